@@ -1,0 +1,55 @@
+"""Everything on offer by name. A name maps to `module:attribute`, which is imported only when it is asked for."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from spillover.errors import UsageError, nearest
+
+#: Built-in packs: name -> a function `(options: PackOptions) -> Pack`.
+PACKS = {
+    "city-language": "spillover.facts.packs.city_language:build",
+    "city-language-counterfactual": "spillover.facts.packs.city_language_counterfactual:build",
+    "country-code": "spillover.facts.packs.country_code:build",
+    "profession-color": "spillover.facts.packs.profession_color:build",
+    "sport-music": "spillover.facts.packs.sport_music:build",
+    "mixed": "spillover.facts.packs.mixed:build",
+}
+
+#: Models by tag. `built-in` is converted from an installed package; the others are hub ids, read from the local cache.
+MODELS = {
+    "gemma-3-270m": "built-in",
+    "gemma-2-9b": "google/gemma-2-9b",
+    "olmo-7b": "allenai/OLMo-7B-0424-hf",
+    "qwen2-7b": "Qwen/Qwen2-7B",
+    "mistral-7b-v0.3": "mistralai/Mistral-7B-v0.3",
+    "llama-3-8b": "meta-llama/Meta-Llama-3-8B",
+}
+
+#: Verbs: name -> the frozen settings dataclass whose fields are the options, and the job that runs them.
+VERBS = {
+    "packs": ("spillover.settings:Packs", "spillover.jobs.packs:run"),
+    "check": ("spillover.settings:Check", "spillover.jobs.check:run"),
+    "inject": ("spillover.settings:Inject", "spillover.jobs.inject:run"),
+    "report": ("spillover.settings:Report", "spillover.jobs.report:run"),
+}
+
+#: Plots of the page: name -> a function from a page model to an SVG string.
+PLOTS: dict[str, str] = {}
+
+
+def find(reference: str) -> Any:
+    """The object behind `module:attribute`, imported now."""
+    module, _, attribute = reference.partition(":")
+    return getattr(import_module(module), attribute)
+
+
+def pick(shelf: dict[str, str], name: str, what: str) -> Any:
+    """The object called `name` on a shelf; an unknown name is refused with the nearest one that exists.
+
+    Raises UsageError; `what` says in one word what kind of name it was (pack, model, plot).
+    """
+    if name not in shelf:
+        raise UsageError(f"there is no {what} called {name!r}", do=nearest(name, shelf))
+    return find(shelf[name])

@@ -1,0 +1,201 @@
+"""What happened: settings, numbers, provenance and tables of one run. JSON and Parquet in and out, written atomically."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from spillover.errors import RunError
+
+SCHEMA_VERSION = 1
+RECORD, ANSWERS, TRAJECTORY = "record.json", "answers.parquet", "trajectory.parquet"
+
+#: One row a question, prompt, candidate and checkpoint. `log_probability` is natural, of the whole answer. `cluster`
+#: is the given answer that the subject shares with others; `trained` says whether the prompt is the one trained on.
+ANSWER_SCHEMA = pa.schema(
+    [
+        ("seed", pa.int64()),
+        ("checkpoint", pa.int32()),
+        ("subject", pa.string()),
+        ("relation", pa.string()),
+        ("implication", pa.string()),
+        ("cluster", pa.string()),
+        ("prompt", pa.string()),
+        ("trained", pa.bool_()),
+        ("candidate", pa.string()),
+        ("log_probability", pa.float64()),
+        ("expected", pa.string()),
+        ("stated", pa.bool_()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number with its 95% interval. n: rows it averages; clusters: (seed, pair) clusters; note: a caveat or None."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    clusters: int
+    unit: str
+    note: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """The metric as CONTRACT names it; the note only when there is one."""
+        fields = dataclasses.asdict(self)
+        if self.note is None:
+            del fields["note"]
+        return fields
+
+
+@dataclass
+class Record:
+    """Everything about one run that a reader, a page or a repetition needs. `status`: running, done or interrupted."""
+
+    command: str
+    settings: Mapping[str, Any]
+    seed: int
+    status: str = "running"
+    schema: int = SCHEMA_VERSION
+    identity: str = ""
+    hashes: Mapping[str, str] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    commit: str | None = None
+    hardware: Mapping[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+    resumed: int = 0
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    def write(self, folder: Path) -> Path:
+        """Write `record.json` into `folder` in one step; a reader sees the old one or the new one, never half."""
+        body = json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False, sort_keys=True, default=_plain)
+        write_atomically(folder / RECORD, (body + "\n").encode())
+        return folder / RECORD
+
+    @classmethod
+    def read(cls, folder: Path) -> Record:
+        """The record in `folder`. Raises RunError when there is none, or when it is not a record."""
+        path = Path(folder) / RECORD
+        try:
+            fields = json.loads(path.read_text(encoding="utf-8"))
+            known = {item.name for item in dataclasses.fields(cls)}
+            return cls(**{key: value for key, value in fields.items() if key in known})
+        except FileNotFoundError:
+            raise RunError("there is no finished run here", where=str(folder), do="Name a folder with a record.json") \
+                from None
+        except (ValueError, TypeError, AttributeError, OSError) as error:
+            raise RunError(f"this record cannot be read ({error})", where=str(path), do="Run the command again") \
+                from None
+
+
+def _plain(value: Any) -> Any:
+    """What json cannot write by itself: metrics, paths, numpy numbers."""
+    if hasattr(value, "as_json"):
+        return value.as_json()
+    if hasattr(value, "item"):
+        return value.item()
+    return str(value)
+
+
+def identity(settings: Mapping[str, Any]) -> str:
+    """SHA-256 (first 16 hex digits) of resolved settings: equal settings, equal identity."""
+    body = json.dumps(settings, sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(body.encode()).hexdigest()[:16]
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's bytes, read in blocks."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 22):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def write_atomically(path: Path, body: bytes) -> None:
+    """Write through a temporary file beside `path` and rename. Raises RunError on a full disk or a read-only folder."""
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(body)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+        temporary = None
+    except OSError as error:
+        raise unwritable(path, error) from None
+    finally:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+
+
+def unwritable(path: Path, error: OSError) -> RunError:
+    """The sentence for a disk that refused a write."""
+    reason = (error.strerror or str(error)).lower()
+    return RunError(f"could not be written: {reason}", where=str(path), do="Free some space or choose another folder")
+
+
+def write_table(path: Path, table: pa.Table) -> None:
+    """Write a Parquet file atomically; the same table gives the same bytes."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    write_atomically(path, sink.getvalue().to_pybytes())
+
+
+def read_table(path: Path) -> pa.Table:
+    """Read a Parquet file. Raises RunError when it is missing or damaged."""
+    try:
+        return pq.read_table(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        reason = str(error).splitlines()[0]
+        raise RunError(f"this table cannot be read ({reason})", where=str(path), do="Run the command again") from None
+
+
+def versions(packages: Sequence[str]) -> dict[str, str]:
+    """Installed versions of the packages named; those that are missing are left out."""
+    found = {"python": platform.python_version()}
+    for package in packages:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def commit() -> str | None:
+    """The commit of the source tree that runs (with `+` when it has changes), or None outside a checkout."""
+    here = Path(__file__).resolve().parent
+    git = ["git", "-C", str(here)]
+    try:
+        # Asked of this file, so that a package installed inside somebody else's checkout does not report theirs.
+        subprocess.run([*git, "ls-files", "--error-unmatch", __file__], check=True, capture_output=True, timeout=10)
+        head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True, timeout=10)
+        changed = subprocess.run([*git, "status", "--porcelain", "."], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return head.stdout.strip() + ("+" if changed.stdout.strip() else "")
+
+
+def hardware() -> dict[str, Any]:
+    """The machine in words: system, processor type and number of cores."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {"system": platform.system(), "machine": platform.machine(), "cores": cores}

@@ -1,0 +1,100 @@
+"""One frozen dataclass a verb: its fields are the command line's options, and the text under a field is its help."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from tyro.conf import FlagCreatePairsOff, Positional
+
+Flag = Annotated[bool, FlagCreatePairsOff]
+
+
+@dataclass(frozen=True)
+class Common:
+    """What every verb takes."""
+
+    json: Flag = False
+    """Print one JSON object on standard output and nothing else there."""
+    seed: int = 0
+    """Seed of everything drawn at random: names and pairing of a built-in pack, order of training rows, resampling."""
+
+
+@dataclass(frozen=True)
+class Running(Common):
+    """What every verb takes that runs a model."""
+
+    device: str = "auto"
+    """Where to compute: auto, cpu, cuda, cuda:1, mps. Auto takes a GPU if there is one."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Number format of weights and arithmetic."""
+    revision: str | None = None
+    """Branch, tag or commit of a hub model."""
+    threads: int = 0
+    """Processor threads; 0 takes every core. Part of a run's identity, since sums depend on it."""
+
+
+@dataclass(frozen=True)
+class Packs(Common):
+    """List the built-in packs, show one, or export one to edit."""
+
+    action: Positional[Literal["list", "show", "export"]] = "list"
+    """What to do: list all, show one, or export one to a folder."""
+    pack: Positional[str] = ""
+    """A built-in pack with its options (city-language:pairs=10,names=80,bridge=2 or country-code:null), or a path."""
+    folder: Positional[str] = ""
+    """Where `export` writes its copy: a folder that does not exist yet."""
+
+
+@dataclass(frozen=True)
+class Check(Common):
+    """Is a pack sound? Counts, or every fault and warning with file and row; exit code 1 when there is a fault."""
+
+    pack: Positional[str]
+    """A built-in pack with its options, a pack folder, or a pack.yaml."""
+    model: str | None = None
+    """Also check that this model's tokens can tell the answers apart: a tag, hub id or folder."""
+    revision: str | None = None
+    """Branch, tag or commit of a hub model."""
+
+
+@dataclass(frozen=True)
+class Inject(Running):
+    """Fine-tune a model on a pack, and measure before, during and after what it learned and what else it inferred."""
+
+    pack: Positional[str]
+    """A built-in pack with its options, a pack folder, or a pack.yaml."""
+    model: str
+    """A tag (gemma-3-270m), a hub id, a local model folder or a PEFT adapter folder."""
+    out: str
+    """Folder of the run: record.json, answers.parquet, trajectory.parquet and weights if asked for."""
+    epochs: int = 8
+    """Passes over the stated rows."""
+    lr: float = 5e-5
+    """Learning rate of AdamW, constant."""
+    batch: int = 8
+    """Rows a step; reshuffled every epoch."""
+    weight_decay: float = 0.0
+    """Decoupled weight decay of AdamW."""
+    freeze_embeddings: bool = True
+    """Leave input and output embeddings as they are; train everything else."""
+    lora: int = 0
+    """Train a LoRA adapter of this rank instead of the weights; 0 trains the weights."""
+    evaluate_every: int = 1
+    """Measure after every so many epochs (and always before the first and after the last)."""
+    plain_text: str | None = None
+    """A text file for measuring forgetting; by default the bundled public-domain passages."""
+    save: Literal["weights", "delta", "none"] = "none"
+    """What to keep of the model: all weights, only those that changed, or nothing."""
+    seeds: str = ""
+    """Several seeds, as 0,1,2: a run each in OUT/seed-N, and one pooled record in OUT."""
+
+
+@dataclass(frozen=True)
+class Report(Common):
+    """Make one self-contained HTML page from finished runs."""
+
+    runs: Positional[tuple[str, ...]]
+    """Run folders."""
+    out: str = "spillover.html"
+    """The page to write."""
