@@ -1,4 +1,4 @@
-"""What happened: settings, numbers, provenance and tables of one run. JSON and Parquet in and out, written atomically."""
+"""What happened: settings, numbers, provenance and tables of one run. JSON and Parquet, written atomically."""
 
 from __future__ import annotations
 
@@ -97,11 +97,13 @@ class Record:
             known = {item.name for item in dataclasses.fields(cls)}
             return cls(**{key: value for key, value in fields.items() if key in known})
         except FileNotFoundError:
-            raise RunError("there is no finished run here", where=str(folder), do="Name a folder with a record.json") \
-                from None
+            raise RunError(
+                "there is no finished run here", where=str(folder), do="Name a folder with a record.json"
+            ) from None
         except (ValueError, TypeError, AttributeError, OSError) as error:
-            raise RunError(f"this record cannot be read ({error})", where=str(path), do="Run the command again") \
-                from None
+            raise RunError(
+                f"this record cannot be read ({error})", where=str(path), do="Run the command again"
+            ) from None
 
 
 def _plain(value: Any) -> Any:

@@ -10,7 +10,7 @@ from tyro.conf import FlagCreatePairsOff, Positional
 Flag = Annotated[bool, FlagCreatePairsOff]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Common:
     """What every verb takes."""
 
@@ -20,7 +20,7 @@ class Common:
     """Seed of everything drawn at random: names and pairing of a built-in pack, order of training rows, resampling."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Running(Common):
     """What every verb takes that runs a model."""
 
@@ -34,7 +34,7 @@ class Running(Common):
     """Processor threads; 0 takes every core. Part of a run's identity, since sums depend on it."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Packs(Common):
     """List the built-in packs, show one, or export one to edit."""
 
@@ -46,7 +46,7 @@ class Packs(Common):
     """Where `export` writes its copy: a folder that does not exist yet."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Check(Common):
     """Is a pack sound? Counts, or every fault and warning with file and row; exit code 1 when there is a fault."""
 
@@ -58,7 +58,7 @@ class Check(Common):
     """Branch, tag or commit of a hub model."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Inject(Running):
     """Fine-tune a model on a pack, and measure before, during and after what it learned and what else it inferred."""
 
@@ -90,7 +90,7 @@ class Inject(Running):
     """Several seeds, as 0,1,2: a run each in OUT/seed-N, and one pooled record in OUT."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Report(Common):
     """Make one self-contained HTML page from finished runs."""
 
