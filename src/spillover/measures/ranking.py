@@ -1,0 +1,112 @@
+"""From scored candidates to ranks: one row a question and prompt, at each checkpoint."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Bool, Float, Int
+
+KEYS = ("seed", "checkpoint", "implication", "relation", "subject", "prompt")
+
+
+@dataclass(frozen=True)
+class RankTable:
+    """One row a (seed, checkpoint, subject, relation, prompt); every field is an array of the same length.
+
+    rank: 0-based rank of the expected answer among the relation's candidates, ties counted half; NaN without one.
+    top: the candidate with the highest score. probability, probability_top: of the expected and of the top answer,
+    over all texts, not over the candidates. cluster: the given answer that the subject shares with its pair.
+    trained: whether the prompt is the one that training uses. stated: whether the row itself was trained on.
+    """
+
+    seed: Int[np.ndarray, "row"]
+    checkpoint: Int[np.ndarray, "row"]
+    subject: np.ndarray
+    relation: np.ndarray
+    implication: np.ndarray
+    cluster: np.ndarray
+    prompt: np.ndarray
+    trained: Bool[np.ndarray, "row"]
+    stated: Bool[np.ndarray, "row"]
+    expected: np.ndarray
+    top: np.ndarray
+    rank: Float[np.ndarray, "row"]
+    probability: Float[np.ndarray, "row"]
+    probability_top: Float[np.ndarray, "row"]
+    candidates: Int[np.ndarray, "row"]
+
+    def __len__(self) -> int:
+        return len(self.rank)
+
+    def where(self, mask: Bool[np.ndarray, "row"]) -> RankTable:
+        """The rows that the mask keeps."""
+        return RankTable(**{item.name: getattr(self, item.name)[mask] for item in dataclasses.fields(self)})
+
+    def only(self, **values: Any) -> RankTable:
+        """The rows whose columns equal the values named: `only(stated=False, trained=True)`."""
+        mask = np.ones(len(self), dtype=bool)
+        for name, value in values.items():
+            mask &= getattr(self, name) == value
+        return self.where(mask)
+
+
+def _codes(column: pa.ChunkedArray) -> Int[np.ndarray, "cell"]:
+    """Integer codes of a column's values; a null is a value of its own."""
+    encoded = column.combine_chunks().dictionary_encode(null_encoding="encode")
+    return encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+
+
+def rank_table(answers: pa.Table) -> RankTable:
+    """Rank the candidates of every question in an answers table (record.ANSWER_SCHEMA).
+
+    A question's rank is the number of other candidates that score higher, plus half of those that score the same.
+    """
+    group = np.zeros(answers.num_rows, dtype=np.int64)
+    for key in KEYS:
+        codes = _codes(answers[key])
+        group = np.unique(group * (codes.max(initial=0) + 1) + codes, return_inverse=True)[1]
+    first = np.unique(group, return_index=True)[1]
+    # Keep questions in the order in which they stand in the table.
+    order = np.argsort(first, kind="stable")
+    position = np.empty_like(order)
+    position[order] = np.arange(len(order))
+    group, first = position[group], first[order]
+
+    score = answers["log_probability"].to_numpy()
+    candidate = answers["candidate"].to_numpy(zero_copy_only=False)
+    expected = answers["expected"].to_numpy(zero_copy_only=False)
+    count = len(first)
+    target = np.full(count, np.nan)
+    hit = candidate == expected
+    target[group[hit]] = score[hit]
+    better = np.bincount(group, weights=score > target[group], minlength=count)
+    ties = np.bincount(group, weights=(score == target[group]) & ~hit, minlength=count)
+    rank = np.where(np.isnan(target), np.nan, better + ties / 2)
+    by_score = np.lexsort((-np.arange(len(score)), score, group))
+    last = np.append(np.flatnonzero(np.diff(group[by_score])), len(score) - 1) if count else np.empty(0, dtype=int)
+    best = by_score[last]
+
+    def column(name: str) -> np.ndarray:
+        return answers[name].to_numpy(zero_copy_only=False)[first]
+
+    return RankTable(
+        seed=column("seed"),
+        checkpoint=column("checkpoint"),
+        subject=column("subject"),
+        relation=column("relation"),
+        implication=column("implication"),
+        cluster=column("cluster"),
+        prompt=column("prompt"),
+        trained=column("trained").astype(bool),
+        stated=column("stated").astype(bool),
+        expected=expected[first],
+        top=candidate[best],
+        rank=rank,
+        probability=np.exp(target),
+        probability_top=np.exp(score[best]),
+        candidates=np.bincount(group, minlength=count),
+    )
