@@ -35,7 +35,9 @@ def passages(path: str | None = None) -> list[str]:
         except (OSError, UnicodeDecodeError) as error:
             reason = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else error.strerror
             raise UsageError(f"this text file cannot be read: {reason}", where=path, do="Check --plain-text") from None
-    blocks = ("\n".join(line for line in block.splitlines() if not line.startswith("#")) for block in text.split("\n\n"))
+    blocks = (
+        "\n".join(line for line in block.splitlines() if not line.startswith("#")) for block in text.split("\n\n")
+    )
     found = [" ".join(block.split()) for block in blocks if block.strip()]
     if not found:
         raise UsageError("this text file holds no text", where=path or "passages.txt", do="Check --plain-text")
@@ -44,7 +46,7 @@ def passages(path: str | None = None) -> list[str]:
 
 def passage_losses(
     model: PreTrainedModel, encode: Encoder, texts: Sequence[str]
-) -> tuple[Float[np.ndarray, "passage"], Float[np.ndarray, "passage"]]:
+) -> tuple[Float[np.ndarray, passage], Float[np.ndarray, passage]]:
     """Summed loss (nats) and number of predicted tokens of each passage, cut at 128 tokens."""
     sums, counts = [], []
     # Passages go one by one and their logits in pieces, so that memory stays flat.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from spillover import catalog
 from spillover.errors import ModelError, nearest
-from spillover.llm.embedded import LICENCE_NOTE, quiet, embedded_folder
+from spillover.llm.embedded import LICENCE_NOTE, embedded_folder, quiet
 from spillover.record import sha256_of
 
 if TYPE_CHECKING:

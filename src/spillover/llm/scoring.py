@@ -23,7 +23,7 @@ Method = Literal["tree", "plain"]
 
 
 @contextmanager
-def logits_only_at(model: PreTrainedModel, positions: Int[Tensor, "position"]) -> Iterator[None]:
+def logits_only_at(model: PreTrainedModel, positions: Int[Tensor, position]) -> Iterator[None]:
     """Inside, the model computes logits only at `positions` (indices into batch x length, flattened).
 
     Its logits then have the shape (1, positions, vocabulary). Works for every model whose output embedding is a
@@ -94,7 +94,7 @@ class Scorer:
         self.model, self.side, self.method = model, side, method
         self.maximum_tokens, self.maximum_logits = maximum_tokens, maximum_logits
 
-    def score(self, asks: Sequence[Ask]) -> list[Float[np.ndarray, "candidate"]]:
+    def score(self, asks: Sequence[Ask]) -> list[Float[np.ndarray, candidate]]:
         """Natural log-probability of every candidate of every ask, summed over its tokens."""
         if not asks:
             return []
@@ -133,8 +133,8 @@ class Scorer:
         window = getattr(self.model.config.get_text_config(), "sliding_window", None)
         return window is None or len(ask.prompt) + max(map(len, ask.candidates)) < window
 
-    def _score_sequences(self, sequences: Sequence[Fed]) -> list[Float[np.ndarray, "candidate"]]:
-        results: list[Float[np.ndarray, "candidate"]] = [np.empty(0)] * len(sequences)
+    def _score_sequences(self, sequences: Sequence[Fed]) -> list[Float[np.ndarray, candidate]]:
+        results: list[Float[np.ndarray, candidate]] = [np.empty(0)] * len(sequences)
         with torch.inference_mode():
             for batch in self._batches(sequences):
                 for number, scores in zip(batch, self._score_batch([sequences[n] for n in batch]), strict=True):
@@ -157,14 +157,12 @@ class Scorer:
         if batch:
             yield batch
 
-    def _score_batch(self, batch: Sequence[Fed]) -> list[Float[np.ndarray, "candidate"]]:
+    def _score_batch(self, batch: Sequence[Fed]) -> list[Float[np.ndarray, candidate]]:
         device = self.model.device
         width = max(len(sequence.tokens) for sequence in batch)
         offsets = [0 if self.side == "right" else width - len(sequence.tokens) for sequence in batch]
         scored = [sequence.scored for sequence in batch]
-        flat = [
-            row * width + offsets[row] + index for row, indices in enumerate(scored) for index in indices
-        ]
+        flat = [row * width + offsets[row] + index for row, indices in enumerate(scored) for index in indices]
         tokens, positions, mask = self._tensors(batch, width, offsets)
         with logits_only_at(self.model, torch.tensor(flat, device=device)):
             logits = self.model(
@@ -216,7 +214,7 @@ class Scorer:
 @dataclass(frozen=True)
 class _Steps:
     pairs: list[tuple[int, int]]
-    candidate: Int[np.ndarray, "step"]
+    candidate: Int[np.ndarray, step]
 
 
 def _visible(parents: Sequence[int]) -> np.ndarray:
