@@ -20,7 +20,7 @@ class SpilloverError(Exception):
 
     def __str__(self) -> str:
         parts = [f"{self.where}: {self.what}" if self.where else self.what, self.do]
-        return " ".join(part.rstrip(". ") + "." for part in parts if part)
+        return " ".join(part if part.endswith("?") else part.rstrip(". ") + "." for part in parts if part)
 
     def as_json(self) -> dict[str, str]:
         """The three parts under the keys `what`, `where`, `do`."""

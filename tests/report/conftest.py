@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from spillover.measures.summary import summarise
 from spillover.record import ANSWER_SCHEMA, ANSWERS, TRAJECTORY, Metric, Record, write_table
 from spillover.report.load import TRAJECTORY_SCHEMA, load_run
 
@@ -29,11 +30,9 @@ class Synthetic:
     epochs: int = 4
     seeds: tuple = (0,)
     status: str = "done"
-    p: float = 1 / 120
     freeze: bool = True
     others: tuple = tuple(OTHERS)
-    clusters: int | None = None
-    high: float = 0.2
+    metrics: dict = field(default_factory=dict)
     prefix: str = "Name"
     implications: bool = True
 
@@ -66,7 +65,7 @@ def answer_rows(run: Synthetic):
                         seed, epoch, subject, "lives_in", None, city, f"{subject} lives in", city, True, lives, cities
                     )
                     stated = index >= run.names
-                    good = stated and epoch or learned and index < run.right
+                    good = epoch > 0 if stated else learned and index < run.right
                     # A wrong answer is always the first language; before training, everyone speaks it.
                     order = [language] if good else [languages[0], language]
                     expected = language if run.implications or stated else None
@@ -89,34 +88,17 @@ def trajectory_rows(run: Synthetic):
                 yield seed, float(epoch), step, None, "train_loss", 2.0 / epoch
 
 
-def metrics(run: Synthetic):
-    clusters = run.clusters or len(run.map) * len(run.seeds)
-    asked = run.names * len(run.map) * len(run.seeds)
-    note = "few clusters" if clusters < 10 else None
-
-    def metric(value, low, high, unit="rank"):
-        return Metric(value, low, high, asked, clusters, unit, note).as_json()
-
-    shared = {
-        "recall_rank": metric(0.0, 0.0, 0.0),
-        "implication_rank_train": metric(0.0, 0.0, 0.0),
-        "implication_rank_test": metric((run.names - run.right) / run.names, 0.05, run.high),
-        "implication_rank_test_before": metric(0.8, 0.6, 0.9),
-        "implication_accuracy_test": metric(run.right / run.names, 0.8, 0.9, "share"),
-        "paraphrase_rank_test": metric(0.3, 0.2, 0.4),
-        "chance_rank": metric(4.5, None, None),
-        "marginal_rank": metric(2.0, None, None),
-    }
-    if not run.implications:
-        return {"recall_rank": shared["recall_rank"]}
-    one = {**shared, "map_test": {"p": run.p, "permutations": 120, "exact": True}}
-    return {**shared, "forgetting_nats": metric(0.21, 0.18, 0.25, "nats"), "implications": {"lives_in->speaks": one}}
+def metrics(run: Synthetic, answers: pa.Table):
+    """What the measures say of the answers, and a forgetting of 0.21 nats."""
+    lost = {"forgetting_nats": Metric(0.21, 0.18, 0.25, 900, 30, "nats")}
+    return {**summarise(answers), **lost, **run.metrics} if run.status == "done" else {}
 
 
 def write_run(folder: Path, run: Synthetic | None = None) -> Path:
     """Write a synthetic run folder."""
     run = run or Synthetic()
     folder.mkdir(parents=True, exist_ok=True)
+    answers = table(ANSWER_SCHEMA, answer_rows(run))
     link = {"given": "lives_in", "then": "speaks", "kind": run.kind, "map": run.map}
     facts = len(run.map) * (run.names + 2 * run.bridge)
     pack = {
@@ -130,7 +112,12 @@ def write_run(folder: Path, run: Synthetic | None = None) -> Path:
         "implications": [link] if run.implications else [],
         "counts": {"facts": facts, "subjects": len(run.map) * (run.names + run.bridge), "questions": 40},
     }
-    model = {"name": "gemma-3-270m", "licence_note": "Gemma terms", "parameters": 268000000, "trained_parameters": 10**8}
+    model = {
+        "name": "gemma-3-270m",
+        "licence_note": "Gemma terms",
+        "parameters": 268000000,
+        "trained_parameters": 10**8,
+    }
     record = Record(
         command=f"spillover inject {run.name} --model gemma-3-270m",
         settings={"pack": run.name, "model": "gemma-3-270m", "epochs": run.epochs, "freeze_embeddings": run.freeze},
@@ -142,18 +129,20 @@ def write_run(folder: Path, run: Synthetic | None = None) -> Path:
         commit="c7c46f7",
         hardware={"system": "Linux", "cores": 2},
         seconds=241.0,
-        metrics=metrics(run) if run.status == "done" else {},
+        metrics=metrics(run, answers),
         details={"pack": pack, "model": model, "seeds": list(run.seeds)},
     )
     record.write(folder)
-    write_table(folder / ANSWERS, table(ANSWER_SCHEMA, answer_rows(run)))
+    write_table(folder / ANSWERS, answers)
     write_table(folder / TRAJECTORY, table(TRAJECTORY_SCHEMA, trajectory_rows(run)))
     return folder
 
 
 def table(schema, rows):
     columns = list(zip(*rows, strict=True)) or [[] for _ in schema.names]
-    return pa.table([pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)], schema=schema)
+    return pa.table(
+        [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)], schema=schema
+    )
 
 
 @pytest.fixture

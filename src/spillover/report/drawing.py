@@ -29,17 +29,17 @@ LINES = tuple(
         strict=True,
     )
 )
-WIDTH = 5.4  # inches; at this width the text stays readable when a phone shrinks the figure
-_STYLE = {
+WIDTH = 5.5  # inches; at this width the text stays readable when a phone shrinks the figure
+_STYLE: Any = {
     "svg.fonttype": "none",
     "text.parse_math": False,
     "axes.formatter.use_mathtext": False,
     "font.family": ["sans-serif"],
-    "font.size": 11,
-    "axes.labelsize": 11,
-    "axes.titlesize": 11,
-    "xtick.labelsize": 11,
-    "ytick.labelsize": 11,
+    "font.size": 12,
+    "axes.labelsize": 12,
+    "axes.titlesize": 12,
+    "xtick.labelsize": 12,
+    "ytick.labelsize": 12,
     "text.color": INK,
     "axes.labelcolor": INK,
     "axes.edgecolor": INK,
@@ -51,7 +51,7 @@ _STYLE = {
     "xtick.major.width": 0.6,
     "ytick.major.width": 0.6,
     "legend.frameon": False,
-    "legend.fontsize": 11,
+    "legend.fontsize": 12,
 }
 _FONT = "font-family: system-ui, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 # What XML cannot hold, and the marks that turn the direction of the text around them.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +14,7 @@ import pyarrow as pa
 
 from spillover.errors import RunError
 from spillover.measures.ranking import RankTable, rank_table
+from spillover.measures.summary import summarise
 from spillover.record import ANSWER_SCHEMA, ANSWERS, TRAJECTORY, Metric, Record, read_table
 
 TRAJECTORY_SCHEMA = pa.schema(
@@ -27,15 +29,31 @@ TRAJECTORY_SCHEMA = pa.schema(
 )
 #: Settings that tell two runs on the same pack apart, in the order in which a label names them.
 _TELLING = (
-    *("model", "lora", "freeze_embeddings", "epochs", "lr", "batch", "weight_decay", "dtype", "device", "seed", "seeds"),
+    *(
+        "model",
+        "lora",
+        "freeze_embeddings",
+        "epochs",
+        "lr",
+        "batch",
+        "weight_decay",
+        "dtype",
+        "device",
+        "seed",
+        "seeds",
+    ),
 )
 
 
 @dataclass(frozen=True)
 class LoadedRun:
-    """One run: its record, one row a question (`ranks`), one row a candidate (`answers`), and its trajectory."""
+    """One run: its record, one row a question (`ranks`), one row a candidate (`answers`), and its trajectory.
+
+    metrics: the record's; of a run that did not finish, those of the last answers it wrote.
+    """
 
     record: Record
+    metrics: Mapping[str, Any]
     ranks: RankTable
     answers: pa.Table
     trajectory: pa.Table
@@ -90,16 +108,14 @@ class LoadedRun:
 
     def metric(self, name: str, implication: str | None = None) -> Metric | None:
         """A metric of the whole run or of one implication; None when it was not measured."""
-        found = self.record.metrics
+        found = self.metrics
         if implication is not None:
             found = (found.get("implications") or {}).get(implication) or {}
         value = found.get(name)
-        if isinstance(value, Metric):
-            return value
         if not isinstance(value, Mapping) or value.get("value") is None:
-            return None
-        keys = ("value", "low", "high", "n", "clusters", "unit", "note")
-        return Metric(**{**dict.fromkeys(keys), "n": 0, "clusters": 0, "unit": "", **{k: value[k] for k in keys & value.keys()}})
+            return value if isinstance(value, Metric) else None
+        fields: dict[str, Any] = {item.name: value.get(item.name) for item in dataclasses.fields(Metric)}
+        return Metric(**fields)
 
     def curve(self, quantity: str, implication: str | None = None) -> dict[float, np.ndarray]:
         """Epoch -> the values of a quantity in the trajectory, one a seed (or a step, if several share an epoch)."""
@@ -116,7 +132,8 @@ def load_run(folder: str | Path) -> LoadedRun:
     record = Record.read(folder)
     answers = _table(folder / ANSWERS, ANSWER_SCHEMA, needed=record.status == "done")
     trajectory = _table(folder / TRAJECTORY, TRAJECTORY_SCHEMA, needed=False)
-    return LoadedRun(record, rank_table(answers), answers, trajectory)
+    metrics = record.metrics if record.status == "done" or not answers.num_rows else summarise(answers)
+    return LoadedRun(record, metrics, rank_table(answers), answers, trajectory)
 
 
 def _table(path: Path, schema: pa.Schema, *, needed: bool) -> pa.Table:
@@ -125,7 +142,9 @@ def _table(path: Path, schema: pa.Schema, *, needed: bool) -> pa.Table:
         return schema.empty_table()
     if not path.exists():
         raise RunError(
-            f"this run has no {path.name}", where=str(path.parent), do="Name a folder that `inject` wrote, or run it again"
+            f"this run has no {path.name}",
+            where=str(path.parent),
+            do="Name a folder that `inject` wrote, or run it again",
         )
     table = read_table(path)
     if missing := [name for name in schema.names if name not in table.column_names]:

@@ -18,10 +18,10 @@ _MARKED = 20
 
 
 def overlay(curves: Sequence[tuple[str, Curve]], name: str, title: str, y_label: str) -> Drawing:
-    """One line a labelled curve (its mean), with a band from the least to the greatest value where there are several."""
+    """One line a labelled curve (its mean), with a band from least to greatest where an epoch has several values."""
     rows: list[dict[str, Any]] = []
     handles = []
-    with canvas(2.5 + 0.22 * len(curves)) as (figure, axes):
+    with canvas(2.6 + 0.25 * len(curves)) as (figure, axes):
         for index, (text, curve) in enumerate(curves):
             handles.append(_line(axes, curve, index))
             rows += [
@@ -57,8 +57,6 @@ def _described(curves: Sequence[tuple[str, Curve]]) -> str:
     parts = []
     for text, curve in curves:
         if curve:
-            first, last = next(iter(curve)), list(curve)[-1]
-            parts.append(
-                f"{text}: from {curve[first].mean():.2f} at epoch {first:g} to {curve[last].mean():.2f} at epoch {last:g}"
-            )
+            (start, first), (end, last) = (list(curve.items())[place] for place in (0, -1))
+            parts.append(f"{text}: from {first.mean():.2f} at epoch {start:g} to {last.mean():.2f} at epoch {end:g}")
     return ". ".join(parts) + "."

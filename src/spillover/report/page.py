@@ -10,7 +10,6 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from spillover import catalog
-from spillover.record import Metric
 from spillover.report import words
 from spillover.report.downloads import Download, of_drawing, of_metrics, of_ranks
 from spillover.report.drawing import Drawing, plain
@@ -19,6 +18,7 @@ from spillover.report.load import LoadedRun, labels, load_run
 from spillover.report.plots.rank_by_epoch import highest
 from spillover.report.provenance import provenance
 from spillover.report.story import Count, Story, right, stories
+from spillover.report.summary import summary
 
 __all__ = ["LoadedRun", "build_page", "load_run"]
 
@@ -38,7 +38,7 @@ class Figure:
     @property
     def svg(self) -> Markup:
         """Our own drawing: its text was escaped when it was made."""
-        return Markup(self.drawing.svg)  # noqa: S704
+        return Markup(self.drawing.svg)
 
 
 @dataclass(frozen=True)
@@ -70,18 +70,18 @@ def build_page(runs: Sequence[LoadedRun]) -> str:
     told = [story for label, run in labelled for story in stories(run, label)]
     parts = files("spillover.report")
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
-    environment.filters.update(plain=plain, number=words.number, p_value=words.p_value, interval=words.interval)
+    environment.filters.update(plain=plain, number=words.number)
     template = environment.from_string(parts.joinpath("page.html").read_text(encoding="utf-8"))
     return template.render(
-        css=Markup(parts.joinpath("page.css").read_text(encoding="utf-8")),  # noqa: S704
+        css=Markup(parts.joinpath("page.css").read_text(encoding="utf-8")),
         title=words.title(told) if told else "Nothing was measured before this run stopped.",
         names=[label for label, _ in labelled],
         unfinished=[label for label, run in labelled if not run.finished],
         cards=[_card(story) for story in told],
         change=_figure("rank-change", told, "rank-change", told),
+        summary=summary(told),
         chapters=_chapters(told),
         examples=examples(told),
-        metric=_metric,
         health=_health(labelled, told),
         runs=[(label, run, provenance(run)) for label, run in labelled],
         downloads=[of_metrics(labelled), of_ranks(labelled)],
@@ -149,10 +149,3 @@ def _shown(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else ""
     return words.number(value, 3) if isinstance(value, float) else "–" if value is None else plain(value)
-
-
-def _metric(story: Story, name: str) -> Metric | None:
-    """A metric for the summary; ranks of a run that did not finish come from its answers."""
-    if name.startswith("implication_rank_test"):
-        return story.rank("before" if name.endswith("_before") else "after")
-    return story.metric(name)

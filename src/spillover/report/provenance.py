@@ -20,7 +20,10 @@ def provenance(run: LoadedRun) -> list[tuple[str, Terms]]:
         ("Model", _model(run)),
         ("Facts", _pack(run)),
         ("Settings", [(key.replace("_", " "), _text(value)) for key, value in sorted(record.settings.items())]),
-        ("Versions", [*((key, str(value)) for key, value in sorted(record.versions.items())), ("commit", record.commit or "")]),
+        (
+            "Versions",
+            [*((key, str(value)) for key, value in sorted(record.versions.items())), ("commit", record.commit or "")],
+        ),
         ("Hardware", [(key, _text(value)) for key, value in sorted(record.hardware.items())]),
         ("Hashes", [(key, str(value)) for key, value in sorted(record.hashes.items())]),
     ]

@@ -108,14 +108,6 @@ class Story:
         alone = len(self.run.pack.get("implications") or ()) <= 1
         return alone or not name.startswith(("implication", "paraphrase", "marginal", "chance"))
 
-    def rank(self, when: str) -> Metric | None:
-        """Mean rank `before` or `after`, from the record, or (of a run that did not finish) from its answers."""
-        found = self.metric("implication_rank_test" + ("_before" if when == "before" else ""))
-        rows = self.before if when == "before" else self.after
-        if found or self.key is None or not len(rows):
-            return found
-        return Metric(float(rows.rank.mean()), None, None, len(rows), len(self.clusters), "rank")
-
     @property
     def marginal(self) -> float | None:
         """The mean rank of a guess that knows only which answers occur, and how often."""
@@ -126,19 +118,13 @@ class Story:
     def chance(self) -> float | None:
         """The mean rank of a uniform guess."""
         found = self.metric("chance_rank")
-        if found or not len(self.after) or self.key is None:
-            return found.value if found else None
-        return float(self.after.candidates.mean() - 1) / 2
+        return found.value if found else None
 
     @property
     def map_test(self) -> Mapping[str, Any] | None:
         """The exact test of the expected map against all its permutations."""
-        return ((self.run.record.metrics.get("implications") or {}).get(self.key) or {}).get("map_test")
-
-    @property
-    def clusters(self) -> set[tuple[int, str]]:
-        """(seed, given answer): what varies."""
-        return {*zip(self.after.seed.tolist(), self.after.cluster.tolist(), strict=True)}
+        found: Any = ((self.run.metrics.get("implications") or {}).get(self.key) or {}).get("map_test")
+        return found.as_json() if hasattr(found, "as_json") else found
 
     @property
     def rows_of_map(self) -> list[str]:

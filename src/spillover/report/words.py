@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -27,7 +28,7 @@ def number(value: float | None, digits: int = 2) -> str:
 
 def percent(share: float) -> str:
     """A probability in words that never claim 0 or 100%."""
-    if not share == share:
+    if math.isnan(share):
         return "–"
     if share < 0.001:
         return "<0.1%"
@@ -45,8 +46,7 @@ def interval(metric: Metric | None) -> str:
         return ""
     if metric.low is None or metric.high is None:
         return "no interval"
-    ends = f"{number(metric.low)} to {number(metric.high)}"
-    return f"{ends}, {metric.note}" if metric.note else ends
+    return f"{number(metric.low)} to {number(metric.high)}"
 
 
 def statement(run: LoadedRun, relation: str, subject: str, answer: str = "…") -> str:
@@ -61,7 +61,7 @@ def verdict(story: Story) -> Verdict:
         return Verdict(False, "Open question", "The pack names no expected answers, so nothing is judged.")
     if not story.run.finished:
         return Verdict(False, "No verdict", "This run did not finish; these are the numbers it had reached.")
-    rank = story.rank("after")
+    rank = story.metric("implication_rank_test")
     if rank is None or rank.value is None or story.marginal is None:
         return Verdict(False, "No verdict", "The run holds no ranks to judge by.")
     few = rank.clusters < FEW_CLUSTERS or rank.note is not None or rank.high is None
@@ -95,14 +95,14 @@ def _test(story: Story) -> str:
     total = int(test.get("permutations", 0))
     how = "possible" if test.get("exact", True) else "randomly drawn"
     hits = max(1, round(test["p"] * total)) if total else 0
-    fits = "only the expected one fits" if hits == 1 else f"{hits} fit"
+    fits = "only the expected one fits" if hits == 1 else f"{hits:,} fit"
     told = "at least as well as" if hits > 1 else "the answers this well"
     tail = f"{told} the expected one" if hits > 1 else told
-    return f"Of {total} {how} pairings {fits} {tail} (p = {p_value(test['p'])})."
+    return f"Of {total:,} {how} pairings {fits} {tail} (p = {p_value(test['p'])})."
 
 
 def example(story: Story) -> tuple[str, str, str] | None:
-    """(subject, given answer, expected answer) for the headline: the first right one of the pair that is most often right."""
+    """(subject, given answer, expected answer) for the headline: the first right one of the pair most often right."""
     rows = story.after
     if not len(rows) or story.key is None:
         return None
@@ -121,11 +121,13 @@ def headline(story: Story) -> str:
     subject, given, expected = found
     told = statement(story.run, story.given, subject, given)
     inferred = statement(story.run, story.then, subject, expected)
-    count = f"{right(story.after)} names" + (f" over {len(story.run.seeds)} seeds" if len(story.run.seeds) > 1 else "")
+    count, seeds = right(story.after), len(story.run.seeds)
+    over = f" over {seeds} seeds" if seeds > 1 else ""
     if not verdict(story).shown:
-        return f"Told “{told}”, the model says “{inferred}” and the like for {count}. One fixed answer gets {story.best_guess.hits}."
-    end = "It worked that out" if story.wanted else "It made that up"
-    return f"Nobody told the model “{inferred}”, only “{told}”. {end}, and the like, for {count}."
+        guess = f"always giving the same answer would get {story.best_guess.hits}"
+        return f"Told “{told}”, does the model conclude “{inferred}”? It gives {count} such answers{over}; {guess}."
+    end = "It worked out" if story.wanted else "It made up"
+    return f"Nobody told the model “{inferred}”, only “{told}”. {end} {count} such answers{over}."
 
 
 def _open(story: Story) -> str:
@@ -134,7 +136,8 @@ def _open(story: Story) -> str:
     counts = story.tops(story.after).sum(0)
     best = int(counts.argmax())
     answer = statement(story.run, story.then, "…", story.columns_of_map[best])
-    return f"Asked what nobody told it, the model now most often says “{answer}”: for {Count(int(counts[best]), len(story.after))} names."
+    count = Count(int(counts[best]), len(story.after))
+    return f"Asked what nobody told it, the model now most often says “{answer}”: for {count} names."
 
 
 def title(stories: Sequence[Story]) -> str:
@@ -148,9 +151,8 @@ def title(stories: Sequence[Story]) -> str:
     for wanted, what in ((True, "true"), (False, "untrue")):
         counts = [right(story.after) for story in shown if story.wanted == wanted]
         if counts:
-            total = Count(sum(c.hits for c in counts), sum(c.n for c in counts))
-            parts.append(f"{total} {what} conclusions")
-    return f"Fine-tuned on new facts, the model also drew conclusions that nobody told it: {' and '.join(parts)}."
+            parts.append(f"something {what} {Count(sum(c.hits for c in counts), sum(c.n for c in counts))} times")
+    return f"Fine-tuned on new facts, the model also concluded what nobody told it: {', '.join(parts)}."
 
 
 def setting(story: Story) -> str:

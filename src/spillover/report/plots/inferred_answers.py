@@ -37,15 +37,19 @@ def _draw(story: Story, rows: RankTable, name: str, when: str) -> Drawing | None
     totals = counts.sum(1, keepdims=True)
     shares = counts / np.maximum(totals, 1)
     width = max(WIDTH, 1.2 + 0.34 * len(candidates))
-    with canvas(1.3 + 0.36 * len(givens), width) as (figure, axes):
+    with canvas(1.6 + 0.36 * len(givens), width) as (figure, axes):
         _cells(axes, shares, [candidates.index(e) if (e := story.map.get(g)) in candidates else None for g in givens])
         axes.set_xticks(range(len(candidates)), [label(text, 14) for text in candidates], rotation=90)
         axes.set_yticks(range(len(givens)), [label(text, 14) for text in givens])
         axes.set_xlim(-0.52, len(candidates) - 0.48)
         axes.set_ylim(len(givens) - 0.48, -0.52)
         axes.tick_params(length=0)
+        axes.set_xlabel(label(story.then.replace("_", " ")))
+        axes.set_ylabel(label(story.given.replace("_", " ")))
         axes.spines[:].set_visible(False)
-        return finish(figure, name, f"Top answers {when}: {story.label}", _said(story, counts, when), _numbers(story, counts))
+        return finish(
+            figure, name, f"Top answers {when}: {story.label}", _said(story, counts, when), _numbers(story, counts)
+        )
 
 
 def _cells(axes: Axes, shares: np.ndarray, expected: list[int | None]) -> None:
@@ -57,7 +61,7 @@ def _cells(axes: Axes, shares: np.ndarray, expected: list[int | None]) -> None:
             axes.add_patch(Rectangle(corner, 0.92, 0.92, facecolor=HEAT, alpha=float(0.08 + 0.92 * share), linewidth=0))
         if share and shares.shape[1] <= _NUMBERED:
             ink = "#ffffff" if share > 0.5 else INK
-            axes.text(column, row, f"{100 * share:.0f}", ha="center", va="center", color=ink, fontsize=10)
+            axes.text(column, row, f"{100 * share:.0f}", ha="center", va="center", color=ink, fontsize=11)
         if expected[row] == column:
             axes.add_patch(Rectangle(corner, 0.92, 0.92, fill=False, edgecolor=INK, linewidth=1.8))
 

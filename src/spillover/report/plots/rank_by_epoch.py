@@ -25,7 +25,7 @@ def draw(stories: Sequence[Story], name: str = "rank-by-epoch", top: float | Non
     if not rows:
         return None
     colour, dash, marker = (BLUE, "-", "o") if story.wanted else (VERMILLION, (0, (5, 2)), "s")
-    with canvas(4.0) as (figure, axes):
+    with canvas(4.3) as (figure, axes):
         handles = [*_spread(axes, story, rows, colour), *_yardsticks(axes, story, rows)]
         epochs, means = [row["epoch"] for row in rows], [row["mean_rank"] for row in rows]
         main = axes.plot(epochs, means, color=colour, linestyle=dash, marker=marker, linewidth=2.4, clip_on=False)[0]

@@ -14,7 +14,7 @@ from spillover.report.story import Story
 
 def draw(stories: Sequence[Story], name: str = "rank-change") -> Drawing | None:
     """One row a story: hollow before, filled after (with its interval), ticks for the two guesses."""
-    told = [story for story in stories if story.rank("after") is not None]
+    told = [story for story in stories if story.metric("implication_rank_test") is not None]
     if not told:
         return None
     rows = [_numbers(story) for story in told]
@@ -32,13 +32,14 @@ def draw(stories: Sequence[Story], name: str = "rank-change") -> Drawing | None:
 
 
 def _numbers(story: Story) -> dict[str, Any]:
-    """What one row shows; missing numbers are None, a missing `before` is the `after`."""
-    before, after = story.rank("before"), story.rank("after")
-    assert after is not None
+    """What one row shows; missing numbers are None; a run measured once shows the same before and after."""
+    after = story.metric("implication_rank_test")
+    before = story.metric("implication_rank_test_before") or after
+    assert before is not None and after is not None
     return {
         "link": story.label,
         "kind": story.kind_in_words,
-        "before": after.value if before is None else before.value,
+        "before": before.value,
         "after": after.value,
         "low": after.low,
         "high": after.high,
@@ -49,7 +50,7 @@ def _numbers(story: Story) -> dict[str, Any]:
 
 def _row(axes: Axes, index: int, story: Story, row: dict[str, Any]) -> None:
     colour, marker = (BLUE, "o") if story.wanted else (VERMILLION, "s")
-    axes.text(0, index - 0.3, f"{label(story.label, 40)} ({story.kind_in_words})", va="bottom", fontsize=11)
+    axes.text(0, index - 0.3, f"{label(story.label, 40)} ({story.kind_in_words})", va="bottom")
     axes.plot([row["before"], row["after"]], [index, index], color=INK, alpha=0.25, linewidth=1.2)
     if row["low"] is not None and row["high"] is not None:
         axes.plot([row["low"], row["high"]], [index, index], color=colour, linewidth=6, alpha=0.3)
@@ -62,7 +63,7 @@ def _row(axes: Axes, index: int, story: Story, row: dict[str, Any]) -> None:
 
 def _legend() -> tuple[list[Line2D], list[str]]:
     """Handles and texts, the same for any number of rows."""
-    shapes = {"linestyle": "none", "markersize": 8}
+    shapes: dict[str, Any] = {"linestyle": "none", "markersize": 8}
     return [
         Line2D([], [], marker="o", color=INK, markerfacecolor="none", **shapes),
         Line2D([], [], marker="o", color=BLUE, **shapes),
