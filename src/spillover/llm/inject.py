@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 from jaxtyping import Float
+from transformers import PreTrainedModel
 
 from spillover.facts.pack import Pack
 from spillover.llm.examination import Examination
@@ -18,9 +18,6 @@ from spillover.llm.scoring import Method, Scorer
 from spillover.llm.tokens import encoder, rows
 from spillover.llm.training import Step, Training, count_parameters, fine_tune, trainable_copy
 from spillover.record import ANSWER_SCHEMA
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True)

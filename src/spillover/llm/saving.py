@@ -6,16 +6,14 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
+from transformers import PreTrainedModel
 
 from spillover.llm.embedded import quiet
 from spillover.llm.loading import LoadedModel
 from spillover.record import unwritable
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 WEIGHTS, DELTA, ADAPTER = "weights", "delta.safetensors", "adapter"
 
