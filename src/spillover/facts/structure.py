@@ -122,7 +122,8 @@ def _check_keys(pack: Pack, implication: Implication, file: str, line: int | Non
     for key in implication.map:
         if key not in taken:
             what = f"the map of {name} has an entry for {quoted(key)}, which is no answer of {given}"
-            do = f"{hint(key, taken)} Or list it under `answers`".strip()
+            near = hint(key, taken)
+            do = f"{near} Or list it under `answers`" if near else "State it, or list it under `answers`"
             findings.fault("map-outside", file, line, what, "an answer that is stated or listed", do)
 
 
