@@ -13,12 +13,12 @@ from spillover import catalog
 from spillover.report import words
 from spillover.report.downloads import Download, of_drawing, of_metrics, of_ranks
 from spillover.report.drawing import Drawing, plain
-from spillover.report.examples import examples
 from spillover.report.load import LoadedRun, labels, load_run
 from spillover.report.plots.rank_by_epoch import highest
-from spillover.report.provenance import provenance
 from spillover.report.story import Count, Story, right, stories
-from spillover.report.summary import summary
+from spillover.report.tables.examples import examples
+from spillover.report.tables.provenance import provenance
+from spillover.report.tables.summary import summary
 
 __all__ = ["LoadedRun", "build_page", "load_run"]
 

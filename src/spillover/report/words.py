@@ -70,7 +70,8 @@ def verdict(story: Story) -> Verdict:
 
 def _by_test(story: Story, rank: Metric) -> Verdict:
     """Too few clusters for an interval: only the exact test may speak."""
-    few = f"{rank.clusters} pairs are too few for an interval to decide ({FEW_CLUSTERS} are needed)"
+    what = "pairs" if len(story.run.seeds) == 1 else "clusters of a pair and a seed"
+    few = f"{rank.clusters} {what} are too few for an interval to decide ({FEW_CLUSTERS} are needed)"
     if story.map_test is None:
         return Verdict(False, "No verdict", f"{few}, and no exact test was made.")
     if story.map_test["p"] <= P_VALUE and rank.value is not None and story.marginal and rank.value < story.marginal:
@@ -113,6 +114,11 @@ def example(story: Story) -> tuple[str, str, str] | None:
     return str(pair.subject[index]), best, str(pair.expected[index])
 
 
+def drawn(story: Story) -> bool:
+    """Whether the link is shown, and shows in more top answers than one fixed answer would get."""
+    return verdict(story).shown and right(story.after).hits > story.best_guess.hits
+
+
 def headline(story: Story) -> str:
     """One sentence that a reader who knows nothing of this understands."""
     found = example(story)
@@ -126,8 +132,11 @@ def headline(story: Story) -> str:
     if not verdict(story).shown:
         guess = f"always giving the same answer would get {story.best_guess.hits}"
         return f"Told “{told}”, does the model conclude “{inferred}”? It gives {count} such answers{over}; {guess}."
-    end = "It worked out" if story.wanted else "It made up"
-    return f"Nobody told the model “{inferred}”, only “{told}”. {end} {count} such answers{over}."
+    if not drawn(story):
+        end = f"It leans towards such answers, but gives only {count}{over}."
+    else:
+        end = f"It {'worked out' if story.wanted else 'made up'} {count} such answers{over}."
+    return f"Nobody told the model “{inferred}”, only “{told}”. {end}"
 
 
 def _open(story: Story) -> str:
@@ -144,7 +153,9 @@ def title(stories: Sequence[Story]) -> str:
     """The page in one sentence: what was shown to be learned beyond what was told."""
     if len(stories) == 1:
         return headline(stories[0])
-    shown = [story for story in stories if verdict(story).shown]
+    shown = [story for story in stories if drawn(story)]
+    if not shown and any(verdict(story).shown for story in stories):
+        return "Fine-tuned on new facts, the model leans towards conclusions beyond them, but hardly draws them."
     if not shown:
         return "Fine-tuned on new facts, the model was not shown to conclude anything beyond them."
     parts = []

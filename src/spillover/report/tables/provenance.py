@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+import shlex
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from spillover import catalog
+from spillover.record import Record
 from spillover.report.drawing import plain
 from spillover.report.load import LoadedRun
 
@@ -19,7 +24,10 @@ def provenance(run: LoadedRun) -> list[tuple[str, Terms]]:
         ("Run", _run(run)),
         ("Model", _model(run)),
         ("Facts", _pack(run)),
-        ("Settings", [(key.replace("_", " "), _text(value)) for key, value in sorted(record.settings.items())]),
+        (
+            "Settings",
+            [(key.replace("_", " "), _text(_setting(key, value))) for key, value in sorted(record.settings.items())],
+        ),
         (
             "Versions",
             [*((key, str(value)) for key, value in sorted(record.versions.items())), ("commit", record.commit or "")],
@@ -34,13 +42,37 @@ def provenance(run: LoadedRun) -> list[tuple[str, Terms]]:
 def _run(run: LoadedRun) -> Terms:
     record = run.record
     return [
-        ("command", record.command),
+        ("command", command_line(record)),
         ("status", _STATUS.get(record.status, record.status)),
         ("seeds" if len(run.seeds) > 1 else "seed", ", ".join(map(str, run.seeds))),
         ("wall time", duration(record.seconds)),
         ("times resumed", str(record.resumed) if record.resumed else ""),
         ("identity", record.identity),
     ]
+
+
+def command_line(record: Record) -> str:
+    """The command that makes this run, from its verb and resolved settings; options at their default are left out."""
+    if record.command not in catalog.VERBS:
+        return record.command
+    positional, options = [], []
+    for item in dataclasses.fields(catalog.find(catalog.VERBS[record.command][0])):
+        value = _setting(item.name, record.settings.get(item.name))
+        if value is None or item.name == "json":
+            continue
+        name = item.name.replace("_", "-")
+        if "Positional" in str(item.type):
+            positional += [str(each) for each in (value if isinstance(value, (list, tuple)) else [value])]
+        elif isinstance(value, bool):
+            options += [] if value == item.default else [f"--{name}" if value else f"--no-{name}"]
+        elif value != item.default:
+            options += [f"--{name}", str(value)]
+    return shlex.join(["spillover", record.command, *positional, *options])
+
+
+def _setting(key: str, value: Any) -> Any:
+    """A setting for readers elsewhere: of the output folder only its name."""
+    return Path(str(value)).name if key == "out" and value else value
 
 
 def _model(run: LoadedRun) -> Terms:
