@@ -84,12 +84,20 @@ def test_an_unfinished_run_gets_no_verdict(make):
 
 
 def test_title_of_several_links_counts_the_shown_ones(make):
-    told = [story_of(make()), story_of(make(kind="counterfactual", right=6)), story_of(make(right=0))]
-    assert words.title(told) == (
+    told = [story_of(make()), story_of(make(kind="counterfactual", right=6))]
+    both = (
         "Fine-tuned on new facts, the model also concluded what nobody told it: "
-        "something true 35 of 40 times, something untrue 30 of 40 times."
+        "something true 35 of 40 times, something untrue 30 of 40 times"
     )
-    assert "was not shown" in words.title([told[2], told[2]])
+    assert words.title(told) == f"{both}."
+    unshown = story_of(make(kind="spurious", right=0))
+    assert words.title([*told, unshown]) == f"{both} (in 1 of 2 links)."
+    assert "was not shown" in words.title([unshown, unshown])
+
+
+def test_what_was_known_before_is_said(make):
+    story = story_of(make(epochs=0, right=7))
+    assert words.verdict(story).sentence.endswith("Before training it already gave 35 of 40.")
 
 
 def test_open_questions_report_the_most_frequent_answer(make):

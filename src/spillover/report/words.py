@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from spillover.record import Metric
 from spillover.report.drawing import plain
 from spillover.report.load import LoadedRun
-from spillover.report.story import FEW_CLUSTERS, P_VALUE, Count, Story, right
+from spillover.report.story import FEW_CLUSTERS, P_VALUE, Count, Story, right, spoken
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def interval(metric: Metric | None) -> str:
 
 def statement(run: LoadedRun, relation: str, subject: str, answer: str = "…") -> str:
     """The sentence that a fact is trained and asked with."""
-    prompt = run.prompts.get(relation, "{subject} " + relation.replace("_", " "))
+    prompt = run.prompts.get(relation, "{subject} " + spoken(relation))
     return plain(prompt.replace("{subject}", subject) + run.join + answer)
 
 
@@ -65,7 +66,11 @@ def verdict(story: Story) -> Verdict:
     if rank is None or rank.value is None or story.marginal is None:
         return Verdict(False, "No verdict", "The run holds no ranks to judge by.")
     few = rank.clusters < FEW_CLUSTERS or rank.note is not None or rank.high is None
-    return _by_test(story, rank) if few else _by_interval(story, rank, story.marginal)
+    found = _by_test(story, rank) if few else _by_interval(story, rank, story.marginal)
+    known = right(story.before)
+    if known.hits <= story.best_guess.hits:
+        return found
+    return dataclasses.replace(found, sentence=f"{found.sentence} Before training it already gave {known}.")
 
 
 def _by_test(story: Story, rank: Metric) -> Verdict:
@@ -161,8 +166,11 @@ def title(stories: Sequence[Story]) -> str:
     parts = []
     for wanted, what in ((True, "true"), (False, "untrue")):
         counts = [right(story.after) for story in shown if story.wanted == wanted]
+        links = sum(story.wanted == wanted and story.key is not None for story in stories)
         if counts:
-            parts.append(f"something {what} {Count(sum(c.hits for c in counts), sum(c.n for c in counts))} times")
+            total = Count(sum(c.hits for c in counts), sum(c.n for c in counts))
+            some = f" (in {len(counts)} of {links} links)" if len(counts) < links else ""
+            parts.append(f"something {what} {total} times{some}")
     return f"Fine-tuned on new facts, the model also concluded what nobody told it: {', '.join(parts)}."
 
 

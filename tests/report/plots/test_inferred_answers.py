@@ -22,3 +22,10 @@ def test_open_questions_expect_nothing(make):
     drawing = after(stories(make(implications=False), "holes"))
     assert {row["given"] for row in drawing.rows} == {"Lima", "Oslo", "Paris", "Rome", "Tokyo"}
     assert not any(row["expected"] for row in drawing.rows)
+
+
+def test_many_pairs_scroll_instead_of_shrinking(make):
+    pairs = {f"City {index}": f"Language {index}" for index in range(20)}
+    drawing = after(stories(make(map=pairs, names=1, right=1, bridge=0, epochs=1), "many"))
+    least = int(drawing.svg.partition("min-width: ")[2].partition("px")[0])
+    assert len(drawing.rows) == 20 * 25 and least > 360
