@@ -15,9 +15,9 @@ from typing import Any
 
 import spillover
 from spillover import catalog
-from spillover.errors import SpilloverError, UsageError, nearest
+from spillover.errors import Interrupted, SpilloverError, UsageError, nearest
 
-HELP, INTERRUPTED = 0, 130
+HELP = 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,9 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SpilloverError as error:
         return _complain(error, as_json)
     except KeyboardInterrupt:
-        error = SpilloverError("interrupted", do="Give the same command again to go on")
-        error.exit_code = INTERRUPTED
-        return _complain(error, as_json)
+        return _complain(Interrupted("interrupted", do="Give the same command again"), as_json)
     except BrokenPipeError:
         # The reader of the pipe has gone; point what is still buffered at nothing, so that exiting is silent.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -70,7 +70,7 @@ def resolve(name: str) -> Source:
 
 def load_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenizerBase:
     """The tokenizer of a model by name. Raises ModelError when the model or its tokenizer is not there."""
-    _require_libraries()
+    require_libraries()
     source = resolve(name)
     if source.adapter and not _has_tokenizer(Path(source.path)):
         return load_tokenizer(_base_of(source), revision)
@@ -82,7 +82,7 @@ def load_model(name: str, *, device: str = "auto", dtype: str = "float32", revis
 
     device: auto, cpu, cuda, cuda:N or mps. dtype: float32 or bfloat16. A PEFT adapter is merged into its base.
     """
-    _require_libraries()
+    require_libraries()
     target = pick_device(device)
     source = resolve(name)
     if source.adapter:
@@ -95,7 +95,7 @@ def load_model(name: str, *, device: str = "auto", dtype: str = "float32", revis
         model = _weights(source, revision, dtype)
         sha256, note = _weights_hash(source, model), source.licence_note
     try:
-        model = model.to(target)
+        model = model.to(target)  # type: ignore[arg-type]
     except RuntimeError as error:
         raise ModelError(f"does not fit on {target} ({error})".split("\n")[0], where=name, do="Try --device cpu") \
             from None  # fmt: skip
@@ -122,7 +122,7 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def _require_libraries() -> None:
+def require_libraries() -> None:
     """Raises ModelError when the light install is asked to run a model."""
     from importlib.util import find_spec
 

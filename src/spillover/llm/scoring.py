@@ -199,7 +199,8 @@ class Scorer:
     @staticmethod
     def _steps(batch: Sequence[Fed], scored: Sequence[Sequence[int]]) -> _Steps:
         """Every (logit row, token) pair that some candidate needs, and the candidate it belongs to."""
-        pairs, owners = [], []
+        pairs: list[tuple[int, int]] = []
+        owners: list[int] = []
         base, candidate = 0, 0
         for sequence, indices in zip(batch, scored, strict=True):
             place = {index: base + number for number, index in enumerate(indices)}
