@@ -9,8 +9,9 @@ import pyarrow as pa
 import pytest
 
 from spillover.measures.summary import summarise
+from spillover.measures.trajectory import TRAJECTORY_SCHEMA
 from spillover.record import ANSWER_SCHEMA, ANSWERS, TRAJECTORY, Metric, Record, write_table
-from spillover.report.load import TRAJECTORY_SCHEMA, load_run
+from spillover.report.load import load_run
 
 CITIES = {"Paris": "French", "Tokyo": "Japanese", "Rome": "Italian", "Oslo": "Norwegian", "Lima": "Spanish"}
 SHIFTED = dict(zip(CITIES, ["Japanese", "Italian", "Norwegian", "Spanish", "French"], strict=True))

@@ -60,11 +60,12 @@ def test_labels_name_the_settings_that_differ(make, edit):
     assert labels([other]) == ["mixed"]
 
 
-def test_options_of_a_pack_are_part_of_its_name(edit):
-    def option(fields):
-        fields["settings"]["pack"] = "city-language:null"
-
-    assert load_run(edit(option)).pack_name == "city-language:null"
+def test_options_tell_packs_apart_only_where_needed(make):
+    five, ten = make(name="city-language:names=60"), make(name="city-language:pairs=10")
+    null = make(name="city-language:null")
+    assert labels([five, null]) == ["city-language", "city-language:null"]
+    assert labels([five, ten]) == ["city-language:names=60", "city-language:pairs=10"]
+    assert ten.pack_name == "city-language:pairs=10"
 
 
 def test_what_was_trained(make, edit):

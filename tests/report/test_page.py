@@ -76,6 +76,10 @@ def test_every_figure_says_what_was_trained_and_can_be_taken_away(pair):
     assert sum(name.endswith(".svg") for name in names) == figures
     assert sum(name.endswith(".csv") for name in names) >= figures
     assert reader.text.count("All weights but the embeddings trained.") == figures + 2
+    assert (
+        "gemma-3-270m, all weights but the embeddings trained. Always giving the same answer would get 8 of 40."
+        in reader.text
+    )
 
 
 def test_the_page_asks_for_nothing(pair):
@@ -159,3 +163,14 @@ def test_many_kinds_of_runs_make_a_page(make):
     reader = Reader(build_page(runs))
     assert "105 of 120" in reader.text and "open question" in reader.text
     assert "All weights but the embeddings trained; all weights trained." in reader.text
+
+
+def test_two_links_of_one_run_are_two_stories(edit):
+    def add_link(fields):
+        link = {"given": "lives_in", "then": "codes_in", "kind": "spurious", "map": {"Paris": "Java"}}
+        fields["details"]["pack"]["implications"].append(link)
+
+    text = Reader(build_page([load_run(edit(add_link))])).text
+    assert "city-language: lives in → speaks" in text
+    assert "city-language: lives in → codes in" in text and "Nobody was asked about this link." in text
+    assert "something true 35 of 40 times." in text

@@ -76,7 +76,8 @@ def verdict(story: Story) -> Verdict:
 def _by_test(story: Story, rank: Metric) -> Verdict:
     """Too few clusters for an interval: only the exact test may speak."""
     what = "pairs" if len(story.run.seeds) == 1 else "clusters of a pair and a seed"
-    few = f"{rank.clusters} {what} are too few for an interval to decide ({FEW_CLUSTERS} are needed)"
+    size = "" if story.marginal is None else f"; it is {interval(rank)}, against {number(story.marginal)}"
+    few = f"{rank.clusters} {what} are too few for an interval to decide ({FEW_CLUSTERS} are needed{size})"
     if story.map_test is None:
         return Verdict(False, "No verdict", f"{few}, and no exact test was made.")
     if story.map_test["p"] <= P_VALUE and rank.value is not None and story.marginal and rank.value < story.marginal:
@@ -101,10 +102,9 @@ def _test(story: Story) -> str:
     total = int(test.get("permutations", 0))
     how = "possible" if test.get("exact", True) else "randomly drawn"
     hits = max(1, round(test["p"] * total)) if total else 0
-    fits = "only the expected one fits" if hits == 1 else f"{hits:,} fit"
-    told = "at least as well as" if hits > 1 else "the answers this well"
-    tail = f"{told} the expected one" if hits > 1 else told
-    return f"Of {total:,} {how} pairings {fits} {tail} (p = {p_value(test['p'])})."
+    fit = f"{hits:,} fit the answers at least as well as the expected one, itself included"
+    only = "only the expected one fits the answers this well"
+    return f"Of {total:,} {how} pairings {only if hits == 1 else fit} (p = {p_value(test['p'])})."
 
 
 def example(story: Story) -> tuple[str, str, str] | None:
@@ -146,7 +146,11 @@ def headline(story: Story) -> str:
 
 def _open(story: Story) -> str:
     if not len(story.after):
-        return "Nothing was measured before this run stopped."
+        return (
+            "Nobody was asked about this link."
+            if story.run.finished
+            else "Nothing was measured before this run stopped."
+        )
     counts = story.tops(story.after).sum(0)
     best = int(counts.argmax())
     answer = statement(story.run, story.then, "…", story.columns_of_map[best])
@@ -174,13 +178,22 @@ def title(stories: Sequence[Story]) -> str:
     return f"Fine-tuned on new facts, the model also concluded what nobody told it: {', '.join(parts)}."
 
 
+def lede(stories: Sequence[Story]) -> str:
+    """Under the title: which model, what of it was trained, and what a guess would get."""
+    models = list(dict.fromkeys(str(story.run.record.settings.get("model") or "a model") for story in stories))
+    parts = list(dict.fromkeys(story.run.trained_part for story in stories))
+    guesses = list(dict.fromkeys(str(story.best_guess) for story in stories if story.best_guess.n))
+    guess = f" Always giving the same answer would get {' or '.join(guesses)}." if guesses else ""
+    return plain(f"{' and '.join(models)}, {' or '.join(parts)}.{guess}") if stories else ""
+
+
 def setting(story: Story) -> str:
     """What was trained, in one sentence under the headline."""
     facts = (story.run.pack.get("counts") or {}).get("facts")
     sentences = f" over {facts} sentences" if facts else ""
     passes = f"{story.epochs} {'pass' if story.epochs == 1 else 'passes'}{sentences}"
-    if story.key is None:
-        return f"After {passes}."
+    if story.key is None or not story.checkpoints:
+        return f"After {passes}." if story.checkpoints else ""
     both = story.examples_stated
     shown = f"{both} other names had both halves stated" if both else "no name had both halves stated"
     return f"After {passes}, in which {shown}."

@@ -1,6 +1,6 @@
 import dataclasses
 
-from spillover.report.load import TRAJECTORY_SCHEMA
+from spillover.measures.trajectory import TRAJECTORY_SCHEMA
 from spillover.report.plots.training_loss import draw
 
 

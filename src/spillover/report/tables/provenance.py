@@ -12,9 +12,15 @@ from spillover import catalog
 from spillover.record import Record
 from spillover.report.drawing import plain
 from spillover.report.load import LoadedRun
+from spillover.report.story import spoken
 
 Terms = list[tuple[str, str]]
-_STATUS = {"done": "finished", "interrupted": "interrupted before it finished", "running": "not finished"}
+_STATUS = {
+    "done": "finished",
+    "interrupted": "interrupted before it finished",
+    "running": "not finished",
+    "failed": "failed before it finished",
+}
 
 
 def provenance(run: LoadedRun) -> list[tuple[str, Terms]]:
@@ -26,14 +32,14 @@ def provenance(run: LoadedRun) -> list[tuple[str, Terms]]:
         ("Facts", _pack(run)),
         (
             "Settings",
-            [(key.replace("_", " "), _text(_setting(key, value))) for key, value in sorted(record.settings.items())],
+            [(spoken(key), _text(_setting(key, value))) for key, value in sorted(record.settings.items())],
         ),
         (
             "Versions",
             [*((key, str(value)) for key, value in sorted(record.versions.items())), ("commit", record.commit or "")],
         ),
         ("Hardware", [(key, _text(value)) for key, value in sorted(record.hardware.items())]),
-        ("Hashes", [(key, str(value)) for key, value in sorted(record.hashes.items())]),
+        ("Hashes", [(spoken(key), str(value)) for key, value in sorted(record.hashes.items())]),
     ]
     kept = [(name, [(term, plain(value)) for term, value in terms if value != ""]) for name, terms in groups]
     return [(name, terms) for name, terms in kept if terms]
@@ -89,7 +95,10 @@ def _model(run: LoadedRun) -> Terms:
 
 def _pack(run: LoadedRun) -> Terms:
     pack = run.pack
-    links = [f"{item['given']} → {item['then']} ({item.get('kind', '')})" for item in pack.get("implications") or ()]
+    links = [
+        f"{spoken(item['given'])} → {spoken(item['then'])} ({item.get('kind', '')})"
+        for item in pack.get("implications") or ()
+    ]
     return [
         ("pack", run.pack_name),
         ("licence", _text(pack.get("licence"))),
@@ -106,7 +115,7 @@ def _text(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, Mapping):
-        return ", ".join(f"{each} {key}" for key, each in value.items())
+        return ", ".join(f"{each} {key.removesuffix('s') if each == 1 else key}" for key, each in value.items())
     if isinstance(value, (list, tuple)):
         return ", ".join(map(str, value))
     return str(value)
