@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float
 
+from spillover.errors import UsageError
 from spillover.theory.certificate import lower_bound
 from spillover.theory.norms import Norm
 from spillover.theory.solvers.anderson import Anderson
@@ -18,6 +19,8 @@ from spillover.theory.table import Problem
 
 #: How strongly the matrix and its copy pull on each other, and how much more the cells pull (for sizes near 2).
 WEIGHT, BALANCE = 0.2, 1.0
+#: Numbers that the states remembered may hold together (4 GB of float64).
+MOST_NUMBERS = 5 * 10**8
 #: Iterations between two looks at the bounds.
 LOOK_EVERY = 10
 
@@ -53,7 +56,7 @@ def minimise(problem: Problem, norm: Norm, gap: float = 1e-4, max_iterations: in
         return Optimum(np.zeros((problem.answers, problem.columns)), nothing, 0.0, 0.0, 0)
     best = Optimum(None, nothing, np.inf, 0.0, 0)
     splitting = Splitting(problem, norm.shrink, *steps(problem))
-    accelerated, state = Anderson(splitting.length), splitting.start()
+    accelerated, state = Anderson(splitting.length, memory_for(splitting.length)), splitting.start()
     for iteration in range(1, max_iterations + 1):
         found = splitting.step(state)
         if iteration % LOOK_EVERY == 0 or iteration == max_iterations:
@@ -62,6 +65,17 @@ def minimise(problem: Problem, norm: Norm, gap: float = 1e-4, max_iterations: in
                 break
         state = accelerated.next(state, found.state)
     return best
+
+
+def memory_for(length: int) -> int:
+    """Steps that the acceleration may remember. Raises UsageError when not even two states fit in 4 GB."""
+    if length > MOST_NUMBERS // 4:
+        raise UsageError(
+            f"the compressed problem has {length:,} unknowns, more than this solver's {MOST_NUMBERS // 4:,}",
+            where="solve",
+            do="Take fewer answers or fewer kinds of subject",
+        )
+    return min(20, max(2, MOST_NUMBERS // (2 * length)))
 
 
 def steps(problem: Problem) -> tuple[float, float]:

@@ -15,7 +15,7 @@ from scipy import optimize
 from spillover.theory.certificate import combination, force_of
 from spillover.theory.norms import Norm, to_simplex
 from spillover.theory.solvers.anderson import Anderson
-from spillover.theory.solvers.maximum_margin import LOOK_EVERY, multipliers_of, steps
+from spillover.theory.solvers.maximum_margin import LOOK_EVERY, memory_for, multipliers_of, steps
 from spillover.theory.solvers.splitting import Splitting
 from spillover.theory.table import Problem
 
@@ -34,15 +34,22 @@ class Start:
 class RangeSolver:
     """Ranges of margins over the matrices that are feasible for `problem` and of size at most `radius`.
 
-    precision: iterations stop when the bound and the margin met agree to this. start: where to begin.
+    lower: a lower bound on the size of any feasible matrix. precision: iterations stop when the bound and the margin met agree to this. start: where to begin.
     """
 
     problem: Problem
     norm: Norm
     radius: float
+    lower: float
     start: Start
-    precision: float = 1e-3
+    precision: float = 3e-4
     max_iterations: int = 3000
+
+    @property
+    def price(self) -> float:
+        """Roughly how much margin one unit of size buys: a margin moves with the root of the slack in the size."""
+        slack = max(self.radius / self.lower - 1, 1e-12)
+        return max(1.0, 0.3 / np.sqrt(slack))
 
     def margin_range(
         self, question: tuple[int, int], answer: int, among: Bool[np.ndarray, "answer"]
@@ -88,13 +95,14 @@ class RangeSolver:
     ) -> float:
         """The best proven lower bound on the least `value` of the scores at `question`."""
         weight, balance = steps(self.problem)
+        weight *= self.price
 
         def shrink(matrix: np.ndarray, _: float) -> tuple[np.ndarray, float]:
             return self.norm.ball(matrix, self.radius), self.radius
 
         splitting = Splitting(self.problem, shrink, weight, balance, question, tilt)
-        state = splitting.start(self.start.matrix.T, force_of(self.problem, self.start.multipliers))
-        accelerated, best = Anderson(splitting.length), -np.inf
+        state = splitting.start(self.start.matrix.T, self.price * force_of(self.problem, self.start.multipliers))
+        accelerated, best = Anderson(splitting.length, memory_for(splitting.length)), -np.inf
         for iteration in range(1, self.max_iterations + 1):
             found = splitting.step(state)
             if iteration % LOOK_EVERY == 0:
