@@ -15,9 +15,11 @@ from typing import Any
 
 import spillover
 from spillover import catalog
-from spillover.errors import SpilloverError, UsageError, nearest
+from spillover.errors import Interrupted, SpilloverError, UsageError, nearest
 
-HELP, INTERRUPTED = 0, 130
+HELP = 0
+#: What the light install leaves out.
+HEAVY = {"torch", "transformers", "safetensors", "peft", "accelerate"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,10 +30,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _run(words, as_json)
     except SpilloverError as error:
         return _complain(error, as_json)
+    except ModuleNotFoundError as error:
+        if error.name not in HEAVY:
+            raise
+        do = 'Run `pip install "spillover[llm]"`'
+        return _complain(UsageError(f"this needs {error.name}, which is not installed here", do=do), as_json)
     except KeyboardInterrupt:
-        error = SpilloverError("interrupted", do="Give the same command again to go on")
-        error.exit_code = INTERRUPTED
-        return _complain(error, as_json)
+        return _complain(Interrupted("interrupted", do="Give the same command again"), as_json)
     except BrokenPipeError:
         # The reader of the pipe has gone; point what is still buffered at nothing, so that exiting is silent.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -53,6 +53,12 @@ class GateFailed(SpilloverError):
     exit_code = 1
 
 
+class Interrupted(SpilloverError):
+    """The user stopped it; what was seen until then is kept."""
+
+    exit_code = 130
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """A sentence that names the closest known name, or lists all when none is close."""
     names = sorted(known)

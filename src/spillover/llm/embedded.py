@@ -24,7 +24,7 @@ LICENCE_NOTE = "Gemma is provided under and subject to the Gemma Terms of Use (a
 
 
 def cache_folder() -> Path:
-    """Where converted models are kept: `$SPILLOVER_CACHE`, else `$XDG_CACHE_HOME/spillover`, else ~/.cache/spillover."""
+    """Where converted models are kept: $SPILLOVER_CACHE, else $XDG_CACHE_HOME/spillover, else ~/.cache/spillover."""
     own = os.environ.get("SPILLOVER_CACHE")
     if own:
         return Path(own)

@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from jaxtyping import Float
+from transformers import PreTrainedModel
 
 from spillover.errors import UsageError
 from spillover.llm.scoring import MAXIMUM_LOGITS
 from spillover.llm.tokens import Encoder
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 #: Longest passage read, in tokens.
 WINDOW = 128

@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from spillover.llm.tokens import Ask, Tree, tree
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 #: Bounds of one forward pass: tokens fed, and logits held (256 MB in float32).
 MAXIMUM_TOKENS, MAXIMUM_LOGITS = 2048, 1 << 26
@@ -199,7 +197,8 @@ class Scorer:
     @staticmethod
     def _steps(batch: Sequence[Fed], scored: Sequence[Sequence[int]]) -> _Steps:
         """Every (logit row, token) pair that some candidate needs, and the candidate it belongs to."""
-        pairs, owners = [], []
+        pairs: list[tuple[int, int]] = []
+        owners: list[int] = []
         base, candidate = 0, 0
         for sequence, indices in zip(batch, scored, strict=True):
             place = {index: base + number for number, index in enumerate(indices)}

@@ -1,4 +1,4 @@
-"""The rank of a guess that knows only which answers a relation takes and how often: the line a claim is held against."""
+"""The rank of a guess that knows only which answers a relation takes and how often: claims are held against it."""
 
 from __future__ import annotations
 
