@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from spillover.errors import UsageError
 from spillover.theory.certificate import lower_bound
-from spillover.theory.norms import Norm
+from spillover.theory.solvers.norms import Norm
 from spillover.theory.solvers.anderson import Anderson
 from spillover.theory.solvers.splitting import Splitting, Step
 from spillover.theory.table import Problem
@@ -99,5 +99,3 @@ def multipliers_of(problem: Problem, force: Float[np.ndarray, "cell answer"]) ->
     found = np.maximum(-force[: problem.cells], 0)
     found[np.arange(problem.cells), problem.cell_answer] = 0
     return found
-
-

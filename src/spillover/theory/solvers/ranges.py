@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from scipy import optimize
 
 from spillover.theory.certificate import combination, force_of
-from spillover.theory.norms import Norm, to_simplex
+from spillover.theory.solvers.norms import Norm, to_simplex
 from spillover.theory.solvers.anderson import Anderson
 from spillover.theory.solvers.maximum_margin import LOOK_EVERY, memory_for, multipliers_of, steps
 from spillover.theory.solvers.splitting import Splitting
@@ -81,7 +81,9 @@ class RangeSolver:
             found[answer] += weight
             others = scores[rivals]
             # The proximal map of the maximum takes `weight` off the top, as far down as it goes.
-            found[rivals] = others - to_simplex(others - others.min() + weight, weight) if len(others) > 1 else others - weight
+            found[rivals] = (
+                others - to_simplex(others - others.min() + weight, weight) if len(others) > 1 else others - weight
+            )
             return found
 
         return -self._bound(question, tilt, lambda scores: float(scores[rivals].max() - scores[answer]), np.inf)
