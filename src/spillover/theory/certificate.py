@@ -12,7 +12,7 @@ from jaxtyping import Float
 from scipy import sparse
 
 from spillover.errors import UsageError
-from spillover.theory.solvers.norms import Norm
+from spillover.theory.norms import Norm
 from spillover.theory.table import Problem, Table, lead
 
 #: How many holes are listed one by one; beyond, one entry stands for all subjects of a signature.

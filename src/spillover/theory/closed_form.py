@@ -14,7 +14,7 @@ from jaxtyping import Float
 
 from spillover.errors import UsageError
 from spillover.facts.pack import Fact, Implication, Pack, Relation
-from spillover.theory.solvers.norms import Norm, norm_called
+from spillover.theory.norms import Norm, norm_called
 
 FACT, IMPLICATION = "r1", "r2"
 

@@ -27,7 +27,7 @@ from spillover.theory.certificate import (
     lower_bound,
 )
 from spillover.theory.closed_form import FACT, IMPLICATION, ClosedForm, EqualClasses, closed_form
-from spillover.theory.solvers.norms import Norm, norm_called
+from spillover.theory.norms import Norm, norm_called
 from spillover.theory.solvers.feasibility import Infeasible, infeasibility
 from spillover.theory.solvers.maximum_margin import Optimum, minimise
 from spillover.theory.solvers.ranges import RangeSolver, Start
@@ -214,7 +214,7 @@ def ranged(answer: Answer, low: float, high: float) -> Answer:
 
 
 def _exactly(task: EqualClasses, norm: str, began: float) -> Solution:
-    """A symbolic task by its closed form; one question a class, whose optimum is unique, so that its range is a point."""
+    """A symbolic task by its closed form, one question a class; the optimum is unique, so a range is a point."""
     exact = closed_form(task, norm)
     margin, signatures = exact.margin, task.classes * ((task.train > 0) + (task.test > 0))
     questions = tuple(

@@ -165,7 +165,8 @@ def table_of(pack: Pack) -> Table:
         for rule in pack.implications
     ]
     questions = questions_of(rows, signature, len(relations), maps)
-    return Table(subjects, relations, answers, *rows.T, signature, candidates, questions)
+    subject, relation, answer = rows.T
+    return Table(subjects, relations, answers, subject, relation, answer, signature, candidates, questions)
 
 
 def distinct_rows(rows: Int[np.ndarray, "row 3"], relations: int, answers: int) -> Int[np.ndarray, "distinct 3"]:
@@ -216,7 +217,7 @@ def questions_of(
             if int(stated[index, given]) in answers and stated[index, then] < 0
         ]
     else:
-        asked = (stated >= 0).any(axis=0)
+        asked = np.asarray((stated >= 0).any(axis=0))
         found = [(int(s), int(r), -1) for r, s in np.argwhere((stated < 0).T & asked[:, None])]
-    columns = np.array(found, dtype=np.int64).reshape(-1, 3).T
-    return Questions(*columns, count=np.bincount(signature, minlength=len(stated))[columns[0]])
+    index, relation, expected = np.array(found, dtype=np.int64).reshape(-1, 3).T
+    return Questions(index, relation, expected, np.bincount(signature, minlength=len(stated))[index])

@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from spillover.errors import UsageError
 from spillover.theory.certificate import lower_bound
-from spillover.theory.solvers.norms import Norm
+from spillover.theory.norms import Norm
 from spillover.theory.solvers.anderson import Anderson
 from spillover.theory.solvers.splitting import Splitting, Step
 from spillover.theory.table import Problem

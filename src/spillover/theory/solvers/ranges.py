@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from scipy import optimize
 
 from spillover.theory.certificate import combination, force_of
-from spillover.theory.solvers.norms import Norm, to_simplex
+from spillover.theory.norms import Norm, to_simplex
 from spillover.theory.solvers.anderson import Anderson
 from spillover.theory.solvers.maximum_margin import LOOK_EVERY, memory_for, multipliers_of, steps
 from spillover.theory.solvers.splitting import Splitting
@@ -24,7 +24,7 @@ Scores = Float[np.ndarray, "answer"]
 
 @dataclass(frozen=True, eq=False)
 class Start:
-    """A near-optimal matrix (answer, column) and multipliers (cell, answer), scaled so that their combination has size 1."""
+    """A near-optimal matrix (answer, column) and multipliers (cell, answer) whose combination has dual size 1."""
 
     matrix: Float[np.ndarray, "answer column"]
     multipliers: Float[np.ndarray, "cell answer"]
@@ -34,7 +34,8 @@ class Start:
 class RangeSolver:
     """Ranges of margins over the matrices that are feasible for `problem` and of size at most `radius`.
 
-    lower: a lower bound on the size of any feasible matrix. precision: iterations stop when the bound and the margin met agree to this. start: where to begin.
+    lower: a lower bound on the size of any feasible matrix.
+    precision: iterations stop when the bound and the margin met agree to this. start: where to begin.
     """
 
     problem: Problem
