@@ -33,6 +33,8 @@ VERBS = {
     "check": ("spillover.settings:Check", "spillover.jobs.check:run"),
     "inject": ("spillover.settings:Inject", "spillover.jobs.inject:run"),
     "report": ("spillover.settings:Report", "spillover.jobs.report:run"),
+    "solve": ("spillover.settings:Solve", "spillover.jobs.solve:run"),
+    "certify": ("spillover.settings:Certify", "spillover.jobs.certify:run"),
 }
 
 #: Measures: name of the metric -> a function from the ranks of one checkpoint to a metric with its interval.
