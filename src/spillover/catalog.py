@@ -33,6 +33,17 @@ VERBS = {
     "check": ("spillover.settings:Check", "spillover.jobs.check:run"),
     "inject": ("spillover.settings:Inject", "spillover.jobs.inject:run"),
     "report": ("spillover.settings:Report", "spillover.jobs.report:run"),
+    "lab": ("spillover.settings:Lab", "spillover.jobs.lab:run"),
+}
+
+#: Experiments of `lab`: name -> a function `(scope: Scope) -> Findings`.
+PRESETS = {
+    "two-models": "spillover.jobs.presets.two_models:run",
+    "sample-efficiency": "spillover.jobs.presets.sample_efficiency:run",
+    "rank-sweep": "spillover.jobs.presets.rank_sweep:run",
+    "key-query": "spillover.jobs.presets.key_query:run",
+    "architecture": "spillover.jobs.presets.architecture:run",
+    "dial": "spillover.jobs.presets.dial:run",
 }
 
 #: Plots of the page: name -> a function from a page model to an SVG string.

@@ -29,14 +29,14 @@ class Model:
     """One model to train: how its weights are written, and where they start.
 
     parameters: factorised (W_O W_V^T), merged (W_OV), or linearised (the factorised model's first-order expansion
-    around its start). head_dimension: d_h, columns of W_O and W_V; 0 for the size of the vocabulary. start: a name in
+    around its start). head_dimension: d_h, columns of W_O and W_V; None for the size of the vocabulary. start: a name in
     STARTS; scale multiplies it. centred: the output matrix counts from its start, so that the first logits are zero.
     """
 
     parameters: str = "factorised"
     attention: str = "linear"
     key_query: str = "trained"
-    head_dimension: int = 0
+    head_dimension: int | None = None
     start: str = "gaussian"
     scale: float = 1.0
     centred: bool = False
@@ -48,7 +48,7 @@ class Model:
                 raise UsageError(f"{getattr(self, name)!r} is no {name}", where="model", do=nearest(str(getattr(self, name)), known))
         if self.start not in STARTS:
             raise UsageError(f"there is no start called {self.start!r}", where="model", do=nearest(self.start, STARTS))
-        if self.head_dimension < 0:
+        if self.head_dimension is not None and self.head_dimension < 1:
             raise UsageError(f"d_h is {self.head_dimension}, but must be at least 1", where="model", do="Use 1 or more")
         if self.scale == 0 and (self.parameters != "merged" or self.key_query != "fixed"):
             raise UsageError(

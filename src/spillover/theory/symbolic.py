@@ -103,6 +103,21 @@ class Task:
         return Rows(subject, np.full_like(subject, self.relations[relation]), answer, np.zeros_like(subject))
 
 
+def parse(text: str, **fields: int) -> Task:
+    """The task that `n=20,train=1,test=3` describes; `fields` set the rest. Raises UsageError for anything else."""
+    names = {"n": "classes", "train": "train", "test": "test"}
+    given: dict[str, int] = {}
+    for part in filter(None, text.split(",")):
+        name, _, value = part.partition("=")
+        try:
+            given[names[name.strip()]] = int(value)
+        except (KeyError, ValueError):
+            raise UsageError(
+                f"{part!r} is no size of the symbolic task", where="symbolic task", do="Write it as n=20,train=1,test=3"
+            ) from None
+    return Task(**{**fields, **given})
+
+
 @dataclass(frozen=True)
 class Rows:
     """Subjects, relations and right answers as tokens, one entry a row; `group` indexes GROUPS."""
@@ -143,7 +158,7 @@ def exact_bags(task: Task, rows: Rows, weight: Float[np.ndarray, "row"] | None =
         counts[:, task.noise] = task.noise_places / task.noise_tokens
     if weight is None:
         sizes = np.bincount(rows.group)
-        weight = 1 / (sizes[rows.group] * np.count_nonzero(sizes))
+        weight = 1 / (sizes[rows.group] * max(1, np.count_nonzero(sizes)))
     return Bags(counts, rows.answer, weight)
 
 

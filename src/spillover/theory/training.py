@@ -179,7 +179,7 @@ def cross_entropy(
 
 
 @dataclass(frozen=True)
-class _Batch:
+class Batch:
     """One batch for all models; `at` gives the same at every step."""
 
     counts: Float[Tensor, "model bag token"]
@@ -190,7 +190,7 @@ class _Batch:
         return self.counts, self.answer, self.weight
 
 
-def stacked_bags(ensemble: Ensemble, bags: Sequence[Bags]) -> _Batch:
+def stacked_bags(ensemble: Ensemble, bags: Sequence[Bags]) -> Batch:
     """One Bags a model as tensors; shorter ones are filled with bags of weight 0."""
     longest = max(len(bag.answer) for bag in bags)
 
@@ -199,10 +199,10 @@ def stacked_bags(ensemble: Ensemble, bags: Sequence[Bags]) -> _Batch:
         padded = [np.pad(v, [(0, longest - len(v))] + [(0, 0)] * (v.ndim - 1)) for v in values]
         return torch.tensor(np.stack(padded), dtype=dtype or ensemble.like["dtype"], device=ensemble.like["device"])
 
-    return _Batch(filled("counts"), filled("answer", torch.int64), filled("weight"))
+    return Batch(filled("counts"), filled("answer", torch.int64), filled("weight"))
 
 
-def _exact(ensemble: Ensemble) -> _Batch:
+def _exact(ensemble: Ensemble) -> Batch:
     return stacked_bags(ensemble, [exact_bags(task, task.stated) for task in ensemble.tasks])
 
 
