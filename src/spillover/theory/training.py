@@ -120,12 +120,13 @@ def train(
     models: Sequence[Model],
     recipe: Recipe,
     *,
+    rates: Sequence[float] | None = None,
     measure: Measure | None = None,
     schedule: Iterable[int] = (),
 ) -> Trained:
     """Train models together on their tasks; each equals the model trained alone.
 
-    tasks: one for all, or one a model, of equal vocabulary. measure: called with the ensemble and the step at each step
+    tasks: one for all, or one a model, of equal vocabulary. rates: a factor on the recipe's rate for each model. measure: called with the ensemble and the step at each step
     of `schedule` (0 is before the first); it must not change the ensemble, and changes no random number by being
     called. Raises UsageError for settings that do not fit.
     """
@@ -134,7 +135,7 @@ def train(
     optimiser = OPTIMISERS[recipe.optimiser](recipe, ensemble.flat)
     batches = _exact(ensemble) if recipe.batch == 0 else _Sampled(ensemble, recipe.batch)
     wanted, history = set(schedule), []
-    awake = torch.ones(len(ensemble), 1, **ensemble.like)
+    awake = torch.tensor(rates or [1.0] * len(ensemble), **ensemble.like)[:, None]
     taken = np.zeros(len(ensemble), dtype=np.int64)
     for step in range(recipe.steps + 1):
         if measure is not None and step in wanted:
@@ -146,7 +147,7 @@ def train(
         change = optimiser.update(ensemble.flat, gradient)
         if recipe.weight_decay:
             change.sub_(ensemble.flat, alpha=recipe.rate * recipe.weight_decay)
-        ensemble.flat.add_(change if recipe.stop_loss is None else change.mul_(awake))
+        ensemble.flat.add_(change if recipe.stop_loss is None and rates is None else change.mul_(awake))
         taken += awake[:, 0].cpu().numpy() > 0
     return Trained(ensemble, tuple(history), taken)
 
