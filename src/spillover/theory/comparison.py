@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from spillover.theory.models import Ensemble
+from spillover.theory.models import Batch, Ensemble
 from spillover.theory.symbolic import Rows, Task, exact_bags, sampled_bags
-from spillover.theory.training import Batch, cross_entropy, stacked_bags
+from spillover.theory.training import cross_entropy, stacked_bags
 
 Matrix = Float[np.ndarray, "... answer column"]
 
@@ -44,7 +44,7 @@ def effective_matrices(ensemble: Ensemble) -> list[Float[np.ndarray, "answer col
     """W_OV diag(k) of every model: 2n answer rows, subject and relation columns, each column centred over the rows."""
     effective = ensemble.effective().double().cpu().numpy()
     return [
-        centred(matrix[task.answers, : task.subjects + 2]) for task, matrix in zip(ensemble.tasks, effective, strict=True)
+        centred(matrix[task.answers][:, task.columns]) for task, matrix in zip(ensemble.tasks, effective, strict=True)
     ]
 
 
@@ -75,12 +75,12 @@ def cosine(one: Matrix, other: Matrix) -> float:
 
 def scores(task: Task, matrix: Float[np.ndarray, "answer column"], rows: Rows) -> Float[np.ndarray, "row answer"]:
     """The score of all 2n answers to each row, whose input is the sum of its subject's and its relation's column."""
-    return (matrix[:, rows.subject] + matrix[:, rows.relation]).T
+    return (matrix[:, rows.subject - task.context] + matrix[:, task.subjects + rows.relation]).T
 
 
 def margins(
     task: Task, matrix: Float[np.ndarray, "answer column"], rows: Rows, *, same_relation: bool = False
-) -> Float[np.ndarray, "row"]:
+) -> Float[np.ndarray, row]:
     """Score of the right answer minus the best other; same_relation: the best other of the same relation only."""
     score = scores(task, matrix, rows)
     right = rows.answer - task.answers.start
@@ -141,7 +141,7 @@ class Probe:
         found = {}
         for name, loss_name in (("stated", "train_loss"), ("questions", "implication_loss_test")):
             batch = self.bags[name]
-            logits = ensemble.logits(batch.counts)
+            logits = ensemble.logits(batch)
             found[loss_name] = (cross_entropy(logits, batch.answer) * batch.weight).sum(-1).tolist()
         right = (logits.argmax(-1) == batch.answer) * batch.weight
         found["implication_accuracy_test"] = right.sum(-1).tolist()

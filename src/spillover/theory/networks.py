@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -77,7 +78,7 @@ class Networks:
         flat = np.stack([self._start(np.random.default_rng([seed, 7])) for seed in self.seeds])
         self.flat = torch.tensor(flat, **self.like).requires_grad_()
 
-    def _start(self, generator: np.random.Generator) -> Float[np.ndarray, "parameter"]:
+    def _start(self, generator: np.random.Generator) -> Float[np.ndarray, parameter]:
         parts = []
         for name, shape in self.shapes.items():
             rows = shape[-1] if name == "embed" else shape[-2]
@@ -131,7 +132,7 @@ def train_networks(
     *,
     schedule: Iterable[int] = (),
     progress: Callable[[int], None] = lambda step: None,
-) -> tuple[Networks, list[dict[str, object]]]:
+) -> tuple[Networks, list[dict[str, Any]]]:
     """Train on all stated rows at once (recipe.batch must be 0); gives the networks and what was measured on schedule.
 
     Each entry: step, and a list over seeds of train_loss, implication_loss_test, implication_accuracy_test and

@@ -25,8 +25,8 @@ class Task:
     fact alone is stated (m_test). noise_tokens: distinct noise tokens of the vocabulary. noise_places: places of a
     sequence that hold noise, drawn with replacement; 0 for none. vocabulary: size d, 0 for the smallest that fits.
 
-    Tokens are numbered: subjects class by class (train before test), r1, r2, the n fact answers b, the n implication
-    answers c, noise, end, then tokens that never occur. Raises UsageError when a number is impossible.
+    Tokens are numbered: the context r1, r2, noise and end; subjects class by class (train before test); the n fact
+    answers b; the n implication answers c; then tokens that never occur. Raises UsageError when a number is impossible.
     """
 
     classes: int = 20
@@ -43,7 +43,7 @@ class Task:
         _at_least("train + test", self.subjects_each, 1, "A class needs a subject")
         if self.noise_places and not self.noise_tokens:
             raise UsageError("noise_places needs noise tokens to draw from", do="Set noise_tokens, or noise_places=0")
-        needed = self.end + 1
+        needed = self.answers.stop
         object.__setattr__(self, "vocabulary", self.vocabulary or needed)
         _at_least("vocabulary", self.vocabulary, needed, "Every subject, relation and answer is a token of its own")
 
@@ -54,18 +54,38 @@ class Task:
 
     @property
     def subjects(self) -> int:
-        """Subjects in all; they are the tokens 0 .. subjects - 1."""
+        """Subjects in all."""
         return self.classes * self.subjects_each
 
     @property
     def relations(self) -> tuple[int, int]:
         """The tokens r1 (fact) and r2 (implication)."""
-        return self.subjects, self.subjects + 1
+        return 0, 1
+
+    @property
+    def noise(self) -> slice:
+        """Tokens of the noise."""
+        return slice(2, 2 + self.noise_tokens)
+
+    @property
+    def end(self) -> int:
+        """The token that closes every sequence, at whose place the model answers."""
+        return self.noise.stop
+
+    @property
+    def context(self) -> int:
+        """How many tokens stand before the first subject: relations, noise and end."""
+        return self.end + 1
+
+    @property
+    def inputs(self) -> int:
+        """How many tokens can stand in a sequence; answers never do."""
+        return self.context + self.subjects
 
     @property
     def answers(self) -> slice:
         """Tokens of the answers: the n facts' b, then the n implications' c."""
-        return slice(self.subjects + 2, self.subjects + 2 + 2 * self.classes)
+        return slice(self.inputs, self.inputs + 2 * self.classes)
 
     @property
     def implication_answers(self) -> slice:
@@ -73,14 +93,9 @@ class Task:
         return slice(self.answers.stop - self.classes, self.answers.stop)
 
     @property
-    def noise(self) -> slice:
-        """Tokens of the noise."""
-        return slice(self.answers.stop, self.answers.stop + self.noise_tokens)
-
-    @property
-    def end(self) -> int:
-        """The token that closes every sequence, at whose place the model answers."""
-        return self.noise.stop
+    def columns(self) -> Int[np.ndarray, column]:
+        """Tokens of the exact solutions' columns: the subjects, then r1 and r2."""
+        return np.r_[self.context : self.inputs, self.relations]
 
     @cached_property
     def stated(self) -> Rows:
@@ -94,13 +109,15 @@ class Task:
         """The implications nobody states: (test subject, r2), with the answer that the class would give."""
         return self._rows(self._subjects_by_split()[1], 1)
 
-    def _subjects_by_split(self) -> tuple[Int[np.ndarray, "train"], Int[np.ndarray, "test"]]:
+    def _subjects_by_split(self) -> tuple[Int[np.ndarray, train], Int[np.ndarray, test]]:
         place = np.arange(self.subjects) % self.subjects_each
         return np.flatnonzero(place < self.train), np.flatnonzero(place >= self.train)
 
-    def _rows(self, subject: Int[np.ndarray, "row"], relation: int) -> Rows:
+    def _rows(self, subject: Int[np.ndarray, row], relation: int) -> Rows:
         answer = self.answers.start + relation * self.classes + subject // self.subjects_each
-        return Rows(subject, np.full_like(subject, self.relations[relation]), answer, np.zeros_like(subject))
+        return Rows(
+            self.context + subject, np.full_like(subject, self.relations[relation]), answer, np.zeros_like(subject)
+        )
 
 
 def parse(text: str, **fields: int) -> Task:
@@ -122,10 +139,10 @@ def parse(text: str, **fields: int) -> Task:
 class Rows:
     """Subjects, relations and right answers as tokens, one entry a row; `group` indexes GROUPS."""
 
-    subject: Int[np.ndarray, "row"]
-    relation: Int[np.ndarray, "row"]
-    answer: Int[np.ndarray, "row"]
-    group: Int[np.ndarray, "row"]
+    subject: Int[np.ndarray, row]
+    relation: Int[np.ndarray, row]
+    answer: Int[np.ndarray, row]
+    group: Int[np.ndarray, row]
 
     def __len__(self) -> int:
         return len(self.subject)
@@ -137,45 +154,49 @@ class Rows:
 
 @dataclass(frozen=True)
 class Bags:
-    """Sequences as token counts; `weight` is each bag's share of the loss.
+    """Sequences as token counts: one subject each, and how often each context token occurs (Task.context of them).
 
-    counts: (..., bag, token). answer: (..., bag), a token. weight: (..., bag), summing to 1.
+    subject, answer: (..., bag), tokens. context: (..., bag, context token), counts. weight: (..., bag), each bag's
+    share of the loss, summing to 1.
     """
 
-    counts: Float[np.ndarray, "... bag token"]
+    subject: Int[np.ndarray, "... bag"]
+    context: Float[np.ndarray, "... bag context"]
     answer: Int[np.ndarray, "... bag"]
     weight: Float[np.ndarray, "... bag"]
 
+    def counts(self, task: Task) -> Float[np.ndarray, "... bag token"]:
+        """The counts over the whole vocabulary, u in docs/theory.md."""
+        one_hot = self.subject[..., None] == np.arange(task.vocabulary)
+        return one_hot + np.pad(self.context, [(0, 0)] * self.subject.ndim + [(0, task.vocabulary - task.context)])
 
-def exact_bags(task: Task, rows: Rows, weight: Float[np.ndarray, "row"] | None = None) -> Bags:
+
+def exact_bags(task: Task, rows: Rows, weight: Float[np.ndarray, row] | None = None) -> Bags:
     """One bag a row, noise at its expected count: every sequence there is when the task has no noise.
 
     weight: each row's share of the loss; by default every group that occurs shares equally, as in the paper's batches.
     """
-    counts = np.zeros((len(rows), task.vocabulary))
-    _place(counts, task, rows)
+    context = _context(task, rows)
     if task.noise_places:
-        counts[:, task.noise] = task.noise_places / task.noise_tokens
+        context[:, task.noise] = task.noise_places / task.noise_tokens
     if weight is None:
         sizes = np.bincount(rows.group)
         weight = 1 / (sizes[rows.group] * max(1, np.count_nonzero(sizes)))
-    return Bags(counts, rows.answer, weight)
+    return Bags(rows.subject, context, rows.answer, weight)
 
 
 def sampled_bags(task: Task, rows: Rows, generator: np.random.Generator) -> Bags:
     """Bags of these rows (any shape of index), each with noise of its own; equal weights over the last axis of rows.
 
-    Thirteen noise places filled one by one with replacement are a multinomial count: no sequence is built.
+    Noise places filled one by one with replacement are a multinomial count: no sequence is built.
     """
-    shape = rows.subject.shape
-    counts = np.zeros((*shape, task.vocabulary), dtype=np.float32)
-    _place(counts, task, rows)
+    context = _context(task, rows)
     if task.noise_places:
-        drawn = generator.integers(task.noise_tokens, size=(rows.subject.size, task.noise_places))
+        drawn = generator.integers(task.noise_tokens, size=(rows.subject.size, task.noise_places), dtype=np.uint16)
         cell = drawn + task.noise_tokens * np.arange(rows.subject.size)[:, None]
         total = np.bincount(cell.ravel(), minlength=rows.subject.size * task.noise_tokens)
-        counts[..., task.noise] = total.reshape(*shape, task.noise_tokens)
-    return Bags(counts, rows.answer, np.full(shape, 1 / shape[-1]))
+        context[..., task.noise] = total.reshape(*rows.subject.shape, task.noise_tokens)
+    return Bags(rows.subject, context, rows.answer, np.full(rows.subject.shape, 1 / rows.subject.shape[-1]))
 
 
 def training_batches(task: Task, size: int, steps: int, generator: np.random.Generator) -> Bags:
@@ -195,18 +216,21 @@ def training_batches(task: Task, size: int, steps: int, generator: np.random.Gen
     return sampled_bags(task, stated.take(np.concatenate(picked, axis=1)), generator)
 
 
-def _place(counts: Float[np.ndarray, "... bag token"], task: Task, rows: Rows) -> None:
-    flat = counts.reshape(-1, task.vocabulary)
-    row = np.arange(len(flat))
-    for token in (rows.subject.ravel(), rows.relation.ravel()):
-        flat[row, token] += 1
-    flat[:, task.end] += 1
+def _context(task: Task, rows: Rows) -> Float[np.ndarray, "... bag context"]:
+    """Counts of the context tokens without noise: the row's relation, and the end."""
+    context = np.zeros((*rows.subject.shape, task.context), dtype=np.float32)
+    for relation in task.relations:
+        context[..., relation] = rows.relation == relation
+    context[..., task.end] = 1
+    return context
 
 
 def _stack(parts: list[Rows]) -> Rows:
     group = np.concatenate([np.full(len(part), index) for index, part in enumerate(parts)])
-    joined = (np.concatenate([getattr(part, name) for part in parts]) for name in ("subject", "relation", "answer"))
-    return Rows(*joined, group)
+    subject, relation, answer = (
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("subject", "relation", "answer")
+    )
+    return Rows(subject, relation, answer, group)
 
 
 def _at_least(name: str, value: int, least: int, do: str) -> None:

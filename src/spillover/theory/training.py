@@ -1,4 +1,4 @@
-"""Training: one loop for every model, optimiser and batch; many models at once. docs/theory.md, "What training does"."""
+"""Training: one loop for every model, optimiser and batch, many models at once. docs/theory.md, "Training"."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from spillover.errors import UsageError, nearest
-from spillover.theory.models import Ensemble, Model
+from spillover.theory.models import Batch, Ensemble, Model
 from spillover.theory.symbolic import Bags, Task, exact_bags, training_batches
 
 #: Steps of sampled batches drawn ahead in one go; a matter of speed, not of what is drawn.
@@ -40,7 +40,9 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.optimiser not in OPTIMISERS:
             raise UsageError(
-                f"there is no optimiser called {self.optimiser!r}", where="recipe", do=nearest(self.optimiser, OPTIMISERS)
+                f"there is no optimiser called {self.optimiser!r}",
+                where="recipe",
+                do=nearest(self.optimiser, OPTIMISERS),
             )
         if not (np.isfinite(self.rate) and self.rate > 0 and np.isfinite(self.weight_decay) and self.weight_decay >= 0):
             raise UsageError("the rate must be a positive number and the weight decay at least 0", where="recipe")
@@ -93,7 +95,9 @@ class NormalisedGradientDescent(GradientDescent):
 
     def update(self, flat: Float[Tensor, "model parameter"], gradient: Float[Tensor, "model parameter"]) -> Tensor:
         """The change to add to the weights (decay aside)."""
-        length = torch.linalg.vector_norm(gradient, dim=1, keepdim=True).clamp_min(1e-300 if gradient.dtype == torch.float64 else 1e-38)
+        length = torch.linalg.vector_norm(gradient, dim=1, keepdim=True).clamp_min(
+            1e-300 if gradient.dtype == torch.float64 else 1e-38
+        )
         return gradient.mul_(-self.recipe.rate / length)
 
 
@@ -112,7 +116,7 @@ class Trained:
 
     ensemble: Ensemble
     history: tuple[dict[str, Any], ...]
-    steps: Int[np.ndarray, "model"]
+    steps: Int[np.ndarray, model]
 
 
 def train(
@@ -126,24 +130,25 @@ def train(
 ) -> Trained:
     """Train models together on their tasks; each equals the model trained alone.
 
-    tasks: one for all, or one a model, of equal vocabulary. rates: a factor on the recipe's rate for each model. measure: called with the ensemble and the step at each step
-    of `schedule` (0 is before the first); it must not change the ensemble, and changes no random number by being
-    called. Raises UsageError for settings that do not fit.
+    tasks: one for all, or one a model, of equal vocabulary. rates: a factor on the recipe's rate for each model.
+    measure: called with the ensemble and the step at each step of `schedule` (0 is before the first); it must not
+    change the ensemble, and changes no random number by being called. Raises UsageError for settings that do not fit.
     """
     each = [tasks] * len(models) if isinstance(tasks, Task) else list(tasks)
     ensemble = Ensemble(each, models, dtype=getattr(torch, recipe.precision), device=recipe.device)
     optimiser = OPTIMISERS[recipe.optimiser](recipe, ensemble.flat)
-    batches = _exact(ensemble) if recipe.batch == 0 else _Sampled(ensemble, recipe.batch)
+    batch_at = _exact(ensemble) if recipe.batch == 0 else _Sampled(ensemble, recipe.batch).at
     wanted, history = set(schedule), []
     awake = torch.tensor(rates or [1.0] * len(ensemble), **ensemble.like)[:, None]
     taken = np.zeros(len(ensemble), dtype=np.int64)
     for step in range(recipe.steps + 1):
         if measure is not None and step in wanted:
             history.append({"step": step, **measure(ensemble, step)})
-        if step == recipe.steps or not _still_awake(ensemble, batches, recipe, step, awake):
+        if step == recipe.steps or not _still_awake(ensemble, batch_at, recipe, step, awake):
             break
-        counts, answer, weight = batches.at(step)
-        gradient = ensemble.pull_back(counts, slope(ensemble.logits(counts), answer, weight, optimiser.rescales))
+        batch, now = batch_at(step), ensemble.read()
+        logits = ensemble.logits(batch, now)
+        gradient = ensemble.pull_back(batch, slope(logits, batch, optimiser.rescales), logits, now)
         change = optimiser.update(ensemble.flat, gradient)
         if recipe.weight_decay:
             change.sub_(ensemble.flat, alpha=recipe.rate * recipe.weight_decay)
@@ -153,22 +158,19 @@ def train(
 
 
 def slope(
-    logits: Float[Tensor, "model bag token"],
-    answer: Int[Tensor, "model bag"],
-    weight: Float[Tensor, "model bag"],
-    rescaled: bool = False,
+    logits: Float[Tensor, "model bag token"], batch: Batch, rescaled: bool = False
 ) -> Float[Tensor, "model bag token"]:
     """The slope of the mean cross-entropy in the logits: softmax minus one-hot, times weight.
 
     The right answer's entry is minus the sum of the others, never 1 - 1, so small slopes stay exact. rescaled: divide
     each model's slopes by the largest, in the log domain.
     """
-    place = answer[:, :, None]
+    place, weight = batch.answer[:, :, None], batch.weight[:, :, None]
     if rescaled:
-        log = torch.log_softmax(logits, -1).add_(weight[:, :, None].log()).scatter_(-1, place, -torch.inf)
+        log = torch.log_softmax(logits, -1).add_(weight.log()).scatter_(-1, place, -torch.inf)
         share = log.sub_(log.amax((1, 2), keepdim=True)).exp_()
     else:
-        share = torch.softmax(logits, -1).mul_(weight[:, :, None]).scatter_(-1, place, 0)
+        share = torch.softmax(logits, -1).mul_(weight).scatter_(-1, place, 0)
     return share.scatter_(-1, place, -share.sum(-1, keepdim=True))
 
 
@@ -179,32 +181,31 @@ def cross_entropy(
     return torch.logsumexp(logits, -1) - logits.gather(-1, answer[:, :, None])[:, :, 0]
 
 
-@dataclass(frozen=True)
-class Batch:
-    """One batch for all models; `at` gives the same at every step."""
-
-    counts: Float[Tensor, "model bag token"]
-    answer: Int[Tensor, "model bag"]
-    weight: Float[Tensor, "model bag"]
-
-    def at(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
-        return self.counts, self.answer, self.weight
-
-
 def stacked_bags(ensemble: Ensemble, bags: Sequence[Bags]) -> Batch:
     """One Bags a model as tensors; shorter ones are filled with bags of weight 0."""
     longest = max(len(bag.answer) for bag in bags)
 
-    def filled(name: str, dtype: torch.dtype | None = None) -> Tensor:
+    def filled(name: str, dtype: torch.dtype) -> Tensor:
         values = [getattr(bag, name) for bag in bags]
-        padded = [np.pad(v, [(0, longest - len(v))] + [(0, 0)] * (v.ndim - 1)) for v in values]
-        return torch.tensor(np.stack(padded), dtype=dtype or ensemble.like["dtype"], device=ensemble.like["device"])
+        padded = [
+            np.pad(v, [(0, longest - len(v))] + [(0, 0)] * (v.ndim - 1), "edge" if len(v) else "constant")
+            for v in values
+        ]
+        return torch.tensor(np.stack(padded), dtype=dtype, device=ensemble.like["device"])
 
-    return Batch(filled("counts"), filled("answer", torch.int64), filled("weight"))
+    real = ensemble.like["dtype"]
+    weight = np.stack([np.pad(bag.weight, (0, longest - len(bag.weight))) for bag in bags])
+    return Batch(
+        filled("subject", torch.int64),
+        filled("context", real),
+        filled("answer", torch.int64),
+        torch.tensor(weight, **ensemble.like),
+    )
 
 
-def _exact(ensemble: Ensemble) -> Batch:
-    return stacked_bags(ensemble, [exact_bags(task, task.stated) for task in ensemble.tasks])
+def _exact(ensemble: Ensemble) -> Callable[[int], Batch]:
+    whole = stacked_bags(ensemble, [exact_bags(task, task.stated) for task in ensemble.tasks])
+    return lambda step: whole
 
 
 class _Sampled:
@@ -214,37 +215,39 @@ class _Sampled:
         self.ensemble, self.size = ensemble, size
         pairs = [(task, model.seed) for task, model in zip(ensemble.tasks, ensemble.models, strict=True)]
         self.distinct = list(dict.fromkeys(pairs))
-        self.which = torch.tensor([self.distinct.index(pair) for pair in pairs])
+        self.which = [self.distinct.index(pair) for pair in pairs]
         self.generators = [np.random.default_rng([seed, 0]) for _, seed in self.distinct]
+        self.ahead: list[Batch] = []
 
-    def at(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
+    def at(self, step: int) -> Batch:
         if step % AHEAD == 0:
-            drawn = [
-                training_batches(task, self.size, AHEAD, generator)
-                for (task, _), generator in zip(self.distinct, self.generators, strict=True)
-            ]
-            device, dtype = self.ensemble.like["device"], self.ensemble.like["dtype"]
-            self.counts = torch.from_numpy(np.stack([bags.counts for bags in drawn], 1)).to(device, dtype)
-            self.answer = torch.from_numpy(np.stack([bags.answer for bags in drawn], 1)).to(device)
-            self.weight = torch.full((len(self.ensemble), self.size), 1 / self.size, device=device, dtype=dtype)
-        now = step % AHEAD
-        return self._spread(self.counts[now]), self._spread(self.answer[now]), self.weight
+            self.ahead = self._draw()
+        return self.ahead[step % AHEAD]
 
-    def _spread(self, drawn: Tensor) -> Tensor:
-        if len(self.distinct) == len(self.ensemble):
-            return drawn
-        if len(self.distinct) == 1:
-            return drawn.expand(len(self.ensemble), *drawn.shape[1:])
-        return drawn[self.which.to(drawn.device)]
+    def _draw(self) -> list[Batch]:
+        drawn = [
+            training_batches(task, self.size, AHEAD, generator)
+            for (task, _), generator in zip(self.distinct, self.generators, strict=True)
+        ]
+        like = self.ensemble.like
+
+        def stacked(name: str, dtype: torch.dtype) -> Tensor:
+            values = np.stack([getattr(drawn[index], name) for index in self.which], axis=1)
+            return torch.from_numpy(values).to(like["device"], dtype)
+
+        subject, answer = stacked("subject", torch.int64), stacked("answer", torch.int64)
+        context = stacked("context", like["dtype"])
+        weight = torch.full((len(self.ensemble), self.size), 1 / self.size, **like)
+        return [Batch(subject[now], context[now], answer[now], weight) for now in range(AHEAD)]
 
 
 def _still_awake(
-    ensemble: Ensemble, batches: Any, recipe: Recipe, step: int, awake: Float[Tensor, "model 1"]
+    ensemble: Ensemble, batch_at: Callable[[int], Batch], recipe: Recipe, step: int, awake: Float[Tensor, "model 1"]
 ) -> bool:
     """Put to rest the models that have reached `stop_loss`, looked at every ten steps; is any still training?"""
     if recipe.stop_loss is None or step % 10:
         return True
-    counts, answer, weight = batches.at(step)
-    loss = (cross_entropy(ensemble.logits(counts), answer) * weight).sum(-1)
+    batch = batch_at(step)
+    loss = (cross_entropy(ensemble.logits(batch), batch.answer) * batch.weight).sum(-1)
     awake.mul_((loss >= recipe.stop_loss)[:, None])
     return bool(awake.any())

@@ -28,7 +28,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "layers": 2, "heads": 4, "residual": True, "attention": "softmax", "hidden": 64, "embedding": 32
     },
 }  # fmt: skip
-RECIPE = {"optimiser": "adamw", "rate": 2e-3, "weight_decay": 0.0, "batch": 0}
+RECIPE: dict[str, Any] = {"optimiser": "adamw", "rate": 2e-3, "weight_decay": 0.0, "batch": 0}
 SHOWN = ("train_loss", "implication_loss_test", "implication_accuracy_test")
 
 
@@ -47,7 +47,13 @@ def run(scope: Scope) -> Findings:
             shape = Architecture(parameters=kind, **fields)
             _, history = train_networks(shape, task, seeds, recipe, schedule=schedule(steps, 20))
             rows += [
-                {"variant": variant, "model": kind, "seed": seed, "step": moment["step"], **{k: moment[k][i] for k in UNITS if k in moment}}
+                {
+                    "variant": variant,
+                    "model": kind,
+                    "seed": seed,
+                    "step": moment["step"],
+                    **{k: moment[k][i] for k in UNITS if k in moment},
+                }
                 for moment in history
                 for i, seed in enumerate(seeds)
             ]

@@ -1,4 +1,4 @@
-"""Theorem 3: the merged model stays at log n even when its key-query matrix is trained; and the factorised one, measured."""
+"""Theorem 3: the merged model stays at log n even when its key-query matrix is trained; and the factorised one."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ SHOWN = ("margin_ratio_test", "cosine_to_nuclear", "cosine_to_frobenius", "nucle
 
 
 def run(scope: Scope) -> Findings:
-    """Train both models on every pair of m_train and m_test at once, beside the exact margin min(1, sqrt(m_train / m_test)).
+    """Train both models on every m_train and m_test at once, beside the exact margin min(1, sqrt(m_train / m_test)).
 
     The exact arm of two-models: equal attention, no noise, normalised gradient descent, no decay, a small start.
     """

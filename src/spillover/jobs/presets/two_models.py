@@ -17,8 +17,8 @@ from spillover.theory.training import Recipe, Trained, train
 KINDS = ("factorised", "merged")
 #: Each model's own norm: the one that Theorem 1 says its training minimises.
 OWN_NORM = {"factorised": "nuclear_over_margin", "merged": "frobenius_over_margin"}
-PAPER = {"optimiser": "adamw", "rate": 5e-3, "weight_decay": 0.03, "batch": 252}
-EXACT = {"optimiser": "normalised-gradient-descent", "rate": 0.1, "weight_decay": 0.0, "batch": 0}
+PAPER: dict[str, Any] = {"optimiser": "adamw", "rate": 5e-3, "weight_decay": 0.03, "batch": 252}
+EXACT: dict[str, Any] = {"optimiser": "normalised-gradient-descent", "rate": 0.1, "weight_decay": 0.0, "batch": 0}
 
 
 def run(scope: Scope) -> Findings:
