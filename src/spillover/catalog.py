@@ -46,8 +46,28 @@ PRESETS = {
     "dial": "spillover.jobs.presets.dial:run",
 }
 
-#: Plots of the page: name -> a function from a page model to an SVG string.
-PLOTS: dict[str, str] = {}
+#: Measures: name of the metric -> a function from the ranks of one checkpoint to a metric with its interval.
+MEASURES = {
+    "recall_rank": "spillover.measures.recall_rank:measure",
+    "implication_rank_train": "spillover.measures.implication_rank_train:measure",
+    "implication_rank_test": "spillover.measures.implication_rank_test:measure",
+    "implication_accuracy_test": "spillover.measures.implication_accuracy_test:measure",
+    "paraphrase_rank_test": "spillover.measures.paraphrase_rank_test:measure",
+    "chance_rank": "spillover.measures.chance_rank:measure",
+    "marginal_rank": "spillover.measures.marginal_rank:measure",
+}
+
+#: Plots of the page: name -> a function from labelled runs or stories to a report.drawing.Drawing.
+PLOTS = {
+    "rank-change": "spillover.report.plots.rank_change:draw",
+    "rank-by-epoch": "spillover.report.plots.rank_by_epoch:draw",
+    "inferred-before": "spillover.report.plots.inferred_answers:before",
+    "inferred-after": "spillover.report.plots.inferred_answers:after",
+    "recall": "spillover.report.plots.recall:draw",
+    "stated-links": "spillover.report.plots.stated_links:draw",
+    "training-loss": "spillover.report.plots.training_loss:draw",
+    "forgetting": "spillover.report.plots.forgetting:draw",
+}
 
 
 def find(reference: str) -> Any:

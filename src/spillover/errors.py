@@ -20,7 +20,7 @@ class SpilloverError(Exception):
 
     def __str__(self) -> str:
         parts = [f"{self.where}: {self.what}" if self.where else self.what, self.do]
-        return " ".join(part.rstrip(". ") + "." for part in parts if part)
+        return " ".join(part if part.endswith("?") else part.rstrip(". ") + "." for part in parts if part)
 
     def as_json(self) -> dict[str, str]:
         """The three parts under the keys `what`, `where`, `do`."""
@@ -51,6 +51,12 @@ class GateFailed(SpilloverError):
     """Nothing broke, but a gate said no (`check` found faults, `audit` found unwanted inferences)."""
 
     exit_code = 1
+
+
+class Interrupted(SpilloverError):
+    """The user stopped it; what was seen until then is kept."""
+
+    exit_code = 130
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

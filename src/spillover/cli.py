@@ -1,0 +1,160 @@
+"""One command a verb: parse, call, print. Every mistake of a user's ends in one sentence, never in a traceback."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import json
+import os
+import re
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Any
+
+import spillover
+from spillover import catalog
+from spillover.errors import Interrupted, SpilloverError, UsageError, nearest
+
+HELP = 0
+#: What the light install leaves out.
+HEAVY = {"torch", "transformers", "safetensors", "peft", "accelerate"}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line; returns the exit code (0 done, 1 a gate failed, 2 a mistake, 130 interrupted)."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    as_json = "--json" in words
+    try:
+        return _run(words, as_json)
+    except SpilloverError as error:
+        return _complain(error, as_json)
+    except ModuleNotFoundError as error:
+        if error.name not in HEAVY:
+            raise
+        do = 'Run `pip install "spillover[llm]"`'
+        return _complain(UsageError(f"this needs {error.name}, which is not installed here", do=do), as_json)
+    except KeyboardInterrupt:
+        return _complain(Interrupted("interrupted", do="Give the same command again"), as_json)
+    except BrokenPipeError:
+        # The reader of the pipe has gone; point what is still buffered at nothing, so that exiting is silent.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return HELP
+
+
+def _run(words: list[str], as_json: bool) -> int:
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(_overview())
+        return HELP
+    if words[0] in ("--version", "version"):
+        print(version("spillover"))
+        return HELP
+    verb = words[0]
+    if verb not in catalog.VERBS:
+        raise UsageError(f"there is no command {verb!r}", where="spillover", do=nearest(verb, catalog.VERBS))
+    settings_class, job = catalog.VERBS[verb]
+    settings = parse(catalog.find(settings_class), verb, words[1:])
+    if settings is None:
+        return HELP
+    return _show(catalog.find(job)(settings), as_json)
+
+
+def _show(outcome: dict[str, Any], as_json: bool) -> int:
+    """Print a job's outcome: its text for a person, or all of its other keys as one JSON object."""
+    outcome = dict(outcome)
+    text, code = outcome.pop("text", ""), outcome.pop("exit_code", 0)
+    if as_json:
+        print(json.dumps(outcome, ensure_ascii=False, default=_plain))
+    elif text:
+        print(text)
+    return int(code)
+
+
+def _plain(value: Any) -> Any:
+    return value.as_json() if hasattr(value, "as_json") else str(value)
+
+
+def _complain(error: SpilloverError, as_json: bool) -> int:
+    if as_json:
+        print(json.dumps({"error": error.as_json()}, ensure_ascii=False))
+    else:
+        print(error if error.where.startswith("spillover") else f"spillover: {error}", file=sys.stderr)
+    return error.exit_code
+
+
+def _overview() -> str:
+    lines = [spillover.__doc__ or "", "", "usage: spillover VERB ...", ""]
+    for verb, (settings_class, _) in catalog.VERBS.items():
+        lines.append(f"  {verb:<10}{(catalog.find(settings_class).__doc__ or '').splitlines()[0]}")
+    return "\n".join([*lines, "", "spillover VERB --help tells a verb's options."])
+
+
+def parse(settings_class: type, verb: str, words: list[str]) -> Any:
+    """Settings from a verb's words, or None when they asked for help, which is then printed.
+
+    Raises UsageError for an unknown option (with the nearest), a missing one, or a value that does not fit.
+    """
+    import tyro
+
+    _refuse_unknown_options(settings_class, verb, words)
+    said, help_text = io.StringIO(), io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(help_text):
+            return tyro.cli(settings_class, args=words, prog=f"spillover {verb}")
+    except SystemExit as stop:
+        if not stop.code:
+            print(help_text.getvalue(), end="")
+            return None
+        raise _usage_error(settings_class, verb, words, said.getvalue()) from None
+
+
+def _option_names(settings_class: type) -> set[str]:
+    names = {f"--{item.name.replace('_', '-')}" for item in dataclasses.fields(settings_class)}
+    flags = {
+        f"--no-{item.name.replace('_', '-')}"
+        for item in dataclasses.fields(settings_class)
+        if item.type == "bool" or item.default is True
+    }
+    return names | flags | {"--help"}
+
+
+def _refuse_unknown_options(settings_class: type, verb: str, words: list[str]) -> None:
+    known = _option_names(settings_class)
+    for word in words:
+        option = word.split("=")[0].replace("_", "-")
+        if option.startswith("--") and len(option) > 2 and option not in known:
+            raise UsageError(f"there is no option {option}", where=f"spillover {verb}", do=nearest(option, known))
+
+
+def _missing(settings_class: type, words: list[str], content: list[str]) -> list[str]:
+    """The required options that were not given; a positional one by its name in capitals."""
+    given = {word.split("=")[0] for word in words}
+    missing = []
+    for item in dataclasses.fields(settings_class):
+        if item.default is not dataclasses.MISSING:
+            continue
+        option = f"--{item.name.replace('_', '-')}"
+        if "Positional" in str(item.type):
+            # The parser lists a positional by its type alone.
+            missing += [item.name.upper()] if any(line.startswith("STR") for line in content) else []
+        elif option not in given:
+            missing.append(option)
+    return missing
+
+
+def _usage_error(settings_class: type, verb: str, words: list[str], said: str) -> UsageError:
+    """One sentence out of the parser's box of text."""
+    where, do = f"spillover {verb}", f"See spillover {verb} --help"
+    content = [line.strip("│╭╮╰╯─ ") for line in said.splitlines()[1:]]
+    text = " ".join(line for line in content if line)
+    if "Missing from" in text:
+        return UsageError("missing " + " and ".join(_missing(settings_class, words, content)), where=where, do=do)
+    if found := re.search(r"invalid choice '(.*?)' for argument '(.*?)'\. Expected one of \((.*?)\)\.", text):
+        choices = re.findall(r"'(.*?)'", found[3])
+        return UsageError(f"{found[1]!r} is no value of {found[2]}", where=where, do=nearest(found[1], choices))
+    if found := re.search(r"Error parsing (\S+): (?:invalid literal|could not convert).*?: '(.*?)'", text):
+        return UsageError(f"{found[2]!r} is not a number, which {found[1]} takes", where=where, do=do)
+    if found := re.search(r"Unrecognized options: (.*?)(?: For full helptext|$)", text):
+        return UsageError(f"did not expect {found[1].strip()!r}", where=where, do=do)
+    return UsageError(text.split(" For full helptext")[0].split(" Argument helptext")[0].strip(), where=where, do=do)

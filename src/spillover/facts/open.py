@@ -1,0 +1,78 @@
+"""Open a pack by what the user typed: a built-in name with options, or a path."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from spillover.catalog import PACKS, pick
+from spillover.errors import UsageError, nearest
+from spillover.facts.pack import Pack
+from spillover.facts.packs import PackOptions
+
+#: `null` alone means the null version of this pack.
+NULL_PACK = "profession-color"
+SIZES = ("pairs", "names", "bridge")
+
+
+def open_pack(spec: str, seed: int = 0) -> Pack:
+    """The pack behind `name:key=value,...` (built in), a folder with a pack.yaml, or a YAML file.
+
+    seed: draws a built-in pack's names; a pack from files does not depend on it.
+    Raises UsageError for what was typed wrong, PackError (with every fault) for a pack that cannot be used.
+    """
+    if is_built_in(spec):
+        return built_in(spec, seed)
+    from spillover.facts.files import read_pack
+
+    return read_pack(Path(spec))
+
+
+def is_built_in(spec: str) -> bool:
+    """Whether `spec` can only mean a built-in pack; anything that exists or looks like a path is a path."""
+    name = spec.partition(":")[0]
+    return name in PACKS or name == "null" or not _path_like(spec)
+
+
+def _path_like(spec: str) -> bool:
+    if not spec or "\0" in spec:
+        return False
+    try:
+        exists = Path(spec).exists()
+    except (OSError, ValueError):
+        exists = False
+    return exists or "/" in spec or "\\" in spec or spec.endswith((".yaml", ".yml")) or spec in {".", ".."}
+
+
+def built_in(spec: str, seed: int) -> Pack:
+    """The built-in pack behind `name:key=value,...`. Raises UsageError for an unknown name, option or value."""
+    name, _, text = spec.partition(":")
+    if name == "null":
+        name, text = NULL_PACK, f"null,{text}" if text else "null"
+    return pick(PACKS, name, "pack")(options_from(text, PackOptions(seed=seed), where=spec))
+
+
+def options_from(text: str, options: PackOptions, where: str) -> PackOptions:
+    """`pairs=10,names=80,bridge=2,null` over the defaults in `options`. Raises UsageError."""
+    given: dict[str, int | bool] = {}
+    for part in [item.strip() for item in text.split(",") if item.strip()]:
+        key, equals, value = (piece.strip() for piece in part.partition("="))
+        if key not in {*SIZES, "null"}:
+            raise UsageError(f"a built-in pack has no option {key!r}", where=where, do=nearest(key, [*SIZES, "null"]))
+        if key in given:
+            raise UsageError(f"the option {key!r} is given twice", where=where, do="Give it once")
+        if key == "null" and equals:
+            raise UsageError("the option 'null' takes no value", where=where, do="Write null, or leave it out")
+        given[key] = True if key == "null" else _whole_number(key, value, where)
+    return replace(options, **given)  # type: ignore[arg-type]
+
+
+def _whole_number(key: str, value: str, where: str) -> int:
+    """A decimal number of at most six digits, as the sizes of a pack are."""
+    if not (value.isascii() and value.isdigit() and len(value) <= 6):
+        raise UsageError(
+            f"{key}={value} is not a whole number",
+            where=where,
+            do=f"Write for instance {key}={getattr(PackOptions, key)}",
+        )
+    return int(value)

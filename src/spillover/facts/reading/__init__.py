@@ -1,0 +1,1 @@
+"""How a pack's files are read: as text, whole, with the place of everything that is wrong."""

@@ -1,0 +1,159 @@
+"""Is a pack sound? Every fault and warning that needs no model, in one pass."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+from spillover.facts.check import Findings, Places, hint, quoted
+from spillover.facts.pack import Implication, Kind, Pack, Relation, tally
+
+KINDS: tuple[str, ...] = get_args(Kind)
+SUBJECT = "{subject}"
+#: Share of subjects that may share a word with another before a warning says so.
+SHARED_WORDS = 0.2
+
+
+def check_structure(pack: Pack, places: Places | None = None) -> Findings:
+    """Every fault and warning that needs no model. places: where the parts stand; by default only the pack's name."""
+    places, findings = places or Places(pack.name, pack.name), Findings()
+    for relation in pack.relations:
+        _check_relation(relation, places, findings)
+    _check_names(pack, places, findings)
+    _check_facts(pack, places, findings)
+    for index, implication in enumerate(pack.implications):
+        _check_implication(pack, index, implication, places, findings)
+    if not findings.faults:
+        _check_answers(pack, places, findings)
+        _check_questions(pack, places, findings)
+        _check_words(pack, places, findings)
+    return findings
+
+
+def _check_names(pack: Pack, places: Places, findings: Findings) -> None:
+    """Names that must be unique: of relations, and of implications."""
+    for name, count in tally(relation.name for relation in pack.relations).items():
+        if count > 1:
+            what = f"the relation {quoted(name)} is there {count} times"
+            findings.fault(
+                "duplicate-relation", places.pack_file, places.relations.get(name), what, "one", "Keep one of them"
+            )
+    for name, count in tally(implication.name for implication in pack.implications).items():
+        if count > 1:
+            what = f"the implication {name} is there {count} times"
+            findings.fault(
+                "duplicate-implication", places.pack_file, None, what, "one", "Put their maps together in one"
+            )
+
+
+def _check_relation(relation: Relation, places: Places, findings: Findings) -> None:
+    line = places.relations.get(relation.name)
+    if not relation.prompts:
+        what = f"the relation {quoted(relation.name)} has no prompt"
+        findings.fault("no-prompt", places.pack_file, line, what, "at least one", f'Write prompts: ["{SUBJECT} ..."]')
+    for prompt in relation.prompts:
+        if SUBJECT not in prompt:
+            what = f"the prompt {quoted(prompt)} of {quoted(relation.name)} does not say whom it asks about"
+            do = f"Write {SUBJECT} where the name goes"
+            findings.fault("prompt-without-subject", places.pack_file, line, what, f"{SUBJECT} in it", do)
+    for prompt, count in tally(relation.prompts).items():
+        if count > 1:
+            what = f"the prompt {quoted(prompt)} of {quoted(relation.name)} is there {count} times"
+            findings.warn("duplicate-prompt", places.pack_file, line, what, do="Keep one of them")
+
+
+def _check_facts(pack: Pack, places: Places, findings: Findings) -> None:
+    """Unknown relations, two answers for one (subject, relation), and exact duplicates."""
+    known, file = set(pack.relation_by_name), places.facts_file
+    seen: dict[tuple[str, str], int] = {}
+    hints: dict[str, str] = {}
+    if not pack.facts:
+        findings.fault(
+            "no-facts", file, None, "there is no fact", "at least one row", "State something about a subject"
+        )
+    for index, fact in enumerate(pack.facts):
+        if fact.relation not in known:
+            what = f"there is no relation {quoted(fact.relation)}"
+            do = hints.get(fact.relation) or hints.setdefault(fact.relation, hint(fact.relation, known))
+            findings.fault("unknown-relation", file, places.fact(index), what, "a relation of the pack", do)
+        first = seen.setdefault((fact.subject, fact.relation), index)
+        if first != index:
+            stated, row = pack.facts[first].answer, places.fact(first)
+            if stated != fact.answer:
+                answers = f"{quoted(stated)} (row {row}) and {quoted(fact.answer)}"
+                what = f"{quoted(fact.subject)} has two answers to {quoted(fact.relation)}: {answers}"
+                findings.fault("two-answers", file, places.fact(index), what, "one answer", "Keep one of the two rows")
+            else:
+                what = f"this row is there already: row {row}"
+                findings.warn(
+                    "duplicate-row", file, places.fact(index), what, do="Remove it, or it counts twice in training"
+                )
+
+
+def _check_implication(pack: Pack, index: int, implication: Implication, places: Places, findings: Findings) -> None:
+    """Unknown relations and kinds, and map entries that no row can meet."""
+    file, line, known = places.pack_file, places.implication(index), pack.relation_by_name
+    for side, name in (("given", implication.given), ("then", implication.then)):
+        if name not in known:
+            what = f"`{side}` names the relation {quoted(name)}, which does not exist"
+            findings.fault("unknown-relation", file, line, what, "a relation of the pack", hint(name, known))
+    if implication.given == implication.then:
+        what = f"the implication {quoted(implication.name)} leads from a relation to itself"
+        findings.fault("same-relation", file, line, what, "two relations", "Name another relation under `then`")
+    if implication.kind not in KINDS:
+        what = f"the implication {quoted(implication.name)} is of kind {quoted(implication.kind)}"
+        findings.fault("unknown-kind", file, line, what, " or ".join(KINDS), hint(implication.kind, KINDS))
+    if not implication.map:
+        findings.fault(
+            "empty-map",
+            file,
+            line,
+            f"the map of {quoted(implication.name)} is empty",
+            "an entry",
+            "Write map: {Paris: French}",
+        )
+    if implication.given in known:
+        _check_keys(pack, implication, file, line, findings)
+
+
+def _check_keys(pack: Pack, implication: Implication, file: str, line: int | None, findings: Findings) -> None:
+    taken = {fact.answer for fact in pack.facts if fact.relation == implication.given}
+    taken.update(pack.relation_by_name[implication.given].answers)
+    name, given = quoted(implication.name), quoted(implication.given)
+    for key in implication.map:
+        if key not in taken:
+            what = f"the map of {name} has an entry for {quoted(key)}, which is no answer of {given}"
+            do = f"{hint(key, taken)} Or list it under `answers`".strip()
+            findings.fault("map-outside", file, line, what, "an answer that is stated or listed", do)
+
+
+def _check_answers(pack: Pack, places: Places, findings: Findings) -> None:
+    """Answers of one relation that only case or spaces tell apart."""
+    for relation, answers in pack.candidates.items():
+        groups: dict[str, list[str]] = {}
+        for answer in answers:
+            groups.setdefault("".join(answer.casefold().split()), []).append(answer)
+        for group in groups.values():
+            if len(group) > 1:
+                what = f"answers of {quoted(relation)} differ only in case or spaces: {', '.join(map(quoted, group))}"
+                do = "Write them alike, if they are the same answer"
+                findings.warn("similar-answers", places.pack_file, places.relations.get(relation), what, do=do)
+
+
+def _check_questions(pack: Pack, places: Places, findings: Findings) -> None:
+    asked = tally(question.implication or "" for question in pack.questions)
+    for index, implication in enumerate(pack.implications):
+        if implication.name not in asked:
+            what = f"the implication {quoted(implication.name)} has no question: nobody's `then` is left to infer"
+            do = "State its `given` of subjects whose `then` is not stated"
+            findings.warn("no-question", places.pack_file, places.implication(index), what, do=do)
+
+
+def _check_words(pack: Pack, places: Places, findings: Findings) -> None:
+    """Subjects that share a word with another: a model may take one for the other."""
+    words = [set(subject.split()) for subject in pack.subjects]
+    counts = tally(word for each in words for word in each)
+    sharing = sum(any(counts[word] > 1 for word in each) for each in words)
+    if sharing > SHARED_WORDS * len(words):
+        what = f"{sharing} of {len(words)} subjects share a word with another"
+        do = "Give them names that share no word, or a model may answer for the wrong one"
+        findings.warn("shared-words", places.facts_file, None, what, f"at most {SHARED_WORDS:.0%}", do)

@@ -1,0 +1,291 @@
+"""`spillover inject`: fine-tune on a pack, measure before, during and after, and write a run."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from spillover.errors import UsageError
+from spillover.facts.open import open_pack
+from spillover.facts.pack import Pack
+from spillover.jobs.output import claim_folder
+from spillover.measures import forgetting_nats
+from spillover.measures.summary import summarise
+from spillover.measures.trajectory import trajectory_table
+from spillover.record import (
+    ANSWERS,
+    TRAJECTORY,
+    Record,
+    commit,
+    hardware,
+    identity,
+    read_table,
+    versions,
+    write_table,
+)
+from spillover.settings import Inject
+
+if TYPE_CHECKING:
+    from spillover.llm.inject import Injected
+    from spillover.llm.loading import LoadedModel
+    from spillover.llm.training import Training
+
+PACKAGES = ("spillover", "torch", "transformers", "tokenizers", "safetensors", "peft", "numpy", "pyarrow", "gguf")
+
+
+def run(settings: Inject) -> dict[str, Any]:
+    """Run every seed, then pool them. Returns the run's path, its metrics and a text for a person.
+
+    Raises SpilloverError for anything wrong with the options, the pack, the model or the folder; KeyboardInterrupt
+    passes through once a record that says `interrupted` has been written.
+    """
+    seeds = seeds_of(settings)
+    _refuse_bad_numbers(settings)
+    packs = {seed: open_pack(settings.pack, seed) for seed in seeds}
+    folder = Path(settings.out).expanduser()
+    settings = _resolved(settings)
+    if (finished := claim_folder(folder, "inject", _identity_of(settings))) is not None:
+        return _outcome(folder, finished)
+    texts = _texts(settings)
+    loaded = _load(settings, packs)
+    for seed in seeds:
+        own = folder / f"seed-{seed}" if len(seeds) > 1 else folder
+        _run_seed(settings, seed, packs[seed], loaded, texts, own)
+    if len(seeds) > 1:
+        _pool(settings, seeds, folder)
+    return _outcome(folder, Record.read(folder))
+
+
+def seeds_of(settings: Inject) -> list[int]:
+    """The seeds of `--seeds`, or the one of `--seed`. Raises UsageError when they are not whole numbers."""
+    if not settings.seeds:
+        return [settings.seed]
+    try:
+        seeds = [int(part) for part in settings.seeds.split(",")]
+    except ValueError:
+        raise UsageError(f"--seeds takes whole numbers, not {settings.seeds!r}", do="Write --seeds 0,1,2") from None
+    if len(set(seeds)) < len(seeds):
+        raise UsageError(f"--seeds names a seed twice: {settings.seeds}", do="Name each once")
+    return seeds
+
+
+def _refuse_bad_numbers(settings: Inject) -> None:
+    least = {"epochs": 1, "batch": 1, "lora": 0, "evaluate_every": 1, "threads": 0}
+    for name, low in least.items():
+        if getattr(settings, name) < low:
+            option = "--" + name.replace("_", "-")
+            raise UsageError(f"{option} is {getattr(settings, name)}", do=f"Give {option} {low} or more")
+    if not 0 < settings.lr < 1:
+        raise UsageError(f"--lr is {settings.lr}", do="Give a learning rate between 0 and 1, such as 5e-5")
+    if settings.weight_decay < 0:
+        raise UsageError(f"--weight-decay is {settings.weight_decay}", do="Give 0 or more")
+
+
+def _resolved(settings: Inject) -> Inject:
+    """The settings with `auto` and 0 replaced by what they stand for on this machine."""
+    from spillover.llm.loading import pick_device
+
+    threads = settings.threads or int(hardware()["cores"])
+    return dataclasses.replace(settings, device=str(pick_device(settings.device)), threads=threads)
+
+
+def _identity_of(settings: Inject) -> str:
+    """What must be equal for two commands to be the same run: everything but where it goes and how it prints."""
+    fields = dataclasses.asdict(settings)
+    return identity({name: value for name, value in fields.items() if name not in ("out", "json")})
+
+
+def _texts(settings: Inject) -> list[str]:
+    from spillover.llm.forgetting import passages
+
+    return passages(settings.plain_text)
+
+
+def _load(settings: Inject, packs: dict[int, Pack]) -> LoadedModel:
+    """The model, once its tokens are known to tell every pack's answers apart."""
+    import torch
+
+    from spillover.facts.check import refuse, token_faults
+    from spillover.llm.loading import load_model, load_tokenizer
+    from spillover.llm.tokens import encoder
+
+    encode = encoder(load_tokenizer(settings.model, settings.revision))
+    for pack in packs.values():
+        refuse(token_faults(pack, encode))
+    torch.set_num_threads(settings.threads)
+    return load_model(settings.model, device=settings.device, dtype=settings.dtype, revision=settings.revision)
+
+
+def _training(settings: Inject, seed: int) -> Training:
+    from spillover.llm.training import Training
+
+    return Training(
+        epochs=settings.epochs,
+        learning_rate=settings.lr,
+        batch=settings.batch,
+        weight_decay=settings.weight_decay,
+        freeze_embeddings=settings.freeze_embeddings,
+        lora=settings.lora,
+        seed=seed,
+    )
+
+
+def _run_seed(
+    settings: Inject, seed: int, pack: Pack, loaded: LoadedModel, texts: list[str], folder: Path
+) -> None:  # fmt: skip
+    """One seed's run, written into `folder` whatever happens: done, or interrupted with what it saw."""
+    from spillover.llm.inject import Injected, inject, steps_of
+    from spillover.llm.saving import save_model
+
+    training = _training(settings, seed)
+    started = time.monotonic()
+    seen = Injected(seed)
+    record = _record(settings, seed, pack, loaded, texts)
+    record.write(folder)
+    try:
+        with _progress(steps_of(pack, training), f"seed {seed}") as bar:
+            inject(
+                loaded, pack, training, texts=texts, evaluate_every=settings.evaluate_every,
+                progress=lambda step: bar.update(step - bar.n), into=seen,
+            )  # fmt: skip
+        save_model(seen.model, loaded, settings.save, folder)
+        record.status = "done"
+    except BaseException as error:
+        record.status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+        raise
+    finally:
+        record.seconds = round(time.monotonic() - started, 1)
+        _write(record, seen, folder)
+
+
+def _progress(steps: int, label: str) -> Any:
+    from tqdm import tqdm
+
+    return tqdm(total=steps, desc=label, unit="step", dynamic_ncols=True, leave=False, delay=1)
+
+
+def _record(settings: Inject, seed: int, pack: Pack, loaded: LoadedModel, texts: list[str]) -> Record:
+    return Record(
+        command="inject",
+        settings=dataclasses.asdict(settings),
+        seed=seed,
+        identity=_identity_of(settings),
+        hashes={"pack": _pack_hash(pack), "model": loaded.sha256, "plain_text": _hash(texts)},
+        versions=versions(PACKAGES),
+        commit=commit(),
+        hardware=hardware(),
+        details={
+            "pack": describe(pack),
+            "model": {"name": loaded.name, "licence_note": loaded.licence_note},
+            "seeds": [seed],
+        },
+    )
+
+
+def _write(record: Record, seen: Injected, folder: Path) -> None:
+    """Tables first, the record last: a record that says `done` has its tables beside it."""
+    answers = seen.table()
+    write_table(folder / ANSWERS, answers)
+    losses = [(seen.seed, loss.epoch, loss.step, loss.value) for loss in seen.losses]
+    write_table(folder / TRAJECTORY, trajectory_table(answers, losses))
+    metrics = summarise(answers) if answers.num_rows else {}
+    if seen.done:
+        metrics["forgetting_nats"] = forgetting_nats.measure(seen.plain_before, seen.plain_after, seen.plain_tokens)
+    model = {**record.details["model"], "parameters": seen.parameters, "trained_parameters": seen.trained_parameters}
+    plain = {
+        "before": seen.plain_before.tolist(),
+        "after": seen.plain_after.tolist(),
+        "tokens": seen.plain_tokens.tolist(),
+    }
+    record.details = {**record.details, "model": model, "plain_text": plain, "scoring": seen.method}
+    record.metrics = metrics
+    record.write(folder)
+
+
+def _pool(settings: Inject, seeds: list[int], folder: Path) -> None:
+    """One record over all seeds: tables stacked, metrics measured again over (seed, pair) clusters."""
+    import numpy as np
+
+    records = [Record.read(folder / f"seed-{seed}") for seed in seeds]
+    for name in (ANSWERS, TRAJECTORY):
+        write_table(folder / name, pa.concat_tables([read_table(folder / f"seed-{seed}" / name) for seed in seeds]))
+    metrics = summarise(read_table(folder / ANSWERS))
+    plain = [record.details["plain_text"] for record in records]
+    parts = {key: np.stack([np.array(one[key]) for one in plain]).mean(axis=0) for key in ("before", "after", "tokens")}
+    metrics["forgetting_nats"] = forgetting_nats.measure(parts["before"], parts["after"], parts["tokens"])
+    first = records[0]
+    hashes = {**first.hashes, "pack": _hash([record.hashes["pack"] for record in records])}
+    pooled = dataclasses.replace(
+        first,
+        seed=settings.seed,
+        hashes=hashes,
+        metrics=metrics,
+        seconds=round(sum(record.seconds for record in records), 1),
+        details={**first.details, "seeds": seeds},
+    )
+    pooled.write(folder)
+
+
+def describe(pack: Pack) -> dict[str, Any]:
+    """A pack's outline for records and pages; its rows stay in the answers table."""
+    return {
+        "name": pack.name,
+        "licence": pack.licence,
+        "source": pack.source,
+        "relations": [{"name": relation.name, "prompts": list(relation.prompts)} for relation in pack.relations],
+        "implications": [
+            {"given": item.given, "then": item.then, "kind": item.kind, "map": dict(item.map)}
+            for item in pack.implications
+        ],
+        "join": pack.join,
+        "end": pack.end,
+        "counts": pack.counts(),
+    }
+
+
+def _pack_hash(pack: Pack) -> str:
+    return _hash([json.dumps(describe(pack), sort_keys=True, ensure_ascii=False), *map(repr, pack.facts)])
+
+
+def _hash(parts: list[str]) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _outcome(folder: Path, record: Record) -> dict[str, Any]:
+    metrics = json.loads(json.dumps(record.metrics, default=lambda value: value.as_json()))
+    return {"run": os.fspath(folder), "metrics": metrics, "text": _text(folder, record, metrics)}
+
+
+def _text(folder: Path, record: Record, metrics: dict[str, Any]) -> str:
+    """A few lines for a person: what was learned, what was inferred, held against the yardstick."""
+    settings = record.settings
+    trained = "everything but the embeddings" if settings["freeze_embeddings"] else "all weights"
+    trained = f"a LoRA adapter of rank {settings['lora']}" if settings["lora"] else trained
+    lines = [f"{record.details['pack']['name']} on {settings['model']}, {settings['epochs']} epochs, {trained} trained"]
+    if metrics.get("recall_rank"):
+        before = _shown(metrics["recall_rank_before"])
+        lines.append(f"  stated facts: mean rank {_shown(metrics['recall_rank'])}, {before} before")
+    for name, found in metrics["implications"].items():
+        if (test := found["implication_rank_test"]) is None:
+            continue
+        yardstick = found["marginal_rank"]["value"]
+        test_p = found["map_test"]
+        before = _shown(found["implication_rank_test_before"])
+        lines.append(
+            f"  {name}, never stated: mean rank {_shown(test)}, {before} before; "
+            f"{yardstick:.2f} for a guess that knows which answers occur"
+            + (f"; exact map test p = {test_p['p']:.2g}" if test_p else "")
+        )
+    return "\n".join([*lines, f"  run: {folder}"])
+
+
+def _shown(metric: dict[str, Any]) -> str:
+    note = f", {metric['note']}" if metric.get("note") else ""
+    return f"{metric['value']:.2f} ({metric['low']:.2f} to {metric['high']:.2f}{note})"

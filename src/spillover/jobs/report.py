@@ -1,0 +1,26 @@
+"""`spillover report`: one self-contained HTML page from runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from spillover import settings
+from spillover.errors import UsageError
+from spillover.record import write_atomically
+from spillover.report.page import build_page, load_run
+
+
+def run(settings: settings.Report) -> dict[str, Any]:
+    """Write the page and say where. Raises RunError for a folder without a readable run or an unwritable page."""
+    if not settings.runs:
+        raise UsageError("no run was named", where="report", do="Name one or more run folders")
+    page = Path(settings.out)
+    if page.is_dir():
+        raise UsageError("this is a folder, not a page", where=str(page), do="Name a file, such as page.html")
+    runs = [load_run(folder) for folder in settings.runs]
+    write_atomically(page, build_page(runs).encode())
+    unfinished = sum(not each.finished for each in runs)
+    stopped = f" ({unfinished} of them did not finish)" if unfinished else ""
+    count = "1 run" if len(runs) == 1 else f"{len(runs)} runs"
+    return {"page": str(page), "text": f"{page} shows {count}{stopped}."}

@@ -1,0 +1,95 @@
+"""Fine-tune a copy of a model on a pack and examine it before, on a schedule, and after."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Float
+from transformers import PreTrainedModel
+
+from spillover.facts.pack import Pack
+from spillover.llm.examination import Examination
+from spillover.llm.forgetting import passage_losses
+from spillover.llm.loading import LoadedModel
+from spillover.llm.scoring import Method, Scorer
+from spillover.llm.tokens import encoder, rows
+from spillover.llm.training import Step, Training, count_parameters, fine_tune, trainable_copy
+from spillover.record import ANSWER_SCHEMA
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Mean training loss (nats an answer token) of one step."""
+
+    step: int
+    epoch: float
+    value: float
+
+
+@dataclass
+class Injected:
+    """What one run saw so far; complete when `done`. losses_*: summed nats of each plain passage."""
+
+    seed: int
+    answers: list[pa.Table] = field(default_factory=list)
+    losses: list[Loss] = field(default_factory=list)
+    plain_before: Float[np.ndarray, passage] = field(default_factory=lambda: np.empty(0))
+    plain_after: Float[np.ndarray, passage] = field(default_factory=lambda: np.empty(0))
+    plain_tokens: Float[np.ndarray, passage] = field(default_factory=lambda: np.empty(0))
+    parameters: int = 0
+    trained_parameters: int = 0
+    method: Method | None = None
+    model: PreTrainedModel | None = None
+    done: bool = False
+
+    def table(self) -> pa.Table:
+        """The answers of all checkpoints."""
+        return pa.concat_tables(self.answers) if self.answers else ANSWER_SCHEMA.empty_table()
+
+
+def steps_of(pack: Pack, training: Training) -> int:
+    """Optimiser steps that a run takes."""
+    return training.epochs * -(-len(pack.facts) // training.batch)
+
+
+def inject(
+    loaded: LoadedModel,
+    pack: Pack,
+    training: Training,
+    *,
+    texts: list[str],
+    evaluate_every: int,
+    progress: Callable[[int], None],
+    into: Injected,
+) -> None:
+    """Run the experiment, adding to `into` as it goes, so that an interrupted run keeps what it saw.
+
+    progress: told the number of each finished step. Checkpoints are epochs; 0 is before training.
+    """
+    encode = encoder(loaded.tokenizer)
+    examination = Examination(pack, encode)
+    model = trainable_copy(loaded.model, training)
+    into.parameters, into.trained_parameters = count_parameters(model)
+    scorer = Scorer(model)
+
+    def examine(epoch: int) -> None:
+        full = epoch in (0, training.epochs)
+        into.answers.append(examination.answers(scorer, seed=training.seed, checkpoint=epoch, full=full))
+        into.method = scorer.method
+
+    def after_step(step: Step) -> None:
+        into.losses.append(Loss(step.number, step.epoch, step.loss))
+        progress(step.number)
+        due = step.epoch % evaluate_every == 0 or step.epoch == training.epochs
+        if step.last_of_epoch and due:
+            examine(step.epoch)
+
+    examine(0)
+    into.plain_before, into.plain_tokens = passage_losses(model, encode, texts)
+    fine_tune(model, rows(encode, pack), training, after_step)
+    into.plain_after, _ = passage_losses(model, encode, texts)
+    into.model = model
+    into.done = True

@@ -1,0 +1,202 @@
+"""Models by tag, hub id, folder or PEFT adapter. Only a hub id is ever fetched; no pickle, no remote code."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from spillover import catalog
+from spillover.errors import ModelError, nearest
+from spillover.llm.embedded import LICENCE_NOTE, embedded_folder, quiet
+from spillover.record import sha256_of
+
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a model comes from. path: a folder or a hub id; local: only files already on this machine may be used."""
+
+    name: str
+    path: str
+    local: bool
+    adapter: bool = False
+    licence_note: str = ""
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A causal language model with its tokenizer; `sha256` identifies its weights."""
+
+    name: str
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    sha256: str
+    licence_note: str
+
+
+def resolve(name: str) -> Source:
+    """What a name stands for: a tag of the catalogue, an existing folder, or a hub id. Raises ModelError otherwise."""
+    if name in catalog.MODELS:
+        target = catalog.MODELS[name]
+        if target == "built-in":
+            return Source(name, str(embedded_folder()), local=True, licence_note=LICENCE_NOTE)
+        return Source(name, target, local=True)
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        if (folder / "adapter_config.json").exists():
+            return Source(name, str(folder), local=True, adapter=True)
+        if (folder / "config.json").exists():
+            return Source(name, str(folder), local=True)
+        raise ModelError(
+            "this folder is not a model: it has no config.json and no adapter_config.json",
+            where=name,
+            do="Name a folder that save_pretrained wrote",
+        )
+    if folder.exists():
+        raise ModelError("this is a file, not a model folder", where=name, do="Name the folder that holds it")
+    if HUB_ID.fullmatch(name):
+        return Source(name, name, local=False)
+    raise ModelError(f"there is no model called {name!r}", do=nearest(name, catalog.MODELS))
+
+
+def load_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model by name. Raises ModelError when the model or its tokenizer is not there."""
+    source = resolve(name)
+    if source.adapter and not _has_tokenizer(Path(source.path)):
+        return load_tokenizer(_base_of(source), revision)
+    return _tokenizer(source, revision)
+
+
+def load_model(name: str, *, device: str = "auto", dtype: str = "float32", revision: str | None = None) -> LoadedModel:
+    """Load a causal language model in evaluation mode. Raises ModelError with what to do when it cannot be had.
+
+    device: auto, cpu, cuda, cuda:N or mps. dtype: float32 or bfloat16. A PEFT adapter is merged into its base.
+    """
+    target = pick_device(device)
+    source = resolve(name)
+    if source.adapter:
+        base = load_model(_base_of(source), device=device, dtype=dtype, revision=revision)
+        model = _merge_adapter(base.model, source)
+        tokenizer = load_tokenizer(name, revision)
+        sha256, note = _digest([base.sha256, _weights_hash(source, model)]), base.licence_note
+    else:
+        tokenizer = _tokenizer(source, revision)
+        model = _weights(source, revision, dtype)
+        sha256, note = _weights_hash(source, model), source.licence_note
+    try:
+        model = model.to(target)  # type: ignore[arg-type]
+    except RuntimeError as error:
+        raise ModelError(f"does not fit on {target} ({error})".split("\n")[0], where=name, do="Try --device cpu") \
+            from None  # fmt: skip
+    return LoadedModel(name, model.eval(), tokenizer, sha256, note)
+
+
+def pick_device(name: str) -> torch.device:
+    """The torch device for `auto`, `cpu`, `cuda`, `cuda:N` or `mps`. Raises ModelError when it is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ModelError(f"there is no device called {name!r}", do="Use auto, cpu, cuda, cuda:0 or mps") from None
+    present = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if not present.get(device.type, False):
+        raise ModelError(f"this machine has no device {name!r}", do="Use --device cpu or auto")
+    return device
+
+
+def _has_tokenizer(folder: Path) -> bool:
+    return any((folder / file).exists() for file in ("tokenizer.json", "tokenizer_config.json"))
+
+
+def _tokenizer(source: Source, revision: str | None) -> PreTrainedTokenizerBase:
+    with quiet(), _told(source, "tokenizer"):
+        return AutoTokenizer.from_pretrained(
+            source.path, revision=revision or "main", local_files_only=source.local, trust_remote_code=False
+        )
+
+
+def _weights(source: Source, revision: str | None, dtype: str) -> PreTrainedModel:
+    options: dict[str, Any] = {
+        "revision": revision or "main",
+        "local_files_only": source.local,
+        "trust_remote_code": False,
+    }
+    with quiet(), _told(source, "model"):
+        config = AutoConfig.from_pretrained(source.path, **options)
+        # The fused kernels leave out the soft cap on attention scores that these models were trained with.
+        attention = "eager" if getattr(config, "attn_logit_softcapping", None) else "sdpa"
+        return AutoModelForCausalLM.from_pretrained(
+            source.path, dtype=getattr(torch, dtype), use_safetensors=True, attn_implementation=attention, **options
+        )
+
+
+class _told:
+    """Turns the loading library's exceptions into one sentence; lets everything else through."""
+
+    def __init__(self, source: Source, part: str) -> None:
+        self.source, self.part = source, part
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
+        # The library raises bare Exception subclasses for damaged files, hence the wide net; interrupts pass.
+        if not isinstance(error, Exception) or isinstance(error, ModelError):
+            return
+        where, path = self.source.name, self.source.path
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        if self.source.local and not Path(path).is_dir():
+            do = f"Fetch them once with `hf download {path}`, then repeat the command"
+            raise ModelError("the weights of this model are not on this machine", where=where, do=do) from None
+        if not self.source.local:
+            do = "Check the id and the connection, or name a local folder"
+            raise ModelError(f"no such folder here, and the hub gave no {self.part} ({reason})", where=where, do=do) \
+                from None  # fmt: skip
+        do = "Name a folder with a causal language model in safetensors, as save_pretrained writes it"
+        raise ModelError(f"its {self.part} cannot be loaded ({reason})", where=where, do=do) from None
+
+
+def _base_of(source: Source) -> str:
+    """The base model that an adapter names."""
+    path = Path(source.path) / "adapter_config.json"
+    try:
+        base = json.loads(path.read_text(encoding="utf-8")).get("base_model_name_or_path")
+    except (OSError, ValueError, AttributeError):
+        base = None
+    if not base:
+        raise ModelError("this adapter does not name its base model", where=str(path), do="Merge it and name that")
+    return str(base)
+
+
+def _merge_adapter(model: PreTrainedModel, source: Source) -> PreTrainedModel:
+    if not (Path(source.path) / "adapter_model.safetensors").exists():
+        raise ModelError("the adapter has no adapter_model.safetensors", where=source.name, do="Save it as safetensors")
+    from peft import PeftModel
+
+    with quiet(), _told(source, "adapter"):
+        return PeftModel.from_pretrained(model, source.path).merge_and_unload()  # type: ignore[operator]
+
+
+def _weights_hash(source: Source, model: PreTrainedModel) -> str:
+    """One SHA-256 for all weight files of a folder, or for a hub model's commit."""
+    folder = Path(source.path)
+    if folder.is_dir():
+        return _digest([sha256_of(path) for path in sorted(folder.glob("*.safetensors"))])
+    return _digest([source.path, str(getattr(model.config, "_commit_hash", None))])
+
+
+def _digest(parts: list[str]) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()

@@ -1,0 +1,62 @@
+"""Writing a fine-tuned model: all weights, or only those that changed. Safetensors, whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Literal
+
+import torch
+from transformers import PreTrainedModel
+
+from spillover.llm.embedded import quiet
+from spillover.llm.loading import LoadedModel
+from spillover.record import unwritable
+
+WEIGHTS, DELTA, ADAPTER = "weights", "delta.safetensors", "adapter"
+
+
+def save_model(
+    model: PreTrainedModel | None, base: LoadedModel, save: Literal["weights", "delta", "none"], folder: Path
+) -> Path | None:
+    """Save what was asked for into `folder` and give its path.
+
+    weights: a model folder that any loader opens. delta: one file with the new values of the weights that changed,
+    or the adapter folder of a LoRA run. Raises RunError on a full disk.
+    """
+    if model is None or save == "none":
+        return None
+    adapted = hasattr(model, "merge_and_unload")
+    name = WEIGHTS if save == "weights" else ADAPTER if adapted else DELTA
+    temporary = Path(tempfile.mkdtemp(dir=folder, prefix=".saving-"))
+    try:
+        if save == "weights":
+            whole = model.merge_and_unload() if adapted else model  # type: ignore[operator]
+            with quiet():
+                whole.save_pretrained(temporary / name)
+                base.tokenizer.save_pretrained(temporary / name)
+        elif adapted:
+            model.save_pretrained(temporary / name)
+        else:
+            _save_changed(model, base, temporary / name)
+        target = folder / name
+        if target.is_dir():
+            shutil.rmtree(target)
+        os.replace(temporary / name, target)
+    except OSError as error:
+        raise unwritable(folder / name, error) from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return folder / name
+
+
+def _save_changed(model: PreTrainedModel, base: LoadedModel, path: Path) -> None:
+    from safetensors.torch import save_file
+
+    before = base.model.state_dict()
+    changed = {
+        name: value.contiguous() for name, value in model.state_dict().items() if not torch.equal(value, before[name])
+    }
+    save_file(changed, path, metadata={"base_sha256": base.sha256, "holds": "new values of the weights that changed"})

@@ -1,0 +1,102 @@
+"""Text to tokens: prompts, answers as continuations of their prompt, and the tree that candidates share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from transformers import PreTrainedTokenizerBase
+
+from spillover.errors import PackError
+from spillover.facts.pack import Pack
+
+Encoder = Callable[[str], list[int]]
+
+
+def encoder(tokenizer: PreTrainedTokenizerBase) -> Encoder:
+    """Text -> token ids, with the model's start token if it uses one and never an end token."""
+    probe = tokenizer("a")["input_ids"]
+    start = tokenizer.bos_token_id
+    prefix = [start] if start is not None and probe and probe[0] == start else []
+
+    def encode(text: str) -> list[int]:
+        return prefix + tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    return encode
+
+
+@dataclass(frozen=True)
+class Row:
+    """A training row: the tokens of prompt + join + answer (+ end), of which those from `start` on are the answer."""
+
+    tokens: tuple[int, ...]
+    start: int
+
+
+@dataclass(frozen=True)
+class Tree:
+    """Candidates as a prefix tree, so that what they share is computed once.
+
+    nodes: the inner tokens in depth-first order, as (token, parent, depth); parent -1 is the end of the prompt.
+    paths: for each candidate, its steps as (node before the token or -1, token).
+    """
+
+    nodes: tuple[tuple[int, int, int], ...]
+    paths: tuple[tuple[tuple[int, int], ...], ...]
+
+
+def tree(continuations: Sequence[Sequence[int]]) -> Tree:
+    """The prefix tree of candidate token sequences, each at least one token long."""
+    nodes: list[tuple[int, int, int]] = []
+    index: dict[tuple[int, ...], int] = {(): -1}
+    paths = []
+    for continuation in continuations:
+        steps = []
+        for depth, token in enumerate(continuation):
+            before = tuple(continuation[:depth])
+            if before not in index:
+                index[before] = len(nodes)
+                nodes.append((before[-1], index[before[:-1]], depth))
+            steps.append((index[before], token))
+        paths.append(tuple(steps))
+    return Tree(tuple(nodes), tuple(paths))
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One prompt with its candidates: the tokens before the answer, and each candidate's tokens after them."""
+
+    prompt: tuple[int, ...]
+    candidates: tuple[tuple[int, ...], ...]
+
+
+def continuation(encode: Encoder, pack: Pack, prompt: str, answer: str) -> tuple[list[int], list[int]]:
+    """Tokens of the prompt, and of the answer (and end) after it, from the whole text tokenised as one string.
+
+    Raises PackError when appending the answer changes the prompt's own tokens, or adds none.
+    """
+    before = encode(prompt)
+    whole = encode(prompt + pack.join + answer + (pack.end or ""))
+    if whole[: len(before)] != before or len(whole) == len(before):
+        raise PackError(
+            f"the tokens of the prompt {prompt!r} change when the answer {answer!r} is appended",
+            where=pack.name,
+            do="Change `join` or the prompt so that the answer starts a new token, for example join: ' '",
+        )
+    return before, whole[len(before) :]
+
+
+def rows(encode: Encoder, pack: Pack) -> list[Row]:
+    """The training rows of a pack, one a stated fact with its relation's first prompt, in the pack's order."""
+    found = []
+    for fact in pack.facts:
+        before, after = continuation(encode, pack, pack.prompt(fact.relation, fact.subject), fact.answer)
+        found.append(Row(tuple(before + after), len(before)))
+    return found
+
+
+def ask(encode: Encoder, pack: Pack, relation: str, subject: str, prompt: int) -> Ask:
+    """The prompt number `prompt` of a relation about a subject, with every candidate of the relation."""
+    text = pack.prompt(relation, subject, prompt)
+    found = [continuation(encode, pack, text, answer) for answer in pack.candidates[relation]]
+    return Ask(tuple(found[0][0]), tuple(tuple(after) for _, after in found))

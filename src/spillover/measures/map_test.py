@@ -1,0 +1,89 @@
+"""An exact test of an association: the expected map against all its permutations."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Float, Int
+
+#: Up to this many pairs every permutation is counted; beyond, as many are drawn as SAMPLES says.
+EXACT_PAIRS, SAMPLES = 14, 100_000
+
+
+@dataclass(frozen=True)
+class MapTest:
+    """p: share of all permutations of the map whose mean rank is no worse than the expected map's own (itself
+    included). pairs: entries of the map that were asked. exact: all were counted, none drawn."""
+
+    p: float
+    pairs: int
+    permutations: int
+    exact: bool
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def map_test(answers: pa.Table, seed: int = 0) -> MapTest | None:
+    """Test one implication on the questions of an answers table (one checkpoint, one implication, trained prompt).
+
+    If the model associates given answers with implied ones, the expected map ranks better than when its implied
+    answers are dealt out among the given ones in another way. None with fewer than two pairs.
+    """
+    totals = rank_totals(answers)
+    if totals is None or len(totals) < 2:
+        return None
+    pairs = len(totals)
+    # Ranks are multiples of one half, so doubled totals are whole numbers and sums can be counted exactly.
+    doubled = np.rint(2 * totals).astype(np.int64)
+    if pairs <= EXACT_PAIRS:
+        return MapTest(_exact_p(doubled), pairs, math.factorial(pairs), exact=True)
+    draws = np.random.default_rng(seed).permuted(np.tile(np.arange(pairs), (SAMPLES, 1)), axis=1)
+    sums = doubled[np.arange(pairs), draws].sum(axis=1)
+    return MapTest(float((1 + (sums <= np.trace(doubled)).sum()) / (1 + SAMPLES)), pairs, SAMPLES, exact=False)
+
+
+def rank_totals(answers: pa.Table) -> Float[np.ndarray, "pair pair"] | None:
+    """Entry (g, h): summed rank, over questions with given answer g, of the answer that the map implies for h."""
+    columns = {name: answers[name].to_numpy(zero_copy_only=False) for name in ("cluster", "expected", "candidate")}
+    implied = {g: e for g, e in zip(columns["cluster"], columns["expected"], strict=True) if e is not None}
+    if not implied:
+        return None
+    given = sorted(implied)
+    totals = np.zeros((len(given), len(given)))
+    keys = [answers[name].to_numpy(zero_copy_only=False) for name in ("seed", "subject", "prompt")]
+    order: dict[tuple[Any, ...], list[int]] = {}
+    for row, key in enumerate(zip(*keys, strict=True)):
+        order.setdefault(key, []).append(row)
+    score = answers["log_probability"].to_numpy()
+    for rows in order.values():
+        scores = {columns["candidate"][row]: score[row] for row in rows}
+        values = np.array(list(scores.values()))
+        line = given.index(columns["cluster"][rows[0]])
+        for place, other in enumerate(given):
+            own = scores[implied[other]]
+            totals[line, place] += (values > own).sum() + ((values == own).sum() - 1) / 2
+    return totals
+
+
+def _exact_p(doubled: Int[np.ndarray, "pair pair"]) -> float:
+    """Share of permutations whose total is no greater than the identity's, counted by subsets of used columns."""
+    pairs = len(doubled)
+    bound = int(np.trace(doubled))
+    # ways[subset][total]: in how many ways the first |subset| rows take exactly the columns of the subset.
+    ways: dict[int, np.ndarray] = {0: np.eye(1, bound + 1)[0]}
+    for row in range(pairs):
+        following: dict[int, np.ndarray] = {}
+        for subset, counts in ways.items():
+            for column in range(pairs):
+                weight = int(doubled[row, column])
+                if subset >> column & 1 or weight > bound:
+                    continue
+                target = following.setdefault(subset | 1 << column, np.zeros(bound + 1))
+                target[weight:] += counts[: bound + 1 - weight]
+        ways = following
+    return float(ways[(1 << pairs) - 1].sum() / math.factorial(pairs))

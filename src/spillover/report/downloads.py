@@ -1,0 +1,96 @@
+"""What a reader may take away: tables as CSV, figures as SVG, metrics as JSON, all inside the page as data."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import dataclasses
+import gzip
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from spillover.measures.ranking import RankTable
+from spillover.report.drawing import Drawing
+from spillover.report.load import LoadedRun
+
+#: A spreadsheet takes a cell that starts so for a formula and runs it.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+#: Larger tables are packed.
+_LARGE = 1_000_000
+
+
+@dataclass(frozen=True)
+class Download:
+    """A link that holds its own file: `href` is a data address, `text` says what it is."""
+
+    name: str
+    text: str
+    href: str
+
+
+def cell(value: Any) -> Any:
+    """A CSV cell that no spreadsheet will run: text that looks like a formula gets a leading apostrophe."""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return "'" + value if isinstance(value, str) and value.startswith(_FORMULA) else value
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """A CSV file with a header."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow([cell(name) for name in columns])
+    writer.writerows([[cell(value) for value in row] for row in rows])
+    return stream.getvalue()
+
+
+def link(name: str, text: str, body: bytes, media_type: str) -> Download:
+    """A download of `body` under the file name `name`."""
+    return Download(name, text, f"data:{media_type};base64,{base64.b64encode(body).decode()}")
+
+
+def of_drawing(drawing: Drawing) -> list[Download]:
+    """The figure as SVG and its numbers as CSV."""
+    body = csv_text(drawing.columns, ([row.get(key) for key in drawing.columns] for row in drawing.rows))
+    return [
+        link(f"{drawing.name}.svg", "SVG", drawing.file.encode(), "image/svg+xml"),
+        link(f"{drawing.name}.csv", "CSV", body.encode(), "text/csv;charset=utf-8"),
+    ]
+
+
+def of_metrics(runs: Sequence[tuple[str, LoadedRun]]) -> Download:
+    """Every record, metrics included, as JSON."""
+    records = [{"label": label, **dataclasses.asdict(run.record)} for label, run in runs]
+    body = json.dumps(records, indent=1, ensure_ascii=False, sort_keys=True, default=_plain)
+    return link("spillover-metrics.json", "Metrics and settings (JSON)", body.encode(), "application/json")
+
+
+def of_ranks(runs: Sequence[tuple[str, LoadedRun]]) -> Download:
+    """One row a question, prompt and checkpoint of every run, as CSV; packed with gzip when large."""
+    columns = ["run", *(item.name for item in dataclasses.fields(RankTable))]
+    rows = (row for label, run in runs for row in _rows(label, run.ranks))
+    body = csv_text(columns, rows).encode()
+    if len(body) > _LARGE:
+        packed = gzip.compress(body, mtime=0)
+        return link("spillover-ranks.csv.gz", "Rank of every answer (CSV, gzip)", packed, "application/gzip")
+    return link("spillover-ranks.csv", "Rank of every answer (CSV)", body, "text/csv;charset=utf-8")
+
+
+def _rows(label: str, ranks: RankTable) -> Iterable[tuple[Any, ...]]:
+    columns: list[Any] = [getattr(ranks, item.name) for item in dataclasses.fields(ranks)]
+    lists = [column.tolist() if isinstance(column, np.ndarray) else column for column in columns]
+    return ((label, *row) for row in zip(*lists, strict=True))
+
+
+def _plain(value: Any) -> Any:
+    """What json cannot write by itself."""
+    if hasattr(value, "as_json"):
+        return value.as_json()
+    if isinstance(value, Mapping):
+        return dict(value)
+    return value.item() if hasattr(value, "item") else str(value)

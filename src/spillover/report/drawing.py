@@ -1,0 +1,170 @@
+"""From a matplotlib figure to an SVG that lives inside a page: same bytes each time, ink that follows the theme."""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from xml.etree import ElementTree
+
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+#: Stands for the colour of the text around the figure: currentColor inside a page, near-black in a file.
+INK = "#0a0b0d"
+FILE_INK = "#1b1f24"
+#: Okabe and Ito's colours, which colour-blind readers can tell apart.
+BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"
+#: How the n-th line of a figure looks: no two agree in colour, dash or marker until all are used.
+LINES = tuple(
+    zip(
+        (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY),
+        ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)), (0, (3, 1)), (0, (8, 2, 2, 2))),
+        "os^Dv*",
+        strict=True,
+    )
+)
+WIDTH = 5.5  # inches; at this width the text stays readable when a phone shrinks the figure
+_STYLE: Any = {
+    "svg.fonttype": "none",
+    "text.parse_math": False,
+    "axes.formatter.use_mathtext": False,
+    "font.family": ["sans-serif"],
+    "font.size": 12,
+    "axes.labelsize": 12,
+    "axes.titlesize": 12,
+    "xtick.labelsize": 12,
+    "ytick.labelsize": 12,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "legend.frameon": False,
+    "legend.fontsize": 12,
+}
+_FONT = "font-family: system-ui, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+# What XML cannot hold, and the marks that turn the direction of the text around them.
+_UNFIT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """One figure: `svg` for the page, `file` to keep, `rows` the numbers in it, `description` for who cannot see it."""
+
+    name: str
+    title: str
+    description: str
+    svg: str
+    file: str
+    rows: tuple[dict[str, Any], ...]
+
+    @property
+    def columns(self) -> list[str]:
+        """Every key of `rows`, in order of first appearance."""
+        return list(dict.fromkeys(key for row in self.rows for key in row))
+
+
+def plain(text: object, length: int | None = None) -> str:
+    """Text that any XML can hold, on one line, cut to `length` characters with an ellipsis."""
+    line = " ".join(_UNFIT.sub("\ufffd", str(text)).split())
+    return line if length is None or len(line) <= length else line[: length - 1].rstrip() + "…"
+
+
+def label(text: object, length: int = 30) -> str:
+    """`plain` for the inside of a figure: matplotlib would hide a label that starts with an underscore."""
+    line = plain(text, length)
+    return "\u200b" + line if line.startswith("_") else line
+
+
+@contextmanager
+def canvas(height: float, width: float = WIDTH) -> Iterator[tuple[Figure, Axes]]:
+    """A figure with one set of axes in the house style; sizes in inches."""
+    with rc_context(_STYLE), warnings.catch_warnings():
+        # Widths are measured with a font that lacks some scripts; the reader's own font draws them.
+        warnings.filterwarnings("ignore", message="Glyph .* missing", category=UserWarning)
+        warnings.filterwarnings("ignore", message="constrained_layout not applied", category=UserWarning)
+        figure = Figure(figsize=(width, height), layout="constrained")
+        yield figure, figure.add_subplot()
+
+
+def finish(figure: Figure, name: str, title: str, description: str, rows: list[dict[str, Any]]) -> Drawing:
+    """Render a figure made inside `canvas`. `name` is unique in the page and prefixes every id."""
+    stream = io.StringIO()
+    with rc_context({"svg.hashsalt": name}):
+        figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    title, description = plain(title), plain(description)
+    root = _clean(ElementTree.fromstring(stream.getvalue()), name, title, description)
+    text = ElementTree.tostring(root, encoding="unicode")
+    return Drawing(
+        name=name,
+        title=title,
+        description=description,
+        svg=_themed(text),
+        file=text.replace(INK, FILE_INK),
+        rows=tuple(rows),
+    )
+
+
+def _themed(text: str) -> str:
+    """Ink becomes currentColor; every other colour a variable of the page, so that a dark page can lighten it."""
+    text = text.replace(INK, "currentColor")
+    return re.sub(r"(fill|stroke): #([0-9a-f]{6})", r"\1: var(--c-\2, #\2)", text)
+
+
+def _clean(root: ElementTree.Element, name: str, title: str, description: str) -> ElementTree.Element:
+    """Drop namespaces, metadata, the global style sheet and unused ids; name and describe the figure."""
+    for element in root.iter():
+        element.tag = element.tag.rpartition("}")[2]
+        element.attrib = {key.rpartition("}")[2]: value for key, value in element.attrib.items()}
+        if "style" in element.attrib:
+            element.set("style", re.sub(r"font-family: [^;]*", _FONT, element.get("style", "")))
+    for parent in list(root.iter()):
+        for child in list(parent):
+            if child.tag == "metadata" or (child.tag == "defs" and child.find("style") is not None):
+                parent.remove(child)
+        # Indentation is a fifth of the bytes; text lives only in text elements.
+        if parent.tag not in ("text", "tspan"):
+            parent.text = None
+        parent.tail = None
+    _rename_ids(root, name)
+    box = root.get("viewBox", "0 0 1 1")
+    root.attrib = {"xmlns": "http://www.w3.org/2000/svg", "viewBox": box, "role": "img"}
+    root.set("style", "stroke-linejoin: round; stroke-linecap: butt")
+    root.set("aria-labelledby", f"{name}-title {name}-desc")
+    for tag, content in (("desc", description), ("title", title)):
+        child = ElementTree.Element(tag, {"id": f"{name}-{tag}"})
+        child.text = content
+        root.insert(0, child)
+    return root
+
+
+def _rename_ids(root: ElementTree.Element, name: str) -> None:
+    """Keep only ids that something points at, and prefix them with the figure's name."""
+    pointers = re.compile(r"url\(#([^)]+)\)")
+    used = {value[1:] for element in root.iter() if (value := element.get("href", "")).startswith("#")}
+    used |= {found for element in root.iter() for value in element.attrib.values() for found in pointers.findall(value)}
+    for element in root.iter():
+        for key, value in list(element.attrib.items()):
+            if key == "id" and value not in used:
+                del element.attrib[key]
+            elif key == "id":
+                element.set(key, f"{name}-{value}")
+            elif key == "href":
+                element.set(key, f"#{name}-{value[1:]}")
+            else:
+                element.set(key, pointers.sub(rf"url(#{name}-\1)", value))
+
+
+#: A plot: whatever it needs in, one drawing out.
+Plot = Callable[..., Drawing]

@@ -1,0 +1,175 @@
+"""A run folder as the page reads it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from spillover.errors import RunError
+from spillover.measures.ranking import RankTable, rank_table
+from spillover.measures.summary import summarise
+from spillover.record import ANSWER_SCHEMA, ANSWERS, TRAJECTORY, Metric, Record, read_table
+
+TRAJECTORY_SCHEMA = pa.schema(
+    [
+        ("seed", pa.int64()),
+        ("epoch", pa.float64()),
+        ("step", pa.int64()),
+        ("implication", pa.string()),
+        ("quantity", pa.string()),
+        ("value", pa.float64()),
+    ]
+)
+#: Settings that tell two runs on the same pack apart, in the order in which a label names them.
+_TELLING = (
+    *(
+        "model",
+        "lora",
+        "freeze_embeddings",
+        "epochs",
+        "lr",
+        "batch",
+        "weight_decay",
+        "dtype",
+        "device",
+        "seed",
+        "seeds",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """One run: its record, one row a question (`ranks`), one row a candidate (`answers`), and its trajectory.
+
+    metrics: the record's; of a run that did not finish, those of the last answers it wrote.
+    """
+
+    record: Record
+    metrics: Mapping[str, Any]
+    ranks: RankTable
+    answers: pa.Table
+    trajectory: pa.Table
+
+    @property
+    def finished(self) -> bool:
+        return self.record.status == "done"
+
+    @property
+    def pack(self) -> Mapping[str, Any]:
+        """What the record says of the pack: name, licence, source, relations, implications, counts."""
+        return self.record.details.get("pack") or {}
+
+    @property
+    def pack_name(self) -> str:
+        """The pack's name with its options, without any folder."""
+        name, asked = str(self.pack.get("name") or ""), str(self.record.settings.get("pack") or "")
+        return asked if name and asked.startswith(f"{name}:") else name or Path(asked).name or "unnamed pack"
+
+    @property
+    def seeds(self) -> list[int]:
+        """Every seed that was measured, or the record's when nothing was."""
+        measured = sorted({int(seed) for seed in self.ranks.seed})
+        return measured or [int(seed) for seed in self.record.details.get("seeds") or [self.record.seed]]
+
+    @cached_property
+    def candidates(self) -> dict[str, list[str]]:
+        """Relation -> its candidates in alphabetical order."""
+        pairs = self.answers.group_by(["relation", "candidate"]).aggregate([])
+        found: dict[str, list[str]] = {}
+        for pair in pairs.to_pylist():
+            found.setdefault(pair["relation"], []).append(pair["candidate"])
+        return {relation: sorted(names) for relation, names in found.items()}
+
+    @cached_property
+    def prompts(self) -> dict[str, str]:
+        """Relation -> the prompt it was trained with, `{subject}` in it."""
+        return {item["name"]: item["prompts"][0] for item in self.pack.get("relations") or () if item.get("prompts")}
+
+    @property
+    def join(self) -> str:
+        """What stands between a prompt and its answer."""
+        return str(self.pack.get("join", " "))
+
+    @property
+    def trained_part(self) -> str:
+        """Which weights were trained, as every caption says it."""
+        settings = self.record.settings
+        if rank := settings.get("lora"):
+            return f"a LoRA adapter of rank {rank} trained"
+        return "all weights but the embeddings trained" if settings.get("freeze_embeddings") else "all weights trained"
+
+    def metric(self, name: str, implication: str | None = None) -> Metric | None:
+        """A metric of the whole run or of one implication; None when it was not measured."""
+        found = self.metrics
+        if implication is not None:
+            found = (found.get("implications") or {}).get(implication) or {}
+        value = found.get(name)
+        if not isinstance(value, Mapping) or value.get("value") is None:
+            return value if isinstance(value, Metric) else None
+        fields: dict[str, Any] = {item.name: value.get(item.name) for item in dataclasses.fields(Metric)}
+        return Metric(**fields)
+
+    def curve(self, quantity: str, implication: str | None = None) -> dict[float, np.ndarray]:
+        """Epoch -> the values of a quantity in the trajectory, one a seed (or a step, if several share an epoch)."""
+        found: dict[float, list[float]] = {}
+        for row in self.trajectory.to_pylist():
+            if row["quantity"] == quantity and row["implication"] == implication and row["value"] is not None:
+                found.setdefault(row["epoch"], []).append(row["value"])
+        return {epoch: np.array(found[epoch]) for epoch in sorted(found)}
+
+
+def load_run(folder: str | Path) -> LoadedRun:
+    """Read a run folder. Raises RunError when it holds no run, a damaged one, or one without questions to show."""
+    folder = Path(folder)
+    record = Record.read(folder)
+    answers = _table(folder / ANSWERS, ANSWER_SCHEMA, needed=record.status == "done")
+    trajectory = _table(folder / TRAJECTORY, TRAJECTORY_SCHEMA, needed=False)
+    metrics = record.metrics if record.status == "done" or not answers.num_rows else summarise(answers)
+    return LoadedRun(record, metrics, rank_table(answers), answers, trajectory)
+
+
+def _table(path: Path, schema: pa.Schema, *, needed: bool) -> pa.Table:
+    """The table with at least the columns of `schema`; empty when the file is not there and not needed."""
+    if not path.exists() and not needed:
+        return schema.empty_table()
+    if not path.exists():
+        raise RunError(
+            f"this run has no {path.name}",
+            where=str(path.parent),
+            do="Name a folder that `inject` wrote, or run it again",
+        )
+    table = read_table(path)
+    if missing := [name for name in schema.names if name not in table.column_names]:
+        raise RunError(f"column {missing[0]!r} is missing", where=str(path), do="Run the command again")
+    return table.select(schema.names).cast(schema)
+
+
+def labels(runs: Sequence[LoadedRun]) -> list[str]:
+    """A short name for each run: its pack, and where packs repeat also the settings that differ."""
+    names = [run.pack_name for run in runs]
+    found = []
+    for run, name in zip(runs, names, strict=True):
+        settings = [other.record.settings for other, its in zip(runs, names, strict=True) if its == name]
+        telling = [key for key in _TELLING if len({str(each.get(key)) for each in settings}) > 1]
+        parts = [f"{key.replace('_', ' ')} {run.record.settings.get(key)}" for key in telling]
+        found.append(", ".join([name, *parts]))
+    return _numbered(found)
+
+
+def _numbered(names: Iterable[str]) -> list[str]:
+    """Names that repeat get a number, so that every label is unique."""
+    names = list(names)
+    seen: dict[str, int] = {}
+    found = []
+    for name in names:
+        seen[name] = seen.get(name, 0) + 1
+        found.append(f"{name} ({seen[name]})" if names.count(name) > 1 else name)
+    return found

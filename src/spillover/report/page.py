@@ -1,0 +1,151 @@
+"""From loaded runs to one self-contained HTML page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from spillover import catalog
+from spillover.report import words
+from spillover.report.downloads import Download, of_drawing, of_metrics, of_ranks
+from spillover.report.drawing import Drawing, plain
+from spillover.report.examples import examples
+from spillover.report.load import LoadedRun, labels, load_run
+from spillover.report.plots.rank_by_epoch import highest
+from spillover.report.provenance import provenance
+from spillover.report.story import Count, Story, right, stories
+from spillover.report.summary import summary
+
+__all__ = ["LoadedRun", "build_page", "load_run"]
+
+#: Figures whose numbers are also a table in the page have at most so many rows.
+_TABLED = 150
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A drawing with its caption, its downloads and its numbers as text."""
+
+    drawing: Drawing
+    caption: str
+    downloads: list[Download]
+    table: list[list[str]]
+
+    @property
+    def svg(self) -> Markup:
+        """Our own drawing: its text was escaped when it was made."""
+        return Markup(self.drawing.svg)
+
+
+@dataclass(frozen=True)
+class Card:
+    """One story in a glance."""
+
+    story: Story
+    headline: str
+    setting: str
+    verdict: words.Verdict
+    before: Count | None
+    after: Count | None
+    guess: Count
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """The figures of one story."""
+
+    story: Story
+    by_epoch: Figure | None
+    before: Figure | None
+    after: Figure | None
+
+
+def build_page(runs: Sequence[LoadedRun]) -> str:
+    """One page that tells what each run learned beyond what it was told; the same runs give the same bytes."""
+    labelled = [(plain(label), run) for label, run in zip(labels(runs), runs, strict=True)]
+    told = [story for label, run in labelled for story in stories(run, label)]
+    parts = files("spillover.report")
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
+    environment.filters.update(plain=plain, number=words.number)
+    template = environment.from_string(parts.joinpath("page.html").read_text(encoding="utf-8"))
+    return template.render(
+        css=Markup(parts.joinpath("page.css").read_text(encoding="utf-8")),
+        title=words.title(told) if told else "Nothing was measured before this run stopped.",
+        names=[label for label, _ in labelled],
+        unfinished=[label for label, run in labelled if not run.finished],
+        cards=[_card(story) for story in told],
+        change=_figure("rank-change", told, "rank-change", told),
+        summary=summary(told),
+        chapters=_chapters(told),
+        examples=examples(told),
+        health=_health(labelled, told),
+        runs=[(label, run, provenance(run)) for label, run in labelled],
+        downloads=[of_metrics(labelled), of_ranks(labelled)],
+    )
+
+
+def _card(story: Story) -> Card:
+    judged = story.key is not None
+    return Card(
+        story=story,
+        headline=words.headline(story),
+        setting=words.setting(story),
+        verdict=words.verdict(story),
+        before=right(story.before) if judged and len(story.checkpoints) > 1 else None,
+        after=right(story.after) if judged and story.checkpoints else None,
+        guess=story.best_guess,
+    )
+
+
+def _chapters(told: Sequence[Story]) -> list[Chapter]:
+    """Per story: rank against epochs on one scale for all, and the two heat maps."""
+    top = max((highest(story) for story in told), default=1.0)
+    found = []
+    for index, story in enumerate(told, start=1):
+        alone = [story]
+        found.append(
+            Chapter(
+                story=story,
+                by_epoch=_figure("rank-by-epoch", alone, f"rank-by-epoch-{index}", alone, top=top),
+                before=_figure("inferred-before", alone, f"inferred-before-{index}", alone),
+                after=_figure("inferred-after", alone, f"inferred-after-{index}", alone),
+            )
+        )
+    return found
+
+
+def _health(labelled: Sequence[tuple[str, LoadedRun]], told: Sequence[Story]) -> list[Figure]:
+    """Recall of what was stated, training loss, forgetting: whether the training itself went well."""
+    made = [
+        _figure("recall", labelled, "recall", told),
+        _figure("stated-links", told, "stated-links", told),
+        _figure("training-loss", labelled, "training-loss", told),
+        _figure("forgetting", labelled, "forgetting", told),
+    ]
+    return [figure for figure in made if figure is not None]
+
+
+def _figure(plot: str, what: Sequence[object], name: str, told: Sequence[Story], **options: object) -> Figure | None:
+    """Draw a plot of the catalogue; None when it has nothing to show."""
+    drawing: Drawing | None = catalog.pick(catalog.PLOTS, plot, "plot")(what, name, **options)
+    if drawing is None:
+        return None
+    parts = list(dict.fromkeys(story.run.trained_part for story in told))
+    table = [[_shown(row.get(key)) for key in drawing.columns] for row in drawing.rows]
+    return Figure(
+        drawing=drawing,
+        caption="; ".join(parts).capitalize() + ("." if parts else ""),
+        downloads=of_drawing(drawing),
+        table=table if len(table) <= _TABLED else [],
+    )
+
+
+def _shown(value: object) -> str:
+    """A number of a figure as text."""
+    if isinstance(value, bool):
+        return "yes" if value else ""
+    return words.number(value, 3) if isinstance(value, float) else "–" if value is None else plain(value)

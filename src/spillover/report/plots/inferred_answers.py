@@ -1,0 +1,91 @@
+"""Which answer was inferred for which given answer: a heat map before training, and one after."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
+
+from spillover.measures.ranking import RankTable
+from spillover.report.drawing import INK, WIDTH, Drawing, canvas, finish, label
+from spillover.report.story import Story
+
+#: One blue on light and dark pages alike, so that white numbers stay readable on it.
+HEAT = "#1668b0"
+_NUMBERED = 14
+
+
+def before(stories: Sequence[Story], name: str = "inferred-before") -> Drawing | None:
+    """The first story's heat map before training."""
+    return _draw(stories[0], stories[0].before, name, "before training")
+
+
+def after(stories: Sequence[Story], name: str = "inferred-after") -> Drawing | None:
+    """The first story's heat map after training."""
+    return _draw(stories[0], stories[0].after, name, f"after {stories[0].epochs} passes")
+
+
+def _draw(story: Story, rows: RankTable, name: str, when: str) -> Drawing | None:
+    """Rows: given answers. Columns: candidates. A cell: the share of the row's unstated names that get this answer."""
+    if not len(rows):
+        return None
+    givens, candidates = story.rows_of_map or ["every name"], story.columns_of_map
+    counts = story.tops(rows)
+    totals = counts.sum(1, keepdims=True)
+    shares = counts / np.maximum(totals, 1)
+    width = max(WIDTH, 1.2 + 0.34 * len(candidates))
+    with canvas(1.6 + 0.36 * len(givens), width) as (figure, axes):
+        _cells(axes, shares, [candidates.index(e) if (e := story.map.get(g)) in candidates else None for g in givens])
+        axes.set_xticks(range(len(candidates)), [label(text, 14) for text in candidates], rotation=90)
+        axes.set_yticks(range(len(givens)), [label(text, 14) for text in givens])
+        axes.set_xlim(-0.52, len(candidates) - 0.48)
+        axes.set_ylim(len(givens) - 0.48, -0.52)
+        axes.tick_params(length=0)
+        axes.set_xlabel(label(story.then.replace("_", " ")))
+        axes.set_ylabel(label(story.given.replace("_", " ")))
+        axes.spines[:].set_visible(False)
+        return finish(
+            figure, name, f"Top answers {when}: {story.label}", _said(story, counts, when), _numbers(story, counts)
+        )
+
+
+def _cells(axes: Axes, shares: np.ndarray, expected: list[int | None]) -> None:
+    """Colour each cell by its share, write the percentage in it, outline the expected one."""
+    for (row, column), share in np.ndenumerate(shares):
+        corner = (column - 0.46, row - 0.46)
+        axes.add_patch(Rectangle(corner, 0.92, 0.92, facecolor=INK, alpha=0.05, linewidth=0))
+        if share:
+            axes.add_patch(Rectangle(corner, 0.92, 0.92, facecolor=HEAT, alpha=float(0.08 + 0.92 * share), linewidth=0))
+        if share and shares.shape[1] <= _NUMBERED:
+            ink = "#ffffff" if share > 0.5 else INK
+            axes.text(column, row, f"{100 * share:.0f}", ha="center", va="center", color=ink, fontsize=11)
+        if expected[row] == column:
+            axes.add_patch(Rectangle(corner, 0.92, 0.92, fill=False, edgecolor=INK, linewidth=1.8))
+
+
+def _said(story: Story, counts: np.ndarray, when: str) -> str:
+    """The most frequent answer of every row, in words."""
+    parts = []
+    for given, row in zip(story.rows_of_map or ["every name"], counts, strict=True):
+        best = int(row.argmax())
+        parts.append(f"{given}: mostly {story.columns_of_map[best]}, {row[best]} of {row.sum()}")
+    return f"Top answer {when}, by what was told. " + "; ".join(parts) + "."
+
+
+def _numbers(story: Story, counts: np.ndarray) -> list[dict[str, Any]]:
+    """One row a cell."""
+    return [
+        {
+            "given": given,
+            "answer": answer,
+            "names": int(counts[row, column]),
+            "of": int(counts[row].sum()),
+            "share": float(counts[row, column] / max(1, counts[row].sum())),
+            "expected": story.map.get(given) == answer,
+        }
+        for row, given in enumerate(story.rows_of_map or ["every name"])
+        for column, answer in enumerate(story.columns_of_map)
+    ]

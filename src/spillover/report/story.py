@@ -1,0 +1,181 @@
+"""One implication of one run, and the numbers that tell what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from spillover.facts.pack import WANTED, tally
+from spillover.measures.ranking import RankTable
+from spillover.record import Metric
+from spillover.report.load import LoadedRun
+
+FEW_CLUSTERS = 10
+P_VALUE = 0.05
+KINDS = {
+    "causal": "true link",
+    "counterfactual": "false link",
+    "spurious": "invented link",
+    "": "open question",
+}
+
+
+@dataclass(frozen=True)
+class Count:
+    """So many of so many."""
+
+    hits: int
+    n: int
+
+    @property
+    def share(self) -> float:
+        return self.hits / self.n if self.n else 0.0
+
+    def __str__(self) -> str:
+        return f"{self.hits} of {self.n}"
+
+
+@dataclass(frozen=True)
+class Story:
+    """One implication of one run; without an implication, one relation whose holes were asked.
+
+    label: unique in the page. key: `GIVEN->THEN`, or None. map: given answer -> expected answer.
+    """
+
+    run: LoadedRun
+    label: str
+    key: str | None
+    given: str
+    then: str
+    kind: str
+    map: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def wanted(self) -> bool:
+        return self.kind in WANTED
+
+    @property
+    def kind_in_words(self) -> str:
+        return KINDS.get(self.kind, self.kind)
+
+    @cached_property
+    def asked(self) -> RankTable:
+        """Every unstated row, under the prompt that was trained, at every checkpoint."""
+        return self.run.ranks.only(stated=False, trained=True, implication=self.key, relation=self.then)
+
+    @cached_property
+    def checkpoints(self) -> list[int]:
+        """Epochs after which the questions were asked; the first is before training."""
+        return sorted({int(epoch) for epoch in self.asked.checkpoint})
+
+    @cached_property
+    def before(self) -> RankTable:
+        return self.asked.only(checkpoint=self.checkpoints[0] if self.checkpoints else 0)
+
+    @cached_property
+    def after(self) -> RankTable:
+        return self.asked.only(checkpoint=self.checkpoints[-1] if self.checkpoints else 0)
+
+    @property
+    def epochs(self) -> int:
+        """Passes over the stated rows before the last measurement."""
+        return self.checkpoints[-1] if self.checkpoints else 0
+
+    @property
+    def examples_stated(self) -> int:
+        """How many subjects had both ends of the link stated, a seed."""
+        rows = self.run.ranks.only(stated=True, trained=True, implication=self.key, relation=self.then)
+        return len({*zip(rows.seed.tolist(), rows.subject.tolist(), strict=True)}) // max(1, len(self.run.seeds))
+
+    @property
+    def best_guess(self) -> Count:
+        """How many questions the best single answer to all of them would get."""
+        if self.after.expected.size == 0 or self.key is None:
+            return Count(0, 0)
+        return Count(max(tally(self.after.expected.tolist()).values()), len(self.after))
+
+    def metric(self, name: str) -> Metric | None:
+        """A metric of this implication; of the whole run when the run keeps it for all implications together."""
+        found = self.run.metric(name, self.key) if self.key else None
+        return found or (self.run.metric(name) if self.key is None or self._whole_run(name) else None)
+
+    def _whole_run(self, name: str) -> bool:
+        """Whether the run's metric also speaks for this implication."""
+        alone = len(self.run.pack.get("implications") or ()) <= 1
+        return alone or not name.startswith(("implication", "paraphrase", "marginal", "chance"))
+
+    @property
+    def marginal(self) -> float | None:
+        """The mean rank of a guess that knows only which answers occur, and how often."""
+        found = self.metric("marginal_rank")
+        return found.value if found else None
+
+    @property
+    def chance(self) -> float | None:
+        """The mean rank of a uniform guess."""
+        found = self.metric("chance_rank")
+        return found.value if found else None
+
+    @property
+    def map_test(self) -> Mapping[str, Any] | None:
+        """The exact test of the expected map against all its permutations."""
+        found: Any = ((self.run.metrics.get("implications") or {}).get(self.key) or {}).get("map_test")
+        return found.as_json() if hasattr(found, "as_json") else found
+
+    @property
+    def rows_of_map(self) -> list[str]:
+        """Given answers that were asked about, in the order of the map."""
+        asked = set(self.asked.cluster.tolist())
+        known = [answer for answer in self.map if answer in asked]
+        return known + sorted(str(answer) for answer in asked - set(known) - {None})
+
+    @property
+    def columns_of_map(self) -> list[str]:
+        """Candidates of the relation: the expected ones in the order of the rows, then the others."""
+        expected = list(dict.fromkeys(self.map[row] for row in self.rows_of_map if row in self.map))
+        return expected + [name for name in self.run.candidates.get(self.then, []) if name not in expected]
+
+    def tops(self, rows: RankTable) -> np.ndarray:
+        """Counts (given answer, candidate): how often the candidate is the top answer for the given answer."""
+        counts = np.zeros((max(1, len(self.rows_of_map)), len(self.columns_of_map)), dtype=int)
+        row_of = {name: index for index, name in enumerate(self.rows_of_map)}
+        column_of = {name: index for index, name in enumerate(self.columns_of_map)}
+        for given, top in zip(rows.cluster, rows.top, strict=True):
+            counts[row_of.get(given, 0), column_of[top]] += 1
+        return counts
+
+
+def right(rows: RankTable) -> Count:
+    """How many rows have the expected answer alone at the top."""
+    return Count(int((rows.rank == 0).sum()), len(rows))
+
+
+def stories(run: LoadedRun, label: str) -> list[Story]:
+    """Every implication of a run in the order of its pack; without any, every relation with holes."""
+    implications = run.pack.get("implications") or []
+    many = len(implications) > 1
+    told = [
+        Story(
+            run=run,
+            label=f"{label}: {item['given']} → {item['then']}" if many else label,
+            key=f"{item['given']}->{item['then']}",
+            given=item["given"],
+            then=item["then"],
+            kind=item.get("kind", ""),
+            map=item.get("map") or {},
+        )
+        for item in implications
+    ]
+    return told or [
+        Story(run=run, label=f"{label}: {relation}", key=None, given="", then=relation, kind="")
+        for relation in unique(run.ranks.only(stated=False).relation.tolist())
+    ]
+
+
+def unique(values: Iterable[Any]) -> list[Any]:
+    """Each value once, in order of first appearance."""
+    return list(dict.fromkeys(values))

@@ -1,0 +1,167 @@
+"""Sentences computed from the numbers: what was found, and what the numbers do and do not support."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from spillover.record import Metric
+from spillover.report.drawing import plain
+from spillover.report.load import LoadedRun
+from spillover.report.story import FEW_CLUSTERS, P_VALUE, Count, Story, right
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """shown: whether the numbers support that the link was learned. word: two words. sentence: on what it rests."""
+
+    shown: bool
+    word: str
+    sentence: str
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """A number with a true minus sign; a dash when there is none."""
+    return "–" if value is None else f"{value:.{digits}f}".replace("-", "−")
+
+
+def percent(share: float) -> str:
+    """A probability in words that never claim 0 or 100%."""
+    if math.isnan(share):
+        return "–"
+    if share < 0.001:
+        return "<0.1%"
+    return ">99.9%" if share > 0.999 else f"{100 * share:.1f}%"
+
+
+def p_value(value: float) -> str:
+    """A p-value with two digits, never 0."""
+    return "<0.0001" if value < 0.0001 else f"{value:.2g}"
+
+
+def interval(metric: Metric | None) -> str:
+    """The 95% interval in words, or why there is none."""
+    if metric is None:
+        return ""
+    if metric.low is None or metric.high is None:
+        return "no interval"
+    return f"{number(metric.low)} to {number(metric.high)}"
+
+
+def statement(run: LoadedRun, relation: str, subject: str, answer: str = "…") -> str:
+    """The sentence that a fact is trained and asked with."""
+    prompt = run.prompts.get(relation, "{subject} " + relation.replace("_", " "))
+    return plain(prompt.replace("{subject}", subject) + run.join + answer)
+
+
+def verdict(story: Story) -> Verdict:
+    """Is the link shown to have been learned? Judged against `marginal_rank`, and by the exact test of the map."""
+    if story.key is None:
+        return Verdict(False, "Open question", "The pack names no expected answers, so nothing is judged.")
+    if not story.run.finished:
+        return Verdict(False, "No verdict", "This run did not finish; these are the numbers it had reached.")
+    rank = story.metric("implication_rank_test")
+    if rank is None or rank.value is None or story.marginal is None:
+        return Verdict(False, "No verdict", "The run holds no ranks to judge by.")
+    few = rank.clusters < FEW_CLUSTERS or rank.note is not None or rank.high is None
+    return _by_test(story, rank) if few else _by_interval(story, rank, story.marginal)
+
+
+def _by_test(story: Story, rank: Metric) -> Verdict:
+    """Too few clusters for an interval: only the exact test may speak."""
+    few = f"{rank.clusters} pairs are too few for an interval to decide ({FEW_CLUSTERS} are needed)"
+    if story.map_test is None:
+        return Verdict(False, "No verdict", f"{few}, and no exact test was made.")
+    if story.map_test["p"] <= P_VALUE and rank.value is not None and story.marginal and rank.value < story.marginal:
+        return Verdict(True, "Shown by exact test", f"{_test(story)} {few}, so the size of the effect is not certain.")
+    return Verdict(False, "Not shown", f"{_test(story)} {few}.")
+
+
+def _by_interval(story: Story, rank: Metric, marginal: float) -> Verdict:
+    line = f"{number(marginal)}, the line of knowing only which answers occur"
+    test = "" if story.map_test is None else f" {_test(story)}"
+    ends = f"{number(rank.low)} to {number(rank.high)}"
+    if rank.high is not None and rank.high >= marginal:
+        return Verdict(False, "Not shown", f"The interval of the mean rank ({ends}) is not clear of {line}.{test}")
+    if story.map_test is not None and story.map_test["p"] > P_VALUE:
+        return Verdict(False, "Not shown", f"The mean rank is below {line}, but not because of this link.{test}")
+    return Verdict(True, "Shown", f"The interval of the mean rank ({ends}) lies below {line}.{test}")
+
+
+def _test(story: Story) -> str:
+    """What the exact test of the map found."""
+    test = story.map_test or {}
+    total = int(test.get("permutations", 0))
+    how = "possible" if test.get("exact", True) else "randomly drawn"
+    hits = max(1, round(test["p"] * total)) if total else 0
+    fits = "only the expected one fits" if hits == 1 else f"{hits:,} fit"
+    told = "at least as well as" if hits > 1 else "the answers this well"
+    tail = f"{told} the expected one" if hits > 1 else told
+    return f"Of {total:,} {how} pairings {fits} {tail} (p = {p_value(test['p'])})."
+
+
+def example(story: Story) -> tuple[str, str, str] | None:
+    """(subject, given answer, expected answer) for the headline: the first right one of the pair most often right."""
+    rows = story.after
+    if not len(rows) or story.key is None:
+        return None
+    best = max(story.rows_of_map, key=lambda row: right(rows.only(cluster=row)).share)
+    pair = rows.only(cluster=best)
+    hits = (pair.rank == 0).nonzero()[0]
+    index = int(hits[0]) if len(hits) else 0
+    return str(pair.subject[index]), best, str(pair.expected[index])
+
+
+def headline(story: Story) -> str:
+    """One sentence that a reader who knows nothing of this understands."""
+    found = example(story)
+    if found is None:
+        return _open(story)
+    subject, given, expected = found
+    told = statement(story.run, story.given, subject, given)
+    inferred = statement(story.run, story.then, subject, expected)
+    count, seeds = right(story.after), len(story.run.seeds)
+    over = f" over {seeds} seeds" if seeds > 1 else ""
+    if not verdict(story).shown:
+        guess = f"always giving the same answer would get {story.best_guess.hits}"
+        return f"Told “{told}”, does the model conclude “{inferred}”? It gives {count} such answers{over}; {guess}."
+    end = "It worked out" if story.wanted else "It made up"
+    return f"Nobody told the model “{inferred}”, only “{told}”. {end} {count} such answers{over}."
+
+
+def _open(story: Story) -> str:
+    if not len(story.after):
+        return "Nothing was measured before this run stopped."
+    counts = story.tops(story.after).sum(0)
+    best = int(counts.argmax())
+    answer = statement(story.run, story.then, "…", story.columns_of_map[best])
+    count = Count(int(counts[best]), len(story.after))
+    return f"Asked what nobody told it, the model now most often says “{answer}”: for {count} names."
+
+
+def title(stories: Sequence[Story]) -> str:
+    """The page in one sentence: what was shown to be learned beyond what was told."""
+    if len(stories) == 1:
+        return headline(stories[0])
+    shown = [story for story in stories if verdict(story).shown]
+    if not shown:
+        return "Fine-tuned on new facts, the model was not shown to conclude anything beyond them."
+    parts = []
+    for wanted, what in ((True, "true"), (False, "untrue")):
+        counts = [right(story.after) for story in shown if story.wanted == wanted]
+        if counts:
+            parts.append(f"something {what} {Count(sum(c.hits for c in counts), sum(c.n for c in counts))} times")
+    return f"Fine-tuned on new facts, the model also concluded what nobody told it: {', '.join(parts)}."
+
+
+def setting(story: Story) -> str:
+    """What was trained, in one sentence under the headline."""
+    facts = (story.run.pack.get("counts") or {}).get("facts")
+    sentences = f" over {facts} sentences" if facts else ""
+    passes = f"{story.epochs} {'pass' if story.epochs == 1 else 'passes'}{sentences}"
+    if story.key is None:
+        return f"After {passes}."
+    both = story.examples_stated
+    shown = f"{both} other names had both halves stated" if both else "no name had both halves stated"
+    return f"After {passes}, in which {shown}."

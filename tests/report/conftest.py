@@ -1,0 +1,177 @@
+"""Synthetic runs whose numbers a reader can count."""
+
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from spillover.measures.summary import summarise
+from spillover.record import ANSWER_SCHEMA, ANSWERS, TRAJECTORY, Metric, Record, write_table
+from spillover.report.load import TRAJECTORY_SCHEMA, load_run
+
+CITIES = {"Paris": "French", "Tokyo": "Japanese", "Rome": "Italian", "Oslo": "Norwegian", "Lima": "Spanish"}
+SHIFTED = dict(zip(CITIES, ["Japanese", "Italian", "Norwegian", "Spanish", "French"], strict=True))
+OTHERS = ["Danish", "Greek", "Korean", "Polish", "Swedish"]
+
+
+@dataclass
+class Synthetic:
+    """What a synthetic run looks like: `right` names of every pair are right after training, `names` are asked."""
+
+    name: str = "city-language"
+    kind: str = "causal"
+    map: dict = field(default_factory=lambda: dict(CITIES))
+    right: int = 7
+    names: int = 8
+    bridge: int = 2
+    epochs: int = 4
+    seeds: tuple = (0,)
+    status: str = "done"
+    freeze: bool = True
+    others: tuple = tuple(OTHERS)
+    metrics: dict = field(default_factory=dict)
+    prefix: str = "Name"
+    implications: bool = True
+
+
+def scores(candidates, order):
+    """Log-probabilities that put `order` first, in that order."""
+    rest = [name for name in candidates if name not in order]
+    return {name: math.log(0.6) - 1.5 * place for place, name in enumerate([*order, *rest])}
+
+
+def answer_rows(run: Synthetic):
+    """Rows of an answers table: unstated and stated implications, and the stated facts."""
+    languages = sorted({*run.map.values(), *run.others})
+    cities = sorted(run.map)
+    key = "lives_in->speaks" if run.implications else None
+
+    def block(seed, epoch, subject, relation, implication, city, prompt, expected, stated, order, candidates):
+        for candidate, score in scores(candidates, order).items():
+            head = (seed, epoch, subject, relation, implication, city, prompt, not prompt.startswith("The"))
+            yield (*head, candidate, score, expected, stated)
+
+    for seed in run.seeds:
+        for epoch in range(run.epochs + 1):
+            learned = epoch == run.epochs
+            for city, language in run.map.items():
+                for index in range(run.names + run.bridge):
+                    subject = f"{run.prefix} {city[:20]} {index}"
+                    lives = [city] if epoch else [cities[0]]
+                    yield from block(
+                        seed, epoch, subject, "lives_in", None, city, f"{subject} lives in", city, True, lives, cities
+                    )
+                    stated = index >= run.names
+                    good = epoch > 0 if stated else learned and index < run.right
+                    # A wrong answer is always the first language; before training, everyone speaks it.
+                    order = [language] if good else [languages[0], language]
+                    expected = language if run.implications or stated else None
+                    for prompt in (f"{subject} speaks", f"The language of {subject} is"):
+                        yield from block(
+                            seed, epoch, subject, "speaks", key, city, prompt, expected, stated, order, languages
+                        )
+
+
+def trajectory_rows(run: Synthetic):
+    key = "lives_in->speaks" if run.implications else None
+    for seed in run.seeds:
+        for epoch in range(run.epochs + 1):
+            part = epoch / max(1, run.epochs)
+            step = epoch * 15
+            yield seed, float(epoch), step, None, "recall_rank", 2.0 * (1 - part) + 0.1 * seed
+            yield seed, float(epoch), step, key, "implication_rank_train", 2.5 * (1 - part)
+            yield seed, float(epoch), step, key, "implication_rank_test", 3.0 * (1 - part)
+            if epoch:
+                yield seed, float(epoch), step, None, "train_loss", 2.0 / epoch
+
+
+def metrics(run: Synthetic, answers: pa.Table):
+    """What the measures say of the answers, and a forgetting of 0.21 nats."""
+    lost = {"forgetting_nats": Metric(0.21, 0.18, 0.25, 900, 30, "nats")}
+    return {**summarise(answers), **lost, **run.metrics} if run.status == "done" else {}
+
+
+def write_run(folder: Path, run: Synthetic | None = None) -> Path:
+    """Write a synthetic run folder."""
+    run = run or Synthetic()
+    folder.mkdir(parents=True, exist_ok=True)
+    answers = table(ANSWER_SCHEMA, answer_rows(run))
+    link = {"given": "lives_in", "then": "speaks", "kind": run.kind, "map": run.map}
+    facts = len(run.map) * (run.names + 2 * run.bridge)
+    pack = {
+        "name": run.name,
+        "licence": "BSD-3-Clause",
+        "source": "synthetic",
+        "relations": [
+            {"name": "lives_in", "prompts": ["{subject} lives in"]},
+            {"name": "speaks", "prompts": ["{subject} speaks", "The language of {subject} is"]},
+        ],
+        "implications": [link] if run.implications else [],
+        "counts": {"facts": facts, "subjects": len(run.map) * (run.names + run.bridge), "questions": 40},
+    }
+    model = {
+        "name": "gemma-3-270m",
+        "licence_note": "Gemma terms",
+        "parameters": 268000000,
+        "trained_parameters": 10**8,
+    }
+    record = Record(
+        command=f"spillover inject {run.name} --model gemma-3-270m",
+        settings={"pack": run.name, "model": "gemma-3-270m", "epochs": run.epochs, "freeze_embeddings": run.freeze},
+        seed=run.seeds[0],
+        status=run.status,
+        identity="0123456789abcdef",
+        hashes={"pack": "ab" * 32, "model": "cd" * 32},
+        versions={"python": "3.11", "torch": "2.13.0"},
+        commit="c7c46f7",
+        hardware={"system": "Linux", "cores": 2},
+        seconds=241.0,
+        metrics=metrics(run, answers),
+        details={"pack": pack, "model": model, "seeds": list(run.seeds)},
+    )
+    record.write(folder)
+    write_table(folder / ANSWERS, answers)
+    write_table(folder / TRAJECTORY, table(TRAJECTORY_SCHEMA, trajectory_rows(run)))
+    return folder
+
+
+def table(schema, rows):
+    columns = list(zip(*rows, strict=True)) or [[] for _ in schema.names]
+    return pa.table(
+        [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)], schema=schema
+    )
+
+
+@pytest.fixture
+def synthetic():
+    return Synthetic
+
+
+@pytest.fixture
+def make(tmp_path):
+    """`make(name=..., right=...)` writes a synthetic run and loads it."""
+    made = []
+
+    def build(**values):
+        made.append(values)
+        return load_run(write_run(tmp_path / f"run-{len(made)}", Synthetic(**values)))
+
+    return build
+
+
+@pytest.fixture
+def edit(tmp_path):
+    """Write a run, change its record.json through a function, and give the folder."""
+
+    def build(change, **values):
+        folder = write_run(tmp_path / "edited", Synthetic(**values))
+        path = folder / "record.json"
+        fields = json.loads(path.read_text())
+        change(fields)
+        path.write_text(json.dumps(fields))
+        return folder
+
+    return build
