@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from spillover.theory.models import Batch, Ensemble
+from spillover.theory.learning.models import Batch, Ensemble
+from spillover.theory.learning.training import cross_entropy, stacked_bags
 from spillover.theory.symbolic import Rows, Task, exact_bags, sampled_bags
-from spillover.theory.training import cross_entropy, stacked_bags
 
 Matrix = Float[np.ndarray, "... answer column"]
 
@@ -80,7 +80,7 @@ def scores(task: Task, matrix: Float[np.ndarray, "answer column"], rows: Rows) -
 
 def margins(
     task: Task, matrix: Float[np.ndarray, "answer column"], rows: Rows, *, same_relation: bool = False
-) -> Float[np.ndarray, row]:
+) -> Float[np.ndarray, "row"]:
     """Score of the right answer minus the best other; same_relation: the best other of the same relation only."""
     score = scores(task, matrix, rows)
     right = rows.answer - task.answers.start

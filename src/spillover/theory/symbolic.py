@@ -93,7 +93,7 @@ class Task:
         return slice(self.answers.stop - self.classes, self.answers.stop)
 
     @property
-    def columns(self) -> Int[np.ndarray, column]:
+    def columns(self) -> Int[np.ndarray, "column"]:
         """Tokens of the exact solutions' columns: the subjects, then r1 and r2."""
         return np.r_[self.context : self.inputs, self.relations]
 
@@ -109,11 +109,11 @@ class Task:
         """The implications nobody states: (test subject, r2), with the answer that the class would give."""
         return self._rows(self._subjects_by_split()[1], 1)
 
-    def _subjects_by_split(self) -> tuple[Int[np.ndarray, train], Int[np.ndarray, test]]:
+    def _subjects_by_split(self) -> tuple[Int[np.ndarray, "train"], Int[np.ndarray, "test"]]:
         place = np.arange(self.subjects) % self.subjects_each
         return np.flatnonzero(place < self.train), np.flatnonzero(place >= self.train)
 
-    def _rows(self, subject: Int[np.ndarray, row], relation: int) -> Rows:
+    def _rows(self, subject: Int[np.ndarray, "row"], relation: int) -> Rows:
         answer = self.answers.start + relation * self.classes + subject // self.subjects_each
         return Rows(
             self.context + subject, np.full_like(subject, self.relations[relation]), answer, np.zeros_like(subject)
@@ -139,10 +139,10 @@ def parse(text: str, **fields: int) -> Task:
 class Rows:
     """Subjects, relations and right answers as tokens, one entry a row; `group` indexes GROUPS."""
 
-    subject: Int[np.ndarray, row]
-    relation: Int[np.ndarray, row]
-    answer: Int[np.ndarray, row]
-    group: Int[np.ndarray, row]
+    subject: Int[np.ndarray, "row"]
+    relation: Int[np.ndarray, "row"]
+    answer: Int[np.ndarray, "row"]
+    group: Int[np.ndarray, "row"]
 
     def __len__(self) -> int:
         return len(self.subject)
@@ -171,7 +171,7 @@ class Bags:
         return one_hot + np.pad(self.context, [(0, 0)] * self.subject.ndim + [(0, task.vocabulary - task.context)])
 
 
-def exact_bags(task: Task, rows: Rows, weight: Float[np.ndarray, row] | None = None) -> Bags:
+def exact_bags(task: Task, rows: Rows, weight: Float[np.ndarray, "row"] | None = None) -> Bags:
     """One bag a row, noise at its expected count: every sequence there is when the task has no noise.
 
     weight: each row's share of the loss; by default every group that occurs shares equally, as in the paper's batches.

@@ -10,8 +10,8 @@ import numpy as np
 
 from spillover.measures.over_seeds import over_seeds
 from spillover.theory import symbolic
+from spillover.theory.learning.training import Trained
 from spillover.theory.symbolic import Task
-from spillover.theory.training import Trained
 
 #: What each measured number is, in words.
 UNITS = {

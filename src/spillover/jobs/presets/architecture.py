@@ -10,8 +10,8 @@ import numpy as np
 from spillover.jobs.presets import UNITS, Findings, Scope, schedule
 from spillover.jobs.presets.two_models import KINDS
 from spillover.measures.over_seeds import over_seeds
-from spillover.theory.networks import Architecture, train_networks
-from spillover.theory.training import Recipe
+from spillover.theory.learning.networks import Architecture, train_networks
+from spillover.theory.learning.training import Recipe
 
 #: What differs from one linear layer with one head and one-hot tokens.
 VARIANTS: dict[str, dict[str, Any]] = {

@@ -12,8 +12,8 @@ from spillover.jobs.presets import UNITS, Findings, Scope, schedule, trajectory
 from spillover.jobs.presets.two_models import KINDS, PAPER
 from spillover.measures.over_seeds import over_seeds
 from spillover.theory.comparison import Probe
-from spillover.theory.models import Model
-from spillover.theory.training import Recipe, Trained, train
+from spillover.theory.learning.models import Model
+from spillover.theory.learning.training import Recipe, Trained, train
 
 #: Arms: the start, whether gradients are exact (all rows, expected noise) or sampled, and the recipe.
 EXACT = {"optimiser": "gradient-descent", "rate": 1.0, "batch": 0, "precision": "float64"}

@@ -10,8 +10,8 @@ from spillover.jobs.presets import Findings, Scope, schedule, trajectory
 from spillover.jobs.presets.two_models import PAPER, UNITS, exact_facts
 from spillover.measures.over_seeds import over_seeds
 from spillover.theory.comparison import Probe
-from spillover.theory.models import Model
-from spillover.theory.training import Recipe, train
+from spillover.theory.learning.models import Model
+from spillover.theory.learning.training import Recipe, train
 
 RANKS = (3, 4, 8, 16, 32, 64, 128)
 SHOWN = ("train_loss", "implication_loss_test", "implication_accuracy_test")

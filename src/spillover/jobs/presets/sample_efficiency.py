@@ -11,9 +11,9 @@ from spillover.jobs.presets.two_models import EXACT, KINDS
 from spillover.measures.over_seeds import over_seeds
 from spillover.theory import symbolic
 from spillover.theory.comparison import Probe
-from spillover.theory.models import Model
+from spillover.theory.learning.models import Model
+from spillover.theory.learning.training import Recipe, train
 from spillover.theory.symbolic import Task
-from spillover.theory.training import Recipe, train
 
 SHOWN = ("margin_ratio_test", "cosine_to_nuclear", "cosine_to_frobenius", "nuclear_over_margin")
 

@@ -10,9 +10,9 @@ import numpy as np
 from spillover.jobs.presets import UNITS, Findings, Scope, last, schedule, trajectory
 from spillover.measures.over_seeds import over_seeds
 from spillover.theory.comparison import Probe, cosine, effective_matrices, exact_matrix, margins, norms
-from spillover.theory.models import Model
+from spillover.theory.learning.models import Model
+from spillover.theory.learning.training import Recipe, Trained, train
 from spillover.theory.symbolic import Task
-from spillover.theory.training import Recipe, Trained, train
 
 KINDS = ("factorised", "merged")
 #: Each model's own norm: the one that Theorem 1 says its training minimises.

@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from spillover.errors import UsageError, nearest
-from spillover.theory.starts import STARTS, attended
+from spillover.theory.learning.starts import STARTS, attended
 from spillover.theory.symbolic import Task
 
 PARAMETRISATIONS = ("factorised", "merged", "linearised")

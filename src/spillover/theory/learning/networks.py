@@ -16,8 +16,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from spillover.errors import UsageError, nearest
+from spillover.theory.learning.training import OPTIMISERS, Recipe, cross_entropy
 from spillover.theory.symbolic import Rows, Task, exact_bags
-from spillover.theory.training import OPTIMISERS, Recipe, cross_entropy
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Networks:
         flat = np.stack([self._start(np.random.default_rng([seed, 7])) for seed in self.seeds])
         self.flat = torch.tensor(flat, **self.like).requires_grad_()
 
-    def _start(self, generator: np.random.Generator) -> Float[np.ndarray, parameter]:
+    def _start(self, generator: np.random.Generator) -> Float[np.ndarray, "parameter"]:
         parts = []
         for name, shape in self.shapes.items():
             rows = shape[-1] if name == "embed" else shape[-2]

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from spillover.errors import UsageError, nearest
-from spillover.theory.models import Batch, Ensemble, Model
+from spillover.theory.learning.models import Batch, Ensemble, Model
 from spillover.theory.symbolic import Bags, Task, exact_bags, training_batches
 
 #: Steps of sampled batches drawn ahead in one go; a matter of speed, not of what is drawn.
@@ -116,7 +116,7 @@ class Trained:
 
     ensemble: Ensemble
     history: tuple[dict[str, Any], ...]
-    steps: Int[np.ndarray, model]
+    steps: Int[np.ndarray, "model"]
 
 
 def train(

@@ -60,7 +60,7 @@ STARTS: dict[str, Draw] = {
 }
 
 
-def token_kinds(task: Task) -> Int[np.ndarray, token]:
+def token_kinds(task: Task) -> Int[np.ndarray, "token"]:
     """A number for each token's kind: train subject, test subject, r1, r2, b, c, noise, end and unused."""
     kind = np.full(task.vocabulary, 7)
     kind[task.context : task.inputs] = np.arange(task.subjects) % task.subjects_each >= task.train
@@ -72,7 +72,7 @@ def token_kinds(task: Task) -> Int[np.ndarray, token]:
     return kind
 
 
-def attended(task: Task) -> Float[np.ndarray, token]:
+def attended(task: Task) -> Float[np.ndarray, "token"]:
     """1 on subjects and relations, 0 elsewhere: the fixed attention that weighs the two equally."""
     weights = np.zeros(task.vocabulary)
     weights[task.columns] = 1
