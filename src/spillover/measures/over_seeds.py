@@ -6,13 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from spillover.measures.bootstrap import FEW, interval
 from spillover.record import Metric
 
-#: Below this many clusters an interval is shown but carries no verdict.
-FEW = 10
 
-
-def over_seeds(values: Sequence[float], unit: str, *, resamples: int = 2000, seed: int = 0) -> Metric:
+def over_seeds(values: Sequence[float], unit: str, *, seed: int = 0) -> Metric:
     """Mean of one number a seed, and the percentile interval of the mean under resampling of the seeds.
 
     A value that does not exist (NaN or infinite, such as a norm per margin while a row is answered wrongly) leaves the
@@ -23,8 +21,6 @@ def over_seeds(values: Sequence[float], unit: str, *, resamples: int = 2000, see
     missing = int((~np.isfinite(numbers)).sum())
     if missing or not count:
         return Metric(None, None, None, count, count, unit, f"undefined for {missing} of {count} seeds")
-    generator = np.random.default_rng(seed)
-    means = numbers[generator.integers(count, size=(resamples, count))].mean(1)
-    low, high = np.quantile(means, (0.025, 0.975))
-    note = "few clusters" if count < FEW else None
-    return Metric(float(numbers.mean()), float(low), float(high), count, count, unit, note)
+    low, high, clusters = interval(numbers, np.arange(count), seed)
+    note = "few clusters" if clusters < FEW else None
+    return Metric(float(numbers.mean()), low, high, count, clusters, unit, note)

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from spillover.theory.closed_form import EqualClasses, closed_form
 from spillover.theory.learning.models import Batch, Ensemble
 from spillover.theory.learning.training import cross_entropy, stacked_bags
 from spillover.theory.symbolic import Rows, Task, exact_bags, sampled_bags
@@ -54,18 +55,8 @@ def centred(matrix: Matrix) -> Matrix:
 
 
 def exact_matrix(task: Task, norm: str) -> Float[np.ndarray, "answer column"]:
-    """The exact solution of the task in the shape of `effective_matrices`; norm is nuclear or frobenius.
-
-    Source: docs/theory.md, "Closed forms"; needs at least one train subject.
-    """
-    ratio = min(1.0, float(np.sqrt(task.train / task.test))) if task.test else 1.0
-    share = {"nuclear": ratio, "frobenius": 0.0}[norm]
-    projection = np.eye(task.classes) - 1 / task.classes
-    is_test = np.arange(task.subjects) % task.subjects_each >= task.train
-    facts = np.repeat(projection, task.subjects_each, axis=1)
-    implications = facts * np.where(is_test, share, 1.0)
-    half = np.full((task.classes, 1), 0.5)
-    return np.block([[facts, half, -half], [implications, -half, half]])
+    """The exact solution of the task in the shape of `effective_matrices`; norm is nuclear or frobenius."""
+    return closed_form(EqualClasses(task.classes, task.train, task.test), norm).matrix.dense()
 
 
 def cosine(one: Matrix, other: Matrix) -> float:
@@ -93,7 +84,9 @@ def margins(
 
 
 def compare(task: Task, matrix: Float[np.ndarray, "answer column"]) -> Comparison:
-    """Everything that THEORY compares, for one centred effective matrix."""
+    """Every comparison of one centred effective matrix; NaN throughout for one that has diverged."""
+    if not np.isfinite(matrix).all():
+        return Comparison(*[np.nan] * len(dataclasses.fields(Comparison)))
     smallest = float(margins(task, matrix, task.stated).min())
     scale = smallest if smallest > 0 else np.nan
     test = float(margins(task, matrix, task.questions, same_relation=True).min()) if len(task.questions) else np.nan

@@ -25,7 +25,8 @@ class Recipe:
 
     optimiser: a name in OPTIMISERS. rate: its step size (in units of the weights for normalised gradient descent).
     weight_decay: decoupled, as in AdamW, for any optimiser. stop_loss: a model rests once its loss over all stated rows
-    is below this; only for batch 0. precision: float32 or float64.
+    is below this; only for batch 0. weighting: kinds (train facts, train implications and test facts share the loss
+    equally, as in sampled batches) or rows (every stated row does); only batch 0 heeds it. precision: float32 or float64.
     """
 
     optimiser: str = "adamw"
@@ -34,6 +35,7 @@ class Recipe:
     batch: int = 252
     steps: int = 2000
     stop_loss: float | None = None
+    weighting: str = "kinds"
     precision: str = "float32"
     device: str = "cpu"
 
@@ -48,6 +50,8 @@ class Recipe:
             raise UsageError("the rate must be a positive number and the weight decay at least 0", where="recipe")
         if self.steps < 0 or self.batch < 0:
             raise UsageError("steps and batch are counts", where="recipe", do="Use 0 or more")
+        if self.weighting not in ("kinds", "rows"):
+            raise UsageError(f"there is no weighting called {self.weighting!r}", do="Use kinds or rows")
         if self.precision not in ("float32", "float64"):
             raise UsageError(f"there is no precision called {self.precision!r}", do="Use float32 or float64")
         if self.stop_loss is not None and self.batch:
@@ -137,7 +141,7 @@ def train(
     each = [tasks] * len(models) if isinstance(tasks, Task) else list(tasks)
     ensemble = Ensemble(each, models, dtype=getattr(torch, recipe.precision), device=recipe.device)
     optimiser = OPTIMISERS[recipe.optimiser](recipe, ensemble.flat)
-    batch_at = _exact(ensemble) if recipe.batch == 0 else _Sampled(ensemble, recipe.batch).at
+    batch_at = _exact(ensemble, recipe) if recipe.batch == 0 else _Sampled(ensemble, recipe.batch).at
     wanted, history = set(schedule), []
     awake = torch.tensor(rates or [1.0] * len(ensemble), **ensemble.like)[:, None]
     taken = np.zeros(len(ensemble), dtype=np.int64)
@@ -203,8 +207,13 @@ def stacked_bags(ensemble: Ensemble, bags: Sequence[Bags]) -> Batch:
     )
 
 
-def _exact(ensemble: Ensemble) -> Callable[[int], Batch]:
-    whole = stacked_bags(ensemble, [exact_bags(task, task.stated) for task in ensemble.tasks])
+def _exact(ensemble: Ensemble, recipe: Recipe) -> Callable[[int], Batch]:
+    even = [
+        np.full(len(task.stated), 1 / len(task.stated)) if recipe.weighting == "rows" else None
+        for task in ensemble.tasks
+    ]
+    bags = [exact_bags(task, task.stated, weight) for task, weight in zip(ensemble.tasks, even, strict=True)]
+    whole = stacked_bags(ensemble, bags)
     return lambda step: whole
 
 
