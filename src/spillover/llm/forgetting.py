@@ -9,10 +9,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float
-from transformers import PreTrainedModel
 
 from spillover.errors import UsageError
-from spillover.llm.scoring import MAXIMUM_LOGITS
+from spillover.llm.scoring import MAXIMUM_LOGITS, CausalModel
 from spillover.llm.tokens import Encoder
 
 #: Longest passage read, in tokens.
@@ -42,7 +41,7 @@ def passages(path: str | None = None) -> list[str]:
 
 
 def passage_losses(
-    model: PreTrainedModel, encode: Encoder, texts: Sequence[str]
+    model: CausalModel, encode: Encoder, texts: Sequence[str]
 ) -> tuple[Float[np.ndarray, passage], Float[np.ndarray, passage]]:
     """Summed loss (nats) and number of predicted tokens of each passage, cut at 128 tokens."""
     sums, counts = [], []

@@ -8,13 +8,12 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 from jaxtyping import Float
-from transformers import PreTrainedModel
 
 from spillover.facts.pack import Pack
 from spillover.llm.examination import Examination
 from spillover.llm.forgetting import passage_losses
 from spillover.llm.loading import LoadedModel
-from spillover.llm.scoring import Method, Scorer
+from spillover.llm.scoring import CausalModel, Method, Scorer
 from spillover.llm.tokens import encoder, rows
 from spillover.llm.training import Step, Training, count_parameters, fine_tune, trainable_copy
 from spillover.record import ANSWER_SCHEMA
@@ -42,7 +41,7 @@ class Injected:
     parameters: int = 0
     trained_parameters: int = 0
     method: Method | None = None
-    model: PreTrainedModel | None = None
+    model: CausalModel = None
     done: bool = False
 
     def table(self) -> pa.Table:
