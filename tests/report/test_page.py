@@ -4,8 +4,6 @@ import re
 from html.parser import HTMLParser
 from itertools import pairwise
 
-import pytest
-
 from spillover.report.page import build_page, load_run
 
 HOSTILE = "<script>alert(1)</script>$\\frac{$\"'&]]><!--"
