@@ -18,6 +18,8 @@ from spillover import catalog
 from spillover.errors import Interrupted, SpilloverError, UsageError, nearest
 
 HELP = 0
+#: What the light install leaves out.
+HEAVY = {"torch", "transformers", "safetensors", "peft", "accelerate"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,6 +30,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _run(words, as_json)
     except SpilloverError as error:
         return _complain(error, as_json)
+    except ModuleNotFoundError as error:
+        if error.name not in HEAVY:
+            raise
+        do = 'Run `pip install "spillover[llm]"`'
+        return _complain(UsageError(f"this needs {error.name}, which is not installed here", do=do), as_json)
     except KeyboardInterrupt:
         return _complain(Interrupted("interrupted", do="Give the same command again"), as_json)
     except BrokenPipeError:

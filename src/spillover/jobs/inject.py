@@ -90,9 +90,8 @@ def _refuse_bad_numbers(settings: Inject) -> None:
 
 def _resolved(settings: Inject) -> Inject:
     """The settings with `auto` and 0 replaced by what they stand for on this machine."""
-    from spillover.llm.loading import pick_device, require_libraries
+    from spillover.llm.loading import pick_device
 
-    require_libraries()
     threads = settings.threads or int(hardware()["cores"])
     return dataclasses.replace(settings, device=str(pick_device(settings.device)), threads=threads)
 
@@ -113,13 +112,13 @@ def _load(settings: Inject, packs: dict[int, Pack]) -> LoadedModel:
     """The model, once its tokens are known to tell every pack's answers apart."""
     import torch
 
-    # CHK
+    from spillover.facts.check import refuse, token_faults
     from spillover.llm.loading import load_model, load_tokenizer
     from spillover.llm.tokens import encoder
 
     encode = encoder(load_tokenizer(settings.model, settings.revision))
     for pack in packs.values():
-        pass
+        refuse(token_faults(pack, encode))
     torch.set_num_threads(settings.threads)
     return load_model(settings.model, device=settings.device, dtype=settings.dtype, revision=settings.revision)
 

@@ -5,18 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from jaxtyping import Float
 
 from spillover.errors import UsageError
-from spillover.llm.scoring import MAXIMUM_LOGITS
+from spillover.llm.scoring import MAXIMUM_LOGITS, CausalModel
 from spillover.llm.tokens import Encoder
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 #: Longest passage read, in tokens.
 WINDOW = 128
@@ -45,7 +41,7 @@ def passages(path: str | None = None) -> list[str]:
 
 
 def passage_losses(
-    model: PreTrainedModel, encode: Encoder, texts: Sequence[str]
+    model: CausalModel, encode: Encoder, texts: Sequence[str]
 ) -> tuple[Float[np.ndarray, passage], Float[np.ndarray, passage]]:
     """Summed loss (nats) and number of predicted tokens of each passage, cut at 128 tokens."""
     sums, counts = [], []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -14,13 +13,10 @@ from spillover.facts.pack import Pack
 from spillover.llm.examination import Examination
 from spillover.llm.forgetting import passage_losses
 from spillover.llm.loading import LoadedModel
-from spillover.llm.scoring import Method, Scorer
+from spillover.llm.scoring import CausalModel, Method, Scorer
 from spillover.llm.tokens import encoder, rows
 from spillover.llm.training import Step, Training, count_parameters, fine_tune, trainable_copy
 from spillover.record import ANSWER_SCHEMA
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True)
@@ -28,7 +24,7 @@ class Loss:
     """Mean training loss (nats an answer token) of one step."""
 
     step: int
-    epoch: float
+    epoch: int
     value: float
 
 
@@ -45,7 +41,7 @@ class Injected:
     parameters: int = 0
     trained_parameters: int = 0
     method: Method | None = None
-    model: PreTrainedModel | None = None
+    model: CausalModel = None
     done: bool = False
 
     def table(self) -> pa.Table:

@@ -7,16 +7,15 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from spillover import catalog
 from spillover.errors import ModelError, nearest
 from spillover.llm.embedded import LICENCE_NOTE, embedded_folder, quiet
 from spillover.record import sha256_of
-
-if TYPE_CHECKING:
-    import torch
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -70,7 +69,6 @@ def resolve(name: str) -> Source:
 
 def load_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenizerBase:
     """The tokenizer of a model by name. Raises ModelError when the model or its tokenizer is not there."""
-    require_libraries()
     source = resolve(name)
     if source.adapter and not _has_tokenizer(Path(source.path)):
         return load_tokenizer(_base_of(source), revision)
@@ -82,7 +80,6 @@ def load_model(name: str, *, device: str = "auto", dtype: str = "float32", revis
 
     device: auto, cpu, cuda, cuda:N or mps. dtype: float32 or bfloat16. A PEFT adapter is merged into its base.
     """
-    require_libraries()
     target = pick_device(device)
     source = resolve(name)
     if source.adapter:
@@ -104,8 +101,6 @@ def load_model(name: str, *, device: str = "auto", dtype: str = "float32", revis
 
 def pick_device(name: str) -> torch.device:
     """The torch device for `auto`, `cpu`, `cuda`, `cuda:N` or `mps`. Raises ModelError when it is not there."""
-    import torch
-
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -122,24 +117,11 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def require_libraries() -> None:
-    """Raises ModelError when the light install is asked to run a model."""
-    from importlib.util import find_spec
-
-    if missing := [name for name in ("torch", "transformers") if find_spec(name) is None]:
-        raise ModelError(
-            f"running a model needs {' and '.join(missing)}, not installed here",
-            do='Run `pip install "spillover[llm]"`',
-        )
-
-
 def _has_tokenizer(folder: Path) -> bool:
     return any((folder / file).exists() for file in ("tokenizer.json", "tokenizer_config.json"))
 
 
 def _tokenizer(source: Source, revision: str | None) -> PreTrainedTokenizerBase:
-    from transformers import AutoTokenizer
-
     with quiet(), _told(source, "tokenizer"):
         return AutoTokenizer.from_pretrained(
             source.path, revision=revision or "main", local_files_only=source.local, trust_remote_code=False
@@ -147,9 +129,6 @@ def _tokenizer(source: Source, revision: str | None) -> PreTrainedTokenizerBase:
 
 
 def _weights(source: Source, revision: str | None, dtype: str) -> PreTrainedModel:
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
-
     options: dict[str, Any] = {
         "revision": revision or "main",
         "local_files_only": source.local,

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 
 from spillover.llm.embedded import quiet
 from spillover.llm.loading import LoadedModel
+from spillover.llm.scoring import CausalModel
 from spillover.record import unwritable
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 WEIGHTS, DELTA, ADAPTER = "weights", "delta.safetensors", "adapter"
 
 
 def save_model(
-    model: PreTrainedModel | None, base: LoadedModel, save: Literal["weights", "delta", "none"], folder: Path
+    model: CausalModel, base: LoadedModel, save: Literal["weights", "delta", "none"], folder: Path
 ) -> Path | None:
     """Save what was asked for into `folder` and give its path.
 
@@ -35,7 +34,7 @@ def save_model(
     temporary = Path(tempfile.mkdtemp(dir=folder, prefix=".saving-"))
     try:
         if save == "weights":
-            whole = model.merge_and_unload() if adapted else model  # type: ignore[operator]
+            whole = merged(model) if adapted else model
             with quiet():
                 whole.save_pretrained(temporary / name)
                 base.tokenizer.save_pretrained(temporary / name)
@@ -54,7 +53,15 @@ def save_model(
     return folder / name
 
 
-def _save_changed(model: PreTrainedModel, base: LoadedModel, path: Path) -> None:
+def merged(model: CausalModel) -> CausalModel:
+    """An adapter folded into its base, as a model of its own.
+
+    On a copy: merging writes into the base's weights, which the adapter may share with the model it was made from.
+    """
+    return copy.deepcopy(model).merge_and_unload()
+
+
+def _save_changed(model: CausalModel, base: LoadedModel, path: Path) -> None:
     from safetensors.torch import save_file
 
     before = base.model.state_dict()

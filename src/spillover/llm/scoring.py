@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -14,16 +14,15 @@ from torch import Tensor, nn
 
 from spillover.llm.tokens import Ask, Tree, tree
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
 #: Bounds of one forward pass: tokens fed, and logits held (256 MB in float32).
 MAXIMUM_TOKENS, MAXIMUM_LOGITS = 2048, 1 << 26
+#: A transformers model for causal language modelling, or a PEFT model around one; the two share no base class.
+CausalModel = Any
 Method = Literal["tree", "plain"]
 
 
 @contextmanager
-def logits_only_at(model: PreTrainedModel, positions: Int[Tensor, position]) -> Iterator[None]:
+def logits_only_at(model: CausalModel, positions: Int[Tensor, position]) -> Iterator[None]:
     """Inside, the model computes logits only at `positions` (indices into batch x length, flattened).
 
     Its logits then have the shape (1, positions, vocabulary). Works for every model whose output embedding is a
@@ -84,7 +83,7 @@ class Scorer:
 
     def __init__(
         self,
-        model: PreTrainedModel,
+        model: CausalModel,
         *,
         side: Literal["left", "right"] = "right",
         method: Method | None = None,
@@ -99,11 +98,13 @@ class Scorer:
         if not asks:
             return []
         if self.method is None:
-            self.method = self._checked_method(max(asks, key=lambda ask: sum(map(len, ask.candidates))))
+            fitting = [ask for ask in asks if self._fits_tree(ask)]
+            if fitting:
+                self.method = self._checked_method(max(fitting, key=lambda ask: sum(map(len, ask.candidates))))
         trees: dict[tuple[tuple[int, ...], ...], Tree] = {}
         sequences, owners = [], []
         for number, ask in enumerate(asks):
-            if self.method == "tree" and self._fits_tree(ask):
+            if self.method != "plain" and self._fits_tree(ask):
                 branches = trees.setdefault(ask.candidates, tree(ask.candidates))
                 sequences.append(tree_sequence(ask.prompt, branches))
                 owners.append((number, slice(None)))

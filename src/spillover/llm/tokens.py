@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+from transformers import PreTrainedTokenizerBase
 
 from spillover.errors import PackError
 from spillover.facts.pack import Pack
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 Encoder = Callable[[str], list[int]]
 

@@ -6,7 +6,6 @@ import copy
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Int
@@ -14,11 +13,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from spillover.errors import ModelError
-from spillover.llm.scoring import logits_only_at
+from spillover.llm.scoring import CausalModel, logits_only_at
 from spillover.llm.tokens import Row
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True)
@@ -44,7 +40,7 @@ class Step:
     last_of_epoch: bool
 
 
-def trainable_copy(model: PreTrainedModel, settings: Training) -> PreTrainedModel:
+def trainable_copy(model: CausalModel, settings: Training) -> CausalModel:
     """A copy of `model` to train; weights that stay frozen share memory with the original, the others do not."""
     frozen = {id(parameter): parameter for parameter in _frozen(model, settings)}
     shared = {key: nn.Parameter(parameter.detach(), requires_grad=False) for key, parameter in frozen.items()}
@@ -57,7 +53,7 @@ def trainable_copy(model: PreTrainedModel, settings: Training) -> PreTrainedMode
     return _with_adapter(trained, settings) if settings.lora else trained
 
 
-def _frozen(model: PreTrainedModel, settings: Training) -> list[nn.Parameter]:
+def _frozen(model: CausalModel, settings: Training) -> list[nn.Parameter]:
     """The parameters that stay as they are: none, both token embeddings, or all of them under an adapter."""
     if settings.lora:
         return list(model.parameters())
@@ -67,13 +63,13 @@ def _frozen(model: PreTrainedModel, settings: Training) -> list[nn.Parameter]:
     return [parameter for module in embeddings if module is not None for parameter in module.parameters()]
 
 
-def _with_adapter(model: PreTrainedModel, settings: Training) -> PreTrainedModel:
+def _with_adapter(model: CausalModel, settings: Training) -> CausalModel:
     from peft import LoraConfig, get_peft_model
 
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)
         adapter = LoraConfig(r=settings.lora, lora_alpha=2 * settings.lora, target_modules="all-linear")
-        return get_peft_model(model, adapter)  # type: ignore[return-value]
+        return get_peft_model(model, adapter)
 
 
 def count_parameters(model: nn.Module) -> tuple[int, int]:
@@ -82,9 +78,7 @@ def count_parameters(model: nn.Module) -> tuple[int, int]:
     return sum(size for size, _ in sizes), sum(size for size, trained in sizes if trained)
 
 
-def fine_tune(
-    model: PreTrainedModel, rows: Sequence[Row], settings: Training, after_step: Callable[[Step], None]
-) -> None:
+def fine_tune(model: CausalModel, rows: Sequence[Row], settings: Training, after_step: Callable[[Step], None]) -> None:
     """Train `model` (from `trainable_copy`) in place on `rows`; `after_step` may measure, which changes nothing.
 
     The loss of a step is the mean cross-entropy over the answer tokens of its rows, over the whole vocabulary.
@@ -111,7 +105,7 @@ def _shuffled(rows: Sequence[Row], settings: Training, epoch: int) -> Iterator[l
         yield [rows[index] for index in order[start : start + settings.batch]]
 
 
-def _step(model: PreTrainedModel, batch: Sequence[Row], optimiser: torch.optim.Optimizer, seed: int) -> float:
+def _step(model: CausalModel, batch: Sequence[Row], optimiser: torch.optim.Optimizer, seed: int) -> float:
     model.train()
     # Dropout draws from a stream of this step's own, so that measuring in between cannot move it.
     with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
@@ -124,7 +118,7 @@ def _step(model: PreTrainedModel, batch: Sequence[Row], optimiser: torch.optim.O
     return float(loss.detach())
 
 
-def answer_loss(model: PreTrainedModel, batch: Sequence[Row]) -> Tensor:
+def answer_loss(model: CausalModel, batch: Sequence[Row]) -> Tensor:
     """Mean cross-entropy (nats) of the answer tokens of a batch; logits are computed at no other position."""
     tokens, mask, positions, targets = (part.to(model.device) for part in collate(batch))
     with logits_only_at(model, positions):

@@ -1,0 +1,135 @@
+"""Training touches a copy, learns from answer tokens alone, and is not moved by measuring."""
+
+import copy
+
+import pytest
+import torch
+
+from spillover.llm.saving import merged
+from spillover.llm.tokens import Row
+from spillover.llm.training import Training, answer_loss, collate, count_parameters, fine_tune, trainable_copy
+from tests.tiny_models import TINY
+
+ROWS = [Row((1, 5, 6, 7), 2), Row((1, 8, 9), 2), Row((1, 5, 6, 10, 11, 12), 3), Row((1, 13, 14), 1)]
+
+
+def settings(**changes):
+    defaults = {"epochs": 3, "learning_rate": 1e-2, "batch": 2, "weight_decay": 0.0, "freeze_embeddings": True,
+                "lora": 0, "seed": 0}  # fmt: skip
+    return Training(**(defaults | changes))
+
+
+@pytest.fixture(params=TINY)
+def model(request):
+    return TINY[request.param](64)
+
+
+def weights(model):
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def same(first, second):
+    return all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_collate_marks_the_answer_tokens():
+    tokens, mask, positions, targets = collate(ROWS[:2])
+    assert tokens.tolist() == [[1, 5, 6], [1, 8, 0]]
+    assert mask.tolist() == [[1, 1, 1], [1, 1, 0]]
+    assert positions.tolist() == [1, 2, 4]
+    assert targets.tolist() == [6, 7, 9]
+
+
+def test_the_loss_is_the_mean_over_answer_tokens_of_texts_one_by_one(model):
+    losses = []
+    for row in ROWS:
+        logits = model(input_ids=torch.tensor([row.tokens])).logits[0].log_softmax(-1)
+        losses += [-logits[place - 1, row.tokens[place]] for place in range(row.start, len(row.tokens))]
+    torch.testing.assert_close(answer_loss(model, ROWS), torch.stack(losses).mean(), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("freeze", [True, False])
+def test_the_original_stays_as_it_is_and_only_the_rest_is_trained(model, freeze):
+    before = weights(model)
+    flags = [parameter.requires_grad for parameter in model.parameters()]
+    trained = trainable_copy(model, settings(freeze_embeddings=freeze))
+    fine_tune(trained, ROWS, settings(freeze_embeddings=freeze), lambda step: None)
+    assert same(before, weights(model))
+    assert flags == [parameter.requires_grad for parameter in model.parameters()]
+    embedding = trained.get_input_embeddings().weight
+    assert torch.equal(embedding, before_embedding(before, model)) == freeze
+    assert (embedding.data_ptr() == model.get_input_embeddings().weight.data_ptr()) == freeze
+    everything, part = count_parameters(trained)
+    assert (part < everything) == freeze
+    assert not same(before, weights(trained))
+
+
+def before_embedding(before, model):
+    name = next(name for name, value in model.named_parameters() if value is model.get_input_embeddings().weight)
+    return before[name]
+
+
+def test_training_lowers_the_loss(model):
+    trained = trainable_copy(model, settings(epochs=20))
+    start = answer_loss(trained, ROWS).item()
+    fine_tune(trained, ROWS, settings(epochs=20), lambda step: None)
+    assert answer_loss(trained, ROWS).item() < start / 4
+
+
+def test_measuring_changes_nothing_even_with_dropout():
+    model = TINY["gpt2"](64)  # has dropout of 0.1
+    silent, watched = (trainable_copy(model, settings()) for _ in range(2))
+    fine_tune(silent, ROWS, settings(), lambda step: None)
+
+    def measure(step):
+        torch.rand(7)
+        watched(input_ids=torch.tensor([[1, 2, 3]]))
+
+    fine_tune(watched, ROWS, settings(), measure)
+    assert same(weights(silent), weights(watched))
+    other = trainable_copy(model, settings(seed=1))
+    fine_tune(other, ROWS, settings(seed=1), lambda step: None)
+    assert not same(weights(silent), weights(other))
+
+
+def test_training_does_not_move_the_callers_random_stream(model):
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    fine_tune(trainable_copy(model, settings()), ROWS, settings(), lambda step: None)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_every_row_is_seen_once_an_epoch_in_a_new_order(monkeypatch):
+    seen = []
+    model = trainable_copy(TINY["llama"](64), settings(epochs=4, batch=3))
+    monkeypatch.setattr("spillover.llm.training._step", lambda model, batch, *args, **kwargs: seen.append(batch) or 0.0)
+    steps = []
+    fine_tune(model, ROWS, settings(epochs=4, batch=3), steps.append)
+    assert [len(batch) for batch in seen] == [3, 1] * 4
+    epochs = [seen[i] + seen[i + 1] for i in range(0, 8, 2)]
+    assert all(sorted(epoch, key=ROWS.index) == ROWS for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) > 1
+    assert [(step.epoch, step.last_of_epoch) for step in steps[:3]] == [(1, False), (1, True), (2, False)]
+
+
+def test_an_adapter_trains_only_itself():
+    model = TINY["llama"](64)
+    before = weights(model)
+    trained = trainable_copy(model, settings(lora=2))
+    everything, part = count_parameters(trained)
+    fine_tune(trained, ROWS, settings(lora=2), lambda step: None)
+    assert 0 < part < everything / 2
+    assert same(before, weights(model))
+    whole = merged(trained)
+    assert same(before, weights(model)), "merging must not write into the model that the adapter was made from"
+    tokens = torch.tensor([[1, 5, 6]])
+    torch.testing.assert_close(whole(tokens).logits, trained(tokens).logits, atol=1e-4, rtol=0)
+    assert not torch.allclose(whole(tokens).logits, model(tokens).logits, atol=1e-2)
+
+
+def test_a_frozen_copy_shares_no_trained_weight_with_the_original(model):
+    trained = trainable_copy(model, settings())
+    original = {value.data_ptr() for value in model.parameters()}
+    assert all(value.data_ptr() not in original for value in trained.parameters() if value.requires_grad)
+    assert copy.deepcopy(trained) is not None
