@@ -22,9 +22,7 @@ def tell(run: LabRun) -> Told:
     lone = next(row for row in details["abstaining"] if row["norm"] == "nuclear" and row["count"] == 1)
     none = next(row for row in details["abstaining"] if row["norm"] == "nuclear" and row["count"] == 0)
     return Told(
-        title=(
-            "The same factorised model concludes what nobody told it when it starts small, and stops concluding when it starts large."
-        ),
+        title=_title(ends[0].mean, ends[1].mean),
         facts=[
             (
                 f"start of size {sigmas[0]:g}",
@@ -46,15 +44,24 @@ def tell(run: LabRun) -> Told:
         terms=[
             (
                 "Rich and lazy",
-                "From a small start the change is large against the start, and features are learned (rich). From a large one the "
+                "From a small start the change is large against the start, and features are learned (rich). From a "
+                "large one the "
                 "model hardly moves and behaves as its linearisation, a fixed kernel (lazy).",
             )
         ],
         notes=[
-            "That a pretrained language model starts large, so that gentle fine-tuning is lazy and concludes less, is a conjecture "
+            "That a pretrained language model starts large, so that gentle fine-tuning is lazy and concludes less, is "
+            "a conjecture "
             "that this experiment suggests and does not test.",
         ],
     )
+
+
+def _title(small: float, large: float) -> str:
+    """What the two ends of the first dial say."""
+    if small > 0 >= large:
+        return "The same factorised model concludes what nobody told it from a small start, and no longer from a large one."
+    return f"From the smallest start the unstated margin is {number(small)}, from the largest {number(large)}."
 
 
 def _main(run: LabRun) -> dict[str, Any]:
@@ -82,16 +89,16 @@ def _starts(run: LabRun) -> Section:
     linear = run.points("sigma", "margin_ratio_test", model="linearised")
     linear_loss = run.points("sigma", "implication_loss_among", model="linearised")
     exact = ("exact, least nuclear norm", run.record.details["exact_margin"])
-    margins = (exact, *((("the linearised model", linear[0].mean),) if linear else ()))
+    margins = (exact, *(((f"linearised, d_h = {main['width']:g}", linear[0].mean),) if linear else ()))
     losses = (
         ("log n", run.record.details["log_n"]),
-        *((("the linearised model", linear_loss[0].mean),) if linear_loss else ()),
+        *(((f"linearised, d_h = {main['width']:g}", linear_loss[0].mean),) if linear_loss else ()),
     )
     caption = "Gradient descent to a loss of 0.01; function centred at its start; equal attention, no noise. Band: 95% interval."
     return Section(
         "The size of the start",
-        "Weights start Gaussian with standard deviation sigma / √d_h. All models learn the stated rows equally well; what they "
-        "conclude differs. The linearised model shows where lazy training ends up.",
+        "Weights start Gaussian with standard deviation sigma / √d_h. All are trained to the same loss "
+        "on what was stated. The linearised model is the limit of lazy training.",
         [
             Shown(
                 "lab-curves",
@@ -136,7 +143,8 @@ def _mixed(details: Mapping[str, Any]) -> Section:
     )
     return Section(
         "The norm",
-        "Between the two exact solutions lie those of least (1 − t) · nuclear + t · Frobenius norm. What is concluded fades evenly "
+        "Between the two exact solutions lie those of least (1 − t) · nuclear + t · Frobenius norm. What is concluded "
+        "fades evenly "
         "from one to the other: no threshold separates the two.",
         [
             Shown(
@@ -184,8 +192,8 @@ def _rows(details: Mapping[str, Any]) -> Section:
     )
     return Section(
         "Rows that abstain, rows that contradict",
-        "Four classes of six subjects. One subject a class that answers “unknown” turns the answer of all the silent ones; "
-        "contradicting subjects cancel the conclusion exactly when there are as many of them as bridges.",
+        "Four classes of six subjects. Some subjects of each class answer “unknown” to the "
+        "implication, or state another class's; the others stay silent. What do the silent ones get?",
         [
             Shown("lab-curves", "abstaining", first, "Exact solutions, certified to a gap of 1e-6."),
             Shown(

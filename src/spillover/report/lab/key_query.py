@@ -34,15 +34,18 @@ def tell(run: LabRun) -> Told:
     ]
     return Told(
         title=(
-            f"With its key-query matrix trained, the merged model {'still never gets' if held else 'was seen to get'} below "
+            f"With its key-query matrix trained, the merged model {'still never gets' if held else 'was seen to get'} "
+            "below "
             f"log n on what nobody told it, from {len(run.seeds)} starts of each kind."
         ),
         facts=facts,
         sections=[
             Section(
                 "Loss on what nobody stated",
-                "Theorem 3 of the paper: from a symmetric start, the merged model's loss on unstated implications never falls "
-                "below log n, the loss of a uniform guess among the implied answers. The factorised case is open; here it is measured.",
+                "Theorem 3 of the paper: from a symmetric start, the merged model's loss on unstated implications "
+                "never falls "
+                "below log n, the loss of a uniform guess among the implied answers. The factorised case is open; "
+                "here it is measured.",
                 [
                     Shown("lab-curves", f"loss-{start}", _chart(run, start, title, log_n), _caption(start))
                     for start, title in STARTS.items()
@@ -50,21 +53,24 @@ def tell(run: LabRun) -> Told:
             ),
             Section(
                 "Loss on what was stated",
-                "Both models learn it from every start, so that the loss above is not for want of learning.",
+                "If this loss is small, the loss above is not for want of learning.",
                 [Shown("lab-curves", f"train-{s}", _train(run, s, title), _caption(s)) for s, title in STARTS.items()],
             ),
         ],
         terms=[
             (
                 "Symmetric start",
-                "All subjects of a kind, all b and all c start with the same random weight, so that no class stands out, in the "
+                "All subjects of a kind, all b and all c start with the same random weight, so that no class stands "
+                "out, in the "
                 "output-value matrix and in the key scores alike.",
             )
         ],
         notes=[
-            "A symmetric start of the factorised model is a saddle: in exact arithmetic its classes would never part. Rounding "
-            "parts them, in an order that has nothing to do with what was stated, and the loss on unstated implications rises.",
-            "For the random start with sampled batches, “not below” means not below log n by more than three standard errors.",
+            "A symmetric start of the factorised model is a saddle: in exact arithmetic its classes would never part. "
+            "In floating "
+            "point rounding parts them, in an order that has nothing to do with what was stated.",
+            "For the random start with sampled batches, “not below” means not below log n by more than three standard "
+            "errors.",
         ],
     )
 

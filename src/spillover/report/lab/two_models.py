@@ -25,8 +25,10 @@ def tell(run: LabRun) -> Told:
         terms=[
             (
                 "Two arms",
-                "Losses come from the paper's recipe: AdamW, noise tokens, a trained key-query vector. Directions come from "
-                "an exact arm: equal attention, no noise, all rows at every step, normalised gradient descent, no decay. "
+                "Losses come from the paper's recipe: AdamW, noise tokens, a trained key-query vector. Directions "
+                "come from "
+                "an exact arm: equal attention, no noise, all rows at every step, normalised gradient descent, no "
+                "decay. "
                 "The theory is about gradients; Adam prefers another geometry.",
             )
         ],
@@ -36,13 +38,14 @@ def tell(run: LabRun) -> Told:
 
 def _facts(run: LabRun) -> list[tuple[str, str, str]]:
     found = []
-    for kind, closer in (("factorised", "nuclear"), ("merged", "Frobenius")):
+    for kind in ("factorised", "merged"):
         loss = run.metric(kind, "implication_loss_test")["value"]
         found.append(
             (
                 f"{kind}: loss on unstated implications",
                 number(loss, 3),
-                f"A uniform guess among the implied answers has {number(run.record.details['log_n'], 3)}. Paper's recipe.",
+                f"A uniform guess among the implied answers has {number(run.record.details['log_n'], 3)}. Paper's "
+                "recipe.",
             )
         )
         difference = run.record.details[kind]["cosine_difference"]["value"]
@@ -50,7 +53,8 @@ def _facts(run: LabRun) -> list[tuple[str, str, str]]:
             (
                 f"{kind}: cosine to nuclear minus to Frobenius",
                 number(difference, 3),
-                f"The trained matrix is closer to the {closer} solution. Exact arm.",
+                f"The trained matrix is closer to the {'nuclear' if difference > 0 else 'Frobenius'} solution. Exact "
+                "arm.",
             )
         )
     return found
@@ -77,9 +81,10 @@ def _losses(run: LabRun) -> Section:
         charts.append((name, Chart(title, STEPS, unit, lines, references, log_x=True, log_y=y == "train_loss")))
     caption = "Mean over seeds; the band is its 95% interval. Paper's recipe."
     return Section(
-        "Both learn what they are told; one concludes more",
-        "Both models fit every stated row. On the implications nobody stated, the factorised model's loss falls too, while "
-        "the merged model stays at the loss of a uniform guess.",
+        "What they were told, and what nobody stated",
+        "Both models are trained to fit every stated row. What of the implications nobody stated? At log n a model "
+        "does no "
+        "better than a uniform guess among the implied answers.",
         [Shown("lab-curves", name, chart, caption) for name, chart in charts],
     )
 
@@ -96,9 +101,12 @@ def _matrices(run: LabRun) -> Section:
     what = Maps("Output-value matrices", maps, task["classes"], task["train"], task["test"])
     return Section(
         "What the matrices hold",
-        "Rows are answers (facts b above, implied answers c below), columns are what is read: subjects told both answers, "
-        "subjects told the fact only, and the two relations. The block that matters is below right of the middle: what the "
-        "matrix holds of c for subjects whose c nobody stated. It is filled on the upper row of maps, empty on the lower.",
+        "Rows are answers (facts b above, implied answers c below), columns are what is read: subjects told both "
+        "answers, "
+        "subjects told the fact only, and the two relations. The block that matters is below right of the middle: "
+        "what the "
+        "matrix holds of c for subjects whose c nobody stated. It is filled where a model concludes c, "
+        "and empty where it does not.",
         [
             Shown(
                 "lab-matrices",
@@ -159,9 +167,11 @@ def _direction(run: LabRun) -> Section:
     )
     return Section(
         "Which solution each one goes to",
-        "Under exact gradients the factorised model's matrix turns towards the nuclear solution and the merged model's towards "
-        "the Frobenius solution. Each approaches the least norm of its own kind from above, slowly: convergence is logarithmic "
-        "for plain gradient descent, and the nuclear optimum is flat, so margins differ before norms do.",
+        "Theorem 1 of the paper: under gradients the factorised model's matrix turns towards the nuclear solution, "
+        "the merged "
+        "model's towards the Frobenius solution. Each approaches the least norm of its own kind from above; and the "
+        "nuclear "
+        "optimum is flat, so that margins differ before norms do.",
         figures,
     )
 
@@ -169,12 +179,16 @@ def _direction(run: LabRun) -> Section:
 def _notes(run: LabRun) -> list[str]:
     paper = {kind: run.record.details[kind]["paper_arm"] for kind in ("factorised", "merged")}
     said = "; ".join(
-        f"{kind} {number(arm['cosine_to_nuclear']['value'])} to nuclear, {number(arm['cosine_to_frobenius']['value'])} to Frobenius"
+        f"{kind} {number(arm['cosine_to_nuclear']['value'])} to nuclear, "
+        f"{number(arm['cosine_to_frobenius']['value'])} to Frobenius"
         for kind, arm in paper.items()
     )
     return [
-        f"Under the paper's AdamW recipe the directions are: {said}. Adam's update is sign-like and prefers another geometry, "
+        f"Under the paper's AdamW recipe the directions are: {said}. Adam's update is sign-like and prefers another "
+        "geometry, "
         "so these cosines test nothing about Theorem 1.",
-        "The factorised model's unstated margin may exceed the exact nuclear solution's: matrices within a fraction of a percent "
+        "The factorised model's unstated margin may lie well away from the exact nuclear solution's: matrices within "
+        "a fraction "
+        "of a percent "
         "of the least norm have quite different margins there.",
     ]

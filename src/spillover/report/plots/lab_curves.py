@@ -80,10 +80,10 @@ def _line(axes: Axes, line: Line) -> Line2D:
         axes.fill_between(places, low, high, color=colour, alpha=0.18, linewidth=0)
     means = [point.mean for point in line.points]
     shown = marker if len(places) <= _MARKED else ""
-    hollow = {"markerfacecolor": "none"} if line.known else {}
-    return axes.plot(
-        places, means, color=colour, linestyle=dash, marker=shown, markersize=4.5, linewidth=1.8, **hollow
-    )[0]
+    drawn = axes.plot(places, means, color=colour, linestyle=dash, marker=shown, markersize=4.5, linewidth=1.8)[0]
+    if line.known:
+        drawn.set_markerfacecolor("none")
+    return drawn
 
 
 def _axes(axes: Axes, chart: Chart) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,12 +83,9 @@ def _labels(axes: Axes, maps: Maps, left: bool) -> None:
 
 def _finished(figure: Figure, maps: Maps, name: str) -> Drawing:
     """The drawing; its numbers are the mean entry of each block that the theory names."""
-    rows = [{"matrix": item.title, **_blocks(maps, item.matrix)} for item in maps.maps]
-    said = "; ".join(
-        f"{row['matrix']}: own implication of subjects told the fact only {row['own implication, told the fact only']:.2f}"
-        for row in rows
-    )
-    return finish(figure, name, maps.title, said + ".", rows, pdf=True)
+    rows: list[dict[str, Any]] = [{"matrix": item.title, **_blocks(maps, item.matrix)} for item in maps.maps]
+    said = ". ".join(f"{row['matrix']}: " + ", ".join(f"{k} {v:.2f}" for k, v in list(row.items())[1:]) for row in rows)
+    return finish(figure, name, maps.title, f"Mean entries. {said}.", rows, pdf=True)
 
 
 def _blocks(maps: Maps, matrix: Float[np.ndarray, "answer column"]) -> dict[str, float]:
