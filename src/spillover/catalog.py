@@ -33,6 +33,8 @@ VERBS = {
     "check": ("spillover.settings:Check", "spillover.jobs.check:run"),
     "inject": ("spillover.settings:Inject", "spillover.jobs.inject:run"),
     "report": ("spillover.settings:Report", "spillover.jobs.report:run"),
+    "solve": ("spillover.settings:Solve", "spillover.jobs.solve:run"),
+    "certify": ("spillover.settings:Certify", "spillover.jobs.certify:run"),
     "lab": ("spillover.settings:Lab", "spillover.jobs.lab:run"),
 }
 

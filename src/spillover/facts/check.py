@@ -78,8 +78,8 @@ def quoted(text: str) -> str:
 
 
 def hint(name: str, known: Iterable[str]) -> str:
-    """The nearest known name as a sentence; of many or long names there is none to be had in reasonable time."""
-    names = [each for each in known if len(each) <= 80]
+    """The nearest known name as a sentence; of many, long or unprintable names there is none."""
+    names = [each for each in known if len(each) <= 80 and each.isprintable()]
     return nearest(name, names) if 0 < len(names) <= 100 and len(name) <= 80 else ""
 
 
@@ -123,7 +123,9 @@ def _candidate_faults(pack: Pack, relation: Relation, encode: Encode) -> Iterato
     prompt = pack.prompt(relation.name, pack.subjects[0])
     by_tokens: dict[tuple[int, ...], str] = {}
     for answer in pack.candidates[relation.name]:
-        tokens, _ = _split(pack, prompt, answer, encode)
+        tokens, kept = _split(pack, prompt, answer, encode)
+        if not kept:
+            continue  # That is a fault of the prompt; where the answer begins is not to be told.
         if not tokens:
             what = f"the answer {quoted(answer)} of {quoted(relation.name)} has no token of its own"
             yield Fault("no-token", pack.name, None, what, "at least one token", "Use another answer")
@@ -149,12 +151,12 @@ def _prefix_faults(pack: Pack, relation: Relation, by_tokens: dict[tuple[int, ..
 
 def _prompt_faults(pack: Pack, encode: Encode) -> Iterator[Fault]:
     """One fault a prompt whose tokens change, with the first text it was seen on and how often."""
-    changed: dict[tuple[str, int], list[tuple[str, str, int | None]]] = {}
+    changed: dict[tuple[str, int], dict[tuple[str, str], int | None]] = {}
     for subject, relation, answer, index, row in _texts(pack):
         if not _split(pack, pack.prompt(relation, subject, index), answer, encode)[1]:
-            changed.setdefault((relation, index), []).append((subject, answer, row))
+            changed.setdefault((relation, index), {}).setdefault((subject, answer), row)
     for (relation, index), places in changed.items():
-        subject, answer, row = places[0]
+        (subject, answer), row = next(iter(places.items()))
         prompt = pack.prompt(relation, subject, index)
         what = f"the tokens of the prompt {quoted(prompt)} change when {quoted(_answer_text(pack, answer))} is appended"
         times = f" ({len(places)} texts)" if len(places) > 1 else ""

@@ -40,7 +40,7 @@ def check_pack(path: Path | str) -> tuple[Pack | None, list[Fault], list[Fault]]
 
 def find_pack_file(path: Path) -> Path:
     """The pack.yaml that `path` means. Raises UsageError with what is there instead."""
-    shown = printable(path)
+    shown, file = printable(path), path
     try:
         file = path / PACK_FILE if path.is_dir() else path
         if file.is_file() and file.suffix.lower() not in READERS:

@@ -124,14 +124,7 @@ class Pack:
         Without implications: every hole whose relation others have stated, with no expected answer.
         """
         if self.implications:
-            return tuple(
-                Question(subject, implication.then, implication.map[given], implication.name, given)
-                for implication in self.implications
-                for subject in self.subjects
-                if (given := self.stated.get((subject, implication.given))) in implication.map
-                and given is not None
-                and (subject, implication.then) not in self.stated
-            )
+            return tuple(question for implication in self.implications for question in self._questions_of(implication))
         asked = dict.fromkeys(fact.relation for fact in self.facts)
         return tuple(
             Question(subject, relation, None, None, None)
@@ -139,6 +132,13 @@ class Pack:
             for subject in self.subjects
             if (subject, relation) not in self.stated
         )
+
+    def _questions_of(self, implication: Implication) -> Iterator[Question]:
+        stated, name, given, then = self.stated, implication.name, implication.given, implication.then
+        for subject in self.subjects:
+            answer = stated.get((subject, given))
+            if answer is not None and answer in implication.map and (subject, then) not in stated:
+                yield Question(subject, then, implication.map[answer], name, answer)
 
     def prompt(self, relation: str, subject: str, index: int = 0) -> str:
         """The text before the answer, without the join."""

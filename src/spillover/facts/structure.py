@@ -122,7 +122,8 @@ def _check_keys(pack: Pack, implication: Implication, file: str, line: int | Non
     for key in implication.map:
         if key not in taken:
             what = f"the map of {name} has an entry for {quoted(key)}, which is no answer of {given}"
-            do = f"{hint(key, taken)} Or list it under `answers`".strip()
+            near = hint(key, taken)
+            do = f"{near} Or list it under `answers`" if near else "State it, or list it under `answers`"
             findings.fault("map-outside", file, line, what, "an answer that is stated or listed", do)
 
 
@@ -150,10 +151,13 @@ def _check_questions(pack: Pack, places: Places, findings: Findings) -> None:
 
 def _check_words(pack: Pack, places: Places, findings: Findings) -> None:
     """Subjects that share a word with another: a model may take one for the other."""
-    words = [set(subject.split()) for subject in pack.subjects]
-    counts = tally(word for each in words for word in each)
-    sharing = sum(any(counts[word] > 1 for word in each) for each in words)
-    if sharing > SHARED_WORDS * len(words):
-        what = f"{sharing} of {len(words)} subjects share a word with another"
+    first: dict[str, int] = {}
+    shares = bytearray(len(pack.subjects))
+    for index, subject in enumerate(pack.subjects):
+        for word in subject.split():
+            if (other := first.setdefault(word, index)) != index:
+                shares[index] = shares[other] = 1
+    if (sharing := sum(shares)) > SHARED_WORDS * len(shares):
+        what = f"{sharing} of {len(shares)} subjects share a word with another"
         do = "Give them names that share no word, or a model may answer for the wrong one"
         findings.warn("shared-words", places.facts_file, None, what, f"at most {SHARED_WORDS:.0%}", do)

@@ -153,7 +153,9 @@ def _clean(root: ElementTree.Element, name: str, title: str, description: str) -
     _rename_ids(root, name)
     box = root.get("viewBox", "0 0 1 1")
     root.attrib = {"xmlns": "http://www.w3.org/2000/svg", "viewBox": box, "role": "img"}
-    root.set("style", "stroke-linejoin: round; stroke-linecap: butt")
+    # A figure wider than usual scrolls inside its box before its text gets too small to read.
+    least = round(0.6 * float(box.split()[2]))
+    root.set("style", f"stroke-linejoin: round; stroke-linecap: butt; min-width: {least}px")
     root.set("aria-labelledby", f"{name}-title {name}-desc")
     for tag, content in (("desc", description), ("title", title)):
         child = ElementTree.Element(tag, {"id": f"{name}-{tag}"})

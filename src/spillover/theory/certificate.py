@@ -5,7 +5,6 @@ Source: docs/theory.md, "Certificates". Nothing here trusts whoever made the mat
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,7 +59,9 @@ class Certificate:
     def verdict(self) -> str:
         """The certificate as a sentence."""
         if not self.feasible:
-            return f"Not feasible: the smallest stated margin is {self.margin:.6g}, so some stated answer does not lead."
+            return (
+                f"Not feasible: the smallest stated margin is {self.margin:.6g}, so some stated answer does not lead."
+            )
         return (
             f"Feasible, and within {self.gap:.3g} of the optimum: objective {self.objective:.6g} at smallest margin 1, "
             f"and no matrix that states everything has less than {self.lower_bound:.6g}."
@@ -85,7 +86,7 @@ def certificate(
 def lower_bound(problem: Problem, norm: Norm, multipliers: Float[np.ndarray, "cell answer"]) -> float:
     """A number that the norm of no feasible matrix is below: sum(lambda) / |sum_k lambda_k A_k|, dual norm below.
 
-    multipliers: lambda, one a cell and wrong answer; negative entries count as zero, those at the stated answer as none.
+    multipliers: lambda, one a cell and wrong answer; negative entries and those at the stated answer count as zero.
     """
     force = force_of(problem, multipliers)
     total = float(force[np.arange(problem.cells), problem.cell_answer].sum())
@@ -190,7 +191,9 @@ def checked_matrix(table: Table, matrix: np.ndarray) -> Float[np.ndarray, "answe
             do="Give one row an answer and one column a subject, then one a relation",
         )
     if not (np.issubdtype(matrix.dtype, np.floating) or np.issubdtype(matrix.dtype, np.integer)):
-        raise UsageError(f"the matrix holds {matrix.dtype}, not numbers", where="matrix", do="Store it as float32 or float64")
+        raise UsageError(
+            f"the matrix holds {matrix.dtype}, not numbers", where="matrix", do="Store it as float32 or float64"
+        )
     found = matrix.astype(np.float64)
     bad = np.argwhere(~np.isfinite(found))
     if len(bad):
@@ -201,8 +204,3 @@ def checked_matrix(table: Table, matrix: np.ndarray) -> Float[np.ndarray, "answe
             do="Give a matrix of finite numbers",
         )
     return found
-
-
-def names_of_columns(table: Table) -> Sequence[str]:
-    """What the columns of a full matrix stand for: subjects, then relations."""
-    return [*table.subjects, *table.relations]

@@ -32,10 +32,14 @@ class EqualClasses:
 
     def __post_init__(self) -> None:
         if self.classes < 2:
-            raise _wrong(f"n is {self.classes}, but at least 2 classes are needed to tell answers apart", "Use n=2 or more")
+            raise _wrong(
+                f"n is {self.classes}, but at least 2 classes are needed to tell answers apart", "Use n=2 or more"
+            )
         for name in ("train", "test"):
             if getattr(self, name) < 0:
-                raise _wrong(f"{name} is {getattr(self, name)}, but a number of subjects cannot be negative", "Use 0 or more")
+                raise _wrong(
+                    f"{name} is {getattr(self, name)}, but a number of subjects cannot be negative", "Use 0 or more"
+                )
         if self.train + self.test == 0:
             raise _wrong("train and test are both 0, so nothing is stated", "Give each class a subject")
 
@@ -171,7 +175,12 @@ def _multipliers(task: EqualClasses, norm: Norm) -> tuple[EquivariantMatrix, flo
     if norm.name == "frobenius":
         fact, implication, lone, cross = 1 / n, 1 / n, 1 / n, 1 / (2 * train)
     elif train < test:
-        fact, implication, lone, cross = 0, 1 / (n * np.sqrt(train)), 1 / (n * np.sqrt(test)), 1 / (2 * train * np.sqrt(n))
+        fact, implication, lone, cross = (
+            0,
+            1 / (n * np.sqrt(train)),
+            1 / (n * np.sqrt(test)),
+            1 / (2 * train * np.sqrt(n)),
+        )
     else:
         unit = 1 / (n * train * np.sqrt(2 * (train + test)))
         fact, implication, lone = unit * (train - test), unit * (train + test), 2 * train * unit

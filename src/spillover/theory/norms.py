@@ -20,9 +20,13 @@ NormName = Literal["nuclear", "frobenius"]
 class Norm(Protocol):
     """A norm of matrices, with what the program and its dual need to know of it."""
 
-    name: NormName
-    #: The reported objective is the norm to this power.
-    power: int
+    @property
+    def name(self) -> NormName:
+        """nuclear or frobenius."""
+
+    @property
+    def power(self) -> int:
+        """The reported objective is the norm to this power."""
 
     def size(self, matrix: Matrix) -> float:
         """The norm itself."""

@@ -145,32 +145,35 @@ def _infeasible(table: Table, norm: Norm, proof: Infeasible, began: float) -> So
 
 def _solved(table: Table, norm: Norm, optimum: Optimum, gap: float, began: float) -> Solution:
     """The solution, certified afresh: the iteration's own bounds are not taken on trust."""
-    common = {"table": table, "multipliers": optimum.multipliers, "iterations": optimum.iterations}
     lower = lower_bound(table.problem, norm, optimum.multipliers)
-    if optimum.matrix is None:
-        verdict = f"Stopped at the limit of {optimum.iterations} iterations, before any matrix stated the whole pack."
-        bound, signatures = lower**norm.power, len(table.representative)
-        return Solution(norm.name, "iterations", verdict, None, bound, 1.0, 0.0, signatures, **common)
-    found = certificate(table.problem, norm, optimum.matrix, lower)
-    status = "optimal" if found.gap <= gap else "iterations"
-    verdict = f"Optimal: proven to be within {found.gap:.2g} of the least possible."
-    if status == "iterations":
-        verdict = f"Stopped at the limit of {optimum.iterations} iterations, proven to be within {found.gap:.2g} only."
-    return Solution(
+    unfinished = Solution(
         norm.name,
-        status,
-        verdict,
-        found.objective,
-        found.lower_bound,
-        found.gap,
-        time.perf_counter() - began,
-        len(table.representative),
-        questions=tuple(
-            answers_of(table, table.problem, optimum.matrix, found.margin, resolution(norm, found.objective, found.gap))
-        ),
+        "iterations",
+        f"Stopped at the limit of {optimum.iterations} iterations, before any matrix stated the whole pack.",
+        *(None, lower**norm.power, 1.0),
+        seconds=time.perf_counter() - began,
+        signatures=len(table.representative),
+        iterations=optimum.iterations,
+        table=table,
         matrix=optimum.matrix,
-        **common,
+        multipliers=optimum.multipliers,
     )
+    if optimum.matrix is None:
+        return unfinished
+    found = certificate(table.problem, norm, optimum.matrix, lower)
+    tie = resolution(norm, found.objective, found.gap)
+    solution = replace(
+        unfinished,
+        verdict=f"Stopped at the limit of {optimum.iterations} iterations, proven to be within {found.gap:.2g} only.",
+        objective=found.objective,
+        lower_bound=found.lower_bound,
+        gap=found.gap,
+        questions=tuple(answers_of(table, table.problem, optimum.matrix, found.margin, tie)),
+    )
+    if found.gap > gap:
+        return solution
+    verdict = f"Optimal: proven to be within {found.gap:.2g} of the least possible."
+    return replace(solution, status="optimal", verdict=verdict)
 
 
 def resolution(norm: Norm, objective: float, gap: float) -> float:
@@ -211,7 +214,7 @@ def ranged(answer: Answer, low: float, high: float) -> Answer:
 
 
 def _exactly(task: EqualClasses, norm: str, began: float) -> Solution:
-    """A symbolic task by its closed form; one question a class, whose optimum is unique, so that its range is a point."""
+    """A symbolic task by its closed form, one question a class; the optimum is unique, so a range is a point."""
     exact = closed_form(task, norm)
     margin, signatures = exact.margin, task.classes * ((task.train > 0) + (task.test > 0))
     questions = tuple(

@@ -135,9 +135,7 @@ class Table:
         return self._problem(np.ones(len(self.subjects)), self.subject, np.ones(len(self.subject), dtype=bool))
 
     def _problem(self, sizes: np.ndarray, subject: np.ndarray, rows: np.ndarray) -> Problem:
-        return Problem(
-            len(self.answers), len(self.relations), sizes, subject, self.relation[rows], self.answer[rows]
-        )
+        return Problem(len(self.answers), len(self.relations), sizes, subject, self.relation[rows], self.answer[rows])
 
     def expand(self, matrix: Float[np.ndarray, "answer column"]) -> Float[np.ndarray, "answer full"]:
         """The matrix W over all subjects and relations behind a compressed, scaled matrix."""
@@ -154,9 +152,9 @@ def table_of(pack: Pack) -> Table:
     code = {name: index for index, name in enumerate(answers)}
     relation_code = {name: index for index, name in enumerate(relations)}
     subject_code = {name: index for index, name in enumerate(subjects)}
-    rows = np.array(
-        [(subject_code[s], relation_code[r], code[a]) for s, r, a in pack.facts], dtype=np.int64
-    ).reshape(-1, 3)
+    rows = np.array([(subject_code[s], relation_code[r], code[a]) for s, r, a in pack.facts], dtype=np.int64).reshape(
+        -1, 3
+    )
     rows = distinct_rows(rows, len(relations), len(answers))
     candidates = np.zeros((len(relations), len(answers)), dtype=bool)
     for index, name in enumerate(relations):
@@ -167,7 +165,8 @@ def table_of(pack: Pack) -> Table:
         for rule in pack.implications
     ]
     questions = questions_of(rows, signature, len(relations), maps)
-    return Table(subjects, relations, answers, *rows.T, signature, candidates, questions)
+    subject, relation, answer = rows.T
+    return Table(subjects, relations, answers, subject, relation, answer, signature, candidates, questions)
 
 
 def distinct_rows(rows: Int[np.ndarray, "row 3"], relations: int, answers: int) -> Int[np.ndarray, "distinct 3"]:
@@ -218,7 +217,7 @@ def questions_of(
             if int(stated[index, given]) in answers and stated[index, then] < 0
         ]
     else:
-        asked = (stated >= 0).any(axis=0)
+        asked = np.asarray((stated >= 0).any(axis=0))
         found = [(int(s), int(r), -1) for r, s in np.argwhere((stated < 0).T & asked[:, None])]
-    columns = np.array(found, dtype=np.int64).reshape(-1, 3).T
-    return Questions(*columns, count=np.bincount(signature, minlength=len(stated))[columns[0]])
+    index, relation, expected = np.array(found, dtype=np.int64).reshape(-1, 3).T
+    return Questions(index, relation, expected, np.bincount(signature, minlength=len(stated))[index])

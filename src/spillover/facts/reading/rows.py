@@ -55,10 +55,12 @@ def collect(rows: Iterator[Row], name: str, findings: Findings) -> Table:
         for number, cells in rows:
             texts = []
             for cell in cells:
-                if (text := kept.get(cell) if type(cell) is str else None) is None:
-                    if type(cell) is not str or _unfit(cell):
+                if type(cell) is not str:
+                    break
+                if (text := kept.get(cell)) is None:
+                    if _unfit(cell):
                         break
-                    text = kept.setdefault(cell, normal(cell))
+                    text = kept[cell] = normal(cell)
                 texts.append(text)
             if len(texts) == len(COLUMNS):
                 facts.append(Fact(*texts))
@@ -72,6 +74,8 @@ def collect(rows: Iterator[Row], name: str, findings: Findings) -> Table:
 
 def _unfit(cell: str) -> str | None:
     """Why a text cannot be a cell, or None."""
+    if cell.isascii() and cell.isprintable() and not cell.isspace() and 0 < len(cell) <= LONGEST_CELL:
+        return None
     if not cell or cell.isspace():
         return "is empty"
     if len(cell) > LONGEST_CELL:

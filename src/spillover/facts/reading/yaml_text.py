@@ -47,7 +47,7 @@ def read_yaml(text: str) -> Node:
         mark = error.problem_mark or error.context_mark
         what = f"this is not YAML ({error.problem or error.context})"
         raise YamlRefused(mark.line + 1 if mark else 1, what, "Mend the line, or quote the text in it") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, OverflowError) as error:
         raise YamlRefused(1, f"this is not YAML ({str(error).splitlines()[0]})", "Save it as UTF-8 text") from None
 
 

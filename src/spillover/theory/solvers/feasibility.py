@@ -6,6 +6,7 @@ Source: docs/theory.md, "Infeasible packs". Only rivals that the same subject st
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -81,7 +82,7 @@ def critical_constraints(problem: Problem) -> tuple[Int[np.ndarray, "constraint"
     used[problem.cell_relation, problem.cell_answer] = True
     pairs = [
         (int(cell), int(rival))
-        for start, stop in zip(bounds, bounds[1:], strict=False)
+        for start, stop in pairwise(bounds)
         for own in [order[start:stop]]
         for rival in np.unique(problem.cell_answer[own])
         for cell in own

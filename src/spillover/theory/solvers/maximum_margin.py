@@ -99,5 +99,3 @@ def multipliers_of(problem: Problem, force: Float[np.ndarray, "cell answer"]) ->
     found = np.maximum(-force[: problem.cells], 0)
     found[np.arange(problem.cells), problem.cell_answer] = 0
     return found
-
-

@@ -24,7 +24,7 @@ Scores = Float[np.ndarray, "answer"]
 
 @dataclass(frozen=True, eq=False)
 class Start:
-    """A near-optimal matrix (answer, column) and multipliers (cell, answer), scaled so that their combination has size 1."""
+    """A near-optimal matrix (answer, column) and multipliers (cell, answer) whose combination has dual size 1."""
 
     matrix: Float[np.ndarray, "answer column"]
     multipliers: Float[np.ndarray, "cell answer"]
@@ -34,7 +34,8 @@ class Start:
 class RangeSolver:
     """Ranges of margins over the matrices that are feasible for `problem` and of size at most `radius`.
 
-    lower: a lower bound on the size of any feasible matrix. precision: iterations stop when the bound and the margin met agree to this. start: where to begin.
+    lower: a lower bound on the size of any feasible matrix.
+    precision: iterations stop when the bound and the margin met agree to this. start: where to begin.
     """
 
     problem: Problem
@@ -81,7 +82,9 @@ class RangeSolver:
             found[answer] += weight
             others = scores[rivals]
             # The proximal map of the maximum takes `weight` off the top, as far down as it goes.
-            found[rivals] = others - to_simplex(others - others.min() + weight, weight) if len(others) > 1 else others - weight
+            found[rivals] = (
+                others - to_simplex(others - others.min() + weight, weight) if len(others) > 1 else others - weight
+            )
             return found
 
         return -self._bound(question, tilt, lambda scores: float(scores[rivals].max() - scores[answer]), np.inf)

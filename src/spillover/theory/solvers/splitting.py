@@ -24,7 +24,7 @@ Tilt = Callable[[Float[np.ndarray, "answer"], float], Float[np.ndarray, "answer"
 
 
 class Step(NamedTuple):
-    """What one step finds. matrix: X, of size `size`. force: rho eta (Z - P), whose entries are -lambda off the answer."""
+    """What one step finds. matrix: X. size: its norm. force: rho eta (Z - P), -lambda off the stated answer."""
 
     state: Float[np.ndarray, "state"]
     matrix: Columns

