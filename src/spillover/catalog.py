@@ -59,6 +59,16 @@ MEASURES = {
     "marginal_rank": "spillover.measures.marginal_rank:measure",
 }
 
+#: What the page of each experiment tells: name -> a function `(run: LabRun) -> Told`.
+LAB_PAGES = {
+    "two-models": "spillover.report.lab.two_models:tell",
+    "sample-efficiency": "spillover.report.lab.sample_efficiency:tell",
+    "rank-sweep": "spillover.report.lab.rank_sweep:tell",
+    "key-query": "spillover.report.lab.key_query:tell",
+    "architecture": "spillover.report.lab.architecture:tell",
+    "dial": "spillover.report.lab.dial:tell",
+}
+
 #: Plots of the page: name -> a function from labelled runs or stories to a report.drawing.Drawing.
 PLOTS = {
     "rank-change": "spillover.report.plots.rank_change:draw",
@@ -69,6 +79,9 @@ PLOTS = {
     "stated-links": "spillover.report.plots.stated_links:draw",
     "training-loss": "spillover.report.plots.training_loss:draw",
     "forgetting": "spillover.report.plots.forgetting:draw",
+    "lab-curves": "spillover.report.plots.lab_curves:draw",
+    "lab-matrices": "spillover.report.plots.lab_matrices:draw",
+    "lab-pairs": "spillover.report.plots.lab_pairs:draw",
 }
 
 

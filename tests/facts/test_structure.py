@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from facts.packs_on_disk import FACTS, PACK, faults_of, jsonl, warnings_of, write
 from spillover.catalog import PACKS
 from spillover.facts.check import Places
 from spillover.facts.files import read_pack
 from spillover.facts.open import open_pack
 from spillover.facts.pack import Fact, Relation
 from spillover.facts.structure import KINDS, check_structure
+from tests.facts.packs_on_disk import FACTS, PACK, faults_of, jsonl, warnings_of, write
 
 
 @pytest.mark.parametrize("name", [*PACKS, "null", "mixed:null,pairs=20,names=100", "city-language:pairs=38,names=380"])

@@ -35,7 +35,7 @@ class Implication:
 
     given: str
     then: str
-    kind: Kind
+    kind: str
     map: Mapping[str, str]
 
     @property

@@ -16,9 +16,11 @@ import torch
 from spillover import catalog, record
 from spillover.errors import RunError, UsageError
 from spillover.jobs.presets import Findings, Scope
+from spillover.report.lab.page import build_lab_page
+from spillover.report.lab.run import MATRICES, load_lab
 from spillover.settings import Lab
 
-MATRICES, PAGE = "matrices.parquet", "page.html"
+PAGE = "page.html"
 PACKAGES = ("spillover", "torch", "numpy", "scipy", "pyarrow")
 
 
@@ -117,6 +119,7 @@ def _write(folder: Path, settings: Lab, asked: Mapping[str, Any], found: Finding
         details=_plain(found.details),
     )
     made.write(folder)
+    record.write_atomically(folder / PAGE, build_lab_page(load_lab(folder)).encode())
 
 
 def trajectory_table(rows: Any) -> pa.Table:
@@ -163,4 +166,4 @@ def _text(metrics: Mapping[str, Any], folder: Path) -> str:
             if "value" in metric:
                 value = "undefined" if metric["value"] is None else f"{metric['value']:.4g}"
                 lines.append(f"  {key:32s}{value:>12s}  {metric['unit']}")
-    return "\n".join([*lines, f"run: {folder}"])
+    return "\n".join([*lines, f"page: {folder / PAGE}"])

@@ -61,7 +61,10 @@ _UNFIT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2
 
 @dataclass(frozen=True)
 class Drawing:
-    """One figure: `svg` for the page, `file` to keep, `rows` the numbers in it, `description` for who cannot see it."""
+    """One figure: `svg` for the page, `file` to keep, `rows` the numbers in it, `description` for who cannot see it.
+
+    pdf: the same figure for a paper, or nothing.
+    """
 
     name: str
     title: str
@@ -69,6 +72,7 @@ class Drawing:
     svg: str
     file: str
     rows: tuple[dict[str, Any], ...]
+    pdf: bytes = b""
 
     @property
     def columns(self) -> list[str]:
@@ -99,8 +103,10 @@ def canvas(height: float, width: float = WIDTH) -> Iterator[tuple[Figure, Axes]]
         yield figure, figure.add_subplot()
 
 
-def finish(figure: Figure, name: str, title: str, description: str, rows: list[dict[str, Any]]) -> Drawing:
-    """Render a figure made inside `canvas`. `name` is unique in the page and prefixes every id."""
+def finish(
+    figure: Figure, name: str, title: str, description: str, rows: list[dict[str, Any]], pdf: bool = False
+) -> Drawing:
+    """Render a figure made inside `canvas`. `name` is unique in the page and prefixes every id; pdf: also as PDF."""
     stream = io.StringIO()
     with rc_context({"svg.hashsalt": name}):
         figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
@@ -113,7 +119,14 @@ def finish(figure: Figure, name: str, title: str, description: str, rows: list[d
         svg=_for_page(copy.deepcopy(root)),
         file=_for_file(root),
         rows=tuple(rows),
+        pdf=_as_pdf(figure) if pdf else b"",
     )
+
+
+def _as_pdf(figure: Figure) -> bytes:
+    stream = io.BytesIO()
+    figure.savefig(stream, format="pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})
+    return stream.getvalue()
 
 
 def _for_page(root: ElementTree.Element) -> str:
@@ -176,7 +189,7 @@ def _rename_ids(root: ElementTree.Element, name: str) -> None:
                 del element.attrib[key]
             elif key == "id":
                 element.set(key, f"{name}-{value}")
-            elif key == "href":
+            elif key == "href" and value.startswith("#"):
                 element.set(key, f"#{name}-{value[1:]}")
             else:
                 element.set(key, pointers.sub(rf"url(#{name}-\1)", value))

@@ -73,7 +73,9 @@ def exact_margin(task: EqualClasses, share: float) -> float:
     All that is free in an invariant optimum is g, how much of the implication a test subject's column holds: n - 1
     blocks with sums of singular values sqrt(F^2 + 2 |det|), and one singular value sqrt(n) that no g moves.
     """
-    mixed, train, test, blocks = Mixed(share), task.train, task.test, task.classes - 1
+    train, test, blocks = task.train, task.test, task.classes - 1
+    if not 0 <= share <= 1:
+        raise UsageError(f"a share of {share:g} mixes nothing", where="mixed norm", do="Use 0 to 1")
     if not train:
         raise UsageError("without a bridge nothing can be inferred", where="mixed norm", do="Use train=1 or more")
 

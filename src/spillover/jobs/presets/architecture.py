@@ -65,6 +65,7 @@ def run(scope: Scope) -> Findings:
         "task": dataclasses.asdict(task),
         "log_n": float(np.log(task.classes)),
         "contrast": contrast,
+        "order": list(VARIANTS),
         "variants": {name: dataclasses.asdict(Architecture(**fields)) for name, fields in VARIANTS.items()},
         "arms": {"all": RECIPE},
     }

@@ -1,4 +1,4 @@
-"""Three dials from concluding to not concluding: the norm, the size of the start, and rows that abstain or contradict."""
+"""Three dials from concluding to not concluding: the norm, the size of the start, rows that abstain or contradict."""
 
 from __future__ import annotations
 

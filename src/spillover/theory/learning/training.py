@@ -26,7 +26,8 @@ class Recipe:
     optimiser: a name in OPTIMISERS. rate: its step size (in units of the weights for normalised gradient descent).
     weight_decay: decoupled, as in AdamW, for any optimiser. stop_loss: a model rests once its loss over all stated rows
     is below this; only for batch 0. weighting: kinds (train facts, train implications and test facts share the loss
-    equally, as in sampled batches) or rows (every stated row does); only batch 0 heeds it. precision: float32 or float64.
+    equally, as in sampled batches) or rows (every stated row does); only batch 0 heeds it. precision: float32 or
+    float64.
     """
 
     optimiser: str = "adamw"
