@@ -139,7 +139,8 @@ def _for_page(root: ElementTree.Element) -> str:
 
 
 def _for_file(root: ElementTree.Element) -> str:
-    """Fixed colours, and references as older programs read them."""
+    """Fixed colours, its own size, and references as older programs read them."""
+    root.attrib |= dict(zip(("width", "height"), root.get("viewBox", "0 0 1 1").split()[2:], strict=True))
     root.set("xmlns:xlink", "http://www.w3.org/1999/xlink")
     for element in root.iter():
         if style := element.get("style"):
