@@ -33,6 +33,19 @@ VERBS = {
     "check": ("spillover.settings:Check", "spillover.jobs.check:run"),
     "inject": ("spillover.settings:Inject", "spillover.jobs.inject:run"),
     "report": ("spillover.settings:Report", "spillover.jobs.report:run"),
+    "solve": ("spillover.settings:Solve", "spillover.jobs.solve:run"),
+    "certify": ("spillover.settings:Certify", "spillover.jobs.certify:run"),
+    "lab": ("spillover.settings:Lab", "spillover.jobs.lab:run"),
+}
+
+#: Experiments of `lab`: name -> a function `(scope: Scope) -> Findings`.
+PRESETS = {
+    "two-models": "spillover.jobs.presets.two_models:run",
+    "sample-efficiency": "spillover.jobs.presets.sample_efficiency:run",
+    "rank-sweep": "spillover.jobs.presets.rank_sweep:run",
+    "key-query": "spillover.jobs.presets.key_query:run",
+    "architecture": "spillover.jobs.presets.architecture:run",
+    "dial": "spillover.jobs.presets.dial:run",
 }
 
 #: Measures: name of the metric -> a function from the ranks of one checkpoint to a metric with its interval.

@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 
+from spillover.llm.saving import merged
 from spillover.llm.tokens import Row
 from spillover.llm.training import Training, answer_loss, collate, count_parameters, fine_tune, trainable_copy
 from tests.tiny_models import TINY
@@ -120,10 +121,11 @@ def test_an_adapter_trains_only_itself():
     fine_tune(trained, ROWS, settings(lora=2), lambda step: None)
     assert 0 < part < everything / 2
     assert same(before, weights(model))
-    merged = trained.merge_and_unload()
-    assert not torch.equal(
-        merged.model.layers[0].self_attn.q_proj.weight, model.model.layers[0].self_attn.q_proj.weight
-    )
+    whole = merged(trained)
+    assert same(before, weights(model)), "merging must not write into the model that the adapter was made from"
+    tokens = torch.tensor([[1, 5, 6]])
+    torch.testing.assert_close(whole(tokens).logits, trained(tokens).logits, atol=1e-4, rtol=0)
+    assert not torch.allclose(whole(tokens).logits, model(tokens).logits, atol=1e-2)
 
 
 def test_a_frozen_copy_shares_no_trained_weight_with_the_original(model):

@@ -9,8 +9,10 @@ import pyarrow as pa
 import pytest
 
 from spillover.measures.summary import summarise
+from spillover.measures.trajectory import TRAJECTORY_SCHEMA
 from spillover.record import ANSWER_SCHEMA, ANSWERS, TRAJECTORY, Metric, Record, write_table
-from spillover.report.load import TRAJECTORY_SCHEMA, load_run
+from spillover.report.load import load_run
+from spillover.report.page import build_page
 
 CITIES = {"Paris": "French", "Tokyo": "Japanese", "Rome": "Italian", "Oslo": "Norwegian", "Lima": "Spanish"}
 SHIFTED = dict(zip(CITIES, ["Japanese", "Italian", "Norwegian", "Spanish", "French"], strict=True))
@@ -66,8 +68,9 @@ def answer_rows(run: Synthetic):
                     )
                     stated = index >= run.names
                     good = epoch > 0 if stated else learned and index < run.right
-                    # A wrong answer is always the first language; before training, everyone speaks it.
-                    order = [language] if good else [languages[0], language]
+                    # Otherwise the alphabet decides: Danish first, French 1, Italian 3, Japanese 4, Norwegian 6,
+                    # Spanish 8, which is a mean rank of 4.4 for any pairing of the five.
+                    order = [language] if good else []
                     expected = language if run.implications or stated else None
                     for prompt in (f"{subject} speaks", f"The language of {subject} is"):
                         yield from block(
@@ -160,6 +163,20 @@ def make(tmp_path):
         return load_run(write_run(tmp_path / f"run-{len(made)}", Synthetic(**values)))
 
     return build
+
+
+@pytest.fixture(scope="session")
+def pair(tmp_path_factory):
+    """A true link and a false one, as `make demo` shows them."""
+    folder = tmp_path_factory.mktemp("pair")
+    false = Synthetic(name="city-language-counterfactual", kind="counterfactual", right=6)
+    return [load_run(write_run(folder / name, run)) for name, run in (("true", Synthetic()), ("false", false))]
+
+
+@pytest.fixture(scope="session")
+def page(pair):
+    """The page of the pair."""
+    return build_page(pair)
 
 
 @pytest.fixture

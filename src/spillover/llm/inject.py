@@ -24,7 +24,7 @@ class Loss:
     """Mean training loss (nats an answer token) of one step."""
 
     step: int
-    epoch: float
+    epoch: int
     value: float
 
 

@@ -29,7 +29,7 @@ def measure(table: RankTable) -> Metric | None:
         counts = Counter(seen.values()) or Counter(rows.expected[here])
         ranks[here] = [
             _rank(counts, answer, candidates)
-            for answer, candidates in zip(rows.expected[here], rows.candidates[here], strict=True)
+            for answer, candidates in zip(rows.expected[here], rows.candidates[here].tolist(), strict=True)
         ]
     return mean_metric(ranks, clusters_of(rows), "rank")
 

@@ -22,16 +22,16 @@ TRAJECTORY_SCHEMA = pa.schema(
 )
 
 
-def trajectory_table(answers: pa.Table, losses: Iterable[tuple[int, float, int, float]]) -> pa.Table:
+def trajectory_table(answers: pa.Table, losses: Iterable[tuple[int, int, int, float]]) -> pa.Table:
     """The training loss of each step, and every measure at each checkpoint of one run, as TRAJECTORY_SCHEMA.
 
     losses: (seed, epoch, step, nats) a step.
     """
     losses = list(losses)
     rows: list[tuple[int, float, int, str | None, str, float | None]] = [
-        (seed, epoch, step, None, "train_loss", value) for seed, epoch, step, value in losses
+        (seed, float(epoch), step, None, "train_loss", value) for seed, epoch, step, value in losses
     ]
-    last_step = {int(epoch): step for _, epoch, step, _ in losses}
+    last_step = {epoch: step for _, epoch, step, _ in losses}
     table = rank_table(answers)
     for checkpoint in sorted(set(table.checkpoint.tolist())):
         here = table.only(checkpoint=checkpoint)

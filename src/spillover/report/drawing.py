@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import re
 import warnings
@@ -105,21 +106,34 @@ def finish(figure: Figure, name: str, title: str, description: str, rows: list[d
         figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     title, description = plain(title), plain(description)
     root = _clean(ElementTree.fromstring(stream.getvalue()), name, title, description)
-    text = ElementTree.tostring(root, encoding="unicode")
     return Drawing(
         name=name,
         title=title,
         description=description,
-        svg=_themed(text),
-        file=text.replace(INK, FILE_INK),
+        svg=_for_page(copy.deepcopy(root)),
+        file=_for_file(root),
         rows=tuple(rows),
     )
 
 
-def _themed(text: str) -> str:
+def _for_page(root: ElementTree.Element) -> str:
     """Ink becomes currentColor; every other colour a variable of the page, so that a dark page can lighten it."""
-    text = text.replace(INK, "currentColor")
-    return re.sub(r"(fill|stroke): #([0-9a-f]{6})", r"\1: var(--c-\2, #\2)", text)
+    for element in root.iter():
+        if style := element.get("style"):
+            style = style.replace(INK, "currentColor")
+            element.set("style", re.sub(r"(fill|stroke): #([0-9a-f]{6})", r"\1: var(--c-\2, #\2)", style))
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def _for_file(root: ElementTree.Element) -> str:
+    """Fixed colours, and references as older programs read them."""
+    root.set("xmlns:xlink", "http://www.w3.org/1999/xlink")
+    for element in root.iter():
+        if style := element.get("style"):
+            element.set("style", style.replace(INK, FILE_INK))
+        if target := element.attrib.pop("href", None):
+            element.set("xlink:href", target)
+    return ElementTree.tostring(root, encoding="unicode")
 
 
 def _clean(root: ElementTree.Element, name: str, title: str, description: str) -> ElementTree.Element:
@@ -140,7 +154,9 @@ def _clean(root: ElementTree.Element, name: str, title: str, description: str) -
     _rename_ids(root, name)
     box = root.get("viewBox", "0 0 1 1")
     root.attrib = {"xmlns": "http://www.w3.org/2000/svg", "viewBox": box, "role": "img"}
-    root.set("style", "stroke-linejoin: round; stroke-linecap: butt")
+    # A figure wider than usual scrolls inside its box before its text gets too small to read.
+    least = round(0.6 * float(box.split()[2]))
+    root.set("style", f"stroke-linejoin: round; stroke-linecap: butt; min-width: {least}px")
     root.set("aria-labelledby", f"{name}-title {name}-desc")
     for tag, content in (("desc", description), ("title", title)):
         child = ElementTree.Element(tag, {"id": f"{name}-{tag}"})

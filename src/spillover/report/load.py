@@ -15,18 +15,9 @@ import pyarrow as pa
 from spillover.errors import RunError
 from spillover.measures.ranking import RankTable, rank_table
 from spillover.measures.summary import summarise
+from spillover.measures.trajectory import TRAJECTORY_SCHEMA
 from spillover.record import ANSWER_SCHEMA, ANSWERS, TRAJECTORY, Metric, Record, read_table
 
-TRAJECTORY_SCHEMA = pa.schema(
-    [
-        ("seed", pa.int64()),
-        ("epoch", pa.float64()),
-        ("step", pa.int64()),
-        ("implication", pa.string()),
-        ("quantity", pa.string()),
-        ("value", pa.float64()),
-    ]
-)
 #: Settings that tell two runs on the same pack apart, in the order in which a label names them.
 _TELLING = (
     *(
@@ -49,7 +40,7 @@ _TELLING = (
 class LoadedRun:
     """One run: its record, one row a question (`ranks`), one row a candidate (`answers`), and its trajectory.
 
-    metrics: the record's; of a run that did not finish, those of the last answers it wrote.
+    metrics: the record's; when it has none, those of the last answers it wrote.
     """
 
     record: Record
@@ -132,7 +123,7 @@ def load_run(folder: str | Path) -> LoadedRun:
     record = Record.read(folder)
     answers = _table(folder / ANSWERS, ANSWER_SCHEMA, needed=record.status == "done")
     trajectory = _table(folder / TRAJECTORY, TRAJECTORY_SCHEMA, needed=False)
-    metrics = record.metrics if record.status == "done" or not answers.num_rows else summarise(answers)
+    metrics = record.metrics or (summarise(answers) if answers.num_rows else {})
     return LoadedRun(record, metrics, rank_table(answers), answers, trajectory)
 
 
@@ -153,8 +144,11 @@ def _table(path: Path, schema: pa.Schema, *, needed: bool) -> pa.Table:
 
 
 def labels(runs: Sequence[LoadedRun]) -> list[str]:
-    """A short name for each run: its pack, and where packs repeat also the settings that differ."""
-    names = [run.pack_name for run in runs]
+    """A short name for each run: its pack, its options where packs differ only by them, the settings that differ."""
+    whole = [run.pack_name for run in runs]
+    short = [_without_options(name) for name in whole]
+    alike = {name: {w for w, s in zip(whole, short, strict=True) if s == name} for name in short}
+    names = [s if len(alike[s]) == 1 else w for w, s in zip(whole, short, strict=True)]
     found = []
     for run, name in zip(runs, names, strict=True):
         settings = [other.record.settings for other, its in zip(runs, names, strict=True) if its == name]
@@ -162,6 +156,12 @@ def labels(runs: Sequence[LoadedRun]) -> list[str]:
         parts = [f"{key.replace('_', ' ')} {run.record.settings.get(key)}" for key in telling]
         found.append(", ".join([name, *parts]))
     return _numbered(found)
+
+
+def _without_options(name: str) -> str:
+    """`city-language` for `city-language:names=60`; a null pack keeps saying so, for it is a control."""
+    pack, _, options = name.partition(":")
+    return f"{pack}:null" if "null" in options.split(",") else pack
 
 
 def _numbered(names: Iterable[str]) -> list[str]:

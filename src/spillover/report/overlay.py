@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from spillover.report.drawing import INK, LINES, Drawing, canvas, finish, label
@@ -17,11 +19,14 @@ Curve = Mapping[float, np.ndarray]
 _MARKED = 20
 
 
-def overlay(curves: Sequence[tuple[str, Curve]], name: str, title: str, y_label: str) -> Drawing:
-    """One line a labelled curve (its mean), with a band from least to greatest where an epoch has several values."""
+def overlay(curves: Sequence[tuple[str, Curve]], name: str, title: str, y_label: str, band: str) -> Drawing:
+    """One line a labelled curve (its mean), with a band from least to greatest where an epoch has several values.
+
+    band: what those several values are, for the legend.
+    """
     rows: list[dict[str, Any]] = []
-    handles = []
-    with canvas(2.6 + 0.25 * len(curves)) as (figure, axes):
+    handles: list[Artist] = []
+    with canvas(2.8 + 0.25 * len(curves)) as (figure, axes):
         for index, (text, curve) in enumerate(curves):
             handles.append(_line(axes, curve, index))
             rows += [
@@ -34,6 +39,9 @@ def overlay(curves: Sequence[tuple[str, Curve]], name: str, title: str, y_label:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
         axes.grid(axis="y", color=INK, alpha=0.12, linewidth=0.6)
         names = [label(text, 54) for text, _ in curves]
+        if any(len(values) > 1 for _, curve in curves for values in curve.values()):
+            handles.append(Patch(color=INK, alpha=0.16, linewidth=0))
+            names.append(band)
         figure.legend(handles, names, loc="outside lower left", handlelength=3)
         return finish(figure, name, title, _described(curves), rows)
 

@@ -13,12 +13,12 @@ from spillover import catalog
 from spillover.report import words
 from spillover.report.downloads import Download, of_drawing, of_metrics, of_ranks
 from spillover.report.drawing import Drawing, plain
-from spillover.report.examples import examples
 from spillover.report.load import LoadedRun, labels, load_run
 from spillover.report.plots.rank_by_epoch import highest
-from spillover.report.provenance import provenance
 from spillover.report.story import Count, Story, right, stories
-from spillover.report.summary import summary
+from spillover.report.tables.examples import examples
+from spillover.report.tables.provenance import provenance
+from spillover.report.tables.summary import summary
 
 __all__ = ["LoadedRun", "build_page", "load_run"]
 
@@ -68,20 +68,23 @@ def build_page(runs: Sequence[LoadedRun]) -> str:
     """One page that tells what each run learned beyond what it was told; the same runs give the same bytes."""
     labelled = [(plain(label), run) for label, run in zip(labels(runs), runs, strict=True)]
     told = [story for label, run in labelled for story in stories(run, label)]
+    shown = examples(told)
     parts = files("spillover.report")
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
-    environment.filters.update(plain=plain, number=words.number)
+    environment.filters.update(plain=plain, sentence=words.sentence)
     template = environment.from_string(parts.joinpath("page.html").read_text(encoding="utf-8"))
     return template.render(
         css=Markup(parts.joinpath("page.css").read_text(encoding="utf-8")),
         title=words.title(told) if told else "Nothing was measured before this run stopped.",
+        lede=words.lede(told),
         names=[label for label, _ in labelled],
         unfinished=[label for label, run in labelled if not run.finished],
         cards=[_card(story) for story in told],
         change=_figure("rank-change", told, "rank-change", told),
         summary=summary(told),
         chapters=_chapters(told),
-        examples=examples(told),
+        examples=list(zip(told, shown, strict=True)),
+        count=sum(map(len, shown)),
         health=_health(labelled, told),
         runs=[(label, run, provenance(run)) for label, run in labelled],
         downloads=[of_metrics(labelled), of_ranks(labelled)],
@@ -138,7 +141,7 @@ def _figure(plot: str, what: Sequence[object], name: str, told: Sequence[Story],
     table = [[_shown(row.get(key)) for key in drawing.columns] for row in drawing.rows]
     return Figure(
         drawing=drawing,
-        caption="; ".join(parts).capitalize() + ("." if parts else ""),
+        caption=words.sentence("; ".join(parts)),
         downloads=of_drawing(drawing),
         table=table if len(table) <= _TABLED else [],
     )

@@ -161,7 +161,7 @@ def stories(run: LoadedRun, label: str) -> list[Story]:
     told = [
         Story(
             run=run,
-            label=f"{label}: {item['given']} → {item['then']}" if many else label,
+            label=f"{label}: {spoken(item['given'])} → {spoken(item['then'])}" if many else label,
             key=f"{item['given']}->{item['then']}",
             given=item["given"],
             then=item["then"],
@@ -171,7 +171,7 @@ def stories(run: LoadedRun, label: str) -> list[Story]:
         for item in implications
     ]
     return told or [
-        Story(run=run, label=f"{label}: {relation}", key=None, given="", then=relation, kind="")
+        Story(run=run, label=f"{label}: {spoken(relation)}", key=None, given="", then=relation, kind="")
         for relation in unique(run.ranks.only(stated=False).relation.tolist())
     ]
 
@@ -179,3 +179,8 @@ def stories(run: LoadedRun, label: str) -> list[Story]:
 def unique(values: Iterable[Any]) -> list[Any]:
     """Each value once, in order of first appearance."""
     return list(dict.fromkeys(values))
+
+
+def spoken(relation: str) -> str:
+    """A relation's name as words."""
+    return relation.replace("_", " ")

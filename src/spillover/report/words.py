@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from spillover.record import Metric
 from spillover.report.drawing import plain
 from spillover.report.load import LoadedRun
-from spillover.report.story import FEW_CLUSTERS, P_VALUE, Count, Story, right
+from spillover.report.story import FEW_CLUSTERS, P_VALUE, Count, Story, right, spoken
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,11 @@ class Verdict:
     shown: bool
     word: str
     sentence: str
+
+
+def sentence(text: str) -> str:
+    """The text with a capital first letter and a full stop."""
+    return f"{text[:1].upper()}{text[1:]}." if text else ""
 
 
 def number(value: float | None, digits: int = 2) -> str:
@@ -51,7 +57,7 @@ def interval(metric: Metric | None) -> str:
 
 def statement(run: LoadedRun, relation: str, subject: str, answer: str = "…") -> str:
     """The sentence that a fact is trained and asked with."""
-    prompt = run.prompts.get(relation, "{subject} " + relation.replace("_", " "))
+    prompt = run.prompts.get(relation, "{subject} " + spoken(relation))
     return plain(prompt.replace("{subject}", subject) + run.join + answer)
 
 
@@ -65,12 +71,18 @@ def verdict(story: Story) -> Verdict:
     if rank is None or rank.value is None or story.marginal is None:
         return Verdict(False, "No verdict", "The run holds no ranks to judge by.")
     few = rank.clusters < FEW_CLUSTERS or rank.note is not None or rank.high is None
-    return _by_test(story, rank) if few else _by_interval(story, rank, story.marginal)
+    found = _by_test(story, rank) if few else _by_interval(story, rank, story.marginal)
+    known = right(story.before)
+    if known.hits <= story.best_guess.hits:
+        return found
+    return dataclasses.replace(found, sentence=f"{found.sentence} Before training it already gave {known}.")
 
 
 def _by_test(story: Story, rank: Metric) -> Verdict:
     """Too few clusters for an interval: only the exact test may speak."""
-    few = f"{rank.clusters} pairs are too few for an interval to decide ({FEW_CLUSTERS} are needed)"
+    what = "pairs" if len(story.run.seeds) == 1 else "clusters of a pair and a seed"
+    size = "" if story.marginal is None else f"; it is {interval(rank)}, against {number(story.marginal)}"
+    few = f"{rank.clusters} {what} are too few for an interval to decide ({FEW_CLUSTERS} are needed{size})"
     if story.map_test is None:
         return Verdict(False, "No verdict", f"{few}, and no exact test was made.")
     if story.map_test["p"] <= P_VALUE and rank.value is not None and story.marginal and rank.value < story.marginal:
@@ -95,10 +107,9 @@ def _test(story: Story) -> str:
     total = int(test.get("permutations", 0))
     how = "possible" if test.get("exact", True) else "randomly drawn"
     hits = max(1, round(test["p"] * total)) if total else 0
-    fits = "only the expected one fits" if hits == 1 else f"{hits:,} fit"
-    told = "at least as well as" if hits > 1 else "the answers this well"
-    tail = f"{told} the expected one" if hits > 1 else told
-    return f"Of {total:,} {how} pairings {fits} {tail} (p = {p_value(test['p'])})."
+    fit = f"{hits:,} fit the answers at least as well as the expected one, itself included"
+    only = "only the expected one fits the answers this well"
+    return f"Of {total:,} {how} pairings {only if hits == 1 else fit} (p = {p_value(test['p'])})."
 
 
 def example(story: Story) -> tuple[str, str, str] | None:
@@ -111,6 +122,11 @@ def example(story: Story) -> tuple[str, str, str] | None:
     hits = (pair.rank == 0).nonzero()[0]
     index = int(hits[0]) if len(hits) else 0
     return str(pair.subject[index]), best, str(pair.expected[index])
+
+
+def drawn(story: Story) -> bool:
+    """Whether the link is shown, and shows in more top answers than one fixed answer would get."""
+    return verdict(story).shown and right(story.after).hits > story.best_guess.hits
 
 
 def headline(story: Story) -> str:
@@ -126,13 +142,20 @@ def headline(story: Story) -> str:
     if not verdict(story).shown:
         guess = f"always giving the same answer would get {story.best_guess.hits}"
         return f"Told “{told}”, does the model conclude “{inferred}”? It gives {count} such answers{over}; {guess}."
-    end = "It worked out" if story.wanted else "It made up"
-    return f"Nobody told the model “{inferred}”, only “{told}”. {end} {count} such answers{over}."
+    if not drawn(story):
+        end = f"It leans towards such answers, but gives only {count}{over}."
+    else:
+        end = f"It {'worked out' if story.wanted else 'made up'} {count} such answers{over}."
+    return f"Nobody told the model “{inferred}”, only “{told}”. {end}"
 
 
 def _open(story: Story) -> str:
     if not len(story.after):
-        return "Nothing was measured before this run stopped."
+        return (
+            "Nobody was asked about this link."
+            if story.run.finished
+            else "Nothing was measured before this run stopped."
+        )
     counts = story.tops(story.after).sum(0)
     best = int(counts.argmax())
     answer = statement(story.run, story.then, "…", story.columns_of_map[best])
@@ -144,15 +167,33 @@ def title(stories: Sequence[Story]) -> str:
     """The page in one sentence: what was shown to be learned beyond what was told."""
     if len(stories) == 1:
         return headline(stories[0])
-    shown = [story for story in stories if verdict(story).shown]
+    shown = [story for story in stories if drawn(story)]
+    if not shown and any(verdict(story).shown for story in stories):
+        return "Fine-tuned on new facts, the model leans towards conclusions beyond them, but hardly draws them."
     if not shown:
         return "Fine-tuned on new facts, the model was not shown to conclude anything beyond them."
     parts = []
     for wanted, what in ((True, "true"), (False, "untrue")):
         counts = [right(story.after) for story in shown if story.wanted == wanted]
+        links = sum(story.wanted == wanted and story.key is not None for story in stories)
         if counts:
-            parts.append(f"something {what} {Count(sum(c.hits for c in counts), sum(c.n for c in counts))} times")
+            total = Count(sum(c.hits for c in counts), sum(c.n for c in counts))
+            some = f" (in {len(counts)} of {links} links)" if len(counts) < links else ""
+            parts.append(f"something {what} {total} times{some}")
     return f"Fine-tuned on new facts, the model also concluded what nobody told it: {', '.join(parts)}."
+
+
+def lede(stories: Sequence[Story]) -> str:
+    """Under the title: which model, what of it was trained, and what a guess would get."""
+    models = list(dict.fromkeys(str(story.run.record.settings.get("model") or "a model") for story in stories))
+    parts = list(dict.fromkeys(story.run.trained_part for story in stories))
+    guesses = list(dict.fromkeys(str(story.best_guess) for story in stories if story.best_guess.n))
+    runs = len({id(story.run) for story in stories})
+    copies = (
+        f"{runs} copies of {' and '.join(models)}, each with facts of its own" if runs > 1 else " and ".join(models)
+    )
+    guess = f" Always giving the same answer would get {' or '.join(guesses)}." if guesses else ""
+    return plain(f"{copies}; {' or '.join(parts)}.{guess}") if stories else ""
 
 
 def setting(story: Story) -> str:
@@ -160,8 +201,8 @@ def setting(story: Story) -> str:
     facts = (story.run.pack.get("counts") or {}).get("facts")
     sentences = f" over {facts} sentences" if facts else ""
     passes = f"{story.epochs} {'pass' if story.epochs == 1 else 'passes'}{sentences}"
-    if story.key is None:
-        return f"After {passes}."
+    if story.key is None or not story.checkpoints:
+        return f"After {passes}." if story.checkpoints else ""
     both = story.examples_stated
     shown = f"{both} other names had both halves stated" if both else "no name had both halves stated"
     return f"After {passes}, in which {shown}."

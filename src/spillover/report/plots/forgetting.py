@@ -21,7 +21,8 @@ def draw(runs: Sequence[tuple[str, LoadedRun]], name: str = "forgetting") -> Dra
             axes.plot([0, value], [index, index], color=INK, alpha=0.25, linewidth=1)
             axes.plot([low, high], [index, index], color=colour, linewidth=2.4, alpha=0.5)
             axes.plot([value], [index], color=colour, marker=marker, markersize=7)
-            axes.text(0, index - 0.22, f"{label(text, 44)}: {value:+.2f}", va="bottom")
+            words = f"{label(text, 44)}: {value:+.2f}"
+            axes.annotate(words, (0, index - 0.22), (5, 0), textcoords="offset points", va="bottom")
         axes.axvline(0, color=INK, linewidth=0.8)
         axes.set_ylim(len(found) - 0.5, -0.75)
         axes.set_yticks([])

@@ -11,7 +11,7 @@ from matplotlib.patches import Rectangle
 
 from spillover.measures.ranking import RankTable
 from spillover.report.drawing import INK, WIDTH, Drawing, canvas, finish, label
-from spillover.report.story import Story
+from spillover.report.story import Story, spoken
 
 #: One blue on light and dark pages alike, so that white numbers stay readable on it.
 HEAT = "#1668b0"
@@ -44,8 +44,8 @@ def _draw(story: Story, rows: RankTable, name: str, when: str) -> Drawing | None
         axes.set_xlim(-0.52, len(candidates) - 0.48)
         axes.set_ylim(len(givens) - 0.48, -0.52)
         axes.tick_params(length=0)
-        axes.set_xlabel(label(story.then.replace("_", " ")))
-        axes.set_ylabel(label(story.given.replace("_", " ")))
+        axes.set_xlabel(label(spoken(story.then)))
+        axes.set_ylabel(label(spoken(story.given)))
         axes.spines[:].set_visible(False)
         return finish(
             figure, name, f"Top answers {when}: {story.label}", _said(story, counts, when), _numbers(story, counts)

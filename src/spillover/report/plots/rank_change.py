@@ -26,7 +26,7 @@ def draw(stories: Sequence[Story], name: str = "rank-change") -> Drawing | None:
         axes.set_yticks([])
         axes.spines["left"].set_visible(False)
         axes.set_xlabel("mean rank (0 is best)")
-        figure.legend(*_legend(), loc="outside lower left", ncols=2, handlelength=2, columnspacing=1.2)
+        figure.legend(*_legend(told), loc="outside lower left", ncols=2, handlelength=2, columnspacing=1.2)
         said = [f"{row['link']}: {row['before']:.2f} before, {row['after']:.2f} after" for row in rows]
         return finish(figure, name, "Mean rank before and after training", "; ".join(said) + ".", rows)
 
@@ -61,13 +61,15 @@ def _row(axes: Axes, index: int, story: Story, row: dict[str, Any]) -> None:
             axes.plot([row[key]] * 2, [index - 0.2, index + 0.2], color=INK, linestyle=dash, linewidth=width)
 
 
-def _legend() -> tuple[list[Line2D], list[str]]:
-    """Handles and texts, the same for any number of rows."""
-    shapes: dict[str, Any] = {"linestyle": "none", "markersize": 8}
-    return [
-        Line2D([], [], marker="o", color=INK, markerfacecolor="none", **shapes),
-        Line2D([], [], marker="o", color=BLUE, **shapes),
-        Line2D([], [], marker="s", color=VERMILLION, **shapes),
-        Line2D([], [], color=INK, linewidth=2.2, marker="|", markersize=11, linestyle="none", markeredgewidth=2.2),
-        Line2D([], [], color=INK, linewidth=1.6, marker="|", markersize=11, linestyle="none", alpha=0.6),
-    ], ["before", "after, true link", "after, untrue link", "knows which answers occur", "random guess"]
+def _legend(told: Sequence[Story]) -> tuple[list[Line2D], list[str]]:
+    """Handles and texts of what the rows show."""
+    shapes: dict[str, Any] = {"linestyle": "none", "markersize": 8, "color": INK}
+    tick: dict[str, Any] = {**shapes, "marker": "|", "markersize": 11}
+    handles = {"before": Line2D([], [], marker="o", markerfacecolor="none", **shapes)}
+    if any(story.wanted for story in told):
+        handles["after, true link"] = Line2D([], [], marker="o", **{**shapes, "color": BLUE})
+    if not all(story.wanted for story in told):
+        handles["after, untrue link"] = Line2D([], [], marker="s", **{**shapes, "color": VERMILLION})
+    handles["knows which answers occur"] = Line2D([], [], markeredgewidth=2.2, **tick)
+    handles["random guess"] = Line2D([], [], alpha=0.6, **tick)
+    return list(handles.values()), list(handles)

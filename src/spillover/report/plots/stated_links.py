@@ -13,4 +13,8 @@ def draw(stories: Sequence[Story], name: str = "stated-links") -> Drawing | None
     """Mean rank of the stated implications against epochs; None when no run kept it."""
     quantity = "implication_rank_train"
     curves = [(s.label, curve) for s in stories if (curve := s.run.curve(quantity, s.key) or s.run.curve(quantity))]
-    return overlay(curves, name, "Recall of the stated links", "mean rank (0 is best)") if curves else None
+    return (
+        overlay(curves, name, "Recall of the stated links", "mean rank (0 is best)", "range over seeds")
+        if curves
+        else None
+    )

@@ -16,9 +16,6 @@ from spillover.report.words import percent, statement
 class Example:
     """One question before and after training; probabilities are of the whole answer after the trained prompt."""
 
-    label: str
-    kind: str
-    wanted: bool
     subject: str
     told: str
     prompt: str
@@ -30,8 +27,8 @@ class Example:
     hit: bool
 
 
-def examples(stories: Sequence[Story], count: int = 10) -> list[Example]:
-    """`count` examples (or one a story, if there are more stories), as evenly as they go round stories and pairs."""
+def examples(stories: Sequence[Story], count: int = 10) -> list[list[Example]]:
+    """For each story its share of `count` examples (at least one), as evenly as they go round stories and pairs."""
     queues = [_in_turn(story) for story in stories]
     found: list[list[Example]] = [[] for _ in stories]
     wanted, turn, dry = max(count, len(stories)), 0, 0
@@ -42,7 +39,7 @@ def examples(stories: Sequence[Story], count: int = 10) -> list[Example]:
         if following is not None:
             found[place].append(following)
         turn += 1
-    return [item for group in found for item in group]
+    return found
 
 
 def _in_turn(story: Story) -> Iterator[Example]:
@@ -61,9 +58,6 @@ def _example(story: Story, index: int) -> Example:
     earlier = story.before.only(subject=rows.subject[index], seed=rows.seed[index])
     known = story.key is not None
     return Example(
-        label=story.label,
-        kind=story.kind_in_words,
-        wanted=story.wanted,
         subject=plain(subject),
         told=statement(story.run, story.given, subject, str(given)) if known else "",
         prompt=statement(story.run, story.then, subject),

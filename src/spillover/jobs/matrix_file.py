@@ -1,0 +1,132 @@
+"""A matrix of the user's from a file, and one of ours to a file. Nothing here opens a pickle."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from spillover.errors import UsageError, nearest
+from spillover.record import write_atomically, write_table
+from spillover.theory.table import Table
+
+#: The column of a named table that holds the names of the rows.
+ROW_NAMES = "answer"
+
+
+def read_matrix(path: Path, table: Table) -> np.ndarray:
+    """The numbers in `path`, rows and columns in the order of `table` where the file names them.
+
+    A CSV or Parquet file with a column `answer` is taken by its names; all others by position.
+    Raises UsageError for a file that is missing, of another kind, damaged, or without numbers.
+    """
+    if path.suffix.lower() not in READERS:
+        raise UsageError(
+            f"a matrix cannot be read from {path.name!r}", where=str(path), do=nearest(path.suffix, READERS)
+        )
+    if not path.is_file():
+        raise UsageError("there is no such file", where=str(path), do="Name a matrix that exists")
+    try:
+        found = READERS[path.suffix.lower()](path)
+    except (OSError, ValueError, TypeError, EOFError, pa.ArrowException) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UsageError(f"no matrix can be read here ({reason})", where=str(path), do="Write the file again") from None
+    return _in_order(found, table, str(path)) if isinstance(found, dict) else found
+
+
+def _npy(path: Path) -> np.ndarray:
+    found = np.load(path, allow_pickle=False)
+    if not isinstance(found, np.ndarray):
+        raise ValueError("several arrays")
+    return found
+
+
+def _csv(path: Path) -> np.ndarray | dict[str, Sequence[Any]]:
+    rows = [row for row in csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig"))) if row]
+    if not rows:
+        raise ValueError("the file is empty")
+    lengths = {len(row) for row in rows}
+    if len(lengths) > 1:
+        raise ValueError(f"its rows have from {min(lengths)} to {max(lengths)} fields")
+    if ROW_NAMES in rows[0]:
+        return _named(rows[0], list(zip(*rows[1:], strict=True)))
+    return np.array([[float(field) for field in row] for row in rows])
+
+
+def _parquet(path: Path) -> np.ndarray | dict[str, Sequence[Any]]:
+    found = pq.read_table(path)
+    columns = [column.to_pylist() for column in found.columns]
+    if ROW_NAMES in found.column_names:
+        return _named(found.column_names, columns)
+    return np.array([[float(value) for value in column] for column in columns]).T
+
+
+def _safetensors(path: Path) -> np.ndarray:
+    try:
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+    except ImportError:
+        raise ValueError("the package safetensors is not installed") from None
+    try:
+        tensors = load_file(path)
+    except SafetensorError as error:
+        raise ValueError(str(error)) from None
+    if len(tensors) != 1:
+        raise ValueError(f"it holds {len(tensors)} tensors, not one")
+    return next(iter(tensors.values()))
+
+
+#: File endings -> how to read one.
+READERS: dict[str, Callable[[Path], np.ndarray | dict[str, Sequence[Any]]]] = {
+    ".npy": _npy,
+    ".csv": _csv,
+    ".parquet": _parquet,
+    ".safetensors": _safetensors,
+}
+
+
+def _named(names: Sequence[str], columns: Sequence[Sequence[Any]]) -> dict[str, Sequence[Any]]:
+    if len(set(names)) != len(names):
+        raise ValueError("two columns have the same name")
+    return dict(zip(names, columns or [()] * len(names), strict=True))
+
+
+def _in_order(columns: dict[str, Sequence[Any]], table: Table, where: str) -> np.ndarray:
+    """A named table as a matrix in the order of the pack. Raises UsageError when names or numbers do not fit."""
+    answers, wanted = [str(name) for name in columns[ROW_NAMES]], names_of_columns(table)
+    for what, given, needed in (
+        ("row", answers, list(table.answers)),
+        ("column", [name for name in columns if name != ROW_NAMES], wanted),
+    ):
+        odd = sorted(set(needed) ^ set(given))
+        if odd or len(given) != len(needed):
+            problem = f"the pack has no {what} {odd[0]!r}" if odd and odd[0] in given else f"a {what} is missing"
+            problem += f": {odd[0]!r}" if odd and odd[0] not in given else ""
+            raise UsageError(problem, where=where, do="Name every answer once, and every subject and relation")
+    order = {name: index for index, name in enumerate(answers)}
+    rows = [order[name] for name in table.answers]
+    try:
+        return np.array([[float(columns[name][row]) for name in wanted] for row in rows])
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"not all entries are numbers ({error})", where=where, do="Write the file again") from None
+
+
+def names_of_columns(table: Table) -> list[str]:
+    """What the columns of a full matrix stand for: subjects, then relations."""
+    return [*table.subjects, *table.relations]
+
+
+def write_matrix(folder: Path, matrix: np.ndarray, answers: Sequence[str], columns: Sequence[str]) -> None:
+    """Write matrix.npy and, when no two columns share a name, matrix.parquet with names."""
+    body = io.BytesIO()
+    np.save(body, matrix, allow_pickle=False)
+    write_atomically(folder / "matrix.npy", body.getvalue())
+    if len({*columns, ROW_NAMES}) == len(columns) + 1:
+        named = {ROW_NAMES: pa.array(answers), **{name: pa.array(matrix[:, i]) for i, name in enumerate(columns)}}
+        write_table(folder / "matrix.parquet", pa.table(named))

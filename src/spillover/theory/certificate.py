@@ -1,0 +1,206 @@
+"""A certificate for any matrix: is it feasible, how far is it from the optimum at most, and what does it answer?
+
+Source: docs/theory.md, "Certificates". Nothing here trusts whoever made the matrix or the multipliers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from scipy import sparse
+
+from spillover.errors import UsageError
+from spillover.theory.norms import Norm
+from spillover.theory.table import Problem, Table, lead
+
+#: How many holes are listed one by one; beyond, one entry stands for all subjects of a signature.
+LISTED = 10_000
+UNDETERMINED = "undetermined"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a matrix answers to one question, or to the same question about `count` equal subjects.
+
+    margin: score of `predicted` minus the best other candidate of the relation; ocr_margin: the same of `expected`,
+    None without one. Both in units of the smallest stated margin; None where there is nothing to compare. predicted
+    is `undetermined` where the margin is a tie, or where its range holds both signs.
+    """
+
+    subject: str
+    relation: str
+    predicted: str
+    margin: float | None
+    expected: str | None
+    ocr_margin: float | None
+    count: int
+    margin_low: float | None = None
+    margin_high: float | None = None
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """Bounds on the least objective, given a matrix W and the best multipliers known.
+
+    margin: W's smallest stated margin. feasible: whether it is positive, so that a multiple of W states everything.
+    objective: the norm (nuclear) or squared norm (frobenius) of W scaled to margin 1; infinite if not feasible.
+    """
+
+    norm: str
+    margin: float
+    feasible: bool
+    objective: float
+    lower_bound: float
+    gap: float
+
+    @property
+    def verdict(self) -> str:
+        """The certificate as a sentence."""
+        if not self.feasible:
+            return (
+                f"Not feasible: the smallest stated margin is {self.margin:.6g}, so some stated answer does not lead."
+            )
+        return (
+            f"Feasible, and within {self.gap:.3g} of the optimum: objective {self.objective:.6g} at smallest margin 1, "
+            f"and no matrix that states everything has less than {self.lower_bound:.6g}."
+        )
+
+
+def certificate(
+    problem: Problem,
+    norm: Norm,
+    matrix: Float[np.ndarray, "answer column"],
+    lower: float,
+) -> Certificate:
+    """Certify a scaled matrix of `problem`, with a lower bound on the least norm (see `lower_bound`)."""
+    margin = float(problem.margins(matrix).min(initial=np.inf))
+    feasible = margin > 0
+    objective = (norm.size(matrix) / margin) ** norm.power if feasible else np.inf
+    bound = lower**norm.power
+    gap = max(0.0, 1 - bound / objective) if objective > 0 and np.isfinite(objective) else float(not feasible)
+    return Certificate(norm.name, margin, feasible, objective, min(bound, objective), gap)
+
+
+def lower_bound(problem: Problem, norm: Norm, multipliers: Float[np.ndarray, "cell answer"]) -> float:
+    """A number that the norm of no feasible matrix is below: sum(lambda) / |sum_k lambda_k A_k|, dual norm below.
+
+    multipliers: lambda, one a cell and wrong answer; negative entries and those at the stated answer count as zero.
+    """
+    force = force_of(problem, multipliers)
+    total = float(force[np.arange(problem.cells), problem.cell_answer].sum())
+    return total / norm.dual_size(combination(problem, force)) if total > 0 else 0.0
+
+
+def force_of(problem: Problem, multipliers: Float[np.ndarray, "cell answer"]) -> Float[np.ndarray, "cell answer"]:
+    """Row k: sum over wrong answers a' of lambda_(k, a') (e_a* - e_a')."""
+    rows = np.arange(problem.cells)
+    force = -np.maximum(multipliers, 0)
+    force[rows, problem.cell_answer] = 0
+    force[rows, problem.cell_answer] = -force.sum(axis=1)
+    return force
+
+
+def combination(problem: Problem, force: Float[np.ndarray, "cell answer"]) -> Float[np.ndarray, "column answer"]:
+    """sum_k lambda_k A_k, transposed: every cell's force goes to its subject column (over sqrt g) and its relation."""
+    rows = np.arange(problem.cells)
+    weight = 1 / np.sqrt(problem.sizes[problem.cell_subject])
+    subject = sparse.csr_matrix((weight, (problem.cell_subject, rows)), shape=(len(problem.sizes), problem.cells))
+    ones = np.ones(problem.cells)
+    relation = sparse.csr_matrix((ones, (problem.cell_relation, rows)), shape=(problem.relations, problem.cells))
+    return np.concatenate([subject @ force, relation @ force])
+
+
+def answers_of(
+    table: Table,
+    problem: Problem,
+    matrix: Float[np.ndarray, "answer column"],
+    unit: float,
+    resolution: float = 1e-9,
+) -> list[Answer]:
+    """What a matrix answers to every question of the table.
+
+    problem: `table.problem` or `table.full_problem`, whichever the scaled matrix belongs to. unit: the smallest stated
+    margin. resolution: margins up to this, in that unit, are ties.
+    """
+    found: list[Answer] = []
+    for subject, index, count in _asked(table, full=problem is table.full_problem):
+        relation, expected = int(table.questions.relation[index]), int(table.questions.expected[index])
+        column = subject if problem is table.full_problem else int(table.signature[subject])
+        scores = problem.scores(matrix, np.array([column]), np.array([relation]))
+        found.append(_answer(table, scores, subject, relation, expected, count, unit, resolution))
+    return found
+
+
+def _asked(table: Table, full: bool) -> list[tuple[int, int, int]]:
+    """(subject, question, count): every subject on its own, or one for its signature where there are too many."""
+    questions = table.questions
+    if int(questions.count.sum()) > LISTED and not full:
+        first = table.representative[questions.signature]
+        return [(int(first[i]), i, int(questions.count[i])) for i in range(len(questions))]
+    order = np.argsort(table.signature, kind="stable")
+    start = np.searchsorted(table.signature[order], np.arange(len(table.representative) + 1))
+    return [
+        (int(subject), index, 1)
+        for index, signature in enumerate(questions.signature)
+        for subject in order[start[signature] : start[signature + 1]]
+    ]
+
+
+def _answer(
+    table: Table,
+    scores: Float[np.ndarray, "1 answer"],
+    subject: int,
+    relation: int,
+    expected: int,
+    count: int,
+    unit: float,
+    resolution: float,
+) -> Answer:
+    among = table.candidates[relation]
+    predicted = int(np.where(among, scores[0], -np.inf).argmax())
+    margin = _in_units(lead(scores, np.array([predicted]), among)[0], unit)
+    ocr = _in_units(lead(scores, np.array([expected]), among)[0], unit) if expected >= 0 else None
+    settled = margin is None or margin > resolution
+    return Answer(
+        subject=table.subjects[subject],
+        relation=table.relations[relation],
+        predicted=table.answers[predicted] if settled else UNDETERMINED,
+        margin=margin,
+        expected=table.answers[expected] if expected >= 0 else None,
+        ocr_margin=ocr,
+        count=count,
+    )
+
+
+def _in_units(value: float, unit: float) -> float | None:
+    found = float(value) / unit if unit > 0 else np.inf
+    return found if np.isfinite(found) else None
+
+
+def checked_matrix(table: Table, matrix: np.ndarray) -> Float[np.ndarray, "answer column"]:
+    """A user's matrix as float64. Raises UsageError when its shape does not fit the pack or a number is not finite."""
+    expected = (len(table.answers), len(table.subjects) + len(table.relations))
+    if matrix.shape != expected:
+        raise UsageError(
+            f"the matrix has shape {' x '.join(map(str, matrix.shape)) or 'none'}, but this pack needs "
+            f"{expected[0]} x {expected[1]}: its {expected[0]} answers by its {len(table.subjects)} subjects and "
+            f"{len(table.relations)} relations",
+            where="matrix",
+            do="Give one row an answer and one column a subject, then one a relation",
+        )
+    if not (np.issubdtype(matrix.dtype, np.floating) or np.issubdtype(matrix.dtype, np.integer)):
+        raise UsageError(
+            f"the matrix holds {matrix.dtype}, not numbers", where="matrix", do="Store it as float32 or float64"
+        )
+    found = matrix.astype(np.float64)
+    bad = np.argwhere(~np.isfinite(found))
+    if len(bad):
+        row, column = (int(index) for index in bad[0])
+        raise UsageError(
+            f"{len(bad)} of its numbers are not finite, the first at row {row}, column {column}",
+            where="matrix",
+            do="Give a matrix of finite numbers",
+        )
+    return found

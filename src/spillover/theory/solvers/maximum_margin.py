@@ -1,0 +1,101 @@
+"""Solve a max-margin program to a certified gap: splitting, accelerated, watched by both bounds.
+
+Source: docs/theory.md, "The splitting method" and "Certificates".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Float
+
+from spillover.errors import UsageError
+from spillover.theory.certificate import lower_bound
+from spillover.theory.norms import Norm
+from spillover.theory.solvers.anderson import Anderson
+from spillover.theory.solvers.splitting import Splitting, Step
+from spillover.theory.table import Problem
+
+#: How strongly the matrix and its copy pull on each other, and how much more the cells pull (for sizes near 2).
+WEIGHT, BALANCE = 0.2, 1.0
+#: Numbers that the states remembered may hold together (4 GB of float64).
+MOST_NUMBERS = 5 * 10**8
+#: Iterations between two looks at the bounds.
+LOOK_EVERY = 10
+
+
+@dataclass(frozen=True, eq=False)
+class Optimum:
+    """What the iteration ended with.
+
+    matrix: (answer, column), feasible and scaled to smallest margin 1, or None when no feasible matrix was met.
+    multipliers: (cell, answer), non-negative. upper and lower bound the least norm, whatever the iteration did.
+    """
+
+    matrix: Float[np.ndarray, "answer column"] | None
+    multipliers: Float[np.ndarray, "cell answer"]
+    upper: float
+    lower: float
+    iterations: int
+
+    def gap(self, norm: Norm) -> float:
+        """(upper - lower) / upper of the objective, which is the norm to its power; 1 while nothing is known."""
+        if self.upper == 0:
+            return 0.0
+        return 1 - (self.lower / self.upper) ** norm.power if np.isfinite(self.upper) else 1.0
+
+
+def minimise(problem: Problem, norm: Norm, gap: float = 1e-4, max_iterations: int = 20_000) -> Optimum:
+    """The matrix of least norm in which every stated answer leads by 1, to a relative gap, or the best met till then.
+
+    problem: must be feasible (docs/theory.md, "Infeasible packs"), or the iterations run out.
+    """
+    nothing = np.zeros((problem.cells, problem.answers))
+    if problem.answers < 2 or problem.cells == 0:
+        return Optimum(np.zeros((problem.answers, problem.columns)), nothing, 0.0, 0.0, 0)
+    best = Optimum(None, nothing, np.inf, 0.0, 0)
+    splitting = Splitting(problem, norm.shrink, *steps(problem))
+    accelerated, state = Anderson(splitting.length, memory_for(splitting.length)), splitting.start()
+    for iteration in range(1, max_iterations + 1):
+        found = splitting.step(state)
+        if iteration % LOOK_EVERY == 0 or iteration == max_iterations:
+            best = replace(better(problem, norm, best, found), iterations=iteration)
+            if best.gap(norm) <= gap:
+                break
+        state = accelerated.next(state, found.state)
+    return best
+
+
+def memory_for(length: int) -> int:
+    """Steps that the acceleration may remember. Raises UsageError when not even two states fit in 4 GB."""
+    if length > MOST_NUMBERS // 4:
+        raise UsageError(
+            f"the compressed problem has {length:,} unknowns, more than this solver's {MOST_NUMBERS // 4:,}",
+            where="solve",
+            do="Take fewer answers or fewer kinds of subject",
+        )
+    return min(20, max(2, MOST_NUMBERS // (2 * length)))
+
+
+def steps(problem: Problem) -> tuple[float, float]:
+    """Weight and balance, in units of the signatures' mean size, which sets the scale of M."""
+    size = float(problem.sizes.mean()) / 2
+    return WEIGHT / np.sqrt(size), BALANCE * size
+
+
+def better(problem: Problem, norm: Norm, best: Optimum, found: Step) -> Optimum:
+    """The best of both bounds so far, given what one step found."""
+    margin = float(problem.margins(found.matrix.T).min())
+    if margin > 0 and found.size / margin < best.upper:
+        best = replace(best, matrix=found.matrix.T / margin, upper=found.size / margin)
+    multipliers = multipliers_of(problem, found.force)
+    lower = lower_bound(problem, norm, multipliers)
+    return replace(best, multipliers=multipliers, lower=lower) if lower > best.lower else best
+
+
+def multipliers_of(problem: Problem, force: Float[np.ndarray, "cell answer"]) -> Float[np.ndarray, "cell answer"]:
+    """The multipliers behind a step's force: minus its entries off each cell's answer, none of them negative."""
+    found = np.maximum(-force[: problem.cells], 0)
+    found[np.arange(problem.cells), problem.cell_answer] = 0
+    return found

@@ -1,0 +1,88 @@
+"""The page in a real browser: nothing is fetched, nothing complains, nothing overflows on a phone."""
+
+import html
+import json
+import subprocess
+
+import pytest
+
+from spillover.report.page import build_page
+
+pytestmark = pytest.mark.slow
+FLAGS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update", "--hide-scrollbars"),
+    # The browser's own errands must not leave the machine either.
+    "--host-resolver-rules=MAP * ~NOTFOUND",
+)
+LONG = "Llanfairpwllgwyngyllgogerychwyrndrobwllllantysiliogogogoch"
+
+
+@pytest.fixture
+def browse(tmp_path):
+    """Open HTML text; gives the document as the browser sees it and what it wrote to its log."""
+
+    def open_page(text, *flags):
+        page = tmp_path / "page.html"
+        page.write_text(text, encoding="utf-8")
+        command = ["chromium", *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr", *flags]
+        done = subprocess.run(
+            [*command, "--dump-dom", page.as_uri()], capture_output=True, text=True, timeout=120, check=True
+        )
+        return done.stdout, done.stderr
+
+    return open_page
+
+
+@pytest.fixture
+def wide_page(make):
+    runs = [
+        make(),
+        make(name="invented", kind="spurious", right=6, seeds=(0, 1)),
+        make(name=LONG, prefix=LONG, map={LONG: LONG + "ish", "Paris": "French"}, names=3, right=2),
+    ]
+    return build_page(runs)
+
+
+def requests_of_the_page(log):
+    """Addresses in a net log that the page asked for; the browser's own errands have no origin."""
+    asked = [event.get("params") or {} for event in json.loads(log.read_text())["events"]]
+    return {each["url"] for each in asked if each.get("initiator", "not an origin") != "not an origin"}
+
+
+def test_it_opens_without_an_error_or_a_request(browse, wide_page, tmp_path):
+    log = tmp_path / "net.json"
+    document, messages = browse(wide_page, f"--log-net-log={log}")
+    assert "something true" in document and document.count("<figure>") == wide_page.count("<figure>")
+    assert "CONSOLE" not in messages
+    assert requests_of_the_page(log) == set()
+
+
+def test_the_checks_for_errors_and_requests_can_fail(browse, tmp_path):
+    log = tmp_path / "net.json"
+    text = '<!doctype html><img src="http://page.invalid/x.png"><script>throw new Error("no")</script>'
+    _, messages = browse(text, f"--log-net-log={log}")
+    assert "CONSOLE" in messages
+    assert requests_of_the_page(log) == {"http://page.invalid/x.png"}
+
+
+@pytest.mark.parametrize("width", [360, 768, 1280])
+def test_nothing_overflows(browse, wide_page, width):
+    opened = wide_page.replace("<details", "<details open")
+    frame = f'<iframe style="width:{width}px;height:900px;border:0" srcdoc="{html.escape(opened)}"></iframe>'
+    script = (
+        "<script>onload = () => { const d = document.querySelector('iframe').contentDocument;"
+        "document.title = d.documentElement.scrollWidth + ' in ' + d.documentElement.clientWidth; }</script>"
+    )
+    document, _ = browse(f"<!doctype html><title>none</title>{frame}{script}")
+    title = document.partition("<title>")[2].partition("</title>")[0]
+    assert title == f"{width} in {width}"
+
+
+def test_the_check_for_overflow_can_fail(browse):
+    frame = '<iframe style="width:360px;border:0" srcdoc="&lt;div style=width:500px&gt;x"></iframe>'
+    script = (
+        "<script>onload = () => { const d = document.querySelector('iframe').contentDocument;"
+        "document.title = d.documentElement.scrollWidth > d.documentElement.clientWidth; }</script>"
+    )
+    assert "<title>true</title>" in browse(f"<!doctype html><title>none</title>{frame}{script}")[0]

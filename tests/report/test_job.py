@@ -1,0 +1,38 @@
+"""`spillover report` as a function: writes one page, refuses what is not a run."""
+
+import pytest
+
+from spillover.errors import RunError, UsageError
+from spillover.jobs.report import run
+from spillover.settings import Report
+
+
+def test_it_writes_the_page(tmp_path, edit):
+    folder = edit(lambda fields: None)
+    page = tmp_path / "pages" / "one.html"
+    outcome = run(Report(runs=(str(folder),), out=str(page)))
+    assert outcome == {"page": str(page), "text": f"{page} shows 1 run."}
+    assert page.read_text().startswith("<!doctype html>")
+
+
+def test_it_says_that_a_run_did_not_finish(tmp_path, edit):
+    folder = edit(lambda fields: None, status="interrupted")
+    outcome = run(Report(runs=(str(folder), str(folder)), out=str(tmp_path / "page.html")))
+    assert outcome["text"].endswith("shows 2 runs (2 of them did not finish).")
+
+
+def test_it_refuses_a_folder_without_a_run(tmp_path):
+    with pytest.raises(RunError, match="there is no finished run here"):
+        run(Report(runs=(str(tmp_path),), out=str(tmp_path / "page.html")))
+    assert not (tmp_path / "page.html").exists()
+
+
+def test_it_refuses_to_write_over_a_folder(tmp_path, edit):
+    folder = edit(lambda fields: None)
+    with pytest.raises(UsageError, match="this is a folder"):
+        run(Report(runs=(str(folder),), out=str(tmp_path)))
+
+
+def test_it_wants_a_run():
+    with pytest.raises(UsageError, match="no run was named"):
+        run(Report(runs=()))

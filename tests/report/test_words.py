@@ -1,0 +1,119 @@
+"""Sentences of the page: they say what the numbers say, and no more."""
+
+import dataclasses
+
+import pytest
+
+from spillover.record import Metric
+from spillover.report import words
+from spillover.report.story import stories
+
+
+def story_of(run):
+    return stories(run, run.pack_name)[0]
+
+
+def judged(make, value, low, high, clusters, p):
+    """A story whose decisive numbers are these."""
+    run = make()
+    rank = Metric(value, low, high, 40, clusters, "rank", "few clusters" if clusters < 10 else None)
+    one = {**run.metrics["implications"]["lives_in->speaks"], "implication_rank_test": rank}
+    one["map_test"] = None if p is None else {"p": p, "permutations": 120, "exact": True}
+    metrics = {**run.metrics, "implications": {"lives_in->speaks": one}}
+    return story_of(dataclasses.replace(run, metrics=metrics))
+
+
+def test_headline_of_a_wanted_link(make):
+    assert words.headline(story_of(make())) == (
+        "Nobody told the model “Name Lima 0 speaks Spanish”, only “Name Lima 0 lives in Lima”. "
+        "It worked out 35 of 40 such answers."
+    )
+
+
+def test_headline_of_an_unwanted_link_says_that_it_was_made_up(make):
+    assert words.headline(story_of(make(kind="spurious"))).endswith("It made up 35 of 40 such answers.")
+
+
+def test_headline_without_support_claims_nothing(make):
+    text = words.headline(story_of(make(right=0)))
+    assert "Nobody told" not in text
+    assert text.endswith("It gives 0 of 40 such answers; always giving the same answer would get 8.")
+
+
+def test_headline_of_a_leaning_does_not_boast(make):
+    story = judged(make, 1.0, 0.8, 1.2, 15, 1 / 120)
+    leaning = dataclasses.replace(story.run, ranks=make(right=1).ranks, metrics=story.run.metrics)
+    text = words.headline(story_of(leaning))
+    assert text.endswith("It leans towards such answers, but gives only 5 of 40.")
+    assert "hardly" in words.title([story_of(leaning), story_of(leaning)])
+
+
+def test_headline_names_the_seeds(make):
+    assert "105 of 120 such answers over 3 seeds" in words.headline(story_of(make(seeds=(0, 1, 2))))
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "clusters", "p", "shown", "word"),
+    [
+        (0.1, 0.0, 0.3, 15, 1 / 120, True, "Shown"),
+        (0.1, 0.0, 0.3, 15, None, True, "Shown"),
+        (1.7, 1.2, 2.0, 15, 1 / 120, False, "Not shown"),
+        (0.1, 0.0, 0.3, 15, 0.5, False, "Not shown"),
+        (0.1, 0.0, 0.3, 5, 1 / 120, True, "Shown by exact test"),
+        (0.1, 0.0, 0.3, 5, 0.5, False, "Not shown"),
+        (2.4, 2.0, 2.6, 5, 1 / 120, False, "Not shown"),
+        (0.1, 0.0, 0.3, 5, None, False, "No verdict"),
+    ],
+)
+def test_verdict(make, value, low, high, clusters, p, shown, word):
+    verdict = words.verdict(judged(make, value, low, high, clusters, p))
+    assert (verdict.shown, verdict.word) == (shown, word)
+    if clusters < 10:
+        assert "5 pairs are too few for an interval to decide" in verdict.sentence
+
+
+def test_exact_test_in_words(make):
+    one = words.verdict(judged(make, 0.1, 0.0, 0.3, 5, 1 / 120)).sentence
+    assert "Of 120 possible pairings only the expected one fits the answers this well (p = 0.0083)." in one
+    many = words.verdict(judged(make, 0.1, 0.0, 0.3, 5, 60 / 120)).sentence
+    assert (
+        "Of 120 possible pairings 60 fit the answers at least as well as the expected one, itself included (p" in many
+    )
+
+
+def test_an_unfinished_run_gets_no_verdict(make):
+    assert words.verdict(story_of(make(status="interrupted"))).word == "No verdict"
+
+
+def test_title_of_several_links_counts_the_shown_ones(make):
+    told = [story_of(make()), story_of(make(kind="counterfactual", right=6))]
+    both = (
+        "Fine-tuned on new facts, the model also concluded what nobody told it: "
+        "something true 35 of 40 times, something untrue 30 of 40 times"
+    )
+    assert words.title(told) == f"{both}."
+    unshown = story_of(make(kind="spurious", right=0))
+    assert words.title([*told, unshown]) == f"{both} (in 1 of 2 links)."
+    assert "was not shown" in words.title([unshown, unshown])
+
+
+def test_what_was_known_before_is_said(make):
+    story = story_of(make(epochs=0, right=7))
+    assert words.verdict(story).sentence.endswith("Before training it already gave 35 of 40.")
+
+
+def test_open_questions_report_the_most_frequent_answer(make):
+    text = words.headline(story_of(make(implications=False)))
+    # Five wrong answers fall on Danish, seven right ones on every language of a pair, of which French is the first.
+    assert text == "Asked what nobody told it, the model now most often says “… speaks French”: for 7 of 40 names."
+
+
+@pytest.mark.parametrize(("share", "text"), [(0.0, "<0.1%"), (0.134, "13.4%"), (1.0, ">99.9%"), (float("nan"), "–")])
+def test_probabilities_never_claim_certainty(share, text):
+    assert words.percent(share) == text
+
+
+def test_numbers_and_p_values():
+    assert (words.number(-0.5), words.number(None), words.p_value(1 / 120), words.p_value(1e-9)) == (
+        "−0.50", "–", "0.0083", "<0.0001",
+    )  # fmt: skip
