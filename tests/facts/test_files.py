@@ -152,9 +152,9 @@ def test_all_faults_in_one_pass(tmp_path):
     assert codes == [
         ("missing-key", 1),
         ("not-json", 6),
+        ("unknown-kind", 11),
         ("two-answers", 4),
         ("unknown-relation", 5),
-        ("unknown-kind", 9),
         ("map-outside", 9),
     ]
 
