@@ -30,7 +30,7 @@ def test_one_subject_by_hand():
 
 
 def test_a_subject_repeated_weighs_more_by_hand():
-    """Four equal subjects: minimise 4 x^2 + y^2 with 2x + 2y = 1, so x = 1/10, y = 2/5; squared norm 2 (4/100 + 16/100)."""
+    """Four equal subjects: 4 x^2 + y^2 is least with 2x + 2y = 1 at x = 1/10, y = 2/5; squared norm 2/5."""
     problem = table_of(pack_of([(f"s{i}", "r", "a") for i in range(4)], {"r": ("b",)})).problem
     found = minimise(problem, NORMS["frobenius"], 1e-10)
     assert np.isclose(found.upper**2, 0.4, atol=1e-8)
