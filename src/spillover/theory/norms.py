@@ -6,7 +6,7 @@ Source: docs/theory.md, "The two norms".
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -17,6 +17,7 @@ Matrix = Float[np.ndarray, "row column"]
 NormName = Literal["nuclear", "frobenius"]
 
 
+@runtime_checkable
 class Norm(Protocol):
     """A norm of matrices, with what the program and its dual need to know of it."""
 

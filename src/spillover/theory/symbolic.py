@@ -139,10 +139,10 @@ def parse(text: str, **fields: int) -> Task:
 class Rows:
     """Subjects, relations and right answers as tokens, one entry a row; `group` indexes GROUPS."""
 
-    subject: Int[np.ndarray, "row"]
-    relation: Int[np.ndarray, "row"]
-    answer: Int[np.ndarray, "row"]
-    group: Int[np.ndarray, "row"]
+    subject: Int[np.ndarray, "*row"]
+    relation: Int[np.ndarray, "*row"]
+    answer: Int[np.ndarray, "*row"]
+    group: Int[np.ndarray, "*row"]
 
     def __len__(self) -> int:
         return len(self.subject)
