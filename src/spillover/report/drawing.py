@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import re
 import warnings
@@ -111,13 +112,12 @@ def finish(
         figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     title, description = plain(title), plain(description)
     root = _clean(ElementTree.fromstring(stream.getvalue()), name, title, description)
-    text = ElementTree.tostring(root, encoding="unicode")
     return Drawing(
         name=name,
         title=title,
         description=description,
-        svg=_themed(text),
-        file=text.replace(INK, FILE_INK),
+        svg=_for_page(copy.deepcopy(root)),
+        file=_for_file(root),
         rows=tuple(rows),
         pdf=_as_pdf(figure) if pdf else b"",
     )
@@ -129,10 +129,25 @@ def _as_pdf(figure: Figure) -> bytes:
     return stream.getvalue()
 
 
-def _themed(text: str) -> str:
+def _for_page(root: ElementTree.Element) -> str:
     """Ink becomes currentColor; every other colour a variable of the page, so that a dark page can lighten it."""
-    text = text.replace(INK, "currentColor")
-    return re.sub(r"(fill|stroke): #([0-9a-f]{6})", r"\1: var(--c-\2, #\2)", text)
+    for element in root.iter():
+        if style := element.get("style"):
+            style = style.replace(INK, "currentColor")
+            element.set("style", re.sub(r"(fill|stroke): #([0-9a-f]{6})", r"\1: var(--c-\2, #\2)", style))
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def _for_file(root: ElementTree.Element) -> str:
+    """Fixed colours, its own size, and references as older programs read them."""
+    root.attrib |= dict(zip(("width", "height"), root.get("viewBox", "0 0 1 1").split()[2:], strict=True))
+    root.set("xmlns:xlink", "http://www.w3.org/1999/xlink")
+    for element in root.iter():
+        if style := element.get("style"):
+            element.set("style", style.replace(INK, FILE_INK))
+        if target := element.attrib.pop("href", None):
+            element.set("xlink:href", target)
+    return ElementTree.tostring(root, encoding="unicode")
 
 
 def _clean(root: ElementTree.Element, name: str, title: str, description: str) -> ElementTree.Element:

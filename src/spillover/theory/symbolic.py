@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Num
 
 from spillover.errors import UsageError
 
@@ -161,11 +161,11 @@ class Bags:
     """
 
     subject: Int[np.ndarray, "... bag"]
-    context: Float[np.ndarray, "... bag context"]
+    context: Num[np.ndarray, "... bag context"]
     answer: Int[np.ndarray, "... bag"]
     weight: Float[np.ndarray, "... bag"]
 
-    def counts(self, task: Task) -> Float[np.ndarray, "... bag token"]:
+    def counts(self, task: Task) -> Num[np.ndarray, "... bag token"]:
         """The counts over the whole vocabulary, u in docs/theory.md."""
         one_hot = self.subject[..., None] == np.arange(task.vocabulary)
         return one_hot + np.pad(self.context, [(0, 0)] * self.subject.ndim + [(0, task.vocabulary - task.context)])

@@ -1,0 +1,146 @@
+"""The exact solutions against numbers derived by hand, the published table, and each task's own full problem."""
+
+import time
+from math import isclose, sqrt
+
+import numpy as np
+import pytest
+
+from spillover.errors import UsageError
+from spillover.theory.certificate import certificate, combination, force_of
+from spillover.theory.closed_form import EqualClasses, closed_form
+from spillover.theory.norms import NORMS
+from spillover.theory.solvers.maximum_margin import minimise
+from spillover.theory.table import table_of
+
+TASKS = [(2, 1, 1), (3, 1, 3), (4, 2, 2), (5, 1, 3), (3, 4, 1), (2, 2, 0), (3, 0, 2), (4, 0, 3), (6, 2, 5)]
+
+
+def exact(n, train, test, norm):
+    return closed_form(EqualClasses(n, train, test), norm)
+
+
+def test_two_classes_by_hand():
+    """n = 2, one train and one test subject a class: P e_1 = (1, -1)/2, so that the pattern is one direction.
+
+    Its block [[1, 1], [1, 1]] has the one singular value 2; the relation columns +-1/2 have sqrt(8)/2 = sqrt 2.
+    """
+    found = exact(2, 1, 1, "nuclear")
+    assert isclose(found.objective, 2 + sqrt(2), rel_tol=1e-12)
+    wanted = [[0.5, 0.5, -0.5, -0.5, 0.5, -0.5], [-0.5, -0.5, 0.5, 0.5, 0.5, -0.5]]
+    wanted += [[0.5, 0.5, -0.5, -0.5, -0.5, 0.5], [-0.5, -0.5, 0.5, 0.5, -0.5, 0.5]]
+    assert np.allclose(found.matrix.dense(), wanted)
+    # Frobenius: b block 4 columns of squared length 1/2, c block 2 of them, relations 8 entries of 1/4: 2 + 1 + 2.
+    assert isclose(exact(2, 1, 1, "frobenius").objective, 5, rel_tol=1e-12)
+
+
+def test_three_classes_by_hand():
+    """n = 3, one train and three test: two copies of [[1, sqrt 3], [1, 1]], whose nuclear norm is 1 + sqrt 3.
+
+    Its squared Frobenius norm is 6 and its determinant 1 - sqrt 3: |M|_*^2 = 6 + 2 (sqrt 3 - 1) = (1 + sqrt 3)^2.
+    """
+    found = exact(3, 1, 3, "nuclear")
+    assert isclose(found.objective, 2 * (1 + sqrt(3)) + sqrt(3), rel_tol=1e-12)
+    assert isclose(found.margin, 1 / sqrt(3), rel_tol=1e-12)
+    assert isclose(found.margin_over_own_fact, 1 / sqrt(3) + (1 - 1 / sqrt(3)) / 3, rel_tol=1e-12)
+    plain = exact(3, 1, 3, "frobenius")
+    assert isclose(plain.objective, 2 * (2 + 3) + 3, rel_tol=1e-12)
+    assert plain.margin == 0
+    assert isclose(plain.margin_over_own_fact, 1 / 3, rel_tol=1e-12)
+
+
+def test_without_a_bridge_by_hand():
+    """n = 2, two lone subjects a class: N = 4, t = 4 / (2 * 2 * 5) = 1/5; sqrt 2 + sqrt(1/5), and 2 + 1/5 squared."""
+    assert isclose(exact(2, 0, 2, "nuclear").objective, sqrt(2) + sqrt(1 / 5), rel_tol=1e-12)
+    assert isclose(exact(2, 0, 2, "frobenius").objective, 2 + 1 / 5, rel_tol=1e-12)
+    assert exact(2, 0, 2, "nuclear").margin == 0
+
+
+@pytest.mark.parametrize(("n", "train", "test"), [*TASKS, (20, 1, 3), (10000, 25, 75), (7, 3, 0)])
+def test_the_formulas(n, train, test):
+    """The two optima as docs/theory.md prints them, to 1e-9."""
+    level = n if train else n * test / (2 * n * (n * test + 1))
+    nuclear = (n - 1) * (sqrt(train) + sqrt(test) if train < test else sqrt(2 * (train + test))) + sqrt(level)
+    assert isclose(exact(n, train, test, "nuclear").objective, nuclear, rel_tol=1e-9)
+    assert isclose(exact(n, train, test, "frobenius").objective, (n - 1) * (2 * train + test) + level, rel_tol=1e-9)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize(("n", "train", "test"), [*TASKS, (20, 1, 3), (10000, 25, 75)])
+def test_the_multipliers_prove_it(n, train, test, norm):
+    found = exact(n, train, test, norm)
+    assert isclose(found.lower_bound, found.objective, rel_tol=1e-12)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize(("n", "train", "test"), TASKS)
+def test_the_structured_matrix_is_feasible_and_of_the_norm_it_says(n, train, test, norm):
+    found = exact(n, train, test, norm)
+    table = table_of(found.task.pack())
+    proof = certificate(table.full_problem, NORMS[norm], found.matrix.dense(), 0.0)
+    assert isclose(proof.margin, 1, rel_tol=1e-12)
+    assert isclose(proof.objective, found.objective, rel_tol=1e-9)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize(("n", "train", "test"), TASKS)
+def test_the_combination_comes_from_allowed_multipliers(n, train, test, norm):
+    """The solver's multipliers are non-negative by construction; at the optimum the structured bound is the same."""
+    found = exact(n, train, test, norm)
+    problem = table_of(found.task.pack()).problem
+    solved = minimise(problem, NORMS[norm], 1e-7)
+    size = NORMS[norm].dual_size(combination(problem, force_of(problem, solved.multipliers)))
+    assert size > 0
+    assert isclose(solved.lower ** NORMS[norm].power, found.lower_bound, rel_tol=1e-6)
+    assert isclose(solved.upper ** NORMS[norm].power, found.objective, rel_tol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("n", "train", "test", "nuclear", "square"),
+    [
+        (3, 1, 3, 7.1962, 13),
+        (4, 2, 2, 10.4853, 22),
+        (5, 1, 3, 13.1643, 25),
+        (3, 0, 2, 3.2064, 4.1429),
+        (4, 0, 3, 5.5358, 9.1154),
+        (8, 1, 3, 21.9528, None),
+        (12, 1, 3, 33.5167, None),
+        (20, 1, 3, 56.3811, None),
+    ],
+)
+def test_the_values_a_conic_solver_found(n, train, test, nuclear, square):
+    assert round(exact(n, train, test, "nuclear").objective, 4) == nuclear
+    if square is not None:
+        assert round(exact(n, train, test, "frobenius").objective, 4) == square
+
+
+def test_ten_thousand_classes_of_a_hundred_take_under_a_second():
+    began = time.perf_counter()
+    found = exact(10_000, 25, 75, "nuclear")
+    assert found.objective > 0
+    assert found.lower_bound > 0
+    assert time.perf_counter() - began < 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "n=3",
+        "n=1,train=1,test=1",
+        "n=3,train=-1,test=2",
+        "n=3,train=0,test=0",
+        "n=3,train=1.5,test=2",
+        "n=3,train=1,test=1,n=3",
+        "n=3;train=1;test=1",
+        "n=x,train=1,test=1",
+        "n=3,train=1,test=1,seed=2",
+    ],
+)
+def test_a_malformed_task_is_refused_in_a_sentence(text):
+    with pytest.raises(UsageError, match=r"symbolic task: .+\."):
+        EqualClasses.parse(text)
+
+
+def test_a_task_is_read_in_any_order():
+    assert EqualClasses.parse(" train=1, n=20 ,test=3") == EqualClasses(20, 1, 3)
