@@ -84,7 +84,9 @@ class Record:
 
     def write(self, folder: Path) -> Path:
         """Write `record.json` into `folder` in one step; a reader sees the old one or the new one, never half."""
-        body = json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False, sort_keys=True, default=_plain)
+        # Not asdict, which would take metrics apart before they can say how they are written.
+        fields = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
+        body = json.dumps(fields, indent=1, ensure_ascii=False, sort_keys=True, default=_plain)
         write_atomically(folder / RECORD, (body + "\n").encode())
         return folder / RECORD
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from spillover import __version__
 from spillover.errors import UsageError
 from spillover.facts.open import open_pack
 from spillover.facts.pack import Pack
@@ -99,8 +100,8 @@ def _resolved(settings: Inject) -> Inject:
 
 
 def _identity_of(settings: Inject) -> str:
-    """What must be equal for two commands to be the same run: everything but where it goes and how it prints."""
-    fields = dataclasses.asdict(settings)
+    """What must be equal for two commands to be the same run: all but where it goes and how it prints."""
+    fields = {**dataclasses.asdict(settings), "version": __version__}
     return identity({name: value for name, value in fields.items() if name not in ("out", "json")})
 
 

@@ -49,9 +49,9 @@ def _before_and_after(table: RankTable) -> dict[str, Any]:
 
 
 def _one_implication(answers: pa.Table, table: RankTable, name: str) -> dict[str, Any]:
-    # Recall belongs to the facts, which carry no implication; it would be empty here.
-    rows = table.only(implication=name)
-    found = {key: value for key, value in _before_and_after(rows).items() if not key.startswith("recall_rank")}
+    # Recall is that of the facts that the implication starts from; they carry no implication themselves.
+    facts = (table.implication == None) & (table.relation == name.partition("->")[0])  # noqa: E711
+    found = _before_and_after(table.where((table.implication == name) | facts))
     return found | {"map_test": map_test(_asked_last(answers, name))}
 
 
