@@ -2,6 +2,9 @@
 
 import os
 
+# Read once, when the hub's library is imported.
+os.environ["HF_HUB_OFFLINE"] = "1"
+
 from jaxtyping import install_import_hook
 
 # Before anything of ours is imported. Jobs and the command line stay out: they name types they must not import.
@@ -27,8 +30,7 @@ def pytest_sessionfinish(session, exitstatus):
 
 @pytest.fixture(autouse=True)
 def _calm(monkeypatch):
-    """No test reaches for the network or shows progress bars."""
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    """No test shows progress bars."""
     monkeypatch.setenv("TQDM_DISABLE", "1")
 
 

@@ -12,8 +12,13 @@ if TYPE_CHECKING:
     from spillover.facts.pack import Pack as Pack
     from spillover.facts.pack import Relation as Relation
     from spillover.theory.closed_form import EqualClasses as EqualClasses
+    from spillover.theory.comparison import Probe as Probe
+    from spillover.theory.learning.models import Model as Model
+    from spillover.theory.learning.training import Recipe as Recipe
+    from spillover.theory.learning.training import train as train
     from spillover.theory.solving import certify as certify
     from spillover.theory.solving import solve as solve
+    from spillover.theory.symbolic import Task as Task
 
 __version__ = "0.1.0"
 
@@ -27,6 +32,11 @@ LIBRARY = {
     "EqualClasses": "spillover.theory.closed_form",
     "certify": "spillover.theory.solving",
     "solve": "spillover.theory.solving",
+    "Task": "spillover.theory.symbolic",
+    "Model": "spillover.theory.learning.models",
+    "Recipe": "spillover.theory.learning.training",
+    "train": "spillover.theory.learning.training",
+    "Probe": "spillover.theory.comparison",
 }
 
 

@@ -35,6 +35,17 @@ VERBS = {
     "report": ("spillover.settings:Report", "spillover.jobs.report:run"),
     "solve": ("spillover.settings:Solve", "spillover.jobs.solve:run"),
     "certify": ("spillover.settings:Certify", "spillover.jobs.certify:run"),
+    "lab": ("spillover.settings:Lab", "spillover.jobs.lab:run"),
+}
+
+#: Experiments of `lab`: name -> a function `(scope: Scope) -> Findings`.
+PRESETS = {
+    "two-models": "spillover.jobs.presets.two_models:run",
+    "sample-efficiency": "spillover.jobs.presets.sample_efficiency:run",
+    "rank-sweep": "spillover.jobs.presets.rank_sweep:run",
+    "key-query": "spillover.jobs.presets.key_query:run",
+    "architecture": "spillover.jobs.presets.architecture:run",
+    "dial": "spillover.jobs.presets.dial:run",
 }
 
 #: Measures: name of the metric -> a function from the ranks of one checkpoint to a metric with its interval.
@@ -48,6 +59,16 @@ MEASURES = {
     "marginal_rank": "spillover.measures.marginal_rank:measure",
 }
 
+#: What the page of each experiment tells: name -> a function `(run: LabRun) -> Told`.
+LAB_PAGES = {
+    "two-models": "spillover.report.lab.two_models:tell",
+    "sample-efficiency": "spillover.report.lab.sample_efficiency:tell",
+    "rank-sweep": "spillover.report.lab.rank_sweep:tell",
+    "key-query": "spillover.report.lab.key_query:tell",
+    "architecture": "spillover.report.lab.architecture:tell",
+    "dial": "spillover.report.lab.dial:tell",
+}
+
 #: Plots of the page: name -> a function from labelled runs or stories to a report.drawing.Drawing.
 PLOTS = {
     "rank-change": "spillover.report.plots.rank_change:draw",
@@ -58,6 +79,9 @@ PLOTS = {
     "stated-links": "spillover.report.plots.stated_links:draw",
     "training-loss": "spillover.report.plots.training_loss:draw",
     "forgetting": "spillover.report.plots.forgetting:draw",
+    "lab-curves": "spillover.report.plots.lab_curves:draw",
+    "lab-matrices": "spillover.report.plots.lab_matrices:draw",
+    "lab-pairs": "spillover.report.plots.lab_pairs:draw",
 }
 
 

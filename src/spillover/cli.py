@@ -146,8 +146,8 @@ def _missing(settings_class: type, words: list[str], content: list[str]) -> list
 def _usage_error(settings_class: type, verb: str, words: list[str], said: str) -> UsageError:
     """One sentence out of the parser's box of text."""
     where, do = f"spillover {verb}", f"See spillover {verb} --help"
-    content = [line.strip("│╭╮╰╯─ ") for line in said.splitlines()[1:]]
-    text = " ".join(line for line in content if line)
+    content = [line.strip("│╭╮╰╯─| ") for line in said.splitlines()[1:]]
+    text = " ".join(line for line in content if line.strip("-"))
     if "Missing from" in text:
         return UsageError("missing " + " and ".join(_missing(settings_class, words, content)), where=where, do=do)
     if found := re.search(r"invalid choice '(.*?)' for argument '(.*?)'\. Expected one of \((.*?)\)\.", text):

@@ -132,3 +132,23 @@ class Certify(Common):
     """The norm to certify against."""
     gap: float = 1e-4
     """How close the lower bound must be to the optimum, relatively."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lab(Running):
+    """Train one-layer attention models on the symbolic task, beside the exact solutions, and make a page of it."""
+
+    preset: Positional[str]
+    """The experiment: two-models, sample-efficiency, rank-sweep, key-query, architecture or dial."""
+    out: str
+    """Folder of the run: record.json, trajectory.parquet, matrices.parquet and page.html."""
+    seeds: str = ""
+    """Seeds that train side by side, as 0,1,2,3,4 (the default; key-query takes ten)."""
+    steps: int = 0
+    """Training steps; 0 for the preset's own number."""
+    quick: Flag = False
+    """A small task and few steps: seconds instead of minutes, the same code."""
+    symbolic: str = ""
+    """Size of the task, as n=20,train=1,test=3: classes, and subjects a class with and without a stated implication."""
+    head_dimension: int | None = None
+    """Columns d_h of W_O and W_V of a factorised model; by default the size of the vocabulary."""

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from facts.packs_on_disk import FACTS, HEAD, IMPLICATIONS, PACK, RELATIONS, faults_of, jsonl, write
 from spillover.errors import PackError, SpilloverError, UsageError
 from spillover.facts.check import Fault
 from spillover.facts.files import check_pack, read_pack
 from spillover.facts.pack import Fact, Implication, Pack, Relation
+from tests.facts.packs_on_disk import FACTS, HEAD, IMPLICATIONS, PACK, RELATIONS, faults_of, jsonl, write
 
 TINY = Pack(
     name="tiny",
@@ -152,9 +152,9 @@ def test_all_faults_in_one_pass(tmp_path):
     assert codes == [
         ("missing-key", 1),
         ("not-json", 6),
+        ("unknown-kind", 11),
         ("two-answers", 4),
         ("unknown-relation", 5),
-        ("unknown-kind", 9),
         ("map-outside", 9),
     ]
 

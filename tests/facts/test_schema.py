@@ -7,17 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from facts.packs_on_disk import PACK, write
-from facts.test_files import BROKEN
 from spillover.catalog import PACKS
 from spillover.facts.files import check_pack
 from spillover.facts.open import open_pack
-from spillover.facts.pack import Fact
+from spillover.facts.pack import KINDS, Fact
 from spillover.facts.reading.rows import READERS
 from spillover.facts.reading.sheet import IMPLICATION_KEYS, PACK_KEYS
 from spillover.facts.reading.yaml_text import Node, YamlRefused, read_yaml
-from spillover.facts.structure import KINDS
 from spillover.facts.write import pack_yaml
+from tests.facts.packs_on_disk import PACK, write
+from tests.facts.test_files import BROKEN
 
 SCHEMA = json.loads(resources.files("spillover.facts").joinpath("pack.schema.json").read_text(encoding="utf-8"))
 #: Cases of BROKEN that a schema cannot see: they are about other files, or about two places at once.

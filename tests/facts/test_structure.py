@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from facts.packs_on_disk import FACTS, PACK, faults_of, jsonl, warnings_of, write
 from spillover.catalog import PACKS
 from spillover.facts.check import Places
 from spillover.facts.files import read_pack
 from spillover.facts.open import open_pack
-from spillover.facts.pack import Fact, Relation
-from spillover.facts.structure import KINDS, check_structure
+from spillover.facts.pack import KINDS, Fact, Relation
+from spillover.facts.structure import check_structure
+from tests.facts.packs_on_disk import FACTS, PACK, faults_of, jsonl, warnings_of, write
 
 
 @pytest.mark.parametrize("name", [*PACKS, "null", "mixed:null,pairs=20,names=100", "city-language:pairs=38,names=380"])
@@ -114,9 +114,9 @@ def test_places_default_to_the_row_of_the_pack():
 
 
 def test_very_many_faults_take_no_time_and_stay_short():
-    """A hundred thousand rows of unknown relations, and answers of a megabyte, are still told in short sentences."""
+    """Thousands of rows of unknown relations, and long answers, are still told in short sentences."""
     pack = open_pack("city-language")
-    rows = tuple(Fact(f"s{i}", f"r{i % 1000}" + "x" * 1000, "y" * 1000) for i in range(20_000))
+    rows = tuple(Fact(f"s{i}", f"r{i % 1000}" + "x" * 1000, "y" * 1000) for i in range(5_000))
     faults = check_structure(replace(pack, facts=rows)).faults
-    assert len([fault for fault in faults if fault.code == "unknown-relation"]) == 20_000
+    assert len([fault for fault in faults if fault.code == "unknown-relation"]) == 5_000
     assert max(len(str(fault)) for fault in faults) < 400

@@ -6,10 +6,10 @@ import types
 
 import pytest
 
-from facts.packs_on_disk import FACTS, PACK, jsonl, write
 from spillover.errors import UsageError
 from spillover.jobs.check import MOST_SHOWN, run
 from spillover.settings import Check
+from tests.facts.packs_on_disk import FACTS, PACK, jsonl, write
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from spillover.measures.summary import summarise
 from spillover.measures.trajectory import TRAJECTORY_SCHEMA
 from spillover.record import ANSWER_SCHEMA, ANSWERS, TRAJECTORY, Metric, Record, write_table
 from spillover.report.load import load_run
+from spillover.report.page import build_page
 
 CITIES = {"Paris": "French", "Tokyo": "Japanese", "Rome": "Italian", "Oslo": "Norwegian", "Lima": "Spanish"}
 SHIFTED = dict(zip(CITIES, ["Japanese", "Italian", "Norwegian", "Spanish", "French"], strict=True))
@@ -162,6 +163,20 @@ def make(tmp_path):
         return load_run(write_run(tmp_path / f"run-{len(made)}", Synthetic(**values)))
 
     return build
+
+
+@pytest.fixture(scope="session")
+def pair(tmp_path_factory):
+    """A true link and a false one, as `make demo` shows them."""
+    folder = tmp_path_factory.mktemp("pair")
+    false = Synthetic(name="city-language-counterfactual", kind="counterfactual", right=6)
+    return [load_run(write_run(folder / name, run)) for name, run in (("true", Synthetic()), ("false", false))]
+
+
+@pytest.fixture(scope="session")
+def page(pair):
+    """The page of the pair."""
+    return build_page(pair)
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ def browse(tmp_path):
 
 
 @pytest.fixture
-def page(make):
+def wide_page(make):
     runs = [
         make(),
         make(name="invented", kind="spurious", right=6, seeds=(0, 1)),
@@ -50,10 +50,10 @@ def requests_of_the_page(log):
     return {each["url"] for each in asked if each.get("initiator", "not an origin") != "not an origin"}
 
 
-def test_it_opens_without_an_error_or_a_request(browse, page, tmp_path):
+def test_it_opens_without_an_error_or_a_request(browse, wide_page, tmp_path):
     log = tmp_path / "net.json"
-    document, messages = browse(page, f"--log-net-log={log}")
-    assert "something true" in document and document.count("<figure>") == page.count("<figure>")
+    document, messages = browse(wide_page, f"--log-net-log={log}")
+    assert "something true" in document and document.count("<figure>") == wide_page.count("<figure>")
     assert "CONSOLE" not in messages
     assert requests_of_the_page(log) == set()
 
@@ -67,8 +67,8 @@ def test_the_checks_for_errors_and_requests_can_fail(browse, tmp_path):
 
 
 @pytest.mark.parametrize("width", [360, 768, 1280])
-def test_nothing_overflows(browse, page, width):
-    opened = page.replace("<details", "<details open")
+def test_nothing_overflows(browse, wide_page, width):
+    opened = wide_page.replace("<details", "<details open")
     frame = f'<iframe style="width:{width}px;height:900px;border:0" srcdoc="{html.escape(opened)}"></iframe>'
     script = (
         "<script>onload = () => { const d = document.querySelector('iframe').contentDocument;"

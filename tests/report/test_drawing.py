@@ -46,6 +46,12 @@ def test_ink_follows_the_page_but_not_in_a_file():
     assert "#0a0b0d" not in made.svg + made.file
 
 
+def test_text_that_looks_like_style_is_left_alone():
+    text = "fill: #0072b2 #0a0b0d href="
+    assert drawing(text).svg.count(text) == 3 + 1, "title, description, tick and axis"
+    assert drawing(text).file.count(text) == 3 + 1
+
+
 def test_every_id_belongs_to_its_figure():
     root = ElementTree.fromstring(drawing("Paris", "figure-7").svg)
     ids = [e.get("id") for e in root.iter() if e.get("id")]

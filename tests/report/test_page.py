@@ -4,8 +4,6 @@ import re
 from html.parser import HTMLParser
 from itertools import pairwise
 
-import pytest
-
 from spillover.report.page import build_page, load_run
 
 HOSTILE = "<script>alert(1)</script>$\\frac{$\"'&]]><!--"
@@ -44,13 +42,8 @@ class Reader(HTMLParser):
         return " ".join(" ".join(self.texts).split())
 
 
-@pytest.fixture
-def pair(make):
-    return [make(), make(name="city-language-counterfactual", kind="counterfactual", right=6)]
-
-
-def test_the_page_says_what_was_found(pair):
-    text = Reader(build_page(pair)).text
+def test_the_page_says_what_was_found(page):
+    text = Reader(page).text
     assert "something true 35 of 40 times, something untrue 30 of 40 times" in text
     assert (
         "“Name Lima 0 speaks Spanish”, only “Name Lima 0 lives in Lima”. It worked out 35 of 40 such answers." in text
@@ -67,8 +60,8 @@ def test_one_run_leads_with_its_own_sentence(make):
     assert reader.text.count("Nobody told the model “Name Lima 0 speaks Spanish”") == 1
 
 
-def test_every_figure_says_what_was_trained_and_can_be_taken_away(pair):
-    reader = Reader(build_page(pair))
+def test_every_figure_says_what_was_trained_and_can_be_taken_away(page):
+    reader = Reader(page)
     names = [link["download"] for link in reader.all("a") if "download" in link]
     assert len(names) == len(set(names))
     figures = len(reader.all("figure"))
@@ -76,14 +69,12 @@ def test_every_figure_says_what_was_trained_and_can_be_taken_away(pair):
     assert sum(name.endswith(".svg") for name in names) == figures
     assert sum(name.endswith(".csv") for name in names) >= figures
     assert reader.text.count("All weights but the embeddings trained.") == figures + 2
-    assert (
-        "gemma-3-270m, all weights but the embeddings trained. Always giving the same answer would get 8 of 40."
-        in reader.text
-    )
+    assert "2 copies of gemma-3-270m, each with facts of its own; all weights but the embeddings" in reader.text
+    assert "Always giving the same answer would get 8 of 40." in reader.text
 
 
-def test_the_page_asks_for_nothing(pair):
-    reader = Reader(build_page(pair))
+def test_the_page_asks_for_nothing(page):
+    reader = Reader(page)
     assert not {tag for tag, _ in reader.tags} & {"script", "img", "iframe", "object", "embed", "base", "form"}
     for tag, attributes in reader.tags:
         assert "src" not in attributes and not [name for name in attributes if name.startswith("on")]
@@ -94,8 +85,8 @@ def test_the_page_asks_for_nothing(pair):
     assert policy.startswith("default-src 'none'")
 
 
-def test_same_runs_same_bytes(tmp_path, pair):
-    assert build_page(pair) == build_page(pair)
+def test_same_runs_same_bytes(pair, page):
+    assert build_page(pair) == page
 
 
 def test_hostile_text_is_only_text(make):
@@ -115,8 +106,8 @@ def test_hostile_text_is_only_text(make):
     assert "$x^2$" in reader.text and "\x07" not in reader.text and "\u202e" not in reader.text
 
 
-def test_structure_for_screen_readers(pair):
-    reader = Reader(build_page(pair))
+def test_structure_for_screen_readers(page):
+    reader = Reader(page)
     assert reader.all("html") == [{"lang": "en"}]
     ids = [attributes["id"] for _, attributes in reader.tags if "id" in attributes]
     assert len(ids) == len(set(ids))

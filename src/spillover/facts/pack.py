@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 Kind = Literal["causal", "counterfactual", "spurious"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 #: Kinds whose conclusion is true; the others are what nobody wants a model to conclude.
 WANTED: frozenset[str] = frozenset({"causal"})
 
@@ -35,7 +36,7 @@ class Implication:
 
     given: str
     then: str
-    kind: Kind
+    kind: str
     map: Mapping[str, str]
 
     @property

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import get_args
-
 from spillover.facts.check import Findings, Places, hint, quoted
-from spillover.facts.pack import Implication, Kind, Pack, Relation, tally
+from spillover.facts.pack import Implication, Pack, Relation, tally
 
-KINDS: tuple[str, ...] = get_args(Kind)
 SUBJECT = "{subject}"
 #: Share of subjects that may share a word with another before a warning says so.
 SHARED_WORDS = 0.2
@@ -90,7 +87,7 @@ def _check_facts(pack: Pack, places: Places, findings: Findings) -> None:
 
 
 def _check_implication(pack: Pack, index: int, implication: Implication, places: Places, findings: Findings) -> None:
-    """Unknown relations and kinds, and map entries that no row can meet."""
+    """Unknown relations, and map entries that no row can meet."""
     file, line, known = places.pack_file, places.implication(index), pack.relation_by_name
     for side, name in (("given", implication.given), ("then", implication.then)):
         if name not in known:
@@ -99,9 +96,6 @@ def _check_implication(pack: Pack, index: int, implication: Implication, places:
     if implication.given == implication.then:
         what = f"the implication {quoted(implication.name)} leads from a relation to itself"
         findings.fault("same-relation", file, line, what, "two relations", "Name another relation under `then`")
-    if implication.kind not in KINDS:
-        what = f"the implication {quoted(implication.name)} is of kind {quoted(implication.kind)}"
-        findings.fault("unknown-kind", file, line, what, " or ".join(KINDS), hint(implication.kind, KINDS))
     if not implication.map:
         findings.fault(
             "empty-map",

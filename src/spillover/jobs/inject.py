@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,6 +53,7 @@ def run(settings: Inject) -> dict[str, Any]:
     folder = Path(settings.out).expanduser()
     settings = _resolved(settings)
     if (finished := claim_folder(folder, "inject", _identity_of(settings))) is not None:
+        print(f"Found this run finished in {folder}; nothing was run.", file=sys.stderr)
         return _outcome(folder, finished)
     texts = _texts(settings)
     loaded = _load(settings, packs)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from spillover import settings
 from spillover.errors import UsageError
 from spillover.record import write_atomically
 from spillover.report.page import build_page, load_run
+from spillover.settings import Report
 
 
-def run(settings: settings.Report) -> dict[str, Any]:
+def run(settings: Report) -> dict[str, Any]:
     """Write the page and say where. Raises RunError for a folder without a readable run or an unwritable page."""
     if not settings.runs:
         raise UsageError("no run was named", where="report", do="Name one or more run folders")

@@ -55,10 +55,12 @@ def link(name: str, text: str, body: bytes, media_type: str) -> Download:
 
 
 def of_drawing(drawing: Drawing) -> list[Download]:
-    """The figure as SVG and its numbers as CSV."""
+    """The figure as SVG (and PDF, if it was made) and its numbers as CSV."""
     body = csv_text(drawing.columns, ([row.get(key) for key in drawing.columns] for row in drawing.rows))
+    pdf = [link(f"{drawing.name}.pdf", "PDF", drawing.pdf, "application/pdf")] if drawing.pdf else []
     return [
         link(f"{drawing.name}.svg", "SVG", drawing.file.encode(), "image/svg+xml"),
+        *pdf,
         link(f"{drawing.name}.csv", "CSV", body.encode(), "text/csv;charset=utf-8"),
     ]
 

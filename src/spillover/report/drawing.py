@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import re
 import warnings
@@ -60,7 +61,10 @@ _UNFIT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2
 
 @dataclass(frozen=True)
 class Drawing:
-    """One figure: `svg` for the page, `file` to keep, `rows` the numbers in it, `description` for who cannot see it."""
+    """One figure: `svg` for the page, `file` to keep, `rows` the numbers in it, `description` for who cannot see it.
+
+    pdf: the same figure for a paper, or nothing.
+    """
 
     name: str
     title: str
@@ -68,6 +72,7 @@ class Drawing:
     svg: str
     file: str
     rows: tuple[dict[str, Any], ...]
+    pdf: bytes = b""
 
     @property
     def columns(self) -> list[str]:
@@ -98,28 +103,51 @@ def canvas(height: float, width: float = WIDTH) -> Iterator[tuple[Figure, Axes]]
         yield figure, figure.add_subplot()
 
 
-def finish(figure: Figure, name: str, title: str, description: str, rows: list[dict[str, Any]]) -> Drawing:
-    """Render a figure made inside `canvas`. `name` is unique in the page and prefixes every id."""
+def finish(
+    figure: Figure, name: str, title: str, description: str, rows: list[dict[str, Any]], pdf: bool = False
+) -> Drawing:
+    """Render a figure made inside `canvas`. `name` is unique in the page and prefixes every id; pdf: also as PDF."""
     stream = io.StringIO()
     with rc_context({"svg.hashsalt": name}):
         figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     title, description = plain(title), plain(description)
     root = _clean(ElementTree.fromstring(stream.getvalue()), name, title, description)
-    text = ElementTree.tostring(root, encoding="unicode")
     return Drawing(
         name=name,
         title=title,
         description=description,
-        svg=_themed(text),
-        file=text.replace(INK, FILE_INK),
+        svg=_for_page(copy.deepcopy(root)),
+        file=_for_file(root),
         rows=tuple(rows),
+        pdf=_as_pdf(figure) if pdf else b"",
     )
 
 
-def _themed(text: str) -> str:
+def _as_pdf(figure: Figure) -> bytes:
+    stream = io.BytesIO()
+    figure.savefig(stream, format="pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})
+    return stream.getvalue()
+
+
+def _for_page(root: ElementTree.Element) -> str:
     """Ink becomes currentColor; every other colour a variable of the page, so that a dark page can lighten it."""
-    text = text.replace(INK, "currentColor")
-    return re.sub(r"(fill|stroke): #([0-9a-f]{6})", r"\1: var(--c-\2, #\2)", text)
+    for element in root.iter():
+        if style := element.get("style"):
+            style = style.replace(INK, "currentColor")
+            element.set("style", re.sub(r"(fill|stroke): #([0-9a-f]{6})", r"\1: var(--c-\2, #\2)", style))
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def _for_file(root: ElementTree.Element) -> str:
+    """Fixed colours, its own size, and references as older programs read them."""
+    root.attrib |= dict(zip(("width", "height"), root.get("viewBox", "0 0 1 1").split()[2:], strict=True))
+    root.set("xmlns:xlink", "http://www.w3.org/1999/xlink")
+    for element in root.iter():
+        if style := element.get("style"):
+            element.set("style", style.replace(INK, FILE_INK))
+        if target := element.attrib.pop("href", None):
+            element.set("xlink:href", target)
+    return ElementTree.tostring(root, encoding="unicode")
 
 
 def _clean(root: ElementTree.Element, name: str, title: str, description: str) -> ElementTree.Element:
@@ -162,7 +190,7 @@ def _rename_ids(root: ElementTree.Element, name: str) -> None:
                 del element.attrib[key]
             elif key == "id":
                 element.set(key, f"{name}-{value}")
-            elif key == "href":
+            elif key == "href" and value.startswith("#"):
                 element.set(key, f"#{name}-{value[1:]}")
             else:
                 element.set(key, pointers.sub(rf"url(#{name}-\1)", value))

@@ -71,7 +71,7 @@ def build_page(runs: Sequence[LoadedRun]) -> str:
     shown = examples(told)
     parts = files("spillover.report")
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
-    environment.filters.update(plain=plain, number=words.number)
+    environment.filters.update(plain=plain, sentence=words.sentence)
     template = environment.from_string(parts.joinpath("page.html").read_text(encoding="utf-8"))
     return template.render(
         css=Markup(parts.joinpath("page.css").read_text(encoding="utf-8")),
@@ -141,7 +141,7 @@ def _figure(plot: str, what: Sequence[object], name: str, told: Sequence[Story],
     table = [[_shown(row.get(key)) for key in drawing.columns] for row in drawing.rows]
     return Figure(
         drawing=drawing,
-        caption="; ".join(parts).capitalize() + ("." if parts else ""),
+        caption=words.sentence("; ".join(parts)),
         downloads=of_drawing(drawing),
         table=table if len(table) <= _TABLED else [],
     )

@@ -22,6 +22,11 @@ class Verdict:
     sentence: str
 
 
+def sentence(text: str) -> str:
+    """The text with a capital first letter and a full stop."""
+    return f"{text[:1].upper()}{text[1:]}." if text else ""
+
+
 def number(value: float | None, digits: int = 2) -> str:
     """A number with a true minus sign; a dash when there is none."""
     return "–" if value is None else f"{value:.{digits}f}".replace("-", "−")
@@ -183,8 +188,12 @@ def lede(stories: Sequence[Story]) -> str:
     models = list(dict.fromkeys(str(story.run.record.settings.get("model") or "a model") for story in stories))
     parts = list(dict.fromkeys(story.run.trained_part for story in stories))
     guesses = list(dict.fromkeys(str(story.best_guess) for story in stories if story.best_guess.n))
+    runs = len({id(story.run) for story in stories})
+    copies = (
+        f"{runs} copies of {' and '.join(models)}, each with facts of its own" if runs > 1 else " and ".join(models)
+    )
     guess = f" Always giving the same answer would get {' or '.join(guesses)}." if guesses else ""
-    return plain(f"{' and '.join(models)}, {' or '.join(parts)}.{guess}") if stories else ""
+    return plain(f"{copies}; {' or '.join(parts)}.{guess}") if stories else ""
 
 
 def setting(story: Story) -> str:

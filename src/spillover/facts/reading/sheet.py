@@ -6,10 +6,9 @@ from array import array
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
 
 from spillover.facts.check import Findings, Places, hint, quoted
-from spillover.facts.pack import Implication, Kind, Pack, Relation
+from spillover.facts.pack import KINDS, Implication, Kind, Pack, Relation
 from spillover.facts.reading.rows import READERS, Table, collect, inline_rows, read_table
 from spillover.facts.reading.yaml_text import Node, YamlRefused, read_yaml
 
@@ -180,16 +179,21 @@ class Sheet:
         found, lines = [], []
         for entry in node.value:
             keys = self._keys(entry, "the implication", IMPLICATION_KEYS)
-            given, then, kind = (
-                self._text(keys[key], f"`{key}`") if key in keys else None for key in ("given", "then", "kind")
-            )
-            pairs = self._map(keys.get("map"))
-            if given is not None and then is not None and kind is not None and pairs is not None:
-                # An unknown kind is for the structural check to refuse, with the nearest one that exists.
-                found.append(Implication(given, then, cast(Kind, kind), pairs))
+            given, then = (self._text(keys[key], f"`{key}`") if key in keys else None for key in ("given", "then"))
+            kind, pairs = self._kind(keys.get("kind")), self._map(keys.get("map"))
+            if given is not None and then is not None and pairs is not None:
+                found.append(Implication(given, then, kind, pairs))
                 lines.append(entry.line)
         self.places = replace(self.places, implications=lines)
         return tuple(found)
+
+    def _kind(self, node: Node | None) -> Kind:
+        """The kind of an implication; one that is missing or unknown is a fault, and any stands in for it."""
+        text = self._text(node, "`kind`") if node is not None else None
+        if node is not None and text is not None and text not in KINDS:
+            what = f"there is no kind of implication called {quoted(text)}"
+            self._fault("unknown-kind", node.line, what, " or ".join(KINDS), hint(text, KINDS))
+        return next((kind for kind in KINDS if kind == text), KINDS[0])
 
     def _map(self, node: Node | None) -> Mapping[str, str] | None:
         """Given answer -> implied answer, or None with a fault."""

@@ -1,0 +1,47 @@
+# Every target makes its own .venv; nothing needs to be installed but Python 3.11 or later.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+SPILLOVER := $(VENV)/bin/spillover
+# Tests share the cores, so each keeps to one thread and none spins while it waits.
+QUIET := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE TOKENIZERS_PARALLELISM=false
+PYTEST := $(QUIET) $(VENV)/bin/python -m pytest --numprocesses 2 --dist loadfile
+
+.PHONY: demo test test-all lint clean
+.DEFAULT_GOAL := demo
+
+# The main job on a real language model: a true link and an invented one, and the page that shows both.
+demo: $(VENV)/.demo
+	$(SPILLOVER) inject city-language:names=60 --model gemma-3-270m --out demo/city-language
+	$(SPILLOVER) inject city-language-counterfactual:names=60 --model gemma-3-270m --out demo/counterfactual
+	@$(SPILLOVER) report demo/city-language demo/counterfactual --out demo/spillover.html > /dev/null
+	@echo "$(CURDIR)/demo/spillover.html"
+
+test: $(VENV)/.dev lint
+	$(PYTEST) -m "not slow"
+
+# What is slow, on top of what `test` runs.
+test-all: test
+	$(PYTEST) -m slow --dist no --numprocesses 0
+
+lint: $(VENV)/.dev
+	$(VENV)/bin/ruff check --no-cache .
+	$(VENV)/bin/ruff format --no-cache --check .
+	$(VENV)/bin/mypy --cache-dir /dev/null
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+# torch first and by its exact version, so that a CPU-only build that pip already knows of is taken.
+$(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) torch==2.13.0
+	$(PIP) --editable ".[embedded]"
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) torch==2.13.0
+	$(PIP) --editable ".[dev]"
+	@touch $@ $(VENV)/.demo
+
+clean:
+	rm -rf $(VENV) demo

@@ -1,0 +1,169 @@
+"""`lab`: run one experiment of the one-layer theory, and leave a record, tables and a page."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from spillover import catalog, record
+from spillover.errors import RunError, UsageError
+from spillover.jobs.presets import Findings, Scope
+from spillover.report.lab.page import build_lab_page
+from spillover.report.lab.run import MATRICES, load_lab
+from spillover.settings import Lab
+
+PAGE = "page.html"
+PACKAGES = ("spillover", "torch", "numpy", "scipy", "pyarrow")
+
+
+def run(settings: Lab) -> dict[str, Any]:
+    """Run the preset and write its folder; gives {"run", "metrics", "text"}.
+
+    Raises UsageError for an unknown preset, seeds that are no numbers, or sizes that cannot be; RunError when the
+    folder cannot be written or holds another run.
+    """
+    preset = catalog.pick(catalog.PRESETS, settings.preset, "preset")
+    scope = _scope(settings)
+    folder = Path(settings.out)
+    asked = {**dataclasses.asdict(settings), "device": scope.device}
+    for name in ("json", "out"):
+        del asked[name]
+    _refuse_another(folder, record.identity(asked))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(settings.threads or threads)
+    asked["threads"] = torch.get_num_threads()
+    began = time.monotonic()
+    try:
+        found = preset(scope)
+    finally:
+        torch.set_num_threads(threads)
+    _write(folder, settings, asked, found, time.monotonic() - began)
+    metrics = _plain(found.metrics)
+    return {"run": str(folder), "metrics": metrics, "text": _text(metrics, folder)}
+
+
+def _scope(settings: Lab) -> Scope:
+    if settings.dtype != "float32":
+        raise UsageError("lab trains in float32 or float64, as each preset needs", where="--dtype", do="Leave it out")
+    if settings.steps < 0:
+        raise UsageError(f"{settings.steps} steps cannot be taken", where="--steps", do="Use 1 or more")
+    if settings.head_dimension is not None and settings.head_dimension < 1:
+        raise UsageError(
+            f"d_h is {settings.head_dimension}, but must be at least 1", where="--head-dimension", do="Use 1 or more"
+        )
+    return Scope(
+        seeds=_seeds(settings.seeds),
+        steps=settings.steps,
+        quick=settings.quick,
+        symbolic=settings.symbolic,
+        head_dimension=settings.head_dimension,
+        device=_device(settings.device),
+        progress=lambda message: print(message, file=sys.stderr, flush=True),
+    )
+
+
+def _seeds(text: str) -> tuple[int, ...] | None:
+    if not text.strip():
+        return None
+    try:
+        seeds = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        seeds = (-1,)
+    if min(seeds) < 0 or len(set(seeds)) < len(seeds):
+        raise UsageError(f"{text!r} is no list of seeds", where="--seeds", do="Write different whole numbers: 0,1,2")
+    return seeds
+
+
+def _device(name: str) -> str:
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError):
+        raise UsageError(f"the device {name!r} is not there", where="--device", do="Use auto or cpu") from None
+    return name
+
+
+def _refuse_another(folder: Path, identity: str) -> None:
+    """An experiment may be repeated in its own folder, but never written over another run."""
+    if (folder / record.RECORD).exists() and record.Record.read(folder).hashes.get("asked") != identity:
+        raise RunError("this folder holds another run", where=str(folder), do="Choose a folder that does not exist yet")
+
+
+def _write(folder: Path, settings: Lab, asked: Mapping[str, Any], found: Findings, seconds: float) -> None:
+    record.write_table(folder / record.TRAJECTORY, trajectory_table(found.trajectory))
+    record.write_table(folder / MATRICES, matrices_table(found.matrices))
+    names = (record.TRAJECTORY, MATRICES)
+    hashes = {name: record.sha256_of(folder / name) for name in names}
+    unthreaded = {**asked, "threads": settings.threads}
+    made = record.Record(
+        command=f"lab {settings.preset}",
+        settings=asked,
+        seed=settings.seed,
+        status="done",
+        identity=record.identity(asked),
+        hashes={**hashes, "asked": record.identity(unthreaded)},
+        versions=record.versions(PACKAGES),
+        commit=record.commit(),
+        hardware=record.hardware(),
+        seconds=round(seconds, 3),
+        metrics=_plain(found.metrics),
+        details=_plain(found.details),
+    )
+    made.write(folder)
+    record.write_atomically(folder / PAGE, build_lab_page(load_lab(folder)).encode())
+
+
+def trajectory_table(rows: Any) -> pa.Table:
+    """The measured steps as a table; a number that does not exist there (NaN, infinite) is a null."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    columns = {name: [_number(row.get(name)) for row in rows] for name in names}
+    return pa.table(columns)
+
+
+def matrices_table(matrices: Mapping[str, np.ndarray]) -> pa.Table:
+    """All matrices as one table: name, row, column, value."""
+    parts: dict[str, list[Any]] = {"name": [], "row": [], "column": [], "value": []}
+    for name, matrix in matrices.items():
+        row, column = np.indices(matrix.shape)
+        parts["name"] += [name] * matrix.size
+        parts["row"] += row.ravel().tolist()
+        parts["column"] += column.ravel().tolist()
+        parts["value"] += matrix.ravel().tolist()
+    types = (pa.string(), pa.int32(), pa.int32(), pa.float64())
+    return pa.table([pa.array(values, kind) for values, kind in zip(parts.values(), types, strict=True)], list(parts))
+
+
+def _number(value: Any) -> Any:
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def _plain(value: Any) -> Any:
+    """Metrics as dictionaries, and no number that JSON cannot write."""
+    if hasattr(value, "as_json"):
+        return value.as_json()
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return _number(value.item() if hasattr(value, "item") else value)
+
+
+def _text(metrics: Mapping[str, Any], folder: Path) -> str:
+    """A few lines for the terminal: every metric of the first two levels, then where the run is."""
+    lines = []
+    for name, group in metrics.items():
+        lines.append(name)
+        for key, metric in group.items():
+            if "value" in metric:
+                value = "undefined" if metric["value"] is None else f"{metric['value']:.4g}"
+                lines.append(f"  {key:32s}{value:>12s}  {metric['unit']}")
+    return "\n".join([*lines, f"page: {folder / PAGE}"])

@@ -1,0 +1,163 @@
+"""A trained matrix beside the exact ones: cosines, norm per margin, and the margin of what nobody stated.
+
+Sign and scale of the key scores sit in W_OV, and the loss adds a constant to the answers that no margin sees; so the
+matrix compared is W_OV diag(k), its answer rows and subject and relation columns, each column centred (docs/theory.md,
+"Comparing a trained matrix").
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from spillover.theory.closed_form import EqualClasses, closed_form
+from spillover.theory.learning.models import Batch, Ensemble
+from spillover.theory.learning.training import cross_entropy, stacked_bags
+from spillover.theory.symbolic import Rows, Task, exact_bags, sampled_bags
+
+Matrix = Float[np.ndarray, "... answer column"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How one trained matrix compares; every field is a number.
+
+    cosine_to_nuclear, cosine_to_frobenius: with the exact solutions. smallest_margin: of the stated rows, in logits.
+    nuclear_over_margin, frobenius_over_margin: the norm when the smallest stated margin is scaled to 1; infinite while
+    some stated row is answered wrongly. margin_ratio_test: smallest margin of an unstated implication among the
+    implication answers, in units of the smallest stated margin; NaN without one of either.
+    """
+
+    cosine_to_nuclear: float
+    cosine_to_frobenius: float
+    smallest_margin: float
+    nuclear_over_margin: float
+    frobenius_over_margin: float
+    margin_ratio_test: float
+
+
+def effective_matrices(ensemble: Ensemble) -> list[Float[np.ndarray, "answer column"]]:
+    """W_OV diag(k) of every model: 2n answer rows, subject and relation columns, each column centred over the rows."""
+    effective = ensemble.effective().double().cpu().numpy()
+    return [
+        centred(matrix[task.answers][:, task.columns]) for task, matrix in zip(ensemble.tasks, effective, strict=True)
+    ]
+
+
+def centred(matrix: Matrix) -> Matrix:
+    """The matrix with every column's mean over the rows taken away."""
+    return matrix - matrix.mean(-2, keepdims=True)
+
+
+def exact_matrix(task: Task, norm: str) -> Float[np.ndarray, "answer column"]:
+    """The exact solution of the task in the shape of `effective_matrices`; norm is nuclear or frobenius."""
+    return closed_form(EqualClasses(task.classes, task.train, task.test), norm).matrix.dense()
+
+
+def cosine(one: Matrix, other: Matrix) -> float:
+    """The cosine of two matrices as vectors."""
+    return float((one * other).sum() / (np.linalg.norm(one) * np.linalg.norm(other)))
+
+
+def scores(task: Task, matrix: Float[np.ndarray, "answer column"], rows: Rows) -> Float[np.ndarray, "row answer"]:
+    """The score of all 2n answers to each row, whose input is the sum of its subject's and its relation's column."""
+    return (matrix[:, rows.subject - task.context] + matrix[:, task.subjects + rows.relation]).T
+
+
+def margins(
+    task: Task, matrix: Float[np.ndarray, "answer column"], rows: Rows, *, same_relation: bool = False
+) -> Float[np.ndarray, "row"]:
+    """Score of the right answer minus the best other; same_relation: the best other of the same relation only."""
+    score = scores(task, matrix, rows)
+    right = rows.answer - task.answers.start
+    own = score[np.arange(len(rows)), right]
+    score[np.arange(len(rows)), right] = -np.inf
+    if same_relation:
+        other_relation = (np.arange(2 * task.classes) >= task.classes) != (right >= task.classes)[:, None]
+        score[other_relation] = -np.inf
+    return own - score.max(1)
+
+
+def compare(task: Task, matrix: Float[np.ndarray, "answer column"]) -> Comparison:
+    """Every comparison of one centred effective matrix; NaN throughout for one that has diverged."""
+    if not np.isfinite(matrix).all():
+        return Comparison(*[np.nan] * len(dataclasses.fields(Comparison)))
+    smallest = float(margins(task, matrix, task.stated).min())
+    scale = smallest if smallest > 0 else np.nan
+    test = float(margins(task, matrix, task.questions, same_relation=True).min()) if len(task.questions) else np.nan
+    nuclear, frobenius = norms(matrix)
+    known = task.train > 0
+    return Comparison(
+        cosine_to_nuclear=cosine(matrix, exact_matrix(task, "nuclear")) if known else np.nan,
+        cosine_to_frobenius=cosine(matrix, exact_matrix(task, "frobenius")) if known else np.nan,
+        smallest_margin=smallest,
+        nuclear_over_margin=nuclear / scale if smallest > 0 else np.inf,
+        frobenius_over_margin=frobenius / scale if smallest > 0 else np.inf,
+        margin_ratio_test=test / scale,
+    )
+
+
+def norms(matrix: Float[np.ndarray, "answer column"]) -> tuple[float, float]:
+    """The nuclear and the Frobenius norm."""
+    singular = np.linalg.svd(matrix, compute_uv=False)
+    return float(singular.sum()), float(np.linalg.norm(singular))
+
+
+class Probe:
+    """What to measure of an ensemble along the way: one list of numbers, a model each, under every name.
+
+    Losses are means of the cross-entropy over all tokens, in nats; accuracy is a share. Sequences with noise are drawn
+    once, `draws` a row, from a generator of the probe's own: measuring draws nothing that training would have drawn.
+    """
+
+    def __init__(self, *, matrices: bool = True, losses: bool = True, draws: int = 8) -> None:
+        self.matrices, self.losses, self.draws = matrices, losses, draws
+        self.bags: dict[str, Batch] = {}
+
+    def __call__(self, ensemble: Ensemble, step: int) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        if self.losses:
+            found |= self._losses(ensemble)
+        if self.matrices:
+            compared = [compare(t, m) for t, m in zip(ensemble.tasks, effective_matrices(ensemble), strict=True)]
+            found |= {f.name: [getattr(one, f.name) for one in compared] for f in dataclasses.fields(Comparison)}
+        return found
+
+    def _losses(self, ensemble: Ensemble) -> dict[str, list[float]]:
+        if not self.bags:
+            self.bags = {name: self._drawn(ensemble, name) for name in ("stated", "questions")}
+        found = {}
+        for name, loss_name in (("stated", "train_loss"), ("questions", "implication_loss_test")):
+            batch = self.bags[name]
+            logits = ensemble.logits(batch)
+            found[loss_name] = (cross_entropy(logits, batch.answer) * batch.weight).sum(-1).tolist()
+        right = (logits.argmax(-1) == batch.answer) * batch.weight
+        found["implication_accuracy_test"] = right.sum(-1).tolist()
+        found["implication_loss_among"] = _loss_among(ensemble, logits, batch)
+        return found
+
+    def _drawn(self, ensemble: Ensemble, name: str) -> Batch:
+        drawn = {}
+        for task in dict.fromkeys(ensemble.tasks):
+            bags = exact_bags(task, getattr(task, name))
+            if task.noise_places:
+                index = np.repeat(np.arange(len(bags.answer)), self.draws)
+                noisy = sampled_bags(task, getattr(task, name).take(index), np.random.default_rng(9))
+                bags = dataclasses.replace(noisy, weight=bags.weight[index] / self.draws)
+            drawn[task] = bags
+        return stacked_bags(ensemble, [drawn[task] for task in ensemble.tasks])
+
+
+def _loss_among(ensemble: Ensemble, logits: torch.Tensor, batch: Batch) -> list[float]:
+    """Cross-entropy among the implication answers alone."""
+    found = []
+    for task, one, answer, weight in zip(ensemble.tasks, logits, batch.answer, batch.weight, strict=True):
+        among = task.implication_answers
+        loss = torch.logsumexp(one[:, among], -1) - one.gather(1, answer[:, None])[:, 0]
+        found.append(float((loss * weight).sum()))
+    return found

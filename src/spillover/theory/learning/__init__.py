@@ -1,0 +1,1 @@
+"""The one-layer models and their training."""

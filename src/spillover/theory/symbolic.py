@@ -1,0 +1,238 @@
+"""The symbolic task: which subject has which answer to which relation, as bags of tokens.
+
+Source: the paper's one-layer experiments; docs/theory.md, "The symbolic task" and "The bag identity".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Float, Int, Num
+
+from spillover.errors import UsageError
+
+#: The three kinds of training sequence, each one third of a batch.
+GROUPS = ("train_fact", "train_implication", "test_fact")
+
+
+@dataclass(frozen=True)
+class Task:
+    """Classes whose fact implies an answer, and the sequences that state some of it.
+
+    classes: n. train: subjects a class whose fact and implication are stated (m_train). test: subjects a class whose
+    fact alone is stated (m_test). noise_tokens: distinct noise tokens of the vocabulary. noise_places: places of a
+    sequence that hold noise, drawn with replacement; 0 for none. vocabulary: size d, 0 for the smallest that fits.
+
+    Tokens are numbered: the context r1, r2, noise and end; subjects class by class (train before test); the n fact
+    answers b; the n implication answers c; then tokens that never occur. Raises UsageError when a number is impossible.
+    """
+
+    classes: int = 20
+    train: int = 1
+    test: int = 3
+    noise_tokens: int = 5
+    noise_places: int = 13
+    vocabulary: int = 0
+
+    def __post_init__(self) -> None:
+        _at_least("n (classes)", self.classes, 2, "One class has nothing to be told apart from")
+        for name in ("train", "test", "noise_tokens", "noise_places"):
+            _at_least(name, getattr(self, name), 0, "Give a count")
+        _at_least("train + test", self.subjects_each, 1, "A class needs a subject")
+        if self.noise_places and not self.noise_tokens:
+            raise UsageError("noise_places needs noise tokens to draw from", do="Set noise_tokens, or noise_places=0")
+        needed = self.answers.stop
+        object.__setattr__(self, "vocabulary", self.vocabulary or needed)
+        _at_least("vocabulary", self.vocabulary, needed, "Every subject, relation and answer is a token of its own")
+
+    @property
+    def subjects_each(self) -> int:
+        """Subjects of one class."""
+        return self.train + self.test
+
+    @property
+    def subjects(self) -> int:
+        """Subjects in all."""
+        return self.classes * self.subjects_each
+
+    @property
+    def relations(self) -> tuple[int, int]:
+        """The tokens r1 (fact) and r2 (implication)."""
+        return 0, 1
+
+    @property
+    def noise(self) -> slice:
+        """Tokens of the noise."""
+        return slice(2, 2 + self.noise_tokens)
+
+    @property
+    def end(self) -> int:
+        """The token that closes every sequence, at whose place the model answers."""
+        return self.noise.stop
+
+    @property
+    def context(self) -> int:
+        """How many tokens stand before the first subject: relations, noise and end."""
+        return self.end + 1
+
+    @property
+    def inputs(self) -> int:
+        """How many tokens can stand in a sequence; answers never do."""
+        return self.context + self.subjects
+
+    @property
+    def answers(self) -> slice:
+        """Tokens of the answers: the n facts' b, then the n implications' c."""
+        return slice(self.inputs, self.inputs + 2 * self.classes)
+
+    @property
+    def implication_answers(self) -> slice:
+        """Tokens of the implication answers c_1 .. c_n."""
+        return slice(self.answers.stop - self.classes, self.answers.stop)
+
+    @property
+    def columns(self) -> Int[np.ndarray, "column"]:
+        """Tokens of the exact solutions' columns: the subjects, then r1 and r2."""
+        return np.r_[self.context : self.inputs, self.relations]
+
+    @cached_property
+    def stated(self) -> Rows:
+        """Every stated (subject, relation), grouped as in GROUPS."""
+        train, test = self._subjects_by_split()
+        facts, implications = self._rows(train, 0), self._rows(train, 1)
+        return _stack([facts, implications, self._rows(test, 0)])
+
+    @cached_property
+    def questions(self) -> Rows:
+        """The implications nobody states: (test subject, r2), with the answer that the class would give."""
+        return self._rows(self._subjects_by_split()[1], 1)
+
+    def _subjects_by_split(self) -> tuple[Int[np.ndarray, "train"], Int[np.ndarray, "test"]]:
+        place = np.arange(self.subjects) % self.subjects_each
+        return np.flatnonzero(place < self.train), np.flatnonzero(place >= self.train)
+
+    def _rows(self, subject: Int[np.ndarray, "row"], relation: int) -> Rows:
+        answer = self.answers.start + relation * self.classes + subject // self.subjects_each
+        return Rows(
+            self.context + subject, np.full_like(subject, self.relations[relation]), answer, np.zeros_like(subject)
+        )
+
+
+def parse(text: str, **fields: int) -> Task:
+    """The task that `n=20,train=1,test=3` describes; `fields` set the rest. Raises UsageError for anything else."""
+    names = {"n": "classes", "train": "train", "test": "test"}
+    given: dict[str, int] = {}
+    for part in filter(None, text.split(",")):
+        name, _, value = part.partition("=")
+        try:
+            given[names[name.strip()]] = int(value)
+        except (KeyError, ValueError):
+            raise UsageError(
+                f"{part!r} is no size of the symbolic task", where="symbolic task", do="Write it as n=20,train=1,test=3"
+            ) from None
+    return Task(**{**fields, **given})
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Subjects, relations and right answers as tokens, one entry a row; `group` indexes GROUPS."""
+
+    subject: Int[np.ndarray, "*row"]
+    relation: Int[np.ndarray, "*row"]
+    answer: Int[np.ndarray, "*row"]
+    group: Int[np.ndarray, "*row"]
+
+    def __len__(self) -> int:
+        return len(self.subject)
+
+    def take(self, index: np.ndarray) -> Rows:
+        """The rows at these positions (an index array of any shape keeps its shape)."""
+        return Rows(self.subject[index], self.relation[index], self.answer[index], self.group[index])
+
+
+@dataclass(frozen=True)
+class Bags:
+    """Sequences as token counts: one subject each, and how often each context token occurs (Task.context of them).
+
+    subject, answer: (..., bag), tokens. context: (..., bag, context token), counts. weight: (..., bag), each bag's
+    share of the loss, summing to 1.
+    """
+
+    subject: Int[np.ndarray, "... bag"]
+    context: Num[np.ndarray, "... bag context"]
+    answer: Int[np.ndarray, "... bag"]
+    weight: Float[np.ndarray, "... bag"]
+
+    def counts(self, task: Task) -> Num[np.ndarray, "... bag token"]:
+        """The counts over the whole vocabulary, u in docs/theory.md."""
+        one_hot = self.subject[..., None] == np.arange(task.vocabulary)
+        return one_hot + np.pad(self.context, [(0, 0)] * self.subject.ndim + [(0, task.vocabulary - task.context)])
+
+
+def exact_bags(task: Task, rows: Rows, weight: Float[np.ndarray, "row"] | None = None) -> Bags:
+    """One bag a row, noise at its expected count: every sequence there is when the task has no noise.
+
+    weight: each row's share of the loss; by default every group that occurs shares equally, as in the paper's batches.
+    """
+    context = _context(task, rows)
+    if task.noise_places:
+        context[:, task.noise] = task.noise_places / task.noise_tokens
+    if weight is None:
+        sizes = np.bincount(rows.group)
+        weight = 1 / (sizes[rows.group] * max(1, np.count_nonzero(sizes)))
+    return Bags(rows.subject, context, rows.answer, weight)
+
+
+def sampled_bags(task: Task, rows: Rows, generator: np.random.Generator) -> Bags:
+    """Bags of these rows (any shape of index), each with noise of its own; equal weights over the last axis of rows.
+
+    Noise places filled one by one with replacement are a multinomial count: no sequence is built.
+    """
+    context = _context(task, rows)
+    if task.noise_places:
+        drawn = generator.integers(task.noise_tokens, size=(rows.subject.size, task.noise_places), dtype=np.uint16)
+        cell = drawn + task.noise_tokens * np.arange(rows.subject.size)[:, None]
+        total = np.bincount(cell.ravel(), minlength=rows.subject.size * task.noise_tokens)
+        context[..., task.noise] = total.reshape(*rows.subject.shape, task.noise_tokens)
+    return Bags(rows.subject, context, rows.answer, np.full(rows.subject.shape, 1 / rows.subject.shape[-1]))
+
+
+def training_batches(task: Task, size: int, steps: int, generator: np.random.Generator) -> Bags:
+    """Batches of `size` sequences for `steps` steps, (step, bag, ...), as in the paper: one third of each group.
+
+    Groups without rows (no train subjects, or no test subjects) leave their share to the others.
+    """
+    stated = task.stated
+    present = np.unique(stated.group)
+    if size < len(present):
+        raise UsageError(f"a batch of {size} cannot hold every kind of row", do=f"Use at least {len(present)}")
+    shares = [len(part) for part in np.array_split(np.arange(size), len(present))]
+    picked = [
+        generator.choice(np.flatnonzero(stated.group == group), size=(steps, share))
+        for group, share in zip(present, shares, strict=True)
+    ]
+    return sampled_bags(task, stated.take(np.concatenate(picked, axis=1)), generator)
+
+
+def _context(task: Task, rows: Rows) -> Float[np.ndarray, "... bag context"]:
+    """Counts of the context tokens without noise: the row's relation, and the end."""
+    context = np.zeros((*rows.subject.shape, task.context), dtype=np.float32)
+    for relation in task.relations:
+        context[..., relation] = rows.relation == relation
+    context[..., task.end] = 1
+    return context
+
+
+def _stack(parts: list[Rows]) -> Rows:
+    group = np.concatenate([np.full(len(part), index) for index, part in enumerate(parts)])
+    subject, relation, answer = (
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("subject", "relation", "answer")
+    )
+    return Rows(subject, relation, answer, group)
+
+
+def _at_least(name: str, value: int, least: int, do: str) -> None:
+    if value < least:
+        raise UsageError(f"{name} is {value}, but must be at least {least}", where="symbolic task", do=do)
