@@ -22,7 +22,7 @@ WEIGHT, BALANCE = 0.2, 1.0
 #: Numbers that the states remembered may hold together (4 GB of float64).
 MOST_NUMBERS = 5 * 10**8
 #: Iterations between two looks at the bounds.
-LOOK_EVERY = 10
+LOOK_EVERY = 5
 
 
 @dataclass(frozen=True, eq=False)

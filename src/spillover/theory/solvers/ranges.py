@@ -15,11 +15,15 @@ from scipy import optimize
 from spillover.theory.certificate import combination, force_of
 from spillover.theory.norms import Norm, to_simplex
 from spillover.theory.solvers.anderson import Anderson
-from spillover.theory.solvers.maximum_margin import LOOK_EVERY, memory_for, multipliers_of, steps
+from spillover.theory.solvers.maximum_margin import memory_for, multipliers_of, steps
 from spillover.theory.solvers.splitting import Splitting
 from spillover.theory.table import Problem
 
 Scores = Float[np.ndarray, "answer"]
+#: Least slack of the radius over the lower bound: closer, rounding decides; a wider ball's range is still valid.
+LEAST_SLACK = 1e-7
+#: Iterations between two looks at the bound, and without any gain before giving up.
+LOOK_EVERY, PATIENCE = 20, 200
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,13 +48,17 @@ class RangeSolver:
     lower: float
     start: Start
     precision: float = 3e-4
-    max_iterations: int = 3000
+    max_iterations: int = 2000
+
+    @property
+    def reach(self) -> float:
+        """The radius used: the one asked for, or a little more where that leaves no room."""
+        return max(self.radius, self.lower * (1 + LEAST_SLACK))
 
     @property
     def price(self) -> float:
         """Roughly how much margin one unit of size buys: a margin moves with the root of the slack in the size."""
-        slack = max(self.radius / self.lower - 1, 1e-12)
-        return max(1.0, 0.3 / np.sqrt(slack))
+        return max(1.0, 0.3 / float(np.sqrt(self.reach / self.lower - 1)))
 
     def margin_range(
         self, question: tuple[int, int], answer: int, among: Bool[np.ndarray, "answer"]
@@ -108,18 +116,21 @@ class RangeSolver:
         weight *= self.price
 
         def shrink(matrix: np.ndarray, _: float) -> tuple[np.ndarray, float]:
-            return self.norm.ball(matrix, self.radius), self.radius
+            return self.norm.ball(matrix, self.reach), self.reach
 
         splitting = Splitting(self.problem, shrink, weight, balance, question, tilt)
         state = splitting.start(self.start.matrix.T, self.price * force_of(self.problem, self.start.multipliers))
         accelerated, best = Anderson(splitting.length, memory_for(splitting.length)), -np.inf
+        column, relation, gained = np.array([question[0]]), np.array([question[1]]), 0
         for iteration in range(1, self.max_iterations + 1):
             found = splitting.step(state)
             if iteration % LOOK_EVERY == 0:
-                best = max(best, self._proven(question, found.force))
-                column, relation = np.array([question[0]]), np.array([question[1]])
+                proven = self._proven(question, found.force)
+                if proven > best + self.precision / 10:
+                    gained = iteration
+                best = max(best, proven)
                 now = value(self.problem.scores(found.matrix.T, column, relation)[0])
-                if best >= known or abs(now - best) <= self.precision:
+                if best >= known or abs(now - best) <= self.precision or iteration - gained >= PATIENCE:
                     break
             state = accelerated.next(state, found.state)
         return best
@@ -135,7 +146,7 @@ class RangeSolver:
         wanted[len(self.problem.sizes) + question[1]] -= force[-1]
 
         def loss(scale: float) -> float:
-            return self.radius * self.norm.dual_size(wanted - scale * direction) - scale * total
+            return self.reach * self.norm.dual_size(wanted - scale * direction) - scale * total
 
         scaled = optimize.minimize_scalar(loss, bounds=(0.5, 2.0), method="bounded", options={"maxiter": 12})
         return -min(loss(1.0), float(scaled.fun))
