@@ -9,9 +9,10 @@ from spillover import catalog
 from spillover.cli import main
 from spillover.errors import RunError, UsageError
 from spillover.jobs.lab import PAGE, run
+from spillover.jobs.report import run as report
 from spillover.record import TRAJECTORY, Record, read_table
 from spillover.report.lab.run import load_lab
-from spillover.settings import Lab
+from spillover.settings import Lab, Report
 
 CONTRACT = {
     *("train_loss", "implication_loss_test", "implication_accuracy_test", "cosine_to_nuclear", "cosine_to_frobenius"),
@@ -128,6 +129,15 @@ def test_mistakes_are_sentences(fields, says, tmp_path):
     with pytest.raises(UsageError, match=says):
         run(Lab(**{"preset": "two-models", "out": str(tmp_path / "run"), **fields}))
     assert not (tmp_path / "run").exists()
+
+
+def test_report_makes_the_same_page_again(two_models, tmp_path):
+    _, folder = two_models
+    page = tmp_path / "again.html"
+    report(Report(runs=(str(folder),), out=str(page)))
+    assert page.read_bytes() == (folder / PAGE).read_bytes()
+    with pytest.raises(UsageError, match="a page of its own"):
+        report(Report(runs=(str(folder), str(folder)), out=str(page)))
 
 
 def test_another_run_is_not_written_over(two_models, tmp_path):
