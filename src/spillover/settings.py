@@ -150,5 +150,7 @@ class Lab(Running):
     """A small task and few steps: seconds instead of minutes, the same code."""
     symbolic: str = ""
     """Size of the task, as n=20,train=1,test=3: classes, and subjects a class with and without a stated implication."""
+    threads: int = 1
+    """Processor threads; these models are so small that one is the fastest. Part of a run's identity."""
     head_dimension: int | None = None
     """Columns d_h of W_O and W_V of a factorised model; by default the size of the vocabulary."""

@@ -9,9 +9,10 @@ from spillover import catalog
 from spillover.cli import main
 from spillover.errors import RunError, UsageError
 from spillover.jobs.lab import PAGE, run
+from spillover.jobs.report import run as report
 from spillover.record import TRAJECTORY, Record, read_table
 from spillover.report.lab.run import load_lab
-from spillover.settings import Lab
+from spillover.settings import Lab, Report
 
 CONTRACT = {
     *("train_loss", "implication_loss_test", "implication_accuracy_test", "cosine_to_nuclear", "cosine_to_frobenius"),
@@ -95,6 +96,34 @@ def test_every_preset_runs_and_tells(preset, tmp_path):
     assert read_table(tmp_path / "run" / TRAJECTORY).num_rows > 0
 
 
+def test_sample_efficiency_is_solved_and_exact_alike(tmp_path):
+    run(Lab(preset="sample-efficiency", out=str(tmp_path / "run"), quick=True, steps=2, seeds="0"))
+    for size in Record.read(tmp_path / "run").details["sizes"]:
+        assert size["exact"] == pytest.approx(min(1, (size["m_train"] / size["m_test"]) ** 0.5))
+        assert size["solved"] == pytest.approx(size["exact"], abs=5e-3)
+        assert size["gap"] <= 1e-6
+
+
+def test_dial_reproduces_the_exact_effect_of_added_rows(tmp_path):
+    run(Lab(preset="dial", out=str(tmp_path / "run"), quick=True, steps=2, seeds="0"))
+    details = Record.read(tmp_path / "run").details
+    lead = {row["count"]: row["leaked_minus_unknown"] for row in details["abstaining"] if row["norm"] == "nuclear"}
+    assert [lead[count] for count in (0, 1, 2, 4)] == pytest.approx([0.835, -0.106, -0.360, -0.602], abs=2e-3)
+    cancelled = [row["leaked_minus_other"] for row in details["contradicting"] if row["count"] == row["bridges"]]
+    assert cancelled == pytest.approx([0] * 4, abs=1e-3)
+    for row in details["mixed"]:
+        assert row["solved"] == pytest.approx(row["exact"], abs=2e-3)
+
+
+def test_the_merged_model_stays_at_log_n_from_a_symmetric_start(tmp_path):
+    """Theorem 3, at every measured step of every seed."""
+    run(Lab(preset="key-query", out=str(tmp_path / "run"), quick=True, steps=300, seeds="0,1,2"))
+    details = Record.read(tmp_path / "run").details
+    assert details["lowest"]["merged symmetric"]["loss_of_a_seed"] >= details["log_n"]
+    assert not details["lowest"]["merged random"]["standard_errors_below"] > 3
+    assert details["lowest"]["factorised random"]["mean_loss"] < 0.5 * details["log_n"]
+
+
 def test_the_same_settings_give_the_same_bytes(tmp_path):
     hashes = []
     for name in ("one", "two"):
@@ -128,6 +157,15 @@ def test_mistakes_are_sentences(fields, says, tmp_path):
     with pytest.raises(UsageError, match=says):
         run(Lab(**{"preset": "two-models", "out": str(tmp_path / "run"), **fields}))
     assert not (tmp_path / "run").exists()
+
+
+def test_report_makes_the_same_page_again(two_models, tmp_path):
+    _, folder = two_models
+    page = tmp_path / "again.html"
+    report(Report(runs=(str(folder),), out=str(page)))
+    assert page.read_bytes() == (folder / PAGE).read_bytes()
+    with pytest.raises(UsageError, match="a page of its own"):
+        report(Report(runs=(str(folder), str(folder)), out=str(page)))
 
 
 def test_another_run_is_not_written_over(two_models, tmp_path):

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from spillover.errors import UsageError
-from spillover.record import write_atomically
+from spillover.record import Record, write_atomically
+from spillover.report.lab.page import build_lab_page
+from spillover.report.lab.run import load_lab
 from spillover.report.page import build_page, load_run
 from spillover.settings import Report
 
@@ -18,9 +20,20 @@ def run(settings: Report) -> dict[str, Any]:
     page = Path(settings.out)
     if page.is_dir():
         raise UsageError("this is a folder, not a page", where=str(page), do="Name a file, such as page.html")
+    experiments = [folder for folder in settings.runs if Record.read(Path(folder)).command.startswith("lab ")]
+    if experiments:
+        return _experiment(experiments[0], page, alone=len(settings.runs) == 1)
     runs = [load_run(folder) for folder in settings.runs]
     write_atomically(page, build_page(runs).encode())
     unfinished = sum(not each.finished for each in runs)
     stopped = f" ({unfinished} of them did not finish)" if unfinished else ""
     count = "1 run" if len(runs) == 1 else f"{len(runs)} runs"
     return {"page": str(page), "text": f"{page} shows {count}{stopped}."}
+
+
+def _experiment(folder: str, page: Path, *, alone: bool) -> dict[str, Any]:
+    """The page of one experiment of `lab`."""
+    if not alone:
+        raise UsageError("an experiment of `lab` has a page of its own", where=folder, do="Name this folder alone")
+    write_atomically(page, build_lab_page(load_lab(Path(folder))).encode())
+    return {"page": str(page), "text": f"{page} shows the experiment in {folder}."}

@@ -48,8 +48,7 @@ class Mixed:
         def excess(size: float) -> float:
             return float(np.linalg.norm(np.maximum(values - (1 - self.share) * size, 0)) - self.share * size)
 
-        most = min(np.linalg.norm(values) / self.share, values.max() / (1 - self.share))
-        return float(brentq(excess, 0.0, 2 * most, xtol=1e-14, rtol=1e-14))
+        return float(brentq(excess, 0.0, self._enough(values), xtol=1e-14, rtol=1e-14))
 
     def shrink(self, matrix: Matrix, threshold: float) -> tuple[Matrix, float]:
         """The minimiser X of threshold * norm(X) + |X - matrix|^2 / 2, and its size: both shrinkages in turn."""
@@ -63,9 +62,13 @@ class Mixed:
         """The nearest matrix of size at most radius: a shrinkage by the threshold that just reaches it."""
         if self.size(matrix) <= radius:
             return matrix
-        most = np.linalg.norm(matrix) / max(self.share, 1e-9) if self.share else np.linalg.norm(matrix, 2)
+        most = self._enough(np.linalg.svd(matrix, compute_uv=False))
         threshold = brentq(lambda value: self.shrink(matrix, value)[1] - radius, 0.0, most)
         return self.shrink(matrix, threshold)[0]
+
+    def _enough(self, values: Float[np.ndarray, "value"]) -> float:
+        """A threshold that shrinks these singular values to nothing, by the norm that has the larger share."""
+        return float(values.max() / (1 - self.share) if self.share < 0.5 else np.linalg.norm(values) / self.share)
 
 
 def exact_margin(task: EqualClasses, share: float) -> float:

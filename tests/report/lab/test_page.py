@@ -6,14 +6,11 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pyarrow as pa
-import pytest
 
 from spillover import catalog
 from spillover.record import Record
 from spillover.report.lab.page import build_lab_page
 from spillover.report.lab.run import LabRun, points_of
-from spillover.report.plots.lab_curves import Chart, Line, Point, draw
-from spillover.report.plots.lab_matrices import Map, Maps, by_split
 
 EXACT = {
     "nuclear": {"norm": 5.0, "margin_ratio_test": 0.6},
@@ -117,27 +114,7 @@ def test_points_are_means_with_intervals_and_gaps():
     assert [(point.x, point.mean, point.low, point.high, point.n) for point in points] == [(1.0, 2.0, 1.0, 3.0, 2)]
 
 
-def test_a_chart_carries_its_numbers_and_its_references():
-    line = Line("a", (Point(0.0, 1.0, 0.5, 1.5, 3), Point(10.0, 2.0, 1.5, 2.5, 3)), 0)
-    drawing = draw(Chart("t", "x", "y", (line, Line("empty", (), 1)), (("log n", 3.0),), log_x=True), "chart")
-    assert drawing.pdf.startswith(b"%PDF")
-    assert [row["mean"] for row in drawing.rows] == [1.0, 2.0, 3.0]
-    assert "log n: 3" in drawing.description
-    assert draw(Chart("t", "x", "y", (Line("empty", (), 1),)), "none") is None
-
-
-def test_columns_are_drawn_by_split():
-    maps = Maps("m", (Map("a", np.zeros((4, 8))),), classes=2, train=1, test=2)
-    columns = np.arange(8)[None]
-    assert by_split(maps, columns).tolist() == [[0, 3, 1, 2, 4, 5, 6, 7]]
-
-
 def test_every_preset_has_a_page():
     assert set(catalog.LAB_PAGES) == set(catalog.PRESETS)
     for reference in [*catalog.LAB_PAGES.values(), *catalog.PRESETS.values()]:
         assert callable(catalog.find(reference))
-
-
-@pytest.mark.parametrize("name", ["lab-curves", "lab-matrices", "lab-pairs"])
-def test_every_plot_is_on_the_shelf(name):
-    assert callable(catalog.pick(catalog.PLOTS, name, "plot"))

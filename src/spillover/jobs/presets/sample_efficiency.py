@@ -10,9 +10,11 @@ from spillover.jobs.presets import UNITS, Findings, Scope, schedule, trajectory
 from spillover.jobs.presets.two_models import EXACT, KINDS
 from spillover.measures.over_seeds import over_seeds
 from spillover.theory import symbolic
+from spillover.theory.closed_form import EqualClasses, closed_form
 from spillover.theory.comparison import Probe
 from spillover.theory.learning.models import Model
 from spillover.theory.learning.training import Recipe, train
+from spillover.theory.solving import solve
 from spillover.theory.symbolic import Task
 
 SHOWN = ("margin_ratio_test", "cosine_to_nuclear", "cosine_to_frobenius", "nuclear_over_margin")
@@ -47,11 +49,25 @@ def run(scope: Scope) -> Findings:
             metrics[name] = {key: over_seeds(final[key][mine], UNITS[key]) for key in SHOWN}
     details = {
         "classes": classes,
-        "sizes": [{"m_train": a, "m_test": b, "exact": float(min(1.0, np.sqrt(a / b)))} for a, b in sizes],
+        "sizes": [_exactly(classes, train, test) for train, test in sizes],
         "task": dataclasses.asdict(tasks[0]),
         "arms": {"exact": EXACT},
     }
     return Findings(metrics, details, rows)
+
+
+def _exactly(classes: int, train: int, test: int) -> dict[str, float]:
+    """The exact unstated margin, and what the general solver finds when it is given the rows alone."""
+    task = EqualClasses(classes, train, test)
+    solution = solve(task.pack(), "nuclear", gap=1e-6)
+    solved = min(answer.ocr_margin for answer in solution.questions if answer.ocr_margin is not None)
+    return {
+        "m_train": train,
+        "m_test": test,
+        "exact": closed_form(task, "nuclear").margin,
+        "solved": float(solved),
+        "gap": float(solution.gap if solution.gap is not None else np.nan),
+    }
 
 
 def _tasks(classes: int, sizes: list[tuple[int, int]]) -> list[Task]:

@@ -143,9 +143,9 @@ def _mixed(details: Mapping[str, Any]) -> Section:
     )
     return Section(
         "The norm",
-        "Between the two exact solutions lie those of least (1 − t) · nuclear + t · Frobenius norm. What is concluded "
-        "fades evenly "
-        "from one to the other: no threshold separates the two.",
+        "Between the two exact solutions lie those of least (1 − t) · nuclear + t · Frobenius norm. At t = 0 stands "
+        "the "
+        "margin of the one, at t = 1 that of the other.",
         [
             Shown(
                 "lab-curves",

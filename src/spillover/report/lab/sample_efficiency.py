@@ -60,6 +60,7 @@ def _chart(run: LabRun, test: int) -> Chart:
     sizes = [size for size in run.record.details["sizes"] if size["m_test"] == test]
     places = [size["m_train"] for size in sizes]
     lines = [Line("exact, least nuclear norm", exact_points(places, [size["exact"] for size in sizes]), 2, known=True)]
+    lines.append(Line("solved from the rows alone", exact_points(places, [size["solved"] for size in sizes]), 3))
     last = run.columns["step"] == run.columns["step"].max()
     for style, kind in enumerate(KINDS):
         mask = last & run.mask(model=kind, m_test=test)

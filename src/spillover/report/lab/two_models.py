@@ -138,7 +138,15 @@ def _direction(run: LabRun) -> Section:
     ):
         lines = (run.line(f"{kind} model", kind == "merged", "step", column, arm="exact", model=kind),)
         optimum = (f"the least possible {name} norm", details["exact"][name.lower()]["norm"])
-        chart = Chart(f"{name} norm per margin, {kind} model", STEPS, "norm per margin", lines, (optimum,), log_x=True)
+        chart = Chart(
+            f"{name.capitalize()} norm per margin, {kind} model",
+            STEPS,
+            "norm per margin",
+            lines,
+            (optimum,),
+            log_x=True,
+            log_y=True,
+        )
         figures.append(
             Shown("lab-curves", f"norm-{kind}", chart, "Undefined, hence not drawn, until every row is learned.")
         )
