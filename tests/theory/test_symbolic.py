@@ -37,7 +37,7 @@ def test_a_bag_stands_for_its_sequence(attention, parameters):
         sequence[-1] = task.end
         counts = np.bincount(sequence, minlength=task.vocabulary)
         subject = task.stated.subject[[row]]
-        bags = Bags(subject, counts[None, : task.context], task.stated.answer[[row]], np.ones(1))
+        bags = Bags(subject, counts[None, : task.context].astype(float), task.stated.answer[[row]], np.ones(1))
         assert (bags.counts(task)[0] == counts).all()
         logits = ensemble.logits(stacked_bags(ensemble, [bags]))[0, 0]
         expected = token_level_logits(ensemble, sequence, task.vocabulary)

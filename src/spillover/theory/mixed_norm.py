@@ -48,7 +48,8 @@ class Mixed:
         def excess(size: float) -> float:
             return float(np.linalg.norm(np.maximum(values - (1 - self.share) * size, 0)) - self.share * size)
 
-        return float(brentq(excess, 0.0, np.linalg.norm(values) / self.share, xtol=1e-14, rtol=1e-14))
+        most = min(np.linalg.norm(values) / self.share, values.max() / (1 - self.share))
+        return float(brentq(excess, 0.0, 2 * most, xtol=1e-14, rtol=1e-14))
 
     def shrink(self, matrix: Matrix, threshold: float) -> tuple[Matrix, float]:
         """The minimiser X of threshold * norm(X) + |X - matrix|^2 / 2, and its size: both shrinkages in turn."""

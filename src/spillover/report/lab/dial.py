@@ -60,7 +60,7 @@ def tell(run: LabRun) -> Told:
 def _title(small: float, large: float) -> str:
     """What the two ends of the first dial say."""
     if small > 0 >= large:
-        return "The same factorised model concludes what nobody told it from a small start, and no longer from a large one."
+        return "From a small start the factorised model concludes what nobody told it, from a large one no longer."
     return f"From the smallest start the unstated margin is {number(small)}, from the largest {number(large)}."
 
 
@@ -94,7 +94,7 @@ def _starts(run: LabRun) -> Section:
         ("log n", run.record.details["log_n"]),
         *(((f"linearised, d_h = {main['width']:g}", linear_loss[0].mean),) if linear_loss else ()),
     )
-    caption = "Gradient descent to a loss of 0.01; function centred at its start; equal attention, no noise. Band: 95% interval."
+    caption = "Gradient descent to a loss of 0.01, centred at the start; equal attention, no noise. Band: 95% interval."
     return Section(
         "The size of the start",
         "Weights start Gaussian with standard deviation sigma / √d_h. All are trained to the same loss "

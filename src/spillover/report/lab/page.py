@@ -16,7 +16,7 @@ from spillover import catalog
 from spillover.report.downloads import Download, csv_text, link, of_drawing
 from spillover.report.drawing import Drawing, plain
 from spillover.report.lab.run import LabRun
-from spillover.report.provenance import duration
+from spillover.report.tables.provenance import duration
 from spillover.report.words import number
 
 _TABLED = 150

@@ -52,7 +52,7 @@ def tell(run: LabRun) -> Told:
 def _title(run: LabRun, few: list[dict[str, float]]) -> str:
     low = [run.metric(f"factorised train=1 test={size['m_test']}", "margin_ratio_test")["low"] for size in few]
     if low and all(value is not None and value > 0 for value in low):
-        return "One bridging subject a class was enough: the factorised model's margin of what nobody stated is above zero."
+        return "One bridging subject a class was enough: the factorised model's unstated margin is above zero."
     return "One bridging subject a class was not enough everywhere for a margin above zero on what nobody stated."
 
 

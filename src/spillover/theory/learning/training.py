@@ -242,8 +242,13 @@ class _Sampled:
         like = self.ensemble.like
 
         def stacked(name: str, dtype: torch.dtype) -> Tensor:
-            values = np.stack([getattr(drawn[index], name) for index in self.which], axis=1)
-            return torch.from_numpy(values).to(like["device"], dtype)
+            values = torch.from_numpy(np.stack([getattr(bags, name) for bags in drawn], axis=1)).to(
+                like["device"], dtype
+            )
+            if len(drawn) == 1:
+                # Models that see the same batch share its memory.
+                return values.expand(-1, len(self.which), *values.shape[2:])
+            return values if len(drawn) == len(self.which) else values[:, self.which]
 
         subject, answer = stacked("subject", torch.int64), stacked("answer", torch.int64)
         context = stacked("context", like["dtype"])

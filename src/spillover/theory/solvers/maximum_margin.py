@@ -94,7 +94,7 @@ def better(problem: Problem, norm: Norm, best: Optimum, found: Step) -> Optimum:
     return replace(best, multipliers=multipliers, lower=lower) if lower > best.lower else best
 
 
-def multipliers_of(problem: Problem, force: Float[np.ndarray, "cell answer"]) -> Float[np.ndarray, "cell answer"]:
+def multipliers_of(problem: Problem, force: Float[np.ndarray, "row answer"]) -> Float[np.ndarray, "cell answer"]:
     """The multipliers behind a step's force: minus its entries off each cell's answer, none of them negative."""
     found = np.maximum(-force[: problem.cells], 0)
     found[np.arange(problem.cells), problem.cell_answer] = 0

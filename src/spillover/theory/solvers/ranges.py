@@ -60,9 +60,16 @@ class RangeSolver:
         rivals[answer] = False
         scores = self.problem.scores(self.start.matrix, np.array([question[0]]), np.array([question[1]]))[0]
         low = np.inf
-        for rival in sorted(np.flatnonzero(rivals), key=lambda index: -scores[index]):
+        for rival in sorted(self._distinct(rivals), key=lambda index: -scores[index]):
             low = min(low, self._least(question, answer, int(rival), low))
         return low, self._greatest(question, answer, rivals)
+
+    def _distinct(self, rivals: Bool[np.ndarray, "answer"]) -> list[int]:
+        """One of every kind of rival: those that nobody states can be exchanged without changing the problem."""
+        stated = np.zeros(self.problem.answers, dtype=bool)
+        stated[self.problem.cell_answer] = True
+        silent = np.flatnonzero(rivals & ~stated)
+        return [*map(int, np.flatnonzero(rivals & stated)), *map(int, silent[:1])]
 
     def _least(self, question: tuple[int, int], answer: int, rival: int, known: float) -> float:
         """A lower bound on score(answer) - score(rival); stops as soon as it cannot fall below `known`."""

