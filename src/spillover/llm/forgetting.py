@@ -42,7 +42,7 @@ def passages(path: str | None = None) -> list[str]:
 
 def passage_losses(
     model: CausalModel, encode: Encoder, texts: Sequence[str]
-) -> tuple[Float[np.ndarray, passage], Float[np.ndarray, passage]]:
+) -> tuple[Float[np.ndarray, "passage"], Float[np.ndarray, "passage"]]:
     """Summed loss (nats) and number of predicted tokens of each passage, cut at 128 tokens."""
     sums, counts = [], []
     # Passages go one by one and their logits in pieces, so that memory stays flat.

@@ -35,9 +35,9 @@ class Injected:
     seed: int
     answers: list[pa.Table] = field(default_factory=list)
     losses: list[Loss] = field(default_factory=list)
-    plain_before: Float[np.ndarray, passage] = field(default_factory=lambda: np.empty(0))
-    plain_after: Float[np.ndarray, passage] = field(default_factory=lambda: np.empty(0))
-    plain_tokens: Float[np.ndarray, passage] = field(default_factory=lambda: np.empty(0))
+    plain_before: Float[np.ndarray, "passage"] = field(default_factory=lambda: np.empty(0))
+    plain_after: Float[np.ndarray, "passage"] = field(default_factory=lambda: np.empty(0))
+    plain_tokens: Float[np.ndarray, "passage"] = field(default_factory=lambda: np.empty(0))
     parameters: int = 0
     trained_parameters: int = 0
     method: Method | None = None

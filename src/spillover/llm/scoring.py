@@ -22,7 +22,7 @@ Method = Literal["tree", "plain"]
 
 
 @contextmanager
-def logits_only_at(model: CausalModel, positions: Int[Tensor, position]) -> Iterator[None]:
+def logits_only_at(model: CausalModel, positions: Int[Tensor, "position"]) -> Iterator[None]:
     """Inside, the model computes logits only at `positions` (indices into batch x length, flattened).
 
     Its logits then have the shape (1, positions, vocabulary). Works for every model whose output embedding is a
@@ -93,7 +93,7 @@ class Scorer:
         self.model, self.side, self.method = model, side, method
         self.maximum_tokens, self.maximum_logits = maximum_tokens, maximum_logits
 
-    def score(self, asks: Sequence[Ask]) -> list[Float[np.ndarray, candidate]]:
+    def score(self, asks: Sequence[Ask]) -> list[Float[np.ndarray, "candidate"]]:
         """Natural log-probability of every candidate of every ask, summed over its tokens."""
         if not asks:
             return []
@@ -134,8 +134,8 @@ class Scorer:
         window = getattr(self.model.config.get_text_config(), "sliding_window", None)
         return window is None or len(ask.prompt) + max(map(len, ask.candidates)) < window
 
-    def _score_sequences(self, sequences: Sequence[Fed]) -> list[Float[np.ndarray, candidate]]:
-        results: list[Float[np.ndarray, candidate]] = [np.empty(0)] * len(sequences)
+    def _score_sequences(self, sequences: Sequence[Fed]) -> list[Float[np.ndarray, "candidate"]]:
+        results: list[Float[np.ndarray, "candidate"]] = [np.empty(0)] * len(sequences)
         with torch.inference_mode():
             for batch in self._batches(sequences):
                 for number, scores in zip(batch, self._score_batch([sequences[n] for n in batch]), strict=True):
@@ -158,7 +158,7 @@ class Scorer:
         if batch:
             yield batch
 
-    def _score_batch(self, batch: Sequence[Fed]) -> list[Float[np.ndarray, candidate]]:
+    def _score_batch(self, batch: Sequence[Fed]) -> list[Float[np.ndarray, "candidate"]]:
         device = self.model.device
         width = max(len(sequence.tokens) for sequence in batch)
         offsets = [0 if self.side == "right" else width - len(sequence.tokens) for sequence in batch]
@@ -216,7 +216,7 @@ class Scorer:
 @dataclass(frozen=True)
 class _Steps:
     pairs: list[tuple[int, int]]
-    candidate: Int[np.ndarray, step]
+    candidate: Int[np.ndarray, "step"]
 
 
 def _visible(parents: Sequence[int]) -> np.ndarray:

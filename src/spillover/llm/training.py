@@ -128,7 +128,7 @@ def answer_loss(model: CausalModel, batch: Sequence[Row]) -> Tensor:
 
 def collate(
     batch: Sequence[Row],
-) -> tuple[Int[Tensor, "row width"], Int[Tensor, "row width"], Int[Tensor, target], Int[Tensor, target]]:
+) -> tuple[Int[Tensor, "row width"], Int[Tensor, "row width"], Int[Tensor, "target"], Int[Tensor, "target"]]:
     """Tokens and mask filled up on the right, flat positions whose logits predict an answer token, and those tokens."""
     # The last token of a row is predicted, never read.
     width = max(len(row.tokens) for row in batch) - 1

@@ -12,7 +12,7 @@ RESAMPLES = 4000
 FEW = 10
 
 
-def clusters_of(table: RankTable) -> Shaped[np.ndarray, row]:
+def clusters_of(table: RankTable) -> Shaped[np.ndarray, "row"]:
     """A label a row: its seed and its pair."""
     return np.array(
         [f"{seed}\t{cluster}" for seed, cluster in zip(table.seed, table.cluster, strict=True)], dtype=object
@@ -20,7 +20,7 @@ def clusters_of(table: RankTable) -> Shaped[np.ndarray, row]:
 
 
 def interval(
-    values: Float[np.ndarray, row], clusters: Shaped[np.ndarray, row], seed: int = 0
+    values: Float[np.ndarray, "row"], clusters: Shaped[np.ndarray, "row"], seed: int = 0
 ) -> tuple[float, float, int]:
     """95% bootstrap interval of the mean over whole clusters, and their number.
 
@@ -35,7 +35,7 @@ def interval(
 
 
 def mean_metric(
-    values: Float[np.ndarray, row], clusters: Shaped[np.ndarray, row], unit: str, seed: int = 0
+    values: Float[np.ndarray, "row"], clusters: Shaped[np.ndarray, "row"], unit: str, seed: int = 0
 ) -> Metric | None:
     """The mean with its cluster interval; None when there is no row. Below ten clusters the note says so."""
     if len(values) == 0:

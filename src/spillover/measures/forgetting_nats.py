@@ -10,7 +10,7 @@ from spillover.record import Metric
 
 
 def measure(
-    before: Float[np.ndarray, passage], after: Float[np.ndarray, passage], tokens: Float[np.ndarray, passage]
+    before: Float[np.ndarray, "passage"], after: Float[np.ndarray, "passage"], tokens: Float[np.ndarray, "passage"]
 ) -> Metric | None:
     """Rise of the mean loss a token (nats), from summed losses of the same passages; the passage is the cluster."""
     if len(tokens) == 0:

@@ -23,26 +23,26 @@ class RankTable:
     trained: whether the prompt is the one that training uses. stated: whether the row itself was trained on.
     """
 
-    seed: Int[np.ndarray, row]
-    checkpoint: Int[np.ndarray, row]
+    seed: Int[np.ndarray, "row"]
+    checkpoint: Int[np.ndarray, "row"]
     subject: np.ndarray
     relation: np.ndarray
     implication: np.ndarray
     cluster: np.ndarray
     prompt: np.ndarray
-    trained: Bool[np.ndarray, row]
-    stated: Bool[np.ndarray, row]
+    trained: Bool[np.ndarray, "row"]
+    stated: Bool[np.ndarray, "row"]
     expected: np.ndarray
     top: np.ndarray
-    rank: Float[np.ndarray, row]
-    probability: Float[np.ndarray, row]
-    probability_top: Float[np.ndarray, row]
-    candidates: Int[np.ndarray, row]
+    rank: Float[np.ndarray, "row"]
+    probability: Float[np.ndarray, "row"]
+    probability_top: Float[np.ndarray, "row"]
+    candidates: Int[np.ndarray, "row"]
 
     def __len__(self) -> int:
         return len(self.rank)
 
-    def where(self, mask: Bool[np.ndarray, row]) -> RankTable:
+    def where(self, mask: Bool[np.ndarray, "row"]) -> RankTable:
         """The rows that the mask keeps."""
         return RankTable(**{item.name: getattr(self, item.name)[mask] for item in dataclasses.fields(self)})
 
@@ -54,7 +54,7 @@ class RankTable:
         return self.where(mask)
 
 
-def _codes(column: pa.ChunkedArray) -> Int[np.ndarray, cell]:
+def _codes(column: pa.ChunkedArray) -> Int[np.ndarray, "cell"]:
     """Integer codes of a column's values; a null is a value of its own."""
     encoded = column.combine_chunks().dictionary_encode(null_encoding="encode")
     return encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
