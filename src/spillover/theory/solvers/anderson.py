@@ -59,6 +59,6 @@ class Anderson:
 
     def _extrapolate(self, image: Vector, residual: Vector) -> Vector:
         used = min(self.filled, len(self.gram))
-        gram = self.gram[:used, :used] + 1e-6 * used * np.eye(used)
+        gram = self.gram[:used, :used] + 1e-8 * used * np.eye(used)
         weights = np.linalg.solve(gram, self.residual_steps[:used] @ residual)
         return image - weights @ self.point_steps[:used] - weights @ self.residual_steps[:used]
