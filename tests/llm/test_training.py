@@ -76,6 +76,32 @@ def test_training_lowers_the_loss(model):
     assert answer_loss(trained, ROWS).item() < start / 4
 
 
+def test_updating_during_backward_gives_the_numbers_of_an_ordinary_loop(model):
+    for module in model.modules():  # dropout draws from another stream in the plain loop
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    ours, plain = (trainable_copy(model, settings(batch=4, weight_decay=0.1)) for _ in range(2))
+    fine_tune(ours, ROWS, settings(batch=4, weight_decay=0.1), lambda step: None)
+    torch.manual_seed(0)
+    trained = [parameter for parameter in plain.parameters() if parameter.requires_grad]
+    optimiser = torch.optim.AdamW(trained, lr=1e-2, weight_decay=0.1)
+    for _ in range(3):
+        answer_loss(plain, ROWS).backward()
+        optimiser.step()
+        optimiser.zero_grad()
+    for name, value in plain.state_dict().items():
+        torch.testing.assert_close(ours.state_dict()[name], value, atol=1e-4, rtol=1e-3)
+
+
+def test_no_gradient_and_no_hook_is_left_behind(model):
+    trained = trainable_copy(model, settings())
+    fine_tune(trained, ROWS, settings(), lambda step: None)
+    assert all(parameter.grad is None for parameter in trained.parameters())
+    before = weights(trained)
+    answer_loss(trained, ROWS).backward()
+    assert same(before, weights(trained))
+
+
 def test_measuring_changes_nothing_even_with_dropout():
     model = TINY["gpt2"](64)  # has dropout of 0.1
     silent, watched = (trainable_copy(model, settings()) for _ in range(2))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import random
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -83,18 +84,40 @@ def fine_tune(model: CausalModel, rows: Sequence[Row], settings: Training, after
 
     The loss of a step is the mean cross-entropy over the answer tokens of its rows, over the whole vocabulary.
     """
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    fused = all(parameter.is_floating_point() for parameter in parameters)
-    optimiser = torch.optim.AdamW(
-        parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=fused
-    )
     number = 0
-    for epoch in range(1, settings.epochs + 1):
-        batches = list(_shuffled(rows, settings, epoch))
-        for place, batch in enumerate(batches):
-            number += 1
-            loss = _step(model, batch, optimiser, seed=settings.seed * 1_000_003 + number)
-            after_step(Step(number, epoch, loss, last_of_epoch=place == len(batches) - 1))
+    with _stepping_in_backward(model, settings):
+        for epoch in range(1, settings.epochs + 1):
+            batches = list(_shuffled(rows, settings, epoch))
+            for place, batch in enumerate(batches):
+                number += 1
+                loss = _step(model, batch, seed=settings.seed * 1_000_003 + number)
+                after_step(Step(number, epoch, loss, last_of_epoch=place == len(batches) - 1))
+
+
+@contextmanager
+def _stepping_in_backward(model: CausalModel, settings: Training) -> Iterator[None]:
+    """Inside, each weight is updated by AdamW as soon as its gradient is complete, and the gradient is dropped.
+
+    The same numbers as one step after the whole backward pass, without ever holding all gradients at once.
+    """
+    optimisers = {
+        parameter: torch.optim.AdamW(
+            [parameter], lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+        )
+        for parameter in model.parameters()
+        if parameter.requires_grad
+    }
+
+    def update(parameter: Tensor) -> None:
+        optimisers[parameter].step()
+        parameter.grad = None
+
+    handles = [parameter.register_post_accumulate_grad_hook(update) for parameter in optimisers]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _shuffled(rows: Sequence[Row], settings: Training, epoch: int) -> Iterator[list[Row]]:
@@ -105,15 +128,13 @@ def _shuffled(rows: Sequence[Row], settings: Training, epoch: int) -> Iterator[l
         yield [rows[index] for index in order[start : start + settings.batch]]
 
 
-def _step(model: CausalModel, batch: Sequence[Row], optimiser: torch.optim.Optimizer, seed: int) -> float:
+def _step(model: CausalModel, batch: Sequence[Row], seed: int) -> float:
     model.train()
     # Dropout draws from a stream of this step's own, so that measuring in between cannot move it.
     with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
         torch.manual_seed(seed)
         loss = answer_loss(model, batch)
         loss.backward()
-    optimiser.step()
-    optimiser.zero_grad(set_to_none=True)
     model.eval()
     return float(loss.detach())
 
