@@ -89,8 +89,9 @@ def test_updating_during_backward_gives_the_numbers_of_an_ordinary_loop(model):
         answer_loss(plain, ROWS).backward()
         optimiser.step()
         optimiser.zero_grad()
-    for name, value in plain.state_dict().items():
-        torch.testing.assert_close(ours.state_dict()[name], value, atol=1e-4, rtol=1e-3)
+    # Not weight by weight: where the gradient is rounding noise (a key's bias), Adam makes whole steps of the noise.
+    tokens = torch.tensor([[1, 5, 6, 10, 11]])
+    torch.testing.assert_close(ours(tokens).logits, plain(tokens).logits, atol=1e-3, rtol=1e-3)
 
 
 def test_no_gradient_and_no_hook_is_left_behind(model):
