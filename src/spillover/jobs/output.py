@@ -14,7 +14,11 @@ def claim_folder(folder: Path, command: str, identity: str) -> Record | None:
 
     Raises RunError when the folder holds another run or somebody's files, or cannot be written.
     """
-    if folder.exists() and not folder.is_dir():
+    try:
+        occupied = folder.exists() and not folder.is_dir()
+    except OSError as error:
+        raise unwritable(folder, error) from None
+    if occupied:
         raise RunError("this is a file, not a folder", where=str(folder), do="Choose another --out")
     if (folder / RECORD).exists():
         record = Record.read(folder)

@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from spillover.errors import UsageError
 from spillover.llm.scoring import MAXIMUM_LOGITS, CausalModel
-from spillover.llm.tokens import Encoder
+from spillover.llm.tokens import Encoder, longest_text, refuse_unreadable
 
 #: Longest passage read, in tokens.
 WINDOW = 128
@@ -43,13 +43,16 @@ def passages(path: str | None = None) -> list[str]:
 def passage_losses(
     model: CausalModel, encode: Encoder, texts: Sequence[str]
 ) -> tuple[Float[np.ndarray, "passage"], Float[np.ndarray, "passage"]]:
-    """Summed loss (nats) and number of predicted tokens of each passage, cut at 128 tokens."""
+    """Summed loss (nats) and number of predicted tokens of each passage, cut at 128 tokens or what the model reads."""
     sums, counts = [], []
     # Passages go one by one and their logits in pieces, so that memory stays flat.
     piece = max(1, MAXIMUM_LOGITS // model.config.get_text_config().vocab_size)
+    window = min(WINDOW, longest_text(model) or WINDOW)
+    encoded = [encode(text)[:window] for text in texts]
+    refuse_unreadable(model, encoded)
     with torch.inference_mode():
-        for text in texts:
-            tokens = torch.tensor([encode(text)[:WINDOW]], device=model.device)
+        for passage in encoded:
+            tokens = torch.tensor([passage], device=model.device)
             if tokens.shape[1] < 2:
                 continue
             logits = model(input_ids=tokens, use_cache=False).logits[0, :-1]

@@ -50,7 +50,7 @@ def resolve(name: str) -> Source:
             return Source(name, str(embedded_folder()), local=True, licence_note=LICENCE_NOTE)
         return Source(name, target, local=True)
     folder = Path(name).expanduser()
-    if folder.is_dir():
+    if _exists(folder) and folder.is_dir():
         if (folder / "adapter_config.json").exists():
             return Source(name, str(folder), local=True, adapter=True)
         if (folder / "config.json").exists():
@@ -60,11 +60,18 @@ def resolve(name: str) -> Source:
             where=name,
             do="Name a folder that save_pretrained wrote",
         )
-    if folder.exists():
+    if _exists(folder):
         raise ModelError("this is a file, not a model folder", where=name, do="Name the folder that holds it")
     if HUB_ID.fullmatch(name):
         return Source(name, name, local=False)
-    raise ModelError(f"there is no model called {name!r}", do=nearest(name, catalog.MODELS))
+    raise ModelError(f"there is no model called {name[:200]!r}", do=nearest(name[:200], catalog.MODELS))
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False  # A name that no file can have, such as one that is too long.
 
 
 def load_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenizerBase:
@@ -138,9 +145,31 @@ def _weights(source: Source, revision: str | None, dtype: str) -> PreTrainedMode
         config = AutoConfig.from_pretrained(source.path, **options)
         # The fused kernels leave out the soft cap on attention scores that these models were trained with.
         attention = "eager" if getattr(config, "attn_logit_softcapping", None) else "sdpa"
-        return AutoModelForCausalLM.from_pretrained(
-            source.path, dtype=getattr(torch, dtype), use_safetensors=True, attn_implementation=attention, **options
-        )
+        model, told = AutoModelForCausalLM.from_pretrained(
+            source.path, dtype=getattr(torch, dtype), use_safetensors=True, attn_implementation=attention,
+            output_loading_info=True, **options,
+        )  # fmt: skip
+        return _whole(source, model, told)
+
+
+def _whole(source: Source, model: PreTrainedModel, told: dict[str, Any]) -> PreTrainedModel:
+    """The model, once it is known that its weights were all there and that it continues prompts."""
+    if told["missing_keys"]:
+        # The library fills them with random numbers and goes on.
+        what = f"it is not a whole language model: {', '.join(sorted(told['missing_keys'])[:3])} is missing"
+        raise ModelError(what, where=source.name, do="Name a causal language model, as save_pretrained writes it")
+    _refuse_readers_of_what_follows(model.eval(), source.name)
+    return model
+
+
+def _refuse_readers_of_what_follows(model: PreTrainedModel, name: str) -> None:
+    """Raise ModelError when what a model says at a token depends on later ones, as in a model that fills in blanks."""
+    with torch.inference_mode():
+        first = model(input_ids=torch.tensor([[0, 1], [0, 2]]), use_cache=False).logits[:, 0].float()
+    tolerance = (1e-3 if model.dtype == torch.float32 else 5e-2) * float(first.std())
+    if (first[0] - first[1]).abs().max() > tolerance:
+        what = "this model reads in both directions and so cannot continue a prompt"
+        raise ModelError(what, where=name, do="Name a causal language model")
 
 
 class _told:
@@ -178,6 +207,8 @@ def _base_of(source: Source) -> str:
         base = None
     if not base:
         raise ModelError("this adapter does not name its base model", where=str(path), do="Merge it and name that")
+    if resolve(str(base)).adapter:
+        raise ModelError(f"its base {base} is an adapter too", where=str(path), do="Merge the base first and name that")
     return str(base)
 
 

@@ -12,7 +12,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from spillover.llm.tokens import Ask, Tree, tree
+from spillover.errors import ModelError
+from spillover.llm.tokens import Ask, Tree, refuse_unreadable, tree
 
 #: Bounds of one forward pass: tokens fed, and logits held (256 MB in float32).
 MAXIMUM_TOKENS, MAXIMUM_LOGITS = 2048, 1 << 26
@@ -94,9 +95,13 @@ class Scorer:
         self.maximum_tokens, self.maximum_logits = maximum_tokens, maximum_logits
 
     def score(self, asks: Sequence[Ask]) -> list[Float[np.ndarray, "candidate"]]:
-        """Natural log-probability of every candidate of every ask, summed over its tokens."""
+        """Natural log-probability of every candidate of every ask, summed over its tokens.
+
+        Raises ModelError when the model cannot read one of the texts, or says what is no number.
+        """
         if not asks:
             return []
+        refuse_unreadable(self.model, (ask.prompt + candidate for ask in asks for candidate in ask.candidates))
         if self.method is None:
             fitting = [ask for ask in asks if self._fits_tree(ask)]
             if fitting:
@@ -115,6 +120,8 @@ class Scorer:
         results = [np.zeros(len(ask.candidates)) for ask in asks]
         for (number, part), scores in zip(owners, self._score_sequences(sequences), strict=True):
             results[number][part] = scores
+        if any(np.isnan(scores).any() for scores in results):
+            raise ModelError("the model's scores are not numbers", do="Lower --lr if it was just trained")
         return results
 
     def _checked_method(self, ask: Ask) -> Method:

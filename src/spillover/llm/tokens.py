@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from spillover.errors import PackError
+from spillover.errors import ModelError, PackError
 from spillover.facts.pack import Pack
 
 Encoder = Callable[[str], list[int]]
@@ -23,6 +24,24 @@ def encoder(tokenizer: PreTrainedTokenizerBase) -> Encoder:
         return prefix + tokenizer(text, add_special_tokens=False)["input_ids"]
 
     return encode
+
+
+def longest_text(model: Any) -> int | None:
+    """How many tokens a model reads at most, or None when it does not say."""
+    return getattr(model.config.get_text_config(), "max_position_embeddings", None)
+
+
+def refuse_unreadable(model: Any, texts: Iterable[Sequence[int]]) -> None:
+    """Raise ModelError when a text has a token that the model lacks, or more tokens than it reads."""
+    vocabulary, longest = model.config.get_text_config().vocab_size, longest_text(model)
+    where = str(getattr(model.config, "_name_or_path", ""))
+    for text in texts:
+        if (highest := max(text, default=0)) >= vocabulary:
+            what = f"the tokenizer gives token {highest}, but the model has only {vocabulary}"
+            raise ModelError(what, where=where, do="Name a folder whose tokenizer belongs to its weights")
+        if longest is not None and len(text) > longest:
+            what = f"a prompt with its answer has {len(text)} tokens, and this model reads {longest} at most"
+            raise ModelError(what, where=where, do="Shorten the pack's prompts, or name another model")
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from torch.nn.functional import cross_entropy
 
 from spillover.errors import ModelError
 from spillover.llm.scoring import CausalModel, logits_only_at
-from spillover.llm.tokens import Row
+from spillover.llm.tokens import Row, refuse_unreadable
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,9 @@ def fine_tune(model: CausalModel, rows: Sequence[Row], settings: Training, after
     """Train `model` (from `trainable_copy`) in place on `rows`; `after_step` may measure, which changes nothing.
 
     The loss of a step is the mean cross-entropy over the answer tokens of its rows, over the whole vocabulary.
+    Raises ModelError when the model cannot read one of the rows, or when the loss is no longer a number.
     """
+    refuse_unreadable(model, (row.tokens for row in rows))
     number = 0
     with _stepping_in_backward(model, settings):
         for epoch in range(1, settings.epochs + 1):
@@ -91,6 +94,8 @@ def fine_tune(model: CausalModel, rows: Sequence[Row], settings: Training, after
             for place, batch in enumerate(batches):
                 number += 1
                 loss = _step(model, batch, seed=settings.seed * 1_000_003 + number)
+                if not math.isfinite(loss):
+                    raise ModelError(f"training went astray: the loss of step {number} is {loss}", do="Lower --lr")
                 after_step(Step(number, epoch, loss, last_of_epoch=place == len(batches) - 1))
 
 
