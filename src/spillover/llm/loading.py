@@ -145,11 +145,11 @@ def _weights(source: Source, revision: str | None, dtype: str) -> PreTrainedMode
         config = AutoConfig.from_pretrained(source.path, **options)
         # The fused kernels leave out the soft cap on attention scores that these models were trained with.
         attention = "eager" if getattr(config, "attn_logit_softcapping", None) else "sdpa"
-        model, told = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             source.path, dtype=getattr(torch, dtype), use_safetensors=True, attn_implementation=attention,
             output_loading_info=True, **options,
         )  # fmt: skip
-        return _whole(source, model, told)
+        return _whole(source, *loaded)
 
 
 def _whole(source: Source, model: PreTrainedModel, told: dict[str, Any]) -> PreTrainedModel:
