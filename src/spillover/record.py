@@ -132,6 +132,11 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
+def sha256_of_texts(parts: Sequence[str]) -> str:
+    """SHA-256 of several texts, a line each."""
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
 def write_atomically(path: Path, body: bytes) -> None:
     """Write through a temporary file beside `path` and rename. Raises RunError on a full disk or a read-only folder."""
     temporary = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import os
 import sys
@@ -15,8 +14,10 @@ import pyarrow as pa
 
 from spillover import __version__
 from spillover.errors import UsageError
+from spillover.facts.describe import describe, pack_hash
 from spillover.facts.open import open_pack
 from spillover.facts.pack import Pack
+from spillover.jobs.inject_text import tell
 from spillover.jobs.output import claim_folder
 from spillover.measures import forgetting_nats
 from spillover.measures.summary import summarise
@@ -29,6 +30,7 @@ from spillover.record import (
     hardware,
     identity,
     read_table,
+    sha256_of_texts,
     versions,
     write_table,
 )
@@ -182,7 +184,7 @@ def _record(settings: Inject, seed: int, pack: Pack, loaded: LoadedModel, texts:
         settings=dataclasses.asdict(settings),
         seed=seed,
         identity=_identity_of(settings),
-        hashes={"pack": _pack_hash(pack), "model": loaded.sha256, "plain_text": _hash(texts)},
+        hashes={"pack": pack_hash(pack), "model": loaded.sha256, "plain_text": sha256_of_texts(texts)},
         versions=versions(PACKAGES),
         commit=commit(),
         hardware=hardware(),
@@ -226,7 +228,7 @@ def _pool(settings: Inject, seeds: list[int], folder: Path) -> None:
     parts = {key: np.stack([np.array(one[key]) for one in plain]).mean(axis=0) for key in ("before", "after", "tokens")}
     metrics["forgetting_nats"] = forgetting_nats.measure(parts["before"], parts["after"], parts["tokens"])
     first = records[0]
-    hashes = {**first.hashes, "pack": _hash([record.hashes["pack"] for record in records])}
+    hashes = {**first.hashes, "pack": sha256_of_texts([record.hashes["pack"] for record in records])}
     pooled = dataclasses.replace(
         first,
         seed=settings.seed,
@@ -238,59 +240,6 @@ def _pool(settings: Inject, seeds: list[int], folder: Path) -> None:
     pooled.write(folder)
 
 
-def describe(pack: Pack) -> dict[str, Any]:
-    """A pack's outline for records and pages; its rows stay in the answers table."""
-    return {
-        "name": pack.name,
-        "licence": pack.licence,
-        "source": pack.source,
-        "relations": [{"name": relation.name, "prompts": list(relation.prompts)} for relation in pack.relations],
-        "implications": [
-            {"given": item.given, "then": item.then, "kind": item.kind, "map": dict(item.map)}
-            for item in pack.implications
-        ],
-        "join": pack.join,
-        "end": pack.end,
-        "counts": pack.counts(),
-    }
-
-
-def _pack_hash(pack: Pack) -> str:
-    return _hash([json.dumps(describe(pack), sort_keys=True, ensure_ascii=False), *map(repr, pack.facts)])
-
-
-def _hash(parts: list[str]) -> str:
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
-
-
 def _outcome(folder: Path, record: Record) -> dict[str, Any]:
     metrics = json.loads(json.dumps(record.metrics, default=lambda value: value.as_json()))
-    return {"run": os.fspath(folder), "metrics": metrics, "text": _text(folder, record, metrics)}
-
-
-def _text(folder: Path, record: Record, metrics: dict[str, Any]) -> str:
-    """A few lines for a person: what was learned, what was inferred, held against the yardstick."""
-    settings = record.settings
-    trained = "everything but the embeddings" if settings["freeze_embeddings"] else "all weights"
-    trained = f"a LoRA adapter of rank {settings['lora']}" if settings["lora"] else trained
-    lines = [f"{record.details['pack']['name']} on {settings['model']}, {settings['epochs']} epochs, {trained} trained"]
-    if metrics.get("recall_rank"):
-        before = _shown(metrics["recall_rank_before"])
-        lines.append(f"  stated facts: mean rank {_shown(metrics['recall_rank'])}, {before} before")
-    for name, found in metrics["implications"].items():
-        if (test := found["implication_rank_test"]) is None:
-            continue
-        yardstick = found["marginal_rank"]["value"]
-        test_p = found["map_test"]
-        before = _shown(found["implication_rank_test_before"])
-        lines.append(
-            f"  {name}, never stated: mean rank {_shown(test)}, {before} before; "
-            f"{yardstick:.2f} for a guess that knows which answers occur"
-            + (f"; exact map test p = {test_p['p']:.2g}" if test_p else "")
-        )
-    return "\n".join([*lines, f"  run: {folder}"])
-
-
-def _shown(metric: dict[str, Any]) -> str:
-    note = f", {metric['note']}" if metric.get("note") else ""
-    return f"{metric['value']:.2f} ({metric['low']:.2f} to {metric['high']:.2f}{note})"
+    return {"run": os.fspath(folder), "metrics": metrics, "text": tell(folder, record, metrics)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from spillover import catalog
 from spillover.errors import ModelError, nearest
 from spillover.llm.embedded import LICENCE_NOTE, embedded_folder, quiet
-from spillover.record import sha256_of
+from spillover.record import sha256_of, sha256_of_texts
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -93,7 +92,7 @@ def load_model(name: str, *, device: str = "auto", dtype: str = "float32", revis
         base = load_model(_base_of(source), device=device, dtype=dtype, revision=revision)
         model = _merge_adapter(base.model, source)
         tokenizer = load_tokenizer(name, revision)
-        sha256, note = _digest([base.sha256, _weights_hash(source, model)]), base.licence_note
+        sha256, note = sha256_of_texts([base.sha256, _weights_hash(source, model)]), base.licence_note
     else:
         tokenizer = _tokenizer(source, revision)
         model = _weights(source, revision, dtype)
@@ -225,9 +224,5 @@ def _weights_hash(source: Source, model: PreTrainedModel) -> str:
     """One SHA-256 for all weight files of a folder, or for a hub model's commit."""
     folder = Path(source.path)
     if folder.is_dir():
-        return _digest([sha256_of(path) for path in sorted(folder.glob("*.safetensors"))])
-    return _digest([source.path, str(getattr(model.config, "_commit_hash", None))])
-
-
-def _digest(parts: list[str]) -> str:
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+        return sha256_of_texts([sha256_of(path) for path in sorted(folder.glob("*.safetensors"))])
+    return sha256_of_texts([source.path, str(getattr(model.config, "_commit_hash", None))])
