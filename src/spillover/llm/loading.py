@@ -145,10 +145,11 @@ def _weights(source: Source, revision: str | None, dtype: str) -> PreTrainedMode
         config = AutoConfig.from_pretrained(source.path, **options)
         # The fused kernels leave out the soft cap on attention scores that these models were trained with.
         attention = "eager" if getattr(config, "attn_logit_softcapping", None) else "sdpa"
-        return _whole(source, *AutoModelForCausalLM.from_pretrained(
+        found: Any = AutoModelForCausalLM.from_pretrained(
             source.path, dtype=getattr(torch, dtype), use_safetensors=True, attn_implementation=attention,
             output_loading_info=True, **options,
-        ))  # fmt: skip
+        )  # fmt: skip
+        return _whole(source, *found)
 
 
 def _whole(source: Source, model: PreTrainedModel, told: dict[str, Any]) -> PreTrainedModel:
