@@ -127,3 +127,13 @@ def tiny_folder(tiny, tmp_path_factory):
     tiny.model.save_pretrained(folder)
     tiny.tokenizer.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def byte_folder(tmp_path_factory):
+    """A tiny model whose tokenizer knows every letter, for documents that name packs of any script."""
+    folder = tmp_path_factory.mktemp("models") / "bytes"
+    tokenizer = wrapped(byte_level(), bos=True)
+    tiny_llama(len(tokenizer)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
