@@ -1,0 +1,95 @@
+"""The pages of docs: their commands and programs run, their tables name what there is, and the made ones are fresh."""
+
+import contextlib
+import io
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+from spillover import catalog
+from spillover.cli import main
+from spillover.measures.trajectory import TRAJECTORY_SCHEMA
+from spillover.record import ANSWER_SCHEMA, Record
+
+DOCS = Path(__file__).parents[2] / "docs"
+sys.path.insert(0, str(DOCS.parent))
+from tools import make_docs  # noqa: E402
+
+#: docs/theory.md has a test of its own.
+PAGES = sorted(path for path in [*DOCS.glob("*.md"), *(DOCS / "verbs").glob("*.md")] if path.name != "theory.md")
+BLOCK = re.compile(r"(?:<!-- (?P<mark>[^\n]*?) -->\n)?```(?P<kind>\w+)\n(?P<body>.*?)```", re.DOTALL)
+
+
+def commands(body, model):
+    """Run each line of a bash block; gives what they print."""
+    printed = io.StringIO()
+    for line in body.splitlines():
+        words = shlex.split(line.replace("gemma-3-270m", str(model)))
+        assert words[0] == "spillover", line
+        # Tests share the cores.
+        words += ["--threads", "1"] if words[1] == "inject" else []
+        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(io.StringIO()) as said:
+            code = main(words[1:])
+        assert code == 0, f"{line}: {said.getvalue()}"
+    return printed.getvalue()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))
+def test_what_a_page_shows_runs(page, byte_folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    printed = None
+    for block in BLOCK.finditer(page.read_text(encoding="utf-8")):
+        mark, kind, body = block["mark"] or "", block["kind"], block["body"]
+        if mark.startswith("not run: "):
+            assert len(mark) > 30, "a reason why it is not run"
+        elif mark.startswith("file: "):
+            target = tmp_path / mark.removeprefix("file: ")
+            target.parent.mkdir(exist_ok=True)
+            target.write_text(body, encoding="utf-8")
+        elif kind == "bash":
+            printed = commands(body, byte_folder)
+        elif kind == "python":
+            assert "assert" in body or "def " in body or "table(" in body
+            exec(compile(body, f"{page.name}", "exec"), names)
+        else:
+            assert (kind, body) == ("text", printed), "a block is a command, a program, a file, or what was printed"
+
+
+def test_the_pages_of_the_verbs_are_fresh():
+    made = make_docs.pages()
+    assert set(made) == {f"{verb}.md" for verb in catalog.VERBS} | {"index.md"}
+    assert {path.name for path in (DOCS / "verbs").glob("*.md")} == set(made)
+    for name, body in made.items():
+        assert (DOCS / "verbs" / name).read_text(encoding="utf-8") == body, f"{name}: run python tools/make_docs.py"
+
+
+def test_every_verb_has_an_introduction():
+    assert {path.stem for path in make_docs.INTRODUCTIONS.glob("*.md")} == set(catalog.VERBS)
+
+
+def first_column(page, heading):
+    """The names in the first column of the table under a heading."""
+    section = re.search(rf"^## {re.escape(heading)}\n(.*?)(?=^## |\Z)", page, re.DOTALL | re.MULTILINE)[1]
+    return re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
+
+
+def test_the_columns_of_a_run_are_all_told_in_their_order():
+    page = (DOCS / "run.md").read_text(encoding="utf-8")
+    assert first_column(page, "answers.parquet") == ANSWER_SCHEMA.names
+    assert first_column(page, "trajectory.parquet") == TRAJECTORY_SCHEMA.names
+    assert first_column(page, "record.json") == list(Record.__dataclass_fields__)
+
+
+def test_every_measure_is_told():
+    page = (DOCS / "scores.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^### (\w+)$", page, re.MULTILINE)) == {*catalog.MEASURES, "forgetting_nats"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), target
