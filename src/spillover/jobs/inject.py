@@ -120,9 +120,12 @@ def _load(settings: Inject, packs: dict[int, Pack]) -> LoadedModel:
     import torch
 
     from spillover.facts.check import refuse, token_faults
-    from spillover.llm.loading import load_model, load_tokenizer
+    from spillover.llm.loading import load_model, load_tokenizer, resolve
     from spillover.llm.tokens import encoder
 
+    if settings.lora and settings.save == "delta" and resolve(settings.model).adapter:
+        what = "an adapter trained on top of a merged adapter means nothing without the merged model"
+        raise UsageError(what, where="--save delta", do="Use --save weights")
     encode = encoder(load_tokenizer(settings.model, settings.revision))
     for pack in packs.values():
         refuse(token_faults(pack, encode))

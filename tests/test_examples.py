@@ -1,0 +1,38 @@
+"""Every example runs as a reader would run it, says what it should, and stays short."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
+#: What an example prints. 05 has a test of its own numbers (test_example_training.py).
+SAID = {
+    "01_check_and_inject.py": "lives_in->speaks, never stated: mean rank",
+    "02_read_a_run.py": "over 4 questions",
+    "03_exact_solution.py": "Bob speaks: French",
+    "04_certify_your_matrix.py": "remembering: Feasible",
+    "05_train_two_models.py": "factorised",
+}
+
+
+def run(path, *words, cwd):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(path), *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=cwd, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_runs_and_is_short(path, byte_folder, tmp_path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 60
+    words = []
+    if path.name.startswith(("01", "02")):
+        words = [byte_folder, "here"]
+    if path.name.startswith("02"):
+        run(EXAMPLES[0], *words, cwd=tmp_path)
+        words = ["here/run"]
+    assert SAID[path.name] in run(path, *words, cwd=tmp_path)
