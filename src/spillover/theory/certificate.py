@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
-from scipy import sparse
 
 from spillover.errors import UsageError
 from spillover.theory.norms import Norm
@@ -104,12 +103,7 @@ def force_of(problem: Problem, multipliers: Float[np.ndarray, "cell answer"]) ->
 
 def combination(problem: Problem, force: Float[np.ndarray, "cell answer"]) -> Float[np.ndarray, "column answer"]:
     """sum_k lambda_k A_k, transposed: every cell's force goes to its subject column (over sqrt g) and its relation."""
-    rows = np.arange(problem.cells)
-    weight = 1 / np.sqrt(problem.sizes[problem.cell_subject])
-    subject = sparse.csr_matrix((weight, (problem.cell_subject, rows)), shape=(len(problem.sizes), problem.cells))
-    ones = np.ones(problem.cells)
-    relation = sparse.csr_matrix((ones, (problem.cell_relation, rows)), shape=(problem.relations, problem.cells))
-    return np.concatenate([subject @ force, relation @ force])
+    return problem.gather @ force
 
 
 def answers_of(

@@ -11,6 +11,7 @@ from functools import cached_property
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+from scipy import sparse
 
 from spillover.facts.pack import Pack
 
@@ -46,6 +47,14 @@ class Problem:
     def scale(self) -> Float[np.ndarray, "column"]:
         """M = W * scale, column by column."""
         return np.concatenate([np.sqrt(self.sizes), np.ones(self.relations)])
+
+    @cached_property
+    def gather(self) -> sparse.csr_matrix:
+        """(column, cell): adds what is said of every cell to its subject's column (over sqrt g) and its relation's."""
+        cells = np.arange(self.cells)
+        values = np.concatenate([1 / np.sqrt(self.sizes[self.cell_subject]), np.ones(self.cells)])
+        where = np.concatenate([self.cell_subject, len(self.sizes) + self.cell_relation])
+        return sparse.csr_matrix((values, (where, np.tile(cells, 2))), shape=(self.columns, self.cells))
 
     def scores(
         self,

@@ -19,7 +19,7 @@ class Anderson:
     """
 
     def __init__(self, length: int, memory: int = 20, patience: float = 2.0) -> None:
-        self.point_steps = np.zeros((memory, length))
+        self.image_steps = np.zeros((memory, length))
         self.residual_steps = np.zeros((memory, length))
         self.gram = np.zeros((memory, memory))
         self.patience = patience
@@ -40,25 +40,32 @@ class Anderson:
             retreat = self.plain
             self.forget()
             return retreat
-        if self.previous is not None:
-            self._remember(point - self.previous[0], residual - self.previous[1])
+        products = self._remember(point, residual)
         self.previous, self.last, self.plain = (point, residual), size, image
-        return self._extrapolate(image, residual) if self.filled else image
-
-    def _remember(self, point_step: Vector, residual_step: Vector) -> None:
-        """Put one step, scaled to a unit change of the residual, in place of the oldest."""
-        size = float(np.linalg.norm(residual_step))
-        if size == 0:
-            return
-        slot = self.filled % len(self.gram)
-        self.point_steps[slot] = point_step / size
-        self.residual_steps[slot] = residual_step / size
-        self.filled += 1
-        used = min(self.filled, len(self.gram))
-        self.gram[slot, :used] = self.gram[:used, slot] = self.residual_steps[:used] @ self.residual_steps[slot]
-
-    def _extrapolate(self, image: Vector, residual: Vector) -> Vector:
-        used = min(self.filled, len(self.gram))
+        if products is None:
+            return image
+        used = len(products)
         gram = self.gram[:used, :used] + 1e-8 * used * np.eye(used)
-        weights = np.linalg.solve(gram, self.residual_steps[:used] @ residual)
-        return image - weights @ self.point_steps[:used] - weights @ self.residual_steps[:used]
+        return image - np.linalg.solve(gram, products) @ self.image_steps[:used]
+
+    def _remember(self, point: Vector, residual: Vector) -> Float[np.ndarray, "used"] | None:
+        """Put the last step, scaled to a unit change of the residual, in place of the oldest.
+
+        Returns the remembered changes' products with the residual: read once together, as reading is what costs.
+        """
+        if self.previous is None:
+            return None
+        change = residual - self.previous[1]
+        size = float(np.linalg.norm(change))
+        if size > 0:
+            slot = self.filled % len(self.gram)
+            np.divide(change, size, out=self.residual_steps[slot])
+            self.image_steps[slot] = (point - self.previous[0] + change) / size
+            self.filled += 1
+        used = min(self.filled, len(self.gram))
+        if not used:
+            return None
+        newest = (self.filled - 1) % len(self.gram)
+        found = self.residual_steps[:used] @ np.stack([self.residual_steps[newest], residual], axis=1)
+        self.gram[newest, :used] = self.gram[:used, newest] = found[:, 0]
+        return found[:, 1]

@@ -18,11 +18,13 @@ from spillover.theory.solvers.splitting import Splitting, Step
 from spillover.theory.table import Problem
 
 #: How strongly the matrix and its copy pull on each other, and how much more the cells pull (for sizes near 2).
-WEIGHT, BALANCE = 0.2, 1.0
+WEIGHT, BALANCE = 0.3, 1.0
+#: Cells that may pull on one relation at full strength; more share that strength, or its column would hardly move.
+FEW_CELLS = 30
 #: Numbers that the states remembered may hold together (4 GB of float64).
 MOST_NUMBERS = 5 * 10**8
-#: Iterations between two looks at the bounds.
-LOOK_EVERY = 5
+#: Fewest iterations between two looks at the bounds, and how many more for every factor of ten that the gap lacks.
+LOOK_EVERY, LOOK_LATER = 5, 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,12 +59,14 @@ def minimise(problem: Problem, norm: Norm, gap: float = 1e-4, max_iterations: in
     best = Optimum(None, nothing, np.inf, 0.0, 0)
     splitting = Splitting(problem, norm.shrink, *steps(problem))
     accelerated, state = Anderson(splitting.length, memory_for(splitting.length)), splitting.start()
+    look = 4 * LOOK_EVERY
     for iteration in range(1, max_iterations + 1):
         found = splitting.step(state)
-        if iteration % LOOK_EVERY == 0 or iteration == max_iterations:
+        if iteration >= look or iteration == max_iterations:
             best = replace(better(problem, norm, best, found), iterations=iteration)
             if best.gap(norm) <= gap:
                 break
+            look = iteration + LOOK_EVERY + int(LOOK_LATER * np.log10(best.gap(norm) / gap))
         state = accelerated.next(state, found.state)
     return best
 
@@ -81,14 +85,17 @@ def memory_for(length: int) -> int:
 def steps(problem: Problem) -> tuple[float, float]:
     """Weight and balance, in units of the signatures' mean size, which sets the scale of M."""
     size = float(problem.sizes.mean()) / 2
-    return WEIGHT / np.sqrt(size), BALANCE * size
+    share = min(1.0, FEW_CELLS * problem.relations / problem.cells)
+    return WEIGHT / np.sqrt(size * np.sqrt(share)), BALANCE * size * share
 
 
 def better(problem: Problem, norm: Norm, best: Optimum, found: Step) -> Optimum:
     """The best of both bounds so far, given what one step found."""
-    margin = float(problem.margins(found.matrix.T).min())
-    if margin > 0 and found.size / margin < best.upper:
-        best = replace(best, matrix=found.matrix.T / margin, upper=found.size / margin)
+    margin = float(problem.margins(found.agreed.T).min())
+    if margin > 0:
+        size = norm.size(found.agreed)
+        if size / margin < best.upper:
+            best = replace(best, matrix=found.agreed.T / margin, upper=size / margin)
     multipliers = multipliers_of(problem, found.force)
     lower = lower_bound(problem, norm, multipliers)
     return replace(best, multipliers=multipliers, lower=lower) if lower > best.lower else best

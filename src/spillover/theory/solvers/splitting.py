@@ -24,11 +24,12 @@ Tilt = Callable[[Float[np.ndarray, "answer"], float], Float[np.ndarray, "answer"
 
 
 class Step(NamedTuple):
-    """What one step finds. matrix: X. size: its norm. force: rho eta (Z - P), -lambda off the stated answer."""
+    """What one step finds. matrix: X. size: its norm. agreed: Y. force: rho eta (Z - P), -lambda off the stated answer."""
 
     state: Float[np.ndarray, "state"]
     matrix: Columns
     size: float
+    agreed: Columns
     force: Cells
 
 
@@ -119,7 +120,7 @@ class Splitting:
         new = self._agree(matrix + self.balance * (self.back @ cells))
         drift = drift + cells - self.map @ new
         image = np.concatenate([new.ravel(), np.sqrt(self.balance) * drift.ravel()])
-        return Step(image, matrix, size, self.weight * self.balance * (cells - before))
+        return Step(image, matrix, size, new, self.weight * self.balance * (cells - before))
 
     def _into_place(self, scores: Cells) -> Cells:
         stated, self.levels = into_cones(scores[: self.problem.cells], self.problem.cell_answer, self.levels)
