@@ -23,6 +23,8 @@ WEIGHT, BALANCE = 0.3, 1.0
 FEW_CELLS = 60
 #: Numbers that the states remembered may hold together (4 GB of float64).
 MOST_NUMBERS = 5 * 10**8
+#: Above this length a step costs so much more than its memory that twice the memory pays.
+LONG_STATE = 10**5
 #: Fewest iterations between two looks at the bounds, and how many more for every factor of ten that the gap lacks.
 LOOK_EVERY, LOOK_LATER = 5, 5
 
@@ -79,7 +81,7 @@ def memory_for(length: int) -> int:
             where="solve",
             do="Take fewer answers or fewer kinds of subject",
         )
-    return min(20, max(2, MOST_NUMBERS // (2 * length)))
+    return min(40 if length > LONG_STATE else 20, max(2, MOST_NUMBERS // (2 * length)))
 
 
 def steps(problem: Problem) -> tuple[float, float]:
