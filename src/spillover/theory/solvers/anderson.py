@@ -51,7 +51,7 @@ class Anderson:
     def _remember(self, point: Vector, residual: Vector) -> Float[np.ndarray, "used"] | None:
         """Put the last step, scaled to a unit change of the residual, in place of the oldest.
 
-        Returns the remembered changes' products with the residual: read once together, as reading is what costs.
+        Returns the products of all the changes remembered with the residual, or None before there are any.
         """
         if self.previous is None:
             return None
@@ -65,7 +65,6 @@ class Anderson:
         used = min(self.filled, len(self.gram))
         if not used:
             return None
-        newest = (self.filled - 1) % len(self.gram)
-        found = self.residual_steps[:used] @ np.stack([self.residual_steps[newest], residual], axis=1)
-        self.gram[newest, :used] = self.gram[:used, newest] = found[:, 0]
-        return found[:, 1]
+        newest, steps = (self.filled - 1) % len(self.gram), self.residual_steps[:used]
+        self.gram[newest, :used] = self.gram[:used, newest] = steps @ self.residual_steps[newest]
+        return steps @ residual

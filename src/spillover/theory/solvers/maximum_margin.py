@@ -14,15 +14,17 @@ from spillover.errors import UsageError
 from spillover.theory.certificate import lower_bound
 from spillover.theory.norms import Norm
 from spillover.theory.solvers.anderson import Anderson
-from spillover.theory.solvers.splitting import Splitting, Step
+from spillover.theory.solvers.splitting import Columns, Splitting, Step
 from spillover.theory.table import Problem
 
 #: How strongly the matrix and its copy pull on each other, and how much more the cells pull (for sizes near 2).
 WEIGHT, BALANCE = 0.3, 1.0
 #: Cells that may pull on one relation at full strength; more share that strength, or its column would hardly move.
-FEW_CELLS = 30
+FEW_CELLS = 60
 #: Numbers that the states remembered may hold together (4 GB of float64).
 MOST_NUMBERS = 5 * 10**8
+#: Above this length a step costs so much more than its memory that twice the memory pays.
+LONG_STATE = 10**5
 #: Fewest iterations between two looks at the bounds, and how many more for every factor of ten that the gap lacks.
 LOOK_EVERY, LOOK_LATER = 5, 5
 
@@ -63,7 +65,7 @@ def minimise(problem: Problem, norm: Norm, gap: float = 1e-4, max_iterations: in
     for iteration in range(1, max_iterations + 1):
         found = splitting.step(state)
         if iteration >= look or iteration == max_iterations:
-            best = replace(better(problem, norm, best, found), iterations=iteration)
+            best = replace(better(problem, norm, best, found, gap), iterations=iteration)
             if best.gap(norm) <= gap:
                 break
             look = iteration + LOOK_EVERY + int(LOOK_LATER * np.log10(best.gap(norm) / gap))
@@ -79,26 +81,37 @@ def memory_for(length: int) -> int:
             where="solve",
             do="Take fewer answers or fewer kinds of subject",
         )
-    return min(20, max(2, MOST_NUMBERS // (2 * length)))
+    return min(40 if length > LONG_STATE else 20, max(2, MOST_NUMBERS // (2 * length)))
 
 
 def steps(problem: Problem) -> tuple[float, float]:
     """Weight and balance, in units of the signatures' mean size, which sets the scale of M."""
     size = float(problem.sizes.mean()) / 2
-    share = min(1.0, FEW_CELLS * problem.relations / problem.cells)
+    share = min(1.0, FEW_CELLS * problem.relations / problem.cells) ** 1.5
     return WEIGHT / np.sqrt(size * np.sqrt(share)), BALANCE * size * share
 
 
-def better(problem: Problem, norm: Norm, best: Optimum, found: Step) -> Optimum:
-    """The best of both bounds so far, given what one step found."""
-    margin = float(problem.margins(found.agreed.T).min())
-    if margin > 0:
-        size = norm.size(found.agreed)
-        if size / margin < best.upper:
-            best = replace(best, matrix=found.agreed.T / margin, upper=size / margin)
+def better(problem: Problem, norm: Norm, best: Optimum, found: Step, gap: float) -> Optimum:
+    """The best of both bounds so far, given what one step found.
+
+    X's size comes free; Y has the better margin, but its size is worth finding only where it may end the search.
+    """
     multipliers = multipliers_of(problem, found.force)
     lower = lower_bound(problem, norm, multipliers)
-    return replace(best, multipliers=multipliers, lower=lower) if lower > best.lower else best
+    if lower > best.lower:
+        best = replace(best, multipliers=multipliers, lower=lower)
+    best = _if_smaller(best, found.matrix, float(problem.margins(found.matrix.T).min()), found.size)
+    margin = float(problem.margins(found.agreed.T).min())
+    if margin > 0 and replace(best, upper=found.size / margin).gap(norm) <= 2 * gap < 2 * best.gap(norm):
+        best = _if_smaller(best, found.agreed, margin, norm.size(found.agreed))
+    return best
+
+
+def _if_smaller(best: Optimum, matrix: Columns, margin: float, size: float) -> Optimum:
+    """The optimum with this matrix, scaled to margin 1, if that is feasible and of less size."""
+    if margin <= 0 or size / margin >= best.upper:
+        return best
+    return replace(best, matrix=matrix.T / margin, upper=size / margin)
 
 
 def multipliers_of(problem: Problem, force: Float[np.ndarray, "row answer"]) -> Float[np.ndarray, "cell answer"]:

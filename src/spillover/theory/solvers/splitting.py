@@ -24,7 +24,10 @@ Tilt = Callable[[Float[np.ndarray, "answer"], float], Float[np.ndarray, "answer"
 
 
 class Step(NamedTuple):
-    """One step. matrix: X. size: its norm. agreed: Y. force: rho eta (Z - P), -lambda off the stated answer."""
+    """What one step finds. matrix: X. size: its norm. agreed: Y.
+
+    force: rho eta (Z - P), -lambda off the stated answer.
+    """
 
     state: Float[np.ndarray, "state"]
     matrix: Columns
