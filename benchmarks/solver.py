@@ -7,6 +7,7 @@ work on the machine does not count; set OMP_NUM_THREADS=1 for one thread each.
 
     python benchmarks/solver.py                          # n = 20 and 40, the ratios
     python benchmarks/solver.py --sizes 20 --repeats 1   # a quick look
+    python benchmarks/solver.py --sizes 20 --uncompressed   # the peer gets a column a subject, as it would by itself
     python benchmarks/solver.py --curve 10,20,40,80,200  # our time against n
 """
 
@@ -94,7 +95,7 @@ def peer(problem: Problem, solver: str, gap: float) -> tuple[float, float]:
     return float("inf"), 1.0
 
 
-def compare(sizes: list[int], repeats: int, gap: float, peers: list[str]) -> None:
+def compare(sizes: list[int], repeats: int, gap: float, peers: list[str], uncompressed: bool) -> None:
     """Print, for each size and kind, both times and their ratio: the median and range over the repeats."""
     print(f"{'n':>4} {'pack':<10} {'peer':<9} {'ours s':>8} {'peer s':>8} {'ratio':>7}  range, gaps certified")
     for n in sizes:
@@ -102,10 +103,11 @@ def compare(sizes: list[int], repeats: int, gap: float, peers: list[str]) -> Non
             for solver in peers:
                 runs = []
                 for seed in range(repeats):
-                    problem = table_of(make(n, seed)).problem
+                    table = table_of(make(n, seed))
+                    problem = table.problem
                     own, own_gap = min(ours(problem, gap) for _ in range(3))
                     assert own_gap <= gap, f"ours certified {own_gap} only"
-                    runs.append((own, own_gap, *peer(problem, solver, gap)))
+                    runs.append((own, own_gap, *peer(table.full_problem if uncompressed else problem, solver, gap)))
                 ratios = [run[2] / run[0] for run in runs]
                 own, other = (statistics.median(run[i] for run in runs) for i in (0, 2))
                 ratio, least, most = statistics.median(ratios), min(ratios), max(ratios)
@@ -138,10 +140,12 @@ def main() -> None:
     parser.add_argument("--peers", default="SCS,CLARABEL")
     parser.add_argument("--curve", default="", help="sizes to time ours alone at")
     parser.add_argument("--gap", type=float, default=1e-4)
+    parser.add_argument("--uncompressed", action="store_true", help="give the peer a column a subject")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     if options.sizes:
-        compare([int(n) for n in options.sizes.split(",")], options.repeats, options.gap, options.peers.split(","))
+        sizes, peers = [int(n) for n in options.sizes.split(",")], options.peers.split(",")
+        compare(sizes, options.repeats, options.gap, peers, options.uncompressed)
     if options.curve:
         curve([int(n) for n in options.curve.split(",")], options.gap)
 
