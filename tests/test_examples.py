@@ -15,6 +15,7 @@ SAID = {
     "03_exact_solution.py": "Bob speaks: French",
     "04_certify_your_matrix.py": "remembering: Feasible",
     "05_train_two_models.py": "factorised",
+    "06_what_abstaining_does.py": "1 abstaining: unknown, ahead by 0.106",
 }
 
 
