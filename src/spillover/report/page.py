@@ -34,6 +34,7 @@ class Figure:
     caption: str
     downloads: list[Download]
     table: list[list[str]]
+    wide: bool = False
 
     @property
     def svg(self) -> Markup:

@@ -16,6 +16,7 @@ from spillover import catalog
 from spillover.report.downloads import Download, csv_text, link, of_drawing
 from spillover.report.drawing import Drawing, plain
 from spillover.report.lab.run import LabRun
+from spillover.report.page import Figure
 from spillover.report.tables.provenance import duration
 from spillover.report.words import number
 
@@ -54,22 +55,6 @@ class Told:
     sections: Sequence[Section]
     terms: Sequence[tuple[str, str]] = ()
     notes: Sequence[str] = field(default_factory=tuple)
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A drawing with its caption, its downloads and its numbers as text."""
-
-    drawing: Drawing
-    caption: str
-    wide: bool
-    downloads: list[Download]
-    table: list[list[str]]
-
-    @property
-    def svg(self) -> Markup:
-        """Our own drawing: its text was escaped when it was made."""
-        return Markup(self.drawing.svg)
 
 
 #: Terms that every page explains.
@@ -117,7 +102,7 @@ def _figure(item: Shown) -> Figure | None:
     if drawing is None:
         return None
     table = [[_shown(row.get(key)) for key in drawing.columns] for row in drawing.rows]
-    return Figure(drawing, item.caption, item.wide, of_drawing(drawing), table if len(table) <= _TABLED else [])
+    return Figure(drawing, item.caption, of_drawing(drawing), table if len(table) <= _TABLED else [], item.wide)
 
 
 def _shown(value: object) -> str:
