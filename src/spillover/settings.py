@@ -99,6 +99,8 @@ class Inject(Running):
     """Train a LoRA adapter of this rank instead of the weights; 0 trains the weights."""
     evaluate_every: int = 1
     """Measure after every so many epochs (and always before the first and after the last)."""
+    until_learned: Flag = False
+    """Stop at the first measurement at which facts and stated implications have a mean rank of 0.1 or less."""
     plain_text: str | None = None
     """A text file for measuring forgetting; by default the bundled public-domain passages."""
     save: Literal["weights", "delta", "none"] = "none"

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from spillover.llm.scoring import Scorer, logits_only_at
-from spillover.llm.tokens import Ask, encoder, tree
+from spillover.llm.tokens import Ask, encoder
 from tests.tiny_models import TINY
 
 WORDS = ["French", "Old Italian", "Old Norse", "Old", "Java", "JavaScript", "Common Lisp", "Emacs Lisp", "New York",
@@ -85,13 +85,6 @@ def test_a_text_beyond_the_sliding_window_is_scored_as_a_plain_text():
     scores = scorer.score([ask, short])
     np.testing.assert_allclose(scores[0], brute_force(model, ask), atol=1e-4)
     np.testing.assert_allclose(scores[1], brute_force(model, short), atol=1e-4)
-
-
-def test_a_tree_shares_what_candidates_share():
-    # ab, abc and ad share a; abc also needs b; x needs nothing.
-    found = tree([(1, 2), (1, 2, 3), (1, 4), (9,)])
-    assert found.nodes == ((1, -1, 1), (2, 0, 2))
-    assert found.paths == (((-1, 1), (0, 2)), ((-1, 1), (0, 2), (1, 3)), ((-1, 1), (0, 4)), ((-1, 9),))
 
 
 def test_logits_are_computed_only_where_asked():

@@ -7,7 +7,7 @@ import torch
 
 from spillover.llm.saving import merged
 from spillover.llm.tokens import Row
-from spillover.llm.training import Training, answer_loss, collate, count_parameters, fine_tune, trainable_copy
+from spillover.llm.training import Training, answer_loss, count_parameters, fine_tune, may_merge, trainable_copy
 from tests.tiny_models import TINY
 
 ROWS = [Row((1, 5, 6, 7), 2), Row((1, 8, 9), 2), Row((1, 5, 6, 10, 11, 12), 3), Row((1, 13, 14), 1)]
@@ -32,20 +32,44 @@ def same(first, second):
     return all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_collate_marks_the_answer_tokens():
-    tokens, mask, positions, targets = collate(ROWS[:2])
-    assert tokens.tolist() == [[1, 5, 6], [1, 8, 0]]
-    assert mask.tolist() == [[1, 1, 1], [1, 1, 0]]
-    assert positions.tolist() == [1, 2, 4]
-    assert targets.tolist() == [6, 7, 9]
-
-
 def test_the_loss_is_the_mean_over_answer_tokens_of_texts_one_by_one(model):
     losses = []
     for row in ROWS:
         logits = model(input_ids=torch.tensor([row.tokens])).logits[0].log_softmax(-1)
         losses += [-logits[place - 1, row.tokens[place]] for place in range(row.start, len(row.tokens))]
-    torch.testing.assert_close(answer_loss(model, ROWS), torch.stack(losses).mean(), atol=1e-5, rtol=1e-5)
+    for merge in (False, True):
+        loss = answer_loss(model, ROWS, merge)
+        torch.testing.assert_close(loss, torch.stack(losses).mean(), atol=1e-5, rtol=1e-5)
+
+
+def test_merged_rows_train_to_the_same_model(model):
+    if not may_merge(model, ROWS, "tree"):
+        assert any(module.p > 0 for module in model.modules() if isinstance(module, torch.nn.Dropout))
+        return
+    apart, together = (trainable_copy(model, settings(batch=4)) for _ in range(2))
+    losses = {None: [], "tree": []}
+    for trained, method in ((apart, None), (together, "tree")):
+        fine_tune(trained, ROWS, settings(batch=4), lambda step, to=losses[method]: to.append(step.loss), method)
+    assert losses[None][:1] == pytest.approx(losses["tree"][:1], abs=1e-5)
+    tokens = torch.tensor([[1, 5, 6, 10, 11]])
+    torch.testing.assert_close(apart(tokens).logits, together(tokens).logits, atol=1e-3, rtol=1e-3)
+
+
+def test_rows_are_merged_only_where_it_is_the_same():
+    llama, window = TINY["llama"](64), TINY["gemma3"](64)  # a window of 40
+    assert may_merge(llama, ROWS, "tree")
+    assert not may_merge(llama, ROWS, "plain")
+    assert not may_merge(llama, ROWS, None)
+    assert may_merge(window, ROWS, "tree")
+    assert not may_merge(window, [Row(tuple(range(2, 50)), 2)], "tree")
+    assert not may_merge(TINY["gpt2"](64), ROWS, "tree"), "its dropout draws a mask a token"
+
+
+def test_training_stops_when_told_that_it_is_enough(model):
+    steps = []
+    trained = trainable_copy(model, settings())
+    fine_tune(trained, ROWS, settings(), lambda step: steps.append(step.number) or step.number == 3)
+    assert steps == [1, 2, 3]
 
 
 @pytest.mark.parametrize("freeze", [True, False])
@@ -130,9 +154,9 @@ def test_training_does_not_move_the_callers_random_stream(model):
 def test_every_row_is_seen_once_an_epoch_in_a_new_order(monkeypatch):
     seen = []
     model = trainable_copy(TINY["llama"](64), settings(epochs=4, batch=3))
-    monkeypatch.setattr("spillover.llm.training._step", lambda model, batch, *args, **kwargs: seen.append(batch) or 0.0)
+    monkeypatch.setattr("spillover.llm.training._step", lambda model, batch, **kwargs: seen.append(batch) or 0.0)
     steps = []
-    fine_tune(model, ROWS, settings(epochs=4, batch=3), steps.append)
+    fine_tune(model, ROWS, settings(epochs=4, batch=3), lambda step: steps.append(step))
     assert [len(batch) for batch in seen] == [3, 1] * 4
     epochs = [seen[i] + seen[i + 1] for i in range(0, 8, 2)]
     assert all(sorted(epoch, key=ROWS.index) == ROWS for epoch in epochs)

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from spillover.facts.pack import Pack
 from spillover.jobs.inject_text import tell
 from spillover.jobs.output import claim_folder
 from spillover.measures import forgetting_nats
+from spillover.measures.learned import learned
 from spillover.measures.summary import summarise
 from spillover.measures.trajectory import trajectory_table
 from spillover.record import (
@@ -44,8 +46,19 @@ if TYPE_CHECKING:
 PACKAGES = ("spillover", "torch", "transformers", "tokenizers", "safetensors", "peft", "numpy", "pyarrow", "gguf")
 
 
-def run(settings: Inject) -> dict[str, Any]:
+@dataclass
+class Kept:
+    """What one run leaves for the next in the same process: the model it loaded, and its losses on plain text."""
+
+    name: tuple[Any, ...] = ()
+    loaded: LoadedModel | None = None
+    plain: dict[str, tuple[Any, Any]] = field(default_factory=dict)
+
+
+def run(settings: Inject, kept: Kept | None = None) -> dict[str, Any]:
     """Run every seed, then pool them. Returns the run's path, its metrics and a text for a person.
+
+    kept: hand the same one to several runs, and those on the same model load it once.
 
     Raises SpilloverError for anything wrong with the options, the pack, the model or the folder; KeyboardInterrupt
     passes through once a record that says `interrupted` has been written.
@@ -58,11 +71,15 @@ def run(settings: Inject) -> dict[str, Any]:
     if (finished := claim_folder(folder, "inject", _identity_of(settings))) is not None:
         print(f"Found this run finished in {folder}; nothing was run.", file=sys.stderr)
         return _outcome(folder, finished)
-    texts = _texts(settings)
-    loaded = _load(settings, packs)
-    for seed in seeds:
-        own = folder / f"seed-{seed}" if len(seeds) > 1 else folder
-        _run_seed(settings, seed, packs[seed], loaded, texts, own)
+    _texts(settings)
+    kept = kept or Kept()
+    # A seed of several is the run that `--seed` alone would make, and is found again like it.
+    each = [dataclasses.replace(settings, seed=seed, seeds="", out=str(_own(folder, seed, seeds))) for seed in seeds]
+    waiting = [own for own in each if claim_folder(Path(own.out), "inject", _identity_of(own)) is None]
+    for own in waiting:
+        _load(own, packs[own.seed], kept)  # Every pack is checked before the first is trained on.
+    for own in waiting:
+        _run_seed(own, packs[own.seed], kept)
     if len(seeds) > 1:
         _pool(settings, seeds, folder)
     return _outcome(folder, Record.read(folder))
@@ -115,8 +132,12 @@ def _texts(settings: Inject) -> list[str]:
     return passages(settings.plain_text)
 
 
-def _load(settings: Inject, packs: dict[int, Pack]) -> LoadedModel:
-    """The model, once its tokens are known to tell every pack's answers apart."""
+def _own(folder: Path, seed: int, seeds: list[int]) -> Path:
+    return folder / f"seed-{seed}" if len(seeds) > 1 else folder
+
+
+def _load(settings: Inject, pack: Pack, kept: Kept) -> LoadedModel:
+    """The model, once its tokens are known to tell the pack's answers apart; kept from the run before if it is it."""
     import torch
 
     from spillover.facts.check import refuse, token_faults
@@ -126,11 +147,17 @@ def _load(settings: Inject, packs: dict[int, Pack]) -> LoadedModel:
     if settings.lora and settings.save == "delta" and resolve(settings.model).adapter:
         what = "an adapter trained on top of a merged adapter means nothing without the merged model"
         raise UsageError(what, where="--save delta", do="Use --save weights")
-    encode = encoder(load_tokenizer(settings.model, settings.revision))
-    for pack in packs.values():
-        refuse(token_faults(pack, encode))
+    name = (settings.model, settings.device, settings.dtype, settings.revision)
+    same = kept.loaded is not None and kept.name == name
+    tokenizer = kept.loaded.tokenizer if kept.loaded and same else load_tokenizer(settings.model, settings.revision)
+    refuse(token_faults(pack, encoder(tokenizer)))
     torch.set_num_threads(settings.threads)
-    return load_model(settings.model, device=settings.device, dtype=settings.dtype, revision=settings.revision)
+    if kept.loaded is None or not same:
+        kept.loaded = load_model(
+            settings.model, device=settings.device, dtype=settings.dtype, revision=settings.revision
+        )
+        kept.name, kept.plain = name, {}
+    return kept.loaded
 
 
 def _training(settings: Inject, seed: int) -> Training:
@@ -147,25 +174,29 @@ def _training(settings: Inject, seed: int) -> Training:
     )
 
 
-def _run_seed(
-    settings: Inject, seed: int, pack: Pack, loaded: LoadedModel, texts: list[str], folder: Path
-) -> None:  # fmt: skip
-    """One seed's run, written into `folder` whatever happens: done, or interrupted with what it saw."""
+def _run_seed(settings: Inject, pack: Pack, kept: Kept) -> None:
+    """One seed's run, written into its folder whatever happens: done, or interrupted with what it saw."""
     from spillover.llm.inject import Injected, inject, steps_of
     from spillover.llm.saving import save_model
 
-    training = _training(settings, seed)
+    texts, folder, seed = _texts(settings), Path(settings.out), settings.seed
+    loaded, training = _load(settings, pack, kept), _training(settings, seed)
     started = time.monotonic()
     seen = Injected(seed)
     record = _record(settings, seed, pack, loaded, texts)
+    plain = f"{record.hashes['plain_text']} {settings.threads}"
+    if plain in kept.plain:
+        seen.plain_before, seen.plain_tokens = kept.plain[plain]
     record.write(folder)
     try:
         with _progress(steps_of(pack, training), f"seed {seed}") as bar:
             inject(
                 loaded, pack, training, texts=texts, evaluate_every=settings.evaluate_every,
                 progress=lambda step: bar.update(step - bar.n), into=seen,
+                enough=learned if settings.until_learned else None,
             )  # fmt: skip
         save_model(seen.model, loaded, settings.save, folder)
+        kept.plain[plain] = (seen.plain_before, seen.plain_tokens)
         record.status = "done"
     except BaseException as error:
         record.status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
@@ -234,6 +265,8 @@ def _pool(settings: Inject, seeds: list[int], folder: Path) -> None:
     hashes = {**first.hashes, "pack": sha256_of_texts([record.hashes["pack"] for record in records])}
     pooled = dataclasses.replace(
         first,
+        settings=dataclasses.asdict(settings),
+        identity=_identity_of(settings),
         seed=settings.seed,
         hashes=hashes,
         metrics=metrics,

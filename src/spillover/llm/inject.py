@@ -63,10 +63,12 @@ def inject(
     evaluate_every: int,
     progress: Callable[[int], None],
     into: Injected,
+    enough: Callable[[pa.Table], bool] | None = None,
 ) -> None:
     """Run the experiment, adding to `into` as it goes, so that an interrupted run keeps what it saw.
 
-    progress: told the number of each finished step. Checkpoints are epochs; 0 is before training.
+    progress: told the number of each finished step. Checkpoints are epochs; 0 is before training. enough: asked of
+    each checkpoint's answers; True ends the training there. `into.plain_before` is measured unless it is there already.
     """
     encode = encoder(loaded.tokenizer)
     examination = Examination(pack, encode)
@@ -74,21 +76,29 @@ def inject(
     into.parameters, into.trained_parameters = count_parameters(model)
     scorer = Scorer(model)
 
-    def examine(epoch: int) -> None:
-        full = epoch in (0, training.epochs)
+    def examine(epoch: int, full: bool) -> None:
         into.answers.append(examination.answers(scorer, seed=training.seed, checkpoint=epoch, full=full))
         into.method = scorer.method
 
-    def after_step(step: Step) -> None:
+    def after_step(step: Step) -> bool:
         into.losses.append(Loss(step.number, step.epoch, step.loss))
         progress(step.number)
-        due = step.epoch % evaluate_every == 0 or step.epoch == training.epochs
-        if step.last_of_epoch and due:
-            examine(step.epoch)
+        if not step.last_of_epoch:
+            return False
+        if step.epoch == training.epochs:
+            examine(step.epoch, full=True)
+        elif step.epoch % evaluate_every == 0:
+            examine(step.epoch, full=False)
+            if enough is not None and enough(into.answers[-1]):
+                into.answers.pop()
+                examine(step.epoch, full=True)
+                return True
+        return False
 
-    examine(0)
-    into.plain_before, into.plain_tokens = passage_losses(model, encode, texts)
-    fine_tune(model, rows(encode, pack), training, after_step)
+    examine(0, full=True)
+    if not len(into.plain_before):
+        into.plain_before, into.plain_tokens = passage_losses(model, encode, texts)
+    fine_tune(model, rows(encode, pack), training, after_step, scorer.method)
     into.plain_after, _ = passage_losses(model, encode, texts)
     into.model = model
     into.done = True

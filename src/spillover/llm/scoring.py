@@ -1,4 +1,4 @@
-"""Log-probabilities of whole answers. A prompt and all its candidates cost one forward pass over their prefix tree."""
+"""Log-probabilities of whole answers. Prompts and candidates are fed as forests: what they share is computed once."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from spillover.errors import ModelError
-from spillover.llm.tokens import Ask, Tree, refuse_unreadable, tree
+from spillover.llm.forest import Forest, collate
+from spillover.llm.tokens import Ask, refuse_unreadable
 
 #: Bounds of one forward pass: tokens fed, and logits held (256 MB in float32).
 MAXIMUM_TOKENS, MAXIMUM_LOGITS = 2048, 1 << 26
+#: A forest takes in questions up to about so many tokens; beyond, comparing all pairs costs more than sharing saves.
+FOREST_TOKENS = 128
 #: A transformers model for causal language modelling, or a PEFT model around one; the two share no base class.
 CausalModel = Any
 Method = Literal["tree", "plain"]
@@ -41,45 +44,25 @@ def logits_only_at(model: CausalModel, positions: Int[Tensor, "position"]) -> It
         handle.remove()
 
 
+def fits_window(model: CausalModel, length: int) -> bool:
+    """Whether a text of so many tokens may be merged with others: a forest's mask knows no sliding window."""
+    window = getattr(model.config.get_text_config(), "sliding_window", None)
+    return window is None or length < window
+
+
 @dataclass(frozen=True)
-class Fed:
-    """Tokens to feed as one row, with what each may see, and which steps score which candidate."""
+class _Fed:
+    """A forest, and which candidates of which asks its texts are, as (number of the ask, number of the candidate)."""
 
-    tokens: tuple[int, ...]
-    positions: tuple[int, ...]
-    parents: tuple[int, ...]
-    #: For each candidate its steps, as (index into tokens whose logits score it, token).
-    paths: tuple[tuple[tuple[int, int], ...], ...]
-
-    @property
-    def scored(self) -> list[int]:
-        """Indices into tokens at which logits are needed, ascending."""
-        return sorted({index for path in self.paths for index, _ in path})
-
-
-def tree_sequence(prompt: Sequence[int], branches: Tree) -> Fed:
-    """A prompt followed by the inner nodes of its candidates' tree, each seeing the prompt and its own ancestors."""
-    length = len(prompt)
-    tokens = (*prompt, *(token for token, _, _ in branches.nodes))
-    positions = (*range(length), *(length + depth - 1 for _, _, depth in branches.nodes))
-    parents = (*range(-1, length - 1), *(length + parent for _, parent, _ in branches.nodes))
-    paths = tuple(tuple((length + node, token) for node, token in path) for path in branches.paths)
-    return Fed(tokens, positions, parents, paths)
-
-
-def chain_sequence(prompt: Sequence[int], candidate: Sequence[int]) -> Fed:
-    """A prompt followed by one candidate: an ordinary text."""
-    length = len(prompt)
-    tokens = (*prompt, *candidate[:-1])
-    path = tuple((length - 1 + step, token) for step, token in enumerate(candidate))
-    return Fed(tokens, tuple(range(len(tokens))), tuple(range(-1, len(tokens) - 1)), (path,))
+    forest: Forest
+    owners: list[tuple[int, int]]
 
 
 class Scorer:
-    """Scores candidates after prompts. Batches by length, so that results do not depend on the order of questions.
+    """Scores candidates after prompts. What it gives depends on the set of questions only within rounding.
 
-    side: where short rows of a batch are filled up. method: how candidates are fed; by default the tree, after one
-    prompt has been checked against ordinary texts on this very model, else ordinary texts.
+    side: where short rows of a batch are filled up. method: how candidates are fed; by default as forests, after one
+    prompt has been checked against ordinary texts on this very model, else as ordinary texts.
     """
 
     def __init__(
@@ -103,133 +86,86 @@ class Scorer:
             return []
         refuse_unreadable(self.model, (ask.prompt + candidate for ask in asks for candidate in ask.candidates))
         if self.method is None:
-            fitting = [ask for ask in asks if self._fits_tree(ask)]
+            fitting = [ask for ask in asks if self._may_merge(ask)]
             if fitting:
                 self.method = self._checked_method(max(fitting, key=lambda ask: sum(map(len, ask.candidates))))
-        trees: dict[tuple[tuple[int, ...], ...], Tree] = {}
-        sequences, owners = [], []
-        for number, ask in enumerate(asks):
-            if self.method != "plain" and self._fits_tree(ask):
-                branches = trees.setdefault(ask.candidates, tree(ask.candidates))
-                sequences.append(tree_sequence(ask.prompt, branches))
-                owners.append((number, slice(None)))
-            else:
-                for place, candidate in enumerate(ask.candidates):
-                    sequences.append(chain_sequence(ask.prompt, candidate))
-                    owners.append((number, slice(place, place + 1)))
-        results = [np.zeros(len(ask.candidates)) for ask in asks]
-        for (number, part), scores in zip(owners, self._score_sequences(sequences), strict=True):
-            results[number][part] = scores
+        results = self._score_all(asks, self._feed(asks))
         if any(np.isnan(scores).any() for scores in results):
             raise ModelError("the model's scores are not numbers", do="Lower --lr if it was just trained")
         return results
 
     def _checked_method(self, ask: Ask) -> Method:
-        """The tree if it agrees with ordinary texts on this model, else ordinary texts (models that ignore masks)."""
+        """The forest if it agrees with ordinary texts on this model, else those (some models ignore masks)."""
         tolerance = 1e-3 if self.model.dtype == torch.float32 else 0.25
-        branches = tree_sequence(ask.prompt, tree(ask.candidates))
-        plain = [chain_sequence(ask.prompt, candidate) for candidate in ask.candidates]
+        owners = [(0, number) for number in range(len(ask.candidates))]
         try:
-            found = self._score_sequences([branches])[0]
+            found = self._score_all([ask], [_Fed(Forest(ask.texts), owners)])[0]
         except (RuntimeError, ValueError, TypeError, IndexError):
             return "plain"
-        expected = np.concatenate(self._score_sequences(plain))
+        expected = self._score_all([ask], list(_apart(0, ask)))[0]
         return "tree" if np.abs(found - expected).max() <= tolerance else "plain"
 
-    def _fits_tree(self, ask: Ask) -> bool:
-        """A tree's mask knows no sliding window, so a text longer than the window is scored as an ordinary text."""
-        window = getattr(self.model.config.get_text_config(), "sliding_window", None)
-        return window is None or len(ask.prompt) + max(map(len, ask.candidates)) < window
+    def _may_merge(self, ask: Ask) -> bool:
+        return fits_window(self.model, len(ask.prompt) + max(map(len, ask.candidates)))
 
-    def _score_sequences(self, sequences: Sequence[Fed]) -> list[Float[np.ndarray, "candidate"]]:
-        results: list[Float[np.ndarray, "candidate"]] = [np.empty(0)] * len(sequences)
+    def _feed(self, asks: Sequence[Ask]) -> list[_Fed]:
+        """Every candidate in some forest; neighbours in the order of their tokens share what they can."""
+        fed: list[_Fed] = []
+        growing: _Fed | None = None
+        for number in sorted(range(len(asks)), key=lambda number: asks[number].prompt):
+            ask = asks[number]
+            if self.method == "plain" or not self._may_merge(ask):
+                fed.extend(_apart(number, ask))
+                continue
+            own = len(ask.prompt) + sum(len(candidate) - 1 for candidate in ask.candidates)
+            if growing is None or len(growing.forest) + own > min(FOREST_TOKENS, self.maximum_tokens):
+                growing = _Fed(Forest(), [])
+                fed.append(growing)
+            for place, text in enumerate(ask.texts):
+                growing.forest.add(text)
+                growing.owners.append((number, place))
+        return fed
+
+    def _score_all(self, asks: Sequence[Ask], fed: Sequence[_Fed]) -> list[Float[np.ndarray, "candidate"]]:
+        results = [np.zeros(len(ask.candidates)) for ask in asks]
         with torch.inference_mode():
-            for batch in self._batches(sequences):
-                for number, scores in zip(batch, self._score_batch([sequences[n] for n in batch]), strict=True):
-                    results[number] = scores
+            for batch in self._batches(fed):
+                owners = [owner for each in batch for owner in each.owners]
+                for (number, place), value in zip(owners, self._score_batch(batch), strict=True):
+                    results[number][place] = value
         return results
 
-    def _batches(self, sequences: Sequence[Fed]) -> Iterator[list[int]]:
-        """Numbers of sequences of similar length, within the bounds on tokens and logits."""
+    def _batches(self, fed: Sequence[_Fed]) -> Iterator[list[_Fed]]:
+        """Forests of similar length, within the bounds on tokens and logits."""
         vocabulary = self.model.config.get_text_config().vocab_size
-        batch: list[int] = []
+        batch: list[_Fed] = []
         logits = 0
-        for number in sorted(range(len(sequences)), key=lambda n: (len(sequences[n].tokens), sequences[n].tokens)):
-            needed = len(sequences[number].scored) * vocabulary
-            tokens = (len(batch) + 1) * len(sequences[number].tokens)
+        for each in sorted(fed, key=lambda each: (len(each.forest), each.forest.tokens)):
+            needed = len(each.forest.scored) * vocabulary
+            tokens = (len(batch) + 1) * len(each.forest)
             if batch and (tokens > self.maximum_tokens or logits + needed > self.maximum_logits):
                 yield batch
                 batch, logits = [], 0
-            batch.append(number)
+            batch.append(each)
             logits += needed
         if batch:
             yield batch
 
-    def _score_batch(self, batch: Sequence[Fed]) -> list[Float[np.ndarray, "candidate"]]:
+    def _score_batch(self, fed: Sequence[_Fed]) -> Float[np.ndarray, "text"]:
+        """The score of every text of a batch."""
         device = self.model.device
-        width = max(len(sequence.tokens) for sequence in batch)
-        offsets = [0 if self.side == "right" else width - len(sequence.tokens) for sequence in batch]
-        scored = [sequence.scored for sequence in batch]
-        flat = [row * width + offsets[row] + index for row, indices in enumerate(scored) for index in indices]
-        tokens, positions, mask = self._tensors(batch, width, offsets)
-        with logits_only_at(self.model, torch.tensor(flat, device=device)):
+        batch = collate([each.forest for each in fed], self.model.dtype, self.side)
+        with logits_only_at(self.model, batch.scored.to(device)):
             logits = self.model(
-                input_ids=tokens.to(device), position_ids=positions.to(device), attention_mask=mask.to(device),
-                use_cache=False,
+                input_ids=batch.tokens.to(device), position_ids=batch.positions.to(device),
+                attention_mask=batch.mask.to(device), use_cache=False,
             ).logits[0].float()  # fmt: skip
-        steps = self._steps(batch, scored)
-        rows, wanted = (torch.tensor(part, device=device) for part in zip(*steps.pairs, strict=True))
-        found = (logits[rows, wanted] - torch.logsumexp(logits, -1)[rows]).double().cpu().numpy()
-        totals = np.bincount(steps.candidate, weights=found)
-        return np.split(totals, np.cumsum([len(sequence.paths) for sequence in batch])[:-1])
-
-    def _tensors(
-        self, batch: Sequence[Fed], width: int, offsets: Sequence[int]
-    ) -> tuple[Int[Tensor, "row width"], Int[Tensor, "row width"], Tensor]:
-        """Tokens, positions, and an additive mask (row, 1, width, width), or the ordinary 2-D mask for plain texts."""
-        tokens = torch.zeros(len(batch), width, dtype=torch.long)
-        positions = torch.zeros_like(tokens)
-        chains = all(sequence.parents == tuple(range(-1, len(sequence.tokens) - 1)) for sequence in batch)
-        seen = torch.eye(width, dtype=torch.bool).repeat(len(batch), 1, 1)
-        filled = torch.zeros(len(batch), width, dtype=torch.long)
-        for row, (sequence, offset) in enumerate(zip(batch, offsets, strict=True)):
-            here = slice(offset, offset + len(sequence.tokens))
-            tokens[row, here] = torch.tensor(sequence.tokens)
-            positions[row, here] = torch.tensor(sequence.positions)
-            filled[row, here] = 1
-            if not chains:
-                seen[row, here, here] = torch.from_numpy(_visible(sequence.parents))
-        if chains:
-            return tokens, positions, filled
-        mask = torch.zeros(len(batch), 1, width, width, dtype=self.model.dtype)
-        return tokens, positions, mask.masked_fill_(~seen[:, None], torch.finfo(self.model.dtype).min)
-
-    @staticmethod
-    def _steps(batch: Sequence[Fed], scored: Sequence[Sequence[int]]) -> _Steps:
-        """Every (logit row, token) pair that some candidate needs, and the candidate it belongs to."""
-        pairs: list[tuple[int, int]] = []
-        owners: list[int] = []
-        base, candidate = 0, 0
-        for sequence, indices in zip(batch, scored, strict=True):
-            place = {index: base + number for number, index in enumerate(indices)}
-            for path in sequence.paths:
-                pairs.extend((place[index], token) for index, token in path)
-                owners.extend([candidate] * len(path))
-                candidate += 1
-            base += len(indices)
-        return _Steps(pairs, np.array(owners))
+        place, token = batch.place.to(device), batch.token.to(device)
+        found = (logits[place, token] - torch.logsumexp(logits, -1)[place]).double().cpu().numpy()
+        return np.bincount(batch.text.numpy(), weights=found)
 
 
-@dataclass(frozen=True)
-class _Steps:
-    pairs: list[tuple[int, int]]
-    candidate: Int[np.ndarray, "step"]
-
-
-def _visible(parents: Sequence[int]) -> np.ndarray:
-    """Which earlier tokens each token sees: itself and its ancestors (square, True where seen)."""
-    seen = np.eye(len(parents), dtype=bool)
-    for index, parent in enumerate(parents):
-        if parent >= 0:
-            seen[index] |= seen[parent]
-    return seen
+def _apart(number: int, ask: Ask) -> Iterator[_Fed]:
+    """Every candidate of an ask as an ordinary text."""
+    for place, text in enumerate(ask.texts):
+        yield _Fed(Forest([text]), [(number, place)])

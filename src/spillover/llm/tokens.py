@@ -1,4 +1,4 @@
-"""Text to tokens: prompts, answers as continuations of their prompt, and the tree that candidates share."""
+"""Text to tokens: prompts, and answers as continuations of their prompt."""
 
 from __future__ import annotations
 
@@ -46,39 +46,10 @@ def refuse_unreadable(model: Any, texts: Iterable[Sequence[int]]) -> None:
 
 @dataclass(frozen=True)
 class Row:
-    """A training row: the tokens of prompt + join + answer (+ end), of which those from `start` on are the answer."""
+    """A text to train on or to score: prompt + join + answer (+ end); its tokens from `start` on are the answer."""
 
     tokens: tuple[int, ...]
     start: int
-
-
-@dataclass(frozen=True)
-class Tree:
-    """Candidates as a prefix tree, so that what they share is computed once.
-
-    nodes: the inner tokens in depth-first order, as (token, parent, depth); parent -1 is the end of the prompt.
-    paths: for each candidate, its steps as (node before the token or -1, token).
-    """
-
-    nodes: tuple[tuple[int, int, int], ...]
-    paths: tuple[tuple[tuple[int, int], ...], ...]
-
-
-def tree(continuations: Sequence[Sequence[int]]) -> Tree:
-    """The prefix tree of candidate token sequences, each at least one token long."""
-    nodes: list[tuple[int, int, int]] = []
-    index: dict[tuple[int, ...], int] = {(): -1}
-    paths = []
-    for continuation in continuations:
-        steps = []
-        for depth, token in enumerate(continuation):
-            before = tuple(continuation[:depth])
-            if before not in index:
-                index[before] = len(nodes)
-                nodes.append((before[-1], index[before[:-1]], depth))
-            steps.append((index[before], token))
-        paths.append(tuple(steps))
-    return Tree(tuple(nodes), tuple(paths))
 
 
 @dataclass(frozen=True)
@@ -87,6 +58,11 @@ class Ask:
 
     prompt: tuple[int, ...]
     candidates: tuple[tuple[int, ...], ...]
+
+    @property
+    def texts(self) -> list[Row]:
+        """The prompt with each candidate after it."""
+        return [Row(self.prompt + candidate, len(self.prompt)) for candidate in self.candidates]
 
 
 def continuation(encode: Encoder, pack: Pack, prompt: str, answer: str) -> tuple[list[int], list[int]]:

@@ -10,12 +10,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Int
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from spillover.errors import ModelError
-from spillover.llm.scoring import CausalModel, logits_only_at
+from spillover.llm.forest import Forest, cheaper_merged, collate
+from spillover.llm.scoring import CausalModel, Method, fits_window, logits_only_at
 from spillover.llm.tokens import Row, refuse_unreadable
 
 
@@ -80,23 +80,32 @@ def count_parameters(model: nn.Module) -> tuple[int, int]:
     return sum(size for size, _ in sizes), sum(size for size, trained in sizes if trained)
 
 
-def fine_tune(model: CausalModel, rows: Sequence[Row], settings: Training, after_step: Callable[[Step], None]) -> None:
+def fine_tune(
+    model: CausalModel,
+    rows: Sequence[Row],
+    settings: Training,
+    after_step: Callable[[Step], bool | None],
+    method: Method | None = None,
+) -> None:
     """Train `model` (from `trainable_copy`) in place on `rows`; `after_step` may measure, which changes nothing.
 
     The loss of a step is the mean cross-entropy over the answer tokens of its rows, over the whole vocabulary.
+    after_step: gives True when enough is learned, which ends the training. method: how a Scorer was seen to feed this
+    model; with `tree`, what rows of a batch have in common is computed once.
     Raises ModelError when the model cannot read one of the rows, or when the loss is no longer a number.
     """
     refuse_unreadable(model, (row.tokens for row in rows))
-    number = 0
+    number, merge = 0, bool(rows) and may_merge(model, rows, method)
     with _stepping_in_backward(model, settings):
         for epoch in range(1, settings.epochs + 1):
             batches = list(_shuffled(rows, settings, epoch))
             for place, batch in enumerate(batches):
                 number += 1
-                loss = _step(model, batch, seed=settings.seed * 1_000_003 + number)
+                loss = _step(model, batch, seed=settings.seed * 1_000_003 + number, merge=merge)
                 if not math.isfinite(loss):
                     raise ModelError(f"training went astray: the loss of step {number} is {loss}", do="Lower --lr")
-                after_step(Step(number, epoch, loss, last_of_epoch=place == len(batches) - 1))
+                if after_step(Step(number, epoch, loss, last_of_epoch=place == len(batches) - 1)):
+                    return
 
 
 @contextmanager
@@ -133,39 +142,35 @@ def _shuffled(rows: Sequence[Row], settings: Training, epoch: int) -> Iterator[l
         yield [rows[index] for index in order[start : start + settings.batch]]
 
 
-def _step(model: CausalModel, batch: Sequence[Row], seed: int) -> float:
+def _step(model: CausalModel, batch: Sequence[Row], seed: int, merge: bool) -> float:
     model.train()
     # Dropout draws from a stream of this step's own, so that measuring in between cannot move it.
     with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
         torch.manual_seed(seed)
-        loss = answer_loss(model, batch)
+        loss = answer_loss(model, batch, merge)
         loss.backward()
     model.eval()
     return float(loss.detach())
 
 
-def answer_loss(model: CausalModel, batch: Sequence[Row]) -> Tensor:
-    """Mean cross-entropy (nats) of the answer tokens of a batch; logits are computed at no other position."""
-    tokens, mask, positions, targets = (part.to(model.device) for part in collate(batch))
-    with logits_only_at(model, positions):
-        logits = model(input_ids=tokens, attention_mask=mask, use_cache=False).logits[0]
-    return cross_entropy(logits.float(), targets)
+def answer_loss(model: CausalModel, batch: Sequence[Row], merge: bool = False) -> Tensor:
+    """Mean cross-entropy (nats) of the answer tokens of a batch; logits are computed at no other position.
+
+    merge: compute what rows have in common at their beginnings once, where that is cheaper. The loss is the same.
+    """
+    device = model.device
+    fed = collate(cheaper_merged(batch) if merge else [Forest([row]) for row in batch], model.dtype)
+    with logits_only_at(model, fed.scored.to(device)):
+        logits = model(
+            input_ids=fed.tokens.to(device), position_ids=fed.positions.to(device),
+            attention_mask=fed.mask.to(device), use_cache=False,
+        ).logits[0]  # fmt: skip
+    return cross_entropy(logits.float()[fed.place.to(device)], fed.token.to(device))
 
 
-def collate(
-    batch: Sequence[Row],
-) -> tuple[Int[Tensor, "row width"], Int[Tensor, "row width"], Int[Tensor, "target"], Int[Tensor, "target"]]:
-    """Tokens and mask filled up on the right, flat positions whose logits predict an answer token, and those tokens."""
-    # The last token of a row is predicted, never read.
-    width = max(len(row.tokens) for row in batch) - 1
-    tokens = torch.zeros(len(batch), width, dtype=torch.long)
-    mask = torch.zeros_like(tokens)
-    positions: list[int] = []
-    targets: list[int] = []
-    for number, row in enumerate(batch):
-        length = len(row.tokens) - 1
-        tokens[number, :length] = torch.tensor(row.tokens[:-1])
-        mask[number, :length] = 1
-        positions.extend(range(number * width + row.start - 1, number * width + length))
-        targets.extend(row.tokens[row.start :])
-    return tokens, mask, torch.tensor(positions), torch.tensor(targets)
+def may_merge(model: CausalModel, rows: Sequence[Row], method: Method | None) -> bool:
+    """Whether rows may be trained as forests: the model was seen to heed their mask, draws no dropout, and no row
+    reaches beyond its sliding window."""
+    drops = any(module.p > 0 for module in model.modules() if isinstance(module, nn.Dropout))
+    drops = drops or bool(getattr(model.config.get_text_config(), "attention_dropout", 0.0))
+    return method == "tree" and not drops and fits_window(model, max(len(row.tokens) for row in rows))

@@ -1,0 +1,65 @@
+"""Texts share what they have in common, each token sees its own text only, and a batch says where everything is."""
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spillover.llm.forest import Forest, cheaper_merged, collate
+from spillover.llm.tokens import Row
+
+# ab, abc and ad after the prompt 5, 6 share a; abc also needs b; x needs nothing. Another prompt shares the 5.
+TEXTS = [Row((5, 6, 1, 2), 2), Row((5, 6, 1, 2, 3), 2), Row((5, 6, 1, 4), 2), Row((5, 6, 9), 2), Row((5, 7, 9), 2)]
+
+
+def test_a_forest_shares_what_texts_share():
+    forest = Forest(TEXTS)
+    assert forest.tokens == [5, 6, 1, 2, 7]
+    assert forest.parents == [-1, 0, 1, 2, 0]
+    assert forest.positions == [0, 1, 2, 3, 1]
+    assert forest.paths == [((1, 1), (2, 2)), ((1, 1), (2, 2), (3, 3)), ((1, 1), (2, 4)), ((1, 9),), ((4, 9),)]
+    assert forest.scored == [1, 2, 3, 4]
+    assert not forest.chain and Forest(TEXTS[:2]).chain
+
+
+def test_a_token_sees_itself_and_its_ancestors():
+    assert Forest(TEXTS).visible().astype(int).tolist() == [
+        [1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [1, 1, 1, 0, 0], [1, 1, 1, 1, 0], [1, 0, 0, 0, 1]
+    ]  # fmt: skip
+
+
+def test_a_batch_says_where_everything_is():
+    batch = collate([Forest(TEXTS[3:]), Forest(TEXTS[:1])], torch.float32, side="left")
+    assert batch.tokens.tolist() == [[5, 6, 7], [5, 6, 1]]
+    assert batch.positions.tolist() == [[0, 1, 1], [0, 1, 2]]
+    assert batch.scored.tolist() == [1, 2, 4, 5]
+    assert (batch.place.tolist(), batch.token.tolist(), batch.text.tolist()) == (
+        [0, 1, 2, 3],
+        [9, 9, 1, 2],
+        [0, 1, 2, 2],
+    )
+    assert (batch.mask[0, 0] == 0).int().tolist() == [[1, 0, 0], [1, 1, 0], [1, 0, 1]]
+
+
+def test_ordinary_texts_get_an_ordinary_mask():
+    batch = collate([Forest([Row((1, 2, 3), 1)]), Forest([Row((1, 2), 1)])], torch.float32)
+    assert batch.mask.tolist() == [[1, 1], [1, 0]]
+    assert batch.tokens.tolist() == [[1, 2], [1, 0]]
+    assert (batch.scored.tolist(), batch.token.tolist()) == ([0, 1, 2], [2, 3, 2])
+
+
+@given(st.lists(st.lists(st.integers(1, 3), min_size=2, max_size=6), min_size=1, max_size=6))
+def test_every_path_spells_its_text(texts):
+    rows = [Row(tuple(text), 1) for text in texts]
+    forest = Forest(rows)
+    for row, path in zip(rows, forest.paths, strict=True):
+        assert tuple(token for _, token in path) == row.tokens[1:]
+        for place, (index, _) in enumerate(path):
+            seen = [token for token, here in zip(forest.tokens, forest.visible()[index], strict=True) if here]
+            assert tuple(seen) == row.tokens[: place + 1]
+    assert len(forest) <= sum(len(row.tokens) - 1 for row in rows)
+
+
+def test_rows_are_merged_where_that_feeds_less():
+    assert len(cheaper_merged([Row((1, 2, 3), 2), Row((1, 4, 5), 2)])) == 1
+    long = [Row((number, *range(100, 400)), 2) for number in range(8)]
+    assert len(cheaper_merged(long)) == 8, "nothing is shared, and attention would compare all pairs"
