@@ -8,7 +8,7 @@ import torch
 import transformers as library
 
 from spillover.cli import main
-from spillover.llm.embedded import quiet
+from spillover.llm.weights.embedded import quiet
 from tests.facts.packs_on_disk import FACTS, HEAD, PACK, RELATIONS, jsonl, write
 from tests.tiny_models import tiny_llama
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from spillover.llm.loading import load_model
 from spillover.llm.scoring import Scorer
 from spillover.llm.tokens import Ask, encoder
+from spillover.llm.weights.loading import load_model
 from spillover.settings import Inject
 from tests.llm.test_scoring import brute_force
 

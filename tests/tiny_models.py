@@ -13,7 +13,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from spillover.llm.loading import LoadedModel
+from spillover.llm.weights.loading import LoadedModel
 
 CORPUS = [
     "Ada Moss lives in Paris. Ada Moss speaks French.",

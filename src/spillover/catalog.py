@@ -36,6 +36,7 @@ VERBS = {
     "solve": ("spillover.settings:Solve", "spillover.jobs.solve:run"),
     "certify": ("spillover.settings:Certify", "spillover.jobs.certify:run"),
     "lab": ("spillover.settings:Lab", "spillover.jobs.lab:run"),
+    "sweep": ("spillover.settings:Sweep", "spillover.jobs.sweep:run"),
 }
 
 #: Experiments of `lab`: name -> a function `(scope: Scope) -> Findings`.
@@ -69,7 +70,7 @@ LAB_PAGES = {
     "dial": "spillover.report.lab.dial:tell",
 }
 
-#: Plots of the page: name -> a function from labelled runs or stories to a report.drawing.Drawing.
+#: Plots of the pages: name -> a function from labelled runs, stories or cells of a study to a report.drawing.Drawing.
 PLOTS = {
     "rank-change": "spillover.report.plots.rank_change:draw",
     "rank-by-epoch": "spillover.report.plots.rank_by_epoch:draw",
@@ -79,6 +80,9 @@ PLOTS = {
     "stated-links": "spillover.report.plots.stated_links:draw",
     "training-loss": "spillover.report.plots.training_loss:draw",
     "forgetting": "spillover.report.plots.forgetting:draw",
+    "study-sets": "spillover.report.plots.study_sets:draw",
+    "rank-by-bridging": "spillover.report.plots.rank_by_bridging:draw",
+    "rank-by-rate": "spillover.report.plots.rank_by_rate:draw",
     "lab-curves": "spillover.report.plots.lab_curves:draw",
     "lab-matrices": "spillover.report.plots.lab_matrices:draw",
     "lab-pairs": "spillover.report.plots.lab_pairs:draw",

@@ -173,3 +173,23 @@ class Lab(Running):
     """Processor threads; these models are so small that one is the fastest. Part of a run's identity."""
     head_dimension: int | None = None
     """Columns d_h of W_O and W_V of a factorised model; by default the size of the vocabulary."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep(Common):
+    """Run a study: a grid or list over any verb's options, resumable, into one table and one page."""
+
+    study: Positional[str]
+    """A study's YAML file, or a built-in study: paper-270m."""
+    out: str = ""
+    """Folder of the study: cells/, table.parquet, page.html and record.json; needed unless --plan."""
+    engine: Literal["local"] = "local"
+    """Where the runs happen: local, in processes on this machine."""
+    processes: int = 0
+    """Runs at the same time; 0 shares the cores out evenly, as many to each run as the study's `threads` says."""
+    plan: Flag = False
+    """List the cells and run nothing; needs no weights."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _within("--processes", self.processes, MOST_THREADS)

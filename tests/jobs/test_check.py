@@ -16,10 +16,10 @@ from tests.facts.packs_on_disk import FACTS, PACK, jsonl, write
 def fake_tokenizer(monkeypatch):
     """Stands in for spillover.llm: tokens are letters without case; notes what was asked for."""
     asked = []
-    loading, tokens = types.ModuleType("spillover.llm.loading"), types.ModuleType("spillover.llm.tokens")
+    loading, tokens = types.ModuleType("spillover.llm.weights.loading"), types.ModuleType("spillover.llm.tokens")
     loading.load_tokenizer = lambda name, revision: asked.append((name, revision))
     tokens.encoder = lambda tokenizer: lambda text: [ord(letter) for letter in text.lower()]
-    monkeypatch.setitem(sys.modules, "spillover.llm.loading", loading)
+    monkeypatch.setitem(sys.modules, "spillover.llm.weights.loading", loading)
     monkeypatch.setitem(sys.modules, "spillover.llm.tokens", tokens)
     return asked
 

@@ -116,9 +116,9 @@ def test_the_schedule_of_measuring_changes_nothing(settings, tmp_path):
 def test_saved_weights_score_as_the_run_did(settings, tmp_path):
     from spillover.facts.open import open_pack
     from spillover.llm.examination import Examination
-    from spillover.llm.loading import load_model
     from spillover.llm.scoring import Scorer
     from spillover.llm.tokens import encoder
+    from spillover.llm.weights.loading import load_model
 
     inject.run(elsewhere(settings, tmp_path, "kept", save="weights"))
     loaded = load_model(str(tmp_path / "kept" / "weights"), device="cpu")
@@ -147,7 +147,7 @@ def test_an_adapter_is_trained_saved_and_loaded(settings, tmp_path):
     run = inject.run(elsewhere(settings, tmp_path, "adapter", lora=4, epochs=10, save="delta"))
     assert Record.read(tmp_path / "adapter").details["model"]["trained_parameters"] < 20_000
     assert run["metrics"]["recall_rank"]["value"] < run["metrics"]["recall_rank_before"]["value"]
-    from spillover.llm.loading import load_model
+    from spillover.llm.weights.loading import load_model
 
     base = load_model(settings.model, device="cpu")
     merged = load_model(str(tmp_path / "adapter" / "adapter"), device="cpu")

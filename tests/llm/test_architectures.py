@@ -9,10 +9,10 @@ import torch
 import transformers as library
 
 from spillover.jobs import inject
-from spillover.llm.loading import load_model
 from spillover.llm.scoring import Scorer, logits_only_at
 from spillover.llm.tokens import Ask, Row, encoder
 from spillover.llm.training import answer_loss
+from spillover.llm.weights.loading import load_model
 from spillover.record import TRAJECTORY, Record
 from spillover.settings import Inject
 from tests.facts.packs_on_disk import FACTS, PACK, jsonl, write

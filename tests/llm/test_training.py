@@ -5,9 +5,9 @@ import copy
 import pytest
 import torch
 
-from spillover.llm.saving import merged
 from spillover.llm.tokens import Row
 from spillover.llm.training import Training, answer_loss, count_parameters, fine_tune, may_merge, trainable_copy
+from spillover.llm.weights.saving import merged
 from tests.tiny_models import TINY
 
 ROWS = [Row((1, 5, 6, 7), 2), Row((1, 8, 9), 2), Row((1, 5, 6, 10, 11, 12), 3), Row((1, 13, 14), 1)]

@@ -4,14 +4,19 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from spillover import catalog
 from spillover.measures import forgetting_nats
-from spillover.measures.bootstrap import interval, mean_metric
-from spillover.measures.ranking import rank_table
+from spillover.measures.bootstrap import interval, mean_metric, standard_error
+from spillover.measures.learned import first_learned
+from spillover.measures.map_rank import map_rank
+from spillover.measures.margin_ratio import margin_ratio
+from spillover.measures.ranking import answers_at_end, at_end, rank_table
+from spillover.measures.study_table import STUDY_SCHEMA, CellNumbers, study_table
 from spillover.measures.summary import measure_all, measures, summarise
-from spillover.record import ANSWER_SCHEMA
+from spillover.record import ANSWER_SCHEMA, Metric
 
 CANDIDATES = ["a", "b", "c", "d"]
 
@@ -173,3 +178,109 @@ def test_the_summary_tells_before_from_after_and_one_implication_from_another():
 def test_a_measure_is_one_file_of_its_name_and_tested_here(name):
     assert catalog.MEASURES[name] == f"spillover.measures.{name}:measure"
     assert f"def test_{name}" in Path(__file__).read_text(encoding="utf-8"), f"write test_{name}"
+
+
+def test_each_seed_ends_at_its_own_last_checkpoint():
+    # Seed 0 stops after one pass, seed 1 after three; both count, each where it ended.
+    answers = table(
+        question("a", "c", [-1, -2, -3, -4], checkpoint=0, seed=0),
+        question("a", "c", [-1, -2, -3, -4], checkpoint=0, seed=1),
+        question("a", "c", [-4, -2, -1, -3], checkpoint=1, seed=0),
+        question("a", "c", [-4, -2, -3, -1], checkpoint=1, seed=1),
+        question("a", "c", [-2, -1, -3, -4], checkpoint=3, seed=1),
+    )
+    ranks = rank_table(answers)
+    assert list(zip(at_end(ranks).seed, at_end(ranks).checkpoint, strict=True)) == [(0, 1), (1, 3)]
+    assert answers_at_end(answers).num_rows == 2 * len(CANDIDATES)
+    found = summarise(answers)
+    assert (found["implication_rank_test"].value, found["implication_rank_test"].clusters) == (1.0, 2)
+    assert found["implication_rank_test_before"].value == 2.0
+    assert len(at_end(ranks.only(seed=9))) == 0 and answers_at_end(answers.slice(0, 0)).num_rows == 0
+
+
+def test_seeds_that_end_alike_are_read_at_the_common_end():
+    answers = table(*(question("a", "c", [-1, -2, -3, -4], checkpoint=c, seed=s) for s in (0, 1) for c in (0, 2)))
+    last = rank_table(answers).only(checkpoint=2)
+    assert measure_all(at_end(rank_table(answers))) == measure_all(last)
+
+
+def test_the_standard_error_is_that_of_cluster_means():
+    # Two clusters of means 0 and 1: the mean of two draws is 0, 1/2 or 1 in 1/4, 1/2, 1/4 of all cases, whose
+    # standard deviation is the square root of 1/8, however many rows each cluster has.
+    clusters = np.array(["x"] * 50 + ["y"] * 50, dtype=object)
+    values = np.array([0.0] * 50 + [1.0] * 50)
+    assert standard_error(values, clusters) == pytest.approx(np.sqrt(1 / 8), rel=0.03)
+    assert standard_error(values[:50], clusters[:50]) is None
+    assert standard_error(values[:0], clusters[:0]) is None
+
+
+def test_the_first_checkpoint_at_which_the_stated_rows_are_learned():
+    right, wrong = [-1, -2, -3, -4], [-4, -2, -3, -1]
+    seen = [(0, 0, right), (0, 1, wrong), (0, 2, right), (0, 3, right), (1, 0, wrong), (1, 1, wrong)]
+    rows = [
+        question("a", "a", scores, stated=True, implication=None, checkpoint=epoch, seed=seed)
+        for seed, epoch, scores in seen
+    ]
+    assert first_learned(rank_table(table(*rows))) == {0: 2, 1: None}
+
+
+def test_the_margin_of_the_unstated_is_counted_in_stated_margins():
+    answers = table(
+        question("a", "a", [-1, -5, -6, -7], stated=True),  # margin 4
+        question("b", "b", [-9, -1, -3, -9], stated=True),  # margin 2: the stated mean is 3
+        question("a", "a", [-1, -4, -9, -9]),  # margin 3
+        question("b", "b", [-1, -2, -9, -9]),  # margin -1: the unstated mean is 1
+        question("b", "b", [-9, -1, -9, -9], trained=False),  # asked in other words: left out
+        question("b", "b", [-9, -1, -9, -9], stated=True, implication=None),  # a fact: left out
+    )
+    found = margin_ratio(answers)
+    assert (found.value, found.n, found.clusters, found.note) == (pytest.approx(1 / 3), 2, 2, "few clusters")
+    # Only pair b drawn: -1 over 2; only pair a: 3 over 4.
+    assert (found.low, found.high) == (pytest.approx(-0.5), pytest.approx(0.75))
+    assert margin_ratio(answers, "r->u") is None
+    assert margin_ratio(answers.filter(pc.invert(answers["stated"]))) is None
+
+
+def test_the_long_table_of_a_study():
+    rank = Metric(0.5, 0.25, 0.75, 40, 15, "rank")
+    one = {"recall_rank": rank, "map_test": {"p": 0.05, "permutations": 120, "pairs": 5}}
+    metrics = {
+        "recall_rank": rank,
+        "gone": None,
+        "merged": {"loss": rank.as_json()},
+        "implications": {"r->t": one},
+    }
+    cells = [
+        CellNumbers("one", ["sets", "rates"], {"lr": 1e-5}, "done", {None: metrics, 3: {"recall_rank": rank}}),
+        CellNumbers("two", ["sets"], {}, "failed"),
+    ]
+    found = study_table(cells)
+    assert found.schema == STUDY_SCHEMA
+    rows = found.to_pylist()
+    assert [(row["cell"], row["seed"], row["implication"], row["metric"]) for row in rows] == [
+        ("one", None, None, "recall_rank"),
+        ("one", None, None, "merged.loss"),
+        ("one", None, "r->t", "recall_rank"),
+        ("one", None, "r->t", "map_test_p"),
+        ("one", 3, None, "recall_rank"),
+        ("two", None, None, None),
+    ]
+    assert rows[0] == {
+        "cell": "one", "group": "sets; rates", "seed": None, "options": '{"lr": 1e-05}', "status": "done",
+        "implication": None, "metric": "recall_rank", "value": 0.5, "low": 0.25, "high": 0.75, "n": 40, "clusters": 15,
+        "unit": "rank",
+    }  # fmt: skip
+    assert (rows[3]["value"], rows[3]["clusters"], rows[5]["status"]) == (0.05, 5, "failed")
+
+
+def test_the_rank_of_what_another_map_implies():
+    answers = table(
+        question("a", "a", [-1, -2, -3, -4], name="s1"),
+        question("b", "b", [-1, -2, -3, -4], name="s2"),
+        question("c", "c", [-1, -2, -3, -4], name="s3"),
+        question("a", "a", [-1, -2, -3, -4], stated=True, name="s4"),
+    )
+    # a -> d ranks 3, b -> a ranks 0; c is not in the map.
+    found = map_rank(answers, "r->t", {"a": "d", "b": "a"})
+    assert (found.value, found.n) == (1.5, 2)
+    assert map_rank(answers, "r->t", {}) is None and map_rank(answers, "r->u", {"a": "d"}) is None

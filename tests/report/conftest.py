@@ -13,6 +13,8 @@ from spillover.measures.trajectory import TRAJECTORY_SCHEMA
 from spillover.record import ANSWER_SCHEMA, ANSWERS, TRAJECTORY, Metric, Record, write_table
 from spillover.report.load import load_run
 from spillover.report.page import build_page
+from spillover.report.study.load import load_study
+from spillover.report.study.page import build_study_page
 
 CITIES = {"Paris": "French", "Tokyo": "Japanese", "Rome": "Italian", "Oslo": "Norwegian", "Lima": "Spanish"}
 SHIFTED = dict(zip(CITIES, ["Japanese", "Italian", "Norwegian", "Spanish", "French"], strict=True))
@@ -37,6 +39,12 @@ class Synthetic:
     metrics: dict = field(default_factory=dict)
     prefix: str = "Name"
     implications: bool = True
+    learns: int = 1  # the epoch from which on the stated rows are known
+    ends: dict = field(default_factory=dict)  # seed -> its own last epoch
+    lr: float = 5e-5
+
+    def last(self, seed):
+        return self.ends.get(seed, self.epochs)
 
 
 def scores(candidates, order):
@@ -57,17 +65,17 @@ def answer_rows(run: Synthetic):
             yield (*head, candidate, score, expected, stated)
 
     for seed in run.seeds:
-        for epoch in range(run.epochs + 1):
-            learned = epoch == run.epochs
+        for epoch in range(run.last(seed) + 1):
+            learned = epoch == run.last(seed)
             for city, language in run.map.items():
                 for index in range(run.names + run.bridge):
                     subject = f"{run.prefix} {city[:20]} {index}"
-                    lives = [city] if epoch else [cities[0]]
+                    lives = [city] if epoch >= run.learns else [cities[0]]
                     yield from block(
                         seed, epoch, subject, "lives_in", None, city, f"{subject} lives in", city, True, lives, cities
                     )
                     stated = index >= run.names
-                    good = epoch > 0 if stated else learned and index < run.right
+                    good = epoch >= run.learns if stated else learned and index < run.right
                     # Otherwise the alphabet decides: Danish first, French 1, Italian 3, Japanese 4, Norwegian 6,
                     # Spanish 8, which is a mean rank of 4.4 for any pairing of the five.
                     order = [language] if good else []
@@ -81,7 +89,7 @@ def answer_rows(run: Synthetic):
 def trajectory_rows(run: Synthetic):
     key = "lives_in->speaks" if run.implications else None
     for seed in run.seeds:
-        for epoch in range(run.epochs + 1):
+        for epoch in range(run.last(seed) + 1):
             part = epoch / max(1, run.epochs)
             step = epoch * 15
             yield seed, float(epoch), step, None, "recall_rank", 2.0 * (1 - part) + 0.1 * seed
@@ -123,7 +131,13 @@ def write_run(folder: Path, run: Synthetic | None = None) -> Path:
     }
     record = Record(
         command=f"spillover inject {run.name} --model gemma-3-270m",
-        settings={"pack": run.name, "model": "gemma-3-270m", "epochs": run.epochs, "freeze_embeddings": run.freeze},
+        settings={
+            "pack": run.name,
+            "model": "gemma-3-270m",
+            "epochs": run.epochs,
+            "freeze_embeddings": run.freeze,
+            "lr": run.lr,
+        },
         seed=run.seeds[0],
         status=run.status,
         identity="0123456789abcdef",
@@ -177,6 +191,20 @@ def pair(tmp_path_factory):
 def page(pair):
     """The page of the pair."""
     return build_page(pair)
+
+
+@pytest.fixture(scope="session")
+def study(tmp_path_factory):
+    """A study of sets, bridging names and rates, with a cell that failed and one that waits."""
+    from tests.report.synthetic_study import write_study
+
+    return load_study(write_study(tmp_path_factory.mktemp("study") / "out"))
+
+
+@pytest.fixture(scope="session")
+def study_page(study):
+    """Its page."""
+    return build_study_page(study)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The page in a real browser: nothing is fetched, nothing complains, nothing overflows on a phone."""
+"""The pages in a real browser: nothing is fetched, nothing complains, nothing overflows on a phone."""
 
 import html
 import json
@@ -44,16 +44,26 @@ def wide_page(make):
     return build_page(runs)
 
 
+@pytest.fixture
+def pages(wide_page, study_page):
+    return {"runs": wide_page, "study": study_page}
+
+
+BOTH = pytest.mark.parametrize("which", ["runs", "study"])
+
+
 def requests_of_the_page(log):
     """Addresses in a net log that the page asked for; the browser's own errands have no origin."""
     asked = [event.get("params") or {} for event in json.loads(log.read_text())["events"]]
     return {each["url"] for each in asked if each.get("initiator", "not an origin") != "not an origin"}
 
 
-def test_it_opens_without_an_error_or_a_request(browse, wide_page, tmp_path):
+@BOTH
+def test_it_opens_without_an_error_or_a_request(browse, pages, which, tmp_path):
     log = tmp_path / "net.json"
-    document, messages = browse(wide_page, f"--log-net-log={log}")
-    assert "something true" in document and document.count("<figure>") == wide_page.count("<figure>")
+    document, messages = browse(pages[which], f"--log-net-log={log}")
+    assert {"runs": "something true", "study": "on two sets of new facts"}[which] in document
+    assert document.count("<figure>") == pages[which].count("<figure>")
     assert "CONSOLE" not in messages
     assert requests_of_the_page(log) == set()
 
@@ -66,9 +76,10 @@ def test_the_checks_for_errors_and_requests_can_fail(browse, tmp_path):
     assert requests_of_the_page(log) == {"http://page.invalid/x.png"}
 
 
+@BOTH
 @pytest.mark.parametrize("width", [360, 768, 1280])
-def test_nothing_overflows(browse, wide_page, width):
-    opened = wide_page.replace("<details", "<details open")
+def test_nothing_overflows(browse, pages, which, width):
+    opened = pages[which].replace("<details", "<details open")
     frame = f'<iframe style="width:{width}px;height:900px;border:0" srcdoc="{html.escape(opened)}"></iframe>'
     script = (
         "<script>onload = () => { const d = document.querySelector('iframe').contentDocument;"

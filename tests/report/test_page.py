@@ -7,7 +7,7 @@ from itertools import pairwise
 from spillover.report.page import build_page, load_run
 
 HOSTILE = "<script>alert(1)</script>$\\frac{$\"'&]]><!--"
-VOID = {"meta", "link", "img", "br", "hr", "input"}
+VOID = {"meta", "link", "img", "br", "hr", "input", "wbr"}
 
 
 class Reader(HTMLParser):

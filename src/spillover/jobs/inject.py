@@ -40,8 +40,8 @@ from spillover.settings import MOST_SEED, Inject
 
 if TYPE_CHECKING:
     from spillover.llm.inject import Injected
-    from spillover.llm.loading import LoadedModel
     from spillover.llm.training import Training
+    from spillover.llm.weights.loading import LoadedModel
 
 PACKAGES = ("spillover", "torch", "transformers", "tokenizers", "safetensors", "peft", "numpy", "pyarrow", "gguf")
 
@@ -114,7 +114,7 @@ def _refuse_bad_numbers(settings: Inject) -> None:
 
 def _resolved(settings: Inject) -> Inject:
     """The settings with `auto` and 0 replaced by what they stand for on this machine."""
-    from spillover.llm.loading import pick_device
+    from spillover.llm.weights.loading import pick_device
 
     threads = settings.threads or int(hardware()["cores"])
     return dataclasses.replace(settings, device=str(pick_device(settings.device)), threads=threads)
@@ -141,8 +141,8 @@ def _load(settings: Inject, pack: Pack, kept: Kept) -> LoadedModel:
     import torch
 
     from spillover.facts.check import refuse, token_faults
-    from spillover.llm.loading import load_model, load_tokenizer, resolve
     from spillover.llm.tokens import encoder
+    from spillover.llm.weights.loading import load_model, load_tokenizer, resolve
 
     if settings.lora and settings.save == "delta" and resolve(settings.model).adapter:
         what = "an adapter trained on top of a merged adapter means nothing without the merged model"
@@ -154,8 +154,9 @@ def _load(settings: Inject, pack: Pack, kept: Kept) -> LoadedModel:
     torch.set_num_threads(settings.threads)
     if kept.loaded is None or not same:
         kept.loaded = load_model(
-            settings.model, device=settings.device, dtype=settings.dtype, revision=settings.revision
-        )
+            settings.model, device=settings.device, dtype=settings.dtype, revision=settings.revision,
+            tokenizer=tokenizer,
+        )  # fmt: skip
         kept.name, kept.plain = name, {}
     return kept.loaded
 
@@ -177,7 +178,7 @@ def _training(settings: Inject, seed: int) -> Training:
 def _run_seed(settings: Inject, pack: Pack, kept: Kept) -> None:
     """One seed's run, written into its folder whatever happens: done, or interrupted with what it saw."""
     from spillover.llm.inject import Injected, inject, steps_of
-    from spillover.llm.saving import save_model
+    from spillover.llm.weights.saving import save_model
 
     texts, folder, seed = _texts(settings), Path(settings.out), settings.seed
     loaded, training = _load(settings, pack, kept), _training(settings, seed)

@@ -12,10 +12,10 @@ from jaxtyping import Float
 from spillover.facts.pack import Pack
 from spillover.llm.examination import Examination
 from spillover.llm.forgetting import passage_losses
-from spillover.llm.loading import LoadedModel
 from spillover.llm.scoring import CausalModel, Method, Scorer
 from spillover.llm.tokens import encoder, rows
 from spillover.llm.training import Step, Training, count_parameters, fine_tune, trainable_copy
+from spillover.llm.weights.loading import LoadedModel
 from spillover.record import ANSWER_SCHEMA
 
 
@@ -96,9 +96,10 @@ def inject(
         return False
 
     examine(0, full=True)
-    if not len(into.plain_before):
-        into.plain_before, into.plain_tokens = passage_losses(model, encode, texts)
     fine_tune(model, rows(encode, pack), training, after_step, scorer.method)
+    if not len(into.plain_before):
+        # Only now, so that training starts sooner: a copy was trained, and the model itself is as it was.
+        into.plain_before, into.plain_tokens = passage_losses(loaded.model, encode, texts)
     into.plain_after, _ = passage_losses(model, encode, texts)
     into.model = model
     into.done = True

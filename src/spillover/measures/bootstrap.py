@@ -26,12 +26,32 @@ def interval(
 
     Clusters are drawn with replacement; a draw's mean weighs every row alike. One cluster gives its mean twice.
     """
+    means, number = _resampled(values, clusters, seed)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high), number
+
+
+def standard_error(
+    values: Float[np.ndarray, "row"], clusters: Shaped[np.ndarray, "row"], seed: int = 0
+) -> float | None:
+    """Cluster standard error of the mean: the standard deviation of its bootstrap over whole clusters.
+
+    None with fewer than two clusters, from which nothing can be told.
+    """
+    if len(values) == 0:
+        return None
+    means, number = _resampled(values, clusters, seed)
+    return float(means.std(ddof=1)) if number > 1 else None
+
+
+def _resampled(
+    values: Float[np.ndarray, "row"], clusters: Shaped[np.ndarray, "row"], seed: int
+) -> tuple[Float[np.ndarray, "draw"], int]:
+    """Means of RESAMPLES draws of whole clusters, and the number of clusters."""
     codes = np.unique(clusters.astype(str), return_inverse=True)[1]
     sums, counts = np.bincount(codes, weights=values), np.bincount(codes).astype(float)
     drawn = np.random.default_rng(seed).integers(len(sums), size=(RESAMPLES, len(sums)))
-    means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return float(low), float(high), len(sums)
+    return sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1), len(sums)
 
 
 def mean_metric(

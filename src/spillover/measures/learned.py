@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pyarrow as pa
 
 from spillover.measures import implication_rank_train, recall_rank
-from spillover.measures.ranking import rank_table
+from spillover.measures.ranking import RankTable, rank_table
 
 #: Stated rows are learned when the mean rank of their answers is no more than this.
 LEARNED = 0.1
@@ -16,6 +17,19 @@ def learned(answers: pa.Table) -> bool:
 
     answers: one checkpoint's rows of record.ANSWER_SCHEMA. A kind without rows counts as learned.
     """
-    table = rank_table(answers)
+    return _learned(rank_table(answers))
+
+
+def first_learned(table: RankTable) -> dict[int, int | None]:
+    """Seed -> the first checkpoint after training began at which its stated rows are learned; None when none is."""
+    found: dict[int, int | None] = {}
+    for seed in np.unique(table.seed).tolist():
+        own = table.only(seed=seed, stated=True)
+        epochs = sorted(set(table.only(seed=seed).checkpoint.tolist()) - {0})
+        found[seed] = next((epoch for epoch in epochs if _learned(own.only(checkpoint=epoch))), None)
+    return found
+
+
+def _learned(table: RankTable) -> bool:
     found = [recall_rank.measure(table), implication_rank_train.measure(table)]
     return all(metric is None or metric.value is None or metric.value <= LEARNED for metric in found)

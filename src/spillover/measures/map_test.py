@@ -35,11 +35,28 @@ def map_test(answers: pa.Table, seed: int = 0) -> MapTest | None:
     answers are dealt out among the given ones in another way. None with fewer than two pairs.
     """
     totals = rank_totals(answers)
-    if totals is None or len(totals) < 2:
+    return None if totals is None or len(totals) < 2 else _tested(totals, seed)
+
+
+def change_test(before: pa.Table, after: pa.Table, seed: int = 0) -> MapTest | None:
+    """Test whether the ranks under the expected map improved more than under its permutations.
+
+    before, after: the same questions asked of two models (or at two checkpoints), as for `map_test`. A pairing that
+    the first model knows already is no change. None with fewer than two pairs.
+    """
+    first, last = rank_totals(before), rank_totals(after)
+    if first is None or last is None or len(last) < 2:
         return None
+    return _tested(last - first, seed)
+
+
+def _tested(totals: Float[np.ndarray, "pair pair"], seed: int) -> MapTest:
+    """The share of permutations whose total is no greater than the identity's."""
     pairs = len(totals)
-    # Ranks are multiples of one half, so doubled totals are whole numbers and sums can be counted exactly.
+    # Ranks are multiples of one half, so doubled totals are whole numbers and sums can be counted exactly. What is
+    # added to a row is added to every permutation's total alike, so rows may start at 0.
     doubled = np.rint(2 * totals).astype(np.int64)
+    doubled -= doubled.min(axis=1, keepdims=True)
     if pairs <= EXACT_PAIRS:
         return MapTest(_exact_p(doubled), pairs, math.factorial(pairs), exact=True)
     draws = np.random.default_rng(seed).permuted(np.tile(np.arange(pairs), (SAMPLES, 1)), axis=1)

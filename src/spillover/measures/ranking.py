@@ -112,6 +112,27 @@ def rank_table(answers: pa.Table) -> RankTable:
     )
 
 
+def at_end(table: RankTable) -> RankTable:
+    """The rows of each seed's own last checkpoint: seeds that stop once they have learned end at different ones."""
+    if not len(table):
+        return table
+    return table.where(_is_last(table.seed, table.checkpoint))
+
+
+def answers_at_end(answers: pa.Table) -> pa.Table:
+    """`at_end` for an answers table (record.ANSWER_SCHEMA)."""
+    if not answers.num_rows:
+        return answers
+    return answers.filter(pa.array(_is_last(answers["seed"].to_numpy(), answers["checkpoint"].to_numpy())))
+
+
+def _is_last(seed: Int[np.ndarray, "row"], checkpoint: Int[np.ndarray, "row"]) -> Bool[np.ndarray, "row"]:
+    codes = np.unique(seed, return_inverse=True)[1]
+    last = np.full(codes.max() + 1, -1, dtype=np.int64)
+    np.maximum.at(last, codes, checkpoint)
+    return np.asarray(checkpoint == last[codes])
+
+
 def questions(table: RankTable, trained: bool = True) -> RankTable:
     """The unstated rows with an expected answer, on the trained prompt or on the others."""
     rows = table.only(stated=False, trained=trained)

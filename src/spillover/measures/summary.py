@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from spillover import catalog
 from spillover.measures.map_test import map_test
-from spillover.measures.ranking import RankTable, rank_table
+from spillover.measures.ranking import RankTable, answers_at_end, at_end, rank_table
 from spillover.record import Metric
 
 Measure = Callable[[RankTable], Metric | None]
@@ -29,7 +29,7 @@ def measure_all(table: RankTable) -> dict[str, Metric | None]:
 
 
 def summarise(answers: pa.Table) -> dict[str, Any]:
-    """Metrics after the last checkpoint and (`_before`) at checkpoint 0, pooled over seeds and implications.
+    """Metrics after each seed's last checkpoint and (`_before`) at checkpoint 0, pooled over seeds and implications.
 
     Under `implications`, the same for each implication by name, with the exact map test as `map_test`.
     """
@@ -41,8 +41,7 @@ def summarise(answers: pa.Table) -> dict[str, Any]:
 
 
 def _before_and_after(table: RankTable) -> dict[str, Any]:
-    last = int(table.checkpoint.max(initial=0))
-    found: dict[str, Any] = dict(measure_all(table.only(checkpoint=last)))
+    found: dict[str, Any] = dict(measure_all(at_end(table)))
     before = measure_all(table.only(checkpoint=0))
     found |= {f"{name}_before": metric for name, metric in before.items() if name not in YARDSTICKS}
     return found
@@ -56,7 +55,7 @@ def _one_implication(answers: pa.Table, table: RankTable, name: str) -> dict[str
 
 
 def _asked_last(answers: pa.Table, implication: str) -> pa.Table:
-    """The rows of one implication's questions on the trained prompt at the last checkpoint."""
-    last = pc.max(answers["checkpoint"])
-    kept = pc.and_(pc.equal(answers["implication"], implication), pc.equal(answers["checkpoint"], last))
-    return answers.filter(pc.and_(kept, pc.and_(pc.invert(answers["stated"]), answers["trained"])))
+    """The rows of one implication's questions on the trained prompt at each seed's last checkpoint."""
+    last = answers_at_end(answers)
+    asked = pc.and_(pc.invert(last["stated"]), last["trained"])
+    return last.filter(pc.and_(pc.equal(last["implication"], implication), asked))

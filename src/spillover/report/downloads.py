@@ -1,4 +1,4 @@
-"""What a reader may take away: tables as CSV, figures as SVG, metrics as JSON, all inside the page as data."""
+"""What a reader may take away: tables as CSV, figures as SVG and PDF, metrics as JSON, all inside the page as data."""
 
 from __future__ import annotations
 
@@ -55,12 +55,11 @@ def link(name: str, text: str, body: bytes, media_type: str) -> Download:
 
 
 def of_drawing(drawing: Drawing) -> list[Download]:
-    """The figure as SVG (and PDF, if it was made) and its numbers as CSV."""
+    """The figure as SVG and as PDF, and its numbers as CSV."""
     body = csv_text(drawing.columns, ([row.get(key) for key in drawing.columns] for row in drawing.rows))
-    pdf = [link(f"{drawing.name}.pdf", "PDF", drawing.pdf, "application/pdf")] if drawing.pdf else []
     return [
         link(f"{drawing.name}.svg", "SVG", drawing.file.encode(), "image/svg+xml"),
-        *pdf,
+        link(f"{drawing.name}.pdf", "PDF", drawing.pdf, "application/pdf"),
         link(f"{drawing.name}.csv", "CSV", body.encode(), "text/csv;charset=utf-8"),
     ]
 

@@ -6,7 +6,7 @@ import copy
 import io
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +30,8 @@ LINES = tuple(
         strict=True,
     )
 )
+#: Dash and weight of the line at which a model knows only which answers occur.
+YARDSTICK: Any = {"color": INK, "linestyle": (0, (6, 3)), "linewidth": 1.5, "alpha": 0.8, "zorder": 0}
 WIDTH = 5.5  # inches; at this width the text stays readable when a phone shrinks the figure
 _STYLE: Any = {
     "svg.fonttype": "none",
@@ -63,7 +65,7 @@ _UNFIT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2
 class Drawing:
     """One figure: `svg` for the page, `file` to keep, `rows` the numbers in it, `description` for who cannot see it.
 
-    pdf: the same figure for a paper, or nothing.
+    pdf: the same figure for a paper.
     """
 
     name: str
@@ -72,7 +74,7 @@ class Drawing:
     svg: str
     file: str
     rows: tuple[dict[str, Any], ...]
-    pdf: bytes = b""
+    pdf: bytes
 
     @property
     def columns(self) -> list[str]:
@@ -92,21 +94,38 @@ def label(text: object, length: int = 30) -> str:
     return "\u200b" + line if line.startswith("_") else line
 
 
+def looks(wanted: Sequence[bool]) -> list[tuple[str, Any, str]]:
+    """Colour, dash and marker of each curve: blue for the first true association, vermillion for the first other."""
+    free = [0, 1, *range(2, len(LINES))]
+    found = []
+    for each in wanted:
+        first = 0 if each else 1
+        place = first if first in free else next((place for place in free if place > 1), first)
+        free = [other for other in free if other != place]
+        found.append(LINES[place])
+    return found
+
+
 @contextmanager
 def canvas(height: float, width: float = WIDTH) -> Iterator[tuple[Figure, Axes]]:
     """A figure with one set of axes in the house style; sizes in inches."""
+    with panels(height, 1, width) as (figure, (axes,)):
+        yield figure, axes
+
+
+@contextmanager
+def panels(height: float, count: int, width: float = WIDTH) -> Iterator[tuple[Figure, list[Axes]]]:
+    """A figure with `count` sets of axes, one under the other on one x axis, in the house style; sizes in inches."""
     with rc_context(_STYLE), warnings.catch_warnings():
         # Widths are measured with a font that lacks some scripts; the reader's own font draws them.
         warnings.filterwarnings("ignore", message="Glyph .* missing", category=UserWarning)
         warnings.filterwarnings("ignore", message="constrained_layout not applied", category=UserWarning)
         figure = Figure(figsize=(width, height), layout="constrained")
-        yield figure, figure.add_subplot()
+        yield figure, list(figure.subplots(count, 1, sharex=True, squeeze=False)[:, 0])
 
 
-def finish(
-    figure: Figure, name: str, title: str, description: str, rows: list[dict[str, Any]], pdf: bool = False
-) -> Drawing:
-    """Render a figure made inside `canvas`. `name` is unique in the page and prefixes every id; pdf: also as PDF."""
+def finish(figure: Figure, name: str, title: str, description: str, rows: list[dict[str, Any]]) -> Drawing:
+    """Render a figure made inside `canvas`, as SVG and as PDF. `name` is unique in the page and prefixes every id."""
     stream = io.StringIO()
     with rc_context({"svg.hashsalt": name}):
         figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
@@ -119,7 +138,7 @@ def finish(
         svg=_for_page(copy.deepcopy(root)),
         file=_for_file(root),
         rows=tuple(rows),
-        pdf=_as_pdf(figure) if pdf else b"",
+        pdf=_as_pdf(figure),
     )
 
 

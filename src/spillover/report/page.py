@@ -4,42 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
+from typing import Any
 
-from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
-
-from spillover import catalog
 from spillover.report import words
-from spillover.report.downloads import Download, of_drawing, of_metrics, of_ranks
-from spillover.report.drawing import Drawing, plain
+from spillover.report.downloads import of_metrics, of_ranks
+from spillover.report.drawing import plain
 from spillover.report.load import LoadedRun, labels, load_run
 from spillover.report.plots.rank_by_epoch import highest
 from spillover.report.story import Count, Story, right, stories
 from spillover.report.tables.examples import examples
 from spillover.report.tables.provenance import provenance
 from spillover.report.tables.summary import summary
+from spillover.report.template import Figure, figure, render
 
 __all__ = ["LoadedRun", "build_page", "load_run"]
-
-#: Figures whose numbers are also a table in the page have at most so many rows.
-_TABLED = 150
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A drawing with its caption, its downloads and its numbers as text."""
-
-    drawing: Drawing
-    caption: str
-    downloads: list[Download]
-    table: list[list[str]]
-    wide: bool = False
-
-    @property
-    def svg(self) -> Markup:
-        """Our own drawing: its text was escaped when it was made."""
-        return Markup(self.drawing.svg)
 
 
 @dataclass(frozen=True)
@@ -70,12 +48,8 @@ def build_page(runs: Sequence[LoadedRun]) -> str:
     labelled = [(plain(label), run) for label, run in zip(labels(runs), runs, strict=True)]
     told = [story for label, run in labelled for story in stories(run, label)]
     shown = examples(told)
-    parts = files("spillover.report")
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
-    environment.filters.update(plain=plain, sentence=words.sentence)
-    template = environment.from_string(parts.joinpath("page.html").read_text(encoding="utf-8"))
-    return template.render(
-        css=Markup(parts.joinpath("page.css").read_text(encoding="utf-8")),
+    return render(
+        "page.html",
         title=words.title(told) if told else "Nothing was measured before this run stopped.",
         lede=words.lede(told),
         names=[label for label, _ in labelled],
@@ -83,10 +57,10 @@ def build_page(runs: Sequence[LoadedRun]) -> str:
         cards=[_card(story) for story in told],
         change=_figure("rank-change", told, "rank-change", told),
         summary=summary(told),
-        chapters=_chapters(told),
+        chapters=chapters_of(told),
         examples=list(zip(told, shown, strict=True)),
         count=sum(map(len, shown)),
-        health=_health(labelled, told),
+        health=health_of(labelled, told),
         runs=[(label, run, provenance(run)) for label, run in labelled],
         downloads=[of_metrics(labelled), of_ranks(labelled)],
     )
@@ -105,7 +79,7 @@ def _card(story: Story) -> Card:
     )
 
 
-def _chapters(told: Sequence[Story]) -> list[Chapter]:
+def chapters_of(told: Sequence[Story]) -> list[Chapter]:
     """Per story: rank against epochs on one scale for all, and the two heat maps."""
     top = max((highest(story) for story in told), default=1.0)
     found = []
@@ -122,7 +96,7 @@ def _chapters(told: Sequence[Story]) -> list[Chapter]:
     return found
 
 
-def _health(labelled: Sequence[tuple[str, LoadedRun]], told: Sequence[Story]) -> list[Figure]:
+def health_of(labelled: Sequence[tuple[str, LoadedRun]], told: Sequence[Story]) -> list[Figure]:
     """Recall of what was stated, training loss, forgetting: whether the training itself went well."""
     made = [
         _figure("recall", labelled, "recall", told),
@@ -133,23 +107,7 @@ def _health(labelled: Sequence[tuple[str, LoadedRun]], told: Sequence[Story]) ->
     return [figure for figure in made if figure is not None]
 
 
-def _figure(plot: str, what: Sequence[object], name: str, told: Sequence[Story], **options: object) -> Figure | None:
-    """Draw a plot of the catalogue; None when it has nothing to show."""
-    drawing: Drawing | None = catalog.pick(catalog.PLOTS, plot, "plot")(what, name, **options)
-    if drawing is None:
-        return None
-    parts = list(dict.fromkeys(story.run.trained_part for story in told))
-    table = [[_shown(row.get(key)) for key in drawing.columns] for row in drawing.rows]
-    return Figure(
-        drawing=drawing,
-        caption=words.sentence("; ".join(parts)),
-        downloads=of_drawing(drawing),
-        table=table if len(table) <= _TABLED else [],
-    )
-
-
-def _shown(value: object) -> str:
-    """A number of a figure as text."""
-    if isinstance(value, bool):
-        return "yes" if value else ""
-    return words.number(value, 3) if isinstance(value, float) else "–" if value is None else plain(value)
+def _figure(plot: str, what: Sequence[object], name: str, told: Sequence[Story], **options: Any) -> Figure | None:
+    """A figure whose caption says what was trained."""
+    parts = dict.fromkeys(story.run.trained_part for story in told)
+    return figure(plot, what, name, words.sentence("; ".join(parts)), **options)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from spillover.facts.pack import WANTED, tally
-from spillover.measures.ranking import RankTable
+from spillover.measures.ranking import RankTable, at_end
 from spillover.record import Metric
 from spillover.report.load import LoadedRun
 
@@ -78,12 +78,20 @@ class Story:
 
     @cached_property
     def after(self) -> RankTable:
-        return self.asked.only(checkpoint=self.checkpoints[-1] if self.checkpoints else 0)
+        """The unstated rows at each seed's own last checkpoint."""
+        return at_end(self.asked)
 
     @property
     def epochs(self) -> int:
         """Passes over the stated rows before the last measurement."""
         return self.checkpoints[-1] if self.checkpoints else 0
+
+    @property
+    def passes(self) -> str:
+        """How many passes there were, in words; from the least to the greatest when seeds stopped at different ones."""
+        least = int(self.after.checkpoint.min(initial=self.epochs))
+        span = f"{self.epochs}" if least == self.epochs else f"{least} to {self.epochs}"
+        return f"{span} {'pass' if self.epochs == 1 else 'passes'}"
 
     @property
     def examples_stated(self) -> int:

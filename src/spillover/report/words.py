@@ -200,7 +200,7 @@ def setting(story: Story) -> str:
     """What was trained, in one sentence under the headline."""
     facts = (story.run.pack.get("counts") or {}).get("facts")
     sentences = f" over {facts} sentences" if facts else ""
-    passes = f"{story.epochs} {'pass' if story.epochs == 1 else 'passes'}{sentences}"
+    passes = story.passes + sentences
     if story.key is None or not story.checkpoints:
         return f"After {passes}." if story.checkpoints else ""
     both = story.examples_stated

@@ -6,21 +6,14 @@ import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
-
 from spillover import catalog
-from spillover.report.downloads import Download, csv_text, link, of_drawing
-from spillover.report.drawing import Drawing, plain
+from spillover.report.downloads import Download, csv_text, link
+from spillover.report.drawing import plain
 from spillover.report.lab.run import LabRun
-from spillover.report.page import Figure
 from spillover.report.tables.provenance import duration
-from spillover.report.words import number
-
-_TABLED = 150
+from spillover.report.template import Figure, figure, render
 
 
 @dataclass(frozen=True)
@@ -81,32 +74,21 @@ TERMS = (
 def build_lab_page(run: LabRun) -> str:
     """The page of an experiment; the same run gives the same bytes."""
     told: Told = catalog.pick(catalog.LAB_PAGES, run.preset, "preset")(run)
-    sections = [(section, [drawn for item in section.figures if (drawn := _figure(item))]) for section in told.sections]
-    parts = files("spillover.report")
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
-    environment.filters.update(plain=plain)
-    template = environment.from_string(parts.joinpath("lab", "lab.html").read_text(encoding="utf-8"))
-    return template.render(
-        css=Markup(parts.joinpath("page.css").read_text(encoding="utf-8")),
+    return render(
+        "lab/lab.html",
+        title=told.title,
         told=told,
         terms=[*TERMS, *told.terms],
-        sections=sections,
+        sections=[(section, _figures(section)) for section in told.sections],
         preset=run.preset,
         groups=_made(run),
         downloads=_downloads(run),
     )
 
 
-def _figure(item: Shown) -> Figure | None:
-    drawing: Drawing | None = catalog.pick(catalog.PLOTS, item.plot, "plot")(item.what, item.name)
-    if drawing is None:
-        return None
-    table = [[_shown(row.get(key)) for key in drawing.columns] for row in drawing.rows]
-    return Figure(drawing, item.caption, of_drawing(drawing), table if len(table) <= _TABLED else [], item.wide)
-
-
-def _shown(value: object) -> str:
-    return number(value, 3) if isinstance(value, float) else "–" if value is None else plain(value)
+def _figures(section: Section) -> list[Figure]:
+    drawn = [figure(item.plot, item.what, item.name, item.caption, item.wide) for item in section.figures]
+    return [each for each in drawn if each is not None]
 
 
 def _made(run: LabRun) -> list[tuple[str, list[tuple[str, str]]]]:

@@ -25,7 +25,7 @@ def before(stories: Sequence[Story], name: str = "inferred-before") -> Drawing |
 
 def after(stories: Sequence[Story], name: str = "inferred-after") -> Drawing | None:
     """The first story's heat map after training."""
-    return _draw(stories[0], stories[0].after, name, f"after {stories[0].epochs} passes")
+    return _draw(stories[0], stories[0].after, name, f"after {stories[0].passes}")
 
 
 def _draw(story: Story, rows: RankTable, name: str, when: str) -> Drawing | None:

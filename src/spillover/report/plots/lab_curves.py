@@ -69,7 +69,7 @@ def draw(chart: Chart, name: str) -> Drawing | None:
         _axes(axes, chart)
         names = [label(line.label, 60) for line in lines] + [label(text, 60) for text, _ in chart.references]
         figure.legend(handles, names, loc="outside lower left", handlelength=3)
-        return finish(figure, name, chart.title, _described(lines, chart.references), _numbers(lines, chart), pdf=True)
+        return finish(figure, name, chart.title, _described(lines, chart.references), _numbers(lines, chart))
 
 
 def _line(axes: Axes, line: Line) -> Line2D:

@@ -85,7 +85,7 @@ def _finished(figure: Figure, maps: Maps, name: str) -> Drawing:
     """The drawing; its numbers are the mean entry of each block that the theory names."""
     rows: list[dict[str, Any]] = [{"matrix": item.title, **_blocks(maps, item.matrix)} for item in maps.maps]
     said = ". ".join(f"{row['matrix']}: " + ", ".join(f"{k} {v:.2f}" for k, v in list(row.items())[1:]) for row in rows)
-    return finish(figure, name, maps.title, f"Mean entries. {said}.", rows, pdf=True)
+    return finish(figure, name, maps.title, f"Mean entries. {said}.", rows)
 
 
 def _blocks(maps: Maps, matrix: Float[np.ndarray, "answer column"]) -> dict[str, float]:

@@ -59,4 +59,4 @@ def draw(pairs: Pairs, name: str) -> Drawing | None:
             for n, q in zip(pairs.names, p.points, strict=True)
         ]
         said = ". ".join(f"{row['variant']}, {row['model']}: {row['mean']:.2f}" for row in rows)
-        return finish(figure, name, pairs.title, said + ".", rows, pdf=True)
+        return finish(figure, name, pairs.title, said + ".", rows)

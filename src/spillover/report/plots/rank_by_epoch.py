@@ -11,10 +11,11 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
+from spillover.measures.bootstrap import FEW, clusters_of, interval
 from spillover.report.drawing import BLUE, INK, VERMILLION, Drawing, canvas, finish
 from spillover.report.story import Story
 
-#: More pairs than this are drawn as a band.
+#: More pairs than this have no lines of their own.
 _THIN_LINES = 12
 
 
@@ -35,52 +36,57 @@ def draw(stories: Sequence[Story], name: str = "rank-by-epoch", top: float | Non
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=10))
         named = [(main, "mean rank of the expected answer"), *handles]
         figure.legend([h for h, _ in named], [t for _, t in named], loc="outside lower left", handlelength=3)
-        said = f"Mean rank {means[0]:.2f} before training, {means[-1]:.2f} after {epochs[-1]} epochs"
+        ends = f" (95% interval {rows[-1]['low']:.2f} to {rows[-1]['high']:.2f}, {rows[-1]['clusters']} clusters)"
+        said = f"Mean rank {means[0]:.2f} before training, {means[-1]:.2f} after {epochs[-1]} epochs{ends}"
         line = "" if story.marginal is None else f"; knowing only which answers occur gives {story.marginal:.2f}"
         return finish(figure, name, f"Mean rank against epochs: {story.label}", said + line + ".", rows)
 
 
 def highest(story: Story) -> float:
     """Where the rank axis of this story ends: a little above everything that is drawn."""
-    rows = _numbers(story)
-    means = [value for row in rows for key, value in row.items() if key != "epoch"]
-    return 1.06 * max([1.0, story.chance or 0.0, *means])
+    drawn = [value for row in _numbers(story) for key, value in row.items() if key not in ("epoch", "clusters")]
+    return 1.06 * max([1.0, story.chance or 0.0, *drawn])
 
 
-def _groups(story: Story) -> dict[str, np.ndarray]:
-    """What varies: the seeds when there are several, the pairs otherwise. Name -> mask over the asked rows."""
-    asked = story.asked
-    if len(story.run.seeds) > 1:
-        return {f"seed {seed}": asked.seed == seed for seed in story.run.seeds}
-    return {f"pair {row}": asked.cluster == row for row in story.rows_of_map}
+def _pairs(story: Story) -> list[str]:
+    """The pairs that have a line of their own: those of a single seed, if they are not too many."""
+    alone = len(story.run.seeds) == 1 and 1 < len(story.rows_of_map) <= _THIN_LINES
+    return story.rows_of_map if alone else []
 
 
 def _numbers(story: Story) -> list[dict[str, Any]]:
-    """One row a checkpoint: the mean rank of all and of every group."""
+    """One row a checkpoint: the mean rank with its cluster interval, and that of every pair with a line of its own."""
     asked, rows = story.asked, []
     if story.key is None or np.isnan(asked.rank).all():
         return []
-    groups = _groups(story)
+    asked = asked.where(~np.isnan(asked.rank))
     for epoch in story.checkpoints:
-        now = asked.checkpoint == epoch
-        parts = {name: float(asked.rank[now & mask].mean()) for name, mask in groups.items() if (now & mask).any()}
-        rows.append({"epoch": epoch, "mean_rank": float(asked.rank[now].mean()), **parts})
+        now = asked.only(checkpoint=epoch)
+        low, high, clusters = interval(now.rank, clusters_of(now))
+        numbers = {"mean_rank": float(now.rank.mean()), "low": low, "high": high, "clusters": clusters}
+        parts = {f"pair {pair}": float(now.rank[now.cluster == pair].mean()) for pair in _pairs(story)}
+        rows.append({"epoch": epoch, **numbers, **parts})
     return rows
 
 
 def _spread(axes: Axes, story: Story, rows: list[dict[str, Any]], colour: str) -> list[tuple[Any, str]]:
-    """A thin line a pair, or a band from the least to the greatest when there are seeds or many pairs."""
-    names = list(_groups(story))
-    lines = np.array([[row.get(name, np.nan) for row in rows] for name in names])
-    epochs = [row["epoch"] for row in rows]
-    if len(names) < 2:
-        return []
-    if len(story.run.seeds) == 1 and len(names) <= _THIN_LINES:
-        axes.plot(epochs, lines.T, color=colour, alpha=0.3, linewidth=1)
-        return [(Line2D([], [], color=colour, alpha=0.4, linewidth=1), f"each of the {len(names)} pairs")]
-    axes.fill_between(epochs, np.nanmin(lines, 0), np.nanmax(lines, 0), color=colour, alpha=0.16, linewidth=0)
-    what = "seeds" if len(story.run.seeds) > 1 else "pairs"
-    return [(Patch(color=colour, alpha=0.16, linewidth=0), f"range over {len(names)} {what}")]
+    """The band of the cluster interval, and a thin line a pair when there is one seed and few pairs."""
+    epochs, count = [row["epoch"] for row in rows], rows[-1]["clusters"]
+    axes.fill_between(
+        epochs, [row["low"] for row in rows], [row["high"] for row in rows], color=colour, alpha=0.16, linewidth=0
+    )
+    few = " (few)" if count < FEW else ""
+    what = "pairs" if len(story.run.seeds) == 1 else "clusters of a pair and a seed"
+    found: list[tuple[Any, str]] = [
+        (Patch(color=colour, alpha=0.16, linewidth=0), f"95% interval over {count} {what}{few}")
+    ]
+    if pairs := _pairs(story):
+        axes.plot(
+            epochs, [[row[f"pair {pair}"] for pair in pairs] for row in rows], color=colour, alpha=0.3, linewidth=1
+        )
+        line = Line2D([], [], color=colour, alpha=0.4, linewidth=1)
+        found.append((line, f"each of the {len(pairs)} pairs"))
+    return found
 
 
 def _yardsticks(axes: Axes, story: Story, rows: list[dict[str, Any]]) -> list[tuple[Any, str]]:

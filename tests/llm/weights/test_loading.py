@@ -7,7 +7,7 @@ import torch
 
 from spillover import catalog
 from spillover.errors import ModelError
-from spillover.llm.loading import load_model, load_tokenizer, pick_device, resolve
+from spillover.llm.weights.loading import load_model, load_tokenizer, pick_device, resolve
 
 
 def test_a_folder_is_loaded_as_it_was_saved(tiny_folder, tiny):
@@ -127,7 +127,7 @@ def test_devices():
 
 
 def test_the_built_in_model_says_how_to_get_it(monkeypatch, tmp_path):
-    from spillover.llm import embedded
+    from spillover.llm.weights import embedded
 
     monkeypatch.setenv("SPILLOVER_CACHE", str(tmp_path))
     monkeypatch.setattr(embedded, "find_spec", lambda name: None)

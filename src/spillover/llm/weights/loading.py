@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 
 from spillover import catalog
 from spillover.errors import ModelError, nearest
-from spillover.llm.embedded import LICENCE_NOTE, embedded_folder, quiet
+from spillover.llm.weights.embedded import LICENCE_NOTE, embedded_folder, quiet
 from spillover.record import sha256_of, sha256_of_texts
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -81,20 +81,28 @@ def load_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenize
     return _tokenizer(source, revision)
 
 
-def load_model(name: str, *, device: str = "auto", dtype: str = "float32", revision: str | None = None) -> LoadedModel:
+def load_model(
+    name: str,
+    *,
+    device: str = "auto",
+    dtype: str = "float32",
+    revision: str | None = None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+) -> LoadedModel:
     """Load a causal language model in evaluation mode. Raises ModelError with what to do when it cannot be had.
 
     device: auto, cpu, cuda, cuda:N or mps. dtype: float32 or bfloat16. A PEFT adapter is merged into its base.
+    tokenizer: the model's own, if it was loaded before; reading a large vocabulary takes seconds.
     """
     target = pick_device(device)
     source = resolve(name)
     if source.adapter:
         base = load_model(_base_of(source), device=device, dtype=dtype, revision=revision)
         model = _merge_adapter(base.model, source)
-        tokenizer = load_tokenizer(name, revision)
+        tokenizer = tokenizer or load_tokenizer(name, revision)
         sha256, note = sha256_of_texts([base.sha256, _weights_hash(source, model)]), base.licence_note
     else:
-        tokenizer = _tokenizer(source, revision)
+        tokenizer = tokenizer or _tokenizer(source, revision)
         model = _weights(source, revision, dtype)
         sha256, note = _weights_hash(source, model), source.licence_note
     try:

@@ -11,9 +11,9 @@ from typing import Literal
 
 import torch
 
-from spillover.llm.embedded import quiet
-from spillover.llm.loading import LoadedModel
 from spillover.llm.scoring import CausalModel
+from spillover.llm.weights.embedded import quiet
+from spillover.llm.weights.loading import LoadedModel
 from spillover.record import unwritable
 
 WEIGHTS, DELTA, ADAPTER = "weights", "delta.safetensors", "adapter"

@@ -1,0 +1,150 @@
+"""A study of real runs: it finds what is finished, goes on after a failure or a kill, and pools seeds."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pyarrow.parquet as pq
+import pytest
+
+from spillover.errors import RunError, UsageError
+from spillover.jobs import inject, sweep
+from spillover.jobs.engines import Ended, Task, Worker
+from spillover.jobs.engines.local import run_local
+from spillover.record import ANSWERS, Record
+from spillover.settings import Inject, Solve, Sweep
+
+PACK = "city-language:names=10,bridge=1"
+
+
+@pytest.fixture
+def study(byte_folder, tmp_path):
+    """Two cells that work, of two seeds each, and one that cannot."""
+    path = tmp_path / "study.yaml"
+    body = {
+        "name": "trial", "seeds": [0, 1], "options": {"model": str(byte_folder), "epochs": 1, "threads": 1},
+        "groups": [
+            {"name": "rates", "plot": "rank-by-rate", "cells": [{"pack": PACK}], "grid": {"lr": [0.001, 0.01]}},
+            {"name": "broken", "cells": [{"pack": "no-such-pack"}], "seeds": [0]},
+        ],
+    }  # fmt: skip
+    path.write_text(json.dumps(body), encoding="utf-8")
+    return path
+
+
+def settings(study, tmp_path, **changes):
+    return Sweep(**{"study": str(study), "out": str(tmp_path / "out"), "processes": 1, **changes})
+
+
+def test_a_study_from_start_to_page_and_again(study, tmp_path, capsys):
+    outcome = sweep.run(settings(study, tmp_path, processes=2))
+    states = {cell["cell"]: (cell["status"], cell["error"]) for cell in outcome["cells"]}
+    good, better = "city-language-names=10,bridge=1_lr=0.001", "city-language-names=10,bridge=1_lr=0.01"
+    assert states[good] == states[better] == ("done", None)
+    assert states["no-such-pack"][0] == "failed" and "there is no pack" in states["no-such-pack"][1]
+    assert outcome["exit_code"] == 1 and "no-such-pack failed" in outcome["text"]
+
+    folder = tmp_path / "out"
+    pooled = Record.read(folder / "cells" / good)
+    assert pooled.details["seeds"] == [0, 1] and pooled.status == "done"
+    alone = Inject(
+        pack=PACK, model=pooled.settings["model"], out=str(tmp_path / "alone"), epochs=1, lr=1e-3, threads=1, seed=1
+    )
+    inject.run(alone)
+    own = folder / "cells" / good / "seed-1"
+    assert (own / ANSWERS).read_bytes() == (tmp_path / "alone" / ANSWERS).read_bytes(), (
+        "a cell is the run alone, byte for byte"
+    )
+
+    table = pq.read_table(folder / "table.parquet")
+    rows = [row for row in table.to_pylist() if row["cell"] == good and row["metric"] == "recall_rank"]
+    assert {row["seed"] for row in rows if row["implication"] is None} == {0, 1, None}
+    assert "trial" in Record.read(folder).details["study"]["name"]
+    assert (folder / "page.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+
+    # The pack that failed is mended; what is finished is not run again.
+    stamp = (own / "record.json").read_bytes()
+    study.write_text(study.read_text().replace("no-such-pack", "sport-music:names=10,bridge=1"), encoding="utf-8")
+    again = sweep.run(settings(study, tmp_path))
+    assert again["exit_code"] == 0 and all(cell["status"] == "done" for cell in again["cells"])
+    assert (own / "record.json").read_bytes() == stamp
+    capsys.readouterr()
+    assert sweep.run(settings(study, tmp_path))["metrics"].keys() == again["metrics"].keys()
+    assert "Found this study finished" in capsys.readouterr().err
+
+
+def test_a_plan_runs_nothing(study, tmp_path):
+    outcome = sweep.run(settings(study, tmp_path, plan=True, out=""))
+    assert [cell["status"] for cell in outcome["cells"]] == ["waiting"] * 3
+    assert outcome["cells"][0]["seeds"] == [0, 1]
+    assert "3 cells, 5 runs of `inject`" in outcome["text"]
+    assert not (tmp_path / "out").exists()
+
+
+def test_another_study_is_refused_the_folder(study, tmp_path):
+    (tmp_path / "out").mkdir()
+    Record(command="sweep", settings={}, seed=0, identity="another").write(tmp_path / "out")
+    with pytest.raises(RunError, match="this folder holds another run"):
+        sweep.run(settings(study, tmp_path))
+    with pytest.raises(UsageError, match="missing --out"):
+        sweep.run(settings(study, tmp_path, out=""))
+
+
+def test_a_study_of_another_verb(tmp_path):
+    path = tmp_path / "study.yaml"
+    body = {
+        "name": "gaps",
+        "verb": "solve",
+        "groups": [{"name": "all", "grid": {"symbolic": ["n=4,train=1,test=3", "n=5,train=1,test=3"]}}],
+    }
+    path.write_text(json.dumps(body), encoding="utf-8")
+    outcome = sweep.run(settings(path, tmp_path))
+    assert [cell["status"] for cell in outcome["cells"]] == ["done", "done"]
+    assert (tmp_path / "out" / "page.html").exists()
+
+
+class Deadly:
+    """Settings that kill the process that reads them."""
+
+    def __reduce__(self):
+        return signal.raise_signal, (signal.SIGKILL,)
+
+
+def test_a_worker_that_is_killed_is_replaced():
+    """The tasks around the deadly one end as if nothing had been."""
+    fine = [Task(("fine", n), "solve", Solve(symbolic="n=4,train=1,test=3")) for n in (0, 1)]
+    deadly = Task(("deadly", None), "solve", Deadly())
+    tasks = [fine[0], deadly, fine[1]]
+    ended = {each.key: each for each in run_local(tasks, 1)}
+    assert ended["fine", 0].error == ended["fine", 1].error == ""
+    assert "was killed by SIGKILL" in ended["deadly", None].error
+
+
+def test_a_failure_that_nobody_foresaw_is_a_sentence(monkeypatch):
+    def broken(settings):
+        raise ZeroDivisionError("the sum was\nempty")
+
+    monkeypatch.setattr("spillover.jobs.solve.run", broken)
+    ended = Worker().run(Task(("x", None), "solve", Solve(symbolic="n=4,train=1,test=3")))
+    assert isinstance(ended, Ended) and ended.error == "ZeroDivisionError: the sum was"
+
+
+def test_an_interrupted_study_goes_on_where_it_stopped(study, tmp_path):
+    study.write_text(study.read_text().replace("no-such-pack", "sport-music:names=10,bridge=1"), encoding="utf-8")
+    words = [sys.executable, "-m", "spillover", "sweep", str(study), "--out", str(tmp_path / "out"), "--processes", "1"]
+    running = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    first = tmp_path / "out" / "cells" / "city-language-names=10,bridge=1_lr=0.001" / "seed-0" / "record.json"
+    deadline = time.monotonic() + 120
+    while not (first.exists() and json.loads(first.read_text())["status"] == "done"):
+        assert running.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    os.killpg(running.pid, signal.SIGINT)
+    _, said = running.communicate(timeout=60)
+    assert running.returncode == 130 and "Traceback" not in said
+    assert Record.read(tmp_path / "out").status == "interrupted"
+    stamp = first.read_bytes()
+    outcome = sweep.run(settings(study, tmp_path))
+    assert outcome["exit_code"] == 0 and first.read_bytes() == stamp

@@ -1,0 +1,129 @@
+"""The page of a study: self-contained, escaped, accessible, complete, and true to its cells."""
+
+import base64
+import csv
+import dataclasses
+import io
+import json
+import re
+from itertools import pairwise
+
+import pytest
+
+from spillover.record import Metric, Record
+from spillover.report.study.load import load_study
+from spillover.report.study.page import build_study_page
+from tests.report.conftest import Synthetic
+from tests.report.synthetic_study import write_study
+from tests.report.test_page import HOSTILE, Reader
+
+
+def test_the_page_says_what_was_found(study_page):
+    text = Reader(study_page).text
+    assert (
+        "Fine-tuned on two sets of new facts, gemma-3-270m inferred what was never stated in each of them: mean rank "
+        "0.55 where the implication is true and 1.10 where the implication is not, against 2.00 for knowing only which "
+        "answers occur." in text
+    )
+    assert "8 of 10 cells, 20 runs" in text
+    assert "broken failed: the disk is full" in text and "Not run yet, and not on this page: later." in text
+    assert text.count("Out-of-context reasoning (OCR)") == 1
+    assert "arXiv 2506.10887" in text and "embeddings included" in text
+
+
+def test_parts_are_in_order(study_page):
+    text = Reader(study_page).text
+    order = ("The five sets", "How many bridging names?", "How fast?", "The rest", "When it happened")
+    order += ("Which answer it gives", "of the questions", "What it was told", "How it was made", "Take the data")
+    places = [text.index(part) for part in order]
+    assert places == sorted(places)
+
+
+def test_chapters_are_those_of_the_first_sets(study_page):
+    # Three figures of the study, three a chapter of two sets, four of health.
+    assert study_page.count("<figure") == 3 + 2 * 3 + 4
+
+
+def test_the_page_asks_for_nothing_and_is_whole(study_page):
+    reader = Reader(study_page)
+    assert not {tag for tag, _ in reader.tags} & {"script", "img", "iframe", "object", "embed", "base", "form"}
+    for tag, attributes in reader.tags:
+        assert attributes.get("href", "#").startswith(("#", "data:")), tag
+    names = [link["download"] for link in reader.all("a") if "download" in link]
+    assert len(names) == len(set(names))
+    figures = len(reader.all("figure"))
+    assert [sum(name.endswith(end) for name in names) for end in (".svg", ".pdf")] == [figures, figures]
+
+
+def test_downloads_hold_the_numbers(study_page):
+    links = {link["download"]: link["href"] for link in Reader(study_page).all("a") if "download" in link}
+    long = csv.DictReader(io.StringIO(base64.b64decode(links["spillover-study.csv"].partition(",")[2]).decode()))
+    assert {"cell", "group", "seed", "options", "metric", "value"} <= set(long.fieldnames)
+    assert {row["cell"] for row in long} >= {"city-language", "broken"}
+    metrics = json.loads(base64.b64decode(links["spillover-metrics.json"].partition(",")[2]))
+    assert len(metrics) == 8
+    assert any(name.startswith("spillover-ranks.csv") for name in links)
+
+
+def test_structure_for_screen_readers(study_page):
+    reader = Reader(study_page)
+    ids = [attributes["id"] for _, attributes in reader.tags if "id" in attributes]
+    assert len(ids) == len(set(ids)) and ids.count("found") == 1
+    levels = [int(tag[1]) for tag, _ in reader.tags if re.fullmatch(r"h[1-6]", tag)]
+    assert levels.count(1) == 1 and all(after - before <= 1 for before, after in pairwise(levels))
+    assert all("scope" in heading for heading in reader.all("th"))
+    for attributes in (attributes for _, attributes in reader.tags):
+        assert set(attributes.get("aria-labelledby", "").split()) <= set(ids)
+        if "scroll" in (attributes.get("class") or "").split():
+            assert attributes["tabindex"] == "0" and attributes["aria-label"]
+
+
+def test_the_same_study_gives_the_same_bytes(study, study_page):
+    assert build_study_page(study) == study_page
+
+
+def test_hostile_text_is_only_text(tmp_path):
+    run = Synthetic(name=f"pack {HOSTILE}", prefix=HOSTILE, map={"=1+1": "$x^2$", "_Paris</text>": HOSTILE}, epochs=1)
+    groups = [(f"g {HOSTILE}", "study-sets", ["one", HOSTILE]), ("b", "rank-by-bridging", ["one"]),
+              ("r", "rank-by-rate", ["one"]), (HOSTILE, None, ["one"])]  # fmt: skip
+    folder = write_study(tmp_path, {"one": run}, groups, title=HOSTILE, text=HOSTILE)
+    reader = Reader(build_study_page(load_study(folder)))
+    assert not reader.all("script") and not reader.all("img")
+    assert f"Not run yet, and not on this page: {HOSTILE}." in reader.text
+
+
+def test_a_study_without_plots_is_a_table(tmp_path):
+    cells = {"one": Synthetic(), "two": Synthetic(lr=1e-5, seeds=(0, 1))}
+    text = Reader(build_study_page(load_study(write_study(tmp_path, cells, [("all", None, ["one", "two"])])))).text
+    assert "A study: 2 of 2 cells are done." in text and "implication rank test" in text
+
+
+def test_a_study_of_another_verb_is_a_table(tmp_path):
+    folder = write_study(tmp_path, {}, [("norms", None, ["one", "later"])], verb="solve")
+    fields = json.loads((folder / "record.json").read_text())
+    next(cell for cell in fields["details"]["cells"] if cell["cell"] == "one")["status"] = "done"
+    (folder / "record.json").write_text(json.dumps(fields))
+    Record("solve", {}, 0, "done", metrics={"gap": Metric(0.25, None, None, 1, 1, "")}).write(folder / "cells/one")
+    page = build_study_page(load_study(folder))
+    text = Reader(page).text
+    assert "A study: 1 of 2 cells are done." in text and "0.25" in text
+    assert page.count("<figure") == 0
+
+
+@pytest.mark.parametrize("plot", ["study-sets", "rank-by-bridging", "rank-by-rate"])
+def test_a_study_of_which_nothing_is_done_still_makes_a_page(tmp_path, plot):
+    page = build_study_page(load_study(write_study(tmp_path, {}, [("sets", plot, ["later"])])))
+    assert "A study: 0 of 1 cells are done." in Reader(page).text
+
+
+def test_nothing_shown_is_said(study):
+    null = [cell for cell in study.cells if cell.slug == "null"]
+    renamed = [dataclasses.replace(cell, run=dataclasses.replace(cell.run, record=_plain(cell))) for cell in null]
+    groups = [dataclasses.replace(study.groups[0], cells=renamed)]
+    text = Reader(build_study_page(dataclasses.replace(study, cells=renamed, groups=groups))).text
+    assert "Fine-tuned on one set of new facts, gemma-3-270m was not shown to infer anything" in text
+
+
+def _plain(cell):
+    details = {**cell.record.details, "pack": {**cell.record.details["pack"], "name": "profession-color"}}
+    return dataclasses.replace(cell.record, details=details, settings={**cell.record.settings, "pack": "x"})
