@@ -32,6 +32,7 @@ VERBS = {
     "packs": ("spillover.settings:Packs", "spillover.jobs.packs:run"),
     "check": ("spillover.settings:Check", "spillover.jobs.check:run"),
     "inject": ("spillover.settings:Inject", "spillover.jobs.inject:run"),
+    "audit": ("spillover.settings:Audit", "spillover.jobs.audit:run"),
     "report": ("spillover.settings:Report", "spillover.jobs.report:run"),
     "solve": ("spillover.settings:Solve", "spillover.jobs.solve:run"),
     "certify": ("spillover.settings:Certify", "spillover.jobs.certify:run"),

@@ -110,6 +110,28 @@ class Inject(Running):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Audit(Running):
+    """Compare two models on a pack, without training: which implications did the tuned one learn, wanted or not?"""
+
+    pack: Positional[str]
+    """A built-in pack with its options, a pack folder, or a pack.yaml."""
+    base: str
+    """The model before fine-tuning: a tag, a hub id, a local folder or a PEFT adapter folder."""
+    tuned: str
+    """The model after fine-tuning, named likewise; an adapter is merged into the base that it names."""
+    out: str = ""
+    """Folder for record.json and answers.parquet, from which `report` makes a page; by default nothing is written."""
+    fail_on: Literal["unwanted", "undecided", "never"] = "unwanted"
+    """Exit with 1 when an implication is unwanted; or also when one is undecided; or never."""
+    level: float = 0.05
+    """Level of the tests, corrected for the number of implications."""
+    negligible: float = 0.1
+    """An effect below this share of the way from `marginal_rank` to rank 0 counts as none."""
+    junit: str = ""
+    """Also write the verdicts as a JUnit XML file, which CI systems show as tests."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Report(Common):
     """Make one self-contained HTML page from finished runs."""
 

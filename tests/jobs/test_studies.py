@@ -77,7 +77,7 @@ def test_the_built_in_study_is_the_issues():
         (HEAD + "  - {name: a, cells: [&x {lora: 1}, *x]}\n", "aliases (*) are not read"),
         (HEAD.replace("inject", "injekt") + "  - {name: a}\n", "there is no command 'injekt'. Did you mean 'inject'?"),
         (HEAD.replace(", pack: city-language", "") + "  - {name: a}\n", "no pack is given. Add `pack:` to its"),
-        (HEAD + "  - {name: a, grid: {lora: %s, batch: %s, epochs: %s}}" % ((list(range(1, 90)),) * 3), "100,000 cells"),
+        (HEAD + "  - {name: a, grid: {lora: %s, batch: %s, lr: %s}}" % ((list(range(1, 90)),) * 3), "100,000 cells"),
         ("name: trial\nseeds: [-1]\ngroups: [{name: a}]\n", "seeds.0: input should be greater than or equal to 0"),
         ("name: !!python/object/apply:os.system [ls]\n", "this is not YAML (could not determine a constructor"),
         ("[" * 5000, "this is not YAML"),

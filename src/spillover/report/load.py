@@ -54,6 +54,11 @@ class LoadedRun:
         return self.record.status == "done"
 
     @property
+    def audited(self) -> bool:
+        """Whether two finished models were compared, instead of one before and after training."""
+        return self.record.command == "audit"
+
+    @property
     def pack(self) -> Mapping[str, Any]:
         """What the record says of the pack: name, licence, source, relations, implications, counts."""
         return self.record.details.get("pack") or {}
@@ -90,9 +95,17 @@ class LoadedRun:
         return str(self.pack.get("join", " "))
 
     @property
+    def model(self) -> str:
+        """Name of the model that was trained, or of the tuned one that was audited."""
+        settings = self.record.settings
+        return str(settings.get("tuned" if self.audited else "model") or "a model")
+
+    @property
     def trained_part(self) -> str:
         """Which weights were trained, as every caption says it."""
         settings = self.record.settings
+        if self.audited:
+            return "two finished models compared; nothing was trained here"
         if rank := settings.get("lora"):
             return f"a LoRA adapter of rank {rank} trained"
         return "all weights but the embeddings trained" if settings.get("freeze_embeddings") else "all weights trained"

@@ -88,7 +88,9 @@ def chapters_of(told: Sequence[Story]) -> list[Chapter]:
         found.append(
             Chapter(
                 story=story,
-                by_epoch=_figure("rank-by-epoch", alone, f"rank-by-epoch-{index}", alone, top=top),
+                by_epoch=None
+                if story.run.audited
+                else _figure("rank-by-epoch", alone, f"rank-by-epoch-{index}", alone, top=top),
                 before=_figure("inferred-before", alone, f"inferred-before-{index}", alone),
                 after=_figure("inferred-after", alone, f"inferred-after-{index}", alone),
             )

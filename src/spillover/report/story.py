@@ -94,6 +94,18 @@ class Story:
         return f"{span} {'pass' if self.epochs == 1 else 'passes'}"
 
     @property
+    def when(self) -> tuple[str, str]:
+        """What the first and the last measurement are of, in words."""
+        return (
+            ("in the base model", "in the tuned model") if self.run.audited else ("before training", "after training")
+        )
+
+    @property
+    def when_last(self) -> str:
+        """The last measurement in words, with the passes it took."""
+        return self.when[1] if self.run.audited else f"after {self.passes}"
+
+    @property
     def examples_stated(self) -> int:
         """How many subjects had both ends of the link stated, a seed."""
         rows = self.run.ranks.only(stated=True, trained=True, implication=self.key, relation=self.then)

@@ -67,6 +67,8 @@ def verdict(story: Story) -> Verdict:
         return Verdict(False, "Open question", "The pack names no expected answers, so nothing is judged.")
     if not story.run.finished:
         return Verdict(False, "No verdict", "This run did not finish; these are the numbers it had reached.")
+    if story.run.audited:
+        return _audited(story)
     rank = story.metric("implication_rank_test")
     if rank is None or rank.value is None or story.marginal is None:
         return Verdict(False, "No verdict", "The run holds no ranks to judge by.")
@@ -75,7 +77,22 @@ def verdict(story: Story) -> Verdict:
     known = right(story.before)
     if known.hits <= story.best_guess.hits:
         return found
-    return dataclasses.replace(found, sentence=f"{found.sentence} Before training it already gave {known}.")
+    return dataclasses.replace(
+        found, sentence=f"{found.sentence} {story.when[0].capitalize()} it already gave {known}."
+    )
+
+
+def _audited(story: Story) -> Verdict:
+    """What the audit itself found, with the models' counts and what it would take to decide."""
+    judged = story.run.record.details.get("verdicts") or ()
+    found = next((each for each in judged if each["implication"] == story.key), None)
+    if found is None:
+        return Verdict(False, "No verdict", "The audit holds none for this link.")
+    more = found.get("more_subjects")
+    more = f" About {more:,} more subjects would decide it." if more else ""
+    counts = f"{found['hits']:,} of {found['n']:,} in the tuned model, {found['hits_before']:,} in the base model."
+    word = str(found["verdict"])
+    return Verdict(word in ("wanted", "unwanted"), word.capitalize(), f"{counts} {sentence(found['because'])}{more}")
 
 
 def _by_test(story: Story, rank: Metric) -> Verdict:
@@ -185,7 +202,7 @@ def title(stories: Sequence[Story]) -> str:
 
 def lede(stories: Sequence[Story]) -> str:
     """Under the title: which model, what of it was trained, and what a guess would get."""
-    models = list(dict.fromkeys(str(story.run.record.settings.get("model") or "a model") for story in stories))
+    models = list(dict.fromkeys(story.run.model for story in stories))
     parts = list(dict.fromkeys(story.run.trained_part for story in stories))
     guesses = list(dict.fromkeys(str(story.best_guess) for story in stories if story.best_guess.n))
     runs = len({id(story.run) for story in stories})
@@ -200,9 +217,9 @@ def setting(story: Story) -> str:
     """What was trained, in one sentence under the headline."""
     facts = (story.run.pack.get("counts") or {}).get("facts")
     sentences = f" over {facts} sentences" if facts else ""
-    passes = story.passes + sentences
+    begin = f"The pack states {facts} sentences" if story.run.audited else f"After {story.passes}{sentences}"
     if story.key is None or not story.checkpoints:
-        return f"After {passes}." if story.checkpoints else ""
+        return f"{begin}." if story.checkpoints else ""
     both = story.examples_stated
     shown = f"{both} other names had both halves stated" if both else "no name had both halves stated"
-    return f"After {passes}, in which {shown}."
+    return f"{begin}, in which {shown}."

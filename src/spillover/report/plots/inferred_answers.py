@@ -20,12 +20,12 @@ _NUMBERED = 14
 
 def before(stories: Sequence[Story], name: str = "inferred-before") -> Drawing | None:
     """The first story's heat map before training."""
-    return _draw(stories[0], stories[0].before, name, "before training")
+    return _draw(stories[0], stories[0].before, name, stories[0].when[0])
 
 
 def after(stories: Sequence[Story], name: str = "inferred-after") -> Drawing | None:
     """The first story's heat map after training."""
-    return _draw(stories[0], stories[0].after, name, f"after {stories[0].passes}")
+    return _draw(stories[0], stories[0].after, name, stories[0].when_last)
 
 
 def _draw(story: Story, rows: RankTable, name: str, when: str) -> Drawing | None:

@@ -28,22 +28,22 @@ def summary(stories: Sequence[Story]) -> list[tuple[str, list[Row]]]:
     def row(words: str, cell: Callable[[Story], Cell], key: bool = False) -> Row:
         return Row(words, [cell(story) for story in stories], key)
 
+    audited = all(story.run.audited for story in stories)
+    first, last = stories[0].when if stories and audited else ("before training", "after training")
     return [
         (
             "Unstated names whose top answer is the expected one",
             [
-                row("before training", _before),
-                row(
-                    "after training", lambda s: (str(right(s.after)), "") if s.key and len(s.after) else _NOTHING, True
-                ),
+                row(first, _before),
+                row(last, lambda s: (str(right(s.after)), "") if s.key and len(s.after) else _NOTHING, True),
                 row("one fixed answer for all", lambda s: (str(s.best_guess), "") if s.best_guess.n else _NOTHING),
             ],
         ),
         (
             "Mean rank of the expected answer for them",
             [
-                row("before training", _metric("implication_rank_test_before")),
-                row("after training", _metric("implication_rank_test"), True),
+                row(first, _metric("implication_rank_test_before")),
+                row(last, _metric("implication_rank_test"), True),
                 row("asked in other words, after", _metric("paraphrase_rank_test")),
                 row("knows only which answers occur", lambda s: (number(s.marginal), "")),
                 row("random guess", lambda s: (number(s.chance), "")),
@@ -52,7 +52,7 @@ def summary(stories: Sequence[Story]) -> list[tuple[str, list[Row]]]:
             ],
         ),
         (
-            "Mean rank of what was stated, after training",
+            f"Mean rank of what was stated, {last}",
             [row("facts", _metric("recall_rank")), row("links", _metric("implication_rank_train"))],
         ),
         ("Forgetting", [row("rise of the loss on plain text, nats a token", _metric("forgetting_nats"))]),
