@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from spillover.facts.pack import Implication as Implication
     from spillover.facts.pack import Pack as Pack
     from spillover.facts.pack import Relation as Relation
+    from spillover.jobs.callback import SpilloverCallback as SpilloverCallback
     from spillover.theory.closed_form import EqualClasses as EqualClasses
     from spillover.theory.comparison import Probe as Probe
     from spillover.theory.learning.models import Model as Model
@@ -29,6 +30,7 @@ LIBRARY = {
     "Implication": "spillover.facts.pack",
     "Pack": "spillover.facts.pack",
     "Relation": "spillover.facts.pack",
+    "SpilloverCallback": "spillover.jobs.callback",
     "EqualClasses": "spillover.theory.closed_form",
     "certify": "spillover.theory.solving",
     "solve": "spillover.theory.solving",
