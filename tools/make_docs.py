@@ -21,7 +21,7 @@ CODES = """## Exit codes
 | code | means |
 |---|---|
 | 0 | done |
-| 1 | a gate failed: `check` found faults |
+| 1 | a gate failed: `check` found faults, `audit` an unwanted implication, or a cell of a `sweep` failed |
 | 2 | a mistake: one sentence on standard error says what was wrong, where, and what to do |
 | 130 | interrupted; what was seen until then is kept, and the same command may be given again |
 

@@ -53,14 +53,19 @@ class Running(Common):
 
 @dataclass(frozen=True, kw_only=True)
 class Packs(Common):
-    """List the built-in packs, show one, or export one to edit."""
+    """List the built-in packs, show one, export one to edit, or make one from fine-tuning files."""
 
-    action: Positional[Literal["list", "show", "export"]] = "list"
-    """What to do: list all, show one, or export one to a folder."""
+    action: Positional[Literal["list", "show", "export", "from-chat"]] = "list"
+    """What to do: list all, show one, export one to a folder, or make one from a file of chats or completions."""
     pack: Positional[str] = ""
-    """A built-in pack with its options (city-language:pairs=10,names=80,bridge=2 or country-code:null), or a path."""
+    """A built-in pack with its options (city-language:pairs=10,names=80,bridge=2 or country-code:null), or a path; for
+    from-chat a JSONL file of `messages` or `prompt` and `completion`."""
     folder: Positional[str] = ""
     """Where `export` writes its copy: a folder that does not exist yet."""
+    relations: str = ""
+    """For from-chat: a YAML file with `relations:` as in pack.yaml, and whatever else of it is known."""
+    out: str = ""
+    """For from-chat: the folder of the new pack, which does not exist yet."""
 
 
 @dataclass(frozen=True, kw_only=True)

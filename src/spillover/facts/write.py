@@ -29,13 +29,13 @@ def write_pack(pack: Pack, folder: Path | str) -> Path:
     if pack.end == NO_END:
         what = f"the end mark {NO_END!r} cannot be written: it means that there is none"
         raise UsageError(what, where=pack.name, do="Use another mark")
-    _refuse_taken(folder)
+    refuse_taken(folder)
     write_atomically(folder / FACTS_FILE, "".join(_fact_lines(pack)).encode())
     write_atomically(folder / PACK_FILE, pack_yaml(pack).encode())
     return folder
 
 
-def _refuse_taken(folder: Path) -> None:
+def refuse_taken(folder: Path) -> None:
     """Raise RunError unless `folder` is free: not there, or empty."""
     try:
         taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))

@@ -10,6 +10,7 @@ from spillover.facts.open import open_pack
 from spillover.facts.pack import Implication, Pack
 from spillover.facts.packs import PackOptions
 from spillover.facts.write import write_pack
+from spillover.jobs.packs_from_chat import from_chat
 from spillover.settings import Packs
 
 #: Facts that `show` prints, and subjects of each given answer it takes them from.
@@ -20,6 +21,8 @@ def run(settings: Packs) -> dict[str, Any]:
     """`packs` for list, `pack` for show, `folder` for export; `text` is what a person reads."""
     if settings.action == "list":
         return _list(settings)
+    if settings.action == "from-chat":
+        return from_chat(settings)
     if not settings.pack:
         raise UsageError(
             f"packs {settings.action} needs the name of a pack", do=f"Try: packs {settings.action} city-language"
