@@ -11,11 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from spillover.errors import RunError, UsageError
-from spillover.jobs import inject, sweep
+from spillover.jobs import inject, report, sweep
 from spillover.jobs.engines import Ended, Task, Worker
 from spillover.jobs.engines.local import run_local
 from spillover.record import ANSWERS, Record
-from spillover.settings import Inject, Solve, Sweep
+from spillover.settings import Inject, Report, Solve, Sweep
 
 PACK = "city-language:names=10,bridge=1"
 
@@ -64,6 +64,12 @@ def test_a_study_from_start_to_page_and_again(study, tmp_path, capsys):
     assert {row["seed"] for row in rows if row["implication"] is None} == {0, 1, None}
     assert "trial" in Record.read(folder).details["study"]["name"]
     assert (folder / "page.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+
+    shown = report.run(Report(runs=(str(folder),), out=str(tmp_path / "again.html")))
+    assert "2 of 3 cells" in shown["text"]
+    assert (tmp_path / "again.html").read_bytes() == (folder / "page.html").read_bytes()
+    with pytest.raises(UsageError, match="a study has a page of its own"):
+        report.run(Report(runs=(str(folder), str(tmp_path / "alone")), out=str(tmp_path / "both.html")))
 
     # The pack that failed is mended; what is finished is not run again.
     stamp = (own / "record.json").read_bytes()

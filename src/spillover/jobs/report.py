@@ -10,6 +10,8 @@ from spillover.record import Record, write_atomically
 from spillover.report.lab.page import build_lab_page
 from spillover.report.lab.run import load_lab
 from spillover.report.page import build_page, load_run
+from spillover.report.study.load import load_study
+from spillover.report.study.page import build_study_page
 from spillover.settings import Report
 
 
@@ -20,15 +22,30 @@ def run(settings: Report) -> dict[str, Any]:
     page = Path(settings.out)
     if page.is_dir():
         raise UsageError("this is a folder, not a page", where=str(page), do="Name a file, such as page.html")
-    experiments = [folder for folder in settings.runs if Record.read(Path(folder)).command.startswith("lab ")]
-    if experiments:
-        return _experiment(experiments[0], page, alone=len(settings.runs) == 1)
+    commands = {folder: Record.read(Path(folder)).command for folder in settings.runs}
+    for folder, command in commands.items():
+        if command.startswith("lab "):
+            return _experiment(folder, page, alone=len(settings.runs) == 1)
+        if command == "sweep":
+            return _study(folder, page, alone=len(settings.runs) == 1)
     runs = [load_run(folder) for folder in settings.runs]
     write_atomically(page, build_page(runs).encode())
     unfinished = sum(not each.finished for each in runs)
     stopped = f" ({unfinished} of them did not finish)" if unfinished else ""
     count = "1 run" if len(runs) == 1 else f"{len(runs)} runs"
     return {"page": str(page), "text": f"{page} shows {count}{stopped}."}
+
+
+def _study(folder: str, page: Path, *, alone: bool) -> dict[str, Any]:
+    """The page of a study, finished or not."""
+    if not alone:
+        raise UsageError("a study has a page of its own", where=folder, do="Name this folder alone")
+    study = load_study(folder)
+    write_atomically(page, build_study_page(study).encode())
+    return {
+        "page": str(page),
+        "text": f"{page} shows the study in {folder}: {len(study.done)} of {len(study.cells)} cells.",
+    }
 
 
 def _experiment(folder: str, page: Path, *, alone: bool) -> dict[str, Any]:
