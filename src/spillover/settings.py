@@ -76,6 +76,8 @@ class Check(Common):
     """A built-in pack with its options, a pack folder, or a pack.yaml."""
     model: str | None = None
     """Also check that this model's tokens can tell the answers apart: a tag, hub id or folder."""
+    chat: Flag = False
+    """Put each prompt as a user's turn in the model's own chat template; answers begin where the model's turn does."""
     revision: str | None = None
     """Branch, tag or commit of a hub model."""
 
@@ -104,6 +106,8 @@ class Inject(Running):
     """Train a LoRA adapter of this rank instead of the weights; 0 trains the weights."""
     evaluate_every: int = 1
     """Measure after every so many epochs (and always before the first and after the last)."""
+    chat: Flag = False
+    """Put each prompt as a user's turn in the model's own chat template; answers begin where the model's turn does."""
     until_learned: Flag = False
     """Stop at the first measurement at which facts and stated implications have a mean rank of 0.1 or less."""
     plain_text: str | None = None
@@ -126,6 +130,8 @@ class Audit(Running):
     """The model after fine-tuning, named likewise; an adapter is merged into the base that it names."""
     out: str = ""
     """Folder for record.json and answers.parquet, from which `report` makes a page; by default nothing is written."""
+    chat: Flag = False
+    """Put each prompt as a user's turn in the model's own chat template; answers begin where the model's turn does."""
     fail_on: Literal["unwanted", "undecided", "never"] = "unwanted"
     """Exit with 1 when an implication is unwanted; or also when one is undecided; or never."""
     level: float = 0.05

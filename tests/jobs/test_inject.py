@@ -248,3 +248,36 @@ def test_answers_that_the_tokens_cannot_tell_apart_are_refused(settings, tmp_pat
     with pytest.raises(PackError, match="Old"):
         inject.run(settings)
     assert not (tmp_path / "run" / "record.json").exists()
+
+
+def test_a_chat_model_is_trained_and_asked_in_its_own_template(settings, tiny, tmp_path):
+    import copy
+
+    from spillover.jobs import check
+    from spillover.settings import Check
+    from tests.llm.test_tokens import TEMPLATE
+
+    folder = tmp_path / "chat"
+    tokenizer = copy.deepcopy(tiny.tokenizer)
+    tokenizer.chat_template = TEMPLATE
+    tiny.model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    changes = {"model": str(folder), "epochs": 12, "evaluate_every": 12}
+    run = inject.run(elsewhere(settings, tmp_path, "chat-run", chat=True, **changes))
+    assert run["metrics"]["recall_rank"]["value"] < run["metrics"]["recall_rank_before"]["value"]
+    words = set(pq.read_table(tmp_path / "chat-run" / ANSWERS)["prompt"].to_pylist())
+    assert "<bos><user>{subject} lives in\n<model>" in words
+    assert Record.read(tmp_path / "chat-run").details["pack"]["relations"][0]["prompts"][0] == "{subject} lives in"
+    assert check.run(Check(pack=settings.pack, model=str(folder), chat=True))["exit_code"] == 0
+    with pytest.raises(RunError, match="another run"):
+        inject.run(elsewhere(settings, tmp_path, "chat-run", **changes))
+    with pytest.raises(ModelError, match="no chat template"):
+        inject.run(elsewhere(settings, tmp_path, "plain", chat=True))
+
+
+def test_an_option_that_is_new_does_not_make_another_run_of_an_old_one(settings):
+    from spillover.jobs.output import telling
+
+    told = telling(settings, "out", "json")
+    assert "chat" not in told and "lora" not in told and told["epochs"] == 3
+    assert "chat" in telling(dataclasses.replace(settings, chat=True), "out")

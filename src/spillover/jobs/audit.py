@@ -18,7 +18,7 @@ from spillover.errors import UsageError
 from spillover.facts.describe import describe, pack_hash
 from spillover.facts.open import open_pack
 from spillover.facts.pack import Pack
-from spillover.jobs.output import claim_folder
+from spillover.jobs.output import claim_folder, telling
 from spillover.measures import forgetting_nats
 from spillover.measures.summary import summarise
 from spillover.measures.verdict import Limits, Verdict, verdicts
@@ -105,8 +105,7 @@ def _resolved(settings: Audit) -> Audit:
 
 
 def _identity_of(settings: Audit) -> str:
-    fields = {**dataclasses.asdict(settings), "version": __version__}
-    return identity({name: value for name, value in fields.items() if name not in ("out", "json", "junit", "fail_on")})
+    return identity(telling(settings, "out", "json", "junit", "fail_on") | {"version": __version__})
 
 
 def _examine(settings: Audit, name: str, pack: Pack, checkpoint: int) -> _Seen:
@@ -117,11 +116,12 @@ def _examine(settings: Audit, name: str, pack: Pack, checkpoint: int) -> _Seen:
     from spillover.llm.examination import Examination
     from spillover.llm.forgetting import passage_losses, passages
     from spillover.llm.scoring import Scorer
-    from spillover.llm.tokens import encoder
+    from spillover.llm.tokens import as_chat, encoder
     from spillover.llm.weights.loading import load_model, load_tokenizer
 
     torch.set_num_threads(settings.threads)
     tokenizer = load_tokenizer(name, settings.revision)
+    pack = as_chat(pack, tokenizer) if settings.chat else pack
     encode = encoder(tokenizer)
     refuse(token_faults(pack, encode))
     loaded: LoadedModel = load_model(

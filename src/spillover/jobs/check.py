@@ -21,10 +21,11 @@ def run(settings: Check) -> dict[str, Any]:
     """Keys `counts`, `faults`, `warnings`; `exit_code` is 1 when there is a fault; `text` is what a person reads."""
     pack, faults, warnings = _checked(settings)
     if pack is not None and not faults and settings.model is not None:
-        from spillover.llm.tokens import encoder
+        from spillover.llm.tokens import as_chat, encoder
         from spillover.llm.weights.loading import load_tokenizer
 
-        faults = token_faults(pack, encoder(load_tokenizer(settings.model, settings.revision)))
+        tokenizer = load_tokenizer(settings.model, settings.revision)
+        faults = token_faults(as_chat(pack, tokenizer) if settings.chat else pack, encoder(tokenizer))
     counts = pack.counts() if pack is not None else {}
     return {
         "pack": pack.name if pack is not None else settings.pack,

@@ -19,7 +19,7 @@ from spillover.facts.describe import describe, pack_hash
 from spillover.facts.open import open_pack
 from spillover.facts.pack import Pack
 from spillover.jobs.inject_text import tell
-from spillover.jobs.output import claim_folder
+from spillover.jobs.output import claim_folder, telling
 from spillover.measures import forgetting_nats
 from spillover.measures.learned import learned
 from spillover.measures.summary import summarise
@@ -122,8 +122,7 @@ def _resolved(settings: Inject) -> Inject:
 
 def _identity_of(settings: Inject) -> str:
     """What must be equal for two commands to be the same run: all but where it goes and how it prints."""
-    fields = {**dataclasses.asdict(settings), "version": __version__}
-    return identity({name: value for name, value in fields.items() if name not in ("out", "json")})
+    return identity(telling(settings, "out", "json") | {"version": __version__})
 
 
 def _texts(settings: Inject) -> list[str]:
@@ -141,7 +140,7 @@ def _load(settings: Inject, pack: Pack, kept: Kept) -> LoadedModel:
     import torch
 
     from spillover.facts.check import refuse, token_faults
-    from spillover.llm.tokens import encoder
+    from spillover.llm.tokens import as_chat, encoder
     from spillover.llm.weights.loading import load_model, load_tokenizer, resolve
 
     if settings.lora and settings.save == "delta" and resolve(settings.model).adapter:
@@ -150,7 +149,7 @@ def _load(settings: Inject, pack: Pack, kept: Kept) -> LoadedModel:
     name = (settings.model, settings.device, settings.dtype, settings.revision)
     same = kept.loaded is not None and kept.name == name
     tokenizer = kept.loaded.tokenizer if kept.loaded and same else load_tokenizer(settings.model, settings.revision)
-    refuse(token_faults(pack, encoder(tokenizer)))
+    refuse(token_faults(as_chat(pack, tokenizer) if settings.chat else pack, encoder(tokenizer)))
     torch.set_num_threads(settings.threads)
     if kept.loaded is None or not same:
         kept.loaded = load_model(
@@ -178,10 +177,12 @@ def _training(settings: Inject, seed: int) -> Training:
 def _run_seed(settings: Inject, pack: Pack, kept: Kept) -> None:
     """One seed's run, written into its folder whatever happens: done, or interrupted with what it saw."""
     from spillover.llm.inject import Injected, inject, steps_of
+    from spillover.llm.tokens import as_chat
     from spillover.llm.weights.saving import save_model
 
     texts, folder, seed = _texts(settings), Path(settings.out), settings.seed
     loaded, training = _load(settings, pack, kept), _training(settings, seed)
+    worded = as_chat(pack, loaded.tokenizer) if settings.chat else pack
     started = time.monotonic()
     seen = Injected(seed)
     record = _record(settings, seed, pack, loaded, texts)
@@ -192,7 +193,7 @@ def _run_seed(settings: Inject, pack: Pack, kept: Kept) -> None:
     try:
         with _progress(steps_of(pack, training), f"seed {seed}") as bar:
             inject(
-                loaded, pack, training, texts=texts, evaluate_every=settings.evaluate_every,
+                loaded, worded, training, texts=texts, evaluate_every=settings.evaluate_every,
                 progress=lambda step: bar.update(step - bar.n), into=seen,
                 enough=learned if settings.until_learned else None,
             )  # fmt: skip

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
+from typing import Any
 
 from spillover.errors import RunError
 from spillover.record import RECORD, Record, unwritable
+
+
+def telling(settings: Any, *quiet: str) -> dict[str, Any]:
+    """The settings that tell one run from another: those not at their default, without the `quiet` ones.
+
+    So an option that is new does not make another run of an old one.
+    """
+    values = {item.name: (getattr(settings, item.name), item.default) for item in dataclasses.fields(settings)}
+    return {name: value for name, (value, default) in values.items() if name not in quiet and value != default}
 
 
 def claim_folder(folder: Path, command: str, identity: str) -> Record | None:

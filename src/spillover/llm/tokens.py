@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
@@ -21,9 +21,30 @@ def encoder(tokenizer: PreTrainedTokenizerBase) -> Encoder:
     prefix = [start] if start is not None and probe and probe[0] == start else []
 
     def encode(text: str) -> list[int]:
-        return prefix + tokenizer(text, add_special_tokens=False)["input_ids"]
+        # A chat template writes the start token itself.
+        own = prefix if not (prefix and text.startswith(str(tokenizer.bos_token))) else []
+        return own + tokenizer(text, add_special_tokens=False)["input_ids"]
 
     return encode
+
+
+def as_chat(pack: Pack, tokenizer: PreTrainedTokenizerBase) -> Pack:
+    """The pack with each prompt as a user's turn in the model's own chat template, up to where its answer begins.
+
+    Raises ModelError when the model has no chat template, or one that does not keep what the user says.
+    """
+    if not getattr(tokenizer, "chat_template", None):
+        raise ModelError("this model has no chat template", do="Leave --chat out, or name a model tuned for chats")
+
+    def turn(prompt: str) -> str:
+        said = [{"role": "user", "content": prompt}]
+        text = str(tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True))
+        if "{subject}" not in text:
+            raise ModelError("the chat template leaves out what the user says", do="Leave --chat out")
+        return text
+
+    relations = tuple(replace(relation, prompts=tuple(map(turn, relation.prompts))) for relation in pack.relations)
+    return replace(pack, relations=relations, join="")
 
 
 def longest_text(model: Any) -> int | None:
