@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import pyarrow.parquet as pq
 import pytest
 
-from spillover.errors import RunError, UsageError
+from spillover.errors import ModelError, RunError, UsageError
 from spillover.jobs import audit, inject, report
 from spillover.record import ANSWERS, Record
 from spillover.settings import Audit, Inject, Report
@@ -91,7 +91,7 @@ def test_junit_words():
     assert suite[0].get("name") == "a->b\ufffd<" and suite[0][0].get("message") == "unwanted: so & so"
 
 
-def test_bad_options_are_one_sentence(byte_folder, tmp_path):
+def test_bad_options_are_one_sentence(byte_folder, tmp_path, monkeypatch):
     for changes, sentence in [
         ({"level": 0.0}, "--level is 0.0. Give --level a number between 0 and 1."),
         ({"negligible": float("nan")}, "--negligible is nan. Give --negligible a number between 0 and 1."),
@@ -100,6 +100,11 @@ def test_bad_options_are_one_sentence(byte_folder, tmp_path):
         with pytest.raises(UsageError) as caught:
             audit.run(settings(byte_folder, byte_folder, **changes))
         assert sentence in str(caught.value)
+    loaded = []
+    monkeypatch.setattr("spillover.llm.weights.loading.load_model", lambda *args, **kwargs: loaded.append(args))
+    with pytest.raises(ModelError, match="there is no model called 'nowhere'"):
+        audit.run(settings(byte_folder, "nowhere"))
+    assert not loaded, "a mistake in the second model does not wait for the first"
     pack = tmp_path / "pack.yaml"
     pack.write_text("name: p\nlicence: none\nsource: here\nrelations: {r: {prompts: ['{subject} is']}}\n"
                     "facts: [{subject: A, relation: r, answer: b}]\n", encoding="utf-8")  # fmt: skip

@@ -71,7 +71,10 @@ def run(settings: Audit) -> dict[str, Any]:
         print(f"Found this audit finished in {folder}; nothing was run.", file=sys.stderr)
         return _outcome(settings, found.metrics, found.details["verdicts"], settings.out)
     began = time.monotonic()
-    base, tuned = _examine(settings, settings.base, pack, BASE), _examine(settings, settings.tuned, pack, TUNED)
+    # Both names and tokenizers first, so that a mistake in the second does not wait for the first model's answers.
+    tokenizers = [_tokenizer(settings, name, pack) for name in (settings.base, settings.tuned)]
+    base = _examine(settings, settings.base, pack, BASE, tokenizers[BASE])
+    tuned = _examine(settings, settings.tuned, pack, TUNED, tokenizers[TUNED])
     if base.sha256 == tuned.sha256:
         print("The two models have the same weights.", file=sys.stderr)
     answers = pa.concat_tables([base.answers, tuned.answers])
@@ -108,22 +111,30 @@ def _identity_of(settings: Audit) -> str:
     return identity(telling(settings, "out", "json", "junit", "fail_on") | {"version": __version__})
 
 
-def _examine(settings: Audit, name: str, pack: Pack, checkpoint: int) -> _Seen:
+def _tokenizer(settings: Audit, name: str, pack: Pack) -> Any:
+    """A model's tokenizer, once it is known to tell the pack's answers apart."""
+    from spillover.facts.check import refuse, token_faults
+    from spillover.llm.tokens import as_chat, encoder
+    from spillover.llm.weights.loading import load_tokenizer
+
+    tokenizer = load_tokenizer(name, settings.revision)
+    refuse(token_faults(as_chat(pack, tokenizer) if settings.chat else pack, encoder(tokenizer)))
+    return tokenizer
+
+
+def _examine(settings: Audit, name: str, pack: Pack, checkpoint: int, tokenizer: Any) -> _Seen:
     """Ask one model everything; only one of the two is ever in memory."""
     import torch
 
-    from spillover.facts.check import refuse, token_faults
     from spillover.llm.examination import Examination
     from spillover.llm.forgetting import passage_losses, passages
     from spillover.llm.scoring import Scorer
     from spillover.llm.tokens import as_chat, encoder
-    from spillover.llm.weights.loading import load_model, load_tokenizer
+    from spillover.llm.weights.loading import load_model
 
     torch.set_num_threads(settings.threads)
-    tokenizer = load_tokenizer(name, settings.revision)
     pack = as_chat(pack, tokenizer) if settings.chat else pack
     encode = encoder(tokenizer)
-    refuse(token_faults(pack, encode))
     loaded: LoadedModel = load_model(
         name, device=settings.device, dtype=settings.dtype, revision=settings.revision, tokenizer=tokenizer
     )
