@@ -118,6 +118,24 @@ def test_updating_during_backward_gives_the_numbers_of_an_ordinary_loop(model):
     torch.testing.assert_close(ours(tokens).logits, plain(tokens).logits, atol=1e-3, rtol=1e-3)
 
 
+def test_tied_embeddings_train_as_with_a_dense_gradient(model):
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    whole = settings(batch=4, freeze_embeddings=False)
+    ours, dense = (trainable_copy(model, whole) for _ in range(2))
+    inputs, outputs = ours.get_input_embeddings(), ours.get_output_embeddings()
+    assert inputs.sparse == (inputs.weight is outputs.weight)
+    assert not trainable_copy(model, settings()).get_input_embeddings().sparse
+    dense.get_input_embeddings().sparse = False
+    for trained in (ours, dense):
+        fine_tune(trained, ROWS, whole, lambda step: None)
+    assert not torch.equal(inputs.weight, model.get_input_embeddings().weight)
+    # Not weight by weight: where the gradient is rounding noise, Adam makes whole steps of the noise.
+    tokens = torch.tensor([[1, 5, 6, 10, 11]])
+    torch.testing.assert_close(ours(tokens).logits, dense(tokens).logits, atol=1e-3, rtol=1e-3)
+
+
 def test_no_gradient_and_no_hook_is_left_behind(model):
     trained = trainable_copy(model, settings())
     fine_tune(trained, ROWS, settings(), lambda step: None)

@@ -52,7 +52,19 @@ def trainable_copy(model: CausalModel, settings: Training) -> CausalModel:
         parameter.grad = None
         if not parameter.is_floating_point():
             raise ModelError(f"the weight {name} is not in floating point and cannot be trained", do="Use --lora RANK")
+    _keep_input_gradient_sparse(trained)
     return _with_adapter(trained, settings) if settings.lora else trained
+
+
+def _keep_input_gradient_sparse(model: CausalModel) -> None:
+    """Where one weight embeds both input and output, its gradient from the input touches only the rows that were read.
+
+    Kept sparse it is added to the output's dense one, which saves filling and adding a whole vocabulary each step.
+    """
+    inputs, outputs = model.get_input_embeddings(), model.get_output_embeddings()
+    tied = outputs is not None and getattr(outputs, "weight", None) is getattr(inputs, "weight", outputs)
+    if tied and isinstance(inputs, nn.Embedding) and inputs.weight.requires_grad:
+        inputs.sparse = True
 
 
 def _frozen(model: CausalModel, settings: Training) -> list[nn.Parameter]:
