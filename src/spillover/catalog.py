@@ -34,6 +34,8 @@ VERBS = {
     "inject": ("spillover.settings:Inject", "spillover.jobs.inject:run"),
     "audit": ("spillover.settings:Audit", "spillover.jobs.audit:run"),
     "report": ("spillover.settings:Report", "spillover.jobs.report:run"),
+    "verify": ("spillover.settings:Verify", "spillover.jobs.verify:run"),
+    "rerun": ("spillover.settings:Rerun", "spillover.jobs.rerun:run"),
     "solve": ("spillover.settings:Solve", "spillover.jobs.solve:run"),
     "certify": ("spillover.settings:Certify", "spillover.jobs.certify:run"),
     "lab": ("spillover.settings:Lab", "spillover.jobs.lab:run"),

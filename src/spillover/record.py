@@ -132,6 +132,11 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
+def checksums(folder: Path, *names: str) -> dict[str, str]:
+    """SHA-256 of the files of a run's folder that are there."""
+    return {name: sha256_of(folder / name) for name in names if (folder / name).exists()}
+
+
 def sha256_of_texts(parts: Sequence[str]) -> str:
     """SHA-256 of several texts, a line each."""
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()

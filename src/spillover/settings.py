@@ -153,6 +153,24 @@ class Report(Common):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Verify(Common):
+    """Is a run whole, and can it be repeated here? Recomputes what can be recomputed; exit code 1 when it is not."""
+
+    run: Positional[str]
+    """A run folder; of a run over several seeds, each seed's run is verified too."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rerun(Common):
+    """Repeat a run from its record alone, into a new folder, and say whether it came out the same."""
+
+    run: Positional[str]
+    """The run folder to repeat."""
+    out: str
+    """Folder of the repetition."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Solve(Common):
     """Solve the one-layer model exactly for a pack: what it answers to questions nobody answered, with proof."""
 

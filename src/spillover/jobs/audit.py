@@ -26,6 +26,7 @@ from spillover.record import (
     ANSWERS,
     Metric,
     Record,
+    checksums,
     commit,
     hardware,
     identity,
@@ -86,6 +87,7 @@ def run(settings: Audit) -> dict[str, Any]:
         record = _record(settings, pack, base, tuned, judged, metrics)
         record.seconds = round(time.monotonic() - began, 1)
         write_table(folder / ANSWERS, answers)
+        record.details = {**record.details, "files": checksums(folder, ANSWERS)}
         record.write(folder)
     if settings.junit:
         write_atomically(Path(settings.junit).expanduser(), junit(pack.name, judged))

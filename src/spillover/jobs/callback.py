@@ -24,7 +24,7 @@ from spillover.llm.tokens import encoder
 from spillover.measures.ranking import rank_table
 from spillover.measures.summary import YARDSTICKS, measure_all, summarise
 from spillover.measures.trajectory import trajectory_table
-from spillover.record import ANSWERS, TRAJECTORY, Record, commit, hardware, identity, versions, write_table
+from spillover.record import ANSWERS, TRAJECTORY, Record, checksums, commit, hardware, identity, versions, write_table
 
 PACKAGES = ("spillover", "torch", "transformers", "tokenizers", "peft", "trl", "numpy", "pyarrow")
 
@@ -157,5 +157,6 @@ class SpilloverCallback(TrainerCallback):
                 },
                 "seeds": [self.seed],
                 "measuring_seconds": round(self.measuring_seconds, 1),
+                "files": checksums(self.folder, ANSWERS, TRAJECTORY),
             },
         ).write(self.folder)  # fmt: skip

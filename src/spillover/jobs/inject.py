@@ -28,6 +28,7 @@ from spillover.record import (
     ANSWERS,
     TRAJECTORY,
     Record,
+    checksums,
     commit,
     hardware,
     identity,
@@ -247,7 +248,8 @@ def _write(record: Record, seen: Injected, folder: Path) -> None:
         "after": seen.plain_after.tolist(),
         "tokens": seen.plain_tokens.tolist(),
     }
-    record.details = {**record.details, "model": model, "plain_text": plain, "scoring": seen.method}
+    files = checksums(folder, ANSWERS, TRAJECTORY)
+    record.details = {**record.details, "model": model, "plain_text": plain, "scoring": seen.method, "files": files}
     record.metrics = metrics
     record.write(folder)
 
@@ -273,7 +275,7 @@ def _pool(settings: Inject, seeds: list[int], folder: Path) -> None:
         hashes=hashes,
         metrics=metrics,
         seconds=round(sum(record.seconds for record in records), 1),
-        details={**first.details, "seeds": seeds},
+        details={**first.details, "seeds": seeds, "files": checksums(folder, ANSWERS, TRAJECTORY)},
     )
     pooled.write(folder)
 
