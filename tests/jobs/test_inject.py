@@ -167,6 +167,25 @@ def test_several_seeds_give_a_run_each_and_one_pooled(settings, tmp_path):
     assert Record.read(tmp_path / "pooled").details["seeds"] == [0, 2]
 
 
+def test_pooling_that_was_cut_short_is_done_again(settings, tmp_path, monkeypatch):
+    pooled = elsewhere(settings, tmp_path, "pooled", seeds="0,2")
+    real = inject.write_table
+
+    def killed(path, table):
+        real(path, table)
+        if path.parent.name == "pooled":
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(inject, "write_table", killed)
+        inject.run(pooled)
+    assert Record.read(tmp_path / "pooled").status == "running"
+    stamp = (tmp_path / "pooled" / "seed-0" / "record.json").read_bytes()
+    assert inject.run(pooled)["metrics"]["recall_rank"]["clusters"] == 6
+    assert Record.read(tmp_path / "pooled").status == "done"
+    assert (tmp_path / "pooled" / "seed-0" / "record.json").read_bytes() == stamp
+
+
 def test_the_same_command_finds_its_run_and_another_is_refused(settings, tmp_path):
     first = inject.run(settings)
     stamp = (tmp_path / "run" / "record.json").read_bytes()

@@ -259,6 +259,9 @@ def _pool(settings: Inject, seeds: list[int], folder: Path) -> None:
     import numpy as np
 
     records = [Record.read(folder / f"seed-{seed}") for seed in seeds]
+    own = {"settings": dataclasses.asdict(settings), "identity": _identity_of(settings), "seed": settings.seed}
+    # The record first, so that tables that a kill leaves behind are known for this run's.
+    dataclasses.replace(records[0], **own, status="running", metrics={}).write(folder)
     for name in (ANSWERS, TRAJECTORY):
         write_table(folder / name, pa.concat_tables([read_table(folder / f"seed-{seed}" / name) for seed in seeds]))
     metrics = summarise(read_table(folder / ANSWERS))
@@ -269,9 +272,7 @@ def _pool(settings: Inject, seeds: list[int], folder: Path) -> None:
     hashes = {**first.hashes, "pack": sha256_of_texts([record.hashes["pack"] for record in records])}
     pooled = dataclasses.replace(
         first,
-        settings=dataclasses.asdict(settings),
-        identity=_identity_of(settings),
-        seed=settings.seed,
+        **own,
         hashes=hashes,
         metrics=metrics,
         seconds=round(sum(record.seconds for record in records), 1),
