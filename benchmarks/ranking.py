@@ -49,7 +49,7 @@ LONG = (
     "moved house one last time: as friends who visit every summer tell us, {subject} lives in"
 )
 #: Log-probabilities that differ by less than this are a tie in which rounding may decide.
-TIE = 1e-4
+TIE = 1e-3
 #: Texts on which the harness's batch sizes are tried, at least: two of the largest batches.
 SWEPT = 128
 
