@@ -19,7 +19,12 @@ from spillover.record import write_table
 from spillover.report.study.published import MODELS, RANKS
 
 ROOT = Path(__file__).resolve().parents[1]
-README, KEPT, FIGURE = ROOT / "README.md", ROOT / "docs/results/paper-270m.parquet", ROOT / "docs/images/paper-270m.svg"
+README, KEPT = ROOT / "README.md", ROOT / "docs/results/paper-270m.parquet"
+#: Plot of the catalogue -> the file that the README shows.
+FIGURES = {
+    "study-sets": ROOT / "docs/images/paper-270m.svg",
+    "rank-by-bridging": ROOT / "docs/images/bridging-270m.svg",
+}
 BLOCK = re.compile(r"(<!-- results: paper-270m -->\n).*?(<!-- end of results -->)", re.DOTALL)
 #: Row of the table -> its words; those without published numbers are our controls.
 ROWS = {
@@ -78,9 +83,10 @@ def take(study: Path) -> None:
     KEPT.parent.mkdir(exist_ok=True)
     write_table(KEPT, pq.read_table(study / "table.parquet"))
     loaded = load_study(study)
-    cells = {cell.slug: cell for group in loaded.groups if group.plot == "study-sets" for cell in group.cells}
-    drawing = catalog.pick(catalog.PLOTS, "study-sets", "plot")(list(cells.values()), "study-sets")
-    FIGURE.write_text(drawing.file, encoding="utf-8")
+    for plot, path in FIGURES.items():
+        cells = {cell.slug: cell for group in loaded.groups if group.plot == plot for cell in group.cells}
+        drawing = catalog.pick(catalog.PLOTS, plot, "plot")(list(cells.values()), plot)
+        path.write_text(drawing.file, encoding="utf-8")
 
 
 def readme() -> str:

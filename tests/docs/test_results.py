@@ -1,7 +1,15 @@
 """The README's table of results is what the kept numbers of the study give."""
 
+import dataclasses
 import sys
 from pathlib import Path
+
+import pytest
+
+from spillover.jobs import inject, verify
+from spillover.jobs.studies import expand, read_study
+from spillover.record import Record
+from spillover.settings import Verify
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from tools import make_results
@@ -16,4 +24,26 @@ def test_the_table_holds_the_five_sets_and_the_papers_models():
     assert [line.split(" | ")[0].strip("| ") for line in lines[2:7]] == list(make_results.ROWS.values())[:5]
     assert lines[2].count("|") == len(make_results.HEADS) + 1
     assert lines[2].endswith("| 0.00 | 0.07 | 0.13 | 0.00 | 0.00 |")
-    assert make_results.FIGURE.read_text(encoding="utf-8").lstrip().startswith(("<?xml", "<svg"))
+    for path in make_results.FIGURES.values():
+        assert path.read_text(encoding="utf-8").lstrip().startswith(("<?xml", "<svg"))
+
+
+RUNS = sorted((make_results.ROOT / "results").glob("*/cells/*/seed-*"))
+
+
+@pytest.mark.slow
+def test_the_kept_runs_can_be_trusted():
+    assert len(RUNS) >= 50
+    for folder in RUNS:
+        outcome = verify.run(Verify(run=str(folder)))
+        assert outcome["trusted"], outcome["text"]
+
+
+def test_the_kept_runs_are_found_again_by_the_study():
+    cells = {cell.name: cell for cell in expand(read_study("paper-270m"))[0]}
+    for folder in RUNS:
+        cell, record = cells[folder.parent.name], Record.read(folder)
+        settings = dataclasses.replace(cell.settings, seed=record.seed, device=record.settings["device"])
+        assert record.identity == inject._identity_of(settings), folder
+        assert record.status == "done" and "/" not in record.settings["pack"]
+        assert not Path(record.settings["out"]).is_absolute()
