@@ -259,7 +259,11 @@ def _pool(settings: Inject, seeds: list[int], folder: Path) -> None:
     import numpy as np
 
     records = [Record.read(folder / f"seed-{seed}") for seed in seeds]
-    own = {"settings": dataclasses.asdict(settings), "identity": _identity_of(settings), "seed": settings.seed}
+    own: dict[str, Any] = {
+        "settings": dataclasses.asdict(settings),
+        "identity": _identity_of(settings),
+        "seed": settings.seed,
+    }
     # The record first, so that tables that a kill leaves behind are known for this run's.
     dataclasses.replace(records[0], **own, status="running", metrics={}).write(folder)
     for name in (ANSWERS, TRAJECTORY):
