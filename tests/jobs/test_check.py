@@ -19,6 +19,7 @@ def fake_tokenizer(monkeypatch):
     loading, tokens = types.ModuleType("spillover.llm.weights.loading"), types.ModuleType("spillover.llm.tokens")
     loading.load_tokenizer = lambda name, revision: asked.append((name, revision))
     tokens.encoder = lambda tokenizer: lambda text: [ord(letter) for letter in text.lower()]
+    tokens.as_chat = lambda pack, tokenizer: pack
     monkeypatch.setitem(sys.modules, "spillover.llm.weights.loading", loading)
     monkeypatch.setitem(sys.modules, "spillover.llm.tokens", tokens)
     return asked
