@@ -111,11 +111,6 @@ def ours(loaded: LoadedModel, case: Case) -> list[np.ndarray]:
     return Scorer(loaded.model).score(case.asks(encoder(loaded.tokenizer)))
 
 
-def our_ranks(loaded: LoadedModel, case: Case) -> np.ndarray:
-    """The ranks of the expected answers without the scores of all others, where our scorer offers that."""
-    return Scorer(loaded.model).ranks(case.asks(encoder(loaded.tokenizer)), case.expected)
-
-
 def theirs(loaded: LoadedModel, case: Case, batch: int) -> Callable[[], list[np.ndarray]]:
     """The same by the harness, with so many texts a batch."""
     harness = HFLM(pretrained=loaded.model, tokenizer=loaded.tokenizer, batch_size=batch)
@@ -183,9 +178,6 @@ def compare(loaded: LoadedModel, case: Case, repeats: int, batches: Sequence[int
     runs: dict[str, Callable[[], object]] = {"ours": lambda: ours(loaded, case), "harness": harness}
     scores = harness()
     verdict = compared(ours(loaded, case), scores, case.expected)
-    if hasattr(Scorer, "ranks"):
-        runs["ranks only"] = lambda: our_ranks(loaded, case)
-        refuse_other_ranks(our_ranks(loaded, case), scores, case.expected)
     taken: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(repeats):
         for name, run in runs.items():

@@ -292,11 +292,3 @@ def test_a_chat_model_is_trained_and_asked_in_its_own_template(settings, tiny, t
         inject.run(elsewhere(settings, tmp_path, "chat-run", **changes))
     with pytest.raises(ModelError, match="no chat template"):
         inject.run(elsewhere(settings, tmp_path, "plain", chat=True))
-
-
-def test_an_option_that_is_new_does_not_make_another_run_of_an_old_one(settings):
-    from spillover.jobs.output import telling
-
-    told = telling(settings, "out", "json")
-    assert "chat" not in told and "lora" not in told and told["epochs"] == 3
-    assert "chat" in telling(dataclasses.replace(settings, chat=True), "out")

@@ -104,49 +104,5 @@ def test_scores_do_not_depend_on_what_is_asked_beside_them(model, tokenizer):
     np.testing.assert_allclose(np.concatenate(Scorer(model).score(asks)), alone, atol=1e-4)
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    answers=st.lists(st.sampled_from(WORDS), min_size=2, max_size=8, unique=True),
-    subjects=st.lists(st.sampled_from(SUBJECTS), min_size=1, max_size=4, unique=True),
-    method=st.sampled_from(["tree", "plain", None]),
-    place=st.integers(0, 7),
-)
-def test_ranks_are_those_of_brute_force(model, tokenizer, answers, subjects, method, place):
-    asks = asks_for(encoder(tokenizer), subjects, answers)
-    expected = [place % len(answers)] * len(asks)
-    found = Scorer(model, method=method).ranks(asks, expected)
-    for ask, own, rank in zip(asks, expected, found, strict=True):
-        scores = brute_force(model, ask)
-        if np.abs(np.delete(scores, own) - scores[own]).min() > 1e-4:
-            assert rank == (scores > scores[own]).sum()
-
-
-def test_ranks_feed_only_what_is_in_the_race():
-    """A model that always prefers smaller tokens: answers that begin with a large one are out at once."""
-    model, fed = TINY["llama"](64), []
-    with torch.no_grad():
-        model.lm_head.weight.zero_()
-        bias = torch.nn.Linear(32, 64)
-        bias.weight.zero_()
-        bias.bias.copy_(-torch.arange(64.0))
-    model.lm_head = bias
-    scorer = Scorer(model, method="tree")
-    score_batch = scorer._score_batch
-    scorer._score_batch = lambda each: fed.extend(len(one.forest) for one in each) or score_batch(each)
-    ask = Ask((1, 5), ((7, 8, 9), (10, 11, 12), (40, 41, 42, 43), (7, 50)))
-    assert scorer.ranks([ask, ask], [0, 1]).tolist() == [0.0, 1.0]
-    # Both asks share one forest: the prompt, and two inner tokens of each expected answer, which also score (7, 8, 9)
-    # and (7, 50). Then (10, 11, 12) for the first ask alone: its 10 is still more probable than all of (7, 8, 9).
-    assert fed == [2 + 2 + 2, 2 + 2]
-
-
-def test_equal_answers_count_half_in_ranks():
-    ask = Ask((1, 5), ((7, 8), (9,), (7, 8)))
-    rank = Scorer(TINY["llama"](64), method="tree").ranks([ask], [0])
-    scores = brute_force(TINY["llama"](64), ask)
-    assert rank.tolist() == [(scores[1] > scores[0]) + 0.5]
-
-
 def test_nothing_asked_nothing_scored():
-    assert Scorer(TINY["llama"](64)).ranks([], []).tolist() == []
     assert Scorer(TINY["llama"](64)).score([]) == []

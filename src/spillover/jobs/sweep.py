@@ -38,7 +38,7 @@ class _Progress:
         """done, failed or waiting."""
         if self.error(cell) is not None:
             return "failed"
-        last = (cell.name, None if _pooled(cell) else _only_seed(cell))
+        last = (cell.name, None if _pooled(cell) else cell.seeds[-1])
         return "done" if last in self.ended else "waiting"
 
     def as_json(self, cell: Cell, verb: str) -> dict[str, Any]:
@@ -99,26 +99,15 @@ def write(folder: Path) -> None:
 def _plan(study: Study, cells: Sequence[Cell]) -> dict[str, Any]:
     progress = _Progress()
     planned = [progress.as_json(cell, study.verb) for cell in cells]
-    runs = sum(len(cell.seeds) if _seeded(cell) else 1 for cell in cells)
+    runs = sum(len(cell.seeds) for cell in cells)
     lines = [f"{study.name}: {len(cells)} cells, {runs} runs of `{study.verb}`"]
-    for cell in cells:
-        seeds = f"  seeds {', '.join(map(str, cell.seeds))}" if _seeded(cell) else ""
-        lines.append(f"  {cell.name}{seeds}")
+    lines += [f"  {cell.name}  seeds {', '.join(map(str, cell.seeds))}" for cell in cells]
     return {"cells": planned, "text": "\n".join(lines)}
-
-
-def _seeded(cell: Cell) -> bool:
-    """Whether the verb makes one run a seed, so that several are one cell."""
-    return hasattr(cell.settings, "seed")
 
 
 def _pooled(cell: Cell) -> bool:
     """Whether the verb itself pools several seeds: `inject` does."""
     return len(cell.seeds) > 1 and type(cell.settings).__name__ == "Inject"
-
-
-def _only_seed(cell: Cell) -> int:
-    return cell.seeds[-1]
 
 
 def _seed_tasks(study: Study, cells: Sequence[Cell], folder: Path) -> list[Task]:

@@ -48,19 +48,6 @@ class Forest:
                 node = self._child(node, token, place)
         self.paths.append(tuple(steps))
 
-    def follow(self, text: Row) -> bool:
-        """Score a text as far as the forest goes already, feeding nothing more; whether that is to its end."""
-        node, steps = -1, []
-        for place, token in enumerate(text.tokens):
-            if place >= text.start:
-                steps.append((node, token))
-            following = self._children.get((node, token))
-            if following is None:
-                break
-            node = following
-        self.paths.append(tuple(steps))
-        return len(steps) == len(text.tokens) - text.start
-
     def _child(self, node: int, token: int, place: int) -> int:
         found = self._children.get((node, token))
         if found is None:

@@ -20,8 +20,6 @@ from spillover.llm.tokens import Ask, refuse_unreadable
 MAXIMUM_TOKENS, MAXIMUM_LOGITS = 2048, 1 << 26
 #: A forest takes in questions up to about so many tokens; beyond, comparing all pairs costs more than sharing saves.
 FOREST_TOKENS = 128
-#: Two scores that differ by less may come out in either order; such candidates are scored to their end.
-SLACK = 1e-3
 #: A transformers model for causal language modelling, or a PEFT model around one; the two share no base class.
 CausalModel = Any
 Method = Literal["tree", "plain"]
@@ -87,31 +85,6 @@ class Scorer:
         self._prepare(asks)
         return self._score_all(asks, self._feed(asks)) if asks else []
 
-    def ranks(self, asks: Sequence[Ask], expected: Sequence[int]) -> Float[np.ndarray, "ask"]:
-        """Rank (0 is best, ties count half) of candidate number `expected` of every ask, without scoring all others.
-
-        A candidate whose first tokens are less probable than the whole expected answer cannot overtake it, since every
-        further token only makes it less probable; so only those still in the race are scored to their end. The same
-        ranks as from `score`, except where two scores agree within rounding.
-        """
-        self._prepare(asks)
-        if not asks:
-            return np.zeros(0)
-        ended: set[tuple[int, int]] = set()
-        bounds = self._score_all(asks, self._feed(asks, expected, ended))
-        own = [scores[place] for scores, place in zip(bounds, expected, strict=True)]
-        open_ones = [
-            [place for place, bound in enumerate(bounds[n]) if (n, place) not in ended and bound > own[n] - SLACK]
-            for n in range(len(asks))
-        ]
-        left = [n for n in range(len(asks)) if open_ones[n]]
-        again = [Ask(asks[n].prompt, tuple(asks[n].candidates[place] for place in open_ones[n])) for n in left]
-        for n, scores in zip(left, self._score_all(again, self._feed(again)), strict=True):
-            bounds[n][open_ones[n]] = scores
-        above = [(scores > mine).sum() for scores, mine in zip(bounds, own, strict=True)]
-        beside = [(scores == mine).sum() - 1 for scores, mine in zip(bounds, own, strict=True)]
-        return np.array(above, dtype=float) + np.array(beside) / 2
-
     def _prepare(self, asks: Sequence[Ask]) -> None:
         """Refuse what the model cannot read, and find out how it may be fed."""
         refuse_unreadable(self.model, (ask.prompt + candidate for ask in asks for candidate in ask.candidates))
@@ -133,38 +106,22 @@ class Scorer:
     def _may_merge(self, ask: Ask) -> bool:
         return fits_window(self.model, len(ask.prompt) + max(map(len, ask.candidates)))
 
-    def _feed(
-        self, asks: Sequence[Ask], only: Sequence[int] | None = None, ended: set[tuple[int, int]] | None = None
-    ) -> list[_Fed]:
-        """Every candidate in some forest; neighbours in the order of their tokens share what they can.
-
-        only: of every ask feed this candidate, and of the others what they share with it; `ended` then takes in the
-        (ask, candidate) that are scored to their end all the same.
-        """
+    def _feed(self, asks: Sequence[Ask]) -> list[_Fed]:
+        """Every candidate in some forest; neighbours in the order of their tokens share what they can."""
         fed: list[_Fed] = []
         growing: _Fed | None = None
         for number in sorted(range(len(asks)), key=lambda number: asks[number].prompt):
             ask = asks[number]
-            places = list(range(len(ask.candidates))) if only is None else [only[number]]
             if self.method == "plain" or not self._may_merge(ask):
                 fed.extend(_apart(number, ask))
-                if ended is not None:
-                    ended.update((number, place) for place in range(len(ask.candidates)))
                 continue
-            own = len(ask.prompt) + sum(len(ask.candidates[place]) - 1 for place in places)
+            own = len(ask.prompt) + sum(len(candidate) - 1 for candidate in ask.candidates)
             if growing is None or len(growing.forest) + own > min(FOREST_TOKENS, self.maximum_tokens):
                 growing = _Fed(Forest(), [])
                 fed.append(growing)
-            texts = ask.texts
-            for place in places:
-                growing.forest.add(texts[place])
+            for place, text in enumerate(ask.texts):
+                growing.forest.add(text)
                 growing.owners.append((number, place))
-            for place in sorted(set(range(len(texts))) - set(places)):
-                if growing.forest.follow(texts[place]) and ended is not None:
-                    ended.add((number, place))
-                growing.owners.append((number, place))
-            if ended is not None:
-                ended.update((number, place) for place in places)
         return fed
 
     def _score_all(self, asks: Sequence[Ask], fed: Sequence[_Fed]) -> list[Float[np.ndarray, "candidate"]]:
