@@ -119,6 +119,24 @@ class Inject(Running):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Predict(Running):
+    """Before any training: what a model will conclude from a pack, how strongly, and what that rests on."""
+
+    pack: Positional[str]
+    """A built-in pack with its options, a pack folder, or a pack.yaml."""
+    model: str | None = None
+    """The model that is to be trained: also ask what it already believes. Without it, scores rest on the pack alone."""
+    out: str = ""
+    """Folder for record.json, from which `report` makes a page; by default nothing is written."""
+    chat: Flag = False
+    """Put each prompt as a user's turn in the model's own chat template; answers begin where the model's turn does."""
+    evidence: int = 10
+    """Of the so many highest scores, also the range of the margin and the fewest rows that would undo it."""
+    most: int = 2000
+    """Look at so many associations at most, those with the most exposed subjects first."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Audit(Running):
     """Compare two models on a pack, without training: which implications did the tuned one learn, wanted or not?"""
 
