@@ -3,8 +3,8 @@
     python benchmarks/large_prediction.py [--subjects 1000000] [--relations 50] [--answers 10000]
 
 Half of the relations are given ones, each with one that may follow from it; every answer of the one goes with one
-answer of the other. Each subject states one given answer, and between 2% and 40% of those who share it, differently for every
-answer, state what follows. No language model is asked. There is no rival: nobody else answers this question.
+answer of the other. Each subject states one given answer, and between 2% and 40% of those who share it, differently for
+every answer, state what follows. No language model is asked. There is no rival: nobody else answers this question.
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ from spillover.facts.files import read_pack
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
-from benchmarks.prediction import make_packs
-from tools import calibrate
+from benchmarks.prediction import make_packs  # noqa: E402
+from tools import calibrate  # noqa: E402
 
 
 def test_the_frozen_score_is_what_the_kept_numbers_give():

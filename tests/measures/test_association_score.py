@@ -20,7 +20,7 @@ def test_a_rate_by_hand():
     assert found == pytest.approx(expected)
     # Beliefs beyond the least are taken as the least; a count enters by log(1 + count).
     assert scores.rate(("prior",), {"prior": 0.0}, {"prior": [0.0, 1.0]}) == pytest.approx(0.001)
-    assert scores.rate(("support",), {"support": 3}, {"support": [0.0, 1.0]}) == pytest.approx(0.8)
+    assert scores.rate(("support",), {"support": 3.0}, {"support": [0.0, 1.0]}) == pytest.approx(0.8)
 
 
 @pytest.mark.parametrize(
