@@ -7,6 +7,7 @@ from typing import Any
 
 from spillover.errors import UsageError
 from spillover.record import Record, write_atomically
+from spillover.report.associations.page import build_audit_page
 from spillover.report.lab.page import build_lab_page
 from spillover.report.lab.run import load_lab
 from spillover.report.page import build_page, load_run
@@ -29,7 +30,8 @@ def run(settings: Report) -> dict[str, Any]:
         if command == "sweep":
             return _study(folder, page, alone=len(settings.runs) == 1)
     runs = [load_run(folder) for folder in settings.runs]
-    write_atomically(page, build_page(runs).encode())
+    build = build_audit_page if all(each.audited for each in runs) else build_page
+    write_atomically(page, build(runs).encode())
     unfinished = sum(not each.finished for each in runs)
     stopped = f" ({unfinished} of them did not finish)" if unfinished else ""
     count = "1 run" if len(runs) == 1 else f"{len(runs)} runs"
