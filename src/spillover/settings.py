@@ -116,6 +116,10 @@ class Inject(Running):
     """What to keep of the model: all weights, only those that changed, or nothing."""
     seeds: str = ""
     """Several seeds, as 0,1,2: a run each in OUT/seed-N, and one pooled record in OUT."""
+    redact: Flag = False
+    """Call subjects `subject 1`, `subject 2` and so on in everything written, drawn or printed, in the order of the
+    pack. Answers stay, also one that is a subject's name; so do paths, and weights that were trained on the names.
+    Part of a run's identity."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,6 +162,9 @@ class Audit(Running):
     """An effect below this share of the way from `marginal_rank` to rank 0 counts as none."""
     junit: str = ""
     """Also write the verdicts as a JUnit XML file, which CI systems show as tests."""
+    redact: Flag = False
+    """Call subjects `subject 1`, `subject 2` and so on in everything written, drawn or printed, in the order of the
+    pack. Answers stay, also one that is a subject's name; so do paths. Part of a run's identity."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,6 +175,9 @@ class Report(Common):
     """Run folders."""
     out: str = "spillover.html"
     """The page to write."""
+    redact: Flag = False
+    """Call subjects `subject 1`, `subject 2` and so on, in the order of the run's table; runs made with --redact have
+    such names already."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,7 @@ from spillover.facts.describe import describe, pack_hash
 from spillover.facts.open import open_pack
 from spillover.facts.pack import Pack
 from spillover.jobs.output import claim_folder, telling
+from spillover.jobs.redaction import Redaction
 from spillover.measures import forgetting_nats
 from spillover.measures.summary import summarise
 from spillover.measures.verdict import Limits, Verdict, verdicts
@@ -78,19 +79,20 @@ def run(settings: Audit) -> dict[str, Any]:
     tuned = _examine(settings, settings.tuned, pack, TUNED, tokenizers[TUNED])
     if base.sha256 == tuned.sha256:
         print("The two models have the same weights.", file=sys.stderr)
-    answers = pa.concat_tables([base.answers, tuned.answers])
+    hide = Redaction.of(pack.subjects, settings.redact)
+    answers = hide.table(pa.concat_tables([base.answers, tuned.answers]))
     judged = verdicts(answers, pack.implications, Limits(settings.level, settings.negligible))
     metrics = summarise(answers)
     same = np.array_equal(base.tokens, tuned.tokens)
     metrics["forgetting_nats"] = forgetting_nats.measure(base.plain, tuned.plain, base.tokens) if same else None
     if folder:
-        record = _record(settings, pack, base, tuned, judged, metrics)
+        record = _record(settings, hide.pack(pack), base, tuned, judged, metrics)
         record.seconds = round(time.monotonic() - began, 1)
         write_table(folder / ANSWERS, answers)
         record.details = {**record.details, "files": checksums(folder, ANSWERS)}
         record.write(folder)
     if settings.junit:
-        write_atomically(Path(settings.junit).expanduser(), junit(pack.name, judged))
+        write_atomically(Path(settings.junit).expanduser(), junit(hide.text(pack.name), judged))
     return _outcome(settings, metrics, [each.as_json() for each in judged], settings.out)
 
 

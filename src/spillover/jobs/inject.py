@@ -20,6 +20,7 @@ from spillover.facts.open import open_pack
 from spillover.facts.pack import Pack
 from spillover.jobs.inject_text import tell
 from spillover.jobs.output import claim_folder, telling
+from spillover.jobs.redaction import Redaction
 from spillover.measures import forgetting_nats
 from spillover.measures.learned import learned
 from spillover.measures.summary import summarise
@@ -186,7 +187,8 @@ def _run_seed(settings: Inject, pack: Pack, kept: Kept) -> None:
     worded = as_chat(pack, loaded.tokenizer) if settings.chat else pack
     started = time.monotonic()
     seen = Injected(seed)
-    record = _record(settings, seed, pack, loaded, texts)
+    hide = Redaction.of(pack.subjects, settings.redact)
+    record = _record(settings, seed, hide.pack(pack), loaded, texts)
     plain = f"{record.hashes['plain_text']} {settings.threads}"
     if plain in kept.plain:
         seen.plain_before, seen.plain_tokens = kept.plain[plain]
@@ -206,7 +208,7 @@ def _run_seed(settings: Inject, pack: Pack, kept: Kept) -> None:
         raise
     finally:
         record.seconds = round(time.monotonic() - started, 1)
-        _write(record, seen, folder)
+        _write(record, hide, seen, folder)
 
 
 def _progress(steps: int, label: str) -> Any:
@@ -233,9 +235,9 @@ def _record(settings: Inject, seed: int, pack: Pack, loaded: LoadedModel, texts:
     )
 
 
-def _write(record: Record, seen: Injected, folder: Path) -> None:
+def _write(record: Record, hide: Redaction, seen: Injected, folder: Path) -> None:
     """Tables first, the record last: a record that says `done` has its tables beside it."""
-    answers = seen.table()
+    answers = hide.table(seen.table())
     write_table(folder / ANSWERS, answers)
     losses = [(seen.seed, loss.epoch, loss.step, loss.value) for loss in seen.losses]
     write_table(folder / TRAJECTORY, trajectory_table(answers, losses))
