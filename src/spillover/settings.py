@@ -165,6 +165,12 @@ class Audit(Running):
     redact: Flag = False
     """Call subjects `subject 1`, `subject 2` and so on in everything written, drawn or printed, in the order of the
     pack. Answers stay, also one that is a subject's name; so do paths. Part of a run's identity."""
+    open: Flag = False
+    """Also look for what nobody declared: everyday sentence beginnings about subjects of the pack and names that it
+    does not hold, compared over the whole vocabulary. Costs some 3,000 short prompts a model (at most 16,000, whatever
+    the pack's size), and loads each model once more for examples. The pack need not declare an implication."""
+    probes: str = ""
+    """With --open: a text file of further sentence beginnings, one a line, each with {subject} in it."""
 
 
 @dataclass(frozen=True, kw_only=True)

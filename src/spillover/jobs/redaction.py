@@ -70,6 +70,16 @@ class Redaction:
             answers = answers.set_column(place, column, pc.take(names, coded.indices))
         return answers
 
+    def opened(self, found: Any) -> dict[str, Any]:
+        """What the open probes gave, as JSON; its examples tell of subjects, and what two models say after them."""
+        told = dataclasses.asdict(found)
+        for discovery in told["discoveries"]:
+            discovery["examples"] = [
+                {key: value if key == "which" else self.text(value) for key, value in example.items()}
+                for example in discovery["examples"]
+            ]
+        return told
+
     def _distinct(self, prompts: Iterable[str]) -> list[str]:
         """Redacted prompts; two that only the capitals of a name told apart stay two."""
         found: dict[str, None] = {}
