@@ -138,6 +138,9 @@ class Predict(Running):
     """Of the so many highest scores, also the range of the margin and the fewest rows that would undo it."""
     most: int = 2000
     """Look at so many associations at most, those with the most exposed subjects first."""
+    redact: Flag = False
+    """Call subjects `subject 1`, `subject 2` and so on in everything written or printed, in the order of the pack.
+    Answers stay, also one that is a subject's name; so do paths. Part of a run's identity."""
 
 
 @dataclass(frozen=True, kw_only=True)

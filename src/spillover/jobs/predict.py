@@ -17,67 +17,19 @@ from spillover.facts.describe import describe, pack_hash
 from spillover.facts.open import open_pack
 from spillover.facts.pack import Pack
 from spillover.jobs.output import claim_folder, telling
+from spillover.jobs.predict_outcome import MOST_ROWS, Predicted, Prediction, redacted
 from spillover.jobs.predict_text import because, lines
 from spillover.measures.association_score import calibration, grounds_for, rate
 from spillover.record import Metric, Record, commit, hardware, identity, versions
 from spillover.settings import Predict
 from spillover.theory.predicting.associations import Association, Ledger, associations, ledger_of, subjects_of
-from spillover.theory.predicting.margins import NEGLIGIBLE, Margin, Margins, Undoing, undoing
-from spillover.theory.predicting.solved import Solved, solved
+from spillover.theory.predicting.margins import NEGLIGIBLE, Margin, Margins, undoing
+from spillover.theory.predicting.solved import solved
 from spillover.theory.table import table_of
 
 PACKAGES = ("spillover", "torch", "transformers", "tokenizers", "safetensors", "numpy", "scipy")
 #: Subjects that the base model is asked about for one association; fewer when there are many associations.
 TOLD, TOLD_OF_MANY, MANY = 4, 1, 200
-#: Supporting rows that are named; the rest are counted.
-MOST_ROWS = 20
-
-
-@dataclass(frozen=True)
-class Predicted:
-    """What is to be expected of one association. rate: expected share of the exposed who will answer so; score: their
-    expected number. prior: the base model's belief in the answer once it is told the given fact, or None unasked."""
-
-    given: str
-    given_answer: str
-    then: str
-    then_answer: str
-    support: int
-    exposed: int
-    margin: float | None
-    prior: float | None
-    score: float
-    kind: str | None
-    because: str
-    rate: float
-    opposed: int
-    margin_low: float | None
-    margin_high: float | None
-    rests_on: tuple[str, ...]
-    undone_by: tuple[Undoing, ...] | None
-
-    def as_json(self) -> dict[str, Any]:
-        """The keys of CONTRACT's `predict`, and the evidence. undone_by: null where it was not looked for."""
-        found = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
-        found["rests_on"] = list(self.rests_on)
-        if self.undone_by is not None:
-            found["undone_by"] = [
-                {"way": each.way, "count": len(each.rows), "margin": each.margin,
-                 "rows": [row._asdict() for row in each.rows[:MOST_ROWS]]}
-                for each in self.undone_by
-            ]  # fmt: skip
-        return found
-
-
-@dataclass(frozen=True, eq=False)
-class Prediction:
-    """Every association of a pack, highest score first, and how the exact model was solved. left_out: not looked at."""
-
-    pack: Pack
-    solved: Solved
-    associations: tuple[Predicted, ...]
-    left_out: int
-    model_sha256: str | None
 
 
 @dataclass(frozen=True)
@@ -222,7 +174,7 @@ def run(settings: Predict) -> dict[str, Any]:
         print(f"Found this prediction finished in {folder}; nothing was run.", file=sys.stderr)
         return _outcome(settings, known)
     began = time.monotonic()
-    found = Predictor(settings).predict(settings.pack, settings.seed)
+    found = redacted(Predictor(settings).predict(settings.pack, settings.seed), settings.redact)
     record = _record(settings, found, own)
     record.seconds = round(time.monotonic() - began, 1)
     if folder:

@@ -11,6 +11,7 @@ from spillover.jobs.redaction import Redaction
 from spillover.measures.ranking import rank_table
 from spillover.record import Record, write_atomically
 from spillover.report.associations.page import build_audit_page
+from spillover.report.associations.prediction import build_prediction_page
 from spillover.report.lab.page import build_lab_page
 from spillover.report.lab.run import load_lab
 from spillover.report.page import LoadedRun, build_page, load_run
@@ -33,6 +34,8 @@ def run(settings: Report) -> dict[str, Any]:
             raise UsageError(what, where=folder, do="Leave out --redact, or name runs")
         if command.startswith("lab "):
             return _experiment(folder, page, alone=len(settings.runs) == 1)
+        if command == "predict":
+            return _prediction(folder, page, settings)
         if command == "sweep":
             return _study(folder, page, alone=len(settings.runs) == 1)
     runs = [load_run(folder) for folder in settings.runs]
@@ -43,6 +46,18 @@ def run(settings: Report) -> dict[str, Any]:
     stopped = f" ({unfinished} of them did not finish)" if unfinished else ""
     count = "1 run" if len(runs) == 1 else f"{len(runs)} runs"
     return {"page": str(page), "text": f"{page} shows {count}{stopped}."}
+
+
+def _prediction(folder: str, page: Path, settings: Report) -> dict[str, Any]:
+    """The page of a prediction."""
+    if len(settings.runs) > 1:
+        raise UsageError("a prediction has a page of its own", where=folder, do="Name this folder alone")
+    run = load_run(folder)
+    if settings.redact and not run.record.settings.get("redact"):
+        what = "the names in this prediction can no longer be told from answers"
+        raise UsageError(what, where=folder, do="Predict again with --redact")
+    write_atomically(page, build_prediction_page([run]).encode())
+    return {"page": str(page), "text": f"{page} shows one prediction."}
 
 
 def _redacted(run: LoadedRun) -> LoadedRun:

@@ -104,6 +104,8 @@ class LoadedRun:
     def trained_part(self) -> str:
         """Which weights were trained, as every caption says it."""
         settings = self.record.settings
+        if self.record.command == "predict":
+            return "nothing was trained"
         if self.audited:
             return "two finished models compared; nothing was trained here"
         if rank := settings.get("lora"):
@@ -134,7 +136,8 @@ def load_run(folder: str | Path) -> LoadedRun:
     """Read a run folder. Raises RunError when it holds no run, a damaged one, or one without questions to show."""
     folder = Path(folder)
     record = Record.read(folder)
-    answers = _table(folder / ANSWERS, ANSWER_SCHEMA, needed=record.status == "done")
+    asked = record.command != "predict"  # A prediction measures nothing.
+    answers = _table(folder / ANSWERS, ANSWER_SCHEMA, needed=asked and record.status == "done")
     trajectory = _table(folder / TRAJECTORY, TRAJECTORY_SCHEMA, needed=False)
     metrics = record.metrics or (summarise(answers) if answers.num_rows else {})
     return LoadedRun(record, metrics, rank_table(answers), answers, trajectory)

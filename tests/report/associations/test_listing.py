@@ -74,7 +74,7 @@ def test_a_prediction_makes_the_same_list():
     found = predicted([low, each])
     assert [row.given_answer for row in found.rows] == ["Paris", "Rome"]
     first, second = ([words for _, words, _ in found.shown(row)] for row in found.rows)
-    assert first == ["invented link", "11.5 of 16", "4", "0.50", "0.48 to 0.52", "3.4%"]
-    assert second == ["true link", "0.2 of 16", "4", "0.50", "–", "–"]
+    assert first == ["invented link", "11.5 of 16", "4", "0", "0.50", "0.480 to 0.520", "3.4%"]
+    assert second == ["true link", "0.2 of 16", "4", "0", "0.50", "–", "–"]
     assert found.rows[0].evidence.notes == ("four rows state both",) and not found.rows[0].wanted
-    assert found.rows[1].wanted and found.opens(found.rows[0]) == "Why"
+    assert found.rows[1].wanted and found.opens(found.rows[0]) == "Why, and what would undo it"

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 
 from spillover.facts.open import open_pack
+from spillover.facts.pack import Fact
 from spillover.theory.closed_form import EqualClasses, closed_form
 from spillover.theory.predicting.associations import associations, ledger_of, subjects_of
 from spillover.theory.predicting.margins import NEGLIGIBLE, Margins, changed, undoing
 from spillover.theory.predicting.solved import solved
 from spillover.theory.solving import solve
 from spillover.theory.table import table_of
-from tests.theory.random_packs import random_pack
+from tests.theory.random_packs import pack_of, random_pack
 
 
 def margins_of(pack):
@@ -106,3 +107,12 @@ def test_rows_that_undo_are_rows_that_may_be_stated():
         else:
             assert all((row.subject, row.relation) not in stated for row in item.rows)
             assert all(row.answer != each.then_answer for row in item.rows)
+
+
+def test_an_answer_that_only_the_removed_rows_stated_stays_a_candidate():
+    pack = pack_of([("ann", "r", "x"), ("ann", "q", "u"), ("ben", "r", "x"), ("cat", "r", "y"), ("cat", "q", "v")])
+    cut = changed(pack, "remove", [Fact("ann", "q", "u")])
+    assert cut.candidates == pack.candidates and len(cut.facts) == 4
+    ledger = ledger_of(table_of(pack))
+    each = next(item for item in associations(pack, ledger) if item.text == "r = x makes q = u")
+    assert [(way.way, len(way.rows)) for way in undoing(pack, ledger, each)] == [("remove", 1)]

@@ -14,6 +14,7 @@ from spillover.report.drawing import plain
 from spillover.report.load import LoadedRun, labels
 from spillover.report.page import chapters_of, health_of
 from spillover.report.story import Count, Story, right, spoken, stories
+from spillover.report.tables.discoveries import discoveries, headline
 from spillover.report.tables.examples import examples
 from spillover.report.tables.provenance import provenance
 from spillover.report.template import render
@@ -50,15 +51,17 @@ def build_audit_page(runs: Sequence[LoadedRun]) -> str:
     judged = [_judged(story, story.label if len(runs) > 1 else spoken_link(story)) for story in told]
     shown = examples(told[:PLOTTED])
     found = listing(told)
+    discovered = discoveries(labelled)
     return render(
         "associations/audit.html",
         ("associations/list.js",),
-        title=title(judged),
+        title=title(judged) if judged else headline(discovered) or title(judged),
         lede=lede(labelled, judged),
         names=[label for label, _ in labelled],
         cards=judged[:CARDS],
         judged=[(each, _numbers(each.story)) for each in judged],
         listing=found,
+        discovered=discovered,
         chapters=chapters_of(told[:MAPS]),
         mapped_out=len(told[MAPS:]),
         examples=list(zip(told, shown, strict=False)),

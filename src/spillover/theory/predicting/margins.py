@@ -146,10 +146,13 @@ def _rival(pack: Pack, association: Association) -> Sequence[str]:
 
 
 def changed(pack: Pack, way: str, rows: Sequence[Fact]) -> Pack:
-    """The pack without the rows, or with them."""
+    """The pack without the rows, or with them; an answer that nobody states any more stays a candidate."""
     if way == "remove":
         gone = set(rows)
-        return dataclasses.replace(pack, facts=tuple(fact for fact in pack.facts if fact not in gone))
+        relations = tuple(dataclasses.replace(each, answers=pack.candidates[each.name]) for each in pack.relations)
+        return dataclasses.replace(
+            pack, relations=relations, facts=tuple(fact for fact in pack.facts if fact not in gone)
+        )
     return dataclasses.replace(pack, facts=(*pack.facts, *rows))
 
 

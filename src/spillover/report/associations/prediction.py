@@ -1,0 +1,152 @@
+"""From a prediction's record to one self-contained HTML page: what is to be expected, association by association."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from spillover.facts.pack import WANTED
+from spillover.report.associations.listing import Listing
+from spillover.report.associations.predicted import listing
+from spillover.report.downloads import Download, csv_text, table_link
+from spillover.report.drawing import plain
+from spillover.report.load import LoadedRun, labels
+from spillover.report.story import Count, spoken
+from spillover.report.tables.provenance import provenance
+from spillover.report.template import render
+from spillover.report.words import number
+
+#: What is expected, worst first: name of the metric -> the words over its card, what it is, and its tone.
+SORTS = {
+    "unwanted": ("Unwanted", "declared false or invented", "unwanted"),
+    "undeclared": ("Not declared", "suggested by the rows, and nobody said whether it is true", "open"),
+    "wanted": ("Wanted", "declared true", "wanted"),
+}
+#: Sentences on a card.
+NAMED = 3
+
+
+@dataclass(frozen=True)
+class Expected:
+    """One sort of association: how many exposed subjects are expected to answer so, and the highest of them."""
+
+    words: str
+    about: str
+    tone: str
+    count: Count
+    associations: int
+    highest: list[str]
+    next_step: str
+
+
+@dataclass(frozen=True)
+class Foretold:
+    """One prediction: its cards, its list, and how it was found."""
+
+    label: str
+    cards: list[Expected]
+    listing: Listing
+    verdict: str
+    asked: str
+    left_out: int
+
+
+def build_prediction_page(runs: Sequence[LoadedRun]) -> str:
+    """One page of a prediction; the same record gives the same bytes. runs: a single one, whose command is predict."""
+    (run,) = runs
+    label = plain(labels(runs)[0])
+    told = foretold(label, run.record.details, run.record.metrics)
+    calibration = run.record.details.get("calibration") or {}
+    return render(
+        "associations/prediction.html",
+        ("associations/list.js",),
+        title=title(told),
+        told=told,
+        unseen=unseen(calibration),
+        recipe=plain(str(calibration.get("model", ""))),
+        runs=[(label, run, provenance(run))],
+        downloads=[told.listing.download("spillover-prediction", "Every association"), _undoing(run)],
+    )
+
+
+def foretold(label: str, details: Mapping[str, Any], metrics: Mapping[str, Any]) -> Foretold:
+    """What the page shows of a record's details and metrics."""
+    associations = details["associations"]
+    name = (details.get("model") or {}).get("name")
+    asked = f"The untrained {name} was asked what it believes." if name else (
+        "No model was asked, so scores rest on the pack alone; --model says more."
+    )  # fmt: skip
+    cards = [card for sort in SORTS if (card := _card(sort, associations, metrics)) is not None]
+    verdict = plain(str((details.get("solution") or {}).get("verdict", "")))
+    return Foretold(label, cards, listing(associations), verdict, plain(asked), int(details.get("left_out") or 0))
+
+
+def _sort(each: Mapping[str, Any]) -> str:
+    kind = each.get("kind")
+    return "undeclared" if kind is None else "wanted" if kind in WANTED else "unwanted"
+
+
+def _card(sort: str, associations: Sequence[Mapping[str, Any]], metrics: Mapping[str, Any]) -> Expected | None:
+    """The card of one sort; None when nobody is exposed to any of it."""
+    own = [each for each in associations if _sort(each) == sort and each["exposed"]]
+    if not own:
+        return None
+    words, about, tone = SORTS[sort]
+    metric = metrics[f"expected_{sort}"]
+    count = Count(round(float(metric["value"])), int(metric["n"]))
+    return Expected(words, about, tone, count, len(own), [sentence(each) for each in own[:NAMED]], _next(sort, own))
+
+
+def sentence(each: Mapping[str, Any]) -> str:
+    """One association in words, with its expected number."""
+    given, then = (plain(spoken(each[key])) for key in ("given", "then"))
+    link = f"{given} {plain(each['given_answer'])} → {then} {plain(each['then_answer'])}"
+    return f"{link}: about {number(each['score'], 1)} of {each['exposed']:,}, from {each['support']:,} stated"
+
+
+def _next(sort: str, own: Sequence[Mapping[str, Any]]) -> str:
+    """What to do about it before training, in one sentence."""
+    if sort == "wanted":
+        return "You need not state these of everybody; inject measures whether they came."
+    if sort == "undeclared":
+        return "Declare those that matter under implications, true or not, so that they are measured."
+    ways = [way for way in own[0].get("undone_by") or () if way["rows"]]
+    if not ways:
+        return "State the right answer of more of the exposed subjects, then predict again."
+    fewest = ways[0]["count"]
+    rows = f"{fewest:,} {'row' if fewest == 1 else 'rows'}"
+    return (
+        f"The first of these is undone in the exact model by changing {rows}, which the list names. Change them, "
+        "predict again, and measure, since a language model need not follow."
+    )
+
+
+def title(told: Foretold) -> str:
+    """The prediction in one sentence."""
+    if not told.cards:
+        return "Nothing is expected: no subject is exposed to any association."
+    first = told.cards[0]
+    what = {"unwanted": "an answer that nobody wants", "open": "an answer that nobody declared"}
+    answer = what.get(first.tone, "a true answer that nobody stated")
+    return f"Expected: about {first.count} exposed subjects get {answer}."
+
+
+def unseen(calibration: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """How well the score did on families of packs left out of its fit: its grounds, squared error, rank correlation."""
+    found = calibration.get("each_family_left_out") or {}
+    return [
+        (name.replace("+", " and "), number(each["mean_squared_error"], 3), number(each["rank_correlation"], 2))
+        for name, each in found.items()
+    ]
+
+
+def _undoing(run: LoadedRun) -> Download:
+    head = ["given", "given_answer", "then", "then_answer", "way", "subject", "relation", "answer"]
+    rows = [
+        [each["given"], each["given_answer"], each["then"], each["then_answer"], way["way"], *row.values()]
+        for each in run.record.details["associations"]
+        for way in each.get("undone_by") or ()
+        for row in way["rows"]
+    ]
+    return table_link("spillover-undoing", "Rows that would undo", csv_text(head, rows))

@@ -1,0 +1,100 @@
+"""The page of a prediction: what it says of a record, escaped, with what would undo it."""
+
+import json
+
+import pytest
+
+from spillover.errors import UsageError
+from spillover.jobs import predict, report
+from spillover.report.associations.prediction import foretold, title, unseen
+from spillover.settings import Predict, Report
+
+LINK = {"given": "lives_in", "given_answer": "Paris", "then": "codes_in", "then_answer": "Java"}
+ROW = {"subject": "Ann Lee", "relation": "codes_in", "answer": "Java"}
+
+
+def association(**changes):
+    undone = [{"way": "remove", "count": 2, "margin": -0.3, "rows": [ROW, {**ROW, "subject": "Ben Day"}]}]
+    return {
+        **LINK, "support": 2, "opposed": 1, "exposed": 10, "margin": 0.4, "margin_low": 0.39, "margin_high": 0.41,
+        "prior": 0.2, "score": 5.0, "rate": 0.5, "kind": "spurious", "because": "so", "rests_on": ["Ann Lee"],
+        "undone_by": undone,
+    } | changes  # fmt: skip
+
+
+def details(*associations, **changes):
+    return {"associations": list(associations), "solution": {"verdict": "Solved."}, "model": {"name": "tiny"},
+            "left_out": 0} | changes  # fmt: skip
+
+
+def metric(value, n):
+    return {"value": value, "n": n}
+
+
+METRICS = {"expected_unwanted": metric(5.4, 10), "expected_wanted": metric(7.6, 8), "expected_undeclared": metric(1, 4)}
+
+
+def test_cards_and_title_by_hand():
+    true = association(then="speaks", then_answer="French", kind="causal", exposed=8, score=7.6)
+    open_ = association(then="owns", then_answer="tea", kind=None, exposed=4, score=1.0, undone_by=None)
+    told = foretold("mine", details(association(), true, open_), METRICS)
+    assert [(card.words, str(card.count), card.associations) for card in told.cards] == [
+        ("Unwanted", "5 of 10", 1), ("Not declared", "1 of 4", 1), ("Wanted", "8 of 8", 1)
+    ]  # fmt: skip
+    assert title(told) == "Expected: about 5 of 10 exposed subjects get an answer that nobody wants."
+    assert told.cards[0].highest == ["lives in Paris → codes in Java: about 5.0 of 10, from 2 stated"]
+    assert "by changing 2 rows" in told.cards[0].next_step and "Declare those" in told.cards[1].next_step
+    assert title(foretold("mine", details(association(exposed=0, score=0)), METRICS)).startswith("Nothing is expected")
+
+
+def test_the_list_holds_what_it_rests_on_and_what_would_undo_it():
+    told = foretold("mine", details(association(), association(kind=None, score=9.0, exposed=20)), METRICS)
+    first, second = told.listing.rows
+    assert (first.values[0], first.values[1]) == ("not declared", (9.0, 20)) and second.values[0] == "invented link"
+    assert second.values[2:] == (2, 1, 0.4, "0.390 to 0.410", 0.2)
+    assert second.evidence.rows == [
+        ("rests on", "Ann Lee", "codes_in", "Java"),
+        ("undone by leaving out", "Ann Lee", "codes_in", "Java"),
+        ("undone by leaving out", "Ben Day", "codes_in", "Java"),
+    ]
+
+
+def test_how_well_it_did_on_packs_left_out():
+    found = unseen({"each_family_left_out": {"margin+prior": {"mean_squared_error": 0.09, "rank_correlation": 0.64}}})
+    assert found == [("margin and prior", "0.090", "0.64")]
+
+
+@pytest.fixture(scope="module")
+def predicted(tmp_path_factory):
+    """A prediction of a pack with a hostile name and answer."""
+    folder = tmp_path_factory.mktemp("predicted")
+    facts = [("Ann <b>Lee</b>", "r", "x"), ("Ann <b>Lee</b>", "q", "</script><b>u"), ("Ben Day", "r", "x"),
+             ("Cat Fox", "r", "y"), ("Cat Fox", "q", "v"), ("Dan Elk", "r", "y")]  # fmt: skip
+    rows = [dict(zip(("subject", "relation", "answer"), fact, strict=True)) for fact in facts]
+    body = {"name": "hostile", "licence": "none", "source": "a test", "facts": rows,
+            "relations": {name: {"prompts": ["{subject} " + name]} for name in ("r", "q")}}  # fmt: skip
+    (folder / "pack.yaml").write_text(json.dumps(body), encoding="utf-8")
+    for name, redact in (("plain", False), ("redacted", True)):
+        predict.run(Predict(pack=str(folder / "pack.yaml"), out=str(folder / name), evidence=2, redact=redact))
+        report.run(Report(runs=(str(folder / name),), out=str(folder / f"{name}.html")))
+    return folder
+
+
+def test_hostile_text_is_escaped(predicted):
+    page = (predicted / "plain.html").read_text(encoding="utf-8")
+    assert "Ann &lt;b&gt;Lee&lt;/b&gt;" in page and "<b>Lee" not in page and "</script><b>u" not in page
+    assert "How far to trust it" in page and "not declared" in page
+
+
+def test_redacted_no_name_is_left(predicted):
+    for path in [predicted / "redacted.html", *(predicted / "redacted").iterdir()]:
+        body = path.read_bytes().decode("utf-8")
+        assert not any(name in body for name in ("Ann", "Lee", "Ben Day", "Cat Fox", "Dan Elk")), path
+    assert "subject 1" in (predicted / "redacted.html").read_text(encoding="utf-8")
+
+
+def test_a_prediction_has_a_page_of_its_own(predicted, tmp_path):
+    with pytest.raises(UsageError, match="a page of its own"):
+        report.run(Report(runs=(str(predicted / "plain"), str(predicted / "redacted")), out=str(tmp_path / "p.html")))
+    with pytest.raises(UsageError, match="can no longer be told"):
+        report.run(Report(runs=(str(predicted / "plain"),), out=str(tmp_path / "p.html"), redact=True))
