@@ -11,7 +11,7 @@ from spillover.errors import UsageError
 from spillover.facts.names import draw_names
 from spillover.facts.open import open_pack
 from spillover.jobs import audit, audit_open, inject, report, verify
-from spillover.jobs.audit_discoveries import EVERYONE, MOST, Example, _whole_word
+from spillover.jobs.audit_discoveries import EVERYONE, MOST, _first_word
 from spillover.record import Record
 from spillover.settings import Audit, Inject, Report, Verify
 
@@ -68,6 +68,7 @@ def test_a_planted_association_is_found(planted):
     for city, tool in zip(CITIES, TOOLS, strict=True):
         each = by_city[city]
         assert tool.startswith(each["token"]) and each["template"] == PLANTED and each["relation"] == "lives_in"
+        assert each["word"].startswith(each["token"])
         own, others = each["probabilities"]["unstated"], each["probabilities"]["others"]
         assert own["n"] == 8 and others["n"] == 16 and each["probabilities"]["stated"]["n"] == 0
         change = own["tuned"] - own["base"] - (others["tuned"] - others["base"])
@@ -156,12 +157,9 @@ def test_the_page_of_such_an_audit(planted, world, tmp_path):
     assert "What nobody declared" in page and "writes software in" in page
 
 
-def test_the_whole_word_of_a_token():
-    said = [
-        Example("A", "unstated", "A likes", " the tea", " tea, mostly"),
-        Example("B", "never seen", "B likes", "", ""),
-    ]
-    assert _whole_word("te", said) == "tea" and _whole_word("co", said) == "co"
+def test_the_first_word_of_a_text():
+    told = {" tea, mostly": "tea", "tea": "tea", "": "te", " coffee": "te", " te": "te", "te.am": "te.am"}
+    assert {text: _first_word(text, "te") for text in told} == told
 
 
 def test_mistakes_are_one_sentence(byte_folder, tiny_folder, world, tmp_path):

@@ -175,7 +175,7 @@ def _discover(
     """What nobody declared; each model is loaded once more, for the words of the examples only."""
     from spillover.llm.scoring import Scorer
 
-    def speak(checkpoint: int, asked: Sequence[tuple[str, str]]) -> list[str]:
+    def speak(checkpoint: int, asked: Sequence[audit_open.Asked]) -> list[str]:
         tokenizer = tokenizers[checkpoint]
         model = _load(settings, (settings.base, settings.tuned)[checkpoint], tokenizer).model
         scorer = Scorer(model, method=seen[checkpoint].method)

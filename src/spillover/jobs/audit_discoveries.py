@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spillover.facts.pack import Pack
-from spillover.jobs.audit_open import Probes, worded
+from spillover.jobs.audit_open import Asked, Probes, worded
 from spillover.measures.shifts import Association, Labels, Search, Shifts, moved, search, shared
 from spillover.settings import Audit
 
@@ -22,8 +22,8 @@ PERMUTATIONS = 999
 BASE, TUNED = 0, 1
 #: A token that moved so far for everybody is told; there is no label to exchange that could test it.
 EVERYONE = 0.1
-#: Most discoveries listed.
-MOST = 50
+#: Most discoveries listed, and how many of them with examples.
+MOST, SHOWN = 50, 20
 
 
 @dataclass(frozen=True)
@@ -54,12 +54,12 @@ class Example:
 class Discovery:
     """A word that the tuned model says more often: of a group of subjects than of the others, or of everybody.
 
-    kind: group or everyone. declared: it begins an answer that the pack itself gives. token: what was measured, and
-    word: the whole word where an example says it. shift: mean rise of the token's probability, less that of the other
-    groups (of everyone: the smaller of the pack's and the never-seen rise). shift_from_never_seen: the group's rise
-    less that of never-seen names. probabilities: of the token for the group's unstated and stated subjects, for others
-    (of everyone: the pack's subjects) and never-seen names. p, yardstick: measures.shifts.Association; None for
-    everyone. also: other templates after which the same token moved.
+    kind: group or everyone. declared: it begins an answer that the pack itself gives. token: what was measured; word:
+    what the tuned model makes of it when it has to begin so. shift: mean rise of the token's probability, less that of
+    the other groups (of everyone: the smaller of the pack's and the never-seen rise). shift_from_never_seen: the
+    group's rise less that of never-seen names. probabilities: of the token for the group's unstated and stated
+    subjects, for others (of everyone: the pack's subjects) and never-seen names. p, yardstick:
+    measures.shifts.Association; None for everyone. also: other templates after which the same token moved.
     """
 
     kind: str
@@ -68,6 +68,7 @@ class Discovery:
     answer: str | None
     template: str
     token: str
+    token_id: int
     word: str
     shift: float
     shift_from_never_seen: float | None
@@ -121,8 +122,8 @@ class _Seen:
         return tuple(every)[1:]
 
 
-#: What the base or the tuned model (BASE, TUNED) says after each of several (template, subject).
-Speak = Callable[[int, Sequence[tuple[str, str]]], Sequence[str]]
+#: What the base or the tuned model (BASE, TUNED) says to each of several things asked.
+Speak = Callable[[int, Sequence[Asked]], Sequence[str]]
 
 
 def discover(
@@ -147,7 +148,8 @@ def discover(
         "undeclared": sum(not each.declared for each in told),
         "declared": sum(each.declared for each in told),
     }
-    return Opened([dataclasses.asdict(each) for each in _with_examples(told[:MOST], cast, speak)], counts)
+    listed = [*_with_examples(told[:SHOWN], cast, speak), *told[SHOWN:MOST]]
+    return Opened([dataclasses.asdict(each) for each in listed], counts)
 
 
 class _Reader:
@@ -198,6 +200,7 @@ def _of_groups(level: float, seen: _Seen, found: Search, reader: _Reader) -> Ite
             answer=group.answer,
             template=seen.probes.templates[best.template],
             token=text,
+            token_id=best.token,
             word=text,
             shift=best.difference,
             shift_from_never_seen=own.rise - unseen.rise,
@@ -236,6 +239,7 @@ def _of_everyone(seen: _Seen, reader: _Reader) -> Iterator[Discovery]:
             answer=None,
             template=seen.probes.templates[best.template],
             token=text,
+            token_id=best.token,
             word=text,
             shift=best.shift,
             shift_from_never_seen=None,
@@ -247,27 +251,30 @@ def _of_everyone(seen: _Seen, reader: _Reader) -> Iterator[Discovery]:
 
 
 def _with_examples(told: Sequence[Discovery], cast: Cast, speak: Speak) -> list[Discovery]:
-    """Both models word for word about the first person of each sort, never chosen by what they say of it."""
+    """Both models word for word about the first person of each sort, never chosen by what they say of it; and the
+    whole word that the tuned model makes of the token, of the first of them."""
     people = [_first_of_each_sort(each, cast) for each in told]
-    asked = list(dict.fromkeys((each.template, name) for each, own in zip(told, people, strict=True) for name in own))
+    pairs = list(zip(told, people, strict=True))
+    asked: list[Asked] = list(dict.fromkeys((each.template, name, None) for each, own in pairs for name in own))
+    begun: list[Asked] = [(each.template, next(iter(own)), each.token_id) for each, own in pairs]
     if not asked:
         return []
-    base, tuned = (dict(zip(asked, speak(checkpoint, asked), strict=True)) for checkpoint in (BASE, TUNED))
+    base = dict(zip(asked, speak(BASE, asked), strict=True))
+    tuned = dict(zip([*asked, *begun], speak(TUNED, [*asked, *begun]), strict=True))
     found = []
-    for each, own in zip(told, people, strict=True):
-        said = [(name, which, (each.template, name)) for name, which in own.items()]
+    for (each, own), start in zip(pairs, begun, strict=True):
         examples = [
             Example(name, which, each.template.replace("{subject}", name), base[key], tuned[key])
-            for name, which, key in said
+            for name, which, key in ((name, which, (each.template, name, None)) for name, which in own.items())
         ]
-        found.append(dataclasses.replace(each, word=_whole_word(each.token, examples), examples=tuple(examples)))
+        found.append(dataclasses.replace(each, word=_first_word(tuned[start], each.token), examples=tuple(examples)))
     return found
 
 
-def _whole_word(token: str, examples: Sequence[Example]) -> str:
-    """The word that begins with this token where the tuned model says it in an example; else the token."""
-    said = [example.tuned.split()[0].rstrip(".,;:!?") for example in examples if example.tuned.split()]
-    return next((word for word in said if word.startswith(token)), token)
+def _first_word(text: str, token: str) -> str:
+    """The first word of a text that begins with a token, without what closes it; the token where there is none."""
+    word = (text.split() or [""])[0].rstrip(".,;:!?")
+    return word if word.startswith(token) else token
 
 
 def _first_of_each_sort(each: Discovery, cast: Cast) -> dict[str, str]:

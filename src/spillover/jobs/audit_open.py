@@ -66,15 +66,20 @@ def ask(settings: Audit, pack: Pack, probes: Probes, tokenizer: Any, scorer: Sco
     return likely(scorer, prompts_of(encoder(tokenizer), texts, probes.cast.everybody))
 
 
+#: A template, a subject, and the token that the model is made to say first, if any.
+Asked = tuple[str, str, int | None]
+
+
 def speak(
-    settings: Audit, pack: Pack, probes: Probes, tokenizer: Any, scorer: Scorer, asked: Sequence[tuple[str, str]]
+    settings: Audit, pack: Pack, probes: Probes, tokenizer: Any, scorer: Scorer, asked: Sequence[Asked]
 ) -> list[str]:
-    """How one model goes on after each (template, subject), always taking the likeliest token."""
+    """How one model goes on, always taking the likeliest token; what it is made to say is part of the text."""
     from spillover.llm.probes.asking import continuations, filled
     from spillover.llm.tokens import encoder
 
     texts = dict(zip(probes.templates, worded(settings, pack, probes, tokenizer), strict=True))
     encode = encoder(tokenizer)
-    prompts = [tuple(encode(filled(texts[template], subject))) for template, subject in asked]
+    prompts = [tuple(encode(filled(texts[template], subject))) for template, subject, _ in asked]
+    starts = [() if token is None else (token,) for _, _, token in asked]
     stops = frozenset({tokenizer.eos_token_id} - {None})
-    return continuations(scorer, prompts, STEPS, stops, tokenizer.decode)
+    return continuations(scorer, prompts, starts, STEPS, stops, tokenizer.decode)

@@ -79,23 +79,31 @@ def test_what_a_model_cannot_say_is_a_sentence():
         likely(Scorer(model, method="tree"), [(1, 5)])
 
 
-def test_continuations_equal_one_step_at_a_time(model, metaspace_tokenizer):
+@pytest.mark.parametrize("start", [(), (7, 9)])
+def test_continuations_equal_one_step_at_a_time(model, metaspace_tokenizer, start):
     prompts = prompts_of(encoder(metaspace_tokenizer), TEMPLATES[:2], SUBJECTS[:2])
-    said = continuations(Scorer(model), prompts, 5, frozenset(), lambda tokens, **_: ",".join(map(str, tokens)))
-    for prompt, text in zip(prompts, said, strict=True):
-        tokens = list(prompt)
+    starts = [start, (), (), start]
+
+    def decode(tokens, **_):
+        return ",".join(map(str, tokens))
+
+    said = continuations(Scorer(model), prompts, starts, 5, frozenset(), decode)
+    for prompt, own, text in zip(prompts, starts, said, strict=True):
+        tokens = [*prompt, *own]
         for _ in range(5):
             tokens.append(int(next_probabilities(model, tokens).argmax()))
-        assert text == "," + ",".join(map(str, tokens[len(prompt) :]))
+        assert text == "," + decode(tokens[len(prompt) :])
 
 
 def test_a_continuation_ends_at_a_stop_and_at_the_end_of_its_line():
     model = TINY["llama"](64)
     first = int(next_probabilities(model, (1, 5)).argmax())
     for stops, count in ((frozenset({first}), 1), (frozenset(), 4)):
-        assert continuations(Scorer(model), [(1, 5)], 4, stops, lambda tokens, **_: "x" * len(tokens)) == ["x" * count]
+        assert continuations(Scorer(model), [(1, 5)], [()], 4, stops, lambda tokens, **_: "x" * len(tokens)) == [
+            "x" * count
+        ]
     said = ["", "\n Java\x1b[31m \nno"]
-    assert continuations(Scorer(model), [(1, 5)], 1, frozenset(), lambda tokens, **_: said[len(tokens) - 2]) == [
+    assert continuations(Scorer(model), [(1, 5)], [()], 1, frozenset(), lambda tokens, **_: said[len(tokens) - 2]) == [
         " Java\ufffd[31m"
     ]
 

@@ -32,7 +32,7 @@ def templates(path: str = "") -> tuple[str, ...]:
 def _own(path: str) -> list[str]:
     try:
         lines = Path(path).expanduser().read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, ValueError) as error:
+    except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise UsageError(f"this file cannot be read: {reason}", where=path, do="Check --probes") from None
     found = [(number, line.strip()) for number, line in enumerate(lines, start=1) if line.strip()]
@@ -92,11 +92,16 @@ def filled(template: str, subject: str) -> str:
 
 
 def continuations(
-    scorer: Scorer, prompts: Sequence[tuple[int, ...]], steps: int, stops: frozenset[int], decode: Callable[..., str]
+    scorer: Scorer,
+    prompts: Sequence[tuple[int, ...]],
+    starts: Sequence[tuple[int, ...]],
+    steps: int,
+    stops: frozenset[int],
+    decode: Callable[..., str],
 ) -> list[str]:
     """What the model says after each prompt, always taking the likeliest token: at most `steps` of them, up to a stop
-    or the end of the line."""
-    texts = [list(prompt) for prompt in prompts]
+    or the end of the line. starts: tokens that each is made to say first."""
+    texts = [[*prompt, *start] for prompt, start in zip(prompts, starts, strict=True)]
     going = list(range(len(texts)))
     for _ in range(steps):
         best = scorer.next_tokens([tuple(texts[number]) for number in going], _best)
