@@ -57,9 +57,9 @@ class Discovery:
     kind: group or everyone. declared: it begins an answer that the pack itself gives. token: what was measured; word:
     what the tuned model makes of it when it has to begin so. shift: mean rise of the token's probability, less that of
     the other groups (of everyone: the smaller of the pack's and the never-seen rise). shift_from_never_seen: the
-    group's rise less that of never-seen names. probabilities: of the token for the group's unstated and stated
-    subjects, for others (of everyone: the pack's subjects) and never-seen names. p, yardstick:
-    measures.shifts.Association; None for everyone. also: other templates after which the same token moved.
+    group's rise less that of never-seen names. probabilities: of the token, by sort of person: unstated, stated and
+    others (of everyone: subjects) and never_seen. p, yardstick: measures.shifts.Association; None for everyone. also:
+    other templates after which the same token moved.
     """
 
     kind: str
@@ -243,7 +243,7 @@ def _of_everyone(seen: _Seen, reader: _Reader) -> Iterator[Discovery]:
             word=text,
             shift=best.shift,
             shift_from_never_seen=None,
-            probabilities=seen.chances(best, {"others": cast.subjects, "never_seen": cast.never_seen}),
+            probabilities=seen.chances(best, {"subjects": cast.subjects, "never_seen": cast.never_seen}),
             p=None,
             yardstick=None,
             also=seen.also(found),

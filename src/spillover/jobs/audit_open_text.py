@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 #: Sorts of people, in the order in which they are told.
-SORTS = ("unstated", "stated", "others", "never_seen")
+SORTS = ("unstated", "stated", "others", "subjects", "never_seen")
 #: How many discoveries a person is told; the record and --json hold more.
 SHOWN = 8
 

@@ -35,7 +35,7 @@ def test_a_line_in_words(make):
     assert (found.label, found.declared, len(found.lines)) == ("mine", 1, 2)
     first, second = found.lines
     assert (first.who, first.word, first.template, first.also) == ("lives in Rome & Oslo", "tea", "… owns", 1)
-    assert (first.shift, first.test) == ("40", "p = 0.001; chance reaches 12")
+    assert (first.shift, first.test) == ("40", "p = 0.001; by chance up to 12")
     assert first.chances == [("unstated", "1.0%", "41.0%"), ("never seen", "<0.1%", "2.0%")]
     assert (second.who, second.test) == ("everyone", "not tested")
 

@@ -12,7 +12,7 @@ from spillover.report.story import spoken
 from spillover.report.words import p_value, percent
 
 EVERYONE = "everyone"
-_SORTS = ("unstated", "stated", "others", "never_seen")
+_SORTS = ("unstated", "stated", "others", "subjects", "never_seen")
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def _line(each: Mapping[str, Any]) -> Line:
         template=plain(each["template"].replace("{subject}", "…")),
         also=len(each["also"]),
         shift=f"{100 * each['shift']:.0f}",
-        test=f"p = {p_value(each['p'])}; chance reaches {line:.0f}" if tested else "not tested",
+        test=f"p = {p_value(each['p'])}; by chance up to {line:.0f}" if tested else "not tested",
         chances=[
             (spoken(sort), percent(chance["base"]), percent(chance["tuned"]))
             for sort, chance in ((sort, each["probabilities"].get(sort)) for sort in _SORTS)
