@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from random import Random
 
 import pytest
@@ -11,7 +12,8 @@ from spillover.errors import UsageError
 from spillover.facts.names import draw_names
 from spillover.facts.open import open_pack
 from spillover.jobs import audit, audit_open, inject, report, verify
-from spillover.jobs.audit_discoveries import EVERYONE, MOST, _first_word
+from spillover.jobs.audit_discoveries import EVERYONE, MOST, Chance, Discovery, Example, Opened, _first_word
+from spillover.jobs.redaction import Redaction
 from spillover.record import Record
 from spillover.settings import Audit, Inject, Report, Verify
 
@@ -160,6 +162,22 @@ def test_the_page_of_such_an_audit(planted, world, tmp_path):
 def test_the_first_word_of_a_text():
     told = {" tea, mostly": "tea", "tea": "tea", "": "te", " coffee": "te", " te": "te", "te.am": "te.am"}
     assert {text: _first_word(text, "te") for text in told} == told
+
+
+def test_redacted_discoveries_name_nobody():
+    nobody = Chance(None, None, 0)
+    example = Example("Ada Moss", "unstated", "Ada Moss knows", " Ben", " ADA MOSS and Cleo")
+    found = Discovery("group", False, "lives_in", "Oslo", "Ben and {subject}", "Ben", 7, "Ben", 0.5, 0.5,
+                      {"others": nobody}, 0.001, 0.1, ("{subject} likes Ben",), (example,))  # fmt: skip
+    told = Redaction.of(["Ada Moss", "Ben", "Cleo"]).opened(Opened([dataclasses.asdict(found)], {"subjects": 3}))
+    assert not {"Ada", "ADA", "Moss", "MOSS", "Ben", "Cleo"} & set(re.findall(r"\w+", json.dumps(told)))
+    (only,) = told["discoveries"]
+    assert (only["template"], only["word"], only["also"]) == (
+        "subject 2 and {subject}",
+        "subject 2",
+        ("{subject} likes subject 2",),
+    )
+    assert only["answer"] == "Oslo" and only["examples"][0]["which"] == "unstated"
 
 
 def test_mistakes_are_one_sentence(byte_folder, tiny_folder, world, tmp_path):

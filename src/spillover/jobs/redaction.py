@@ -71,9 +71,12 @@ class Redaction:
         return answers
 
     def opened(self, found: Any) -> dict[str, Any]:
-        """What the open probes gave, as JSON; its examples tell of subjects, and what two models say after them."""
+        """What the open probes gave, as JSON: a word may be a name, a template of the user's may hold one, and examples
+        tell of subjects and what two models say after them."""
         told = dataclasses.asdict(found)
         for discovery in told["discoveries"]:
+            discovery |= {key: self.text(discovery[key]) for key in ("template", "token", "word")}
+            discovery["also"] = tuple(map(self.text, discovery["also"]))
             discovery["examples"] = [
                 {key: value if key == "which" else self.text(value) for key, value in example.items()}
                 for example in discovery["examples"]
