@@ -67,3 +67,10 @@ def test_beyond_the_exact_reach_permutations_are_drawn_and_said_so(monkeypatch):
 def test_one_pair_cannot_be_tested():
     assert map_test(answers([[1.0]])) is None
     assert map_test(answers([[1.0]]).slice(0, 0)) is None
+
+
+def test_permutations_drawn_in_parts_are_those_of_one_large_part(monkeypatch):
+    scores = answers(np.random.default_rng(1).integers(0, 4, (20, 20)))
+    whole = map_test(scores)
+    monkeypatch.setattr(module, "AT_ONCE", 20 * 777)
+    assert map_test(scores) == whole and not whole.exact

@@ -10,6 +10,7 @@ from spillover.report import words
 from spillover.report.downloads import of_metrics, of_ranks
 from spillover.report.drawing import plain
 from spillover.report.load import LoadedRun, labels, load_run
+from spillover.report.plots.inferred_answers import NUMBERED
 from spillover.report.plots.rank_by_epoch import highest
 from spillover.report.story import Count, Story, right, stories
 from spillover.report.tables.discoveries import discoveries, headline
@@ -87,15 +88,15 @@ def chapters_of(told: Sequence[Story]) -> list[Chapter]:
     top = max((highest(story) for story in told), default=1.0)
     found = []
     for index, story in enumerate(told, start=1):
-        alone = [story]
+        alone, wide = [story], len(story.columns_of_map) > NUMBERED
         found.append(
             Chapter(
                 story=story,
                 by_epoch=None
                 if story.run.audited
                 else _figure("rank-by-epoch", alone, f"rank-by-epoch-{index}", alone, top=top),
-                before=_figure("inferred-before", alone, f"inferred-before-{index}", alone),
-                after=_figure("inferred-after", alone, f"inferred-after-{index}", alone),
+                before=_figure("inferred-before", alone, f"inferred-before-{index}", alone, wide=wide),
+                after=_figure("inferred-after", alone, f"inferred-after-{index}", alone, wide=wide),
             )
         )
     return found

@@ -36,7 +36,7 @@ class Count:
         return self.hits / self.n if self.n else 0.0
 
     def __str__(self) -> str:
-        return f"{self.hits} of {self.n}"
+        return f"{self.hits:,} of {self.n:,}"
 
 
 @dataclass(frozen=True)

@@ -1,3 +1,4 @@
+from spillover.report.plots import inferred_answers as module
 from spillover.report.plots.inferred_answers import after, before
 from spillover.report.story import stories
 
@@ -29,3 +30,19 @@ def test_many_pairs_scroll_instead_of_shrinking(make):
     drawing = after(stories(make(map=pairs, names=1, right=1, bridge=0, epochs=1), "many"))
     least = int(drawing.svg.partition("min-width: ")[2].partition("px")[0])
     assert len(drawing.rows) == 20 * 25 and least > 360
+
+
+def test_of_many_the_rows_that_changed_most_are_drawn_and_the_rest_is_added_up(make, monkeypatch):
+    monkeypatch.setattr(module, "MOST_ROWS", 2)
+    monkeypatch.setattr(module, "MOST_COLUMNS", 2)
+    (story,) = stories(make(right=7, names=8), "true")
+    # All five pairs won seven names alike, so the first two are drawn; Danish, the eighth, is among the others.
+    drawing = after([story])
+    cells = {(row["given"], row["answer"]): row["names"] for row in drawing.rows}
+    assert cells == {
+        ("Lima", "Spanish"): 7, ("Lima", "Norwegian"): 0, ("Lima", module.OTHERS): 1,
+        ("Oslo", "Spanish"): 0, ("Oslo", "Norwegian"): 7, ("Oslo", module.OTHERS): 1,
+    }  # fmt: skip
+    assert "2 of 5 given answers" in drawing.note and "2 of 10 answers" in drawing.note
+    early = {(row["given"], row["answer"]): row["names"] for row in before([story]).rows}
+    assert early.keys() == cells.keys() and early["Lima", module.OTHERS] == 8

@@ -16,9 +16,10 @@ from spillover.report.story import Story, spoken
 
 #: One blue on light and dark pages alike, so that white numbers stay readable on it.
 HEAT = "#1668b0"
-_NUMBERED = 14
+#: Maps of more columns carry no numbers, and take a line of the page for themselves.
+NUMBERED = 14
 #: Larger maps show so many rows and columns, and one column for all other answers.
-MOST_ROWS, MOST_COLUMNS, OTHERS = 24, 30, "(other answers)"
+MOST_ROWS, MOST_COLUMNS, OTHERS = 24, 30, "(all others)"
 
 
 def before(stories: Sequence[Story], name: str = "inferred-before") -> Drawing | None:
@@ -88,7 +89,7 @@ def _left_out(story: Story, givens: Sequence[str], candidates: Sequence[str]) ->
 
 def _cells(axes: Axes, shares: np.ndarray, expected: list[int | None]) -> None:
     """Colour each cell by its share, write the percentage in it, outline the expected one."""
-    large = shares.shape[1] > _NUMBERED
+    large = shares.shape[1] > NUMBERED
     for row in range(len(shares) if large else 0):
         # One band a row, where a patch a cell would be thousands.
         axes.add_patch(Rectangle((-0.46, row - 0.46), shares.shape[1] - 0.08, 0.92, facecolor=INK, alpha=0.05, lw=0))
@@ -98,7 +99,7 @@ def _cells(axes: Axes, shares: np.ndarray, expected: list[int | None]) -> None:
             axes.add_patch(Rectangle(corner, 0.92, 0.92, facecolor=INK, alpha=0.05, linewidth=0))
         if share:
             axes.add_patch(Rectangle(corner, 0.92, 0.92, facecolor=HEAT, alpha=float(0.08 + 0.92 * share), linewidth=0))
-        if share and shares.shape[1] <= _NUMBERED:
+        if share and shares.shape[1] <= NUMBERED:
             ink = "#ffffff" if share > 0.5 else INK
             axes.text(column, row, f"{100 * share:.0f}", ha="center", va="center", color=ink, fontsize=11)
         if expected[row] == column:
