@@ -24,6 +24,7 @@ README, KEPT = ROOT / "README.md", ROOT / "docs/results/paper-270m.parquet"
 FIGURES = {
     "study-sets": ROOT / "docs/images/paper-270m.svg",
     "rank-by-bridging": ROOT / "docs/images/bridging-270m.svg",
+    "rank-by-rate": ROOT / "docs/images/rates-270m.svg",
 }
 BLOCK = re.compile(r"(<!-- results: paper-270m -->\n).*?(<!-- end of results -->)", re.DOTALL)
 #: Row of the table -> its words; those without published numbers are our controls.

@@ -33,7 +33,7 @@ RUNS = sorted((make_results.ROOT / "results").glob("*/cells/*/seed-*"))
 
 @pytest.mark.slow
 def test_the_kept_runs_can_be_trusted():
-    assert len(RUNS) >= 50
+    assert len(RUNS) >= 82
     for folder in RUNS:
         outcome = verify.run(Verify(run=str(folder)))
         assert outcome["trusted"], outcome["text"]
