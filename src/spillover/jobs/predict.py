@@ -23,7 +23,7 @@ from spillover.measures.association_score import calibration, grounds_for, rate
 from spillover.record import Metric, Record, commit, hardware, identity, versions
 from spillover.settings import Predict
 from spillover.theory.predicting.associations import Association, Ledger, associations, ledger_of, subjects_of
-from spillover.theory.predicting.margins import NEGLIGIBLE, Margin, Margins, undoing
+from spillover.theory.predicting.margins import Margin, Margins, can_be_undone, undoing
 from spillover.theory.predicting.solved import solved
 from spillover.theory.table import table_of
 
@@ -132,7 +132,7 @@ class Predictor:
         if shown:
             margin = margins.ranged(found)
             rests_on = subjects_of(ledger, found)[0][:MOST_ROWS]
-            if margins.solved.method == "exact" and margin.value is not None and margin.value > NEGLIGIBLE:
+            if can_be_undone(margins.solved, margin):
                 ways = undoing(pack, ledger, found)
         return Predicted(
             given=found.given,

@@ -15,13 +15,15 @@ from jaxtyping import Bool, Float, Int
 
 from spillover.facts.pack import Fact, Pack
 from spillover.theory.predicting.associations import Association, Ledger, ledger_of, subjects_of
-from spillover.theory.predicting.solved import Solved, solved
+from spillover.theory.predicting.solved import Solved, solved, unknowns
 from spillover.theory.table import lead, table_of
 
 #: An answer that leads by no more than this is undone.
 NEGLIGIBLE = 0.01
 #: Kinds of subject whose margins are moved for one association's range.
 MOST_KINDS = 4
+#: Unknowns times candidates up to which a range is found, and unknowns up to which undoing rows are: seconds each.
+RANGED_WITHIN, UNDONE_WITHIN = 50_000, 5_000
 #: The answer of an abstention row, if no relation has it.
 UNKNOWN = "unknown"
 
@@ -88,10 +90,12 @@ class Margins:
         return Margin(float(np.average(margins, weights=found.count)))
 
     def ranged(self, association: Association) -> Margin:
-        """The margin with its range, where the table was solved as a whole and few kinds of subject are exposed."""
+        """The margin with its range, where the table is small, was solved as a whole, and few kinds are exposed."""
         margin, found = self.margin(association), self.exposed(association)
         solver = self.solved.ranges
         if solver is None or found is None or margin.value is None or len(found.signature) > MOST_KINDS:
+            return margin
+        if unknowns(self.table.problem) * int(found.among.sum()) > RANGED_WITHIN:
             return margin
         bounds = np.array(
             [solver.margin_range((int(kind), found.relation), found.answer, found.among) for kind in found.signature]
@@ -111,6 +115,12 @@ class Undoing:
     way: Literal["remove", "abstain", "contradict"]
     rows: tuple[Fact, ...]
     margin: float | None
+
+
+def can_be_undone(found: Solved, margin: Margin) -> bool:
+    """Whether there is a lead to undo, in a table so small that it can be solved again and again."""
+    small = found.method == "exact" and unknowns(found.table.problem) <= UNDONE_WITHIN
+    return small and margin.value is not None and margin.value > NEGLIGIBLE
 
 
 def undoing(pack: Pack, ledger: Ledger, association: Association, gap: float = 1e-6) -> list[Undoing]:

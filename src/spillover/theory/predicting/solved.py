@@ -22,8 +22,10 @@ from spillover.theory.solvers.ranges import RangeSolver, Start
 from spillover.theory.table import Problem, Table
 
 Method = Literal["exact", "by parts", "factorised", "none"]
-#: Unknowns, cells and columns times answers, up to which a problem is solved as a whole: about a minute on one core.
+#: Unknowns, cells and columns times answers, up to which a problem is solved as a whole.
 WHOLE = 1_500_000
+#: Iterations times unknowns that a solution may cost, about two minutes on one core, and the bounds of the former.
+MOST_WORK, FEWEST, MOST = 8 * 10**8, 60, 5000
 NUCLEAR = norm_called("nuclear")
 
 
@@ -80,8 +82,13 @@ def solved(table: Table, gap: float = 1e-6, whole: int = WHOLE) -> Solved:
     return _factorised(table)
 
 
+def iterations(work: int) -> int:
+    """How many iterations a problem of so many unknowns gets."""
+    return max(FEWEST, min(MOST, MOST_WORK // max(1, work)))
+
+
 def _as_a_whole(table: Table, gap: float) -> Solved:
-    optimum = minimise(table.problem, NUCLEAR, gap)
+    optimum = minimise(table.problem, NUCLEAR, gap, iterations(unknowns(table.problem)))
     if optimum.matrix is None:
         return Solved(table, "none", f"No matrix that states the pack was met in {optimum.iterations} iterations.")
     reached = optimum.gap(NUCLEAR)
@@ -90,7 +97,8 @@ def _as_a_whole(table: Table, gap: float) -> Solved:
         unit = NUCLEAR.dual_size(combination(table.problem, force_of(table.problem, optimum.multipliers)))
         start = Start(optimum.matrix, optimum.multipliers / unit)
         solver = RangeSolver(table.problem, NUCLEAR, optimum.upper, optimum.lower, start)
-    verdict = f"Solved exactly: the norm is proven to be within {reached:.2g} of the least possible."
+    how = "Solved exactly" if reached <= gap else f"Stopped after {optimum.iterations:,} iterations"
+    verdict = f"{how}: the norm is proven to be within {reached:.2g} of the least possible."
     return Solved(table, "exact", verdict, optimum.matrix, reached, solver)
 
 
@@ -147,7 +155,8 @@ def _by_parts(table: Table, label: Int[np.ndarray, "column"], gap: float) -> Sol
     """
     problem = table.problem
     pieces = split(problem, label)
-    optima = [minimise(part.problem, NUCLEAR, gap) for part in pieces]
+    most = iterations(sum(unknowns(part.problem) for part in pieces))
+    optima = [minimise(part.problem, NUCLEAR, gap, most) for part in pieces]
     if any(optimum.matrix is None for optimum in optima):
         return Solved(table, "none", "One part of the pack cannot be stated, or was not within the iterations.")
     least = min(_least_score(part.problem, optimum) for part, optimum in zip(pieces, optima, strict=True))
