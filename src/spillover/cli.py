@@ -26,6 +26,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line; returns the exit code (0 done, 1 a gate failed, 2 a mistake, 130 interrupted)."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     as_json = "--json" in words
+    for stream in (sys.stdout, sys.stderr):
+        # A name that the terminal's encoding has not is shown escaped, in JSON too, rather than ending in a traceback.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         return _run(words, as_json)
     except SpilloverError as error:

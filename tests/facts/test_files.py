@@ -155,7 +155,7 @@ def test_all_faults_in_one_pass(tmp_path):
         ("unknown-kind", 11),
         ("two-answers", 4),
         ("unknown-relation", 5),
-        ("map-outside", 9),
+        ("map-outside", 12),
     ]
 
 

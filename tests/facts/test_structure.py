@@ -77,7 +77,7 @@ def test_an_implication_without_a_question(tmp_path):
 def test_a_prompt_that_is_there_twice(tmp_path):
     pack = PACK.replace('["{subject} speaks"]', '["{subject} speaks", "{subject} speaks"]')
     assert warnings_of(write(tmp_path, pack)) == [
-        "pack.yaml, row 7: the prompt '{subject} speaks' of 'speaks' is there 2 times. Keep one of them."
+        "pack.yaml, row 8: the prompt '{subject} speaks' of 'speaks' is there 2 times. Keep one of them."
     ]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +12,10 @@ from spillover.facts.pack import Pack, Relation
 Encode = Callable[[str], Sequence[int]]
 #: Most (row, prompt) texts that are tokenised; of a larger pack, evenly spaced rows are.
 MOST_TEXTS = 30_000
+#: Most faults that are told; then the check ends, and says so. As many warnings are told, and then no more.
+MOST_FAULTS = 100_000
+#: Most names that are compared with the known ones for a hint; nobody mistypes more.
+MOST_HINTS = 1_000
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,11 @@ class Fault:
         return str(PackError("; ".join(part for part in (self.what, expected) if part), where=self.where, do=self.do))
 
     def as_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        return vars(self).copy()
+
+
+class TooManyFaults(Exception):
+    """A check has found as many faults as it tells; the last of them says that the rest was not checked."""
 
 
 @dataclass
@@ -47,23 +54,42 @@ class Findings:
 
     faults: list[Fault] = field(default_factory=list)
     warnings: list[Fault] = field(default_factory=list)
+    hints: int = 0
 
     def fault(self, code: str, file: str, row: int | None, what: str, expected: str = "", do: str = "") -> None:
+        """Note a fault. Raises TooManyFaults after the last one that is told."""
         self.faults.append(Fault(code, file, row, what, expected, do))
+        if len(self.faults) == MOST_FAULTS:
+            what, do = f"there are {MOST_FAULTS} faults up to here, and the rest is not checked", "Mend these first"
+            self.faults.append(Fault("too-many-faults", file, row, what, do=do))
+            raise TooManyFaults
+
+    def hint(self, name: str, known: Iterable[str]) -> str:
+        """The nearest known name as a sentence, as often as a person can have mistyped one."""
+        self.hints += 1
+        return hint(name, known) if self.hints <= MOST_HINTS else ""
 
     def warn(self, code: str, file: str, row: int | None, what: str, expected: str = "", do: str = "") -> None:
-        self.warnings.append(Fault(code, file, row, what, expected, do))
+        if len(self.warnings) < MOST_FAULTS:
+            self.warnings.append(Fault(code, file, row, what, expected, do))
+        elif len(self.warnings) == MOST_FAULTS:
+            what = f"there are more than {MOST_FAULTS} warnings, and from here on none is told"
+            self.warnings.append(Fault("too-many-warnings", file, row, what, do="Mend these first"))
 
 
 @dataclass(frozen=True)
 class Places:
-    """Where the parts of a pack were read: two files, a line for each relation and implication, a row for each fact."""
+    """Where the parts of a pack were read: two files, a line for each relation and implication, a row for each fact.
+
+    parts: a line for ("prompt", relation, prompt), ("given" or "then", implication) and ("map", implication, key).
+    """
 
     pack_file: str
     facts_file: str
     relations: Mapping[str, int] = field(default_factory=dict)
     implications: Sequence[int] = ()
     facts: Sequence[int] = ()
+    parts: Mapping[tuple[str, ...], int] = field(default_factory=dict)
 
     def fact(self, index: int) -> int:
         return self.facts[index] if self.facts else index + 1
@@ -71,10 +97,22 @@ class Places:
     def implication(self, index: int) -> int | None:
         return self.implications[index] if self.implications else None
 
+    def prompt(self, relation: str, prompt: str) -> int | None:
+        return self.parts.get(("prompt", relation, prompt), self.relations.get(relation))
+
+    def part(self, index: int, *part: str) -> int | None:
+        """The line of an implication's given, then or map entry."""
+        return self.parts.get((part[0], str(index), *part[1:]), self.implication(index))
+
 
 def quoted(text: str) -> str:
     """The text in quotes, with what cannot be printed escaped; a long one cut short."""
     return repr(text if len(text) <= 80 else text[:77] + "...")
+
+
+def shown(text: str) -> str:
+    """The text as `quoted` has it, without the quotes."""
+    return quoted(text)[1:-1]
 
 
 def hint(name: str, known: Iterable[str]) -> str:

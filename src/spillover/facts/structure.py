@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from spillover.facts.check import Findings, Places, hint, quoted
+import contextlib
+from collections.abc import Mapping
+
+from spillover.facts.check import Findings, Places, TooManyFaults, quoted, shown
 from spillover.facts.pack import Implication, Pack, Relation, tally
 
 SUBJECT = "{subject}"
@@ -12,18 +15,33 @@ SHARED_WORDS = 0.2
 
 def check_structure(pack: Pack, places: Places | None = None) -> Findings:
     """Every fault and warning that needs no model. places: where the parts stand; by default only the pack's name."""
-    places, findings = places or Places(pack.name, pack.name), Findings()
+    findings = Findings()
+    with contextlib.suppress(TooManyFaults):
+        _check_all(pack, places or Places(pack.name, pack.name), findings)
+    return findings
+
+
+def _check_all(pack: Pack, places: Places, findings: Findings) -> None:
     for relation in pack.relations:
         _check_relation(relation, places, findings)
     _check_names(pack, places, findings)
     _check_facts(pack, places, findings)
+    taken = _answers_taken(pack)
     for index, implication in enumerate(pack.implications):
-        _check_implication(pack, index, implication, places, findings)
+        _check_implication(pack, index, implication, taken, places, findings)
     if not findings.faults:
         _check_answers(pack, places, findings)
         _check_questions(pack, places, findings)
         _check_words(pack, places, findings)
-    return findings
+
+
+def _answers_taken(pack: Pack) -> dict[str, set[str]]:
+    """Relation -> the answers that are stated or listed."""
+    taken = {relation.name: set(relation.answers) for relation in pack.relations}
+    for _, relation, answer in pack.facts:
+        if relation in taken:
+            taken[relation].add(answer)
+    return taken
 
 
 def _check_names(pack: Pack, places: Places, findings: Findings) -> None:
@@ -34,12 +52,11 @@ def _check_names(pack: Pack, places: Places, findings: Findings) -> None:
             findings.fault(
                 "duplicate-relation", places.pack_file, places.relations.get(name), what, "one", "Keep one of them"
             )
+    last = {implication.name: index for index, implication in enumerate(pack.implications)}
     for name, count in tally(implication.name for implication in pack.implications).items():
         if count > 1:
-            what = f"the implication {name} is there {count} times"
-            findings.fault(
-                "duplicate-implication", places.pack_file, None, what, "one", "Put their maps together in one"
-            )
+            what, do = f"the implication {shown(name)} is there {count} times", "Put their maps together in one"
+            findings.fault("duplicate-implication", places.pack_file, places.implication(last[name]), what, "one", do)
 
 
 def _check_relation(relation: Relation, places: Places, findings: Findings) -> None:
@@ -51,11 +68,13 @@ def _check_relation(relation: Relation, places: Places, findings: Findings) -> N
         if SUBJECT not in prompt:
             what = f"the prompt {quoted(prompt)} of {quoted(relation.name)} does not say whom it asks about"
             do = f"Write {SUBJECT} where the name goes"
-            findings.fault("prompt-without-subject", places.pack_file, line, what, f"{SUBJECT} in it", do)
+            at = places.prompt(relation.name, prompt)
+            findings.fault("prompt-without-subject", places.pack_file, at, what, f"{SUBJECT} in it", do)
     for prompt, count in tally(relation.prompts).items():
         if count > 1:
             what = f"the prompt {quoted(prompt)} of {quoted(relation.name)} is there {count} times"
-            findings.warn("duplicate-prompt", places.pack_file, line, what, do="Keep one of them")
+            at = places.prompt(relation.name, prompt)
+            findings.warn("duplicate-prompt", places.pack_file, at, what, do="Keep one of them")
 
 
 def _check_facts(pack: Pack, places: Places, findings: Findings) -> None:
@@ -70,7 +89,8 @@ def _check_facts(pack: Pack, places: Places, findings: Findings) -> None:
     for index, fact in enumerate(pack.facts):
         if fact.relation not in known:
             what = f"there is no relation {quoted(fact.relation)}"
-            do = hints.get(fact.relation) or hints.setdefault(fact.relation, hint(fact.relation, known))
+            if (do := hints.get(fact.relation)) is None:
+                do = hints[fact.relation] = findings.hint(fact.relation, known)
             findings.fault("unknown-relation", file, places.fact(index), what, "a relation of the pack", do)
         first = seen.setdefault((fact.subject, fact.relation), index)
         if first != index:
@@ -86,16 +106,25 @@ def _check_facts(pack: Pack, places: Places, findings: Findings) -> None:
                 )
 
 
-def _check_implication(pack: Pack, index: int, implication: Implication, places: Places, findings: Findings) -> None:
+def _check_implication(
+    pack: Pack,
+    index: int,
+    implication: Implication,
+    taken: Mapping[str, set[str]],
+    places: Places,
+    findings: Findings,
+) -> None:
     """Unknown relations, and map entries that no row can meet."""
     file, line, known = places.pack_file, places.implication(index), pack.relation_by_name
     for side, name in (("given", implication.given), ("then", implication.then)):
         if name not in known:
             what = f"`{side}` names the relation {quoted(name)}, which does not exist"
-            findings.fault("unknown-relation", file, line, what, "a relation of the pack", hint(name, known))
+            at, do = places.part(index, side), findings.hint(name, known)
+            findings.fault("unknown-relation", file, at, what, "a relation of the pack", do)
     if implication.given == implication.then:
         what = f"the implication {quoted(implication.name)} leads from a relation to itself"
-        findings.fault("same-relation", file, line, what, "two relations", "Name another relation under `then`")
+        at = places.part(index, "then")
+        findings.fault("same-relation", file, at, what, "two relations", "Name another relation under `then`")
     if not implication.map:
         findings.fault(
             "empty-map",
@@ -106,19 +135,18 @@ def _check_implication(pack: Pack, index: int, implication: Implication, places:
             "Write map: {Paris: French}",
         )
     if implication.given in known:
-        _check_keys(pack, implication, file, line, findings)
+        _check_keys(index, implication, taken[implication.given], places, findings)
 
 
-def _check_keys(pack: Pack, implication: Implication, file: str, line: int | None, findings: Findings) -> None:
-    taken = {fact.answer for fact in pack.facts if fact.relation == implication.given}
-    taken.update(pack.relation_by_name[implication.given].answers)
+def _check_keys(index: int, implication: Implication, taken: set[str], places: Places, findings: Findings) -> None:
     name, given = quoted(implication.name), quoted(implication.given)
     for key in implication.map:
         if key not in taken:
             what = f"the map of {name} has an entry for {quoted(key)}, which is no answer of {given}"
-            near = hint(key, taken)
+            near = findings.hint(key, taken)
             do = f"{near} Or list it under `answers`" if near else "State it, or list it under `answers`"
-            findings.fault("map-outside", file, line, what, "an answer that is stated or listed", do)
+            at = places.part(index, "map", key)
+            findings.fault("map-outside", places.pack_file, at, what, "an answer that is stated or listed", do)
 
 
 def _check_answers(pack: Pack, places: Places, findings: Findings) -> None:

@@ -1,12 +1,14 @@
 """Every scalar is the text that was written, and nothing clever is read."""
 
+import unicodedata
+
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from spillover.facts.reading import yaml_text
-from spillover.facts.reading.yaml_text import Node, YamlRefused, read_yaml
+from spillover.facts.reading.yaml_text import LONGEST_TEXT, Node, YamlRefused, normal, read_yaml
 
 
 def plain(node: Node):
@@ -79,6 +81,34 @@ def test_what_is_refused(text, line, what):
         read_yaml(text)
     assert (caught.value.line, caught.value.what[: len(what)]) == (line, what)
     assert caught.value.do
+
+
+def test_a_letter_that_yaml_forbids_is_told_with_its_line():
+    for text in ("a: 1\nb: \x07\n", "a: 1\nb: \0\n"):
+        with pytest.raises(YamlRefused) as caught:
+            read_yaml(text)
+        assert caught.value.line == 2
+
+
+def test_more_values_than_are_read_in_seconds(monkeypatch):
+    monkeypatch.setattr(yaml_text, "MOST_EVENTS", 20)
+    assert len(read_yaml("[" + "a, " * 14 + "]").value) == 14, "with the begin and end of the file, the list and itself"
+    with pytest.raises(YamlRefused) as caught:
+        read_yaml("[" + "a,\n" * 50 + "]")
+    assert (caught.value.line, caught.value.what) == (18, "there are more than 20 values, keys and brackets up to here")
+
+
+def test_a_text_that_is_too_long():
+    assert len(read_yaml("a" * LONGEST_TEXT).value) == LONGEST_TEXT
+    with pytest.raises(YamlRefused, match="a text of 100001 characters begins here"):
+        read_yaml("a" * (LONGEST_TEXT + 1))
+
+
+@given(st.text(alphabet="aéeḍ가각\u0301\u0316\u0323\u0307\u05b8\u05c1\u1161\u11a8ﷺ", min_size=1, max_size=30))
+def test_nfc_is_the_standard_library_s_however_many_marks_there_are(text):
+    assert normal(text) == unicodedata.normalize("NFC", text)
+    many = text * 60
+    assert normal(many) == unicodedata.normalize("NFC", many)
 
 
 def test_an_alias_bomb_is_refused_at_its_first_anchor():

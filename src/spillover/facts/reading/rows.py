@@ -4,110 +4,36 @@ from __future__ import annotations
 
 import csv
 import json
-from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from spillover.facts.check import Findings, hint, quoted
-from spillover.facts.pack import Fact
-from spillover.facts.reading.yaml_text import Node, normal
+from spillover.facts.check import Findings, quoted, shown
+from spillover.facts.reading.cells import COLUMNS, Broken, Row, Table, collect
+from spillover.facts.reading.yaml_text import LONGEST_TEXT, Node
 
-COLUMNS = Fact._fields
-#: Longest cell that is read, in characters.
-LONGEST_CELL = 100_000
 #: Longest line of a table, in bytes: three longest cells of four bytes each, and what surrounds them.
-LONGEST_LINE = 16 * LONGEST_CELL
-
-Cells = Sequence[Any]
-#: Row number and its three cells, as the reader of a format yields them; a cell that is not there is None.
-Row = tuple[int, Cells]
-
-
-class Table(NamedTuple):
-    """The facts of a table and the row number of each."""
-
-    facts: tuple[Fact, ...]
-    rows: array[int]
-
-
-class Broken(Exception):
-    """The rest of a table cannot be read: where, why, and what to do."""
-
-    def __init__(self, row: int | None, what: str, do: str) -> None:
-        super().__init__(what)
-        self.row, self.what, self.do = row, what, do
+LONGEST_LINE = 16 * LONGEST_TEXT
+#: Rows of Parquet that are unpacked at once, and the most bytes that a column of a row group may take unpacked.
+BATCH, LARGEST_COLUMN = 1 << 19, 1 << 29
+#: How files begin that are not text, whatever their names end in.
+NOT_TEXT = {
+    b"\xff\xfe\0\0": ("UTF-32", "Save it as UTF-8"),
+    b"\0\0\xfe\xff": ("UTF-32", "Save it as UTF-8"),
+    b"\xff\xfe": ("UTF-16", "Save it as UTF-8"),
+    b"\xfe\xff": ("UTF-16", "Save it as UTF-8"),
+    b"\x1f\x8b": ("compressed with gzip", "Unpack it"),
+    b"\x28\xb5\x2f\xfd": ("compressed with zstd", "Unpack it"),
+    b"PK\x03\x04": ("a zip archive or a spreadsheet", "Unpack it, or save the sheet as CSV"),
+    b"PAR1": ("a Parquet file", "Let its name end in .parquet"),
+}
 
 
 def read_table(path: Path, name: str, findings: Findings) -> Table:
     """The facts in the file at `path`; faults and warnings go to `findings` under the file's `name`."""
     return collect(READERS[path.suffix.lower()](path, name, findings), name, findings)
-
-
-def collect(rows: Iterator[Row], name: str, findings: Findings) -> Table:
-    """The rows whose three cells are text, in NFC; equal texts are kept once in memory."""
-    facts, numbers = [], array("q")
-    kept: dict[str, str] = {}
-    try:
-        for number, cells in rows:
-            texts = []
-            for cell in cells:
-                if type(cell) is not str:
-                    break
-                if (text := kept.get(cell)) is None:
-                    if _unfit(cell):
-                        break
-                    text = kept[cell] = normal(cell)
-                texts.append(text)
-            if len(texts) == len(COLUMNS):
-                facts.append(Fact(*texts))
-                numbers.append(number)
-            else:
-                _cell_faults(number, cells, name, findings)
-    except Broken as broken:
-        findings.fault("unreadable", name, broken.row, broken.what, "a whole table in UTF-8", broken.do)
-    return Table(tuple(facts), numbers)
-
-
-def _unfit(cell: str) -> str | None:
-    """Why a text cannot be a cell, or None."""
-    if cell.isascii() and cell.isprintable() and not cell.isspace() and 0 < len(cell) <= LONGEST_CELL:
-        return None
-    if not cell or cell.isspace():
-        return "is empty"
-    if len(cell) > LONGEST_CELL:
-        return f"has {len(cell)} characters"
-    if "\0" in cell:
-        return "holds a NUL character"
-    if not cell.isascii() and any("\ud800" <= letter <= "\udfff" for letter in cell):
-        return "is not UTF-8"
-    return None
-
-
-EXPECTED = {"is empty": "text", "holds a NUL character": "text without NUL", "is not UTF-8": "UTF-8"}
-
-
-def _cell_faults(number: int, cells: Cells, name: str, findings: Findings) -> None:
-    """A fault for each cell of a row that is missing, not text, or text that cannot be used."""
-    for column, cell in zip(COLUMNS, cells, strict=True):
-        if cell is None:
-            what, expected, do = (
-                f"there is no {column}",
-                "subject, relation and answer in every row",
-                f"Add the {column}",
-            )
-        elif not isinstance(cell, str):
-            kind = {"list": "a list", "tuple": "an object", "dict": "a mapping"}[type(cell).__name__]
-            what, expected, do = f"the {column} is {kind}", "text", "Write text in its place"
-        elif why := _unfit(cell):
-            expected = EXPECTED.get(why, f"at most {LONGEST_CELL}")
-            what, do = f"the {column} {why}", f"Mend the {column}, or remove the row"
-        else:
-            continue
-        findings.fault("bad-cell", name, number, what, expected, do)
 
 
 def _check_columns(present: Sequence[str], name: str, row: int | None, findings: Findings) -> bool:
@@ -117,7 +43,7 @@ def _check_columns(present: Sequence[str], name: str, row: int | None, findings:
         times = present.count(column)
         what = f"the column {column!r} is there {times} times" if times else f"there is no column {column!r}"
         other = [each for each in present if each not in COLUMNS]
-        do = hint(column, other) if other and not times else ""
+        do = findings.hint(column, other) if other and not times else ""
         findings.fault("missing-column", name, row, what, ", ".join(COLUMNS), do or f"Have one column {column!r}")
     if not missing:
         for column in dict.fromkeys(each for each in present if each not in COLUMNS):
@@ -135,8 +61,9 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
     try:
         with path.open("rb") as stream:
             head = stream.read(4)
-            if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
-                raise Broken(None, "this file is UTF-16", "Save it as UTF-8")
+            for mark, (kind, do) in NOT_TEXT.items():
+                if head.startswith(mark):
+                    raise Broken(None, f"this file is {kind}", do)
             stream.seek(3 if head[:3] == b"\xef\xbb\xbf" else 0)
             number = 0
             while line := stream.readline(LONGEST_LINE):
@@ -152,6 +79,8 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
         ) from None
 
 
+#: What JSON allows around a value.
+SPACES = " \t\r\n"
 DECODER = json.JSONDecoder(object_pairs_hook=tuple, parse_int=str, parse_float=str, parse_constant=str)
 
 
@@ -159,12 +88,16 @@ def _jsonl(path: Path, name: str, findings: Findings) -> Iterator[Row]:
     """One JSON object a line. Numbers keep the text they were written with; blank lines are passed over."""
     extra: set[str] = set()
     for number, line in _lines(path):
-        if not (line := line.strip()):
+        if not (line := line.strip(SPACES)):
             continue
         try:
-            pairs = DECODER.decode(line)
-        except (ValueError, RecursionError) as error:
-            reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+            pairs, length = DECODER.raw_decode(line)
+            if length < len(line):
+                raise json.JSONDecodeError("Extra data", line, length)
+        except (json.JSONDecodeError, RecursionError) as error:
+            reason = "nested too deeply"
+            if isinstance(error, json.JSONDecodeError):
+                reason = f"{error.msg} at column {error.colno}"
             what, do = f"this line is not JSON ({reason})", "Mend the line; the file may have been cut short"
             findings.fault("not-json", name, number, what, "one JSON object a line", do)
             continue
@@ -177,16 +110,18 @@ def _jsonl(path: Path, name: str, findings: Findings) -> Iterator[Row]:
         if len(cells) != len(pairs):
             findings.fault("repeated-key", name, number, "a key is there twice", "each key once", "Keep one of the two")
             continue
-        if len(cells) > len(COLUMNS):
-            for key in cells.keys() - {*COLUMNS, *extra}:
-                extra.add(key)
-                _warn_extra(key, name, number, findings)
-        yield number, [_scalar(cells.get(column)) for column in COLUMNS]
+        row = [cells.get(column) for column in COLUMNS]
+        if len(cells) > len(COLUMNS) or None in row:
+            _warn_of_keys(cells, extra, name, number, findings)
+        yield number, row
 
 
-def _scalar(value: Any) -> Any:
-    """JSON's true and false as the text they are written with; everything else as it is."""
-    return ("true" if value else "false") if isinstance(value, bool) else value
+def _warn_of_keys(keys: Iterable[str], told: set[str], name: str, number: int, findings: Findings) -> None:
+    """Warn of each key that is not read, once a table."""
+    for key in keys:
+        if key not in COLUMNS and key not in told:
+            told.add(key)
+            _warn_extra(key, name, number, findings)
 
 
 def _csv(path: Path, name: str, findings: Findings) -> Iterator[Row]:
@@ -208,25 +143,45 @@ def _csv(path: Path, name: str, findings: Findings) -> Iterator[Row]:
                 what = f"this row has {len(record)} cells"
                 do = "Quote cells that hold a comma; the file may have been cut short"
                 findings.fault("cell-count", name, number, what, f"{len(header)}, as the header has", do)
+    except Broken as broken:
+        # What was read are lines, of which a record may take several.
+        raise Broken(broken.row and number + 1, broken.what, broken.do) from None
     except csv.Error as error:
         raise Broken(number + 1, f"this is not CSV ({error}), and the rest is not read", "Mend the quotes") from None
 
 
 def _parquet(path: Path, name: str, findings: Findings) -> Iterator[Row]:
-    """A Parquet table whose three columns are text; row numbers count from 1."""
+    """A Parquet table whose three columns are text; row numbers count from 1.
+
+    Each different text of a batch is unpacked once, however often it stands there, so that a small file stays small.
+    """
     try:
         with pq.ParquetFile(path) as file:
             schema = file.schema_arrow
             if not _check_columns(schema.names, name, None, findings) or not _text_columns(schema, name, findings):
                 return
+            _refuse_large_groups(file.metadata)
+        with pq.ParquetFile(path, read_dictionary=list(COLUMNS)) as file:
             number = 0
-            for batch in file.iter_batches(batch_size=1 << 14, columns=list(COLUMNS)):
+            for batch in file.iter_batches(batch_size=BATCH, columns=list(COLUMNS)):
                 for cells in zip(*(_texts(batch.column(column)) for column in COLUMNS), strict=True):
                     number += 1
                     yield number, cells
     except (pa.ArrowException, OSError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise Broken(None, f"this is not a whole Parquet file ({reason})", "Write the file again") from None
+        raise Broken(None, f"this is not a whole Parquet file ({shown(reason)})", "Write the file again") from None
+
+
+def _refuse_large_groups(metadata: pq.FileMetaData) -> None:
+    """Raise Broken at the first row group of which a column would take too much memory."""
+    row = 1
+    for group in map(metadata.row_group, range(metadata.num_row_groups)):
+        for column in map(group.column, range(group.num_columns)):
+            if column.path_in_schema in COLUMNS and column.total_uncompressed_size > LARGEST_COLUMN:
+                size = f"{column.total_uncompressed_size} bytes, unpacked"
+                what = f"a row group begins here whose column {column.path_in_schema!r} has {size}"
+                raise Broken(row, what, f"Write the file in row groups of less than {LARGEST_COLUMN} bytes a column")
+        row += group.num_rows
 
 
 def _text_columns(schema: pa.Schema, name: str, findings: Findings) -> bool:
@@ -236,7 +191,7 @@ def _text_columns(schema: pa.Schema, name: str, findings: Findings) -> bool:
         kind = schema.field(column).type
         if not _is_text(kind.value_type if pa.types.is_dictionary(kind) else kind):
             sound = False
-            what = f"the column {column!r} is of type {kind}"
+            what = f"the column {column!r} is of type {shown(str(kind))}"
             findings.fault("not-text", name, None, what, "text", "Save the column as strings, so that 007 stays 007")
     return sound
 
@@ -247,12 +202,13 @@ def _is_text(kind: pa.DataType) -> bool:
 
 def _texts(column: pa.Array) -> list[str | None]:
     """The texts of a column; bytes that are not UTF-8 become surrogates, which no cell may hold."""
+    coded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
     try:
-        return column.to_pylist()
+        texts = coded.dictionary.to_pylist()
     except UnicodeDecodeError:
-        plain = column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
-        cells = plain.cast(pa.large_binary()).to_pylist()
-        return [None if cell is None else cell.decode("utf-8", "surrogateescape") for cell in cells]
+        cells = coded.dictionary.cast(pa.large_binary()).to_pylist()
+        texts = [cell.decode("utf-8", "surrogateescape") for cell in cells]
+    return [None if code is None else texts[code] for code in coded.indices.to_pylist()]
 
 
 def inline_rows(nodes: Sequence[Node], name: str, findings: Findings) -> Iterator[Row]:
@@ -263,9 +219,7 @@ def inline_rows(nodes: Sequence[Node], name: str, findings: Findings) -> Iterato
             what, do = "this row is not a mapping", "Write - {subject: ..., relation: ..., answer: ...}"
             findings.fault("not-an-object", name, node.line, what, "subject, relation and answer", do)
             continue
-        for key in node.value.keys() - {*COLUMNS, *extra}:
-            extra.add(key)
-            _warn_extra(key, name, node.line, findings)
+        _warn_of_keys(node.value, extra, name, node.line, findings)
         cells = [node.value.get(column) for column in COLUMNS]
         yield node.line, [cell.value if cell is not None else None for cell in cells]
 

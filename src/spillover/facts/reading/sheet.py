@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from spillover.facts.check import Findings, Places, hint, quoted
+from spillover.facts.check import Findings, Places, TooManyFaults, quoted
 from spillover.facts.pack import KINDS, Implication, Kind, Pack, Relation
-from spillover.facts.reading.rows import READERS, Table, collect, inline_rows, read_table
+from spillover.facts.reading.cells import Table, collect
+from spillover.facts.reading.rows import inline_rows, read_table
+from spillover.facts.reading.whereabouts import printable, table_beside
 from spillover.facts.reading.yaml_text import Node, YamlRefused, read_yaml
 
 #: Keys of pack.yaml, of a relation and of an implication: those it must have, then those it may.
@@ -19,12 +21,7 @@ IMPLICATION_KEYS = (("given", "then", "kind", "map"), ())
 #: What `end` says when there is no mark.
 NO_END = "none"
 #: Largest pack.yaml in bytes; more rows than fit belong into a table of their own.
-LARGEST = 1 << 26
-
-
-def printable(path: Path) -> str:
-    """The path as text that any terminal and any JSON file takes."""
-    return str(path).encode("utf-8", "backslashreplace").decode()
+LARGEST = 1 << 24
 
 
 class Sheet:
@@ -32,10 +29,17 @@ class Sheet:
 
     def __init__(self, path: Path, findings: Findings) -> None:
         self.path, self.file, self.findings = path, printable(path), findings
-        self.places = Places(self.file, self.file)
+        self.parts: dict[tuple[str, ...], int] = {}
+        self.places = Places(self.file, self.file, parts=self.parts)
 
     def pack(self) -> Pack | None:
         """The pack, as far as it can be read; None when its parts cannot be put together."""
+        try:
+            return self._pack()
+        except TooManyFaults:
+            return None
+
+    def _pack(self) -> Pack | None:
         root = self._document()
         if root is None or not isinstance(root.value, dict):
             if root is not None:
@@ -115,7 +119,11 @@ class Sheet:
         for key, value in node.value.items():
             if key not in known:
                 self._fault(
-                    "unknown-key", value.line, f"{owner} has no key {quoted(key)}", ", ".join(known), hint(key, known)
+                    "unknown-key",
+                    value.line,
+                    f"{owner} has no key {quoted(key)}",
+                    ", ".join(known),
+                    self.findings.hint(key, known),
                 )
         for key in allowed[0]:
             if key not in node.value:
@@ -167,6 +175,7 @@ class Sheet:
             keys = self._keys(entry, owner, RELATION_KEYS)
             prompts = self._texts(keys.get("prompts"), f"prompts of {owner}")
             found.append(Relation(name, prompts, self._texts(keys.get("answers"), f"answers of {owner}")))
+            self.parts.update((("prompt", name, text), line) for text, line in _lines_in(keys.get("prompts")))
         self.places = replace(self.places, relations={name: entry.line for name, entry in node.value.items()})
         return tuple(found)
 
@@ -176,12 +185,16 @@ class Sheet:
         if not isinstance(node.value, list):
             self._fault("not-a-list", node.line, "implications is not a list", "a list", "Write `- given: ...`")
             return ()
-        found, lines = [], []
+        found: list[Implication] = []
+        lines: list[int] = []
         for entry in node.value:
             keys = self._keys(entry, "the implication", IMPLICATION_KEYS)
             given, then = (self._text(keys[key], f"`{key}`") if key in keys else None for key in ("given", "then"))
             kind, pairs = self._kind(keys.get("kind")), self._map(keys.get("map"))
             if given is not None and then is not None and pairs is not None:
+                index = str(len(found))
+                self.parts.update(((key, index), keys[key].line) for key in ("given", "then"))
+                self.parts.update((("map", index, key), line) for key, line in _lines_in(keys["map"]))
                 found.append(Implication(given, then, kind, pairs))
                 lines.append(entry.line)
         self.places = replace(self.places, implications=lines)
@@ -192,7 +205,7 @@ class Sheet:
         text = self._text(node, "`kind`") if node is not None else None
         if node is not None and text is not None and text not in KINDS:
             what = f"there is no kind of implication called {quoted(text)}"
-            self._fault("unknown-kind", node.line, what, " or ".join(KINDS), hint(text, KINDS))
+            self._fault("unknown-kind", node.line, what, " or ".join(KINDS), self.findings.hint(text, KINDS))
         return next((kind for kind in KINDS if kind == text), KINDS[0])
 
     def _map(self, node: Node | None) -> Mapping[str, str] | None:
@@ -228,55 +241,23 @@ class Sheet:
             self._fault(
                 "not-a-list", node.line, "facts is a mapping", "a file name or a list", "Write facts: facts.jsonl"
             )
-        elif (target := self._facts_file(node)) is not None:
+        elif (given := self._text(node, "facts")) is not None and (target := self._beside(node, given)) is not None:
             name = printable(target)
             table = read_table(target, name, self.findings)
         self.places = replace(self.places, facts_file=name, facts=table.rows)
         return table
 
-    def _facts_file(self, node: Node) -> Path | None:
-        """The file that `facts` names, or None with a fault: it must be a table inside the pack's folder."""
-        given = self._text(node, "facts")
-        if given is None:
-            return None
-        target, kinds = self.path.parent / given, ", ".join(READERS)
-        try:
-            inside = target.resolve().is_relative_to(self.path.parent.resolve())
-            exists, is_file = target.exists(), target.is_file()
-        except (OSError, ValueError, RuntimeError):
-            inside, exists, is_file = True, False, False
-        if not inside:
-            self._fault(
-                "facts-outside",
-                node.line,
-                f"facts names a file outside the pack: {quoted(given)}",
-                "a file beside pack.yaml",
-                "Copy it into the folder",
-            )
-        elif not exists:
-            self._fault(
-                "facts-missing",
-                node.line,
-                f"facts names {quoted(given)}, which does not exist",
-                "a file beside pack.yaml",
-                "Mend the name",
-            )
-        elif not is_file:
-            self._fault(
-                "facts-missing",
-                node.line,
-                f"facts names {quoted(given)}, which is not a file",
-                kinds,
-                "Name a table of facts",
-            )
-        elif target.suffix.lower() not in READERS:
-            self._fault(
-                "facts-format",
-                node.line,
-                f"facts names {quoted(given)}, whose format is not read",
-                kinds,
-                "Save it in one of these",
-            )
-        else:
-            return target
-        return None
+    def _beside(self, node: Node, given: str) -> Path | None:
+        """The table that `facts` names, or None with a fault."""
+        target, fault = table_beside(self.path, given)
+        if fault is not None:
+            self._fault(fault.code, node.line, fault.what, fault.expected, fault.do)
+        return target
+
+
+def _lines_in(node: Node | None) -> list[tuple[str, int]]:
+    """The texts of a list, or the keys of a mapping, with the line of each."""
+    inside = node.value if node is not None else []
+    if isinstance(inside, dict):
+        return [(key, value.line) for key, value in inside.items()]
+    return [(item.value, item.line) for item in inside if isinstance(item, Node) and isinstance(item.value, str)]
