@@ -19,6 +19,8 @@ Row = tuple[int, Cells]
 
 #: What a spreadsheet calculates instead of showing it; a sign before a number is no formula.
 FORMULA = re.compile(r"[=@\t\r]|[+-](?![\d\s.,:/()%+-]*\Z)")
+#: What no text holds: NUL, and the surrogates that stand for bytes that are not UTF-8.
+NO_TEXT = re.compile("[\0\ud800-\udfff]")
 EXPECTED = {"is empty": "text", "holds a NUL character": "text without NUL", "is not UTF-8": "UTF-8"}
 
 
@@ -79,12 +81,8 @@ def unfit(cell: str) -> str | None:
         return f"has {len(cell)} characters"
     if not cell or cell.isspace():
         return "is empty"
-    if cell.isascii() and cell.isprintable():
-        return None
-    if "\0" in cell:
-        return "holds a NUL character"
-    if not cell.isascii() and any("\ud800" <= letter <= "\udfff" for letter in cell):
-        return "is not UTF-8"
+    if found := NO_TEXT.search(cell):
+        return "holds a NUL character" if found[0] == "\0" else "is not UTF-8"
     return None
 
 

@@ -110,7 +110,7 @@ def _jsonl(path: Path, name: str, findings: Findings) -> Iterator[Row]:
         if len(cells) != len(pairs):
             findings.fault("repeated-key", name, number, "a key is there twice", "each key once", "Keep one of the two")
             continue
-        row = [cells.get(column) for column in COLUMNS]
+        row = list(map(cells.get, COLUMNS))
         if len(cells) > len(COLUMNS) or None in row:
             _warn_of_keys(cells, extra, name, number, findings)
         yield number, row
