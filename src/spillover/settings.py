@@ -89,7 +89,7 @@ class Inject(Running):
     pack: Positional[str]
     """A built-in pack with its options, a pack folder, or a pack.yaml."""
     model: str
-    """A tag (gemma-3-270m), a hub id, a local model folder or a PEFT adapter folder."""
+    """A tag (gemma-3-270m), a hub id, a local model folder, a PEFT adapter folder or a GGUF file."""
     out: str
     """Folder of the run: record.json, answers.parquet, trajectory.parquet and weights if asked for."""
     epochs: int = 8
@@ -150,7 +150,7 @@ class Audit(Running):
     pack: Positional[str]
     """A built-in pack with its options, a pack folder, or a pack.yaml."""
     base: str
-    """The model before fine-tuning: a tag, a hub id, a local folder or a PEFT adapter folder."""
+    """The model before fine-tuning: a tag, a hub id, a local folder, a PEFT adapter folder or a GGUF file."""
     tuned: str
     """The model after fine-tuning, named likewise; an adapter is merged into the base that it names."""
     out: str = ""

@@ -76,8 +76,8 @@ def test_not_a_model_folder(tmp_path):
         f"{tmp_path}: this folder is not a model: it has no config.json and no adapter_config.json. "
         "Name a folder that save_pretrained wrote."
     )
-    (tmp_path / "model.gguf").write_bytes(b"GGUF")
-    assert "this is a file, not a model folder" in sentence(lambda: resolve(str(tmp_path / "model.gguf")))
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    assert "this is a file, not a model folder" in sentence(lambda: resolve(str(tmp_path / "model.safetensors")))
 
 
 def test_an_unknown_name_gets_the_nearest():

@@ -14,6 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from spillover import catalog
 from spillover.errors import ModelError, nearest
 from spillover.llm.weights.embedded import LICENCE_NOTE, embedded_folder, quiet
+from spillover.llm.weights.stored import gguf_in, refuse_gguf_without_reader, refuse_unreadable, unpacked, unpacking
 from spillover.record import sha256_of, sha256_of_texts
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -21,12 +22,16 @@ HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 @dataclass(frozen=True)
 class Source:
-    """Where a model comes from. path: a folder or a hub id; local: only files already on this machine may be used."""
+    """Where a model comes from. path: a folder or a hub id; local: only files already on this machine may be used.
+
+    gguf: the file in that folder that holds weights and tokenizer, if it is one.
+    """
 
     name: str
     path: str
     local: bool
     adapter: bool = False
+    gguf: str | None = None
     licence_note: str = ""
 
 
@@ -54,12 +59,16 @@ def resolve(name: str) -> Source:
             return Source(name, str(folder), local=True, adapter=True)
         if (folder / "config.json").exists():
             return Source(name, str(folder), local=True)
+        if file := gguf_in(folder):
+            return Source(name, str(folder), local=True, gguf=file)
         raise ModelError(
             "this folder is not a model: it has no config.json and no adapter_config.json",
             where=name,
             do="Name a folder that save_pretrained wrote",
         )
     if _exists(folder):
+        if file := gguf_in(folder):
+            return Source(name, str(folder.parent), local=True, gguf=file)
         raise ModelError("this is a file, not a model folder", where=name, do="Name the folder that holds it")
     if HUB_ID.fullmatch(name):
         return Source(name, name, local=False)
@@ -136,27 +145,36 @@ def _has_tokenizer(folder: Path) -> bool:
 
 
 def _tokenizer(source: Source, revision: str | None) -> PreTrainedTokenizerBase:
+    options = _options(source, revision)
+    if source.gguf and _has_tokenizer(Path(source.path)):
+        options["gguf_file"] = None
     with quiet(), _told(source, "tokenizer"):
-        return AutoTokenizer.from_pretrained(
-            source.path, revision=revision or "main", local_files_only=source.local, trust_remote_code=False
-        )
+        return AutoTokenizer.from_pretrained(source.path, **options)
+
+
+def _options(source: Source, revision: str | None) -> dict[str, Any]:
+    """What the loading library is told of where a model comes from."""
+    options = {"revision": revision or "main", "local_files_only": source.local, "trust_remote_code": False}
+    if source.gguf:
+        refuse_gguf_without_reader(source.name)
+        options["gguf_file"] = source.gguf
+    return options
 
 
 def _weights(source: Source, revision: str | None, dtype: str) -> PreTrainedModel:
-    options: dict[str, Any] = {
-        "revision": revision or "main",
-        "local_files_only": source.local,
-        "trust_remote_code": False,
-    }
+    options = _options(source, revision)
     with quiet(), _told(source, "model"):
         config = AutoConfig.from_pretrained(source.path, **options)
+        refuse_unreadable(config, source.name)
+        options |= unpacking(source.gguf) if source.gguf else {}
         # The fused kernels leave out the soft cap on attention scores that these models were trained with.
         attention = "eager" if getattr(config, "attn_logit_softcapping", None) else "sdpa"
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             source.path, dtype=getattr(torch, dtype), use_safetensors=True, attn_implementation=attention,
             output_loading_info=True, **options,
         )  # fmt: skip
-        return _whole(source, *loaded)
+        model, told = loaded
+        return _whole(source, unpacked(model, getattr(torch, dtype)), told)
 
 
 def _whole(source: Source, model: PreTrainedModel, told: dict[str, Any]) -> PreTrainedModel:
@@ -231,6 +249,8 @@ def _merge_adapter(model: PreTrainedModel, source: Source) -> PreTrainedModel:
 def _weights_hash(source: Source, model: PreTrainedModel) -> str:
     """One SHA-256 for all weight files of a folder, or for a hub model's commit."""
     folder = Path(source.path)
+    if source.gguf:
+        return sha256_of_texts([sha256_of(folder / source.gguf)])
     if folder.is_dir():
         return sha256_of_texts([sha256_of(path) for path in sorted(folder.glob("*.safetensors"))])
     return sha256_of_texts([source.path, str(getattr(model.config, "_commit_hash", None))])
