@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
 import sys
-import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +18,10 @@ from spillover.errors import UsageError
 from spillover.facts.describe import describe, pack_hash
 from spillover.facts.open import open_pack
 from spillover.facts.pack import Pack
+from spillover.jobs.checkpoints import PATIENCE
+from spillover.jobs.inject_state import Course
 from spillover.jobs.inject_text import tell
-from spillover.jobs.output import claim_folder, telling
+from spillover.jobs.output import claimed, telling, times_taken_up
 from spillover.measures import forgetting_nats
 from spillover.measures.learned import learned
 from spillover.measures.summary import summarise
@@ -56,10 +58,11 @@ class Kept:
     plain: dict[str, tuple[Any, Any]] = field(default_factory=dict)
 
 
-def run(settings: Inject, kept: Kept | None = None) -> dict[str, Any]:
+def run(settings: Inject, kept: Kept | None = None, patience: float = PATIENCE) -> dict[str, Any]:
     """Run every seed, then pool them. Returns the run's path, its metrics and a text for a person.
 
-    kept: hand the same one to several runs, and those on the same model load it once.
+    kept: hand the same one to several runs, and those on the same model load it once. patience: see `Checkpoints`. A
+    run that was cut short is taken up from its newest checkpoint, and ends with the bytes of one that was not.
 
     Raises SpilloverError for anything wrong with the options, the pack, the model or the folder; KeyboardInterrupt
     passes through once a record that says `interrupted` has been written.
@@ -69,21 +72,25 @@ def run(settings: Inject, kept: Kept | None = None) -> dict[str, Any]:
     packs = {seed: open_pack(settings.pack, seed) for seed in seeds}
     folder = Path(settings.out).expanduser()
     settings = _resolved(settings)
-    if (finished := claim_folder(folder, "inject", _identity_of(settings))) is not None:
-        print(f"Found this run finished in {folder}; nothing was run.", file=sys.stderr)
-        return _outcome(folder, finished)
-    _texts(settings)
-    kept = kept or Kept()
-    # A seed of several is the run that `--seed` alone would make, and is found again like it.
-    each = [dataclasses.replace(settings, seed=seed, seeds="", out=str(_own(folder, seed, seeds))) for seed in seeds]
-    waiting = [own for own in each if claim_folder(Path(own.out), "inject", _identity_of(own)) is None]
-    for own in waiting:
-        _load(own, packs[own.seed], kept)  # Every pack is checked before the first is trained on.
-    for own in waiting:
-        _run_seed(own, packs[own.seed], kept)
-    if len(seeds) > 1:
-        _pool(settings, seeds, folder)
-    return _outcome(folder, Record.read(folder))
+    with contextlib.ExitStack() as held:
+        if (finished := held.enter_context(claimed(folder, "inject", _identity_of(settings)))) is not None:
+            print(f"Found this run finished in {folder}; nothing was run.", file=sys.stderr)
+            return _outcome(folder, finished)
+        _texts(settings)
+        kept = kept or Kept()
+        # A seed of several is the run that `--seed` alone would make, and is found again like it.
+        each = [replace(settings, seed=seed, seeds="", out=str(_own(folder, seed, seeds))) for seed in seeds]
+        if len(seeds) > 1:
+            each = [
+                own for own in each if held.enter_context(claimed(Path(own.out), "inject", _identity_of(own))) is None
+            ]
+        for own in each:
+            _load(own, packs[own.seed], kept)  # Every pack is checked before the first is trained on.
+        for own in each:
+            _run_seed(own, packs[own.seed], kept, patience)
+        if len(seeds) > 1:
+            _pool(settings, seeds, folder)
+        return _outcome(folder, Record.read(folder))
 
 
 def seeds_of(settings: Inject) -> list[int]:
@@ -118,7 +125,7 @@ def _resolved(settings: Inject) -> Inject:
     from spillover.llm.weights.loading import pick_device
 
     threads = settings.threads or int(hardware()["cores"])
-    return dataclasses.replace(settings, device=str(pick_device(settings.device)), threads=threads)
+    return replace(settings, device=str(pick_device(settings.device)), threads=threads)
 
 
 def _identity_of(settings: Inject) -> str:
@@ -175,7 +182,7 @@ def _training(settings: Inject, seed: int) -> Training:
     )
 
 
-def _run_seed(settings: Inject, pack: Pack, kept: Kept) -> None:
+def _run_seed(settings: Inject, pack: Pack, kept: Kept, patience: float) -> None:
     """One seed's run, written into its folder whatever happens: done, or interrupted with what it saw."""
     from spillover.llm.inject import Injected, inject, steps_of
     from spillover.llm.tokens import as_chat
@@ -184,9 +191,9 @@ def _run_seed(settings: Inject, pack: Pack, kept: Kept) -> None:
     texts, folder, seed = _texts(settings), Path(settings.out), settings.seed
     loaded, training = _load(settings, pack, kept), _training(settings, seed)
     worded = as_chat(pack, loaded.tokenizer) if settings.chat else pack
-    started = time.monotonic()
     seen = Injected(seed)
     record = _record(settings, seed, pack, loaded, texts)
+    course = Course(record, seen, folder, patience)
     plain = f"{record.hashes['plain_text']} {settings.threads}"
     if plain in kept.plain:
         seen.plain_before, seen.plain_tokens = kept.plain[plain]
@@ -196,7 +203,7 @@ def _run_seed(settings: Inject, pack: Pack, kept: Kept) -> None:
             inject(
                 loaded, worded, training, texts=texts, evaluate_every=settings.evaluate_every,
                 progress=lambda step: bar.update(step - bar.n), into=seen,
-                enough=learned if settings.until_learned else None,
+                enough=learned if settings.until_learned else None, start=course.start, keep=course.keep,
             )  # fmt: skip
         save_model(seen.model, loaded, settings.save, folder)
         kept.plain[plain] = (seen.plain_before, seen.plain_tokens)
@@ -205,8 +212,9 @@ def _run_seed(settings: Inject, pack: Pack, kept: Kept) -> None:
         record.status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         raise
     finally:
-        record.seconds = round(time.monotonic() - started, 1)
+        record.seconds = round(course.seconds, 1)
         _write(record, seen, folder)
+    course.checkpoints.remove()
 
 
 def _progress(steps: int, label: str) -> Any:
@@ -263,9 +271,10 @@ def _pool(settings: Inject, seeds: list[int], folder: Path) -> None:
         "settings": dataclasses.asdict(settings),
         "identity": _identity_of(settings),
         "seed": settings.seed,
+        "resumed": max(times_taken_up(folder), sum(record.resumed for record in records)),
     }
     # The record first, so that tables that a kill leaves behind are known for this run's.
-    dataclasses.replace(records[0], **own, status="running", metrics={}).write(folder)
+    replace(records[0], **own, status="running", metrics={}).write(folder)
     for name in (ANSWERS, TRAJECTORY):
         write_table(folder / name, pa.concat_tables([read_table(folder / f"seed-{seed}" / name) for seed in seeds]))
     metrics = summarise(read_table(folder / ANSWERS))
@@ -274,7 +283,7 @@ def _pool(settings: Inject, seeds: list[int], folder: Path) -> None:
     metrics["forgetting_nats"] = forgetting_nats.measure(parts["before"], parts["after"], parts["tokens"])
     first = records[0]
     hashes = {**first.hashes, "pack": sha256_of_texts([record.hashes["pack"] for record in records])}
-    pooled = dataclasses.replace(
+    pooled = replace(
         first,
         **own,
         hashes=hashes,

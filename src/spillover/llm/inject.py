@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,7 +14,7 @@ from spillover.llm.examination import Examination
 from spillover.llm.forgetting import passage_losses
 from spillover.llm.scoring import CausalModel, Method, Scorer
 from spillover.llm.tokens import encoder, rows
-from spillover.llm.training import Step, Training, count_parameters, fine_tune, trainable_copy
+from spillover.llm.training import Start, Step, Training, count_parameters, fine_tune, trainable_copy
 from spillover.llm.weights.loading import LoadedModel
 from spillover.record import ANSWER_SCHEMA
 
@@ -26,6 +26,16 @@ class Loss:
     step: int
     epoch: int
     value: float
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A run behind one of its steps, with what it measured so far: enough to go on as if it had never stopped."""
+
+    start: Start
+    method: Method | None
+    answers: Sequence[pa.Table]
+    losses: Sequence[Loss]
 
 
 @dataclass
@@ -64,11 +74,14 @@ def inject(
     progress: Callable[[int], None],
     into: Injected,
     enough: Callable[[pa.Table], bool] | None = None,
+    start: Snapshot | None = None,
+    keep: Callable[[Callable[[], Snapshot]], None] | None = None,
 ) -> None:
     """Run the experiment, adding to `into` as it goes, so that an interrupted run keeps what it saw.
 
     progress: told the number of each finished step. Checkpoints are epochs; 0 is before training. enough: asked of
     each checkpoint's answers; True ends the training there. `into.plain_before` is measured unless it is there already.
+    start: a snapshot to go on from. keep: called after each step with what gives its snapshot, to be written at once.
     """
     encode = encoder(loaded.tokenizer)
     examination = Examination(pack, encode)
@@ -83,8 +96,12 @@ def inject(
     def after_step(step: Step) -> bool:
         into.losses.append(Loss(step.number, step.epoch, step.loss))
         progress(step.number)
-        if not step.last_of_epoch:
-            return False
+        stop = step.last_of_epoch and after_epoch(step)
+        if keep is not None and not stop:
+            keep(lambda: Snapshot(Start(step.number, step.state()), scorer.method, into.answers, into.losses))
+        return stop
+
+    def after_epoch(step: Step) -> bool:
         if step.epoch == training.epochs:
             examine(step.epoch, full=True)
         elif step.epoch % evaluate_every == 0:
@@ -95,8 +112,14 @@ def inject(
                 return True
         return False
 
-    examine(0, full=True)
-    fine_tune(model, rows(encode, pack), training, after_step, scorer.method)
+    if start is None:
+        examine(0, full=True)
+    else:
+        into.answers, into.losses = list(start.answers), list(start.losses)
+        into.method = scorer.method = start.method
+        progress(start.start.step)
+    begin = None if start is None else start.start
+    fine_tune(model, rows(encode, pack), training, after_step, scorer.method, begin)
     if not len(into.plain_before):
         # Only now, so that training starts sooner: a copy was trained, and the model itself is as it was.
         into.plain_before, into.plain_tokens = passage_losses(loaded.model, encode, texts)
