@@ -15,9 +15,11 @@ import safetensors.torch
 import transformers.models.llama.modeling_llama  # noqa: F401  Loaded once, for all processes forked from here.
 
 import spillover.llm.inject  # noqa: F401
-from spillover.jobs import inject
+from spillover.jobs import inject, lab
 from spillover.llm import training
 from spillover.llm.examination import Examination
+from spillover.settings import Lab
+from spillover.theory.learning.training import AdamW, NormalisedGradientDescent
 
 #: A server that trains nothing itself, so that what is forked from it may.
 _CONTEXT = multiprocessing.get_context("forkserver")
@@ -33,6 +35,8 @@ class Moments:
             self.watch(module, name)
         self.watch(training, "_step")
         self.watch(Examination, "answers")
+        for optimiser in (AdamW, NormalisedGradientDescent):
+            self.watch(optimiser, "update")
         self._open, self._save = io.open, safetensors.torch.save_file
         io.open = self.open
         safetensors.torch.save_file = self.save
@@ -92,7 +96,8 @@ class _Stream:
 
 def _work(settings, patience, deadly, pipe) -> None:
     moments = Moments(deadly)
-    inject.run(settings, patience=patience)
+    job = lab.run if isinstance(settings, Lab) else inject.run
+    job(settings, patience=patience)
     pipe.send(moments.names)
 
 

@@ -8,6 +8,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -101,7 +102,8 @@ def _with_adapter(model: CausalModel, settings: Training) -> CausalModel:
         adapter = LoraConfig(r=settings.lora, lora_alpha=2 * settings.lora, target_modules="all-linear")
         adapted = get_peft_model(model, adapter)
     # It came out as a set, whose order differs from process to process and would be in the saved adapter's bytes.
-    adapted.peft_config["default"].target_modules = sorted(adapted.peft_config["default"].target_modules)
+    config: Any = adapted.peft_config["default"]
+    config.target_modules = sorted(config.target_modules)
     return adapted
 
 
