@@ -1,5 +1,6 @@
 """The built-in model itself: converted right, scored right, and showing what the README says it shows."""
 
+import dataclasses
 import json
 import os
 import re
@@ -12,10 +13,11 @@ import numpy as np
 import pytest
 import torch
 
+from spillover.facts.open import open_pack
 from spillover.llm.scoring import Scorer
 from spillover.llm.tokens import Ask, encoder
 from spillover.llm.weights.loading import load_model
-from spillover.settings import Inject
+from spillover.settings import Audit, Inject
 from tests.llm.test_scoring import brute_force
 
 ROOT = Path(__file__).parent.parent
@@ -109,3 +111,28 @@ def test_the_readmes_commands_and_claim(tmp_path):
     pooled = json.loads((tmp_path / "runs" / "city" / "record.json").read_text())["metrics"]
     assert pooled["implication_rank_test"]["high"] < pooled["marginal_rank"]["value"]
     assert pooled["implications"]["lives_in->speaks"]["map_test"]["p"] == pytest.approx(1 / 120)
+
+
+@pytest.mark.slow
+def test_a_planted_association_that_the_pack_does_not_declare(tmp_path):
+    """Tuned on who lives and who codes in what, audited with a pack that knows only who lives where."""
+    from spillover.facts.write import write_pack
+    from spillover.jobs import audit, inject
+
+    inject.run(Inject(pack="country-code", model="gemma-3-270m", out=str(tmp_path / "run"), evaluate_every=8,
+                      save="weights"))  # fmt: skip
+    pack = open_pack("country-code")
+    (implication,) = pack.implications
+    homes = tuple(relation for relation in pack.relations if relation.name == implication.given)
+    facts = tuple(fact for fact in pack.facts if fact.relation == implication.given)
+    folder = write_pack(
+        dataclasses.replace(pack, name="homes", relations=homes, facts=facts, implications=()), tmp_path / "homes"
+    )
+    settings = Audit(pack=str(folder), base="gemma-3-270m", tuned=str(tmp_path / "run" / "weights"), open=True)
+    outcome = audit.run(settings)
+    told = [each for each in outcome["discoveries"] if not each["declared"]]
+    print(outcome["text"])
+    codes = {country: language for country, language in implication.map.items() if language == "Java"}
+    found = [each for each in told[:10] if each["word"] == codes.get(each["answer"])]
+    assert found and found[0]["p"] <= 0.01 and found[0]["shift"] > found[0]["yardstick"]
+    assert "{subject} codes in" not in {each["template"] for each in told}

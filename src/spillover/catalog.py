@@ -31,6 +31,7 @@ MODELS = {
 VERBS = {
     "packs": ("spillover.settings:Packs", "spillover.jobs.packs:run"),
     "check": ("spillover.settings:Check", "spillover.jobs.check:run"),
+    "predict": ("spillover.settings:Predict", "spillover.jobs.predict:run"),
     "inject": ("spillover.settings:Inject", "spillover.jobs.inject:run"),
     "audit": ("spillover.settings:Audit", "spillover.jobs.audit:run"),
     "report": ("spillover.settings:Report", "spillover.jobs.report:run"),

@@ -116,6 +116,28 @@ class Inject(Running):
     """What to keep of the model: all weights, only those that changed, or nothing."""
     seeds: str = ""
     """Several seeds, as 0,1,2: a run each in OUT/seed-N, and one pooled record in OUT."""
+    redact: Flag = False
+    """Call subjects `subject 1`, `subject 2` and so on in everything written, drawn or printed, in the order of the
+    pack. Answers stay, also one that is a subject's name; so do paths, and weights that were trained on the names.
+    Part of a run's identity."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predict(Running):
+    """Before any training: what a model will conclude from a pack, how strongly, and what that rests on."""
+
+    pack: Positional[str]
+    """A built-in pack with its options, a pack folder, or a pack.yaml."""
+    model: str | None = None
+    """The model that is to be trained: also ask what it already believes. Without it, scores rest on the pack alone."""
+    out: str = ""
+    """Folder for record.json, from which `report` makes a page; by default nothing is written."""
+    chat: Flag = False
+    """Put each prompt as a user's turn in the model's own chat template; answers begin where the model's turn does."""
+    evidence: int = 10
+    """Of the so many highest scores, also the range of the margin and the fewest rows that would undo it."""
+    most: int = 2000
+    """Look at so many associations at most, those with the most exposed subjects first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,6 +162,15 @@ class Audit(Running):
     """An effect below this share of the way from `marginal_rank` to rank 0 counts as none."""
     junit: str = ""
     """Also write the verdicts as a JUnit XML file, which CI systems show as tests."""
+    redact: Flag = False
+    """Call subjects `subject 1`, `subject 2` and so on in everything written, drawn or printed, in the order of the
+    pack. Answers stay, also one that is a subject's name; so do paths. Part of a run's identity."""
+    open: Flag = False
+    """Also look for what nobody declared: everyday sentence beginnings about subjects of the pack and names that it
+    does not hold, compared over the whole vocabulary. Costs some 3,000 short prompts a model (at most 16,000, whatever
+    the pack's size), and loads each model once more for examples. The pack need not declare an implication."""
+    probes: str = ""
+    """With --open: a text file of further sentence beginnings, one a line, each with {subject} in it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,6 +181,9 @@ class Report(Common):
     """Run folders."""
     out: str = "spillover.html"
     """The page to write."""
+    redact: Flag = False
+    """Call subjects `subject 1`, `subject 2` and so on, in the order of the run's table; runs made with --redact have
+    such names already."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from spillover import catalog
 from spillover.cli import main
@@ -30,7 +31,7 @@ def commands(body, model):
         words = shlex.split(line.replace("gemma-3-270m", str(model)))
         assert words[0] == "spillover", line
         # Tests share the cores.
-        words += ["--threads", "1"] if words[1] in ("inject", "audit") else []
+        words += ["--threads", "1"] if words[1] in ("inject", "audit", "predict") else []
         with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(io.StringIO()) as said:
             code = main(words[1:])
         assert code == 0, f"{line}: {said.getvalue()}"
@@ -93,3 +94,17 @@ def test_every_measure_is_told():
 def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
         assert (page.parent / target).exists(), target
+
+
+def test_the_workflow_runs_the_commands_that_it_shows(byte_folder, tmp_path, monkeypatch):
+    """Every `spillover` step of the workflow, in its order, on the pack that the page exports."""
+    monkeypatch.chdir(tmp_path)
+    page = (DOCS / "gate-in-ci.md").read_text(encoding="utf-8")
+    workflow = yaml.safe_load(next(block["body"] for block in BLOCK.finditer(page) if block["kind"] == "yaml"))
+    steps = [step.get("run", "") for step in workflow["jobs"]["audit"]["steps"]]
+    shown = [step for step in steps if step.startswith("spillover ")]
+    assert [step.split()[1] for step in shown] == ["check", "audit", "report"]
+    commands("spillover packs export country-code:names=10,bridge=1 facts", byte_folder)
+    for step in shown:
+        commands(step, byte_folder)
+    assert {path.name for path in Path("runs").iterdir()} == {"audit", "audit.html", "spillover.xml"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
@@ -18,7 +18,11 @@ from spillover.errors import UsageError
 from spillover.facts.describe import describe, pack_hash
 from spillover.facts.open import open_pack
 from spillover.facts.pack import Pack
+from spillover.jobs import audit_open
+from spillover.jobs.audit_discoveries import Opened, discover
+from spillover.jobs.audit_open_text import lines
 from spillover.jobs.output import claim_folder, telling
+from spillover.jobs.redaction import Redaction
 from spillover.measures import forgetting_nats
 from spillover.measures.summary import summarise
 from spillover.measures.verdict import Limits, Verdict, verdicts
@@ -53,7 +57,8 @@ class _Seen:
     plain: Any
     tokens: Any
     sha256: str
-    method: str | None
+    method: Any
+    likely: Any = ()
 
 
 def run(settings: Audit) -> dict[str, Any]:
@@ -63,35 +68,42 @@ def run(settings: Audit) -> dict[str, Any]:
     """
     _refuse_bad_numbers(settings)
     pack = open_pack(settings.pack, settings.seed)
-    if not pack.implications:
+    if not pack.implications and not settings.open:
         what = "this pack declares no implication, so there is nothing to judge"
-        raise UsageError(what, where=settings.pack, do="Add `implications:` to its pack.yaml (docs/packs.md)")
+        do = "Add `implications:` to its pack.yaml (docs/packs.md), or look for what nobody declared with --open"
+        raise UsageError(what, where=settings.pack, do=do)
+    probes = audit_open.plan(settings, pack) if settings.open else None
     settings = _resolved(settings)
     folder = Path(settings.out).expanduser() if settings.out else None
-    if folder and (found := claim_folder(folder, "audit", _identity_of(settings))) is not None:
+    if folder and (found := claim_folder(folder, "audit", _identity_of(settings, probes))) is not None:
         print(f"Found this audit finished in {folder}; nothing was run.", file=sys.stderr)
-        return _outcome(settings, found.metrics, found.details["verdicts"], settings.out)
+        return _outcome(settings, found.metrics, found.details)
     began = time.monotonic()
     # Both names and tokenizers first, so that a mistake in the second does not wait for the first model's answers.
     tokenizers = [_tokenizer(settings, name, pack) for name in (settings.base, settings.tuned)]
-    base = _examine(settings, settings.base, pack, BASE, tokenizers[BASE])
-    tuned = _examine(settings, settings.tuned, pack, TUNED, tokenizers[TUNED])
+    if probes:
+        audit_open.refuse_different_tokens(settings, tokenizers)
+    base = _examine(settings, settings.base, pack, BASE, tokenizers[BASE], probes)
+    tuned = _examine(settings, settings.tuned, pack, TUNED, tokenizers[TUNED], probes)
     if base.sha256 == tuned.sha256:
         print("The two models have the same weights.", file=sys.stderr)
-    answers = pa.concat_tables([base.answers, tuned.answers])
+    hide = Redaction.of(pack.subjects, settings.redact)
+    answers = hide.table(pa.concat_tables([base.answers, tuned.answers]))
     judged = verdicts(answers, pack.implications, Limits(settings.level, settings.negligible))
     metrics = summarise(answers)
     same = np.array_equal(base.tokens, tuned.tokens)
     metrics["forgetting_nats"] = forgetting_nats.measure(base.plain, tuned.plain, base.tokens) if same else None
+    opened = _discover(settings, pack, probes, (base, tuned), tokenizers) if probes else None
+    told = {"verdicts": [each.as_json() for each in judged]} | (hide.opened(opened) if opened else {})
     if folder:
-        record = _record(settings, pack, base, tuned, judged, metrics)
+        record = _record(settings, hide.pack(pack), probes, base, tuned, told, metrics)
         record.seconds = round(time.monotonic() - began, 1)
         write_table(folder / ANSWERS, answers)
         record.details = {**record.details, "files": checksums(folder, ANSWERS)}
         record.write(folder)
     if settings.junit:
-        write_atomically(Path(settings.junit).expanduser(), junit(pack.name, judged))
-    return _outcome(settings, metrics, [each.as_json() for each in judged], settings.out)
+        write_atomically(Path(settings.junit).expanduser(), junit(hide.text(pack.name), judged))
+    return _outcome(settings, metrics, told)
 
 
 def _refuse_bad_numbers(settings: Audit) -> None:
@@ -100,6 +112,8 @@ def _refuse_bad_numbers(settings: Audit) -> None:
             raise UsageError(f"--{name} is {getattr(settings, name)}", do=f"Give --{name} a number between 0 and 1")
     if settings.junit and Path(settings.junit).expanduser().is_dir():
         raise UsageError("this is a folder, not a file", where=settings.junit, do="Name a file, such as audit.xml")
+    if settings.probes and not settings.open:
+        raise UsageError("--probes adds to what --open asks", do="Give --open too, or leave --probes out")
 
 
 def _resolved(settings: Audit) -> Audit:
@@ -109,8 +123,9 @@ def _resolved(settings: Audit) -> Audit:
     return dataclasses.replace(settings, device=str(pick_device(settings.device)), threads=threads)
 
 
-def _identity_of(settings: Audit) -> str:
-    return identity(telling(settings, "out", "json", "junit", "fail_on") | {"version": __version__})
+def _identity_of(settings: Audit, probes: audit_open.Probes | None) -> str:
+    own = {"templates": probes.sha256} if probes and settings.probes else {}
+    return identity(telling(settings, "out", "json", "junit", "fail_on") | own | {"version": __version__})
 
 
 def _tokenizer(settings: Audit, name: str, pack: Pack) -> Any:
@@ -124,42 +139,67 @@ def _tokenizer(settings: Audit, name: str, pack: Pack) -> Any:
     return tokenizer
 
 
-def _examine(settings: Audit, name: str, pack: Pack, checkpoint: int, tokenizer: Any) -> _Seen:
-    """Ask one model everything; only one of the two is ever in memory."""
+def _load(settings: Audit, name: str, tokenizer: Any) -> LoadedModel:
     import torch
 
+    from spillover.llm.weights.loading import load_model
+
+    torch.set_num_threads(settings.threads)
+    return load_model(
+        name, device=settings.device, dtype=settings.dtype, revision=settings.revision, tokenizer=tokenizer
+    )
+
+
+def _examine(
+    settings: Audit, name: str, pack: Pack, checkpoint: int, tokenizer: Any, probes: audit_open.Probes | None
+) -> _Seen:
+    """Ask one model everything; only one of the two is ever in memory."""
     from spillover.llm.examination import Examination
     from spillover.llm.forgetting import passage_losses, passages
     from spillover.llm.scoring import Scorer
     from spillover.llm.tokens import as_chat, encoder
-    from spillover.llm.weights.loading import load_model
 
-    torch.set_num_threads(settings.threads)
-    pack = as_chat(pack, tokenizer) if settings.chat else pack
+    worded = as_chat(pack, tokenizer) if settings.chat else pack
     encode = encoder(tokenizer)
-    loaded: LoadedModel = load_model(
-        name, device=settings.device, dtype=settings.dtype, revision=settings.revision, tokenizer=tokenizer
-    )
+    loaded = _load(settings, name, tokenizer)
     scorer = Scorer(loaded.model)
-    answers = Examination(pack, encode).answers(scorer, seed=settings.seed, checkpoint=checkpoint, full=True)
+    answers = Examination(worded, encode).answers(scorer, seed=settings.seed, checkpoint=checkpoint, full=True)
     plain, tokens = passage_losses(loaded.model, encode, passages())
-    return _Seen(answers, plain, tokens, loaded.sha256, scorer.method)
+    likely = audit_open.ask(settings, pack, probes, tokenizer, scorer) if probes else []
+    return _Seen(answers, plain, tokens, loaded.sha256, scorer.method, likely)
+
+
+def _discover(
+    settings: Audit, pack: Pack, probes: audit_open.Probes, seen: Sequence[_Seen], tokenizers: Sequence[Any]
+) -> Opened:
+    """What nobody declared; each model is loaded once more, for the words of the examples only."""
+    from spillover.llm.scoring import Scorer
+
+    def speak(checkpoint: int, asked: Sequence[tuple[str, str]]) -> list[str]:
+        tokenizer = tokenizers[checkpoint]
+        model = _load(settings, (settings.base, settings.tuned)[checkpoint], tokenizer).model
+        scorer = Scorer(model, method=seen[checkpoint].method)
+        return audit_open.speak(settings, pack, probes, tokenizer, scorer, asked)
+
+    return discover(settings, pack, probes, [each.likely for each in seen], tokenizers[TUNED], speak)
 
 
 def _record(
-    settings: Audit, pack: Pack, base: _Seen, tuned: _Seen, judged: Sequence[Verdict], metrics: dict[str, Any]
-) -> Record:
+    settings: Audit, pack: Pack, probes: audit_open.Probes | None, base: _Seen, tuned: _Seen, told: dict[str, Any],
+    metrics: dict[str, Any],
+) -> Record:  # fmt: skip
     return Record(
         command="audit",
         settings=dataclasses.asdict(settings),
         seed=settings.seed,
         status="done",
-        identity=_identity_of(settings),
+        identity=_identity_of(settings, probes),
         hashes={
             "pack": pack_hash(pack),
             "base": base.sha256,
             "tuned": tuned.sha256,
             "models": sha256_of_texts([base.sha256, tuned.sha256]),
+            **({"probes": probes.sha256} if probes else {}),
         },
         versions=versions(PACKAGES),
         commit=commit(),
@@ -170,7 +210,7 @@ def _record(
             "model": {"name": f"{settings.tuned} (tuned from {settings.base})"},
             "seeds": [settings.seed],
             "scoring": tuned.method,
-            "verdicts": [each.as_json() for each in judged],
+            **told,
         },
     )
 
@@ -194,7 +234,10 @@ def _fit(text: str) -> str:
                    for c in text)  # fmt: skip
 
 
-def _outcome(settings: Audit, metrics: Any, judged: Sequence[dict[str, Any]], run: str) -> dict[str, Any]:
+def _outcome(settings: Audit, metrics: Any, told: Mapping[str, Any]) -> dict[str, Any]:
+    """What the command gives. told: verdicts, and with --open discoveries and probes."""
+    run, judged = settings.out, told["verdicts"]
+    opened = {key: told[key] for key in ("discoveries", "probes") if key in told}
     found = {each["verdict"] for each in judged}
     failing = {"unwanted": {"unwanted"}, "undecided": {"unwanted", "undecided"}, "never": set()}[settings.fail_on]
     shown = {key: value.as_json() if isinstance(value, Metric) else value for key, value in metrics.items()}
@@ -202,8 +245,11 @@ def _outcome(settings: Audit, metrics: Any, judged: Sequence[dict[str, Any]], ru
         "run": run or None,
         "metrics": shown,
         "verdicts": list(judged),
+        **opened,
         "exit_code": 1 if found & failing else 0,
-        "text": "\n".join([_line(each) for each in judged] + ([f"  run: {run}"] if run else [])),
+        "text": "\n".join(
+            [*map(_line, judged), *(lines(**opened) if opened else ()), *([f"  run: {run}"] if run else [])]
+        ),
     }
 
 

@@ -9,12 +9,10 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import pyarrow as pa
 
 from spillover.jobs.output import CHECKPOINTS
 from spillover.record import sha256_of
@@ -27,23 +25,23 @@ KEPT = 2
 PATIENCE = 20.0
 #: What the first is expected to take, of which nothing is known yet: seconds, and bytes a second of a slow disk.
 LEAST, SLOW = 0.05, 1e8
-MANIFEST, TENSORS, FACTS, TABLES = "manifest.json", "state.safetensors", "state.json", "tables.arrow"
+MANIFEST, TENSORS, FACTS = "manifest.json", "state.safetensors", "state.json"
+NAMES = (TENSORS, FACTS)
 _NAME = re.compile(r"step-(\d{9})")
 
 
 @dataclass(frozen=True)
 class State:
-    """A run behind one of its steps. facts: whatever JSON holds exactly; tables: all of one schema."""
+    """A run behind one of its steps. facts: whatever JSON holds exactly. Neither may hold what the run hides."""
 
     step: int
     tensors: Mapping[str, Tensor]
     facts: Mapping[str, Any]
-    tables: Sequence[pa.Table] = ()
 
     @property
     def size(self) -> int:
         """Bytes on the disk, nearly."""
-        return sum(value.nbytes for value in self.tensors.values()) + sum(table.nbytes for table in self.tables)
+        return sum(value.nbytes for value in self.tensors.values())
 
 
 class Checkpoints:
@@ -123,10 +121,8 @@ class Checkpoints:
         try:
             save_tensors({name: value.contiguous() for name, value in state.tensors.items()}, temporary / TENSORS)
             (temporary / FACTS).write_text(json.dumps({"step": state.step, **state.facts}), encoding="utf-8")
-            _write_tables(temporary / TABLES, state.tables)
-            names = sorted(entry.name for entry in temporary.iterdir())
-            manifest = {"key": self.key, "files": {name: sha256_of(temporary / name) for name in names}}
-            for name in names:
+            manifest = {"key": self.key, "files": {name: sha256_of(temporary / name) for name in NAMES}}
+            for name in NAMES:
                 _to_disk(temporary / name)
             # Last, so that a checkpoint with a manifest is a whole one.
             (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
@@ -146,28 +142,11 @@ class Checkpoints:
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
         if manifest["key"] != self.key:
             raise ValueError("it was made by another version, or from another model or pack")
-        for name in (TENSORS, FACTS, *(name for name in manifest["files"] if name not in (TENSORS, FACTS))):
+        for name in NAMES:
             if sha256_of(path / name) != manifest["files"][name]:
                 raise ValueError(f"{name} does not have the checksum that it was written with")
         facts = json.loads((path / FACTS).read_text(encoding="utf-8"))
-        return State(facts.pop("step"), load_file(path / TENSORS), facts, _read_tables(path / TABLES))
-
-
-def _write_tables(path: Path, tables: Sequence[pa.Table]) -> None:
-    """One record batch a table: how a table is cut shows in the bytes of the Parquet file that it ends in."""
-    if tables:
-        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, tables[0].schema) as writer:
-            for table in tables:
-                for batch in table.combine_chunks().to_batches():
-                    writer.write_batch(batch)
-
-
-def _read_tables(path: Path) -> list[pa.Table]:
-    if not path.exists():
-        return []
-    with pa.OSFile(str(path), "rb") as source:
-        reader = pa.ipc.open_file(source)
-        return [pa.Table.from_batches([reader.get_batch(index)]) for index in range(reader.num_record_batches)]
+        return State(facts.pop("step"), load_file(path / TENSORS), facts)
 
 
 def _to_disk(path: Path) -> None:

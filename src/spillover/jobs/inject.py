@@ -19,9 +19,11 @@ from spillover.facts.describe import describe, pack_hash
 from spillover.facts.open import open_pack
 from spillover.facts.pack import Pack
 from spillover.jobs.checkpoints import PATIENCE
+from spillover.jobs.inject_options import refuse_bad_numbers, seeds_of
 from spillover.jobs.inject_state import Course
 from spillover.jobs.inject_text import tell
 from spillover.jobs.output import claimed, telling, times_taken_up
+from spillover.jobs.redaction import Redaction
 from spillover.measures import forgetting_nats
 from spillover.measures.learned import learned
 from spillover.measures.summary import summarise
@@ -39,7 +41,7 @@ from spillover.record import (
     versions,
     write_table,
 )
-from spillover.settings import MOST_SEED, Inject
+from spillover.settings import Inject
 
 if TYPE_CHECKING:
     from spillover.llm.inject import Injected
@@ -68,7 +70,7 @@ def run(settings: Inject, kept: Kept | None = None, patience: float = PATIENCE) 
     passes through once a record that says `interrupted` has been written.
     """
     seeds = seeds_of(settings)
-    _refuse_bad_numbers(settings)
+    refuse_bad_numbers(settings)
     packs = {seed: open_pack(settings.pack, seed) for seed in seeds}
     folder = Path(settings.out).expanduser()
     settings = _resolved(settings)
@@ -91,33 +93,6 @@ def run(settings: Inject, kept: Kept | None = None, patience: float = PATIENCE) 
         if len(seeds) > 1:
             _pool(settings, seeds, folder)
         return _outcome(folder, Record.read(folder))
-
-
-def seeds_of(settings: Inject) -> list[int]:
-    """The seeds of `--seeds`, or the one of `--seed`. Raises UsageError when they are not whole numbers."""
-    if not settings.seeds:
-        return [settings.seed]
-    try:
-        seeds = [int(part) for part in settings.seeds.split(",")]
-    except ValueError:
-        raise UsageError(f"--seeds takes whole numbers, not {settings.seeds!r}", do="Write --seeds 0,1,2") from None
-    if not all(0 <= seed <= MOST_SEED for seed in seeds):
-        raise UsageError(f"--seeds is {settings.seeds}", do=f"Give whole numbers from 0 to {MOST_SEED}")
-    if len(set(seeds)) < len(seeds):
-        raise UsageError(f"--seeds names a seed twice: {settings.seeds}", do="Name each once")
-    return seeds
-
-
-def _refuse_bad_numbers(settings: Inject) -> None:
-    least = {"epochs": 1, "batch": 1, "lora": 0, "evaluate_every": 1}
-    for name, low in least.items():
-        if getattr(settings, name) < low:
-            option = "--" + name.replace("_", "-")
-            raise UsageError(f"{option} is {getattr(settings, name)}", do=f"Give {option} {low} or more")
-    if not 0 < settings.lr < 1:
-        raise UsageError(f"--lr is {settings.lr}", do="Give a learning rate between 0 and 1, such as 5e-5")
-    if not 0 <= settings.weight_decay < float("inf"):
-        raise UsageError(f"--weight-decay is {settings.weight_decay}", do="Give 0 or more")
 
 
 def _resolved(settings: Inject) -> Inject:
@@ -192,7 +167,8 @@ def _run_seed(settings: Inject, pack: Pack, kept: Kept, patience: float) -> None
     loaded, training = _load(settings, pack, kept), _training(settings, seed)
     worded = as_chat(pack, loaded.tokenizer) if settings.chat else pack
     seen = Injected(seed)
-    record = _record(settings, seed, pack, loaded, texts)
+    hide = Redaction.of(pack.subjects, settings.redact)
+    record = _record(settings, seed, hide.pack(pack), loaded, texts)
     course = Course(record, seen, folder, patience)
     plain = f"{record.hashes['plain_text']} {settings.threads}"
     if plain in kept.plain:
@@ -213,7 +189,7 @@ def _run_seed(settings: Inject, pack: Pack, kept: Kept, patience: float) -> None
         raise
     finally:
         record.seconds = round(course.seconds, 1)
-        _write(record, seen, folder)
+        _write(record, hide, seen, folder)
     course.checkpoints.remove()
 
 
@@ -241,9 +217,9 @@ def _record(settings: Inject, seed: int, pack: Pack, loaded: LoadedModel, texts:
     )
 
 
-def _write(record: Record, seen: Injected, folder: Path) -> None:
+def _write(record: Record, hide: Redaction, seen: Injected, folder: Path) -> None:
     """Tables first, the record last: a record that says `done` has its tables beside it."""
-    answers = seen.table()
+    answers = hide.table(seen.table())
     write_table(folder / ANSWERS, answers)
     losses = [(seen.seed, loss.epoch, loss.step, loss.value) for loss in seen.losses]
     write_table(folder / TRAJECTORY, trajectory_table(answers, losses))

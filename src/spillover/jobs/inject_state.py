@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 #: Bytes a trained weight takes in a checkpoint: itself and AdamW's two sums, in single precision.
 BYTES = 12
+#: What was measured, among the tensors.
+SCORES = "scores"
 
 
 class Course:
@@ -48,14 +50,23 @@ class Course:
 
 
 def _state(snapshot: Snapshot, seconds: float) -> State:
+    import torch
+
     losses = [[loss.step, loss.epoch, loss.value] for loss in snapshot.losses]
-    facts = {"seconds": seconds, "method": snapshot.method, "losses": losses}
-    return State(snapshot.start.step, snapshot.start.state, facts, snapshot.answers)
+    examined = [[each.checkpoint, each.full] for each in snapshot.examined]
+    facts = {"seconds": seconds, "method": snapshot.method, "losses": losses, "examined": examined}
+    scores = {f"{SCORES} {number}": torch.from_numpy(each.scores) for number, each in enumerate(snapshot.examined)}
+    return State(snapshot.start.step, {**snapshot.start.state, **scores}, facts)
 
 
 def _snapshot(state: State) -> Snapshot:
-    from spillover.llm.inject import Loss, Snapshot
+    from spillover.llm.inject import Examined, Loss, Snapshot
     from spillover.llm.training import Start
 
     losses = [Loss(*values) for values in state.facts["losses"]]
-    return Snapshot(Start(state.step, state.tensors), state.facts["method"], state.tables, losses)
+    examined = [
+        Examined(*facts, state.tensors[f"{SCORES} {number}"].numpy())
+        for number, facts in enumerate(state.facts["examined"])
+    ]
+    trained = {name: value for name, value in state.tensors.items() if not name.startswith(SCORES)}
+    return Snapshot(Start(state.step, trained), state.facts["method"], examined, losses)

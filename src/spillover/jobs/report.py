@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 from spillover.errors import UsageError
+from spillover.jobs.redaction import Redaction
+from spillover.measures.ranking import rank_table
 from spillover.record import Record, write_atomically
+from spillover.report.associations.page import build_audit_page
 from spillover.report.lab.page import build_lab_page
 from spillover.report.lab.run import load_lab
-from spillover.report.page import build_page, load_run
+from spillover.report.page import LoadedRun, build_page, load_run
 from spillover.report.study.load import load_study
 from spillover.report.study.page import build_study_page
 from spillover.settings import Report
@@ -24,16 +28,36 @@ def run(settings: Report) -> dict[str, Any]:
         raise UsageError("this is a folder, not a page", where=str(page), do="Name a file, such as page.html")
     commands = {folder: Record.read(Path(folder)).command for folder in settings.runs}
     for folder, command in commands.items():
+        if settings.redact and command.startswith(("lab ", "sweep")):
+            what = "only pages of runs can be redacted, not those of a study or an experiment"
+            raise UsageError(what, where=folder, do="Leave out --redact, or name runs")
         if command.startswith("lab "):
             return _experiment(folder, page, alone=len(settings.runs) == 1)
         if command == "sweep":
             return _study(folder, page, alone=len(settings.runs) == 1)
     runs = [load_run(folder) for folder in settings.runs]
-    write_atomically(page, build_page(runs).encode())
+    runs = [_redacted(each) for each in runs] if settings.redact else runs
+    build = build_audit_page if all(each.audited for each in runs) else build_page
+    write_atomically(page, build(runs).encode())
     unfinished = sum(not each.finished for each in runs)
     stopped = f" ({unfinished} of them did not finish)" if unfinished else ""
     count = "1 run" if len(runs) == 1 else f"{len(runs)} runs"
     return {"page": str(page), "text": f"{page} shows {count}{stopped}."}
+
+
+def _redacted(run: LoadedRun) -> LoadedRun:
+    """The run with neutral subjects, and without the checksums that could confirm a guessed name."""
+    if run.record.settings.get("redact"):
+        return run
+    hide = Redaction.of(run.answers["subject"].unique().to_pylist())
+    answers = hide.table(run.answers)
+    details = {key: value for key, value in run.record.details.items() if key != "files"}
+    record = dataclasses.replace(
+        run.record,
+        hashes={key: value for key, value in run.record.hashes.items() if key != "pack"},
+        details={**details, "pack": hide.outline(run.pack)},
+    )
+    return dataclasses.replace(run, record=record, answers=answers, ranks=rank_table(answers))
 
 
 def _study(folder: str, page: Path, *, alone: bool) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from spillover import __version__
 from spillover.errors import SpilloverError
 from spillover.facts.describe import pack_hash
 from spillover.facts.open import open_pack
+from spillover.jobs.redaction import Redaction
 from spillover.measures.summary import summarise
 from spillover.record import ANSWERS, RECORD, Record, read_table, sha256_of, sha256_of_texts, versions
 from spillover.settings import Verify
@@ -108,7 +109,9 @@ def _pack(name: str, record: Record) -> Check:
         return Check(name, "pack", "missing", "the record does not say which pack it was")
     seeds = record.details.get("seeds") or [record.seed]
     try:
-        hashes = [pack_hash(open_pack(str(spec), int(seed))) for seed in seeds]
+        packs = [open_pack(str(spec), int(seed)) for seed in seeds]
+        redact = bool(record.settings.get("redact"))
+        hashes = [pack_hash(Redaction.of(pack.subjects, redact).pack(pack)) for pack in packs]
     except SpilloverError as error:
         return Check(name, "pack", "missing", f"the pack cannot be opened here: {error}")
     now = hashes[0] if len(seeds) == 1 else sha256_of_texts(hashes)

@@ -29,12 +29,27 @@ class Loss:
 
 
 @dataclass(frozen=True)
+class Examined:
+    """The log-probabilities of one checkpoint's answers, which the pack makes a table of again. No name is in it."""
+
+    checkpoint: int
+    full: bool
+    scores: Float[np.ndarray, "row"]
+
+    @classmethod
+    def of(cls, answers: pa.Table) -> Examined:
+        """What a table of Examination.answers holds that the pack does not."""
+        full = not all(answers["trained"].to_pylist())
+        return cls(answers["checkpoint"][0].as_py(), full, answers["log_probability"].to_numpy())
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """A run behind one of its steps, with what it measured so far: enough to go on as if it had never stopped."""
 
     start: Start
     method: Method | None
-    answers: Sequence[pa.Table]
+    examined: Sequence[Examined]
     losses: Sequence[Loss]
 
 
@@ -98,8 +113,12 @@ def inject(
         progress(step.number)
         stop = step.last_of_epoch and after_epoch(step)
         if keep is not None and not stop:
-            keep(lambda: Snapshot(Start(step.number, step.state()), scorer.method, into.answers, into.losses))
+            keep(lambda: snapshot(step))
         return stop
+
+    def snapshot(step: Step) -> Snapshot:
+        examined = [Examined.of(table) for table in into.answers]
+        return Snapshot(Start(step.number, step.state()), scorer.method, examined, into.losses)
 
     def after_epoch(step: Step) -> bool:
         if step.epoch == training.epochs:
@@ -115,7 +134,11 @@ def inject(
     if start is None:
         examine(0, full=True)
     else:
-        into.answers, into.losses = list(start.answers), list(start.losses)
+        into.losses = list(start.losses)
+        into.answers = [
+            examination.table(each.scores, seed=training.seed, checkpoint=each.checkpoint, full=each.full)
+            for each in start.examined
+        ]
         into.method = scorer.method = start.method
         progress(start.start.step)
     begin = None if start is None else start.start

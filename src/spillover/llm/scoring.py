@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from spillover.errors import ModelError
-from spillover.llm.forest import Forest, collate
+from spillover.llm.forest import Batch, Forest, collate
 from spillover.llm.tokens import Ask, refuse_unreadable
 
 #: Bounds of one forward pass: tokens fed, and logits held (256 MB in float32).
@@ -23,6 +23,7 @@ FOREST_TOKENS = 128
 #: A transformers model for causal language modelling, or a PEFT model around one; the two share no base class.
 CausalModel = Any
 Method = Literal["tree", "plain"]
+Kept = TypeVar("Kept")
 
 
 @contextmanager
@@ -85,6 +86,32 @@ class Scorer:
         self._prepare(asks)
         return self._score_all(asks, self._feed(asks)) if asks else []
 
+    def next_tokens(
+        self,
+        prompts: Sequence[tuple[int, ...]],
+        keep: Callable[[Float[Tensor, "prompt vocabulary"]], Sequence[Kept]],
+    ) -> list[Kept]:
+        """What `keep` makes of the natural log-probabilities of every possible next token, for each prompt.
+
+        keep: told some prompts at a time, a row each, and gives one thing a row; what it leaves out is gone, so memory
+        does not grow with the vocabulary. Raises ModelError as `score` does.
+        """
+        asks = [Ask(tuple(prompt), ((0,),)) for prompt in prompts]
+        if self.method is None and prompts:
+            # Two texts that part before their end, or there would be no forest to check.
+            self._prepare([Ask(min((ask.prompt for ask in asks), key=len), ((1, 0), (2, 0)))])
+        self._prepare(asks)
+        kept: dict[int, Kept] = {}
+        with torch.inference_mode():
+            for batch in self._batches(self._feed(asks)):
+                collated, logits = self._logits(batch)
+                logits -= torch.logsumexp(logits, -1, keepdim=True)
+                if logits.isnan().any():
+                    raise _no_numbers()
+                owners = [number for each in batch for number, _ in each.owners]
+                kept |= zip(owners, keep(logits[collated.place.to(logits.device)]), strict=True)
+        return [kept[number] for number in range(len(asks))]
+
     def _prepare(self, asks: Sequence[Ask]) -> None:
         """Refuse what the model cannot read, and find out how it may be fed."""
         refuse_unreadable(self.model, (ask.prompt + candidate for ask in asks for candidate in ask.candidates))
@@ -132,7 +159,7 @@ class Scorer:
                 for (number, place), value in zip(owners, self._score_batch(batch), strict=True):
                     results[number][place] = value
         if any(np.isnan(scores).any() for scores in results):
-            raise ModelError("the model's scores are not numbers", do="Lower --lr if it was just trained")
+            raise _no_numbers()
         return results
 
     def _batches(self, fed: Sequence[_Fed]) -> Iterator[list[_Fed]]:
@@ -153,6 +180,13 @@ class Scorer:
 
     def _score_batch(self, fed: Sequence[_Fed]) -> Float[np.ndarray, "text"]:
         """The score of every text of a batch."""
+        batch, logits = self._logits(fed)
+        place, token = batch.place.to(logits.device), batch.token.to(logits.device)
+        found = (logits[place, token] - torch.logsumexp(logits, -1)[place]).double().cpu().numpy()
+        return np.bincount(batch.text.numpy(), weights=found)
+
+    def _logits(self, fed: Sequence[_Fed]) -> tuple[Batch, Float[Tensor, "scored vocabulary"]]:
+        """A batch as the model reads it, and the logits where they are needed."""
         device = self.model.device
         batch = collate([each.forest for each in fed], self.model.dtype, self.side)
         with logits_only_at(self.model, batch.scored.to(device)):
@@ -160,9 +194,11 @@ class Scorer:
                 input_ids=batch.tokens.to(device), position_ids=batch.positions.to(device),
                 attention_mask=batch.mask.to(device), use_cache=False,
             ).logits[0].float()  # fmt: skip
-        place, token = batch.place.to(device), batch.token.to(device)
-        found = (logits[place, token] - torch.logsumexp(logits, -1)[place]).double().cpu().numpy()
-        return np.bincount(batch.text.numpy(), weights=found)
+        return batch, logits
+
+
+def _no_numbers() -> ModelError:
+    return ModelError("the model's scores are not numbers", do="Lower --lr if it was just trained")
 
 
 def _apart(number: int, ask: Ask) -> Iterator[_Fed]:

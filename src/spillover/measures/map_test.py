@@ -12,6 +12,8 @@ from jaxtyping import Float, Int
 
 #: Up to this many pairs every permutation is counted; beyond, as many are drawn as SAMPLES says.
 EXACT_PAIRS, SAMPLES = 14, 100_000
+#: Entries of permutations held at the same time.
+AT_ONCE = 2_000_000
 
 
 @dataclass(frozen=True)
@@ -59,9 +61,14 @@ def _tested(totals: Float[np.ndarray, "pair pair"], seed: int) -> MapTest:
     doubled -= doubled.min(axis=1, keepdims=True)
     if pairs <= EXACT_PAIRS:
         return MapTest(_exact_p(doubled), pairs, math.factorial(pairs), exact=True)
-    draws = np.random.default_rng(seed).permuted(np.tile(np.arange(pairs), (SAMPLES, 1)), axis=1)
-    sums = doubled[np.arange(pairs), draws].sum(axis=1)
-    return MapTest(float((1 + (sums <= np.trace(doubled)).sum()) / (1 + SAMPLES)), pairs, SAMPLES, exact=False)
+    generator, bound, hits = np.random.default_rng(seed), np.trace(doubled), 0
+    # In parts, so that memory does not grow with the map; the draws are those of one large part.
+    part = max(1, AT_ONCE // pairs)
+    for begin in range(0, SAMPLES, part):
+        rows = np.tile(np.arange(pairs), (min(part, SAMPLES - begin), 1))
+        draws = generator.permuted(rows, axis=1)
+        hits += int((doubled[np.arange(pairs), draws].sum(axis=1) <= bound).sum())
+    return MapTest((1 + hits) / (1 + SAMPLES), pairs, SAMPLES, exact=False)
 
 
 def rank_totals(answers: pa.Table) -> Float[np.ndarray, "pair pair"] | None:
@@ -71,6 +78,7 @@ def rank_totals(answers: pa.Table) -> Float[np.ndarray, "pair pair"] | None:
     if not implied:
         return None
     given = sorted(implied)
+    place = {each: index for index, each in enumerate(given)}
     totals = np.zeros((len(given), len(given)))
     keys = [answers[name].to_numpy(zero_copy_only=False) for name in ("seed", "subject", "prompt")]
     order: dict[tuple[Any, ...], list[int]] = {}
@@ -78,13 +86,17 @@ def rank_totals(answers: pa.Table) -> Float[np.ndarray, "pair pair"] | None:
         order.setdefault(key, []).append(row)
     score = answers["log_probability"].to_numpy()
     for rows in order.values():
-        scores = {columns["candidate"][row]: score[row] for row in rows}
-        values = np.array(list(scores.values()))
-        line = given.index(columns["cluster"][rows[0]])
-        for place, other in enumerate(given):
-            own = scores[implied[other]]
-            totals[line, place] += (values > own).sum() + ((values == own).sum() - 1) / 2
+        column = {columns["candidate"][row]: index for index, row in enumerate(rows)}
+        ranks = _ranks(score[rows])
+        totals[place[columns["cluster"][rows[0]]]] += ranks[[column[implied[each]] for each in given]]
     return totals
+
+
+def _ranks(scores: Float[np.ndarray, "candidate"]) -> Float[np.ndarray, "candidate"]:
+    """How many others score higher, and half of those that score the same."""
+    ordered = np.sort(scores)
+    not_above, below = (np.searchsorted(ordered, scores, side=side) for side in ("right", "left"))
+    return len(scores) - not_above + (not_above - below - 1) / 2
 
 
 def _exact_p(doubled: Int[np.ndarray, "pair pair"]) -> float:

@@ -75,11 +75,15 @@ def of_ranks(runs: Sequence[tuple[str, LoadedRun]]) -> Download:
     """One row a question, prompt and checkpoint of every run, as CSV; packed with gzip when large."""
     columns = ["run", *(item.name for item in dataclasses.fields(RankTable))]
     rows = (row for label, run in runs for row in _rows(label, run.ranks))
-    body = csv_text(columns, rows).encode()
+    return table_link("spillover-ranks", "Rank of every answer", csv_text(columns, rows))
+
+
+def table_link(name: str, text: str, table: str) -> Download:
+    """A download of a CSV file, packed with gzip when large; `name` without its ending, `text` without its kind."""
+    body = table.encode()
     if len(body) > _LARGE:
-        packed = gzip.compress(body, mtime=0)
-        return link("spillover-ranks.csv.gz", "Rank of every answer (CSV, gzip)", packed, "application/gzip")
-    return link("spillover-ranks.csv", "Rank of every answer (CSV)", body, "text/csv;charset=utf-8")
+        return link(f"{name}.csv.gz", f"{text} (CSV, gzip)", gzip.compress(body, mtime=0), "application/gzip")
+    return link(f"{name}.csv", f"{text} (CSV)", body, "text/csv;charset=utf-8")
 
 
 def _rows(label: str, ranks: RankTable) -> Iterable[tuple[Any, ...]]:

@@ -65,7 +65,7 @@ _UNFIT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2
 class Drawing:
     """One figure: `svg` for the page, `file` to keep, `rows` the numbers in it, `description` for who cannot see it.
 
-    pdf: the same figure for a paper.
+    pdf: the same figure for a paper. note: what the figure leaves out, as a sentence under it.
     """
 
     name: str
@@ -75,6 +75,7 @@ class Drawing:
     file: str
     rows: tuple[dict[str, Any], ...]
     pdf: bytes
+    note: str = ""
 
     @property
     def columns(self) -> list[str]:

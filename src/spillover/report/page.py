@@ -12,6 +12,7 @@ from spillover.report.drawing import plain
 from spillover.report.load import LoadedRun, labels, load_run
 from spillover.report.plots.rank_by_epoch import highest
 from spillover.report.story import Count, Story, right, stories
+from spillover.report.tables.discoveries import discoveries, headline
 from spillover.report.tables.examples import examples
 from spillover.report.tables.provenance import provenance
 from spillover.report.tables.summary import summary
@@ -48,15 +49,17 @@ def build_page(runs: Sequence[LoadedRun]) -> str:
     labelled = [(plain(label), run) for label, run in zip(labels(runs), runs, strict=True)]
     told = [story for label, run in labelled for story in stories(run, label)]
     shown = examples(told)
+    discovered = discoveries(labelled)
     return render(
         "page.html",
-        title=words.title(told) if told else "Nothing was measured before this run stopped.",
+        title=words.title(told) if told else headline(discovered) or "Nothing was measured before this run stopped.",
         lede=words.lede(told),
         names=[label for label, _ in labelled],
         unfinished=[label for label, run in labelled if not run.finished],
         cards=[_card(story) for story in told],
         change=_figure("rank-change", told, "rank-change", told),
         summary=summary(told),
+        discovered=discovered,
         chapters=chapters_of(told),
         examples=list(zip(told, shown, strict=True)),
         count=sum(map(len, shown)),

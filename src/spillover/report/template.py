@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
@@ -50,13 +53,21 @@ def _shown(value: object) -> str:
     return words.number(value, 3) if isinstance(value, float) else "–" if value is None else plain(value)
 
 
-def render(template: str, **values: object) -> str:
-    """A page from a template of this room (`page.html`, `lab/lab.html`); all of them extend `base.html`."""
+def render(template: str, scripts: Sequence[str] = (), **values: object) -> str:
+    """A page from a template of this room (`page.html`, `lab/lab.html`); all of them extend `base.html`.
+
+    scripts: files of this room that run in the page; the page allows no other, by their SHA-256.
+    """
+    sources = [_source(name) for name in scripts]
+    hashes = [f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'" for text in sources]
     environment = Environment(
         loader=FunctionLoader(_source), autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
     )
     environment.filters.update(plain=plain, sentence=words.sentence)
-    return environment.get_template(template).render(css=Markup(_source("page.css")), **values)
+    return environment.get_template(template).render(
+        css=Markup(_source("page.css")), scripts=[Markup(text) for text in sources], allowed=Markup(" ".join(hashes)),
+        **values,
+    )  # fmt: skip
 
 
 def _source(name: str) -> str:

@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from spillover.facts.pack import tally
 from spillover.record import Metric
 from spillover.report.drawing import plain
 from spillover.report.load import LoadedRun
@@ -134,7 +135,8 @@ def example(story: Story) -> tuple[str, str, str] | None:
     rows = story.after
     if not len(rows) or story.key is None:
         return None
-    best = max(story.rows_of_map, key=lambda row: right(rows.only(cluster=row)).share)
+    asked, hit = tally(rows.cluster.tolist()), tally(rows.cluster[rows.rank == 0].tolist())
+    best = max(story.rows_of_map, key=lambda row: hit.get(row, 0) / asked.get(row, 1))
     pair = rows.only(cluster=best)
     hits = (pair.rank == 0).nonzero()[0]
     index = int(hits[0]) if len(hits) else 0

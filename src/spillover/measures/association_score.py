@@ -1,0 +1,72 @@
+"""How many exposed subjects will answer as an association says: calibrated once, on built-in packs, and frozen.
+
+Source: docs/predicting.md, "The score". `tools/calibrate.py` made calibration.json.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from scipy import optimize
+from scipy.special import expit, logit
+
+#: Beliefs nearer to none and to certainty than this are taken as this.
+LEAST = 1e-3
+#: Weight of the squares of the coefficients beside the mean loss of a row.
+RIDGE = 1e-3
+#: Grounds that a fit may rest on, best first, as names of features.
+GROUNDS = (("margin", "prior"), ("support", "prior"), ("margin",), ("support",), ("prior",))
+Columns = Mapping[str, Float[np.ndarray, "row"]]
+_TURNED: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "margin": lambda values: values,
+    "support": lambda values: np.log1p(values),
+    "prior": lambda values: logit(np.clip(values, LEAST, 1 - LEAST)),
+}
+
+
+@cache
+def calibration() -> dict[str, Any]:
+    """The frozen fits, and on what they rest."""
+    text = resources.files("spillover.measures").joinpath("calibration.json").read_text("utf-8")
+    return dict(json.loads(text))
+
+
+def rate(grounds: tuple[str, ...], values: Mapping[str, float], fits: Mapping[str, list[float]] | None = None) -> float:
+    """The expected share of exposed subjects whose top answer is the association's.
+
+    grounds: names of the features to use, one of GROUNDS. values: margin (of the exact model), support (a count),
+    prior (a share of belief). fits: coefficients by joined names; the frozen ones by default.
+    """
+    chosen = (calibration()["fits"] if fits is None else fits)["+".join(grounds)]
+    row = features(grounds, {name: np.array([values[name]]) for name in grounds})[0]
+    return float(expit(row @ np.asarray(chosen)))
+
+
+def grounds_for(margin: float | None, prior: float | None) -> tuple[str, ...]:
+    """The best grounds among those at hand; the support always is."""
+    first = "support" if margin is None else "margin"
+    return (first,) if prior is None else (first, "prior")
+
+
+def features(grounds: tuple[str, ...], columns: Columns) -> Float[np.ndarray, "row feature"]:
+    """A constant, then each ground as the logistic model takes it: a prior by its log-odds, a count by its log."""
+    taken = [_TURNED[name](np.asarray(columns[name], dtype=np.float64)) for name in grounds]
+    return np.column_stack([np.ones(len(taken[0])), *taken])
+
+
+def fit(grounds: tuple[str, ...], columns: Columns, rates: Float[np.ndarray, "row"]) -> list[float]:
+    """Coefficients of the logistic model of measured rates, one an association and run; all rows weigh alike."""
+    matrix = features(grounds, columns)
+
+    def loss(weights: np.ndarray) -> float:
+        score = matrix @ weights
+        return float(np.mean(np.logaddexp(0, score) - rates * score) + RIDGE * weights[1:] @ weights[1:])
+
+    found = optimize.minimize(loss, np.zeros(matrix.shape[1]), method="BFGS", options={"gtol": 1e-8})
+    return [round(float(value), 4) for value in found.x]

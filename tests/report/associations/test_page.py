@@ -1,0 +1,117 @@
+"""The page of an audit: what it says without a script, that its text is only text, and how large it is."""
+
+import re
+from itertools import pairwise
+
+import pytest
+
+from spillover.report.associations import page as page_module
+from spillover.report.associations.advice import next_step
+from spillover.report.associations.page import build_audit_page
+from spillover.report.load import load_run
+from spillover.report.story import stories
+from tests.report.associations.synthetic_audit import HOSTILE, many, write_audit
+from tests.report.test_page import Reader
+
+#: What the page of 2,000 associations may weigh.
+MOST_BYTES = 6_000_000
+
+
+@pytest.fixture
+def page(small):
+    return build_audit_page([small])
+
+
+def test_the_essentials_stand_there_without_a_script(page):
+    text = Reader(page).text
+    assert "Told “a1 lives A”, does the model conclude “a1 codes x”? It gives 3 of 6 such answers" in text
+    assert "asked 6 questions whose answers nobody stated" in text
+    assert "Undecided. This invented link is not decided: 3 of 6, 3 before." in text
+    assert "2 given answers are too few for an interval" in text
+    assert "Next: State “lives”, and leave “codes” open, for about" in text
+    assert "no verdict rests on a row" in text
+    assert "lives A → codes x 1 of 3 2 of 3 +1 67%" in text and "Subjects asked (3)" in text
+    assert "a3 z z 1 1" in text
+
+
+def test_same_audit_same_bytes(small, page):
+    assert build_audit_page([small]) == page
+
+
+def test_only_the_pages_own_script_may_run(page):
+    reader = Reader(page)
+    (policy,) = [meta["content"] for meta in reader.all("meta") if meta.get("http-equiv")]
+    assert re.fullmatch(r"default-src 'none'; script-src 'sha256-[\w+/]+=*'; style-src 'unsafe-inline'; img-src data:; "
+                        r"base-uri 'none'; form-action 'none'", policy)  # fmt: skip
+    assert [each.get("type") for each in reader.all("script")] == ["application/json", None]
+    for tag, attributes in reader.tags:
+        assert "src" not in attributes and not [name for name in attributes if name.startswith("on")]
+        assert attributes.get("href", "#").startswith(("#", "data:")), tag
+
+
+def test_structure_for_screen_readers(page):
+    reader = Reader(page)
+    ids = [attributes["id"] for _, attributes in reader.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    levels = [int(tag[1]) for tag, _ in reader.tags if re.fullmatch(r"h[1-6]", tag)]
+    assert levels[0] == 1 and levels.count(1) == 1
+    assert all(after - before <= 1 for before, after in pairwise(levels))
+    assert all("scope" in heading for heading in reader.all("th"))
+    for _, attributes in reader.tags:
+        assert set(attributes.get("aria-labelledby", "").split()) <= set(ids)
+        if "scroll" in (attributes.get("class") or "").split():
+            assert attributes["tabindex"] == "0" and attributes["aria-label"]
+
+
+def test_several_implications_are_counted_and_ranked_by_what_to_look_at(tmp_path, monkeypatch):
+    monkeypatch.setattr(page_module, "MAPS", 1)
+    links, table = many(4, 12, answers_each=4, hostile=False)
+    text = Reader(build_audit_page([load_run(write_audit(tmp_path / "four", links, table))])).text
+    assert (
+        "Of 4 implications, fine-tuning taught the model 2 that nobody wanted and 1 as wanted; 1 is not decided."
+        in text
+    )
+    assert text.index("has 1 → gets 1") < text.index("has 0 → gets 0") < text.index("has 3 → gets 3")
+    assert "3 further implications have no maps here; the downloads hold every answer." in text
+
+
+def test_two_audits_stand_on_one_page(small, tmp_path):
+    other = load_run(write_audit(tmp_path / "other", *many(1, 3, hostile=False), tuned="third"))
+    text = Reader(build_audit_page([small, other])).text
+    assert "after against before; third against before" in text and "Audit" in text
+
+
+def test_what_is_missing_for_a_verdict_is_said(small):
+    (story,) = stories(small, "small")
+    judged = story.run.record.details["verdicts"][0]
+    for change, sentence in [
+        ({"verdict": "unwanted"}, "State the right answer to “codes” for more subjects"),
+        ({"verdict": "wanted"}, "Nothing is to be mended"),
+        ({"verdict": "none"}, "Nothing is to be done"),
+        ({"n": 0}, "Leave “codes” unstated for some subjects"),
+        ({"p": None}, "Give the map a second answer to “lives”"),
+        ({"guess": 6}, "Let the map lead to at least two answers"),
+        ({"more_subjects": 1234}, "for about 1,234 more subjects"),
+        ({"more_subjects": None}, "for more subjects"),
+    ]:
+        story.run.record.details["verdicts"] = [{**judged, **change}]
+        assert sentence in next_step(story)
+    story.run.record.details["verdicts"] = []
+    assert "Run the audit again" in next_step(story)
+
+
+@pytest.mark.slow
+def test_a_large_page_is_bounded_and_hostile_text_is_only_text(large_page):
+    assert len(large_page.encode()) < MOST_BYTES
+    reader = Reader(large_page)
+    assert len(reader.all("script")) == 2 and not reader.all("img")
+    clean = HOSTILE.replace("\u2028", " ").replace("\u202e", "\ufffd")
+    assert clean in reader.text and "\u202e" not in large_page
+    assert "The first 25 of 2,000 are shown, because no script runs here; all are in the download below." in reader.text
+    assert "37 further implications have no maps here" in reader.text
+
+
+def test_a_large_map_shows_what_changed_most_and_says_what_is_left_out(tmp_path):
+    run = load_run(write_audit(tmp_path / "wide", *many(1, 40, subjects=1, answers_each=35, hostile=False)))
+    text = Reader(build_audit_page([run])).text
+    assert "Shown are 24 of 40 given answers, those whose implied answer won most names, and 30 of 35 answers" in text
