@@ -9,7 +9,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,6 +42,32 @@ class State:
     def size(self) -> int:
         """Bytes on the disk, nearly."""
         return sum(value.nbytes for value in self.tensors.values())
+
+
+class _Stored(Mapping[str, "Tensor"]):
+    """The tensors of a file, each read when it is asked for: so that they take no room once they have been used."""
+
+    def __init__(self, path: Path) -> None:
+        from safetensors import safe_open
+
+        self.path = path
+        with safe_open(path, "pt") as stored:
+            self.names = list(stored.keys())
+
+    def __getitem__(self, name: str) -> Tensor:
+        from safetensors import safe_open
+
+        if name not in self.names:
+            raise KeyError(name)
+        with safe_open(self.path, "pt") as stored:
+            tensor: Tensor = stored.get_tensor(name)
+        return tensor
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
 
 
 class Checkpoints:
@@ -137,8 +163,6 @@ class Checkpoints:
 
     def _read(self, path: Path) -> State:
         """Raises ValueError for one that is damaged or another run's, KeyError or TypeError for a strange manifest."""
-        from safetensors.torch import load_file
-
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
         if manifest["key"] != self.key:
             raise ValueError("it was made by another version, or from another model or pack")
@@ -146,7 +170,7 @@ class Checkpoints:
             if sha256_of(path / name) != manifest["files"][name]:
                 raise ValueError(f"{name} does not have the checksum that it was written with")
         facts = json.loads((path / FACTS).read_text(encoding="utf-8"))
-        return State(facts.pop("step"), load_file(path / TENSORS), facts)
+        return State(facts.pop("step"), _Stored(path / TENSORS), facts)
 
 
 def _to_disk(path: Path) -> None:

@@ -189,6 +189,7 @@ def _run_seed(settings: Inject, pack: Pack, kept: Kept, patience: float) -> None
         raise
     finally:
         record.seconds = round(course.seconds, 1)
+        record.details = {**record.details, "checkpoints": course.told}
         _write(record, hide, seen, folder)
     course.checkpoints.remove()
 

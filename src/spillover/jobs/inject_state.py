@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 #: Bytes a trained weight takes in a checkpoint: itself and AdamW's two sums, in single precision.
 BYTES = 12
-#: What was measured, among the tensors.
-SCORES = "scores"
 
 
 class Course:
@@ -43,6 +41,11 @@ class Course:
         """Time taken so far, that before the last kill included as far as a checkpoint knows of it."""
         return self._before + time.monotonic() - self._began
 
+    @property
+    def told(self) -> dict[str, float]:
+        """For the record: checkpoints written since the run was last taken up, and the seconds they took."""
+        return {"written": self.checkpoints.written, "seconds": round(self.checkpoints.seconds, 3)}
+
     def keep(self, snapshot: Callable[[], Snapshot]) -> None:
         """Write a checkpoint if one is due."""
         if self.checkpoints.due(self.seen.trained_parameters * BYTES):
@@ -50,23 +53,21 @@ class Course:
 
 
 def _state(snapshot: Snapshot, seconds: float) -> State:
-    import torch
-
-    losses = [[loss.step, loss.epoch, loss.value] for loss in snapshot.losses]
-    examined = [[each.checkpoint, each.full] for each in snapshot.examined]
-    facts = {"seconds": seconds, "method": snapshot.method, "losses": losses, "examined": examined}
-    scores = {f"{SCORES} {number}": torch.from_numpy(each.scores) for number, each in enumerate(snapshot.examined)}
-    return State(snapshot.start.step, {**snapshot.start.state, **scores}, facts)
+    facts = {
+        "seconds": seconds,
+        "method": snapshot.method,
+        "losses": [[loss.step, loss.epoch, loss.value] for loss in snapshot.losses],
+        "examined": [[each.checkpoint, each.full, each.scores.tolist()] for each in snapshot.examined],
+    }
+    return State(snapshot.start.step, snapshot.start.state, facts)
 
 
 def _snapshot(state: State) -> Snapshot:
+    import numpy as np
+
     from spillover.llm.inject import Examined, Loss, Snapshot
     from spillover.llm.training import Start
 
     losses = [Loss(*values) for values in state.facts["losses"]]
-    examined = [
-        Examined(*facts, state.tensors[f"{SCORES} {number}"].numpy())
-        for number, facts in enumerate(state.facts["examined"])
-    ]
-    trained = {name: value for name, value in state.tensors.items() if not name.startswith(SCORES)}
-    return Snapshot(Start(state.step, trained), state.facts["method"], examined, losses)
+    examined = [Examined(checkpoint, full, np.array(scores)) for checkpoint, full, scores in state.facts["examined"]]
+    return Snapshot(Start(state.step, state.tensors), state.facts["method"], examined, losses)
