@@ -88,7 +88,7 @@ def test_an_interrupt_is_a_sentence_and_130(capsys, monkeypatch):
 
     monkeypatch.setattr("spillover.jobs.packs.run", interrupted)
     code, out, err = run(capsys, "packs")
-    assert (code, out, err) == (130, "", "spillover: interrupted. Give the same command again.\n")
+    assert (code, out, err) == (130, "", "spillover: interrupted. Give the same command again to go on.\n")
 
 
 def test_what_is_not_installed_is_named(capsys, monkeypatch):

@@ -8,9 +8,12 @@ import io
 import json
 import os
 import re
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
+from types import FrameType
 from typing import Any
 
 import spillover
@@ -31,7 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
-        return _run(words, as_json)
+        with _terminable():
+            return _run(words, as_json)
     except SpilloverError as error:
         return _complain(error, as_json)
     except ModuleNotFoundError as error:
@@ -40,11 +44,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         do = 'Run `pip install "spillover[llm]"`'
         return _complain(UsageError(f"this needs {error.name}, which is not installed here", do=do), as_json)
     except KeyboardInterrupt:
-        return _complain(Interrupted("interrupted", do="Give the same command again"), as_json)
+        return _complain(Interrupted("interrupted", do="Give the same command again to go on"), as_json)
     except BrokenPipeError:
         # The reader of the pipe has gone; point what is still buffered at nothing, so that exiting is silent.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return HELP
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """Inside, a request to end (SIGTERM, as batch systems send it) is an interrupt like the one from the keyboard."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _run(words: list[str], as_json: bool) -> int:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from spillover.llm.tokens import Row
-from spillover.llm.training import Training, answer_loss, count_parameters, fine_tune, may_merge, trainable_copy
+from spillover.llm.training import Start, Training, answer_loss, count_parameters, fine_tune, may_merge, trainable_copy
 from spillover.llm.weights.saving import merged
 from tests.tiny_models import TINY
 
@@ -70,6 +70,28 @@ def test_training_stops_when_told_that_it_is_enough(model):
     trained = trainable_copy(model, settings())
     fine_tune(trained, ROWS, settings(), lambda step: steps.append(step.number) or step.number == 3)
     assert steps == [1, 2, 3]
+
+
+@pytest.mark.parametrize("changes", [{}, {"freeze_embeddings": False, "weight_decay": 0.1}, {"lora": 2}])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_going_on_from_any_step_gives_the_same_bits(model, changes, dtype):
+    """With dropout, tied embeddings and an adapter, in a copy that knows nothing but the state."""
+    how, kept, losses = settings(**changes), {}, []
+
+    def keep(step):
+        losses.append(step.loss)
+        kept[step.number] = {name: value.clone() for name, value in step.state().items()}
+
+    model.to(dtype)
+    whole = trainable_copy(model, how)
+    fine_tune(whole, ROWS, how, keep)
+    trained = {name for name, parameter in whole.named_parameters() if parameter.requires_grad}
+    assert {name.removeprefix("weight ") for name in kept[1] if name.startswith("weight ")} == trained
+    for number, state in kept.items():
+        again, rest = trainable_copy(model, how), []
+        fine_tune(again, ROWS, how, lambda step, to=rest: to.append(step.loss), start=Start(number, state))
+        assert rest == losses[number:]
+        assert same(weights(whole), weights(again))
 
 
 @pytest.mark.parametrize("freeze", [True, False])

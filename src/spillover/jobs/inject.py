@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
 import sys
-import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +18,11 @@ from spillover.errors import UsageError
 from spillover.facts.describe import describe, pack_hash
 from spillover.facts.open import open_pack
 from spillover.facts.pack import Pack
+from spillover.jobs.checkpoints import PATIENCE
+from spillover.jobs.inject_options import refuse_bad_numbers, seeds_of
+from spillover.jobs.inject_state import Course
 from spillover.jobs.inject_text import tell
-from spillover.jobs.output import claim_folder, telling
+from spillover.jobs.output import claimed, telling, times_taken_up
 from spillover.jobs.redaction import Redaction
 from spillover.measures import forgetting_nats
 from spillover.measures.learned import learned
@@ -38,7 +41,7 @@ from spillover.record import (
     versions,
     write_table,
 )
-from spillover.settings import MOST_SEED, Inject
+from spillover.settings import Inject
 
 if TYPE_CHECKING:
     from spillover.llm.inject import Injected
@@ -57,61 +60,39 @@ class Kept:
     plain: dict[str, tuple[Any, Any]] = field(default_factory=dict)
 
 
-def run(settings: Inject, kept: Kept | None = None) -> dict[str, Any]:
+def run(settings: Inject, kept: Kept | None = None, patience: float = PATIENCE) -> dict[str, Any]:
     """Run every seed, then pool them. Returns the run's path, its metrics and a text for a person.
 
-    kept: hand the same one to several runs, and those on the same model load it once.
+    kept: hand the same one to several runs, and those on the same model load it once. patience: see `Checkpoints`. A
+    run that was cut short is taken up from its newest checkpoint, and ends with the bytes of one that was not.
 
     Raises SpilloverError for anything wrong with the options, the pack, the model or the folder; KeyboardInterrupt
     passes through once a record that says `interrupted` has been written.
     """
     seeds = seeds_of(settings)
-    _refuse_bad_numbers(settings)
+    refuse_bad_numbers(settings)
     packs = {seed: open_pack(settings.pack, seed) for seed in seeds}
     folder = Path(settings.out).expanduser()
     settings = _resolved(settings)
-    if (finished := claim_folder(folder, "inject", _identity_of(settings))) is not None:
-        print(f"Found this run finished in {folder}; nothing was run.", file=sys.stderr)
-        return _outcome(folder, finished)
-    _texts(settings)
-    kept = kept or Kept()
-    # A seed of several is the run that `--seed` alone would make, and is found again like it.
-    each = [dataclasses.replace(settings, seed=seed, seeds="", out=str(_own(folder, seed, seeds))) for seed in seeds]
-    waiting = [own for own in each if claim_folder(Path(own.out), "inject", _identity_of(own)) is None]
-    for own in waiting:
-        _load(own, packs[own.seed], kept)  # Every pack is checked before the first is trained on.
-    for own in waiting:
-        _run_seed(own, packs[own.seed], kept)
-    if len(seeds) > 1:
-        _pool(settings, seeds, folder)
-    return _outcome(folder, Record.read(folder))
-
-
-def seeds_of(settings: Inject) -> list[int]:
-    """The seeds of `--seeds`, or the one of `--seed`. Raises UsageError when they are not whole numbers."""
-    if not settings.seeds:
-        return [settings.seed]
-    try:
-        seeds = [int(part) for part in settings.seeds.split(",")]
-    except ValueError:
-        raise UsageError(f"--seeds takes whole numbers, not {settings.seeds!r}", do="Write --seeds 0,1,2") from None
-    if not all(0 <= seed <= MOST_SEED for seed in seeds):
-        raise UsageError(f"--seeds is {settings.seeds}", do=f"Give whole numbers from 0 to {MOST_SEED}")
-    if len(set(seeds)) < len(seeds):
-        raise UsageError(f"--seeds names a seed twice: {settings.seeds}", do="Name each once")
-    return seeds
-
-
-def _refuse_bad_numbers(settings: Inject) -> None:
-    least = {"epochs": 1, "batch": 1, "lora": 0, "evaluate_every": 1}
-    for name, low in least.items():
-        if getattr(settings, name) < low:
-            option = "--" + name.replace("_", "-")
-            raise UsageError(f"{option} is {getattr(settings, name)}", do=f"Give {option} {low} or more")
-    if not 0 < settings.lr < 1:
-        raise UsageError(f"--lr is {settings.lr}", do="Give a learning rate between 0 and 1, such as 5e-5")
-    if not 0 <= settings.weight_decay < float("inf"):
-        raise UsageError(f"--weight-decay is {settings.weight_decay}", do="Give 0 or more")
+    with contextlib.ExitStack() as held:
+        if (finished := held.enter_context(claimed(folder, "inject", _identity_of(settings)))) is not None:
+            print(f"Found this run finished in {folder}; nothing was run.", file=sys.stderr)
+            return _outcome(folder, finished)
+        _texts(settings)
+        kept = kept or Kept()
+        # A seed of several is the run that `--seed` alone would make, and is found again like it.
+        each = [replace(settings, seed=seed, seeds="", out=str(_own(folder, seed, seeds))) for seed in seeds]
+        if len(seeds) > 1:
+            each = [
+                own for own in each if held.enter_context(claimed(Path(own.out), "inject", _identity_of(own))) is None
+            ]
+        for own in each:
+            _load(own, packs[own.seed], kept)  # Every pack is checked before the first is trained on.
+        for own in each:
+            _run_seed(own, packs[own.seed], kept, patience)
+        if len(seeds) > 1:
+            _pool(settings, seeds, folder)
+        return _outcome(folder, Record.read(folder))
 
 
 def _resolved(settings: Inject) -> Inject:
@@ -119,7 +100,7 @@ def _resolved(settings: Inject) -> Inject:
     from spillover.llm.weights.loading import pick_device
 
     threads = settings.threads or int(hardware()["cores"])
-    return dataclasses.replace(settings, device=str(pick_device(settings.device)), threads=threads)
+    return replace(settings, device=str(pick_device(settings.device)), threads=threads)
 
 
 def _identity_of(settings: Inject) -> str:
@@ -176,7 +157,7 @@ def _training(settings: Inject, seed: int) -> Training:
     )
 
 
-def _run_seed(settings: Inject, pack: Pack, kept: Kept) -> None:
+def _run_seed(settings: Inject, pack: Pack, kept: Kept, patience: float) -> None:
     """One seed's run, written into its folder whatever happens: done, or interrupted with what it saw."""
     from spillover.llm.inject import Injected, inject, steps_of
     from spillover.llm.tokens import as_chat
@@ -185,10 +166,10 @@ def _run_seed(settings: Inject, pack: Pack, kept: Kept) -> None:
     texts, folder, seed = _texts(settings), Path(settings.out), settings.seed
     loaded, training = _load(settings, pack, kept), _training(settings, seed)
     worded = as_chat(pack, loaded.tokenizer) if settings.chat else pack
-    started = time.monotonic()
     seen = Injected(seed)
     hide = Redaction.of(pack.subjects, settings.redact)
     record = _record(settings, seed, hide.pack(pack), loaded, texts)
+    course = Course(record, seen, folder, patience)
     plain = f"{record.hashes['plain_text']} {settings.threads}"
     if plain in kept.plain:
         seen.plain_before, seen.plain_tokens = kept.plain[plain]
@@ -198,7 +179,7 @@ def _run_seed(settings: Inject, pack: Pack, kept: Kept) -> None:
             inject(
                 loaded, worded, training, texts=texts, evaluate_every=settings.evaluate_every,
                 progress=lambda step: bar.update(step - bar.n), into=seen,
-                enough=learned if settings.until_learned else None,
+                enough=learned if settings.until_learned else None, start=course.start, keep=course.keep,
             )  # fmt: skip
         save_model(seen.model, loaded, settings.save, folder)
         kept.plain[plain] = (seen.plain_before, seen.plain_tokens)
@@ -207,8 +188,10 @@ def _run_seed(settings: Inject, pack: Pack, kept: Kept) -> None:
         record.status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         raise
     finally:
-        record.seconds = round(time.monotonic() - started, 1)
+        record.seconds = round(course.seconds, 1)
+        record.details = {**record.details, "checkpoints": course.told}
         _write(record, hide, seen, folder)
+    course.checkpoints.remove()
 
 
 def _progress(steps: int, label: str) -> Any:
@@ -265,9 +248,10 @@ def _pool(settings: Inject, seeds: list[int], folder: Path) -> None:
         "settings": dataclasses.asdict(settings),
         "identity": _identity_of(settings),
         "seed": settings.seed,
+        "resumed": max(times_taken_up(folder), sum(record.resumed for record in records)),
     }
     # The record first, so that tables that a kill leaves behind are known for this run's.
-    dataclasses.replace(records[0], **own, status="running", metrics={}).write(folder)
+    replace(records[0], **own, status="running", metrics={}).write(folder)
     for name in (ANSWERS, TRAJECTORY):
         write_table(folder / name, pa.concat_tables([read_table(folder / f"seed-{seed}" / name) for seed in seeds]))
     metrics = summarise(read_table(folder / ANSWERS))
@@ -276,7 +260,7 @@ def _pool(settings: Inject, seeds: list[int], folder: Path) -> None:
     metrics["forgetting_nats"] = forgetting_nats.measure(parts["before"], parts["after"], parts["tokens"])
     first = records[0]
     hashes = {**first.hashes, "pack": sha256_of_texts([record.hashes["pack"] for record in records])}
-    pooled = dataclasses.replace(
+    pooled = replace(
         first,
         **own,
         hashes=hashes,

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,40 +13,64 @@ import pyarrow as pa
 import torch
 
 from spillover import catalog, record
-from spillover.errors import RunError, UsageError
+from spillover.errors import UsageError
+from spillover.jobs.checkpoints import PATIENCE
+from spillover.jobs.lab_state import Trainings
+from spillover.jobs.output import claimed
 from spillover.jobs.presets import Findings, Scope
 from spillover.report.lab.page import build_lab_page
 from spillover.report.lab.run import MATRICES, load_lab
 from spillover.settings import Lab
+from spillover.theory import symbolic
 
 PAGE = "page.html"
 PACKAGES = ("spillover", "torch", "numpy", "scipy", "pyarrow")
 
 
-def run(settings: Lab) -> dict[str, Any]:
-    """Run the preset and write its folder; gives {"run", "metrics", "text"}.
+def run(settings: Lab, patience: float = PATIENCE) -> dict[str, Any]:
+    """Run the preset and write its folder; gives {"run", "metrics", "text"}. patience: see `Checkpoints`.
 
+    The same command finds its finished run, and goes on with an unfinished one to the bytes of one that never stopped.
     Raises UsageError for an unknown preset, seeds that are no numbers, or sizes that cannot be; RunError when the
     folder cannot be written or holds another run.
     """
     preset = catalog.pick(catalog.PRESETS, settings.preset, "preset")
     scope = _scope(settings)
-    folder = Path(settings.out)
-    asked = {**dataclasses.asdict(settings), "device": scope.device}
+    folder, before = Path(settings.out).expanduser(), torch.get_num_threads()
+    threads = settings.threads or before
+    asked = {**dataclasses.asdict(settings), "device": scope.device, "threads": threads}
     for name in ("json", "out"):
         del asked[name]
-    _refuse_another(folder, record.identity(asked))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(settings.threads or threads)
-    asked["threads"] = torch.get_num_threads()
-    began = time.monotonic()
-    try:
-        found = preset(scope)
-    finally:
-        torch.set_num_threads(threads)
-    _write(folder, settings, asked, found, time.monotonic() - began)
-    metrics = _plain(found.metrics)
+    made = _record(settings, asked)
+    with claimed(folder, made.command, made.identity) as finished:
+        if finished is not None:
+            print(f"Found this run finished in {folder}; nothing was run.", file=sys.stderr)
+        else:
+            torch.set_num_threads(threads)
+            try:
+                _ran(preset, scope, made, folder, patience)
+            finally:
+                torch.set_num_threads(before)
+        if not (folder / PAGE).exists():
+            _write_page(folder)
+        metrics = dict((finished or made).metrics)
     return {"run": str(folder), "metrics": metrics, "text": _text(metrics, folder)}
+
+
+def _ran(
+    preset: Callable[[Scope], Findings], scope: Scope, made: record.Record, folder: Path, patience: float
+) -> None:  # fmt: skip
+    """Run the preset into its folder, whose record says so whatever happens."""
+    trainings = Trainings(made, folder, patience)
+    made.write(folder)
+    try:
+        found = preset(dataclasses.replace(scope, keeper=trainings))
+        _write(folder, made, found, trainings)
+    except BaseException as error:
+        made.status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+        made.write(folder)
+        raise
+    trainings.checkpoints.remove()
 
 
 def _scope(settings: Lab) -> Scope:
@@ -59,6 +82,8 @@ def _scope(settings: Lab) -> Scope:
         raise UsageError(
             f"d_h is {settings.head_dimension}, but must be at least 1", where="--head-dimension", do="Use 1 or more"
         )
+    if settings.symbolic:
+        symbolic.parse(settings.symbolic)
     return Scope(
         seeds=_seeds(settings.seeds),
         steps=settings.steps,
@@ -92,33 +117,31 @@ def _device(name: str) -> str:
     return name
 
 
-def _refuse_another(folder: Path, identity: str) -> None:
-    """An experiment may be repeated in its own folder, but never written over another run."""
-    if (folder / record.RECORD).exists() and record.Record.read(folder).hashes.get("asked") != identity:
-        raise RunError("this folder holds another run", where=str(folder), do="Choose a folder that does not exist yet")
-
-
-def _write(folder: Path, settings: Lab, asked: Mapping[str, Any], found: Findings, seconds: float) -> None:
-    record.write_table(folder / record.TRAJECTORY, trajectory_table(found.trajectory))
-    record.write_table(folder / MATRICES, matrices_table(found.matrices))
-    names = (record.TRAJECTORY, MATRICES)
-    hashes = {name: record.sha256_of(folder / name) for name in names}
-    unthreaded = {**asked, "threads": settings.threads}
-    made = record.Record(
+def _record(settings: Lab, asked: Mapping[str, Any]) -> record.Record:
+    return record.Record(
         command=f"lab {settings.preset}",
         settings=asked,
         seed=settings.seed,
-        status="done",
         identity=record.identity(asked),
-        hashes={**hashes, "asked": record.identity(unthreaded)},
         versions=record.versions(PACKAGES),
         commit=record.commit(),
         hardware=record.hardware(),
-        seconds=round(seconds, 3),
-        metrics=_plain(found.metrics),
-        details=_plain(found.details),
     )
+
+
+def _write(folder: Path, made: record.Record, found: Findings, trainings: Trainings) -> None:
+    """Tables first, the record last: a record that says `done` has its tables beside it."""
+    record.write_table(folder / record.TRAJECTORY, trajectory_table(found.trajectory))
+    record.write_table(folder / MATRICES, matrices_table(found.matrices))
+    made.hashes = {name: record.sha256_of(folder / name) for name in (record.TRAJECTORY, MATRICES)}
+    made.metrics, made.details = _plain(found.metrics), _plain(found.details)
+    made.seconds, made.status = round(trainings.seconds, 3), "done"
+    # An old page would be taken for this run's.
+    (folder / PAGE).unlink(missing_ok=True)
     made.write(folder)
+
+
+def _write_page(folder: Path) -> None:
     record.write_atomically(folder / PAGE, build_lab_page(load_lab(folder)).encode())
 
 

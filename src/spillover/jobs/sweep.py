@@ -12,7 +12,7 @@ from typing import Any
 from spillover.errors import UsageError
 from spillover.jobs.engines import Ended, Task
 from spillover.jobs.engines.local import run_local
-from spillover.jobs.output import claim_folder
+from spillover.jobs.output import claim_folder, held, times_taken_up
 from spillover.jobs.studies import Cell, Study, expand, read_study
 from spillover.record import RECORD, Record, commit, hardware, identity, versions, write_atomically, write_table
 from spillover.report.study.load import load_study, study_table
@@ -68,10 +68,19 @@ def run(settings: Sweep) -> dict[str, Any]:
         raise UsageError("missing --out", where="spillover sweep", do="Name a folder for the study")
     folder = Path(settings.out).expanduser()
     claim_folder(folder, "sweep", identity({"study": study.name, "verb": study.verb}))
-    if (finished := _finished(folder, cells)) is not None:
-        print(f"Found this study finished in {folder}; nothing was run.", file=sys.stderr)
-        return _outcome(folder, finished)
+    with held(folder):
+        if (finished := _finished(folder, cells)) is not None:
+            print(f"Found this study finished in {folder}; nothing was run.", file=sys.stderr)
+            return _outcome(folder, finished)
+        return _outcome(folder, _ran(settings, study, cells, groups, folder))
+
+
+def _ran(
+    settings: Sweep, study: Study, cells: Sequence[Cell], groups: dict[str, list[str]], folder: Path
+) -> Record:  # fmt: skip
+    """The study's record, once every task has run and its table and page are written."""
     record, progress, began = _record(settings, study, cells, groups), _Progress(), time.monotonic()
+    record.resumed = times_taken_up(folder)
     _note(record, study, cells, progress, folder, began)
     try:
         for part in (_seed_tasks(study, cells, folder), list(_pool_tasks(study, cells, folder))):
@@ -86,7 +95,7 @@ def run(settings: Sweep) -> dict[str, Any]:
     finally:
         _note(record, study, cells, progress, folder, began)
     write(folder)
-    return _outcome(folder, record)
+    return record
 
 
 def write(folder: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from jaxtyping import Float
 
 from spillover.facts.pack import Pack, Question
 from spillover.llm.scoring import Scorer
@@ -55,11 +56,17 @@ class Examination:
         items = [item for item in self.items if full or item.prompt == 0]
         keys = list(dict.fromkeys((item.question.relation, item.question.subject, item.prompt) for item in items))
         scores = dict(zip(keys, scorer.score([self.asks[key] for key in keys]), strict=True))
-        columns = self._columns(items)
         found = [scores[item.question.relation, item.question.subject, item.prompt] for item in items]
-        columns["log_probability"] = np.concatenate(found) if found else np.empty(0)
-        rows = len(columns["log_probability"])
-        columns |= {"seed": np.full(rows, seed), "checkpoint": np.full(rows, checkpoint)}
+        every = np.concatenate(found) if found else np.empty(0)
+        return self.table(every, seed=seed, checkpoint=checkpoint, full=full)
+
+    def table(self, scores: Float[np.ndarray, "row"], *, seed: int, checkpoint: int, full: bool) -> pa.Table:
+        """The table of `answers` from its column of log-probabilities."""
+        columns = self._columns([item for item in self.items if full or item.prompt == 0])
+        rows = len(scores)
+        columns |= {
+            "log_probability": scores, "seed": np.full(rows, seed), "checkpoint": np.full(rows, checkpoint)
+        }  # fmt: skip
         return pa.table({name: columns[name] for name in ANSWER_SCHEMA.names}, schema=ANSWER_SCHEMA)
 
     def _columns(self, items: Sequence[Item]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,7 +14,7 @@ from spillover.llm.examination import Examination
 from spillover.llm.forgetting import passage_losses
 from spillover.llm.scoring import CausalModel, Method, Scorer
 from spillover.llm.tokens import encoder, rows
-from spillover.llm.training import Step, Training, count_parameters, fine_tune, trainable_copy
+from spillover.llm.training import Start, Step, Training, count_parameters, fine_tune, trainable_copy
 from spillover.llm.weights.loading import LoadedModel
 from spillover.record import ANSWER_SCHEMA
 
@@ -26,6 +26,31 @@ class Loss:
     step: int
     epoch: int
     value: float
+
+
+@dataclass(frozen=True)
+class Examined:
+    """The log-probabilities of one checkpoint's answers, which the pack makes a table of again. No name is in it."""
+
+    checkpoint: int
+    full: bool
+    scores: Float[np.ndarray, "row"]
+
+    @classmethod
+    def of(cls, answers: pa.Table) -> Examined:
+        """What a table of Examination.answers holds that the pack does not."""
+        full = not all(answers["trained"].to_pylist())
+        return cls(answers["checkpoint"][0].as_py(), full, answers["log_probability"].to_numpy())
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A run behind one of its steps, with what it measured so far: enough to go on as if it had never stopped."""
+
+    start: Start
+    method: Method | None
+    examined: Sequence[Examined]
+    losses: Sequence[Loss]
 
 
 @dataclass
@@ -64,42 +89,82 @@ def inject(
     progress: Callable[[int], None],
     into: Injected,
     enough: Callable[[pa.Table], bool] | None = None,
+    start: Snapshot | None = None,
+    keep: Callable[[Callable[[], Snapshot]], None] | None = None,
 ) -> None:
     """Run the experiment, adding to `into` as it goes, so that an interrupted run keeps what it saw.
 
     progress: told the number of each finished step. Checkpoints are epochs; 0 is before training. enough: asked of
     each checkpoint's answers; True ends the training there. `into.plain_before` is measured unless it is there already.
+    start: a snapshot to go on from. keep: called after each step with what gives its snapshot, to be written at once.
     """
     encode = encoder(loaded.tokenizer)
-    examination = Examination(pack, encode)
     model = trainable_copy(loaded.model, training)
     into.parameters, into.trained_parameters = count_parameters(model)
-    scorer = Scorer(model)
-
-    def examine(epoch: int, full: bool) -> None:
-        into.answers.append(examination.answers(scorer, seed=training.seed, checkpoint=epoch, full=full))
-        into.method = scorer.method
+    watch = _Watch(Examination(pack, encode), Scorer(model), training, into, evaluate_every, enough)
 
     def after_step(step: Step) -> bool:
         into.losses.append(Loss(step.number, step.epoch, step.loss))
         progress(step.number)
-        if not step.last_of_epoch:
-            return False
-        if step.epoch == training.epochs:
-            examine(step.epoch, full=True)
-        elif step.epoch % evaluate_every == 0:
-            examine(step.epoch, full=False)
-            if enough is not None and enough(into.answers[-1]):
-                into.answers.pop()
-                examine(step.epoch, full=True)
-                return True
-        return False
+        stop = step.last_of_epoch and watch.after_epoch(step.epoch)
+        if keep is not None and not stop:
+            keep(lambda: watch.snapshot(step))
+        return stop
 
-    examine(0, full=True)
-    fine_tune(model, rows(encode, pack), training, after_step, scorer.method)
+    if start is None:
+        watch.examine(0, full=True)
+    else:
+        watch.go_on_from(start)
+        progress(start.start.step)
+    begin = None if start is None else start.start
+    fine_tune(model, rows(encode, pack), training, after_step, watch.scorer.method, begin)
     if not len(into.plain_before):
         # Only now, so that training starts sooner: a copy was trained, and the model itself is as it was.
         into.plain_before, into.plain_tokens = passage_losses(loaded.model, encode, texts)
     into.plain_after, _ = passage_losses(model, encode, texts)
     into.model = model
     into.done = True
+
+
+@dataclass(frozen=True)
+class _Watch:
+    """Examines the model of an experiment under way, on schedule; the other fields are as in `inject`."""
+
+    examination: Examination
+    scorer: Scorer
+    training: Training
+    into: Injected
+    evaluate_every: int
+    enough: Callable[[pa.Table], bool] | None
+
+    def examine(self, epoch: int, full: bool) -> None:
+        """Add a table of answers."""
+        answers = self.examination.answers(self.scorer, seed=self.training.seed, checkpoint=epoch, full=full)
+        self.into.answers.append(answers)
+        self.into.method = self.scorer.method
+
+    def after_epoch(self, epoch: int) -> bool:
+        """Examine if it is time to; gives True when enough is learned."""
+        if epoch == self.training.epochs:
+            self.examine(epoch, full=True)
+        elif epoch % self.evaluate_every == 0:
+            self.examine(epoch, full=False)
+            if self.enough is not None and self.enough(self.into.answers[-1]):
+                self.into.answers.pop()
+                self.examine(epoch, full=True)
+                return True
+        return False
+
+    def snapshot(self, step: Step) -> Snapshot:
+        """The experiment as it is behind `step`."""
+        examined = [Examined.of(table) for table in self.into.answers]
+        return Snapshot(Start(step.number, step.state()), self.scorer.method, examined, self.into.losses)
+
+    def go_on_from(self, snapshot: Snapshot) -> None:
+        """What was measured until then, as if it had been measured just now."""
+        self.into.losses = list(snapshot.losses)
+        self.into.answers = [
+            self.examination.table(each.scores, seed=self.training.seed, checkpoint=each.checkpoint, full=each.full)
+            for each in snapshot.examined
+        ]
+        self.into.method = self.scorer.method = snapshot.method

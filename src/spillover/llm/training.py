@@ -5,9 +5,10 @@ from __future__ import annotations
 import copy
 import math
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,9 @@ from spillover.errors import ModelError
 from spillover.llm.forest import Forest, cheaper_merged, collate
 from spillover.llm.scoring import CausalModel, Method, fits_window, logits_only_at
 from spillover.llm.tokens import Row, refuse_unreadable
+
+#: Every trained weight has an AdamW of its own.
+Optimisers = dict[nn.Parameter, torch.optim.AdamW]
 
 
 @dataclass(frozen=True)
@@ -34,12 +38,25 @@ class Training:
 
 @dataclass(frozen=True)
 class Step:
-    """One step done: its number from 1, the epoch it belongs to from 1, and the mean loss of its answer tokens."""
+    """One step done: its number from 1, the epoch it belongs to from 1, and the mean loss of its answer tokens.
+
+    state: gives all that later steps depend on, by name: the trained weights and what AdamW keeps of each. Seeds are
+    not in it, since a step's are made from its number. These are the tensors themselves, which the next step changes.
+    """
 
     number: int
     epoch: int
     loss: float
     last_of_epoch: bool
+    state: Callable[[], dict[str, Tensor]] = field(default=dict, compare=False)
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a training that was cut short goes on: how many steps were done, and the state behind the last of them."""
+
+    step: int
+    state: Mapping[str, Tensor]
 
 
 def trainable_copy(model: CausalModel, settings: Training) -> CausalModel:
@@ -83,7 +100,11 @@ def _with_adapter(model: CausalModel, settings: Training) -> CausalModel:
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)
         adapter = LoraConfig(r=settings.lora, lora_alpha=2 * settings.lora, target_modules="all-linear")
-        return get_peft_model(model, adapter)
+        adapted = get_peft_model(model, adapter)
+    # It came out as a set, whose order differs from process to process and would be in the saved adapter's bytes.
+    config: Any = adapted.peft_config["default"]
+    config.target_modules = sorted(config.target_modules)
+    return adapted
 
 
 def count_parameters(model: nn.Module) -> tuple[int, int]:
@@ -98,30 +119,37 @@ def fine_tune(
     settings: Training,
     after_step: Callable[[Step], bool | None],
     method: Method | None = None,
+    start: Start | None = None,
 ) -> None:
     """Train `model` (from `trainable_copy`) in place on `rows`; `after_step` may measure, which changes nothing.
 
     The loss of a step is the mean cross-entropy over the answer tokens of its rows, over the whole vocabulary.
     after_step: gives True when enough is learned, which ends the training. method: how a Scorer was seen to feed this
-    model; with `tree`, what rows of a batch have in common is computed once.
+    model; with `tree`, what rows of a batch have in common is computed once. start: goes on from there, to the same
+    numbers, bit for bit, as without the stop; `model` is then the copy as it was before its first step.
     Raises ModelError when the model cannot read one of the rows, or when the loss is no longer a number.
     """
     refuse_unreadable(model, (row.tokens for row in rows))
     number, merge = 0, bool(rows) and may_merge(model, rows, method)
-    with _stepping_in_backward(model, settings):
+    with _stepping_in_backward(model, settings) as optimisers:
+        if start is not None:
+            _restore(model, optimisers, start.state)
         for epoch in range(1, settings.epochs + 1):
             batches = list(_shuffled(rows, settings, epoch))
             for place, batch in enumerate(batches):
                 number += 1
+                if start is not None and number <= start.step:
+                    continue
                 loss = _step(model, batch, seed=settings.seed * 1_000_003 + number, merge=merge)
                 if not math.isfinite(loss):
                     raise ModelError(f"training went astray: the loss of step {number} is {loss}", do="Lower --lr")
-                if after_step(Step(number, epoch, loss, last_of_epoch=place == len(batches) - 1)):
+                last = place == len(batches) - 1
+                if after_step(Step(number, epoch, loss, last, lambda: _state(model, optimisers))):
                     return
 
 
 @contextmanager
-def _stepping_in_backward(model: CausalModel, settings: Training) -> Iterator[None]:
+def _stepping_in_backward(model: CausalModel, settings: Training) -> Iterator[Optimisers]:
     """Inside, each weight is updated by AdamW as soon as its gradient is complete, and the gradient is dropped.
 
     The same numbers as one step after the whole backward pass, without ever holding all gradients at once.
@@ -140,10 +168,35 @@ def _stepping_in_backward(model: CausalModel, settings: Training) -> Iterator[No
 
     handles = [parameter.register_post_accumulate_grad_hook(update) for parameter in optimisers]
     try:
-        yield
+        yield optimisers
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _state(model: CausalModel, optimisers: Optimisers) -> dict[str, Tensor]:
+    """See Step.state; `NAME` of a weight behind `weight`, or behind AdamW's own word for what it keeps."""
+    found: dict[str, Tensor] = {}
+    for name, parameter in model.named_parameters():
+        if parameter in optimisers:
+            kept = optimisers[parameter].state[parameter]
+            found |= {f"weight {name}": parameter.detach(), **{f"{key} {name}": value for key, value in kept.items()}}
+    return found
+
+
+def _restore(model: CausalModel, optimisers: Optimisers, state: Mapping[str, Tensor]) -> None:
+    """Write a state into a model and its optimisers."""
+    parameters = {name: value for name, value in model.named_parameters() if value in optimisers}
+    with torch.no_grad():
+        for key, value in state.items():
+            kind, name = key.split(" ", 1)
+            if kind == "weight":
+                parameters[name].copy_(value)
+            else:
+                # Laid out in memory as the weight is, as AdamW does it.
+                like = parameters[name] if value.shape == parameters[name].shape else value
+                own = torch.empty_like(like, dtype=value.dtype, device=parameters[name].device)
+                optimisers[parameters[name]].state[parameters[name]][kind] = own.copy_(value)
 
 
 def _shuffled(rows: Sequence[Row], settings: Training, epoch: int) -> Iterator[list[Row]]:

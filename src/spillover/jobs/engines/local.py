@@ -1,10 +1,14 @@
-"""The local engine: worker processes on this machine. One that dies takes its task with it and is replaced."""
+"""The local engine: worker processes on this machine. One that dies takes its task with it and is replaced.
+
+When the study itself is killed, its workers end at once, so that the same command finds their runs free to go on with.
+"""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Iterable, Iterator
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -95,9 +99,18 @@ def _work(pipe: Connection) -> None:
     """The loop of a worker process."""
     # Out of the terminal's reach: an interrupt comes once, from the parent, not twice.
     os.setpgrp()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     worker = Worker()
     try:
         while True:
             pipe.send(worker.run(pipe.recv()))
     except (EOFError, KeyboardInterrupt, BrokenPipeError, OSError):
         return
+
+
+def _end_with_parent() -> None:
+    """Wait for the death of the process that started this one, and follow it."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

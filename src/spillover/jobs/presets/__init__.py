@@ -10,6 +10,7 @@ import numpy as np
 
 from spillover.measures.over_seeds import over_seeds
 from spillover.theory import symbolic
+from spillover.theory.learning.standing import Keeper
 from spillover.theory.learning.training import Trained
 from spillover.theory.symbolic import Task
 
@@ -29,7 +30,10 @@ UNITS = {
 
 @dataclass(frozen=True)
 class Scope:
-    """What the user asked of an experiment. seeds: None for the preset's own. steps: 0 for the preset's own."""
+    """What the user asked of an experiment. seeds: None for the preset's own. steps: 0 for the preset's own.
+
+    keeper: is given to every training, so that an experiment that was cut short goes on.
+    """
 
     seeds: tuple[int, ...] | None = None
     steps: int = 0
@@ -38,6 +42,7 @@ class Scope:
     head_dimension: int | None = None
     device: str = "cpu"
     progress: Callable[[str], None] = lambda message: None
+    keeper: Keeper | None = None
 
     def task(self, *, quick: str = "n=6,train=1,test=3", full: str = "n=20,train=1,test=3", **fields: int) -> Task:
         """The task: the user's, or the preset's for this size of run."""

@@ -45,7 +45,8 @@ def run(scope: Scope) -> Findings:
         accuracy = {}
         for kind in KINDS:
             shape = Architecture(parameters=kind, **fields)
-            _, history = train_networks(shape, task, seeds, recipe, schedule=schedule(steps, 20))
+            points = schedule(steps, 20)
+            _, history = train_networks(shape, task, seeds, recipe, schedule=points, keeper=scope.keeper)
             rows += [
                 {
                     "variant": variant,

@@ -70,7 +70,7 @@ def _starts(scope: Scope) -> tuple[list[dict[str, Any]], dict[str, Any], dict[st
             for size, seed in pairs
         ]
         recipe = Recipe(**RECIPE, rate=rate * len(task.stated), steps=steps, device=scope.device)
-        trained = train(task, models, recipe, rates=[1 / max(1.0, size**2) for size, _ in pairs])
+        trained = train(task, models, recipe, rates=[1 / max(1.0, size**2) for size, _ in pairs], keeper=scope.keeper)
         found = Probe()(trained.ensemble, steps)
         for index, (size, seed) in enumerate(pairs):
             label = {"model": kind, "width": width, "rate": rate, "sigma": size, "seed": seed}

@@ -42,7 +42,8 @@ def run(scope: Scope) -> Findings:
             scope.progress(f"{kind}, {arm} start: {len(seeds)} seeds, {steps} steps")
             width = scope.head_dimension if kind == "factorised" else None
             models = [Model(parameters=kind, start=start, head_dimension=width, seed=seed) for seed in seeds]
-            trained = train(task, models, recipe, measure=Probe(matrices=False), schedule=schedule(steps))
+            probe, points = Probe(matrices=False), schedule(steps)
+            trained = train(task, models, recipe, measure=probe, schedule=points, keeper=scope.keeper)
             rows += trajectory(trained, [{"arm": arm, "model": kind, "seed": seed} for seed in seeds])
             name = f"{kind} {arm}"
             metrics[name] = {key: over_seeds(trained.history[-1][key], UNITS[key]) for key in SHOWN}

@@ -35,7 +35,8 @@ def run(scope: Scope) -> Findings:
             continue
         names = [f"d_h={model.head_dimension}" if model.head_dimension else "merged" for model in models]
         scope.progress(f"{', '.join(dict.fromkeys(names))}: {steps} steps, {len(models)} models")
-        trained = train(task, models, recipe, measure=Probe(matrices=False), schedule=schedule(steps))
+        probe, points = Probe(matrices=False), schedule(steps)
+        trained = train(task, models, recipe, measure=probe, schedule=points, keeper=scope.keeper)
         labels = [
             {"model": model.parameters, "head_dimension": model.head_dimension, "seed": model.seed} for model in models
         ]

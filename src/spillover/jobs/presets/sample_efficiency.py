@@ -39,7 +39,8 @@ def run(scope: Scope) -> Findings:
         models = [
             Model(parameters=kind, key_query="fixed", scale=0.1, head_dimension=width, seed=seed) for _, seed in pairs
         ]
-        trained = train([task for task, _ in pairs], models, recipe, measure=Probe(), schedule=schedule(steps, 12))
+        each, points = [task for task, _ in pairs], schedule(steps, 12)
+        trained = train(each, models, recipe, measure=Probe(), schedule=points, keeper=scope.keeper)
         labels = [{"model": kind, "m_train": t.train, "m_test": t.test, "seed": seed} for t, seed in pairs]
         rows += trajectory(trained, labels)
         final = trained.history[-1]

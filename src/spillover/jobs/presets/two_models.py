@@ -68,7 +68,7 @@ def _train(scope: Scope, task: Task, kind: str, arm: str) -> Trained:
     ]
     steps = scope.steps_or(5000, 600) if paper else scope.steps_or(4000, 1000)
     recipe = Recipe(**(PAPER if paper else EXACT), steps=steps, device=scope.device)
-    return train(task, models, recipe, measure=Probe(), schedule=schedule(steps))
+    return train(task, models, recipe, measure=Probe(), schedule=schedule(steps), keeper=scope.keeper)
 
 
 def _beside(paper: Trained, exact: Trained) -> dict[str, Any]:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import copy
 import os
+import re
 import shutil
 import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from spillover.llm.scoring import CausalModel
 from spillover.llm.weights.embedded import quiet
@@ -31,15 +35,17 @@ def save_model(
         return None
     adapted = hasattr(model, "merge_and_unload")
     name = WEIGHTS if save == "weights" else ADAPTER if adapted else DELTA
-    temporary = Path(tempfile.mkdtemp(dir=folder, prefix=".saving-"))
+    temporary = folder
     try:
+        temporary = Path(tempfile.mkdtemp(dir=folder, prefix=".saving-"))
         if save == "weights":
             whole = merged(model) if adapted else model
-            with quiet():
+            with quiet(), disk_errors():
                 whole.save_pretrained(temporary / name)
                 base.tokenizer.save_pretrained(temporary / name)
         elif adapted:
-            model.save_pretrained(temporary / name)
+            with disk_errors():
+                model.save_pretrained(temporary / name)
         else:
             _save_changed(model, base, temporary / name)
         target = folder / name
@@ -49,7 +55,8 @@ def save_model(
     except OSError as error:
         raise unwritable(folder / name, error) from None
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        if temporary != folder:
+            shutil.rmtree(temporary, ignore_errors=True)
     return folder / name
 
 
@@ -62,10 +69,31 @@ def merged(model: CausalModel) -> CausalModel:
 
 
 def _save_changed(model: CausalModel, base: LoadedModel, path: Path) -> None:
-    from safetensors.torch import save_file
-
     before = base.model.state_dict()
     changed = {
         name: value.contiguous() for name, value in model.state_dict().items() if not torch.equal(value, before[name])
     }
-    save_file(changed, path, metadata={"base_sha256": base.sha256, "holds": "new values of the weights that changed"})
+    # One note only: the library writes several in an order that differs from time to time.
+    save_tensors(changed, path, {"base_sha256": base.sha256})
+
+
+def save_tensors(tensors: Mapping[str, Tensor], path: Path, note: Mapping[str, str] | None = None) -> None:
+    """Write a safetensors file. Raises OSError when the disk refuses it."""
+    from safetensors.torch import save_file
+
+    with disk_errors():
+        save_file(dict(tensors), path, metadata=dict(note) if note else None)
+
+
+@contextmanager
+def disk_errors() -> Iterator[None]:
+    """Inside, what safetensors says of the disk comes as the OSError that it stands for."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except SafetensorError as error:
+        found = re.search(r"\(os error (\d+)\)", str(error))
+        if found is None:
+            raise
+        raise OSError(int(found[1]), os.strerror(int(found[1]))) from None

@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from spillover.errors import UsageError, nearest
+from spillover.theory.learning.standing import Course, Keeper
 from spillover.theory.learning.training import OPTIMISERS, Recipe, cross_entropy
 from spillover.theory.symbolic import Rows, Task, exact_bags
 
@@ -132,6 +133,7 @@ def train_networks(
     *,
     schedule: Iterable[int] = (),
     progress: Callable[[int], None] = lambda step: None,
+    keeper: Keeper | None = None,
 ) -> tuple[Networks, list[dict[str, Any]]]:
     """Train on all stated rows at once (recipe.batch must be 0); gives the networks and what was measured on schedule.
 
@@ -143,8 +145,11 @@ def train_networks(
     networks = Networks(architecture, task, seeds, recipe)
     optimiser = OPTIMISERS[recipe.optimiser](recipe, networks.flat.detach())
     tokens, answer, weight = _inputs(networks, task.stated)
-    wanted, history = set(schedule), []
-    for step in range(recipe.steps + 1):
+    wanted, history = set(schedule), list[dict[str, Any]]()
+    course = Course(keeper, history, {"flat": networks.flat.detach()}, optimiser)
+    step = course.start
+    for step in range(course.start, 0 if course.done else recipe.steps + 1):
+        course.before(step)
         if step in wanted:
             history.append({"step": step, **_measured(networks)})
         if step == recipe.steps:
@@ -157,6 +162,7 @@ def train_networks(
         with torch.no_grad():
             change = optimiser.update(networks.flat, gradient)
             networks.flat.mul_(1 - recipe.rate * recipe.weight_decay).add_(change)
+    course.end(step)
     return networks, history
 
 

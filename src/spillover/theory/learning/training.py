@@ -13,10 +13,12 @@ from torch import Tensor
 
 from spillover.errors import UsageError, nearest
 from spillover.theory.learning.models import Batch, Ensemble, Model
+from spillover.theory.learning.standing import EVERY, Course, Keeper
 from spillover.theory.symbolic import Bags, Task, exact_bags, training_batches
 
-#: Steps of sampled batches drawn ahead in one go; a matter of speed, not of what is drawn.
-AHEAD = 16
+#: Steps of sampled batches drawn ahead in one go; a matter of speed, not of what is drawn. None is left over where a
+#: training may be kept.
+AHEAD = EVERY
 
 
 @dataclass(frozen=True)
@@ -132,21 +134,28 @@ def train(
     rates: Sequence[float] | None = None,
     measure: Measure | None = None,
     schedule: Iterable[int] = (),
+    keeper: Keeper | None = None,
 ) -> Trained:
     """Train models together on their tasks; each equals the model trained alone.
 
     tasks: one for all, or one a model, of equal vocabulary. rates: a factor on the recipe's rate for each model.
     measure: called with the ensemble and the step at each step of `schedule` (0 is before the first); it must not
-    change the ensemble, and changes no random number by being called. Raises UsageError for settings that do not fit.
+    change the ensemble, and changes no random number by being called. keeper: knows where this training stood, from
+    which it goes on to the same numbers. Raises UsageError for settings that do not fit.
     """
     each = [tasks] * len(models) if isinstance(tasks, Task) else list(tasks)
     ensemble = Ensemble(each, models, dtype=getattr(torch, recipe.precision), device=recipe.device)
     optimiser = OPTIMISERS[recipe.optimiser](recipe, ensemble.flat)
-    batch_at = _exact(ensemble, recipe) if recipe.batch == 0 else _Sampled(ensemble, recipe.batch).at
-    wanted, history = set(schedule), []
+    sampled = _Sampled(ensemble, recipe.batch) if recipe.batch else None
+    batch_at = sampled.at if sampled else _exact(ensemble, recipe)
+    wanted, history = set(schedule), list[dict[str, Any]]()
     awake = torch.tensor(rates or [1.0] * len(ensemble), **ensemble.like)[:, None]
     taken = np.zeros(len(ensemble), dtype=np.int64)
-    for step in range(recipe.steps + 1):
+    tensors = {"flat": ensemble.flat, "awake": awake}
+    course = Course(keeper, history, tensors, optimiser, taken, sampled.generators if sampled else None)
+    step = course.start
+    for step in range(course.start, 0 if course.done else recipe.steps + 1):
+        course.before(step)
         if measure is not None and step in wanted:
             history.append({"step": step, **measure(ensemble, step)})
         if step == recipe.steps or not _still_awake(ensemble, batch_at, recipe, step, awake):
@@ -159,6 +168,7 @@ def train(
             change.sub_(ensemble.flat, alpha=recipe.rate * recipe.weight_decay)
         ensemble.flat.add_(change if recipe.stop_loss is None and rates is None else change.mul_(awake))
         taken += awake[:, 0].cpu().numpy() > 0
+    course.end(step)
     return Trained(ensemble, tuple(history), taken)
 
 

@@ -1,0 +1,34 @@
+"""Options of `inject` that the command line cannot check by their type alone."""
+
+from __future__ import annotations
+
+from spillover.errors import UsageError
+from spillover.settings import MOST_SEED, Inject
+
+
+def seeds_of(settings: Inject) -> list[int]:
+    """The seeds of `--seeds`, or the one of `--seed`. Raises UsageError when they are not whole numbers."""
+    if not settings.seeds:
+        return [settings.seed]
+    try:
+        seeds = [int(part) for part in settings.seeds.split(",")]
+    except ValueError:
+        raise UsageError(f"--seeds takes whole numbers, not {settings.seeds!r}", do="Write --seeds 0,1,2") from None
+    if not all(0 <= seed <= MOST_SEED for seed in seeds):
+        raise UsageError(f"--seeds is {settings.seeds}", do=f"Give whole numbers from 0 to {MOST_SEED}")
+    if len(set(seeds)) < len(seeds):
+        raise UsageError(f"--seeds names a seed twice: {settings.seeds}", do="Name each once")
+    return seeds
+
+
+def refuse_bad_numbers(settings: Inject) -> None:
+    """Raises UsageError for a number that no run can have."""
+    least = {"epochs": 1, "batch": 1, "lora": 0, "evaluate_every": 1}
+    for name, low in least.items():
+        if getattr(settings, name) < low:
+            option = "--" + name.replace("_", "-")
+            raise UsageError(f"{option} is {getattr(settings, name)}", do=f"Give {option} {low} or more")
+    if not 0 < settings.lr < 1:
+        raise UsageError(f"--lr is {settings.lr}", do="Give a learning rate between 0 and 1, such as 5e-5")
+    if not 0 <= settings.weight_decay < float("inf"):
+        raise UsageError(f"--weight-decay is {settings.weight_decay}", do="Give 0 or more")
