@@ -1,8 +1,10 @@
 """The page of an audit: what it says without a script, that its text is only text, and how large it is."""
 
+import dataclasses
 import re
 from itertools import pairwise
 
+import numpy as np
 import pytest
 
 from spillover.report.associations import page as page_module
@@ -47,6 +49,21 @@ def test_only_the_pages_own_script_may_run(page):
     for tag, attributes in reader.tags:
         assert "src" not in attributes and not [name for name in attributes if name.startswith("on")]
         assert attributes.get("href", "#").startswith(("#", "data:")), tag
+
+
+def test_without_an_implication_there_is_no_list_and_no_script_that_looks_for_it(small):
+    small.record.details["pack"]["implications"] = []
+    small.record.details["verdicts"] = []
+    nothing = np.full(len(small.ranks), None, dtype=object)
+    unknown = np.full(len(small.ranks), np.nan)
+    holes = dataclasses.replace(small.ranks, implication=nothing, expected=nothing, cluster=nothing, rank=unknown)
+    page = build_audit_page([dataclasses.replace(small, ranks=holes)])
+    assert (
+        "<script" not in page
+        and "script-src" not in page
+        and "Verdict" not in page.partition("<main>")[2].partition("Words used here")[0]
+    )
+    assert "In the tuned model" in page  # The maps of what was asked stay.
 
 
 def test_structure_for_screen_readers(page):

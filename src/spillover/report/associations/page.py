@@ -48,13 +48,15 @@ def build_audit_page(runs: Sequence[LoadedRun]) -> str:
     """One page that says what fine-tuning taught and where it shows; the same audits give the same bytes."""
     labelled = [(plain(label), run) for label, run in zip(labels(runs), runs, strict=True)]
     told = sorted((story for label, run in labelled for story in stories(run, label)), key=place)
-    judged = [_judged(story, story.label if len(runs) > 1 else spoken_link(story)) for story in told]
+    # Holes that no implication covers are asked too; nothing is expected of them, so they have maps but no verdict.
+    links = [story for story in told if story.key is not None]
+    judged = [_judged(story, story.label if len(runs) > 1 else spoken_link(story)) for story in links]
     shown = examples(told[:PLOTTED])
-    found = listing(told)
+    found = listing(links)
     discovered = discoveries(labelled)
     return render(
         "associations/audit.html",
-        ("associations/list.js",),
+        ("associations/list.js",) if judged else (),
         title=title(judged) if judged else headline(discovered) or title(judged),
         lede=lede(labelled, judged),
         names=[label for label, _ in labelled],
