@@ -12,6 +12,7 @@ pack, since seeds of one pair share its rows; the difference to each rival is ta
 from __future__ import annotations
 
 import itertools
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,12 @@ from scipy.stats import spearmanr
 
 from spillover.measures.association_rates import measured_rates
 from spillover.measures.association_score import GROUNDS, calibration, rate
-from spillover.record import ANSWERS, Record, write_table
+from spillover.record import ANSWERS, Record, write_atomically, write_table
 
 ROOT = Path(__file__).resolve().parents[2]
 KEPT = ROOT / "docs/results/prediction-270m.parquet"
+#: What every prediction says of how predictions did, frozen in the package.
+FROZEN = ROOT / "src/spillover/measures/held_out.json"
 RESAMPLES = 4000
 OURS = ("margin", "prior")
 RIVALS = (("support",), ("prior",), ("margin",))
@@ -126,14 +129,27 @@ def undone(table: pa.Table) -> list[str]:
     return lines
 
 
+def frozen(table: pa.Table) -> dict[str, Any]:
+    """The figures as the package keeps them, rounded."""
+    rows = held_out(table)
+    found = {
+        name: {figure: [round(float(part), 3) for part in value] for figure, value in own.items()}
+        for name, own in figures(rows).items()
+    }
+    pairs = len({(row["pack"], row["given_answer"]) for row in rows})
+    packs = len({row["pack"] for row in rows})
+    return {"rows": len(rows), "packs": packs, "pairs": pairs, "figures": found}
+
+
 def main() -> None:
     if sys.argv[1:]:
         write_table(KEPT, pa.Table.from_pylist(rows_of(Path(sys.argv[1]))))
     table = pq.read_table(KEPT)
-    rows = held_out(table)
-    pairs = len({(row["pack"], row["given_answer"]) for row in rows})
-    print(f"{len(rows)} associations and runs, {pairs} pairs, calibrated on {calibration()['rows']} others")
-    for name, own in figures(rows).items():
+    rows, kept = held_out(table), frozen(table)
+    write_atomically(FROZEN, (json.dumps(kept, indent=1) + "\n").encode())
+    calibrated = calibration()["rows"]
+    print(f"{kept['rows']} associations and runs, {kept['pairs']} pairs, calibrated on {calibrated} others")
+    for name, own in kept["figures"].items():
         print(name)
         for figure, (value, low, high) in own.items():
             if not (name == "+".join(OURS) and "better" in figure):

@@ -11,7 +11,7 @@ from spillover.facts.files import read_pack
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
-from benchmarks.prediction import make_packs  # noqa: E402
+from benchmarks.prediction import compare, make_packs  # noqa: E402
 from tools import calibrate  # noqa: E402
 
 
@@ -35,3 +35,24 @@ def test_the_packs_are_those_that_their_file_makes():
     for name, text in made.items():
         assert (make_packs.FOLDER / name).read_text(encoding="utf-8") == text, "run make_packs.py"
         assert read_pack(make_packs.FOLDER / name).questions
+
+
+def test_the_frozen_figures_of_the_test_are_what_the_kept_numbers_give():
+    kept = json.loads(compare.FROZEN.read_text(encoding="utf-8"))
+    again = compare.frozen(pq.read_table(compare.KEPT))
+    assert {**again, "figures": None} == {**kept, "figures": None}
+    for name, own in kept["figures"].items():
+        for figure, values in own.items():
+            assert again["figures"][name][figure] == pytest.approx(values, abs=2e-3), "run compare.py"
+
+
+@pytest.mark.filterwarnings("ignore:An input array is constant")
+def test_the_figures_of_a_tiny_test_by_hand():
+    """Three pairs, each with its own rate; ours orders them rightly, the support wrongly."""
+    rows = [
+        {"pack": "p", "given_answer": name, "rate": rate, "support": support, "margin": margin, "prior": 0.5}
+        for name, rate, support, margin in (("a", 0.1, 9, -1.0), ("b", 0.5, 4, 0.0), ("c", 0.9, 1, 1.0))
+    ]
+    found = compare.figures(rows)
+    assert found["margin+prior"]["rank_correlation"][0] == 1 and found["support"]["rank_correlation"][0] == -1
+    assert found["support"]["rank_correlation_ours_better_by"][0] == 2

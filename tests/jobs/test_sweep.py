@@ -139,7 +139,9 @@ def test_a_failure_that_nobody_foresaw_is_a_sentence(monkeypatch):
 
 
 def test_an_interrupted_study_goes_on_where_it_stopped(study, tmp_path):
-    study.write_text(study.read_text().replace("no-such-pack", "sport-music:names=10,bridge=1"), encoding="utf-8")
+    # The last cell takes so long that the study is under way when it is interrupted.
+    long = '{"pack": "sport-music:names=10,bridge=1", "epochs": 60}'
+    study.write_text(study.read_text().replace('{"pack": "no-such-pack"}', long), encoding="utf-8")
     words = [sys.executable, "-m", "spillover", "sweep", str(study), "--out", str(tmp_path / "out"), "--processes", "1"]
     running = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True)
     first = tmp_path / "out" / "cells" / "city-language-names=10,bridge=1_lr=0.001" / "seed-0" / "record.json"

@@ -19,7 +19,7 @@ from spillover.facts.pack import Pack
 from spillover.jobs.output import claim_folder, telling
 from spillover.jobs.predict_outcome import MOST_ROWS, Predicted, Prediction, redacted
 from spillover.jobs.predict_text import because, lines
-from spillover.measures.association_score import calibration, grounds_for, rate
+from spillover.measures.association_score import calibration, grounds_for, held_out, rate
 from spillover.record import Metric, Record, commit, hardware, identity, versions
 from spillover.settings import Predict
 from spillover.theory.predicting.associations import Association, Ledger, associations, ledger_of, subjects_of
@@ -211,6 +211,7 @@ def _record(settings: Predict, found: Prediction, own: str) -> Record:
             "left_out": found.left_out,
             "solution": {"method": found.solved.method, "verdict": found.solved.verdict, "gap": found.solved.gap},
             "calibration": {key: value for key, value in calibration().items() if key != "fits"},
+            "held_out": held_out(),
         },
     )
 

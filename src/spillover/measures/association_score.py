@@ -33,8 +33,20 @@ _TURNED: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 @cache
 def calibration() -> dict[str, Any]:
     """The frozen fits, and on what they rest."""
-    text = resources.files("spillover.measures").joinpath("calibration.json").read_text("utf-8")
-    return dict(json.loads(text))
+    return _kept("calibration.json")
+
+
+@cache
+def held_out() -> dict[str, Any]:
+    """How the score did on packs that its calibration never saw: `benchmarks/prediction/compare.py` wrote it.
+
+    figures: grounds -> figure -> value and 95% interval; of rivals also by how much the frozen score is better.
+    """
+    return _kept("held_out.json")
+
+
+def _kept(name: str) -> dict[str, Any]:
+    return dict(json.loads(resources.files("spillover.measures").joinpath(name).read_text("utf-8")))
 
 
 def rate(grounds: tuple[str, ...], values: Mapping[str, float], fits: Mapping[str, list[float]] | None = None) -> float:

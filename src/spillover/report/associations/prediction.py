@@ -58,12 +58,14 @@ def build_prediction_page(runs: Sequence[LoadedRun]) -> str:
     label = plain(labels(runs)[0])
     told = foretold(label, run.record.details, run.record.metrics)
     calibration = run.record.details.get("calibration") or {}
+    held_out = run.record.details.get("held_out") or {}
     return render(
         "associations/prediction.html",
         ("associations/list.js",),
         title=title(told),
         told=told,
-        unseen=unseen(calibration),
+        unseen=unseen(held_out),
+        held_out=held_out,
         recipe=plain(str(calibration.get("model", ""))),
         runs=[(label, run, provenance(run))],
         downloads=[told.listing.download("spillover-prediction", "Every association"), _undoing(run)],
@@ -111,14 +113,13 @@ def _next(sort: str, own: Sequence[Mapping[str, Any]]) -> str:
         return "You need not state these of everybody; inject measures whether they came."
     if sort == "undeclared":
         return "Declare those that matter under implications, true or not, so that they are measured."
-    ways = [way for way in own[0].get("undone_by") or () if way["rows"]]
-    if not ways:
-        return "State the right answer of more of the exposed subjects, then predict again."
-    fewest = ways[0]["count"]
-    rows = f"{fewest:,} {'row' if fewest == 1 else 'rows'}"
+    removed = [way["count"] for way in own[0].get("undone_by") or () if way["way"] == "remove"]
+    if not removed:
+        return "State the right answer of more of the exposed subjects, then predict again, and measure."
+    rows = f"{removed[0]:,} {'row' if removed[0] == 1 else 'rows'}"
     return (
-        f"The first of these is undone in the exact model by changing {rows}, which the list names. Change them, "
-        "predict again, and measure, since a language model need not follow."
+        f"Leave out {rows} that state the first of these, which the list names: where it was tried, that undid it in a "
+        "language model too, and adding rows did not. Then predict again, and measure."
     )
 
 
@@ -132,13 +133,22 @@ def title(told: Foretold) -> str:
     return f"Expected: about {first.count} exposed subjects get {answer}."
 
 
-def unseen(calibration: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """How well the score did on families of packs left out of its fit: its grounds, squared error, rank correlation."""
-    found = calibration.get("each_family_left_out") or {}
-    return [
-        (name.replace("+", " and "), number(each["mean_squared_error"], 3), number(each["rank_correlation"], 2))
-        for name, each in found.items()
-    ]
+def unseen(held_out: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
+    """How the score and its rivals did on packs never seen: grounds, correlation, squared error, ours better by."""
+    found = []
+    for name, each in (held_out.get("figures") or {}).items():
+        better = each.get("rank_correlation_ours_better_by")
+        ours = better is None or better[0] == 0
+        found.append((
+            "margin and prior (the score)" if ours else f"{name} alone", _interval(each["rank_correlation"], 2),
+            _interval(each["mean_squared_error"], 3), "–" if ours else _interval(better, 2),
+        ))  # fmt: skip
+    return found
+
+
+def _interval(value: Sequence[float], digits: int) -> str:
+    middle, low, high = (number(each, digits) for each in value)
+    return f"{middle} ({low} to {high})"
 
 
 def _undoing(run: LoadedRun) -> Download:
