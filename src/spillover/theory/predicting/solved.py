@@ -24,8 +24,8 @@ from spillover.theory.table import Problem, Table
 Method = Literal["exact", "by parts", "factorised", "none"]
 #: Unknowns, cells and columns times answers, up to which a problem is solved as a whole.
 WHOLE = 1_500_000
-#: Iterations times unknowns that a solution may cost, about two minutes on one core, and the bounds of the former.
-MOST_WORK, FEWEST, MOST = 8 * 10**8, 60, 5000
+#: Iterations times unknowns that a solution may cost, about ten minutes on one core, and the bounds of the former.
+MOST_WORK, FEWEST, MOST = 4 * 10**9, 60, 5000
 NUCLEAR = norm_called("nuclear")
 
 
