@@ -132,6 +132,8 @@ def lede(labelled: Sequence[tuple[str, LoadedRun]], judged: Sequence[Judged]) ->
     pairs = [f"{_model(run, 'tuned')} against {_model(run, 'base')}" for _, run in labelled]
     compared = "; ".join(dict.fromkeys(pairs))
     asked = sum(each.after.n for each in judged)
+    if not asked:
+        return plain(f"{compared}, by what they say of the pack’s subjects. Nothing was trained here.")
     return plain(f"{compared}, asked {asked:,} questions whose answers nobody stated. Nothing was trained here.")
 
 
