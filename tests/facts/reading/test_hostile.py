@@ -12,7 +12,7 @@ from spillover.facts import check
 from spillover.facts.files import read_pack
 from spillover.facts.reading import rows
 from tests.facts.packs_on_disk import FACTS, HEAD, PACK, RELATIONS, jsonl, write
-from tests.facts.reading.malformed import parquet_bytes
+from tests.facts.reading.drafts import parquet_bytes
 from tests.facts.reading.test_malformed import typed
 
 HEADER = "subject,relation,answer\n"

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from spillover.cli import main
 from spillover.errors import PackError
 from spillover.facts.files import read_pack
-from tests.facts.reading.malformed import FOLLOWED, FORMATS, cases, drafts, facts_of
+from tests.facts.reading.drafts import FORMATS, drafts, facts_of
+from tests.facts.reading.malformed import FOLLOWED, cases
 
 CASES = cases()
 #: Generated packs for each case.
