@@ -143,7 +143,7 @@ def unseen(held_out: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
             "margin and prior (the score)" if ours else f"{name} alone", _interval(each["rank_correlation"], 2),
             _interval(each["mean_squared_error"], 3), "–" if ours else _interval(better, 2),
         ))  # fmt: skip
-    return found
+    return sorted(found, key=lambda row: row[-1] != "–")  # The score itself, then its rivals.
 
 
 def _interval(value: Sequence[float], digits: int) -> str:
