@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from spillover.errors import PackError, UsageError
-from spillover.facts.chats import Matched, match, templates
 from spillover.facts.check import refuse
 from spillover.facts.files import PACK_FILE, check_pack
+from spillover.facts.reading.chats import Matched, match, templates
 from spillover.facts.reading.sheet import NO_END
 from spillover.facts.reading.yaml_text import Node, YamlRefused, read_yaml
 from spillover.facts.write import FACTS_FILE, refuse_taken

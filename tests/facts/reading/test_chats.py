@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spillover.errors import UsageError
-from spillover.facts.chats import match, templates
 from spillover.facts.pack import Fact
+from spillover.facts.reading.chats import match, templates
 
 PROMPTS = {
     "lives_in": ["{subject} lives in", "Where does {subject} live?"],
