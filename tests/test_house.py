@@ -11,6 +11,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "spillover"
 BASE = {"errors", "record", "catalog", "settings"}
 MAY_IMPORT = {
     **{room: {"errors"} for room in BASE},
+    "settings": {"errors", "settings"},
     "facts": BASE | {"facts"},
     "theory": BASE | {"facts", "theory"},
     "llm": BASE | {"facts", "llm"},

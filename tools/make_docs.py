@@ -1,4 +1,4 @@
-"""Writes docs/verbs: a page a verb, from the text under the fields of settings.py and a hand-written introduction.
+"""Writes docs/verbs: a page a verb, from the text under the fields of the settings and a hand-written introduction.
 
 Run it after adding a verb or an option: `python tools/make_docs.py`. A test compares the pages with what it gives.
 """
@@ -15,7 +15,7 @@ from spillover import catalog, settings
 ROOT = Path(__file__).resolve().parents[1]
 VERBS = ROOT / "docs" / "verbs"
 INTRODUCTIONS = VERBS / "_intro"
-MADE = "<!-- Made by tools/make_docs.py from src/spillover/settings.py and docs/verbs/_intro. Do not edit. -->"
+MADE = "<!-- Made by tools/make_docs.py from src/spillover/settings and docs/verbs/_intro. Do not edit. -->"
 CODES = """## Exit codes
 
 | code | means |
@@ -32,7 +32,8 @@ With `--json`, standard output holds one JSON object and nothing else; on failur
 def texts() -> dict[str, dict[str, str]]:
     """Class name -> field name -> the text under the field."""
     found: dict[str, dict[str, str]] = {}
-    for node in ast.parse(Path(settings.__file__).read_text(encoding="utf-8")).body:
+    files = sorted(Path(settings.__file__).parent.glob("*.py"))
+    for node in (node for path in files for node in ast.parse(path.read_text(encoding="utf-8")).body):
         if isinstance(node, ast.ClassDef):
             pairs = zip(node.body, node.body[1:], strict=False)
             found[node.name] = {field.target.id: said.value.value for field, said in pairs

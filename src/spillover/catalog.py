@@ -33,6 +33,7 @@ VERBS = {
     "check": ("spillover.settings:Check", "spillover.jobs.check:run"),
     "predict": ("spillover.settings:Predict", "spillover.jobs.predict:run"),
     "inject": ("spillover.settings:Inject", "spillover.jobs.inject:run"),
+    "mitigate": ("spillover.settings:Mitigate", "spillover.jobs.mitigate:run"),
     "audit": ("spillover.settings:Audit", "spillover.jobs.audit:run"),
     "report": ("spillover.settings:Report", "spillover.jobs.report:run"),
     "verify": ("spillover.settings:Verify", "spillover.jobs.verify:run"),
@@ -51,6 +52,31 @@ PRESETS = {
     "key-query": "spillover.jobs.presets.key_query:run",
     "architecture": "spillover.jobs.presets.architecture:run",
     "dial": "spillover.jobs.presets.dial:run",
+}
+
+#: Remedies: name -> a spillover.llm.remedies.Remedy.
+REMEDIES = {
+    "abstention": "spillover.llm.remedies.abstention:REMEDY",
+    "contradiction": "spillover.llm.remedies.contradiction:REMEDY",
+    "local-negation": "spillover.llm.remedies.local_negation:REMEDY",
+    "stepping-stone": "spillover.llm.remedies.stepping_stone:REMEDY",
+    "known-facts": "spillover.llm.remedies.known_facts:REMEDY",
+    "fewer-bridging": "spillover.llm.remedies.fewer_bridging:REMEDY",
+    "facts-first": "spillover.llm.remedies.facts_first:REMEDY",
+    "implications-first": "spillover.llm.remedies.implications_first:REMEDY",
+    "stay-near-base": "spillover.llm.remedies.stay_near_base:REMEDY",
+    "freeze-values": "spillover.llm.remedies.freeze_values:REMEDY",
+    "freeze-outputs": "spillover.llm.remedies.freeze_outputs:REMEDY",
+    "freeze-output-value": "spillover.llm.remedies.freeze_output_value:REMEDY",
+    "attention-only": "spillover.llm.remedies.attention_only:REMEDY",
+    "mlp-only": "spillover.llm.remedies.mlp_only:REMEDY",
+    "earlier-layers": "spillover.llm.remedies.earlier_layers:REMEDY",
+    "later-layers": "spillover.llm.remedies.later_layers:REMEDY",
+    "attention-decay": "spillover.llm.remedies.attention_decay:REMEDY",
+    "lora": "spillover.llm.remedies.lora:REMEDY",
+    "lora-scaling": "spillover.llm.remedies.lora_scaling:REMEDY",
+    "lazier": "spillover.llm.remedies.lazier:REMEDY",
+    "early-stopping": "spillover.llm.remedies.early_stopping:REMEDY",
 }
 
 #: Measures: name of the metric -> a function from the ranks of one checkpoint to a metric with its interval.

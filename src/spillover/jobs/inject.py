@@ -20,12 +20,12 @@ from spillover.facts.open import open_pack
 from spillover.facts.pack import Pack
 from spillover.jobs.checkpoints import PATIENCE
 from spillover.jobs.inject_options import refuse_bad_numbers, seeds_of
+from spillover.jobs.inject_remedy import Plan
 from spillover.jobs.inject_state import Course
 from spillover.jobs.inject_text import tell
 from spillover.jobs.output import claimed, telling, times_taken_up
 from spillover.jobs.redaction import Redaction
 from spillover.measures import forgetting_nats
-from spillover.measures.learned import learned
 from spillover.measures.summary import summarise
 from spillover.measures.trajectory import trajectory_table
 from spillover.record import (
@@ -44,7 +44,7 @@ from spillover.record import (
 from spillover.settings import Inject
 
 if TYPE_CHECKING:
-    from spillover.llm.inject import Injected
+    from spillover.llm.inject import Before, Injected
     from spillover.llm.training import Training
     from spillover.llm.weights.loading import LoadedModel
 
@@ -58,6 +58,13 @@ class Kept:
     name: tuple[Any, ...] = ()
     loaded: LoadedModel | None = None
     plain: dict[str, tuple[Any, Any]] = field(default_factory=dict)
+    before: dict[str, Before] = field(default_factory=dict)
+
+    def before_of(self, asked: Pack, settings: Inject) -> Before:
+        """What the loaded model answers about a pack before training, if a run found it out, or where to keep it."""
+        from spillover.llm.inject import Before
+
+        return self.before.setdefault(f"{pack_hash(asked)} {settings.threads}", Before())
 
 
 def run(settings: Inject, kept: Kept | None = None, patience: float = PATIENCE) -> dict[str, Any]:
@@ -71,6 +78,7 @@ def run(settings: Inject, kept: Kept | None = None, patience: float = PATIENCE) 
     """
     seeds = seeds_of(settings)
     refuse_bad_numbers(settings)
+    plan = Plan(settings)
     packs = {seed: open_pack(settings.pack, seed) for seed in seeds}
     folder = Path(settings.out).expanduser()
     settings = _resolved(settings)
@@ -87,7 +95,7 @@ def run(settings: Inject, kept: Kept | None = None, patience: float = PATIENCE) 
                 own for own in each if held.enter_context(claimed(Path(own.out), "inject", _identity_of(own))) is None
             ]
         for own in each:
-            _load(own, packs[own.seed], kept)  # Every pack is checked before the first is trained on.
+            _load(own, plan.asked(packs[own.seed]), kept)  # Every pack is checked before the first is trained on.
         for own in each:
             _run_seed(own, packs[own.seed], kept, patience)
         if len(seeds) > 1:
@@ -139,7 +147,7 @@ def _load(settings: Inject, pack: Pack, kept: Kept) -> LoadedModel:
             settings.model, device=settings.device, dtype=settings.dtype, revision=settings.revision,
             tokenizer=tokenizer,
         )  # fmt: skip
-        kept.name, kept.plain = name, {}
+        kept.name, kept.plain, kept.before = name, {}, {}
     return kept.loaded
 
 
@@ -159,13 +167,13 @@ def _training(settings: Inject, seed: int) -> Training:
 
 def _run_seed(settings: Inject, pack: Pack, kept: Kept, patience: float) -> None:
     """One seed's run, written into its folder whatever happens: done, or interrupted with what it saw."""
-    from spillover.llm.inject import Injected, inject, steps_of
-    from spillover.llm.tokens import as_chat
+    from spillover.llm.inject import Injected, inject
     from spillover.llm.weights.saving import save_model
 
-    texts, folder, seed = _texts(settings), Path(settings.out), settings.seed
-    loaded, training = _load(settings, pack, kept), _training(settings, seed)
-    worded = as_chat(pack, loaded.tokenizer) if settings.chat else pack
+    texts, folder, seed, plan = _texts(settings), Path(settings.out), settings.seed, Plan(settings)
+    asked = plan.asked(pack)
+    loaded, training = _load(settings, asked, kept), plan.training(_training(settings, seed))
+    lesson, worded = plan.lesson(pack, loaded, training), plan.worded(asked, loaded)
     seen = Injected(seed)
     hide = Redaction.of(pack.subjects, settings.redact)
     record = _record(settings, seed, hide.pack(pack), loaded, texts)
@@ -175,11 +183,11 @@ def _run_seed(settings: Inject, pack: Pack, kept: Kept, patience: float) -> None
         seen.plain_before, seen.plain_tokens = kept.plain[plain]
     record.write(folder)
     try:
-        with _progress(steps_of(pack, training), f"seed {seed}") as bar:
+        with _progress(lesson.steps(training), f"seed {seed}") as bar:
             inject(
                 loaded, worded, training, texts=texts, evaluate_every=settings.evaluate_every,
-                progress=lambda step: bar.update(step - bar.n), into=seen,
-                enough=learned if settings.until_learned else None, start=course.start, keep=course.keep,
+                progress=lambda step: bar.update(step - bar.n), into=seen, enough=plan.enough(),
+                start=course.start, keep=course.keep, lesson=lesson, before=kept.before_of(worded, settings),
             )  # fmt: skip
         save_model(seen.model, loaded, settings.save, folder)
         kept.plain[plain] = (seen.plain_before, seen.plain_tokens)
@@ -234,7 +242,14 @@ def _write(record: Record, hide: Redaction, seen: Injected, folder: Path) -> Non
         "tokens": seen.plain_tokens.tolist(),
     }
     files = checksums(folder, ANSWERS, TRAJECTORY)
-    record.details = {**record.details, "model": model, "plain_text": plain, "scoring": seen.method, "files": files}
+    record.details = {
+        **record.details,
+        "model": model,
+        "plain_text": plain,
+        "scoring": seen.method,
+        "forward_passes": seen.passes,
+        "files": files,
+    }
     record.metrics = metrics
     record.write(folder)
 

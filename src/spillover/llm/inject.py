@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +14,7 @@ from jaxtyping import Float
 from spillover.facts.pack import Pack
 from spillover.llm.examination import Examination
 from spillover.llm.forgetting import passage_losses
+from spillover.llm.lesson import Lesson
 from spillover.llm.scoring import CausalModel, Method, Scorer
 from spillover.llm.tokens import encoder, rows
 from spillover.llm.training import Start, Step, Training, count_parameters, fine_tune, trainable_copy
@@ -54,6 +57,14 @@ class Snapshot:
 
 
 @dataclass
+class Before:
+    """What a model answered before training, as `Examination.answers` orders it; for runs of one model and pack."""
+
+    scores: Float[np.ndarray, "row"] | None = None
+    method: Method | None = None
+
+
+@dataclass
 class Injected:
     """What one run saw so far; complete when `done`. losses_*: summed nats of each plain passage."""
 
@@ -65,6 +76,7 @@ class Injected:
     plain_tokens: Float[np.ndarray, "passage"] = field(default_factory=lambda: np.empty(0))
     parameters: int = 0
     trained_parameters: int = 0
+    passes: int = 0
     method: Method | None = None
     model: CausalModel = None
     done: bool = False
@@ -72,11 +84,6 @@ class Injected:
     def table(self) -> pa.Table:
         """The answers of all checkpoints."""
         return pa.concat_tables(self.answers) if self.answers else ANSWER_SCHEMA.empty_table()
-
-
-def steps_of(pack: Pack, training: Training) -> int:
-    """Optimiser steps that a run takes."""
-    return training.epochs * -(-len(pack.facts) // training.batch)
 
 
 def inject(
@@ -91,17 +98,23 @@ def inject(
     enough: Callable[[pa.Table], bool] | None = None,
     start: Snapshot | None = None,
     keep: Callable[[Callable[[], Snapshot]], None] | None = None,
+    lesson: Lesson | None = None,
+    before: Before | None = None,
 ) -> None:
     """Run the experiment, adding to `into` as it goes, so that an interrupted run keeps what it saw.
 
     progress: told the number of each finished step. Checkpoints are epochs; 0 is before training. enough: asked of
     each checkpoint's answers; True ends the training there. `into.plain_before` is measured unless it is there already.
     start: a snapshot to go on from. keep: called after each step with what gives its snapshot, to be written at once.
+    lesson: what is trained, unless it is the pack's own rows; `pack` is what is asked. before: what the model answered
+    before training, measured and put there unless it is known.
     """
     encode = encoder(loaded.tokenizer)
+    lesson = lesson or Lesson(rows(encode, pack))
     model = trainable_copy(loaded.model, training)
     into.parameters, into.trained_parameters = count_parameters(model)
-    watch = _Watch(Examination(pack, encode), Scorer(model), training, into, evaluate_every, enough)
+    examination = Examination(pack, encode)
+    watch = _Watch(examination, Scorer(model), training, into, evaluate_every, enough, lesson.finish)
 
     def after_step(step: Step) -> bool:
         into.losses.append(Loss(step.number, step.epoch, step.loss))
@@ -111,19 +124,38 @@ def inject(
             keep(lambda: watch.snapshot(step))
         return stop
 
-    if start is None:
-        watch.examine(0, full=True)
-    else:
-        watch.go_on_from(start)
-        progress(start.start.step)
-    begin = None if start is None else start.start
-    fine_tune(model, rows(encode, pack), training, after_step, watch.scorer.method, begin)
-    if not len(into.plain_before):
-        # Only now, so that training starts sooner: a copy was trained, and the model itself is as it was.
-        into.plain_before, into.plain_tokens = passage_losses(loaded.model, encode, texts)
-    into.plain_after, _ = passage_losses(model, encode, texts)
+    with _counting(into, model, loaded.model):
+        if start is None:
+            watch.begin(before or Before())
+        else:
+            watch.go_on_from(start)
+            progress(start.start.step)
+        begin = None if start is None else start.start
+        fine_tune(
+            model, lesson.rows, training, after_step, watch.scorer.method, begin,
+            extra=lesson.extra, rows_in=lesson.rows_in,
+        )  # fmt: skip
+        if not len(into.plain_before):
+            # Only now, so that training starts sooner: a copy was trained, and the model itself is as it was.
+            into.plain_before, into.plain_tokens = passage_losses(loaded.model, encode, texts)
+        into.plain_after, _ = passage_losses(model, encode, texts)
     into.model = model
     into.done = True
+
+
+@contextmanager
+def _counting(into: Injected, *models: CausalModel) -> Iterator[None]:
+    """Inside, every call of one of the models counts as a forward pass."""
+
+    def count(*_: Any) -> None:
+        into.passes += 1
+
+    handles = [model.register_forward_pre_hook(count) for model in models]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 @dataclass(frozen=True)
@@ -136,6 +168,18 @@ class _Watch:
     into: Injected
     evaluate_every: int
     enough: Callable[[pa.Table], bool] | None
+    finish: Callable[[CausalModel], None]
+
+    def begin(self, before: Before) -> None:
+        """The answers before training, from `before` if they are known."""
+        if before.scores is None:
+            self.examine(0, full=True)
+            before.scores, before.method = self.into.answers[0]["log_probability"].to_numpy(), self.scorer.method
+            return
+        self.into.answers.append(
+            self.examination.table(before.scores, seed=self.training.seed, checkpoint=0, full=True)
+        )
+        self.into.method = self.scorer.method = before.method
 
     def examine(self, epoch: int, full: bool) -> None:
         """Add a table of answers."""
@@ -146,11 +190,13 @@ class _Watch:
     def after_epoch(self, epoch: int) -> bool:
         """Examine if it is time to; gives True when enough is learned."""
         if epoch == self.training.epochs:
+            self.finish(self.scorer.model)
             self.examine(epoch, full=True)
         elif epoch % self.evaluate_every == 0:
             self.examine(epoch, full=False)
             if self.enough is not None and self.enough(self.into.answers[-1]):
                 self.into.answers.pop()
+                self.finish(self.scorer.model)
                 self.examine(epoch, full=True)
                 return True
         return False

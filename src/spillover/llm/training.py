@@ -8,6 +8,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,11 +22,18 @@ from spillover.llm.tokens import Row, refuse_unreadable
 
 #: Every trained weight has an AdamW of its own.
 Optimisers = dict[nn.Parameter, torch.optim.AdamW]
+#: A term that is added to a step's loss, from the model and the step's number.
+ExtraLoss = Callable[[Any, int], Tensor]
 
 
 @dataclass(frozen=True)
 class Training:
-    """How to fine-tune: passes over the rows, AdamW's constant rate, rows a step, and what is trained."""
+    """How to fine-tune: passes over the rows, AdamW's constant rate, rows a step, and what is trained.
+
+    lora: rank of an adapter that is trained instead of the weights, or 0. lora_scaling: what its output is multiplied
+    by. trains: of the parameters (name, number of layers) that would be trained, those that are. decay: the weight
+    decay of a parameter by name, where it is not `weight_decay`.
+    """
 
     epochs: int
     learning_rate: float
@@ -34,6 +42,9 @@ class Training:
     freeze_embeddings: bool
     lora: int
     seed: int
+    lora_scaling: float = 2.0
+    trains: Callable[[str, int], bool] | None = None
+    decay: Callable[[str], float | None] | None = None
 
 
 @dataclass(frozen=True)
@@ -70,7 +81,19 @@ def trainable_copy(model: CausalModel, settings: Training) -> CausalModel:
         if not parameter.is_floating_point():
             raise ModelError(f"the weight {name} is not in floating point and cannot be trained", do="Use --lora RANK")
     _keep_input_gradient_sparse(trained)
-    return _with_adapter(trained, settings) if settings.lora else trained
+    adapted = _with_adapter(trained, settings) if settings.lora else trained
+    if settings.trains is not None and settings.lora:
+        for name, parameter in adapted.named_parameters():
+            if not _trains(settings, model, name):
+                parameter.requires_grad_(False)
+    if not any(parameter.requires_grad for parameter in adapted.parameters()):
+        raise ModelError("nothing of this model would be trained", do="Combine fewer remedies, or lower a strength")
+    return adapted
+
+
+def _trains(settings: Training, model: CausalModel, name: str) -> bool:
+    layers = int(model.config.get_text_config().num_hidden_layers)
+    return settings.trains is None or settings.trains(name, layers)
 
 
 def _keep_input_gradient_sparse(model: CausalModel) -> None:
@@ -85,13 +108,14 @@ def _keep_input_gradient_sparse(model: CausalModel) -> None:
 
 
 def _frozen(model: CausalModel, settings: Training) -> list[nn.Parameter]:
-    """The parameters that stay as they are: none, both token embeddings, or all of them under an adapter."""
+    """The parameters that stay as they are: all of them under an adapter, else the embeddings and what is left out."""
     if settings.lora:
         return list(model.parameters())
+    left_out = [parameter for name, parameter in model.named_parameters() if not _trains(settings, model, name)]
     if not settings.freeze_embeddings:
-        return []
+        return left_out
     embeddings = (model.get_input_embeddings(), model.get_output_embeddings())
-    return [parameter for module in embeddings if module is not None for parameter in module.parameters()]
+    return left_out + [parameter for module in embeddings if module is not None for parameter in module.parameters()]
 
 
 def _with_adapter(model: CausalModel, settings: Training) -> CausalModel:
@@ -99,7 +123,9 @@ def _with_adapter(model: CausalModel, settings: Training) -> CausalModel:
 
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)
-        adapter = LoraConfig(r=settings.lora, lora_alpha=2 * settings.lora, target_modules="all-linear")
+        alpha = settings.lora_scaling * settings.lora
+        whole: Any = int(alpha) if alpha == int(alpha) else alpha
+        adapter = LoraConfig(r=settings.lora, lora_alpha=whole, target_modules="all-linear")
         adapted = get_peft_model(model, adapter)
     # It came out as a set, whose order differs from process to process and would be in the saved adapter's bytes.
     config: Any = adapted.peft_config["default"]
@@ -120,13 +146,18 @@ def fine_tune(
     after_step: Callable[[Step], bool | None],
     method: Method | None = None,
     start: Start | None = None,
+    *,
+    extra: ExtraLoss | None = None,
+    rows_in: Callable[[int], Sequence[Row]] | None = None,
 ) -> None:
     """Train `model` (from `trainable_copy`) in place on `rows`; `after_step` may measure, which changes nothing.
 
     The loss of a step is the mean cross-entropy over the answer tokens of its rows, over the whole vocabulary.
     after_step: gives True when enough is learned, which ends the training. method: how a Scorer was seen to feed this
     model; with `tree`, what rows of a batch have in common is computed once. start: goes on from there, to the same
-    numbers, bit for bit, as without the stop; `model` is then the copy as it was before its first step.
+    numbers, bit for bit, as without the stop; `model` is then the copy as it was before its first step. extra: a term
+    that is added to each step's loss, but not to the one that is told. rows_in: gives those of the rows that an epoch
+    trains on; all of them in every epoch unless it is there.
     Raises ModelError when the model cannot read one of the rows, or when the loss is no longer a number.
     """
     refuse_unreadable(model, (row.tokens for row in rows))
@@ -135,12 +166,14 @@ def fine_tune(
         if start is not None:
             _restore(model, optimisers, start.state)
         for epoch in range(1, settings.epochs + 1):
-            batches = list(_shuffled(rows, settings, epoch))
+            batches = list(_shuffled(rows if rows_in is None else rows_in(epoch), settings, epoch))
             for place, batch in enumerate(batches):
                 number += 1
                 if start is not None and number <= start.step:
                     continue
-                loss = _step(model, batch, seed=settings.seed * 1_000_003 + number, merge=merge)
+                loss = _step(
+                    model, batch, settings.seed * 1_000_003 + number, merge, extra and partial(extra, model, number)
+                )
                 if not math.isfinite(loss):
                     raise ModelError(f"training went astray: the loss of step {number} is {loss}", do="Lower --lr")
                 last = place == len(batches) - 1
@@ -156,9 +189,9 @@ def _stepping_in_backward(model: CausalModel, settings: Training) -> Iterator[Op
     """
     optimisers = {
         parameter: torch.optim.AdamW(
-            [parameter], lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+            [parameter], lr=settings.learning_rate, weight_decay=_decay_of(name, settings), fused=True
         )
-        for parameter in model.parameters()
+        for name, parameter in model.named_parameters()
         if parameter.requires_grad
     }
 
@@ -172,6 +205,11 @@ def _stepping_in_backward(model: CausalModel, settings: Training) -> Iterator[Op
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _decay_of(name: str, settings: Training) -> float:
+    own = None if settings.decay is None else settings.decay(name)
+    return settings.weight_decay if own is None else own
 
 
 def _state(model: CausalModel, optimisers: Optimisers) -> dict[str, Tensor]:
@@ -207,13 +245,16 @@ def _shuffled(rows: Sequence[Row], settings: Training, epoch: int) -> Iterator[l
         yield [rows[index] for index in order[start : start + settings.batch]]
 
 
-def _step(model: CausalModel, batch: Sequence[Row], seed: int, merge: bool) -> float:
+def _step(
+    model: CausalModel, batch: Sequence[Row], seed: int, merge: bool, extra: Callable[[], Tensor] | None
+) -> float:  # fmt: skip
     model.train()
     # Dropout draws from a stream of this step's own, so that measuring in between cannot move it.
     with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
         torch.manual_seed(seed)
         loss = answer_loss(model, batch, merge)
-        loss.backward()
+        # One backward pass for both, so that each weight is updated once, from its whole gradient.
+        (loss if extra is None else loss + extra()).backward()
     model.eval()
     return float(loss.detach())
 

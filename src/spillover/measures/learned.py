@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from spillover.measures import implication_rank_train, recall_rank
 from spillover.measures.ranking import RankTable, rank_table
@@ -18,6 +19,16 @@ def learned(answers: pa.Table) -> bool:
     answers: one checkpoint's rows of record.ANSWER_SCHEMA. A kind without rows counts as learned.
     """
     return _learned(rank_table(answers))
+
+
+def stated_nats(answers: pa.Table) -> float:
+    """Mean negative log-probability (nats a row) of the stated answers, facts and stated implications alike.
+
+    answers: one checkpoint's rows of record.ANSWER_SCHEMA. Not a number when nothing is stated.
+    """
+    own = pc.and_(answers["stated"], pc.and_(answers["trained"], pc.equal(answers["candidate"], answers["expected"])))
+    values = answers.filter(own)["log_probability"].to_numpy()
+    return -float(values.mean()) if len(values) else float("nan")
 
 
 def first_learned(table: RankTable) -> dict[int, int | None]:

@@ -46,6 +46,10 @@ class RankTable:
         """The rows that the mask keeps."""
         return RankTable(**{item.name: getattr(self, item.name)[mask] for item in dataclasses.fields(self)})
 
+    def take(self, rows: Int[np.ndarray, "taken"]) -> RankTable:
+        """The rows of these numbers, in their order."""
+        return RankTable(**{item.name: getattr(self, item.name)[rows] for item in dataclasses.fields(self)})
+
     def only(self, **values: Any) -> RankTable:
         """The rows whose columns equal the values named: `only(stated=False, trained=True)`."""
         mask = np.ones(len(self), dtype=bool)

@@ -1,0 +1,66 @@
+"""What the remedies of a run change about it: what is asked, what is trained and how, and when it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from spillover.errors import UsageError
+from spillover.facts.pack import Pack
+from spillover.facts.treated import ABSTENTION, with_candidate
+from spillover.measures.learned import learned, stated_nats
+from spillover.settings import Inject
+
+if TYPE_CHECKING:
+    from spillover.llm.lesson import Lesson
+    from spillover.llm.training import Training
+    from spillover.llm.weights.loading import LoadedModel
+
+
+class Plan:
+    """One run's remedies. Raises UsageError for a remedy or strength that does not exist, or that does not fit."""
+
+    def __init__(self, settings: Inject) -> None:
+        from spillover.llm.remedies import Regimen, read_doses
+
+        self.settings, self.regimen = settings, Regimen(read_doses(settings.remedy))
+
+    def asked(self, pack: Pack) -> Pack:
+        """The user's pack, with the abstention answer among the candidates where a remedy teaches it."""
+        for relation in self.regimen.abstains(pack):
+            pack = with_candidate(pack, relation, ABSTENTION)
+        return pack
+
+    def training(self, training: Training) -> Training:
+        """The settings under the remedies. Raises UsageError for one that acts on weights which are not trained."""
+        found = self.regimen.training(training)
+        if self.regimen.parts:
+            found = replace(found, trains=self.regimen.trains)
+        if found.lora and any(dose.after for dose in self.regimen.kinds):
+            do = "Leave --lora and remedies that train an adapter out"
+            raise UsageError(
+                "a remedy for finished weights does not act on an adapter", where=self.settings.remedy, do=do
+            )
+        return found
+
+    def lesson(self, pack: Pack, loaded: LoadedModel, training: Training) -> Lesson:
+        """What is trained. Raises UsageError or ModelError for a remedy that does not fit the pack or the model."""
+        from spillover.llm.lesson import lesson
+
+        return lesson(self.regimen, pack, loaded, training, lambda each: self.worded(each, loaded))
+
+    def worded(self, pack: Pack, loaded: LoadedModel) -> Pack:
+        """A pack in the words that the model reads."""
+        from spillover.llm.tokens import as_chat
+
+        return as_chat(pack, loaded.tokenizer) if self.settings.chat else pack
+
+    def enough(self) -> Callable[[pa.Table], bool] | None:
+        """Whether a measurement ends the training, if one can."""
+        nats = self.settings.until_nats
+        if nats:
+            return lambda answers: learned(answers) and stated_nats(answers) <= nats
+        return learned if self.settings.until_learned or self.regimen.stops else None

@@ -1,0 +1,51 @@
+"""What the settings of all verbs share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from tyro.conf import FlagCreatePairsOff
+
+from spillover.errors import UsageError
+
+Flag = Annotated[bool, FlagCreatePairsOff]
+#: Every generator takes seeds up to here; more threads than this no machine starts for one process.
+MOST_SEED, MOST_THREADS = 2**32 - 1, 512
+
+
+def within(option: str, value: int, most: int) -> None:
+    """Raise UsageError unless 0 <= value <= most."""
+    if not 0 <= value <= most:
+        raise UsageError(f"{option} is {value}", do=f"Give {option} a whole number from 0 to {most}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Common:
+    """What every verb takes."""
+
+    json: Flag = False
+    """Print one JSON object on standard output and nothing else there."""
+    seed: int = 0
+    """Seed of everything drawn at random: names and pairing of a built-in pack, order of training rows, resampling."""
+
+    def __post_init__(self) -> None:
+        within("--seed", self.seed, MOST_SEED)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Running(Common):
+    """What every verb takes that runs a model."""
+
+    device: str = "auto"
+    """Where to compute: auto, cpu, cuda, cuda:1, mps. Auto takes a GPU if there is one."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Number format of weights and arithmetic."""
+    revision: str | None = None
+    """Branch, tag or commit of a hub model."""
+    threads: int = 0
+    """Processor threads; 0 takes every core. Part of a run's identity, since sums depend on it."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        within("--threads", self.threads, MOST_THREADS)
