@@ -1,0 +1,52 @@
+"""Matrices kept as the product of two factors, such as W_OV of an attention head; the product is never formed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Factored:
+    """The matrix `left @ right`, rows x columns, of rank `inner` at most."""
+
+    left: Float[Tensor, "rows inner"]
+    right: Float[Tensor, "inner columns"]
+
+    def minus(self, other: Factored) -> Factored:
+        """This matrix less another of the same shape, in as many inner columns as both have together.
+
+        The sum is (L - L') R + L' (R - R'), so that where two matrices are nearly equal no digits are lost.
+        """
+        left = torch.cat([self.left - other.left, other.left], dim=1)
+        return Factored(left, torch.cat([self.right, self.right - other.right], dim=0))
+
+    def squared_norm(self) -> Float[Tensor, ""]:
+        """Squared Frobenius norm, from the two inner x inner Gram matrices; gradients flow through it."""
+        return ((self.left.T @ self.left) * (self.right @ self.right.T)).sum()
+
+    def singular_values(self) -> Float[Tensor, " values"]:
+        """Singular values, largest first: those of the small core that QR of both factors leaves between them."""
+        return torch.linalg.svdvals(_triangle(self.left) @ _triangle(self.right.T).T)
+
+    def singular_vectors(
+        self,
+    ) -> tuple[Float[Tensor, "rows values"], Float[Tensor, " values"], Float[Tensor, "values columns"]]:
+        """Left singular vectors as columns, singular values (largest first), right singular vectors as rows."""
+        before, inner = torch.linalg.qr(_precise(self.left))
+        after, outer = torch.linalg.qr(_precise(self.right.T))
+        left, values, right = torch.linalg.svd(inner @ outer.T, full_matrices=False)
+        return before @ left, values, right @ after.T
+
+
+def _triangle(factor: Float[Tensor, "long short"]) -> Float[Tensor, "small short"]:
+    """R of a factor's QR decomposition."""
+    return torch.linalg.qr(_precise(factor), mode="r").R
+
+
+def _precise(factor: Float[Tensor, "long short"]) -> Float[Tensor, "long short"]:
+    """In single precision at least, which decompositions need."""
+    return factor.to(torch.promote_types(factor.dtype, torch.float32))
