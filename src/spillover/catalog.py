@@ -77,6 +77,11 @@ REMEDIES = {
     "lora-scaling": "spillover.llm.remedies.lora_scaling:REMEDY",
     "lazier": "spillover.llm.remedies.lazier:REMEDY",
     "early-stopping": "spillover.llm.remedies.early_stopping:REMEDY",
+    "output-value-penalty": "spillover.llm.remedies.output_value_penalty:REMEDY",
+    "ignore-topk": "spillover.llm.remedies.finished:IGNORE_TOPK",
+    "spectral-clip": "spillover.llm.remedies.finished:SPECTRAL_CLIP",
+    "constant-direction": "spillover.llm.remedies.finished:CONSTANT_DIRECTION",
+    "scale-back": "spillover.llm.remedies.finished:SCALE_BACK",
 }
 
 #: Measures: name of the metric -> a function from the ranks of one checkpoint to a metric with its interval.

@@ -64,7 +64,8 @@ class Kept:
         """What the loaded model answers about a pack before training, if a run found it out, or where to keep it."""
         from spillover.llm.inject import Before
 
-        return self.before.setdefault(f"{pack_hash(asked)} {settings.threads}", Before())
+        asked_so = sha256_of_texts([pack_hash(asked), repr(asked.relations), repr(asked.candidates)])
+        return self.before.setdefault(f"{asked_so} {settings.threads}", Before())
 
 
 def run(settings: Inject, kept: Kept | None = None, patience: float = PATIENCE) -> dict[str, Any]:

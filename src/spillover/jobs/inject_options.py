@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from spillover.errors import UsageError
-from spillover.settings import MOST_SEED, Inject
+from spillover.settings import MOST_SEED, Inject, Mitigate
 
 
-def seeds_of(settings: Inject) -> list[int]:
+def seeds_of(settings: Inject | Mitigate) -> list[int]:
     """The seeds of `--seeds`, or the one of `--seed`. Raises UsageError when they are not whole numbers."""
     if not settings.seeds:
         return [settings.seed]
@@ -21,14 +21,14 @@ def seeds_of(settings: Inject) -> list[int]:
     return seeds
 
 
-def refuse_bad_numbers(settings: Inject) -> None:
+def refuse_bad_numbers(settings: Inject | Mitigate) -> None:
     """Raises UsageError for a number that no run can have."""
-    least = {"epochs": 1, "batch": 1, "lora": 0, "evaluate_every": 1}
+    least = {"epochs": 1, "batch": 1, "lora": 0, "evaluate_every": 1, "until_nats": 0, "untreated_epochs": 1}
     for name, low in least.items():
-        if getattr(settings, name) < low:
+        if getattr(settings, name, low) < low:
             option = "--" + name.replace("_", "-")
             raise UsageError(f"{option} is {getattr(settings, name)}", do=f"Give {option} {low} or more")
     if not 0 < settings.lr < 1:
         raise UsageError(f"--lr is {settings.lr}", do="Give a learning rate between 0 and 1, such as 5e-5")
-    if not 0 <= settings.weight_decay < float("inf"):
+    if isinstance(settings, Inject) and not 0 <= settings.weight_decay < float("inf"):
         raise UsageError(f"--weight-decay is {settings.weight_decay}", do="Give 0 or more")

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from spillover import __version__
 from spillover.errors import UsageError
 from spillover.facts.pack import Pack
 from spillover.facts.treated import ABSTENTION, with_candidate
+from spillover.jobs.output import telling
 from spillover.measures.learned import learned, stated_nats
+from spillover.record import Record, identity
 from spillover.settings import Inject
 
 if TYPE_CHECKING:
@@ -50,7 +54,23 @@ class Plan:
         """What is trained. Raises UsageError or ModelError for a remedy that does not fit the pack or the model."""
         from spillover.llm.lesson import lesson
 
-        return lesson(self.regimen, pack, loaded, training, lambda each: self.worded(each, loaded))
+        found = lesson(self.regimen, pack, loaded, training, lambda each: self.worded(each, loaded))
+        return replace(found, tuned=self._tuned()) if self.settings.tuned else found
+
+    def _tuned(self) -> Path:
+        """The weights that stand for training. Raises UsageError unless they are those of this run without remedies."""
+        from spillover.llm.weights.saving import DELTA
+
+        folder = Path(self.settings.tuned).expanduser()
+        if not self.regimen.kinds or not all(kind.after for kind in self.regimen.kinds):
+            do = "Leave --tuned out, or name only remedies that act on finished weights"
+            raise UsageError("finished weights stand only for training without a remedy", where="--tuned", do=do)
+        own = telling(replace(self.settings, remedy="", tuned="", save="delta"), "out", "json")
+        record = Record.read(folder)
+        if record.status != "done" or record.identity != identity(own | {"version": __version__}):
+            do = "Name a finished run of the same command without --remedy, made with --save delta"
+            raise UsageError("this is not the run whose weights this one would train", where=str(folder), do=do)
+        return folder / DELTA
 
     def worded(self, pack: Pack, loaded: LoadedModel) -> Pack:
         """A pack in the words that the model reads."""

@@ -19,6 +19,7 @@ from spillover.llm.scoring import CausalModel, Method, Scorer
 from spillover.llm.tokens import encoder, rows
 from spillover.llm.training import Start, Step, Training, count_parameters, fine_tune, trainable_copy
 from spillover.llm.weights.loading import LoadedModel
+from spillover.llm.weights.saving import take_weights
 from spillover.record import ANSWER_SCHEMA
 
 
@@ -130,11 +131,15 @@ def inject(
         else:
             watch.go_on_from(start)
             progress(start.start.step)
-        begin = None if start is None else start.start
-        fine_tune(
-            model, lesson.rows, training, after_step, watch.scorer.method, begin,
-            extra=lesson.extra, rows_in=lesson.rows_in,
-        )  # fmt: skip
+        if lesson.tuned is not None:
+            take_weights(model, lesson.tuned)
+            watch.after_epoch(training.epochs)
+        else:
+            begin = None if start is None else start.start
+            fine_tune(
+                model, lesson.rows, training, after_step, watch.scorer.method, begin,
+                extra=lesson.extra, rows_in=lesson.rows_in,
+            )  # fmt: skip
         if not len(into.plain_before):
             # Only now, so that training starts sooner: a copy was trained, and the model itself is as it was.
             into.plain_before, into.plain_tokens = passage_losses(loaded.model, encode, texts)

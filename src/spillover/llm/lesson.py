@@ -18,8 +18,8 @@ from spillover.llm.weights.loading import LoadedModel
 @dataclass(frozen=True)
 class Lesson:
     """rows: all that is trained. rows_in: those of an epoch (from 1), or None for all of them in each. extra: a term of
-    the loss, or None. finish: changes the tuned model in place once it has learned. tuned: a safetensors file of changed
-    weights that stand for the training, which is then left out."""
+    the loss, or None. finish: changes the tuned model in place once it has learned. tuned: a file of changed weights
+    that stand for the training, which is then left out."""
 
     rows: Sequence[Row]
     rows_in: Callable[[int], Sequence[Row]] | None = None

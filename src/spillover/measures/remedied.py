@@ -99,7 +99,7 @@ class Effect:
 
 
 def effect(untreated: Remedied, treated: Remedied) -> Effect:
-    """Compare runs of the same seeds on the same questions; an interval draws the (seed, pair) clusters of both alike."""
+    """Compare runs of the same seeds on the same questions; an interval draws (seed, pair) clusters of both alike."""
     return Effect(_removed(untreated.unwanted, treated.unwanted), _change(untreated.wanted, treated.wanted))
 
 

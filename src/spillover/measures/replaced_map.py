@@ -1,4 +1,4 @@
-"""Whether another answer has taken the place of the implied one: any rule from given to implied answers, but that one."""
+"""Whether another answer has taken the place of the implied one: any rule from given answers to others."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ DRAWS = 2000
 
 @dataclass(frozen=True)
 class ReplacedMap:
-    """rate: share of one half of the subjects whose top answer is what a map found on the other half says of their given
-    answer. low, high: 95% of the same share when top answers are dealt out among subjects at random. n: subjects scored.
+    """rate: share of one half of the subjects whose top answer is what a map found on the other half says of their
+    given answer. low, high: 95% of the same share when top answers are dealt out at random. n: subjects scored.
     """
 
     rate: float

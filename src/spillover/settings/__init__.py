@@ -6,5 +6,5 @@ from spillover.settings.models import Audit, Inject, Mitigate, Predict
 from spillover.settings.runs import Report, Rerun, Sweep, Verify
 from spillover.settings.theory import Certify, Lab, Solve
 
-__all__ = ["MOST_SEED", "MOST_THREADS", "Audit", "Certify", "Check", "Common", "Flag", "Inject", "Lab", "Mitigate", "Packs",
-           "Predict", "Report", "Rerun", "Running", "Solve", "Sweep", "Verify"]  # fmt: skip
+__all__ = ["MOST_SEED", "MOST_THREADS", "Audit", "Certify", "Check", "Common", "Flag", "Inject", "Lab", "Mitigate",
+           "Packs", "Predict", "Report", "Rerun", "Running", "Solve", "Sweep", "Verify"]  # fmt: skip

@@ -15,6 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from spillover.errors import ModelError
 from spillover.llm.scoring import CausalModel
 from spillover.llm.weights.embedded import quiet
 from spillover.llm.weights.loading import LoadedModel
@@ -75,6 +76,24 @@ def _save_changed(model: CausalModel, base: LoadedModel, path: Path) -> None:
     }
     # One note only: the library writes several in an order that differs from time to time.
     save_tensors(changed, path, {"base_sha256": base.sha256})
+
+
+def take_weights(model: CausalModel, path: Path) -> None:
+    """Put the weights of a delta into the model that it was made from, in place.
+
+    Raises ModelError when the file is no delta, or one of another model.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    own = model.state_dict()
+    try:
+        with safe_open(path, "pt") as stored, torch.no_grad():
+            for name in stored.keys():  # noqa: SIM118
+                own[name].copy_(stored.get_tensor(name))
+    except (OSError, SafetensorError, KeyError, RuntimeError) as error:
+        reason = str(error).splitlines()[0][:200]
+        do = "Name a run of the same model that was made with --save delta"
+        raise ModelError(f"these weights cannot be taken ({reason})", where=str(path), do=do) from None
 
 
 def save_tensors(tensors: Mapping[str, Tensor], path: Path, note: Mapping[str, str] | None = None) -> None:
