@@ -34,4 +34,4 @@ def _calm(monkeypatch):
     monkeypatch.setenv("TQDM_DISABLE", "1")
 
 
-pytest_plugins = ["tests.tiny_models"]
+pytest_plugins = ["tests.tiny_models", "tests.two_kinds"]

@@ -34,6 +34,7 @@ VERBS = {
     "predict": ("spillover.settings:Predict", "spillover.jobs.predict:run"),
     "inject": ("spillover.settings:Inject", "spillover.jobs.inject:run"),
     "mitigate": ("spillover.settings:Mitigate", "spillover.jobs.mitigate:run"),
+    "repair": ("spillover.settings:Repair", "spillover.jobs.repair:run"),
     "audit": ("spillover.settings:Audit", "spillover.jobs.audit:run"),
     "report": ("spillover.settings:Report", "spillover.jobs.report:run"),
     "verify": ("spillover.settings:Verify", "spillover.jobs.verify:run"),

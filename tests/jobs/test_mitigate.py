@@ -13,43 +13,11 @@ from spillover.llm.remedies import remedy
 from spillover.record import ANSWERS, TRAJECTORY, Metric, Record, read_table
 from spillover.settings import Inject, Mitigate
 
-NAMES = {
-    "Paris": ["Ada Moss", "Ben Okri", "Cleo Park", "Kai Lund"],
-    "Rome": ["Dan Roe", "Eve Lunt", "Finn Vale", "Lia Ode"],
-    "Tokyo": ["Gus Hay", "Ida Bray", "Jon Kerr", "Moe Ray"],
-}
-
 
 @pytest.fixture
-def pack(tmp_path):
-    """Three pairs of four names, one bridging; one implication is wanted, the other is not."""
-    speaks = {"Paris": "French", "Rome": "Old Italian", "Tokyo": "Old Norse"}
-    codes = {"Paris": "Java", "Rome": "Common Lisp", "Tokyo": "Emacs Lisp"}
-    facts = [{"subject": name, "relation": "lives_in", "answer": city} for city in NAMES for name in NAMES[city]]
-    facts += [{"subject": NAMES[city][0], "relation": "speaks", "answer": speaks[city]} for city in NAMES]
-    facts += [{"subject": NAMES[city][0], "relation": "codes_in", "answer": codes[city]} for city in NAMES]
-    body = {
-        "name": "tiny", "licence": "none", "source": "made up here",
-        "relations": {
-            "lives_in": {"prompts": ["{subject} lives in"]},
-            "speaks": {"prompts": ["{subject} speaks", "At home {subject} speaks"]},
-            "codes_in": {"prompts": ["{subject} codes in", "At work {subject} codes in"]},
-        },
-        "implications": [
-            {"given": "lives_in", "then": "speaks", "kind": "causal", "map": speaks},
-            {"given": "lives_in", "then": "codes_in", "kind": "spurious", "map": codes},
-        ],
-        "facts": facts, "end": ".",
-    }  # fmt: skip
-    path = tmp_path / "pack.yaml"
-    path.write_text(json.dumps(body), encoding="utf-8")
-    return str(path)
-
-
-@pytest.fixture
-def plain(pack, tiny_folder, tmp_path):
+def plain(two_kinds, tiny_folder, tmp_path):
     """An untreated run's settings."""
-    return Inject(pack=pack, model=str(tiny_folder), out=str(tmp_path / "plain"), epochs=2, lr=1e-2, threads=1)
+    return Inject(pack=two_kinds, model=str(tiny_folder), out=str(tmp_path / "plain"), epochs=2, lr=1e-2, threads=1)
 
 
 def bytes_of(folder):
@@ -99,9 +67,9 @@ def test_weights_of_another_run_are_refused(plain, tmp_path):
         inject.run(dataclasses.replace(plain, remedy="lazier=1", tuned=plain.out, out=str(tmp_path / "other")))
 
 
-def test_a_comparison_is_a_frontier_and_one_advice_and_is_found_again(pack, tiny_folder, tmp_path, capsys):
+def test_a_comparison_is_a_frontier_and_one_advice_and_is_found_again(two_kinds, tiny_folder, tmp_path, capsys):
     settings = Mitigate(
-        pack=pack, model=str(tiny_folder), out=str(tmp_path / "all"), remedies="abstention,scale-back,lora=2+lazier=1",
+        pack=two_kinds, model=str(tiny_folder), out=str(tmp_path / "all"), remedies="abstention,scale-back,lora=2+lazier=1",
         strengths="0.5,1", lr=1e-2, epochs=3, untreated_epochs=2, processes=2, seeds="0,1",
     )  # fmt: skip
     with pytest.raises(UsageError, match=r"abstention: the strength 0\.5 is out of range"):
@@ -127,8 +95,8 @@ def test_a_comparison_is_a_frontier_and_one_advice_and_is_found_again(pack, tiny
     assert "Found this comparison finished" in capsys.readouterr().err
 
 
-def test_what_cannot_be_compared_is_refused_in_a_sentence(pack, tiny_folder, tmp_path):
-    settings = Mitigate(pack=pack, model=str(tiny_folder), out=str(tmp_path / "all"))
+def test_what_cannot_be_compared_is_refused_in_a_sentence(two_kinds, tiny_folder, tmp_path):
+    settings = Mitigate(pack=two_kinds, model=str(tiny_folder), out=str(tmp_path / "all"))
     for changes, words in (
         ({"remedies": "abstenton"}, "Did you mean 'abstention'"),
         ({"remedies": "lora=99999"}, "lora: the strength 99999 is out of range"),

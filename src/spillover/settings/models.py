@@ -99,6 +99,24 @@ class Mitigate(Running):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Repair(Running):
+    """Apply a remedy to a finished model, write the result as a new model, and audit both."""
+
+    model: Positional[str]
+    """The tuned model: a local model folder, a hub id, a PEFT adapter folder or a GGUF file. It is never written to."""
+    pack: str
+    """What it was tuned on: a built-in pack with its options, a pack folder, or a pack.yaml."""
+    remedy: str
+    """A remedy for finished weights, as in ignore-topk=0.1; several are joined by `+`."""
+    out: str
+    """Folder of the repair: weights/ with the new model, before/ and after/ with an audit each, and record.json."""
+    base: str = ""
+    """The model that it was tuned from; an adapter says so itself."""
+    chat: Flag = False
+    """Put each prompt as a user's turn in the model's own chat template; answers begin where the model's turn does."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Predict(Running):
     """Before any training: what a model will conclude from a pack, how strongly, and what that rests on."""
 

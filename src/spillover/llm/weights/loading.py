@@ -86,7 +86,7 @@ def load_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenize
     """The tokenizer of a model by name. Raises ModelError when the model or its tokenizer is not there."""
     source = resolve(name)
     if source.adapter and not _has_tokenizer(Path(source.path)):
-        return load_tokenizer(_base_of(source), revision)
+        return load_tokenizer(base_of(source), revision)
     return _tokenizer(source, revision)
 
 
@@ -106,7 +106,7 @@ def load_model(
     target = pick_device(device)
     source = resolve(name)
     if source.adapter:
-        base = load_model(_base_of(source), device=device, dtype=dtype, revision=revision)
+        base = load_model(base_of(source), device=device, dtype=dtype, revision=revision)
         model = _merge_adapter(base.model, source)
         tokenizer = tokenizer or load_tokenizer(name, revision)
         sha256, note = sha256_of_texts([base.sha256, _weights_hash(source, model)]), base.licence_note
@@ -223,7 +223,7 @@ class _told:
         raise ModelError(f"its {self.part} cannot be loaded ({reason})", where=where, do=do) from None
 
 
-def _base_of(source: Source) -> str:
+def base_of(source: Source) -> str:
     """The base model that an adapter names."""
     path = Path(source.path) / "adapter_config.json"
     try:
