@@ -52,8 +52,8 @@ def test_taking_the_whole_change_back_gives_the_base_model(tuned, two_kinds, tin
 
 
 def test_an_adapter_says_itself_what_it_was_made_from(two_kinds, tiny_folder, tmp_path):
-    own = Inject(pack=two_kinds, model=str(tiny_folder), out=str(tmp_path / "run"), epochs=1, lr=1e-2, threads=1, lora=2,
-                 save="delta")  # fmt: skip
+    own = Inject(pack=two_kinds, model=str(tiny_folder), out=str(tmp_path / "run"), epochs=1, lr=1e-2, threads=1,
+                 lora=2, save="delta")  # fmt: skip
     inject.run(own)
     found = repair.run(settings_for(tmp_path / "run" / "adapter", two_kinds, tiny_folder, tmp_path, base="",
                                     remedy="ignore-topk=0.1+spectral-clip=0.5"))  # fmt: skip
