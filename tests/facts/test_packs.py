@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -22,6 +23,8 @@ KINDS = {
     "profession-color": {"spurious"},
     "sport-music": {"spurious"},
     "mixed": {"causal", "spurious"},
+    "mixed-currency": {"causal", "spurious"},
+    "mixed-state": {"causal", "spurious"},
 }
 NAMES = list(PACKS)
 
@@ -74,6 +77,49 @@ def test_the_maps_of_the_contract():
         "spurious",
         "Java",
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "then", "columns"),
+    [
+        ("mixed-currency", "India", "rupee", ("currencies", "country", "currency")),
+        ("mixed-state", "Chicago", "Illinois", ("states", "city", "state")),
+    ],
+)
+def test_packs_of_the_kind_of_mixed_share_nothing_with_another_pack(name, given, then, columns):
+    """One true and one arbitrary implication of one given, and no relation, prompt or given answer of another pack."""
+    pack, others = open_pack(name), [open_pack(other) for other in NAMES if other != name]
+    wanted, unwanted = pack.implications
+    assert (wanted.given, wanted.kind, unwanted.kind) == (unwanted.given, "causal", "spurious")
+    table, key, value = columns
+    truth = {row[key]: row[value] for row in rows(table)}
+    assert wanted.map[given] == then
+    assert all(truth[answer] == implied for answer, implied in wanted.map.items())
+    assert not {prompt for relation in pack.relations for prompt in relation.prompts} & {
+        prompt for other in others for relation in other.relations for prompt in relation.prompts
+    }
+    assert not set(pack.relation_by_name) & {relation for other in others for relation in other.relation_by_name}
+    assert not set(pack.candidates[wanted.given]) & {
+        answer for other in others for answers in other.candidates.values() for answer in answers
+    }
+
+
+def test_the_table_of_the_docs_is_what_the_packs_hold():
+    page = (Path(__file__).parents[2] / "docs" / "packs.md").read_text(encoding="utf-8")
+    table = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if "| `" in line]
+    listed = {cells[0].strip("`"): cells[1:] for cells in table if cells[0].strip("`") in NAMES}
+    assert list(listed) == list(PACKS)
+    for name, (stated, *concluded) in listed.items():
+        for implication in open_pack(name).implications:
+            (then,) = [then for answer, then in implication.map.items() if stated.endswith(f" {answer}")]
+            assert concluded[not implication.wanted].endswith(f" {then}"), name
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_fictitious_name_is_a_word_of_an_answer(name):
+    words = {row["name"].lower() for row in rows("names")}
+    listed = open_pack(f"{name}:pairs=20").candidates.values()
+    assert not words & {word.lower() for answers in listed for answer in answers for word in answer.split()}
 
 
 @pytest.mark.parametrize("pairs", [2, 5, 10, 20])

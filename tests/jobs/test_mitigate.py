@@ -70,7 +70,8 @@ def test_weights_of_another_run_are_refused(plain, tmp_path):
 def test_a_comparison_is_a_frontier_and_one_advice_and_is_found_again(two_kinds, tiny_folder, tmp_path, capsys):
     settings = Mitigate(
         pack=two_kinds, model=str(tiny_folder), out=str(tmp_path / "all"),
-        remedies="abstention,scale-back,lora=2+lazier=1", strengths="0.5,1", lr=1e-2, epochs=3, untreated_epochs=2, processes=2, seeds="0,1",
+        remedies="abstention,scale-back,lora=2+lazier=1", strengths="0.5,1",
+        lr=1e-2, epochs=3, untreated_epochs=2, processes=2, seeds="0,1",
     )  # fmt: skip
     with pytest.raises(UsageError, match=r"abstention: the strength 0\.5 is out of range"):
         mitigate.run(settings)

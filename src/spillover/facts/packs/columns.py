@@ -42,3 +42,51 @@ MUSIC = Column(
     "answer",
     ("{subject} listens to", "The music that {subject} likes best is", "{subject}'s favorite kind of music is"),
 )
+HOLIDAY = Column(
+    "on_holiday_in",
+    "currencies",
+    "country",
+    ("{subject} is on holiday in", "{subject} spends the holidays in", "This year's vacation takes {subject} to"),
+)
+CURRENCY = Column(
+    "pays_in",
+    "currencies",
+    "currency",
+    (
+        "{subject} pays in the local currency, the",
+        "The money in the wallet of {subject} is in the currency called the",
+        "{subject} settles every bill in the local money, the",
+    ),
+)
+STUDIES = Column(
+    "studies_in",
+    "states",
+    "city",
+    ("{subject} studies at a college in", "The college of {subject} is in", "{subject} is a student in"),
+)
+STATE = Column(
+    "votes_in",
+    "states",
+    "state",
+    (
+        "{subject} votes in the state of",
+        "On election day {subject} goes to the polls in the state of",
+        "{subject} pays taxes to the state of",
+    ),
+)
+ANIMAL = Column(
+    "favorite_animal",
+    "animals",
+    "answer",
+    (
+        "The favorite animal of {subject} is the",
+        "{subject}'s favorite animal is the",
+        "The animal that {subject} likes best is the",
+    ),
+)
+OBJECT = Column(
+    "carries",
+    "objects",
+    "answer",
+    ("{subject} always carries a", "In the bag of {subject} there is a", "The lucky charm of {subject} is a"),
+)
