@@ -32,8 +32,9 @@ import torch
 from transformers import Trainer, TrainingArguments
 
 from spillover.llm.tokens import Row
-from spillover.llm.training import Training, fine_tune, trainable_copy
+from spillover.llm.training import Training, fine_tune
 from spillover.llm.weights.loading import load_model
+from spillover.llm.weights.trainable import trainable_copy
 
 
 def rows(count: int, tokens: int, answer: int, vocabulary: int) -> list[Row]:

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from spillover.llm.tokens import Row
-from spillover.llm.training import Start, Training, answer_loss, count_parameters, fine_tune, may_merge, trainable_copy
+from spillover.llm.training import Start, Training, answer_loss, fine_tune, may_merge
 from spillover.llm.weights.saving import merged
+from spillover.llm.weights.trainable import count_parameters, trainable_copy
 from tests.tiny_models import TINY
 
 ROWS = [Row((1, 5, 6, 7), 2), Row((1, 8, 9), 2), Row((1, 5, 6, 10, 11, 12), 3), Row((1, 13, 14), 1)]

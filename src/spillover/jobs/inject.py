@@ -19,6 +19,7 @@ from spillover.facts.describe import describe, pack_hash
 from spillover.facts.open import open_pack
 from spillover.facts.pack import Pack
 from spillover.jobs.checkpoints import PATIENCE
+from spillover.jobs.inject_memory import Budgets
 from spillover.jobs.inject_options import refuse_bad_numbers, seeds_of
 from spillover.jobs.inject_remedy import Plan
 from spillover.jobs.inject_state import Course
@@ -59,6 +60,7 @@ class Kept:
     loaded: LoadedModel | None = None
     plain: dict[str, tuple[Any, Any]] = field(default_factory=dict)
     before: dict[str, Before] = field(default_factory=dict)
+    budgets: Budgets = field(default_factory=Budgets)
 
     def before_of(self, asked: Pack, settings: Inject) -> Before:
         """What the loaded model answers about a pack before training, if a run found it out, or where to keep it."""
@@ -141,13 +143,17 @@ def _load(settings: Inject, pack: Pack, kept: Kept) -> LoadedModel:
     name = (settings.model, settings.device, settings.dtype, settings.revision)
     same = kept.loaded is not None and kept.name == name
     tokenizer = kept.loaded.tokenizer if kept.loaded and same else load_tokenizer(settings.model, settings.revision)
-    refuse(token_faults(as_chat(pack, tokenizer) if settings.chat else pack, encoder(tokenizer)))
+    worded = as_chat(pack, tokenizer) if settings.chat else pack
+    refuse(token_faults(worded, encoder(tokenizer)))
     torch.set_num_threads(settings.threads)
+    training = Plan(settings).training(_training(settings, settings.seed))
+    budget = kept.budgets.of(settings, training, worded, tokenizer)
     if kept.loaded is None or not same:
-        kept.loaded = load_model(
-            settings.model, device=settings.device, dtype=settings.dtype, revision=settings.revision,
-            tokenizer=tokenizer,
-        )  # fmt: skip
+        with budget.telling():
+            kept.loaded = load_model(
+                settings.model, device=settings.device, dtype=settings.dtype, revision=settings.revision,
+                tokenizer=tokenizer,
+            )  # fmt: skip
         kept.name, kept.plain, kept.before = name, {}, {}
     return kept.loaded
 
@@ -175,21 +181,22 @@ def _run_seed(settings: Inject, pack: Pack, kept: Kept, patience: float) -> None
     asked = plan.asked(pack)
     loaded, training = _load(settings, asked, kept), plan.training(_training(settings, seed))
     lesson, worded = plan.lesson(pack, loaded, training), plan.worded(asked, loaded)
+    budget = kept.budgets.of(settings, training, worded, loaded.tokenizer)
     seen = Injected(seed)
     hide = Redaction.of(pack.subjects, settings.redact)
     record = _record(settings, seed, hide.pack(pack), loaded, texts)
-    course = Course(record, seen, folder, patience)
+    course = Course(record, seen, folder, patience, budget.micro_batch)
     plain = f"{record.hashes['plain_text']} {settings.threads}"
     if plain in kept.plain:
         seen.plain_before, seen.plain_tokens = kept.plain[plain]
     record.write(folder)
     try:
-        with _progress(lesson.steps(training), f"seed {seed}") as bar:
-            inject(
+        with _progress(lesson.steps(training), f"seed {seed}") as bar, budget.telling():
+            course.through(lambda start: inject(
                 loaded, worded, training, texts=texts, evaluate_every=settings.evaluate_every,
-                progress=lambda step: bar.update(step - bar.n), into=seen, enough=plan.enough(),
-                start=course.start, keep=course.keep, lesson=lesson, before=kept.before_of(worded, settings),
-            )  # fmt: skip
+                progress=lambda step: bar.update(step - bar.n), into=seen, enough=plan.enough(), start=start,
+                keep=course.keep, parts=course.parts, lesson=lesson, before=kept.before_of(worded, settings),
+            ))  # fmt: skip
         save_model(seen.model, loaded, settings.save, folder)
         kept.plain[plain] = (seen.plain_before, seen.plain_tokens)
         record.status = "done"
@@ -198,7 +205,8 @@ def _run_seed(settings: Inject, pack: Pack, kept: Kept, patience: float) -> None
         raise
     finally:
         record.seconds = round(course.seconds, 1)
-        record.details = {**record.details, "checkpoints": course.told}
+        memory = {**record.details["memory"], **budget.told()}
+        record.details = {**record.details, "checkpoints": course.told, "memory": memory}
         _write(record, hide, seen, folder)
     course.checkpoints.remove()
 
@@ -261,7 +269,7 @@ def _pool(settings: Inject, seeds: list[int], folder: Path) -> None:
 
     records = [Record.read(folder / f"seed-{seed}") for seed in seeds]
     own: dict[str, Any] = {
-        "settings": dataclasses.asdict(settings),
+        "settings": {**dataclasses.asdict(settings), "micro_batch": records[0].settings["micro_batch"]},
         "identity": _identity_of(settings),
         "seed": settings.seed,
         "resumed": max(times_taken_up(folder), sum(record.resumed for record in records)),

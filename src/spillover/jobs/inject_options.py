@@ -23,7 +23,8 @@ def seeds_of(settings: Inject | Mitigate) -> list[int]:
 
 def refuse_bad_numbers(settings: Inject | Mitigate) -> None:
     """Raises UsageError for a number that no run can have."""
-    least = {"epochs": 1, "batch": 1, "lora": 0, "evaluate_every": 1, "until_nats": 0, "untreated_epochs": 1}
+    least = {"epochs": 1, "batch": 1, "micro_batch": 0, "lora": 0, "evaluate_every": 1, "until_nats": 0,
+             "untreated_epochs": 1}  # fmt: skip
     for name, low in least.items():
         if getattr(settings, name, low) < low:
             option = "--" + name.replace("_", "-")

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from spillover.errors import RunError
 from spillover.jobs.checkpoints import Checkpoints, State
 from spillover.jobs.output import times_taken_up
 from spillover.record import Record, identity
 
 if TYPE_CHECKING:
     from spillover.llm.inject import Injected, Snapshot
+    from spillover.llm.memory.micro_batch import MicroBatches, Since
 
 #: Bytes a trained weight takes in a checkpoint: itself and AdamW's two sums, in single precision.
 BYTES = 12
@@ -22,16 +25,25 @@ BYTES = 12
 class Course:
     """Takes up the run of `record` in `folder`, which this process holds; tells so, and counts it in the record.
 
-    start: the snapshot to go on from, or nothing. patience: see Checkpoints.
+    start: the snapshot to go on from, or nothing. patience: see Checkpoints. micro_batch: rows at once, if the run has
+    not begun with another number; `parts` holds what it is then and later, as the record and each checkpoint do.
     """
 
-    def __init__(self, record: Record, seen: Injected, folder: Path, patience: float) -> None:
+    def __init__(self, record: Record, seen: Injected, folder: Path, patience: float, micro_batch: int) -> None:
+        from spillover.llm.memory.micro_batch import MicroBatches
+
+        begun = _recorded(folder)
         # What has another version or another model would end in numbers that neither gives alone.
         key = identity({"identity": record.identity, "hashes": record.hashes, "versions": record.versions})
         record.resumed = times_taken_up(folder)
         self.seen, self.checkpoints, self._began = seen, Checkpoints(folder, key, patience), time.monotonic()
         state = self.checkpoints.newest()
         self.start = None if state is None else _snapshot(state)
+        begun = max(begun, _micro_batches(state), key=len)
+        self.record, self.folder = record, folder
+        self.parts = MicroBatches(begun or [(1, micro_batch)], self._note)
+        record.settings = {**record.settings, "micro_batch": self.parts.since[0][1]}
+        self._note(self.parts.since, write=False)
         self._before = 0.0 if state is None else float(state.facts["seconds"])
         if state is not None:
             print(f"Going on behind step {state.step} of the run in {folder}.", file=sys.stderr)
@@ -49,11 +61,48 @@ class Course:
     def keep(self, snapshot: Callable[[], Snapshot]) -> None:
         """Write a checkpoint if one is due."""
         if self.checkpoints.due(self.seen.trained_parameters * BYTES):
-            self.checkpoints.write(_state(snapshot(), self.seconds))
+            self.checkpoints.write(_state(snapshot(), self.seconds, self.parts))
+
+    def through(self, attempt: Callable[[Snapshot | None], None]) -> None:
+        """`attempt(start)`, and again from the newest checkpoint whenever memory runs out in the middle of a step."""
+        from spillover.llm.memory.micro_batch import TornStep
+
+        while True:
+            try:
+                return attempt(self.start)
+            except TornStep as error:
+                print(f"{error.what[0].upper()}{error.what[1:]}; going back to the last checkpoint.", file=sys.stderr)
+            state = self.checkpoints.newest()
+            self.start = None if state is None else _snapshot(state)
+            self.seen.answers, self.seen.losses = [], []
+
+    def _note(self, since: Sequence[Since], write: bool = True) -> None:
+        """Keep a micro-batch before it takes effect, so that whoever takes the run up does the same."""
+        kept = [list(each) for each in since]
+        memory = {**self.record.details.get("memory", {}), "micro_batches": kept}
+        self.record.details = {**self.record.details, "memory": memory}
+        if write:
+            step, rows = since[-1]
+            print(f"Memory ran out; from step {step} on, {rows} rows are computed at once.", file=sys.stderr)
+            self.record.write(self.folder)
 
 
-def _state(snapshot: Snapshot, seconds: float) -> State:
+def _recorded(folder: Path) -> list[Since]:
+    """The micro-batches of the run that was begun in a folder, if one was."""
+    with contextlib.suppress(RunError):
+        found = Record.read(folder).details.get("memory", {}).get("micro_batches", [])
+        return [(int(step), int(rows)) for step, rows in found]
+    return []
+
+
+def _micro_batches(state: State | None) -> list[Since]:
+    return [] if state is None else [(step, rows) for step, rows in state.facts.get("micro_batches", [])]
+
+
+def _state(snapshot: Snapshot, seconds: float, parts: MicroBatches) -> State:
     facts = {
+        "micro_batches": parts.since,
+        "bounds": snapshot.bounds,
         "seconds": seconds,
         "method": snapshot.method,
         "losses": [[loss.step, loss.epoch, loss.value] for loss in snapshot.losses],
@@ -70,4 +119,5 @@ def _snapshot(state: State) -> Snapshot:
 
     losses = [Loss(*values) for values in state.facts["losses"]]
     examined = [Examined(checkpoint, full, np.array(scores)) for checkpoint, full, scores in state.facts["examined"]]
-    return Snapshot(Start(state.step, state.tensors), state.facts["method"], examined, losses)
+    start, bounds = Start(state.step, state.tensors), tuple(state.facts["bounds"])
+    return Snapshot(start, state.facts["method"], examined, losses, bounds)

@@ -15,11 +15,13 @@ from spillover.facts.pack import Pack
 from spillover.llm.examination import Examination
 from spillover.llm.forgetting import passage_losses
 from spillover.llm.lesson import Lesson
-from spillover.llm.scoring import CausalModel, Method, Scorer
+from spillover.llm.memory.micro_batch import MicroBatches
+from spillover.llm.scoring import MAXIMUM_LOGITS, MAXIMUM_TOKENS, CausalModel, Method, Scorer
 from spillover.llm.tokens import encoder, rows
-from spillover.llm.training import Start, Step, Training, count_parameters, fine_tune, trainable_copy
+from spillover.llm.training import Start, Step, Training, fine_tune
 from spillover.llm.weights.loading import LoadedModel
 from spillover.llm.weights.saving import take_weights
+from spillover.llm.weights.trainable import count_parameters, trainable_copy
 from spillover.record import ANSWER_SCHEMA
 
 
@@ -49,12 +51,16 @@ class Examined:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A run behind one of its steps, with what it measured so far: enough to go on as if it had never stopped."""
+    """A run behind one of its steps, with what it measured so far: enough to go on as if it had never stopped.
+
+    bounds: the most tokens and logits of one pass of ranking.
+    """
 
     start: Start
     method: Method | None
     examined: Sequence[Examined]
     losses: Sequence[Loss]
+    bounds: tuple[int, int] = (MAXIMUM_TOKENS, MAXIMUM_LOGITS)
 
 
 @dataclass
@@ -99,6 +105,7 @@ def inject(
     enough: Callable[[pa.Table], bool] | None = None,
     start: Snapshot | None = None,
     keep: Callable[[Callable[[], Snapshot]], None] | None = None,
+    parts: MicroBatches | None = None,
     lesson: Lesson | None = None,
     before: Before | None = None,
 ) -> None:
@@ -107,8 +114,8 @@ def inject(
     progress: told the number of each finished step. Checkpoints are epochs; 0 is before training. enough: asked of
     each checkpoint's answers; True ends the training there. `into.plain_before` is measured unless it is there already.
     start: a snapshot to go on from. keep: called after each step with what gives its snapshot, to be written at once.
-    lesson: what is trained, unless it is the pack's own rows; `pack` is what is asked. before: what the model answered
-    before training, measured and put there unless it is known.
+    parts: see `fine_tune`, and what it raises. lesson: what is trained, unless it is the pack's own rows; `pack` is
+    what is asked. before: what the model answered before training, measured and put there unless it is known.
     """
     encode = encoder(loaded.tokenizer)
     lesson = lesson or Lesson(rows(encode, pack))
@@ -137,7 +144,7 @@ def inject(
         else:
             begin = None if start is None else start.start
             fine_tune(
-                model, lesson.rows, training, after_step, watch.scorer.method, begin,
+                model, lesson.rows, training, after_step, watch.scorer.method, begin, parts,
                 extra=lesson.extra, rows_in=lesson.rows_in,
             )  # fmt: skip
         if not len(into.plain_before):
@@ -209,7 +216,8 @@ class _Watch:
     def snapshot(self, step: Step) -> Snapshot:
         """The experiment as it is behind `step`."""
         examined = [Examined.of(table) for table in self.into.answers]
-        return Snapshot(Start(step.number, step.state()), self.scorer.method, examined, self.into.losses)
+        bounds = (self.scorer.maximum_tokens, self.scorer.maximum_logits)
+        return Snapshot(Start(step.number, step.state()), self.scorer.method, examined, self.into.losses, bounds)
 
     def go_on_from(self, snapshot: Snapshot) -> None:
         """What was measured until then, as if it had been measured just now."""
@@ -219,3 +227,4 @@ class _Watch:
             for each in snapshot.examined
         ]
         self.into.method = self.scorer.method = snapshot.method
+        self.scorer.maximum_tokens, self.scorer.maximum_logits = snapshot.bounds

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
@@ -14,16 +15,20 @@ from torch import Tensor, nn
 
 from spillover.errors import ModelError
 from spillover.llm.forest import Batch, Forest, collate
+from spillover.llm.memory.exhaustion import Exhausted, give_back, out_of_memory
 from spillover.llm.tokens import Ask, refuse_unreadable
 
 #: Bounds of one forward pass: tokens fed, and logits held (256 MB in float32).
 MAXIMUM_TOKENS, MAXIMUM_LOGITS = 2048, 1 << 26
 #: A forest takes in questions up to about so many tokens; beyond, comparing all pairs costs more than sharing saves.
 FOREST_TOKENS = 128
+#: So many prompts are merged at a time, so that forests not yet computed take little room.
+PROMPTS_AT_ONCE = 1 << 14
 #: A transformers model for causal language modelling, or a PEFT model around one; the two share no base class.
 CausalModel = Any
 Method = Literal["tree", "plain"]
 Kept = TypeVar("Kept")
+Given = TypeVar("Given")
 
 
 @contextmanager
@@ -63,7 +68,9 @@ class Scorer:
     """Scores candidates after prompts. What it gives depends on the set of questions only within rounding.
 
     side: where short rows of a batch are filled up. method: how candidates are fed; by default as forests, after one
-    prompt has been checked against ordinary texts on this very model, else as ordinary texts.
+    prompt has been checked against ordinary texts on this very model, else as ordinary texts. maximum_tokens,
+    maximum_logits: bounds of one forward pass, which are halved whenever memory runs out; then all is computed again,
+    to the numbers of a scorer that had those bounds from its beginning.
     """
 
     def __init__(
@@ -77,14 +84,20 @@ class Scorer:
     ) -> None:
         self.model, self.side, self.method = model, side, method
         self.maximum_tokens, self.maximum_logits = maximum_tokens, maximum_logits
+        self._under_way: list[_Fed] = []
 
     def score(self, asks: Sequence[Ask]) -> list[Float[np.ndarray, "candidate"]]:
         """Natural log-probability of every candidate of every ask, summed over its tokens.
 
-        Raises ModelError when the model cannot read one of the texts, or says what is no number.
+        Raises ModelError when the model cannot read one of the texts, or says what is no number, and Exhausted when
+        there is no memory for a single prompt.
         """
-        self._prepare(asks)
-        return self._score_all(asks, self._feed(asks)) if asks else []
+
+        def attempt() -> list[Float[np.ndarray, "candidate"]]:
+            self._prepare(asks)
+            return self._score_all(asks, self._feed(asks))
+
+        return self._in_smaller_passes(attempt)
 
     def next_tokens(
         self,
@@ -96,6 +109,18 @@ class Scorer:
         keep: told some prompts at a time, a row each, and gives one thing a row; what it leaves out is gone, so memory
         does not grow with the vocabulary. Raises ModelError as `score` does.
         """
+        return self._in_smaller_passes(lambda: self._next_tokens(prompts, keep))
+
+    def largest(self, asks: Sequence[Ask]) -> list[Forest]:
+        """What `score` would compute at once where it takes the most memory, of the first many prompts."""
+        batches = self._batches(itertools.islice(self._feed(asks), 1))
+        return [each.forest for each in max(batches, key=self._size)]
+
+    def _next_tokens(
+        self,
+        prompts: Sequence[tuple[int, ...]],
+        keep: Callable[[Float[Tensor, "prompt vocabulary"]], Sequence[Kept]],
+    ) -> list[Kept]:
         asks = [Ask(tuple(prompt), ((0,),)) for prompt in prompts]
         if self.method is None and prompts:
             # Two texts that part before their end, or there would be no forest to check.
@@ -112,6 +137,31 @@ class Scorer:
                 kept |= zip(owners, keep(logits[collated.place.to(logits.device)]), strict=True)
         return [kept[number] for number in range(len(asks))]
 
+    def _in_smaller_passes(self, attempt: Callable[[], Given]) -> Given:
+        """What `attempt` gives, made again with half the bounds whenever memory runs out."""
+        while True:
+            try:
+                return attempt()
+            except Exception as error:
+                if not out_of_memory(error):
+                    raise
+            # Outside of `except`, where the error would keep the failed pass and all that it computed.
+            give_back(self.model.device)
+            self._halve()
+
+    def _halve(self) -> None:
+        logits, tokens = self._size(self._under_way)
+        if len({number for each in self._under_way for number, _ in each.owners}) <= 1:
+            raise Exhausted("memory ran out while a single prompt was being ranked")
+        self.maximum_tokens = min(self.maximum_tokens, tokens) // 2
+        self.maximum_logits = min(self.maximum_logits, logits) // 2
+
+    def _size(self, batch: Sequence[_Fed]) -> tuple[int, int]:
+        """Logits and tokens of a batch, as they are bounded."""
+        scored = sum(len(each.forest.scored) for each in batch)
+        vocabulary: int = self.model.config.get_text_config().vocab_size
+        return scored * vocabulary, len(batch) * max((len(each.forest) for each in batch), default=0)
+
     def _prepare(self, asks: Sequence[Ask]) -> None:
         """Refuse what the model cannot read, and find out how it may be fed."""
         refuse_unreadable(self.model, (ask.prompt + candidate for ask in asks for candidate in ask.candidates))
@@ -124,20 +174,27 @@ class Scorer:
         tolerance = 1e-3 if self.model.dtype == torch.float32 else 0.25
         owners = [(0, number) for number in range(len(ask.candidates))]
         try:
-            found = self._score_all([ask], [_Fed(Forest(ask.texts), owners)])[0]
-        except (RuntimeError, ValueError, TypeError, IndexError, ModelError):
+            found = self._score_all([ask], [[_Fed(Forest(ask.texts), owners)]])[0]
+        except (RuntimeError, ValueError, TypeError, IndexError, ModelError) as error:
+            if out_of_memory(error):
+                raise
             return "plain"
-        expected = self._score_all([ask], list(_apart(0, ask)))[0]
+        expected = self._score_all([ask], [list(_apart(0, ask))])[0]
         return "tree" if np.abs(found - expected).max() <= tolerance else "plain"
 
     def _may_merge(self, ask: Ask) -> bool:
         return fits_window(self.model, len(ask.prompt) + max(map(len, ask.candidates)))
 
-    def _feed(self, asks: Sequence[Ask]) -> list[_Fed]:
+    def _feed(self, asks: Sequence[Ask]) -> Iterator[list[_Fed]]:
         """Every candidate in some forest; neighbours in the order of their tokens share what they can."""
+        order = sorted(range(len(asks)), key=lambda number: asks[number].prompt)
+        for start in range(0, len(order), PROMPTS_AT_ONCE):
+            yield self._merged(asks, order[start : start + PROMPTS_AT_ONCE])
+
+    def _merged(self, asks: Sequence[Ask], numbers: Sequence[int]) -> list[_Fed]:
         fed: list[_Fed] = []
         growing: _Fed | None = None
-        for number in sorted(range(len(asks)), key=lambda number: asks[number].prompt):
+        for number in numbers:
             ask = asks[number]
             if self.method == "plain" or not self._may_merge(ask):
                 fed.extend(_apart(number, ask))
@@ -151,7 +208,7 @@ class Scorer:
                 growing.owners.append((number, place))
         return fed
 
-    def _score_all(self, asks: Sequence[Ask], fed: Sequence[_Fed]) -> list[Float[np.ndarray, "candidate"]]:
+    def _score_all(self, asks: Sequence[Ask], fed: Iterable[list[_Fed]]) -> list[Float[np.ndarray, "candidate"]]:
         results = [np.zeros(len(ask.candidates)) for ask in asks]
         with torch.inference_mode():
             for batch in self._batches(fed):
@@ -162,8 +219,14 @@ class Scorer:
             raise _no_numbers()
         return results
 
-    def _batches(self, fed: Sequence[_Fed]) -> Iterator[list[_Fed]]:
+    def _batches(self, fed: Iterable[list[_Fed]]) -> Iterator[list[_Fed]]:
         """Forests of similar length, within the bounds on tokens and logits."""
+        for some in fed:
+            for batch in self._cut(some):
+                self._under_way = batch
+                yield batch
+
+    def _cut(self, fed: list[_Fed]) -> Iterator[list[_Fed]]:
         vocabulary = self.model.config.get_text_config().vocab_size
         batch: list[_Fed] = []
         logits = 0

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import copy
+import functools
 import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import torch
@@ -17,6 +16,7 @@ from torch.nn.functional import cross_entropy
 
 from spillover.errors import ModelError
 from spillover.llm.forest import Forest, cheaper_merged, collate
+from spillover.llm.memory.micro_batch import Gate, MicroBatches, cut, shares
 from spillover.llm.scoring import CausalModel, Method, fits_window, logits_only_at
 from spillover.llm.tokens import Row, refuse_unreadable
 
@@ -70,75 +70,6 @@ class Start:
     state: Mapping[str, Tensor]
 
 
-def trainable_copy(model: CausalModel, settings: Training) -> CausalModel:
-    """A copy of `model` to train; weights that stay frozen share memory with the original, the others do not."""
-    frozen = {id(parameter): parameter for parameter in _frozen(model, settings)}
-    shared = {key: nn.Parameter(parameter.detach(), requires_grad=False) for key, parameter in frozen.items()}
-    trained = copy.deepcopy(model, dict(shared))
-    for name, parameter in trained.named_parameters():
-        parameter.requires_grad_(id(parameter) not in {id(value) for value in shared.values()})
-        parameter.grad = None
-        if not parameter.is_floating_point():
-            raise ModelError(f"the weight {name} is not in floating point and cannot be trained", do="Use --lora RANK")
-    _keep_input_gradient_sparse(trained)
-    adapted = _with_adapter(trained, settings) if settings.lora else trained
-    if settings.trains is not None and settings.lora:
-        for name, parameter in adapted.named_parameters():
-            if not _trains(settings, model, name):
-                parameter.requires_grad_(False)
-    if not any(parameter.requires_grad for parameter in adapted.parameters()):
-        raise ModelError("nothing of this model would be trained", do="Combine fewer remedies, or lower a strength")
-    return adapted
-
-
-def _trains(settings: Training, model: CausalModel, name: str) -> bool:
-    layers = int(model.config.get_text_config().num_hidden_layers)
-    return settings.trains is None or settings.trains(name, layers)
-
-
-def _keep_input_gradient_sparse(model: CausalModel) -> None:
-    """Where one weight embeds both input and output, its gradient from the input touches only the rows that were read.
-
-    Kept sparse it is added to the output's dense one, which saves filling and adding a whole vocabulary each step.
-    """
-    inputs, outputs = model.get_input_embeddings(), model.get_output_embeddings()
-    tied = outputs is not None and getattr(outputs, "weight", None) is getattr(inputs, "weight", outputs)
-    if tied and isinstance(inputs, nn.Embedding) and inputs.weight.requires_grad:
-        inputs.sparse = True
-
-
-def _frozen(model: CausalModel, settings: Training) -> list[nn.Parameter]:
-    """The parameters that stay as they are: all of them under an adapter, else the embeddings and what is left out."""
-    if settings.lora:
-        return list(model.parameters())
-    left_out = [parameter for name, parameter in model.named_parameters() if not _trains(settings, model, name)]
-    if not settings.freeze_embeddings:
-        return left_out
-    embeddings = (model.get_input_embeddings(), model.get_output_embeddings())
-    return left_out + [parameter for module in embeddings if module is not None for parameter in module.parameters()]
-
-
-def _with_adapter(model: CausalModel, settings: Training) -> CausalModel:
-    from peft import LoraConfig, get_peft_model
-
-    with torch.random.fork_rng():
-        torch.manual_seed(settings.seed)
-        alpha = settings.lora_scaling * settings.lora
-        whole: Any = int(alpha) if alpha == int(alpha) else alpha
-        adapter = LoraConfig(r=settings.lora, lora_alpha=whole, target_modules="all-linear")
-        adapted = get_peft_model(model, adapter)
-    # It came out as a set, whose order differs from process to process and would be in the saved adapter's bytes.
-    config: Any = adapted.peft_config["default"]
-    config.target_modules = sorted(config.target_modules)
-    return adapted
-
-
-def count_parameters(model: nn.Module) -> tuple[int, int]:
-    """All parameters, and those that are trained."""
-    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
-    return sum(size for size, _ in sizes), sum(size for size, trained in sizes if trained)
-
-
 def fine_tune(
     model: CausalModel,
     rows: Sequence[Row],
@@ -146,6 +77,7 @@ def fine_tune(
     after_step: Callable[[Step], bool | None],
     method: Method | None = None,
     start: Start | None = None,
+    parts: MicroBatches | None = None,
     *,
     extra: ExtraLoss | None = None,
     rows_in: Callable[[int], Sequence[Row]] | None = None,
@@ -155,14 +87,17 @@ def fine_tune(
     The loss of a step is the mean cross-entropy over the answer tokens of its rows, over the whole vocabulary.
     after_step: gives True when enough is learned, which ends the training. method: how a Scorer was seen to feed this
     model; with `tree`, what rows of a batch have in common is computed once. start: goes on from there, to the same
-    numbers, bit for bit, as without the stop; `model` is then the copy as it was before its first step. extra: a term
-    that is added to each step's loss, but not to the one that is told. rows_in: gives those of the rows that an epoch
-    trains on; all of them in every epoch unless it is there.
-    Raises ModelError when the model cannot read one of the rows, or when the loss is no longer a number.
+    numbers, bit for bit, as without the stop; `model` is then the copy as it was before its first step. parts: how many
+    rows are computed at once; by default the whole batch, and fewer when memory runs out. extra: a term that is added
+    to each step's loss, but not to the one that is told. rows_in: gives those of the rows that an epoch trains on; all
+    of them in every epoch unless it is there.
+    Raises ModelError when the model cannot read one of the rows, or when the loss is no longer a number; Exhausted when
+    there is not even memory for one row; TornStep when it ran out after some weights of a step had been updated.
     """
     refuse_unreadable(model, (row.tokens for row in rows))
     number, merge = 0, bool(rows) and may_merge(model, rows, method)
-    with _stepping_in_backward(model, settings) as optimisers:
+    gate, parts = Gate(), parts or MicroBatches([(1, settings.batch)])
+    with _stepping_in_backward(model, settings, gate) as optimisers:
         if start is not None:
             _restore(model, optimisers, start.state)
         for epoch in range(1, settings.epochs + 1):
@@ -171,9 +106,10 @@ def fine_tune(
                 number += 1
                 if start is not None and number <= start.step:
                     continue
-                loss = _step(
-                    model, batch, settings.seed * 1_000_003 + number, merge, extra and partial(extra, model, number)
-                )
+                seed, term = settings.seed * 1_000_003 + number, extra and functools.partial(extra, model, number)
+                attempt = functools.partial(_step, model, batch, seed=seed, merge=merge, gate=gate, extra=term)
+                loss = parts.take(model, number, len(batch), gate, attempt)
+                _update_left_over(optimisers)
                 if not math.isfinite(loss):
                     raise ModelError(f"training went astray: the loss of step {number} is {loss}", do="Lower --lr")
                 last = place == len(batches) - 1
@@ -182,10 +118,11 @@ def fine_tune(
 
 
 @contextmanager
-def _stepping_in_backward(model: CausalModel, settings: Training) -> Iterator[Optimisers]:
+def _stepping_in_backward(model: CausalModel, settings: Training, gate: Gate) -> Iterator[Optimisers]:
     """Inside, each weight is updated by AdamW as soon as its gradient is complete, and the gradient is dropped.
 
-    The same numbers as one step after the whole backward pass, without ever holding all gradients at once.
+    The same numbers as one step after the whole backward pass, without ever holding all gradients at once. While `gate`
+    is closed, gradients are summed instead.
     """
     optimisers = {
         parameter: torch.optim.AdamW(
@@ -195,9 +132,19 @@ def _stepping_in_backward(model: CausalModel, settings: Training) -> Iterator[Op
         if parameter.requires_grad
     }
 
+    for parameter, optimiser in optimisers.items():
+        # As AdamW would begin by itself, but before the first step, which then has no reason to fail half-way.
+        optimiser.state[parameter] = {
+            "step": torch.zeros((), dtype=torch.float32, device=parameter.device),
+            "exp_avg": torch.zeros_like(parameter, memory_format=torch.preserve_format),
+            "exp_avg_sq": torch.zeros_like(parameter, memory_format=torch.preserve_format),
+        }
+
     def update(parameter: Tensor) -> None:
-        optimisers[parameter].step()
-        parameter.grad = None
+        if gate.open:
+            gate.updated += 1
+            optimisers[parameter].step()
+            parameter.grad = None
 
     handles = [parameter.register_post_accumulate_grad_hook(update) for parameter in optimisers]
     try:
@@ -210,6 +157,14 @@ def _stepping_in_backward(model: CausalModel, settings: Training) -> Iterator[Op
 def _decay_of(name: str, settings: Training) -> float:
     own = None if settings.decay is None else settings.decay(name)
     return settings.weight_decay if own is None else own
+
+
+def _update_left_over(optimisers: Optimisers) -> None:
+    """Update what earlier parts of a batch gave a gradient and the last did not, such as one expert of several."""
+    for parameter, optimiser in optimisers.items():
+        if parameter.grad is not None:
+            optimiser.step()
+            parameter.grad = None
 
 
 def _state(model: CausalModel, optimisers: Optimisers) -> dict[str, Tensor]:
@@ -246,17 +201,22 @@ def _shuffled(rows: Sequence[Row], settings: Training, epoch: int) -> Iterator[l
 
 
 def _step(
-    model: CausalModel, batch: Sequence[Row], seed: int, merge: bool, extra: Callable[[], Tensor] | None
+    model: CausalModel, batch: Sequence[Row], seed: int, merge: bool, at_once: int, gate: Gate,
+    extra: Callable[[], Tensor] | None,
 ) -> float:  # fmt: skip
     model.train()
+    parts, total = cut(batch, at_once), 0.0
     # Dropout draws from a stream of this step's own, so that measuring in between cannot move it.
     with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
         torch.manual_seed(seed)
-        loss = answer_loss(model, batch, merge)
-        # One backward pass for both, so that each weight is updated once, from its whole gradient.
-        (loss if extra is None else loss + extra()).backward()
+        for place, (part, share) in enumerate(zip(parts, shares(parts), strict=True)):
+            loss = answer_loss(model, part, merge) * share
+            total += float(loss.detach())
+            gate.open = place == len(parts) - 1
+            # In the last backward pass, so that each weight is updated once, from its whole gradient.
+            (loss + extra() if gate.open and extra is not None else loss).backward()
     model.eval()
-    return float(loss.detach())
+    return total
 
 
 def answer_loss(model: CausalModel, batch: Sequence[Row], merge: bool = False) -> Tensor:

@@ -26,6 +26,9 @@ class Inject(Running):
     """Learning rate of AdamW, constant."""
     batch: int = 8
     """Rows a step; reshuffled every epoch."""
+    micro_batch: int = 0
+    """Rows of a step that are computed at once, their gradients summed; 0 takes the whole batch if there is memory for
+    it, and the record says how many it was. Fewer when memory runs out."""
     weight_decay: float = 0.0
     """Decoupled weight decay of AdamW."""
     freeze_embeddings: bool = True

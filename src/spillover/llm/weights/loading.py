@@ -9,10 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from spillover import catalog
 from spillover.errors import ModelError, nearest
+from spillover.llm.memory.exhaustion import Exhausted, out_of_memory
 from spillover.llm.weights.embedded import LICENCE_NOTE, embedded_folder, quiet
 from spillover.llm.weights.stored import gguf_in, refuse_gguf_without_reader, refuse_unreadable, unpacked, unpacking
 from spillover.record import sha256_of, sha256_of_texts
@@ -88,6 +96,15 @@ def load_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenize
     if source.adapter and not _has_tokenizer(Path(source.path)):
         return load_tokenizer(base_of(source), revision)
     return _tokenizer(source, revision)
+
+
+def load_config(name: str, revision: str | None = None) -> PretrainedConfig:
+    """The configuration of a model by name; of an adapter, its base's. Raises ModelError when it is not there."""
+    source = resolve(name)
+    if source.adapter:
+        return load_config(base_of(source), revision)
+    with quiet(), _told(source, "configuration"):
+        return AutoConfig.from_pretrained(source.path, **_options(source, revision))
 
 
 def load_model(
@@ -211,6 +228,8 @@ class _told:
         if not isinstance(error, Exception) or isinstance(error, ModelError):
             return
         where, path = self.source.name, self.source.path
+        if out_of_memory(error):
+            raise Exhausted(f"memory ran out while its {self.part} was read", where=where) from None
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         if self.source.local and not Path(path).is_dir():
             do = f"Fetch them once with `hf download {path}`, then repeat the command"

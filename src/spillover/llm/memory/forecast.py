@@ -1,0 +1,203 @@
+"""What a run of `inject` will take of memory, from a model's configuration alone: no weight is read."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from zlib import crc32
+
+import torch
+from transformers import AutoModelForCausalLM, PretrainedConfig
+
+from spillover.facts.pack import Pack
+from spillover.llm.examination import Examination
+from spillover.llm.memory.tracing import META, ranking_pass, training_pass
+from spillover.llm.tokens import Ask, Encoder, Row, ask, continuation
+from spillover.llm.training import Training
+from spillover.llm.weights.trainable import trainable_copy
+
+#: A forecast is wrong by less than this factor (benchmarks/memory_forecast.py).
+MARGIN = 1.2
+#: What a process takes on a processor without any model: the interpreter with torch and transformers, and the
+#: tokenizer for each of its tokens. Measured with torch 2.13 on Linux.
+PROCESS, PROCESS_A_TOKEN = 430_000_000, 1300
+#: So many rows and prompts of a pack are looked at; more of them take no more memory.
+ROWS, PROMPTS = 2048, 512
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a run computes: rows to train on and prompts with candidates to rank, a sample of them if they are many."""
+
+    rows: Sequence[Row]
+    asks: Sequence[Ask]
+
+    @classmethod
+    def of(cls, pack: Pack, encode: Encoder) -> Work:
+        """The rows and prompts of a pack. Raises PackError as `continuation` does."""
+        found = []
+        for fact in _evenly(pack.facts, ROWS):
+            before, after = continuation(encode, pack, pack.prompt(fact.relation, fact.subject), fact.answer)
+            found.append(Row(tuple(before + after), len(before)))
+        keys = {(each.question.relation, each.question.subject, each.prompt): None
+                for each in Examination(pack, encode).items}  # fmt: skip
+        return cls(found, [ask(encode, pack, *key) for key in _evenly(list(keys), PROMPTS)])
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Bytes that a run takes with this micro-batch, by what takes them.
+
+    process: all that is no model's. stored: the file that weights are read from, if they change their type on the way.
+    weights: the model. trained: the copies of weights that are trained. sums: what AdamW keeps of them. gradients:
+    those summed over several micro-batches. step: one micro-batch forward and backward. ranking: one pass of it.
+    merging: a whole model that an adapter is folded into at the end. traced: whether the passes were gone through, or
+    only guessed.
+    """
+
+    micro_batch: int
+    process: int
+    stored: int
+    weights: int
+    trained: int
+    sums: int
+    gradients: int
+    step: int
+    ranking: int
+    merging: int
+    traced: bool
+
+    @property
+    def needed(self) -> int:
+        """The least that lets the run go on."""
+        training = self.sums + max(self.gradients + self.step, self.ranking)
+        return self.process + self.weights + self.trained + max(training, self.merging)
+
+    @property
+    def peak(self) -> int:
+        """The most that it will be seen to hold; a file being read is held only as long as nobody else wants room."""
+        return max(self.needed, self.process + self.weights + self.stored)
+
+    def as_json(self) -> dict[str, Any]:
+        """The parts, and what they come to."""
+        return {**dataclasses.asdict(self), "needed": self.needed, "peak": self.peak}
+
+
+class Forecaster:
+    """Foretells one run for any micro-batch.
+
+    config: of the model. save_merged: whether an adapter is folded into a whole model at the end. process: bytes that
+    the process takes without a model, if they are known. device: where it will compute; a GPU's context is not counted.
+    Raises what transformers raises for a configuration of no language model.
+    """
+
+    def __init__(
+        self,
+        config: PretrainedConfig,
+        training: Training,
+        work: Work,
+        *,
+        dtype: str = "float32",
+        device: str = "cpu",
+        save_merged: bool = False,
+        process: int | None = None,
+    ) -> None:
+        self.training, self.work, self.dtype = training, work, getattr(torch, dtype)
+        self.vocabulary: int = config.get_text_config().vocab_size
+        processor = torch.device(device).type == "cpu"
+        self.process = process if process is not None else self._process() if processor else 0
+        model = _without_numbers(config, self.dtype)
+        self.weights = _bytes(model.parameters())
+        stored = getattr(torch, str(getattr(config, "dtype", None) or dtype).removeprefix("torch."), self.dtype)
+        changes = processor and stored != self.dtype
+        self.stored = self.weights * stored.itemsize // self.dtype.itemsize if changes else 0
+        self.copy = trainable_copy(model, training)
+        self.trained = _bytes(parameter for parameter in self.copy.parameters() if parameter.requires_grad)
+        self.merging = self.weights if save_merged and training.lora else 0
+        self.ranking, self._ranking_traced = self._passed(
+            lambda: ranking_pass(self.copy, work.asks), [len(each.prompt) for each in work.asks], kept=False
+        )
+
+    def at(self, micro_batch: int) -> Forecast:
+        """The forecast for so many rows at once."""
+        rows = sorted((len(row.tokens) for row in self.work.rows), reverse=True)[:micro_batch]
+        step, traced = self._passed(lambda: training_pass(self.copy, self.work.rows, micro_batch), rows, kept=True)
+        return Forecast(
+            micro_batch=micro_batch,
+            process=self.process,
+            stored=self.stored,
+            weights=self.weights,
+            trained=self.trained,
+            sums=2 * self.trained,
+            gradients=self.trained if micro_batch < self.training.batch else 0,
+            step=step,
+            ranking=self.ranking,
+            merging=self.merging,
+            traced=traced and self._ranking_traced,
+        )
+
+    def fitting(self, room: int) -> Forecast:
+        """The largest micro-batch that surely fits into so many bytes, or the one that takes the least."""
+        tried = []
+        rows = self.training.batch
+        while True:
+            tried.append(self.at(rows))
+            if tried[-1].needed * MARGIN <= room or rows == 1:
+                break
+            rows //= 2
+        return tried[-1] if tried[-1].needed * MARGIN <= room else min(tried, key=lambda each: each.needed)
+
+    def _process(self) -> int:
+        return PROCESS + PROCESS_A_TOKEN * self.vocabulary
+
+    def _passed(self, trace: Callable[[], int], lengths: Sequence[int], kept: bool) -> tuple[int, bool]:
+        """The bytes of a pass, and whether they were traced."""
+        if not lengths:
+            return 0, True
+        try:
+            with torch.random.fork_rng(devices=[]):
+                return trace(), True
+        except (RuntimeError, ValueError, TypeError, IndexError, AttributeError, NotImplementedError):
+            return self._guessed(lengths, kept), False
+
+    def _guessed(self, lengths: Sequence[int], kept: bool) -> int:
+        """A rule of thumb, for models whose code must see numbers (some choose an expert for each token)."""
+        config: Any = self.copy.config.get_text_config()
+        width = 20 * config.hidden_size + 5 * (getattr(config, "intermediate_size", None) or 4 * config.hidden_size)
+        tokens, layers = sum(lengths), config.num_hidden_layers if kept else 1
+        return tokens * layers * width * self.dtype.itemsize + 4 * min(len(lengths) * self.vocabulary, 1 << 26) * 4
+
+
+def forecast(config: PretrainedConfig, training: Training, work: Work, *, micro_batch: int = 0, **how: Any) -> Forecast:
+    """What a run will take; micro_batch: rows at once, 0 for the whole batch. The rest is as of Forecaster."""
+    return Forecaster(config, training, work, **how).at(min(micro_batch or training.batch, training.batch))
+
+
+def rough_encoder(vocabulary: int) -> Encoder:
+    """Tokens about as many as a model's own would be, for a forecast without its tokenizer: a word each."""
+
+    def encode(text: str) -> list[int]:
+        words = [" " * (number > 0) + word for number, word in enumerate(text.split(" "))]
+        pieces = [word[start : start + 8] for word in words for start in range(0, len(word), 8)]
+        return [2, *(3 + crc32(piece.encode()) % (vocabulary - 3) for piece in pieces)]
+
+    return encode
+
+
+def _without_numbers(config: PretrainedConfig, dtype: torch.dtype) -> Any:
+    attention = "eager" if getattr(config, "attn_logit_softcapping", None) else "sdpa"
+    with META:
+        return AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=attention).eval()
+
+
+def _bytes(parameters: Any) -> int:
+    return sum(parameter.numel() * parameter.element_size() for parameter in parameters)
+
+
+def _evenly(items: Sequence[Item], most: int) -> list[Item]:
+    """So many of them at most, from beginning to end."""
+    count = min(most, len(items))
+    return [items[number * len(items) // count] for number in range(count)]

@@ -1,0 +1,134 @@
+"""What a pass through a model takes beyond its weights, found by going through it with tensors that have no numbers."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from spillover.llm.forest import Forest, cheaper_merged, collate
+from spillover.llm.scoring import CausalModel, Scorer, logits_only_at
+from spillover.llm.tokens import Ask, Row
+from spillover.llm.training import may_merge
+
+META = torch.device("meta")
+
+
+class _Live(TorchDispatchMode):
+    """Counts the bytes of the tensors that are made inside and still alive; `peak` is the most there were at once."""
+
+    def __init__(self, known: Sequence[Tensor]) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self._known = weakref.WeakSet(tensor.untyped_storage() for tensor in known)
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = function(*args, **(kwargs or {}))
+        for tensor in tree_leaves(made):
+            if isinstance(tensor, Tensor) and tensor.layout == torch.strided:
+                self._count(tensor.untyped_storage())
+        return made
+
+    def _count(self, storage: Any) -> None:
+        if storage not in self._known:
+            size = storage.nbytes()
+            self._known.add(storage)
+            weakref.finalize(storage, self._freed, size)
+            self.now += size
+            self.peak = max(self.peak, self.now)
+
+    def _freed(self, size: int) -> None:
+        self.now -= size
+
+
+def training_pass(model: CausalModel, rows: Sequence[Row], at_once: int) -> int:
+    """Bytes that the heaviest pass of so many rows takes, forward and backward, each gradient dropped once it is there.
+
+    model: a trainable copy without numbers. Gradients that are summed over several passes are not among them.
+    """
+    # Added to the output's, a sparse gradient of the input takes as much as a dense one, which has a size beforehand.
+    model.get_input_embeddings().sparse = False
+    longest = sorted(rows, key=lambda row: len(row.tokens), reverse=True)[:at_once]
+    forests = cheaper_merged(longest) if may_merge(model, rows, "tree") else [Forest([row]) for row in longest]
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    handles = [parameter.register_post_accumulate_grad_hook(_drop) for parameter in trained]
+    model.train()
+    try:
+        return _peak(model, lambda: _loss(model, forests).backward())
+    finally:
+        model.eval()
+        for handle in handles:
+            handle.remove()
+
+
+def ranking_pass(model: CausalModel, asks: Sequence[Ask]) -> int:
+    """Bytes that the heaviest pass of ranking these prompts' candidates takes."""
+    forests = Scorer(model, method="tree").largest(asks)
+
+    def ranked() -> None:
+        with torch.inference_mode():
+            torch.logsumexp(_logits(model, forests)[0], -1)
+
+    return _peak(model, ranked)
+
+
+def _peak(model: CausalModel, go_through: Callable[[], object]) -> int:
+    """The most bytes alive at once. Of many equal layers two are enough: every further one adds what the second did."""
+    parent, name, layers = _stack(model)
+    if len(layers) < 4:
+        return _alive(model, go_through)
+    try:
+        setattr(parent, name, layers[:1])
+        first = _alive(model, go_through)
+        setattr(parent, name, layers[:2])
+        return first + (_alive(model, go_through) - first) * (len(layers) - 1)
+    finally:
+        setattr(parent, name, layers)
+
+
+def _alive(model: CausalModel, go_through: Callable[[], object]) -> int:
+    live = _Live([*model.parameters(), *model.buffers()])
+    with live:
+        go_through()
+    return live.peak
+
+
+def _stack(model: CausalModel) -> tuple[nn.Module, str, nn.ModuleList]:
+    """The longest list of layers of one kind, as (module that holds it, name there, list)."""
+    found: tuple[nn.Module, str, nn.ModuleList] = (model, "", nn.ModuleList())
+    for parent in model.modules():
+        for name, child in parent.named_children():
+            if (
+                isinstance(child, nn.ModuleList)
+                and len(child) > len(found[2])
+                and len({type(one) for one in child}) == 1
+            ):
+                found = (parent, name, child)
+    return found
+
+
+def _drop(parameter: Tensor) -> None:
+    parameter.grad = None
+
+
+def _loss(model: CausalModel, forests: Sequence[Forest]) -> Tensor:
+    logits, place, token = _logits(model, forests)
+    return cross_entropy(logits[place], token)
+
+
+def _logits(model: CausalModel, forests: Sequence[Forest]) -> tuple[Tensor, Tensor, Tensor]:
+    fed = collate(forests, model.dtype)
+    # Always the additive mask of forests: models look into the other one, and here there is nothing to see.
+    width = fed.tokens.shape[1]
+    mask = torch.zeros(len(forests), 1, width, width, dtype=model.dtype, device=META)
+    with logits_only_at(model, fed.scored.to(META)):
+        logits = model(
+            input_ids=fed.tokens.to(META), position_ids=fed.positions.to(META), attention_mask=mask, use_cache=False
+        ).logits[0].float()  # fmt: skip
+    return logits, fed.place.to(META), fed.token.to(META)

@@ -1,0 +1,82 @@
+"""A copy of a model to train: what stays frozen shares memory with the original, the rest is the copy's own."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import nn
+
+from spillover.errors import ModelError
+from spillover.llm.scoring import CausalModel
+from spillover.llm.training import Training
+
+
+def trainable_copy(model: CausalModel, settings: Training) -> CausalModel:
+    """A copy of `model` to train; weights that stay frozen share memory with the original, the others do not."""
+    frozen = {id(parameter): parameter for parameter in _frozen(model, settings)}
+    shared = {key: nn.Parameter(parameter.detach(), requires_grad=False) for key, parameter in frozen.items()}
+    trained = copy.deepcopy(model, dict(shared))
+    for name, parameter in trained.named_parameters():
+        parameter.requires_grad_(id(parameter) not in {id(value) for value in shared.values()})
+        parameter.grad = None
+        if not parameter.is_floating_point():
+            raise ModelError(f"the weight {name} is not in floating point and cannot be trained", do="Use --lora RANK")
+    _keep_input_gradient_sparse(trained)
+    adapted = _with_adapter(trained, settings) if settings.lora else trained
+    if settings.trains is not None and settings.lora:
+        for name, parameter in adapted.named_parameters():
+            if not _trains(settings, model, name):
+                parameter.requires_grad_(False)
+    if not any(parameter.requires_grad for parameter in adapted.parameters()):
+        raise ModelError("nothing of this model would be trained", do="Combine fewer remedies, or lower a strength")
+    return adapted
+
+
+def _trains(settings: Training, model: CausalModel, name: str) -> bool:
+    layers = int(model.config.get_text_config().num_hidden_layers)
+    return settings.trains is None or settings.trains(name, layers)
+
+
+def _keep_input_gradient_sparse(model: CausalModel) -> None:
+    """Where one weight embeds both input and output, its gradient from the input touches only the rows that were read.
+
+    Kept sparse it is added to the output's dense one, which saves filling and adding a whole vocabulary each step.
+    """
+    inputs, outputs = model.get_input_embeddings(), model.get_output_embeddings()
+    tied = outputs is not None and getattr(outputs, "weight", None) is getattr(inputs, "weight", outputs)
+    if tied and isinstance(inputs, nn.Embedding) and inputs.weight.requires_grad:
+        inputs.sparse = True
+
+
+def _frozen(model: CausalModel, settings: Training) -> list[nn.Parameter]:
+    """The parameters that stay as they are: all of them under an adapter, else the embeddings and what is left out."""
+    if settings.lora:
+        return list(model.parameters())
+    left_out = [parameter for name, parameter in model.named_parameters() if not _trains(settings, model, name)]
+    if not settings.freeze_embeddings:
+        return left_out
+    embeddings = (model.get_input_embeddings(), model.get_output_embeddings())
+    return left_out + [parameter for module in embeddings if module is not None for parameter in module.parameters()]
+
+
+def _with_adapter(model: CausalModel, settings: Training) -> CausalModel:
+    from peft import LoraConfig, get_peft_model
+
+    with torch.random.fork_rng():
+        torch.manual_seed(settings.seed)
+        alpha = settings.lora_scaling * settings.lora
+        whole: Any = int(alpha) if alpha == int(alpha) else alpha
+        adapter = LoraConfig(r=settings.lora, lora_alpha=whole, target_modules="all-linear")
+        adapted = get_peft_model(model, adapter)
+    # It came out as a set, whose order differs from process to process and would be in the saved adapter's bytes.
+    config: Any = adapted.peft_config["default"]
+    config.target_modules = sorted(config.target_modules)
+    return adapted
+
+
+def count_parameters(model: nn.Module) -> tuple[int, int]:
+    """All parameters, and those that are trained."""
+    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
+    return sum(size for size, _ in sizes), sum(size for size, trained in sizes if trained)
