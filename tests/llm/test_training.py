@@ -195,7 +195,7 @@ def test_training_does_not_move_the_callers_random_stream(model):
 def test_every_row_is_seen_once_an_epoch_in_a_new_order(monkeypatch):
     seen = []
     model = trainable_copy(TINY["llama"](64), settings(epochs=4, batch=3))
-    monkeypatch.setattr("spillover.llm.training._step", lambda model, batch, *rest: seen.append(batch) or 0.0)
+    monkeypatch.setattr("spillover.llm.training._step", lambda model, batch, **how: seen.append(batch) or 0.0)
     steps = []
     fine_tune(model, ROWS, settings(epochs=4, batch=3), lambda step: steps.append(step))
     assert [len(batch) for batch in seen] == [3, 1] * 4
