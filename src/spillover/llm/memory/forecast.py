@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,8 +14,9 @@ from transformers import AutoModelForCausalLM, PretrainedConfig
 
 from spillover.facts.pack import Pack
 from spillover.llm.examination import Examination
+from spillover.llm.forgetting import WINDOW
 from spillover.llm.memory.tracing import META, ranking_pass, training_pass
-from spillover.llm.tokens import Ask, Encoder, Row, ask, continuation
+from spillover.llm.tokens import Ask, Encoder, Row, ask, continuation, longest_text
 from spillover.llm.training import Training
 from spillover.llm.weights.trainable import trainable_copy
 
@@ -54,8 +56,8 @@ class Forecast:
     process: all that is no model's. stored: the file that weights are read from, if they change their type on the way.
     weights: the model. trained: the copies of weights that are trained. sums: what AdamW keeps of them. gradients:
     those summed over several micro-batches. step: one micro-batch forward and backward. ranking: one pass of it.
-    merging: a whole model that an adapter is folded into at the end. traced: whether the passes were gone through, or
-    only guessed.
+    reading: one passage of plain text, after training. merging: a whole model that an adapter is folded into then.
+    traced: whether the passes were gone through, or only guessed.
     """
 
     micro_batch: int
@@ -67,6 +69,7 @@ class Forecast:
     gradients: int
     step: int
     ranking: int
+    reading: int
     merging: int
     traced: bool
 
@@ -74,7 +77,7 @@ class Forecast:
     def needed(self) -> int:
         """The least that lets the run go on."""
         training = self.sums + max(self.gradients + self.step, self.ranking)
-        return self.process + self.weights + self.trained + max(training, self.merging)
+        return self.process + self.weights + self.trained + max(training, self.reading, self.merging)
 
     @property
     def peak(self) -> int:
@@ -109,13 +112,16 @@ class Forecaster:
         self.vocabulary: int = config.get_text_config().vocab_size
         processor = torch.device(device).type == "cpu"
         self.process = process if process is not None else self._process() if processor else 0
+        stored = getattr(torch, str(getattr(config, "dtype", None) or dtype).removeprefix("torch."), self.dtype)
         model = _without_numbers(config, self.dtype)
         self.weights = _bytes(model.parameters())
-        stored = getattr(torch, str(getattr(config, "dtype", None) or dtype).removeprefix("torch."), self.dtype)
         changes = processor and stored != self.dtype
         self.stored = self.weights * stored.itemsize // self.dtype.itemsize if changes else 0
         self.copy = trainable_copy(model, training)
         self.trained = _bytes(parameter for parameter in self.copy.parameters() if parameter.requires_grad)
+        # The logits of a passage, once more in single precision if they are not, and their logarithms.
+        widths = self.dtype.itemsize * (self.dtype != torch.float32) + 8
+        self.reading = min(WINDOW, longest_text(model) or WINDOW) * self.vocabulary * widths
         self.merging = self.weights if save_merged and training.lora else 0
         self.ranking, self._ranking_traced = self._passed(
             lambda: ranking_pass(self.copy, work.asks), [len(each.prompt) for each in work.asks], kept=False
@@ -135,6 +141,7 @@ class Forecaster:
             gradients=self.trained if micro_batch < self.training.batch else 0,
             step=step,
             ranking=self.ranking,
+            reading=self.reading,
             merging=self.merging,
             traced=traced and self._ranking_traced,
         )
@@ -190,7 +197,10 @@ def rough_encoder(vocabulary: int) -> Encoder:
 def _without_numbers(config: PretrainedConfig, dtype: torch.dtype) -> Any:
     attention = "eager" if getattr(config, "attn_logit_softcapping", None) else "sdpa"
     with META:
-        return AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=attention).eval()
+        # Of a copy, since the library notes the type in it.
+        return AutoModelForCausalLM.from_config(
+            copy.deepcopy(config), dtype=dtype, attn_implementation=attention
+        ).eval()
 
 
 def _bytes(parameters: Any) -> int:

@@ -52,19 +52,22 @@ def training_pass(model: CausalModel, rows: Sequence[Row], at_once: int) -> int:
 
     model: a trainable copy without numbers. Gradients that are summed over several passes are not among them.
     """
-    # Added to the output's, a sparse gradient of the input takes as much as a dense one, which has a size beforehand.
-    model.get_input_embeddings().sparse = False
     longest = sorted(rows, key=lambda row: len(row.tokens), reverse=True)[:at_once]
     forests = cheaper_merged(longest) if may_merge(model, rows, "tree") else [Forest([row]) for row in longest]
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    handles = [parameter.register_post_accumulate_grad_hook(_drop) for parameter in trained]
+    handles: list[Any] = [parameter.register_post_accumulate_grad_hook(_drop) for parameter in trained]
+    inputs = model.get_input_embeddings()
+    if sparse := getattr(inputs, "sparse", False):
+        # What has no numbers has no sparse gradient either. It is small, but the sum with the output's is made anew.
+        handles.append(inputs.register_forward_hook(lambda module, given, read: read.detach().requires_grad_()))
     model.train()
     try:
-        return _peak(model, lambda: _loss(model, forests).backward())
+        found = _peak(model, lambda: _loss(model, forests).backward())
     finally:
         model.eval()
         for handle in handles:
             handle.remove()
+    return max(found, 2 * inputs.weight.nbytes) if sparse else found
 
 
 def ranking_pass(model: CausalModel, asks: Sequence[Ask]) -> int:
