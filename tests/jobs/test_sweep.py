@@ -125,7 +125,7 @@ def test_a_worker_that_is_killed_is_replaced():
     fine = [Task(("fine", n), "solve", Solve(symbolic="n=4,train=1,test=3")) for n in (0, 1)]
     deadly = Task(("deadly", None), "solve", Deadly())
     tasks = [fine[0], deadly, fine[1]]
-    ended = {each.key: each for each in run_local(tasks, 1)}
+    ended = {each.key: each for each in run_local([tasks], 1)}
     assert ended["fine", 0].error == ended["fine", 1].error == ""
     assert "was killed by SIGKILL" in ended["deadly", None].error
 

@@ -106,8 +106,39 @@ def held(folder: Path) -> Iterator[None]:
         yield
     finally:
         with suppress(OSError):
-            path.unlink()
+            # Not the file of another process, which took this one for dead.
+            if os.path.samestat(os.fstat(handle), os.stat(path)):
+                path.unlink()
         os.close(handle)
+
+
+def let_go(folder: Path, patience: float) -> None:
+    """Free the runs in `folder` of a holder whose machine is known to be gone.
+
+    The lock goes with the process, but a file system on a network may keep that of a machine that died for a while, or
+    for ever: after `patience` seconds, the file makes way for a new one.
+    """
+    deadline = time.monotonic() + patience
+    for path in [folder / LOCK, *folder.glob(f"seed-*/{LOCK}")]:
+        while _is_locked(path):
+            if time.monotonic() > deadline:
+                path.unlink(missing_ok=True)
+                break
+            time.sleep(0.2)
+
+
+def _is_locked(path: Path) -> bool:
+    try:
+        handle = os.open(path, os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        _lock(handle)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
 
 
 def _locked(path: Path) -> int:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import dataclasses
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from spillover.errors import UsageError
 from spillover.jobs.engines import Ended, Task
 from spillover.jobs.engines.local import run_local
+from spillover.jobs.engines.ray import run_ray
 from spillover.jobs.output import claim_folder, held, times_taken_up
 from spillover.jobs.studies import Cell, Study, expand, read_study
+from spillover.jobs.sweep_progress import Progress, pooled
 from spillover.record import RECORD, Record, commit, hardware, identity, versions, write_atomically, write_table
 from spillover.report.study.load import load_study, study_table
 from spillover.report.study.page import build_study_page
@@ -21,37 +23,6 @@ from spillover.settings import Sweep
 
 CELLS, TABLE, PAGE = "cells", "table.parquet", "page.html"
 PACKAGES = ("spillover", "torch", "transformers", "numpy", "pyarrow")
-
-
-@dataclasses.dataclass
-class _Progress:
-    """What became of every task so far, by (cell, seed)."""
-
-    ended: dict[tuple[str, int | None], Ended] = dataclasses.field(default_factory=dict)
-
-    def error(self, cell: Cell) -> str | None:
-        """The first failure of a cell, as a sentence."""
-        errors = [(key[1], each.error) for key, each in self.ended.items() if key[0] == cell.name and each.error]
-        return next((f"seed {seed}: {error}" if seed is not None else error for seed, error in errors), None)
-
-    def status(self, cell: Cell) -> str:
-        """done, failed or waiting."""
-        if self.error(cell) is not None:
-            return "failed"
-        last = (cell.name, None if _pooled(cell) else cell.seeds[-1])
-        return "done" if last in self.ended else "waiting"
-
-    def as_json(self, cell: Cell, verb: str) -> dict[str, Any]:
-        spent = sum(each.seconds for key, each in self.ended.items() if key[0] == cell.name)
-        return {
-            "cell": cell.name,
-            "verb": verb,
-            "options": cell.options,
-            "seeds": list(cell.seeds),
-            "status": self.status(cell),
-            "error": self.error(cell),
-            "seconds": round(spent, 1),
-        }
 
 
 def run(settings: Sweep) -> dict[str, Any]:
@@ -79,23 +50,28 @@ def _ran(
     settings: Sweep, study: Study, cells: Sequence[Cell], groups: dict[str, list[str]], folder: Path
 ) -> Record:  # fmt: skip
     """The study's record, once every task has run and its table and page are written."""
-    record, progress, began = _record(settings, study, cells, groups), _Progress(), time.monotonic()
+    record, progress, began = _record(settings, study, cells, groups), Progress(cells, study.verb), time.monotonic()
     record.resumed = times_taken_up(folder)
-    _note(record, study, cells, progress, folder, began)
+    _note(record, progress, folder, began)
     try:
-        for part in (_seed_tasks(study, cells, folder), list(_pool_tasks(study, cells, folder))):
-            tasks = [task for task in part if not progress.error(_of(cells, task))]
-            for ended in _shown(tasks, _processes(settings, cells)):
-                progress.ended[ended.key] = ended
-                _note(record, study, cells, progress, folder, began)
+        for ended in _shown(settings, _parts(study, progress, folder), cells, folder):
+            progress.add(ended)
+            if progress.due():
+                _note(record, progress, folder, began)
         record.status = "done"
     except KeyboardInterrupt:
         record.status = "interrupted"
         raise
     finally:
-        _note(record, study, cells, progress, folder, began)
+        _note(record, progress, folder, began)
     write(folder)
     return record
+
+
+def _parts(study: Study, progress: Progress, folder: Path) -> Iterator[list[Task]]:
+    """Every run, then what pools the seeds of each cell of which none failed."""
+    yield _seed_tasks(study, progress.cells, folder)
+    yield _pool_tasks(study, [cell for cell in progress.cells if not progress.error(cell)], folder)
 
 
 def write(folder: Path) -> None:
@@ -106,17 +82,11 @@ def write(folder: Path) -> None:
 
 
 def _plan(study: Study, cells: Sequence[Cell]) -> dict[str, Any]:
-    progress = _Progress()
-    planned = [progress.as_json(cell, study.verb) for cell in cells]
+    planned = Progress(cells, study.verb).as_json()
     runs = sum(len(cell.seeds) for cell in cells)
     lines = [f"{study.name}: {len(cells)} cells, {runs} runs of `{study.verb}`"]
     lines += [f"  {cell.name}  seeds {', '.join(map(str, cell.seeds))}" for cell in cells]
     return {"cells": planned, "text": "\n".join(lines)}
-
-
-def _pooled(cell: Cell) -> bool:
-    """Whether the verb itself pools several seeds: `inject` does."""
-    return len(cell.seeds) > 1 and type(cell.settings).__name__ == "Inject"
 
 
 def _seed_tasks(study: Study, cells: Sequence[Cell], folder: Path) -> list[Task]:
@@ -131,13 +101,15 @@ def _seed_tasks(study: Study, cells: Sequence[Cell], folder: Path) -> list[Task]
     return tasks
 
 
-def _pool_tasks(study: Study, cells: Sequence[Cell], folder: Path) -> Iterator[Task]:
+def _pool_tasks(study: Study, cells: Sequence[Cell], folder: Path) -> list[Task]:
     """For every cell of several seeds, the run that finds them all finished and pools them."""
+    tasks = []
     for cell in cells:
-        if _pooled(cell):
+        if pooled(cell):
             seeds = ",".join(map(str, cell.seeds))
             settings = _settings(cell, seeds=seeds, out=str(folder / CELLS / cell.name))
-            yield Task((cell.name, None), study.verb, settings)
+            tasks.append(Task((cell.name, None), study.verb, settings))
+    return tasks
 
 
 def _settings(cell: Cell, **changes: Any) -> Any:
@@ -145,22 +117,32 @@ def _settings(cell: Cell, **changes: Any) -> Any:
     return dataclasses.replace(cell.settings, **{key: value for key, value in changes.items() if key in known})
 
 
-def _of(cells: Sequence[Cell], task: Task) -> Cell:
-    return next(cell for cell in cells if cell.name == task.key[0])
+def _threads(cells: Sequence[Cell]) -> int:
+    """Cores that a run takes: as many as the study's threads, or all."""
+    cores = int(hardware()["cores"])
+    return max(getattr(cell.settings, "threads", 1) or cores for cell in cells)
 
 
-def _processes(settings: Sweep, cells: Sequence[Cell]) -> int:
-    """Workers: as asked, else as many as the cores allow with the threads that a run takes."""
-    threads = max((getattr(cell.settings, "threads", 1) or int(hardware()["cores"])) for cell in cells)
-    return settings.processes or max(1, int(hardware()["cores"]) // threads)
+def _engine(settings: Sweep, parts: Iterable[list[Task]], cells: Sequence[Cell], folder: Path) -> Iterator[Ended]:
+    threads = _threads(cells)
+    if settings.engine == "ray":
+        return run_ray(parts, folder, address=settings.address, processes=settings.processes, threads=threads)
+    return run_local(parts, settings.processes or max(1, int(hardware()["cores"]) // threads))
 
 
-def _shown(tasks: Sequence[Task], processes: int) -> Iterator[Ended]:
+def _shown(settings: Sweep, parts: Iterable[list[Task]], cells: Sequence[Cell], folder: Path) -> Iterator[Ended]:
     """Run the tasks behind a bar that counts runs, names failures and tells the time left."""
     from tqdm import tqdm
 
-    with tqdm(total=len(tasks), unit="run", dynamic_ncols=True, smoothing=0.1, disable=None) as bar:
-        for ended in run_local(tasks, processes):
+    with tqdm(total=0, unit="run", dynamic_ncols=True, smoothing=0.1, disable=None) as bar:
+
+        def counted() -> Iterator[list[Task]]:
+            for part in parts:
+                bar.total += len(part)
+                bar.refresh()
+                yield part
+
+        for ended in _engine(settings, counted(), cells, folder):
             bar.update()
             if ended.error:
                 bar.write(f"{ended.key[0]}: {ended.error}", file=sys.stderr)
@@ -189,12 +171,12 @@ def _cells_identity(cells: Sequence[Cell]) -> str:
     return identity({cell.name: [dataclasses.asdict(cell.settings), list(cell.seeds)] for cell in cells})
 
 
-def _note(
-    record: Record, study: Study, cells: Sequence[Cell], progress: _Progress, folder: Path, began: float
-) -> None:  # fmt: skip
-    record.seconds = round(time.monotonic() - began, 1)
-    record.details = {**record.details, "cells": [progress.as_json(cell, study.verb) for cell in cells]}
+def _note(record: Record, progress: Progress, folder: Path, began: float) -> None:
+    now = time.monotonic()
+    record.seconds = round(now - began, 1)
+    record.details = {**record.details, "cells": progress.as_json()}
     record.write(folder)
+    progress.took(now)
 
 
 def _finished(folder: Path, cells: Sequence[Cell]) -> Record | None:

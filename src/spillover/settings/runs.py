@@ -7,6 +7,7 @@ from typing import Literal
 
 from tyro.conf import Positional
 
+from spillover.errors import UsageError
 from spillover.settings.common import MOST_THREADS, Common, Flag, within
 
 
@@ -49,8 +50,10 @@ class Sweep(Common):
     """A study's YAML file, or a built-in study: paper-270m."""
     out: str = ""
     """Folder of the study: cells/, table.parquet, page.html and record.json; needed unless --plan."""
-    engine: Literal["local"] = "local"
-    """Where the runs happen: local, in processes on this machine."""
+    engine: Literal["local", "ray"] = "local"
+    """Where the runs happen: local, in processes on this machine; ray, on every node of a Ray cluster."""
+    address: str = ""
+    """With --engine ray: HOST:PORT of the cluster's head node, or auto; without it, Ray is started on this machine."""
     processes: int = 0
     """Runs at the same time; 0 shares the cores out evenly, as many to each run as the study's `threads` says."""
     plan: Flag = False
@@ -59,3 +62,5 @@ class Sweep(Common):
     def __post_init__(self) -> None:
         super().__post_init__()
         within("--processes", self.processes, MOST_THREADS)
+        if self.address and self.engine != "ray":
+            raise UsageError("--address is for --engine ray alone", do="Add --engine ray, or leave --address out")

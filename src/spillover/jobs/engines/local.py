@@ -1,116 +1,47 @@
-"""The local engine: worker processes on this machine. One that dies takes its task with it and is replaced.
-
-When the study itself is killed, its workers end at once, so that the same command finds their runs free to go on with.
-"""
+"""The local engine: worker processes on this machine. One that dies takes its task with it and is replaced."""
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
-import threading
 from collections.abc import Iterable, Iterator
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
-from typing import Any
+from multiprocessing.connection import wait
 
-from spillover.jobs.engines import Ended, Task, Worker
-
-#: Threads of one process spin while they wait for each other, which starves the processes beside it.
-_CALM = {"OMP_WAIT_POLICY": "PASSIVE", "TOKENIZERS_PARALLELISM": "false", "TQDM_DISABLE": "1"}
-#: Seconds that interrupted workers have to write what they saw.
-_GRACE = 30
+from spillover.jobs.engines import Ended, Task
+from spillover.jobs.engines.process import Hand, calm, dismiss
 
 
-class _Hand:
-    """One worker process and the task it holds."""
-
-    def __init__(self, context: Any) -> None:
-        self.pipe, theirs = context.Pipe()
-        self.process: BaseProcess = context.Process(target=_work, args=(theirs,), daemon=True)
-        self.process.start()
-        theirs.close()
-        self.task: Task | None = None
-
-    def give(self, task: Task) -> None:
-        self.task = task
-        self.pipe.send(task)
-
-    def result(self) -> Ended:
-        """What it sends; when it died instead, that as the outcome of its task."""
-        assert self.task is not None
-        try:
-            ended: Ended = self.pipe.recv()
-        except EOFError:
-            self.process.join()
-            code = self.process.exitcode or 0
-            how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
-            ended = Ended(self.task.key, 0.0, {}, f"its process {how}; if memory is short, use fewer --processes")
-        self.task = None
-        return ended
-
-
-def run_local(tasks: Iterable[Task], processes: int) -> Iterator[Ended]:
+def run_local(parts: Iterable[Iterable[Task]], processes: int) -> Iterator[Ended]:
     """Run tasks in `processes` workers and give each as it ends; interrupted, the workers write what they saw.
 
-    A task is taken from `tasks` only when a worker is free, so that tasks may depend on what has ended before.
+    A part is asked for, and begun, when every task of the one before has ended; so it may depend on what became of it.
     """
-    context = multiprocessing.get_context("spawn")
-    waiting = iter(tasks)
-    before = {name: os.environ.get(name) for name in _CALM}
-    os.environ.update(_CALM)
-    hands: list[_Hand] = []
-    try:
-        for _ in range(processes):
-            if (task := next(waiting, None)) is None:
-                break
-            hands.append(_Hand(context))
-            hands[-1].give(task)
-        while busy := [hand for hand in hands if hand.task]:
-            ready = wait([hand.pipe for hand in busy])
-            for hand in [hand for hand in busy if hand.pipe in ready]:
-                yield hand.result()
-                if (task := next(waiting, None)) is not None:
-                    if not hand.process.is_alive():
-                        hands[hands.index(hand)] = hand = _Hand(context)
-                    hand.give(task)
-    finally:
-        _dismiss(hands)
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+    hands: list[Hand] = []
+    with calm():
+        try:
+            for part in parts:
+                yield from _part(iter(part), hands, processes)
+        finally:
+            dismiss(hands)
 
 
-def _dismiss(hands: list[_Hand]) -> None:
-    """End the workers; one that is still busy was interrupted, and is given time to write what it saw."""
-    for hand in hands:
-        if hand.task is not None and hand.process.pid is not None and hand.process.is_alive():
-            os.kill(hand.process.pid, signal.SIGINT)
-        hand.pipe.close()
-    for hand in hands:
-        hand.process.join(_GRACE)
-        if hand.process.is_alive():
-            hand.process.kill()
+def _part(waiting: Iterator[Task], hands: list[Hand], processes: int) -> Iterator[Ended]:
+    for place in range(processes):
+        if (task := next(waiting, None)) is None:
+            break
+        _give(task, hands, place)
+    while busy := [hand for hand in hands if hand.task]:
+        ready = wait([hand.pipe for hand in busy])
+        for hand in [hand for hand in busy if hand.pipe in ready]:
+            ended = hand.result()
+            # The next one first: what is done with the outcome needs no worker.
+            if (task := next(waiting, None)) is not None:
+                _give(task, hands, hands.index(hand))
+            yield ended
 
 
-def _work(pipe: Connection) -> None:
-    """The loop of a worker process."""
-    # Out of the terminal's reach: an interrupt comes once, from the parent, not twice.
-    os.setpgrp()
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    worker = Worker()
-    try:
-        while True:
-            pipe.send(worker.run(pipe.recv()))
-    except (EOFError, KeyboardInterrupt, BrokenPipeError, OSError):
-        return
-
-
-def _end_with_parent() -> None:
-    """Wait for the death of the process that started this one, and follow it."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+def _give(task: Task, hands: list[Hand], place: int) -> None:
+    """Hand a task to the worker at a place, which is started if there is none, or none any more."""
+    if place == len(hands):
+        hands.append(Hand())
+    elif not hands[place].process.is_alive():
+        hands[place] = Hand()
+    hands[place].give(task)

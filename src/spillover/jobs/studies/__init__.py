@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import itertools
 import json
@@ -142,7 +143,8 @@ def _cell(study: Study, group: Group, own: Options, settings_class: type, found:
     settings = _settings({**study.options, **own}, settings_class, f"{study.name}, {group.name}")
     seeds = tuple(dict.fromkeys(group.seeds or study.seeds))
     name = _name(own, settings, settings_class)
-    for candidate in (name, f"{name}-{_digest(settings, seeds)}"):
+    for told in (False, True):
+        candidate = f"{name}-{_digest(settings, seeds)}" if told else name
         known = found.get(candidate)
         if known is None or (known.settings == settings and known.seeds == seeds):
             return Cell(candidate, {**study.options, **own}, seeds, settings)
@@ -151,7 +153,6 @@ def _cell(study: Study, group: Group, own: Options, settings_class: type, found:
 
 def _settings(options: Options, settings_class: type, where: str) -> Any:
     """The verb's settings from a study's options, each read as its type. Raises UsageError."""
-    hints = get_type_hints(settings_class, include_extras=False)
     fields = {item.name: item for item in dataclasses.fields(settings_class)}  # type: ignore[arg-type]
     values: dict[str, Any] = {}
     for key, value in options.items():
@@ -160,7 +161,7 @@ def _settings(options: Options, settings_class: type, where: str) -> Any:
             names = [name for name in fields if name not in _OWN]
             raise UsageError(f"{key!r} is no option that a study sets", where=where, do=nearest(key, names))
         try:
-            values[option] = TypeAdapter(hints[option]).validate_python(value)
+            values[option] = _reader(settings_class, option).validate_python(value)
         except ValidationError as error:
             what = f"{key}: {value!r} does not fit ({error.errors()[0]['msg'].lower()})"
             raise UsageError(what, where=where, do="See the option's page in docs/verbs") from None
@@ -169,6 +170,17 @@ def _settings(options: Options, settings_class: type, where: str) -> Any:
     if needed:
         raise UsageError(f"no {needed[0]} is given", where=where, do=f"Add `{needed[0]}:` to its options")
     return settings_class(**values, **({"out": ""} if "out" in fields else {}))
+
+
+@functools.cache
+def _hints(settings_class: type) -> dict[str, Any]:
+    return get_type_hints(settings_class, include_extras=False)
+
+
+@functools.cache
+def _reader(settings_class: type, option: str) -> TypeAdapter[Any]:
+    """What reads an option's value; made once, since a study may have a hundred thousand cells."""
+    return TypeAdapter(_hints(settings_class)[option])
 
 
 def _name(own: Options, settings: Any, settings_class: type) -> str:

@@ -75,9 +75,17 @@ class LoadedStudy:
     def done(self) -> list[Cell]:
         return [cell for cell in self.cells if cell.status == "done"]
 
+    @cached_property
+    def _groups(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for group in self.groups:
+            for slug in dict.fromkeys(cell.slug for cell in group.cells):
+                found.setdefault(slug, []).append(group.name)
+        return found
+
     def groups_of(self, cell: Cell) -> list[str]:
         """Names of the groups that a cell stands in."""
-        return [group.name for group in self.groups if any(each.slug == cell.slug for each in group.cells)]
+        return self._groups.get(cell.slug, [])
 
 
 def load_study(folder: str | Path) -> LoadedStudy:
