@@ -178,7 +178,9 @@ def write_table(path: Path, table: pa.Table) -> None:
 def read_table(path: Path) -> pa.Table:
     """Read a Parquet file. Raises RunError when it is missing or damaged."""
     try:
-        return pq.read_table(path)
+        # Not pq.read_table, which takes four times as long to find out that one file is one file.
+        with pq.ParquetFile(path) as file:
+            return file.read()
     except (OSError, pa.ArrowInvalid) as error:
         reason = str(error).splitlines()[0]
         raise RunError(f"this table cannot be read ({reason})", where=str(path), do="Run the command again") from None

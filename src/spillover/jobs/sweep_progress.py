@@ -58,7 +58,7 @@ class Progress:
                 "seeds": list(cell.seeds),
                 "status": self.status(cell),
                 "error": self.error(cell),
-                "seconds": round(sum(each.seconds for each in self.of(cell).values()), 1),
+                "seconds": round(sum(each.seconds for each in self.of(cell).values()), 3),
             }
             for cell in self.cells
         ]

@@ -66,7 +66,7 @@ def of_drawing(drawing: Drawing) -> list[Download]:
 
 def of_metrics(runs: Sequence[tuple[str, LoadedRun]]) -> Download:
     """Every record, metrics included, as JSON."""
-    records = [{"label": label, **dataclasses.asdict(run.record)} for label, run in runs]
+    records = [{"label": label, **vars(run.record)} for label, run in runs]
     body = json.dumps(records, indent=1, ensure_ascii=False, sort_keys=True, default=_plain)
     return link("spillover-metrics.json", "Metrics and settings (JSON)", body.encode(), "application/json")
 

@@ -47,7 +47,7 @@ class Hand:
         assert self.task is not None
         try:
             ended: Ended = self.pipe.recv()
-        except EOFError:
+        except (EOFError, ConnectionResetError):
             self.process.join()
             code = self.process.exitcode or 0
             how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"

@@ -84,7 +84,7 @@ class Seat:
 
     def run(self, task: Task, taken_over: bool) -> Ended:
         """Run one task. taken_over: whether a worker that is gone had it before."""
-        if taken_over and getattr(task.settings, "out", ""):
+        if taken_over and getattr(task.settings, "out", None):
             let_go(Path(task.settings.out), _PATIENCE)
         if self.hand is None or not self.hand.process.is_alive():
             with calm():
