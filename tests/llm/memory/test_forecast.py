@@ -14,7 +14,8 @@ from spillover.llm.memory import forecast as module
 from spillover.llm.memory.forecast import MARGIN, Forecaster, Work, forecast, rough_encoder
 from spillover.llm.memory.tracing import _alive, _loss, training_pass
 from spillover.llm.tokens import Ask, Row, encoder
-from spillover.llm.training import Training, answer_loss, count_parameters, trainable_copy
+from spillover.llm.training import Training, answer_loss
+from spillover.llm.weights.trainable import count_parameters, trainable_copy
 from spillover.record import Record
 from tests.tiny_models import TINY
 

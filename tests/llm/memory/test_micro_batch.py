@@ -13,7 +13,8 @@ from spillover.llm import training
 from spillover.llm.memory.exhaustion import Exhausted, out_of_memory
 from spillover.llm.memory.micro_batch import MicroBatches, TornStep, cut, shares
 from spillover.llm.tokens import Row
-from spillover.llm.training import Training, answer_loss, fine_tune, trainable_copy
+from spillover.llm.training import Training, answer_loss, fine_tune
+from spillover.llm.weights.trainable import trainable_copy
 from tests.tiny_models import TINY
 
 ROWS = [Row((1, 5, 6, 7), 2), Row((1, 8, 9), 2), Row((1, 5, 6, 10, 11, 12), 3), Row((1, 13, 14), 1)]
