@@ -6,7 +6,7 @@ import dataclasses
 import re
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -130,18 +130,8 @@ def _ran(
     record.write(folder)
     ended: dict[tuple[str, int | None], Ended] = {}
     try:
-        keep = "delta" if any(cell.after for cell in cells) else "none"
-        untreated = [Task((UNTREATED, seed), "inject", _untreated(settings, seed, folder, keep)) for seed in seeds]
-        ended |= {each.key: each for each in _shown(untreated, settings, "untreated")}
-        for each in ended.values():
-            if each.error:
-                raise RunError(f"the untreated run did not end: {each.error}", where=str(folder), do="Mend that first")
-        treated = [
-            Task((cell.name, seed), "inject", _treated(settings, cell, seed, folder))
-            for seed in seeds
-            for cell in cells
-        ]
-        ended |= {each.key: each for each in _shown(treated, settings, "remedies")}
+        for each in _shown(_parts(settings, seeds, cells, folder, ended), settings):
+            ended[each.key] = each
         contest = Contest(folder / CELLS, seeds, packs[seeds[0]])
         errors = {key[0]: each.error for key, each in ended.items() if each.error}
         frontier = contest.frontier([(cell.name, cell.doses, cell.rewrites) for cell in cells], errors)
@@ -153,6 +143,20 @@ def _ran(
         record.seconds = round(time.monotonic() - began, 1)
         record.write(folder)
     return record
+
+
+def _parts(
+    settings: Mitigate, seeds: Sequence[int], cells: Sequence[Cell], folder: Path,
+    ended: Mapping[tuple[str, int | None], Ended],
+) -> Iterator[list[Task]]:  # fmt: skip
+    """The untreated runs, then all others, which are held against them. Raises RunError when an untreated one failed."""
+    keep = "delta" if any(cell.after for cell in cells) else "none"
+    yield [Task((UNTREATED, seed), "inject", _untreated(settings, seed, folder, keep)) for seed in seeds]
+    for each in ended.values():
+        if each.error:
+            raise RunError(f"the untreated run did not end: {each.error}", where=str(folder), do="Mend that first")
+    pairs = [(cell, seed) for seed in seeds for cell in cells]
+    yield [Task((cell.name, seed), "inject", _treated(settings, cell, seed, folder)) for cell, seed in pairs]
 
 
 def _conclude(record: Record, folder: Path, frontier: list[dict[str, Any]], contest: Contest) -> None:
@@ -187,14 +191,21 @@ def _treated(settings: Mitigate, cell: Cell, seed: int, folder: Path) -> Inject:
     return replace(base, remedy=cell.text, until_nats=round(nats, 6), epochs=settings.epochs, out=out)
 
 
-def _shown(tasks: Sequence[Task], settings: Mitigate, label: str) -> Iterator[Ended]:
+def _shown(parts: Iterable[list[Task]], settings: Mitigate) -> Iterator[Ended]:
     """Run the tasks behind a bar that counts runs and names failures."""
     from tqdm import tqdm
 
     cores = int(hardware()["cores"])
     processes = settings.processes or max(1, cores // (settings.threads or cores))
-    with tqdm(total=len(tasks), desc=label, unit="run", dynamic_ncols=True, smoothing=0.1, disable=None) as bar:
-        for ended in run_local(tasks, min(processes, len(tasks))):
+    with tqdm(total=0, unit="run", dynamic_ncols=True, smoothing=0.1, disable=None) as bar:
+
+        def counted() -> Iterator[list[Task]]:
+            for part in parts:
+                bar.total += len(part)
+                bar.refresh()
+                yield part
+
+        for ended in run_local(counted(), processes):
             bar.update()
             if ended.error:
                 bar.write(f"{ended.key[0]}: {ended.error}", file=sys.stderr)
