@@ -149,7 +149,7 @@ def _parts(
     settings: Mitigate, seeds: Sequence[int], cells: Sequence[Cell], folder: Path,
     ended: Mapping[tuple[str, int | None], Ended],
 ) -> Iterator[list[Task]]:  # fmt: skip
-    """The untreated runs, then all others, which are held against them. Raises RunError when an untreated one failed."""
+    """The untreated runs, then those that are held against them. Raises RunError when an untreated one failed."""
     keep = "delta" if any(cell.after for cell in cells) else "none"
     yield [Task((UNTREATED, seed), "inject", _untreated(settings, seed, folder, keep)) for seed in seeds]
     for each in ended.values():
