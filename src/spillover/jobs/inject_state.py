@@ -114,10 +114,10 @@ def _state(snapshot: Snapshot, seconds: float, parts: MicroBatches) -> State:
 def _snapshot(state: State) -> Snapshot:
     import numpy as np
 
-    from spillover.llm.inject import Examined, Loss, Snapshot
+    from spillover.llm.inject import BOUNDS, Examined, Loss, Snapshot
     from spillover.llm.training import Start
 
     losses = [Loss(*values) for values in state.facts["losses"]]
     examined = [Examined(checkpoint, full, np.array(scores)) for checkpoint, full, scores in state.facts["examined"]]
-    start, bounds = Start(state.step, state.tensors), tuple(state.facts["bounds"])
+    start, bounds = Start(state.step, state.tensors), tuple(state.facts.get("bounds", BOUNDS))
     return Snapshot(start, state.facts["method"], examined, losses, bounds)

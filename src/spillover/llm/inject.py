@@ -24,6 +24,9 @@ from spillover.llm.weights.saving import take_weights
 from spillover.llm.weights.trainable import count_parameters, trainable_copy
 from spillover.record import ANSWER_SCHEMA
 
+#: Of one pass of ranking, unless memory ran out.
+BOUNDS = (MAXIMUM_TOKENS, MAXIMUM_LOGITS)
+
 
 @dataclass(frozen=True)
 class Loss:
@@ -60,7 +63,7 @@ class Snapshot:
     method: Method | None
     examined: Sequence[Examined]
     losses: Sequence[Loss]
-    bounds: tuple[int, int] = (MAXIMUM_TOKENS, MAXIMUM_LOGITS)
+    bounds: tuple[int, ...] = BOUNDS
 
 
 @dataclass
