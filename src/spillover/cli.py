@@ -19,6 +19,7 @@ from typing import Any
 import spillover
 from spillover import catalog
 from spillover.errors import Interrupted, SpilloverError, UsageError, nearest
+from spillover.jobs.launched import one_voice, sharing
 
 HELP = 0
 #: What the light install leaves out.
@@ -28,7 +29,11 @@ HEAVY = {"torch", "transformers", "safetensors", "peft", "accelerate"}
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line; returns the exit code (0 done, 1 a gate failed, 2 a mistake, 130 interrupted)."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    as_json = "--json" in words
+    with one_voice():
+        return _answer(words, "--json" in words)
+
+
+def _answer(words: list[str], as_json: bool) -> int:
     for stream in (sys.stdout, sys.stderr):
         # A name that the terminal's encoding has not is shown escaped, in JSON too, rather than ending in a traceback.
         if isinstance(stream, io.TextIOWrapper):
@@ -82,7 +87,9 @@ def _run(words: list[str], as_json: bool) -> int:
     settings = parse(catalog.find(settings_class), verb, words[1:])
     if settings is None:
         return HELP
-    return _show(catalog.find(job)(settings), as_json)
+    with sharing(verb):
+        outcome = catalog.find(job)(settings)
+    return _show(outcome, as_json)
 
 
 def _show(outcome: dict[str, Any], as_json: bool) -> int:

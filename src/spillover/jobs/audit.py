@@ -21,6 +21,7 @@ from spillover.facts.pack import Pack
 from spillover.jobs import audit_open
 from spillover.jobs.audit_discoveries import Opened, discover
 from spillover.jobs.audit_open_text import lines
+from spillover.jobs.launched import resolved
 from spillover.jobs.output import claim_folder, telling
 from spillover.jobs.redaction import Redaction
 from spillover.measures import forgetting_nats
@@ -42,6 +43,7 @@ from spillover.record import (
 from spillover.settings import Audit
 
 if TYPE_CHECKING:
+    from spillover.llm.processes.joining import Processes
     from spillover.llm.weights.loading import LoadedModel
 
 PACKAGES = ("spillover", "torch", "transformers", "tokenizers", "safetensors", "peft", "numpy", "pyarrow")
@@ -64,8 +66,11 @@ class _Seen:
 def run(settings: Audit) -> dict[str, Any]:
     """Compare the models. Gives the verdicts, metrics before (base) and after (tuned), a text, and the exit code.
 
+    Of several processes that were started together, all share the questions and the first does all the writing.
     Raises SpilloverError for anything wrong with the options, the pack, a model or the folder.
     """
+    from spillover.llm.processes.joining import joined
+
     _refuse_bad_numbers(settings)
     pack = open_pack(settings.pack, settings.seed)
     if not pack.implications and not settings.open:
@@ -73,18 +78,24 @@ def run(settings: Audit) -> dict[str, Any]:
         do = "Add `implications:` to its pack.yaml (docs/packs.md), or look for what nobody declared with --open"
         raise UsageError(what, where=settings.pack, do=do)
     probes = audit_open.plan(settings, pack) if settings.open else None
-    settings = _resolved(settings)
-    folder = Path(settings.out).expanduser() if settings.out else None
-    if folder and (found := claim_folder(folder, "audit", _identity_of(settings, probes))) is not None:
-        print(f"Found this audit finished in {folder}; nothing was run.", file=sys.stderr)
-        return _outcome(settings, found.metrics, found.details)
+    with joined() as processes:
+        settings = resolved(settings, processes)
+        folder, identity = settings.out and Path(settings.out).expanduser(), _identity_of(settings, probes)
+        found = processes.of_first(lambda: claim_folder(folder, "audit", identity) if folder else None)
+        if found is not None:
+            print(f"Found this audit finished in {folder}; nothing was run.", file=sys.stderr)
+            return _outcome(settings, found.metrics, found.details)
+        return _compare(settings, pack, probes, processes)
+
+
+def _compare(settings: Audit, pack: Pack, probes: audit_open.Probes | None, processes: Processes) -> dict[str, Any]:
     began = time.monotonic()
     # Both names and tokenizers first, so that a mistake in the second does not wait for the first model's answers.
     tokenizers = [_tokenizer(settings, name, pack) for name in (settings.base, settings.tuned)]
     if probes:
         audit_open.refuse_different_tokens(settings, tokenizers)
-    base = _examine(settings, settings.base, pack, BASE, tokenizers[BASE], probes)
-    tuned = _examine(settings, settings.tuned, pack, TUNED, tokenizers[TUNED], probes)
+    base = _examine(settings, settings.base, pack, BASE, tokenizers[BASE], probes, processes)
+    tuned = _examine(settings, settings.tuned, pack, TUNED, tokenizers[TUNED], probes, processes)
     if base.sha256 == tuned.sha256:
         print("The two models have the same weights.", file=sys.stderr)
     hide = Redaction.of(pack.subjects, settings.redact)
@@ -93,17 +104,22 @@ def run(settings: Audit) -> dict[str, Any]:
     metrics = summarise(answers)
     same = np.array_equal(base.tokens, tuned.tokens)
     metrics["forgetting_nats"] = forgetting_nats.measure(base.plain, tuned.plain, base.tokens) if same else None
-    opened = _discover(settings, pack, probes, (base, tuned), tokenizers) if probes else None
+    opened = _discover(settings, pack, probes, (base, tuned), tokenizers, processes) if probes else None
     told = {"verdicts": [each.as_json() for each in judged]} | (hide.opened(opened) if opened else {})
-    if folder:
-        record = _record(settings, hide.pack(pack), probes, base, tuned, told, metrics)
-        record.seconds = round(time.monotonic() - began, 1)
-        write_table(folder / ANSWERS, answers)
-        record.details = {**record.details, "files": checksums(folder, ANSWERS)}
-        record.write(folder)
-    if settings.junit:
-        write_atomically(Path(settings.junit).expanduser(), junit(hide.text(pack.name), judged))
-    return _outcome(settings, metrics, told)
+
+    def written() -> dict[str, Any]:
+        if settings.out:
+            folder = Path(settings.out).expanduser()
+            record = _record(settings, hide.pack(pack), probes, base, tuned, told, metrics)
+            record.seconds = round(time.monotonic() - began, 1)
+            write_table(folder / ANSWERS, answers)
+            record.details = {**record.details, "files": checksums(folder, ANSWERS)}
+            record.write(folder)
+        if settings.junit:
+            write_atomically(Path(settings.junit).expanduser(), junit(hide.text(pack.name), judged))
+        return _outcome(settings, metrics, told)
+
+    return processes.of_first(written)
 
 
 def _refuse_bad_numbers(settings: Audit) -> None:
@@ -114,13 +130,6 @@ def _refuse_bad_numbers(settings: Audit) -> None:
         raise UsageError("this is a folder, not a file", where=settings.junit, do="Name a file, such as audit.xml")
     if settings.probes and not settings.open:
         raise UsageError("--probes adds to what --open asks", do="Give --open too, or leave --probes out")
-
-
-def _resolved(settings: Audit) -> Audit:
-    from spillover.llm.weights.loading import pick_device
-
-    threads = settings.threads or int(hardware()["cores"])
-    return dataclasses.replace(settings, device=str(pick_device(settings.device)), threads=threads)
 
 
 def _identity_of(settings: Audit, probes: audit_open.Probes | None) -> str:
@@ -151,8 +160,9 @@ def _load(settings: Audit, name: str, tokenizer: Any) -> LoadedModel:
 
 
 def _examine(
-    settings: Audit, name: str, pack: Pack, checkpoint: int, tokenizer: Any, probes: audit_open.Probes | None
-) -> _Seen:
+    settings: Audit, name: str, pack: Pack, checkpoint: int, tokenizer: Any, probes: audit_open.Probes | None,
+    processes: Processes,
+) -> _Seen:  # fmt: skip
     """Ask one model everything; only one of the two is ever in memory."""
     from spillover.llm.examination import Examination
     from spillover.llm.forgetting import passage_losses, passages
@@ -162,23 +172,24 @@ def _examine(
     worded = as_chat(pack, tokenizer) if settings.chat else pack
     encode = encoder(tokenizer)
     loaded = _load(settings, name, tokenizer)
-    scorer = Scorer(loaded.model)
+    scorer = Scorer(loaded.model, processes=processes)
     answers = Examination(worded, encode).answers(scorer, seed=settings.seed, checkpoint=checkpoint, full=True)
-    plain, tokens = passage_losses(loaded.model, encode, passages())
+    plain, tokens = passage_losses(loaded.model, encode, passages(), processes)
     likely = audit_open.ask(settings, pack, probes, tokenizer, scorer) if probes else []
     return _Seen(answers, plain, tokens, loaded.sha256, scorer.method, likely)
 
 
 def _discover(
-    settings: Audit, pack: Pack, probes: audit_open.Probes, seen: Sequence[_Seen], tokenizers: Sequence[Any]
-) -> Opened:
+    settings: Audit, pack: Pack, probes: audit_open.Probes, seen: Sequence[_Seen], tokenizers: Sequence[Any],
+    processes: Processes,
+) -> Opened:  # fmt: skip
     """What nobody declared; each model is loaded once more, for the words of the examples only."""
     from spillover.llm.scoring import Scorer
 
     def speak(checkpoint: int, asked: Sequence[audit_open.Asked]) -> list[str]:
         tokenizer = tokenizers[checkpoint]
         model = _load(settings, (settings.base, settings.tuned)[checkpoint], tokenizer).model
-        scorer = Scorer(model, method=seen[checkpoint].method)
+        scorer = Scorer(model, method=seen[checkpoint].method, processes=processes)
         return audit_open.speak(settings, pack, probes, tokenizer, scorer, asked)
 
     return discover(settings, pack, probes, [each.likely for each in seen], tokenizers[TUNED], speak)

@@ -7,25 +7,26 @@ import dataclasses
 import json
 import os
 import sys
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from spillover import __version__
-from spillover.errors import UsageError
 from spillover.facts.describe import describe, pack_hash
 from spillover.facts.open import open_pack
 from spillover.facts.pack import Pack
 from spillover.jobs.checkpoints import PATIENCE
-from spillover.jobs.inject_memory import Budgets
-from spillover.jobs.inject_options import refuse_bad_numbers, seeds_of
+from spillover.jobs.inject_model import Kept, load
+from spillover.jobs.inject_options import refuse_bad_numbers, seeds_of, training_of
 from spillover.jobs.inject_remedy import Plan
 from spillover.jobs.inject_state import Course
 from spillover.jobs.inject_text import tell
+from spillover.jobs.launched import resolved, take_part
 from spillover.jobs.output import claimed, telling, times_taken_up
 from spillover.jobs.redaction import Redaction
+from spillover.jobs.tracking import Tracking, refuse_missing
 from spillover.measures import forgetting_nats
 from spillover.measures.summary import summarise
 from spillover.measures.trajectory import trajectory_table
@@ -45,48 +46,41 @@ from spillover.record import (
 from spillover.settings import Inject
 
 if TYPE_CHECKING:
-    from spillover.llm.inject import Before, Injected
-    from spillover.llm.training import Training
+    from spillover.llm.inject import Injected
+    from spillover.llm.processes.joining import Processes
     from spillover.llm.weights.loading import LoadedModel
 
 PACKAGES = ("spillover", "torch", "transformers", "tokenizers", "safetensors", "peft", "numpy", "pyarrow", "gguf")
-
-
-@dataclass
-class Kept:
-    """What one run leaves for the next in the same process: the model it loaded, and its losses on plain text."""
-
-    name: tuple[Any, ...] = ()
-    loaded: LoadedModel | None = None
-    plain: dict[str, tuple[Any, Any]] = field(default_factory=dict)
-    before: dict[str, Before] = field(default_factory=dict)
-    budgets: Budgets = field(default_factory=Budgets)
-
-    def before_of(self, asked: Pack, settings: Inject) -> Before:
-        """What the loaded model answers about a pack before training, if a run found it out, or where to keep it."""
-        from spillover.llm.inject import Before
-
-        asked_so = sha256_of_texts([pack_hash(asked), repr(asked.relations), repr(asked.candidates)])
-        return self.before.setdefault(f"{asked_so} {settings.threads}", Before())
 
 
 def run(settings: Inject, kept: Kept | None = None, patience: float = PATIENCE) -> dict[str, Any]:
     """Run every seed, then pool them. Returns the run's path, its metrics and a text for a person.
 
     kept: hand the same one to several runs, and those on the same model load it once. patience: see `Checkpoints`. A
-    run that was cut short is taken up from its newest checkpoint, and ends with the bytes of one that was not.
+    run that was cut short is taken up from its newest checkpoint, and ends with the bytes of one that was not. Of
+    several processes that were started together, all share the work, and the first alone touches the folder.
 
     Raises SpilloverError for anything wrong with the options, the pack, the model or the folder; KeyboardInterrupt
     passes through once a record that says `interrupted` has been written.
     """
+    from spillover.llm.processes.joining import joined
+
     seeds = seeds_of(settings)
     refuse_bad_numbers(settings)
+    refuse_missing(settings.track)
     plan = Plan(settings)
     packs = {seed: open_pack(settings.pack, seed) for seed in seeds}
     folder = Path(settings.out).expanduser()
-    settings = _resolved(settings)
-    with contextlib.ExitStack() as held:
-        if (finished := held.enter_context(claimed(folder, "inject", _identity_of(settings)))) is not None:
+    with joined() as processes, contextlib.ExitStack() as held:
+        settings = resolved(settings, processes)
+
+        def claim(own: Inject) -> Record | None:
+            """The finished record, if this run is done; until the end, no other command may work on it."""
+            return processes.of_first(
+                lambda: held.enter_context(claimed(Path(own.out).expanduser(), "inject", _identity_of(own)))
+            )
+
+        if (finished := claim(settings)) is not None:
             print(f"Found this run finished in {folder}; nothing was run.", file=sys.stderr)
             return _outcome(folder, finished)
         _texts(settings)
@@ -94,29 +88,23 @@ def run(settings: Inject, kept: Kept | None = None, patience: float = PATIENCE) 
         # A seed of several is the run that `--seed` alone would make, and is found again like it.
         each = [replace(settings, seed=seed, seeds="", out=str(_own(folder, seed, seeds))) for seed in seeds]
         if len(seeds) > 1:
-            each = [
-                own for own in each if held.enter_context(claimed(Path(own.out), "inject", _identity_of(own))) is None
-            ]
+            each = [own for own in each if claim(own) is None]
         for own in each:
-            _load(own, plan.asked(packs[own.seed]), kept)  # Every pack is checked before the first is trained on.
+            load(own, plan.asked(packs[own.seed]), kept)  # Every pack is checked before the first is trained on.
         for own in each:
-            _run_seed(own, packs[own.seed], kept, patience)
-        if len(seeds) > 1:
-            _pool(settings, seeds, folder)
-        return _outcome(folder, Record.read(folder))
+            _run_seed(own, packs[own.seed], kept, patience, processes)
 
+        def told() -> dict[str, Any]:
+            if len(seeds) > 1:
+                _pool(settings, seeds, folder)
+            return _outcome(folder, Record.read(folder))
 
-def _resolved(settings: Inject) -> Inject:
-    """The settings with `auto` and 0 replaced by what they stand for on this machine."""
-    from spillover.llm.weights.loading import pick_device
-
-    threads = settings.threads or int(hardware()["cores"])
-    return replace(settings, device=str(pick_device(settings.device)), threads=threads)
+        return processes.of_first(told)
 
 
 def _identity_of(settings: Inject) -> str:
-    """What must be equal for two commands to be the same run: all but where it goes and how it prints."""
-    return identity(telling(settings, "out", "json") | {"version": __version__})
+    """What must be equal for two commands to be the same run: all but where it goes and whom it tells."""
+    return identity(telling(settings, "out", "json", "track") | {"version": __version__})
 
 
 def _texts(settings: Inject) -> list[str]:
@@ -129,73 +117,39 @@ def _own(folder: Path, seed: int, seeds: list[int]) -> Path:
     return folder / f"seed-{seed}" if len(seeds) > 1 else folder
 
 
-def _load(settings: Inject, pack: Pack, kept: Kept) -> LoadedModel:
-    """The model, once its tokens are known to tell the pack's answers apart; kept from the run before if it is it."""
-    import torch
-
-    from spillover.facts.check import refuse, token_faults
-    from spillover.llm.tokens import as_chat, encoder
-    from spillover.llm.weights.loading import load_model, load_tokenizer, resolve
-
-    if settings.lora and settings.save == "delta" and resolve(settings.model).adapter:
-        what = "an adapter trained on top of a merged adapter means nothing without the merged model"
-        raise UsageError(what, where="--save delta", do="Use --save weights")
-    name = (settings.model, settings.device, settings.dtype, settings.revision)
-    same = kept.loaded is not None and kept.name == name
-    tokenizer = kept.loaded.tokenizer if kept.loaded and same else load_tokenizer(settings.model, settings.revision)
-    worded = as_chat(pack, tokenizer) if settings.chat else pack
-    refuse(token_faults(worded, encoder(tokenizer)))
-    torch.set_num_threads(settings.threads)
-    training = Plan(settings).training(_training(settings, settings.seed))
-    budget = kept.budgets.of(settings, training, worded, tokenizer)
-    if kept.loaded is None or not same:
-        with budget.telling():
-            kept.loaded = load_model(
-                settings.model, device=settings.device, dtype=settings.dtype, revision=settings.revision,
-                tokenizer=tokenizer,
-            )  # fmt: skip
-        kept.name, kept.plain, kept.before = name, {}, {}
-    return kept.loaded
-
-
-def _training(settings: Inject, seed: int) -> Training:
-    from spillover.llm.training import Training
-
-    return Training(
-        epochs=settings.epochs,
-        learning_rate=settings.lr,
-        batch=settings.batch,
-        weight_decay=settings.weight_decay,
-        freeze_embeddings=settings.freeze_embeddings,
-        lora=settings.lora,
-        seed=seed,
-    )
-
-
-def _run_seed(settings: Inject, pack: Pack, kept: Kept, patience: float) -> None:
+def _run_seed(settings: Inject, pack: Pack, kept: Kept, patience: float, processes: Processes) -> None:
     """One seed's run, written into its folder whatever happens: done, or interrupted with what it saw."""
     from spillover.llm.inject import Injected, inject
     from spillover.llm.weights.saving import save_model
 
     texts, folder, seed, plan = _texts(settings), Path(settings.out), settings.seed, Plan(settings)
     asked = plan.asked(pack)
-    loaded, training = _load(settings, asked, kept), plan.training(_training(settings, seed))
+    loaded, training = load(settings, asked, kept), plan.training(training_of(settings, seed))
     lesson, worded = plan.lesson(pack, loaded, training), plan.worded(asked, loaded)
     budget = kept.budgets.of(settings, training, worded, loaded.tokenizer)
     seen = Injected(seed)
+    plain = f"{sha256_of_texts(texts)} {settings.threads}"
+    if plain in kept.plain:
+        seen.plain_before, seen.plain_tokens = kept.plain[plain]
+    how: dict[str, Any] = {
+        "texts": texts, "evaluate_every": settings.evaluate_every, "into": seen, "enough": plan.enough(),
+        "lesson": lesson, "before": kept.before_of(worded, settings), "processes": processes,
+    }  # fmt: skip
+    if not processes.first:
+        take_part(loaded, worded, training, how)
+        kept.plain[plain] = (seen.plain_before, seen.plain_tokens)
+        return
     hide = Redaction.of(pack.subjects, settings.redact)
     record = _record(settings, seed, hide.pack(pack), loaded, texts)
     course = Course(record, seen, folder, patience, budget.micro_batch)
-    plain = f"{record.hashes['plain_text']} {settings.threads}"
-    if plain in kept.plain:
-        seen.plain_before, seen.plain_tokens = kept.plain[plain]
     record.write(folder)
+    tracking = Tracking(settings.track, record, folder, hide, course.start)
     try:
         with _progress(lesson.steps(training), f"seed {seed}") as bar, budget.telling():
+            processes.of_first(lambda: course.parts.since)
             course.through(lambda start: inject(
-                loaded, worded, training, texts=texts, evaluate_every=settings.evaluate_every,
-                progress=lambda step: bar.update(step - bar.n), into=seen, enough=plan.enough(), start=start,
-                keep=course.keep, parts=course.parts, lesson=lesson, before=kept.before_of(worded, settings),
+                loaded, worded, training, start=start, parts=course.parts, keep=tracking.before(seen, course.keep),
+                progress=tracking.after(seen, lambda step: bar.update(step - bar.n)), **how,
             ))  # fmt: skip
         save_model(seen.model, loaded, settings.save, folder)
         kept.plain[plain] = (seen.plain_before, seen.plain_tokens)
@@ -208,6 +162,7 @@ def _run_seed(settings: Inject, pack: Pack, kept: Kept, patience: float) -> None
         memory = {**record.details["memory"], **budget.told()}
         record.details = {**record.details, "checkpoints": course.told, "memory": memory}
         _write(record, hide, seen, folder)
+        tracking.end(seen, record)
     course.checkpoints.remove()
 
 

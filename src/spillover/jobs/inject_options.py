@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from spillover.errors import UsageError
 from spillover.settings import MOST_SEED, Inject, Mitigate
+
+if TYPE_CHECKING:
+    from spillover.llm.training import Training
 
 
 def seeds_of(settings: Inject | Mitigate) -> list[int]:
@@ -33,3 +38,18 @@ def refuse_bad_numbers(settings: Inject | Mitigate) -> None:
         raise UsageError(f"--lr is {settings.lr}", do="Give a learning rate between 0 and 1, such as 5e-5")
     if isinstance(settings, Inject) and not 0 <= settings.weight_decay < float("inf"):
         raise UsageError(f"--weight-decay is {settings.weight_decay}", do="Give 0 or more")
+
+
+def training_of(settings: Inject, seed: int) -> Training:
+    """What fine-tuning takes of the options."""
+    from spillover.llm.training import Training
+
+    return Training(
+        epochs=settings.epochs,
+        learning_rate=settings.lr,
+        batch=settings.batch,
+        weight_decay=settings.weight_decay,
+        freeze_embeddings=settings.freeze_embeddings,
+        lora=settings.lora,
+        seed=seed,
+    )

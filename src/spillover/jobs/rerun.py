@@ -41,7 +41,11 @@ def _settings(settings_class: type, record: Record, out: Path) -> Any:
     known = {item.name: item for item in dataclasses.fields(settings_class)}  # type: ignore[arg-type]
     values = {name: tuple(value) if isinstance(value, list) else value
               for name, value in record.settings.items() if name in known}  # fmt: skip
-    values |= {"json": False} | ({"out": str(out)} if "out" in known else {})
+    values |= (
+        {"json": False}
+        | ({"track": "none"} if "track" in known else {})
+        | ({"out": str(out)} if "out" in known else {})
+    )
     if missing := [name for name, item in known.items() if item.default is dataclasses.MISSING and name not in values]:
         what = f"the record does not say what {missing[0]} was"
         raise RunError(what, where=record.command, do="Give the command yourself")

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 
 from spillover.errors import UsageError
+from spillover.llm.processes.joining import ALONE, Processes
 from spillover.llm.scoring import MAXIMUM_LOGITS, CausalModel
 from spillover.llm.tokens import Encoder, longest_text, refuse_unreadable
 
@@ -41,26 +42,28 @@ def passages(path: str | None = None) -> list[str]:
 
 
 def passage_losses(
-    model: CausalModel, encode: Encoder, texts: Sequence[str]
+    model: CausalModel, encode: Encoder, texts: Sequence[str], processes: Processes = ALONE
 ) -> tuple[Float[np.ndarray, "passage"], Float[np.ndarray, "passage"]]:
-    """Summed loss (nats) and number of predicted tokens of each passage, cut at 128 tokens or what the model reads."""
-    sums, counts = [], []
+    """Summed loss (nats) and number of predicted tokens of each passage, cut at 128 tokens or what the model reads.
+
+    processes: with others, each reads its share of the passages, and all get what all of them found.
+    """
+    found: dict[int, tuple[float, float]] = {}
     # Passages go one by one and their logits in pieces, so that memory stays flat.
     piece = max(1, MAXIMUM_LOGITS // model.config.get_text_config().vocab_size)
     window = min(WINDOW, longest_text(model) or WINDOW)
-    encoded = [encode(text)[:window] for text in texts]
+    encoded = [tokens for text in texts if len(tokens := encode(text)[:window]) > 1]
     refuse_unreadable(model, encoded)
-    with torch.inference_mode():
-        for passage in encoded:
+    with processes.asking():
+        for (number, passage), _ in processes.turns(enumerate(encoded)):
             tokens = torch.tensor([passage], device=model.device)
-            if tokens.shape[1] < 2:
-                continue
             logits = model(input_ids=tokens, use_cache=False).logits[0, :-1]
             targets = tokens[0, 1:]
             losses = [
                 torch.nn.functional.cross_entropy(part.float(), wanted, reduction="sum").item()
                 for part, wanted in zip(logits.split(piece), targets.split(piece), strict=True)
             ]
-            sums.append(sum(losses))
-            counts.append(float(len(targets)))
+            found[number] = (sum(losses), float(len(targets)))
+    found = processes.together(found)
+    sums, counts = ([found[number][part] for number in sorted(found)] for part in (0, 1))
     return np.array(sums), np.array(counts)

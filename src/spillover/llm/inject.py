@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,8 @@ from spillover.llm.examination import Examination
 from spillover.llm.forgetting import passage_losses
 from spillover.llm.lesson import Lesson
 from spillover.llm.memory.micro_batch import MicroBatches
+from spillover.llm.processes.joining import ALONE, Processes
+from spillover.llm.processes.sharding import gather_into, shard
 from spillover.llm.scoring import MAXIMUM_LOGITS, MAXIMUM_TOKENS, CausalModel, Method, Scorer
 from spillover.llm.tokens import encoder, rows
 from spillover.llm.training import Start, Step, Training, fine_tune
@@ -111,6 +113,7 @@ def inject(
     parts: MicroBatches | None = None,
     lesson: Lesson | None = None,
     before: Before | None = None,
+    processes: Processes = ALONE,
 ) -> None:
     """Run the experiment, adding to `into` as it goes, so that an interrupted run keeps what it saw.
 
@@ -119,19 +122,24 @@ def inject(
     start: a snapshot to go on from. keep: called after each step with what gives its snapshot, to be written at once.
     parts: see `fine_tune`, and what it raises. lesson: what is trained, unless it is the pack's own rows; `pack` is
     what is asked. before: what the model answered before training, measured and put there unless it is known.
+    processes: those that share the work; of them the first alone needs `start`.
     """
     encode = encoder(loaded.tokenizer)
     lesson = lesson or Lesson(rows(encode, pack))
     model = trainable_copy(loaded.model, training)
     into.parameters, into.trained_parameters = count_parameters(model)
-    examination = Examination(pack, encode)
-    watch = _Watch(examination, Scorer(model), training, into, evaluate_every, enough, lesson.finish)
+    if processes.sharded:
+        shard(model, processes.count)
+    examination, scorer = Examination(pack, encode), Scorer(model, processes=processes)
+    watch = _Watch(examination, scorer, training, into, evaluate_every, enough, lesson.finish)
+    start = _shared(start, processes)
 
     def after_step(step: Step) -> bool:
         into.losses.append(Loss(step.number, step.epoch, step.loss))
         progress(step.number)
         stop = step.last_of_epoch and watch.after_epoch(step.epoch)
-        if keep is not None and not stop:
+        # Nobody holds all of a split model, so it is not kept on the way.
+        if keep is not None and not stop and not processes.sharded:
             keep(lambda: watch.snapshot(step))
         return stop
 
@@ -148,14 +156,29 @@ def inject(
             begin = None if start is None else start.start
             fine_tune(
                 model, lesson.rows, training, after_step, watch.scorer.method, begin, parts,
-                extra=lesson.extra, rows_in=lesson.rows_in,
+                extra=lesson.extra, rows_in=lesson.rows_in, processes=processes,
             )  # fmt: skip
         if not len(into.plain_before):
             # Only now, so that training starts sooner: a copy was trained, and the model itself is as it was.
-            into.plain_before, into.plain_tokens = passage_losses(loaded.model, encode, texts)
-        into.plain_after, _ = passage_losses(model, encode, texts)
-    into.model = model
+            into.plain_before, into.plain_tokens = passage_losses(loaded.model, encode, texts, processes)
+        into.plain_after, _ = passage_losses(model, encode, texts, processes)
+    into.model = _whole(model, loaded, training, processes)
     into.done = True
+
+
+def _shared(start: Snapshot | None, processes: Processes) -> Snapshot | None:
+    """The first process's snapshot on all of them; its tensors follow when they are written into the model."""
+    told = processes.of_first(lambda: start and replace(start, start=Start(start.start.step, {})))
+    return start if processes.first else told
+
+
+def _whole(model: CausalModel, loaded: LoadedModel, training: Training, processes: Processes) -> CausalModel:
+    """A model that was split, in one piece on the first process."""
+    if not processes.sharded:
+        return model
+    whole = trainable_copy(loaded.model, training) if processes.first else None
+    gather_into(whole, model)
+    return whole
 
 
 @contextmanager

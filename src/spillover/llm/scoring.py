@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from spillover.errors import ModelError
 from spillover.llm.forest import Batch, Forest, collate
 from spillover.llm.memory.exhaustion import Exhausted, give_back, out_of_memory
+from spillover.llm.processes.joining import ALONE, Processes
 from spillover.llm.tokens import Ask, refuse_unreadable
 
 #: Bounds of one forward pass: tokens fed, and logits held (256 MB in float32).
@@ -70,7 +71,8 @@ class Scorer:
     side: where short rows of a batch are filled up. method: how candidates are fed; by default as forests, after one
     prompt has been checked against ordinary texts on this very model, else as ordinary texts. maximum_tokens,
     maximum_logits: bounds of one forward pass, which are halved whenever memory runs out; then all is computed again,
-    to the numbers of a scorer that had those bounds from its beginning.
+    to the numbers of a scorer that had those bounds from its beginning. processes: with others, each scores its share
+    of the batches, which are those of one process, all get what all of them found, and the bounds stay as they are.
     """
 
     def __init__(
@@ -81,8 +83,9 @@ class Scorer:
         method: Method | None = None,
         maximum_tokens: int = MAXIMUM_TOKENS,
         maximum_logits: int = MAXIMUM_LOGITS,
+        processes: Processes = ALONE,
     ) -> None:
-        self.model, self.side, self.method = model, side, method
+        self.model, self.side, self.method, self.processes = model, side, method, processes
         self.maximum_tokens, self.maximum_logits = maximum_tokens, maximum_logits
         self._under_way: list[_Fed] = []
 
@@ -95,7 +98,7 @@ class Scorer:
 
         def attempt() -> list[Float[np.ndarray, "candidate"]]:
             self._prepare(asks)
-            return self._score_all(asks, self._feed(asks))
+            return self._score_all(asks, self._feed(asks), self.processes)
 
         return self._in_smaller_passes(attempt)
 
@@ -127,14 +130,15 @@ class Scorer:
             self._prepare([Ask(min((ask.prompt for ask in asks), key=len), ((1, 0), (2, 0)))])
         self._prepare(asks)
         kept: dict[int, Kept] = {}
-        with torch.inference_mode():
-            for batch in self._batches(self._feed(asks)):
+        with self.processes.asking():
+            for batch, _ in self.processes.turns(self._batches(self._feed(asks))):
                 collated, logits = self._logits(batch)
                 logits -= torch.logsumexp(logits, -1, keepdim=True)
                 if logits.isnan().any():
                     raise _no_numbers()
                 owners = [number for each in batch for number, _ in each.owners]
                 kept |= zip(owners, keep(logits[collated.place.to(logits.device)]), strict=True)
+        kept = self.processes.together(kept)
         return [kept[number] for number in range(len(asks))]
 
     def _in_smaller_passes(self, attempt: Callable[[], Given]) -> Given:
@@ -145,6 +149,9 @@ class Scorer:
             except Exception as error:
                 if not out_of_memory(error):
                     raise
+                if self.processes.count > 1:
+                    # The others would go on with batches of another size, and so of other questions.
+                    raise Exhausted("memory ran out while prompts were being ranked in several processes") from None
             # Outside of `except`, where the error would keep the failed pass and all that it computed.
             give_back(self.model.device)
             self._halve()
@@ -208,13 +215,16 @@ class Scorer:
                 growing.owners.append((number, place))
         return fed
 
-    def _score_all(self, asks: Sequence[Ask], fed: Iterable[list[_Fed]]) -> list[Float[np.ndarray, "candidate"]]:
+    def _score_all(
+        self, asks: Sequence[Ask], fed: Iterable[list[_Fed]], processes: Processes = ALONE
+    ) -> list[Float[np.ndarray, "candidate"]]:
         results = [np.zeros(len(ask.candidates)) for ask in asks]
-        with torch.inference_mode():
-            for batch in self._batches(fed):
+        with self.processes.asking():
+            for batch, counts in processes.turns(self._batches(fed)):
                 owners = [owner for each in batch for owner in each.owners]
                 for (number, place), value in zip(owners, self._score_batch(batch), strict=True):
-                    results[number][place] = value
+                    results[number][place] = value if counts else results[number][place]
+        results = processes.sum(results)
         if any(np.isnan(scores).any() for scores in results):
             raise _no_numbers()
         return results

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +17,7 @@ from torch.nn.functional import cross_entropy
 from spillover.errors import ModelError
 from spillover.llm.forest import Forest, cheaper_merged, collate
 from spillover.llm.memory.micro_batch import Gate, MicroBatches, cut, shares
+from spillover.llm.processes.joining import ALONE, Processes
 from spillover.llm.scoring import CausalModel, Method, fits_window, logits_only_at
 from spillover.llm.tokens import Row, refuse_unreadable
 
@@ -81,6 +82,7 @@ def fine_tune(
     *,
     extra: ExtraLoss | None = None,
     rows_in: Callable[[int], Sequence[Row]] | None = None,
+    processes: Processes = ALONE,
 ) -> None:
     """Train `model` (from `trainable_copy`) in place on `rows`; `after_step` may measure, which changes nothing.
 
@@ -90,16 +92,17 @@ def fine_tune(
     numbers, bit for bit, as without the stop; `model` is then the copy as it was before its first step. parts: how many
     rows are computed at once; by default the whole batch, and fewer when memory runs out. extra: a term that is added
     to each step's loss, but not to the one that is told. rows_in: gives those of the rows that an epoch trains on; all
-    of them in every epoch unless it is there.
+    of them in every epoch unless it is there. processes: with others, each takes its share of every batch's rows, and
+    all take the step of the whole batch, within rounding.
     Raises ModelError when the model cannot read one of the rows, or when the loss is no longer a number; Exhausted when
     there is not even memory for one row; TornStep when it ran out after some weights of a step had been updated.
     """
     refuse_unreadable(model, (row.tokens for row in rows))
     number, merge = 0, bool(rows) and may_merge(model, rows, method)
     gate, parts = Gate(), parts or MicroBatches([(1, settings.batch)])
-    with _stepping_in_backward(model, settings, gate) as optimisers:
+    with _stepping_in_backward(model, settings, gate, hooked=processes.count == 1) as optimisers:
         if start is not None:
-            _restore(model, optimisers, start.state)
+            _restore(model, optimisers, processes.items(start.state))
         for epoch in range(1, settings.epochs + 1):
             batches = list(_shuffled(rows if rows_in is None else rows_in(epoch), settings, epoch))
             for place, batch in enumerate(batches):
@@ -107,8 +110,13 @@ def fine_tune(
                 if start is not None and number <= start.step:
                     continue
                 seed, term = settings.seed * 1_000_003 + number, extra and functools.partial(extra, model, number)
-                attempt = functools.partial(_step, model, batch, seed=seed, merge=merge, gate=gate, extra=term)
-                loss = parts.take(model, number, len(batch), gate, attempt)
+                own, weight = _own(batch, processes)
+                attempt = functools.partial(
+                    _step, model, own, seed=seed + processes.place.rank * 1_000_000_007, merge=merge, gate=gate,
+                    extra=term, weight=weight, count=processes.count,
+                )  # fmt: skip
+                loss = parts.take(model, number, len(own), gate, attempt)
+                loss = processes.add_gradients(loss, list(optimisers))
                 _update_left_over(optimisers)
                 if not math.isfinite(loss):
                     raise ModelError(f"training went astray: the loss of step {number} is {loss}", do="Lower --lr")
@@ -118,11 +126,13 @@ def fine_tune(
 
 
 @contextmanager
-def _stepping_in_backward(model: CausalModel, settings: Training, gate: Gate) -> Iterator[Optimisers]:
+def _stepping_in_backward(
+    model: CausalModel, settings: Training, gate: Gate, hooked: bool = True
+) -> Iterator[Optimisers]:
     """Inside, each weight is updated by AdamW as soon as its gradient is complete, and the gradient is dropped.
 
     The same numbers as one step after the whole backward pass, without ever holding all gradients at once. While `gate`
-    is closed, gradients are summed instead.
+    is closed, gradients are summed instead, and so they are unless `hooked`: then whoever calls this takes the steps.
     """
     optimisers = {
         parameter: torch.optim.AdamW(
@@ -146,7 +156,7 @@ def _stepping_in_backward(model: CausalModel, settings: Training, gate: Gate) ->
             optimisers[parameter].step()
             parameter.grad = None
 
-    handles = [parameter.register_post_accumulate_grad_hook(update) for parameter in optimisers]
+    handles = [parameter.register_post_accumulate_grad_hook(update) for parameter in optimisers if hooked]
     try:
         yield optimisers
     finally:
@@ -160,7 +170,8 @@ def _decay_of(name: str, settings: Training) -> float:
 
 
 def _update_left_over(optimisers: Optimisers) -> None:
-    """Update what earlier parts of a batch gave a gradient and the last did not, such as one expert of several."""
+    """Update what has a gradient still: all, if processes share a batch, or what earlier parts of it alone gave one,
+    such as one expert of several."""
     for parameter, optimiser in optimisers.items():
         if parameter.grad is not None:
             optimiser.step()
@@ -177,11 +188,11 @@ def _state(model: CausalModel, optimisers: Optimisers) -> dict[str, Tensor]:
     return found
 
 
-def _restore(model: CausalModel, optimisers: Optimisers, state: Mapping[str, Tensor]) -> None:
-    """Write a state into a model and its optimisers."""
+def _restore(model: CausalModel, optimisers: Optimisers, state: Iterable[tuple[str, Tensor]]) -> None:
+    """Write a state, as names with their tensors, into a model and its optimisers."""
     parameters = {name: value for name, value in model.named_parameters() if value in optimisers}
     with torch.no_grad():
-        for key, value in state.items():
+        for key, value in state:
             kind, name = key.split(" ", 1)
             if kind == "weight":
                 parameters[name].copy_(value)
@@ -200,21 +211,32 @@ def _shuffled(rows: Sequence[Row], settings: Training, epoch: int) -> Iterator[l
         yield [rows[index] for index in order[start : start + settings.batch]]
 
 
+def _own(batch: Sequence[Row], processes: Processes) -> tuple[Sequence[Row], float]:
+    """The rows of a batch that fall to this process, and their weight in the step, by their answer tokens."""
+    own = processes.share(batch)
+    if not own:
+        # It takes part without weight, since a split model and a further term of the loss need every process.
+        return batch[:1], 0.0
+    tokens, every = (sum(len(row.tokens) - row.start for row in rows) for rows in (own, batch))
+    return own, tokens / every
+
+
 def _step(
     model: CausalModel, batch: Sequence[Row], seed: int, merge: bool, at_once: int, gate: Gate,
-    extra: Callable[[], Tensor] | None,
+    extra: Callable[[], Tensor] | None, weight: float = 1.0, count: int = 1,
 ) -> float:  # fmt: skip
+    """Loss and gradients of a batch, times its weight in the step; of the further term, the `count`-th part."""
     model.train()
     parts, total = cut(batch, at_once), 0.0
     # Dropout draws from a stream of this step's own, so that measuring in between cannot move it.
     with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
         torch.manual_seed(seed)
         for place, (part, share) in enumerate(zip(parts, shares(parts), strict=True)):
-            loss = answer_loss(model, part, merge) * share
+            loss = answer_loss(model, part, merge) * share * weight
             total += float(loss.detach())
             gate.open = place == len(parts) - 1
             # In the last backward pass, so that each weight is updated once, from its whole gradient.
-            (loss + extra() if gate.open and extra is not None else loss).backward()
+            (loss + extra() / count if gate.open and extra is not None else loss).backward()
     model.eval()
     return total
 

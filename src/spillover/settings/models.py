@@ -56,6 +56,13 @@ class Inject(Running):
     """What to keep of the model: all weights, only those that changed, or nothing."""
     seeds: str = ""
     """Several seeds, as 0,1,2: a run each in OUT/seed-N, and one pooled record in OUT."""
+    sharded: Flag = False
+    """Split the model over the processes (FSDP), as `accelerate launch --use_fsdp` says; part of a run's identity."""
+    track: Literal["none", "tensorboard", "trackio", "wandb", "mlflow"] = "none"
+    """Also tell an experiment tracker, step by step. Its package must be installed; it writes into the run's folder
+    unless it is set up to write elsewhere. No part of a run's identity."""
+    processes: int = 1
+    """Processes that share the work: as many as `accelerate launch` started. Part of a run's identity, as sums are."""
     redact: Flag = False
     """Call subjects `subject 1`, `subject 2` and so on in everything written, drawn or printed, in the order of the
     pack. Answers stay, also one that is a subject's name; so do paths, and weights that were trained on the names.
@@ -162,6 +169,8 @@ class Audit(Running):
     """An effect below this share of the way from `marginal_rank` to rank 0 counts as none."""
     junit: str = ""
     """Also write the verdicts as a JUnit XML file, which CI systems show as tests."""
+    processes: int = 1
+    """Processes that share the work: as many as `accelerate launch` started. Part of a run's identity, as sums are."""
     redact: Flag = False
     """Call subjects `subject 1`, `subject 2` and so on in everything written, drawn or printed, in the order of the
     pack. Answers stay, also one that is a subject's name; so do paths. Part of a run's identity."""
