@@ -15,10 +15,10 @@ import safetensors.torch
 import transformers.models.llama.modeling_llama  # noqa: F401  Loaded once, for all processes forked from here.
 
 import spillover.llm.inject  # noqa: F401
-from spillover.jobs import inject, lab
+from spillover.jobs import inject, lab, mitigate, sweep
 from spillover.llm import training
 from spillover.llm.examination import Examination
-from spillover.settings import Lab
+from spillover.settings import Lab, Mitigate, Sweep
 from spillover.theory.learning.training import AdamW, NormalisedGradientDescent
 
 #: A server that trains nothing itself, so that what is forked from it may.
@@ -96,8 +96,10 @@ class _Stream:
 
 def _work(settings, patience, deadly, pipe) -> None:
     moments = Moments(deadly)
-    job = lab.run if isinstance(settings, Lab) else inject.run
-    job(settings, patience=patience)
+    if isinstance(settings, (Sweep, Mitigate)):
+        (sweep.run if isinstance(settings, Sweep) else mitigate.run)(settings)
+    else:
+        (lab.run if isinstance(settings, Lab) else inject.run)(settings, patience=patience)
     pipe.send(moments.names)
 
 
