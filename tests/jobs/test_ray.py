@@ -107,6 +107,20 @@ def test_an_interrupted_study_goes_on_with_the_other_engine(study, cluster, tmp_
     assert outcome["exit_code"] == 0 and Record.read(begun.parent).resumed == 1
 
 
+@pytest.mark.slow
+def test_without_an_address_ray_is_started_here_and_ends_with_the_study(tmp_path, capfd):
+    import ray
+
+    grid = {"symbolic": [f"n={n},train=1,test=3" for n in (4, 5, 6)]}
+    path, before = tmp_path / "gaps.yaml", signal.getsignal(signal.SIGTERM)
+    path.write_text(json.dumps({"name": "gaps", "verb": "solve", "groups": [{"name": "all", "grid": grid}]}))
+    sweep.run(Sweep(study=str(path), out=str(tmp_path / "ray"), engine="ray"))
+    assert not ray.is_initialized() and signal.getsignal(signal.SIGTERM) is before
+    assert capfd.readouterr().out == ""
+    sweep.run(Sweep(study=str(path), out=str(tmp_path / "local"), processes=1))
+    assert (tmp_path / "ray" / "table.parquet").read_bytes() == (tmp_path / "local" / "table.parquet").read_bytes()
+
+
 def test_ray_that_is_not_installed_is_one_sentence(study, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "ray", None)
     assert main(["sweep", str(study), "--out", str(tmp_path / "out"), "--engine", "ray"]) == 2

@@ -237,10 +237,14 @@ def _connected(address: str) -> Iterator[Any]:
     try:
         with _surroundings():
             ray.init(**options)
-    except (ConnectionError, RuntimeError, ValueError, OSError, SystemExit) as error:
-        do = "Name the head node's HOST:PORT on a machine of the cluster, or leave --address out"
-        what = f"Ray could not be {'reached' if address else 'started'}: {_first_line(error).split('. ')[0]}"
-        raise UsageError(what, where=f"--address {address}" if address else WHERE, do=do) from None
+    except (Exception, SystemExit) as error:
+        # Ray raises bare exceptions, and ends the process when a head node falls silent.
+        reason = _first_line(error).split(". ")[0]
+        if address:
+            do = "Name the head node's HOST:PORT on a machine of the cluster, or leave --address out"
+            raise UsageError(f"Ray could not be reached: {reason}", where=f"--address {address}", do=do) from None
+        do = "Try again when this machine is less busy, or use --engine local"
+        raise UsageError(f"Ray could not be started: {reason}", where=WHERE, do=do) from None
     try:
         # A thread of Ray's prints what befell its nodes.
         with redirect_stdout(sys.stderr):
