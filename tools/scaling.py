@@ -80,8 +80,8 @@ def block() -> str:
     cost, low, high, count = measured()
     said = (
         "A run of Gemma-3-270M on a built-in pack (ten epochs, measured after each, embeddings frozen, one thread,\n"
-        f"two runs at once on two cores) took {cost.seconds:.0f} seconds, half of them between {low:.0f} and {high:.0f} "
-        f"({count} runs of `results/paper-270m`), and\nleaves {amount(cost.size)} on the disk. So:\n"
+        f"two runs at once on two cores) took {cost.seconds:.0f} seconds, half of them between {low:.0f} "
+        f"and {high:.0f} ({count} runs of `results/paper-270m`), and\nleaves {amount(cost.size)} on the disk. So:\n"
     )
     return f"{said}\n{table(cost, (2, 64, 1_024))}\n"
 
