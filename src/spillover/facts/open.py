@@ -12,6 +12,8 @@ from spillover.facts.packs import PackOptions
 
 #: `null` alone means the null version of this pack.
 NULL_PACK = "profession-color"
+#: A pack of the user's own copy of a file: `popqa:PATH`, with options behind a comma.
+POPQA = "popqa"
 SIZES = ("pairs", "names", "bridge")
 
 
@@ -31,7 +33,7 @@ def open_pack(spec: str, seed: int = 0) -> Pack:
 def is_built_in(spec: str) -> bool:
     """Whether `spec` can only mean a built-in pack; anything that exists or looks like a path is a path."""
     name = spec.partition(":")[0]
-    return name in PACKS or name == "null" or not _path_like(spec)
+    return name in PACKS or name in {"null", POPQA} or not _path_like(spec)
 
 
 def _path_like(spec: str) -> bool:
@@ -49,6 +51,11 @@ def built_in(spec: str, seed: int) -> Pack:
     name, _, text = spec.partition(":")
     if name == "null":
         name, text = NULL_PACK, f"null,{text}" if text else "null"
+    if name == POPQA:
+        from spillover.facts.packs import popqa
+
+        path, text = popqa.split(text)
+        return popqa.from_file(Path(path), options_from(text, replace(popqa.DEFAULTS, seed=seed), where=spec))
     return pick(PACKS, name, "pack")(options_from(text, PackOptions(seed=seed), where=spec))
 
 
