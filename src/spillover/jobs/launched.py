@@ -12,16 +12,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from spillover.errors import UsageError
 from spillover.llm.processes.place import place
-from spillover.record import hardware
-from spillover.settings import Audit, Inject
 
 if TYPE_CHECKING:
     from spillover.facts.pack import Pack
     from spillover.llm.processes.joining import Processes
     from spillover.llm.training import Training
     from spillover.llm.weights.loading import LoadedModel
+    from spillover.settings import Audit, Inject
 
-Shared = TypeVar("Shared", Inject, Audit)
+Shared = TypeVar("Shared", "Inject", "Audit")
 
 #: Verbs whose work can be shared.
 SHARED = ("inject", "audit", "rerun")
@@ -82,6 +81,8 @@ def resolved(settings: Shared, processes: Processes) -> Shared:
     Raises UsageError when as many processes as the settings name were not started.
     """
     from spillover.llm.weights.loading import pick_device
+    from spillover.record import hardware
+    from spillover.settings import Inject
 
     count = processes.count
     if settings.processes not in (1, count):

@@ -204,7 +204,7 @@ def joined() -> Iterator[Processes]:
     processes = Processes(where, _store(where, own))
     try:
         if own:
-            backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "cpu:gloo"
+            backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
             distributed.init_process_group(
                 backend, store=processes._store, rank=where.rank, world_size=where.count, timeout=PATIENCE
             )
