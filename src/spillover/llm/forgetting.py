@@ -56,9 +56,9 @@ def passage_losses(
     refuse_unreadable(model, encoded)
     with processes.asking():
         for (number, passage), _ in processes.turns(enumerate(encoded)):
-            tokens = torch.tensor([passage], device=model.device)
-            logits = model(input_ids=tokens, use_cache=False).logits[0, :-1]
-            targets = tokens[0, 1:]
+            read = torch.tensor([passage], device=model.device)
+            logits = model(input_ids=read, use_cache=False).logits[0, :-1]
+            targets = read[0, 1:]
             losses = [
                 torch.nn.functional.cross_entropy(part.float(), wanted, reduction="sum").item()
                 for part, wanted in zip(logits.split(piece), targets.split(piece), strict=True)
