@@ -98,7 +98,7 @@ def resolved(settings: Shared, processes: Processes) -> Shared:
         if told.sharded and not processes.sharded:
             what, do = "--sharded splits a model over processes", "Start it with `accelerate launch --use_fsdp`"
             raise UsageError(f"{what}, which were not started", do=do)
-        split: dict[str, bool] = {"sharded": processes.sharded}
+        split: dict[str, Any] = {"sharded": processes.sharded}
         told = replace(told, **split)
     return processes.of_first(lambda: told)
 
