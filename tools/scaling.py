@@ -22,7 +22,7 @@ BLOCK = re.compile(r"(<!-- arithmetic -->\n).*?(<!-- end of arithmetic -->)", re
 COUNTS = (100, 1_000, 1_000_000)
 #: What a study adds to its cells, measured (LOG, "Studies that scale out"): seconds to read and draw a finished cell,
 #: bytes of its page and of its record a cell, and the share of time that writing the record may take.
-DRAWN_SECONDS, PAGE_BYTES, RECORD_BYTES, RECORD_SHARE = 0.0041 + 0.0033, 22_000, 424, 0.02
+DRAWN_SECONDS, PAGE_BYTES, RECORD_BYTES, RECORD_SHARE = 0.0041 + 0.0033, 25_000, 424, 0.02
 
 
 @dataclass(frozen=True)
