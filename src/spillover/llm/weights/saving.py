@@ -71,9 +71,13 @@ def merged(model: CausalModel) -> CausalModel:
 
 def _save_changed(model: CausalModel, base: LoadedModel, path: Path) -> None:
     before = base.model.state_dict()
-    changed = {
-        name: value.contiguous() for name, value in model.state_dict().items() if not torch.equal(value, before[name])
-    }
+    changed: dict[str, Tensor] = {}
+    stored: set[int] = set()
+    for name, value in model.state_dict().items():
+        # A weight that goes by two names, as where input and output share it, is stored under the first.
+        if value.data_ptr() not in stored and not torch.equal(value, before[name]):
+            stored.add(value.data_ptr())
+            changed[name] = value.contiguous()
     # One note only: the library writes several in an order that differs from time to time.
     save_tensors(changed, path, {"base_sha256": base.sha256})
 
