@@ -85,6 +85,8 @@ def test_a_comparison_is_a_frontier_and_one_advice_and_is_found_again(two_kinds,
     assert all(contract <= set(entry) for entry in found["frontier"])
     assert found["recommendation"]["because"] and found["text"]
     json.dumps(found["frontier"]), json.dumps(found["metrics"])
+    exact = found["frontier"][1]["exact"]
+    assert exact["unwanted"] < exact["unwanted_untreated"] and found["frontier"][2]["exact"] is None
     undone = found["frontier"][3]
     untreated = read_table(tmp_path / "all" / "cells" / "untreated" / "seed-0" / ANSWERS)
     before = [row["log_probability"] for row in untreated.to_pylist() if row["checkpoint"] == 0]

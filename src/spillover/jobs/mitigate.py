@@ -135,6 +135,7 @@ def _ran(
         contest = Contest(folder / CELLS, seeds, packs[seeds[0]])
         errors = {key[0]: each.error for key, each in ended.items() if each.error}
         frontier = contest.frontier([(cell.name, cell.doses, cell.rewrites) for cell in cells], errors)
+        contest.exactly(packs[seeds[0]], frontier)
         _conclude(record, folder, frontier, contest)
     except KeyboardInterrupt:
         record.status = "interrupted"

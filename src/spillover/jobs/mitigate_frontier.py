@@ -48,6 +48,20 @@ class Contest:
                 found.append(self._entry(name, doses, rewrites, self._measured(name)))
         return found
 
+    def exactly(self, pack: Pack, frontier: Sequence[dict[str, Any]]) -> None:
+        """Add to every entry what the exact model says of the same remedy, as `exact`: the mean lead of the unwanted and
+        the wanted answer over the best other one, in units of the smallest stated margin; None without a counterpart."""
+        from spillover.theory.remedied import ROWS, exactly_remedied
+
+        for entry in frontier:
+            entry["exact"] = None
+            if entry["remedy"] in ROWS:
+                found = exactly_remedied(pack, entry["remedy"], entry["strength"])
+                names = {"unwanted_untreated": found.untreated.unwanted, "unwanted": found.treated.unwanted,
+                         "wanted_untreated": found.untreated.wanted, "wanted": found.treated.wanted,
+                         "gap": found.treated.gap}  # fmt: skip
+                entry["exact"] = names
+
     def table(self, frontier: Sequence[Mapping[str, Any]]) -> pa.Table:
         """One row an entry, with every figure and the ends of its interval as columns of their own."""
         rows = []

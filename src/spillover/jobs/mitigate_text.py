@@ -26,11 +26,24 @@ def _lines(folder: Path, record: Record) -> Iterator[str]:
         numbers = "  ".join(f"{_number(entry.get(name)):>9}" for name, _ in _COLUMNS)
         epochs = f"{entry['epochs']:.0f}" if entry.get("epochs") is not None else ""
         yield f"{entry['cell']:<{width}}  {numbers}  {epochs:>6}  {entry['status']}"
+    for entry in frontier:
+        if exact := entry.get("exact"):
+            yield f"In the exact model, {entry['cell']}: {_leads(exact)}"
     advice = record.details["recommendation"]
     yield ""
     named = advice["remedy"] if advice["strength"] is None else f"{advice['remedy']}={advice['strength']:g}"
     yield f"Advice: {named}: {advice['because']}." if advice["safe"] else f"Advice: {advice['because']}."
     yield f"Rates are shares of unstated subjects; run: {folder}"
+
+
+def _leads(exact: Mapping[str, Any]) -> str:
+    """The leads of the unwanted and the wanted answer, before and after."""
+    told = [
+        f"the {name} answer leads by {exact[f'{name}_untreated']:.2f}, then {exact[name]:.2f}"
+        for name in ("unwanted", "wanted")
+        if exact.get(name) is not None
+    ]
+    return "; ".join(told) + " (in units of the smallest stated margin)"
 
 
 def _number(metric: Mapping[str, Any] | Any) -> str:
