@@ -49,8 +49,11 @@ class Contest:
         return found
 
     def exactly(self, pack: Pack, frontier: Sequence[dict[str, Any]]) -> None:
-        """Add to every entry what the exact model says of the same remedy, as `exact`: the mean lead of the unwanted and
-        the wanted answer over the best other one, in units of the smallest stated margin; None without a counterpart."""
+        """Add to every entry what the exact model says of the same remedy, as `exact`; None where it has none.
+
+        The mean lead of the unwanted and of the wanted answer over the best other one, in units of the smallest stated
+        margin.
+        """
         from spillover.theory.remedied import ROWS, exactly_remedied
 
         for entry in frontier:
