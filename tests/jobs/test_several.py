@@ -3,6 +3,9 @@
 import json
 import os
 import signal
+import socket
+import subprocess
+import sys
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -195,3 +198,28 @@ def test_where_a_process_stands_is_read_as_launchers_say_it():
     assert place({"RANK": "3", "WORLD_SIZE": "8", "MASTER_ADDR": "a"}) == Place()
     assert place(torchrun | {"MASTER_ADDR": ""}) == Place()
     assert place({"MASTER_ADDR": "a", "ACCELERATE_MIXED_PRECISION": "no"}) == Place(lonely=True)
+
+
+@pytest.mark.slow
+def test_the_launcher_itself_starts_two_processes_that_agree_with_one(byte_folder, tmp_path):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2",
+                "--main_process_port", str(port), "-m", "spillover"]  # fmt: skip
+    quiet = {**os.environ, "TQDM_DISABLE": "1"}
+    for verb in ("inject", "audit"):
+        if verb == "inject":
+            words = {name: injecting(byte_folder, tmp_path / name, "--epochs", "1") for name in ("one", "two")}
+        else:
+            models = ["--base", str(byte_folder), "--tuned", str(byte_folder), "--fail-on", "never", "--threads", "1"]
+            words = {
+                name: ["audit", PACK, *models, "--out", str(tmp_path / f"{name}-audit")] for name in ("one", "two")
+            }
+        assert main(words["one"]) == 0
+        done = subprocess.run([*launcher, *words["two"]], env=quiet, capture_output=True, text=True, timeout=900)
+        assert done.returncode == 0, done.stderr
+        suffix = "" if verb == "inject" else "-audit"
+        one, two = (log_probabilities(tmp_path / f"{name}{suffix}") for name in ("one", "two"))
+        assert np.abs(one - two).max() <= TOLERANCE
+        assert Record.read(tmp_path / f"two{suffix}").settings["processes"] == 2
