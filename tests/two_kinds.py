@@ -11,8 +11,8 @@ NAMES = {
 }
 
 
-@pytest.fixture
-def two_kinds(tmp_path):
+@pytest.fixture(scope="session")
+def two_kinds(tmp_path_factory):
     """Three pairs of four names, one bridging; one implication is wanted, the other is not."""
     speaks = {"Paris": "French", "Rome": "Old Italian", "Tokyo": "Old Norse"}
     codes = {"Paris": "Java", "Rome": "Common Lisp", "Tokyo": "Emacs Lisp"}
@@ -32,6 +32,6 @@ def two_kinds(tmp_path):
         ],
         "facts": facts, "end": ".",
     }  # fmt: skip
-    path = tmp_path / "pack.yaml"
+    path = tmp_path_factory.mktemp("two-kinds") / "pack.yaml"
     path.write_text(json.dumps(body), encoding="utf-8")
     return str(path)

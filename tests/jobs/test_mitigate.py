@@ -33,18 +33,33 @@ def test_every_remedy_at_strength_none_is_the_untreated_run_byte_for_byte(plain,
     assert bytes_of(tmp_path / "plain") == bytes_of(tmp_path / "treated")
 
 
-@pytest.mark.parametrize("name", catalog.REMEDIES)
-def test_every_remedy_does_something_at_its_own_strength(name, plain, tmp_path):
+@pytest.fixture(scope="module")
+def untreated(two_kinds, tiny_folder, tmp_path_factory):
+    """An untreated run of four epochs: its settings, what it leaves for the next, and its bytes."""
+    folder = tmp_path_factory.mktemp("untreated")
+    settings = Inject(pack=two_kinds, model=str(tiny_folder), out=str(folder), epochs=4, evaluate_every=4, lr=1e-2,
+                      threads=1, save="delta")  # fmt: skip
     kept = inject.Kept()
-    strength = remedy(name).strengths[0]
-    first = dataclasses.replace(plain, epochs=4 if name != "facts-first" else 5, evaluate_every=1)
-    inject.run(first, kept)
-    treated = dataclasses.replace(first, remedy=f"{name}={strength:g}", out=str(tmp_path / "treated"))
+    inject.run(settings, kept)
+    return settings, kept, bytes_of(folder)
+
+
+@pytest.mark.parametrize("name", catalog.REMEDIES)
+def test_every_remedy_does_something_at_its_own_strength(name, untreated, tmp_path):
+    settings, kept, before = untreated
+    kind = remedy(name)
     if name == "early-stopping":
-        treated = dataclasses.replace(treated, epochs=60)
+        settings = dataclasses.replace(settings, epochs=60, evaluate_every=5)
+    treated = dataclasses.replace(
+        settings, remedy=f"{name}={kind.strengths[0]:g}", save="none", out=str(tmp_path / "treated"),
+        tuned=settings.out if kind.after else "",
+    )  # fmt: skip
     inject.run(treated, kept)
-    assert Record.read(tmp_path / "treated").status == "done"
-    assert bytes_of(tmp_path / "plain") != bytes_of(tmp_path / "treated")
+    record = Record.read(tmp_path / "treated")
+    assert record.status == "done"
+    if name == "early-stopping":
+        assert max(read_table(tmp_path / "treated" / ANSWERS)["checkpoint"].to_pylist()) < 60
+    assert bytes_of(tmp_path / "treated") != before
 
 
 def test_remedies_on_finished_weights_need_no_second_training(plain, tmp_path):

@@ -65,7 +65,7 @@ class Plan:
         if not self.regimen.kinds or not all(kind.after for kind in self.regimen.kinds):
             do = "Leave --tuned out, or name only remedies that act on finished weights"
             raise UsageError("finished weights stand only for training without a remedy", where="--tuned", do=do)
-        own = telling(replace(self.settings, remedy="", tuned="", save="delta"), "out", "json")
+        own = telling(replace(self.settings, remedy="", tuned="", save="delta"), "out", "json", "track")
         record = Record.read(folder)
         if record.status != "done" or record.identity != identity(own | {"version": __version__}):
             do = "Name a finished run of the same command without --remedy, made with --save delta"
