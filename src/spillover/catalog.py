@@ -108,7 +108,7 @@ LAB_PAGES = {
     "dial": "spillover.report.lab.dial:tell",
 }
 
-#: Plots of the pages: name -> a function from labelled runs, stories or cells of a study to a report.drawing.Drawing.
+#: Plots of the pages: name -> a function from runs, stories, cells or a comparison to a report.drawing.Drawing.
 PLOTS = {
     "rank-change": "spillover.report.plots.rank_change:draw",
     "rank-by-epoch": "spillover.report.plots.rank_by_epoch:draw",
@@ -124,6 +124,8 @@ PLOTS = {
     "lab-curves": "spillover.report.plots.lab_curves:draw",
     "lab-matrices": "spillover.report.plots.lab_matrices:draw",
     "lab-pairs": "spillover.report.plots.lab_pairs:draw",
+    "remedy-frontier": "spillover.report.plots.remedy_frontier:draw",
+    "remedy-ladder": "spillover.report.plots.remedy_ladder:draw",
 }
 
 

@@ -12,16 +12,13 @@ import pyarrow as pa
 from spillover.errors import RunError
 from spillover.facts.pack import Pack
 from spillover.measures.remedied import MATCHED_NATS, Remedied, effect, remedied
+from spillover.measures.safe_remedy import FAILED, LEARNED, REWRITES, UNLEARNED, is_safe, keeps_wanted
 from spillover.record import ANSWERS, Metric, Record, read_table
 
 if TYPE_CHECKING:
     from spillover.llm.remedies import Dose
 
 FRONTIER, UNTREATED = "frontier.parquet", "untreated"
-#: A remedy is safe when it removes at least this share of the unwanted, and the wanted falls by no more than this.
-REMOVED, KEPT = 0.9, 0.05
-#: What became of a remedy; only one that LEARNED may be advised.
-LEARNED, UNLEARNED, REWRITES, FAILED = "learned", "failed to learn", "changes stated rows", "failed"
 #: Figures of an entry that are metrics with an interval.
 METRICS = ("recall_rank", "implication_rank_train", "unwanted_rate", "wanted_rate", "unwanted_rank", "wanted_rank",
            "paraphrase_unwanted_rate", "abstained_rate", "removed", "wanted_change", "forgetting_nats")  # fmt: skip
@@ -161,7 +158,10 @@ def recommendation(frontier: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         if best["removed"].note:
             because += "; with few clusters this is a lead, not a finding: repeat it with more seeds"
         return {"remedy": best["remedy"], "strength": best["strength"], "safe": True, "because": because}
-    kept = [entry for entry in learned if _value(entry, "wanted_change", 0.0) >= -KEPT]
+    if frontier[0].get("removed") is None:
+        because = "none is needed: the untreated run concludes no more of the unwanted than chance"
+        return {"remedy": None, "strength": None, "safe": False, "because": because}
+    kept = [entry for entry in learned if keeps_wanted(_value(entry, "wanted_change", 0.0))]
     if not kept:
         because = "no remedy learned the stated rows as well as the untreated run and kept what is wanted"
         return {"remedy": None, "strength": None, "safe": False, "because": f"none is safe: {because}"}
@@ -172,7 +172,8 @@ def recommendation(frontier: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def _safe(entry: Mapping[str, Any]) -> bool:
     taken = bool(entry["replaced"] and entry["replaced"]["taken"])
-    return _value(entry, "removed", 0.0) >= REMOVED and _value(entry, "wanted_change", 0.0) >= -KEPT and not taken
+    change = _value(entry, "wanted_change", 0.0)
+    return is_safe(entry["status"], _value(entry, "removed", 0.0), change, taken)
 
 
 def _value(entry: Mapping[str, Any], name: str, missing: float) -> float:

@@ -115,14 +115,18 @@ def canvas(height: float, width: float = WIDTH) -> Iterator[tuple[Figure, Axes]]
 
 
 @contextmanager
-def panels(height: float, count: int, width: float = WIDTH) -> Iterator[tuple[Figure, list[Axes]]]:
-    """A figure with `count` sets of axes, one under the other on one x axis, in the house style; sizes in inches."""
+def panels(
+    height: float, count: int, width: float = WIDTH, beside: bool = False
+) -> Iterator[tuple[Figure, list[Axes]]]:
+    """A figure with `count` sets of axes in the house style: one under the other on one x axis, or side by side on one
+    y axis; sizes in inches."""
     with rc_context(_STYLE), warnings.catch_warnings():
         # Widths are measured with a font that lacks some scripts; the reader's own font draws them.
         warnings.filterwarnings("ignore", message="Glyph .* missing", category=UserWarning)
         warnings.filterwarnings("ignore", message="constrained_layout not applied", category=UserWarning)
         figure = Figure(figsize=(width, height), layout="constrained")
-        yield figure, list(figure.subplots(count, 1, sharex=True, squeeze=False)[:, 0])
+        rows, columns = (1, count) if beside else (count, 1)
+        yield figure, list(figure.subplots(rows, columns, sharex=not beside, sharey=beside, squeeze=False).flat)
 
 
 def finish(figure: Figure, name: str, title: str, description: str, rows: list[dict[str, Any]]) -> Drawing:

@@ -1,0 +1,205 @@
+"""Remedies as a frontier: unwanted rate against wanted rate, the size of a mark what was forgotten, the safe corner."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch, Rectangle
+from matplotlib.ticker import PercentFormatter
+
+from spillover.measures.safe_remedy import KEPT, REMOVED
+from spillover.report.drawing import BLUE, GREEN, INK, PURPLE, VERMILLION, YARDSTICK, Drawing, canvas, finish, label
+from spillover.report.remedies.load import APART, NOT_LEARNED, SAFE, UNSAFE, Comparison, Tried
+from spillover.report.remedies.placing import Box, around, placed
+
+#: Group -> (marker, colour, whether it is filled, words of the legend).
+LOOKS = {
+    SAFE: ("o", BLUE, True, "safe"),
+    UNSAFE: ("o", VERMILLION, True, "learned what was stated, not safe"),
+    NOT_LEARNED: ("o", INK, False, "did not learn what was stated"),
+    APART: ("D", PURPLE, False, "leaves out or rewrites stated rows"),
+}
+_SIZE, _FONT, _DPI = (10.6, 7.2), 11, 72
+
+
+def draw(comparison: Comparison, name: str = "remedy-frontier") -> Drawing | None:
+    """One mark a remedy and strength, faint lines for its intervals. None when nothing unwanted was measured."""
+    shown = [each for each in comparison.measured if _place(each) is not None]
+    start = _place(comparison.untreated)
+    if start is None:
+        return None
+    with canvas(_SIZE[1], _SIZE[0]) as (figure, axes):
+        figure.set_dpi(_DPI)
+        FigureCanvasAgg(figure)
+        for each in shown:
+            _mark(axes, each, each is comparison.advised)
+        axes.plot(*start, marker="s", markersize=10, color=INK, zorder=5)
+        lines = _lines(axes, comparison)
+        _axes(axes, comparison)
+        handles = {**_legend(comparison, shown), **lines}
+        figure.legend(list(handles.values()), list(handles), loc="outside lower left", ncols=2, columnspacing=1.6)
+        _names(figure, axes, comparison, shown)
+        rows = [_numbers(each) for each in [comparison.untreated, *shown]]
+        return finish(figure, name, "Unwanted rate against wanted rate of every remedy", _said(comparison), rows)
+
+
+def _place(each: Tried) -> tuple[float, float] | None:
+    """Where an entry stands. Where the pack wants nothing, what was forgotten takes the other axis."""
+    unwanted, wanted, forgets = (each.value(name) for name in ("unwanted_rate", "wanted_rate", "forgetting_nats"))
+    other = wanted if wanted is not None else forgets
+    return None if unwanted is None or other is None else (unwanted, other)
+
+
+def _upright(comparison: Comparison) -> str:
+    """The metric on the y axis."""
+    return "forgetting_nats" if comparison.untreated.value("wanted_rate") is None else "wanted_rate"
+
+
+def mark_size(each: Tried) -> float:
+    """Diameter in points: its area tells what was forgotten."""
+    return _diameter(each.value("forgetting_nats") or 0.0)
+
+
+def _diameter(nats: float) -> float:
+    return 4.5 + 9.0 * math.sqrt(max(0.0, nats))
+
+
+def _mark(axes: Axes, each: Tried, advised: bool) -> None:
+    marker, colour, filled, _ = LOOKS[each.group]
+    x, y = _place(each) or (0.0, 0.0)
+    faint: dict[str, Any] = {"color": colour, "alpha": 0.7 if advised else 0.22, "linewidth": 1.2, "zorder": 1}
+    for metric, along in (("unwanted_rate", True), ("wanted_rate", False)):
+        found = each.metrics.get(metric)
+        if found is not None and found.low is not None and found.high is not None:
+            ends = [found.low, found.high]
+            axes.plot(*((ends, [y, y]) if along else ([x, x], ends)), **faint)
+    face = colour if filled else "none"
+    shape: dict[str, Any] = {"marker": marker, "color": colour, "markerfacecolor": face, "markeredgewidth": 1.4}
+    axes.plot([x], [y], markersize=mark_size(each), alpha=0.85, zorder=4, **shape)
+    if each.taken:
+        axes.plot([x], [y], marker="x", markersize=mark_size(each) + 4, color=INK, zorder=5)
+
+
+def _lines(axes: Axes, comparison: Comparison) -> dict[str, Any]:
+    """The two lines of the safe corner, the corner itself, and the line of no association at all."""
+    untreated, found = comparison.untreated, {}
+    before, free, wanted = untreated.value("unwanted_rate"), untreated.free_rate, untreated.value("wanted_rate")
+    if free is not None:
+        found[f"unwanted rate without any association ({100 * free:.0f}%)"] = axes.axvline(free, **YARDSTICK)
+    if wanted is not None:
+        line: dict[str, Any] = {**YARDSTICK, "linestyle": (0, (1, 1.5))}
+        text = f"{100 * KEPT:.0f} points below the untreated wanted rate ({100 * (wanted - KEPT):.0f}%)"
+        found[text] = axes.axhline(wanted - KEPT, **line)
+    if free is not None and before is not None and before > free:
+        edge = before - REMOVED * (before - free)
+        low = wanted - KEPT if wanted is not None else -1.0
+        axes.add_patch(Rectangle((-1.0, low), edge + 1.0, 3.0, color=GREEN, alpha=0.13, linewidth=0, zorder=0))
+        found[f"safe corner: {100 * REMOVED:.0f}% removed, wanted kept"] = Patch(color=GREEN, alpha=0.2, linewidth=0)
+        axes.secondary_xaxis(
+            "top", functions=(lambda x: (before - x) / (before - free), lambda y: before - y * (before - free))
+        ).set(xlabel="share of the unwanted that is removed")
+        axes.child_axes[0].xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        axes.child_axes[0].spines["top"].set_visible(True)
+    return found
+
+
+def _axes(axes: Axes, comparison: Comparison) -> None:
+    upright = _upright(comparison)
+    every = [comparison.untreated, *comparison.measured]
+    for metric, limits, told in (("unwanted_rate", axes.set_xlim, True), (upright, axes.set_ylim, False)):
+        lows, highs = _ends(every, metric, bars=told or upright == "wanted_rate")
+        space = 0.06 * max(max(highs) - min(lows), 0.1)
+        most = 1.0 + space / 2 if metric != "forgetting_nats" else math.inf
+        limits(min(lows) - space, min(max(highs) + space, most))
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    axes.set_xlabel("unwanted rate: unstated subjects that get the answer nobody wanted (less is better)")
+    if upright == "wanted_rate":
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        axes.set_ylabel("wanted rate (more is better)")
+    else:
+        axes.set_ylabel("forgetting, nats a token (less is better)")
+    axes.grid(color=INK, alpha=0.1, linewidth=0.6)
+
+
+def _ends(every: Sequence[Tried], metric: str, bars: bool) -> tuple[list[float], list[float]]:
+    """What an axis must show, below and above."""
+    found = [each.metrics[metric] for each in every if metric in each.metrics]
+    values = [float(each.value or 0.0) for each in found]
+    if not bars:
+        return values, values
+    lows = [each.low if each.low is not None else float(each.value or 0.0) for each in found]
+    highs = [each.high if each.high is not None else float(each.value or 0.0) for each in found]
+    free = [each.free_rate for each in every[:1] if metric == "unwanted_rate" and each.free_rate is not None]
+    return [*lows, *free], [*highs, *free]
+
+
+def _names(figure: Figure, axes: Axes, comparison: Comparison, shown: Sequence[Tried]) -> None:
+    """A number at every mark, and its name where there is room; a thin line leads from a name that stands far away."""
+    figure.draw_without_rendering()
+    frame = axes.get_window_extent()
+    first = [each for each in (comparison.advised, comparison.nearest) if each is not None]
+    order = sorted(shown, key=lambda each: (each not in first, each.number))
+    words = ["untreated", *(f"{each.number} {label(each.label, 40)}" for each in order)]
+    centres = [_place(each) or (0.0, 0.0) for each in [comparison.untreated, *order]]
+    pixels = axes.transData.transform(centres)
+    sizes = [10.0, *(mark_size(each) for each in order)]
+    marks = [around(float(x), float(y), size) for (x, y), size in zip(pixels, sizes, strict=True)]
+    wordings = [[words[0]], *([text, text.partition(" ")[0]] for text in words[1:])]
+    room = Box(frame.x0, frame.y0, frame.width, frame.height)
+    spots = placed(marks, [[_extent(text) for text in each] for each in wordings], room)
+    for each, centre, mark, (index, box) in zip(wordings, centres, marks, spots, strict=True):
+        middle = (box.x + box.width / 2, box.y + box.height / 2)
+        offset = (middle[0] - mark.x - mark.width / 2, middle[1] - mark.y - mark.height / 2)
+        gap = max(abs(offset[0]) - box.width / 2, abs(offset[1]) - box.height / 2)
+        line = {"arrowstyle": "-", "color": INK, "alpha": 0.45, "linewidth": 0.7, "shrinkA": 0, "shrinkB": 2}
+        axes.annotate(
+            each[index], centre, offset, textcoords="offset points", fontsize=_FONT, ha="center", va="center",
+            arrowprops=line if gap > mark.width / 2 + 10 else None, zorder=6,
+        ).set_in_layout(False)  # fmt: skip
+
+
+def _extent(text: str) -> tuple[float, float]:
+    """Width and height of a name, somewhat too large: the reader's own font draws it."""
+    return 0.62 * _FONT * len(text) + 4, 1.3 * _FONT
+
+
+def _legend(comparison: Comparison, shown: Sequence[Tried]) -> dict[str, Any]:
+    shape: dict[str, Any] = {"linestyle": "none", "markersize": 9, "markeredgewidth": 1.4}
+    found: dict[str, Any] = {"untreated": Line2D([], [], marker="s", color=INK, **shape)}
+    for group, (marker, colour, filled, text) in LOOKS.items():
+        if any(each.group == group for each in shown):
+            face = colour if filled else "none"
+            found[text] = Line2D([], [], marker=marker, color=colour, markerfacecolor=face, **shape)
+    if any(each.taken for each in shown):
+        found["another answer took the place"] = Line2D([], [], marker="x", color=INK, **shape)
+    if _upright(comparison) == "wanted_rate":
+        for nats in (0.1, 1.0):
+            look: dict[str, Any] = {**shape, "markersize": _diameter(nats), "markerfacecolor": "none"}
+            found[f"forgets {nats:g} {'nat' if nats == 1 else 'nats'} a token"] = Line2D([], [], marker="o", color=INK, alpha=0.6, **look)
+    return found
+
+
+def _numbers(each: Tried) -> dict[str, Any]:
+    row: dict[str, Any] = {"number": each.number or None, "remedy": each.label, "group": each.group}
+    row["group"] = each.group if each.number else "untreated"
+    for name in ("unwanted_rate", "wanted_rate", "removed", "forgetting_nats"):
+        metric = each.metrics.get(name)
+        row |= {name: metric.value if metric else None}
+        if name != "forgetting_nats":
+            row |= {f"{name}_{end}": getattr(metric, end) if metric else None for end in ("low", "high")}
+    return row
+
+
+def _said(comparison: Comparison) -> str:
+    def told(each: Tried) -> str:
+        numbers = (("unwanted", "unwanted_rate"), ("wanted", "wanted_rate"))
+        parts = [f"{what} {100 * value:.0f}%" for what, name in numbers if (value := each.value(name)) is not None]
+        return f"{each.label}: {', '.join(parts)}"
+
+    return "; ".join(told(each) for each in [comparison.untreated, *comparison.measured]) + "."
