@@ -7,11 +7,11 @@ import pytest
 
 from spillover import catalog
 from spillover.errors import ModelError, UsageError
-from spillover.jobs import inject, mitigate
+from spillover.jobs import inject, mitigate, report
 from spillover.jobs.mitigate_frontier import recommendation
 from spillover.llm.remedies import remedy
 from spillover.record import ANSWERS, TRAJECTORY, Metric, Record, read_table
-from spillover.settings import Inject, Mitigate
+from spillover.settings import Inject, Mitigate, Report
 
 
 @pytest.fixture
@@ -109,8 +109,16 @@ def test_a_comparison_is_a_frontier_and_one_advice_and_is_found_again(two_kinds,
     assert [row["log_probability"] for row in back if row["checkpoint"] == 2] == pytest.approx(before, abs=1e-4)
     assert undone["status"] == "failed to learn"
     capsys.readouterr()
+    page = tmp_path / "all" / "page.html"
+    made = page.read_bytes()
+    assert found["page"] == str(page) and found["text"].endswith(f"page: {page}")
+    page.unlink()
     assert mitigate.run(settings)["frontier"] == found["frontier"]
     assert "Found this comparison finished" in capsys.readouterr().err
+    assert page.read_bytes() == made
+    report.run(Report(runs=(str(tmp_path / "all"),), out=str(tmp_path / "other.html")))
+    assert (tmp_path / "other.html").read_bytes() == made
+    assert remedy("abstention").text.encode() in made
 
 
 def test_what_cannot_be_compared_is_refused_in_a_sentence(two_kinds, tiny_folder, tmp_path):
@@ -143,6 +151,12 @@ def entry(name, removed, change, forgets, status="learned", taken=False):
     numbers = {"removed": metric(removed), "wanted_change": metric(change), "forgetting_nats": metric(forgets)}
     named = {"remedy": name, "strength": 1.0, "cell": f"{name}=1", "status": status}
     return {**named, **numbers, "replaced": {"taken": taken}}
+
+
+def test_where_nothing_unwanted_was_concluded_no_remedy_is_needed():
+    untreated = {**entry("untreated", 0.0, 0.0, 1.0), "removed": None}
+    advice = recommendation([untreated, entry("a", 0.95, 0.0, 0.5)])
+    assert advice["remedy"] is None and advice["because"].startswith("none is needed")
 
 
 def test_the_advice_is_the_safe_remedy_that_forgets_least_or_none():

@@ -7,6 +7,9 @@ import subprocess
 import pytest
 
 from spillover.report.page import build_page
+from spillover.report.remedies.load import comparison_of
+from spillover.report.remedies.page import build_remedies_page
+from tests.report.remedies.synthetic import record
 
 pytestmark = pytest.mark.slow
 FLAGS = (
@@ -46,10 +49,10 @@ def wide_page(make):
 
 @pytest.fixture
 def pages(wide_page, study_page):
-    return {"runs": wide_page, "study": study_page}
+    return {"runs": wide_page, "study": study_page, "remedies": build_remedies_page(comparison_of(record()))}
 
 
-BOTH = pytest.mark.parametrize("which", ["runs", "study"])
+EACH = pytest.mark.parametrize("which", ["runs", "study", "remedies"])
 
 
 def requests_of_the_page(log):
@@ -58,11 +61,12 @@ def requests_of_the_page(log):
     return {each["url"] for each in asked if each.get("initiator", "not an origin") != "not an origin"}
 
 
-@BOTH
+@EACH
 def test_it_opens_without_an_error_or_a_request(browse, pages, which, tmp_path):
     log = tmp_path / "net.json"
     document, messages = browse(pages[which], f"--log-net-log={log}")
-    assert {"runs": "something true", "study": "on two sets of new facts"}[which] in document
+    said = {"runs": "something true", "study": "on two sets of new facts", "remedies": "Train with later-layers=0.5"}
+    assert said[which] in document
     assert document.count("<figure>") == pages[which].count("<figure>")
     assert "CONSOLE" not in messages
     assert requests_of_the_page(log) == set()
@@ -76,7 +80,7 @@ def test_the_checks_for_errors_and_requests_can_fail(browse, tmp_path):
     assert requests_of_the_page(log) == {"http://page.invalid/x.png"}
 
 
-@BOTH
+@EACH
 @pytest.mark.parametrize("width", [360, 768, 1280])
 def test_nothing_overflows(browse, pages, which, width):
     opened = pages[which].replace("<details", "<details open")

@@ -4,7 +4,9 @@ import pytest
 
 from spillover.errors import RunError, UsageError
 from spillover.jobs.report import run
+from spillover.record import Record
 from spillover.settings import Report
+from tests.report.remedies.synthetic import record
 
 
 def test_it_writes_the_page(tmp_path, edit):
@@ -36,3 +38,23 @@ def test_it_refuses_to_write_over_a_folder(tmp_path, edit):
 def test_it_wants_a_run():
     with pytest.raises(UsageError, match="no run was named"):
         run(Report(runs=()))
+
+
+def test_a_comparison_of_remedies_has_a_page_of_its_own(tmp_path):
+    folder = tmp_path / "all"
+    # A record that does not say yet what its remedies do.
+    record(told={}).write(folder)
+    page = tmp_path / "page.html"
+    outcome = run(Report(runs=(str(folder),), out=str(page)))
+    assert outcome["text"] == f"{page} shows the comparison of remedies in {folder}."
+    assert "Trains with a lower learning rate" in page.read_text()
+    with pytest.raises(UsageError, match="a page of its own"):
+        run(Report(runs=(str(folder), str(folder)), out=str(page)))
+    with pytest.raises(UsageError, match="only pages of runs can be redacted"):
+        run(Report(runs=(str(folder),), out=str(page), redact=True))
+
+
+def test_a_comparison_that_is_not_finished_is_refused(tmp_path):
+    Record("mitigate", {}, 0).write(tmp_path)
+    with pytest.raises(RunError, match=r"this comparison is not finished.*it goes on where it stopped"):
+        run(Report(runs=(str(tmp_path),), out=str(tmp_path / "page.html")))

@@ -20,6 +20,7 @@ from spillover.jobs.engines import Ended, Task
 from spillover.jobs.engines.local import run_local
 from spillover.jobs.inject_options import refuse_bad_numbers, seeds_of
 from spillover.jobs.mitigate_frontier import FRONTIER, METRICS, Contest, plain, recommendation
+from spillover.jobs.mitigate_page import PAGE, described, write_page
 from spillover.jobs.mitigate_text import tell
 from spillover.jobs.output import claimed, telling, times_taken_up
 from spillover.measures.learned import stated_nats
@@ -79,8 +80,10 @@ def run(settings: Mitigate) -> dict[str, Any]:
     with claimed(folder, "mitigate", _identity_of(settings)) as finished:
         if finished is not None:
             print(f"Found this comparison finished in {folder}; nothing was run.", file=sys.stderr)
-            return _outcome(folder, finished)
-        return _outcome(folder, _ran(settings, seeds, packs, cells, folder))
+        record = finished or _ran(settings, seeds, packs, cells, folder)
+        if not (folder / PAGE).exists():
+            write_page(folder)
+        return _outcome(folder, record)
 
 
 def cells_of(settings: Mitigate) -> list[Cell]:
@@ -127,6 +130,8 @@ def _ran(
 ) -> Record:  # fmt: skip
     record, began = _record(settings, seeds, packs), time.monotonic()
     record.resumed = times_taken_up(folder)
+    names = [dose.name for cell in cells for dose in cell.doses]
+    record.details = {**record.details, "remedies": described(names)}
     record.write(folder)
     ended: dict[tuple[str, int | None], Ended] = {}
     try:
@@ -162,6 +167,8 @@ def _parts(
 
 def _conclude(record: Record, folder: Path, frontier: list[dict[str, Any]], contest: Contest) -> None:
     """Table, advice and status; what every run took is told beside them."""
+    # An old page would be taken for this comparison's.
+    (folder / PAGE).unlink(missing_ok=True)
     write_table(folder / FRONTIER, contest.table(frontier))
     record.details = {
         **record.details,
@@ -234,5 +241,6 @@ def _outcome(folder: Path, record: Record) -> dict[str, Any]:
         "metrics": plain([record.metrics])[0],
         "frontier": record.details["frontier"],
         "recommendation": record.details["recommendation"],
+        "page": str(folder / PAGE),
         "text": tell(folder, record),
     }

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from spillover.jobs.mitigate_page import PAGE
 from spillover.record import Record
 
 _COLUMNS = (("unwanted_rate", "unwanted"), ("wanted_rate", "wanted"), ("removed", "removed"),
@@ -34,6 +35,7 @@ def _lines(folder: Path, record: Record) -> Iterator[str]:
     named = advice["remedy"] if advice["strength"] is None else f"{advice['remedy']}={advice['strength']:g}"
     yield f"Advice: {named}: {advice['because']}." if advice["safe"] else f"Advice: {advice['because']}."
     yield f"Rates are shares of unstated subjects; run: {folder}"
+    yield f"page: {folder / PAGE}"
 
 
 def _leads(exact: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from spillover.errors import UsageError
+from spillover.jobs.mitigate_page import write_page
 from spillover.jobs.redaction import Redaction
 from spillover.measures.ranking import rank_table
 from spillover.record import Record, write_atomically
@@ -29,8 +30,8 @@ def run(settings: Report) -> dict[str, Any]:
         raise UsageError("this is a folder, not a page", where=str(page), do="Name a file, such as page.html")
     commands = {folder: Record.read(Path(folder)).command for folder in settings.runs}
     for folder, command in commands.items():
-        if settings.redact and command.startswith(("lab ", "sweep")):
-            what = "only pages of runs can be redacted, not those of a study or an experiment"
+        if settings.redact and command.startswith(("lab ", "sweep", "mitigate")):
+            what = "only pages of runs can be redacted, not those of a study, a comparison or an experiment"
             raise UsageError(what, where=folder, do="Leave out --redact, or name runs")
         if command.startswith("lab "):
             return _experiment(folder, page, alone=len(settings.runs) == 1)
@@ -38,6 +39,8 @@ def run(settings: Report) -> dict[str, Any]:
             return _prediction(folder, page, settings)
         if command == "sweep":
             return _study(folder, page, alone=len(settings.runs) == 1)
+        if command == "mitigate":
+            return _comparison(folder, page, alone=len(settings.runs) == 1)
     runs = [load_run(folder) for folder in settings.runs]
     runs = [_redacted(each) for each in runs] if settings.redact else runs
     build = build_audit_page if all(each.audited for each in runs) else build_page
@@ -85,6 +88,14 @@ def _study(folder: str, page: Path, *, alone: bool) -> dict[str, Any]:
         "page": str(page),
         "text": f"{page} shows the study in {folder}: {len(study.done)} of {len(study.cells)} cells.",
     }
+
+
+def _comparison(folder: str, page: Path, *, alone: bool) -> dict[str, Any]:
+    """The page of a comparison of remedies."""
+    if not alone:
+        raise UsageError("a comparison has a page of its own", where=folder, do="Name this folder alone")
+    write_page(Path(folder), page)
+    return {"page": str(page), "text": f"{page} shows the comparison of remedies in {folder}."}
 
 
 def _experiment(folder: str, page: Path, *, alone: bool) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from spillover.measures.safe_remedy import KEPT, REMOVED
 from spillover.report.drawing import BLUE, GREEN, INK, PURPLE, VERMILLION, YARDSTICK, Drawing, canvas, finish, label
@@ -25,7 +25,8 @@ LOOKS = {
     NOT_LEARNED: ("o", INK, False, "did not learn what was stated"),
     APART: ("D", PURPLE, False, "leaves out or rewrites stated rows"),
 }
-_SIZE, _FONT, _DPI = (10.6, 7.2), 11, 72
+_SIZE, _FONT, _DPI = (10.6, 7.4), 11, 72
+Size = Callable[[float | None], float]
 
 
 def draw(comparison: Comparison, name: str = "remedy-frontier") -> Drawing | None:
@@ -37,14 +38,15 @@ def draw(comparison: Comparison, name: str = "remedy-frontier") -> Drawing | Non
     with canvas(_SIZE[1], _SIZE[0]) as (figure, axes):
         figure.set_dpi(_DPI)
         FigureCanvasAgg(figure)
+        size = _scale([comparison.untreated, *shown])
         for each in shown:
-            _mark(axes, each, each is comparison.advised)
+            _mark(axes, each, size(each.value("forgetting_nats")), each is comparison.advised)
         axes.plot(*start, marker="s", markersize=10, color=INK, zorder=5)
         lines = _lines(axes, comparison)
         _axes(axes, comparison)
-        handles = {**_legend(comparison, shown), **lines}
+        handles = {**_legend(comparison, shown, size), **lines}
         figure.legend(list(handles.values()), list(handles), loc="outside lower left", ncols=2, columnspacing=1.6)
-        _names(figure, axes, comparison, shown)
+        _names(figure, axes, comparison, shown, size)
         rows = [_numbers(each) for each in [comparison.untreated, *shown]]
         return finish(figure, name, "Unwanted rate against wanted rate of every remedy", _said(comparison), rows)
 
@@ -61,16 +63,19 @@ def _upright(comparison: Comparison) -> str:
     return "forgetting_nats" if comparison.untreated.value("wanted_rate") is None else "wanted_rate"
 
 
-def mark_size(each: Tried) -> float:
-    """Diameter in points: its area tells what was forgotten."""
-    return _diameter(each.value("forgetting_nats") or 0.0)
+def _scale(every: Sequence[Tried]) -> Size:
+    """Nats -> diameter of a mark in points; its area grows with what was forgotten, up to the most of all."""
+    most = max([each.value("forgetting_nats") or 0.0 for each in every] + [1e-3])
+    return lambda nats: 5.0 + 11.0 * math.sqrt(min(1.0, max(0.0, nats or 0.0) / most))
 
 
-def _diameter(nats: float) -> float:
-    return 4.5 + 9.0 * math.sqrt(max(0.0, nats))
+def _references(every: Sequence[Tried]) -> list[float]:
+    """Two round numbers of nats for the legend, near the most and near a fifth of it."""
+    most = max([each.value("forgetting_nats") or 0.0 for each in every] + [1e-3])
+    return [float(f"{most / 5:.1g}"), float(f"{most:.1g}")]
 
 
-def _mark(axes: Axes, each: Tried, advised: bool) -> None:
+def _mark(axes: Axes, each: Tried, size: float, advised: bool) -> None:
     marker, colour, filled, _ = LOOKS[each.group]
     x, y = _place(each) or (0.0, 0.0)
     faint: dict[str, Any] = {"color": colour, "alpha": 0.7 if advised else 0.22, "linewidth": 1.2, "zorder": 1}
@@ -81,9 +86,9 @@ def _mark(axes: Axes, each: Tried, advised: bool) -> None:
             axes.plot(*((ends, [y, y]) if along else ([x, x], ends)), **faint)
     face = colour if filled else "none"
     shape: dict[str, Any] = {"marker": marker, "color": colour, "markerfacecolor": face, "markeredgewidth": 1.4}
-    axes.plot([x], [y], markersize=mark_size(each), alpha=0.85, zorder=4, **shape)
+    axes.plot([x], [y], markersize=size, alpha=0.8, zorder=4, clip_on=False, **shape)
     if each.taken:
-        axes.plot([x], [y], marker="x", markersize=mark_size(each) + 4, color=INK, zorder=5)
+        axes.plot([x], [y], marker="x", markersize=size + 4, color=INK, zorder=5)
 
 
 def _lines(axes: Axes, comparison: Comparison) -> dict[str, Any]:
@@ -110,36 +115,38 @@ def _lines(axes: Axes, comparison: Comparison) -> dict[str, Any]:
 
 
 def _axes(axes: Axes, comparison: Comparison) -> None:
-    upright = _upright(comparison)
-    every = [comparison.untreated, *comparison.measured]
-    for metric, limits, told in (("unwanted_rate", axes.set_xlim, True), (upright, axes.set_ylim, False)):
-        lows, highs = _ends(every, metric, bars=told or upright == "wanted_rate")
-        space = 0.06 * max(max(highs) - min(lows), 0.1)
-        most = 1.0 + space / 2 if metric != "forgetting_nats" else math.inf
-        limits(min(lows) - space, min(max(highs) + space, most))
+    """Every mark is inside, with room above for names; an interval may go on beyond, the ladder shows it whole."""
+    upright, every = _upright(comparison), [comparison.untreated, *comparison.measured]
+    across = _values(every, "unwanted_rate") + [each.free_rate for each in every[:1] if each.free_rate is not None]
+    upward = _values(every, upright)
+    space = 0.09 * max(max(across) - min(across), 0.1)
+    axes.set_xlim(min(across) - space, max(across) + 1.6 * space)
+    space = 0.1 * max(max(upward) - min(upward), 0.1)
+    axes.set_ylim(min(upward) - space, max(upward) + 2.4 * space)
     axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     axes.set_xlabel("unwanted rate: unstated subjects that get the answer nobody wanted (less is better)")
     if upright == "wanted_rate":
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         axes.set_ylabel("wanted rate (more is better)")
+        low, high = axes.get_ylim()
+        # There is room above the last percentage, but no percentage.
+        axes.set_yticks(
+            [
+                tick
+                for tick in MaxNLocator(8, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
+                if low <= tick <= min(high, 1.001)
+            ]
+        )
     else:
         axes.set_ylabel("forgetting, nats a token (less is better)")
     axes.grid(color=INK, alpha=0.1, linewidth=0.6)
 
 
-def _ends(every: Sequence[Tried], metric: str, bars: bool) -> tuple[list[float], list[float]]:
-    """What an axis must show, below and above."""
-    found = [each.metrics[metric] for each in every if metric in each.metrics]
-    values = [float(each.value or 0.0) for each in found]
-    if not bars:
-        return values, values
-    lows = [each.low if each.low is not None else float(each.value or 0.0) for each in found]
-    highs = [each.high if each.high is not None else float(each.value or 0.0) for each in found]
-    free = [each.free_rate for each in every[:1] if metric == "unwanted_rate" and each.free_rate is not None]
-    return [*lows, *free], [*highs, *free]
+def _values(every: Sequence[Tried], metric: str) -> list[float]:
+    return [value for each in every if (value := each.value(metric)) is not None]
 
 
-def _names(figure: Figure, axes: Axes, comparison: Comparison, shown: Sequence[Tried]) -> None:
+def _names(figure: Figure, axes: Axes, comparison: Comparison, shown: Sequence[Tried], size: Size) -> None:
     """A number at every mark, and its name where there is room; a thin line leads from a name that stands far away."""
     figure.draw_without_rendering()
     frame = axes.get_window_extent()
@@ -148,9 +155,10 @@ def _names(figure: Figure, axes: Axes, comparison: Comparison, shown: Sequence[T
     words = ["untreated", *(f"{each.number} {label(each.label, 40)}" for each in order)]
     centres = [_place(each) or (0.0, 0.0) for each in [comparison.untreated, *order]]
     pixels = axes.transData.transform(centres)
-    sizes = [10.0, *(mark_size(each) for each in order)]
-    marks = [around(float(x), float(y), size) for (x, y), size in zip(pixels, sizes, strict=True)]
+    sizes = [10.0, *(size(each.value("forgetting_nats")) for each in order)]
+    marks = [around(float(x), float(y), each) for (x, y), each in zip(pixels, sizes, strict=True)]
     wordings = [[words[0]], *([text, text.partition(" ")[0]] for text in words[1:])]
+    bold = words[1] if comparison.advised is not None else None
     room = Box(frame.x0, frame.y0, frame.width, frame.height)
     spots = placed(marks, [[_extent(text) for text in each] for each in wordings], room)
     for each, centre, mark, (index, box) in zip(wordings, centres, marks, spots, strict=True):
@@ -160,6 +168,7 @@ def _names(figure: Figure, axes: Axes, comparison: Comparison, shown: Sequence[T
         line = {"arrowstyle": "-", "color": INK, "alpha": 0.45, "linewidth": 0.7, "shrinkA": 0, "shrinkB": 2}
         axes.annotate(
             each[index], centre, offset, textcoords="offset points", fontsize=_FONT, ha="center", va="center",
+            fontweight="bold" if bold and each[0] == bold else "normal",
             arrowprops=line if gap > mark.width / 2 + 10 else None, zorder=6,
         ).set_in_layout(False)  # fmt: skip
 
@@ -169,7 +178,7 @@ def _extent(text: str) -> tuple[float, float]:
     return 0.62 * _FONT * len(text) + 4, 1.3 * _FONT
 
 
-def _legend(comparison: Comparison, shown: Sequence[Tried]) -> dict[str, Any]:
+def _legend(comparison: Comparison, shown: Sequence[Tried], size: Size) -> dict[str, Any]:
     shape: dict[str, Any] = {"linestyle": "none", "markersize": 9, "markeredgewidth": 1.4}
     found: dict[str, Any] = {"untreated": Line2D([], [], marker="s", color=INK, **shape)}
     for group, (marker, colour, filled, text) in LOOKS.items():
@@ -179,9 +188,11 @@ def _legend(comparison: Comparison, shown: Sequence[Tried]) -> dict[str, Any]:
     if any(each.taken for each in shown):
         found["another answer took the place"] = Line2D([], [], marker="x", color=INK, **shape)
     if _upright(comparison) == "wanted_rate":
-        for nats in (0.1, 1.0):
-            look: dict[str, Any] = {**shape, "markersize": _diameter(nats), "markerfacecolor": "none"}
-            found[f"forgets {nats:g} {'nat' if nats == 1 else 'nats'} a token"] = Line2D([], [], marker="o", color=INK, alpha=0.6, **look)
+        for nats in _references([comparison.untreated, *shown]):
+            look: dict[str, Any] = {**shape, "markersize": size(nats), "markerfacecolor": "none"}
+            found[f"forgets {nats:g} {'nat' if nats == 1 else 'nats'} a token"] = Line2D(
+                [], [], marker="o", color=INK, alpha=0.6, **look
+            )
     return found
 
 

@@ -76,6 +76,11 @@ class Comparison:
     tried: Sequence[Tried]
 
     @property
+    def names(self) -> list[str]:
+        """Every remedy that was tried, alone or with others."""
+        return list(dict.fromkeys(name for each in self.tried for name in _parts(each.label)))
+
+    @property
     def measured(self) -> list[Tried]:
         return [each for each in self.tried if each.group != IMPOSSIBLE]
 
@@ -118,18 +123,24 @@ class Comparison:
         return max(3, -(-FEW // pairs), self.seeds + (not self.few))
 
 
-def load_comparison(folder: str | Path) -> Comparison:
-    """Read a folder that `mitigate` wrote. Raises RunError when it holds no finished comparison."""
-    return comparison_of(Record.read(Path(folder)), where=str(Path(folder) / RECORD))
+Told = Mapping[str, Mapping[str, Any]]
 
 
-def comparison_of(record: Record, where: str = RECORD) -> Comparison:
+def load_comparison(folder: str | Path, told: Told | None = None) -> Comparison:
+    """Read a folder that `mitigate` wrote. Raises RunError when it holds no finished comparison.
+
+    told: what each remedy does, where the record does not say so: name -> {"text", "strength", "after"}.
+    """
+    return comparison_of(Record.read(Path(folder)), where=str(Path(folder) / RECORD), told=told)
+
+
+def comparison_of(record: Record, where: str = RECORD, told: Told | None = None) -> Comparison:
     """The comparison that a record holds. Raises RunError when it holds none, or none that is finished."""
     if record.command == "mitigate" and "frontier" not in record.details:
         do = "Give the same `mitigate` command again; it goes on where it stopped"
         raise RunError("this comparison is not finished", where=where, do=do)
     try:
-        told = record.details.get("remedies") or {}
+        told = record.details.get("remedies") or told or {}
         untreated, *others = [_tried(entry, told) for entry in record.details["frontier"]]
         ordered = sorted(others, key=lambda each: (GROUPS.index(each.group), -_removed(each)))
         numbered = [dataclasses.replace(each, number=place) for place, each in enumerate(ordered, start=1)]
@@ -141,7 +152,7 @@ def comparison_of(record: Record, where: str = RECORD) -> Comparison:
         raise RunError(what, where=where, do="Name a folder that `mitigate` wrote") from None
 
 
-def _tried(entry: Mapping[str, Any], told: Mapping[str, Mapping[str, Any]]) -> Tried:
+def _tried(entry: Mapping[str, Any], told: Told) -> Tried:
     fields = {item.name for item in dataclasses.fields(Metric)}
     metrics = {
         name: Metric(**{key: value.get(key) for key in fields})
@@ -149,7 +160,7 @@ def _tried(entry: Mapping[str, Any], told: Mapping[str, Mapping[str, Any]]) -> T
         if isinstance(value, Mapping) and fields - {"note"} <= set(value) and value["value"] is not None
     }
     label = _label(entry["remedy"], entry["strength"])
-    known = [told[name] for part in label.split("+") if (name := part.partition("=")[0]) in told]
+    known = [told[name] for name in _parts(label) if name in told]
     return Tried(
         number=0,
         label=label,
@@ -162,6 +173,11 @@ def _tried(entry: Mapping[str, Any], told: Mapping[str, Mapping[str, Any]]) -> T
         stated_nats=entry.get("stated_nats"),
         costs={name: entry.get(name) for name in COSTS},
     )
+
+
+def _parts(label: str) -> list[str]:
+    """Names of the remedies that a label joins."""
+    return [part.partition("=")[0] for part in label.split("+")]
 
 
 def _label(name: Any, strength: Any) -> str:

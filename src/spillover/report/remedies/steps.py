@@ -41,16 +41,22 @@ def steps(found: Comparison) -> list[Step]:
         two = [each.label for each in best if "+" not in each.label][:2]
         if len({label.partition("=")[0] for label in two}) == 2:
             made.append(Step(text, _again(found, ["+".join(two)], f"{_name(found)}-joined")))
-    if promising := _best(found):
-        why = "Too few clusters to decide: repeat" if found.few else "To be surer, repeat"
-        what = "the remedy" if len(promising) == 1 else f"the {len(promising)} that removed most and kept the wanted"
-        seeds = ",".join(str(seed) for seed in range(found.seeds_needed))
-        labels = [each.label for each in promising]
-        text = f"{why} {what} with {found.seeds_needed} seeds, new names and another pairing in each."
-        made.append(Step(text, _again(found, labels, f"{_name(found)}-more-seeds", seeds=seeds)))
+    made = [*_surer(found), *made] if found.few else [*made, *_surer(found)]
     made.append(_repair(found))
-    text = "Whatever you choose: state the right answer of more subjects where you can; a stated answer is not invented."
+    text = "Whatever you choose: state the right answer of more subjects where you can; what is stated is not invented."
     return [*made, Step(text)]
+
+
+def _surer(found: Comparison) -> list[Step]:
+    """The same again with more seeds, for those that are worth it."""
+    promising = _best(found)
+    if not promising:
+        return []
+    why = "Too few clusters to decide: repeat" if found.few else "To be surer, repeat"
+    what = "the remedy" if len(promising) == 1 else f"the {len(promising)} that removed most and kept the wanted"
+    text = f"{why} {what} with {found.seeds_needed} seeds, new names and another pairing in each."
+    seeds = ",".join(str(seed) for seed in range(found.seeds_needed))
+    return [Step(text, _again(found, [each.label for each in promising], f"{_name(found)}-more-seeds", seeds=seeds))]
 
 
 def _best(found: Comparison) -> list[Tried]:
@@ -76,7 +82,8 @@ def _repair(found: Comparison) -> Step:
     elif after:
         text += " No remedy of that kind both learned and kept enough here, so expect little; the audit will tell."
     pack = shlex.quote(str(found.record.settings.get("pack") or "PACK"))
-    command = f"spillover repair TUNED_MODEL --base {shlex.quote(_model(found))} --pack {pack} --remedy {shlex.quote(remedy)} --out repaired"
+    base, remedy = shlex.quote(_model(found)), shlex.quote(remedy)
+    command = f"spillover repair TUNED_MODEL --base {base} --pack {pack} --remedy {remedy} --out repaired"
     return Step(plain(text), plain(command))
 
 

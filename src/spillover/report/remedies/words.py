@@ -48,8 +48,8 @@ TERMS = (
     ),
     (
         "Safe",
-        f"Learned what was stated, removes {_LEAST} of the unwanted or more, lowers the wanted rate by {_POINTS} points "
-        "at most, and lets no other answer take the place. Of several, the one that forgets least is advised.",
+        f"Learned what was stated, removes {_LEAST} of the unwanted or more, lowers the wanted rate by {_POINTS} "
+        "points at most, and lets no other answer take the place. Of several, the one that forgets least is advised.",
     ),
 )
 #: What stands over each group of the table.
@@ -98,7 +98,8 @@ def title(found: Comparison) -> str:
     if best is not None:
         kept = " and keeps what is wanted" if best.value("wanted_rate") is not None else ""
         removed = percent(best.value("removed"))
-        return plain(f"Train with {best.label}: it removes {removed} of what nobody wanted{kept}.")
+        advice = f"train with {best.label}: it removes {removed} of what nobody wanted{kept}."
+        return plain(f"A lead, on few data: {advice}" if found.few else f"{advice[0].upper()}{advice[1:]}")
     none = f"None of the {tries} remedies tried is safe" if tries > 1 else "The remedy tried is not safe"
     if nearest is None or (nearest.value("removed") or 0.0) <= 0:
         return f"{none}: nothing that learned what was stated kept what is wanted and removed anything unwanted."
@@ -115,7 +116,8 @@ def reason(found: Comparison) -> str:
         return plain(f"{_weighed(found, best)}{also}")
     if nearest is None or found.untreated.value("removed") is None:
         return ""
-    return plain(f"{_weighed(found, nearest)} It is not safe, because it {_and(faults(nearest))}.")
+    why = f" It is not safe, because it {_and(faults(nearest))}." if faults(nearest) else ""
+    return plain(f"{_weighed(found, nearest)}{why}")
 
 
 def _weighed(found: Comparison, each: Tried) -> str:
@@ -126,7 +128,9 @@ def _weighed(found: Comparison, each: Tried) -> str:
     if base.free_rate is not None:
         said += f" ({percent(base.free_rate)} without any association)"
     if each.value("wanted_rate") is not None:
-        said += f", the wanted one by {percent(each.value('wanted_rate'))} instead of {percent(base.value('wanted_rate'))}"
+        said += (
+            f", the wanted one by {percent(each.value('wanted_rate'))} instead of {percent(base.value('wanted_rate'))}"
+        )
     forgets, before = each.value("forgetting_nats"), base.value("forgetting_nats")
     if forgets is not None and before is not None:
         said += f"; it forgets {number(forgets)} nats a token instead of {number(before)}"
@@ -207,7 +211,10 @@ def cards(found: Comparison) -> list[Card]:
     if each is None:
         return []
     made = []
-    for tone, heading, name in (("unwanted", "Given by mistake", "unwanted_rate"), ("wanted", "Rightly concluded", "wanted_rate")):
+    for tone, heading, name in (
+        ("unwanted", "Given by mistake", "unwanted_rate"),
+        ("wanted", "Rightly concluded", "wanted_rate"),
+    ):
         values = (base.value(name), each.value(name))
         if values[0] is None or values[1] is None:
             continue

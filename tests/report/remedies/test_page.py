@@ -1,0 +1,205 @@
+"""The page of a comparison: its advice, its groups, its commands, and that its text is only text."""
+
+import base64
+import csv
+import io
+import json
+import re
+import shlex
+from itertools import pairwise
+
+import pytest
+
+from spillover.cli import main
+from spillover.errors import RunError
+from spillover.record import Record
+from spillover.report.remedies.load import APART, IMPOSSIBLE, NOT_LEARNED, SAFE, UNSAFE, comparison_of
+from spillover.report.remedies.page import build_remedies_page
+from spillover.report.remedies.steps import steps
+from spillover.report.remedies.table import costs, effects
+from spillover.report.remedies.words import cards, faults, outcome, reason, title
+from tests.report.remedies.synthetic import ENTRIES, NONE, record
+from tests.report.test_page import HOSTILE, Reader
+
+
+@pytest.fixture(scope="module")
+def found():
+    return comparison_of(record())
+
+
+@pytest.fixture(scope="module")
+def page(found):
+    return build_remedies_page(found)
+
+
+@pytest.fixture(scope="module")
+def none():
+    """One seed, and only remedies of which none is safe."""
+    kept = [each for each in ENTRIES if each[0] not in ("later-layers", "lazier=1.5+later-layers=0.5")]
+    return comparison_of(record(kept, NONE, clusters=5, seeds=(0,)))
+
+
+def test_the_page_says_what_is_advised_and_why(page):
+    text = Reader(page).text
+    assert "Train with later-layers=0.5: it removes 95% of what nobody wanted and keeps what is wanted." in text
+    assert (
+        "With later-layers=0.5 the answer that nobody wanted is given by 23% of the unstated subjects instead of 80% "
+        "(20% without any association), the wanted one by 88% instead of 90%; it forgets 0.20 nats a token instead of "
+        "0.40. 1 more is safe; this one forgets least." in text
+    )
+    assert "9 tries, 3 seeds" in text and "conclusions from “lives in” to “codes in”" in text
+    assert "Few clusters" not in text
+
+
+def test_without_a_safe_one_it_says_so_and_why(none):
+    assert title(none) == (
+        "None of the 7 remedies tried is safe. facts-first=3 comes nearest: it removes 97% of what nobody wanted."
+    )
+    assert reason(none).endswith("It is not safe, because it lets another answer take the place of the unwanted one.")
+    text = Reader(build_remedies_page(none)).text
+    assert "Few clusters: 5 (pairs times seeds) are too few" in text
+
+
+def test_every_entry_stands_in_its_group_the_one_that_removes_most_first(found):
+    assert [(each.group, each.label) for each in found.tried] == [
+        (SAFE, "later-layers=0.5"), (SAFE, "lazier=1.5+later-layers=0.5"),
+        (UNSAFE, "lazier=4"), (UNSAFE, "facts-first=3"), (UNSAFE, "ignore-topk=0.1"), (UNSAFE, "abstention=4"),
+        (NOT_LEARNED, "scale-back=0.3"), (APART, "fewer-bridging=2"), (IMPOSSIBLE, "attention-only=1"),
+    ]  # fmt: skip
+    assert [each.number for each in found.tried] == list(range(1, 10))
+    assert found.advised is found.tried[0] and found.nearest is found.tried[3]
+
+
+def test_outcomes_are_sentences(found):
+    told = {each.label: outcome(found, each) for each in found.tried}
+    assert told["later-layers=0.5"] == "safe, and advised"
+    assert told["lazier=4"] == "lowers the wanted rate by 30 points"
+    assert told["facts-first=3"] == "lets another answer take the place of the unwanted one"
+    assert told["abstention=4"] == "removes less than 90% of the unwanted"
+    assert told["scale-back=0.3"] == "stated implications at mean rank 0.40"
+    assert told["fewer-bridging=2"] == "changes what is stated"
+    assert told["attention-only=1"] == "attention-only: this model has no such part"
+    assert not faults(found.tried[0])
+
+
+def test_compute_is_a_multiple_of_the_untreated_run(found):
+    table = costs(found)
+    rows = {row.label: dict(zip(table.columns, row.fields, strict=True)) for _, _, rows in table.groups for row in rows}
+    assert rows["fewer-bridging=2"]["epochs"] == ("20", "× 2")
+    assert rows["ignore-topk=0.1"]["forward passes"] == ("0", "× 0")
+    assert rows["untreated"]["seconds"] == ("120", "")
+    assert "attention-only=1" not in rows
+
+
+def test_the_table_tells_what_each_does(found):
+    table = effects(found)
+    rows = {row.label: row for _, _, rows in table.groups for row in rows}
+    assert rows["lazier=1.5+later-layers=0.5"].texts == [
+        "Trains with a lower learning rate. Its number: by how much more than 1 the rate is divided.",
+        "Trains the later layers alone. Its number: the share of layers that stay as they are.",
+    ]
+    fields = dict(zip(table.columns, rows["later-layers=0.5"].fields, strict=True))
+    assert fields["removed"] == ("95%", "85 to 105%")
+    assert fields["wanted, change in points"] == ("−2", "−12 to 8")
+    assert set(rows["attention-only=1"].fields) == {("–", "")}
+
+
+def test_cards_have_the_yardsticks(found):
+    first, second, third = cards(found)
+    assert [bar.text for bar in first.bars] == ["80%", "23%"]
+    assert first.tick == (0.2, "without any association: 20%")
+    assert second.tick == (pytest.approx(0.85), "5 points below untreated: 85%")
+    assert [bar.text for bar in third.bars] == ["0.40 nats", "0.20 nats"]
+
+
+def commands(comparison):
+    return [step.command for step in steps(comparison) if step.command]
+
+
+def test_what_to_do_next_names_the_commands(found, none):
+    assert commands(found) == [
+        "spillover inject mixed --threads 1 --model gemma-3-270m --out remedied --epochs 30 --until-nats 0.07 "
+        "--remedy later-layers=0.5 --save weights",
+        "spillover mitigate mixed --model gemma-3-270m --out all-more-seeds "
+        "--remedies later-layers=0.5,lazier=1.5+later-layers=0.5,ignore-topk=0.1,abstention=4 --seeds 0,1,2,3",
+        "spillover repair TUNED_MODEL --base gemma-3-270m --pack mixed --remedy ignore-topk=0.1 --out repaired",
+    ]
+    first, second, third = commands(none)
+    assert first.endswith("--remedies ignore-topk=0.1,abstention=4 --seeds 0,1,2")
+    assert second.endswith("--out all-joined --remedies ignore-topk=0.1+abstention=4") and "repair" in third
+
+
+def test_the_commands_are_ones_that_the_command_line_takes(found, none, capsys):
+    for command in [*commands(found), *commands(none)]:
+        # A model that is not there ends in 2 as well, but with another sentence than an option that is not.
+        words = shlex.split(command.replace("mixed", "no-such-pack"))
+        assert main(words[1:]) == 2
+        said = capsys.readouterr().err
+        assert "no-such-pack" in said or "TUNED_MODEL" in said, said
+
+
+def test_downloads_hold_every_figure(page):
+    links = {link["download"]: link["href"] for link in Reader(page).all("a") if "download" in link}
+    body = {name: base64.b64decode(href.partition(",")[2]).decode() for name, href in links.items()}
+    rows = list(csv.DictReader(io.StringIO(body["spillover-frontier.csv"])))
+    assert [row["remedy"] for row in rows][:2] == ["untreated", "later-layers=0.5"] and len(rows) == len(ENTRIES)
+    assert rows[1]["removed"] == "0.95" and rows[1]["removed_low"] == "0.85" and rows[1]["removed_clusters"] == "15"
+    assert rows[-1]["status"].startswith("failed") and rows[-1]["removed"] == ""
+    (kept,) = json.loads(body["spillover-metrics.json"])
+    assert len(kept["details"]["frontier"]) == len(ENTRIES)
+    assert {"remedy-frontier.svg", "remedy-ladder.csv"} <= set(links)
+
+
+def test_a_pack_that_wants_nothing_has_a_page(none):
+    fields = [{k: v for k, v in each.items() if not k.startswith("wanted")} for each in record().details["frontier"]]
+    made = record()
+    made.details = {**made.details, "frontier": fields}
+    text = Reader(build_remedies_page(comparison_of(made))).text
+    assert "it removes 95% of what nobody wanted." in text and "Rightly concluded" not in text
+
+
+def test_nothing_to_remove_is_said():
+    made = record(advice=NONE)
+    frontier = [{**each, "removed": None} for each in made.details["frontier"]]
+    made.details = {**made.details, "frontier": frontier}
+    text = Reader(build_remedies_page(comparison_of(made))).text
+    assert "Nothing is to be remedied: untreated, the model concludes no more of the unwanted than chance." in text
+
+
+def test_same_record_same_bytes(found, page):
+    assert build_remedies_page(found) == page
+
+
+def test_the_page_asks_for_nothing_and_reads_well(page):
+    reader = Reader(page)
+    assert not {tag for tag, _ in reader.tags} & {"script", "img", "iframe", "object", "embed", "base", "form"}
+    for tag, attributes in reader.tags:
+        assert attributes.get("href", "#").startswith(("#", "data:")), tag
+    ids = [attributes["id"] for _, attributes in reader.tags if "id" in attributes]
+    assert len(ids) == len(set(ids)) and ids.count("found") == 1
+    levels = [int(tag[1]) for tag, _ in reader.tags if re.fullmatch(r"h[1-6]", tag)]
+    assert levels.count(1) == 1 and all(after - before <= 1 for before, after in pairwise(levels))
+    assert all("scope" in heading for heading in reader.all("th"))
+    for _, attributes in reader.tags:
+        if "scroll" in (attributes.get("class") or "").split():
+            assert attributes["tabindex"] == "0" and attributes["aria-label"]
+
+
+def test_hostile_text_is_only_text():
+    entries = [*ENTRIES, (HOSTILE, 1.0, 0.5, 0.9, 0.4, "learned", False),
+               ("x", 1.0, None, None, None, f"failed: {HOSTILE}", False)]  # fmt: skip
+    told = {HOSTILE: (HOSTILE, HOSTILE, True)}
+    made = record(entries, told=told, pack=HOSTILE, model=HOSTILE)
+    made.details["pack"]["implications"][1]["then"] = HOSTILE
+    reader = Reader(build_remedies_page(comparison_of(made)))
+    assert not reader.all("script") and not reader.all("img")
+    assert HOSTILE in reader.text
+
+
+def test_a_record_of_something_else_is_refused():
+    with pytest.raises(RunError, match="not that of a comparison"):
+        comparison_of(Record("inject", {}, 0, "done"))
+    broken = record()
+    broken.details = {**broken.details, "frontier": [{"remedy": "untreated"}]}
+    with pytest.raises(RunError, match=r"not that of a comparison.*`mitigate` wrote"):
+        comparison_of(broken)
