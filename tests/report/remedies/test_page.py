@@ -140,12 +140,13 @@ def test_the_commands_are_ones_that_the_command_line_takes(found, none, capsys):
 
 def test_downloads_hold_every_figure(page):
     links = {link["download"]: link["href"] for link in Reader(page).all("a") if "download" in link}
-    body = {name: base64.b64decode(href.partition(",")[2]).decode() for name, href in links.items()}
-    rows = list(csv.DictReader(io.StringIO(body["spillover-frontier.csv"])))
+    names = ("spillover-frontier.csv", "spillover-metrics.json")
+    table, metrics = (base64.b64decode(links[name].partition(",")[2]).decode() for name in names)
+    rows = list(csv.DictReader(io.StringIO(table)))
     assert [row["remedy"] for row in rows][:2] == ["untreated", "later-layers=0.5"] and len(rows) == len(ENTRIES)
     assert rows[1]["removed"] == "0.95" and rows[1]["removed_low"] == "0.85" and rows[1]["removed_clusters"] == "15"
     assert rows[-1]["status"].startswith("failed") and rows[-1]["removed"] == ""
-    (kept,) = json.loads(body["spillover-metrics.json"])
+    (kept,) = json.loads(metrics)
     assert len(kept["details"]["frontier"]) == len(ENTRIES)
     assert {"remedy-frontier.svg", "remedy-ladder.csv"} <= set(links)
 
