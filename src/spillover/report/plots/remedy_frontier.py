@@ -93,7 +93,8 @@ def _mark(axes: Axes, each: Tried, size: float, advised: bool) -> None:
 
 def _lines(axes: Axes, comparison: Comparison) -> dict[str, Any]:
     """The two lines of the safe corner, the corner itself, and the line of no association at all."""
-    untreated, found = comparison.untreated, {}
+    untreated = comparison.untreated
+    found: dict[str, Any] = {}
     before, free, wanted = untreated.value("unwanted_rate"), untreated.free_rate, untreated.value("wanted_rate")
     if free is not None:
         found[f"unwanted rate without any association ({100 * free:.0f}%)"] = axes.axvline(free, **YARDSTICK)
@@ -106,9 +107,8 @@ def _lines(axes: Axes, comparison: Comparison) -> dict[str, Any]:
         low = wanted - KEPT if wanted is not None else -1.0
         axes.add_patch(Rectangle((-1.0, low), edge + 1.0, 3.0, color=GREEN, alpha=0.13, linewidth=0, zorder=0))
         found[f"safe corner: {100 * REMOVED:.0f}% removed, wanted kept"] = Patch(color=GREEN, alpha=0.2, linewidth=0)
-        axes.secondary_xaxis(
-            "top", functions=(lambda x: (before - x) / (before - free), lambda y: before - y * (before - free))
-        ).set(xlabel="share of the unwanted that is removed")
+        across: Any = (lambda x: (before - x) / (before - free), lambda y: before - y * (before - free))
+        axes.secondary_xaxis("top", functions=across).set(xlabel="share of the unwanted that is removed")
         axes.child_axes[0].xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         axes.child_axes[0].spines["top"].set_visible(True)
     return found

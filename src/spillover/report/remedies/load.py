@@ -155,7 +155,7 @@ def comparison_of(record: Record, where: str = RECORD, told: Told | None = None)
 def _tried(entry: Mapping[str, Any], told: Told) -> Tried:
     fields = {item.name for item in dataclasses.fields(Metric)}
     metrics = {
-        name: Metric(**{key: value.get(key) for key in fields})
+        name: Metric(**dict[str, Any]({key: value.get(key) for key in fields}))
         for name, value in entry.items()
         if isinstance(value, Mapping) and fields - {"note"} <= set(value) and value["value"] is not None
     }

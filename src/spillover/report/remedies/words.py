@@ -224,8 +224,9 @@ def cards(found: Comparison) -> list[Card]:
         subjects = base.metrics[name].n
         note = f"Of {subjects:,} unstated subjects" + ("" if found.seeds == 1 else f" over {found.seeds} seeds")
         made.append(Card(tone, heading, bars, None if line is None else (line, f"{what}: {percent(line)}"), note))
-    forgets = (base.value("forgetting_nats"), each.value("forgetting_nats"))
-    if forgets[0] is not None and forgets[1] is not None:
+    first, last = base.value("forgetting_nats"), each.value("forgetting_nats")
+    if first is not None and last is not None:
+        forgets = (first, last)
         most = max(*forgets, 1e-9) * 1.1
         bars = [
             Bar(words, max(0.0, value) / most, f"{number(value)} nats", tone)
