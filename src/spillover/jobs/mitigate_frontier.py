@@ -150,6 +150,9 @@ def recommendation(frontier: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     Safe is one that learned as well as the untreated run, removes at least 90% of the unwanted, lowers the wanted rate
     by at most 0.05, and lets no other answer take the place. Of several, the one that forgets least.
     """
+    if frontier[0].get("removed") is None:
+        because = "none is needed: the untreated run concludes no more of the unwanted than chance"
+        return {"remedy": None, "strength": None, "safe": False, "because": because}
     learned = [entry for entry in frontier[1:] if entry["status"] == LEARNED]
     safe = [entry for entry in learned if _safe(entry)]
     if safe:
@@ -158,9 +161,6 @@ def recommendation(frontier: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         if best["removed"].note:
             because += "; with few clusters this is a lead, not a finding: repeat it with more seeds"
         return {"remedy": best["remedy"], "strength": best["strength"], "safe": True, "because": because}
-    if frontier[0].get("removed") is None:
-        because = "none is needed: the untreated run concludes no more of the unwanted than chance"
-        return {"remedy": None, "strength": None, "safe": False, "because": because}
     kept = [entry for entry in learned if keeps_wanted(_value(entry, "wanted_change", 0.0))]
     if not kept:
         because = "no remedy learned the stated rows as well as the untreated run and kept what is wanted"
