@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from spillover.jobs import inject, verify
+from spillover.jobs import inject, mitigate, verify
 from spillover.jobs.studies import expand, read_study
 from spillover.record import Record
-from spillover.settings import Verify
+from spillover.settings import Mitigate, Verify
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from tools import make_results
@@ -44,9 +44,27 @@ def test_the_kept_runs_are_found_again_by_their_study(monkeypatch):
     studies = {"paper-270m": "paper-270m", "prediction-270m": "benchmarks/prediction/study.yaml"}
     monkeypatch.chdir(make_results.ROOT)
     cells = {name: {cell.name: cell for cell in expand(read_study(study))[0]} for name, study in studies.items()}
-    for folder in RUNS:
+    for folder in (folder for folder in RUNS if folder.parents[2].name in studies):
         cell, record = cells[folder.parents[2].name][folder.parent.name], Record.read(folder)
         settings = dataclasses.replace(cell.settings, seed=record.seed, device=record.settings["device"])
         assert record.identity == inject._identity_of(settings), folder
         assert record.status == "done" and not Path(record.settings["pack"]).is_absolute()
         assert not Path(record.settings["out"]).is_absolute()
+
+
+@pytest.mark.parametrize("name", ["remedies-60", "remedies-60x3"])
+def test_the_kept_runs_of_a_comparison_are_found_again_by_it(name, monkeypatch):
+    monkeypatch.chdir(make_results.ROOT)
+    folder = Path("results") / name
+    own = Record.read(folder).settings
+    known = {item.name for item in dataclasses.fields(Mitigate)}
+    settings = Mitigate(**{key: value for key, value in own.items() if key in known})
+    cells = mitigate.cells_of(settings)
+    assert {path.name for path in (folder / "cells").iterdir()} == {"untreated", *(cell.name for cell in cells)}
+    for seed in (0, 1, 2) if settings.seeds else (settings.seed,):
+        runs = [("untreated", mitigate._untreated(settings, seed, folder, "delta"))]
+        runs += [(cell.name, mitigate._treated(settings, cell, seed, folder)) for cell in cells]
+        for place, expected in runs:
+            record = Record.read(folder / "cells" / place / f"seed-{seed}")
+            resolved = dataclasses.replace(expected, device=record.settings["device"])
+            assert record.status == "done" and record.identity == inject._identity_of(resolved), place
