@@ -118,6 +118,8 @@ PLOTS = {
     "stated-links": "spillover.report.plots.stated_links:draw",
     "training-loss": "spillover.report.plots.training_loss:draw",
     "forgetting": "spillover.report.plots.forgetting:draw",
+    "inside-change": "spillover.report.plots.inside_change:draw",
+    "inside-shared": "spillover.report.plots.inside_shared:draw",
     "study-sets": "spillover.report.plots.study_sets:draw",
     "rank-by-bridging": "spillover.report.plots.rank_by_bridging:draw",
     "rank-by-rate": "spillover.report.plots.rank_by_rate:draw",

@@ -42,6 +42,42 @@ ANSWER_SCHEMA = pa.schema(
     ]
 )
 
+#: What `inject --inside` adds. One row an attention head, matrix (`product`: W_OV, `change`: what training made of it)
+#: and checkpoint. All numbers but the norm are null where it is zero, and at checkpoints where only norms are taken.
+#: `effective_rank` is exp of the entropy of the singular values over their sum, at most `rank`.
+INSIDE, SHARED = "inside.parquet", "inside-shared.parquet"
+INSIDE_SCHEMA = pa.schema(
+    [
+        ("seed", pa.int64()),
+        ("checkpoint", pa.int32()),
+        ("layer", pa.int32()),
+        ("head", pa.int32()),
+        ("matrix", pa.string()),
+        ("rank", pa.int32()),
+        ("frobenius", pa.float64()),
+        ("nuclear_to_frobenius", pa.float64()),
+        ("effective_rank", pa.float64()),
+        ("top_share", pa.float64()),
+    ]
+)
+#: How much of what a head's change writes for unstated subjects, and for names never seen, lies in the few directions
+#: that it writes for the stated ones; `chance` is that of as many random directions among all that it can write.
+SHARED_SCHEMA = pa.schema(
+    [
+        ("seed", pa.int64()),
+        ("checkpoint", pa.int32()),
+        ("implication", pa.string()),
+        ("layer", pa.int32()),
+        ("head", pa.int32()),
+        ("directions", pa.int32()),
+        ("overlap", pa.float64()),
+        ("overlap_never_seen", pa.float64()),
+        ("chance", pa.float64()),
+        ("stated", pa.int32()),
+        ("unstated", pa.int32()),
+    ]
+)
+
 
 @dataclass(frozen=True)
 class Metric:

@@ -13,7 +13,7 @@ from spillover.jobs import report
 from spillover.llm.tokens import encoder, rows
 from spillover.llm.weights.loading import load_model
 from spillover.measures.ranking import rank_table
-from spillover.record import ANSWERS, TRAJECTORY, Record
+from spillover.record import ANSWERS, INSIDE, SHARED, TRAJECTORY, Record
 from spillover.settings import Report
 
 PACK = "city-language:names=10,bridge=1"
@@ -99,3 +99,23 @@ def test_mistakes_are_one_sentence(train, tmp_path):
     (tmp_path / "mine" / "notes.txt").write_text("keep me")
     with pytest.raises(RunError, match="holds files that are not a run"):
         train(lambda trainer: SpilloverCallback(PACK, out=str(tmp_path / "mine")))
+
+
+def test_it_looks_inside_and_still_changes_nothing(train, tmp_path):
+    bare = train()
+    looking = {}
+
+    def make(trainer):
+        looking["callback"] = SpilloverCallback(PACK, out=str(tmp_path / "run"), inside=True)
+        return looking["callback"]
+
+    watched = train(make)
+    for name, value in bare.model.state_dict().items():
+        assert torch.equal(value, watched.model.state_dict()[name])
+    look = looking["callback"].look
+    assert sorted(look.looks) == [0, 1, 2, 3]
+    rows = pq.read_table(tmp_path / "run" / INSIDE).to_pylist()
+    changes = [row for row in rows if row["checkpoint"] == 3 and row["matrix"] == "change"]
+    assert len(changes) == 8 and all(row["effective_rank"] > 0 for row in changes), "against a copy of the start"
+    assert pq.read_table(tmp_path / "run" / SHARED).num_rows == 8
+    assert Record.read(tmp_path / "run").details["inside"]["seconds"] > 0

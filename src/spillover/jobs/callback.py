@@ -17,6 +17,7 @@ from spillover.facts.check import refuse, token_faults
 from spillover.facts.describe import describe, pack_hash
 from spillover.facts.open import open_pack
 from spillover.facts.pack import Pack
+from spillover.jobs.inside import Inside
 from spillover.jobs.output import claim_folder
 from spillover.llm.examination import Examination
 from spillover.llm.scoring import Scorer
@@ -24,7 +25,19 @@ from spillover.llm.tokens import encoder
 from spillover.measures.ranking import rank_table
 from spillover.measures.summary import YARDSTICKS, measure_all, summarise
 from spillover.measures.trajectory import trajectory_table
-from spillover.record import ANSWERS, TRAJECTORY, Record, checksums, commit, hardware, identity, versions, write_table
+from spillover.record import (
+    ANSWERS,
+    INSIDE,
+    SHARED,
+    TRAJECTORY,
+    Record,
+    checksums,
+    commit,
+    hardware,
+    identity,
+    versions,
+    write_table,
+)
 
 PACKAGES = ("spillover", "torch", "transformers", "tokenizers", "peft", "trl", "numpy", "pyarrow")
 
@@ -35,7 +48,8 @@ class SpilloverCallback(TrainerCallback):
     pack: a Pack, or what `open_pack` opens. out: folder for record.json and the tables, as `spillover inject` writes
     them; nothing is written without it. trainer: with it, measures go through `Trainer.log` as `spillover/...` and so
     to every tracker that the run reports to; without it, into `state.log_history` alone. every: epochs between
-    measures. seed: of a built-in pack's names.
+    measures. seed: of a built-in pack's names. inside: also look at the output-value product of every attention head
+    (`look.looks` and `look.shared`, and as tables in the folder), which takes a copy of the value and output weights.
 
     Measuring leaves the model, its mode and the random streams as they were, so it changes nothing of the run; its
     cost is in the record as `measuring_seconds`. Only the main process measures. Raises PackError when the pack has
@@ -43,13 +57,15 @@ class SpilloverCallback(TrainerCallback):
     """
 
     def __init__(
-        self, pack: Pack | str, *, out: str = "", trainer: Trainer | None = None, every: int = 1, seed: int = 0
-    ) -> None:
+        self, pack: Pack | str, *, out: str = "", trainer: Trainer | None = None, every: int = 1, seed: int = 0,
+        inside: bool = False,
+    ) -> None:  # fmt: skip
         if every < 1:
             raise UsageError(f"every is {every}", where="SpilloverCallback", do="Measure every 1 or more epochs")
         self.pack = open_pack(pack, seed) if isinstance(pack, str) else pack
         self.folder = Path(out).expanduser() if out else None
-        self.trainer, self.every, self.seed = trainer, every, seed
+        self.trainer, self.every, self.seed, self.inside = trainer, every, seed, inside
+        self.look: Inside | None = None
         self.answers: list[pa.Table] = []
         self.measuring_seconds = 0.0
         self._began = 0.0
@@ -69,6 +85,11 @@ class SpilloverCallback(TrainerCallback):
         encode = encoder(kwargs["processing_class"])
         refuse(token_faults(self.pack, encode))
         self._examination = Examination(self.pack, encode)
+        if self.inside:
+            last = math.ceil(args.num_train_epochs)
+            self.look = Inside(
+                kwargs["model"], self.pack, encode, seed=self.seed, last=last, folder=self.folder, copied=True
+            )
         self._measure(kwargs["model"], state, 0, full=True)
 
     def on_epoch_end(
@@ -77,6 +98,8 @@ class SpilloverCallback(TrainerCallback):
         epoch = round(state.epoch or 0)
         if self._examination is not None and epoch % self.every == 0 and not self._seen(epoch):
             self._measure(kwargs["model"], state, epoch, full=False)
+        if self.look is not None:
+            self.look.after_epoch(kwargs["model"], epoch)
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -87,6 +110,8 @@ class SpilloverCallback(TrainerCallback):
         if self._seen(last):
             self.answers.pop()  # Measured in the trained words only; at the end all words are asked.
         self._measure(kwargs["model"], state, last, full=True)
+        if self.look is not None:
+            self.look.at_end(kwargs["model"], last)
         if self.folder is not None:
             self._write(args, state, kwargs["model"])
 
@@ -157,6 +182,7 @@ class SpilloverCallback(TrainerCallback):
                 },
                 "seeds": [self.seed],
                 "measuring_seconds": round(self.measuring_seconds, 1),
-                "files": checksums(self.folder, ANSWERS, TRAJECTORY),
+                "files": checksums(self.folder, ANSWERS, TRAJECTORY, INSIDE, SHARED),
+                **({"inside": self.look.told(time.monotonic() - self._began)} if self.look else {}),
             },
         ).write(self.folder)  # fmt: skip

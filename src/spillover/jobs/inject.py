@@ -18,11 +18,13 @@ from spillover.facts.describe import describe, pack_hash
 from spillover.facts.open import open_pack
 from spillover.facts.pack import Pack
 from spillover.jobs.checkpoints import PATIENCE
+from spillover.jobs.inject_memory import Budget
 from spillover.jobs.inject_model import Kept, load
 from spillover.jobs.inject_options import refuse_bad_numbers, seeds_of, training_of
 from spillover.jobs.inject_remedy import Plan
 from spillover.jobs.inject_state import Course
 from spillover.jobs.inject_text import tell
+from spillover.jobs.inside import Inside, pool, refuse_unknown_attention
 from spillover.jobs.launched import resolved, take_part
 from spillover.jobs.output import claimed, telling, times_taken_up
 from spillover.jobs.redaction import Redaction
@@ -32,6 +34,8 @@ from spillover.measures.summary import summarise
 from spillover.measures.trajectory import trajectory_table
 from spillover.record import (
     ANSWERS,
+    INSIDE,
+    SHARED,
     TRAJECTORY,
     Record,
     checksums,
@@ -50,6 +54,7 @@ if TYPE_CHECKING:
     from spillover.llm.processes.joining import Processes
     from spillover.llm.weights.loading import LoadedModel
 
+TABLES = (ANSWERS, TRAJECTORY, INSIDE, SHARED)
 PACKAGES = ("spillover", "torch", "transformers", "tokenizers", "safetensors", "peft", "numpy", "pyarrow", "gguf")
 
 
@@ -90,7 +95,10 @@ def run(settings: Inject, kept: Kept | None = None, patience: float = PATIENCE) 
         if len(seeds) > 1:
             each = [own for own in each if claim(own) is None]
         for own in each:
-            load(own, plan.asked(packs[own.seed]), kept)  # Every pack is checked before the first is trained on.
+            # Every pack is checked before the first is trained on.
+            loaded = load(own, plan.asked(packs[own.seed]), kept)
+            if own.inside:
+                refuse_unknown_attention(loaded.model)
         for own in each:
             _run_seed(own, packs[own.seed], kept, patience, processes)
 
@@ -143,14 +151,18 @@ def _run_seed(settings: Inject, pack: Pack, kept: Kept, patience: float, process
     record = _record(settings, seed, hide.pack(pack), loaded, texts)
     course = Course(record, seen, folder, patience, budget.micro_batch)
     record.write(folder)
-    tracking = Tracking(settings.track, record, folder, hide, course.start)
+    tracking, inside = Tracking(settings.track, record, folder, hide, course.start), None
     try:
+        inside = Inside.of(settings, loaded, worded, folder)
         with _progress(lesson.steps(training), f"seed {seed}") as bar, budget.telling():
             processes.of_first(lambda: course.parts.since)
             course.through(lambda start: inject(
                 loaded, worded, training, start=start, parts=course.parts, keep=tracking.before(seen, course.keep),
-                progress=tracking.after(seen, lambda step: bar.update(step - bar.n)), **how,
+                progress=tracking.after(seen, lambda step: bar.update(step - bar.n)),
+                look=inside.after_epoch if inside else None, **how,
             ))  # fmt: skip
+        if inside:
+            inside.at_end(seen.model, seen.answers[-1]["checkpoint"][0].as_py())
         save_model(seen.model, loaded, settings.save, folder)
         kept.plain[plain] = (seen.plain_before, seen.plain_tokens)
         record.status = "done"
@@ -159,11 +171,17 @@ def _run_seed(settings: Inject, pack: Pack, kept: Kept, patience: float, process
         raise
     finally:
         record.seconds = round(course.seconds, 1)
-        memory = {**record.details["memory"], **budget.told()}
-        record.details = {**record.details, "checkpoints": course.told, "memory": memory}
+        record.details = {**record.details, **_told(record, course, budget, inside)}
         _write(record, hide, seen, folder)
         tracking.end(seen, record)
     course.checkpoints.remove()
+
+
+def _told(record: Record, course: Course, budget: Budget, inside: Inside | None) -> dict[str, Any]:
+    """What the run took, for its details."""
+    memory = {**record.details["memory"], **budget.told()}
+    looking = {"inside": inside.told(record.seconds)} if inside else {}
+    return {"checkpoints": course.told, "memory": memory, **looking}
 
 
 def _progress(steps: int, label: str) -> Any:
@@ -205,7 +223,7 @@ def _write(record: Record, hide: Redaction, seen: Injected, folder: Path) -> Non
         "after": seen.plain_after.tolist(),
         "tokens": seen.plain_tokens.tolist(),
     }
-    files = checksums(folder, ANSWERS, TRAJECTORY)
+    files = checksums(folder, *TABLES)
     record.details = {
         **record.details,
         "model": model,
@@ -233,6 +251,7 @@ def _pool(settings: Inject, seeds: list[int], folder: Path) -> None:
     replace(records[0], **own, status="running", metrics={}).write(folder)
     for name in (ANSWERS, TRAJECTORY):
         write_table(folder / name, pa.concat_tables([read_table(folder / f"seed-{seed}" / name) for seed in seeds]))
+    pool(folder, [folder / f"seed-{seed}" for seed in seeds])
     metrics = summarise(read_table(folder / ANSWERS))
     plain = [record.details["plain_text"] for record in records]
     parts = {key: np.stack([np.array(one[key]) for one in plain]).mean(axis=0) for key in ("before", "after", "tokens")}
@@ -245,7 +264,7 @@ def _pool(settings: Inject, seeds: list[int], folder: Path) -> None:
         hashes=hashes,
         metrics=metrics,
         seconds=round(sum(record.seconds for record in records), 1),
-        details={**first.details, "seeds": seeds, "files": checksums(folder, ANSWERS, TRAJECTORY)},
+        details={**first.details, "seeds": seeds, "files": checksums(folder, *TABLES)},
     )
     pooled.write(folder)
 

@@ -95,6 +95,8 @@ def resolved(settings: Shared, processes: Processes) -> Shared:
     if isinstance(told, Inject):
         if told.remedy and processes.sharded:
             raise UsageError("a remedy cannot treat a model that is split", do="Start it without --use_fsdp")
+        if told.inside and processes.sharded:
+            raise UsageError("--inside cannot look into a model that is split", do="Start it without --use_fsdp")
         if told.sharded and not processes.sharded:
             what, do = "--sharded splits a model over processes", "Start it with `accelerate launch --use_fsdp`"
             raise UsageError(f"{what}, which were not started", do=do)

@@ -114,6 +114,7 @@ def inject(
     lesson: Lesson | None = None,
     before: Before | None = None,
     processes: Processes = ALONE,
+    look: Callable[[CausalModel, int], None] | None = None,
 ) -> None:
     """Run the experiment, adding to `into` as it goes, so that an interrupted run keeps what it saw.
 
@@ -122,7 +123,8 @@ def inject(
     start: a snapshot to go on from. keep: called after each step with what gives its snapshot, to be written at once.
     parts: see `fine_tune`, and what it raises. lesson: what is trained, unless it is the pack's own rows; `pack` is
     what is asked. before: what the model answered before training, measured and put there unless it is known.
-    processes: those that share the work; of them the first alone needs `start`.
+    processes: those that share the work; of them the first alone needs `start`. look: shown the model after each epoch,
+    which it leaves as it is.
     """
     encode = encoder(loaded.tokenizer)
     lesson = lesson or Lesson(rows(encode, pack))
@@ -138,6 +140,8 @@ def inject(
         into.losses.append(Loss(step.number, step.epoch, step.loss))
         progress(step.number)
         stop = step.last_of_epoch and watch.after_epoch(step.epoch)
+        if look is not None and step.last_of_epoch:
+            look(model, step.epoch)
         # Nobody holds all of a split model, so it is not kept on the way.
         if keep is not None and not stop and not processes.sharded:
             keep(lambda: watch.snapshot(step))

@@ -16,7 +16,18 @@ from spillover.errors import RunError
 from spillover.measures.ranking import RankTable, rank_table
 from spillover.measures.summary import summarise
 from spillover.measures.trajectory import TRAJECTORY_SCHEMA
-from spillover.record import ANSWER_SCHEMA, ANSWERS, TRAJECTORY, Metric, Record, read_table
+from spillover.record import (
+    ANSWER_SCHEMA,
+    ANSWERS,
+    INSIDE,
+    INSIDE_SCHEMA,
+    SHARED,
+    SHARED_SCHEMA,
+    TRAJECTORY,
+    Metric,
+    Record,
+    read_table,
+)
 
 #: Settings that tell two runs on the same pack apart, in the order in which a label names them.
 _TELLING = (
@@ -40,7 +51,7 @@ _TELLING = (
 class LoadedRun:
     """One run: its record, one row a question (`ranks`), one row a candidate (`answers`), and its trajectory.
 
-    metrics: the record's; when it has none, those of the last answers it wrote.
+    metrics: the record's; when it has none, those of the last answers it wrote. inside, shared: what `--inside` saw.
     """
 
     record: Record
@@ -48,6 +59,8 @@ class LoadedRun:
     ranks: RankTable
     answers: pa.Table
     trajectory: pa.Table
+    inside: pa.Table | None = None
+    shared: pa.Table | None = None
 
     @property
     def finished(self) -> bool:
@@ -140,7 +153,11 @@ def load_run(folder: str | Path) -> LoadedRun:
     answers = _table(folder / ANSWERS, ANSWER_SCHEMA, needed=asked and record.status == "done")
     trajectory = _table(folder / TRAJECTORY, TRAJECTORY_SCHEMA, needed=False)
     metrics = record.metrics or (summarise(answers) if answers.num_rows else {})
-    return LoadedRun(record, metrics, rank_table(answers), answers, trajectory)
+    inside, shared = (
+        _table(folder / name, schema, needed=False) if (folder / name).exists() else None
+        for name, schema in ((INSIDE, INSIDE_SCHEMA), (SHARED, SHARED_SCHEMA))
+    )
+    return LoadedRun(record, metrics, rank_table(answers), answers, trajectory, inside, shared)
 
 
 def _table(path: Path, schema: pa.Schema, *, needed: bool) -> pa.Table:

@@ -15,6 +15,7 @@ from spillover.report.plots.rank_by_epoch import highest
 from spillover.report.story import Count, Story, right, stories
 from spillover.report.tables.discoveries import discoveries, headline
 from spillover.report.tables.examples import examples
+from spillover.report.tables.inside import looks
 from spillover.report.tables.provenance import provenance
 from spillover.report.tables.summary import summary
 from spillover.report.template import Figure, figure, render
@@ -62,6 +63,8 @@ def build_page(runs: Sequence[LoadedRun]) -> str:
         summary=summary(told),
         discovered=discovered,
         chapters=chapters_of(told),
+        looks=looks(labelled),
+        inside_figures=inside_of(labelled, told),
         examples=list(zip(told, shown, strict=True)),
         count=sum(map(len, shown)),
         health=health_of(labelled, told),
@@ -110,6 +113,15 @@ def health_of(labelled: Sequence[tuple[str, LoadedRun]], told: Sequence[Story]) 
         _figure("training-loss", labelled, "training-loss", told),
         _figure("forgetting", labelled, "forgetting", told),
     ]
+    return [figure for figure in made if figure is not None]
+
+
+def inside_of(labelled: Sequence[tuple[str, LoadedRun]], told: Sequence[Story]) -> list[Figure]:
+    """Of the runs that looked inside: where the change lies, and for each story who shares what it writes."""
+    made = [
+        _figure("inside-change", [run], f"inside-change-{i}", [story for story in told if story.run is run[1]])
+        for i, run in enumerate(labelled, start=1)
+    ] + [_figure("inside-shared", [story], f"inside-shared-{i}", [story]) for i, story in enumerate(told, start=1)]
     return [figure for figure in made if figure is not None]
 
 

@@ -39,6 +39,8 @@ class Inject(Running):
     """Measure after every so many epochs (and always before the first and after the last)."""
     chat: Flag = False
     """Put each prompt as a user's turn in the model's own chat template; answers begin where the model's turn does."""
+    inside: Flag = False
+    """Also look inside: the spectrum of every attention head's output-value product and of its change."""
     until_learned: Flag = False
     """Stop at the first measurement at which facts and stated implications have a mean rank of 0.1 or less."""
     until_nats: float = 0.0

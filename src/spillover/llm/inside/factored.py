@@ -24,13 +24,20 @@ class Factored:
         left = torch.cat([self.left - other.left, other.left], dim=1)
         return Factored(left, torch.cat([self.right, self.right - other.right], dim=0))
 
-    def squared_norm(self) -> Float[Tensor, ""]:
-        """Squared Frobenius norm, from the two inner x inner Gram matrices; gradients flow through it."""
-        return ((self.left.T @ self.left) * (self.right @ self.right.T)).sum()
+    def squared_norm(self, gram: Float[Tensor, "inner inner"] | None = None) -> Float[Tensor, ""]:
+        """Squared Frobenius norm, from the two inner x inner Gram matrices; gradients flow through it.
 
-    def singular_values(self) -> Float[Tensor, " values"]:
-        """Singular values, largest first: those of the small core that QR of both factors leaves between them."""
-        return torch.linalg.svdvals(_triangle(self.left) @ _triangle(self.right.T).T)
+        gram: that of the left factor, where several matrices share it.
+        """
+        return ((self.left.T @ self.left if gram is None else gram) * (self.right @ self.right.T)).sum()
+
+    def singular_values(self, triangle: Float[Tensor, "small inner"] | None = None) -> Float[Tensor, " values"]:
+        """Singular values, largest first: those of the small core that QR of both factors leaves between them.
+
+        triangle: `triangle_of` the left factor, where several matrices share it.
+        """
+        own = triangle_of(self.left) if triangle is None else triangle
+        return torch.linalg.svdvals(own @ triangle_of(self.right.T).T)
 
     def singular_vectors(
         self,
@@ -42,7 +49,7 @@ class Factored:
         return before @ left, values, right @ after.T
 
 
-def _triangle(factor: Float[Tensor, "long short"]) -> Float[Tensor, "small short"]:
+def triangle_of(factor: Float[Tensor, "long short"]) -> Float[Tensor, "small short"]:
     """R of a factor's QR decomposition."""
     return torch.linalg.qr(_precise(factor), mode="r").R
 

@@ -116,11 +116,11 @@ def squared_norms(found: Sequence[Head]) -> Float[Tensor, ""]:
     grams: dict[int, Tensor] = {}
     total = []
     for head in found:
-        value, output = head.product.left, head.product.right
+        value = head.product.left
         key = value.data_ptr()
         if key not in grams:
             grams[key] = value.T @ value
-        total.append((grams[key] * (output @ output.T)).sum())
+        total.append(head.product.squared_norm(grams[key]))
     return torch.stack(total).sum()
 
 
