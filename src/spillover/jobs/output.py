@@ -21,6 +21,8 @@ try:
 except ImportError:  # Windows has no such locks; there, nothing keeps two processes apart.
     fcntl = None  # type: ignore[assignment]
 
+#: Seconds in which a worker whose study was killed has followed it, and let go of its run.
+GRACE = 3.0
 LOCK, CHECKPOINTS = ".lock", "checkpoints"
 #: What a killed process may leave of a file or model that it was writing.
 _LEFT = re.compile(r"\.saving-.*|\.(record\.json|page\.html|\w+\.parquet)\.[a-z0-9_]{8}")
@@ -143,6 +145,7 @@ def _is_locked(path: Path) -> bool:
 
 def _locked(path: Path) -> int:
     """A handle of the file, locked, and in the file who holds it."""
+    deadline = time.monotonic() + GRACE
     while True:
         try:
             handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
@@ -159,6 +162,9 @@ def _locked(path: Path) -> int:
         except BlockingIOError:
             holder = os.read(handle, 500).decode(errors="replace") or "one that has just begun"
             os.close(handle)
+            if time.monotonic() < deadline:
+                time.sleep(0.1)
+                continue
             what = f"another process is at work on this run: {holder}"
             raise RunError(what, where=str(path.parent), do="Wait until it is done, or stop it") from None
         except OSError as error:
