@@ -25,6 +25,8 @@ MARGIN = 1.2
 #: What a process takes on a processor without any model: the interpreter with torch and transformers, and the
 #: tokenizer for each of its tokens. Measured with torch 2.13 on Linux.
 PROCESS, PROCESS_A_TOKEN = 430_000_000, 1300
+#: The library that adapters come from, with those that it looks for.
+ADAPTERS = 60_000_000
 #: So many rows and prompts of a pack are looked at; more of them take no more memory.
 ROWS, PROMPTS = 2048, 512
 Item = TypeVar("Item")
@@ -133,7 +135,7 @@ class Forecaster:
         step, traced = self._passed(lambda: training_pass(self.copy, self.work.rows, micro_batch), rows, kept=True)
         return Forecast(
             micro_batch=micro_batch,
-            process=self.process,
+            process=self.process + (ADAPTERS if self.training.lora and self.process else 0),
             stored=self.stored,
             weights=self.weights,
             trained=self.trained,
