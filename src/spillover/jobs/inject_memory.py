@@ -65,6 +65,7 @@ class Budgets:
 
     def __init__(self) -> None:
         self._known: dict[str, Budget] = {}
+        self._said: set[str] = set()
         self._process: int | None = None
 
     def of(self, settings: Inject, training: Training, pack: Pack, tokenizer: Any) -> Budget:
@@ -104,13 +105,16 @@ class Budgets:
         if least.needed > room * MARGIN:
             what = f"this run needs about {gigabytes(least.needed)} of memory, and there are {gigabytes(room)} for it"
             raise Exhausted(what, where=settings.model)
-        print(_sentence(chosen, room, settings), file=sys.stderr, flush=True)
+        if (needed := _needs(chosen, settings)) not in self._said:
+            # Once for all runs of a study that need the same.
+            self._said.add(needed)
+            print(f"{needed}; {gigabytes(room)} are there for it.", file=sys.stderr, flush=True)
         return Budget(chosen, room, settings.device, chosen.micro_batch)
 
 
-def _sentence(chosen: Forecast, room: int, settings: Inject) -> str:
+def _needs(chosen: Forecast, settings: Inject) -> str:
     parts = "" if chosen.micro_batch >= settings.batch else f" with {chosen.micro_batch} rows of a step at once"
-    return f"This run needs about {gigabytes(chosen.peak)} of memory{parts}; {gigabytes(room)} are there for it."
+    return f"This run needs about {gigabytes(chosen.peak)} of memory{parts}"
 
 
 def gigabytes(size: int) -> str:
