@@ -135,7 +135,7 @@ class Forecaster:
         step, traced = self._passed(lambda: training_pass(self.copy, self.work.rows, micro_batch), rows, kept=True)
         return Forecast(
             micro_batch=micro_batch,
-            process=self.process + (ADAPTERS if self.training.lora and self.process else 0),
+            process=self.process,
             stored=self.stored,
             weights=self.weights,
             trained=self.trained,
@@ -160,7 +160,7 @@ class Forecaster:
         return tried[-1] if tried[-1].needed * MARGIN <= room else min(tried, key=lambda each: each.needed)
 
     def _process(self) -> int:
-        return PROCESS + PROCESS_A_TOKEN * self.vocabulary
+        return PROCESS + PROCESS_A_TOKEN * self.vocabulary + (ADAPTERS if self.training.lora else 0)
 
     def _passed(self, trace: Callable[[], int], lengths: Sequence[int], kept: bool) -> tuple[int, bool]:
         """The bytes of a pass, and whether they were traced."""
