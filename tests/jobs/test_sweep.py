@@ -177,12 +177,12 @@ def test_an_interrupted_study_goes_on_where_it_stopped(study, tmp_path):
     heard = functools.partial(signal.signal, signal.SIGINT, signal.default_int_handler)
     running = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=heard)
     first = tmp_path / "out" / "cells" / "city-language-names=10,bridge=1_lr=0.001" / "seed-0" / "record.json"
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 400
     while not (first.exists() and json.loads(first.read_text())["status"] == "done"):
         assert running.poll() is None and time.monotonic() < deadline
         time.sleep(0.05)
     os.killpg(running.pid, signal.SIGINT)
-    _, said = running.communicate(timeout=60)
+    _, said = running.communicate(timeout=200)
     assert running.returncode == 130 and "Traceback" not in said
     assert Record.read(tmp_path / "out").status == "interrupted"
     stamp = first.read_bytes()
