@@ -61,9 +61,11 @@ def test_killed_at_any_moment_it_ends_with_the_same_bytes(verb, number, whole, b
     expected, names = whole(verb, pack)
     own = settings(verb, pack, byte_folder, tmp_path / "run")
     first = drawn.randint(1, len(names))
-    assert run_to(own, first) is None
+    # How often the process notes down depends on the time that it takes, so it may end before that moment.
+    killed = run_to(own, first) is None
     begun = (tmp_path / "run" / "record.json").exists()
     done = begun and Record.read(tmp_path / "run").status == "done"
     (sweep.run if verb == "sweep" else mitigate.run)(own)
     assert outcome(tmp_path / "run") == expected, f"killed at moment {first}: {names[first - 1]}"
+    assert done or killed
     assert Record.read(tmp_path / "run").resumed == (0 if done or not begun else 1)

@@ -42,6 +42,9 @@ def run(settings: Sweep) -> dict[str, Any]:
     with held(folder):
         if (finished := _finished(folder, cells)) is not None:
             print(f"Found this study finished in {folder}; nothing was run.", file=sys.stderr)
+            if not all((folder / name).exists() for name in (TABLE, PAGE)):
+                # A kill may have come between the last word of the study and what is made from it.
+                write(folder)
             return _outcome(folder, finished)
         return _outcome(folder, _ran(settings, study, cells, groups, folder))
 
@@ -52,6 +55,9 @@ def _ran(
     """The study's record, once every task has run and its table and page are written."""
     record, progress, began = _record(settings, study, cells, groups), Progress(cells, study.verb), time.monotonic()
     record.resumed = times_taken_up(folder)
+    for name in (TABLE, PAGE):
+        # Those of the study as it was before it gained a cell.
+        (folder / name).unlink(missing_ok=True)
     _note(record, progress, folder, began)
     try:
         for ended in _shown(settings, _parts(study, progress, folder), cells, folder):
