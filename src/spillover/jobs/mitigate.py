@@ -6,7 +6,7 @@ import dataclasses
 import re
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,8 @@ from spillover.facts.open import open_pack
 from spillover.facts.pack import Pack
 from spillover.jobs.engines import Ended, Task
 from spillover.jobs.engines.local import run_local
+from spillover.jobs.engines.showing import shown
+from spillover.jobs.inject import PACKAGES
 from spillover.jobs.inject_options import refuse_bad_numbers, seeds_of
 from spillover.jobs.mitigate_frontier import FRONTIER, METRICS, Contest, plain, recommendation
 from spillover.jobs.mitigate_page import PAGE, described, write_page
@@ -44,7 +46,6 @@ if TYPE_CHECKING:
     from spillover.llm.remedies import Dose
 
 CELLS, UNTREATED = "cells", "untreated"
-PACKAGES = ("spillover", "torch", "transformers", "tokenizers", "safetensors", "peft", "numpy", "pyarrow")
 
 
 @dataclass(frozen=True)
@@ -71,11 +72,13 @@ def run(settings: Mitigate) -> dict[str, Any]:
     Raises SpilloverError for anything wrong with the options, the pack, the model or the folder, before anything is
     trained. A remedy that cannot be done to this pack or model is told in the frontier and does not stop the others.
     """
+    from spillover.llm.remedies.rows_of import targets
+
     seeds = seeds_of(settings)
     refuse_bad_numbers(settings)
     cells = cells_of(settings)
     packs = {seed: open_pack(settings.pack, seed) for seed in seeds}
-    _refuse_nothing_unwanted(packs[seeds[0]], settings)
+    targets(packs[seeds[0]], settings.pack)
     folder = Path(settings.out).expanduser()
     with claimed(folder, "mitigate", _identity_of(settings)) as finished:
         if finished is not None:
@@ -115,12 +118,6 @@ def _numbers(text: str) -> list[float]:
         raise UsageError(f"--strengths takes numbers, not {text!r}", do="Write --strengths 0.5,1") from None
 
 
-def _refuse_nothing_unwanted(pack: Pack, settings: Mitigate) -> None:
-    if all(implication.wanted for implication in pack.implications):
-        do = "Declare in pack.yaml what is not wanted, as an implication of kind spurious or counterfactual"
-        raise UsageError("this pack declares no unwanted implication", where=settings.pack, do=do)
-
-
 def _identity_of(settings: Mitigate) -> str:
     return identity(telling(settings, "out", "json", "processes") | {"version": __version__})
 
@@ -135,7 +132,9 @@ def _ran(
     record.write(folder)
     ended: dict[tuple[str, int | None], Ended] = {}
     try:
-        for each in _shown(_parts(settings, seeds, cells, folder, ended), settings):
+        for each in shown(
+            lambda parts: run_local(parts, _processes(settings)), _parts(settings, seeds, cells, folder, ended)
+        ):
             ended[each.key] = each
         contest = Contest(folder / CELLS, seeds, packs[seeds[0]])
         errors = {key[0]: each.error for key, each in ended.items() if each.error}
@@ -199,25 +198,10 @@ def _treated(settings: Mitigate, cell: Cell, seed: int, folder: Path) -> Inject:
     return replace(base, remedy=cell.text, until_nats=round(nats, 6), epochs=settings.epochs, out=out)
 
 
-def _shown(parts: Iterable[list[Task]], settings: Mitigate) -> Iterator[Ended]:
-    """Run the tasks behind a bar that counts runs and names failures."""
-    from tqdm import tqdm
-
+def _processes(settings: Mitigate) -> int:
+    """Runs at the same time: as asked, else as many as the cores allow with the threads that a run takes."""
     cores = int(hardware()["cores"])
-    processes = settings.processes or max(1, cores // (settings.threads or cores))
-    with tqdm(total=0, unit="run", dynamic_ncols=True, smoothing=0.1, disable=None) as bar:
-
-        def counted() -> Iterator[list[Task]]:
-            for part in parts:
-                bar.total += len(part)
-                bar.refresh()
-                yield part
-
-        for ended in run_local(counted(), processes):
-            bar.update()
-            if ended.error:
-                bar.write(f"{ended.key[0]}: {ended.error}", file=sys.stderr)
-            yield ended
+    return settings.processes or max(1, cores // (settings.threads or cores))
 
 
 def _record(settings: Mitigate, seeds: Sequence[int], packs: dict[int, Pack]) -> Record:

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from spillover.llm.remedies import Regimen
 
 BEFORE, AFTER, WEIGHTS = "before", "after", "weights"
-PACKAGES = ("spillover", "torch", "transformers", "tokenizers", "safetensors", "peft", "numpy", "pyarrow")
 #: What is told of the model before and after.
 FIGURES = ("recall_rank", "implication_rank_train", "unwanted_rate", "wanted_rate", "unwanted_rank", "wanted_rank",
            "paraphrase")  # fmt: skip
@@ -101,7 +100,7 @@ def _ran(settings: Repair, pack: Pack, regimen: Regimen, folder: Path) -> Record
     began, resumed = time.monotonic(), times_taken_up(folder)
     record = Record(
         command="repair", settings=dataclasses.asdict(settings), seed=settings.seed, identity=_identity_of(settings),
-        hashes={"pack": pack_hash(pack)}, versions=versions(PACKAGES), commit=commit(), hardware=hardware(),
+        hashes={"pack": pack_hash(pack)}, versions=versions(audit.PACKAGES), commit=commit(), hardware=hardware(),
         resumed=resumed, details={"pack": describe(pack), "model": {"name": settings.model}, "seeds": [settings.seed]},
     )  # fmt: skip
     record.write(folder)

@@ -13,6 +13,7 @@ from spillover.errors import UsageError
 from spillover.jobs.engines import Ended, Task
 from spillover.jobs.engines.local import run_local
 from spillover.jobs.engines.ray import run_ray
+from spillover.jobs.engines.showing import shown
 from spillover.jobs.output import claim_folder, held, times_taken_up
 from spillover.jobs.studies import Cell, Study, expand, read_study
 from spillover.jobs.sweep_progress import Progress, pooled
@@ -60,7 +61,7 @@ def _ran(
         (folder / name).unlink(missing_ok=True)
     _note(record, progress, folder, began)
     try:
-        for ended in _shown(settings, _parts(study, progress, folder), cells, folder):
+        for ended in shown(lambda parts: _engine(settings, parts, cells, folder), _parts(study, progress, folder)):
             progress.add(ended)
             if progress.due():
                 _note(record, progress, folder, began)
@@ -134,25 +135,6 @@ def _engine(settings: Sweep, parts: Iterable[list[Task]], cells: Sequence[Cell],
     if settings.engine == "ray":
         return run_ray(parts, folder, address=settings.address, processes=settings.processes, threads=threads)
     return run_local(parts, settings.processes or max(1, int(hardware()["cores"]) // threads))
-
-
-def _shown(settings: Sweep, parts: Iterable[list[Task]], cells: Sequence[Cell], folder: Path) -> Iterator[Ended]:
-    """Run the tasks behind a bar that counts runs, names failures and tells the time left."""
-    from tqdm import tqdm
-
-    with tqdm(total=0, unit="run", dynamic_ncols=True, smoothing=0.1, disable=None) as bar:
-
-        def counted() -> Iterator[list[Task]]:
-            for part in parts:
-                bar.total += len(part)
-                bar.refresh()
-                yield part
-
-        for ended in _engine(settings, counted(), cells, folder):
-            bar.update()
-            if ended.error:
-                bar.write(f"{ended.key[0]}: {ended.error}", file=sys.stderr)
-            yield ended
 
 
 def _record(settings: Sweep, study: Study, cells: Sequence[Cell], groups: dict[str, list[str]]) -> Record:

@@ -9,7 +9,6 @@ from torch import Tensor
 from torch.nn.functional import kl_div, log_softmax
 
 from spillover.facts.names import shuffled
-from spillover.facts.treated import unwanted
 from spillover.llm.forest import Forest, collate
 from spillover.llm.remedies import Remedy, Scene, Treatment
 from spillover.llm.remedies.rows_of import targets
@@ -30,8 +29,7 @@ class StayNearBase(Treatment):
     """
 
     def loss(self, scene: Scene) -> ExtraLoss | None:
-        targets(scene.pack, NAME)
-        names = {implication.name for implication in unwanted(scene.pack)}
+        names = {implication.name for implication in targets(scene.pack, NAME)}
         asked = [question for question in scene.pack.questions if question.implication in names]
         texts = [tuple(scene.encode(scene.pack.prompt(each.relation, each.subject))) for each in asked]
         if not texts:
