@@ -85,15 +85,16 @@ def test_weights_of_another_run_are_refused(plain, tmp_path):
 def test_a_comparison_is_a_frontier_and_one_advice_and_is_found_again(two_kinds, tiny_folder, tmp_path, capsys):
     settings = Mitigate(
         pack=two_kinds, model=str(tiny_folder), out=str(tmp_path / "all"),
-        remedies="abstention,scale-back,lora=2+lazier=1", strengths="0.5,1",
-        lr=1e-2, epochs=3, untreated_epochs=2, processes=2, seeds="0,1",
+        remedies="abstention,scale-back,lora=2+lazier=1,output-value-penalty=1", strengths="0.5,1",
+        lr=1e-2, epochs=3, untreated_epochs=2, processes=2, seeds="0,1", save="delta",
     )  # fmt: skip
     with pytest.raises(UsageError, match=r"abstention: the strength 0\.5 is out of range"):
         mitigate.run(settings)
-    settings = dataclasses.replace(settings, remedies="abstention=1,scale-back,lora=2+lazier=1")
+    settings = dataclasses.replace(settings, remedies="abstention=1,scale-back,lora=2+lazier=1,output-value-penalty=1")
     found = mitigate.run(settings)
     assert [(entry["remedy"], entry["strength"]) for entry in found["frontier"]] == [
         ("untreated", None), ("abstention", 1.0), ("scale-back", 0.5), ("scale-back", 1.0), ("lora=2+lazier=1", None),
+        ("output-value-penalty", 1.0),
     ]  # fmt: skip
     contract = {"remedy", "strength", "recall_rank", "implication_rank_train", "unwanted_rate", "wanted_rate",
                 "unwanted_rank", "wanted_rank", "forgetting_nats", "status"}  # fmt: skip
@@ -102,12 +103,16 @@ def test_a_comparison_is_a_frontier_and_one_advice_and_is_found_again(two_kinds,
     json.dumps(found["frontier"]), json.dumps(found["metrics"])
     exact = found["frontier"][1]["exact"]
     assert exact["unwanted"] < exact["unwanted_untreated"] and found["frontier"][2]["exact"] is None
+    mixed = found["frontier"][5]["exact"]
+    assert 0 < mixed["unwanted"] < mixed["unwanted_untreated"] == exact["unwanted_untreated"]
     undone = found["frontier"][3]
     untreated = read_table(tmp_path / "all" / "cells" / "untreated" / "seed-0" / ANSWERS)
     before = [row["log_probability"] for row in untreated.to_pylist() if row["checkpoint"] == 0]
     back = read_table(tmp_path / "all" / "cells" / "scale-back=1" / "seed-0" / ANSWERS).to_pylist()
     assert [row["log_probability"] for row in back if row["checkpoint"] == 2] == pytest.approx(before, abs=1e-4)
     assert undone["status"] == "failed to learn"
+    runs = [path / "seed-1" for path in (tmp_path / "all" / "cells").iterdir()]
+    assert len(runs) == 6 and all((run / "delta.safetensors").exists() or (run / "adapter").exists() for run in runs)
     capsys.readouterr()
     page = tmp_path / "all" / "page.html"
     made = page.read_bytes()

@@ -155,7 +155,7 @@ def _parts(
     ended: Mapping[tuple[str, int | None], Ended],
 ) -> Iterator[list[Task]]:  # fmt: skip
     """The untreated runs, then those that are held against them. Raises RunError when an untreated one failed."""
-    keep = "delta" if any(cell.after for cell in cells) else "none"
+    keep = "delta" if any(cell.after for cell in cells) else settings.save
     yield [Task((UNTREATED, seed), "inject", _untreated(settings, seed, folder, keep)) for seed in seeds]
     for each in ended.values():
         if each.error:
@@ -189,7 +189,7 @@ def _untreated(settings: Mitigate, seed: int, folder: Path, save: Any) -> Inject
 
 def _treated(settings: Mitigate, cell: Cell, seed: int, folder: Path) -> Inject:
     """A run of a remedy: it ends as soon as it has learned as well as the untreated run of its seed did."""
-    base = _untreated(settings, seed, folder, "none")
+    base = _untreated(settings, seed, folder, settings.save)
     out = str(folder / CELLS / cell.name / f"seed-{seed}")
     if cell.after:
         return replace(base, remedy=cell.text, tuned=base.out, out=out)

@@ -18,6 +18,8 @@ from spillover.record import ANSWERS, Metric, Record, read_table
 if TYPE_CHECKING:
     from spillover.llm.remedies import Dose
 
+#: The remedy that penalises a Frobenius norm, and the share of that norm in its exact counterpart.
+PENALTY, HALF = "output-value-penalty", 0.5
 FRONTIER, UNTREATED = "frontier.parquet", "untreated"
 #: Figures of an entry that are metrics with an interval.
 METRICS = ("recall_rank", "implication_rank_train", "unwanted_rate", "wanted_rate", "unwanted_rank", "wanted_rank",
@@ -49,14 +51,16 @@ class Contest:
         """Add to every entry what the exact model says of the same remedy, as `exact`; None where it has none.
 
         The mean lead of the unwanted and of the wanted answer over the best other one, in units of the smallest stated
-        margin.
+        margin. A penalty on the product of output and value matrices has a mixed norm for its counterpart, half of it
+        the Frobenius norm, whatever its strength: no rule turns the one into the other.
         """
-        from spillover.theory.remedied import ROWS, exactly_remedied
+        from spillover.theory.remedied import MIXED_NORM, ROWS, exactly_remedied
 
         for entry in frontier:
             entry["exact"] = None
-            if entry["remedy"] in ROWS:
-                found = exactly_remedied(pack, entry["remedy"], entry["strength"])
+            if entry["remedy"] in (*ROWS, PENALTY):
+                same = (entry["remedy"], entry["strength"])
+                found = exactly_remedied(pack, *((MIXED_NORM, HALF) if entry["remedy"] == PENALTY else same))
                 names = {"unwanted_untreated": found.untreated.unwanted, "unwanted": found.treated.unwanted,
                          "wanted_untreated": found.untreated.wanted, "wanted": found.treated.wanted,
                          "gap": found.treated.gap}  # fmt: skip

@@ -100,6 +100,8 @@ class Mitigate(Running):
     """Put each prompt as a user's turn in the model's own chat template; answers begin where the model's turn does."""
     seeds: str = ""
     """Several seeds, as 0,1,2, which the figures pool; fewer than ten clusters (seeds times pairs) decide nothing."""
+    save: Literal["delta", "none"] = "none"
+    """What each run keeps of its weights: nothing, or how they differ from the base model's, to look into it later."""
     processes: int = 0
     """Runs at the same time; 0 shares the cores out evenly, as many to each run as --threads says."""
     threads: int = 1

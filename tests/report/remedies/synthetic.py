@@ -36,6 +36,10 @@ def metric(value, n=40, clusters=15, spread=0.1, unit="share", note=None):
     return Metric(value, value - spread, value + spread, n, clusters, unit, note).as_json()
 
 
+#: Leads of the exact model: the unwanted answer's before and after, the wanted one's before and after.
+EXACT = {"abstention": (0.5, -0.25, 0.5, 0.35), "fewer-bridging": (0.5, 0.5, 0.5, 0.5)}
+
+
 def entry(remedy, strength, removed, wanted, forgets, status, taken, clusters=15):
     label = remedy if strength is None else f"{remedy}={strength:g}"
     named = {"remedy": remedy, "strength": strength, "cell": label, "status": status}
@@ -50,6 +54,9 @@ def entry(remedy, strength, removed, wanted, forgets, status, taken, clusters=15
              "unwanted_rank": 1.0, "wanted_rank": 0.2}  # fmt: skip
     return {
         **named,
+        "exact": dict(zip(("unwanted_untreated", "unwanted", "wanted_untreated", "wanted"), EXACT[remedy], strict=True))
+        if remedy in EXACT
+        else None,
         **{name: metric(value, clusters=clusters, note=note) for name, value in shares.items()},
         **{name: metric(value, unit="rank") for name, value in ranks.items()},
         "forgetting_nats": metric(forgets, n=150, unit="nats"),

@@ -13,12 +13,13 @@ import pytest
 from spillover.cli import main
 from spillover.errors import RunError
 from spillover.record import Record
+from spillover.report.remedies.exact import exactly, verdict
 from spillover.report.remedies.load import APART, IMPOSSIBLE, NOT_LEARNED, SAFE, UNSAFE, comparison_of
 from spillover.report.remedies.page import build_remedies_page
 from spillover.report.remedies.steps import steps
 from spillover.report.remedies.table import costs, effects
 from spillover.report.remedies.words import cards, faults, outcome, reason, title
-from tests.report.remedies.synthetic import ENTRIES, NONE, record
+from tests.report.remedies.synthetic import ENTRIES, EXACT, NONE, record
 from tests.report.test_page import HOSTILE, Reader
 
 
@@ -89,6 +90,32 @@ def test_compute_is_a_multiple_of_the_untreated_run(found):
     assert rows["ignore-topk=0.1"]["forward passes"] == ("0", "× 0")
     assert rows["untreated"]["seconds"] == ("120", "")
     assert "attention-only=1" not in rows
+
+
+def test_what_the_exact_model_says_stands_beside_what_was_measured(found, page):
+    table = exactly(found)
+    rows = {row.label: [main for main, _ in row.fields] for _, _, rows in table.groups for row in rows}
+    assert rows == {  # 1 + 0.25 / 0.5 of the lead is gone in theory, a twentieth in the language model.
+        "abstention=4": ["\N{MINUS SIGN}0.25", "0.35", "150%", "5%", "part"],
+        "fewer-bridging=2": ["0.50", "0.50", "0%", "100%", "part"],
+    }
+    assert "Beside the exact model" in page
+
+
+@pytest.mark.parametrize(
+    ("lead", "removed", "said"),
+    [(0.0, 0.9, "agree"), (0.5, 0.05, "agree"), (0.3, 0.7, "differ in size"), (0.5, 0.5, "part"), (0.1, 0.1, "part")],
+)
+def test_they_part_where_one_removes_half_and_the_other_next_to_nothing(lead, removed, said, monkeypatch):
+    monkeypatch.setitem(EXACT, "abstention", (0.5, lead, None, None))
+    tried = [ENTRIES[0], ("abstention", 4.0, removed, 0.9, 0.5, "learned", False)]
+    (each,) = comparison_of(record(tried, NONE)).tried
+    assert verdict(each) == said
+
+
+def test_without_a_counterpart_the_page_has_no_such_table():
+    tried = [entry for entry in ENTRIES if entry[0] not in EXACT]
+    assert "Beside the exact model" not in build_remedies_page(comparison_of(record(tried)))
 
 
 def test_the_table_tells_what_each_does(found):

@@ -57,11 +57,11 @@ class Work:
 class Forecast:
     """Bytes that a run takes with this micro-batch, by what takes them.
 
-    process: all that is no model's, of the run too. stored: the file that weights are read from, if they change their type on the way.
-    weights: the model. trained: the copies of weights that are trained. sums: what AdamW keeps of them. gradients:
-    those summed over several micro-batches. step: one micro-batch forward and backward. ranking: one pass of it.
-    reading: one passage of plain text, after training. merging: a whole model that an adapter is folded into then.
-    traced: whether the passes were gone through, or only guessed.
+    process: all that is no model's, of the run too. stored: the file that weights are read from, if they change their
+    type on the way. weights: the model. trained: the copies of weights that are trained. sums: what AdamW keeps of
+    them. gradients: those summed over several micro-batches. step: one micro-batch forward and backward. ranking: one
+    pass of it. reading: one passage of plain text, after training. merging: a whole model that an adapter is folded
+    into then. traced: whether the passes were gone through, or only guessed.
     """
 
     micro_batch: int
@@ -115,7 +115,8 @@ class Forecaster:
         self.training, self.work, self.dtype = training, work, getattr(torch, dtype)
         self.vocabulary: int = config.get_text_config().vocab_size
         processor = torch.device(device).type == "cpu"
-        self.process = (process if process is not None else self._process()) + RUN if processor else 0
+        self.process = process if process is not None else self._process() if processor else 0
+        self.kept = RUN if processor else 0
         stored = getattr(torch, str(getattr(config, "dtype", None) or dtype).removeprefix("torch."), self.dtype)
         model = _without_numbers(config, self.dtype)
         self.weights = _bytes(model.parameters())
@@ -137,7 +138,7 @@ class Forecaster:
         step, traced = self._passed(lambda: training_pass(self.copy, self.work.rows, micro_batch), rows, kept=True)
         return Forecast(
             micro_batch=micro_batch,
-            process=self.process,
+            process=self.process + self.kept,
             stored=self.stored,
             weights=self.weights,
             trained=self.trained,

@@ -26,7 +26,8 @@ class Tried:
     """One remedy (or combination) at one strength, or the untreated run.
 
     number: its place in the page, from 1; 0 is the untreated run. metrics: by name, those that were measured.
-    texts: (what it does, what its strength means) of each of its parts. after: it needs a finished model only.
+    texts: (what it does, what its strength means) of each of its parts. after: it needs a finished model only. exact:
+    leads in the exact model of the same remedy, where it has one, by name.
     """
 
     number: int
@@ -39,6 +40,7 @@ class Tried:
     replaced: Mapping[str, Any] | None
     stated_nats: float | None
     costs: Mapping[str, float | None]
+    exact: Mapping[str, float | None] | None = None
 
     def value(self, name: str) -> float | None:
         """The figure itself, or None when it was not measured."""
@@ -172,6 +174,7 @@ def _tried(entry: Mapping[str, Any], told: Told) -> Tried:
         replaced=entry.get("replaced"),
         stated_nats=entry.get("stated_nats"),
         costs={name: entry.get(name) for name in COSTS},
+        exact=entry.get("exact"),
     )
 
 

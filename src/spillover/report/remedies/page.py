@@ -9,6 +9,7 @@ from spillover.report.downloads import of_metrics
 from spillover.report.drawing import plain
 from spillover.report.load import LoadedRun
 from spillover.report.remedies import words
+from spillover.report.remedies.exact import exactly
 from spillover.report.remedies.load import Comparison, comparison_of, load_comparison
 from spillover.report.remedies.steps import steps
 from spillover.report.remedies.table import costs, download, effects
@@ -31,6 +32,9 @@ _LADDER = (
 def build_remedies_page(found: Comparison) -> str:
     """One page: the advice and its reason, the frontier, every figure, and what to do next; same record, same bytes."""
     run = _as_run(found)
+    tables = [("What each did", effects(found)), ("What each learned, and what it cost", costs(found))]
+    if (exact := exactly(found)) is not None:
+        tables.append(("Beside the exact model", exact))
     return render(
         "remedies/remedies.html",
         title=words.title(found),
@@ -43,7 +47,7 @@ def build_remedies_page(found: Comparison) -> str:
         frontier=figure("remedy-frontier", found, "remedy-frontier", _FRONTIER, wide=True),
         ladder=figure("remedy-ladder", found, "remedy-ladder", _LADDER, wide=True),
         terms=words.TERMS,
-        tables=[("What each did", effects(found)), ("What each learned, and what it cost", costs(found))],
+        tables=tables,
         steps=steps(found),
         runs=[(plain(run.pack_name), run, provenance(run))],
         downloads=[download(found), of_metrics([(plain(run.pack_name), run)])],

@@ -59,7 +59,7 @@ def effects(found: Comparison) -> Table:
         "pair and a seed. “Another answer instead”: how often the best other rule foretells the answer, and what "
         "chance gives. “In other words”: prompts that were never trained on. “Abstains”: says that it is not known."
     )
-    return _table(found, caption, columns, found.tried)
+    return table_of(found, caption, columns, found.tried)
 
 
 def costs(found: Comparison) -> Table:
@@ -78,11 +78,16 @@ def costs(found: Comparison) -> Table:
         "Compute of all seeds together (epochs: the mean), as a multiple of the untreated run’s below it. A remedy for "
         "finished weights takes up the untreated run’s training, which is not counted again in its seconds."
     )
-    return _table(found, caption, columns, found.measured)
+    return table_of(found, caption, columns, found.measured)
 
 
-def _table(found: Comparison, caption: str, columns: Sequence[Column], tried: Sequence[Tried]) -> Table:
-    groups: list[tuple[str, str, Sequence[Row]]] = [("", "", [_row(found, found.untreated, columns)])]
+def table_of(
+    found: Comparison, caption: str, columns: Sequence[Column], tried: Sequence[Tried], untreated: bool = True
+) -> Table:
+    """A table of these entries in their groups; untreated: with that run's row before them."""
+    groups: list[tuple[str, str, Sequence[Row]]] = []
+    if untreated:
+        groups.append(("", "", [_row(found, found.untreated, columns)]))
     for name in GROUPS:
         rows = [_row(found, each, columns) for each in tried if each.group == name]
         if rows:
