@@ -28,6 +28,7 @@ def test_the_table_holds_the_five_sets_and_the_papers_models():
         assert path.read_text(encoding="utf-8").lstrip().startswith(("<?xml", "<svg"))
 
 
+COMPARISONS = ["remedies-60", "remedies-60x3", "remedies-60-second", "remedies-60-strengths", "remedies-mixed-currency"]
 RUNS = sorted((make_results.ROOT / "results").glob("*/cells/*/seed-*"))
 
 
@@ -52,7 +53,7 @@ def test_the_kept_runs_are_found_again_by_their_study(monkeypatch):
         assert not Path(record.settings["out"]).is_absolute()
 
 
-@pytest.mark.parametrize("name", ["remedies-60", "remedies-60x3"])
+@pytest.mark.parametrize("name", COMPARISONS)
 def test_the_kept_runs_of_a_comparison_are_found_again_by_it(name, monkeypatch):
     monkeypatch.chdir(make_results.ROOT)
     folder = Path("results") / name
@@ -62,7 +63,8 @@ def test_the_kept_runs_of_a_comparison_are_found_again_by_it(name, monkeypatch):
     cells = mitigate.cells_of(settings)
     assert {path.name for path in (folder / "cells").iterdir()} == {"untreated", *(cell.name for cell in cells)}
     for seed in (0, 1, 2) if settings.seeds else (settings.seed,):
-        runs = [("untreated", mitigate._untreated(settings, seed, folder, "delta"))]
+        kept = "delta" if any(cell.after for cell in cells) else settings.save
+        runs = [("untreated", mitigate._untreated(settings, seed, folder, kept))]
         runs += [(cell.name, mitigate._treated(settings, cell, seed, folder)) for cell in cells]
         for place, expected in runs:
             record = Record.read(folder / "cells" / place / f"seed-{seed}")
