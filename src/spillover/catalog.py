@@ -38,6 +38,7 @@ VERBS = {
     "mitigate": ("spillover.settings:Mitigate", "spillover.jobs.mitigate:run"),
     "repair": ("spillover.settings:Repair", "spillover.jobs.repair:run"),
     "audit": ("spillover.settings:Audit", "spillover.jobs.audit:run"),
+    "where": ("spillover.settings:Where", "spillover.jobs.where:run"),
     "report": ("spillover.settings:Report", "spillover.jobs.report:run"),
     "verify": ("spillover.settings:Verify", "spillover.jobs.verify:run"),
     "rerun": ("spillover.settings:Rerun", "spillover.jobs.rerun:run"),
@@ -128,6 +129,8 @@ PLOTS = {
     "lab-pairs": "spillover.report.plots.lab_pairs:draw",
     "remedy-frontier": "spillover.report.plots.remedy_frontier:draw",
     "remedy-ladder": "spillover.report.plots.remedy_ladder:draw",
+    "where-components": "spillover.report.plots.where_components:draw",
+    "where-layers": "spillover.report.plots.where_layers:draw",
 }
 
 

@@ -78,6 +78,26 @@ SHARED_SCHEMA = pa.schema(
     ]
 )
 
+#: What `where` measures: one row a question and a model with part of a change. `part`: a component, a layer, or
+#: `nothing` (the base model), `everything` (the tuned one), `linearised`. left_out: the tuned model but for this part.
+WHERE = "where.parquet"
+WHERE_SCHEMA = pa.schema(
+    [
+        ("seed", pa.int64()),
+        ("part", pa.string()),
+        ("kind", pa.string()),
+        ("left_out", pa.bool_()),
+        ("subject", pa.string()),
+        ("relation", pa.string()),
+        ("implication", pa.string()),
+        ("cluster", pa.string()),
+        ("stated", pa.bool_()),
+        ("expected", pa.string()),
+        ("top", pa.string()),
+        ("rank", pa.float64()),
+    ]
+)
+
 
 @dataclass(frozen=True)
 class Metric:

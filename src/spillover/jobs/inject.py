@@ -128,7 +128,6 @@ def _own(folder: Path, seed: int, seeds: list[int]) -> Path:
 def _run_seed(settings: Inject, pack: Pack, kept: Kept, patience: float, processes: Processes) -> None:
     """One seed's run, written into its folder whatever happens: done, or interrupted with what it saw."""
     from spillover.llm.inject import Injected, inject
-    from spillover.llm.weights.saving import save_model
 
     texts, folder, seed, plan = _texts(settings), Path(settings.out), settings.seed, Plan(settings)
     asked = plan.asked(pack)
@@ -163,7 +162,7 @@ def _run_seed(settings: Inject, pack: Pack, kept: Kept, patience: float, process
             ))  # fmt: skip
         if inside:
             inside.at_end(seen.model, seen.answers[-1]["checkpoint"][0].as_py())
-        save_model(seen.model, loaded, settings.save, folder)
+        _save(settings, seen, loaded, record)
         kept.plain[plain] = (seen.plain_before, seen.plain_tokens)
         record.status = "done"
     except BaseException as error:
@@ -175,6 +174,15 @@ def _run_seed(settings: Inject, pack: Pack, kept: Kept, patience: float, process
         _write(record, hide, seen, folder)
         tracking.end(seen, record)
     course.checkpoints.remove()
+
+
+def _save(settings: Inject, seen: Injected, loaded: LoadedModel, record: Record) -> None:
+    """Keep of the model what was asked for, and tell how far its weights moved."""
+    from spillover.llm.inside.patching import moved
+    from spillover.llm.weights.saving import save_model
+
+    save_model(seen.model, loaded, settings.save, Path(settings.out))
+    record.details = {**record.details, "moved": moved(loaded.model, seen.model)}
 
 
 def _told(record: Record, course: Course, budget: Budget, inside: Inside | None) -> dict[str, Any]:
@@ -240,6 +248,8 @@ def _pool(settings: Inject, seeds: list[int], folder: Path) -> None:
     """One record over all seeds: tables stacked, metrics measured again over (seed, pair) clusters."""
     import numpy as np
 
+    from spillover.llm.inside.patching import mean_moved
+
     records = [Record.read(folder / f"seed-{seed}") for seed in seeds]
     own: dict[str, Any] = {
         "settings": {**dataclasses.asdict(settings), "micro_batch": records[0].settings["micro_batch"]},
@@ -264,7 +274,12 @@ def _pool(settings: Inject, seeds: list[int], folder: Path) -> None:
         hashes=hashes,
         metrics=metrics,
         seconds=round(sum(record.seconds for record in records), 1),
-        details={**first.details, "seeds": seeds, "files": checksums(folder, *TABLES)},
+        details={
+            **first.details,
+            "seeds": seeds,
+            "files": checksums(folder, *TABLES),
+            "moved": mean_moved([record.details.get("moved") or {} for record in records]),
+        },
     )
     pooled.write(folder)
 

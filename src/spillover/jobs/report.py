@@ -18,6 +18,8 @@ from spillover.report.lab.run import load_lab
 from spillover.report.page import LoadedRun, build_page, load_run
 from spillover.report.study.load import load_study
 from spillover.report.study.page import build_study_page
+from spillover.report.where.load import load_where
+from spillover.report.where.page import build_where_page
 from spillover.settings import Report
 
 
@@ -30,7 +32,7 @@ def run(settings: Report) -> dict[str, Any]:
         raise UsageError("this is a folder, not a page", where=str(page), do="Name a file, such as page.html")
     commands = {folder: Record.read(Path(folder)).command for folder in settings.runs}
     for folder, command in commands.items():
-        if settings.redact and command.startswith(("lab ", "sweep", "mitigate")):
+        if settings.redact and command.startswith(("lab ", "sweep", "mitigate", "where")):
             what = "only pages of runs can be redacted, not those of a study, a comparison or an experiment"
             raise UsageError(what, where=folder, do="Leave out --redact, or name runs")
         if command.startswith("lab "):
@@ -41,6 +43,8 @@ def run(settings: Report) -> dict[str, Any]:
             return _study(folder, page, alone=len(settings.runs) == 1)
         if command == "mitigate":
             return _comparison(folder, page, alone=len(settings.runs) == 1)
+        if command == "where":
+            return _where(folder, page, alone=len(settings.runs) == 1)
     runs = [load_run(folder) for folder in settings.runs]
     runs = [_redacted(each) for each in runs] if settings.redact else runs
     build = build_audit_page if all(each.audited for each in runs) else build_page
@@ -96,6 +100,14 @@ def _comparison(folder: str, page: Path, *, alone: bool) -> dict[str, Any]:
         raise UsageError("a comparison has a page of its own", where=folder, do="Name this folder alone")
     write_page(Path(folder), page)
     return {"page": str(page), "text": f"{page} shows the comparison of remedies in {folder}."}
+
+
+def _where(folder: str, page: Path, *, alone: bool) -> dict[str, Any]:
+    """The page of where a change lives."""
+    if not alone:
+        raise UsageError("where a change lives has a page of its own", where=folder, do="Name this folder alone")
+    write_atomically(page, build_where_page(load_where(folder)).encode())
+    return {"page": str(page), "text": f"{page} shows where the change in {folder} lives."}
 
 
 def _experiment(folder: str, page: Path, *, alone: bool) -> dict[str, Any]:

@@ -26,7 +26,7 @@ def run(settings: Rerun) -> dict[str, Any]:
     if out.resolve() == folder.resolve():
         raise RunError("a repetition must not overwrite its run", where=str(out), do="Choose another --out")
     settings_class, job = (catalog.find(reference) for reference in catalog.VERBS[verb])
-    outcome = dict(job(_settings(settings_class, record, out)))
+    outcome = dict(job(settings_of(settings_class, record, out)))
     compared = _compare(folder, out)
     same = all(compared.values()) if compared else None
     outcome.pop("exit_code", None)
@@ -36,8 +36,11 @@ def run(settings: Rerun) -> dict[str, Any]:
     return {**outcome, "same": same, "compared": compared, "text": "\n".join(lines)}
 
 
-def _settings(settings_class: type, record: Record, out: Path) -> Any:
-    """The verb's settings as the record holds them; options that it does not know yet take their default."""
+def settings_of(settings_class: type, record: Record, out: Path) -> Any:
+    """The verb's settings as the record holds them; options that it does not know yet take their default.
+
+    out: the folder in place of the record's own.
+    """
     known = {item.name: item for item in dataclasses.fields(settings_class)}  # type: ignore[arg-type]
     values = {name: tuple(value) if isinstance(value, list) else value
               for name, value in record.settings.items() if name in known}  # fmt: skip

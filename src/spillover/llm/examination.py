@@ -48,21 +48,29 @@ class Examination:
     @cached_property
     def asks(self) -> dict[tuple[str, str, int], Ask]:
         """Each prompt once, however many implications lead to it."""
-        keys = dict.fromkeys((item.question.relation, item.question.subject, item.prompt) for item in self.items)
-        return {key: ask(self.encode, self.pack, *key) for key in keys}
+        return {key: ask(self.encode, self.pack, *key) for key in dict.fromkeys(map(_key, self.items))}
 
     def answers(self, scorer: Scorer, *, seed: int, checkpoint: int, full: bool) -> pa.Table:
         """Score every item (only the trained words unless `full`) into rows of record.ANSWER_SCHEMA."""
-        items = [item for item in self.items if full or item.prompt == 0]
-        keys = list(dict.fromkeys((item.question.relation, item.question.subject, item.prompt) for item in items))
-        scores = dict(zip(keys, scorer.score([self.asks[key] for key in keys]), strict=True))
-        found = [scores[item.question.relation, item.question.subject, item.prompt] for item in items]
-        every = np.concatenate(found) if found else np.empty(0)
+        every = self.spread(scorer.score(self.asked(full)), full)
         return self.table(every, seed=seed, checkpoint=checkpoint, full=full)
+
+    def asked(self, full: bool) -> list[Ask]:
+        """Every prompt that `answers` asks, once."""
+        return [self.asks[key] for key in dict.fromkeys(map(_key, self._items(full)))]
+
+    def spread(self, scores: Sequence[Float[np.ndarray, "candidate"]], full: bool) -> Float[np.ndarray, "row"]:
+        """What was found for each of `asked`, as the column of `answers` that it belongs to."""
+        items = self._items(full)
+        by_key = dict(zip(dict.fromkeys(map(_key, items)), scores, strict=True))
+        return np.concatenate([by_key[_key(item)] for item in items]) if items else np.empty(0)
+
+    def _items(self, full: bool) -> list[Item]:
+        return [item for item in self.items if full or item.prompt == 0]
 
     def table(self, scores: Float[np.ndarray, "row"], *, seed: int, checkpoint: int, full: bool) -> pa.Table:
         """The table of `answers` from its column of log-probabilities."""
-        columns = self._columns([item for item in self.items if full or item.prompt == 0])
+        columns = self._columns(self._items(full))
         rows = len(scores)
         columns |= {
             "log_probability": scores, "seed": np.full(rows, seed), "checkpoint": np.full(rows, checkpoint)
@@ -89,6 +97,10 @@ class Examination:
             "expected": spread([question.expected for question in questions]),
             "stated": spread([item.stated for item in items]),
         }
+
+
+def _key(item: Item) -> tuple[str, str, int]:
+    return item.question.relation, item.question.subject, item.prompt
 
 
 def stated_rows(pack: Pack) -> list[Question]:

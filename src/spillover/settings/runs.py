@@ -43,6 +43,30 @@ class Rerun(Common):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Where(Common):
+    """Where does what a run learned live? Put each part of its change into the base model alone, and leave each out."""
+
+    run: Positional[str]
+    """A finished run of `inject` that kept its weights (--save delta or weights); its seeds are pooled."""
+    out: str
+    """Folder for record.json, where.parquet, answers.parquet and page.html."""
+    parts: Literal["all", "components", "none"] = "all"
+    """What is patched: components and layers, components alone, or nothing, which leaves how lazy the training was."""
+    device: str = "auto"
+    """Where to compute: auto, cpu, cuda, cuda:1, mps. Auto takes a GPU if there is one."""
+    dtype: Literal["run", "float32", "bfloat16"] = "run"
+    """Number format of weights and arithmetic; by default the run's."""
+    revision: str | None = None
+    """Branch, tag or commit of a hub model; by default the run's."""
+    threads: int = 0
+    """Processor threads; 0 takes every core. Part of a run's identity, since sums depend on it."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        within("--threads", self.threads, MOST_THREADS)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Sweep(Common):
     """Run a study: a grid or list over any verb's options, resumable, into one table and one page."""
 

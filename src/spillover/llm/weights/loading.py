@@ -124,7 +124,7 @@ def load_model(
     source = resolve(name)
     if source.adapter:
         base = load_model(base_of(source), device=device, dtype=dtype, revision=revision)
-        model = _merge_adapter(base.model, source)
+        model = merge_adapter(base.model, source)
         tokenizer = tokenizer or load_tokenizer(name, revision)
         sha256, note = sha256_of_texts([base.sha256, _weights_hash(source, model)]), base.licence_note
     else:
@@ -256,7 +256,8 @@ def base_of(source: Source) -> str:
     return str(base)
 
 
-def _merge_adapter(model: PreTrainedModel, source: Source) -> PreTrainedModel:
+def merge_adapter(model: PreTrainedModel, source: Source) -> PreTrainedModel:
+    """The adapter folded into its base, in place. Raises ModelError when it cannot be read or does not fit."""
     if not (Path(source.path) / "adapter_model.safetensors").exists():
         raise ModelError("the adapter has no adapter_model.safetensors", where=source.name, do="Save it as safetensors")
     from peft import PeftModel

@@ -1,0 +1,265 @@
+"""`spillover where`: which part of a change carries what was stated, which the implication, and how lazy it was."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from spillover import __version__
+from spillover.errors import RunError
+from spillover.facts.describe import describe
+from spillover.jobs.inject import PACKAGES
+from spillover.jobs.inject_remedy import Plan
+from spillover.jobs.inside import refuse_unknown_attention
+from spillover.jobs.mitigate_frontier import plain
+from spillover.jobs.output import claimed, telling, times_taken_up
+from spillover.jobs.redaction import Redaction
+from spillover.jobs.where_runs import Run, runs_of, told_apart
+from spillover.jobs.where_text import tell
+from spillover.measures.alignment import BASE, LINEARISED, TUNED, alignments
+from spillover.measures.carried import carried, ranks_of, where_rows
+from spillover.measures.ranking import rank_table
+from spillover.record import (
+    ANSWER_SCHEMA,
+    ANSWERS,
+    WHERE,
+    WHERE_SCHEMA,
+    Record,
+    checksums,
+    commit,
+    hardware,
+    identity,
+    read_table,
+    sha256_of_texts,
+    versions,
+    write_atomically,
+    write_table,
+)
+from spillover.report.where.load import load_where
+from spillover.report.where.page import build_where_page
+from spillover.settings import Inject, Where
+
+if TYPE_CHECKING:
+    from spillover.llm.inside.patching import Change
+    from spillover.llm.weights.loading import LoadedModel
+
+PAGE = "page.html"
+#: Models that are no part of the change, as `part` calls them; the tuned one is `everything`.
+NOTHING, WHOLLY, EXPANSION = "nothing", "everything", "linearised"
+
+
+def run(settings: Where) -> dict[str, Any]:
+    """Measure every part. Gives the run's path, the tuned model's metrics, the parts, and a text for a person.
+
+    One that was cut short goes on behind the part that it measured last. Raises SpilloverError for anything wrong with
+    the options, the run, its model or the folder. The run is never written to.
+    """
+    source, folder = Path(settings.run).expanduser(), Path(settings.out).expanduser()
+    runs = runs_of(source)
+    settings = _resolved(settings, runs[0].settings)
+    own = identity(telling(settings, "out", "json", "run") | {"version": __version__, "runs": told_apart(runs)})
+    with claimed(folder, "where", own) as finished:
+        if finished is not None:
+            print(f"Found this finished in {folder}; nothing was run.", file=sys.stderr)
+        record = finished or _ran(settings, own, runs, folder)
+        if not (folder / PAGE).exists():
+            write_page(folder)
+        return _outcome(folder, record)
+
+
+def write_page(folder: Path, page: Path | None = None) -> Path:
+    """Make the page of what `where` found in `folder`; gives its path. Raises RunError."""
+    page = page or folder / PAGE
+    write_atomically(page, build_where_page(load_where(folder)).encode())
+    return page
+
+
+def _resolved(settings: Where, made: Inject) -> Where:
+    """What is not said is as in the run; device and threads as they are here."""
+    from spillover.llm.weights.loading import pick_device
+
+    dtype = made.dtype if settings.dtype == "run" else settings.dtype
+    return dataclasses.replace(
+        settings, dtype=dtype, revision=settings.revision or made.revision, device=str(pick_device(settings.device)),
+        threads=settings.threads or int(hardware()["cores"]),
+    )  # fmt: skip
+
+
+def _ran(settings: Where, own: str, runs: Sequence[Run], folder: Path) -> Record:
+    began, first = time.monotonic(), runs[0]
+    hide = Redaction.of(first.pack.subjects, first.settings.redact)
+    record = Record(
+        command="where", settings=dataclasses.asdict(settings), seed=settings.seed, identity=own,
+        hashes={"pack": sha256_of_texts([each.record.hashes["pack"] for each in runs]),
+                "model": first.record.hashes["model"]},
+        versions=versions(PACKAGES), commit=commit(), hardware=hardware(), resumed=times_taken_up(folder),
+        details={
+            "pack": describe(hide.pack(first.pack)), "model": first.record.details.get("model") or {},
+            "seeds": [each.record.seed for each in runs], "trained": dict(first.record.settings),
+        },
+    )  # fmt: skip
+    record.write(folder)
+    try:
+        how, moved = _measure(settings, runs, folder)
+        _conclude(record, runs, folder, how, moved)
+        record.status = "done"
+    except BaseException as error:
+        record.status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+        raise
+    finally:
+        record.seconds = round(time.monotonic() - began, 1)
+        record.write(folder)
+    return record
+
+
+def _measure(settings: Where, runs: Sequence[Run], folder: Path) -> tuple[list[str], dict[str, float]]:
+    """Fill the two tables, seed by seed; gives how the expansion was computed, and how far each part moved."""
+    from spillover.llm.inside.patching import Change, mean_moved
+    from spillover.llm.weights.kept import kept_weights
+
+    loaded, how, moves = _load(settings, runs[0]), [], []
+    if settings.parts != "none":
+        refuse_unknown_attention(loaded.model)
+    for each in runs:
+        if loaded.sha256 != each.record.hashes.get("model"):
+            what = f"{loaded.name} is not the model that this run started from"
+            raise RunError(what, where=str(each.folder), do="Bring that model back, or run it again with --save delta")
+        change = Change(loaded.model, kept_weights(each.folder, loaded))
+        if not change.after:
+            raise RunError("training changed no weight", where=str(each.folder), do="Name another run")
+        moves.append(change.moved())
+        how.append(_Seed(each, loaded, change, folder).measure(settings.parts))
+    return how, mean_moved(moves)
+
+
+def _load(settings: Where, first: Run) -> LoadedModel:
+    import torch
+
+    from spillover.llm.weights.loading import load_model
+
+    torch.set_num_threads(settings.threads)
+    dtype = "bfloat16" if settings.dtype == "bfloat16" else "float32"
+    return load_model(first.settings.model, device=settings.device, dtype=dtype, revision=settings.revision)
+
+
+class _Seed:
+    """One seed's change, measured part by part into the tables of `folder`; what they hold already is not repeated."""
+
+    def __init__(self, made: Run, loaded: LoadedModel, change: Change, folder: Path) -> None:
+        from spillover.llm.examination import Examination
+        from spillover.llm.scoring import Scorer
+        from spillover.llm.tokens import encoder
+
+        plan = Plan(made.settings)
+        worded = plan.worded(plan.asked(made.pack), loaded)
+        self.seed, self.change, self.folder = made.record.seed, change, folder
+        self.examination, self.scorer = Examination(worded, encoder(loaded.tokenizer)), Scorer(loaded.model)
+        self.hide = Redaction.of(made.pack.subjects, made.settings.redact)
+        self.rows, self.answers = (_table(folder / name, schema)
+                                   for name, schema in ((WHERE, WHERE_SCHEMA), (ANSWERS, ANSWER_SCHEMA)))  # fmt: skip
+        own = self.rows.filter(pa.array([seed == self.seed for seed in self.rows["seed"].to_pylist()], pa.bool_()))
+        self.known = set(zip(own["part"].to_pylist(), own["left_out"].to_pylist(), strict=True))
+
+    def measure(self, parts: str) -> str:
+        """Measure the base model, its expansion, the tuned model, and the parts; gives how the second was computed."""
+        steps = list(self._steps(parts))
+        how = ""
+        for measure in _progress(steps, f"seed {self.seed}"):
+            how = measure() or how
+        return how
+
+    def _steps(self, parts: str) -> Iterator[Callable[[], str | None]]:
+        change = self.change
+        yield self._expand
+        for part in change.parts if parts != "none" else ():
+            if parts == "all" or part.kind == "component":
+                for left_out, patched in ((False, change.only), (True, change.without)):
+                    yield lambda part=part, left_out=left_out, patched=patched: self._patch(part, left_out, patched)
+
+    def _patch(self, part: Any, left_out: bool, patched: Any) -> None:
+        if (part.name, left_out) not in self.known:
+            with patched(part):
+                self._keep(self._asked(TUNED), part.name, part.kind, left_out)
+
+    def _expand(self) -> str:
+        """The base model, the tuned one, and the expansion at the base taken to the tuned weights."""
+        from spillover.llm.inside.linearised import slopes
+
+        base = self._asked(BASE)
+        found, how = slopes(self.change, self.examination.asked(full=False), self.scorer.method)
+        ahead = self.examination.spread(found, full=False)
+        linear = self.examination.table(
+            base["log_probability"].to_numpy() + ahead, seed=self.seed, checkpoint=LINEARISED, full=False
+        )
+        with self.change.only(self.change.whole):
+            tuned = self._asked(TUNED)
+        if self.seed not in set(self.answers["seed"].to_pylist()):
+            tables = [self.answers, *map(self.hide.table, (base, tuned, linear))]
+            self.answers = pa.concat_tables(tables)
+            write_table(self.folder / ANSWERS, self.answers)
+        for answers, name in ((base, NOTHING), (tuned, WHOLLY), (linear, EXPANSION)):
+            if (name, False) not in self.known:
+                self._keep(answers, name, "whole", False)
+        return how
+
+    def _asked(self, checkpoint: int) -> pa.Table:
+        return self.examination.answers(self.scorer, seed=self.seed, checkpoint=checkpoint, full=False)
+
+    def _keep(self, answers: pa.Table, name: str, kind: str, left_out: bool) -> None:
+        rows = where_rows(rank_table(self.hide.table(answers)), name, kind, left_out)
+        self.rows = pa.concat_tables([self.rows, rows])
+        write_table(self.folder / WHERE, self.rows)
+
+
+def _table(path: Path, schema: pa.Schema) -> pa.Table:
+    return read_table(path) if path.exists() else schema.empty_table()
+
+
+def _progress(steps: list[Any], label: str) -> Any:
+    from tqdm import tqdm
+
+    return tqdm(steps, desc=label, unit="model", dynamic_ncols=True, leave=False, delay=1)
+
+
+def _conclude(record: Record, runs: Sequence[Run], folder: Path, how: list[str], moved: dict[str, float]) -> None:
+    """Every part's figures over all seeds, and how well the expansion tells what happened."""
+    # An old page would be taken for this one's.
+    (folder / PAGE).unlink(missing_ok=True)
+    implications = runs[0].pack.implications
+    names = [[each.name for each in implications if each.wanted is wanted] for wanted in (False, True)]
+    rows = read_table(folder / WHERE)
+    entries: list[dict[str, Any]] = []
+    keys = zip(*(rows[name].to_pylist() for name in ("part", "kind", "left_out")), strict=True)
+    for key in dict.fromkeys(keys):
+        part, kind, left_out = key
+        own = rows.filter((pc.field("part") == part) & (pc.field("left_out") == left_out))
+        entry = {"part": part, "kind": kind, "left_out": left_out, "moved": moved.get(part)}
+        entries.append(entry | dict(carried(ranks_of(own), *names)))
+    found = plain(entries)
+    laziness = {
+        "how": ", ".join(dict.fromkeys(how)), "moved": moved,
+        "alignment": plain([alignments(read_table(folder / ANSWERS), *names)])[0],
+    }  # fmt: skip
+    record.metrics = {name: value for name, value in next(e for e in found if e["part"] == WHOLLY).items()
+                      if isinstance(value, dict)}  # fmt: skip
+    record.details = {
+        **record.details, "parts": found, "laziness": laziness, "files": checksums(folder, WHERE, ANSWERS)
+    }  # fmt: skip
+
+
+def _outcome(folder: Path, record: Record) -> dict[str, Any]:
+    return {
+        "run": str(folder),
+        "metrics": record.metrics,
+        "parts": record.details["parts"],
+        "laziness": record.details["laziness"],
+        "page": str(folder / PAGE),
+        "text": tell(folder, record),
+    }

@@ -1,0 +1,83 @@
+"""The page of `where`: what it says in words, every figure once, and that a damaged record is a sentence."""
+
+import pytest
+
+from spillover.errors import RunError
+from spillover.record import Record
+from spillover.report.where.load import where_of
+from spillover.report.where.page import build_where_page
+from spillover.report.where.words import cards, title
+from tests.report.test_page import HOSTILE, Reader
+from tests.report.where.synthetic import ENDS, PARTS, record
+
+
+@pytest.fixture(scope="module")
+def found():
+    return where_of(record())
+
+
+@pytest.fixture(scope="module")
+def text(found):
+    return Reader(build_where_page(found)).text
+
+
+def test_the_shares_by_hand(found):
+    assert found.share("recall", "mlp", left_out=False) == pytest.approx((0.82 - 0.1) / 0.9)
+    assert found.share("recall", "mlp", left_out=True) == pytest.approx((1.0 - 0.28) / 0.9)
+    assert found.share("recall", "key-query", left_out=True) is None
+
+
+def test_the_title_names_what_carries_and_does_not_claim_a_half_that_is_none(found):
+    assert title(found) == (
+        "Of what training added, mlp alone brings 80% of the recall of facts, no component alone brings half of the "
+        "wanted conclusions, and output-value alone brings 75% of the unwanted conclusions."
+    )
+
+
+def test_a_card_says_alone_without_and_linearised(found):
+    unwanted = cards(found)[3]
+    assert (unwanted.heading, unwanted.value, unwanted.tone) == ("Unwanted conclusions", "0.00 → 0.80", "unwanted")
+    assert unwanted.text == (
+        "The base and the tuned model. Of what was added, output-value alone brings most: 75%. Without output-value "
+        "most is lost: 88%. The base model’s first-order expansion would get 0.10."
+    )
+
+
+def test_the_page_holds_every_figure(text):
+    for words in ("gemma-3-270m, tuned on mixed:names=60; 3 seeds, 15 clusters", "moved by 1.00% of their norm",
+                  "layer 2", "outside the layers", "linearised at the base", "chance 0.20", "0.90", "forward mode",
+                  "spillover where runs/mixed --out where"):  # fmt: skip
+        assert words in text
+    assert "Fewer than ten clusters" not in text
+
+
+def test_few_clusters_are_said_and_no_change_is_not_told_to_live_anywhere(text):
+    assert "Fewer than ten clusters" in Reader(build_where_page(where_of(record(clusters=5)))).text
+    still = {part: (ENDS["nothing"], ENDS["everything"]) for part in PARTS}
+    assert title(where_of(record(still))).count("no component alone brings half") == 3
+
+
+def test_without_parts_only_laziness_is_told():
+    found = where_of(record({}))
+    page = build_where_page(found)
+    assert title(found) == "How much the tuned model is the base model’s first-order expansion."
+    assert "<figure" not in page and "How lazy it was" in page
+
+
+def test_same_record_same_bytes_and_no_name_is_code(found):
+    assert build_where_page(found) == build_where_page(where_of(record()))
+    page = build_where_page(where_of(record(trained={"pack": HOSTILE, "model": HOSTILE})))
+    assert "<script>alert" not in page
+
+
+@pytest.mark.parametrize(
+    ("made", "words"),
+    [
+        (Record("where", {}, 0, details={}), "this is not finished"),
+        (Record("inject", {}, 0, details={}), "this record is not one of `where`"),
+        (record(parts=PARTS, laziness={}), "this record is not one of `where`"),
+    ],
+)
+def test_what_is_none_is_a_sentence(made, words):
+    with pytest.raises(RunError, match=words):
+        where_of(made)
