@@ -6,6 +6,7 @@ import dataclasses
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -181,7 +182,7 @@ class _Seed:
         for part in change.parts if parts != "none" else ():
             if parts == "all" or part.kind == "component":
                 for left_out, patched in ((False, change.only), (True, change.without)):
-                    yield lambda part=part, left_out=left_out, patched=patched: self._patch(part, left_out, patched)
+                    yield partial(self._patch, part, left_out, patched)
 
     def _patch(self, part: Any, left_out: bool, patched: Any) -> None:
         if (part.name, left_out) not in self.known:

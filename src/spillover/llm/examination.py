@@ -59,7 +59,7 @@ class Examination:
         """Every prompt that `answers` asks, once."""
         return [self.asks[key] for key in dict.fromkeys(map(_key, self._items(full)))]
 
-    def spread(self, scores: Sequence[Float[np.ndarray, "candidate"]], full: bool) -> Float[np.ndarray, "row"]:
+    def spread(self, scores: Sequence[Float[np.ndarray, "_"]], full: bool) -> Float[np.ndarray, "row"]:
         """What was found for each of `asked`, as the column of `answers` that it belongs to."""
         items = self._items(full)
         by_key = dict(zip(dict.fromkeys(map(_key, items)), scores, strict=True))

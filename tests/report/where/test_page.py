@@ -53,7 +53,7 @@ def test_the_page_holds_every_figure(text):
 
 def test_few_clusters_are_said_and_no_change_is_not_told_to_live_anywhere(text):
     assert "Fewer than ten clusters" in Reader(build_where_page(where_of(record(clusters=5)))).text
-    still = {part: (ENDS["nothing"], ENDS["everything"]) for part in PARTS}
+    still = dict.fromkeys(PARTS, (ENDS["nothing"], ENDS["everything"]))
     assert title(where_of(record(still))).count("no component alone brings half") == 3
 
 

@@ -25,7 +25,7 @@ How = Literal["forward mode", "finite difference"]
 
 def slopes(
     change: Change, asks: Sequence[Ask], method: Method | None
-) -> tuple[list[Float[np.ndarray, "candidate"]], How]:
+) -> tuple[list[Float[np.ndarray, "_"]], How]:
     """J(theta0) . delta: how fast each candidate's log-probability (nats) moves as the change is begun to be made.
 
     The base's score plus this is the score of the model's first-order expansion. Also says how it was found. method:
@@ -47,7 +47,8 @@ class _Called:
     """A model that computes with other values of some weights; all else that is asked of it is the model's own."""
 
     def __init__(self, model: CausalModel) -> None:
-        self._model, self.values = model, {}
+        self._model = model
+        self.values: Mapping[str, Tensor] = {}
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)
