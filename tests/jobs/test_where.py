@@ -84,6 +84,15 @@ def test_one_that_was_cut_short_goes_on_to_the_same_bytes(made, capsys):
     assert "Found this finished" in capsys.readouterr().err
 
 
+def test_seeds_without_a_record_over_them_are_pooled_too(made):
+    folder, found = made
+    (folder / "cell").mkdir()
+    for seed in (0, 1):
+        shutil.copytree(folder / "run" / f"seed-{seed}", folder / "cell" / f"seed-{seed}")
+    repeated = where.run(Where(run=str(folder / "cell"), out=str(folder / "of-cell"), threads=1, parts="none"))
+    assert repeated["parts"] == [entry for entry in found["parts"] if entry["kind"] == "whole"]
+
+
 def test_the_page_is_made_again_alike(made):
     folder, found = made
     page = folder / "page.html"

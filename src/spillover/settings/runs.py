@@ -47,7 +47,8 @@ class Where(Common):
     """Where does what a run learned live? Put each part of its change into the base model alone, and leave each out."""
 
     run: Positional[str]
-    """A finished run of `inject` that kept its weights (--save delta or weights); its seeds are pooled."""
+    """A finished run of `inject` that kept its weights (--save delta or weights), or a folder of such runs by seed, as
+    `mitigate` makes (OUT/cells/untreated). Seeds are pooled."""
     out: str
     """Folder for record.json, where.parquet, answers.parquet and page.html."""
     parts: Literal["all", "components", "none"] = "all"

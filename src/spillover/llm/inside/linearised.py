@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -23,9 +23,7 @@ STEP = 2.0**-6
 How = Literal["forward mode", "finite difference"]
 
 
-def slopes(
-    change: Change, asks: Sequence[Ask], method: Method | None
-) -> tuple[list[Float[np.ndarray, "_"]], How]:
+def slopes(change: Change, asks: Sequence[Ask], method: Method | None) -> tuple[list[Float[np.ndarray, "_"]], How]:
     """J(theta0) . delta: how fast each candidate's log-probability (nats) moves as the change is begun to be made.
 
     The base's score plus this is the score of the model's first-order expansion. Also says how it was found. method:
@@ -48,7 +46,7 @@ class _Called:
 
     def __init__(self, model: CausalModel) -> None:
         self._model = model
-        self.values: Mapping[str, Tensor] = {}
+        self.values: dict[str, Tensor] = {}
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)
@@ -71,7 +69,7 @@ class _Slopes(Scorer):
     def _score_batch(self, fed: Sequence[_Fed]) -> Float[np.ndarray, "text"]:
         steps = [len(path) for each in fed for path in each.forest.paths]
 
-        def scores(values: Mapping[str, Tensor]) -> Tensor:
+        def scores(values: dict[str, Tensor]) -> Tensor:
             self.model.values = values
             batch, logits = self._logits(fed)
             place, token = batch.place.to(logits.device), batch.token.to(logits.device)
