@@ -97,7 +97,7 @@ class Change:
                 raise ModelError(what, do="Name a run that was made from this model")
             value = value.to(own)
             if not torch.equal(value, own):
-                self.before[name], self.after[name] = own.detach().clone(), value.detach().clone()
+                self.before[name], self.after[name] = own.detach().clone(), value.detach()
         self.whole = Part(WHOLE, "whole", dict.fromkeys(self.after))
 
     @cached_property
