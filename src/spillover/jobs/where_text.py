@@ -37,7 +37,8 @@ def _lines(folder: Path, record: Record) -> Iterator[str]:
         yield f"{ENDS.get(name, name):<{width}}  {moved:>7}  {sides}"
     yield from _chance(parts, groups)
     yield from _lazy(record.details["laziness"], groups)
-    yield f"Shares whose top answer is the expected one; moved: change over start (Frobenius norm). run: {folder}"
+    yield "Shares whose top answer is the expected one; moved: change of matrices over start (Frobenius norm)"
+    yield f"run: {folder}"
     yield f"page: {folder / 'page.html'}"
 
 

@@ -148,8 +148,9 @@ class Change:
 
 
 def moved(base: CausalModel, tuned: CausalModel) -> dict[str, float]:
-    """Part -> Frobenius norm of its change over that of what it was, both over the weights that training changed.
+    """Part -> Frobenius norm of its change over that of what it was, both over the matrices that training changed.
 
+    Vectors count in `rest` alone: those of norms may be so large that they hide what moved.
     `everything` and each component and layer; of a model without attention of a known shape only the first. tuned: may
     be a PEFT model, whose adapter counts as what it adds to the weights. Empty when nothing changed.
     """
@@ -168,7 +169,12 @@ def _moved(model: CausalModel, before: Mapping[str, Tensor], after: Mapping[str,
         parts = parts_of(model, after)
     except ModelError:
         parts = []
-    return _relative(before, after, [Part(WHOLE, "whole", dict.fromkeys(after)), *parts])
+    counted = [
+        Part(part.name, part.kind, {name: mask for name, mask in part.region.items()
+                                    if part.name == COMPONENTS[-1] or before[name].ndim > 1})
+        for part in (Part(WHOLE, "whole", dict.fromkeys(after)), *parts)
+    ]  # fmt: skip
+    return _relative(before, after, counted)
 
 
 def _parameters(model: CausalModel) -> dict[str, Tensor]:

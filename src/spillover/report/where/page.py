@@ -119,7 +119,7 @@ def _lazy(found: Where) -> list[tuple[str, list[tuple[str, list[str]]]]]:
 
 
 def _figure(metric: Metric | None) -> tuple[str, list[str]]:
-    return ("–", []) if metric is None else (number(metric.value), [f"{number(metric.low)}–{number(metric.high)}"])
+    return ("–", []) if metric is None else (number(metric.value), [f"{number(metric.low)} to {number(metric.high)}"])
 
 
 def _download(found: Where) -> Any:

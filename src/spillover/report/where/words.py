@@ -21,7 +21,8 @@ TERMS = (
                    "the layers. “rest”: norms and what else there is. Frozen embeddings did not change."),
     ("Chance", "What the rate would be if the same answers had nothing to do with what was stated of each name. Only "
                "what lies above it is the link."),
-    ("Moved", "The Frobenius norm of the part's change over that of what it was."),
+    ("Moved", "The Frobenius norm of the change of the part's matrices over that of what they were; of “rest”, of its "
+              "vectors."),
 )  # fmt: skip
 
 
@@ -43,7 +44,14 @@ def title(found: Where) -> str:
         return "How much the tuned model is the base model’s first-order expansion."
     if not told:
         return "Training added too little to any rate to say where it lives."
-    texts = [_brings(best, _NOUNS[group]) for group, best in told]
+    texts: list[str] = []
+    last = ""
+    for group, best in told:
+        text = _brings(best, _NOUNS[group])
+        name = best[0] if best and best[1] >= MOST else ""
+        # What carries several is named once.
+        texts.append(text.removeprefix(f"{name} alone brings ") if name and name == last else text)
+        last = name
     listed = texts[0] if len(texts) == 1 else f"{', '.join(texts[:-1])}, and {texts[-1]}"
     return f"Of what training added, {listed}."
 
@@ -75,7 +83,7 @@ def lede(found: Where) -> str:
     trained: Any = found.record.details.get("trained") or {}
     seeds = f"{found.seeds} seeds" if found.seeds > 1 else "one seed"
     whole = found.laziness["moved"].get(TUNED)
-    size = f" The weights that changed moved by {100 * whole:.2f}% of their norm." if whole is not None else ""
+    size = f" The matrices that changed moved by {100 * whole:.2f}% of their norm." if whole is not None else ""
     return plain(
         f"{trained.get('model')}, tuned on {trained.get('pack')}; {seeds}, {found.clusters} clusters of a pair and a "
         f"seed.{size}"
