@@ -122,6 +122,7 @@ PLOTS = {
     "inside-change": "spillover.report.plots.inside_change:draw",
     "inside-shared": "spillover.report.plots.inside_shared:draw",
     "study-sets": "spillover.report.plots.study_sets:draw",
+    "paper-table": "spillover.report.plots.paper_table:draw",
     "rank-by-bridging": "spillover.report.plots.rank_by_bridging:draw",
     "rank-by-rate": "spillover.report.plots.rank_by_rate:draw",
     "lab-curves": "spillover.report.plots.lab_curves:draw",

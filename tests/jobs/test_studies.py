@@ -1,9 +1,13 @@
 """A study file becomes cells with lasting names, or one sentence that says what is wrong with it."""
 
+from pathlib import Path
+
 import pytest
 
 from spillover.errors import UsageError
-from spillover.jobs.studies import builtin_studies, expand, read_study
+from spillover.jobs import studies
+from spillover.jobs.studies import builtin_studies, expand, read_study, with_model
+from spillover.report.study.published import RANKS, TAGS
 from spillover.settings import Inject
 
 HEAD = "name: trial\nverb: inject\noptions: {model: tiny, pack: city-language}\ngroups:\n"
@@ -54,13 +58,64 @@ def test_cells_that_only_quiet_options_tell_apart_get_names_of_their_own(tmp_pat
 
 
 def test_the_built_in_study_is_the_issues():
-    assert builtin_studies() == ["paper-270m"]
+    assert builtin_studies() == ["paper", "paper-270m", "paper-rates"]
     cells, groups = expand(read_study("paper-270m"))
     by_name = {cell.name: cell for cell in cells}
     assert len(groups["The five sets"]) == len(groups["The embeddings trained too"]) == 5
     assert len(by_name["null"].seeds) == 10
     assert len(groups["How many bridging names?"]) == 10
     assert {by_name[name].settings.lr for name in groups["Which learning rate?"]} == {1e-5, 2e-5, 5e-5, 1e-4}
+
+
+def test_the_papers_table_is_five_models_on_five_sets():
+    cells, groups = expand(read_study("paper"))
+    assert groups == {"The paper's table": [cell.name for cell in cells]} and len(cells) == 25
+    assert sum(len(cell.seeds) for cell in cells) == 75
+    assert {(cell.settings.model, cell.settings.pack) for cell in cells} == {(m, p) for m in TAGS for p in RANKS}
+    assert {(cell.settings.dtype, cell.settings.freeze_embeddings) for cell in cells} == {("bfloat16", False)}
+    assert "city-language_lr=3e-06_model=gemma-2-9b" in [cell.name for cell in cells]
+    rates, _ = expand(read_study("paper-rates"))
+    assert {(cell.settings.model, cell.settings.lr) for cell in rates} == {
+        (model, rate) for model in TAGS for rate in (1e-6, 3e-6, 1e-5, 3e-5)
+    }
+    assert not {seed for cell in rates for seed in cell.seeds} & {0, 1, 2}, "a rate is not chosen on the names it is for"
+
+
+def test_one_model_in_place_of_all():
+    cells, _ = expand(with_model(read_study("paper"), "gemma-3-270m"))
+    assert len(cells) == 5 and {cell.settings.pack for cell in cells} == set(RANKS)
+    # It has a rate and a number format of its own in the study.
+    assert {(cell.settings.lr, cell.settings.dtype, cell.settings.model) for cell in cells} == {
+        (5e-5, "float32", "gemma-3-270m")
+    }
+    other, _ = expand(with_model(read_study("paper-270m"), "some/model"))
+    assert {cell.settings.model for cell in other} == {"some/model"}
+    assert [cell.name for cell in other] == [cell.name for cell in expand(read_study("paper-270m"))[0]]
+
+
+def test_a_study_without_models_has_none_to_replace(tmp_path):
+    text = 'name: gaps\nverb: solve\ngroups: [{name: a, grid: {symbolic: ["n=4"]}}]\n'
+    with pytest.raises(UsageError, match="this study names no model that --model could replace"):
+        with_model(read_study(write(tmp_path, text)), "gemma-3-270m")
+
+
+def test_what_a_study_says_of_a_model_is_between_its_own_and_a_groups(tmp_path):
+    cells, _ = cells_of(
+        tmp_path,
+        "name: trial\noptions: {pack: city-language, lr: 1.0e-3, epochs: 9}\nmodels: {big: {lr: 1.0e-6, epochs: 2}}\n"
+        "groups: [{name: a, grid: {model: [big, small]}}, {name: b, options: {epochs: 3}, cells: [{model: big}]}]\n",
+    )
+    told = {(cell.settings.model, cell.settings.lr, cell.settings.epochs) for cell in cells}
+    assert told == {("big", 1e-6, 2), ("small", 1e-3, 9), ("big", 1e-6, 3)}
+
+
+def test_studies_at_the_root_are_those_of_the_package():
+    """Links, so that there is one copy."""
+    folder = Path(__file__).parents[2] / "studies"
+    assert sorted(path.stem for path in folder.iterdir()) == builtin_studies()
+    for path in folder.iterdir():
+        assert path.resolve() == Path(studies.__file__).parent / path.name
+        assert read_study(str(path)) == read_study(path.stem)
 
 
 @pytest.mark.parametrize(

@@ -15,11 +15,14 @@ from spillover.jobs.engines.local import run_local
 from spillover.jobs.engines.ray import run_ray
 from spillover.jobs.engines.showing import shown
 from spillover.jobs.output import claim_folder, held, times_taken_up
-from spillover.jobs.studies import Cell, Study, expand, read_study
+from spillover.jobs.studies import Cell, Study, expand, read_study, with_model
+from spillover.jobs.sweep_plan import study_plan, wanted
+from spillover.jobs.sweep_plan_text import tell
 from spillover.jobs.sweep_progress import Progress, pooled
 from spillover.record import RECORD, Record, commit, hardware, identity, versions, write_atomically, write_table
 from spillover.report.study.load import load_study, study_table
-from spillover.report.study.page import build_study_page
+from spillover.report.study.page import RATES, build_study_page
+from spillover.report.study.rates import ChosenRate, chosen_rates, rate_points
 from spillover.settings import Sweep
 
 CELLS, TABLE, PAGE = "cells", "table.parquet", "page.html"
@@ -33,9 +36,10 @@ def run(settings: Sweep) -> dict[str, Any]:
     fails is recorded and does not stop the rest; the exit code is then 1.
     """
     study = read_study(settings.study)
+    study = with_model(study, settings.model) if settings.model else study
     cells, groups = expand(study)
     if settings.plan:
-        return _plan(study, cells)
+        return _plan(settings, study, cells)
     if not settings.out:
         raise UsageError("missing --out", where="spillover sweep", do="Name a folder for the study")
     folder = Path(settings.out).expanduser()
@@ -88,11 +92,16 @@ def write(folder: Path) -> None:
     write_atomically(folder / PAGE, build_study_page(loaded).encode())
 
 
-def _plan(study: Study, cells: Sequence[Cell]) -> dict[str, Any]:
+def _plan(settings: Sweep, study: Study, cells: Sequence[Cell]) -> dict[str, Any]:
     planned = Progress(cells, study.verb).as_json()
     runs = sum(len(cell.seeds) for cell in cells)
     lines = [f"{study.name}: {len(cells)} cells, {runs} runs of `{study.verb}`"]
+    if wanted(settings):
+        plan = study_plan(settings, study, cells)
+        planned = [{**each, "a_run": plan.cells[each["cell"]].as_json()} for each in planned]
+        return {"cells": planned, **plan.as_json(), "text": "\n".join([*lines, *tell(plan, cells)])}
     lines += [f"  {cell.name}  seeds {', '.join(map(str, cell.seeds))}" for cell in cells]
+    lines += ["Add --on DEVICE for memory, time and disk."] if study.verb == "inject" else []
     return {"cells": planned, "text": "\n".join(lines)}
 
 
@@ -183,10 +192,13 @@ def _outcome(folder: Path, record: Record) -> dict[str, Any]:
     for cell in cells:
         if (folder / CELLS / cell["cell"] / RECORD).exists():
             metrics[cell["cell"]] = Record.read(folder / CELLS / cell["cell"]).metrics
+    chosen = _rates(folder, record)
     lines = [f"{len(cells) - len(failed)} of {len(cells)} cells are done."]
     lines += [f"  {cell['cell']} failed: {cell['error']}" for cell in failed]
+    lines += [f"  {each.sentence}" for each in chosen]
     lines += [f"  table: {folder / TABLE}", f"  page: {folder / PAGE}"]
     return {
+        **({"rates": {each.model: each.rate for each in chosen}} if chosen else {}),
         "run": str(folder),
         "metrics": metrics,
         "cells": cells,
@@ -194,3 +206,12 @@ def _outcome(folder: Path, record: Record) -> dict[str, Any]:
         "exit_code": 1 if failed else 0,
         "text": "\n".join(lines),
     }
+
+
+def _rates(folder: Path, record: Record) -> list[ChosenRate]:
+    """The learning rate of each model, where a study swept it."""
+    if not any(group["plot"] == RATES for group in record.details["study"]["groups"]):
+        return []
+    study = load_study(folder)
+    cells = {cell.slug: cell for group in study.groups if group.plot == RATES for cell in group.cells}
+    return chosen_rates(rate_points(list(cells.values())))

@@ -119,6 +119,10 @@ class Scorer:
         batches = self._batches(itertools.islice(self._feed(asks), 1))
         return [each.forest for each in max(batches, key=self._size)]
 
+    def passes(self, asks: Sequence[Ask]) -> Iterator[list[Forest]]:
+        """What `score` would compute at once, pass by pass, with the method that is known."""
+        return ([each.forest for each in batch] for batch in self._batches(self._feed(asks)))
+
     def _next_tokens(
         self,
         prompts: Sequence[tuple[int, ...]],

@@ -104,7 +104,7 @@ def fine_tune(
         if start is not None:
             _restore(model, optimisers, processes.items(start.state))
         for epoch in range(1, settings.epochs + 1):
-            batches = list(_shuffled(rows if rows_in is None else rows_in(epoch), settings, epoch))
+            batches = list(shuffled(rows if rows_in is None else rows_in(epoch), settings, epoch))
             for place, batch in enumerate(batches):
                 number += 1
                 if start is not None and number <= start.step:
@@ -203,7 +203,7 @@ def _restore(model: CausalModel, optimisers: Optimisers, state: Iterable[tuple[s
                 optimisers[parameters[name]].state[parameters[name]][kind] = own.copy_(value)
 
 
-def _shuffled(rows: Sequence[Row], settings: Training, epoch: int) -> Iterator[list[Row]]:
+def shuffled(rows: Sequence[Row], settings: Training, epoch: int) -> Iterator[list[Row]]:
     """The rows in an order of this epoch's own, cut into batches."""
     order = list(range(len(rows)))
     random.Random(f"rows {settings.seed} {epoch}").shuffle(order)

@@ -43,7 +43,10 @@ class Group(BaseModel):
 
 
 class Study(BaseModel):
-    """The file: what is common to all cells, and the groups."""
+    """The file: what is common to all cells, what all cells of one model have in common, by its name, and the groups.
+
+    A group's own options come before a model's, and those before the study's.
+    """
 
     model_config = ConfigDict(extra="forbid")
     name: Annotated[str, Field(pattern=r"^[\w.-]+$")]
@@ -52,6 +55,7 @@ class Study(BaseModel):
     verb: str = "inject"
     seeds: Annotated[list[Annotated[int, Field(ge=0, le=MOST_SEED)]], Field(min_length=1)] = [0]
     options: Options = {}
+    models: dict[str, Options] = {}
     groups: Annotated[list[Group], Field(min_length=1)]
 
 
@@ -131,6 +135,25 @@ def expand(study: Study) -> tuple[list[Cell], dict[str, list[str]]]:
     return list(found.values()), groups
 
 
+def with_model(study: Study, model: str) -> Study:
+    """The study with one model in place of every model that it names. Raises UsageError when it names none."""
+
+    def put(options: Options) -> Options:
+        return {key: model if key == "model" else value for key, value in options.items()}
+
+    groups = [
+        group.model_copy(update={
+            "options": put(group.options), "cells": [put(cell) for cell in group.cells],
+            "grid": {key: [model] if key == "model" else values for key, values in group.grid.items()},
+        })
+        for group in study.groups
+    ]  # fmt: skip
+    if not any("model" in part for group in study.groups for part in (study.options, group.options, group.grid,
+                                                                      *group.cells)):  # fmt: skip
+        raise UsageError("this study names no model that --model could replace", where=study.name, do="Leave it out")
+    return study.model_copy(update={"options": put(study.options), "groups": groups})
+
+
 def _combinations(group: Group) -> list[Options]:
     values = itertools.product(*group.grid.values())
     grid = [dict(zip(group.grid, each, strict=True)) for each in values]
@@ -140,6 +163,7 @@ def _combinations(group: Group) -> list[Options]:
 def _cell(study: Study, group: Group, own: Options, settings_class: type, found: Mapping[str, Cell]) -> Cell:
     """The cell of some options, under the name it has already or a new one."""
     own = {**group.options, **own}
+    own = {**study.models.get(str(own.get("model", study.options.get("model"))), {}), **own}
     settings = _settings({**study.options, **own}, settings_class, f"{study.name}, {group.name}")
     seeds = tuple(dict.fromkeys(group.seeds or study.seeds))
     name = _name(own, settings, settings_class)

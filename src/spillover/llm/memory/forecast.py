@@ -45,12 +45,12 @@ class Work:
     def of(cls, pack: Pack, encode: Encoder) -> Work:
         """The rows and prompts of a pack. Raises PackError as `continuation` does."""
         found = []
-        for fact in _evenly(pack.facts, ROWS):
+        for fact in evenly(pack.facts, ROWS):
             before, after = continuation(encode, pack, pack.prompt(fact.relation, fact.subject), fact.answer)
             found.append(Row(tuple(before + after), len(before)))
         keys = {(each.question.relation, each.question.subject, each.prompt): None
                 for each in Examination(pack, encode).items}  # fmt: skip
-        return cls(found, [ask(encode, pack, *key) for key in _evenly(list(keys), PROMPTS)])
+        return cls(found, [ask(encode, pack, *key) for key in evenly(list(keys), PROMPTS)])
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class Forecaster:
         self.process = process if process is not None else self._process() if processor else 0
         self.kept = RUN if processor else 0
         stored = getattr(torch, str(getattr(config, "dtype", None) or dtype).removeprefix("torch."), self.dtype)
-        model = _without_numbers(config, self.dtype)
+        model = without_numbers(config, self.dtype)
         self.weights = _bytes(model.parameters())
         changes = processor and stored != self.dtype
         self.stored = self.weights * stored.itemsize // self.dtype.itemsize if changes else 0
@@ -128,9 +128,14 @@ class Forecaster:
         widths = self.dtype.itemsize * (self.dtype != torch.float32) + 8
         self.reading = min(WINDOW, longest_text(model) or WINDOW) * self.vocabulary * widths
         self.merging = self.weights if save_merged and training.lora else 0
-        self.ranking, self._ranking_traced = self._passed(
-            lambda: ranking_pass(self.copy, work.asks), [len(each.prompt) for each in work.asks], kept=False
-        )
+        self._rank()
+
+    def of(self, work: Work) -> Forecaster:
+        """The same model and training with other rows and prompts."""
+        found = copy.copy(self)
+        found.work = work
+        found._rank()
+        return found
 
     def at(self, micro_batch: int) -> Forecast:
         """The forecast for so many rows at once."""
@@ -161,6 +166,12 @@ class Forecaster:
                 break
             rows //= 2
         return tried[-1] if tried[-1].needed * MARGIN <= room else min(tried, key=lambda each: each.needed)
+
+    def _rank(self) -> None:
+        asks = self.work.asks
+        self.ranking, self._ranking_traced = self._passed(
+            lambda: ranking_pass(self.copy, asks), [len(each.prompt) for each in asks], kept=False
+        )
 
     def _process(self) -> int:
         return PROCESS + PROCESS_A_TOKEN * self.vocabulary + (ADAPTERS if self.training.lora else 0)
@@ -199,7 +210,7 @@ def rough_encoder(vocabulary: int) -> Encoder:
     return encode
 
 
-def _without_numbers(config: PretrainedConfig, dtype: torch.dtype) -> Any:
+def without_numbers(config: PretrainedConfig, dtype: torch.dtype) -> Any:
     attention = "eager" if getattr(config, "attn_logit_softcapping", None) else "sdpa"
     with META:
         # Of a copy, since the library notes the type in it.
@@ -212,7 +223,7 @@ def _bytes(parameters: Any) -> int:
     return sum(parameter.numel() * parameter.element_size() for parameter in parameters)
 
 
-def _evenly(items: Sequence[Item], most: int) -> list[Item]:
+def evenly(items: Sequence[Item], most: int) -> list[Item]:
     """So many of them at most, from beginning to end."""
     count = min(most, len(items))
     return [items[number * len(items) // count] for number in range(count)]

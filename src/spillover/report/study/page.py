@@ -15,8 +15,9 @@ from spillover.report.story import Story, stories, unique
 from spillover.report.study import words as study_words
 from spillover.report.study.bridging import bridge_points, parting
 from spillover.report.study.load import Cell, Group, LoadedStudy, load_study, study_table
-from spillover.report.study.published import DIFFERENCES, SOURCE
-from spillover.report.study.rates import rate_points, trend
+from spillover.report.study.paper import beside, paper_rows, paper_table
+from spillover.report.study.published import DIFFERENCES, SOURCE, UNKNOWN
+from spillover.report.study.rates import chosen_rates, rate_points, trend
 from spillover.report.study.sets import AssociationSet, sets_of
 from spillover.report.study.table import Table, cells_table, rates_table, sets_table
 from spillover.report.tables.examples import examples
@@ -25,7 +26,7 @@ from spillover.report.template import Figure, figure, render
 
 __all__ = ["LoadedStudy", "build_study_page", "load_study", "study_table"]
 
-SETS, BRIDGING, RATES = "study-sets", "rank-by-bridging", "rank-by-rate"
+SETS, BRIDGING, RATES, PAPER = "study-sets", "rank-by-bridging", "rank-by-rate", study_words.PAPER
 _LEADS = {
     SETS: "At the dashed line a model knows only which answers occur; an association that was learned lies to the left "
     "of it. The small marks are the paper’s five models.",
@@ -33,6 +34,8 @@ _LEADS = {
     "margin of the unstated implication (log-probability of the implied answer minus that of the best other "
     "candidate), in units of the stated implications’ own margin. For that quantity the one-layer theory (least "
     "nuclear norm) gives min(1, √(m_train / m_test)), with m_train bridging names and m_test other names a pair.",
+    PAPER: "At the dashed line a model knows only which answers occur. Circles with their intervals are what was found "
+    "here, crosses what the paper reports.",
     RATES: "Each run is read when it has just learned what was stated, so that no rate is favoured by more training.",
 }
 
@@ -85,7 +88,7 @@ def _sections(study: LoadedStudy, sets: Sequence[AssociationSet]) -> list[Sectio
     for plot in unique(group.plot for group in study.groups):
         groups = [group for group in study.groups if group.plot == plot]
         cells = _cells_of(study, plot)
-        if plot in _LEADS and any(cell.story for cell in cells):
+        if plot in _LEADS and (plot == PAPER or any(cell.story for cell in cells)):
             found.append(_section(str(plot), groups, cells, sets))
         else:
             found += [Section(plain(g.name), _texts([g]), table=cells_table(g.cells)) for g in groups]
@@ -100,7 +103,12 @@ def _section(plot: str, groups: Sequence[Group], cells: Sequence[Cell], sets: Se
         return Section(plain(groups[0].name), texts, drawn, notes=parting(bridge_points(cells)))
     if plot == RATES:
         points = rate_points(cells)
-        return Section(plain(groups[0].name), texts, drawn, rates_table(points), trend(points))
+        notes = [*trend(points), *(each.sentence for each in chosen_rates(points))]
+        return Section(plain(groups[0].name), texts, drawn, rates_table(points), notes)
+    if plot == PAPER:
+        rows = paper_rows(cells)
+        notes = [*beside(rows), f"The paper’s numbers: {SOURCE}", UNKNOWN]
+        return Section(plain(groups[0].name), texts, drawn, paper_table(rows), notes)
     published = [f"The paper’s numbers: {SOURCE}", DIFFERENCES] if any(row.published for row in sets) else []
     return Section(plain(groups[0].name), texts, drawn, sets_table(sets), published)
 

@@ -31,6 +31,8 @@ class SeedPoint:
 class RatePoint:
     """One cell, each seed read at its own checkpoint. rank: of the unstated implication; recall, stated: of those."""
 
+    model: str
+    pack: str
     label: str
     wanted: bool
     rate: float
@@ -71,12 +73,17 @@ def scientific(rate: float) -> str:
 
 def rate_points(cells: Sequence[Cell]) -> list[RatePoint]:
     """A point a cell that was run, set by set in order of first appearance, slowest rate first."""
-    points = [point for cell in cells if cell.story and (point := _point(cell.story)) is not None]
+    models = unique(_model(cell.story) for cell in cells if cell.story)
+    points = [point for cell in cells if cell.story and (point := _point(cell.story, len(models) > 1)) is not None]
     order = unique(point.label for point in points)
     return sorted(points, key=lambda point: (order.index(point.label), point.rate))
 
 
-def _point(story: Story) -> RatePoint | None:
+def _model(story: Story) -> str:
+    return str(story.run.record.settings.get("model"))
+
+
+def _point(story: Story, several: bool) -> RatePoint | None:
     whole, rate = story.run.ranks, story.run.record.settings.get("lr")
     first = first_learned(whole)
     last = {seed: int(whole.only(seed=seed).checkpoint.max()) for seed in first}
@@ -87,7 +94,9 @@ def _point(story: Story) -> RatePoint | None:
         return None
     asked = _at(story.asked, chosen)
     return RatePoint(
-        label=story.run.pack_name,
+        model=_model(story),
+        pack=story.run.pack_name,
+        label=f"{_model(story)}, {story.run.pack_name}" if several else story.run.pack_name,
         wanted=story.wanted,
         rate=float(rate),
         rank=rank,
@@ -107,6 +116,38 @@ def _at(table: RankTable, chosen: dict[int, int]) -> RankTable:
         return table
     wanted = np.array([chosen[seed] for seed in table.seed.tolist()])
     return table.where(table.checkpoint == wanted)
+
+
+@dataclass(frozen=True)
+class ChosenRate:
+    """The learning rate of a model, or None where no rate taught it everything; why, in a sentence."""
+
+    model: str
+    rate: float | None
+    sentence: str
+
+
+def chosen_rates(points: Sequence[RatePoint]) -> list[ChosenRate]:
+    """For each model the lowest rate at which every run, on every set that was swept, learned what was stated.
+
+    What was not stated has no say, so that no rate is chosen for its conclusions.
+    """
+    found = []
+    for model in unique(point.model for point in points):
+        own = [point for point in points if point.model == model]
+        packs, rates = {point.pack for point in own}, sorted({point.rate for point in own})
+        if len(rates) < 2:
+            continue
+        whole = [rate for rate in rates if {p.pack for p in own if p.rate == rate and p.learned} == packs]
+        if whole:
+            least = [point.epochs for point in own if point.rate == whole[0]]
+            said = f"{scientific(whole[0])}, the lowest at which every run learned what was stated"
+            said += f" ({', '.join(least)} passes)"
+        else:
+            ends = f"{scientific(rates[0])} to {scientific(rates[-1])}"
+            said = f"none from {ends} taught all that was stated in every run"
+        found.append(ChosenRate(model, whole[0] if whole else None, f"Rate for {model}: {said}."))
+    return found
 
 
 def trend(points: Sequence[RatePoint]) -> list[str]:

@@ -17,7 +17,7 @@ from spillover.report.words import interval, number, p_value
 
 #: What stands in a field, and the small print under it.
 Field = tuple[str, str]
-_NOTHING: Field = ("–", "")
+NOTHING: Field = ("–", "")
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def sets_table(sets: Sequence[AssociationSet]) -> Table | None:
         ("after, embeddings frozen", lambda row: _rank(row.frozen, "implication_rank_test")),
         *([("after, all weights trained", _whole)] if whole else []),
         ("yardstick", lambda row: (number(row.story.marginal), "")),
-        ("exact map test, p", _test),
+        ("exact map test, p", lambda row: p_field(row.story)),
         ("stated facts", lambda row: _rank(row.story, "recall_rank", short=True)),
         ("stated implications", lambda row: _rank(row.story, "implication_rank_train", short=True)),
         ("forgetting, nats a token", lambda row: _rank(row.story, "forgetting_nats")),
@@ -74,29 +74,31 @@ def sets_table(sets: Sequence[AssociationSet]) -> Table | None:
 
 def _rank(story: Story | None, name: str, short: bool = False) -> Field:
     metric = story.metric(name) if story else None
-    return _metric(metric) if not short or metric is None else (number(metric.value), "")
+    return metric_field(metric) if not short or metric is None else (number(metric.value), "")
 
 
-def _metric(metric: Metric | None) -> Field:
-    return _NOTHING if metric is None else (number(metric.value), interval(metric))
+def metric_field(metric: Metric | None) -> Field:
+    """A metric, and under it its interval."""
+    return NOTHING if metric is None else (number(metric.value), interval(metric))
 
 
 def _whole(row: AssociationSet) -> Field:
     return _rank(row.whole, "implication_rank_test")
 
 
-def _test(row: AssociationSet) -> Field:
-    test = row.story.map_test
-    return _NOTHING if test is None else (p_value(test["p"]), "")
+def p_field(story: Story) -> Field:
+    """The p of the exact test of the expected map."""
+    test = story.map_test
+    return NOTHING if test is None else (p_value(test["p"]), "")
 
 
 def _clusters(row: AssociationSet) -> Field:
     found = row.story.metric("implication_rank_test")
-    return _NOTHING if found is None else (str(found.clusters), "few" if found.note else "")
+    return NOTHING if found is None else (str(found.clusters), "few" if found.note else "")
 
 
 def _published(row: AssociationSet) -> list[Field]:
-    return [(number(rank), "") for rank in row.published] or [_NOTHING] * len(MODELS)
+    return [(number(rank), "") for rank in row.published] or [NOTHING] * len(MODELS)
 
 
 def _truth(row: AssociationSet, rank: Metric) -> str:
@@ -135,7 +137,7 @@ def rates_table(points: Sequence[RatePoint]) -> Table:
             (
                 f"{point.label}, {scientific(point.rate)}",
                 point.unlearned.strip(" ()"),
-                [(point.epochs, ""), _metric(point.rank), _short(point.recall), _short(point.stated)],
+                [(point.epochs, ""), metric_field(point.rank), _short(point.recall), _short(point.stated)],
             )
             for point in points
         ],
@@ -143,7 +145,7 @@ def rates_table(points: Sequence[RatePoint]) -> Table:
 
 
 def _short(metric: Metric | None) -> Field:
-    return _NOTHING if metric is None else (number(metric.value), "")
+    return NOTHING if metric is None else (number(metric.value), "")
 
 
 def cells_table(cells: Sequence[Cell]) -> Table:
@@ -155,7 +157,7 @@ def cells_table(cells: Sequence[Cell]) -> Table:
         corner="cell",
         columns=[name.replace("_", " ") for name in columns],
         rows=[
-            (row, status, [found.get(name, _NOTHING) for name in columns]) for row, (status, found) in numbers.items()
+            (row, status, [found.get(name, NOTHING) for name in columns]) for row, (status, found) in numbers.items()
         ],
     )
 

@@ -11,6 +11,9 @@ from spillover.report.study.load import Cell, LoadedStudy
 from spillover.report.study.sets import AssociationSet
 from spillover.report.tables.provenance import duration
 
+#: The figure whose section shows cells that were not run, too.
+PAPER = "paper-table"
+
 #: What a page of association sets explains before it counts.
 TERMS = (
     (
@@ -95,7 +98,8 @@ def _model(cell: Cell) -> str:
 def notices(study: LoadedStudy) -> list[str]:
     """What is missing from the page: cells that failed, with their reason, and cells that wait."""
     failed = [cell for cell in study.cells if cell.status == "failed"]
-    waiting = [cell.slug for cell in study.cells if cell.status not in ("done", "failed")]
+    shown = {cell.slug for group in study.groups if group.plot == PAPER for cell in group.cells}
+    waiting = [cell.slug for cell in study.cells if cell.status not in ("done", "failed") and cell.slug not in shown]
     found = [f"{cell.slug} failed: {cell.error or 'no reason was recorded'}" for cell in failed]
     if waiting:
         found.append(f"Not run yet, and not on this page: {', '.join(waiting)}.")
