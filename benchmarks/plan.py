@@ -3,9 +3,9 @@
     python benchmarks/plan.py [--studies paper-270m,prediction-270m,remedies-60,remedies-60x3] [--fit] [--each]
 
 Nothing is run: every kept record holds the settings of its run and the seconds that it took, two at once on two cores,
-beside whatever else the machine did then. A run that ended early is foretold for the passes it made. Of runs that
-are equal but for their seed, the fastest was the least disturbed, so ratios are told of all runs and of these. The speeds
-that the plan uses were fitted to the fastest runs of paper-270m (`--fit` does it again); the other studies are the test.
+beside whatever else the machine did then. A run that ended early is foretold for the passes that it made. Of runs that
+differ in their seed alone the fastest was the least disturbed, so ratios are told of all runs and of these. The speeds
+that the plan uses were fitted to the fastest runs of paper-270m (`--fit` does it again); other studies are the test.
 Runs whose remedy adds a term to the loss compute what is not foretold, and are left out.
 """
 

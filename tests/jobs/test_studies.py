@@ -78,7 +78,9 @@ def test_the_papers_table_is_five_models_on_five_sets():
     assert {(cell.settings.model, cell.settings.lr) for cell in rates} == {
         (model, rate) for model in TAGS for rate in (1e-6, 3e-6, 1e-5, 3e-5)
     }
-    assert not {seed for cell in rates for seed in cell.seeds} & {0, 1, 2}, "a rate is not chosen on the names it is for"
+    assert not {seed for cell in rates for seed in cell.seeds} & {0, 1, 2}, (
+        "a rate is not chosen on the names it is for"
+    )
 
 
 def test_one_model_in_place_of_all():

@@ -7,9 +7,11 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from spillover.errors import RunError, UsageError
 from spillover.jobs import inject, report, sweep
@@ -48,6 +50,9 @@ def test_a_study_from_start_to_page_and_again(study, tmp_path, capsys):
     assert states[good] == states[better] == ("done", None)
     assert states["no-such-pack"][0] == "failed" and "there is no pack" in states["no-such-pack"][1]
     assert outcome["exit_code"] == 1 and "no-such-pack failed" in outcome["text"]
+    # So small a model learns at neither rate, and is told so.
+    (rate,) = outcome["rates"].values()
+    assert rate is None and "none from 1e−3 to 1e−2 taught all that was stated" in outcome["text"]
 
     folder = tmp_path / "out"
     pooled = Record.read(folder / "cells" / good)
@@ -82,6 +87,21 @@ def test_a_study_from_start_to_page_and_again(study, tmp_path, capsys):
     capsys.readouterr()
     assert sweep.run(settings(study, tmp_path))["metrics"].keys() == again["metrics"].keys()
     assert "Found this study finished" in capsys.readouterr().err
+
+
+def test_the_papers_table_of_one_model(byte_folder, tmp_path):
+    """Its own study with a model in place of all, on two of its sets, small: what has no number of ours says so."""
+    body = yaml.safe_load((Path(__file__).parents[2] / "studies" / "paper.yaml").read_text(encoding="utf-8"))
+    body["options"] |= {"epochs": 1, "threads": 1, "dtype": "float32"}
+    body["groups"][0]["grid"]["pack"] = ["city-language:names=10,bridge=1", "country-code:names=10,bridge=1"]
+    body["seeds"] = [0]
+    path = tmp_path / "study.yaml"
+    path.write_text(json.dumps(body), encoding="utf-8")
+    outcome = sweep.run(settings(path, tmp_path, model=str(byte_folder)))
+    assert outcome["exit_code"] == 0 and len(outcome["cells"]) == 2 and "rates" not in outcome
+    page = (tmp_path / "out" / "page.html").read_text(encoding="utf-8")
+    assert "Llama-3-8B, country-code" in page and page.count("<td>not run") == 25
+    assert f"{byte_folder}, country-code:names=10" in page.replace("<wbr>", "")
 
 
 def test_a_plan_runs_nothing(study, tmp_path):

@@ -1,7 +1,6 @@
 """What is counted is what a real run feeds to the model, and costs follow from it by hand."""
 
 import pytest
-import torch
 
 from spillover.facts.open import open_pack
 from spillover.llm.forgetting import passages
@@ -33,7 +32,9 @@ def test_a_real_run_feeds_what_was_counted(byte_folder, monkeypatch):
     def forward(self, input_ids=None, **how):
         given = seen(self, input_ids=input_ids, **how)
         rows, width = input_ids.shape
-        fed[self.training] += Passes(1, rows * width, rows * width * width, given.logits.numel() // given.logits.shape[-1])
+        fed[self.training] += Passes(
+            1, rows * width, rows * width * width, given.logits.numel() // given.logits.shape[-1]
+        )
         return given
 
     monkeypatch.setattr(type(loaded.model), "forward", forward)

@@ -15,7 +15,6 @@ from spillover.llm.scoring import CausalModel, Scorer
 from spillover.llm.tokens import Encoder, Row, ask
 from spillover.llm.training import Training, may_merge, shuffled
 
-
 Number = int | float
 
 
