@@ -11,7 +11,7 @@ from spillover.errors import UsageError
 from spillover.facts.open import open_pack
 from spillover.jobs.checkpoints import KEPT, PATIENCE, SLOW
 from spillover.jobs.inject_memory import UNKNOWN
-from spillover.jobs.inject_options import training_of
+from spillover.jobs.inject_options import refuse_bad_numbers, training_of
 from spillover.jobs.inject_remedy import Plan
 from spillover.jobs.studies import Cell, Study
 from spillover.record import hardware
@@ -145,6 +145,7 @@ class Foreteller:
         from spillover.llm.planning.cost import seconds
         from spillover.llm.planning.workload import Portion, Sizes, Workload, reading
 
+        refuse_bad_numbers(settings)
         treatment, pack = Plan(settings), open_pack(settings.pack, settings.seed)
         forecaster, asked, regimen = self._forecaster(settings), treatment.asked(pack), treatment.regimen
         forecast = _chosen(forecaster, settings, int(self.room))

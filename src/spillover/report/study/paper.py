@@ -76,9 +76,9 @@ def paper_table(rows: Sequence[PaperRow]) -> Table:
     ours = ["before", "here, after", "the paper, after", "yardstick", "exact map test, p", "stated facts",
             "stated implications", "forgetting, nats a token", "clusters", "rate"]  # fmt: skip
     return Table(
-        caption="Mean rank (0 is best) of the unstated implication among ten candidates, over three seeds where nothing "
-        "else is said; under ours the 95% interval over clusters of a pair and a seed (with fewer than ten, nothing "
-        "rests on it). The paper’s numbers come without errors.",
+        caption="Mean rank (0 is best) of the unstated implication among ten candidates, over three seeds where "
+        "nothing else is said; under ours the 95% interval over clusters of a pair and a seed (with fewer than ten, "
+        "nothing rests on it). The paper’s numbers come without errors.",
         corner="model and set",
         columns=ours,
         rows=[(f"{row.model}, {row.pack}", _small(row), _fields(row)) for row in rows],

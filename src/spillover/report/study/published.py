@@ -18,7 +18,8 @@ DIFFERENCES = (
 #: What may differ with the paper's own models, too.
 UNKNOWN = (
     "The paper’s prompts, names, pairs, which ten candidates it ranks among, and its learning rates are not known "
-    "here, and it does not draw the yardstick. So compare the pattern across sets and models rather than single numbers."
+    "here, and it does not draw the yardstick. So compare the pattern across sets and models rather than single "
+    "numbers."
 )
 MODELS = ("Gemma-2-9B", "OLMo-7B", "Qwen-2-7B", "Mistral-7B-v0.3", "Llama-3-8B")
 #: What these models are called here, in the same order.
