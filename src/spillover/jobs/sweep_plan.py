@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from spillover.errors import UsageError
 from spillover.facts.open import open_pack
-from spillover.jobs.checkpoints import KEPT, PATIENCE, SLOW
+from spillover.jobs.checkpoints import KEPT, LEAST, PATIENCE, SLOW
 from spillover.jobs.inject_memory import UNKNOWN
 from spillover.jobs.inject_options import refuse_bad_numbers, training_of
 from spillover.jobs.inject_remedy import Plan
@@ -130,6 +130,7 @@ class Foreteller:
         self.device, self.room, self.threads = device, room, threads
         self._runs: dict[Inject, Foretold] = {}
         self._models: dict[Inject, Forecaster] = {}
+        self._advised: dict[Inject, list[str]] = {}
 
     def __call__(self, cell: Cell) -> Foretold:
         settings: Inject = cell.settings
@@ -159,6 +160,7 @@ class Foreteller:
         work = Workload.of(Sizes.of(forecaster.copy), portion, plain, epochs, settings.evaluate_every)
         told = seconds(work, self.device, dtype=settings.dtype, threads=self.threads)
         kept = forecast.trained + forecast.sums
+        due = PATIENCE * (LEAST + kept / SLOW)
         return Foretold(
             forecast=forecast,
             room=self.room,
@@ -166,9 +168,9 @@ class Foreteller:
             saved=float({"none": 0, "delta": forecast.trained, "weights": forecast.weights}[settings.save]),
             tables=float(RUN_BYTES + ROW_BYTES * work.answers),
             # Too short a run writes none; of a longer one, a new one is written before the oldest goes.
-            checkpoint=0.0 if settings.sharded or told.total < PATIENCE * kept / SLOW else float((KEPT + 1) * kept),
+            checkpoint=0.0 if settings.sharded or told.total < due else float((KEPT + 1) * kept),
             stored=_stored(self._config(settings), forecast.weights, settings.dtype),
-            fitting=() if forecast.needed <= self.room else list(self._fitting(settings, forecaster)),
+            fitting=() if forecast.needed <= self.room else self._advice(settings, forecaster),
             most=treatment.enough() is not None,
         )
 
@@ -183,7 +185,7 @@ class Foreteller:
         treatment, config = Plan(settings), self._config(settings)
         asked = treatment.asked(open_pack(settings.pack, settings.seed))
         work = Work.of(asked, rough_encoder(config.get_text_config().vocab_size))
-        key = replace(settings, pack="", seed=0, epochs=1, evaluate_every=1, until_learned=False)
+        key = _without_pack(settings)
         if key not in self._models:
             training = treatment.training(training_of(settings, settings.seed))
             try:
@@ -197,6 +199,13 @@ class Foreteller:
                 raise UsageError(what, where=settings.model, do="Name a causal language model") from None
         return self._models[key].of(work)
 
+    def _advice(self, settings: Inject, forecaster: Forecaster) -> list[str]:
+        """What `_fitting` finds, once for all packs of a model that is trained in one way."""
+        key = _without_pack(settings)
+        if key not in self._advised:
+            self._advised[key] = list(self._fitting(settings, forecaster))
+        return self._advised[key]
+
     def _fitting(self, settings: Inject, forecaster: Forecaster) -> Iterator[str]:
         """What would hold a run that does not fit: the smallest card, the fewest devices, an adapter."""
         from spillover.llm.planning.devices import CARDS
@@ -206,7 +215,7 @@ class Foreteller:
         if cards and not self.device.processor:
             yield f"one {min(cards, key=lambda card: card.memory).name}"
         if not (settings.lora or settings.remedy or settings.inside or self.device.processor):
-            split = next((count for count in SPLITS if _split(forecaster, count) <= self.room), None)
+            split = next((count for count in SPLITS if _split(one, forecaster, count) <= self.room), None)
             if split:
                 yield f"{split} of these with the FSDP settings of docs/several-devices.md"
         if not settings.lora:
@@ -215,19 +224,25 @@ class Foreteller:
                 yield f"--lora {RANK} ({adapted.needed / 1e9:.1f} GB)"
 
 
+def _without_pack(settings: Inject) -> Inject:
+    """What runs have in common that need the same but for their rows."""
+    return replace(settings, pack="", seed=0, epochs=1, evaluate_every=1, until_learned=False)
+
+
 def _chosen(forecaster: Forecaster, settings: Inject, room: int) -> Forecast:
-    """With the micro-batch that a run would choose."""
-    asked = min(settings.micro_batch, settings.batch)
-    return forecaster.at(asked) if asked else forecaster.fitting(room)
+    """With the micro-batch that a run would choose; of one row where not even that fits."""
+    if asked := min(settings.micro_batch, settings.batch):
+        return forecaster.at(asked)
+    one = forecaster.at(1)
+    return forecaster.fitting(room) if one.needed <= room else one
 
 
-def _split(forecaster: Forecaster, count: int) -> float:
+def _split(one: Forecast, forecaster: Forecaster, count: int) -> float:
     """Bytes on each of so many devices: the untrained model whole, a share of what is trained, its sums and gradients,
-    and of the layers two at a time whole, when they compute."""
-    one = forecaster.at(max(1, forecaster.training.batch // count))
+    of the layers two at a time whole, when they compute, and its rows of the batch. one: the forecast of one row."""
     layer = one.trained / max(1, int(forecaster.copy.config.get_text_config().num_hidden_layers))
-    shared = (2 * one.trained + one.sums) / count
-    return float(one.process + one.weights + shared + 2 * layer + max(one.step, one.ranking, one.reading))
+    step = one.step * -(-forecaster.training.batch // count)
+    return float(one.process + one.weights + (2 * one.trained + one.sums) / count + 2 * layer + max(step, one.ranking))
 
 
 def _stored(config: Any, weights: int, dtype: str) -> float:

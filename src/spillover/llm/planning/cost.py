@@ -32,12 +32,13 @@ class Seconds:
 
 def seconds(work: Workload, device: Device, *, dtype: str = "float32", threads: int = 1) -> Seconds:
     """Foretold for a device in a number format. threads: of a processor that the run has; a graphics processor has one
-    stream of work. A pass takes as long as its products or as moving the weights, whichever is longer."""
+    stream of work. A pass takes as long as its products or as moving the weights, whichever is longer; of a processor
+    the speed of products was measured on such passes, and so has the moving in it."""
     rate = getattr(device, dtype) * (threads if device.processor else 1)
     sizes = work.sizes
 
     def passes(some: Passes, operations: Number, times: int, layer: float) -> float:
-        moved = times * sizes.all * sizes.itemsize * some.count
+        moved = 0 if device.processor else times * sizes.all * sizes.itemsize * some.count
         return max(operations / rate, moved / device.bandwidth) + some.count * sizes.layers * layer
 
     forward = {name: operations(sizes, getattr(work, name)) for name in ("training", "asking", "reading")}
