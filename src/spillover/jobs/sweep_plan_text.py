@@ -55,7 +55,7 @@ def _totals(plan: StudyPlan) -> list[str]:
         return ["Nothing fits."]
     lacking = f" (without {totals.lacking} cells that do not fit)" if totals.lacking else ""
     places = plan.devices * plan.at_once
-    work = "" if places == 1 else f", {lasting(totals.work)} one after another"
+    work = "" if places == 1 else f", {lasting(totals.work)} of all places together"
     lines = [f"Time: {lasting(totals.wall)} for {totals.runs} runs{lacking}{work}; models are read at 1 GB a second."]
     running = f", up to {size(totals.running)} more for checkpoints while runs are under way" if totals.running else ""
     lines.append(f"Disk: {size(totals.kept)} kept{running}; the models' own files take {size(totals.models)}.")
