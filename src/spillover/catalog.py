@@ -17,6 +17,7 @@ PACKS = {
     "mixed": "spillover.facts.packs.mixed:build",
     "mixed-currency": "spillover.facts.packs.mixed_currency:build",
     "mixed-state": "spillover.facts.packs.mixed_state:build",
+    "city-talisman": "spillover.facts.packs.city_talisman:build",
 }
 
 #: Models by tag. `built-in` is converted from an installed package; the others are hub ids, read from the local cache.

@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from spillover.catalog import PACKS
 from spillover.errors import PackError
 from spillover.facts.check import Fault, hint, quoted, refuse, token_faults
 from spillover.facts.open import open_pack
 from spillover.facts.pack import Fact, Implication, Pack, Relation
+from tests.facts.shelf import WIDE
 
 WORDS = re.compile(r" ?[^\s]+|\s+")
 
@@ -47,7 +47,7 @@ def test_a_sound_pack_has_none():
     assert sentences(pack_of("Paris", "Rome", "Oslo"), letters) == []
 
 
-@pytest.mark.parametrize("name", [f"{name}:pairs=20" for name in PACKS])
+@pytest.mark.parametrize("name", WIDE.values())
 def test_built_in_answers_can_be_told_apart_by_any_tokens(name):
     """By letters and by words: no answer begins another, and no prompt runs into its answer."""
     assert sentences(open_pack(name), letters) == sentences(open_pack(name), words) == []

@@ -4,11 +4,11 @@ from random import Random
 
 import pytest
 
-from spillover.catalog import PACKS
 from spillover.errors import UsageError
 from spillover.facts.names import available, draw_names, shuffled
 from spillover.facts.open import open_pack
 from spillover.facts.tables import rows
+from tests.facts.shelf import WIDE
 
 
 def test_at_least_five_hundred_can_be_had():
@@ -37,8 +37,8 @@ def test_asking_for_more_is_a_sentence():
 def test_no_name_is_a_word_of_an_answer():
     answers = {
         word.lower()
-        for name in PACKS
-        for answers in open_pack(f"{name}:pairs=20").candidates.values()
+        for spec in WIDE.values()
+        for answers in open_pack(spec).candidates.values()
         for answer in answers
         for word in answer.split()
     }

@@ -7,8 +7,8 @@ from spillover.facts.open import is_built_in, open_pack
 from spillover.facts.write import write_pack
 
 KNOWN = (
-    "Known names: city-language, city-language-counterfactual, country-code, mixed, mixed-currency, mixed-state, "
-    "profession-color, sport-music."
+    "Known names: city-language, city-language-counterfactual, city-talisman, country-code, mixed, mixed-currency, "
+    "mixed-state, profession-color, sport-music."
 )
 
 

