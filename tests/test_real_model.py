@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from spillover.facts.open import open_pack
+from spillover.llm import tokens
 from spillover.llm.scoring import Scorer
 from spillover.llm.tokens import Ask, encoder
 from spillover.llm.weights.loading import load_model
@@ -39,6 +40,15 @@ def test_it_knows_what_it_should_know(gemma):
     encode = encoder(gemma.tokenizer)
     asks = [ask(encode, f"The capital of {country} is", list(capitals.values())) for country in capitals]
     assert [int(scores.argmax()) for scores in Scorer(gemma.model).score(asks)] == [0, 1, 2, 3]
+
+
+def test_it_knows_the_countries_of_the_real_cities(gemma):
+    """The rule by which the cities of `city-talisman` were chosen, in the trained words; one may flip by rounding."""
+    pack, encode = open_pack("city-talisman:pairs=10,names=50"), encoder(gemma.tokenizer)
+    asks = [tokens.ask(encode, pack, "is_in", city, 0) for city in pack.subjects]
+    firsts = [pack.candidates["is_in"][int(scores.argmax())] for scores in Scorer(gemma.model).score(asks)]
+    known = [first == pack.stated[city, "is_in"] for first, city in zip(firsts, pack.subjects, strict=True)]
+    assert sum(known) >= 49
 
 
 def test_the_conversion_is_exact(gemma):
