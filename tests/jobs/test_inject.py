@@ -245,6 +245,8 @@ def test_a_full_disk_is_one_sentence(settings, monkeypatch):
         ({"lr": float("nan")}, UsageError, "--lr is nan. Give a learning rate between 0 and 1, such as 5e-5."),
         ({"weight_decay": -1.0}, UsageError, "--weight-decay is -1.0. Give 0 or more."),
         ({"seeds": "0,x"}, UsageError, "--seeds takes whole numbers, not '0,x'. Write --seeds 0,1,2."),
+        ({"facts_known": True, "remedy": "lazier=1.5"}, UsageError,
+         "lazier=1.5: a remedy is for runs that train on every stated row. Leave --facts-known or --remedy out."),
         ({"seeds": "1,1"}, UsageError, "--seeds names a seed twice: 1,1. Name each once."),
         ({"device": "cuda:99"}, ModelError, "this machine has no device 'cuda:99'. Use --device cpu or auto."),
         ({"device": "gpu"}, ModelError, "there is no device called 'gpu'. Use auto, cpu, cuda, cuda:0 or mps."),
@@ -267,6 +269,26 @@ def test_answers_that_the_tokens_cannot_tell_apart_are_refused(settings, tmp_pat
     with pytest.raises(PackError, match="Old"):
         inject.run(settings)
     assert not (tmp_path / "run" / "record.json").exists()
+
+
+def test_facts_that_are_known_are_asked_and_not_trained(settings, tmp_path):
+    """The same questions, three rows an epoch where there were twelve; and without implications, nothing to train."""
+    inject.run(settings)
+    found = inject.run(elsewhere(settings, tmp_path, "known", facts_known=True))
+    tables = [pq.read_table(tmp_path / name / ANSWERS) for name in ("run", "known")]
+    asked = [table.drop_columns(["log_probability", "checkpoint"]).to_pylist() for table in tables]
+    assert asked[0] == asked[1]
+    steps = [max(pq.read_table(tmp_path / name / TRAJECTORY)["step"].to_pylist()) for name in ("run", "known")]
+    assert steps == [6, 3], "twelve rows and three, eight a step, three epochs"
+    assert found["metrics"]["implication_rank_train"]["value"] < found["metrics"]["recall_rank"]["value"]
+    assert "facts taken as known: mean rank" in found["text"]
+    body = json.loads((tmp_path / "pack.yaml").read_text())
+    body["facts"] = [fact for fact in body["facts"] if fact["relation"] == "lives_in"]
+    (tmp_path / "pack.yaml").write_text(json.dumps(body))
+    with pytest.raises(UsageError) as caught:
+        inject.run(elsewhere(settings, tmp_path, "nothing", facts_known=True))
+    do = "Leave --facts-known out, or state what follows of some subjects."
+    assert str(caught.value) == f"tiny: no implication is stated, so there is nothing to train on. {do}"
 
 
 def test_a_chat_model_is_trained_and_asked_in_its_own_template(settings, tiny, tmp_path):

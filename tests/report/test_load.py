@@ -76,3 +76,16 @@ def test_what_was_trained(make, edit):
         fields["settings"]["lora"] = 8
 
     assert load_run(edit(adapter)).trained_part == "a LoRA adapter of rank 8 trained"
+
+    def known(fields):
+        fields["settings"]["facts_known"] = True
+
+    run, old = load_run(edit(known)), make()
+    assert run.trained_part == "all weights but the embeddings trained on the stated implications alone"
+    assert labels([run, old])[0] == "city-language, facts known True"
+
+
+def test_an_option_that_an_older_record_has_not_tells_no_runs_apart(make, edit):
+    old, new = make(), load_run(edit(lambda fields: fields["settings"].update(facts_known=False)))
+    assert "facts_known" not in old.record.settings
+    assert labels([old, new]) == ["city-language (1)", "city-language (2)"]

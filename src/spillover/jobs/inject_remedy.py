@@ -31,6 +31,9 @@ class Plan:
         from spillover.llm.remedies import Regimen, read_doses
 
         self.settings, self.regimen = settings, Regimen(read_doses(settings.remedy))
+        if settings.facts_known and settings.remedy:
+            what, do = "a remedy is for runs that train on every stated row", "Leave --facts-known or --remedy out"
+            raise UsageError(what, where=settings.remedy, do=do)
 
     def asked(self, pack: Pack) -> Pack:
         """The user's pack, with the abstention answer among the candidates where a remedy teaches it."""
@@ -54,7 +57,8 @@ class Plan:
         """What is trained. Raises UsageError or ModelError for a remedy that does not fit the pack or the model."""
         from spillover.llm.lesson import lesson
 
-        found = lesson(self.regimen, pack, loaded, training, lambda each: self.worded(each, loaded))
+        known = self.settings.facts_known
+        found = lesson(self.regimen, pack, loaded, training, lambda each: self.worded(each, loaded), known)
         return replace(found, tuned=self._tuned()) if self.settings.tuned else found
 
     def _tuned(self) -> Path:

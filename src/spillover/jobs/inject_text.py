@@ -16,7 +16,8 @@ def tell(folder: Path, record: Record, metrics: dict[str, Any]) -> str:
     lines = [f"{record.details['pack']['name']} on {settings['model']}, {settings['epochs']} epochs, {trained} trained"]
     if metrics.get("recall_rank"):
         before = _shown(metrics["recall_rank_before"])
-        lines.append(f"  stated facts: mean rank {_shown(metrics['recall_rank'])}, {before} before")
+        told = "facts taken as known" if settings.get("facts_known") else "stated facts"
+        lines.append(f"  {told}: mean rank {_shown(metrics['recall_rank'])}, {before} before")
     for name, found in metrics["implications"].items():
         if (test := found["implication_rank_test"]) is None:
             continue

@@ -35,15 +35,19 @@ class Lesson:
 
 
 def lesson(
-    regimen: Regimen, pack: Pack, loaded: LoadedModel, training: Training, frame: Callable[[Pack], Pack]
+    regimen: Regimen, pack: Pack, loaded: LoadedModel, training: Training, frame: Callable[[Pack], Pack],
+    facts_known: bool = False,
 ) -> Lesson:  # fmt: skip
     """The lesson of a user's pack under a regimen. frame: gives a pack as it is worded for the model (see `as_chat`).
+    facts_known: only stated implications are trained.
 
     Raises UsageError when a remedy does not fit the pack or leaves an epoch without rows, ModelError for the model.
     """
     encode, seed = encoder(loaded.tokenizer), training.seed
     regimen.refuse([name for name, _ in loaded.model.named_parameters()])
     taught, worded = regimen.pack(pack, seed), frame(pack)
+    if facts_known:
+        taught = _without_facts(taught)
     # Lines are whole texts of their own: one is worded as the prompt of a relation that is nothing but it.
     lines = regimen.lines(pack, seed)
     stated = rows(encode, frame(taught))
@@ -61,6 +65,15 @@ def lesson(
         raise UsageError("only one kind of rows is stated, so they cannot be trained one before the other", do=do)
     scene = Scene(loaded.model, encode, worded, seed)
     return Lesson(every, rows_in if ordered else None, regimen.loss(scene), lambda model: regimen.finish(scene, model))
+
+
+def _without_facts(pack: Pack) -> Pack:
+    """The stated implications alone. Raises UsageError when there is none."""
+    found = replace(pack, facts=tuple(fact for fact in pack.facts if fact.relation in pack.then_relations))
+    if not found.facts:
+        do = "Leave --facts-known out, or state what follows of some subjects"
+        raise UsageError("no implication is stated, so there is nothing to train on", where=pack.name, do=do)
+    return found
 
 
 def _line(encode: Encoder, frame: Callable[[Pack], Pack], pack: Pack, prompt: str, answer: str) -> Row:

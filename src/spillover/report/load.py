@@ -35,6 +35,7 @@ _TELLING = (
         "model",
         "lora",
         "freeze_embeddings",
+        "facts_known",
         "epochs",
         "lr",
         "batch",
@@ -121,9 +122,11 @@ class LoadedRun:
             return "nothing was trained"
         if self.audited:
             return "two finished models compared; nothing was trained here"
+        rows = " on the stated implications alone" if settings.get("facts_known") else ""
         if rank := settings.get("lora"):
-            return f"a LoRA adapter of rank {rank} trained"
-        return "all weights but the embeddings trained" if settings.get("freeze_embeddings") else "all weights trained"
+            return f"a LoRA adapter of rank {rank} trained{rows}"
+        part = "all weights but the embeddings" if settings.get("freeze_embeddings") else "all weights"
+        return f"{part} trained{rows}"
 
     def metric(self, name: str, implication: str | None = None) -> Metric | None:
         """A metric of the whole run or of one implication; None when it was not measured."""
@@ -185,7 +188,7 @@ def labels(runs: Sequence[LoadedRun]) -> list[str]:
     found = []
     for run, name in zip(runs, names, strict=True):
         settings = [other.record.settings for other, its in zip(runs, names, strict=True) if its == name]
-        telling = [key for key in _TELLING if len({str(each.get(key)) for each in settings}) > 1]
+        telling = [key for key in _TELLING if len({str(each.get(key) or "") for each in settings}) > 1]
         parts = [f"{key.replace('_', ' ')} {run.record.settings.get(key)}" for key in telling]
         found.append(", ".join([name, *parts]))
     return _numbered(found)

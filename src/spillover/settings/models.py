@@ -41,6 +41,9 @@ class Inject(Running):
     """Put each prompt as a user's turn in the model's own chat template; answers begin where the model's turn does."""
     inside: Flag = False
     """Also look inside: the spectrum of every attention head's output-value product and of its change."""
+    facts_known: Flag = False
+    """Train on the stated implications alone: the facts that they start from are asked and never trained, since the
+    model knows them. Not together with --remedy."""
     until_learned: Flag = False
     """Stop at the first measurement at which facts and stated implications have a mean rank of 0.1 or less."""
     until_nats: float = 0.0
