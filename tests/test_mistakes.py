@@ -247,12 +247,41 @@ def test_an_output_folder_that_cannot_be_written_to(inject, tmp_path, monkeypatc
         (("--threads", "-1"), "--threads is -1. Give --threads a whole number from 0 to 512."),
         (("--weight-decay", "nan"), "--weight-decay is nan. Give 0 or more."),
         (("--lr", "inf"), "--lr is inf. Give a learning rate between 0 and 1, such as 5e-5."),
-        (("--device", "tpu"), "there is no device called 'tpu'."),
+        (("--device", "gpuu"), "there is no device called 'gpuu'. Use auto, cpu, cuda, cuda:0 or mps."),
+        (("--device", "cuda:77"), "this machine has no device 'cuda:77'. Use --device cpu or auto."),
+        (("--logits-at-once", "-1"), "--logits-at-once is -1. Give --logits-at-once 0 or more."),
+        (("--optimiser", "sgd"), "'sgd' is no value of --optimiser."),
+        (("--lora-targets", "q_proj"), "says where an adapter goes, and none is trained. Give --lora RANK too."),
+        (
+            ("--lora", "2", "--lora-targets", "qproj"),
+            "--lora-targets: no module of this model that takes an adapter is called qproj. Its modules are "
+            "embed_tokens, q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj, ",
+        ),
         (("--dtype", "float8"), "'float8' is no value of --dtype."),
     ],
 )
 def test_numbers_that_cannot_be(inject, words, sentence):
     assert sentence in inject(*words)
+
+
+def test_a_device_that_this_machine_lacks(inject, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert "this machine has no device 'cuda'. Use --device cpu or auto." in inject("--device", "cuda")
+
+
+def test_eight_bits_without_the_package(inject, monkeypatch):
+    monkeypatch.setattr("spillover.llm.memory.optimisers.find_spec", lambda name: None)
+    said = inject("--optimiser", "adamw-8bit")
+    assert "--optimiser adamw-8bit: the package that keeps an optimiser's sums in 8 bits is not installed." in said
+
+
+def test_looking_into_a_model_whose_attention_is_not_known(inject, metaspace_tokenizer, tmp_path):
+    config = library.OPTConfig(
+        vocab_size=len(metaspace_tokenizer), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, ffn_dim=16,
+        word_embed_proj_dim=16, max_position_embeddings=64,
+    )  # fmt: skip
+    saved(library.OPTForCausalLM(config), metaspace_tokenizer, tmp_path / "model")
+    assert "this model has no attention of a known shape" in inject("--inside", model=tmp_path / "model")
 
 
 def test_training_that_goes_astray_is_a_sentence_and_a_failed_record(inject, tmp_path):

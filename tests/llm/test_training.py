@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 
+from spillover.llm.memory.micro_batch import MicroBatches
 from spillover.llm.tokens import Row
 from spillover.llm.training import Start, Training, answer_loss, fine_tune, may_merge
 from spillover.llm.weights.saving import merged
@@ -157,6 +158,24 @@ def test_tied_embeddings_train_as_with_a_dense_gradient(model):
     # Not weight by weight: where the gradient is rounding noise, Adam makes whole steps of the noise.
     tokens = torch.tensor([[1, 5, 6, 10, 11]])
     torch.testing.assert_close(ours(tokens).logits, dense(tokens).logits, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("changes", [{}, {"freeze_embeddings": False}, {"lora": 2}])
+@pytest.mark.parametrize("at_once", [2, 1])
+def test_layers_computed_again_on_the_way_back_give_the_same_bits(model, changes, at_once):
+    """With dropout, whose masks are drawn again, and weights that change while others are still to be computed."""
+    found = []
+    for again in (False, True):
+        how, losses, calls = settings(**changes, gradient_checkpointing=again), [], []
+        trained = trainable_copy(model, how)
+        layer = next(each for each in trained.modules() if type(each).__name__.endswith("MLP"))
+        layer.register_forward_pre_hook(lambda *_, to=calls: to.append(1))
+        parts = MicroBatches([(1, at_once)])
+        fine_tune(trained, ROWS, how, lambda step, to=losses: to.append(step.loss), parts=parts)
+        found.append((losses, weights(trained), len(calls)))
+    assert found[0][0] == found[1][0]
+    assert same(found[0][1], found[1][1])
+    assert found[1][2] == 2 * found[0][2]
 
 
 def test_no_gradient_and_no_hook_is_left_behind(model):

@@ -94,6 +94,7 @@ def _compare(settings: Audit, pack: Pack, probes: audit_open.Probes | None, proc
     tokenizers = [_tokenizer(settings, name, pack) for name in (settings.base, settings.tuned)]
     if probes:
         audit_open.refuse_different_tokens(settings, tokenizers)
+    _refuse_another_base(settings)
     base = _examine(settings, settings.base, pack, BASE, tokenizers[BASE], probes, processes)
     tuned = _examine(settings, settings.tuned, pack, TUNED, tokenizers[TUNED], probes, processes)
     if base.sha256 == tuned.sha256:
@@ -130,6 +131,16 @@ def _refuse_bad_numbers(settings: Audit) -> None:
         raise UsageError("this is a folder, not a file", where=settings.junit, do="Name a file, such as audit.xml")
     if settings.probes and not settings.open:
         raise UsageError("--probes adds to what --open asks", do="Give --open too, or leave --probes out")
+
+
+def _refuse_another_base(settings: Audit) -> None:
+    """Raise UsageError when the tuned model is an adapter of other weights than the base's."""
+    from spillover.llm.weights.loading import made_from_another, resolve
+
+    tuned = resolve(settings.tuned)
+    if tuned.adapter and (named := made_from_another(tuned, resolve(settings.base))):
+        what = f"this adapter was made from {named}, whose weights are not those of {settings.base}"
+        raise UsageError(what, where=settings.tuned, do=f"Give --base {named}")
 
 
 def _identity_of(settings: Audit, probes: audit_open.Probes | None) -> str:

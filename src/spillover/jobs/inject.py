@@ -68,11 +68,13 @@ def run(settings: Inject, kept: Kept | None = None, patience: float = PATIENCE) 
     Raises SpilloverError for anything wrong with the options, the pack, the model or the folder; KeyboardInterrupt
     passes through once a record that says `interrupted` has been written.
     """
+    from spillover.llm.memory import optimisers
     from spillover.llm.processes.joining import joined
 
     seeds = seeds_of(settings)
     refuse_bad_numbers(settings)
     refuse_missing(settings.track)
+    optimisers.refuse_missing(settings.optimiser)
     plan = Plan(settings)
     packs = {seed: open_pack(settings.pack, seed) for seed in seeds}
     folder = Path(settings.out).expanduser()
@@ -205,7 +207,7 @@ def _record(settings: Inject, seed: int, pack: Pack, loaded: LoadedModel, texts:
         seed=seed,
         identity=_identity_of(settings),
         hashes={"pack": pack_hash(pack), "model": loaded.sha256, "plain_text": sha256_of_texts(texts)},
-        versions=versions(PACKAGES),
+        versions=versions((*PACKAGES, *(("bitsandbytes",) if settings.optimiser == "adamw-8bit" else ()))),
         commit=commit(),
         hardware=hardware(),
         details={

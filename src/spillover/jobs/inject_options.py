@@ -29,7 +29,7 @@ def seeds_of(settings: Inject | Mitigate) -> list[int]:
 def refuse_bad_numbers(settings: Inject | Mitigate) -> None:
     """Raises UsageError for a number that no run can have."""
     least = {"epochs": 1, "batch": 1, "micro_batch": 0, "lora": 0, "evaluate_every": 1, "until_nats": 0,
-             "untreated_epochs": 1}  # fmt: skip
+             "untreated_epochs": 1, "logits_at_once": 0}  # fmt: skip
     for name, low in least.items():
         if getattr(settings, name, low) < low:
             option = "--" + name.replace("_", "-")
@@ -52,4 +52,8 @@ def training_of(settings: Inject, seed: int) -> Training:
         freeze_embeddings=settings.freeze_embeddings,
         lora=settings.lora,
         seed=seed,
+        lora_targets=tuple(name.strip() for name in settings.lora_targets.split(",") if name.strip()),
+        optimiser=settings.optimiser,
+        gradient_checkpointing=settings.gradient_checkpointing,
+        logits_at_once=settings.logits_at_once,
     )

@@ -46,6 +46,10 @@ class Plan:
         found = self.regimen.training(training)
         if self.regimen.parts:
             found = replace(found, trains=self.regimen.trains)
+        if found.lora_targets and not found.lora:
+            raise UsageError(
+                "--lora-targets says where an adapter goes, and none is trained", do="Give --lora RANK too"
+            )
         if found.lora and any(dose.after for dose in self.regimen.kinds):
             do = "Leave --lora and remedies that train an adapter out"
             raise UsageError(

@@ -12,7 +12,8 @@ def tell(folder: Path, record: Record, metrics: dict[str, Any]) -> str:
     """A few lines for a person: what was learned, what was inferred, held against the yardstick."""
     settings = record.settings
     trained = "everything but the embeddings" if settings["freeze_embeddings"] else "all weights"
-    trained = f"a LoRA adapter of rank {settings['lora']}" if settings["lora"] else trained
+    targets = f" on {settings['lora_targets']}" if settings.get("lora_targets") else ""
+    trained = f"a LoRA adapter of rank {settings['lora']}{targets}" if settings["lora"] else trained
     lines = [f"{record.details['pack']['name']} on {settings['model']}, {settings['epochs']} epochs, {trained} trained"]
     if metrics.get("recall_rank"):
         before = _shown(metrics["recall_rank_before"])

@@ -97,6 +97,9 @@ def resolved(settings: Shared, processes: Processes) -> Shared:
             raise UsageError("a remedy cannot treat a model that is split", do="Start it without --use_fsdp")
         if told.inside and processes.sharded:
             raise UsageError("--inside cannot look into a model that is split", do="Start it without --use_fsdp")
+        for option, given in (("--optimiser", told.optimiser != "adamw"), ("--logits-at-once", told.logits_at_once)):
+            if given and processes.sharded:
+                raise UsageError(f"{option} does not act on a model that is split", do="Start it without --use_fsdp")
         if told.sharded and not processes.sharded:
             what, do = "--sharded splits a model over processes", "Start it with `accelerate launch --use_fsdp`"
             raise UsageError(f"{what}, which were not started", do=do)

@@ -12,17 +12,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from spillover.errors import ModelError
 from spillover.llm.forest import Forest, cheaper_merged, collate
+from spillover.llm.memory.loss import mean_loss
 from spillover.llm.memory.micro_batch import Gate, MicroBatches, cut, shares
+from spillover.llm.memory.optimisers import PLAIN, Optimisers, optimisers, put_back, state_of
 from spillover.llm.processes.joining import ALONE, Processes
-from spillover.llm.scoring import CausalModel, Method, fits_window, logits_only_at
+from spillover.llm.scoring import CausalModel, Method, fits_window
 from spillover.llm.tokens import Row, refuse_unreadable
 
-#: Every trained weight has an AdamW of its own.
-Optimisers = dict[nn.Parameter, torch.optim.AdamW]
 #: A term that is added to a step's loss, from the model and the step's number.
 ExtraLoss = Callable[[Any, int], Tensor]
 
@@ -32,8 +31,10 @@ class Training:
     """How to fine-tune: passes over the rows, AdamW's constant rate, rows a step, and what is trained.
 
     lora: rank of an adapter that is trained instead of the weights, or 0. lora_scaling: what its output is multiplied
-    by. trains: of the parameters (name, number of layers) that would be trained, those that are. decay: the weight
-    decay of a parameter by name, where it is not `weight_decay`.
+    by. lora_targets: the modules that get one, by the ends of their names; all linear ones but the output embedding
+    unless there are any. trains: of the parameters (name, number of layers) that would be trained, those that are.
+    decay: the weight decay of a parameter by name, where it is not `weight_decay`. optimiser: see `optimisers`.
+    gradient_checkpointing: layers are computed again on the way back. logits_at_once: see `mean_loss`.
     """
 
     epochs: int
@@ -44,6 +45,10 @@ class Training:
     lora: int
     seed: int
     lora_scaling: float = 2.0
+    lora_targets: tuple[str, ...] = ()
+    optimiser: str = PLAIN
+    gradient_checkpointing: bool = False
+    logits_at_once: int = 0
     trains: Callable[[str, int], bool] | None = None
     decay: Callable[[str], float | None] | None = None
 
@@ -100,9 +105,9 @@ def fine_tune(
     refuse_unreadable(model, (row.tokens for row in rows))
     number, merge = 0, bool(rows) and may_merge(model, rows, method)
     gate, parts = Gate(), parts or MicroBatches([(1, settings.batch)])
-    with _stepping_in_backward(model, settings, gate, hooked=processes.count == 1) as optimisers:
+    with _stepping_in_backward(model, settings, gate, hooked=processes.count == 1) as updaters:
         if start is not None:
-            _restore(model, optimisers, processes.items(start.state))
+            _restore(model, updaters, processes.items(start.state))
         for epoch in range(1, settings.epochs + 1):
             batches = list(shuffled(rows if rows_in is None else rows_in(epoch), settings, epoch))
             for place, batch in enumerate(batches):
@@ -113,15 +118,15 @@ def fine_tune(
                 own, weight = _own(batch, processes)
                 attempt = functools.partial(
                     _step, model, own, seed=seed + processes.place.rank * 1_000_000_007, merge=merge, gate=gate,
-                    extra=term, weight=weight, count=processes.count,
+                    extra=term, weight=weight, count=processes.count, logits=settings.logits_at_once,
                 )  # fmt: skip
                 loss = parts.take(model, number, len(own), gate, attempt)
-                loss = processes.add_gradients(loss, list(optimisers))
-                _update_left_over(optimisers)
+                loss = processes.add_gradients(loss, list(updaters))
+                _update_left_over(updaters)
                 if not math.isfinite(loss):
                     raise ModelError(f"training went astray: the loss of step {number} is {loss}", do="Lower --lr")
                 last = place == len(batches) - 1
-                if after_step(Step(number, epoch, loss, last, lambda: _state(model, optimisers))):
+                if after_step(Step(number, epoch, loss, last, lambda: _state(model, updaters))):
                     return
 
 
@@ -134,31 +139,18 @@ def _stepping_in_backward(
     The same numbers as one step after the whole backward pass, without ever holding all gradients at once. While `gate`
     is closed, gradients are summed instead, and so they are unless `hooked`: then whoever calls this takes the steps.
     """
-    optimisers = {
-        parameter: torch.optim.AdamW(
-            [parameter], lr=settings.learning_rate, weight_decay=_decay_of(name, settings), fused=True
-        )
-        for name, parameter in model.named_parameters()
-        if parameter.requires_grad
-    }
+    trained = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    own = optimisers(trained, settings.optimiser, settings.learning_rate, lambda name: _decay_of(name, settings))
 
-    for parameter, optimiser in optimisers.items():
-        # As AdamW would begin by itself, but before the first step, which then has no reason to fail half-way.
-        optimiser.state[parameter] = {
-            "step": torch.zeros((), dtype=torch.float32, device=parameter.device),
-            "exp_avg": torch.zeros_like(parameter, memory_format=torch.preserve_format),
-            "exp_avg_sq": torch.zeros_like(parameter, memory_format=torch.preserve_format),
-        }
-
-    def update(parameter: Tensor) -> None:
+    def update(parameter: nn.Parameter) -> None:
         if gate.open:
             gate.updated += 1
-            optimisers[parameter].step()
+            own[parameter].step()
             parameter.grad = None
 
-    handles = [parameter.register_post_accumulate_grad_hook(update) for parameter in optimisers if hooked]
+    handles = [parameter.register_post_accumulate_grad_hook(update) for parameter in own if hooked]
     try:
-        yield optimisers
+        yield own
     finally:
         for handle in handles:
             handle.remove()
@@ -169,38 +161,35 @@ def _decay_of(name: str, settings: Training) -> float:
     return settings.weight_decay if own is None else own
 
 
-def _update_left_over(optimisers: Optimisers) -> None:
+def _update_left_over(own: Optimisers) -> None:
     """Update what has a gradient still: all, if processes share a batch, or what earlier parts of it alone gave one,
     such as one expert of several."""
-    for parameter, optimiser in optimisers.items():
+    for parameter, optimiser in own.items():
         if parameter.grad is not None:
             optimiser.step()
             parameter.grad = None
 
 
-def _state(model: CausalModel, optimisers: Optimisers) -> dict[str, Tensor]:
+def _state(model: CausalModel, own: Optimisers) -> dict[str, Tensor]:
     """See Step.state; `NAME` of a weight behind `weight`, or behind AdamW's own word for what it keeps."""
     found: dict[str, Tensor] = {}
     for name, parameter in model.named_parameters():
-        if parameter in optimisers:
-            kept = optimisers[parameter].state[parameter]
+        if parameter in own:
+            kept = state_of(own[parameter], parameter)
             found |= {f"weight {name}": parameter.detach(), **{f"{key} {name}": value for key, value in kept.items()}}
     return found
 
 
-def _restore(model: CausalModel, optimisers: Optimisers, state: Iterable[tuple[str, Tensor]]) -> None:
+def _restore(model: CausalModel, own: Optimisers, state: Iterable[tuple[str, Tensor]]) -> None:
     """Write a state, as names with their tensors, into a model and its optimisers."""
-    parameters = {name: value for name, value in model.named_parameters() if value in optimisers}
+    parameters = {name: value for name, value in model.named_parameters() if value in own}
     with torch.no_grad():
         for key, value in state:
             kind, name = key.split(" ", 1)
             if kind == "weight":
                 parameters[name].copy_(value)
             else:
-                # Laid out in memory as the weight is, as AdamW does it.
-                like = parameters[name] if value.shape == parameters[name].shape else value
-                own = torch.empty_like(like, dtype=value.dtype, device=parameters[name].device)
-                optimisers[parameters[name]].state[parameters[name]][kind] = own.copy_(value)
+                put_back(own[parameters[name]], parameters[name], kind, value)
 
 
 def shuffled(rows: Sequence[Row], settings: Training, epoch: int) -> Iterator[list[Row]]:
@@ -223,16 +212,19 @@ def _own(batch: Sequence[Row], processes: Processes) -> tuple[Sequence[Row], flo
 
 def _step(
     model: CausalModel, batch: Sequence[Row], seed: int, merge: bool, at_once: int, gate: Gate,
-    extra: Callable[[], Tensor] | None, weight: float = 1.0, count: int = 1,
+    extra: Callable[[], Tensor] | None, weight: float = 1.0, count: int = 1, logits: int = 0,
 ) -> float:  # fmt: skip
-    """Loss and gradients of a batch, times its weight in the step; of the further term, the `count`-th part."""
+    """Loss and gradients of a batch, times its weight in the step; of the further term, the `count`-th part.
+
+    logits: see Training.logits_at_once.
+    """
     model.train()
     parts, total = cut(batch, at_once), 0.0
     # Dropout draws from a stream of this step's own, so that measuring in between cannot move it.
     with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
         torch.manual_seed(seed)
         for place, (part, share) in enumerate(zip(parts, shares(parts), strict=True)):
-            loss = answer_loss(model, part, merge) * share * weight
+            loss = answer_loss(model, part, merge, logits) * share * weight
             total += float(loss.detach())
             gate.open = place == len(parts) - 1
             # In the last backward pass, so that each weight is updated once, from its whole gradient.
@@ -241,19 +233,19 @@ def _step(
     return total
 
 
-def answer_loss(model: CausalModel, batch: Sequence[Row], merge: bool = False) -> Tensor:
+def answer_loss(model: CausalModel, batch: Sequence[Row], merge: bool = False, logits_at_once: int = 0) -> Tensor:
     """Mean cross-entropy (nats) of the answer tokens of a batch; logits are computed at no other position.
 
-    merge: compute what rows have in common at their beginnings once, where that is cheaper. The loss is the same.
+    merge: compute what rows have in common at their beginnings once, where that is cheaper. logits_at_once: see
+    `mean_loss`. The loss is the same.
     """
     device = model.device
-    fed = collate(cheaper_merged(batch) if merge else [Forest([row]) for row in batch], model.dtype)
-    with logits_only_at(model, fed.scored.to(device)):
-        logits = model(
-            input_ids=fed.tokens.to(device), position_ids=fed.positions.to(device),
-            attention_mask=fed.mask.to(device), use_cache=False,
-        ).logits[0]  # fmt: skip
-    return cross_entropy(logits.float()[fed.place.to(device)], fed.token.to(device))
+    read = collate(cheaper_merged(batch) if merge else [Forest([row]) for row in batch], model.dtype)
+    fed = {"input_ids": read.tokens, "position_ids": read.positions, "attention_mask": read.mask}
+    return mean_loss(
+        model, {name: value.to(device) for name, value in fed.items()}, read.scored.to(device), read.place.to(device),
+        read.token.to(device), logits_at_once,
+    )  # fmt: skip
 
 
 def may_merge(model: CausalModel, rows: Sequence[Row], method: Method | None) -> bool:

@@ -46,6 +46,8 @@ _TELLING = (
         "seeds",
     ),
 )
+#: Further ones, which older runs do not name, with what those had.
+_NEWER = {"lora_targets": "", "optimiser": "adamw", "gradient_checkpointing": False, "logits_at_once": 0}
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,8 @@ class LoadedRun:
             return "two finished models compared; nothing was trained here"
         rows = " on the stated implications alone" if settings.get("facts_known") else ""
         if rank := settings.get("lora"):
-            return f"a LoRA adapter of rank {rank} trained{rows}"
+            targets = f" on {settings['lora_targets']}" if settings.get("lora_targets") else ""
+            return f"a LoRA adapter of rank {rank}{targets} trained{rows}"
         part = "all weights but the embeddings" if settings.get("freeze_embeddings") else "all weights"
         return f"{part} trained{rows}"
 
@@ -188,8 +191,10 @@ def labels(runs: Sequence[LoadedRun]) -> list[str]:
     found = []
     for run, name in zip(runs, names, strict=True):
         settings = [other.record.settings for other, its in zip(runs, names, strict=True) if its == name]
-        telling = [key for key in _TELLING if len({str(each.get(key) or "") for each in settings}) > 1]
-        parts = [f"{key.replace('_', ' ')} {run.record.settings.get(key)}" for key in telling]
+        settings = [_NEWER | dict(each) for each in settings]
+        telling = [key for key in (*_TELLING, *_NEWER) if len({str(each.get(key) or "") for each in settings}) > 1]
+        own = _NEWER | dict(run.record.settings)
+        parts = [f"{key.replace('_', ' ')} {own.get(key)}" for key in telling]
         found.append(", ".join([name, *parts]))
     return _numbered(found)
 

@@ -31,10 +31,20 @@ class Inject(Running):
     it, and the record says how many it was. Fewer when memory runs out."""
     weight_decay: float = 0.0
     """Decoupled weight decay of AdamW."""
+    optimiser: Literal["adamw", "adamw-8bit"] = "adamw"
+    """What updates the weights: torch's AdamW, or that of bitsandbytes, which keeps its two sums in 8 bits each."""
+    gradient_checkpointing: Flag = False
+    """Keep only what enters each layer, and compute the layer again on the way back: less memory, more time."""
+    logits_at_once: int = 0
+    """Answer tokens whose logits stand at the same time in training; 0 takes all of a micro-batch. Fewer take less
+    memory and more time."""
     freeze_embeddings: bool = True
     """Leave input and output embeddings as they are; train everything else."""
     lora: int = 0
     """Train a LoRA adapter of this rank instead of the weights; 0 trains the weights."""
+    lora_targets: str = ""
+    """Modules that get an adapter, by name or the end of it, as q_proj,v_proj; by default all linear ones but the
+    output embedding."""
     evaluate_every: int = 1
     """Measure after every so many epochs (and always before the first and after the last)."""
     chat: Flag = False

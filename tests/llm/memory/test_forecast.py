@@ -135,7 +135,17 @@ inject.run(Inject(pack="city-language:names=10,bridge=1", model=sys.argv[1], out
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("options", ["", "freeze_embeddings=False", "lora=8", "micro_batch=2", "dtype='bfloat16'"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        "",
+        "freeze_embeddings=False",
+        "lora=8",
+        "micro_batch=2",
+        "dtype='bfloat16'",
+        "gradient_checkpointing=True, logits_at_once=4, optimiser='adamw-8bit'",
+    ],
+)
 def test_a_run_holds_what_was_foretold_within_a_fifth(options, byte_folder, tmp_path):
     """In a process of its own; a model of 34 million weights. Without an adapter, of what the model takes alone.
 

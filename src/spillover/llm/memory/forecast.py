@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, PretrainedConfig
 from spillover.facts.pack import Pack
 from spillover.llm.examination import Examination
 from spillover.llm.forgetting import WINDOW
+from spillover.llm.memory.optimisers import bytes_of_sums, bytes_of_update
 from spillover.llm.memory.tracing import META, ranking_pass, training_pass
 from spillover.llm.tokens import Ask, Encoder, Row, ask, continuation, longest_text
 from spillover.llm.training import Training
@@ -59,9 +60,9 @@ class Forecast:
 
     process: all that is no model's, of the run too. stored: the file that weights are read from, if they change their
     type on the way. weights: the model. trained: the copies of weights that are trained. sums: what AdamW keeps of
-    them. gradients: those summed over several micro-batches. step: one micro-batch forward and backward. ranking: one
-    pass of it. reading: one passage of plain text, after training. merging: a whole model that an adapter is folded
-    into then. traced: whether the passes were gone through, or only guessed.
+    them. gradients: those summed over several micro-batches. step: one micro-batch forward and backward, or one update
+    where that takes more. ranking: one pass of it. reading: one passage of plain text, after training. merging: a whole
+    model that an adapter is folded into then. traced: whether the passes were gone through, or only guessed.
     """
 
     micro_batch: int
@@ -123,7 +124,10 @@ class Forecaster:
         changes = processor and stored != self.dtype
         self.stored = self.weights * stored.itemsize // self.dtype.itemsize if changes else 0
         self.copy = trainable_copy(model, training)
-        self.trained = _bytes(parameter for parameter in self.copy.parameters() if parameter.requires_grad)
+        trained = {name: parameter for name, parameter in self.copy.named_parameters() if parameter.requires_grad}
+        self.trained = _bytes(trained.values())
+        self.sums = bytes_of_sums(trained.values(), training.optimiser)
+        self.update = bytes_of_update(trained, training.optimiser, torch.device(device))
         # The logits of a passage, once more in single precision if they are not, and their logarithms.
         widths = self.dtype.itemsize * (self.dtype != torch.float32) + 8
         self.reading = min(WINDOW, longest_text(model) or WINDOW) * self.vocabulary * widths
@@ -140,16 +144,18 @@ class Forecaster:
     def at(self, micro_batch: int) -> Forecast:
         """The forecast for so many rows at once."""
         rows = sorted((len(row.tokens) for row in self.work.rows), reverse=True)[:micro_batch]
-        step, traced = self._passed(lambda: training_pass(self.copy, self.work.rows, micro_batch), rows, kept=True)
+        step, traced = self._passed(
+            lambda: training_pass(self.copy, self.work.rows, micro_batch, self.training.logits_at_once), rows, kept=True
+        )
         return Forecast(
             micro_batch=micro_batch,
             process=self.process + self.kept,
             stored=self.stored,
             weights=self.weights,
             trained=self.trained,
-            sums=2 * self.trained,
+            sums=self.sums,
             gradients=self.trained if micro_batch < self.training.batch else 0,
-            step=step,
+            step=max(step, self.update),
             ranking=self.ranking,
             reading=self.reading,
             merging=self.merging,
@@ -191,7 +197,13 @@ class Forecaster:
         config: Any = self.copy.config.get_text_config()
         width = 20 * config.hidden_size + 5 * (getattr(config, "intermediate_size", None) or 4 * config.hidden_size)
         tokens, layers = sum(lengths), config.num_hidden_layers if kept else 1
-        return tokens * layers * width * self.dtype.itemsize + 4 * min(len(lengths) * self.vocabulary, 1 << 26) * 4
+        scored = len(lengths)
+        if kept and self.training.gradient_checkpointing:
+            # What enters each layer, and one layer in full.
+            width, layers = width + config.hidden_size * layers, 1
+        if kept and self.training.logits_at_once:
+            scored = min(scored, self.training.logits_at_once)
+        return tokens * layers * width * self.dtype.itemsize + 4 * min(scored * self.vocabulary, 1 << 26) * 4
 
 
 def forecast(config: PretrainedConfig, training: Training, work: Work, *, micro_batch: int = 0, **how: Any) -> Forecast:

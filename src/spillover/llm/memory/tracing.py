@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from spillover.llm.forest import Forest, cheaper_merged, collate
+from spillover.llm.forest import Batch, Forest, cheaper_merged, collate
+from spillover.llm.memory.loss import mean_loss
 from spillover.llm.scoring import CausalModel, Scorer, logits_only_at
 from spillover.llm.tokens import Ask, Row
 from spillover.llm.training import may_merge
@@ -47,10 +47,11 @@ class _Live(TorchDispatchMode):
         self.now -= size
 
 
-def training_pass(model: CausalModel, rows: Sequence[Row], at_once: int) -> int:
+def training_pass(model: CausalModel, rows: Sequence[Row], at_once: int, logits_at_once: int = 0) -> int:
     """Bytes that the heaviest pass of so many rows takes, forward and backward, each gradient dropped once it is there.
 
     model: a trainable copy without numbers. Gradients that are summed over several passes are not among them.
+    logits_at_once: see `mean_loss`.
     """
     longest = sorted(rows, key=lambda row: len(row.tokens), reverse=True)[:at_once]
     forests = cheaper_merged(longest) if may_merge(model, rows, "tree") else [Forest([row]) for row in longest]
@@ -62,7 +63,7 @@ def training_pass(model: CausalModel, rows: Sequence[Row], at_once: int) -> int:
         handles.append(inputs.register_forward_hook(lambda module, given, read: read.detach().requires_grad_()))
     model.train()
     try:
-        found = _peak(model, lambda: _loss(model, forests).backward())
+        found = _peak(model, lambda: _loss(model, forests, logits_at_once).backward())
     finally:
         model.eval()
         for handle in handles:
@@ -76,7 +77,7 @@ def ranking_pass(model: CausalModel, asks: Sequence[Ask]) -> int:
 
     def ranked() -> None:
         with torch.inference_mode():
-            torch.logsumexp(_logits(model, forests)[0], -1)
+            torch.logsumexp(_logits(model, forests), -1)
 
     return _peak(model, ranked)
 
@@ -120,18 +121,26 @@ def _drop(parameter: Tensor) -> None:
     parameter.grad = None
 
 
-def _loss(model: CausalModel, forests: Sequence[Forest]) -> Tensor:
-    logits, place, token = _logits(model, forests)
-    return cross_entropy(logits[place], token)
+def _loss(model: CausalModel, forests: Sequence[Forest], logits_at_once: int = 0) -> Tensor:
+    read, fed = _fed(model, forests)
+    return mean_loss(
+        model, fed, read.scored.to(META), read.place.to(META), read.token.to(META), logits_at_once
+    )  # fmt: skip
 
 
-def _logits(model: CausalModel, forests: Sequence[Forest]) -> tuple[Tensor, Tensor, Tensor]:
-    fed = collate(forests, model.dtype)
+def _logits(model: CausalModel, forests: Sequence[Forest]) -> Tensor:
+    read, fed = _fed(model, forests)
+    with logits_only_at(model, read.scored.to(META)):
+        logits: Tensor = model(**fed, use_cache=False).logits[0].float()
+    return logits
+
+
+def _fed(model: CausalModel, forests: Sequence[Forest]) -> tuple[Batch, dict[str, Tensor]]:
+    """A batch, and what a model without numbers is called with for it."""
+    read = collate(forests, model.dtype)
     # Always the additive mask of forests: models look into the other one, and here there is nothing to see.
-    width = fed.tokens.shape[1]
+    width = read.tokens.shape[1]
     mask = torch.zeros(len(forests), 1, width, width, dtype=model.dtype, device=META)
-    with logits_only_at(model, fed.scored.to(META)):
-        logits = model(
-            input_ids=fed.tokens.to(META), position_ids=fed.positions.to(META), attention_mask=mask, use_cache=False
-        ).logits[0].float()  # fmt: skip
-    return logits, fed.place.to(META), fed.token.to(META)
+    return read, {
+        "input_ids": read.tokens.to(META), "position_ids": read.positions.to(META), "attention_mask": mask
+    }  # fmt: skip

@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import Tensor
 
 from spillover.errors import ModelError, RunError
-from spillover.llm.weights.loading import LoadedModel, load_model, merge_adapter, resolve
+from spillover.llm.weights.loading import LoadedModel, load_model, resolve, with_adapter
 from spillover.llm.weights.saving import ADAPTER, DELTA, WEIGHTS
 
 REPEAT = "Run it again with --save delta"
@@ -32,7 +32,7 @@ def kept_weights(folder: Path, base: LoadedModel) -> dict[str, Tensor]:
     if path.name == DELTA:
         return _delta(path, base)
     if path.name == ADAPTER:
-        tuned = merge_adapter(copy.deepcopy(base.model), resolve(str(path)))
+        tuned = with_adapter(copy.deepcopy(base.model), resolve(str(path)))
     else:
         dtype = str(base.model.dtype).removeprefix("torch.")
         tuned = load_model(str(path), device=str(base.model.device), dtype=dtype, tokenizer=base.tokenizer).model

@@ -21,6 +21,7 @@ from transformers import (
 from spillover import catalog
 from spillover.errors import ModelError, nearest
 from spillover.llm.memory.exhaustion import Exhausted, out_of_memory
+from spillover.llm.weights.adapters import merge_adapter, other_weights
 from spillover.llm.weights.embedded import LICENCE_NOTE, embedded_folder, quiet
 from spillover.llm.weights.stored import gguf_in, refuse_gguf_without_reader, refuse_unreadable, unpacked, unpacking
 from spillover.record import sha256_of, sha256_of_texts
@@ -124,7 +125,7 @@ def load_model(
     source = resolve(name)
     if source.adapter:
         base = load_model(base_of(source), device=device, dtype=dtype, revision=revision)
-        model = merge_adapter(base.model, source)
+        model = with_adapter(base.model, source)
         tokenizer = tokenizer or load_tokenizer(name, revision)
         sha256, note = sha256_of_texts([base.sha256, _weights_hash(source, model)]), base.licence_note
     else:
@@ -256,14 +257,18 @@ def base_of(source: Source) -> str:
     return str(base)
 
 
-def merge_adapter(model: PreTrainedModel, source: Source) -> PreTrainedModel:
+def with_adapter(model: PreTrainedModel, source: Source) -> PreTrainedModel:
     """The adapter folded into its base, in place. Raises ModelError when it cannot be read or does not fit."""
-    if not (Path(source.path) / "adapter_model.safetensors").exists():
-        raise ModelError("the adapter has no adapter_model.safetensors", where=source.name, do="Save it as safetensors")
-    from peft import PeftModel
-
     with quiet(), _told(source, "adapter"):
-        return PeftModel.from_pretrained(model, source.path).merge_and_unload()  # type: ignore[operator]
+        return merge_adapter(model, Path(source.path), source.name)  # type: ignore[no-any-return]
+
+
+def made_from_another(adapter: Source, base: Source) -> str:
+    """The base that an adapter names, if it is surely not this one; else nothing."""
+    named = resolve(base_of(adapter))
+    known = [each for each in (named, base) if not each.adapter and not each.gguf and Path(each.path).is_dir()]
+    other = len(known) == 2 and other_weights(Path(named.path), Path(base.path))
+    return named.name if other else ""
 
 
 def _weights_hash(source: Source, model: PreTrainedModel) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from spillover.errors import ModelError
+from spillover.errors import ModelError, UsageError
 from spillover.llm.scoring import CausalModel
 from spillover.llm.training import Training
 
@@ -31,7 +31,24 @@ def trainable_copy(model: CausalModel, settings: Training) -> CausalModel:
                 parameter.requires_grad_(False)
     if not any(parameter.requires_grad for parameter in adapted.parameters()):
         raise ModelError("nothing of this model would be trained", do="Combine fewer remedies, or lower a strength")
+    if settings.gradient_checkpointing:
+        _compute_layers_again(adapted)
     return adapted
+
+
+def _compute_layers_again(model: CausalModel) -> None:
+    """While the model trains, keep only what enters each layer, and compute the layer again on the way back."""
+    inner: Any = model.get_base_model() if hasattr(model, "get_base_model") else model
+    how = {"use_reentrant": False}
+    try:
+        if hasattr(inner, "activation_checkpointing_enable"):
+            inner.activation_checkpointing_enable(activation_checkpointing_kwargs=how)
+        else:
+            # Its older name, which the first supported versions of the library know alone.
+            inner.gradient_checkpointing_enable(gradient_checkpointing_kwargs=how)
+    except ValueError:
+        what = "this model's code cannot compute its layers again on the way back"
+        raise ModelError(what, do="Leave --gradient-checkpointing out") from None
 
 
 def _trains(settings: Training, model: CausalModel, name: str) -> bool:
@@ -68,12 +85,26 @@ def _with_adapter(model: CausalModel, settings: Training) -> CausalModel:
         torch.manual_seed(settings.seed)
         alpha = settings.lora_scaling * settings.lora
         whole: Any = int(alpha) if alpha == int(alpha) else alpha
-        adapter = LoraConfig(r=settings.lora, lora_alpha=whole, target_modules="all-linear")
-        adapted = get_peft_model(model, adapter)
+        targets = list(settings.lora_targets) or "all-linear"
+        adapter = LoraConfig(r=settings.lora, lora_alpha=whole, target_modules=targets)
+        try:
+            adapted = get_peft_model(model, adapter)
+        except ValueError:
+            if not settings.lora_targets:
+                raise
+            raise _no_such_targets(model, settings) from None
     # It came out as a set, whose order differs from process to process and would be in the saved adapter's bytes.
     config: Any = adapted.peft_config["default"]
     config.target_modules = sorted(config.target_modules)
     return adapted
+
+
+def _no_such_targets(model: CausalModel, settings: Training) -> UsageError:
+    """What to say when no module that takes an adapter has a name that ends in one of `lora_targets`."""
+    linear = [name.rpartition(".")[2] for name, module in model.named_modules() if hasattr(module, "weight")
+              and module.weight is not None and module.weight.ndim == 2]  # fmt: skip
+    what = f"no module of this model that takes an adapter is called {' or '.join(settings.lora_targets)}"
+    return UsageError(what, where="--lora-targets", do=f"Its modules are {', '.join(dict.fromkeys(linear))}")
 
 
 def count_parameters(model: nn.Module) -> tuple[int, int]:
