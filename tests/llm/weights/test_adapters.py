@@ -18,7 +18,7 @@ from spillover.llm.weights.saving import save_model
 from spillover.llm.weights.trainable import trainable_copy
 from tests.facts.packs_on_disk import PACK as PACK_YAML
 from tests.facts.packs_on_disk import write
-from tests.test_mistakes import refused
+from tests.test_mistakes import refused, saved
 from tests.tiny_models import TINY, tiny_gpt2, tiny_llama
 
 PACK = open_pack("city-language:pairs=2,names=8,bridge=1", 0)
@@ -100,8 +100,7 @@ def test_an_adapter_of_another_base_ends_in_2(capsys, tiny_folder, metaspace_tok
     adapter_of(tiny_llama(len(metaspace_tokenizer)), tmp_path / "adapter", tiny_folder)
     for name in ("intermediate_size", "num_hidden_layers"):
         other = llama(vocab_size=len(metaspace_tokenizer), **{name: 3})
-        other.save_pretrained(tmp_path / name)
-        metaspace_tokenizer.save_pretrained(tmp_path / name)
+        saved(other, metaspace_tokenizer, tmp_path / name)
         adapter_of(other, tmp_path / f"of-{name}", tiny_folder)
         said = refused(capsys, "inject", pack, "--model", tmp_path / f"of-{name}", "--out", tmp_path / "run")
         assert "this adapter was made for another base: it" in said and "adapter_config.json" in said

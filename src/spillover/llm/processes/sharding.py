@@ -11,6 +11,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
 from spillover.errors import ModelError
+from spillover.llm.weights.trainable import compute_layers_again
 
 
 def shard(model: Any, count: int) -> None:
@@ -25,7 +26,7 @@ def shard(model: Any, count: int) -> None:
     if not layers:
         raise ModelError("this model does not say what its layers are, so it cannot be split", do="Start it unsharded")
     if os.environ.get("FSDP_ACTIVATION_CHECKPOINTING", "").lower() in ("1", "true"):
-        base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        compute_layers_again(base)
     mesh = init_device_mesh(model.device.type, (count,))
     for module in (*layers, model):
         # The outermost too: what was gathered for asking must not be what is trained.

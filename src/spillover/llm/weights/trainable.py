@@ -32,12 +32,15 @@ def trainable_copy(model: CausalModel, settings: Training) -> CausalModel:
     if not any(parameter.requires_grad for parameter in adapted.parameters()):
         raise ModelError("nothing of this model would be trained", do="Combine fewer remedies, or lower a strength")
     if settings.gradient_checkpointing:
-        _compute_layers_again(adapted)
+        compute_layers_again(adapted)
     return adapted
 
 
-def _compute_layers_again(model: CausalModel) -> None:
-    """While the model trains, keep only what enters each layer, and compute the layer again on the way back."""
+def compute_layers_again(model: CausalModel) -> None:
+    """While the model trains, keep only what enters each layer, and compute the layer again on the way back.
+
+    Raises ModelError when the model's code does not offer that.
+    """
     inner: Any = model.get_base_model() if hasattr(model, "get_base_model") else model
     how = {"use_reentrant": False}
     try:
