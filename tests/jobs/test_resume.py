@@ -17,6 +17,14 @@ VARIANTS = {
     "weights": {"save": "weights"},
     "everything": {"save": "delta", "freeze_embeddings": False, "weight_decay": 0.1, "until_learned": True, "lr": 5e-3},
     "adapter": {"save": "delta", "lora": 2, "dtype": "bfloat16"},
+    "sparing": {
+        "save": "delta",
+        "freeze_embeddings": False,
+        "optimiser": "adamw-8bit",
+        "gradient_checkpointing": True,
+        "logits_at_once": 3,
+        "micro_batch": 2,
+    },
 }
 
 
