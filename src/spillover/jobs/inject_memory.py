@@ -82,7 +82,7 @@ class Budgets:
         import torch
 
         from spillover.llm.memory.exhaustion import Exhausted
-        from spillover.llm.memory.forecast import ADAPTERS, MARGIN, Forecaster, Work
+        from spillover.llm.memory.forecast import MARGIN, Forecaster, Work, libraries
         from spillover.llm.memory.room import free, taken
         from spillover.llm.tokens import encoder
         from spillover.llm.weights.loading import load_config
@@ -99,7 +99,7 @@ class Budgets:
             return Budget(None, room, settings.device, asked or settings.batch)
         # What the process holds before its first model; later it holds models too, which the next run does without.
         self._process = taken(device) if self._process is None else self._process
-        forecaster.process = self._process + (ADAPTERS if training.lora else 0)
+        forecaster.process = self._process + libraries(training)
         chosen = forecaster.at(asked) if asked else forecaster.fitting(room)
         least = forecaster.fitting(room) if chosen.needed > room * MARGIN else chosen
         if least.needed > room * MARGIN:

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, PretrainedConfig
 from spillover.facts.pack import Pack
 from spillover.llm.examination import Examination
 from spillover.llm.forgetting import WINDOW
-from spillover.llm.memory.optimisers import bytes_of_sums, bytes_of_update
+from spillover.llm.memory.optimisers import EIGHT_BIT, bytes_of_sums, bytes_of_update
 from spillover.llm.memory.tracing import META, ranking_pass, training_pass
 from spillover.llm.tokens import Ask, Encoder, Row, ask, continuation, longest_text
 from spillover.llm.training import Training
@@ -30,6 +30,8 @@ PROCESS, PROCESS_A_TOKEN = 430_000_000, 1300
 RUN = 60_000_000
 #: The library that adapters come from, with those that it looks for.
 ADAPTERS = 60_000_000
+#: The library that 8-bit optimisers come from, which that of adapters loads too: measured 47 MB on Linux.
+EIGHT_BITS = 50_000_000
 #: So many rows and prompts of a pack are looked at; more of them take no more memory.
 ROWS, PROMPTS = 2048, 512
 Item = TypeVar("Item")
@@ -180,7 +182,7 @@ class Forecaster:
         )
 
     def _process(self) -> int:
-        return PROCESS + PROCESS_A_TOKEN * self.vocabulary + (ADAPTERS if self.training.lora else 0)
+        return PROCESS + PROCESS_A_TOKEN * self.vocabulary + libraries(self.training)
 
     def _passed(self, trace: Callable[[], int], lengths: Sequence[int], kept: bool) -> tuple[int, bool]:
         """The bytes of a pass, and whether they were traced."""
@@ -204,6 +206,11 @@ class Forecaster:
         if kept and self.training.logits_at_once:
             scored = min(scored, self.training.logits_at_once)
         return tokens * layers * width * self.dtype.itemsize + 4 * min(scored * self.vocabulary, 1 << 26) * 4
+
+
+def libraries(training: Training) -> int:
+    """Bytes of the libraries that a training loads beside torch and transformers."""
+    return ADAPTERS if training.lora else EIGHT_BITS if training.optimiser == EIGHT_BIT else 0
 
 
 def forecast(config: PretrainedConfig, training: Training, work: Work, *, micro_batch: int = 0, **how: Any) -> Forecast:
