@@ -10,7 +10,7 @@ from spillover.jobs.sweep_plan import Foretold, StudyPlan
 
 def tell(plan: StudyPlan, cells: Sequence[Cell]) -> list[str]:
     """A line a cell, what would hold those that do not fit, and the totals."""
-    rows = [("cell", "runs", "memory", "rows at once", "a run", "all its runs", "kept on disk")]
+    rows: list[tuple[str, ...]] = [("cell", "runs", "memory", "rows at once", "a run", "all its runs", "kept on disk")]
     rows += [_row(cell, plan.cells[cell.name]) for cell in cells]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     table = ["  " + "  ".join([f"{row[0]:<{widths[0]}}", *(f"{text:>{width}}" for text, width in

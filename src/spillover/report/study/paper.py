@@ -61,7 +61,8 @@ def paper_rows(cells: Sequence[Cell]) -> list[PaperRow]:
             published = RANKS[pack][MODELS.index(model)] if model in MODELS and pack in RANKS else None
             own = found.get((model, pack), [])
             if own or published is not None:
-                rows += [PaperRow(model, pack, cell, published) for cell in own or [None]]
+                each: Sequence[Cell | None] = own or [None]
+                rows += [PaperRow(model, pack, cell, published) for cell in each]
     return rows
 
 
