@@ -28,7 +28,8 @@ def test_the_table_holds_the_five_sets_and_the_papers_models():
         assert path.read_text(encoding="utf-8").lstrip().startswith(("<?xml", "<svg"))
 
 
-COMPARISONS = ["remedies-60", "remedies-60x3", "remedies-60-second", "remedies-60-strengths", "remedies-mixed-currency"]
+COMPARISONS = ["remedies-60", "remedies-60x3", "remedies-60-second", "remedies-60-strengths", "remedies-mixed-currency",
+               "remedies-mixed-state"]  # fmt: skip
 RUNS = sorted((make_results.ROOT / "results").glob("*/cells/*/seed-*"))
 
 
