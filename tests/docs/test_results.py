@@ -29,7 +29,7 @@ def test_the_table_holds_the_five_sets_and_the_papers_models():
 
 
 COMPARISONS = ["remedies-60", "remedies-60x3", "remedies-60-second", "remedies-60-strengths", "remedies-mixed-currency",
-               "remedies-mixed-state"]  # fmt: skip
+               "remedies-mixed-state", "remedies-60-rates"]  # fmt: skip
 RUNS = sorted((make_results.ROOT / "results").glob("*/cells/*/seed-*"))
 
 
