@@ -28,7 +28,7 @@ STORE = 80 << 20
 def study(byte_folder, tmp_path):
     """Four runs that take long enough to leave checkpoints behind, and pool in pairs."""
     path = tmp_path / "study.yaml"
-    options = {"model": str(byte_folder), "epochs": 150, "evaluate_every": 150, "threads": 1, "device": "cpu"}
+    options = {"model": str(byte_folder), "epochs": 300, "evaluate_every": 300, "threads": 1, "device": "cpu"}
     body = {
         "name": "trial", "seeds": [0, 1], "options": options,
         "groups": [{"name": "rates", "cells": [{"pack": "city-language:names=10,bridge=1"}],
