@@ -9,6 +9,8 @@ import pytest
 from spillover.jobs import inject, mitigate, verify
 from spillover.jobs.studies import expand, read_study
 from spillover.record import Record
+from spillover.report.where.load import load_where
+from spillover.report.where.page import build_where_page
 from spillover.settings import Mitigate, Verify
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -71,3 +73,13 @@ def test_the_kept_runs_of_a_comparison_are_found_again_by_it(name, monkeypatch):
             record = Record.read(folder / "cells" / place / f"seed-{seed}")
             resolved = dataclasses.replace(expected, device=record.settings["device"])
             assert record.status == "done" and record.identity == inject._identity_of(resolved), place
+
+
+@pytest.mark.parametrize("name", ["untreated", "stay-near-base=1"])
+def test_the_evidence_of_where_a_change_lives_makes_its_page(name):
+    folder = make_results.ROOT / "results" / "where-60" / name
+    assert "mlp alone brings" in build_where_page(load_where(folder))
+    rates = {
+        (part["part"], part["left_out"]): part["recall_rate"]["value"] for part in Record.read(folder).details["parts"]
+    }
+    assert rates["mlp", False] > 0.9 > 0.4 > rates["output-value", False], "as LOG and README tell it"
