@@ -81,6 +81,7 @@ SHARED_SCHEMA = pa.schema(
 #: What `where` measures: one row a question and a model with part of a change. `part`: a component, a layer, or
 #: `nothing` (the base model), `everything` (the tuned one), `linearised`. left_out: the tuned model but for this part.
 WHERE = "where.parquet"
+UNTUNED, WHOLLY, EXPANSION = "nothing", "everything", "linearised"
 WHERE_SCHEMA = pa.schema(
     [
         ("seed", pa.int64()),

@@ -30,8 +30,11 @@ from spillover.measures.ranking import rank_table
 from spillover.record import (
     ANSWER_SCHEMA,
     ANSWERS,
+    EXPANSION,
+    UNTUNED,
     WHERE,
     WHERE_SCHEMA,
+    WHOLLY,
     Record,
     checksums,
     commit,
@@ -52,8 +55,6 @@ if TYPE_CHECKING:
     from spillover.llm.weights.loading import LoadedModel
 
 PAGE = "page.html"
-#: Models that are no part of the change, as `part` calls them; the tuned one is `everything`.
-NOTHING, WHOLLY, EXPANSION = "nothing", "everything", "linearised"
 
 
 def run(settings: Where) -> dict[str, Any]:
@@ -205,7 +206,7 @@ class _Seed:
             tables = [self.answers, *map(self.hide.table, (base, tuned, linear))]
             self.answers = pa.concat_tables(tables)
             write_table(self.folder / ANSWERS, self.answers)
-        for answers, name in ((base, NOTHING), (tuned, WHOLLY), (linear, EXPANSION)):
+        for answers, name in ((base, UNTUNED), (tuned, WHOLLY), (linear, EXPANSION)):
             if (name, False) not in self.known:
                 self._keep(answers, name, "whole", False)
         return how

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from spillover.measures.carried import GROUPS
-from spillover.record import Record
+from spillover.record import WHOLLY, Record
+from spillover.report.where.load import ENDS
 
-#: What models that are no part are called.
-ENDS = {"nothing": "base model", "everything": "tuned model", "linearised": "linearised at the base"}
 _WIDTH = 8
 
 
@@ -52,7 +51,7 @@ def _number(metric: Mapping[str, Any] | None) -> str:
 
 def _chance(parts: list[Mapping[str, Any]], groups: list[str]) -> Iterator[str]:
     """What the tuned model's rates would be if its answers had nothing to do with what was stated."""
-    tuned = next(entry for entry in parts if entry["part"] == "everything")
+    tuned = next(entry for entry in parts if entry["part"] == WHOLLY)
     told = [f"{name} {_number(tuned[f'{name}_free'])}" for name in groups if tuned.get(f"{name}_free")]
     if told:
         yield f"By chance the tuned model's answers would get: {', '.join(told)}"

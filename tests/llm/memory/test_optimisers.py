@@ -89,26 +89,6 @@ def test_it_learns_as_the_plain_one_does():
     assert ends[EIGHT_BIT] != ends[PLAIN]
 
 
-def test_what_a_process_trained_before_changes_nothing():
-    """The library compiles its update for each shape, up to a limit, behind which it rounds otherwise."""
-
-    def updated(size):
-        torch.manual_seed(size)
-        weight = torch.nn.Parameter(torch.randn(size))
-        (made,) = optimisers([("weight", weight)], EIGHT_BIT, 1e-2, lambda name: 0.1).values()
-        for _ in range(3):
-            weight.grad = torch.randn(size)
-            made.step()
-        return weight.detach()
-
-    seen = torch._dynamo.utils.counters["frames"]
-    before, fresh = seen["total"], updated(8192)
-    for size in range(5000, 5012):
-        updated(size)
-    assert torch.equal(updated(8192), fresh)
-    assert seen["total"] == before, "nothing is compiled"
-
-
 def test_the_forecast_counts_it():
     work = Work(ROWS, [Ask((1, 2), ((7,), (8,)))])
     plain, packed = (Forecaster(wide().config, how(optimiser=kind), work).at(2) for kind in (PLAIN, EIGHT_BIT))

@@ -16,11 +16,12 @@ from spillover.errors import ModelError
 from spillover.llm.inside.heads import Place, Weights, places
 from spillover.llm.remedies.parts import part_of
 from spillover.llm.scoring import CausalModel
+from spillover.record import WHOLLY
 
 #: Values and outputs of attention; all else in attention; the other matrices of the layers; embeddings; what is left.
 COMPONENTS = ("output-value", "key-query", "mlp", "embeddings", "rest")
 #: What is in no layer, and the whole change.
-OUTSIDE, WHOLE = "outside the layers", "everything"
+OUTSIDE = "outside the layers"
 #: Numbers whose squares are summed at a time, in double precision.
 _AT_ONCE = 1 << 22
 
@@ -98,7 +99,7 @@ class Change:
             value = value.to(own)
             if not torch.equal(value, own):
                 self.before[name], self.after[name] = own.detach().clone(), value.detach()
-        self.whole = Part(WHOLE, "whole", dict.fromkeys(self.after))
+        self.whole = Part(WHOLLY, "whole", dict.fromkeys(self.after))
 
     @cached_property
     def parts(self) -> list[Part]:
@@ -172,7 +173,7 @@ def _moved(model: CausalModel, before: Mapping[str, Tensor], after: Mapping[str,
     counted = [
         Part(part.name, part.kind, {name: mask for name, mask in part.region.items()
                                     if part.name == COMPONENTS[-1] or before[name].ndim > 1})
-        for part in (Part(WHOLE, "whole", dict.fromkeys(after)), *parts)
+        for part in (Part(WHOLLY, "whole", dict.fromkeys(after)), *parts)
     ]  # fmt: skip
     return _relative(before, after, counted)
 

@@ -56,22 +56,8 @@ def _eight_bit(parameter: nn.Parameter, rate: float, decay: float) -> torch.opti
 
     made: Any = AdamW8bit([parameter], lr=rate, weight_decay=decay, min_8bit_size=SMALL)
     made.init_state(made.param_groups[0], parameter, 0, 0)
-    made.step = _uncompiled(made.step)
     found: torch.optim.Optimizer = made
     return found
-
-
-def _uncompiled(step: Callable[[], None]) -> Callable[[], None]:
-    """A step of bitsandbytes as written: on a processor it compiles itself until so many shapes have been seen.
-
-    So a process that has trained other models would go on with other roundings than a fresh one.
-    """
-
-    def stepped() -> None:
-        with torch.compiler.set_stance("force_eager"):
-            step()
-
-    return stepped
 
 
 def state_of(optimiser: torch.optim.Optimizer, parameter: nn.Parameter) -> dict[str, Tensor]:

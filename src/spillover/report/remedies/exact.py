@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from spillover.report.drawing import plain
 from spillover.report.remedies.load import Comparison, Tried
-from spillover.report.remedies.table import Column, Field, Table, table_of
+from spillover.report.remedies.table import Column, Field, Table, share, table_of
 from spillover.report.remedies.words import percent
 from spillover.report.words import number
 
@@ -27,7 +26,7 @@ def exactly(found: Comparison) -> Table | None:
         ("unwanted answer, lead", lambda each: _lead(each, "unwanted")),
         ("wanted answer, lead", lambda each: _lead(each, "wanted")),
         ("unwanted lead removed", lambda each: (percent(foretold(each)), "")),
-        ("unwanted rate removed, measured", _measured),
+        ("unwanted rate removed, measured", lambda each: share(each, "removed")),
         ("they", lambda each: (verdict(each), "")),
     ]
     return table_of(found, _CAPTION, columns, tried, untreated=False) if tried else None
@@ -42,7 +41,7 @@ def foretold(each: Tried) -> float | None:
 def verdict(each: Tried) -> str:
     """Whether theory and measurement go together."""
     shares: Sequence[float | None] = (foretold(each), each.value("removed"))
-    known = [share for share in shares if share is not None]
+    known = [one for one in shares if one is not None]
     if len(known) < 2:
         return "–"
     if max(known) >= MOST and min(known) <= LITTLE:
@@ -57,11 +56,3 @@ def _lead(each: Tried, name: str) -> Field:
     if after is None:
         return "–", ""
     return number(after), "" if before is None else f"untreated {number(before)}"
-
-
-def _measured(each: Tried) -> Field:
-    metric = each.metrics.get("removed")
-    if metric is None or metric.value is None:
-        return "–", ""
-    ends = metric.low is not None and metric.high is not None
-    return percent(metric.value), plain(f"{percent(metric.low)} to {percent(metric.high)}") if ends else ""

@@ -45,14 +45,14 @@ class Table:
 def effects(found: Comparison) -> Table:
     """What every remedy removed, kept and lost."""
     columns: list[Column] = [
-        ("removed", lambda each: _share(each, "removed") if each.number else _NOTHING),
-        ("unwanted rate", lambda each: _share(each, "unwanted_rate")),
-        ("wanted rate", lambda each: _share(each, "wanted_rate")),
+        ("removed", lambda each: share(each, "removed") if each.number else _NOTHING),
+        ("unwanted rate", lambda each: share(each, "unwanted_rate")),
+        ("wanted rate", lambda each: share(each, "wanted_rate")),
         ("wanted, change in points", lambda each: _points(each) if each.number else _NOTHING),
         ("forgetting, nats a token", lambda each: _plain(each, "forgetting_nats")),
         ("another answer instead", _instead),
-        ("unwanted in other words", lambda each: _share(each, "paraphrase_unwanted_rate")),
-        ("abstains", lambda each: _share(each, "abstained_rate")),
+        ("unwanted in other words", lambda each: share(each, "paraphrase_unwanted_rate")),
+        ("abstains", lambda each: share(each, "abstained_rate")),
     ]
     caption = (
         "Within each group the one that removes most stands first. Under a number its 95% interval over clusters of a "
@@ -111,7 +111,7 @@ def _does(text: str, strength: str) -> str:
     return plain(text if switch else f"{text} Its number: {strength}.")
 
 
-def _share(each: Tried, name: str) -> Field:
+def share(each: Tried, name: str) -> Field:
     metric = each.metrics.get(name)
     return _NOTHING if metric is None else (percent(metric.value), _ends(metric, 100, 0, "%"))
 

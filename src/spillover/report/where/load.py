@@ -11,11 +11,11 @@ from typing import Any
 from spillover.errors import RunError
 from spillover.measures.bootstrap import FEW
 from spillover.measures.carried import GROUPS
-from spillover.record import RECORD, Metric, Record
+from spillover.record import EXPANSION, RECORD, UNTUNED, WHOLLY, Metric, Record
 from spillover.report.drawing import BLUE, INK, PURPLE, VERMILLION
 
 #: Models that are no part of the change, and what the page calls them.
-BASE, TUNED, LINEARISED = "nothing", "everything", "linearised"
+BASE, TUNED, LINEARISED = UNTUNED, WHOLLY, EXPANSION
 ENDS = {BASE: "base model", TUNED: "tuned model", LINEARISED: "linearised at the base"}
 #: What each group is called, and its colour and marker.
 WORDS = {"recall": "stated facts", "links": "stated links", "wanted": "wanted conclusions",
