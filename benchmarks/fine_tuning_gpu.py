@@ -2,15 +2,18 @@
 
     python benchmarks/fine_tuning_gpu.py                          # 9 billion parameters, then about one; bfloat16
     python benchmarks/fine_tuning_gpu.py --size 1b --answers 2 --repeats 5
-    python benchmarks/fine_tuning_gpu.py --size 9b --optimiser adamw-8bit --no-gradient-checkpointing
+    python benchmarks/fine_tuning_gpu.py --size 9b --optimiser adamw-8bit --gradient-checkpointing --no-compile
     python benchmarks/fine_tuning_gpu.py --device cpu --size tiny # the whole of it where there is no GPU
 
 Weights are random, from the shapes below; all of them are trained, embeddings included. Each side gets the same rows (8
 of 512 tokens unless told otherwise), optimiser and arithmetic, in turns; the last `--answers` tokens of each row are
-trained on, which both sides are told (the Trainer by labels). At 9 billion, layers are computed again on the way back
-on both sides, and ours computes 512 logits at once, unless told otherwise. The Trainer neither logs, saves nor
-evaluates, and trains the model in place. Ours does so too, and as `spillover inject` does it, beside the model that it
-leaves as it is. Of several cards, the first is used, or the one that CUDA_VISIBLE_DEVICES names.
+trained on, which both sides are told (the Trainer by labels). Each side is tried plain and with compiled layers (ours
+by `--compile-layers`; the Trainer by `torch_compile` with accelerate's regional compilation), and at 9 billion both
+with layers computed again on the way back and without, since what fits is faster without: the fastest of each side is
+its figure, and the fastest without compilation stands beside it. At 9 billion ours computes 512 logits at once, unless
+told otherwise. The Trainer neither logs, saves nor evaluates, and trains the model in place. Ours trains beside the
+model that it leaves as it is, as `spillover inject` does it, and in place too. Of several cards, the first is used, or
+the one that CUDA_VISIBLE_DEVICES names. Two steps go before those that are timed.
 
 The share of the device's peak counts what the step needs: six operations for every weight of a layer and token, those
 of attention below the diagonal, and logits where there is an answer; what a side computes beyond that counts for
@@ -23,13 +26,15 @@ import argparse
 import contextlib
 import dataclasses
 import gc
+import itertools
+import math
 import os
 import statistics
 import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from transformers import AutoModelForCausalLM, Gemma2Config, Trainer, TrainingArguments
@@ -60,16 +65,32 @@ PEAKS = {
     "L40S": 362e12, "L4": 121e12, "RTX 4090": 165e12, "RTX 3090": 71e12,
 }  # fmt: skip
 CARD = 141e9
-#: What a size takes to fit, unless the command says otherwise.
-FITTING = {"9b": {"gradient_checkpointing": True, "logits_at_once": 512}}
+#: How many logits ours computes at once, and whether layers are also computed again, unless the command says otherwise.
+FITTING = {"9b": (512, (True, False))}
 OPTIMISERS = {"adamw": "adamw_torch_fused", "adamw-8bit": "adamw_bnb_8bit"}
 
 
-def settings_of(options: argparse.Namespace) -> Training:
-    """An epoch a step, since the rows fit in one batch; the first is not timed."""
+#: Steps before those that are timed.
+WARM = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Way:
+    """A side, and how it is set up."""
+
+    side: str
+    compiled: bool
+    again: bool
+
+    def __str__(self) -> str:
+        return self.side + ", compiled" * self.compiled + ", layers again" * self.again
+
+
+def settings_of(options: argparse.Namespace, way: Way) -> Training:
+    """An epoch a step, since the rows fit in one batch."""
     return Training(
-        options.steps + 1, 1e-5, options.rows, 0.0, False, 0, 0, optimiser=options.optimiser,
-        gradient_checkpointing=options.gradient_checkpointing, logits_at_once=options.logits_at_once,
+        options.steps + WARM, 1e-5, options.rows, 0.0, False, 0, 0, optimiser=options.optimiser,
+        gradient_checkpointing=way.again, logits_at_once=options.logits_at_once, compile_layers=way.compiled,
     )  # fmt: skip
 
 
@@ -88,24 +109,24 @@ def rows(options: argparse.Namespace, answers: int, vocabulary: int) -> list[Row
     return [Row(tuple(row), options.tokens - answers) for row in drawn]
 
 
-def ours(model: torch.nn.Module, batch: list[Row], options: argparse.Namespace) -> list[float]:
+def ours(model: torch.nn.Module, batch: list[Row], options: argparse.Namespace, way: Way) -> list[float]:
     """When each step ended, trained beside the model, as `inject` does it."""
-    return stepped(trainable_copy(model, settings_of(options)), batch, options)
+    return stepped(trainable_copy(model, settings_of(options, way)), batch, options, way)
 
 
-def in_place(model: torch.nn.Module, batch: list[Row], options: argparse.Namespace) -> list[float]:
-    if options.gradient_checkpointing:
+def in_place(model: torch.nn.Module, batch: list[Row], options: argparse.Namespace, way: Way) -> list[float]:
+    if way.again:
         compute_layers_again(model)
-    return stepped(model, batch, options)
+    return stepped(model, batch, options, way)
 
 
-def stepped(model: torch.nn.Module, batch: list[Row], options: argparse.Namespace) -> list[float]:
+def stepped(model: torch.nn.Module, batch: list[Row], options: argparse.Namespace, way: Way) -> list[float]:
     ends: list[float] = []
-    fine_tune(model, batch, settings_of(options), lambda step: ends.append(now(model.device)))
-    return ends
+    fine_tune(model, batch, settings_of(options, way), lambda step: ends.append(now(model.device)))
+    return ends[WARM - 1 :]
 
 
-def trainer(model: torch.nn.Module, batch: list[Row], options: argparse.Namespace) -> list[float]:
+def trainer(model: torch.nn.Module, batch: list[Row], options: argparse.Namespace, way: Way) -> list[float]:
     ids = torch.tensor([row.tokens for row in batch])
     labels = ids.clone()
     labels[:, : batch[0].start] = -100
@@ -117,16 +138,28 @@ def trainer(model: torch.nn.Module, batch: list[Row], options: argparse.Namespac
             begins.append(now(self.model.device))
             return super().training_step(*args, **kwargs)
 
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, regional():
         arguments = TrainingArguments(
-            folder, per_device_train_batch_size=len(batch), max_steps=options.steps + 2, learning_rate=1e-5,
+            folder, per_device_train_batch_size=len(batch), max_steps=options.steps + WARM + 1, learning_rate=1e-5,
             weight_decay=0.0, optim=OPTIMISERS[options.optimiser], lr_scheduler_type="constant", max_grad_norm=0.0,
             use_cpu=model.device.type == "cpu", save_strategy="no", logging_strategy="no", report_to="none",
-            disable_tqdm=True, gradient_checkpointing=options.gradient_checkpointing,
+            disable_tqdm=True, gradient_checkpointing=way.again, torch_compile=way.compiled,
         )  # fmt: skip
         with contextlib.redirect_stdout(None):
             Timed(model, arguments, train_dataset=data).train()
-    return begins[1:]
+    return begins[WARM:]
+
+
+@contextlib.contextmanager
+def regional() -> Iterator[None]:
+    """Inside, what the Trainer compiles it compiles a layer at a time; after it, the environment is what it was."""
+    before = dict(os.environ)
+    os.environ["ACCELERATE_DYNAMO_USE_REGIONAL_COMPILATION"] = "true"
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 SIDES: dict[str, Callable[..., list[float]]] = {"ours": ours, "ours, in place": in_place, "Trainer": trainer}
@@ -141,26 +174,35 @@ def now(device: torch.device) -> float:
 
 @dataclasses.dataclass
 class Found:
-    """Seconds a step of each repeat, and the most bytes that tensors took; no seconds if it did not fit."""
+    """Seconds a step of each repeat, seconds before the first that is timed, and the most bytes that tensors took; no
+    seconds if it did not fit."""
 
     seconds: list[float] = dataclasses.field(default_factory=list)
+    start: float = 0.0
     peak: int = 0
 
+    @property
+    def step(self) -> float:
+        return statistics.median(self.seconds) if self.seconds else math.inf
 
-def measured(side: str, config: Gemma2Config, batch: list[Row], options: argparse.Namespace, into: Found) -> None:
+
+def measured(way: Way, config: Gemma2Config, batch: list[Row], options: argparse.Namespace, into: Found) -> None:
     """One repeat of a side, on a model of its own."""
     device = torch.device(options.device)
     if device.type == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
+    begin = time.perf_counter()
     try:
-        ends = SIDES[side](built(config, device), batch, options)
+        ends = SIDES[way.side](built(config, device), batch, options, way)
         into.seconds.append((ends[-1] - ends[0]) / (len(ends) - 1))
+        into.start = ends[0] - begin
     except Exception as error:
         if not out_of_memory(error):
             raise
     if device.type == "cuda":
         into.peak = max(into.peak, torch.cuda.max_memory_allocated(device))
+    torch.compiler.reset()
     gc.collect()
 
 
@@ -182,46 +224,60 @@ def peak_of(options: argparse.Namespace) -> float | None:
     return next((peak for part, peak in PEAKS.items() if part in name), None)
 
 
-def foretold(config: Gemma2Config, batch: list[Row], options: argparse.Namespace) -> str:
+def foretold(config: Gemma2Config, batch: list[Row], options: argparse.Namespace, again: bool) -> str:
     """What `inject` would say that training takes, by what takes it."""
-    found = Forecaster(config, settings_of(options), Work(batch, []), dtype="bfloat16", device="cuda").at(options.rows)
+    training = settings_of(options, Way("ours", False, again))
+    found = Forecaster(config, training, Work(batch, []), dtype="bfloat16", device="cuda").at(options.rows)
     parts = {"weights": found.weights, "copy": found.trained, "sums": found.sums, "step": found.step}
     told = ", ".join(f"{name} {size / 1e9:.1f}" for name, size in parts.items())
     total = sum(parts.values())
     fits = "fits" if total * 1.2 <= CARD else "does not surely fit"
-    return f"  foretold: {total / 1e9:.1f} GB ({told}), which {fits} on a card of {CARD / 1e9:.0f} GB"
+    how = ", layers again" * again
+    return f"  foretold{how}: {total / 1e9:.1f} GB ({told}), which {fits} on a card of {CARD / 1e9:.0f} GB"
 
 
 def compare(size: str, answers: int, options: argparse.Namespace) -> None:
     """Measure and print all sides on one model."""
-    config, fitting = SIZES[size], FITTING.get(size, {"gradient_checkpointing": False, "logits_at_once": 0})
-    told = {name: value for name, value in vars(options).items() if value is not None}
-    options = argparse.Namespace(**(fitting | told))
+    config, (logits, agains) = SIZES[size], FITTING.get(size, (0, (False,)))
+    agains = agains if options.gradient_checkpointing is None else (options.gradient_checkpointing,)
+    compiles = (False, True) if options.compile is None else (options.compile,)
+    at_once = logits if options.logits_at_once is None else options.logits_at_once
+    options = argparse.Namespace(**{**vars(options), "logits_at_once": at_once})
     batch = rows(options, answers, config.vocab_size)
     with torch.device("meta"):
         count = sum(weight.numel() for weight in AutoModelForCausalLM.from_config(config).parameters())
     device = "a processor" if options.device == "cpu" else torch.cuda.get_device_name(options.device)
     print(f"{size}: {count / 1e9:.2f} billion weights, {options.rows} rows of {options.tokens} tokens, {answers} of "
           f"each trained on, bfloat16, {options.optimiser}, on {device}")  # fmt: skip
-    print(foretold(config, batch, options), flush=True)
-    found = {side: Found() for side in SIDES}
+    for again in agains:
+        print(foretold(config, batch, options, again), flush=True)
+    ways = [Way(*each) for each in itertools.product(options.sides.split(";"), compiles, agains)]
+    found = {way: Found() for way in ways}
     for _ in range(options.repeats):
-        for side in SIDES:
-            measured(side, config, batch, options, found[side])
+        for way in ways:
+            measured(way, config, batch, options, found[way])
+            print(f"    {way}: {found[way].seconds[-1:]}", file=sys.stderr, flush=True)
     peak, operations = peak_of(options), needed_operations(config, options, answers)
-    for side, one in found.items():
-        if not one.seconds:
-            print(f"  {side:<15} does not fit")
-            continue
-        step = statistics.median(one.seconds)
-        share = f", {operations / step / peak:.1%} of {peak / 1e12:.0f} teraflops" if peak else ""
-        memory = f", {one.peak / 1e9:.1f} GB" if one.peak else ""
-        print(f"  {side:<15} {options.rows * options.tokens / step:,.0f} tokens a second "
-              f"({step:.3f} s a step, {min(one.seconds):.3f} to {max(one.seconds):.3f}){memory}{share}")  # fmt: skip
-    pairs = list(zip(found["Trainer"].seconds, found["ours"].seconds, strict=False))
-    if pairs:
-        ratios = [other / own for other, own in pairs]
-        print(f"  Trainer takes {statistics.median(ratios):.2f} times as long ({min(ratios):.2f} to {max(ratios):.2f})")
+    for way, one in found.items():
+        print(line(str(way), one, options, operations / peak if peak else 0.0))
+    for text, kind in (("", compiles), (" without compilation", (False,))):
+        best = [min((one for way, one in found.items() if way.side == side and way.compiled in kind),
+                    key=lambda one: one.step, default=Found()) for side in ("Trainer", "ours")]  # fmt: skip
+        if all(one.seconds for one in best):
+            ratios = [other / own for other, own in zip(*(one.seconds for one in best), strict=False)]
+            print(f"  Trainer at its fastest takes {statistics.median(ratios):.2f} times as long as ours at its"
+                  f"{text} ({min(ratios):.2f} to {max(ratios):.2f})")  # fmt: skip
+
+
+def line(name: str, one: Found, options: argparse.Namespace, floor: float) -> str:
+    """What is told of one way. floor: seconds of a step at the device's peak, or 0."""
+    if not one.seconds:
+        return f"  {name:<40} does not fit"
+    share = f", {floor / one.step:.1%} of peak" if floor else ""
+    memory = f", {one.peak / 1e9:.1f} GB" if one.peak else ""
+    speed, spread = options.rows * options.tokens / one.step, f"{min(one.seconds):.3f} to {max(one.seconds):.3f}"
+    return (f"  {name:<40} {speed:,.0f} tokens a second ({one.step:.3f} s a step, {spread}; "
+            f"{one.start:.0f} s to begin){memory}{share}")  # fmt: skip
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -232,6 +288,8 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--optimiser", choices=OPTIMISERS, default="adamw")
     parser.add_argument("--gradient-checkpointing", action=argparse.BooleanOptionalAction)
+    parser.add_argument("--compile", action=argparse.BooleanOptionalAction, help="by default both, on a GPU")
+    parser.add_argument("--sides", default=";".join(SIDES), help="some of them, between semicolons")
     parser.add_argument("--logits-at-once", type=int, help="answer tokens whose logits stand at once; 0: all")
     parser.add_argument("--peak", type=float, default=0.0, help="teraflops of a card that the script does not know")
     for name, default in (("rows", 8), ("tokens", 512), ("repeats", 3), ("steps", 5)):
@@ -242,6 +300,8 @@ def main(words: Sequence[str] | None = None) -> int:
     if options.device == "cuda" and not torch.cuda.is_available():
         print("This machine has no CUDA device: give --device cpu --size tiny to try the script.", file=sys.stderr)
         return 2
+    if options.device == "cpu" and options.compile is None:
+        options.compile = False
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     for size in options.size.split(","):
         for answers in options.answers.split(","):

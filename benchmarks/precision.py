@@ -1,4 +1,4 @@
-"""What each setting that saves memory does to a run of `inject`: its metrics, the time of a step, and its peak memory.
+"""What settings that save memory, an adapter and the look inside do to a run of `inject`: metrics, time and memory.
 
     python benchmarks/precision.py [--model gemma-3-270m] [--pack city-language:pairs=2,names=8,bridge=1]
         [--epochs 8] [--threads 1] [--only float32,bfloat16]
@@ -6,6 +6,7 @@
 Every setting is the command itself in a process of its own, against plain float32 in the same run. Ranks are among ten
 candidates; a step's time is the median of those that follow another within an epoch, so that measuring is not in it.
 Peak memory is the process's, and what training adds to the loaded model is foretold (`spillover inject` says how well).
+What the look inside takes is its share of the whole run, as the run's record has it.
 """
 
 from __future__ import annotations
@@ -31,7 +32,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "4 logits at once": {"logits_at_once": 4},
     "8-bit AdamW": {"optimiser": "adamw-8bit"},
     "bfloat16": {"dtype": "bfloat16"},
-    "all of them": {
+    "look inside": {"inside": True},
+    "adapter of rank 8": {"lora": 8},
+    "that, looked inside": {"lora": 8, "inside": True},
+    "all that save memory": {
         "gradient_checkpointing": True, "logits_at_once": 4, "optimiser": "adamw-8bit", "dtype": "bfloat16"
     },
 }  # fmt: skip
@@ -74,6 +78,7 @@ def measured(name: str, options: argparse.Namespace, folder: Path) -> dict[str, 
     record, memory = Record.read(folder), Record.read(folder).details["memory"]
     foretold = memory["forecast"]
     found = {metric: record.metrics[metric]["value"] for metric in METRICS}
+    found["look"] = record.details.get("inside", {}).get("share", 0.0)
     found["step"] = statistics.median(json.loads(done.stdout.splitlines()[-1]))
     training = foretold["trained"] + foretold["sums"] + foretold["gradients"] + foretold["step"]
     return {**found, "peak": memory["peak"] / 1e9, "foretold": foretold["peak"] / 1e9, "training": training / 1e9}
@@ -94,12 +99,15 @@ def main() -> None:
         run_one(options.one, options, options.into)
         return
     print(f"{options.pack} on {options.model}, {options.epochs} epochs, batches of {options.batch}")
-    print("setting                 recall  stated  unstated  forgotten    step    peak  foretold  training alone")
+    print(
+        "setting                 recall  stated  unstated  forgotten    step    peak  foretold  training alone   look"
+    )
     with tempfile.TemporaryDirectory() as place:
         for number, name in enumerate(options.only.split(",")):
             found = measured(name, options, Path(place) / str(number))
             ranks = "{recall_rank:6.2f}  {implication_rank_train:6.2f}  {implication_rank_test:8.2f}"
-            rest = "{forgetting_nats:9.2f}  {step:5.2f} s {peak:5.2f} GB  {foretold:5.2f} GB  {training:5.2f} GB"
+            costs = "{step:4.2f} s  {peak:4.2f} GB   {foretold:4.2f} GB   {training:4.2f} GB  {look:5.1%}"
+            rest = f"{{forgetting_nats:9.2f}}  {costs}"
             print(f"{name:<22}  {ranks}  {rest}".format(**found), flush=True)
 
 

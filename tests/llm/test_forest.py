@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spillover.llm.forest import Forest, cheaper_merged, collate
+from spillover.llm.forest import Forest, cheaper_merged, collate, width_for
 from spillover.llm.tokens import Row
 
 # ab, abc and ad after the prompt 5, 6 share a; abc also needs b; x needs nothing. Another prompt shares the 5.
@@ -45,6 +45,27 @@ def test_ordinary_texts_get_an_ordinary_mask():
     assert batch.mask.tolist() == [[1, 1], [1, 0]]
     assert batch.tokens.tolist() == [[1, 2], [1, 0]]
     assert (batch.scored.tolist(), batch.token.tolist()) == ([0, 1, 2], [2, 3, 2])
+
+
+def test_a_width_that_a_gpu_s_kernels_take():
+    assert [width_for(torch.device(name)) for name in ("cpu", "cuda", "cuda:1")] == [1, 8, 8]
+    rows = [Row((1, 2, 3), 1), Row((1, 2), 1)]
+    batch = collate([Forest([row]) for row in rows], torch.float32, multiple=4)
+    assert batch.tokens.tolist() == [[1, 2, 0, 0], [1, 0, 0, 0]]
+    # What stands behind a text is seen by nothing in it, so that no mask is needed; its positions go on.
+    assert batch.mask.tolist() == [[1, 1, 1, 1]] * 2 and batch.positions.tolist() == [[0, 1, 2, 3]] * 2
+    assert (batch.scored.tolist(), batch.token.tolist()) == ([0, 1, 4], [2, 3, 2])
+    before = collate([Forest([row]) for row in rows], torch.float32, side="left", multiple=4)
+    assert before.mask.tolist() == [[0, 0, 1, 1], [0, 0, 0, 1]]
+    merged = collate([Forest([Row((1, 2, 3), 1), Row((1, 4, 5), 1)])], torch.float32, multiple=4)
+    assert (merged.mask[0, 0] == 0).int().tolist() == [[1, 0, 0, 0], [1, 1, 0, 0], [1, 0, 1, 0], [0, 0, 0, 1]]
+
+
+def test_steps_with_logits_of_their_own_need_no_picking():
+    alone = collate([Forest([Row((1, 2, 3), 1)]), Forest([Row((1, 2), 1)])], torch.float32)
+    assert alone.places is None
+    merged = collate([Forest([Row((1, 2, 3), 1), Row((1, 4), 1)])], torch.float32)
+    assert merged.places.tolist() == merged.place.tolist() == [0, 1, 0]
 
 
 @given(st.lists(st.lists(st.integers(1, 3), min_size=2, max_size=6), min_size=1, max_size=6))

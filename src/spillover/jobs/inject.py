@@ -68,13 +68,15 @@ def run(settings: Inject, kept: Kept | None = None, patience: float = PATIENCE) 
     Raises SpilloverError for anything wrong with the options, the pack, the model or the folder; KeyboardInterrupt
     passes through once a record that says `interrupted` has been written.
     """
-    from spillover.llm.memory import optimisers
+    from spillover.llm.memory import compiling, optimisers
     from spillover.llm.processes.joining import joined
+    from spillover.llm.weights.loading import pick_device
 
     seeds = seeds_of(settings)
     refuse_bad_numbers(settings)
     refuse_missing(settings.track)
     optimisers.refuse_missing(settings.optimiser)
+    compiling.refuse_missing(settings.compile_layers, pick_device(settings.device), settings.sharded)
     plan = Plan(settings)
     packs = {seed: open_pack(settings.pack, seed) for seed in seeds}
     folder = Path(settings.out).expanduser()

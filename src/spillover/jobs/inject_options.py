@@ -56,4 +56,5 @@ def training_of(settings: Inject, seed: int) -> Training:
         optimiser=settings.optimiser,
         gradient_checkpointing=settings.gradient_checkpointing,
         logits_at_once=settings.logits_at_once,
+        compile_layers=settings.compile_layers,
     )

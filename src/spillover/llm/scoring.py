@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from spillover.errors import ModelError
-from spillover.llm.forest import Batch, Forest, collate
+from spillover.llm.forest import Batch, Forest, collate, width_for
 from spillover.llm.memory.exhaustion import Exhausted, give_back, out_of_memory
 from spillover.llm.processes.joining import ALONE, Processes
 from spillover.llm.tokens import Ask, refuse_unreadable
@@ -265,7 +265,8 @@ class Scorer:
     def _logits(self, fed: Sequence[_Fed]) -> tuple[Batch, Float[Tensor, "scored vocabulary"]]:
         """A batch as the model reads it, and the logits where they are needed."""
         device = self.model.device
-        batch = collate([each.forest for each in fed], self.model.dtype, self.side)
+        forests = [each.forest for each in fed]
+        batch = collate(forests, self.model.dtype, self.side, width_for(self.model.device))
         with logits_only_at(self.model, batch.scored.to(device)):
             logits = self.model(
                 input_ids=batch.tokens.to(device), position_ids=batch.positions.to(device),

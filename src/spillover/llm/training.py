@@ -6,7 +6,7 @@ import functools
 import math
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,13 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from spillover.errors import ModelError
-from spillover.llm.forest import Forest, cheaper_merged, collate
+from spillover.llm.forest import Forest, cheaper_merged, collate, width_for
 from spillover.llm.memory.loss import mean_loss
 from spillover.llm.memory.micro_batch import Gate, MicroBatches, cut, shares
 from spillover.llm.memory.optimisers import PLAIN, Optimisers, optimisers, put_back, state_of
 from spillover.llm.processes.joining import ALONE, Processes
 from spillover.llm.scoring import CausalModel, Method, fits_window
 from spillover.llm.tokens import Row, refuse_unreadable
+from spillover.llm.weights.compiled import CompiledLayers
 
 #: A term that is added to a step's loss, from the model and the step's number.
 ExtraLoss = Callable[[Any, int], Tensor]
@@ -34,7 +35,8 @@ class Training:
     by. lora_targets: the modules that get one, by the ends of their names; all linear ones but the output embedding
     unless there are any. trains: of the parameters (name, number of layers) that would be trained, those that are.
     decay: the weight decay of a parameter by name, where it is not `weight_decay`. optimiser: see `optimisers`.
-    gradient_checkpointing: layers are computed again on the way back. logits_at_once: see `mean_loss`.
+    gradient_checkpointing: layers are computed again on the way back. logits_at_once: see `mean_loss`. compile_layers:
+    see `CompiledLayers`.
     """
 
     epochs: int
@@ -49,6 +51,7 @@ class Training:
     optimiser: str = PLAIN
     gradient_checkpointing: bool = False
     logits_at_once: int = 0
+    compile_layers: bool = False
     trains: Callable[[str, int], bool] | None = None
     decay: Callable[[str], float | None] | None = None
 
@@ -105,6 +108,7 @@ def fine_tune(
     refuse_unreadable(model, (row.tokens for row in rows))
     number, merge = 0, bool(rows) and may_merge(model, rows, method)
     gate, parts = Gate(), parts or MicroBatches([(1, settings.batch)])
+    layers = CompiledLayers(model).in_use if settings.compile_layers else nullcontext
     with _stepping_in_backward(model, settings, gate, hooked=processes.count == 1) as updaters:
         if start is not None:
             _restore(model, updaters, processes.items(start.state))
@@ -118,7 +122,7 @@ def fine_tune(
                 own, weight = _own(batch, processes)
                 attempt = functools.partial(
                     _step, model, own, seed=seed + processes.place.rank * 1_000_000_007, merge=merge, gate=gate,
-                    extra=term, weight=weight, count=processes.count, logits=settings.logits_at_once,
+                    extra=term, weight=weight, count=processes.count, logits=settings.logits_at_once, layers=layers,
                 )  # fmt: skip
                 loss = parts.take(model, number, len(own), gate, attempt)
                 loss = processes.add_gradients(loss, list(updaters))
@@ -213,24 +217,26 @@ def _own(batch: Sequence[Row], processes: Processes) -> tuple[Sequence[Row], flo
 def _step(
     model: CausalModel, batch: Sequence[Row], seed: int, merge: bool, at_once: int, gate: Gate,
     extra: Callable[[], Tensor] | None, weight: float = 1.0, count: int = 1, logits: int = 0,
+    layers: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> float:  # fmt: skip
     """Loss and gradients of a batch, times its weight in the step; of the further term, the `count`-th part.
 
-    logits: see Training.logits_at_once.
+    logits: see Training.logits_at_once. layers: what the step is taken inside of, such as CompiledLayers.in_use.
     """
     model.train()
-    parts, total = cut(batch, at_once), 0.0
+    parts, losses = cut(batch, at_once), list[Tensor]()
     # Dropout draws from a stream of this step's own, so that measuring in between cannot move it.
-    with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
+    with layers(), torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
         torch.manual_seed(seed)
         for place, (part, share) in enumerate(zip(parts, shares(parts), strict=True)):
             loss = answer_loss(model, part, merge, logits) * share * weight
-            total += float(loss.detach())
+            losses.append(loss.detach())
             gate.open = place == len(parts) - 1
             # In the last backward pass, so that each weight is updated once, from its whole gradient.
             (loss + extra() / count if gate.open and extra is not None else loss).backward()
     model.eval()
-    return total
+    # Read at the end alone, since a GPU does nothing new while it is read from.
+    return sum(map(float, losses))
 
 
 def answer_loss(model: CausalModel, batch: Sequence[Row], merge: bool = False, logits_at_once: int = 0) -> Tensor:
@@ -240,11 +246,12 @@ def answer_loss(model: CausalModel, batch: Sequence[Row], merge: bool = False, l
     `mean_loss`. The loss is the same.
     """
     device = model.device
-    read = collate(cheaper_merged(batch) if merge else [Forest([row]) for row in batch], model.dtype)
+    forests = cheaper_merged(batch) if merge else [Forest([row]) for row in batch]
+    read = collate(forests, model.dtype, multiple=width_for(device))
     fed = {"input_ids": read.tokens, "position_ids": read.positions, "attention_mask": read.mask}
     return mean_loss(
-        model, {name: value.to(device) for name, value in fed.items()}, read.scored.to(device), read.place.to(device),
-        read.token.to(device), logits_at_once,
+        model, {name: value.to(device) for name, value in fed.items()}, read.scored.to(device),
+        None if read.places is None else read.places.to(device), read.token.to(device), logits_at_once,
     )  # fmt: skip
 
 

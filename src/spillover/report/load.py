@@ -47,7 +47,8 @@ _TELLING = (
     ),
 )
 #: Further ones, which older runs do not name, with what those had.
-_NEWER = {"lora_targets": "", "optimiser": "adamw", "gradient_checkpointing": False, "logits_at_once": 0}
+_NEWER = {"lora_targets": "", "optimiser": "adamw", "gradient_checkpointing": False, "logits_at_once": 0,
+          "compile_layers": False}  # fmt: skip
 
 
 @dataclass(frozen=True)

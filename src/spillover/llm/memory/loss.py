@@ -22,24 +22,25 @@ def mean_loss(
     model: CausalModel,
     fed: Mapping[str, Tensor],
     scored: Int[Tensor, "position"],
-    place: Int[Tensor, "answer"],
+    place: Int[Tensor, "answer"] | None,
     token: Int[Tensor, "answer"],
     at_once: int = 0,
 ) -> Float[Tensor, ""]:
     """Mean cross-entropy (nats) of answer tokens.
 
     fed: what the model is called with. scored: where logits are needed, as indices into batch x length, flattened.
-    place, token: of each answer token, which of those it is read from, and which token it is. at_once: so many answer
-    tokens' logits stand at the same time, forward and backward; 0 is all of them. Raises ModelError when logits cannot
-    be computed some at a time.
+    place, token: of each answer token, which of those it is read from (None: each from its own, in order), and which
+    token it is. at_once: so many answer tokens' logits stand at the same time, forward and backward; 0 is all of them.
+    Raises ModelError when logits cannot be computed some at a time.
     """
     if not at_once or len(token) <= at_once:
         with logits_only_at(model, scored):
             logits = model(**fed, use_cache=False).logits[0]
-        return cross_entropy(logits.float()[place], token)
+        return cross_entropy(logits.float() if place is None else logits.float()[place], token)
     hidden, seen = _before_logits(model, fed, scored)
     head, finish = model.get_output_embeddings(), finishing(model)
     _refuse_other_logits(finish(head(hidden[None, :1].detach())), seen)
+    wanted = hidden if place is None else hidden[place]
 
     def summed(part: Hidden, tokens: Int[Tensor, "answer"]) -> Float[Tensor, ""]:
         return cross_entropy(finish(head(part)).float(), tokens, reduction="sum")
@@ -47,7 +48,7 @@ def mean_loss(
     # Computed again on the way back, so that no part's logits wait for it.
     parts = [
         checkpoint(summed, part, tokens, use_reentrant=False)
-        for part, tokens in zip(hidden[place].split(at_once), token.split(at_once), strict=True)
+        for part, tokens in zip(wanted.split(at_once), token.split(at_once), strict=True)
     ]
     return torch.stack(parts).sum() / len(token)
 

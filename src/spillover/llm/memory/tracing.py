@@ -123,9 +123,8 @@ def _drop(parameter: Tensor) -> None:
 
 def _loss(model: CausalModel, forests: Sequence[Forest], logits_at_once: int = 0) -> Tensor:
     read, fed = _fed(model, forests)
-    return mean_loss(
-        model, fed, read.scored.to(META), read.place.to(META), read.token.to(META), logits_at_once
-    )  # fmt: skip
+    place = None if read.places is None else read.places.to(META)
+    return mean_loss(model, fed, read.scored.to(META), place, read.token.to(META), logits_at_once)
 
 
 def _logits(model: CausalModel, forests: Sequence[Forest]) -> Tensor:
