@@ -113,6 +113,8 @@ def test_factored_matrices_of_any_shape(rows, columns, inner, seed):
     torch.testing.assert_close(found[: len(expected)], expected[: len(found)], atol=1e-9, rtol=1e-9)
     assert (found[len(expected) :] < 1e-9).all()
     torch.testing.assert_close(change.squared_norm(), (dense**2).sum(), atol=1e-9, rtol=1e-9)
+    apart = two.squared_distance(one, two.left_grams(one), two.right_gram())
+    torch.testing.assert_close(apart, (dense**2).sum(), atol=1e-9, rtol=1e-9)
 
 
 def test_a_small_change_keeps_its_digits_in_single_precision():

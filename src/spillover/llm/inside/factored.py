@@ -31,6 +31,30 @@ class Factored:
         """
         return ((self.left.T @ self.left if gram is None else gram) * (self.right @ self.right.T)).sum()
 
+    def right_gram(self) -> Float[Tensor, "inner inner"]:
+        """The Gram matrix of the right factor's rows."""
+        right = _precise(self.right)
+        return right @ right.T
+
+    def left_grams(self, other: Factored) -> tuple[Tensor, Tensor, Tensor]:
+        """What `squared_distance` needs of the left factors: Gram matrices of their difference, of the other's, and
+        between the two."""
+        theirs = _precise(other.left)
+        moved = theirs - _precise(self.left)
+        return moved.T @ moved, theirs.T @ theirs, theirs.T @ moved
+
+    def squared_distance(
+        self, other: Factored, left: tuple[Tensor, Tensor, Tensor], right: Tensor
+    ) -> Float[Tensor, ""]:
+        """Squared Frobenius norm of `other` less this matrix, in half the work that their difference takes.
+
+        The difference is (L' - L) R + L' (R' - R). left: `left_grams(other)`, which matrices with the same left factors
+        share. right: `right_gram()`, which stays the same when another is compared.
+        """
+        own = _precise(self.right)
+        moved = _precise(other.right) - own
+        return (left[0] * right).sum() + (left[1] * (moved @ moved.T)).sum() + 2 * (left[2] * (moved @ own.T)).sum()
+
     def singular_values(self, triangle: Float[Tensor, "small inner"] | None = None) -> Float[Tensor, " values"]:
         """Singular values, largest first: those of the small core that QR of both factors leaves between them.
 

@@ -28,6 +28,7 @@ class Before:
         self.weights = self._factors(model)
         if copied:
             self.weights = {name: value.clone() for name, value in self.weights.items()}
+        self._grams: dict[Place, Tensor] = {}
 
     def _factors(self, model: CausalModel) -> dict[str, Tensor]:
         """The weights that hold factors, each looked at once."""
@@ -44,21 +45,36 @@ class Before:
         with torch.inference_mode():
             now = self._factors(model)
             if full:
-                rows += self._rows("product", {place: place.product(now) for place in self.places}, full)
-            if checkpoint:
-                rows += self._rows("change", self._changes(now), full)
+                rows += self._rows("product", {place: place.product(now) for place in self.places})
+            if checkpoint and full:
+                rows += self._rows("change", self._changes(now))
+            elif checkpoint:
+                rows += self._norms(now)
         rows.sort(key=lambda row: (row["layer"], row["head"]))
         table = [{"seed": seed, "checkpoint": checkpoint, **row} for row in rows]
         return pa.Table.from_pylist(table, schema=INSIDE_SCHEMA)
 
-    def _rows(self, matrix: str, products: Mapping[Place, Factored], full: bool) -> Iterator[dict[str, Any]]:
-        """What is told of each; heads that share values share the work on the left factor."""
+    def _rows(self, matrix: str, products: Mapping[Place, Factored]) -> Iterator[dict[str, Any]]:
+        """The spectrum of each; heads that share values share the work on the left factor."""
         done: tuple[Any, Any] = (None, None)
         for place, product in products.items():
             if done[0] != place.value:
-                done = place.value, triangle_of(product.left) if full else product.left.T @ product.left
-            numbers = spectrum(product.singular_values(done[1]).double()) if full else _norm(product, done[1])
-            yield {"layer": place.layer, "head": place.head, "matrix": matrix, "rank": rank_of(product), **numbers}
+                done = place.value, triangle_of(product.left)
+            yield _row(place, matrix, rank_of(product), spectrum(product.singular_values(done[1]).double()))
+
+    def _norms(self, now: Mapping[str, Tensor]) -> Iterator[dict[str, Any]]:
+        """The Frobenius norm of each change, with what does not change, or is shared between heads, computed once."""
+        shared: tuple[Any, Any] = (None, None)
+        for place in self.places:
+            old, new = place.product(self.weights), place.product(now)
+            if place not in self._grams:
+                self._grams[place] = old.right_gram()
+            if shared[0] != place.value:
+                shared = place.value, old.left_grams(new)
+            norm = float(old.squared_distance(new, shared[1], self._grams[place]).clamp(min=0)) ** 0.5
+            # Of the difference of two products, which has as many inner columns as both together.
+            rank = min(2 * new.left.shape[1], new.left.shape[0], new.right.shape[1])
+            yield _row(place, "change", rank, {"frobenius": norm})
 
     def _changes(self, now: Mapping[str, Tensor]) -> dict[Place, Factored]:
         return {place: place.product(now).minus(place.product(self.weights)) for place in self.places}
@@ -74,8 +90,8 @@ def rank_of(product: Factored) -> int:
     return min(product.left.shape[1], product.left.shape[0], product.right.shape[1])
 
 
-def _norm(product: Factored, gram: Tensor) -> dict[str, float]:
-    return {"frobenius": float(product.squared_norm(gram).clamp(min=0)) ** 0.5}
+def _row(place: Place, matrix: str, rank: int, numbers: Mapping[str, float]) -> dict[str, Any]:
+    return {"layer": place.layer, "head": place.head, "matrix": matrix, "rank": rank, **numbers}
 
 
 def spectrum(values: Float[Tensor, " values"]) -> dict[str, float]:

@@ -39,16 +39,16 @@ def shared(
     rows = []
     with torch.inference_mode():
         changes = before.changes(model)
-        for implication in pack.implications:
-            asked = prompts(pack, implication, encode, seed)
-            if min(len(asked["stated"]), len(asked["unstated"]), len(asked["never_seen"])) < 2:
-                continue
-            read = {sort: read_by_values(model, before, asked[sort]) for sort in SORTS}
+        asked_of = {implication.name: prompts(pack, implication, encode, seed) for implication in pack.implications}
+        told = {name: asked for name, asked in asked_of.items() if min(len(asked[sort]) for sort in SORTS) >= 2}
+        read = _read_once(model, before, [each for asked in told.values() for sort in SORTS for each in asked[sort]])
+        for name, asked in told.items():
             for (layer, head), change in changes.items():
-                found = overlaps(change, *(read[sort][layer] for sort in SORTS))
+                values = (torch.stack([read[each][layer] for each in asked[sort]]) for sort in SORTS)
+                found = overlaps(change, *values)
                 if found is not None:
                     rows.append({
-                        "seed": seed, "checkpoint": checkpoint, "implication": implication.name, "layer": layer,
+                        "seed": seed, "checkpoint": checkpoint, "implication": name, "layer": layer,
                         "head": head, "stated": len(asked["stated"]), "unstated": len(asked["unstated"]), **found,
                     })  # fmt: skip
     return pa.Table.from_pylist(rows, schema=SHARED_SCHEMA)
@@ -85,6 +85,20 @@ def prompt(pack: Pack, relation: str, subject: str, encode: Encoder) -> tuple[in
     # The last token may go on beyond the name; what comes before it is then the last that both texts have in common.
     same = [own == other for own, other in zip(tokens, until, strict=False)]
     return tuple(tokens[: max(1, [*same, False].index(False))])
+
+
+def _read_once(
+    model: CausalModel, before: Before, asked: Sequence[tuple[int, ...]]
+) -> Mapping[tuple[int, ...], Mapping[int, Float[Tensor, " inputs"]]]:
+    """Prompt -> layer -> what its value projection reads there. Implications often ask in the same words up to the
+    subject, which are then read once; those of like length are read together."""
+    found: dict[tuple[int, ...], Mapping[int, Tensor]] = {}
+    apart = sorted(dict.fromkeys(asked), key=len)
+    for start in range(0, len(apart), MOST):
+        part = apart[start : start + MOST]
+        read = read_by_values(model, before, part)
+        found |= {each: {layer: rows[place] for layer, rows in read.items()} for place, each in enumerate(part)}
+    return found
 
 
 def read_by_values(
