@@ -124,6 +124,7 @@ PLOTS = {
     "inside-shared": "spillover.report.plots.inside_shared:draw",
     "study-sets": "spillover.report.plots.study_sets:draw",
     "paper-table": "spillover.report.plots.paper_table:draw",
+    "rank-by-adapter": "spillover.report.plots.rank_by_adapter:draw",
     "rank-by-bridging": "spillover.report.plots.rank_by_bridging:draw",
     "rank-by-rate": "spillover.report.plots.rank_by_rate:draw",
     "lab-curves": "spillover.report.plots.lab_curves:draw",

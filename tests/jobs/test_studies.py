@@ -57,8 +57,14 @@ def test_cells_that_only_quiet_options_tell_apart_get_names_of_their_own(tmp_pat
     assert names[0] == "cell" and names[1].startswith("cell-") and len(set(names)) == 2
 
 
+def test_a_cell_is_called_after_what_sets_it_apart_even_if_that_is_the_default(tmp_path):
+    cells, _ = expand(read_study("adapters"))
+    assert [cell.name for cell in cells] == ["lora=1", "lora=4", "lora=16", "lora=64", "lr=5e-05"]
+    assert cells[-1].settings.lora == 0 and cells[-1].settings.lr == 5e-5
+
+
 def test_the_built_in_study_is_the_issues():
-    assert builtin_studies() == ["paper", "paper-270m", "paper-rates"]
+    assert builtin_studies() == ["adapters", "paper", "paper-270m", "paper-rates"]
     cells, groups = expand(read_study("paper-270m"))
     by_name = {cell.name: cell for cell in cells}
     assert len(groups["The five sets"]) == len(groups["The embeddings trained too"]) == 5

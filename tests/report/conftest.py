@@ -42,6 +42,7 @@ class Synthetic:
     learns: int = 1  # the epoch from which on the stated rows are known
     ends: dict = field(default_factory=dict)  # seed -> its own last epoch
     lr: float = 5e-5
+    lora: int = 0
 
     def last(self, seed):
         return self.ends.get(seed, self.epochs)
@@ -137,6 +138,7 @@ def write_run(folder: Path, run: Synthetic | None = None) -> Path:
             "epochs": run.epochs,
             "freeze_embeddings": run.freeze,
             "lr": run.lr,
+            "lora": run.lora,
         },
         seed=run.seeds[0],
         status=run.status,

@@ -72,7 +72,7 @@ class Sweep(Common):
     """Run a study: a grid or list over any verb's options, resumable, into one table and one page."""
 
     study: Positional[str]
-    """A study's YAML file, or a built-in study: paper, paper-rates or paper-270m."""
+    """A study's YAML file, or a built-in study: paper, paper-rates, paper-270m or adapters."""
     out: str = ""
     """Folder of the study: cells/, table.parquet, page.html and record.json; needed unless --plan."""
     engine: Literal["local", "ray"] = "local"

@@ -110,7 +110,7 @@ def test_a_study_of_another_verb_is_a_table(tmp_path):
     assert page.count("<figure") == 0
 
 
-@pytest.mark.parametrize("plot", ["study-sets", "rank-by-bridging", "rank-by-rate"])
+@pytest.mark.parametrize("plot", ["study-sets", "rank-by-bridging", "rank-by-rate", "rank-by-adapter"])
 def test_a_study_of_which_nothing_is_done_still_makes_a_page(tmp_path, plot):
     page = build_study_page(load_study(write_study(tmp_path, {}, [("sets", plot, ["later"])])))
     assert "A study: 0 of 1 cells are done." in Reader(page).text

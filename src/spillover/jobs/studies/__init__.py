@@ -166,7 +166,7 @@ def _cell(study: Study, group: Group, own: Options, settings_class: type, found:
     own = {**study.models.get(str(own.get("model", study.options.get("model"))), {}), **own}
     settings = _settings({**study.options, **own}, settings_class, f"{study.name}, {group.name}")
     seeds = tuple(dict.fromkeys(group.seeds or study.seeds))
-    name = _name(own, settings, settings_class)
+    name = _name(own, study.options, settings, settings_class)
     for told in (False, True):
         candidate = f"{name}-{_digest(settings, seeds)}" if told else name
         known = found.get(candidate)
@@ -207,8 +207,9 @@ def _reader(settings_class: type, option: str) -> TypeAdapter[Any]:
     return TypeAdapter(_hints(settings_class)[option])
 
 
-def _name(own: Options, settings: Any, settings_class: type) -> str:
-    """A folder's name from what the study says of this cell alone: its pack, then options that are not the default."""
+def _name(own: Options, every: Options, settings: Any, settings_class: type) -> str:
+    """A folder's name from what the study says of this cell alone: its pack, then options that are not the default, or
+    not what the study says of every cell."""
     fields = {item.name: item for item in dataclasses.fields(settings_class)}  # type: ignore[arg-type]
     parts: list[str] = []
     for key in own:
@@ -216,7 +217,7 @@ def _name(own: Options, settings: Any, settings_class: type) -> str:
         value = getattr(settings, option)
         if "Positional" in str(fields[option].type):
             parts.insert(0, str(value))
-        elif option not in _QUIET and value != fields[option].default:
+        elif option not in _QUIET and (value != fields[option].default or every.get(key, own[key]) != own[key]):
             shown = "" if isinstance(value, bool) else f"={value:g}" if isinstance(value, float) else f"={value}"
             parts.append(("no-" if value is False else "") + option.replace("_", "-") + shown)
     name = re.sub(r"[^\w.=,+-]+", "-", "_".join(parts)).strip("-.") or "cell"

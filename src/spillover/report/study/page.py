@@ -27,6 +27,7 @@ from spillover.report.template import Figure, figure, render
 __all__ = ["LoadedStudy", "build_study_page", "load_study", "study_table"]
 
 SETS, BRIDGING, RATES, PAPER = "study-sets", "rank-by-bridging", "rank-by-rate", study_words.PAPER
+ADAPTERS = "rank-by-adapter"
 _LEADS = {
     SETS: "At the dashed line a model knows only which answers occur; an association that was learned lies to the left "
     "of it. The small marks are the paper’s five models.",
@@ -36,6 +37,9 @@ _LEADS = {
     "nuclear norm) gives min(1, √(m_train / m_test)), with m_train bridging names and m_test other names a pair.",
     PAPER: "At the dashed line a model knows only which answers occur. Circles with their intervals are what was found "
     "here, crosses what the paper reports.",
+    ADAPTERS: "Above: how far the implied answer of the other names rises, for each implication; at the dashed line a "
+    "model knows only which answers occur. Below: how much loss on plain text the same runs cost. On the right the "
+    "weights were trained themselves.",
     RATES: "Each run is read when it has just learned what was stated, so that no rate is favoured by more training.",
 }
 
@@ -105,6 +109,8 @@ def _section(plot: str, groups: Sequence[Group], cells: Sequence[Cell], sets: Se
         points = rate_points(cells)
         notes = [*trend(points), *(each.sentence for each in chosen_rates(points))]
         return Section(plain(groups[0].name), texts, drawn, rates_table(points), notes)
+    if plot == ADAPTERS:
+        return Section(plain(groups[0].name), texts, drawn, cells_table(cells))
     if plot == PAPER:
         rows = paper_rows(cells)
         notes = [*beside(rows), f"The paper’s numbers: {SOURCE}", UNKNOWN]
