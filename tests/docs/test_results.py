@@ -1,9 +1,11 @@
 """The README's table of results is what the kept numbers of the study give."""
 
 import dataclasses
+import statistics
 import sys
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from spillover.jobs import inject, mitigate, verify
@@ -31,7 +33,7 @@ def test_the_table_holds_the_five_sets_and_the_papers_models():
 
 
 COMPARISONS = ["remedies-60", "remedies-60x3", "remedies-60-second", "remedies-60-strengths", "remedies-mixed-currency",
-               "remedies-mixed-state", "remedies-60-rates"]  # fmt: skip
+               "remedies-mixed-state", "remedies-60-rates", "lora-60"]  # fmt: skip
 RUNS = sorted((make_results.ROOT / "results").glob("*/cells/*/seed-*"))
 
 
@@ -45,7 +47,11 @@ def test_the_kept_runs_can_be_trusted(monkeypatch):
 
 
 def test_the_kept_runs_are_found_again_by_their_study(monkeypatch):
-    studies = {"paper-270m": "paper-270m", "prediction-270m": "benchmarks/prediction/study.yaml"}
+    studies = {
+        "paper-270m": "paper-270m",
+        "prediction-270m": "benchmarks/prediction/study.yaml",
+        "adapters": "adapters",
+    }
     monkeypatch.chdir(make_results.ROOT)
     cells = {name: {cell.name: cell for cell in expand(read_study(study))[0]} for name, study in studies.items()}
     for folder in (folder for folder in RUNS if folder.parents[2].name in studies):
@@ -83,3 +89,16 @@ def test_the_evidence_of_where_a_change_lives_makes_its_page(name):
         (part["part"], part["left_out"]): part["recall_rate"]["value"] for part in Record.read(folder).details["parts"]
     }
     assert rates["mlp", False] > 0.9 > 0.4 > rates["output-value", False], "as LOG and README tell it"
+
+
+def test_the_change_inside_is_of_no_low_rank_with_anything_to_infer_or_without():
+    own, null = (make_results.ROOT / "results" / "inside-60" / name for name in ("mixed", "null"))
+    for folder, most in ((own, 180), (null, 190)):
+        assert Record.read(folder).status == "done"
+        rows = pq.read_table(folder / "inside.parquet").to_pylist()
+        ranks = [row["effective_rank"] for row in rows if row["matrix"] == "change" and row["checkpoint"] == 8]
+        assert 170 < statistics.median(ranks) < most, "as LOG tells it"
+    apart = {folder.name: pq.read_table(folder / "inside-shared.parquet").to_pylist() for folder in (own, null)}
+    more = {name: statistics.mean(row["overlap"] - row["overlap_never_seen"] for row in rows)
+            for name, rows in apart.items()}  # fmt: skip
+    assert more == {"mixed": pytest.approx(0.088, abs=1e-3), "null": pytest.approx(0.036, abs=1e-3)}
