@@ -34,7 +34,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "bfloat16": {"dtype": "bfloat16"},
     "look inside": {"inside": True},
     "adapter of rank 8": {"lora": 8},
-    "that, looked inside": {"lora": 8, "inside": True},
+    "adapter and look": {"lora": 8, "inside": True},
     "all that save memory": {
         "gradient_checkpointing": True, "logits_at_once": 4, "optimiser": "adamw-8bit", "dtype": "bfloat16"
     },
