@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import sysconfig
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,18 +23,20 @@ DO = "Leave --compile-layers out"
 
 def refuse_missing(wanted: bool, device: torch.device, sharded: bool) -> None:
     """Raise UsageError when layers are to be compiled and nothing here does that, or not for a model that is split."""
-    where = "--compile-layers"
-    if wanted and sharded:
-        raise UsageError("layers that are split over processes are not compiled", where=where, do="Leave --sharded out")
-    if wanted and device.type == "cuda":
-        if find_spec("triton") is None:
-            raise UsageError(
-                "the compiler of code for GPUs is not installed", where=where, do="Run `pip install triton`"
-            )
-    elif wanted and not (os.environ.get("CXX") or any(map(shutil.which, COMPILERS))):
-        raise UsageError(
-            f"there is no C++ compiler ({', '.join(COMPILERS)})", where=where, do="Install one, or leave it out"
-        )
+    if not wanted:
+        return
+    if sharded:
+        what, do = "layers that are split over processes are not compiled", "Leave --sharded out"
+    elif device.type == "cuda" and find_spec("triton") is None:
+        what, do = "the compiler of code for GPUs is not installed", "Run `pip install triton`"
+    elif device.type != "cuda" and not (os.environ.get("CXX") or any(map(shutil.which, COMPILERS))):
+        what, do = f"there is no C++ compiler ({', '.join(COMPILERS)})", "Install one, or leave it out"
+    elif not Path(sysconfig.get_path("include"), "Python.h").exists():
+        what = "Python's headers (Python.h), which compiled code is built with, are not installed"
+        do = "Install them (python3-dev), or leave it out"
+    else:
+        return
+    raise UsageError(what, where="--compile-layers", do=do)
 
 
 @contextmanager
