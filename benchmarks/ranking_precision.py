@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
@@ -24,7 +23,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from benchmarks.fine_tuning_gpu import SIZES
+from benchmarks.fine_tuning_gpu import SIZES, now
 
 from spillover.llm.scoring import Scorer
 from spillover.llm.tokens import Ask
@@ -54,12 +53,6 @@ def asks(options: argparse.Namespace, vocabulary: int) -> list[Ask]:
             candidates = [tokens(1 + place % 3) for place in range(10)]
         found.append(Ask(beginning + tokens(options.tokens - len(beginning)), tuple(candidates)))
     return found
-
-
-def now(device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
 
 
 def main(words: Sequence[str] | None = None) -> int:

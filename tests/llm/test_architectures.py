@@ -109,7 +109,9 @@ def test_logits_at_answers_equal_full_logits(loaded):
     torch.testing.assert_close(part[0], whole.reshape(32, -1)[positions], atol=1e-5, rtol=1e-5)
 
 
-def test_the_loss_at_answers_is_the_loss_of_texts_one_by_one(loaded):
+@pytest.mark.parametrize("multiple", [1, 8])
+def test_the_loss_at_answers_is_the_loss_of_texts_one_by_one(loaded, multiple, monkeypatch):
+    monkeypatch.setattr("spillover.llm.training.width_for", lambda device: multiple)
     rows = [Row((1, 5, 6, 7), 2), Row((1, 8, 9), 2), Row((1, 5, 6, 10, 11, 12), 3), Row((1, *range(20, 75)), 50)]
     losses = []
     for row in rows:

@@ -52,8 +52,8 @@ def test_a_width_that_a_gpu_s_kernels_take():
     rows = [Row((1, 2, 3), 1), Row((1, 2), 1)]
     batch = collate([Forest([row]) for row in rows], torch.float32, multiple=4)
     assert batch.tokens.tolist() == [[1, 2, 0, 0], [1, 0, 0, 0]]
-    # What stands behind a text is seen by nothing in it, so that no mask is needed; its positions go on.
-    assert batch.mask.tolist() == [[1, 1, 1, 1]] * 2 and batch.positions.tolist() == [[0, 1, 2, 3]] * 2
+    # What stands behind a text is seen by nothing in it, so that no mask is needed; no position is beyond the texts'.
+    assert batch.mask.tolist() == [[1, 1, 1, 1]] * 2 and batch.positions.tolist() == [[0, 1, 1, 1]] * 2
     assert (batch.scored.tolist(), batch.token.tolist()) == ([0, 1, 4], [2, 3, 2])
     before = collate([Forest([row]) for row in rows], torch.float32, side="left", multiple=4)
     assert before.mask.tolist() == [[0, 0, 1, 1], [0, 0, 0, 1]]

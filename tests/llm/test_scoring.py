@@ -1,5 +1,7 @@
 """Tree scores equal brute force: one forward a prompt and candidate, batch 1, no cache."""
 
+from unittest.mock import patch
+
 import numpy as np
 import pytest
 import torch
@@ -48,11 +50,15 @@ def model(request):
     side=st.sampled_from(["left", "right"]),
     method=st.sampled_from(["tree", "plain", None]),
     tokens=st.sampled_from([1, 40, 4096]),
+    multiple=st.sampled_from([1, 8]),
 )
-def test_equal_to_brute_force(model, tokenizer, answers, subjects, side, method, tokens):
+def test_equal_to_brute_force(model, tokenizer, answers, subjects, side, method, tokens, multiple):
     asks = asks_for(encoder(tokenizer), subjects, answers)
     scorer = Scorer(model, side=side, method=method, maximum_tokens=tokens)
-    for ask, scores in zip(asks, scorer.score(asks), strict=True):
+    # Widths as they are on a GPU, too.
+    with patch("spillover.llm.scoring.width_for", return_value=multiple):
+        found = scorer.score(asks)
+    for ask, scores in zip(asks, found, strict=True):
         np.testing.assert_allclose(scores, brute_force(model, ask), atol=1e-4)
 
 

@@ -110,14 +110,16 @@ def collate(
     """Fill short rows up on `side`; dtype is that of an additive mask.
 
     multiple: what the width is a multiple of. Beyond 1, ordinary texts that are filled up behind their ends have a mask
-    of ones and positions that go on: what comes later is seen by nothing before it, and kernels without a mask are the
-    fastest.
+    of ones: what comes later is seen by nothing before it, and kernels without a mask are the fastest.
     """
-    width = -(-max(map(len, forests)) // multiple) * multiple
+    longest = max(map(len, forests))
+    width = -(-longest // multiple) * multiple
     behind = multiple > 1 and side == "right" and all(forest.chain for forest in forests)
     offsets = [0 if side == "right" else width - len(forest) for forest in forests]
     tokens = torch.zeros(len(forests), width, dtype=torch.long)
-    positions = torch.arange(width).repeat(len(forests), 1) if behind else torch.zeros_like(tokens)
+    # None beyond the longest text's, which the model may not have.
+    on = torch.arange(width).clamp(max=longest - 1)
+    positions = on.repeat(len(forests), 1) if behind else torch.zeros_like(tokens)
     for row, (forest, offset) in enumerate(zip(forests, offsets, strict=True)):
         here = slice(offset, offset + len(forest))
         tokens[row, here] = torch.tensor(forest.tokens)
