@@ -5,15 +5,15 @@
     python benchmarks/fine_tuning_gpu.py --size 9b --optimiser adamw-8bit --gradient-checkpointing --no-compile
     python benchmarks/fine_tuning_gpu.py --device cpu --size tiny # the whole of it where there is no GPU
 
-Weights are random, from the shapes below; all of them are trained, embeddings included. Each side gets the same rows (8
-of 512 tokens unless told otherwise), optimiser and arithmetic, in turns; the last `--answers` tokens of each row are
-trained on, which both sides are told (the Trainer by labels). Each side is tried plain and with compiled layers (ours
-by `--compile-layers`; the Trainer by `torch_compile` with accelerate's regional compilation), and at 9 billion both
-with layers computed again on the way back and without, since what fits is faster without: the fastest of each side is
-its figure, and the fastest without compilation stands beside it. At 9 billion ours computes 512 logits at once, unless
-told otherwise. The Trainer neither logs, saves nor evaluates, and trains the model in place. Ours trains beside the
-model that it leaves as it is, as `spillover inject` does it, and in place too. Of several cards, the first is used, or
-the one that CUDA_VISIBLE_DEVICES names. Two steps go before those that are timed.
+Weights are random, from the shapes of gemma_2.py; all of them are trained, embeddings included. Each side gets the same
+rows (8 of 512 tokens unless told otherwise), optimiser and arithmetic, in turns; the last `--answers` tokens of each
+row are trained on, which both sides are told (the Trainer by labels). Each side is tried plain and with compiled layers
+(ours by `--compile-layers`; the Trainer by `torch_compile` with accelerate's regional compilation), and at 9 billion
+both with layers computed again on the way back and without, since what fits is faster without: the fastest of each side
+is its figure, and the fastest without compilation stands beside it. At 9 billion ours computes 512 logits at once,
+unless told otherwise. The Trainer neither logs, saves nor evaluates, and trains the model in place. Ours trains beside
+the model that it leaves as it is, as `spillover inject` does it, and in place too. Of several cards, the first is used,
+or the one that CUDA_VISIBLE_DEVICES names. Two steps go before those that are timed.
 
 The share of the device's peak counts what the step needs: six operations for every weight of a layer and token, those
 of attention below the diagonal, and logits where there is an answer; what a side computes beyond that counts for
@@ -35,9 +35,13 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import torch
 from transformers import AutoModelForCausalLM, Gemma2Config, Trainer, TrainingArguments
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from benchmarks.gemma_2 import SIZES, built, needed_operations, now
 
 from spillover.llm.memory.exhaustion import out_of_memory
 from spillover.llm.memory.forecast import Forecaster, Work
@@ -45,20 +49,6 @@ from spillover.llm.tokens import Row
 from spillover.llm.training import Training, fine_tune
 from spillover.llm.weights.trainable import compute_layers_again, trainable_copy
 
-
-def shape(width: int, inner: int, layers: int, heads: int, keys: int, head: int, vocabulary: int) -> Gemma2Config:
-    """A configuration of Gemma 2's kind."""
-    return Gemma2Config(
-        vocab_size=vocabulary, hidden_size=width, intermediate_size=inner, num_hidden_layers=layers,
-        num_attention_heads=heads, num_key_value_heads=keys, head_dim=head, query_pre_attn_scalar=head,
-    )  # fmt: skip
-
-
-SIZES = {
-    "9b": shape(3584, 14336, 42, 16, 8, 256, 256_000),
-    "1b": shape(1536, 6144, 16, 8, 4, 256, 256_000),
-    "tiny": shape(32, 64, 2, 4, 2, 8, 512),
-}
 #: bfloat16 operations a second without sparsity, as makers state them, by a part of the device's name.
 PEAKS = {
     "B200": 2250e12, "H200": 989e12, "H100 PCIe": 756e12, "H100 NVL": 835e12, "H100": 989e12, "A100": 312e12,
@@ -92,15 +82,6 @@ def settings_of(options: argparse.Namespace, way: Way) -> Training:
         options.steps + WARM, 1e-5, options.rows, 0.0, False, 0, 0, optimiser=options.optimiser,
         gradient_checkpointing=way.again, logits_at_once=options.logits_at_once, compile_layers=way.compiled,
     )  # fmt: skip
-
-
-def built(config: Gemma2Config, device: torch.device) -> torch.nn.Module:
-    """The model with random weights, the same every time."""
-    torch.manual_seed(0)
-    with torch.device(device):
-        # The fused kernels leave out the soft cap on attention scores.
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16, attn_implementation="eager")
-    return model.eval()
 
 
 def rows(options: argparse.Namespace, answers: int, vocabulary: int) -> list[Row]:
@@ -165,13 +146,6 @@ def regional() -> Iterator[None]:
 SIDES: dict[str, Callable[..., list[float]]] = {"ours": ours, "ours, in place": in_place, "Trainer": trainer}
 
 
-def now(device: torch.device) -> float:
-    """The time, once the device has done what it was told."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
-
-
 @dataclasses.dataclass
 class Found:
     """Seconds a step of each repeat, seconds before the first that is timed, and the most bytes that tensors took; no
@@ -204,17 +178,6 @@ def measured(way: Way, config: Gemma2Config, batch: list[Row], options: argparse
         into.peak = max(into.peak, torch.cuda.max_memory_allocated(device))
     torch.compiler.reset()
     gc.collect()
-
-
-def needed_operations(config: Gemma2Config, options: argparse.Namespace, answers: int) -> float:
-    """Operations that a step needs, forward and backward."""
-    heads, keys = config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim
-    layer = config.hidden_size * (2 * heads + 2 * keys + 3 * config.intermediate_size)
-    tokens = options.rows * options.tokens
-    # Scores and their sums of values: two products, forward and twice backward, over half of all pairs.
-    attention = 6 * heads * options.tokens
-    logits = 6 * config.vocab_size * config.hidden_size * options.rows * answers
-    return config.num_hidden_layers * tokens * (6 * layer + attention) + logits
 
 
 def peak_of(options: argparse.Namespace) -> float | None:
@@ -257,7 +220,7 @@ def compare(size: str, answers: int, options: argparse.Namespace) -> None:
         for way in ways:
             measured(way, config, batch, options, found[way])
             print(f"    {way}: {found[way].seconds[-1:]}", file=sys.stderr, flush=True)
-    peak, operations = peak_of(options), needed_operations(config, options, answers)
+    peak, operations = peak_of(options), needed_operations(config, options.rows, options.tokens, answers)
     for way, one in found.items():
         print(line(str(way), one, options, operations / peak if peak else 0.0))
     for text, kind in (("", compiles), (" without compilation", (False,))):

@@ -5,7 +5,7 @@
 
 Each question is a prompt of `--tokens` tokens, the first half of which nine others share, with ten candidates of
 one to three tokens: drawn at random, the same for both, so that a size without a tokenizer can be measured. Sides take
-turns after one pass that is not timed; the shapes of `--size` are those of fine_tuning_gpu.py, with random weights. On
+turns after one pass that is not timed; the shapes of `--size` are those of gemma_2.py, with random weights. On
 a processor without bfloat16 arithmetic, bfloat16 is slower: there it saves memory alone.
 """
 
@@ -23,7 +23,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from benchmarks.fine_tuning_gpu import SIZES, now
+from benchmarks.gemma_2 import SIZES, now
 
 from spillover.llm.scoring import Scorer
 from spillover.llm.tokens import Ask

@@ -8,7 +8,7 @@ import torch
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
-from benchmarks import fine_tuning_gpu, ranking_precision  # noqa: E402
+from benchmarks import fine_tuning_gpu, gemma_2, ranking_precision  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -38,12 +38,11 @@ def test_without_a_gpu_it_says_so(capsys, monkeypatch):
 
 
 def test_operations_counted_by_hand():
-    config = fine_tuning_gpu.SIZES["tiny"]  # Width 32, MLP 64, two layers of 4 heads and 2 keys of 8; 512 tokens.
-    options = fine_tuning_gpu.argparse.Namespace(rows=1, tokens=10)
+    config = gemma_2.SIZES["tiny"]  # Width 32, MLP 64, two layers of 4 heads and 2 keys of 8; 512 tokens.
     layer = 32 * 32 + 2 * 32 * 16 + 32 * 32 + 3 * 32 * 64
     scores_and_sums = 3 * 2 * 2 * (10 * 10 / 2) * 32
     expected = 2 * (10 * 6 * layer + scores_and_sums) + 6 * 512 * 32 * 3
-    assert fine_tuning_gpu.needed_operations(config, options, 3) == expected
+    assert gemma_2.needed_operations(config, 1, 10, 3) == expected
 
 
 def test_ranking_is_compared_in_both_number_formats(capsys):

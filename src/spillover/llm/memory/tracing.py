@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -16,6 +16,7 @@ from spillover.llm.memory.loss import mean_loss
 from spillover.llm.scoring import CausalModel, Scorer, logits_only_at
 from spillover.llm.tokens import Ask, Row
 from spillover.llm.training import may_merge
+from spillover.llm.weights.compiled import stack_of
 
 META = torch.device("meta")
 
@@ -84,7 +85,7 @@ def ranking_pass(model: CausalModel, asks: Sequence[Ask]) -> int:
 
 def _peak(model: CausalModel, go_through: Callable[[], object]) -> int:
     """The most bytes alive at once. Of many equal layers two are enough: every further one adds what the second did."""
-    parent, name, layers = _stack(model)
+    parent, name, layers = stack_of(model)
     if len(layers) < 4:
         return _alive(model, go_through)
     try:
@@ -101,20 +102,6 @@ def _alive(model: CausalModel, go_through: Callable[[], object]) -> int:
     with live:
         go_through()
     return live.peak
-
-
-def _stack(model: CausalModel) -> tuple[nn.Module, str, nn.ModuleList]:
-    """The longest list of layers of one kind, as (module that holds it, name there, list)."""
-    found: tuple[nn.Module, str, nn.ModuleList] = (model, "", nn.ModuleList())
-    for parent in model.modules():
-        for name, child in parent.named_children():
-            if (
-                isinstance(child, nn.ModuleList)
-                and len(child) > len(found[2])
-                and len({type(one) for one in child}) == 1
-            ):
-                found = (parent, name, child)
-    return found
 
 
 def _drop(parameter: Tensor) -> None:

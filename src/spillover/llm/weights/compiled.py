@@ -37,9 +37,22 @@ class CompiledLayers:
 
 
 def layers_of(model: nn.Module) -> list[nn.Module]:
-    """The layers of a language model: its longest list of modules of one kind. Raises ModelError when it has none."""
-    lists = [list(module) for module in model.modules() if isinstance(module, nn.ModuleList)]
-    alike = [layers for layers in lists if len({type(layer) for layer in layers}) == 1]
-    if not alike:
+    """The layers of a language model. Raises ModelError when it has none that are of one kind."""
+    layers = stack_of(model)[2]
+    if not len(layers):
         raise ModelError("this model has no list of layers, so they cannot be compiled", do=DO)
-    return max(alike, key=len)
+    return list(layers)
+
+
+def stack_of(model: nn.Module) -> tuple[nn.Module, str, nn.ModuleList]:
+    """The longest list of layers of one kind, as (module that holds it, name there, list); empty if there is none."""
+    found: tuple[nn.Module, str, nn.ModuleList] = (model, "", nn.ModuleList())
+    for parent in model.modules():
+        for name, child in parent.named_children():
+            if (
+                isinstance(child, nn.ModuleList)
+                and len(child) > len(found[2])
+                and len({type(one) for one in child}) == 1
+            ):
+                found = (parent, name, child)
+    return found
