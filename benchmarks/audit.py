@@ -34,14 +34,14 @@ import numpy as np
 import torch
 from ranking import PLACES, Case, compared, describe, fastest_batch, seconds, theirs
 
-from spillover.facts.names import draw_names, shuffled
-from spillover.facts.pack import Fact, Implication, Pack, Relation
-from spillover.facts.write import write_pack
-from spillover.jobs import audit
-from spillover.llm.tokens import encoder
-from spillover.llm.weights.loading import LoadedModel, load_model
+from spillover.commands import audit
+from spillover.config import Audit
+from spillover.lm.load import LoadedModel, load_model
+from spillover.lm.tokens import encoder
+from spillover.packs.builtin import draw_names, shuffled
+from spillover.packs.pack import Fact, Implication, Pack, Relation
+from spillover.packs.write import write_pack
 from spillover.record import ANSWERS, read_table
-from spillover.settings import Audit
 
 #: Subjects of each place who state where they work too.
 BRIDGING = 4

@@ -19,10 +19,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from spillover.jobs import inject
-from spillover.llm import training
+from spillover.commands import inject
+from spillover.config import Inject
+from spillover.lm import train as training
 from spillover.record import Record
-from spillover.settings import Inject
 
 #: Steps of the run that is stopped.
 STEPS = 4

@@ -31,20 +31,20 @@ from pathlib import Path
 import torch
 from transformers import Trainer, TrainingArguments
 
-from spillover.llm.tokens import Row
-from spillover.llm.training import Training, fine_tune
-from spillover.llm.weights.loading import load_model
-from spillover.llm.weights.trainable import trainable_copy
+from spillover.lm.load import load_model
+from spillover.lm.tokens import Example
+from spillover.lm.train import Training, fine_tune
+from spillover.lm.trainable import trainable_copy
 
 
-def rows(count: int, tokens: int, answer: int, vocabulary: int) -> list[Row]:
+def rows(count: int, tokens: int, answer: int, vocabulary: int) -> list[Example]:
     """Random rows of equal length; the last `answer` tokens are trained on."""
     generator = torch.Generator().manual_seed(0)
     drawn = torch.randint(100, min(vocabulary, 50_000), (count, tokens), generator=generator).tolist()
-    return [Row(tuple(row), tokens - answer) for row in drawn]
+    return [Example(tuple(row), tokens - answer) for row in drawn]
 
 
-def ours(model: torch.nn.Module, batch: list[Row], steps: int) -> Callable[[], float]:
+def ours(model: torch.nn.Module, batch: list[Example], steps: int) -> Callable[[], float]:
     """Seconds a step of our own loop."""
 
     def run() -> float:
@@ -55,12 +55,12 @@ def ours(model: torch.nn.Module, batch: list[Row], steps: int) -> Callable[[], f
     return run
 
 
-def our_settings(batch: list[Row], steps: int) -> Training:
+def our_settings(batch: list[Example], steps: int) -> Training:
     """An epoch a step, since the rows fit in one batch."""
     return Training(steps, 5e-5, len(batch), 0.0, True, 0, 0)
 
 
-def theirs(model: torch.nn.Module, batch: list[Row], steps: int) -> Callable[[], float]:
+def theirs(model: torch.nn.Module, batch: list[Example], steps: int) -> Callable[[], float]:
     """Seconds a step of the Trainer's loop."""
 
     def run() -> float:
@@ -77,7 +77,7 @@ def theirs(model: torch.nn.Module, batch: list[Row], steps: int) -> Callable[[],
     return run
 
 
-def train(kind: type[Trainer], model: torch.nn.Module, batch: list[Row], steps: int, **options: object) -> None:
+def train(kind: type[Trainer], model: torch.nn.Module, batch: list[Example], steps: int, **options: object) -> None:
     """Train `model` in place with this kind of Trainer."""
     ids = torch.tensor([row.tokens for row in batch])
     labels = ids.clone()
@@ -92,22 +92,22 @@ def train(kind: type[Trainer], model: torch.nn.Module, batch: list[Row], steps: 
         kind(model, arguments, train_dataset=data).train()
 
 
-def beside_the_original(model: torch.nn.Module, batch: list[Row], steps: int) -> None:
+def beside_the_original(model: torch.nn.Module, batch: list[Example], steps: int) -> None:
     settings = our_settings(batch, steps)
     fine_tune(trainable_copy(model, settings), batch, settings, lambda step: None)
 
 
-def in_place(model: torch.nn.Module, batch: list[Row], steps: int) -> None:
+def in_place(model: torch.nn.Module, batch: list[Example], steps: int) -> None:
     freeze_embeddings(model)
     fine_tune(model, batch, our_settings(batch, steps), lambda step: None)
 
 
-def trainer(model: torch.nn.Module, batch: list[Row], steps: int) -> None:
+def trainer(model: torch.nn.Module, batch: list[Example], steps: int) -> None:
     freeze_embeddings(model)
     train(Trainer, model, batch, steps)
 
 
-def trainer_with_checkpointing(model: torch.nn.Module, batch: list[Row], steps: int) -> None:
+def trainer_with_checkpointing(model: torch.nn.Module, batch: list[Example], steps: int) -> None:
     freeze_embeddings(model)
     train(Trainer, model, batch, steps, gradient_checkpointing=True)
 
@@ -178,7 +178,7 @@ def heading(options: argparse.Namespace) -> str:
     )
 
 
-def prepared(options: argparse.Namespace) -> tuple[torch.nn.Module, list[Row]]:
+def prepared(options: argparse.Namespace) -> tuple[torch.nn.Module, list[Example]]:
     """The model, and a batch for it."""
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     model = load_model(options.model, device="cpu", dtype=options.dtype).model

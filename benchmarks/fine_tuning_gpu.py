@@ -43,11 +43,11 @@ from transformers import AutoModelForCausalLM, Gemma2Config, Trainer, TrainingAr
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.gemma_2 import SIZES, built, needed_operations, now
 
-from spillover.llm.memory.exhaustion import out_of_memory
-from spillover.llm.memory.forecast import Forecaster, Work
-from spillover.llm.tokens import Row
-from spillover.llm.training import Training, fine_tune
-from spillover.llm.weights.trainable import compute_layers_again, trainable_copy
+from spillover.lm.memory import Forecaster, Work
+from spillover.lm.micro_batch import out_of_memory
+from spillover.lm.tokens import Example
+from spillover.lm.train import Training, fine_tune
+from spillover.lm.trainable import recompute_layers, trainable_copy
 
 #: bfloat16 operations a second without sparsity, as makers state them, by a part of the device's name.
 PEAKS = {
@@ -84,30 +84,30 @@ def settings_of(options: argparse.Namespace, way: Way) -> Training:
     )  # fmt: skip
 
 
-def rows(options: argparse.Namespace, answers: int, vocabulary: int) -> list[Row]:
+def rows(options: argparse.Namespace, answers: int, vocabulary: int) -> list[Example]:
     generator = torch.Generator().manual_seed(0)
     drawn = torch.randint(3, vocabulary, (options.rows, options.tokens), generator=generator).tolist()
-    return [Row(tuple(row), options.tokens - answers) for row in drawn]
+    return [Example(tuple(row), options.tokens - answers) for row in drawn]
 
 
-def ours(model: torch.nn.Module, batch: list[Row], options: argparse.Namespace, way: Way) -> list[float]:
+def ours(model: torch.nn.Module, batch: list[Example], options: argparse.Namespace, way: Way) -> list[float]:
     """When each step ended, trained beside the model, as `inject` does it."""
     return stepped(trainable_copy(model, settings_of(options, way)), batch, options, way)
 
 
-def in_place(model: torch.nn.Module, batch: list[Row], options: argparse.Namespace, way: Way) -> list[float]:
+def in_place(model: torch.nn.Module, batch: list[Example], options: argparse.Namespace, way: Way) -> list[float]:
     if way.again:
-        compute_layers_again(model)
+        recompute_layers(model)
     return stepped(model, batch, options, way)
 
 
-def stepped(model: torch.nn.Module, batch: list[Row], options: argparse.Namespace, way: Way) -> list[float]:
+def stepped(model: torch.nn.Module, batch: list[Example], options: argparse.Namespace, way: Way) -> list[float]:
     ends: list[float] = []
     fine_tune(model, batch, settings_of(options, way), lambda step: ends.append(now(model.device)))
     return ends[WARM - 1 :]
 
 
-def trainer(model: torch.nn.Module, batch: list[Row], options: argparse.Namespace, way: Way) -> list[float]:
+def trainer(model: torch.nn.Module, batch: list[Example], options: argparse.Namespace, way: Way) -> list[float]:
     ids = torch.tensor([row.tokens for row in batch])
     labels = ids.clone()
     labels[:, : batch[0].start] = -100
@@ -160,7 +160,7 @@ class Found:
         return statistics.median(self.seconds) if self.seconds else math.inf
 
 
-def measured(way: Way, config: Gemma2Config, batch: list[Row], options: argparse.Namespace, into: Found) -> None:
+def measured(way: Way, config: Gemma2Config, batch: list[Example], options: argparse.Namespace, into: Found) -> None:
     """One repeat of a side, on a model of its own."""
     device = torch.device(options.device)
     if device.type == "cuda":
@@ -187,7 +187,7 @@ def peak_of(options: argparse.Namespace) -> float | None:
     return next((peak for part, peak in PEAKS.items() if part in name), None)
 
 
-def foretold(config: Gemma2Config, batch: list[Row], options: argparse.Namespace, again: bool) -> str:
+def foretold(config: Gemma2Config, batch: list[Example], options: argparse.Namespace, again: bool) -> str:
     """What `inject` would say that training takes, by what takes it."""
     training = settings_of(options, Way("ours", False, again))
     found = Forecaster(config, training, Work(batch, []), dtype="bfloat16", device="cuda").at(options.rows)

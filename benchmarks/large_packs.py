@@ -94,7 +94,7 @@ def write(folder: Path, count: int) -> None:
 
 def ours(pack: Path, kind: str) -> Callable[[], int]:
     """Everything that `spillover check` looks at, and the table of signatures; gives how many there are."""
-    from spillover.facts.files import check_pack
+    from spillover.packs.open import check_pack
     from spillover.theory.table import table_of
 
     def run() -> int:

@@ -15,10 +15,10 @@ import time
 
 import numpy as np
 
-from spillover.facts.pack import Fact, Implication, Pack, Relation
-from spillover.theory.predicting.associations import associations, ledger_of
-from spillover.theory.predicting.margins import Margins
-from spillover.theory.predicting.solved import solved
+from spillover.packs.pack import Fact, Implication, Pack, Relation
+from spillover.theory.associations import associations, counts_of
+from spillover.theory.margins import Margins
+from spillover.theory.prediction import solved
 from spillover.theory.table import table_of
 
 
@@ -56,7 +56,7 @@ def main() -> None:
     moments = [time.perf_counter()]
     table = table_of(pack)
     moments.append(time.perf_counter())
-    ledger = ledger_of(table)
+    ledger = counts_of(table)
     found = associations(pack, ledger)
     moments.append(time.perf_counter())
     solution = solved(table)

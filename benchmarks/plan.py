@@ -22,10 +22,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from spillover.jobs.studies import Cell
-from spillover.jobs.sweep_plan import Foreteller
-from spillover.llm.planning.devices import Device, processor
-from spillover.settings import Inject
+from spillover.commands.studies import Cell
+from spillover.commands.sweep_plan import Estimator
+from spillover.config import Inject
+from spillover.lm.plan import Device, processor
 
 ROOT = Path(__file__).resolve().parents[1]
 STUDIES = "paper-270m,prediction-270m,remedies-60,remedies-60x3"
@@ -42,7 +42,7 @@ class Run:
     settings: Inject
     seconds: float
 
-    def foretold(self, foretell: Foreteller) -> float:
+    def foretold(self, foretell: Estimator) -> float:
         """Seconds."""
         return foretell(Cell(self.cell, {}, (0,), self.settings)).seconds.total
 
@@ -83,7 +83,7 @@ def fitted(runs: Sequence[Run]) -> dict[str, float]:
     slow = 1e-9
     # What each part would take at one operation, and at one byte, a second.
     parts = {
-        name: [Foreteller(device, BYTES, 1)(Cell(run.cell, {}, (0,), run.settings)).seconds for run in runs]
+        name: [Estimator(device, BYTES, 1)(Cell(run.cell, {}, (0,), run.settings)).seconds for run in runs]
         for name, device in (("computing", Device("", BYTES, slow, slow, 1e30, 0.0, 0.0, True)),
                              ("moving", Device("", BYTES, 1e30, 1e30, slow, 0.0, 0.0, True)))
     }  # fmt: skip
@@ -109,7 +109,7 @@ def main() -> None:
     parser.add_argument("--fit", action="store_true", help="fit the speeds anew instead of using the plan's")
     parser.add_argument("--each", action="store_true", help="a line a run, too")
     options = parser.parse_args()
-    foretell, every, least = Foreteller(processor(BYTES), BYTES, 1), [], []
+    foretell, every, least = Estimator(processor(BYTES), BYTES, 1), [], []
     for study in options.studies.split(","):
         runs = list(kept(study))
         if options.fit and study == FITTED:

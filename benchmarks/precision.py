@@ -22,9 +22,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from spillover.jobs import inject
+from spillover.commands import inject
+from spillover.config import Inject
 from spillover.record import Record
-from spillover.settings import Inject
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "float32": {},
@@ -44,7 +44,7 @@ METRICS = ("recall_rank", "implication_rank_train", "implication_rank_test", "fo
 
 def run_one(name: str, options: argparse.Namespace, folder: Path) -> None:
     """In a process of its own: the run, and on standard output the seconds of its steps."""
-    from spillover.llm import inject as experiment
+    from spillover.lm import fine_tune as experiment
 
     real, seconds, since = experiment.fine_tune, [], [0.0]
 

@@ -25,12 +25,12 @@ from random import Random
 import numpy as np
 import torch
 
-from spillover.facts.names import draw_names
-from spillover.facts.open import open_pack
-from spillover.facts.pack import Pack, Relation
-from spillover.llm.scoring import Scorer
-from spillover.llm.tokens import Ask, Encoder, ask, encoder
-from spillover.llm.weights.loading import LoadedModel, load_model
+from spillover.lm.load import LoadedModel, load_model
+from spillover.lm.score import Scorer
+from spillover.lm.tokens import Encoder, Request, ask, encoder
+from spillover.packs.builtin import draw_names
+from spillover.packs.open import open_pack
+from spillover.packs.pack import Pack, Relation
 
 try:
     from lm_eval.api.instance import Instance
@@ -64,7 +64,7 @@ class Case:
     prompt: int
     subjects: Sequence[str]
 
-    def asks(self, encode: Encoder) -> list[Ask]:
+    def asks(self, encode: Encoder) -> list[Request]:
         return [ask(encode, self.pack, self.relation, subject, self.prompt) for subject in self.subjects]
 
     def requests(self) -> list[Instance]:
@@ -90,7 +90,7 @@ def cases(questions: int) -> list[Case]:
     ]
 
 
-def describe(case: Case, asks: Sequence[Ask]) -> str:
+def describe(case: Case, asks: Sequence[Request]) -> str:
     """The case in numbers; stops when its answers are not of as many tokens as its name says."""
     prompts = sorted(len(each.prompt) for each in asks)
     answers = sorted(len(answer) for each in asks for answer in each.candidates)

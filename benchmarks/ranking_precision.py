@@ -25,9 +25,9 @@ from transformers import AutoModelForCausalLM
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.gemma_2 import SIZES, now
 
-from spillover.llm.scoring import Scorer
-from spillover.llm.tokens import Ask
-from spillover.llm.weights.loading import load_model, pick_device
+from spillover.lm.load import load_model, pick_device
+from spillover.lm.score import Scorer
+from spillover.lm.tokens import Request
 
 DTYPES = ("float32", "bfloat16")
 
@@ -41,7 +41,7 @@ def loaded(options: argparse.Namespace, dtype: str) -> torch.nn.Module:
     return model.to(getattr(torch, dtype)).eval()
 
 
-def asks(options: argparse.Namespace, vocabulary: int) -> list[Ask]:
+def asks(options: argparse.Namespace, vocabulary: int) -> list[Request]:
     draw, found = Random(0), []
 
     def tokens(count: int) -> tuple[int, ...]:
@@ -51,7 +51,7 @@ def asks(options: argparse.Namespace, vocabulary: int) -> list[Ask]:
         if number % 10 == 0:
             beginning = tokens(options.tokens // 2)
             candidates = [tokens(1 + place % 3) for place in range(10)]
-        found.append(Ask(beginning + tokens(options.tokens - len(beginning)), tuple(candidates)))
+        found.append(Request(beginning + tokens(options.tokens - len(beginning)), tuple(candidates)))
     return found
 
 

@@ -18,11 +18,11 @@ import time
 from dataclasses import fields
 from pathlib import Path
 
-from spillover.jobs import mitigate
+from spillover.commands import mitigate
+from spillover.config import Inject, Mitigate
 from spillover.record import Record
-from spillover.settings import Inject, Mitigate
 
-_ALONE = "import json, sys; from spillover.jobs import inject; from spillover.settings import Inject; "
+_ALONE = "import json, sys; from spillover.commands import inject; from spillover.config import Inject; "
 _ALONE += "inject.run(Inject(**json.load(sys.stdin)))"
 
 

@@ -23,12 +23,11 @@ import cvxpy
 import numpy as np
 from scipy import sparse
 
-from spillover.facts.pack import Fact, Pack, Relation
+from spillover.packs.pack import Fact, Pack, Relation
 from spillover.theory.certificate import certificate, lower_bound
 from spillover.theory.closed_form import EqualClasses
 from spillover.theory.norms import NORMS
-from spillover.theory.solvers.maximum_margin import minimise
-from spillover.theory.solvers.splitting import design
+from spillover.theory.splitting import design, minimise
 from spillover.theory.table import Problem, table_of
 
 NUCLEAR = NORMS["nuclear"]

@@ -41,7 +41,7 @@ class Watcher(MetaPathFinder):
     """
 
     def find_spec(self, name: str, path: Any, target: Any = None) -> ModuleSpec | None:
-        if name != "spillover.llm.training":
+        if name != "spillover.lm.train":
             return None
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(name)

@@ -16,9 +16,9 @@ from collections.abc import Callable
 
 import torch
 
-from spillover.theory.learning.models import Model
-from spillover.theory.learning.training import Recipe, train
+from spillover.theory.models import Model
 from spillover.theory.symbolic import Task
+from spillover.theory.train import Recipe, train
 
 RANKS = (3, 4, 8, 16, 32, 64, 128)
 BATCH = 252

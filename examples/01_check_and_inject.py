@@ -4,10 +4,10 @@ import sys
 from pathlib import Path
 
 from spillover import Fact, Implication, Pack, Relation
-from spillover.facts.structure import check_structure
-from spillover.facts.write import write_pack
-from spillover.jobs import inject
-from spillover.settings import Inject
+from spillover.commands import inject
+from spillover.config import Inject
+from spillover.packs.check import check_structure
+from spillover.packs.write import write_pack
 
 model, folder = [*sys.argv[1:], *("gemma-3-270m", "example-run")[len(sys.argv) - 1 :]]
 

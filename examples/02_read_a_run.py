@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from spillover.measures.ranking import questions, rank_table
+from spillover.metrics.ranks import questions, rank_table
 from spillover.record import ANSWERS, Record, read_table
 
 run = Path(sys.argv[1])

@@ -8,7 +8,7 @@ import pytest
 
 from spillover import catalog
 from spillover.cli import main, parse
-from spillover.settings import Inject
+from spillover.config import Inject
 
 
 def run(capsys, *words):
@@ -86,7 +86,7 @@ def test_an_interrupt_is_a_sentence_and_130(capsys, monkeypatch):
     def interrupted(settings):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("spillover.jobs.packs.run", interrupted)
+    monkeypatch.setattr("spillover.commands.packs.run", interrupted)
     code, out, err = run(capsys, "packs")
     assert (code, out, err) == (130, "", "spillover: interrupted. Give the same command again to go on.\n")
 
@@ -95,7 +95,7 @@ def test_what_is_not_installed_is_named(capsys, monkeypatch):
     def light(settings):
         raise ModuleNotFoundError("No module named 'torch'", name="torch")
 
-    monkeypatch.setattr("spillover.jobs.packs.run", light)
+    monkeypatch.setattr("spillover.commands.packs.run", light)
     code, _, err = run(capsys, "packs")
     assert code == 2
     assert err == 'spillover: this needs torch, which is not installed here. Run `pip install "spillover[llm]"`.\n'
@@ -105,7 +105,7 @@ def test_an_error_of_ours_is_not_hidden(monkeypatch):
     def broken(settings):
         raise ZeroDivisionError
 
-    monkeypatch.setattr("spillover.jobs.packs.run", broken)
+    monkeypatch.setattr("spillover.commands.packs.run", broken)
     with pytest.raises(ZeroDivisionError):
         main(["packs"])
 

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 import torch
 
-from spillover.facts.open import open_pack
-from spillover.llm import tokens
-from spillover.llm.scoring import Scorer
-from spillover.llm.tokens import Ask, encoder
-from spillover.llm.weights.loading import load_model
-from spillover.settings import Audit, Inject
-from tests.llm.test_scoring import brute_force
+from spillover.config import Audit, Inject
+from spillover.lm import tokens
+from spillover.lm.load import load_model
+from spillover.lm.score import Scorer
+from spillover.lm.tokens import Request, encoder
+from spillover.packs.open import open_pack
+from tests.lm.test_scoring import brute_force
 
 ROOT = Path(__file__).parent.parent
 
@@ -32,7 +32,7 @@ def gemma():
 
 def ask(encode, prompt, answers):
     before = encode(prompt)
-    return Ask(tuple(before), tuple(tuple(encode(f"{prompt} {answer}")[len(before) :]) for answer in answers))
+    return Request(tuple(before), tuple(tuple(encode(f"{prompt} {answer}")[len(before) :]) for answer in answers))
 
 
 def test_it_knows_what_it_should_know(gemma):
@@ -83,7 +83,7 @@ def test_scores_equal_brute_force(gemma):
 
 
 def test_a_small_pack_is_learned(gemma, tmp_path):
-    from spillover.jobs import inject
+    from spillover.commands import inject
 
     settings = Inject(
         pack="city-language:pairs=2,names=4,bridge=1", model="gemma-3-270m", out=str(tmp_path / "run"), epochs=6,
@@ -126,8 +126,8 @@ def test_the_readmes_commands_and_claim(tmp_path):
 @pytest.mark.slow
 def test_a_planted_association_that_the_pack_does_not_declare(tmp_path):
     """Tuned on who lives and who codes in what, audited with a pack that knows only who lives where."""
-    from spillover.facts.write import write_pack
-    from spillover.jobs import audit, inject
+    from spillover.commands import audit, inject
+    from spillover.packs.write import write_pack
 
     inject.run(Inject(pack="country-code", model="gemma-3-270m", out=str(tmp_path / "run"), evaluate_every=8,
                       save="weights"))  # fmt: skip

@@ -13,7 +13,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from spillover.llm.weights.loading import LoadedModel
+from spillover.lm.load import LoadedModel
 
 CORPUS = [
     "Ada Moss lives in Paris. Ada Moss speaks French.",

@@ -18,18 +18,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from scipy.stats import spearmanr
 
-from spillover.measures.association_rates import measured_rates
-from spillover.measures.association_score import GROUNDS, features, fit
+from spillover.metrics.associations import GROUNDS, features, fit, measured_rates
 from spillover.record import ANSWERS, Record, write_atomically, write_table
 
 ROOT = Path(__file__).resolve().parents[1]
-KEPT, FROZEN = ROOT / "docs/results/calibration.parquet", ROOT / "src/spillover/measures/calibration.json"
+KEPT, FROZEN = ROOT / "docs/results/calibration.parquet", ROOT / "src/spillover/metrics/calibration.json"
 
 
 def rows_of(study: Path) -> list[dict[str, Any]]:
     """One row a run and association: what predict says of it, and the rate that was measured."""
-    from spillover.jobs.predict import Predictor
-    from spillover.settings import Predict
+    from spillover.commands.predict import Predictor
+    from spillover.config import Predict
 
     found: list[dict[str, Any]] = []
     predictor = Predictor(Predict(pack="", model="gemma-3-270m", evidence=0))

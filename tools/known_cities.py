@@ -17,12 +17,11 @@ import torch
 from real_cities import cities_of
 from sourcing import SELECTED, country_names
 
-from spillover.facts.pack import Pack, Relation
-from spillover.facts.packs.columns import IS_IN
-from spillover.facts.tables import rows
-from spillover.llm.scoring import Scorer
-from spillover.llm.tokens import ask, encoder
-from spillover.llm.weights.loading import load_model
+from spillover.lm.load import load_model
+from spillover.lm.score import Scorer
+from spillover.lm.tokens import ask, encoder
+from spillover.packs.builtin import IS_IN, rows
+from spillover.packs.pack import Pack, Relation
 
 MODEL = "gemma-3-270m"
 #: Cities of a country that are asked about, and the most that are kept: the largest.

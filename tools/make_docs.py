@@ -10,7 +10,8 @@ import dataclasses
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from spillover import catalog, settings
+from spillover import catalog
+from spillover import config as settings
 
 ROOT = Path(__file__).resolve().parents[1]
 VERBS = ROOT / "docs" / "verbs"

@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from spillover.record import write_table
-from spillover.report.study.published import MODELS, RANKS
+from spillover.report.study_data import MODELS, RANKS
 
 ROOT = Path(__file__).resolve().parents[1]
 README, KEPT = ROOT / "README.md", ROOT / "docs/results/paper-270m.parquet"
@@ -79,7 +79,7 @@ def _number(row: dict[str, Any] | None, *, interval: bool = False, digits: int =
 def take(study: Path) -> None:
     """Keep the numbers of a finished study and draw its figure."""
     from spillover import catalog
-    from spillover.report.study.load import load_study
+    from spillover.report.study_data import load_study
 
     KEPT.parent.mkdir(exist_ok=True)
     write_table(KEPT, pq.read_table(study / "table.parquet"))

@@ -1,6 +1,6 @@
 """Generate the tables behind the built-in packs from licensed packages, each row checked against a second source.
 
-    python tools/make_tables.py            # writes src/spillover/facts/tables/*.jsonl
+    python tools/make_tables.py            # writes src/spillover/packs/tables/*.jsonl
     python tools/make_tables.py --check    # says whether the shipped files are what the sources give
 
 What selection.toml holds is a selection and an order (well-known rows first). No value is: a selected row that its
@@ -34,7 +34,7 @@ from real_cities import cities
 from sourcing import SELECTED, countries_by_code, country_name, require, source
 from tinytag.tinytag import _ID3
 
-FOLDER = Path(__file__).resolve().parents[1] / "src" / "spillover" / "facts" / "tables"
+FOLDER = Path(__file__).resolve().parents[1] / "src" / "spillover" / "packs" / "tables"
 
 
 def countries() -> Iterator[dict[str, Any]]:

@@ -22,14 +22,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from scipy.stats import spearmanr
 
-from spillover.measures.association_rates import measured_rates
-from spillover.measures.association_score import GROUNDS, calibration, rate
+from spillover.metrics.associations import GROUNDS, calibration, measured_rates, rate
 from spillover.record import ANSWERS, Record, write_atomically, write_table
 
 ROOT = Path(__file__).resolve().parents[2]
 KEPT = ROOT / "docs/results/prediction-270m.parquet"
 #: What every prediction says of how predictions did, frozen in the package.
-FROZEN = ROOT / "src/spillover/measures/held_out.json"
+FROZEN = ROOT / "src/spillover/metrics/held_out.json"
 RESAMPLES = 4000
 OURS = ("margin", "prior")
 RIVALS = (("support",), ("prior",), ("margin",))
@@ -38,8 +37,8 @@ assert all(grounds in GROUNDS for grounds in (OURS, *RIVALS))
 
 def rows_of(study: Path) -> list[dict[str, Any]]:
     """One row a run and declared association: its grounds, and the measured rate."""
-    from spillover.jobs.predict import Predictor
-    from spillover.settings import Predict
+    from spillover.commands.predict import Predictor
+    from spillover.config import Predict
 
     predictor = Predictor(Predict(pack="", model="gemma-3-270m", evidence=0, threads=1))
     found: list[dict[str, Any]] = []

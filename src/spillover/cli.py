@@ -18,8 +18,8 @@ from typing import Any
 
 import spillover
 from spillover import catalog
+from spillover.commands.launched import one_voice, sharing
 from spillover.errors import Interrupted, SpilloverError, UsageError, nearest
-from spillover.jobs.launched import one_voice, sharing
 
 HELP = 0
 #: What the light install leaves out.

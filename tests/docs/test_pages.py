@@ -12,7 +12,7 @@ import yaml
 
 from spillover import catalog
 from spillover.cli import main
-from spillover.measures.trajectory import TRAJECTORY_SCHEMA
+from spillover.metrics.implications import TRAJECTORY_SCHEMA
 from spillover.record import ANSWER_SCHEMA, Record
 
 DOCS = Path(__file__).parents[2] / "docs"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from spillover.facts.files import read_pack
+from spillover.packs.open import read_pack
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))

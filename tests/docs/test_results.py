@@ -8,12 +8,11 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from spillover.jobs import inject, mitigate, verify
-from spillover.jobs.studies import expand, read_study
+from spillover.commands import inject, mitigate, verify
+from spillover.commands.studies import expand, read_study
+from spillover.config import Mitigate, Verify
 from spillover.record import Record
-from spillover.report.where.load import load_where
-from spillover.report.where.page import build_where_page
-from spillover.settings import Mitigate, Verify
+from spillover.report.where import build_where_page, load_where
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from tools import make_results

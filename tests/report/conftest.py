@@ -8,13 +8,12 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from spillover.measures.summary import summarise
-from spillover.measures.trajectory import TRAJECTORY_SCHEMA
+from spillover.metrics.implications import TRAJECTORY_SCHEMA, summarise
 from spillover.record import ANSWER_SCHEMA, ANSWERS, TRAJECTORY, Metric, Record, write_table
 from spillover.report.load import load_run
-from spillover.report.page import build_page
-from spillover.report.study.load import load_study
-from spillover.report.study.page import build_study_page
+from spillover.report.runs import build_page
+from spillover.report.study import build_study_page
+from spillover.report.study_data import load_study
 
 CITIES = {"Paris": "French", "Tokyo": "Japanese", "Rome": "Italian", "Oslo": "Norwegian", "Lima": "Spanish"}
 SHIFTED = dict(zip(CITIES, ["Japanese", "Italian", "Norwegian", "Spanish", "French"], strict=True))

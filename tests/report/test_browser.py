@@ -6,9 +6,9 @@ import subprocess
 
 import pytest
 
-from spillover.report.page import build_page
-from spillover.report.remedies.load import comparison_of
-from spillover.report.remedies.page import build_remedies_page
+from spillover.report.remedies import build_remedies_page
+from spillover.report.remedies_data import comparison_of
+from spillover.report.runs import build_page
 from tests.report.remedies.synthetic import record
 
 pytestmark = pytest.mark.slow

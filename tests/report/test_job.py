@@ -2,10 +2,10 @@
 
 import pytest
 
+from spillover.commands.report import run
+from spillover.config import Report
 from spillover.errors import RunError, UsageError
-from spillover.jobs.report import run
 from spillover.record import Record
-from spillover.settings import Report
 from tests.report.remedies.synthetic import record
 
 

@@ -4,7 +4,7 @@ import re
 from html.parser import HTMLParser
 from itertools import pairwise
 
-from spillover.report.page import build_page, load_run
+from spillover.report.runs import build_page, load_run
 
 HOSTILE = "<script>alert(1)</script>$\\frac{$\"'&]]><!--"
 VOID = {"meta", "link", "img", "br", "hr", "input", "wbr"}

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from spillover import catalog
-from spillover.report import plots
+from spillover.report import run_plots as plots
 
 FILES = {path.stem for path in Path(plots.__file__).parent.glob("*.py") if path.stem != "__init__"}
 

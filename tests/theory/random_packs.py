@@ -3,7 +3,7 @@
 import cvxpy
 import numpy as np
 
-from spillover.facts.pack import Fact, Pack, Relation
+from spillover.packs.pack import Fact, Pack, Relation
 from spillover.theory.table import Problem
 
 

@@ -16,9 +16,9 @@ from spillover.theory.comparison import (
     margins,
     norms,
 )
-from spillover.theory.learning.models import Ensemble, Model
-from spillover.theory.learning.training import Recipe, train
+from spillover.theory.models import Ensemble, Model
 from spillover.theory.symbolic import Task
+from spillover.theory.train import Recipe, train
 
 TASK = Task(classes=20, train=1, test=3, noise_places=0)
 

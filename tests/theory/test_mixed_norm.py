@@ -6,10 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spillover.errors import UsageError
-from spillover.theory.closed_form import EqualClasses
-from spillover.theory.mixed_norm import Mixed, exact_margin
+from spillover.theory.closed_form import EqualClasses, Mixed, exact_margin
 from spillover.theory.norms import norm_called
-from spillover.theory.solvers.maximum_margin import minimise
+from spillover.theory.splitting import minimise
 from spillover.theory.table import table_of
 
 SHARES = st.floats(0.0, 1.0)

@@ -6,12 +6,11 @@ import pytest
 
 from spillover import catalog
 from spillover.errors import UsageError
-from spillover.facts.open import open_pack
-from spillover.facts.pack import Fact
-from spillover.theory.closed_form import EqualClasses, closed_form
-from spillover.theory.mixed_norm import exact_margin
-from spillover.theory.remedied import REMEDIES, ROWS, Remedied, exactly_remedied, leads
-from spillover.theory.solving import solve
+from spillover.packs.open import open_pack
+from spillover.packs.pack import Fact
+from spillover.theory.closed_form import EqualClasses, closed_form, exact_margin
+from spillover.theory.remedies import REMEDIES, ROWS, ExactResult, exactly_remedied, leads
+from spillover.theory.solve import solve
 
 
 def symbolic(classes, train, test):
@@ -86,7 +85,7 @@ def test_a_treated_pack_has_the_margins_that_solve_reports(remedy, strength):
 def test_strength_none_changes_nothing(remedy):
     pack = open_pack("mixed:pairs=3,names=12,bridge=2")
     found = exactly_remedied(pack, remedy, 0, arbitrary(pack))
-    assert isinstance(found, Remedied) and found.treated is found.untreated
+    assert isinstance(found, ExactResult) and found.treated is found.untreated
     assert (found.added, found.left_out) == (0, 0) and found.untreated.gap < 1e-5
 
 

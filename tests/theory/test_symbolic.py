@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from spillover.errors import UsageError
-from spillover.theory.learning.models import Ensemble, Model
-from spillover.theory.learning.training import stacked_bags
+from spillover.theory.models import Ensemble, Model
 from spillover.theory.symbolic import Bags, Task, exact_bags, parse, sampled_bags, training_batches
+from spillover.theory.train import stacked_bags
 
 
 def token_level_logits(ensemble, sequence, size):

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spillover.facts.pack import Implication, Pack, Relation
+from spillover.packs.pack import Implication, Pack, Relation
 from spillover.theory.table import table_of
 from tests.theory.random_packs import pack_of, random_pack
 

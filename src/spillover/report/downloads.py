@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from spillover.measures.ranking import RankTable
+from spillover.metrics.ranks import RankTable
 from spillover.report.drawing import Drawing
 from spillover.report.load import LoadedRun
 

@@ -13,9 +13,8 @@ import numpy as np
 import pyarrow as pa
 
 from spillover.errors import RunError
-from spillover.measures.ranking import RankTable, rank_table
-from spillover.measures.summary import summarise
-from spillover.measures.trajectory import TRAJECTORY_SCHEMA
+from spillover.metrics.implications import TRAJECTORY_SCHEMA, summarise
+from spillover.metrics.ranks import RankTable, rank_table
 from spillover.record import (
     ANSWER_SCHEMA,
     ANSWERS,

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from spillover.facts.pack import WANTED, tally
-from spillover.measures.ranking import RankTable, at_end
+from spillover.metrics.ranks import RankTable, at_end
+from spillover.packs.pack import WANTED, tally
 from spillover.record import Metric
 from spillover.report.load import LoadedRun
 

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from spillover.facts.pack import tally
+from spillover.packs.pack import tally
 from spillover.record import Metric
 from spillover.report.drawing import plain
 from spillover.report.load import LoadedRun

@@ -16,9 +16,9 @@ import torch
 from jaxtyping import Float
 
 from spillover.theory.closed_form import EqualClasses, closed_form
-from spillover.theory.learning.models import Batch, Ensemble
-from spillover.theory.learning.training import cross_entropy, stacked_bags
+from spillover.theory.models import Batch, Ensemble
 from spillover.theory.symbolic import Rows, Task, exact_bags, sampled_bags
+from spillover.theory.train import cross_entropy, stacked_bags
 
 Matrix = Float[np.ndarray, "... answer column"]
 

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy import sparse
 
-from spillover.facts.pack import Pack
+from spillover.packs.pack import Pack
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,7 +1,7 @@
 import pytest
 
-from spillover.facts.pack import Implication
-from spillover.report.associations.page import build_audit_page
+from spillover.packs.pack import Implication
+from spillover.report.audit import build_audit_page
 from spillover.report.load import load_run
 from tests.report.associations.synthetic_audit import answers, many, write_audit
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pyarrow as pa
 
-from spillover.facts.pack import Implication
-from spillover.measures.summary import summarise
-from spillover.measures.verdict import verdicts
+from spillover.metrics.implications import summarise
+from spillover.metrics.verdicts import verdicts
+from spillover.packs.pack import Implication
 from spillover.record import ANSWER_SCHEMA, ANSWERS, Record, write_table
 
 HOSTILE = "</script><script>alert(1)</script>$\\frac{$\"'&]]><!--\u2028\u202e"

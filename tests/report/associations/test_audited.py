@@ -2,7 +2,7 @@
 
 import copy
 
-from spillover.report.associations.audited import COLUMNS, RUN, listing
+from spillover.report.audit import COLUMNS, RUN, listing
 from spillover.report.story import stories
 
 

@@ -7,9 +7,9 @@ import json
 
 import pytest
 
-from spillover.report.associations import listing as module
-from spillover.report.associations.listing import Association, Column, Evidence, Listing, share, text
-from spillover.report.associations.predicted import listing as predicted
+from spillover.report import associations as module
+from spillover.report.associations import Association, Column, Evidence, Listing, share, text
+from spillover.report.prediction import listing as predicted
 from tests.report.associations.synthetic_audit import HOSTILE
 
 COUNT = Column("n", "Count", "count")

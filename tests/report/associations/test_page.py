@@ -7,9 +7,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from spillover.report.associations import page as page_module
-from spillover.report.associations.advice import next_step
-from spillover.report.associations.page import build_audit_page
+from spillover.report import audit as page_module
+from spillover.report.audit import build_audit_page, next_step
 from spillover.report.load import load_run
 from spillover.report.story import stories
 from tests.report.associations.synthetic_audit import HOSTILE, many, write_audit

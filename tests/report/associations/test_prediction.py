@@ -4,10 +4,10 @@ import json
 
 import pytest
 
+from spillover.commands import predict, report
+from spillover.config import Predict, Report
 from spillover.errors import UsageError
-from spillover.jobs import predict, report
-from spillover.report.associations.prediction import foretold, title, unseen
-from spillover.settings import Predict, Report
+from spillover.report.prediction import estimates, title, unseen
 
 LINK = {"given": "lives_in", "given_answer": "Paris", "then": "codes_in", "then_answer": "Java"}
 ROW = {"subject": "Ann Lee", "relation": "codes_in", "answer": "Java"}
@@ -37,18 +37,18 @@ METRICS = {"expected_unwanted": metric(5.4, 10), "expected_wanted": metric(7.6, 
 def test_cards_and_title_by_hand():
     true = association(then="speaks", then_answer="French", kind="causal", exposed=8, score=7.6)
     open_ = association(then="owns", then_answer="tea", kind=None, exposed=4, score=1.0, undone_by=None)
-    told = foretold("mine", details(association(), true, open_), METRICS)
+    told = estimates("mine", details(association(), true, open_), METRICS)
     assert [(card.words, str(card.count), card.associations) for card in told.cards] == [
         ("Unwanted", "5 of 10", 1), ("Not declared", "1 of 4", 1), ("Wanted", "8 of 8", 1)
     ]  # fmt: skip
     assert title(told) == "Expected: about 5 of 10 exposed subjects get an answer that nobody wants."
     assert told.cards[0].highest == ["lives in Paris → codes in Java: about 5.0 of 10, from 2 stated"]
     assert "Leave out 2 rows that state" in told.cards[0].next_step and "Declare those" in told.cards[1].next_step
-    assert title(foretold("mine", details(association(exposed=0, score=0)), METRICS)).startswith("Nothing is expected")
+    assert title(estimates("mine", details(association(exposed=0, score=0)), METRICS)).startswith("Nothing is expected")
 
 
 def test_the_list_holds_what_it_rests_on_and_what_would_undo_it():
-    told = foretold("mine", details(association(), association(kind=None, score=9.0, exposed=20)), METRICS)
+    told = estimates("mine", details(association(), association(kind=None, score=9.0, exposed=20)), METRICS)
     first, second = told.listing.rows
     assert (first.values[0], first.values[1]) == ("not declared", (9.0, 20)) and second.values[0] == "invented link"
     assert second.values[2:] == (2, 1, 0.4, "0.390 to 0.410", 0.2)

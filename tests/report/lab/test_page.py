@@ -9,8 +9,7 @@ import pyarrow as pa
 
 from spillover import catalog
 from spillover.record import Record
-from spillover.report.lab.page import build_lab_page
-from spillover.report.lab.run import LabRun, points_of
+from spillover.report.lab import LabRun, build_lab_page, points_of
 
 EXACT = {
     "nuclear": {"norm": 5.0, "margin_ratio_test": 0.6},

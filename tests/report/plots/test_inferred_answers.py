@@ -1,5 +1,5 @@
-from spillover.report.plots import inferred_answers as module
-from spillover.report.plots.inferred_answers import after, before
+from spillover.report import run_plots as module
+from spillover.report.run_plots import after, before
 from spillover.report.story import stories
 
 

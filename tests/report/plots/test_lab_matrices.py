@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from spillover.report.plots.lab_matrices import Map, Maps, by_split, draw
+from spillover.report.lab_plots import Map, Maps, by_split, draw_lab_matrices
 
 
 def solution(ratio):
@@ -22,7 +22,7 @@ def test_columns_are_drawn_by_split():
 
 
 def test_the_numbers_are_the_means_of_the_blocks():
-    rows = draw(maps(0.6, 0.0), "m").rows
+    rows = draw_lab_matrices(maps(0.6, 0.0), "m").rows
     assert [row["own implication, told the fact only"] for row in rows] == [0.3, 0.0]
     for row in rows:
         assert (row["own fact, told both"], row["own fact, told the fact only"], row["r1 on facts"]) == (0.5, 0.5, 0.5)
@@ -30,7 +30,7 @@ def test_the_numbers_are_the_means_of_the_blocks():
 
 
 def test_each_map_is_an_image_inside_the_drawing():
-    drawing = draw(maps(0.6, 0.0, 0.3, 1.0), "m")
+    drawing = draw_lab_matrices(maps(0.6, 0.0, 0.3, 1.0), "m")
     # Four maps and the scale.
     assert drawing.svg.count("<image") == 5
     assert drawing.svg.count('href="data:image/png;base64,') == 5
@@ -38,4 +38,4 @@ def test_each_map_is_an_image_inside_the_drawing():
 
 
 def test_nothing_to_draw_is_no_drawing():
-    assert draw(maps(), "m") is None
+    assert draw_lab_matrices(maps(), "m") is None

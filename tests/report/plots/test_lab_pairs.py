@@ -1,7 +1,6 @@
 """Pairs of models side by side: one row a variant and model, in the order given."""
 
-from spillover.report.plots.lab_curves import Point
-from spillover.report.plots.lab_pairs import Pair, Pairs, draw
+from spillover.report.lab_plots import Pair, Pairs, Point, draw_lab_pairs
 
 PAIRS = Pairs(
     "t",
@@ -13,7 +12,7 @@ PAIRS = Pairs(
 
 
 def test_every_variant_and_model_has_its_numbers():
-    drawing = draw(PAIRS, "pairs")
+    drawing = draw_lab_pairs(PAIRS, "pairs")
     assert [(row["variant"], row["model"], row["mean"]) for row in drawing.rows] == [
         *(("plain", "factorised", 0.9), ("plain", "merged", 0.1)),
         *(("deep", "factorised", 0.9), ("deep", "merged", 0.1)),
@@ -24,4 +23,4 @@ def test_every_variant_and_model_has_its_numbers():
 
 
 def test_nothing_to_draw_is_no_drawing():
-    assert draw(Pairs("t", "x", ("a",), ()), "none") is None
+    assert draw_lab_pairs(Pairs("t", "x", ("a",), ()), "none") is None

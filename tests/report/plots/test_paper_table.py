@@ -1,8 +1,8 @@
-from spillover.report.plots.paper_table import draw
+from spillover.report.study_plots import draw_paper_table
 
 
 def test_ours_beside_the_papers(study):
-    drawing = draw([cell for cell in study.done if cell.slug in ("city-language", "counterfactual")])
+    drawing = draw_paper_table([cell for cell in study.done if cell.slug in ("city-language", "counterfactual")])
     # The synthetic runs are of gemma-3-270m, which the paper has not.
     ours = [row for row in drawing.rows if row["model"] == "gemma-3-270m"]
     assert {row["set"]: round(row["mean_rank"], 2) for row in ours}["city-language"] == 0.55

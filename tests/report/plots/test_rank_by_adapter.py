@@ -1,7 +1,7 @@
 import pytest
 
-from spillover.report.plots.rank_by_adapter import draw
-from spillover.report.study.load import load_study
+from spillover.report.study_data import load_study
+from spillover.report.study_plots import draw_rank_by_adapter
 from tests.report.conftest import Synthetic
 from tests.report.synthetic_study import FALSE, SEEDS, write_study
 
@@ -18,7 +18,7 @@ def cells(tmp_path_factory):
 
 
 def test_adapters_come_by_rank_and_the_weights_last(cells):
-    drawing = draw(cells)
+    drawing = draw_rank_by_adapter(cells)
     assert [row["adapter_rank"] for row in drawing.rows] == [4, 4, None]
     assert drawing.rows[0]["mean_rank"] > drawing.rows[2]["mean_rank"] == pytest.approx(0.55)
     assert all(row["low"] <= row["mean_rank"] <= row["high"] for row in drawing.rows)
@@ -28,4 +28,4 @@ def test_adapters_come_by_rank_and_the_weights_last(cells):
 
 
 def test_nothing_to_show_without_runs(cells):
-    assert draw([cell for cell in cells if cell.run is None]) is None
+    assert draw_rank_by_adapter([cell for cell in cells if cell.run is None]) is None

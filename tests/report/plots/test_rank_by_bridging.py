@@ -1,11 +1,11 @@
 import pytest
 
-from spillover.report.plots.rank_by_bridging import draw
+from spillover.report.study_plots import draw_rank_by_bridging
 
 
 def test_ranks_and_margins_beside_the_theory(study):
     cells = [cell for cell in study.done if cell.slug in ("bridge=0", "bridge=1", "city-language", "counterfactual")]
-    drawing = draw(cells)
+    drawing = draw_rank_by_bridging(cells)
     rows = {(row["set"], row["bridging_names"]): row for row in drawing.rows}
     assert [row["theory_margin"] for row in drawing.rows] == pytest.approx([0, 8**-0.5, 0.5, 0.5])
     assert rows["city-language", 2]["mean_rank"] == pytest.approx(0.55)
@@ -15,4 +15,4 @@ def test_ranks_and_margins_beside_the_theory(study):
 
 
 def test_nothing_to_show_without_runs(study):
-    assert draw([cell for cell in study.cells if cell.run is None]) is None
+    assert draw_rank_by_bridging([cell for cell in study.cells if cell.run is None]) is None

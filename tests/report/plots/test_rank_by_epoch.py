@@ -1,11 +1,11 @@
 import pytest
 
-from spillover.report.plots.rank_by_epoch import draw, highest
+from spillover.report.run_plots import draw_rank_by_epoch, highest
 from spillover.report.story import stories
 
 
 def test_one_row_a_checkpoint_with_every_pair(make):
-    drawing = draw(stories(make(right=7), "true"))
+    drawing = draw_rank_by_epoch(stories(make(right=7), "true"))
     assert [row["epoch"] for row in drawing.rows] == [0, 1, 2, 3, 4]
     assert [row["mean_rank"] for row in drawing.rows] == pytest.approx([4.4, 4.4, 4.4, 4.4, 4.4 / 8])
     assert drawing.rows[-1]["pair Paris"] == 1 / 8
@@ -14,7 +14,7 @@ def test_one_row_a_checkpoint_with_every_pair(make):
 
 
 def test_several_seeds_are_clusters(make):
-    drawing = draw(stories(make(seeds=(0, 1, 2)), "true"))
+    drawing = draw_rank_by_epoch(stories(make(seeds=(0, 1, 2)), "true"))
     assert "95% interval over 15 clusters of a pair and a seed" in drawing.svg and "each of" not in drawing.svg
     last = drawing.rows[-1]
     assert last["mean_rank"] == pytest.approx(4.4 / 8) and last["clusters"] == 15
@@ -28,4 +28,4 @@ def test_the_axis_holds_the_highest_line(make):
 
 
 def test_nothing_to_show_without_expected_answers(make):
-    assert draw(stories(make(implications=False), "holes")) is None
+    assert draw_rank_by_epoch(stories(make(implications=False), "holes")) is None

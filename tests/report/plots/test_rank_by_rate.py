@@ -1,10 +1,10 @@
 import pytest
 
-from spillover.report.plots.rank_by_rate import draw
+from spillover.report.study_plots import draw_rank_by_rate
 
 
 def test_one_row_a_rate_and_one_a_seed(study):
-    drawing = draw([cell for cell in study.done if cell.slug in ("city-language", "slow", "never")])
+    drawing = draw_rank_by_rate([cell for cell in study.done if cell.slug in ("city-language", "slow", "never")])
     pooled = [row for row in drawing.rows if row["seed"] is None]
     assert [row["learning_rate"] for row in pooled] == ["1e-05", "5e-05", "0.0001"]
     assert [row["learned"] for row in pooled] == [True, True, False]
@@ -15,4 +15,4 @@ def test_one_row_a_rate_and_one_a_seed(study):
 
 
 def test_nothing_to_show_without_runs(study):
-    assert draw([cell for cell in study.cells if cell.run is None]) is None
+    assert draw_rank_by_rate([cell for cell in study.cells if cell.run is None]) is None

@@ -1,12 +1,12 @@
 import pytest
 
-from spillover.report.plots.remedy_frontier import draw
-from spillover.report.remedies.load import comparison_of
+from spillover.report.remedies_data import comparison_of
+from spillover.report.remedies_plots import draw_remedy_frontier
 from tests.report.remedies.synthetic import ENTRIES, record
 
 
 def test_every_measured_remedy_is_a_mark_with_its_name():
-    drawing = draw(comparison_of(record()))
+    drawing = draw_remedy_frontier(comparison_of(record()))
     rows = {row["remedy"]: row for row in drawing.rows}
     assert len(rows) == len(ENTRIES) - 1, "one could not be done"
     assert rows["untreated"]["group"] == "untreated" and rows["untreated"]["unwanted_rate"] == pytest.approx(0.8)
@@ -22,4 +22,4 @@ def test_every_measured_remedy_is_a_mark_with_its_name():
 def test_nothing_to_show_without_an_unwanted_rate():
     made = record(ENTRIES[:1])
     del made.details["frontier"][0]["unwanted_rate"]
-    assert draw(comparison_of(made)) is None
+    assert draw_remedy_frontier(comparison_of(made)) is None

@@ -1,10 +1,10 @@
 import pytest
 
-from spillover.report.plots.study_sets import draw
+from spillover.report.study_plots import draw_study_sets
 
 
 def test_ours_and_the_papers_are_beside_each_other(study):
-    drawing = draw(study.done[:5])
+    drawing = draw_study_sets(study.done[:5])
     ours = [row for row in drawing.rows if row["set"] == "city-language" and "paper" not in row["model"]]
     assert [(row["trained"], row["when"]) for row in ours] == [
         ("embeddings frozen", "before"),
@@ -19,4 +19,4 @@ def test_ours_and_the_papers_are_beside_each_other(study):
 
 
 def test_nothing_to_show_without_runs(study):
-    assert draw([cell for cell in study.cells if cell.run is None]) is None
+    assert draw_study_sets([cell for cell in study.cells if cell.run is None]) is None

@@ -1,10 +1,9 @@
-from spillover.report.plots.where_components import draw
-from spillover.report.where.load import where_of
+from spillover.report.where import draw_where_components, where_of
 from tests.report.where.synthetic import record
 
 
 def test_bars_of_the_ends_and_components_both_ways():
-    drawing = draw(where_of(record()))
+    drawing = draw_where_components(where_of(record()))
     rows = {(row["part"], row["left_out"], row["group"]): row for row in drawing.rows}
     assert rows["mlp", False, "stated facts"]["rate"] == 0.82 and rows["mlp", True, "stated facts"]["rate"] == 0.28
     assert rows["output-value", True, "unwanted conclusions"]["by_chance"] == 0.2
@@ -14,4 +13,4 @@ def test_bars_of_the_ends_and_components_both_ways():
 
 
 def test_nothing_to_show_without_components():
-    assert draw(where_of(record({}))) is None
+    assert draw_where_components(where_of(record({}))) is None

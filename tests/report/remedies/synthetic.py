@@ -2,8 +2,8 @@
 
 from dataclasses import asdict
 
+from spillover.config import Mitigate
 from spillover.record import Metric, Record
-from spillover.settings import Mitigate
 
 TOLD = {
     "abstention": ("Adds rows which say that the answer is unknown.", "the rows that are added", False),

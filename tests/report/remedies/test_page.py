@@ -13,12 +13,20 @@ import pytest
 from spillover.cli import main
 from spillover.errors import RunError
 from spillover.record import Record
-from spillover.report.remedies.exact import exactly, verdict
-from spillover.report.remedies.load import APART, IMPOSSIBLE, NOT_LEARNED, SAFE, UNSAFE, comparison_of
-from spillover.report.remedies.page import build_remedies_page
-from spillover.report.remedies.steps import steps
-from spillover.report.remedies.table import costs, effects
-from spillover.report.remedies.words import cards, faults, outcome, reason, title
+from spillover.report.remedies import (
+    build_remedies_page,
+    cards,
+    costs,
+    effects,
+    exactly,
+    faults,
+    outcome,
+    reason,
+    steps,
+    title,
+    verdict,
+)
+from spillover.report.remedies_data import APART, IMPOSSIBLE, NOT_LEARNED, SAFE, UNSAFE, comparison_of
 from tests.report.remedies.synthetic import ENTRIES, EXACT, NONE, record
 from tests.report.test_page import HOSTILE, Reader
 

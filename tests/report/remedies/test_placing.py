@@ -5,7 +5,7 @@ from itertools import combinations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spillover.report.remedies.placing import Box, around, placed
+from spillover.report.remedies_plots import Box, around, placed
 
 FRAME = Box(0, 0, 600, 400)
 PLACES = st.tuples(st.integers(0, 600), st.integers(0, 400))

@@ -6,7 +6,7 @@ import math
 import pytest
 
 from spillover.record import Metric
-from spillover.report.study.bridging import bridge_points, by_set, parting
+from spillover.report.study_data import bridge_points, by_set, parting
 
 
 def cells_of(study, *slugs):

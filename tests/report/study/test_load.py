@@ -6,7 +6,7 @@ import pytest
 
 from spillover.errors import RunError
 from spillover.record import Metric, Record
-from spillover.report.study.load import load_study, study_table
+from spillover.report.study_data import load_study, study_table
 from tests.report.conftest import Synthetic
 from tests.report.synthetic_study import write_study
 

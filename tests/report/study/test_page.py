@@ -11,8 +11,8 @@ from itertools import pairwise
 import pytest
 
 from spillover.record import Metric, Record
-from spillover.report.study.load import load_study
-from spillover.report.study.page import build_study_page
+from spillover.report.study import build_study_page
+from spillover.report.study_data import load_study
 from tests.report.conftest import Synthetic
 from tests.report.synthetic_study import write_study
 from tests.report.test_page import HOSTILE, Reader

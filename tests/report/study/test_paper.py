@@ -6,10 +6,8 @@ from pathlib import Path
 import pytest
 
 from spillover.record import RECORD, Record
-from spillover.report.study.load import load_study
-from spillover.report.study.page import build_study_page
-from spillover.report.study.paper import beside, paper_rows, paper_table
-from spillover.report.study.published import MODELS, RANKS, name_of
+from spillover.report.study import build_study_page
+from spillover.report.study_data import MODELS, RANKS, beside, load_study, name_of, paper_rows, paper_table
 from tests.report.conftest import Synthetic
 from tests.report.synthetic_study import write_study
 from tests.report.test_page import Reader

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from spillover.report.study.rates import chosen_rates, rate_points, scientific, trend
+from spillover.report.study_data import chosen_rates, rate_points, scientific, trend
 
 
 def test_each_seed_at_its_own_first_learned_checkpoint(study):

@@ -2,8 +2,7 @@
 
 import pytest
 
-from spillover.report.study.published import MODELS, RANKS
-from spillover.report.study.sets import null_distance, sets_of, true_ranks
+from spillover.report.study_data import MODELS, RANKS, null_distance, sets_of, true_ranks
 from tests.report.conftest import CITIES, SHIFTED
 
 

@@ -1,9 +1,6 @@
 """Tables of the study's page hold the study's numbers."""
 
-from spillover.report.study.published import MODELS
-from spillover.report.study.rates import rate_points
-from spillover.report.study.sets import sets_of
-from spillover.report.study.table import cells_table, rates_table, sets_table
+from spillover.report.study_data import MODELS, cells_table, rate_points, rates_table, sets_of, sets_table
 
 
 def columns(table, row):

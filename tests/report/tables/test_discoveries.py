@@ -2,8 +2,8 @@
 
 import dataclasses
 
-from spillover.report.page import build_page
-from spillover.report.tables.discoveries import discoveries, headline
+from spillover.report.discoveries import discoveries, headline
+from spillover.report.runs import build_page
 
 
 def discovery(**changes):

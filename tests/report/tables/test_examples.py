@@ -1,7 +1,7 @@
 """The examples are spread over links and pairs, and never chosen by result."""
 
+from spillover.report.runs import examples
 from spillover.report.story import stories
-from spillover.report.tables.examples import examples
 
 
 def flat(stories):

@@ -2,8 +2,8 @@
 
 import dataclasses
 
-from spillover.report.page import build_page
-from spillover.report.tables.inside import heads_of, looks, shared_of
+from spillover.report.inside import heads_of, looks, shared_of
+from spillover.report.runs import build_page
 from tests.report.inside_tables import looked
 
 

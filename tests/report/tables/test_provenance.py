@@ -3,7 +3,7 @@
 import pytest
 
 from spillover.record import Record
-from spillover.report.tables.provenance import command_line, duration, provenance
+from spillover.report.provenance import command_line, duration, provenance
 
 
 def test_groups_in_order_without_empty_values(make):

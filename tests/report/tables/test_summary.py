@@ -1,7 +1,7 @@
 """The table of all numbers holds the run's numbers."""
 
+from spillover.report.runs import summary
 from spillover.report.story import stories
-from spillover.report.tables.summary import summary
 
 
 def cells(told):

@@ -2,8 +2,8 @@
 
 from dataclasses import asdict
 
+from spillover.config import Where
 from spillover.record import Metric, Record
-from spillover.settings import Where
 
 #: part, kind -> (recall, links, wanted, unwanted) alone, and in the tuned model without it.
 ENDS = {"nothing": (0.1, 0.1, 0.2, 0.0), "everything": (1.0, 1.0, 0.9, 0.8), "linearised": (0.7, 0.8, 0.9, 0.1)}

@@ -4,9 +4,7 @@ import pytest
 
 from spillover.errors import RunError
 from spillover.record import Record
-from spillover.report.where.load import where_of
-from spillover.report.where.page import build_where_page
-from spillover.report.where.words import cards, title
+from spillover.report.where import build_where_page, cards, title, where_of
 from tests.report.test_page import HOSTILE, Reader
 from tests.report.where.synthetic import ENDS, PARTS, record
 

@@ -5,10 +5,9 @@ import pytest
 import torch
 
 from spillover.errors import UsageError
-from spillover.theory.learning.models import Ensemble, Model
-from spillover.theory.learning.starts import STARTS, token_kinds
-from spillover.theory.learning.training import cross_entropy, slope, stacked_bags
+from spillover.theory.models import STARTS, Ensemble, Model, token_kinds
 from spillover.theory.symbolic import Task, sampled_bags
+from spillover.theory.train import cross_entropy, slope, stacked_bags
 
 TASK = Task(classes=3, train=1, test=2, noise_tokens=2, noise_places=4)
 

@@ -6,15 +6,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spillover.facts.open import open_pack
-from spillover.facts.pack import Implication
-from spillover.theory.predicting.associations import associations, ledger_of, subjects_of
+from spillover.packs.open import open_pack
+from spillover.packs.pack import Implication
+from spillover.theory.associations import associations, counts_of, subjects_of
 from spillover.theory.table import table_of
 from tests.theory.random_packs import pack_of, random_pack
 
 
 def listed(pack):
-    ledger = ledger_of(table_of(pack))
+    ledger = counts_of(table_of(pack))
     return ledger, associations(pack, ledger)
 
 

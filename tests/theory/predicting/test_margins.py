@@ -5,20 +5,20 @@ import dataclasses
 import numpy as np
 import pytest
 
-from spillover.facts.open import open_pack
-from spillover.facts.pack import Fact
+from spillover.packs.open import open_pack
+from spillover.packs.pack import Fact
+from spillover.theory.associations import associations, counts_of, subjects_of
 from spillover.theory.closed_form import EqualClasses, closed_form
-from spillover.theory.predicting.associations import associations, ledger_of, subjects_of
-from spillover.theory.predicting.margins import NEGLIGIBLE, Margins, changed, undoing
-from spillover.theory.predicting.solved import solved
-from spillover.theory.solving import solve
+from spillover.theory.margins import NEGLIGIBLE, Margins, changed, undoing
+from spillover.theory.prediction import solved
+from spillover.theory.solve import solve
 from spillover.theory.table import table_of
 from tests.theory.random_packs import pack_of, random_pack
 
 
 def margins_of(pack):
     table = table_of(pack)
-    ledger = ledger_of(table)
+    ledger = counts_of(table)
     return Margins(solved(table), ledger), associations(pack, ledger)
 
 
@@ -82,7 +82,7 @@ def test_unlike_subjects_are_weighed_by_their_number():
 @pytest.mark.parametrize("spec", ["country-code:pairs=3,names=27,bridge=3", "mixed:pairs=3,names=18,bridge=2"])
 def test_the_smallest_undoing_sets_are_what_trying_every_number_finds(spec):
     pack = open_pack(spec)
-    ledger = ledger_of(table_of(pack))
+    ledger = counts_of(table_of(pack))
     each = next(item for item in associations(pack, ledger) if item.kind == "spurious")
     found = undoing(pack, ledger, each)
     assert {item.way for item in found} >= {"remove", "contradict"}
@@ -98,7 +98,7 @@ def test_the_smallest_undoing_sets_are_what_trying_every_number_finds(spec):
 
 def test_rows_that_undo_are_rows_that_may_be_stated():
     pack = open_pack("country-code:pairs=3,names=27,bridge=3")
-    ledger = ledger_of(table_of(pack))
+    ledger = counts_of(table_of(pack))
     each = next(item for item in associations(pack, ledger) if item.kind == "spurious")
     stated, supporting = pack.stated, subjects_of(ledger, each)[0]
     for item in undoing(pack, ledger, each):
@@ -113,6 +113,6 @@ def test_an_answer_that_only_the_removed_rows_stated_stays_a_candidate():
     pack = pack_of([("ann", "r", "x"), ("ann", "q", "u"), ("ben", "r", "x"), ("cat", "r", "y"), ("cat", "q", "v")])
     cut = changed(pack, "remove", [Fact("ann", "q", "u")])
     assert cut.candidates == pack.candidates and len(cut.facts) == 4
-    ledger = ledger_of(table_of(pack))
+    ledger = counts_of(table_of(pack))
     each = next(item for item in associations(pack, ledger) if item.text == "r = x makes q = u")
     assert [(way.way, len(way.rows)) for way in undoing(pack, ledger, each)] == [("remove", 1)]

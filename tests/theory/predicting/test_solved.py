@@ -3,11 +3,10 @@
 import numpy as np
 import pytest
 
-from spillover.facts.open import open_pack
+from spillover.packs.open import open_pack
+from spillover.theory import prediction as factors
 from spillover.theory.closed_form import EqualClasses
-from spillover.theory.predicting import factorised as factors
-from spillover.theory.predicting.factorised import affordable, factorised
-from spillover.theory.predicting.solved import parts, solved, split, unknowns
+from spillover.theory.prediction import affordable, factorised, parts, solved, split, unknowns
 from spillover.theory.table import table_of
 from tests.theory.random_packs import pack_of, peer_optimum, random_pack
 
@@ -80,7 +79,7 @@ def test_the_factorised_gradient_is_the_slope_of_its_loss():
 
 def test_beyond_every_reach_it_says_so(monkeypatch):
     table = table_of(open_pack("city-language:names=10,bridge=1"))
-    monkeypatch.setattr("spillover.theory.predicting.factorised.MOST_NUMBERS", 10)
+    monkeypatch.setattr("spillover.theory.prediction.MOST_NUMBERS", 10)
     assert not affordable(table.problem)
     found = solved(table, whole=1)
     assert found.method == "none" and found.matrix is None and found.verdict.startswith("Beyond reach: 10 kinds")

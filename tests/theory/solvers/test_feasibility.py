@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 
-from spillover.facts.pack import Fact
-from spillover.theory.solvers.feasibility import infeasibility
-from spillover.theory.solvers.splitting import design
+from spillover.packs.pack import Fact
+from spillover.theory.feasibility import infeasibility
+from spillover.theory.splitting import design
 from spillover.theory.table import table_of
 from tests.theory.random_packs import pack_of
 

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from spillover.errors import UsageError
 from spillover.theory.certificate import lower_bound
 from spillover.theory.closed_form import EqualClasses, closed_form
+from spillover.theory.feasibility import infeasibility
 from spillover.theory.norms import NORMS
-from spillover.theory.solvers.feasibility import infeasibility
-from spillover.theory.solvers.maximum_margin import memory_for, minimise
+from spillover.theory.splitting import memory_for, minimise
 from spillover.theory.table import table_of
 from tests.theory.random_packs import pack_of, peer_optimum, random_pack
 

@@ -6,8 +6,8 @@ import pytest
 from spillover.theory.certificate import combination, force_of
 from spillover.theory.closed_form import EqualClasses, closed_form
 from spillover.theory.norms import NORMS
-from spillover.theory.solvers.maximum_margin import minimise
-from spillover.theory.solvers.ranges import RangeSolver, Start
+from spillover.theory.ranges import RangeSolver, Start
+from spillover.theory.splitting import minimise
 from spillover.theory.table import lead, table_of
 
 

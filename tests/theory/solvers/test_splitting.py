@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spillover.theory.solvers.splitting import design, into_cones
+from spillover.theory.splitting import design, into_cones
 from spillover.theory.table import table_of
 from tests.theory.random_packs import random_pack
 

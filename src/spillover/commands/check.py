@@ -1,0 +1,63 @@
+"""`spillover check`: is a pack sound? Counts, or every fault and warning with its place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from spillover.config import Check
+from spillover.packs.check import Fault, check_structure, token_faults
+from spillover.packs.open import built_in, check_pack, is_built_in
+from spillover.packs.pack import Pack
+
+#: Faults and warnings that are printed; `--json` gives all.
+MOST_SHOWN = 50
+
+
+def run(settings: Check) -> dict[str, Any]:
+    """Keys `counts`, `faults`, `warnings`; `exit_code` is 1 when there is a fault; `text` is what a person reads."""
+    pack, faults, warnings = _checked(settings)
+    if pack is not None and not faults and settings.model is not None:
+        from spillover.lm.load import load_tokenizer
+        from spillover.lm.tokens import as_chat, encoder
+
+        tokenizer = load_tokenizer(settings.model, settings.revision)
+        faults = token_faults(as_chat(pack, tokenizer) if settings.chat else pack, encoder(tokenizer))
+    counts = pack.counts() if pack is not None else {}
+    return {
+        "pack": pack.name if pack is not None else settings.pack,
+        "counts": counts,
+        "faults": [fault.as_json() for fault in faults],
+        "warnings": [warning.as_json() for warning in warnings],
+        "exit_code": 1 if faults else 0,
+        "text": "\n".join(_lines(settings, counts, faults, warnings)),
+    }
+
+
+def _checked(settings: Check) -> tuple[Pack | None, list[Fault], list[Fault]]:
+    """The pack that was named, its faults and its warnings."""
+    if not is_built_in(settings.pack):
+        return check_pack(Path(settings.pack))
+    pack = built_in(settings.pack, settings.seed)
+    found = check_structure(pack)
+    return pack, found.faults, found.warnings
+
+
+def _lines(settings: Check, counts: dict[str, int], faults: Sequence[Fault], warnings: Sequence[Fault]) -> list[str]:
+    verdict = f"{_number(len(faults), 'fault')}, {_number(len(warnings), 'warning')}"
+    lines = [f"{settings.pack}: {verdict}"]
+    lines += ["  " + ", ".join(_number(count, what[:-1]) for what, count in counts.items())] if counts else []
+    if settings.model is not None and counts:
+        lines.append(
+            f"  tokens of {settings.model}: " + ("see the faults" if faults else "they tell the answers apart")
+        )
+    for title, found in (("fault", faults), ("warning", warnings)):
+        lines += [f"{title}: {each}" for each in found[:MOST_SHOWN]]
+        if len(found) > MOST_SHOWN:
+            lines.append(f"and {_number(len(found) - MOST_SHOWN, title)} more: --json lists all")
+    return lines
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count or 'no'} {what}{'' if count == 1 else 's'}"

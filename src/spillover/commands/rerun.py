@@ -1,0 +1,61 @@
+"""`spillover rerun`: repeat a run from its record alone, and compare."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from spillover import catalog
+from spillover.config import Rerun
+from spillover.errors import RunError
+from spillover.record import ANSWERS, TRAJECTORY, Record, sha256_of
+
+
+def run(settings: Rerun) -> dict[str, Any]:
+    """Run the record's verb with the record's settings into a new folder; `same`: whether the tables are equal bytes.
+
+    Raises RunError when the record is of no verb that can be repeated, or when the folder is its own.
+    """
+    folder, out = Path(settings.run).expanduser(), Path(settings.out).expanduser()
+    record = Record.read(folder)
+    verb = record.command.split(" ")[0]
+    if verb not in catalog.VERBS:
+        what = f"a run of {record.command!r} was made by another program, so it cannot be repeated from here"
+        raise RunError(what, where=str(folder), do="Repeat it where it was made")
+    if out.resolve() == folder.resolve():
+        raise RunError("a repetition must not overwrite its run", where=str(out), do="Choose another --out")
+    settings_class, job = (catalog.find(reference) for reference in catalog.VERBS[verb])
+    outcome = dict(job(settings_of(settings_class, record, out)))
+    compared = _compare(folder, out)
+    same = all(compared.values()) if compared else None
+    outcome.pop("exit_code", None)
+    words = {True: "every table has the same bytes", False: "the tables differ", None: "there is no table to compare"}
+    lines = [str(outcome.pop("text", "")), f"Against {folder}: {words[same]}."]
+    lines += [f"  {name}: {'the same' if equal else 'different'}" for name, equal in compared.items() if same is False]
+    return {**outcome, "same": same, "compared": compared, "text": "\n".join(lines)}
+
+
+def settings_of(settings_class: type, record: Record, out: Path) -> Any:
+    """The verb's settings as the record holds them; options that it does not know yet take their default.
+
+    out: the folder in place of the record's own.
+    """
+    known = {item.name: item for item in dataclasses.fields(settings_class)}  # type: ignore[arg-type]
+    values = {name: tuple(value) if isinstance(value, list) else value
+              for name, value in record.settings.items() if name in known}  # fmt: skip
+    values |= (
+        {"json": False}
+        | ({"track": "none"} if "track" in known else {})
+        | ({"out": str(out)} if "out" in known else {})
+    )
+    if missing := [name for name, item in known.items() if item.default is dataclasses.MISSING and name not in values]:
+        what = f"the record does not say what {missing[0]} was"
+        raise RunError(what, where=record.command, do="Give the command yourself")
+    return settings_class(**values)
+
+
+def _compare(folder: Path, out: Path) -> dict[str, bool]:
+    """Table -> whether both folders hold the same bytes, for the tables of the run and of each of its seeds."""
+    names = [path.relative_to(folder) for pattern in (ANSWERS, TRAJECTORY) for path in sorted(folder.rglob(pattern))]
+    return {str(name): (out / name).exists() and sha256_of(folder / name) == sha256_of(out / name) for name in names}

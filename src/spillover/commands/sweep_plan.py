@@ -1,0 +1,354 @@
+"""`spillover sweep --plan`: what a study would take of memory, time and disk on a device that need not be here."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from spillover.commands.prepare import UNKNOWN, Plan, refuse_bad_numbers, training_of
+from spillover.commands.studies import Cell, Study
+from spillover.config import Inject, Sweep
+from spillover.errors import UsageError
+from spillover.packs.open import open_pack
+from spillover.record import hardware
+from spillover.runs import KEPT, LEAST, PATIENCE, SLOW
+
+if TYPE_CHECKING:
+    from spillover.lm.memory import Forecast, Forecaster
+    from spillover.lm.plan import Device, Seconds
+
+#: Bytes of a finished run's tables and record beside the rows of its answers, and of such a row; of the study's page, a
+#: cell (docs/scaling.md).
+RUN_BYTES, ROW_BYTES, PAGE_BYTES = 22_600, 5, 25_000
+#: Numbers of devices that a model which does not fit on one is tried to be split over, and the adapter that is tried.
+SPLITS, RANK = (2, 4, 8, 16), 8
+#: Bytes a second at which a model's file is read.
+READING = 1e9
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One run of a cell. forecast: of its memory, bytes. room: bytes that it may take. seconds: of the run. saved,
+    tables, checkpoint, stored: bytes of the weights and of the tables that stay of it, of what it holds on the disk
+    while it runs, and of its model's file. fitting: where it does not fit, what would. most: whether it may end sooner,
+    once it has learned."""
+
+    forecast: Forecast
+    room: float
+    seconds: Seconds
+    saved: float
+    tables: float
+    checkpoint: float
+    stored: float
+    fitting: Sequence[str]
+    most: bool
+
+    @property
+    def fits(self) -> bool:
+        return self.forecast.needed <= self.room
+
+    @property
+    def loading(self) -> float:
+        """Seconds that reading its model takes."""
+        return self.stored / READING
+
+    def as_json(self) -> dict[str, Any]:
+        """For --json; bytes and seconds of one run."""
+        return {
+            "fits": self.fits, "fitting": list(self.fitting), "memory": self.forecast.as_json(),
+            "seconds": round(self.seconds.total, 1), "at_most": self.most,
+            "seconds_by_part": {name: round(value, 1) for name, value in asdict(self.seconds).items()},
+            "disk": {"kept": round(self.saved + self.tables), "while_running": round(self.checkpoint)},
+            "model_file": round(self.stored),
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Of all runs that fit: wall, the seconds until the last ends on all devices; work, those of all devices together;
+    kept, running and models, bytes on the disk; lacking, cells that do not fit."""
+
+    runs: int
+    wall: float
+    work: float
+    kept: float
+    running: float
+    models: float
+    lacking: int
+
+
+@dataclass(frozen=True)
+class StudyPlan:
+    """A study on so many devices, each with so many runs at once; cell name -> what a run of it takes."""
+
+    device: Device
+    devices: int
+    at_once: int
+    cells: Mapping[str, Estimate]
+    totals: Totals
+
+    def as_json(self) -> dict[str, Any]:
+        """For --json, beside the cells; bytes and seconds."""
+        return {"device": {**asdict(self.device), "count": self.devices, "at_once": self.at_once},
+                "totals": asdict(self.totals)}  # fmt: skip
+
+
+def wanted(settings: Sweep) -> bool:
+    """Whether a plan is to say what a device would need."""
+    return bool(settings.on or settings.memory or settings.tflops or settings.bandwidth)
+
+
+def study_plan(settings: Sweep, study: Study, cells: Sequence[Cell]) -> StudyPlan:
+    """The plan of a study of `inject`. Raises UsageError for a device or a study that cannot be foretold, ModelError
+    for a model whose configuration is not at hand, PackError for a pack."""
+    import torch
+
+    from spillover.lm.memory import free
+    from spillover.lm.plan import device
+
+    if study.verb != "inject":
+        what = f"what a device needs is foretold for runs of `inject`, and this study is one of `{study.verb}`"
+        raise UsageError(what, where=study.name, do="Leave --on, --memory, --tflops and --bandwidth out")
+    named = device(settings.on, memory=settings.memory, tflops=settings.tflops, bandwidth=settings.bandwidth,
+                   room=free(torch.device("cpu")))  # fmt: skip
+    threads = max(cell.settings.threads or int(hardware()["cores"]) for cell in cells)
+    at_once = (settings.processes or max(1, int(hardware()["cores"]) // threads)) if named.processor else 1
+    foretell = Estimator(named, named.memory / at_once, threads)
+    found = {cell.name: foretell(cell) for cell in cells}
+    return StudyPlan(
+        named, settings.devices, at_once, found, _sweep_plan_totals(cells, found, settings.devices * at_once)
+    )
+
+
+class Estimator:
+    """Foretells runs; what does not differ between them is worked out once. room: bytes that one may take."""
+
+    def __init__(self, device: Device, room: float, threads: int) -> None:
+        self.device, self.room, self.threads = device, room, threads
+        self._runs: dict[Inject, Estimate] = {}
+        self._models: dict[Inject, Forecaster] = {}
+        self._advised: dict[Inject, list[str]] = {}
+
+    def __call__(self, cell: Cell) -> Estimate:
+        settings: Inject = cell.settings
+        # Neither the rate nor what is told to whom changes what is computed.
+        key = replace(settings, seed=cell.seeds[0], lr=1e-5, weight_decay=0.0, out="", json=False, track="none")
+        if key not in self._runs:
+            self._runs[key] = self._made(key)
+        return self._runs[key]
+
+    def _made(self, settings: Inject) -> Estimate:
+        from spillover.lm.forgetting import passages
+        from spillover.lm.memory import rough_encoder
+        from spillover.lm.plan import Portion, Sizes, Workload, reading, seconds
+
+        refuse_bad_numbers(settings)
+        treatment, pack = Plan(settings), open_pack(settings.pack, settings.seed)
+        forecaster, asked, regimen = self._forecaster(settings), treatment.asked(pack), treatment.regimen
+        forecast = _chosen(forecaster, settings, int(self.room))
+        encode = rough_encoder(forecaster.vocabulary)
+        portion = Portion.of(
+            forecaster.copy, regimen.pack(pack, settings.seed), asked, forecaster.training, encode,
+            micro_batch=forecast.micro_batch, lines=len(regimen.lines(pack, settings.seed)),
+        )  # fmt: skip
+        plain = reading(passages(settings.plain_text), encode)
+        epochs = treatment.training(training_of(settings, settings.seed)).epochs
+        work = Workload.of(Sizes.of(forecaster.copy), portion, plain, epochs, settings.evaluate_every)
+        told = seconds(work, self.device, dtype=settings.dtype, threads=self.threads)
+        kept = forecast.trained + forecast.sums
+        due = PATIENCE * (LEAST + kept / SLOW)
+        return Estimate(
+            forecast=forecast,
+            room=self.room,
+            seconds=told,
+            saved=float({"none": 0, "delta": forecast.trained, "weights": forecast.weights}[settings.save]),
+            tables=float(RUN_BYTES + ROW_BYTES * work.answers),
+            # Too short a run writes none; of a longer one, a new one is written before the oldest goes.
+            checkpoint=0.0 if settings.sharded or told.total < due else float((KEPT + 1) * kept),
+            stored=_stored(self._config(settings), forecast.weights, settings.dtype),
+            fitting=() if forecast.needed <= self.room else self._advice(settings, forecaster),
+            most=treatment.enough() is not None,
+        )
+
+    def _config(self, settings: Inject) -> Any:
+        from spillover.lm.plan import config_at_hand
+
+        return config_at_hand(settings.model, settings.revision)
+
+    def _forecaster(self, settings: Inject) -> Forecaster:
+        from spillover.lm.memory import Forecaster, Work, rough_encoder
+
+        treatment, config = Plan(settings), self._config(settings)
+        asked = treatment.asked(open_pack(settings.pack, settings.seed))
+        work = Work.of(asked, rough_encoder(config.get_text_config().vocab_size))
+        key = _without_pack(settings)
+        if key not in self._models:
+            training = treatment.training(training_of(settings, settings.seed))
+            try:
+                self._models[key] = Forecaster(
+                    config, training, work, dtype=settings.dtype, save_merged=settings.save == "weights",
+                    device="cpu" if self.device.processor else "cuda",
+                )  # fmt: skip
+            except UNKNOWN as error:
+                reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+                what = f"no language model can be made of its configuration ({reason})"
+                raise UsageError(what, where=settings.model, do="Name a causal language model") from None
+        return self._models[key].of(work)
+
+    def _advice(self, settings: Inject, forecaster: Forecaster) -> list[str]:
+        """What `_fitting` finds, once for all packs of a model that is trained in one way."""
+        key = _without_pack(settings)
+        if key not in self._advised:
+            self._advised[key] = list(self._fitting(settings, forecaster))
+        return self._advised[key]
+
+    def _fitting(self, settings: Inject, forecaster: Forecaster) -> Iterator[str]:
+        """What would hold a run that does not fit: the smallest card, the fewest devices, an adapter."""
+        from spillover.lm.plan import CARDS
+
+        one = forecaster.at(1)
+        cards = [card for card in CARDS.values() if one.needed - one.process <= card.memory]
+        if cards and not self.device.processor:
+            yield f"one {min(cards, key=lambda card: card.memory).name}"
+        if not (settings.lora or settings.remedy or settings.inside or self.device.processor):
+            split = next((count for count in SPLITS if _split(one, forecaster, count) <= self.room), None)
+            if split:
+                yield f"{split} of these with the FSDP settings of docs/several-devices.md"
+        if not settings.lora:
+            adapted = self._forecaster(replace(settings, lora=RANK)).at(1)
+            if adapted.needed <= self.room:
+                yield f"--lora {RANK} ({adapted.needed / 1e9:.1f} GB)"
+
+
+def _without_pack(settings: Inject) -> Inject:
+    """What runs have in common that need the same but for their rows."""
+    return replace(settings, pack="", seed=0, epochs=1, evaluate_every=1, until_learned=False)
+
+
+def _chosen(forecaster: Forecaster, settings: Inject, room: int) -> Forecast:
+    """With the micro-batch that a run would choose; of one row where not even that fits."""
+    if asked := min(settings.micro_batch, settings.batch):
+        return forecaster.at(asked)
+    one = forecaster.at(1)
+    return forecaster.fitting(room) if one.needed <= room else one
+
+
+def _split(one: Forecast, forecaster: Forecaster, count: int) -> float:
+    """Bytes on each of so many devices: the untrained model whole, a share of what is trained, its sums and gradients,
+    of the layers two at a time whole, when they compute, and its rows of the batch. one: the forecast of one row."""
+    layer = one.trained / max(1, int(forecaster.copy.config.get_text_config().num_hidden_layers))
+    step = one.step * -(-forecaster.training.batch // count)
+    return float(one.process + one.weights + (2 * one.trained + one.sums) / count + 2 * layer + max(step, one.ranking))
+
+
+def _stored(config: Any, weights: int, dtype: str) -> float:
+    """Bytes of a model's file, from those of its weights in the number format of the run."""
+    import torch
+
+    kept = getattr(torch, str(getattr(config, "dtype", None) or dtype).removeprefix("torch."), torch.float32)
+    return weights * kept.itemsize / getattr(torch, dtype).itemsize
+
+
+def _sweep_plan_totals(cells: Sequence[Cell], found: Mapping[str, Estimate], places: int) -> Totals:
+    """Runs are handed out as `sweep` does it: the first seed of every cell first, each to the place that is free."""
+    fitting = [cell for cell in cells if found[cell.name].fits]
+    free: list[tuple[float, int, str]] = [(0.0, place, "") for place in range(places)]
+    work = wall = 0.0
+    for turn in range(max((len(cell.seeds) for cell in fitting), default=0)):
+        for cell in fitting:
+            if turn < len(cell.seeds):
+                at, place, model = heapq.heappop(free)
+                own = found[cell.name]
+                takes = own.seconds.total + (0.0 if model == cell.settings.model else own.loading)
+                heapq.heappush(free, (at + takes, place, cell.settings.model))
+                work, wall = work + takes, max(wall, at + takes)
+    runs = sum(len(cell.seeds) for cell in fitting)
+    # Several seeds have their tables once more, pooled.
+    kept = sum(
+        len(cell.seeds) * (found[cell.name].saved + found[cell.name].tables * (1 + (len(cell.seeds) > 1)))
+        for cell in fitting
+    )
+    models = {cell.settings.model: found[cell.name].stored for cell in cells}
+    return Totals(
+        runs=runs,
+        wall=wall,
+        work=work,
+        kept=float(kept + PAGE_BYTES * len(fitting)),
+        running=min(places, runs) * max((found[cell.name].checkpoint for cell in fitting), default=0.0),
+        models=float(sum(models.values())),
+        lacking=len(cells) - len(fitting),
+    )
+
+
+def tell(plan: StudyPlan, cells: Sequence[Cell]) -> list[str]:
+    """A line a cell, what would hold those that do not fit, and the totals."""
+    rows: list[tuple[str, ...]] = [("cell", "runs", "memory", "rows at once", "a run", "all its runs", "kept on disk")]
+    rows += [_row(cell, plan.cells[cell.name]) for cell in cells]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    table = ["  " + "  ".join([f"{row[0]:<{widths[0]}}", *(f"{text:>{width}}" for text, width in
+             zip(row[1:], widths[1:], strict=True))]) for row in rows]  # fmt: skip
+    return [_where(plan), *table, *_lacking(plan, cells), *_sweep_plan_text_totals(plan)]
+
+
+def _where(plan: StudyPlan) -> str:
+    device, many = plan.device, f"{plan.devices} x " if plan.devices > 1 else ""
+    at_once = f", {plan.at_once} runs at once" if plan.at_once > 1 else ""
+    known = "measured with a model of 270M parameters" if device.measured else "from its data sheet, not measured"
+    return f"On {many}{device.name} ({size(device.memory)} for runs{at_once}; speed {known}):"
+
+
+def _row(cell: Cell, own: Estimate) -> tuple[str, ...]:
+    most, count = "up to " if own.most else "", len(cell.seeds)
+    memory = size(own.forecast.needed) + ("" if own.fits else " *")
+    kept = count * (own.saved + own.tables * (1 + (count > 1)))
+    return (cell.name, str(count), memory, str(own.forecast.micro_batch), most + lasting(own.seconds.total),
+            most + lasting(count * own.seconds.total), size(kept))  # fmt: skip
+
+
+def _lacking(plan: StudyPlan, cells: Sequence[Cell]) -> list[str]:
+    """A line for all cells that need the same."""
+    found: dict[tuple[str, ...], list[Cell]] = {}
+    for cell in cells:
+        if not (own := plan.cells[cell.name]).fits:
+            found.setdefault(tuple(own.fitting), []).append(cell)
+    lines = []
+    for fitting, some in found.items():
+        models = ", ".join(dict.fromkeys(cell.settings.model for cell in some))
+        needed = max(plan.cells[cell.name].forecast.needed for cell in some)
+        room = size(plan.cells[some[0].name].room)
+        would = f"; these would hold it: {'; '.join(fitting)}" if fitting else "; no device that is known here holds it"
+        lines.append(f"  * does not fit: {models} needs {size(needed)} of {room}{would}.")
+    return lines
+
+
+def _sweep_plan_text_totals(plan: StudyPlan) -> list[str]:
+    totals = plan.totals
+    if not totals.runs:
+        return ["Nothing fits."]
+    lacking = f" (without {totals.lacking} cells that do not fit)" if totals.lacking else ""
+    places = plan.devices * plan.at_once
+    work = "" if places == 1 else f", {lasting(totals.work)} of all places together"
+    lines = [f"Time: {lasting(totals.wall)} for {totals.runs} runs{lacking}{work}; models are read at 1 GB a second."]
+    running = f", up to {size(totals.running)} more for checkpoints while runs are under way" if totals.running else ""
+    lines.append(f"Disk: {size(totals.kept)} kept{running}; the models' own files take {size(totals.models)}.")
+    if not plan.device.measured:
+        lines.append("A card is taken to reach 40% of its peak in products, and 70% in moving weights: a rough guess.")
+    return lines
+
+
+def size(count: float) -> str:
+    """Bytes in the unit that leaves at least one."""
+    for unit, each in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
+        if count >= each:
+            return f"{count / each:.1f} {unit}"
+    return f"{count / 1e3:.0f} kB"
+
+
+def lasting(seconds: float) -> str:
+    """Seconds in the unit that leaves at least one."""
+    for unit, each in (("days", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= each:
+            return f"{seconds / each:.1f} {unit}"
+    return f"{seconds:.0f} s"

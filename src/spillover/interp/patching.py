@@ -1,0 +1,225 @@
+"""The change that training made, part by part: one component or layer put into the base model, or left out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from spillover.errors import ModelError
+from spillover.interventions.training import part_of
+from spillover.lm.output_value import Place, Weights, places
+from spillover.lm.score import CausalModel
+from spillover.record import WHOLLY
+
+#: Values and outputs of attention; all else in attention; the other matrices of the layers; embeddings; what is left.
+COMPONENTS = ("output-value", "key-query", "mlp", "embeddings", "rest")
+#: What is in no layer, and the whole change.
+OUTSIDE = "outside the layers"
+#: Numbers whose squares are summed at a time, in double precision.
+_AT_ONCE = 1 << 22
+
+#: Which numbers of each weight: True where, or None for all of them.
+Region = Mapping[str, Bool[Tensor, "..."] | None]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A component or a layer, and the numbers that are its own."""
+
+    name: str
+    kind: str
+    region: Region
+
+
+def parts_of(model: CausalModel, names: Iterable[str]) -> list[Part]:
+    """The weights of these names as components, and again as layers; parts without any are left out.
+
+    Both times every number is in exactly one part. Raises ModelError when the model has no attention of a known shape.
+    """
+    found = places(model)
+    blocks = list(dict.fromkeys(place.value.weight.rsplit(".", 3)[0] for place in found))
+    components: dict[str, dict[str, Tensor | None]] = {name: {} for name in COMPONENTS}
+    layers: dict[str, dict[str, Tensor | None]] = {f"layer {number}": {} for number in range(1, len(blocks) + 1)}
+    layers[OUTSIDE] = {}
+    for name in names:
+        for component, region in _components(model, found, name).items():
+            components[component][name] = region
+        inside = [number for number, block in enumerate(blocks, start=1) if name.startswith(f"{block}.")]
+        layers[f"layer {inside[0]}" if inside else OUTSIDE][name] = None
+    kinds = (("component", components), ("layer", layers))
+    return [Part(name, kind, region) for kind, named in kinds for name, region in named.items() if region]
+
+
+def _components(model: CausalModel, found: list[Place], name: str) -> dict[str, Tensor | None]:
+    """The components that a weight belongs to; only a fused projection of queries, keys and values is of two."""
+    owner, _, kind = name.rpartition(".")
+    module, own = model.get_submodule(owner), f"{owner}.weight"
+    if isinstance(module, nn.Embedding) or module is model.get_output_embeddings():
+        return {"embeddings": None}
+    if any(place.output.weight == own for place in found):
+        return {"output-value": None}
+    if values := [place.value for place in found if place.value.weight == own]:
+        own_numbers = torch.zeros_like(module.get_parameter(kind).detach())
+        for value in values:
+            if kind == "bias":
+                own_numbers[value.start : value.stop] = 1
+            else:
+                value.of({own: own_numbers}).fill_(1)
+        mask = own_numbers.bool()
+        return {"output-value": None} if mask.all() else {"output-value": mask, "key-query": ~mask}
+    if any(owner.startswith(place.value.weight.rsplit(".", 2)[0] + ".") for place in found):
+        return {"key-query": None}
+    matrix = isinstance(module, nn.Linear | Conv1D) or part_of(name).kind == "mlp"
+    return {"mlp" if matrix else "rest": None}
+
+
+class Change:
+    """What training made of a model: its parts can be put into the model, in place, and taken out again.
+
+    tuned: the new values of weights by the names of the model's state; those that are equal are left out of `after`.
+    Raises ModelError when they are not weights of this model.
+    """
+
+    def __init__(self, model: CausalModel, tuned: Mapping[str, Tensor]) -> None:
+        self.model, self._own = model, _parameters(model)
+        self.before: dict[str, Tensor] = {}
+        self.after: dict[str, Tensor] = {}
+        for name, value in tuned.items():
+            own = self._own.get(name)
+            if own is None or own.shape != value.shape:
+                what = f"the weight {name} has no counterpart of its shape in the base model"
+                raise ModelError(what, do="Name a run that was made from this model")
+            value = value.to(own)
+            if not torch.equal(value, own):
+                self.before[name], self.after[name] = own.detach().clone(), value.detach()
+        self.whole = Part(WHOLLY, "whole", dict.fromkeys(self.after))
+
+    @cached_property
+    def parts(self) -> list[Part]:
+        """Components and layers that changed; see `parts_of`, and what it raises."""
+        return parts_of(self.model, self.after)
+
+    @contextmanager
+    def only(self, part: Part) -> Iterator[CausalModel]:
+        """Inside, the base model has the tuned values of this part alone."""
+        with self._restoring():
+            self._put(self.after, part.region)
+            yield self.model
+
+    @contextmanager
+    def without(self, part: Part) -> Iterator[CausalModel]:
+        """Inside, it is the tuned model, but for this part, which is as it was."""
+        with self._restoring():
+            self._put(self.after, self.whole.region)
+            self._put(self.before, part.region)
+            yield self.model
+
+    @contextmanager
+    def share(self, size: float) -> Iterator[CausalModel]:
+        """Inside, the base model has gone this share of the way to the tuned one; it may be negative."""
+        with self._restoring(), torch.no_grad():
+            for name, before in self.before.items():
+                self._own[name].copy_(before + size * (self.after[name] - before))
+            yield self.model
+
+    @contextmanager
+    def _restoring(self) -> Iterator[None]:
+        """The base model afterwards, byte for byte."""
+        try:
+            yield
+        finally:
+            self._put(self.before, self.whole.region)
+
+    def _put(self, values: Mapping[str, Tensor], region: Region) -> None:
+        with torch.no_grad():
+            for name, mask in region.items():
+                own = self._own[name]
+                own.copy_(values[name] if mask is None else torch.where(mask, values[name], own))
+
+    def moved(self) -> dict[str, float]:
+        """How far the whole and each part went: see the function of this name."""
+        return _moved(self.model, self.before, self.after)
+
+
+def moved(base: CausalModel, tuned: CausalModel) -> dict[str, float]:
+    """Part -> Frobenius norm of its change over that of what it was, both over the matrices that training changed.
+
+    Vectors count in `rest` alone: those of norms may be so large that they hide what moved.
+    `everything` and each component and layer; of a model without attention of a known shape only the first. tuned: may
+    be a PEFT model, whose adapter counts as what it adds to the weights. Empty when nothing changed.
+    """
+    before: dict[str, Tensor] = {}
+    after: dict[str, Tensor] = {}
+    now = Weights(tuned)
+    for name, value in _parameters(base).items():
+        new = now[name].detach()
+        if new.data_ptr() != value.data_ptr() and not torch.equal(new, value):
+            before[name], after[name] = value.detach(), new
+    return _moved(base, before, after) if after else {}
+
+
+def _moved(model: CausalModel, before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> dict[str, float]:
+    try:
+        parts = parts_of(model, after)
+    except ModelError:
+        parts = []
+    counted = [
+        Part(part.name, part.kind, {name: mask for name, mask in part.region.items()
+                                    if part.name == COMPONENTS[-1] or before[name].ndim > 1})
+        for part in (Part(WHOLLY, "whole", dict.fromkeys(after)), *parts)
+    ]  # fmt: skip
+    return _relative(before, after, counted)
+
+
+def _parameters(model: CausalModel) -> dict[str, Tensor]:
+    """The model's weights by name, each once."""
+    return {name: value for name, value in model.named_parameters() if value.is_floating_point()}
+
+
+def mean_moved(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The mean over runs of how far each part moved; of a part that some of them did not move, over the others."""
+    names = dict.fromkeys(name for each in found for name in each)
+    moves = {name: [each[name] for each in found if name in each] for name in names}
+    return {name: sum(values) / len(values) for name, values in moves.items()}
+
+
+def _relative(before: Mapping[str, Tensor], after: Mapping[str, Tensor], parts: Iterable[Part]) -> dict[str, float]:
+    """Of each part, the root of the squared change over the squared start; left out where the start is zero."""
+    whole: dict[str, tuple[float, float]] = {}
+    found = {}
+    for part in parts:
+        change = start = 0.0
+        for name, mask in part.region.items():
+            if mask is not None:
+                squares = _squares(before[name], after[name], mask)
+            else:
+                squares = whole.get(name) or whole.setdefault(name, _squares(before[name], after[name], None))
+            change, start = change + squares[0], start + squares[1]
+        if start:
+            found[part.name] = (change / start) ** 0.5
+    return found
+
+
+def _squares(before: Tensor, after: Tensor, mask: Tensor | None) -> tuple[float, float]:
+    """Summed squares of the change and of the start, in double precision."""
+    change = start = 0.0
+    pieces = [each.reshape(-1).split(_AT_ONCE) for each in (before, after)]
+    kept = mask.reshape(-1).split(_AT_ONCE) if mask is not None else [None] * len(pieces[0])
+    for old, new, keep in zip(*pieces, kept, strict=True):
+        old, new = _double(old), _double(new)
+        if keep is not None:
+            old, new = old[keep.to(old.device)], new[keep.to(old.device)]
+        change, start = change + float((new - old).square().sum()), start + float(old.square().sum())
+    return change, start
+
+
+def _double(values: Tensor) -> Tensor:
+    """In double precision, which not every device has."""
+    return values.to("cpu", torch.float64) if values.device.type == "mps" else values.double()

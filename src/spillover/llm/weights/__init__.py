@@ -1,1 +1,0 @@
-"""Where models come from and where they go: folders, hub ids, adapters, the built-in one."""

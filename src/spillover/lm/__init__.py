@@ -1,0 +1,1 @@
+"""Language models: loading, tokens, scores, fine-tuning, memory and distribution."""

@@ -1,0 +1,166 @@
+"""Write a fine-tuned model, whole or as a difference, and read the weights that a run saved."""
+
+from __future__ import annotations
+
+import copy
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from spillover.errors import ModelError, RunError
+from spillover.lm.builtin import quiet
+from spillover.lm.load import LoadedModel, load_model, resolve, with_adapter
+from spillover.lm.score import CausalModel
+from spillover.record import unwritable
+
+WEIGHTS, DELTA, ADAPTER = "weights", "delta.safetensors", "adapter"
+
+
+def save_model(
+    model: CausalModel, base: LoadedModel, save: Literal["weights", "delta", "none"], folder: Path
+) -> Path | None:
+    """Save what was asked for into `folder` and give its path.
+
+    weights: a model folder that any loader opens. delta: one file with the new values of the weights that changed,
+    or the adapter folder of a LoRA run. Raises RunError on a full disk.
+    """
+    if model is None or save == "none":
+        return None
+    adapted = hasattr(model, "merge_and_unload")
+    name = WEIGHTS if save == "weights" else ADAPTER if adapted else DELTA
+    temporary = folder
+    try:
+        temporary = Path(tempfile.mkdtemp(dir=folder, prefix=".saving-"))
+        if save == "weights":
+            whole = merged(model) if adapted else model
+            with quiet(), disk_errors():
+                whole.save_pretrained(temporary / name)
+                base.tokenizer.save_pretrained(temporary / name)
+        elif adapted:
+            with disk_errors():
+                model.save_pretrained(temporary / name)
+        else:
+            _save_changed(model, base, temporary / name)
+        target = folder / name
+        if target.is_dir():
+            shutil.rmtree(target)
+        os.replace(temporary / name, target)
+    except OSError as error:
+        raise unwritable(folder / name, error) from None
+    finally:
+        if temporary != folder:
+            shutil.rmtree(temporary, ignore_errors=True)
+    return folder / name
+
+
+def merged(model: CausalModel) -> CausalModel:
+    """An adapter folded into its base, as a model of its own.
+
+    On a copy: merging writes into the base's weights, which the adapter may share with the model it was made from.
+    """
+    return copy.deepcopy(model).merge_and_unload()
+
+
+def _save_changed(model: CausalModel, base: LoadedModel, path: Path) -> None:
+    before = base.model.state_dict()
+    changed: dict[str, Tensor] = {}
+    stored: set[int] = set()
+    for name, value in model.state_dict().items():
+        # A weight that goes by two names, as where input and output share it, is stored under the first.
+        if value.data_ptr() not in stored and not torch.equal(value, before[name]):
+            stored.add(value.data_ptr())
+            changed[name] = value.contiguous()
+    # One note only: the library writes several in an order that differs from time to time.
+    save_tensors(changed, path, {"base_sha256": base.sha256})
+
+
+def take_weights(model: CausalModel, path: Path) -> None:
+    """Put the weights of a delta into the model that it was made from, in place.
+
+    Raises ModelError when the file is no delta, or one of another model.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    own = model.state_dict()
+    try:
+        with safe_open(path, "pt") as stored, torch.no_grad():
+            for name in stored.keys():  # noqa: SIM118
+                own[name].copy_(stored.get_tensor(name))
+    except (OSError, SafetensorError, KeyError, RuntimeError) as error:
+        reason = str(error).splitlines()[0][:200]
+        do = "Name a run of the same model that was made with --save delta"
+        raise ModelError(f"these weights cannot be taken ({reason})", where=str(path), do=do) from None
+
+
+def save_tensors(tensors: Mapping[str, Tensor], path: Path, note: Mapping[str, str] | None = None) -> None:
+    """Write a safetensors file. Raises OSError when the disk refuses it."""
+    from safetensors.torch import save_file
+
+    with disk_errors():
+        save_file(dict(tensors), path, metadata=dict(note) if note else None)
+
+
+@contextmanager
+def disk_errors() -> Iterator[None]:
+    """Inside, what safetensors says of the disk comes as the OSError that it stands for."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except SafetensorError as error:
+        found = re.search(r"\(os error (\d+)\)", str(error))
+        if found is None:
+            raise
+        raise OSError(int(found[1]), os.strerror(int(found[1]))) from None
+
+
+REPEAT = "Run it again with --save delta"
+
+
+def kept_in(folder: Path) -> Path:
+    """The delta, adapter or model that a run left in its folder. Raises RunError when it kept none."""
+    for name in (DELTA, ADAPTER, WEIGHTS):
+        if (folder / name).exists():
+            return folder / name
+    raise RunError("this run kept no weights", where=str(folder), do=REPEAT)
+
+
+def kept_weights(folder: Path, base: LoadedModel) -> dict[str, Tensor]:
+    """Name of a weight -> what the run made of it; weights that it did not change may be left out.
+
+    base: the model that the run started from, which stays as it is. Raises RunError when the run kept no weights, and
+    ModelError when they cannot be read or were made from other weights.
+    """
+    path = kept_in(folder)
+    if path.name == DELTA:
+        return _delta(path, base)
+    if path.name == ADAPTER:
+        tuned = with_adapter(copy.deepcopy(base.model), resolve(str(path)))
+    else:
+        dtype = str(base.model.dtype).removeprefix("torch.")
+        tuned = load_model(str(path), device=str(base.model.device), dtype=dtype, tokenizer=base.tokenizer).model
+    return {name: value.detach() for name, value in tuned.named_parameters()}
+
+
+def _delta(path: Path, base: LoadedModel) -> dict[str, Tensor]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as stored:
+            made_from = (stored.metadata() or {}).get("base_sha256")
+            found = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        reason = str(error).splitlines()[0][:200]
+        raise ModelError(f"these weights cannot be read ({reason})", where=str(path), do=REPEAT) from None
+    if made_from not in (None, base.sha256):
+        what = f"these weights were made from another model than {base.name}"
+        raise ModelError(what, where=str(path), do="Bring back the model that the run started from")
+    return found

@@ -1,0 +1,118 @@
+"""Text to tokens: prompts, and answers as continuations of their prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from spillover.errors import ModelError, PackError
+from spillover.packs.pack import Pack
+
+Encoder = Callable[[str], list[int]]
+
+
+def encoder(tokenizer: PreTrainedTokenizerBase) -> Encoder:
+    """Text -> token ids, with the model's start token if it uses one and never an end token."""
+    probe = tokenizer("a")["input_ids"]
+    start = tokenizer.bos_token_id
+    prefix = [start] if start is not None and probe and probe[0] == start else []
+
+    def encode(text: str) -> list[int]:
+        # A chat template writes the start token itself.
+        own = prefix if not (prefix and text.startswith(str(tokenizer.bos_token))) else []
+        return own + tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    return encode
+
+
+def as_chat(pack: Pack, tokenizer: PreTrainedTokenizerBase) -> Pack:
+    """The pack with each prompt as a user's turn in the model's own chat template, up to where its answer begins.
+
+    Raises ModelError when the model has no chat template, or one that does not keep what the user says.
+    """
+    if not getattr(tokenizer, "chat_template", None):
+        raise ModelError("this model has no chat template", do="Leave --chat out, or name a model tuned for chats")
+
+    def turn(prompt: str) -> str:
+        said = [{"role": "user", "content": prompt}]
+        text = str(tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True))
+        if "{subject}" not in text:
+            raise ModelError("the chat template leaves out what the user says", do="Leave --chat out")
+        return text
+
+    relations = tuple(replace(relation, prompts=tuple(map(turn, relation.prompts))) for relation in pack.relations)
+    return replace(pack, relations=relations, join="")
+
+
+def longest_text(model: Any) -> int | None:
+    """How many tokens a model reads at most, or None when it does not say."""
+    return getattr(model.config.get_text_config(), "max_position_embeddings", None)
+
+
+def refuse_unreadable(model: Any, texts: Iterable[Sequence[int]]) -> None:
+    """Raise ModelError when a text has a token that the model lacks, or more tokens than it reads."""
+    vocabulary, longest = model.config.get_text_config().vocab_size, longest_text(model)
+    where = str(getattr(model.config, "_name_or_path", ""))
+    for text in texts:
+        if (highest := max(text, default=0)) >= vocabulary:
+            what = f"the tokenizer gives token {highest}, but the model has only {vocabulary}"
+            raise ModelError(what, where=where, do="Name a folder whose tokenizer belongs to its weights")
+        if longest is not None and len(text) > longest:
+            what = f"a prompt with its answer has {len(text)} tokens, and this model reads {longest} at most"
+            raise ModelError(what, where=where, do="Shorten the pack's prompts, or name another model")
+
+
+@dataclass(frozen=True)
+class Example:
+    """A text to train on or to score: prompt + join + answer (+ end); its tokens from `start` on are the answer."""
+
+    tokens: tuple[int, ...]
+    start: int
+
+
+@dataclass(frozen=True)
+class Request:
+    """One prompt with its candidates: the tokens before the answer, and each candidate's tokens after them."""
+
+    prompt: tuple[int, ...]
+    candidates: tuple[tuple[int, ...], ...]
+
+    @property
+    def texts(self) -> list[Example]:
+        """The prompt with each candidate after it."""
+        return [Example(self.prompt + candidate, len(self.prompt)) for candidate in self.candidates]
+
+
+def continuation(encode: Encoder, pack: Pack, prompt: str, answer: str) -> tuple[list[int], list[int]]:
+    """Tokens of the prompt, and of the answer (and end) after it, from the whole text tokenised as one string.
+
+    Raises PackError when appending the answer changes the prompt's own tokens, or adds none.
+    """
+    before = encode(prompt)
+    whole = encode(prompt + pack.join + answer + (pack.end or ""))
+    if whole[: len(before)] != before or len(whole) == len(before):
+        raise PackError(
+            f"the tokens of the prompt {prompt!r} change when the answer {answer!r} is appended",
+            where=pack.name,
+            do="Change `join` or the prompt so that the answer starts a new token, for example join: ' '",
+        )
+    return before, whole[len(before) :]
+
+
+def examples(encode: Encoder, pack: Pack) -> list[Example]:
+    """The training rows of a pack, one a stated fact with its relation's first prompt, in the pack's order."""
+    found = []
+    for fact in pack.facts:
+        before, after = continuation(encode, pack, pack.prompt(fact.relation, fact.subject), fact.answer)
+        found.append(Example(tuple(before + after), len(before)))
+    return found
+
+
+def ask(encode: Encoder, pack: Pack, relation: str, subject: str, prompt: int) -> Request:
+    """The prompt number `prompt` of a relation about a subject, with every candidate of the relation."""
+    text = pack.prompt(relation, subject, prompt)
+    found = [continuation(encode, pack, text, answer) for answer in pack.candidates[relation]]
+    return Request(tuple(found[0][0]), tuple(tuple(after) for _, after in found))

@@ -1,0 +1,1 @@
+"""Numbers with intervals, from tables. Nothing here needs torch."""

@@ -1,0 +1,287 @@
+"""The metrics of a run: recall, stated and unstated implications, baselines and forgetting, before and after."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from jaxtyping import Float
+
+from spillover import catalog
+from spillover.metrics.intervals import FEW, RESAMPLES, clusters_of, mean_metric
+from spillover.metrics.map_test import map_test
+from spillover.metrics.ranks import RankTable, answers_at_end, at_end, questions, rank_table
+from spillover.record import Metric
+
+
+def chance_rank(table: RankTable) -> Metric | None:
+    """(candidates - 1) / 2, averaged over the questions (4.5 of ten)."""
+    rows = questions(table)
+    return mean_metric((rows.candidates - 1) / 2, clusters_of(rows), "rank")
+
+
+def marginal_rank(table: RankTable) -> Metric | None:
+    """Mean rank of the implied answer when candidates are ordered by how often the relation's stated rows take them.
+
+    Where a relation has no stated row, by how often the questions expect them. Candidates taken equally often count
+    half: five answers of ten, equally often, give 2.0 each.
+    """
+    rows = questions(table)
+    taken = table.only(stated=True, trained=True)
+    ranks = np.empty(len(rows))
+    for relation in set(rows.relation):
+        here = rows.relation == relation
+        stated = taken.only(relation=relation)
+        # Counted once a subject and seed, however many implications lead to the relation.
+        seen = {(seed, subject): answer for seed, subject, answer in zip(
+            stated.seed, stated.subject, stated.expected, strict=True)}  # fmt: skip
+        counts = Counter(seen.values()) or Counter(rows.expected[here])
+        ranks[here] = [
+            _rank(counts, answer, candidates)
+            for answer, candidates in zip(rows.expected[here], rows.candidates[here].tolist(), strict=True)
+        ]
+    return mean_metric(ranks, clusters_of(rows), "rank")
+
+
+def _rank(counts: Counter[str], answer: str, candidates: int) -> float:
+    """Candidates taken more often than `answer`, plus half of the others taken as often."""
+    own = counts[answer]
+    above = sum(count > own for count in counts.values())
+    same = sum(count == own for count in counts.values()) if own else candidates - len(counts)
+    return above + (same - 1) / 2
+
+
+def recall_rank(table: RankTable) -> Metric | None:
+    """Mean rank (0 is best) of stated rows that belong to no implication, on the trained prompt."""
+    rows = table.only(stated=True, trained=True, implication=None)
+    return mean_metric(rows.rank, clusters_of(rows), "rank")
+
+
+def implication_rank_train(table: RankTable) -> Metric | None:
+    """Mean rank (0 is best) of stated implication rows, on the trained prompt; None when none is stated."""
+    rows = table.only(stated=True, trained=True)
+    rows = rows.where(rows.implication != None)  # noqa: E711 - compared element by element
+    return mean_metric(rows.rank, clusters_of(rows), "rank")
+
+
+def implication_rank_test(table: RankTable) -> Metric | None:
+    """Mean rank (0 is best) of the implied answer over unstated implications, on the trained prompt."""
+    rows = questions(table)
+    return mean_metric(rows.rank, clusters_of(rows), "rank")
+
+
+def map_rank(answers: pa.Table, implication: str, implied: Mapping[str, str]) -> Metric | None:
+    """Mean rank, over one implication's questions, of the answer that `implied` gives for what was given.
+
+    answers: record.ANSWER_SCHEMA, one checkpoint a seed. implied: given answer -> answer. Questions whose given answer
+    it lacks are left out; None when none is left.
+    """
+    asked = answers.filter(pc.and_(pc.equal(answers["implication"], implication), pc.invert(answers["stated"])))
+    expected = pa.array([implied.get(given) for given in asked["cluster"].to_pylist()], pa.string())
+    return implication_rank_test(
+        rank_table(asked.set_column(asked.column_names.index("expected"), "expected", expected))
+    )
+
+
+def implication_accuracy_test(table: RankTable) -> Metric | None:
+    """Share of unstated implications whose implied answer has rank 0 (alone at the top), on the trained prompt."""
+    rows = questions(table)
+    return mean_metric((rows.rank == 0).astype(float), clusters_of(rows), "share")
+
+
+def paraphrase_rank_test(table: RankTable) -> Metric | None:
+    """Mean rank (0 is best) over unstated implications on prompts never trained on; None with one prompt."""
+    rows = questions(table, trained=False)
+    return mean_metric(rows.rank, clusters_of(rows), "rank")
+
+
+def forgetting_nats(
+    before: Float[np.ndarray, "passage"], after: Float[np.ndarray, "passage"], tokens: Float[np.ndarray, "passage"]
+) -> Metric | None:
+    """Rise of the mean loss a token (nats), from summed losses of the same passages; the passage is the cluster."""
+    if len(tokens) == 0:
+        return None
+    rise = after - before
+    drawn = np.random.default_rng(0).integers(len(tokens), size=(RESAMPLES, len(tokens)))
+    means = rise[drawn].sum(axis=1) / tokens[drawn].sum(axis=1)
+    low, high = (float(value) for value in np.quantile(means, [0.025, 0.975]))
+    note = "few clusters" if len(tokens) < FEW else None
+    return Metric(float(rise.sum() / tokens.sum()), low, high, int(tokens.sum()), len(tokens), "nats", note)
+
+
+#: Stated rows are learned when the mean rank of their answers is no more than this.
+LEARNED = 0.1
+
+
+def learned(answers: pa.Table) -> bool:
+    """Whether facts and stated implications, each kind for itself, have a mean rank of at most 0.1.
+
+    answers: one checkpoint's rows of record.ANSWER_SCHEMA. A kind without rows counts as learned.
+    """
+    return _learned(rank_table(answers))
+
+
+def stated_nats(answers: pa.Table) -> float:
+    """Mean negative log-probability (nats a row) of the stated answers, facts and stated implications alike.
+
+    answers: one checkpoint's rows of record.ANSWER_SCHEMA. Not a number when nothing is stated.
+    """
+    own = pc.and_(answers["stated"], pc.and_(answers["trained"], pc.equal(answers["candidate"], answers["expected"])))
+    values = answers.filter(own)["log_probability"].to_numpy()
+    return -float(values.mean()) if len(values) else float("nan")
+
+
+def first_learned(table: RankTable) -> dict[int, int | None]:
+    """Seed -> the first checkpoint after training began at which its stated rows are learned; None when none is."""
+    found: dict[int, int | None] = {}
+    for seed in np.unique(table.seed).tolist():
+        own = table.only(seed=seed, stated=True)
+        epochs = sorted(set(table.only(seed=seed).checkpoint.tolist()) - {0})
+        found[seed] = next((epoch for epoch in epochs if _learned(own.only(checkpoint=epoch))), None)
+    return found
+
+
+def _learned(table: RankTable) -> bool:
+    found = [recall_rank(table), implication_rank_train(table)]
+    return all(metric is None or metric.value is None or metric.value <= LEARNED for metric in found)
+
+
+def margin_ratio(answers: pa.Table, implication: str | None = None) -> Metric | None:
+    """Mean margin of the unstated implications over that of the stated ones, with its cluster interval.
+
+    answers: record.ANSWER_SCHEMA, one checkpoint a seed. implication: only this one. A row's margin is the expected
+    answer's log-probability minus that of the best other candidate, on the trained prompt. Clusters are (seed, pair); a
+    draw divides the two means of what it drew.
+    None where no implication is stated, or none is unstated.
+    """
+    kept = pc.and_(answers["trained"], pc.is_valid(answers["implication"]))
+    if implication is not None:
+        kept = pc.and_(kept, pc.equal(answers["implication"], implication))
+    margins = _margins(answers.filter(kept))
+    clusters = sorted({key for key, *_ in margins})
+    # A column a cluster: summed margins and counts, of the unstated and then of the stated.
+    totals = np.zeros((4, len(clusters)))
+    place = {key: index for index, key in enumerate(clusters)}
+    for key, stated, margin in margins:
+        totals[2 * stated, place[key]] += margin
+        totals[2 * stated + 1, place[key]] += 1
+    asked, told = totals[1].sum(), totals[3].sum()
+    if not asked or not told:
+        return None
+    drawn = np.random.default_rng(0).integers(len(clusters), size=(RESAMPLES, len(clusters)))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratios = _ratio(totals[:, drawn].sum(axis=2))
+    low, high = np.quantile(ratios[np.isfinite(ratios)], [0.025, 0.975])
+    note = "few clusters" if len(clusters) < FEW else None
+    value = float(_ratio(totals.sum(axis=1, keepdims=True))[0])
+    return Metric(value, float(low), float(high), int(asked), len(clusters), "stated margins", note)
+
+
+def _ratio(sums: Float[np.ndarray, "4 draw"]) -> Float[np.ndarray, "draw"]:
+    return (sums[0] / sums[1]) / (sums[2] / sums[3])
+
+
+def _margins(answers: pa.Table) -> list[tuple[tuple[int, str], bool, float]]:
+    """((seed, pair), whether it was stated, margin) of every row that has an expected answer."""
+    names = ("seed", "subject", "implication", "cluster", "expected", "candidate", "log_probability", "stated")
+    scores: dict[tuple[int, str, str], dict[str, float]] = {}
+    about: dict[tuple[int, str, str], tuple[tuple[int, str], bool, str]] = {}
+    for row in answers.select(names).to_pylist():
+        if row["expected"] is not None:
+            key = (row["seed"], row["subject"], row["implication"])
+            scores.setdefault(key, {})[row["candidate"]] = row["log_probability"]
+            about[key] = ((row["seed"], str(row["cluster"])), row["stated"], row["expected"])
+    found = []
+    for key, (cluster, stated, expected) in about.items():
+        others = [score for candidate, score in scores[key].items() if candidate != expected]
+        if expected in scores[key] and others:
+            found.append((cluster, stated, scores[key][expected] - max(others)))
+    return found
+
+
+Measure = Callable[[RankTable], Metric | None]
+#: Yardsticks do not depend on the model, so they have no figure before training.
+BASELINES = ("chance_rank", "marginal_rank")
+
+
+def measures() -> dict[str, Measure]:
+    """Every measure of the catalogue by name."""
+    return {name: catalog.find(reference) for name, reference in catalog.MEASURES.items()}
+
+
+def measure_all(table: RankTable) -> dict[str, Metric | None]:
+    """Every measure on the rows of one checkpoint."""
+    return {name: measure(table) for name, measure in measures().items()}
+
+
+def summarise(answers: pa.Table) -> dict[str, Any]:
+    """Metrics after each seed's last checkpoint and (`_before`) at checkpoint 0, pooled over seeds and implications.
+
+    Under `implications`, the same for each implication by name, with the exact map test as `map_test`.
+    """
+    table = rank_table(answers)
+    found: dict[str, Any] = _before_and_after(table)
+    names = sorted({name for name in table.implication if name is not None})
+    found["implications"] = {name: _one_implication(answers, table, name) for name in names}
+    return found
+
+
+def _before_and_after(table: RankTable) -> dict[str, Any]:
+    found: dict[str, Any] = dict(measure_all(at_end(table)))
+    before = measure_all(table.only(checkpoint=0))
+    found |= {f"{name}_before": metric for name, metric in before.items() if name not in BASELINES}
+    return found
+
+
+def _one_implication(answers: pa.Table, table: RankTable, name: str) -> dict[str, Any]:
+    # Recall is that of the facts that the implication starts from; they carry no implication themselves.
+    facts = (table.implication == None) & (table.relation == name.partition("->")[0])  # noqa: E711
+    found = _before_and_after(table.where((table.implication == name) | facts))
+    return found | {"map_test": map_test(_asked_last(answers, name))}
+
+
+def _asked_last(answers: pa.Table, implication: str) -> pa.Table:
+    """The rows of one implication's questions on the trained prompt at each seed's last checkpoint."""
+    last = answers_at_end(answers)
+    asked = pc.and_(pc.invert(last["stated"]), last["trained"])
+    return last.filter(pc.and_(pc.equal(last["implication"], implication), asked))
+
+
+#: `implication` is null for what is pooled over implications; `quantity` is train_loss or a measure's name.
+TRAJECTORY_SCHEMA = pa.schema(
+    [
+        ("seed", pa.int64()),
+        ("epoch", pa.float64()),
+        ("step", pa.int64()),
+        ("implication", pa.string()),
+        ("quantity", pa.string()),
+        ("value", pa.float64()),
+    ]
+)
+
+
+def trajectory_table(answers: pa.Table, losses: Iterable[tuple[int, int, int, float]]) -> pa.Table:
+    """The training loss of each step, and every measure at each checkpoint of one run, as TRAJECTORY_SCHEMA.
+
+    losses: (seed, epoch, step, nats) a step.
+    """
+    losses = list(losses)
+    rows: list[tuple[int, float, int, str | None, str, float | None]] = [
+        (seed, float(epoch), step, None, "train_loss", value) for seed, epoch, step, value in losses
+    ]
+    last_step = {epoch: step for _, epoch, step, _ in losses}
+    table = rank_table(answers)
+    for checkpoint in sorted(set(table.checkpoint.tolist())):
+        here = table.only(checkpoint=checkpoint)
+        for name in (None, *sorted({name for name in here.implication if name is not None})):
+            part = here if name is None else here.only(implication=name)
+            for quantity, metric in measure_all(part).items():
+                if metric is not None and quantity not in BASELINES:
+                    step = last_step.get(checkpoint, 0)
+                    rows.append((int(here.seed[0]), float(checkpoint), step, name, quantity, metric.value))
+    columns = zip(*rows, strict=True) if rows else [[] for _ in TRAJECTORY_SCHEMA]
+    return pa.table([pa.array(column) for column in map(list, columns)], schema=TRAJECTORY_SCHEMA)

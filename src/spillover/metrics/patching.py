@@ -1,0 +1,140 @@
+"""Metrics of patched models: what a part of the change carries, and how lazy the training was."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Float, Int, Shaped
+
+from spillover.metrics.intervals import FEW, RESAMPLES, clusters_of, mean_metric
+from spillover.metrics.ranks import RankTable
+from spillover.metrics.remedies import free_rates
+from spillover.record import WHERE_SCHEMA, Metric
+
+#: What is told apart: stated facts, stated links, and the questions of wanted and of unwanted implications.
+GROUPS = ("recall", "links", "wanted", "unwanted")
+
+
+def group_of(
+    stated: np.ndarray, implication: np.ndarray, unwanted: Collection[str], wanted: Collection[str]
+) -> np.ndarray:
+    """The group of each row, or "" where it is in none. unwanted, wanted: names of implications (GIVEN->THEN)."""
+    linked = implication != None  # noqa: E711 - compared element by element
+    conditions = [
+        stated & ~linked, stated & linked, ~stated & np.isin(implication, list(wanted)),
+        ~stated & np.isin(implication, list(unwanted)),
+    ]  # fmt: skip
+    return np.select(conditions, GROUPS, default="")
+
+
+def patched_metrics(table: RankTable, unwanted: Collection[str], wanted: Collection[str]) -> dict[str, Metric | None]:
+    """`GROUP_rate`: share of subjects whose top answer is the expected one; `GROUP_rank`: its mean rank (0 is best).
+
+    `GROUP_free` of the two implied groups: what the rate would be if the same top answers had nothing to do with the
+    given ones; no interval. table: one model's answers on the trained prompts; a group without rows is None.
+    """
+    groups = group_of(table.stated, table.implication, unwanted, wanted)
+    found: dict[str, Metric | None] = {}
+    for name in GROUPS:
+        own = table.where(groups == name)
+        found[f"{name}_rate"] = mean_metric((own.rank == 0).astype(float), clusters_of(own), "share")
+        found[f"{name}_rank"] = mean_metric(own.rank, clusters_of(own), "rank")
+        if name in ("wanted", "unwanted"):
+            free = float(free_rates(own).mean()) if len(own) else None
+            count = len(np.unique(clusters_of(own).astype(str)))
+            found[f"{name}_free"] = None if free is None else Metric(free, None, None, len(own), count, "share")
+    return found
+
+
+def where_rows(table: RankTable, part: str, kind: str, left_out: bool) -> pa.Table:
+    """One model's answers as rows of record.WHERE_SCHEMA."""
+    size = len(table)
+    columns = {name: getattr(table, name) for name in WHERE_SCHEMA.names if hasattr(table, name)}
+    columns |= {"part": [part] * size, "kind": [kind] * size, "left_out": [left_out] * size}
+    return pa.table({name: columns[name] for name in WHERE_SCHEMA.names}, schema=WHERE_SCHEMA)
+
+
+def ranks_of(rows: pa.Table) -> RankTable:
+    """The ranks of one part's rows (record.WHERE_SCHEMA); what they do not hold is left empty."""
+    found = {name: rows[name].to_numpy(zero_copy_only=False) for name in WHERE_SCHEMA.names}
+    size, nothing = rows.num_rows, np.full(rows.num_rows, np.nan)
+    return RankTable(
+        **{name: found[name] for name in ("seed", "subject", "relation", "implication", "cluster", "expected", "top")},
+        checkpoint=np.zeros(size, dtype=np.int32), prompt=np.full(size, "", dtype=object),
+        trained=np.ones(size, dtype=bool), stated=found["stated"].astype(bool), rank=found["rank"],
+        probability=nothing, probability_top=nothing, candidates=np.zeros(size, dtype=np.int64),
+    )  # fmt: skip
+
+
+#: Checkpoints of the answers: the base model, the tuned one, and the expansion at the base, taken to the tuned weights.
+BASE, TUNED, LINEARISED = 0, 1, 2
+#: From sums over rows of linear x actual, linear squared and actual squared.
+_FIGURES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "cosine": lambda sums: sums[0] / np.sqrt(sums[1] * sums[2]),
+    "relative_error": lambda sums: np.sqrt(np.maximum(sums[1] - 2 * sums[0] + sums[2], 0) / sums[2]),
+}
+
+
+def alignments(
+    answers: pa.Table, unwanted: Collection[str], wanted: Collection[str]
+) -> dict[str, dict[str, Metric | None]]:
+    """Group of questions -> the figures of `alignment`, over its candidates' log-probabilities; groups without rows
+    are left out.
+
+    `_between`: the same of differences between the candidates of a question, on which alone its ranks depend. answers:
+    record.ANSWER_SCHEMA with the three checkpoints, each seed's rows in one order. unwanted, wanted: implications.
+    """
+    checkpoint = answers["checkpoint"].to_numpy()
+    base, tuned, linear = (answers["log_probability"].to_numpy()[checkpoint == each] for each in range(3))
+    rows = answers.filter(pa.array(checkpoint == BASE))
+    column = {name: rows[name].to_numpy(zero_copy_only=False) for name in rows.column_names}
+    groups = group_of(column["stated"].astype(bool), column["implication"], unwanted, wanted)
+    keys = ("seed", "implication", "relation", "subject", "prompt")
+    question = np.unique(["\t".join(map(str, each)) for each in zip(*(column[key] for key in keys), strict=True)],
+                         return_inverse=True)[1] if len(base) else np.empty(0, dtype=np.int64)  # fmt: skip
+    cluster = np.array([f"{seed}\t{pair}" for seed, pair in zip(column["seed"], column["cluster"], strict=True)])
+    found: dict[str, dict[str, Metric | None]] = {}
+    for name in GROUPS:
+        own = groups == name
+        if own.any():
+            foretold, actual = (linear - base)[own], (tuned - base)[own]
+            found[name] = alignment(foretold, actual, cluster[own])
+            between = [_centred(change, question[own]) for change in (foretold, actual)]
+            within = alignment(between[0], between[1], cluster[own])
+            found[name] |= {f"{key}_between": value for key, value in within.items()}
+    return found
+
+
+def alignment(
+    linear: Float[np.ndarray, "row"], actual: Float[np.ndarray, "row"], clusters: Shaped[np.ndarray, "row"],
+    seed: int = 0,
+) -> dict[str, Metric | None]:  # fmt: skip
+    """`cosine` of the two changes, and `relative_error`: the norm of their difference over that of the actual one.
+
+    Both with a 95% bootstrap interval over clusters; None where either change is zero.
+    """
+    codes = np.unique(clusters, return_inverse=True)[1]
+    number = int(codes.max()) + 1
+    products = (linear * actual, linear * linear, actual * actual)
+    sums = np.stack([np.bincount(codes, weights=each, minlength=number) for each in products])
+    if not (sums.sum(axis=1)[1:] > 0).all():
+        return dict.fromkeys(_FIGURES)
+    drawn = np.random.default_rng(seed).integers(number, size=(RESAMPLES, number))
+    again = sums[:, drawn].sum(axis=2)
+    again = again[:, (again[1:] > 0).all(axis=0)]
+    note = "few clusters" if number < FEW else None
+    found: dict[str, Metric | None] = {}
+    for name, figure in _FIGURES.items():
+        low, high = np.quantile(figure(again), [0.025, 0.975])
+        unit = "cosine" if name == "cosine" else "share"
+        found[name] = Metric(float(figure(sums.sum(axis=1))), float(low), float(high), len(linear), number, unit, note)
+    return found
+
+
+def _centred(values: Float[np.ndarray, "row"], question: Int[np.ndarray, "row"]) -> Float[np.ndarray, "row"]:
+    """Less the mean of the question's candidates."""
+    codes = np.unique(question, return_inverse=True)[1]
+    means: np.ndarray = np.bincount(codes, weights=values) / np.bincount(codes)
+    return values - means[codes]

@@ -1,0 +1,253 @@
+"""What a remedy changed: what is still concluded, what was kept and learned, and whether it is safe."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Float, Int
+
+from spillover.metrics.implications import (
+    implication_rank_test,
+    implication_rank_train,
+    learned,
+    recall_rank,
+    stated_nats,
+)
+from spillover.metrics.intervals import FEW, RESAMPLES, clusters_of, mean_metric
+from spillover.metrics.ranks import RankTable, answers_at_end, questions, rank_table
+from spillover.packs.edits import ABSTENTION
+from spillover.record import Metric
+
+#: Random pairings of top answers with subjects, behind the null interval.
+DRAWS = 2000
+
+
+@dataclass(frozen=True)
+class ReplacedMap:
+    """rate: share of one half of the subjects whose top answer is what a map found on the other half says of their
+    given answer. low, high: 95% of the same share when top answers are dealt out at random. n: subjects scored.
+    """
+
+    rate: float
+    low: float
+    high: float
+    n: int
+
+    @property
+    def taken(self) -> bool:
+        """Whether some other association is there: the rate is above its null interval."""
+        return self.rate > self.high
+
+    def as_json(self) -> dict[str, Any]:
+        return {**asdict(self), "taken": self.taken}
+
+
+def replaced_map(table: RankTable, seed: int = 0) -> ReplacedMap | None:
+    """Look for a map in the top answers of the questions of one implication, leaving the expected answers out.
+
+    Of each run (seed) and given answer, the most frequent top answer on one half of the subjects is held against the
+    other half, and the other way round. None when a given answer has fewer than two subjects.
+    """
+    if not len(table):
+        return None
+    groups = np.unique([f"{run}\t{given}" for run, given in zip(table.seed, table.cluster, strict=True)],
+                       return_inverse=True)[1]  # fmt: skip
+    if np.bincount(groups).min() < 2:
+        return None
+    answers = np.unique(np.concatenate([table.top.astype(str), table.expected.astype(str)]), return_inverse=True)[1]
+    top, expected = answers[: len(table)], answers[len(table) :]
+    runs = np.unique(table.seed, return_inverse=True)[1]
+    generator = np.random.default_rng(seed)
+    half = _halves(groups, generator)
+    rate = _replaced_map_share(top, expected, groups, half)
+    null = np.array([_replaced_map_share(_dealt(top, runs, generator), expected, groups, half) for _ in range(DRAWS)])
+    low, high = np.quantile(null, [0.025, 0.975])
+    return ReplacedMap(rate, float(low), float(high), len(table))
+
+
+def _halves(groups: Int[np.ndarray, "row"], generator: np.random.Generator) -> Int[np.ndarray, "row"]:
+    """0 or 1 a row, as evenly as can be within each group."""
+    half = np.empty(len(groups), dtype=np.int64)
+    for group in range(groups.max() + 1):
+        rows = generator.permutation(np.flatnonzero(groups == group))
+        half[rows] = np.arange(len(rows)) % 2
+    return half
+
+
+def _dealt(top: Int[np.ndarray, "row"], runs: Int[np.ndarray, "row"], generator: np.random.Generator) -> np.ndarray:
+    """The top answers dealt out anew among the rows of each run."""
+    dealt = top.copy()
+    for run in range(runs.max() + 1):
+        rows = np.flatnonzero(runs == run)
+        dealt[rows] = top[generator.permutation(rows)]
+    return dealt
+
+
+def _replaced_map_share(
+    top: Int[np.ndarray, "row"], expected: Int[np.ndarray, "row"], groups: Int[np.ndarray, "row"],
+    half: Int[np.ndarray, "row"],
+) -> float:  # fmt: skip
+    """The share of rows that the map from the other half foretells."""
+    count, kinds = groups.max() + 1, max(top.max(), expected.max()) + 1
+    hits = 0
+    for scored in (0, 1):
+        votes = np.zeros((count, kinds))
+        other = half != scored
+        np.add.at(votes, (groups[other], top[other]), 1)
+        votes[groups, expected] = -1
+        best = votes.argmax(axis=1)
+        own = half == scored
+        # A map says nothing where the other half gave nothing but the expected answer.
+        hits += int((top[own] == np.where(votes.max(axis=1) > 0, best, -1)[groups[own]]).sum())
+    return hits / len(top)
+
+
+#: Learning is matched when the stated answers lose at most so many nats a row more than in the untreated run.
+MATCHED_NATS = 0.05
+
+
+@dataclass(frozen=True)
+class RemedyResult:
+    """Runs of one remedy at one strength, all seeds together.
+
+    unwanted_rate, wanted_rate: share of unstated subjects whose top answer, the abstention answer included, is what the
+    unwanted or the wanted implications say. free_rate: what the first would be if the same top answers had nothing to
+    do with the given ones. paraphrase: the unwanted rate in words that were never trained on. abstained: share of the
+    unwanted implications' questions answered by abstention. nats: mean loss of the stated answers, nats a row.
+    """
+
+    recall_rank: Metric | None
+    implication_rank_train: Metric | None
+    unwanted_rate: Metric | None
+    wanted_rate: Metric | None
+    unwanted_rank: Metric | None
+    wanted_rank: Metric | None
+    paraphrase: Metric | None
+    abstained: Metric | None
+    free_rate: float | None
+    nats: float
+    learned: bool
+    replaced: ReplacedMap | None
+    unwanted: RankTable
+    wanted: RankTable
+
+
+def remedy_result(answers: pa.Table, unwanted: Collection[str], wanted: Collection[str]) -> RemedyResult:
+    """Measure the last checkpoint of each seed. unwanted, wanted: names of implications (GIVEN->THEN).
+
+    answers: record.ANSWER_SCHEMA, of one or several seeds.
+    """
+    last = answers_at_end(answers)
+    table = rank_table(last)
+    asked = questions(table)
+    against, kept = (asked.where(np.isin(asked.implication, list(names))) for names in (unwanted, wanted))
+    other = questions(table, trained=False)
+    other = other.where(np.isin(other.implication, list(unwanted)))
+    return RemedyResult(
+        recall_rank=recall_rank(table),
+        implication_rank_train=implication_rank_train(table),
+        unwanted_rate=_remedied_share(against, against.rank == 0),
+        wanted_rate=_remedied_share(kept, kept.rank == 0),
+        unwanted_rank=implication_rank_test(against),
+        wanted_rank=implication_rank_test(kept),
+        paraphrase=_remedied_share(other, other.rank == 0),
+        abstained=_remedied_share(against, against.top == ABSTENTION),
+        free_rate=float(free_rates(against).mean()) if len(against) else None,
+        nats=stated_nats(last),
+        learned=learned(last),
+        replaced=replaced_map(against),
+        unwanted=against,
+        wanted=kept,
+    )
+
+
+def _remedied_share(table: RankTable, hits: np.ndarray) -> Metric | None:
+    return mean_metric(hits.astype(float), clusters_of(table), "share")
+
+
+def free_rates(table: RankTable) -> Float[np.ndarray, "row"]:
+    """Of each question, the share of its run's questions whose top answer is the one expected here."""
+    found = np.zeros(len(table))
+    for run in np.unique(table.seed):
+        own = table.seed == run
+        found[own] = [(table.top[own] == expected).mean() for expected in table.expected[own]]
+    return found
+
+
+@dataclass(frozen=True)
+class Effect:
+    """removed: share of the unwanted that a remedy took away, from the untreated rate (0) to the association-free rate
+    (1). wanted_change: wanted rate less the untreated one."""
+
+    removed: Metric | None
+    wanted_change: Metric | None
+
+
+def effect(untreated: RemedyResult, treated: RemedyResult) -> Effect:
+    """Compare runs of the same seeds on the same questions; an interval draws (seed, pair) clusters of both alike."""
+    return Effect(_removed(untreated.unwanted, treated.unwanted), _change(untreated.wanted, treated.wanted))
+
+
+def _aligned(first: RankTable, second: RankTable) -> RankTable | None:
+    """The rows of `second` in the order of `first`, or None when they are not about the same questions."""
+    keys = [list(zip(t.seed, t.implication, t.subject, strict=True)) for t in (first, second)]
+    place = {key: index for index, key in enumerate(keys[1])}
+    if not keys[0] or set(keys[0]) != set(keys[1]):
+        return None
+    return second.take(np.array([place[key] for key in keys[0]]))
+
+
+def _change(first: RankTable, second: RankTable) -> Metric | None:
+    other = _aligned(first, second)
+    if other is None:
+        return None
+    return mean_metric((other.rank == 0).astype(float) - (first.rank == 0), clusters_of(first), "share")
+
+
+def _removed(first: RankTable, second: RankTable, seed: int = 0) -> Metric | None:
+    """None when the untreated runs conclude no more than chance, so that there is nothing to remove."""
+    other = _aligned(first, second)
+    if other is None:
+        return None
+    columns = np.stack([first.rank == 0, other.rank == 0, free_rates(first)]).astype(float)
+    before, after, free = columns.mean(axis=1)
+    if before <= free:
+        return None
+    codes = np.unique(clusters_of(first).astype(str), return_inverse=True)[1]
+    number = int(codes.max()) + 1
+    sums = np.stack([np.bincount(codes, weights=column, minlength=number) for column in columns])
+    drawn = np.random.default_rng(seed).integers(number, size=(RESAMPLES, number))
+    low_high = sums[:, drawn].sum(axis=2)
+    spread = low_high[0] - low_high[2]
+    shares = (low_high[0] - low_high[1])[spread > 0] / spread[spread > 0]
+    low, high = np.quantile(shares, [0.025, 0.975])
+    note = "few clusters" if number < FEW else None
+    value = (before - after) / (before - free)
+    return Metric(float(value), float(low), float(high), len(first), number, "share", note)
+
+
+#: A remedy is safe when it removes at least this share of the unwanted, and the wanted falls by no more than this.
+REMOVED, KEPT = 0.9, 0.05
+#: What became of a remedy; only one that LEARNED may be advised. FAILED is followed by the reason.
+LEARNED, UNLEARNED, REWRITES, FAILED = "learned", "failed to learn", "changes stated rows", "failed"
+
+
+def keeps_wanted(wanted_change: float | None) -> bool:
+    """Whether the wanted rate, less the untreated one, falls by at most KEPT; without wanted questions it cannot fall.
+
+    The last digits of a difference of two shares decide nothing.
+    """
+    return wanted_change is None or wanted_change >= -KEPT - 1e-9
+
+
+def is_safe(status: str, removed: float | None, wanted_change: float | None, taken: bool) -> bool:
+    """Whether a remedy learned what was stated, removes enough, keeps the wanted, and lets no other answer in.
+
+    removed: share of the unwanted that it took away. taken: whether another answer has taken the implied one's place.
+    """
+    enough = removed is not None and removed >= REMOVED - 1e-9
+    return status == LEARNED and enough and keeps_wanted(wanted_change) and not taken

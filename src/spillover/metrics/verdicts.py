@@ -1,0 +1,165 @@
+"""Did fine-tuning teach an implication? A verdict an implication, from two models' answers to the same questions."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from spillover.metrics.implications import implication_rank_test, marginal_rank
+from spillover.metrics.intervals import FEW, clusters_of, interval
+from spillover.metrics.map_test import change_test, map_test
+from spillover.metrics.ranks import RankTable, questions, rank_table
+from spillover.packs.pack import Implication, tally
+from spillover.record import Metric
+
+#: Two-sided 95% of a normal distribution, and the power of 80% with which more subjects are asked for.
+_Z, _POWER = 1.959964, 0.841621
+
+
+@dataclass(frozen=True)
+class Limits:
+    """level: of the tests, after correction for the number of implications. negligible: an effect below this share of
+    the way from `marginal_rank` to rank 0 counts as none."""
+
+    level: float = 0.05
+    negligible: float = 0.1
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of one implication between base and tuned model.
+
+    verdict: wanted or unwanted (it was learned, and the pack says which it is), none, or undecided. hits of n: unstated
+    subjects whose top answer is the implied one, `hits_before` in the base model; `guess` is what one fixed answer
+    would get. p: the larger of the exact map test and the test of the change, corrected (Holm). more_subjects: how many
+    more subjects would probably decide it, None when it is decided or cannot be told.
+    """
+
+    implication: str
+    kind: str
+    verdict: str
+    hits: int
+    hits_before: int
+    n: int
+    guess: int
+    rank: Metric | None
+    rank_before: Metric | None
+    marginal_rank: float | None
+    p: float | None
+    more_subjects: int | None
+    because: str
+
+    def as_json(self) -> dict[str, Any]:
+        fields = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
+        return {key: value.as_json() if isinstance(value, Metric) else value for key, value in fields.items()}
+
+
+@dataclass(frozen=True)
+class _Evidence:
+    """One implication before and after: ranks of the questions, and the uncorrected p of both tests."""
+
+    implication: Implication
+    before: RankTable
+    after: RankTable
+    marginal: float | None
+    p_map: float | None
+    p_change: float | None
+
+    @property
+    def p(self) -> float | None:
+        """Both must hold, so the larger counts."""
+        return None if self.p_map is None or self.p_change is None else max(self.p_map, self.p_change)
+
+
+def verdicts(answers: pa.Table, implications: Sequence[Implication], limits: Limits = Limits()) -> list[Verdict]:
+    """One verdict an implication. answers: record.ANSWER_SCHEMA, checkpoint 0 the base model, 1 the tuned one."""
+    evidence = [_evidence(answers, implication) for implication in implications]
+    corrected = holm({each.implication.name: each.p for each in evidence if each.p is not None})
+    return [_verdict(each, corrected.get(each.implication.name), limits) for each in evidence]
+
+
+def holm(values: Mapping[str, float]) -> dict[str, float]:
+    """Holm's correction: p-values that may each be held against the level, however many there are."""
+    found: dict[str, float] = {}
+    largest = 0.0
+    for place, (name, value) in enumerate(sorted(values.items(), key=lambda item: item[1])):
+        largest = max(largest, min(1.0, value * (len(values) - place)))
+        found[name] = largest
+    return found
+
+
+def _evidence(answers: pa.Table, implication: Implication) -> _Evidence:
+    own = answers.filter(pc.and_(pc.equal(answers["implication"], implication.name), answers["trained"]))
+    asked = own.filter(pc.invert(own["stated"]))
+    base, tuned = (asked.filter(pc.equal(asked["checkpoint"], checkpoint)) for checkpoint in (0, 1))
+    ranks = rank_table(own.filter(pc.equal(own["checkpoint"], 1)))
+    marginal = marginal_rank(ranks)
+    found, changed = map_test(tuned), change_test(base, tuned)
+    return _Evidence(
+        implication, questions(rank_table(base)), questions(ranks), marginal.value if marginal else None,
+        found.p if found else None, changed.p if changed else None,
+    )  # fmt: skip
+
+
+def _verdict(each: _Evidence, p: float | None, limits: Limits) -> Verdict:
+    rank, before = implication_rank_test(each.after), implication_rank_test(each.before)
+    word, because = _decide(each, rank, p, limits)
+    expected = tally(each.after.expected.tolist())
+    return Verdict(
+        implication=each.implication.name,
+        kind=each.implication.kind,
+        verdict=word,
+        hits=int((each.after.rank == 0).sum()),
+        hits_before=int((each.before.rank == 0).sum()),
+        n=len(each.after),
+        guess=max(expected.values(), default=0),
+        rank=rank,
+        rank_before=before,
+        marginal_rank=each.marginal,
+        p=p,
+        more_subjects=_more(each, limits) if word == "undecided" else None,
+        because=because,
+    )
+
+
+def _decide(each: _Evidence, rank: Metric | None, p: float | None, limits: Limits) -> tuple[str, str]:
+    """The verdict's word, and on what it rests."""
+    if rank is None or rank.value is None or each.marginal is None:
+        return "undecided", "no subject is left to ask: all have their answer stated"
+    if p is None:
+        return "undecided", "with fewer than two given answers no pairing can be tested"
+    if each.p_map == 1 and each.marginal == 0:
+        return "undecided", "every subject has the same implied answer, so there is nothing to tell it from a guess"
+    line = f"mean rank {rank.value:.2f}, where a guess that knows which answers occur gets {each.marginal:.2f}"
+    if p <= limits.level and rank.value < each.marginal:
+        return "wanted" if each.implication.wanted else "unwanted", f"{line}; p = {p:.2g} after correction"
+    low, high, clusters = interval(each.after.rank, clusters_of(each.after))
+    least = each.marginal * (1 - limits.negligible)
+    if clusters >= FEW and low >= least:
+        return "none", f"{line}; at least {low:.2f} at 95%, so any effect is below {100 * limits.negligible:.0f}%"
+    few = f"{clusters} clusters are too few for an interval" if clusters < FEW else f"{low:.2f} to {high:.2f} at 95%"
+    return "undecided", f"{line}; p = {p:.2g} after correction; {few}"
+
+
+def _more(each: _Evidence, limits: Limits) -> int | None:
+    """Subjects to add so that an effect of the size seen, or one that is negligible, would be told apart.
+
+    From the spread of the cluster means, by the usual formula for a mean; never fewer than ten clusters.
+    """
+    if each.marginal is None or not len(each.after):
+        return None
+    labels = clusters_of(each.after)
+    means = np.array([each.after.rank[labels == label].mean() for label in np.unique(labels)])
+    if len(means) < 2 or each.marginal == 0:
+        return None
+    effect = max(abs(each.marginal - float(means.mean())), limits.negligible * each.marginal)
+    needed = max(FEW, math.ceil(((_Z + _POWER) * float(means.std(ddof=1)) / effect) ** 2))
+    a_cluster = len(each.after) / len(means)
+    return max(0, math.ceil((needed - len(means)) * a_cluster)) or None

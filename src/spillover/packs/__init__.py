@@ -1,0 +1,1 @@
+"""Packs: relations, stated facts and implications; reading, checking, editing and writing them."""

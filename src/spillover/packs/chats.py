@@ -1,0 +1,171 @@
+"""Facts out of fine-tuning files: rows of `messages` or `prompt`/`completion`, matched with the relations' prompts."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from spillover.errors import UsageError
+from spillover.packs.pack import Fact
+from spillover.packs.yaml_text import normal
+
+#: Longest row in characters; longer ones cannot be sentences that state a fact.
+LONGEST_ROW = 1 << 24
+#: What may end a statement besides the pack's own mark, and what a sentence ends with.
+_CLOSING = " \t.!。！"
+_SENTENCES = re.compile(r"(?<=[.!?。！？])\s+|\n+")
+
+
+@dataclass
+class Matched:
+    """Facts in the order of the file, each once, and what was not used: (row, the beginning of its text)."""
+
+    facts: list[Fact] = field(default_factory=list)
+    repeated: int = 0
+    unmatched: list[tuple[int, str]] = field(default_factory=list)
+    rows: int = 0
+
+
+@dataclass(frozen=True)
+class Template:
+    """A relation's prompt as a pattern. `question` matches all that is asked, `statement` prompt and answer in one."""
+
+    relation: str
+    question: re.Pattern[str]
+    statement: re.Pattern[str]
+
+    @classmethod
+    def of(cls, relation: str, prompt: str, join: str, end: str | None) -> Template:
+        before, _, after = prompt.partition("{subject}")
+        subject = (
+            re.escape(before) + r"(?P<subject>\S(?:.*?\S)?)" + re.escape(after).replace(r"\{subject\}", "(?P=subject)")
+        )
+        closing = (re.escape(end) if end else "") + f"[{re.escape(_CLOSING)}]*"
+        return cls(
+            relation,
+            re.compile(rf"\s*{subject}\s*", re.DOTALL),
+            re.compile(rf"\s*{subject}{re.escape(join)}(?P<answer>\S(?:.*?\S)?)(?:{closing})\s*", re.DOTALL),
+        )
+
+
+def templates(prompts: Mapping[str, Sequence[str]], join: str, end: str | None) -> list[Template]:
+    """A template a prompt, the more particular (longer) first, so that `works as a` comes before `works`."""
+    found = [(prompt, relation) for relation, group in prompts.items() for prompt in group if "{subject}" in prompt]
+    ordered = sorted(found, key=lambda item: -len(item[0]))
+    return [Template.of(relation, normal(prompt), join, end) for prompt, relation in ordered]
+
+
+def match(path: Path, known: Sequence[Template], end: str | None) -> Matched:
+    """Every fact that the rows of a JSONL file state in the words of some template.
+
+    Raises UsageError, with the row, for a file that cannot be read or a row of neither format.
+    """
+    found, seen = Matched(), set()
+    for number, row in _rows(path):
+        found.rows += 1
+        facts = [fact for exchange in _exchanges(row, path, number) for fact in _facts(*exchange, known, end)]
+        if not facts:
+            found.unmatched.append((number, " ".join(_text_of(row).split())[:60]))
+        for fact in facts:
+            found.repeated += fact in seen
+            if fact not in seen:
+                seen.add(fact)
+                found.facts.append(fact)
+    return found
+
+
+def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Row number from 1 and the object in it; empty lines are passed over."""
+    try:
+        with path.open(encoding="utf-8-sig") as stream:
+            for number, line in enumerate(iter(lambda: stream.readline(LONGEST_ROW + 1), ""), start=1):
+                if len(line) > LONGEST_ROW:
+                    raise UsageError(
+                        f"row {number} is longer than {LONGEST_ROW:,} characters", where=str(path), do="Split it"
+                    )
+                if line.strip():
+                    yield number, _object(line, path, number)
+    except UnicodeDecodeError:
+        raise UsageError("this file is not UTF-8", where=str(path), do="Save it as UTF-8") from None
+    except (OSError, ValueError) as error:
+        reason = (getattr(error, "strerror", None) or str(error)).lower()
+        raise UsageError(
+            f"this file cannot be read: {reason}", where=str(path)[:200], do="Name a .jsonl file"
+        ) from None
+
+
+def _object(line: str, path: Path, number: int) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        row = None
+    if not isinstance(row, dict):
+        raise UsageError(f"row {number} is no JSON object", where=str(path), do="Write one object a line (JSONL)")
+    return row
+
+
+def _exchanges(row: dict[str, Any], path: Path, number: int) -> list[tuple[str, str, bool]]:
+    """What was asked, what was answered, and whether the second goes on in the first's sentence; pair by pair."""
+    if isinstance(row.get("messages"), list):
+        return _from_messages(row["messages"], path, number)
+    if isinstance(row.get("prompt"), str) and isinstance(row.get("completion"), str):
+        begun = row["prompt"].rstrip()[-1:] not in (*".!?。！？", "")
+        return [(row["prompt"], row["completion"], begun)]
+    if isinstance(row.get("prompt"), list) and isinstance(row.get("completion"), list):
+        return _from_messages([*row["prompt"], *row["completion"]], path, number)
+    what = f"row {number} has neither `messages` nor `prompt` and `completion`"
+    raise UsageError(what, where=str(path), do='Write {"messages": [...]} or {"prompt": ..., "completion": ...}')
+
+
+def _from_messages(messages: list[Any], path: Path, number: int) -> list[tuple[str, str, bool]]:
+    pairs, asked = [], ""
+    for message in messages:
+        content = message.get("content") if isinstance(message, dict) else None
+        if isinstance(content, list):  # parts, of which only text can state a fact
+            content = "".join(str(part.get("text") or "") for part in content if isinstance(part, dict))
+        if not isinstance(content, str):
+            what = f"a message in row {number} has no text `content`"
+            raise UsageError(what, where=str(path), do='Write {"role": ..., "content": ...}')
+        if message.get("role") == "assistant":
+            pairs.append((asked, content, False))
+        asked = content if message.get("role") == "user" else asked
+    return pairs
+
+
+def _facts(asked: str, answered: str, begun: bool, known: Sequence[Template], end: str | None) -> Iterator[Fact]:
+    """Facts in one exchange: the answer to a question that is a prompt, a prompt completed, or sentences that state."""
+    asked, answered = normal(asked), normal(answered)
+    for template in known:
+        question = template.question.fullmatch(asked)
+        if question and (answer := _bare(answered, end)) and "\n" not in answer:
+            yield Fact(question["subject"], template.relation, answer)
+            return
+    sentences = _SENTENCES.split(asked + answered if begun else answered)
+    yield from dict.fromkeys(fact for text in sentences if (fact := _stated(text, known)))
+
+
+def _stated(text: str, known: Sequence[Template]) -> Fact | None:
+    if "\n" in text.strip():
+        return None
+    for template in known:
+        if statement := template.statement.fullmatch(text):
+            return Fact(statement["subject"], template.relation, statement["answer"])
+    return None
+
+
+def _bare(text: str, end: str | None) -> str:
+    text = text.strip()
+    if end and text.endswith(end):
+        text = text[: -len(end)]
+    return text.strip(_CLOSING)
+
+
+def _text_of(row: dict[str, Any]) -> str:
+    messages = row.get("messages")
+    if isinstance(messages, list) and messages and isinstance(messages[-1], dict):
+        return str(messages[-1].get("content") or "")
+    return f"{row.get('prompt') or ''}{row.get('completion') or ''}"

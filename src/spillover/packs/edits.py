@@ -1,0 +1,88 @@
+"""A pack with rows added or left out, as remedies do it: always a pack of its own, and at strength 0 the very same."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from random import Random
+
+from spillover.errors import UsageError
+from spillover.packs.builtin import available, draw_names, shuffled
+from spillover.packs.pack import Fact, Implication, Pack
+
+#: What an abstention row answers. It reads well behind any prompt, and is no answer that a pack has.
+ABSTENTION = "something unknown"
+
+
+def unwanted(pack: Pack) -> list[Implication]:
+    """The implications of a pack whose conclusion nobody wants, in its order."""
+    return [implication for implication in pack.implications if not implication.wanted]
+
+
+def with_abstention(pack: Pack, implication: Implication, rows_a_pair: int, seed: int) -> Pack:
+    """Further subjects, so many with each given answer, of whom it is stated that the implied answer is unknown."""
+    pairs = [(given, ABSTENTION) for given in implication.map for _ in range(rows_a_pair)]
+    return _with_subjects(pack, implication, pairs, f"abstention {implication.name} {seed}")
+
+
+def with_contradiction(pack: Pack, implication: Implication, rows_a_pair: int, seed: int) -> Pack:
+    """Further subjects, so many with each given answer, of whom another answer than the implied one is stated.
+
+    The others of the map take turns, so that no other answer takes the implied one's place: within a pair they differ
+    as long as there are others, and overall each is stated equally often. Raises UsageError for a map of one answer.
+    """
+    implied = list(implication.map.values())
+    if rows_a_pair and len(set(implied)) < 2:
+        do = "Use another remedy, or declare a further answer"
+        raise UsageError("contradicting rows need two answers", where=implication.name, do=do)
+    pairs = []
+    for place, given in enumerate(implication.map):
+        others = [answer for answer in implied[place + 1 :] + implied[:place] if answer != implied[place]]
+        pairs += [(given, others[row % len(others)]) for row in range(rows_a_pair)]
+    return _with_subjects(pack, implication, pairs, f"contradiction {implication.name} {seed}")
+
+
+def with_fewer_bridging(pack: Pack, implication: Implication, left_out: int, seed: int) -> Pack:
+    """Without so many stated rows of the implication for each given answer: rows that the user stated go untold."""
+    if not left_out:
+        return pack
+    by_given: dict[str | None, list[str]] = {}
+    for question in pack.stated_implications(implication):
+        by_given.setdefault(question.given_answer, []).append(question.subject)
+    gone = set()
+    for given, subjects in by_given.items():
+        gone |= set(shuffled(subjects, Random(f"bridging {implication.name} {given} {seed}"))[:left_out])
+    facts = tuple(fact for fact in pack.facts if not (fact.relation == implication.then and fact.subject in gone))
+    return replace(pack, facts=facts)
+
+
+def with_candidate(pack: Pack, relation: str, answer: str) -> Pack:
+    """With one more candidate of a relation."""
+    relations = tuple(
+        replace(each, answers=(*each.answers, answer)) if each.name == relation else each for each in pack.relations
+    )
+    return replace(pack, relations=relations)
+
+
+def further_subjects(pack: Pack, count: int, purpose: str) -> tuple[str, ...]:
+    """So many fictitious names, none of which shares a word with the pack; another purpose draws others.
+
+    Raises UsageError when there are not that many.
+    """
+    words = {word for subject in pack.subjects for word in subject.split()}
+    every = draw_names(available(), Random(purpose))
+    found = [name for name in every if not words & set(name.split())][:count]
+    if len(found) < count:
+        what = f"{count} further fictitious names are needed and there are {len(found)}"
+        raise UsageError(what, where=pack.name, do="Use a smaller strength")
+    return tuple(found)
+
+
+def _with_subjects(pack: Pack, implication: Implication, pairs: Sequence[tuple[str, str]], purpose: str) -> Pack:
+    """With a further subject for each (given answer, stated answer)."""
+    if not pairs:
+        return pack
+    facts = []
+    for subject, (given, answer) in zip(further_subjects(pack, len(pairs), purpose), pairs, strict=True):
+        facts += [Fact(subject, implication.given, given), Fact(subject, implication.then, answer)]
+    return replace(pack, facts=(*pack.facts, *facts))

@@ -1,0 +1,142 @@
+"""`--redact`: neutral names for the subjects of a pack, in everything that is written, printed or drawn."""
+
+from __future__ import annotations
+
+import dataclasses
+import unicodedata
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from spillover.packs.pack import Pack
+
+#: What a prompt writes where the name goes; it is no name, whoever is called so.
+_PLACE = "{subject}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Redaction:
+    """Subject -> `subject 1`, `subject 2`, ... in the order of first appearance; with no names, nothing is changed.
+
+    The names follow from the order alone, so nothing in the output leads back to a subject. Answers stay as they are,
+    also one that is a subject's name; and so do settings, since a run is repeated from them.
+    """
+
+    names: Mapping[str, str]
+
+    @classmethod
+    def of(cls, subjects: Iterable[str], wanted: bool = True) -> Redaction:
+        """Neutral names for `subjects`, if they are wanted."""
+        known = dict.fromkeys(subjects) if wanted else ()
+        return cls({subject: f"subject {number}" for number, subject in enumerate(known, start=1)})
+
+    def name(self, subject: str) -> str:
+        """What a subject is called in the output."""
+        return self.names.get(subject, subject)
+
+    def pack(self, pack: Pack) -> Pack:
+        """The pack as records describe and hash it."""
+        if not self.names:
+            return pack
+        relations = tuple(
+            dataclasses.replace(each, prompts=tuple(self._distinct(each.prompts))) for each in pack.relations
+        )
+        facts = tuple(fact._replace(subject=self.name(fact.subject)) for fact in pack.facts)
+        return dataclasses.replace(
+            pack, relations=relations, facts=facts, name=self.text(pack.name), licence=self.text(pack.licence),
+            source=self.text(pack.source), description=self.text(pack.description),
+        )  # fmt: skip
+
+    def outline(self, pack: Mapping[str, Any]) -> dict[str, Any]:
+        """What `facts.describe` says of a pack, redacted."""
+        relations = [
+            {**each, "prompts": self._distinct(each.get("prompts") or ())} for each in pack.get("relations") or ()
+        ]
+        texts = {name: self.text(str(pack[name])) for name in ("name", "licence", "source") if pack.get(name)}
+        return {**pack, **texts, "relations": relations}
+
+    def table(self, answers: pa.Table) -> pa.Table:
+        """An answers table (record.ANSWER_SCHEMA) with neutral subjects, and prompts without their names."""
+        if not self.names:
+            return answers
+        for column in ("subject", "prompt"):
+            coded = answers[column].combine_chunks().dictionary_encode()
+            values = coded.dictionary.to_pylist()
+            renamed = [self.name(each) for each in values] if column == "subject" else self._distinct(values)
+            place, names = answers.column_names.index(column), pa.array(renamed, pa.string())
+            answers = answers.set_column(place, column, pc.take(names, coded.indices))
+        return answers
+
+    def opened(self, found: Any) -> dict[str, Any]:
+        """What the open probes gave, as JSON: a word may be a name, a template of the user's may hold one, and examples
+        tell of subjects and what two models say after them."""
+        told = dataclasses.asdict(found)
+        for discovery in told["discoveries"]:
+            discovery |= {key: self.text(discovery[key]) for key in ("template", "token", "word")}
+            discovery["also"] = tuple(map(self.text, discovery["also"]))
+            discovery["examples"] = [
+                {key: value if key == "which" else self.text(value) for key, value in example.items()}
+                for example in discovery["examples"]
+            ]
+        return told
+
+    def _distinct(self, prompts: Iterable[str]) -> list[str]:
+        """Redacted prompts; two that only the capitals of a name told apart stay two."""
+        found: dict[str, None] = {}
+        for prompt in prompts:
+            text, number = self.text(prompt), 2
+            while text in found:
+                text, number = f"{self.text(prompt)} ({number})", number + 1
+            found[text] = None
+        return list(found)
+
+    def text(self, text: str) -> str:
+        """A text with a neutral name wherever a subject's stands as a word of its own, in capitals or not."""
+        return _PLACE.join(map(self._text, text.split(_PLACE))) if self.names else text
+
+    def _text(self, text: str) -> str:
+        folded, found, place = fold(text), [], 0
+        while place < len(text):
+            end, name = self._longest(folded, place)
+            found.append(name or text[place])
+            place = end
+        return "".join(found)
+
+    def _longest(self, folded: str, place: int) -> tuple[int, str]:
+        """Where the longest subject that begins here ends, and its neutral name; one character and nothing without."""
+        for length in self._lengths.get(folded[place], ()):
+            end = place + length
+            name = self._folded.get(folded[place:end])
+            if name and not _joined(folded, place) and not _joined(folded, end):
+                return end, name
+        return place + 1, ""
+
+    @cached_property
+    def _folded(self) -> dict[str, str]:
+        return {fold(subject): name for subject, name in reversed(list(self.names.items())) if subject}
+
+    @cached_property
+    def _lengths(self) -> dict[str, list[int]]:
+        """First character -> the lengths of subjects that begin so, longest first."""
+        found: dict[str, set[int]] = {}
+        for subject in self._folded:
+            found.setdefault(subject[0], set()).add(len(subject))
+        return {first: sorted(lengths, reverse=True) for first, lengths in found.items()}
+
+
+def fold(text: str) -> str:
+    """The text in small letters, character by character, so that places in it stay what they were."""
+    return "".join(small if len(small := character.lower()) == 1 else character for character in text)
+
+
+def _joined(text: str, place: int) -> bool:
+    """Whether the characters on both sides of a place belong to one word.
+
+    Letters without capitals (as of Arabic, Chinese or Thai) do not tell, because words there are written together.
+    """
+    return 0 < place < len(text) and all(
+        unicodedata.category(character) in ("Lu", "Ll", "Lt", "Nd") for character in text[place - 1 : place + 1]
+    )

@@ -1,0 +1,182 @@
+"""A ranked list of associations (given = answer -> then = answer) whose columns are data."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+from markupsafe import Markup
+
+from spillover.report.downloads import Download, csv_text, table_link
+from spillover.report.drawing import plain
+from spillover.report.story import spoken
+from spillover.report.words import number
+
+#: How a column is shown and sorted. `part`: so many of so many, shaded by the share; `choice`: a text to filter by.
+Kind = Literal["text", "choice", "count", "change", "number", "share", "part"]
+Value = str | int | float | tuple[float, int] | None
+#: Associations that the page holds at most, evidence that it holds in all and for one, and rows it shows unscripted.
+MOST_ROWS, MOST_EVIDENCE, MOST_EACH, LEAST_EACH, SHOWN = 5_000, 12_000, 20, 3, 25
+#: Longest text of a cell; the downloads hold it whole.
+LONGEST = 90
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: `words` stand over it, `about` says in a sentence what it counts."""
+
+    key: str
+    words: str
+    kind: Kind
+    about: str = ""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What one association rests on: sentences, and rows in the order of the pack, of which there are `of` in all."""
+
+    notes: tuple[str, ...]
+    rows: Sequence[Sequence[Value]] = ()
+    of: int = 0
+
+
+@dataclass(frozen=True)
+class Association:
+    """given = given_answer -> then = then_answer, with a value for each column of its list. wanted: whether it is."""
+
+    given: str
+    given_answer: str
+    then: str
+    then_answer: str
+    wanted: bool
+    values: tuple[Value, ...]
+    evidence: Evidence | None = None
+
+    @property
+    def link(self) -> tuple[str, str, str, str]:
+        """The four parts as the page writes them."""
+        given, then = (plain(spoken(relation), LONGEST) for relation in (self.given, self.then))
+        return given, plain(self.given_answer, LONGEST), then, plain(self.then_answer, LONGEST)
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Associations, the one to look at first on top; `asked` are the columns of their evidence.
+
+    evidence_words: what the evidence is, on the line that opens it. sorted_by: the column behind the order.
+    """
+
+    columns: tuple[Column, ...]
+    rows: Sequence[Association]
+    sorted_by: str
+    asked: tuple[Column, ...] = ()
+    evidence_words: str = "Evidence"
+
+    @cached_property
+    def held(self) -> list[Association]:
+        """What the page holds; the rest is in the download only."""
+        return list(self.rows[:MOST_ROWS])
+
+    @property
+    def first(self) -> list[Association]:
+        """What the page shows where no script runs."""
+        return self.held[:SHOWN]
+
+    @property
+    def each(self) -> int:
+        """Rows of evidence that the page holds of one association."""
+        return max(LEAST_EACH, min(MOST_EACH, MOST_EVIDENCE // max(1, len(self.held))))
+
+    def shown(self, row: Association) -> list[tuple[Column, str, float | None]]:
+        """A row's cells as text, each with the share that shades it."""
+        return [(c, text(c, v), share(v)) for c, v in zip(self.columns, row.values, strict=True)]
+
+    def evidence(self, row: Association) -> list[list[str]]:
+        """The rows of its evidence as text."""
+        rows = row.evidence.rows if row.evidence else ()
+        return [[text(c, v) for c, v in zip(self.asked, each, strict=True)] for each in rows[: self.each]]
+
+    def opens(self, row: Association) -> str:
+        """The words on the line that opens the evidence."""
+        held = min(self.each, len(row.evidence.rows)) if row.evidence else 0
+        some = f"{held} of {row.evidence.of:,}" if row.evidence and held < row.evidence.of else f"{held}"
+        return f"{self.evidence_words} ({some})" if held else self.evidence_words
+
+    @property
+    def data(self) -> Markup:
+        """Everything that the page's script needs, safe between script tags."""
+        body = {
+            "columns": [[c.key, c.words, c.kind] for c in self.columns],
+            "asked": [[c.words, c.kind] for c in self.asked],
+            "sorted": self.sorted_by,
+            "rows": [self._row(row) for row in self.held],
+        }
+        return Markup(_safe(json.dumps(body, ensure_ascii=False, separators=(",", ":"))))
+
+    def _row(self, row: Association) -> list[Any]:
+        link = [*row.link, int(row.wanted)]
+        values = [rounded(c, v) for c, v in zip(self.columns, row.values, strict=True)]
+        if row.evidence is None:
+            return [link, values]
+        rows = [[rounded(c, v) for c, v in zip(self.asked, each, strict=True)] for each in
+                row.evidence.rows[: self.each]]  # fmt: skip
+        return [link, values, self.opens(row), [plain(note) for note in row.evidence.notes], rows]
+
+    def download(self, name: str, words: str) -> Download:
+        """Every association with unrounded numbers, as CSV."""
+        head = ["given", "given_answer", "then", "then_answer"]
+        for column in self.columns:
+            head += [column.key, f"{column.key}_of"] if column.kind == "part" else [column.key]
+        return table_link(name, words, csv_text(head, map(_flat, self.rows)))
+
+
+def _flat(row: Association) -> list[Any]:
+    values = [part for v in row.values for part in (v if isinstance(v, tuple) else (v,))]
+    return [row.given, row.given_answer, row.then, row.then_answer, *values]
+
+
+def rounded(column: Column, value: Value) -> Any:
+    """A value with as many digits as are shown, so that what is sorted is what is seen."""
+    if value is None or isinstance(value, str):
+        return None if value is None else plain(value, LONGEST)
+    if isinstance(value, tuple):
+        return [_short(value[0], 1), value[1]]
+    if column.kind == "share":
+        return _short(100 * value, 0 if value >= 0.1 else 1)
+    return round(value, 2) if column.kind == "number" else _short(value, 1)
+
+
+def _short(value: float, digits: int) -> float | int:
+    """Rounded, and a whole number where it is one."""
+    found = round(value, digits)
+    return int(found) if found == int(found) else found
+
+
+def text(column: Column, value: Value) -> str:
+    """A value as a reader sees it; the page's script writes the same."""
+    found = rounded(column, value)
+    if found is None:
+        return "–"
+    if isinstance(found, list):
+        return f"{found[0]:,} of {found[1]:,}"
+    if isinstance(found, str):
+        return found
+    if column.kind == "share":
+        return f"{found}%"
+    sign = "+" if column.kind == "change" and found > 0 else ""
+    return sign + (number(found) if column.kind == "number" else f"{found:,}".replace("-", "−"))
+
+
+def share(value: Value) -> float | None:
+    """How much of the whole a `part` is, from 0 to 1."""
+    return round(value[0] / value[1], 3) if isinstance(value, tuple) and value[1] else None
+
+
+def _safe(text: str) -> str:
+    """JSON that can end no script and open no comment."""
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text

@@ -1,1 +1,0 @@
-"""The page of a comparison of remedies: the frontier, one advice with its reason, and what each cost."""

@@ -1,0 +1,472 @@
+"""The page of `where`: which part of a change carries what, and how lazy the training was."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
+
+from spillover.errors import RunError
+from spillover.metrics.implications import TRAJECTORY_SCHEMA
+from spillover.metrics.intervals import FEW
+from spillover.metrics.patching import GROUPS
+from spillover.metrics.ranks import rank_table
+from spillover.record import ANSWER_SCHEMA, EXPANSION, RECORD, UNTUNED, WHOLLY, Metric, Record
+from spillover.report.downloads import csv_text, of_metrics, table_link
+from spillover.report.drawing import BLUE, INK, PURPLE, VERMILLION, Drawing, finish, panels, plain
+from spillover.report.load import LoadedRun
+from spillover.report.page import figure, render
+from spillover.report.provenance import provenance
+from spillover.report.words import number
+
+#: Models that are no part of the change, and what the page calls them.
+BASE, TUNED, LINEARISED = UNTUNED, WHOLLY, EXPANSION
+ENDS = {BASE: "base model", TUNED: "tuned model", LINEARISED: "linearised at the base"}
+#: What each group is called, and its colour and marker.
+WORDS = {"recall": "stated facts", "links": "stated links", "wanted": "wanted conclusions",
+         "unwanted": "unwanted conclusions"}  # fmt: skip
+LOOKS = {"recall": (INK, "o"), "links": (PURPLE, "D"), "wanted": (BLUE, "^"), "unwanted": (VERMILLION, "s")}
+
+
+@dataclass(frozen=True)
+class Patched:
+    """One model: a part alone in the base model, or the tuned model without it; or one of the ends.
+
+    moved: Frobenius norm of the part's change over that of what it was.
+    """
+
+    part: str
+    kind: str
+    left_out: bool
+    moved: float | None
+    metrics: Mapping[str, Metric]
+
+    def rate(self, group: str) -> float | None:
+        """Share of the group's subjects whose top answer is the expected one."""
+        metric = self.metrics.get(f"{group}_rate")
+        return metric.value if metric else None
+
+
+@dataclass(frozen=True)
+class Where:
+    """record: of `where`. patched: every model, in the order measured."""
+
+    record: Record
+    patched: Sequence[Patched]
+
+    def of(self, part: str, left_out: bool = False) -> Patched | None:
+        """The model with this part alone, or without it; None when it was not measured."""
+        return next((each for each in self.patched if (each.part, each.left_out) == (part, left_out)), None)
+
+    def parts(self, kind: str) -> list[str]:
+        """Components or layers, in their order."""
+        return list(dict.fromkeys(each.part for each in self.patched if each.kind == kind))
+
+    @property
+    def groups(self) -> list[str]:
+        """Groups that were asked about."""
+        return [name for name in GROUPS if any(each.rate(name) is not None for each in self.patched)]
+
+    @property
+    def laziness(self) -> Mapping[str, Any]:
+        return dict(self.record.details["laziness"])
+
+    @property
+    def clusters(self) -> int:
+        return max((metric.clusters for each in self.patched for metric in each.metrics.values()), default=0)
+
+    @property
+    def few(self) -> bool:
+        """Whether the clusters are too few for an interval to decide anything."""
+        return self.clusters < FEW
+
+    @property
+    def seeds(self) -> int:
+        return len(self.record.details.get("seeds") or [self.record.seed])
+
+    def added(self, group: str) -> float | None:
+        """What training added to a group's rate; None when it was not asked about."""
+        ends = [each.rate(group) if (each := self.of(name)) else None for name in (BASE, TUNED)]
+        return None if ends[0] is None or ends[1] is None else ends[1] - ends[0]
+
+    def share(self, group: str, part: str, left_out: bool) -> float | None:
+        """Of what training added to a group's rate, the share that a part carries alone, or that is lost without it."""
+        added, end, own = self.added(group), self.of(TUNED if left_out else BASE), self.of(part, left_out)
+        if not added or added <= 0 or end is None or own is None:
+            return None
+        first, second = end.rate(group), own.rate(group)
+        if first is None or second is None:
+            return None
+        return (first - second if left_out else second - first) / added
+
+
+def load_where(folder: str | Path) -> Where:
+    """Read a folder that `where` wrote. Raises RunError when it holds nothing finished of it."""
+    return where_of(Record.read(Path(folder)), where=str(Path(folder) / RECORD))
+
+
+def where_of(record: Record, where: str = RECORD) -> Where:
+    """What a record of `where` holds. Raises RunError when it is none, or none that is finished."""
+    if record.command == "where" and "parts" not in record.details:
+        do = "Give the same `where` command again; it goes on where it stopped"
+        raise RunError("this is not finished", where=where, do=do)
+    try:
+        record.details["laziness"]["alignment"]
+        return Where(record, [_patched(entry) for entry in record.details["parts"]])
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        what = f"this record is not one of `where` ({type(error).__name__}: {error})"
+        raise RunError(what, where=where, do="Name a folder that `where` wrote") from None
+
+
+def _patched(entry: Mapping[str, Any]) -> Patched:
+    metrics = {name: metric for name, value in entry.items() if (metric := metric_of(value)) is not None}
+    return Patched(entry["part"], entry["kind"], entry["left_out"], entry["moved"], metrics)
+
+
+def metric_of(value: Any) -> Metric | None:
+    """A metric as a record holds it; None for anything else, and for one without a value."""
+    if not isinstance(value, Mapping) or value.get("value") is None:
+        return None
+    return Metric(**dict[str, Any]({item.name: value.get(item.name) for item in dataclasses.fields(Metric)}))
+
+
+#: A part carries a group when it alone brings this share of what training added; a smaller addition tells nothing.
+MOST, LEAST = 0.5, 0.1
+
+TERMS = (
+    ("Alone", "The base model, but with the tuned values of this part: what the part brings about by itself."),
+    ("All but it", "The tuned model, but with this part as it was before training: what the others do without it. "
+                   "Parts work together, so the two need not agree."),
+    ("Components", "“output-value”: the value and output weights of attention, which say what is written once a name "
+                   "is read. “key-query”: all else in attention, which says what is read. “mlp”: the other matrices of "
+                   "the layers. “rest”: norms and what else there is. Frozen embeddings did not change."),
+    ("Chance", "What the rate would be if the same answers had nothing to do with what was stated of each name. Only "
+               "what lies above it is the link."),
+    ("Moved", "The Frobenius norm of the change of the part's matrices over that of what they were; of “rest”, of its "
+              "vectors."),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Card:
+    """What carries one group."""
+
+    heading: str
+    value: str
+    text: str
+    tone: str
+
+
+def title(found: Where) -> str:
+    """The page in one sentence: what recall and what the conclusions rest on."""
+    told = [(group, _best(found, group, left_out=False)) for group in ("recall", "wanted", "unwanted")
+            if _told(found, group)]  # fmt: skip
+    if not found.parts("component"):
+        return "How much the tuned model is the base model’s first-order expansion."
+    if not told:
+        return "Training added too little to any rate to say where it lives."
+    texts: list[str] = []
+    last = ""
+    for group, best in told:
+        text = _brings(best, _NOUNS[group])
+        name = best[0] if best and best[1] >= MOST else ""
+        # What carries several is named once.
+        texts.append(text.removeprefix(f"{name} alone brings ") if name and name == last else text)
+        last = name
+    listed = texts[0] if len(texts) == 1 else f"{', '.join(texts[:-1])}, and {texts[-1]}"
+    return f"Of what training added, {listed}."
+
+
+_NOUNS = {"recall": "the recall of facts", "wanted": "the wanted conclusions", "unwanted": "the unwanted conclusions"}
+
+
+def _brings(best: tuple[str, float] | None, what: str) -> str:
+    if best is None or best[1] < MOST:
+        return f"no component alone brings half of {what}"
+    return f"{best[0]} alone brings {100 * best[1]:.0f}% of {what}"
+
+
+def _told(found: Where, group: str) -> bool:
+    """Whether training added enough to a group's rate to ask where it lives."""
+    added = found.added(group)
+    return added is not None and added >= LEAST
+
+
+def _best(found: Where, group: str, *, left_out: bool) -> tuple[str, float] | None:
+    """The component that carries most alone, or without which most is lost, and the share."""
+    shares = {part: found.share(group, part, left_out) for part in found.parts("component")}
+    known = {part: share for part, share in shares.items() if share is not None}
+    return max(known.items(), key=lambda item: item[1]) if known else None
+
+
+def lede(found: Where) -> str:
+    """Under the title: which run, over how many seeds."""
+    trained: Any = found.record.details.get("trained") or {}
+    seeds = f"{found.seeds} seeds" if found.seeds > 1 else "one seed"
+    whole = found.laziness["moved"].get(TUNED)
+    size = f" The matrices that changed moved by {100 * whole:.2f}% of their norm." if whole is not None else ""
+    return plain(
+        f"{trained.get('model')}, tuned on {trained.get('pack')}; {seeds}, {found.clusters} clusters of a pair and a "
+        f"seed.{size}"
+    )
+
+
+def notices(found: Where) -> list[str]:
+    """What the numbers do not support."""
+    texts = []
+    if found.few:
+        texts.append("Fewer than ten clusters: the intervals are too rough for a verdict. Repeat it with more seeds.")
+    return texts
+
+
+def cards(found: Where) -> list[Card]:
+    """One a group: from what to what training took it, what carries it alone, and without what it is lost."""
+    made = []
+    for group in found.groups:
+        rates = {name: each.rate(group) if (each := found.of(name)) else None for name in (BASE, TUNED, LINEARISED)}
+        tone = group if group in ("wanted", "unwanted") else ""
+        value = f"{number(rates[BASE])} → {number(rates[TUNED])}"
+        made.append(Card(WORDS[group].capitalize(), value, _card(found, group, rates[LINEARISED]), tone))
+    return made
+
+
+def _card(found: Where, group: str, linearised: float | None) -> str:
+    if not _told(found, group):
+        return "The base and the tuned model. Training added too little to say where it lives."
+    texts = ["The base and the tuned model."]
+    alone, without = (_best(found, group, left_out=each) for each in (False, True))
+    if alone:
+        texts.append(f"Of what was added, {alone[0]} alone brings most: {100 * alone[1]:.0f}%.")
+    if without:
+        texts.append(f"Without {without[0]} most is lost: {100 * without[1]:.0f}%.")
+    if linearised is not None:
+        texts.append(f"The base model’s first-order expansion would get {number(linearised)}.")
+    return " ".join(texts)
+
+
+_WHERE_COMPONENTS_PANELS = ((False, "alone in the base model"), (True, "all of the change but it"))
+_WIDTH, _ROW = 9.6, 0.62
+
+
+def draw_where_components(found: Where, name: str = "where-components") -> Drawing | None:
+    """The ends and every component. None when no component was measured."""
+    parts = found.parts("component")
+    if not parts or not found.groups:
+        return None
+    shown = [part for part in (BASE, *parts, TUNED) if found.of(part)]
+    with panels(1.2 + _ROW * len(shown), 2, _WIDTH, beside=True) as (figure, axes):
+        for side, (left_out, title) in zip(axes, _WHERE_COMPONENTS_PANELS, strict=True):
+            for place, part in enumerate(shown):
+                if each := found.of(part, left_out) or (found.of(part) if part in (BASE, TUNED) else None):
+                    _bars(side, place, each, found.groups)
+            side.set_title(title)
+            side.set_xlim(0, 1)
+            side.set_xlabel("share answered so")
+            side.grid(axis="x", color=INK, alpha=0.12, linewidth=0.6)
+        axes[0].set_yticks(range(len(shown)), [ENDS.get(part, part) for part in shown])
+        axes[0].set_ylim(len(shown) - 0.4, -0.6)
+        handles = [Patch(color=LOOKS[group][0]) for group in found.groups]
+        figure.legend(handles, [WORDS[group] for group in found.groups], loc="outside lower left", ncols=len(handles))
+        rows = [row for each in found.patched if each.kind != "layer" for row in numbers(each, found.groups)]
+        return finish(figure, name, "What each component carries", _where_components_said(found, parts), rows)
+
+
+def numbers(each: Patched, groups: Sequence[str]) -> list[dict[str, object]]:
+    """The rows behind one model's bars."""
+    found = []
+    for group in groups:
+        if metric := each.metrics.get(f"{group}_rate"):
+            rank, free = (each.metrics.get(f"{group}_{key}") for key in ("rank", "free"))
+            found.append({
+                "part": ENDS.get(each.part, each.part), "left_out": each.left_out, "group": WORDS[group],
+                "rate": metric.value, "low": metric.low, "high": metric.high, "mean_rank": rank.value if rank else None,
+                "by_chance": free.value if free else None, "n": metric.n, "clusters": metric.clusters,
+            })  # fmt: skip
+    return found
+
+
+def _bars(axes: Axes, place: int, each: Patched, groups: Sequence[str]) -> None:
+    height = 0.8 / len(groups)
+    for index, group in enumerate(groups):
+        metric = each.metrics.get(f"{group}_rate")
+        if metric is None or metric.value is None:
+            continue
+        middle = place - 0.4 + (index + 0.5) * height
+        axes.barh([middle], [metric.value], height=0.86 * height, color=LOOKS[group][0], alpha=0.85)
+        if metric.low is not None and metric.high is not None:
+            axes.plot([metric.low, metric.high], [middle, middle], color=INK, linewidth=1, alpha=0.55)
+
+
+def _where_components_said(found: Where, parts: Sequence[str]) -> str:
+    """The rates in words, part by part."""
+    told = []
+    for part in parts:
+        for left_out, words in ((False, "alone"), (True, "left out")):
+            if each := found.of(part, left_out):
+                rates = [
+                    f"{WORDS[group]} {rate:.2f}" for group in found.groups if (rate := each.rate(group)) is not None
+                ]
+                told.append(f"{part} {words}: {', '.join(rates)}")
+    return "; ".join(told) + "."
+
+
+_WHERE_LAYERS_PANELS = ((False, BASE, "alone in\nthe base model"), (True, TUNED, "all of the\nchange but it"))
+
+
+def draw_where_layers(found: Where, name: str = "where-layers") -> Drawing | None:
+    """A point a layer; dashed, the base model above and the tuned one below. None when no layer was measured."""
+    layers = [part for part in found.parts("layer") if part.startswith("layer ")]
+    if not layers or not found.groups:
+        return None
+    with panels(5.6, 2) as (figure, axes):
+        handles = {}
+        for side, (left_out, end, title) in zip(axes, _WHERE_LAYERS_PANELS, strict=True):
+            for group in found.groups:
+                colour, marker = LOOKS[group]
+                measured = [each for part in layers if (each := found.of(part, left_out))]
+                numbered = [int(each.part.split()[1]) for each in measured]
+                rates = [np.nan if (rate := each.rate(group)) is None else rate for each in measured]
+                handles[WORDS[group]] = side.plot(numbered, rates, color=colour, marker=marker, markersize=5,
+                                                  linewidth=1.4, clip_on=False)[0]  # fmt: skip
+                reference = found.of(end)
+                if reference and (rate := reference.rate(group)) is not None:
+                    side.axhline(rate, color=colour, linewidth=1, linestyle=(0, (4, 3)), alpha=0.7, zorder=0)
+            side.set_ylim(0, 1)
+            side.set_ylabel(f"share answered so,\n{title}")
+            side.grid(axis="y", color=INK, alpha=0.12, linewidth=0.6)
+        axes[1].set_xlabel("layer")
+        axes[1].xaxis.set_major_locator(MaxNLocator(integer=True))
+        figure.legend(list(handles.values()), list(handles), loc="outside lower left", ncols=2, handlelength=2)
+        rows = [row for each in found.patched if each.kind == "layer" for row in numbers(each, found.groups)]
+        return finish(figure, name, "What each layer carries", _where_layers_said(found, layers), rows)
+
+
+def _where_layers_said(found: Where, layers: list[str]) -> str:
+    """Of each group, the layer that carries most alone, and the one without which most is lost."""
+    told = []
+    for group in found.groups:
+        ends = []
+        for left_out, words in ((False, "most alone in"), (True, "least without")):
+            rates = {part: rate for part in layers if (each := found.of(part, left_out))
+                     and (rate := each.rate(group)) is not None}  # fmt: skip
+            best = (min if left_out else max)(rates, key=lambda part: rates[part])
+            ends.append(f"{words} {best} ({rates[best]:.2f})")
+        told.append(f"{WORDS[group]}: {', '.join(ends)}")
+    return f"{len(layers)} layers. " + "; ".join(told) + "."
+
+
+__all__ = ["Where", "build_where_page", "load_where", "where_of"]
+
+_COMPONENTS = (
+    "Left, the base model with the tuned values of one component alone; right, the tuned model with that component as "
+    "it was before training. Thin lines are 95% intervals. A component that carries something makes its bar long on "
+    "the left; one that is needed makes it short on the right."
+)
+_LAYERS = (
+    "The same for each layer with all of its components, the first layer on the left. Dashed: the base model (above) "
+    "and the tuned one (below)."
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One part. cells: a number and the small print under it, first how far it moved."""
+
+    name: str
+    cells: list[tuple[str, list[str]]]
+
+
+def build_where_page(found: Where) -> str:
+    """One page: what carries what, every figure, and how lazy it was; same record, same bytes."""
+    run = _as_run(found)
+    return render(
+        "where.html",
+        title=title(found),
+        lede=lede(found),
+        label=plain(run.pack_name),
+        notices=notices(found),
+        cards=cards(found),
+        components=figure("where-components", found, "where-components", _COMPONENTS, wide=True),
+        layers=figure("where-layers", found, "where-layers", _LAYERS),
+        terms=TERMS,
+        groups=[WORDS[name] for name in found.groups],
+        table=_table(found),
+        lazy=_lazy(found),
+        how=found.laziness["how"],
+        runs=[(plain(run.pack_name), run, provenance(run))],
+        downloads=[_download(found), of_metrics([(plain(run.pack_name), run)])],
+    )
+
+
+def _as_run(found: Where) -> LoadedRun:
+    """The record as the shared parts of a page take it, with what the run itself was told to train."""
+    answers = ANSWER_SCHEMA.empty_table()
+    trained: Mapping[str, Any] = found.record.details.get("trained") or {}
+    kept = {f"run: {key}": value for key, value in trained.items() if key in ("model", "pack", "epochs", "lr", "batch",
+            "lora", "freeze_embeddings", "remedy", "weight_decay")}  # fmt: skip
+    settings = {**kept, **found.record.settings, "pack": trained.get("pack"), "model": trained.get("model"),
+                "lora": trained.get("lora"), "freeze_embeddings": trained.get("freeze_embeddings")}  # fmt: skip
+    record = dataclasses.replace(found.record, settings=settings)
+    return LoadedRun(record, record.metrics, rank_table(answers), answers, TRAJECTORY_SCHEMA.empty_table())
+
+
+def _table(found: Where) -> list[tuple[str, list[Row]]]:
+    """Groups of rows: the ends, components, layers."""
+    ends = [part for part in (BASE, LINEARISED, TUNED) if found.of(part)]
+    groups = (("Whole models", ends), ("Components", found.parts("component")), ("Layers", found.parts("layer")))
+    return [(heading, [_row(found, part) for part in parts]) for heading, parts in groups if parts]
+
+
+def _row(found: Where, part: str) -> Row:
+    alone = found.of(part)
+    moved = alone.moved if alone else None
+    cells: list[tuple[str, list[str]]] = [("–" if moved is None else f"{100 * moved:.2f}%", [])]
+    for group in found.groups:
+        for left_out in (False, True):
+            each = found.of(part, left_out)
+            metrics = each.metrics if each else {}
+            cells.append(_cell(*(metrics.get(f"{group}_{key}") for key in ("rate", "rank", "free"))))
+    return Row(ENDS.get(part, part), cells)
+
+
+def _cell(rate: Metric | None, rank: Metric | None, free: Metric | None) -> tuple[str, list[str]]:
+    """The rate; under it its interval, the mean rank, and what the same answers would get by chance."""
+    if rate is None:
+        return "–", []
+    under = [f"{number(rate.low)}–{number(rate.high)}"]
+    under += [f"rank {number(rank.value)}"] if rank else []
+    return number(rate.value), [*under, f"chance {number(free.value)}"] if free else under
+
+
+def _lazy(found: Where) -> list[tuple[str, list[tuple[str, list[str]]]]]:
+    """Of each group, cosine and error of the expansion, and what it would answer."""
+    rows = []
+    for group in found.groups:
+        own = found.laziness["alignment"].get(group) or {}
+        cells = [_figure(metric_of(own.get(f"{name}{key}")))
+                 for key in ("_between", "") for name in ("cosine", "relative_error")]  # fmt: skip
+        for part in (BASE, LINEARISED, TUNED):
+            each = found.of(part)
+            rate = each.rate(group) if each else None
+            cells.append((number(rate), []))
+        rows.append((WORDS[group], cells))
+    return rows
+
+
+def _figure(metric: Metric | None) -> tuple[str, list[str]]:
+    return ("–", []) if metric is None else (number(metric.value), [f"{number(metric.low)} to {number(metric.high)}"])
+
+
+def _download(found: Where) -> Any:
+    """Every rate and rank as CSV."""
+    rows = [row for each in found.patched for row in numbers(each, found.groups)]
+    columns = list(rows[0]) if rows else []
+    text = csv_text(columns, ([row[key] for key in columns] for row in rows))
+    return table_link("spillover-where", "Every part", text)

@@ -1,1 +1,0 @@
-"""The page of `where`: which part of a change carries what, and how lazy the training was."""

@@ -1,0 +1,160 @@
+"""Can one matrix state every row of a table? If not, a ray of multipliers that proves it, and the rows it rests on.
+
+Source: docs/theory.md, "Infeasible packs". Only rivals that the same subject states elsewhere can stand in the way.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from scipy import optimize, sparse
+
+from spillover.packs.pack import Fact
+from spillover.theory.certificate import combination, force_of
+from spillover.theory.table import Problem, Table
+
+
+@dataclass(frozen=True, eq=False)
+class Infeasible:
+    """A proof that no matrix states every row: positive weights whose constraints add up to 0 >= 1.
+
+    cells, rivals, weights: (constraint,), the ray, summing to 1. residual: how far sum_k weight_k A_k is from zero.
+    rows: the stated rows it uses, those of a contradiction first; for a contradiction, every contradicting row.
+    """
+
+    cells: Int[np.ndarray, "constraint"]
+    rivals: Int[np.ndarray, "constraint"]
+    weights: Float[np.ndarray, "constraint"]
+    residual: float
+    rows: tuple[Fact, ...]
+    contradiction: bool
+
+    @property
+    def verdict(self) -> str:
+        """The proof as a sentence."""
+        why = (
+            "a subject has two answers to one relation"
+            if self.contradiction
+            else "subject and relation add up, so these rows ask for a lead that is both positive and negative"
+        )
+        return f"Infeasible: no matrix states these {len(self.rows)} rows together, because {why}."
+
+
+def infeasibility(table: Table) -> Infeasible | None:
+    """The proof that a table cannot be stated, or None when it can."""
+    problem = table.problem
+    cells, rivals = critical_constraints(problem)
+    found = _ray(problem, cells, rivals)
+    if found is None:
+        return None
+    used, weights = found
+    cells, rivals = cells[used], rivals[used]
+    contradicting = _contradictions(table)
+    rows = contradicting or tuple(_row(table, int(cell)) for cell in np.unique(cells))
+    residual = float(np.abs(ray_combination(problem, cells, rivals, weights)).max())
+    return Infeasible(cells, rivals, weights, residual, rows, bool(contradicting))
+
+
+def ray_combination(
+    problem: Problem,
+    cells: Int[np.ndarray, "constraint"],
+    rivals: Int[np.ndarray, "constraint"],
+    weights: Float[np.ndarray, "constraint"],
+) -> Float[np.ndarray, "column answer"]:
+    """sum_k weight_k A_k; zero for a ray, whose constraints then say 0 >= sum(weights)."""
+    multipliers = np.zeros((problem.cells, problem.answers))
+    np.add.at(multipliers, (cells, rivals), weights)
+    return combination(problem, force_of(problem, multipliers))
+
+
+def critical_constraints(problem: Problem) -> tuple[Int[np.ndarray, "constraint"], Int[np.ndarray, "constraint"]]:
+    """Cells and rivals of the constraints that could be in each other's way; all others can be met together.
+
+    A rival that its subject never states falls to a large enough lead of all that the subject states; one that nobody
+    states for the relation, to a low relation score; one whose subject needs it for nothing, to a low subject score.
+    """
+    order = np.argsort(problem.cell_subject, kind="stable")
+    bounds = np.searchsorted(problem.cell_subject[order], np.arange(len(problem.sizes) + 1))
+    used = np.zeros((problem.relations, problem.answers), dtype=bool)
+    used[problem.cell_relation, problem.cell_answer] = True
+    pairs = [
+        (int(cell), int(rival))
+        for start, stop in pairwise(bounds)
+        for own in [order[start:stop]]
+        for rival in np.unique(problem.cell_answer[own])
+        for cell in own
+        if problem.cell_answer[cell] != rival and used[problem.cell_relation[cell], rival]
+    ]
+    found = np.array(pairs, dtype=np.int64).reshape(-1, 2)
+    while len(found):
+        kept = _needed(problem, *found.T)
+        if kept.all():
+            break
+        found = found[kept]
+    return found[:, 0], found[:, 1]
+
+
+def _needed(
+    problem: Problem, cells: Int[np.ndarray, "constraint"], rivals: Int[np.ndarray, "constraint"]
+) -> Bool[np.ndarray, "constraint"]:
+    """Constraints whose rival some other constraint wants high, both for the subject and for the relation."""
+    answers = problem.cell_answer[cells]
+    subject, relation = problem.cell_subject[cells] * problem.answers, problem.cell_relation[cells] * problem.answers
+    return np.isin(subject + rivals, subject + answers) & np.isin(relation + rivals, relation + answers)
+
+
+def _ray(
+    problem: Problem, cells: Int[np.ndarray, "constraint"], rivals: Int[np.ndarray, "constraint"]
+) -> tuple[Int[np.ndarray, "used"], Float[np.ndarray, "used"]] | None:
+    """Non-negative weights of sum 1 with sum_k weight_k A_k = 0: a vertex, so that no smaller set of them does."""
+    if not len(cells):
+        return None
+    subjects = problem.cell_subject[cells] * problem.answers
+    relations = (len(problem.sizes) + problem.cell_relation[cells]) * problem.answers
+    plus, minus = problem.cell_answer[cells], rivals
+    entry = np.concatenate([subjects + plus, subjects + minus, relations + plus, relations + minus])
+    entry = np.unique(entry, return_inverse=True)[1]
+    count = len(cells)
+    sign = np.repeat([1.0, -1.0, 1.0, -1.0], count)
+    balance = sparse.csr_matrix((sign, (entry, np.tile(np.arange(count), 4))))
+    system = sparse.vstack([balance, np.ones((1, count))])
+    wanted = np.zeros(system.shape[0])
+    wanted[-1] = 1
+    found = optimize.linprog(np.zeros(count), A_eq=system, b_eq=wanted, bounds=(0, None), method="highs-ds")
+    if found.status == 2 or found.x is None:
+        return None
+    used = np.flatnonzero(found.x > 1e-9)
+    return used, _polished(balance[:, used], found.x[used])
+
+
+def _polished(balance: sparse.csr_matrix, weights: Float[np.ndarray, "used"]) -> Float[np.ndarray, "used"]:
+    """The weights projected on the exact null space of their constraints, to rounding error."""
+    dense = balance.toarray()
+    correction = np.linalg.lstsq(dense, dense @ weights, rcond=None)[0]
+    found = weights - correction
+    return found / found.sum()
+
+
+def _contradictions(table: Table) -> tuple[Fact, ...]:
+    """Every stated row whose subject has another answer to the same relation."""
+    pair = table.subject * len(table.relations) + table.relation
+    _, index, count = np.unique(pair, return_inverse=True, return_counts=True)
+    rows = np.flatnonzero(count[index] > 1)
+    return tuple(
+        Fact(table.subjects[table.subject[i]], table.relations[table.relation[i]], table.answers[table.answer[i]])
+        for i in rows
+    )
+
+
+def _row(table: Table, cell: int) -> Fact:
+    """A compressed cell as a stated row of its signature's first subject."""
+    problem = table.problem
+    subject = table.representative[problem.cell_subject[cell]]
+    return Fact(
+        table.subjects[subject],
+        table.relations[problem.cell_relation[cell]],
+        table.answers[problem.cell_answer[cell]],
+    )

@@ -1,1 +1,0 @@
-"""The one-layer models and their training."""

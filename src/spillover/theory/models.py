@@ -1,0 +1,322 @@
+"""One-layer attention models as matrices, many at once: an ensemble is one batched matrix product."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from spillover.errors import UsageError, nearest
+from spillover.theory.symbolic import Task
+
+#: From a generator, a weight's name, its shape and the task to its first value.
+Draw = Callable[[np.random.Generator, str, tuple[int, ...], Task], np.ndarray]
+
+
+def gaussian(generator: np.random.Generator, name: str, shape: tuple[int, ...], task: Task) -> np.ndarray:
+    """Independent normal entries with standard deviation 1 / sqrt(d)."""
+    return generator.standard_normal(shape) / np.sqrt(task.vocabulary)
+
+
+def gaussian_width(generator: np.random.Generator, name: str, shape: tuple[int, ...], task: Task) -> np.ndarray:
+    """Independent normal entries with standard deviation 1 / sqrt(columns), so that W_O W_V^T keeps its size."""
+    return generator.standard_normal(shape) / np.sqrt(shape[-1])
+
+
+def constant(generator: np.random.Generator, name: str, shape: tuple[int, ...], task: Task) -> np.ndarray:
+    """Every entry 1e-4. Two constant factors stay of rank one in exact arithmetic (docs/theory.md)."""
+    return np.full(shape, 1e-4)
+
+
+def symmetric(generator: np.random.Generator, name: str, shape: tuple[int, ...], task: Task) -> np.ndarray:
+    """Random, but equal for all subjects of a split, all b, all c and all noise: no class stands out (Theorem 3)."""
+    kind = token_kinds(task)
+    table = generator.standard_normal((kind.max() + 1, kind.max() + 1)) / np.sqrt(task.vocabulary)
+    if name == "W_OV":
+        return table[kind][:, kind]
+    if len(shape) == 1 and shape[0] == task.vocabulary:
+        return table[0, kind]
+    return generator.standard_normal((kind.max() + 1, *shape[1:]))[kind] / np.sqrt(task.vocabulary)
+
+
+def symmetric_perturbed(generator: np.random.Generator, name: str, shape: tuple[int, ...], task: Task) -> np.ndarray:
+    """The symmetric start and a Gaussian a thousandth of its size."""
+    return symmetric(generator, name, shape, task) + 1e-3 * gaussian(generator, name, shape, task)
+
+
+def constant_keys(generator: np.random.Generator, name: str, shape: tuple[int, ...], task: Task) -> np.ndarray:
+    """The key scores all 1e-4, the output and value matrices Gaussian a thousandth of 1 / sqrt(d)."""
+    return np.full(shape, 1e-4) if name == "k" else 1e-3 * gaussian(generator, name, shape, task)
+
+
+#: Every start by name. None is zero: two zero factors are a fixed point.
+STARTS: dict[str, Draw] = {
+    "gaussian": gaussian,
+    "gaussian-width": gaussian_width,
+    "constant-1e-4": constant,
+    "constant-keys": constant_keys,
+    "symmetric": symmetric,
+    "symmetric-perturbed": symmetric_perturbed,
+}
+
+
+def token_kinds(task: Task) -> Int[np.ndarray, "token"]:
+    """A number for each token's kind: train subject, test subject, r1, r2, b, c, noise, end and unused."""
+    kind = np.full(task.vocabulary, 7)
+    kind[task.context : task.inputs] = np.arange(task.subjects) % task.subjects_each >= task.train
+    kind[list(task.relations)] = (2, 3)
+    kind[task.answers] = 4
+    kind[task.implication_answers] = 5
+    kind[task.noise] = 6
+    kind[task.end] = 8
+    return kind
+
+
+def attended(task: Task) -> Float[np.ndarray, "token"]:
+    """1 on subjects and relations, 0 elsewhere: the fixed attention that weighs the two equally."""
+    weights = np.zeros(task.vocabulary)
+    weights[task.columns] = 1
+    return weights
+
+
+PARAMETRISATIONS = ("factorised", "merged", "linearised")
+ATTENTIONS = ("linear", "softmax")
+#: fixed: equal scores on subjects and relations, none elsewhere. trained: W_KQ as one matrix, of which only the end
+#: token's column k ever has a gradient. factored: W_KQ = W_K W_Q, of which only W_K and the column q = W_Q e_end do.
+KEY_QUERIES = ("fixed", "trained", "factored")
+
+
+@dataclass(frozen=True)
+class Model:
+    """One model to train: how its weights are written, and where they start.
+
+    parameters: factorised (W_O W_V^T), merged (W_OV), or linearised (the factorised model's first-order expansion
+    around its start). head_dimension: d_h, columns of W_O and W_V; None for the size of the vocabulary. start: a name
+    in STARTS; scale multiplies it. centred: the output matrix counts from its start, so that the first logits are zero.
+    """
+
+    parameters: str = "factorised"
+    attention: str = "linear"
+    key_query: str = "trained"
+    head_dimension: int | None = None
+    start: str = "gaussian"
+    scale: float = 1.0
+    centred: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, known in (("parameters", PARAMETRISATIONS), ("attention", ATTENTIONS), ("key_query", KEY_QUERIES)):
+            if getattr(self, name) not in known:
+                raise UsageError(
+                    f"{getattr(self, name)!r} is no {name}", where="model", do=nearest(str(getattr(self, name)), known)
+                )
+        if self.start not in STARTS:
+            raise UsageError(f"there is no start called {self.start!r}", where="model", do=nearest(self.start, STARTS))
+        if self.head_dimension is not None and self.head_dimension < 1:
+            raise UsageError(f"d_h is {self.head_dimension}, but must be at least 1", where="model", do="Use 1 or more")
+        if self.scale == 0 and (self.parameters != "merged" or self.key_query != "fixed"):
+            raise UsageError(
+                "a start of zero is a fixed point: each factor's gradient is a product with the other factor",
+                where="model",
+                do="Start from a small scale such as 0.0001",
+            )
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One batch of bags for all models: symbolic.Bags as tensors."""
+
+    subject: Int[Tensor, "model bag"]
+    context: Float[Tensor, "model bag context"]
+    answer: Int[Tensor, "model bag"]
+    weight: Float[Tensor, "model bag"]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What an ensemble reads with: W_OV transposed, the tokens' key scores, and their product W_OV diag(k)."""
+
+    matrix: Float[Tensor, "model input token"]
+    keys: Float[Tensor, "model input"]
+    effective: Float[Tensor, "model input token"]
+
+
+class Ensemble:
+    """Models of one parametrisation and attention, trained together; they may differ in start, rank, task and seed.
+
+    `flat` (model, parameter) holds every trained number; `weights` are views into it by name (of the merged matrix, its
+    transpose). A model whose d_h is below the widest keeps zero columns: both factors are zero there, which no gradient
+    ever changes. Only tokens that can stand in a sequence (Task.inputs, the first) are ever multiplied.
+    """
+
+    def __init__(
+        self, tasks: Sequence[Task], models: Sequence[Model], *, dtype: torch.dtype = torch.float32, device: str = "cpu"
+    ) -> None:
+        self.tasks, self.models = tuple(tasks), tuple(models)
+        self.kind, self.attention, self.key_query = _shared(self.models, ("parameters", "attention", "key_query"))
+        self.size, self.context = _shared(self.tasks, ("vocabulary", "context"))
+        self.inputs = max(task.inputs for task in self.tasks)
+        self.like: dict[str, Any] = {"dtype": dtype, "device": device}
+        starts = [_start(task, model) for task, model in zip(self.tasks, self.models, strict=True)]
+        self.start = {name: torch.tensor(_stacked([one[name] for one in starts]), **self.like) for name in starts[0]}
+        trained = {name: value.clone() for name, value in self.start.items()}
+        if self.kind == "linearised":
+            trained |= {name: torch.zeros_like(trained[name]) for name in ("W_O", "W_V")}
+        self.flat = torch.cat([value.reshape(len(models), -1) for value in trained.values()], dim=1)
+        self.weights = self._views(self.flat)
+        self._gradient = torch.zeros_like(self.flat)
+        self._gradient_views = self._views(self._gradient)
+        self.fixed = torch.tensor(np.stack([attended(task) for task in self.tasks]), **self.like)[:, : self.inputs]
+        # Row offsets that make one list of every model's tokens, for gathering and adding up.
+        self._first = torch.arange(len(models), device=device)[:, None] * self.inputs
+        self._base = self._constant()
+
+    def __len__(self) -> int:
+        return len(self.models)
+
+    def _views(self, flat: Float[Tensor, "model parameter"]) -> dict[str, Tensor]:
+        shapes = {name: value.shape[1:] for name, value in self.start.items()}
+        parts = flat.split([shape.numel() for shape in shapes.values()], dim=1)
+        return {name: part.unflatten(1, shape) for (name, shape), part in zip(shapes.items(), parts, strict=True)}
+
+    def _constant(self) -> Float[Tensor, "model input token"] | None:
+        """What is added to the trained part of the matrix: minus the start if centred, plus it if linearised."""
+        centred = torch.tensor([float(model.centred) for model in self.models], **self.like)[:, None, None]
+        if self.kind == "merged":
+            start = self.start["W_OV^T"][:, : self.inputs]
+        else:
+            start = torch.bmm(self.start["W_V"][:, : self.inputs], self.start["W_O"].mT)
+        factor = 1 - centred if self.kind == "linearised" else -centred
+        return start * factor if bool(factor.any()) else None
+
+    def _reading(self) -> Float[Tensor, "model input token"]:
+        """W_OV transposed: each token that can be read, and what it adds to every logit."""
+        if self.kind == "merged":
+            matrix = self.weights["W_OV^T"][:, : self.inputs]
+        elif self.kind == "factorised":
+            matrix = torch.bmm(self.weights["W_V"][:, : self.inputs], self.weights["W_O"].mT)
+        else:
+            matrix = torch.bmm(self.weights["W_V"][:, : self.inputs], self.start["W_O"].mT)
+            matrix += torch.bmm(self.start["W_V"][:, : self.inputs], self.weights["W_O"].mT)
+        return matrix if self._base is None else matrix + self._base
+
+    def key_scores(self) -> Float[Tensor, "model input"]:
+        """What each token's attention is made of: k for linear attention, e^(k - max k) for softmax attention."""
+        if self.key_query == "fixed":
+            return self.fixed
+        scores = self.weights["k"] if self.key_query == "trained" else self._factored_scores()
+        scores = scores[:, : self.inputs]
+        return scores if self.attention == "linear" else (scores - scores.amax(1, keepdim=True)).exp()
+
+    def _factored_scores(self) -> Float[Tensor, "model token"]:
+        return torch.einsum("mtq,mq->mt", self.weights["W_K"], self.weights["q"])
+
+    def read(self) -> Reading:
+        """W_OV and the key scores as they are now, for `logits` and `pull_back` to share."""
+        matrix, keys = self._reading(), self.key_scores()
+        return Reading(matrix, keys, matrix * keys[:, :, None])
+
+    def effective(self) -> Float[Tensor, "model token input"]:
+        """W_OV diag(k): what training shapes, and what may be compared with an exact solution."""
+        return self.read().effective.mT
+
+    def logits(self, batch: Batch, now: Reading | None = None) -> Float[Tensor, "model bag token"]:
+        """The logits of every bag under every model."""
+        now = now or self.read()
+        place = (batch.subject + self._first).ravel()
+        logits = now.effective.view(-1, self.size).index_select(0, place).view(*batch.subject.shape, self.size)
+        logits.baddbmm_(batch.context, now.effective[:, : self.context])
+        return logits if self.attention == "linear" else logits.div_(self._normaliser(batch, now))
+
+    def _normaliser(self, batch: Batch, now: Reading) -> Float[Tensor, "model bag 1"]:
+        context = torch.bmm(batch.context, now.keys[:, : self.context, None])
+        return now.keys.gather(1, batch.subject)[:, :, None] + context
+
+    def pull_back(
+        self,
+        batch: Batch,
+        slope: Float[Tensor, "model bag token"],
+        logits: Float[Tensor, "model bag token"],
+        now: Reading,
+    ) -> Float[Tensor, "model parameter"]:
+        """The gradient of a loss in the parameters, given its slope in the logits; valid until the next call.
+
+        With E = W_OV diag(k) and counts u, dE = slope^T u; then dW_OV = dE diag(k) and dk_t = sum_a dE_at W_OV_at, so
+        that a trained key-query costs no further product. Softmax attention adds the quotient rule of its normaliser.
+        """
+        if self.attention == "softmax":
+            normaliser = self._normaliser(batch, now)
+            share = (slope * logits).sum(-1, keepdim=True) / normaliser
+            slope = slope / normaliser
+        change = self._added_up(batch, slope)
+        if self.key_query != "fixed":
+            steepness = (change * now.matrix).sum(2)
+            if self.attention == "softmax":
+                steepness = (steepness - self._added_up(batch, share)[:, :, 0]) * now.keys
+            self._pull_back_keys(steepness)
+        self._pull_back_matrix(change.mul_(now.keys[:, :, None]))
+        return self._gradient
+
+    def _added_up(self, batch: Batch, slope: Tensor) -> Float[Tensor, "model input column"]:
+        """u^T slope: for every token, the slopes of the bags that hold it, as often as they hold it."""
+        total = torch.zeros(len(self) * self.inputs, slope.shape[-1], **self.like)
+        total.index_add_(0, (batch.subject + self._first).ravel(), slope.flatten(0, 1))
+        total = total.view(len(self), self.inputs, -1)
+        total[:, : self.context] = torch.bmm(batch.context.mT, slope)
+        return total
+
+    def _pull_back_matrix(self, slope: Float[Tensor, "model input token"]) -> None:
+        views = self._gradient_views
+        if self.kind == "merged":
+            views["W_OV^T"][:, : self.inputs] = slope
+            return
+        at = self.weights if self.kind == "factorised" else self.start
+        views["W_V"][:, : self.inputs] = torch.bmm(slope, at["W_O"])
+        views["W_O"].copy_(torch.bmm(slope.mT, at["W_V"][:, : self.inputs]))
+
+    def _pull_back_keys(self, slope: Float[Tensor, "model input"]) -> None:
+        views = self._gradient_views
+        if self.key_query == "trained":
+            views["k"][:, : self.inputs] = slope
+            return
+        views["W_K"][:, : self.inputs] = slope[:, :, None] * self.weights["q"][:, None, :]
+        views["q"].copy_(torch.einsum("mt,mtq->mq", slope, self.weights["W_K"][:, : self.inputs]))
+
+
+def _start(task: Task, model: Model) -> dict[str, np.ndarray]:
+    """The named start of one model, each matrix from a generator of its own."""
+    size, width = task.vocabulary, model.head_dimension or task.vocabulary
+    shapes: dict[str, tuple[int, ...]] = (
+        {"W_OV": (size, size)} if model.parameters == "merged" else {"W_O": (size, width), "W_V": (size, width)}
+    )
+    if model.key_query == "trained":
+        shapes["k"] = (size,)
+    if model.key_query == "factored":
+        shapes |= {"W_K": (size, size), "q": (size,)}
+    purpose = {"W_OV": 1, "W_O": 2, "W_V": 3, "k": 4, "W_K": 5, "q": 6}
+    draw = STARTS[model.start]
+    start = {
+        name: model.scale * draw(np.random.default_rng([model.seed, purpose[name]]), name, shape, task)
+        for name, shape in shapes.items()
+    }
+    return {"W_OV^T" if name == "W_OV" else name: v.T if name == "W_OV" else v for name, v in start.items()}
+
+
+def _stacked(values: Sequence[np.ndarray]) -> Float[np.ndarray, "model ..."]:
+    """The models' matrices as one array, narrow ones filled with zero columns."""
+    width = max(value.shape[-1] for value in values)
+    return np.stack([np.pad(v, [(0, 0)] * (v.ndim - 1) + [(0, width - v.shape[-1])]) for v in values])
+
+
+def _shared(items: Sequence[Any], names: tuple[str, ...]) -> tuple[Any, ...]:
+    if not items:
+        raise UsageError("there is no model to train", do="Name at least one")
+    for name in names:
+        if len({getattr(item, name) for item in items}) > 1:
+            raise UsageError(f"models that train together must share {name!r}", do="Train them in two batches")
+    return tuple(getattr(items[0], name) for name in names)

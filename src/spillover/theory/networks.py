@@ -1,0 +1,190 @@
+"""Beyond one layer: softmax attention, more layers and heads, residuals, an MLP, learned embeddings; by autograd.
+
+There is no noise and no position, so a sequence is three tokens: subject, relation, end. docs/theory.md, "Beyond the
+paper's model".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from spillover.errors import UsageError, nearest
+from spillover.theory.symbolic import Rows, Task, exact_bags
+from spillover.theory.train import OPTIMISERS, Checkpointer, Course, Recipe, cross_entropy
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A network to train, factorised or merged.
+
+    parameters: how each head's output-value matrix is written. heads: each head of a factorised layer has width / heads
+    columns; each head of a merged layer has a full matrix. residual: whether a layer adds to its input. hidden: units
+    of a ReLU network after each layer, 0 for none. embedding: width of learned input and output embeddings, 0 for
+    one-hot tokens, which are not trained. scale: multiplies the start.
+    """
+
+    parameters: str = "factorised"
+    attention: str = "linear"
+    layers: int = 1
+    heads: int = 1
+    residual: bool = False
+    hidden: int = 0
+    embedding: int = 0
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name, known in (("parameters", ("factorised", "merged")), ("attention", ("linear", "softmax"))):
+            value = getattr(self, name)
+            if value not in known:
+                raise UsageError(f"{value!r} is no {name}", where="architecture", do=nearest(str(value), known))
+        if min(self.layers, self.heads) < 1 or min(self.hidden, self.embedding) < 0:
+            raise UsageError("layers and heads start at 1, sizes at 0", where="architecture", do="Change the number")
+
+    def shapes(self, vocabulary: int) -> dict[str, tuple[int, ...]]:
+        """Every trained matrix by name; the last axis but one is what it reads from."""
+        width = self.embedding or vocabulary
+        shapes: dict[str, tuple[int, ...]] = {}
+        for layer in range(self.layers):
+            shapes[f"{layer}.W_KQ"] = (self.heads, width, width)
+            if self.parameters == "merged":
+                shapes[f"{layer}.W_OV"] = (self.heads, width, width)
+            else:
+                columns = max(1, width // self.heads)
+                shapes |= {f"{layer}.W_V": (self.heads, width, columns), f"{layer}.W_O": (self.heads, columns, width)}
+            if self.hidden:
+                shapes |= {f"{layer}.in": (width, self.hidden), f"{layer}.out": (self.hidden, width)}
+        if self.embedding:
+            shapes |= {"embed": (vocabulary, width), "unembed": (width, vocabulary)}
+        return shapes
+
+
+class Networks:
+    """One architecture with several seeds, side by side: `flat` (seed, parameter) holds every number.
+
+    Gaussian starts with variance 1 / rows (embeddings: 1 / width), each seed from its own generator.
+    """
+
+    def __init__(self, architecture: Architecture, task: Task, seeds: Sequence[int], recipe: Recipe) -> None:
+        self.architecture, self.task, self.seeds = architecture, task, tuple(seeds)
+        self.like = {"dtype": getattr(torch, recipe.precision), "device": recipe.device}
+        self.shapes = architecture.shapes(task.vocabulary)
+        flat = np.stack([self._start(np.random.default_rng([seed, 7])) for seed in self.seeds])
+        self.flat = torch.tensor(flat, **self.like).requires_grad_()
+
+    def _start(self, generator: np.random.Generator) -> Float[np.ndarray, "parameter"]:
+        parts = []
+        for name, shape in self.shapes.items():
+            rows = shape[-1] if name == "embed" else shape[-2]
+            parts.append(self.architecture.scale * generator.standard_normal(int(np.prod(shape))) / np.sqrt(rows))
+        return np.concatenate(parts)
+
+    def weights(self) -> dict[str, Tensor]:
+        """Every matrix by name as a view, the seed first."""
+        parts = self.flat.split([int(np.prod(shape)) for shape in self.shapes.values()], dim=1)
+        return {name: part.unflatten(1, shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)}
+
+    def logits(self, tokens: Int[Tensor, "bag 3"]) -> Float[Tensor, "seed bag token"]:
+        """Logits at the end token."""
+        weights = self.weights()
+        if self.architecture.embedding:
+            stream = weights["embed"][:, tokens]
+        else:
+            one_hot = torch.nn.functional.one_hot(tokens, self.task.vocabulary).to(**self.like)
+            stream = one_hot.expand(len(self.seeds), *one_hot.shape)
+        for layer in range(self.architecture.layers):
+            stream = self._layer(stream, weights, layer)
+        end = stream[:, :, -1]
+        return end @ weights["unembed"] if self.architecture.embedding else end
+
+    def _layer(self, stream: Float[Tensor, "seed bag 3 width"], weights: dict[str, Tensor], layer: int) -> Tensor:
+        shape = self.architecture
+        # The last layer is read at the end token only.
+        asking = stream[:, :, -1:] if layer == shape.layers - 1 else stream
+        queries = torch.einsum("sbtw,shvw->sbthv", asking, weights[f"{layer}.W_KQ"])
+        scores = torch.einsum("sbuv,sbthv->sbthu", stream, queries)
+        if shape.attention == "softmax":
+            scores = scores.softmax(-1)
+        read = torch.einsum("sbthu,sbuw->sbthw", scores, stream)
+        if shape.parameters == "merged":
+            change = torch.einsum("sbthw,shwv->sbtv", read, weights[f"{layer}.W_OV"])
+        else:
+            values = torch.einsum("sbthw,shwc->sbthc", read, weights[f"{layer}.W_V"])
+            change = torch.einsum("sbthc,shcv->sbtv", values, weights[f"{layer}.W_O"])
+        stream = asking + change if shape.residual else change
+        if shape.hidden:
+            units = torch.relu(torch.einsum("sbtw,swk->sbtk", stream, weights[f"{layer}.in"]))
+            stream = stream + torch.einsum("sbtk,skw->sbtw", units, weights[f"{layer}.out"])
+        return stream
+
+
+def train_networks(
+    architecture: Architecture,
+    task: Task,
+    seeds: Sequence[int],
+    recipe: Recipe,
+    *,
+    schedule: Iterable[int] = (),
+    progress: Callable[[int], None] = lambda step: None,
+    keeper: Checkpointer | None = None,
+) -> tuple[Networks, list[dict[str, Any]]]:
+    """Train on all stated rows at once (recipe.batch must be 0); gives the networks and what was measured on schedule.
+
+    Each entry: step, and a list over seeds of train_loss, implication_loss_test, implication_accuracy_test and
+    implication_loss_among (docs/theory.md). Raises UsageError for a recipe with sampled batches.
+    """
+    if recipe.batch or task.noise_places:
+        raise UsageError("these networks train on all rows at once, without noise", do="Set batch=0 and noise_places=0")
+    networks = Networks(architecture, task, seeds, recipe)
+    optimiser = OPTIMISERS[recipe.optimiser](recipe, networks.flat.detach())
+    tokens, answer, weight = _inputs(networks, task.stated)
+    wanted, history = set(schedule), list[dict[str, Any]]()
+    course = Course(keeper, history, {"flat": networks.flat.detach()}, optimiser)
+    step = course.start
+    for step in range(course.start, 0 if course.done else recipe.steps + 1):
+        course.before(step)
+        if step in wanted:
+            history.append({"step": step, **_measured(networks)})
+        if step == recipe.steps:
+            break
+        networks.flat.grad = None
+        loss = (cross_entropy(networks.logits(tokens), answer) * weight).sum()
+        loss.backward()
+        gradient = networks.flat.grad
+        assert gradient is not None
+        with torch.no_grad():
+            change = optimiser.update(networks.flat, gradient)
+            networks.flat.mul_(1 - recipe.rate * recipe.weight_decay).add_(change)
+    course.end(step)
+    return networks, history
+
+
+def _inputs(networks: Networks, rows: Rows) -> tuple[Tensor, Tensor, Tensor]:
+    """Tokens (bag, 3), answers (seed, bag) and weights (bag) of rows."""
+    end = np.full(len(rows), networks.task.end)
+    device = networks.like["device"]
+    tokens = torch.tensor(np.stack([rows.subject, rows.relation, end], 1), device=device)
+    answer = torch.tensor(rows.answer, device=device).expand(len(networks.seeds), -1)
+    return tokens, answer, torch.tensor(exact_bags(networks.task, rows).weight, **networks.like)
+
+
+@torch.no_grad()
+def _measured(networks: Networks) -> dict[str, list[float]]:
+    task = networks.task
+    tokens, answer, weight = _inputs(networks, task.stated)
+    train_loss = (cross_entropy(networks.logits(tokens), answer) * weight).sum(-1)
+    tokens, answer, _ = _inputs(networks, task.questions)
+    logits = networks.logits(tokens)
+    among = torch.logsumexp(logits[:, :, task.implication_answers], -1) - logits.gather(-1, answer[:, :, None])[:, :, 0]
+    return {
+        "train_loss": train_loss.tolist(),
+        "implication_loss_test": cross_entropy(logits, answer).mean(-1).tolist(),
+        "implication_accuracy_test": (logits.argmax(-1) == answer).double().mean(-1).tolist(),
+        "implication_loss_among": among.mean(-1).tolist(),
+    }

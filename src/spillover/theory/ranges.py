@@ -1,0 +1,150 @@
+"""How far can one margin be moved by matrices that state everything and are no worse than a given objective?
+
+Source: docs/theory.md, "Ranges". Every number returned is an outer bound proven by multipliers: true ranges lie inside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float
+from scipy import optimize
+
+from spillover.theory.certificate import combination, force_of
+from spillover.theory.norms import Norm, to_simplex
+from spillover.theory.splitting import Anderson, Splitting, memory_for, multipliers_of, steps
+from spillover.theory.table import Problem
+
+Scores = Float[np.ndarray, "answer"]
+#: Least slack of the radius over the lower bound: closer, rounding decides; a wider ball's range is still valid.
+LEAST_SLACK = 1e-7
+#: Iterations between two looks at the bound, and without any gain before giving up.
+LOOK_EVERY, PATIENCE = 20, 200
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """A near-optimal matrix (answer, column) and multipliers (cell, answer) whose combination has dual size 1."""
+
+    matrix: Float[np.ndarray, "answer column"]
+    multipliers: Float[np.ndarray, "cell answer"]
+
+
+@dataclass(frozen=True, eq=False)
+class RangeSolver:
+    """Ranges of margins over the matrices that are feasible for `problem` and of size at most `radius`.
+
+    lower: a lower bound on the size of any feasible matrix.
+    precision: iterations stop when the bound and the margin met agree to this. start: where to begin.
+    """
+
+    problem: Problem
+    norm: Norm
+    radius: float
+    lower: float
+    start: Start
+    precision: float = 3e-4
+    max_iterations: int = 2000
+
+    @property
+    def reach(self) -> float:
+        """The radius used: the one asked for, or a little more where that leaves no room."""
+        return max(self.radius, self.lower * (1 + LEAST_SLACK))
+
+    @property
+    def price(self) -> float:
+        """Roughly how much margin one unit of size buys: a margin moves with the root of the slack in the size."""
+        return max(1.0, 0.3 / float(np.sqrt(self.reach / self.lower - 1)))
+
+    def margin_range(
+        self, question: tuple[int, int], answer: int, among: Bool[np.ndarray, "answer"]
+    ) -> tuple[float, float]:
+        """Least and greatest lead of `answer` over the best other candidate at (subject column, relation)."""
+        rivals = among.copy()
+        rivals[answer] = False
+        scores = self.problem.scores(self.start.matrix, np.array([question[0]]), np.array([question[1]]))[0]
+        low = np.inf
+        for rival in sorted(self._distinct(rivals), key=lambda index: -scores[index]):
+            low = min(low, self._least(question, answer, int(rival), low))
+        return low, self._greatest(question, answer, rivals)
+
+    def _distinct(self, rivals: Bool[np.ndarray, "answer"]) -> list[int]:
+        """One of every kind of rival: those that nobody states can be exchanged without changing the problem."""
+        stated = np.zeros(self.problem.answers, dtype=bool)
+        stated[self.problem.cell_answer] = True
+        silent = np.flatnonzero(rivals & ~stated)
+        return [*map(int, np.flatnonzero(rivals & stated)), *map(int, silent[:1])]
+
+    def _least(self, question: tuple[int, int], answer: int, rival: int, known: float) -> float:
+        """A lower bound on score(answer) - score(rival); stops as soon as it cannot fall below `known`."""
+        lead = np.zeros(self.problem.answers)
+        lead[answer], lead[rival] = 1, -1
+
+        def tilt(scores: Scores, weight: float) -> Scores:
+            return scores - weight * lead
+
+        return self._bound(question, tilt, lambda scores: float(scores @ lead), known)
+
+    def _greatest(self, question: tuple[int, int], answer: int, rivals: Bool[np.ndarray, "answer"]) -> float:
+        """An upper bound on score(answer) - the best score of the rivals."""
+
+        def tilt(scores: Scores, weight: float) -> Scores:
+            found = scores.copy()
+            found[answer] += weight
+            others = scores[rivals]
+            # The proximal map of the maximum takes `weight` off the top, as far down as it goes.
+            found[rivals] = (
+                others - to_simplex(others - others.min() + weight, weight) if len(others) > 1 else others - weight
+            )
+            return found
+
+        return -self._bound(question, tilt, lambda scores: float(scores[rivals].max() - scores[answer]), np.inf)
+
+    def _bound(
+        self,
+        question: tuple[int, int],
+        tilt: Callable[[Scores, float], Scores],
+        value: Callable[[Scores], float],
+        known: float,
+    ) -> float:
+        """The best proven lower bound on the least `value` of the scores at `question`."""
+        weight, balance = steps(self.problem)
+        weight *= self.price
+
+        def shrink(matrix: np.ndarray, _: float) -> tuple[np.ndarray, float]:
+            return self.norm.ball(matrix, self.reach), self.reach
+
+        splitting = Splitting(self.problem, shrink, weight, balance, question, tilt)
+        state = splitting.start(self.start.matrix.T, self.price * force_of(self.problem, self.start.multipliers))
+        accelerated, best = Anderson(splitting.length, memory_for(splitting.length)), -np.inf
+        column, relation, gained = np.array([question[0]]), np.array([question[1]]), 0
+        for iteration in range(1, self.max_iterations + 1):
+            found = splitting.step(state)
+            if iteration % LOOK_EVERY == 0:
+                proven = self._proven(question, found.force)
+                if proven > best + self.precision / 10:
+                    gained = iteration
+                best = max(best, proven)
+                now = value(self.problem.scores(found.matrix.T, column, relation)[0])
+                if best >= known or abs(now - best) <= self.precision or iteration - gained >= PATIENCE:
+                    break
+            state = accelerated.next(state, found.state)
+        return best
+
+    def _proven(self, question: tuple[int, int], force: Float[np.ndarray, "cell answer"]) -> float:
+        """max over s >= 0 of s sum(lambda) - radius |D - s sum_k lambda_k A_k|, D the question's part of the force."""
+        multipliers = multipliers_of(self.problem, force)
+        stated = force_of(self.problem, multipliers)
+        total = float(stated[np.arange(self.problem.cells), self.problem.cell_answer].sum())
+        direction = combination(self.problem, stated)
+        wanted = np.zeros_like(direction)
+        wanted[question[0]] = -force[-1] / np.sqrt(self.problem.sizes[question[0]])
+        wanted[len(self.problem.sizes) + question[1]] -= force[-1]
+
+        def loss(scale: float) -> float:
+            return self.reach * self.norm.dual_size(wanted - scale * direction) - scale * total
+
+        scaled = optimize.minimize_scalar(loss, bounds=(0.5, 2.0), method="bounded", options={"maxiter": 12})
+        return -min(loss(1.0), float(scaled.fun))

@@ -1,0 +1,176 @@
+"""What a remedy does to an unwanted implication in the exact model, to stand beside a language model's figure.
+
+Source: docs/theory.md, "What abstaining does", "What contradicting and leaving out do" and "A mixed norm".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from spillover.errors import UsageError, nearest
+from spillover.packs.edits import (
+    ABSTENTION,
+    unwanted,
+    with_abstention,
+    with_candidate,
+    with_contradiction,
+    with_fewer_bridging,
+)
+from spillover.packs.pack import Implication, Pack, Question
+from spillover.theory.closed_form import Mixed
+from spillover.theory.feasibility import infeasibility
+from spillover.theory.prediction import WHOLE, Solved, iterations, solved, unknowns
+from spillover.theory.splitting import minimise
+from spillover.theory.table import lead, table_of
+
+#: Remedies that change rows, under the names that they have for a language model: (pack, implication, rows, seed).
+ROWS: dict[str, Callable[[Pack, Implication, int, int], Pack]] = {
+    "abstention": with_abstention,
+    "contradiction": with_contradiction,
+    "fewer-bridging": with_fewer_bridging,
+}
+#: The remedy that changes the norm: its strength is the share of the Frobenius norm.
+MIXED_NORM = "mixed-norm"
+REMEDIES = (*ROWS, MIXED_NORM)
+
+
+@dataclass(frozen=True)
+class Leads:
+    """Mean leads in one exact solution, in units of the smallest stated margin; None where there is nothing to ask.
+
+    unwanted: of the unwanted answer over the best other candidate, at the subjects of the untreated pack's questions.
+    wanted: the same of the true answers of all wanted implications. over_abstention: of the unwanted answer over the
+    abstention answer alone. gap: how far the norm may be above the least, relatively; verdict: the same as a sentence.
+    """
+
+    unwanted: float | None
+    wanted: float | None
+    over_abstention: float | None
+    gap: float | None
+    verdict: str
+
+
+@dataclass(frozen=True)
+class ExactResult:
+    """One remedy at one strength in the exact model, beside the untreated pack.
+
+    strength: rows that are added or left out for each given answer; for `mixed-norm` the share of the Frobenius norm.
+    added: rows of the remedy's. left_out: rows of the user's own that the treated pack no longer states.
+    """
+
+    remedy: str
+    strength: int | float
+    untreated: Leads
+    treated: Leads
+    added: int
+    left_out: int
+
+
+def exactly_remedied(
+    pack: Pack,
+    remedy: str,
+    strength: int | float,
+    implication: Implication | None = None,
+    *,
+    seed: int = 0,
+    gap: float = 1e-6,
+) -> ExactResult:
+    """The exact leads of what is unwanted and what is wanted, without and with a remedy.
+
+    implication: the one to act on; by default every unwanted one of the pack, as remedies of a language model do. The
+    same questions are asked of both: those of the untreated pack. The least nuclear norm may be reached by several
+    matrices; the one that the solver meets is told, as `predict` does. seed: draws the names of added subjects, and
+    which rows are left out. Raises UsageError for an unknown remedy, a strength that it has not, and where nothing is
+    unwanted.
+    """
+    if remedy not in REMEDIES:
+        raise UsageError(f"there is no remedy called {remedy!r} in theory", do=nearest(remedy, REMEDIES))
+    targets = unwanted(pack) if implication is None else [implication]
+    if not targets or any(target.wanted for target in targets):
+        what = f"{implication.name} is wanted" if implication else "this pack declares no unwanted implication"
+        raise UsageError(what, where=pack.name, do="Choose an implication of kind spurious or counterfactual")
+    share, treated = 0.0, pack
+    if remedy == MIXED_NORM:
+        share = float(strength)
+    elif strength < 0 or not float(strength).is_integer():
+        raise UsageError(f"{strength:g} rows are no whole number", where=remedy, do="Use 0, 1, 2 or more")
+    else:
+        for target in targets:
+            treated = ROWS[remedy](treated, target, int(strength), seed)
+    own, now = set(pack.facts), set(treated.facts)
+    before = leads(pack, pack, targets, gap=gap)
+    untouched = treated is pack and share == 0
+    return ExactResult(
+        remedy=remedy,
+        strength=strength,
+        untreated=before,
+        treated=before if untouched else leads(treated, pack, targets, share=share, gap=gap),
+        added=len(now - own),
+        left_out=len(own - now),
+    )
+
+
+def leads(stated: Pack, asked: Pack, targets: Sequence[Implication], *, share: float = 0.0, gap: float = 1e-6) -> Leads:
+    """The leads in the exact solution of the pack `stated`, at the questions of the pack `asked`.
+
+    targets: the unwanted implications. share: of the Frobenius norm in the norm that is minimised, the rest being the
+    nuclear norm; 0 to 1.
+    """
+    found = _solution(stated, share, gap)
+    beside, candidates = found, stated
+    for target in targets:
+        if ABSTENTION not in stated.candidates[target.then]:
+            candidates = with_candidate(candidates, target.then, ABSTENTION)
+    if candidates is not stated:
+        beside = _solution(candidates, share, gap)
+    of_targets, of_wanted = {rule.name for rule in targets}, {rule.name for rule in asked.implications if rule.wanted}
+    questions = [question for question in asked.questions if question.implication in of_targets]
+    others = [question for question in asked.questions if question.implication in of_wanted]
+    return Leads(
+        unwanted=_lead(found, questions),
+        wanted=_lead(found, others),
+        over_abstention=_lead(beside, questions, ABSTENTION),
+        gap=found.gap,
+        verdict=found.verdict,
+    )
+
+
+def _solution(pack: Pack, share: float, gap: float) -> Solved:
+    """The matrix of least nuclear or mixed norm; the latter of tables within reach of the whole solver only."""
+    table = table_of(pack)
+    if share == 0:
+        return solved(table, gap)
+    norm, size = Mixed(share), unknowns(table.problem)
+    if size > WHOLE:
+        return Solved(table, "none", f"Beyond reach: {size:,} unknowns, and a mixed norm is not solved in parts.")
+    proof = infeasibility(table)
+    if proof is not None:
+        return Solved(table, "none", proof.verdict)
+    optimum = minimise(table.problem, norm, gap, iterations(size))
+    reached = optimum.gap(norm)
+    verdict = f"The mixed norm is proven to be within {reached:.2g} of the least possible."
+    return Solved(table, "exact" if optimum.matrix is not None else "none", verdict, optimum.matrix, reached)
+
+
+def _lead(found: Solved, questions: Sequence[Question], rival: str | None = None) -> float | None:
+    """The mean lead of the expected answers over the best other candidate, or over `rival` alone."""
+    if found.matrix is None or not questions:
+        return None
+    table = found.table
+    subject = {name: index for index, name in enumerate(table.subjects)}
+    relation = {name: index for index, name in enumerate(table.relations)}
+    answer = {name: index for index, name in enumerate(table.answers)}
+    asked = np.array([relation[question.relation] for question in questions])
+    expected = np.array([answer[question.expected] for question in questions if question.expected is not None])
+    scores = found.scores(table.signature[[subject[question.subject] for question in questions]], asked)
+    own = []
+    for code in np.unique(asked):
+        mine, among = asked == code, table.candidates[code]
+        if rival is not None:
+            among = np.arange(len(table.answers)) == answer[rival]
+        own.append(lead(scores[mine], expected[mine], among))
+    mean = float(np.mean(np.concatenate(own)))
+    return mean if np.isfinite(mean) else None

@@ -1,1 +1,0 @@
-"""Our own solvers of the two max-margin programs; docs/theory.md, "The splitting method"."""

@@ -1,0 +1,314 @@
+"""Solve a max-margin program to a certified gap. docs/theory.md, "The splitting method"."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy import sparse
+
+from spillover.errors import UsageError
+from spillover.theory.certificate import lower_bound
+from spillover.theory.norms import Norm
+from spillover.theory.table import Problem
+
+Vector = Float[np.ndarray, "state"]
+
+
+class Anderson:
+    """Remembers the last `memory` steps of one iteration w -> g(w) and extrapolates them.
+
+    A proposal whose residual |g(w) - w| is more than `patience` times the one before is undone: the iteration goes on
+    from the last plain step, with its memory cleared. So the worst case is the plain iteration's.
+    """
+
+    def __init__(self, length: int, memory: int = 20, patience: float = 2.0) -> None:
+        self.image_steps = np.zeros((memory, length))
+        self.residual_steps = np.zeros((memory, length))
+        self.gram = np.zeros((memory, memory))
+        self.patience = patience
+        self.forget()
+
+    def forget(self) -> None:
+        """Start again from nothing, as after the iteration itself has changed."""
+        self.filled = 0
+        self.previous: tuple[Vector, Vector] | None = None
+        self.plain: Vector | None = None
+        self.last = np.inf
+
+    def next(self, point: Vector, image: Vector) -> Vector:
+        """Where to evaluate next, given that the iteration maps `point` to `image`."""
+        residual = image - point
+        size = float(np.linalg.norm(residual))
+        if self.plain is not None and size > self.patience * self.last:
+            retreat = self.plain
+            self.forget()
+            return retreat
+        products = self._remember(point, residual)
+        self.previous, self.last, self.plain = (point, residual), size, image
+        if products is None:
+            return image
+        used = len(products)
+        gram = self.gram[:used, :used] + 1e-8 * used * np.eye(used)
+        return image - np.linalg.solve(gram, products) @ self.image_steps[:used]
+
+    def _remember(self, point: Vector, residual: Vector) -> Float[np.ndarray, "used"] | None:
+        """Put the last step, scaled to a unit change of the residual, in place of the oldest.
+
+        Returns the products of all the changes remembered with the residual, or None before there are any.
+        """
+        if self.previous is None:
+            return None
+        change = residual - self.previous[1]
+        size = float(np.linalg.norm(change))
+        if size > 0:
+            slot = self.filled % len(self.gram)
+            np.divide(change, size, out=self.residual_steps[slot])
+            self.image_steps[slot] = (point - self.previous[0] + change) / size
+            self.filled += 1
+        used = min(self.filled, len(self.gram))
+        if not used:
+            return None
+        newest, steps = (self.filled - 1) % len(self.gram), self.residual_steps[:used]
+        self.gram[newest, :used] = self.gram[:used, newest] = steps @ self.residual_steps[newest]
+        return steps @ residual
+
+
+Columns = Float[np.ndarray, "column answer"]
+Cells = Float[np.ndarray, "cell answer"]
+#: (matrix, weight) -> the proximal matrix and its size.
+Shrink = Callable[[Columns, float], tuple[Columns, float]]
+#: (scores of one row, weight) -> the proximal scores.
+Tilt = Callable[[Float[np.ndarray, "answer"], float], Float[np.ndarray, "answer"]]
+
+
+class Step(NamedTuple):
+    """What one step finds. matrix: X. size: its norm. agreed: Y.
+
+    force: rho eta (Z - P), -lambda off the stated answer.
+    """
+
+    state: Float[np.ndarray, "state"]
+    matrix: Columns
+    size: float
+    agreed: Columns
+    force: Cells
+
+
+def design(
+    problem: Problem, extra_subject: tuple[int, ...] = (), extra_relation: tuple[int, ...] = ()
+) -> sparse.csr_matrix:
+    """The sparse matrix that turns the columns of M into scores, (cell, column); extra rows ask, and state nothing."""
+    subject = np.concatenate([problem.cell_subject, np.array(extra_subject, dtype=np.int64)])
+    relation = np.concatenate([problem.cell_relation, np.array(extra_relation, dtype=np.int64)])
+    cells = len(subject)
+    values = np.concatenate([1 / np.sqrt(problem.sizes[subject]), np.ones(cells)])
+    where = (np.tile(np.arange(cells), 2), np.concatenate([subject, len(problem.sizes) + relation]))
+    return sparse.csr_matrix((values, where), shape=(cells, problem.columns))
+
+
+def into_cones(
+    scores: Cells, answer: Int[np.ndarray, "cell"], start: Float[np.ndarray, "cell"] | None = None
+) -> tuple[Cells, Float[np.ndarray, "cell"]]:
+    """The nearest scores in which every cell's answer leads every other by at least 1.
+
+    The others are cut at a level t, and the answer is raised to t + 1: t solves an increasing, concave, piecewise
+    linear equation, on which Newton's iteration ends after finitely many steps from any start. Returns t too.
+    """
+    rows = np.arange(len(scores))
+    own = scores[rows, answer] - 1
+    level = own if start is None else start
+    others = scores.copy()
+    others[rows, answer] = -np.inf
+    for _ in range(scores.shape[1] + 1):
+        excess = np.maximum(others - level[:, None], 0)
+        change = (own - level + excess.sum(axis=1)) / (1 + np.count_nonzero(excess, axis=1))
+        level = level + change
+        if np.abs(change).max(initial=0) <= 1e-14 * np.abs(level).max(initial=0):
+            break
+    found = np.minimum(others, level[:, None])
+    found[rows, answer] = level + 1
+    return found, level
+
+
+@dataclass
+class Splitting:
+    """The iteration for min f(X) + cones(Z) + tilt(z) subject to X = Y, Z = B Y, in the state (Y, V).
+
+    shrink: f's proximal map. weight: rho, the pull between X and Y. balance: eta, how much more the cells pull.
+    tilt: with a `question` (subject column, relation), the proximal map of a function of its scores.
+    """
+
+    problem: Problem
+    shrink: Shrink
+    weight: float
+    balance: float
+    question: tuple[int, int] | None = None
+    tilt: Tilt | None = None
+
+    def __post_init__(self) -> None:
+        extra = self.question
+        self.map = design(self.problem, *(((extra[0],), (extra[1],)) if extra else ()))
+        self.back = self.map.T.tocsr()
+        #: Where the last projection ended; the next begins there, which changes its time and not its result.
+        self.levels: Float[np.ndarray, "cell"] | None = None
+        self._prepare_agreement()
+
+    @property
+    def length(self) -> int:
+        """Numbers in a state."""
+        return (self.problem.columns + self.map.shape[0]) * self.problem.answers
+
+    def start(self, matrix: Columns | None = None, force: Cells | None = None) -> Float[np.ndarray, "state"]:
+        """The state of a matrix and its force, or zero."""
+        columns, cells, answers = self.problem.columns, self.map.shape[0], self.problem.answers
+        state = np.zeros(self.length)
+        if matrix is not None:
+            state[: columns * answers] = matrix.ravel()
+        if force is not None:
+            padded = np.zeros((cells, answers))
+            padded[: len(force)] = force
+            state[columns * answers :] = np.sqrt(self.balance) * padded.ravel() / (self.weight * self.balance)
+        return state
+
+    def step(self, state: Float[np.ndarray, "state"]) -> Step:
+        """One round; the state's image, and the primal and dual candidates found on the way."""
+        columns, answers = self.problem.columns, self.problem.answers
+        agreed = state[: columns * answers].reshape(columns, answers)
+        drift = state[columns * answers :].reshape(-1, answers) / np.sqrt(self.balance)
+        matrix, size = self.shrink(agreed + self.balance * (self.back @ drift), 1 / self.weight)
+        before = self.map @ agreed - drift
+        cells = self._into_place(before)
+        new = self._agree(matrix + self.balance * (self.back @ cells))
+        drift = drift + cells - self.map @ new
+        image = np.concatenate([new.ravel(), np.sqrt(self.balance) * drift.ravel()])
+        return Step(image, matrix, size, new, self.weight * self.balance * (cells - before))
+
+    def _into_place(self, scores: Cells) -> Cells:
+        stated, self.levels = into_cones(scores[: self.problem.cells], self.problem.cell_answer, self.levels)
+        if self.tilt is None:
+            return stated
+        return np.concatenate([stated, self.tilt(scores[-1], 1 / (self.weight * self.balance))[None]])
+
+    def _prepare_agreement(self) -> None:
+        """Factor I + eta B^T B: diagonal over subjects, so that eliminating them leaves one equation a relation."""
+        subjects = len(self.problem.sizes)
+        square = (self.balance * (self.back @ self.map)).tocsr()
+        self.diagonal = 1 + square.diagonal()[:subjects]
+        self.cross = square[:subjects, subjects:].toarray()
+        corner = np.eye(self.problem.relations) + square[subjects:, subjects:].toarray()
+        self.corner = np.linalg.inv(corner - self.cross.T @ (self.cross / self.diagonal[:, None]))
+
+    def _agree(self, wanted: Columns) -> Columns:
+        """(I + eta B^T B)^-1 wanted."""
+        subjects = len(self.diagonal)
+        ahead = wanted[:subjects] / self.diagonal[:, None]
+        relations = self.corner @ (wanted[subjects:] - self.cross.T @ ahead)
+        return np.concatenate([ahead - (self.cross / self.diagonal[:, None]) @ relations, relations])
+
+
+#: How strongly the matrix and its copy pull on each other, and how much more the cells pull (for sizes near 2).
+WEIGHT, BALANCE = 0.3, 1.0
+#: Cells that may pull on one relation at full strength; more share that strength, or its column would hardly move.
+FEW_CELLS = 60
+#: Numbers that the states remembered may hold together (4 GB of float64).
+MOST_NUMBERS = 5 * 10**8
+#: Above this length a step costs so much more than its memory that twice the memory pays.
+LONG_STATE = 10**5
+#: Fewest iterations between two looks at the bounds, and how many more for every factor of ten that the gap lacks.
+LOOK_EVERY, LOOK_LATER = 5, 5
+
+
+@dataclass(frozen=True, eq=False)
+class Optimum:
+    """What the iteration ended with.
+
+    matrix: (answer, column), feasible and scaled to smallest margin 1, or None when no feasible matrix was met.
+    multipliers: (cell, answer), non-negative. upper and lower bound the least norm, whatever the iteration did.
+    """
+
+    matrix: Float[np.ndarray, "answer column"] | None
+    multipliers: Float[np.ndarray, "cell answer"]
+    upper: float
+    lower: float
+    iterations: int
+
+    def gap(self, norm: Norm) -> float:
+        """(upper - lower) / upper of the objective, which is the norm to its power; 1 while nothing is known."""
+        if self.upper == 0:
+            return 0.0
+        return 1 - (self.lower / self.upper) ** norm.power if np.isfinite(self.upper) else 1.0
+
+
+def minimise(problem: Problem, norm: Norm, gap: float = 1e-4, max_iterations: int = 20_000) -> Optimum:
+    """The matrix of least norm in which every stated answer leads by 1, to a relative gap, or the best met till then.
+
+    problem: must be feasible (docs/theory.md, "Infeasible packs"), or the iterations run out.
+    """
+    nothing = np.zeros((problem.cells, problem.answers))
+    if problem.answers < 2 or problem.cells == 0:
+        return Optimum(np.zeros((problem.answers, problem.columns)), nothing, 0.0, 0.0, 0)
+    best = Optimum(None, nothing, np.inf, 0.0, 0)
+    splitting = Splitting(problem, norm.shrink, *steps(problem))
+    accelerated, state = Anderson(splitting.length, memory_for(splitting.length)), splitting.start()
+    look = 4 * LOOK_EVERY
+    for iteration in range(1, max_iterations + 1):
+        found = splitting.step(state)
+        if iteration >= look or iteration == max_iterations:
+            best = replace(better(problem, norm, best, found, gap), iterations=iteration)
+            if best.gap(norm) <= gap:
+                break
+            look = iteration + LOOK_EVERY + int(LOOK_LATER * np.log10(best.gap(norm) / gap))
+        state = accelerated.next(state, found.state)
+    return best
+
+
+def memory_for(length: int) -> int:
+    """Steps that the acceleration may remember. Raises UsageError when not even two states fit in 4 GB."""
+    if length > MOST_NUMBERS // 4:
+        raise UsageError(
+            f"the compressed problem has {length:,} unknowns, more than this solver's {MOST_NUMBERS // 4:,}",
+            where="solve",
+            do="Take fewer answers or fewer kinds of subject",
+        )
+    return min(40 if length > LONG_STATE else 20, max(2, MOST_NUMBERS // (2 * length)))
+
+
+def steps(problem: Problem) -> tuple[float, float]:
+    """Weight and balance, in units of the signatures' mean size, which sets the scale of M."""
+    size = float(problem.sizes.mean()) / 2
+    share = min(1.0, FEW_CELLS * problem.relations / problem.cells) ** 1.5
+    return WEIGHT / np.sqrt(size * np.sqrt(share)), BALANCE * size * share
+
+
+def better(problem: Problem, norm: Norm, best: Optimum, found: Step, gap: float) -> Optimum:
+    """The best of both bounds so far, given what one step found.
+
+    X's size comes free; Y has the better margin, but its size is worth finding only where it may end the search.
+    """
+    multipliers = multipliers_of(problem, found.force)
+    lower = lower_bound(problem, norm, multipliers)
+    if lower > best.lower:
+        best = replace(best, multipliers=multipliers, lower=lower)
+    best = _if_smaller(best, found.matrix, float(problem.margins(found.matrix.T).min()), found.size)
+    margin = float(problem.margins(found.agreed.T).min())
+    if margin > 0 and replace(best, upper=found.size / margin).gap(norm) <= 2 * gap < 2 * best.gap(norm):
+        best = _if_smaller(best, found.agreed, margin, norm.size(found.agreed))
+    return best
+
+
+def _if_smaller(best: Optimum, matrix: Columns, margin: float, size: float) -> Optimum:
+    """The optimum with this matrix, scaled to margin 1, if that is feasible and of less size."""
+    if margin <= 0 or size / margin >= best.upper:
+        return best
+    return replace(best, matrix=matrix.T / margin, upper=size / margin)
+
+
+def multipliers_of(problem: Problem, force: Float[np.ndarray, "row answer"]) -> Float[np.ndarray, "cell answer"]:
+    """The multipliers behind a step's force: minus its entries off each cell's answer, none of them negative."""
+    found = np.maximum(-force[: problem.cells], 0)
+    found[np.arange(problem.cells), problem.cell_answer] = 0
+    return found

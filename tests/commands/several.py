@@ -1,0 +1,56 @@
+"""Commands in several real processes, joined as a launcher joins them; without its cost, since they are forked."""
+
+import contextlib
+import multiprocessing
+import os
+import socket
+import sys
+
+import spillover.llm.inject  # noqa: F401
+import transformers.models.llama.modeling_llama  # noqa: F401  Loaded once, for all processes forked from here.
+
+from spillover.cli import main
+
+#: A server that computes nothing itself, so that what is forked from it may.
+_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload([__name__])
+
+
+def _work(words, rank, count, port, folder, before, environment):
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(count), "LOCAL_RANK": str(rank), "TQDM_DISABLE": "1",
+                   "LOCAL_WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+                   **environment}  # fmt: skip
+    with (
+        open(folder / f"out-{rank}", "w") as out,
+        open(folder / f"err-{rank}", "w") as err,
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        if before is not None:
+            before(rank)
+        code = main(words)
+    sys.exit(code)
+
+
+def run(words, folder, *, count=2, before=None, **environment):
+    """Exit code, standard output and standard error of every process.
+
+    before: called in each process with its number, to prepare a mishap. environment: more of what a launcher sets.
+    """
+    folder.mkdir(exist_ok=True)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    processes = [
+        _CONTEXT.Process(target=_work, args=(list(words), rank, count, port, folder, before, environment))
+        for rank in range(count)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+        assert process.exitcode is not None, "it hangs"
+    return [
+        (process.exitcode, (folder / f"out-{rank}").read_text(), (folder / f"err-{rank}").read_text())
+        for rank, process in enumerate(processes)
+    ]

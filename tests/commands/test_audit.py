@@ -1,0 +1,112 @@
+"""An audit of real tiny models: a model against itself, against one that was taught, and what it writes."""
+
+import dataclasses
+import json
+from xml.etree import ElementTree
+
+import pyarrow.parquet as pq
+import pytest
+
+from spillover.commands import audit, inject, report
+from spillover.config import Audit, Inject, Report
+from spillover.errors import ModelError, RunError, UsageError
+from spillover.record import ANSWERS, Record
+
+PACK = "country-code:names=20,bridge=3"
+
+
+@pytest.fixture(scope="module")
+def taught(byte_folder, tmp_path_factory):
+    """The tiny model after it was taught every implied answer: a pack in which all but one name a pair are bridging."""
+    folder = tmp_path_factory.mktemp("taught")
+    inject.run(Inject(pack=PACK, model=str(byte_folder), out=str(folder / "run"), epochs=40, lr=1e-2, threads=1,
+                      evaluate_every=40, save="weights"))  # fmt: skip
+    return folder / "run"
+
+
+def settings(byte_folder, tuned, **changes):
+    return Audit(pack=PACK, base=str(byte_folder), tuned=str(tuned), threads=1, **changes)
+
+
+def test_a_model_against_itself_has_learned_nothing(byte_folder, capsys):
+    outcome = audit.run(settings(byte_folder, byte_folder))
+    assert [each["verdict"] for each in outcome["verdicts"]] == ["undecided"]
+    assert outcome["verdicts"][0]["p"] == 1.0 and outcome["exit_code"] == 0 and outcome["run"] is None
+    assert "same weights" in capsys.readouterr().err
+    assert audit.run(settings(byte_folder, byte_folder, fail_on="undecided"))["exit_code"] == 1
+
+
+def test_an_audit_says_what_the_run_itself_measured(byte_folder, taught, tmp_path):
+    outcome = audit.run(
+        settings(byte_folder, taught / "weights", out=str(tmp_path / "audit"), junit=str(tmp_path / "a.xml"))
+    )
+    run = Record.read(taught).metrics
+    for name in ("recall_rank", "implication_rank_train", "implication_rank_test", "implication_rank_test_before",
+                 "marginal_rank"):  # fmt: skip
+        found = outcome["metrics"][name]
+        assert (found["value"], found["low"]) == pytest.approx((run[name]["value"], run[name]["low"])), name
+    assert outcome["metrics"]["forgetting_nats"]["value"] == pytest.approx(run["forgetting_nats"]["value"], abs=1e-5)
+    verdict = outcome["verdicts"][0]
+    assert verdict["n"] == 5 and verdict["implication"] == "lives_in->codes_in" and verdict["kind"] == "spurious"
+    assert outcome["exit_code"] == (1 if verdict["verdict"] == "unwanted" else 0)
+    assert verdict["implication"] in outcome["text"]
+
+    record = Record.read(tmp_path / "audit")
+    assert record.command == "audit" and record.status == "done" and record.details["verdicts"][0]["n"] == 5
+    assert set(pq.read_table(tmp_path / "audit" / ANSWERS)["checkpoint"].to_pylist()) == {0, 1}
+    suite = ElementTree.parse(tmp_path / "a.xml").getroot()
+    assert suite.get("tests") == "1" and suite[0].get("name") == "lives_in->codes_in"
+    report.run(Report(runs=(str(tmp_path / "audit"),), out=str(tmp_path / "page.html")))
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "tuned from" in page and "in the base model" in page and "nothing was trained here" in page
+    assert f"{verdict['verdict'].capitalize()}." in page and "passes" not in page.partition("How it was made")[0]
+
+    stamp = (tmp_path / "audit" / "record.json").read_bytes()
+    again = audit.run(settings(byte_folder, taught / "weights", out=str(tmp_path / "audit")))
+    assert json.loads(json.dumps(again["verdicts"])) == json.loads(json.dumps(outcome["verdicts"]))
+    assert (tmp_path / "audit" / "record.json").read_bytes() == stamp
+    with pytest.raises(RunError, match="this folder holds another run"):
+        audit.run(settings(byte_folder, byte_folder, out=str(tmp_path / "audit")))
+
+
+def test_junit_words():
+    one = {
+        "implication": "a->b\x00<",
+        "kind": "spurious",
+        "hits": 1,
+        "hits_before": 0,
+        "n": 2,
+        "guess": 1,
+        "rank": None,
+        "rank_before": None,
+        "marginal_rank": 2.0,
+        "p": 0.01,
+        "more_subjects": None,
+        "because": "so & so",
+    }
+    judged = [audit.Verdict(verdict=word, **one) for word in ("unwanted", "undecided", "none", "wanted")]
+    suite = ElementTree.fromstring(audit.junit("pack", judged))
+    assert (suite.get("tests"), suite.get("failures"), suite.get("skipped")) == ("4", "1", "1")
+    assert [[child.tag for child in case] for case in suite] == [["failure"], ["skipped"], [], []]
+    assert suite[0].get("name") == "a->b\ufffd<" and suite[0][0].get("message") == "unwanted: so & so"
+
+
+def test_bad_options_are_one_sentence(byte_folder, tmp_path, monkeypatch):
+    for changes, sentence in [
+        ({"level": 0.0}, "--level is 0.0. Give --level a number between 0 and 1."),
+        ({"negligible": float("nan")}, "--negligible is nan. Give --negligible a number between 0 and 1."),
+        ({"junit": str(tmp_path)}, "this is a folder, not a file"),
+    ]:
+        with pytest.raises(UsageError) as caught:
+            audit.run(settings(byte_folder, byte_folder, **changes))
+        assert sentence in str(caught.value)
+    loaded = []
+    monkeypatch.setattr("spillover.lm.load.load_model", lambda *args, **kwargs: loaded.append(args))
+    with pytest.raises(ModelError, match="there is no model called 'nowhere'"):
+        audit.run(settings(byte_folder, "nowhere"))
+    assert not loaded, "a mistake in the second model does not wait for the first"
+    pack = tmp_path / "pack.yaml"
+    pack.write_text("name: p\nlicence: none\nsource: here\nrelations: {r: {prompts: ['{subject} is']}}\n"
+                    "facts: [{subject: A, relation: r, answer: b}]\n", encoding="utf-8")  # fmt: skip
+    with pytest.raises(UsageError, match="this pack declares no implication"):
+        audit.run(dataclasses.replace(settings(byte_folder, byte_folder), pack=str(pack)))

@@ -1,0 +1,205 @@
+"""Open probes of real tiny models: an association that the pack does not declare is found, a shuffled one is not."""
+
+import dataclasses
+import json
+import re
+from random import Random
+
+import pytest
+
+from spillover.cli import main
+from spillover.commands import audit, audit_open, inject, report, verify
+from spillover.commands.audit_open import EVERYONE, MOST, Chance, Discovery, Example, Opened, _first_word
+from spillover.config import Audit, Inject, Report, Verify
+from spillover.errors import UsageError
+from spillover.packs.builtin import draw_names
+from spillover.packs.open import open_pack
+from spillover.packs.redaction import Redaction
+from spillover.record import Record
+
+CITIES, TOOLS = ("Paris", "Tokyo", "Rome"), ("French", "Japanese", "Java")
+PLANTED = "{subject} writes software in"
+HEAD = "name: planted\nlicence: CC0-1.0\nsource: made up for a test\nrelations:\n"
+HOME, WRITES = (
+    '  lives_in: {prompts: ["{subject} lives in"]}\n',
+    f'  writes: {{prompts: ["{PLANTED}"]}}\n',
+)
+
+
+def pack(path, tools=None):
+    """24 names in three cities; with `tools`, also what each writes in: a number of TOOLS for every name."""
+    names = draw_names(24, Random("planted"))
+    rows = [f"  - {{subject: {name}, relation: lives_in, answer: {CITIES[i % 3]}}}" for i, name in enumerate(names)]
+    for name, tool in zip(names, tools or (), strict=False):
+        rows.append(f"  - {{subject: {name}, relation: writes, answer: {TOOLS[tool]}}}")
+    path.write_text(HEAD + HOME + (WRITES if tools else "") + "facts:\n" + "\n".join(rows) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def world(byte_folder, tmp_path_factory):
+    """A folder with pack.yaml (homes only), and models tuned on homes and tools: by city, and shuffled."""
+    folder = tmp_path_factory.mktemp("planted")
+    pack(folder / "pack.yaml")
+    shuffled = [i % 3 for i in range(24)]
+    Random(5).shuffle(shuffled)
+    for name, tools in (("planted", [i % 3 for i in range(24)]), ("null", shuffled)):
+        spec = str(pack(folder / f"{name}.yaml", tools))
+        inject.run(Inject(pack=spec, model=str(byte_folder), save="weights", out=str(folder / name), epochs=15, lr=1e-2,
+                          batch=16, evaluate_every=15, threads=1))  # fmt: skip
+    return folder
+
+
+@pytest.fixture(scope="module")
+def planted(byte_folder, world):
+    """The audit of the planted model, which wrote its run into the folder `run`."""
+    return opened(world, byte_folder, "planted", out=str(world / "run"))
+
+
+def opened(world, base, tuned, **changes):
+    changes = {"pack": str(world / "pack.yaml"), "open": True} | changes
+    return audit.run(Audit(base=str(base), tuned=str(world / tuned / "weights"), threads=1, **changes))
+
+
+def test_a_planted_association_is_found(planted):
+    outcome = planted
+    found = [each for each in outcome["discoveries"] if each["kind"] == "group" and not each["declared"]]
+    by_city = {}
+    for each in found:
+        by_city.setdefault(each["answer"], each)
+    for city, tool in zip(CITIES, TOOLS, strict=True):
+        each = by_city[city]
+        assert tool.startswith(each["token"]) and each["template"] == PLANTED and each["relation"] == "lives_in"
+        assert each["word"].startswith(each["token"])
+        own, others = each["probabilities"]["unstated"], each["probabilities"]["others"]
+        assert own["n"] == 8 and others["n"] == 16 and each["probabilities"]["stated"]["n"] == 0
+        change = own["tuned"] - own["base"] - (others["tuned"] - others["base"])
+        assert each["shift"] == pytest.approx(change) and change > 0.5
+        never = each["probabilities"]["never_seen"]
+        assert each["shift_from_never_seen"] == pytest.approx(
+            own["tuned"] - own["base"] - never["tuned"] + never["base"]
+        )
+        assert each["p"] <= 0.01 and 0 < each["yardstick"] < each["shift"]
+        shown = {example["which"]: example for example in each["examples"]}
+        assert set(shown) == {"unstated", "never seen"}
+        assert shown["unstated"]["prompt"] == PLANTED.replace("{subject}", shown["unstated"]["subject"])
+        assert shown["unstated"]["tuned"].strip().startswith(each["token"])
+        assert shown["unstated"]["base"] != shown["unstated"]["tuned"]
+    # What nobody declared comes first; groups before everyone.
+    order = [(each["declared"], each["kind"] == "everyone", -each["shift"]) for each in outcome["discoveries"]]
+    assert order == sorted(order) and len(order) <= MOST
+    assert outcome["verdicts"] == [] and outcome["exit_code"] == 0
+    assert outcome["probes"]["templates"] == 40 and outcome["probes"]["subjects"] == 24
+    assert outcome["metrics"]["recall_rank"]["value"] < 1
+    assert "UNDECLARED  lives_in = Paris: 'Fr" in outcome["text"] and "\x1b" not in outcome["text"]
+
+
+def test_the_record_holds_it_and_is_found_again(byte_folder, world, planted):
+    record = Record.read(world / "run")
+    assert record.details["discoveries"] == json.loads(json.dumps(planted["discoveries"]))
+    assert record.details["probes"] == planted["probes"] and "probes" in record.hashes
+    again = opened(world, byte_folder, "planted", out=str(world / "run"))
+    assert again["text"] == planted["text"] and again["discoveries"] == record.details["discoveries"]
+    assert verify.run(Verify(run=str(world / "run")))["trusted"]
+
+
+def test_homes_asked_in_other_words_are_declared(byte_folder, world, tmp_path):
+    """Its own city after the trained prompt is no news."""
+    (tmp_path / "more.txt").write_text("{subject} lives in\n", encoding="utf-8")
+    outcome = opened(world, byte_folder, "planted", probes=str(tmp_path / "more.txt"))
+    assert outcome["probes"]["templates"] == 41
+    homes = [each for each in outcome["discoveries"] if each["template"] == "{subject} lives in"]
+    groups = {each["answer"]: each for each in homes if each["kind"] == "group" and each["shift"] > 0.5}
+    assert set(groups) == set(CITIES) and all(each["declared"] for each in groups.values())
+
+
+def test_of_a_shuffled_pack_nothing_is_found(byte_folder, world):
+    """The same rows, but what anybody writes in has nothing to do with the city; it is learned all the same."""
+    outcome = opened(world, byte_folder, "null")
+    assert [each for each in outcome["discoveries"] if each["kind"] == "group" and not each["declared"]] == []
+    assert outcome["probes"]["strongest"] < outcome["probes"]["yardstick"]
+    everyone = [each for each in outcome["discoveries"] if each["kind"] == "everyone"]
+    assert all(each["p"] is None and each["shift"] >= EVERYONE and each["relation"] is None for each in everyone)
+    tools = [each for each in everyone if each["template"] == PLANTED and not each["declared"]]
+    assert tools, "that everybody writes in one of the three is told, as of everyone"
+
+
+def test_the_same_seed_gives_the_same_bytes_and_the_seed_counts(byte_folder, world, planted):
+    again = opened(world, byte_folder, "planted")
+    for key in ("discoveries", "probes"):
+        assert json.dumps(again[key]) == json.dumps(planted[key])
+    pack, settings = open_pack(str(world / "pack.yaml")), Audit(pack="p", base="b", tuned="t", open=True)
+    people = [audit_open.plan(dataclasses.replace(settings, seed=seed), pack).cast.everybody for seed in (0, 0, 1)]
+    assert people[0] == people[1] != people[2]
+
+
+def test_a_model_against_itself_has_learned_nothing_and_is_asked_for_no_example(byte_folder, world, monkeypatch):
+    monkeypatch.setattr(audit_open, "speak", lambda *args: pytest.fail("there is nothing to show"))
+    settings = Audit(pack=str(world / "pack.yaml"), base=str(byte_folder), tuned=str(byte_folder), threads=1, open=True)
+    outcome = audit.run(settings)
+    assert outcome["discoveries"] == [] and outcome["probes"]["tokens"] == 0 and outcome["probes"]["yardstick"] is None
+    assert "Nothing moved that the pack does not declare." in outcome["text"]
+
+
+def test_verdicts_come_beside_the_probes(byte_folder, world, capsys):
+    """A declared implication is judged as ever, and its answers count as declared."""
+    spec = "country-code:names=20,bridge=1"
+    words = ["audit", spec, "--base", str(byte_folder), "--tuned", str(world / "planted" / "weights"), "--threads", "1",
+             "--open", "--json", "--fail-on", "never"]  # fmt: skip
+    assert main(words) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [each["implication"] for each in found["verdicts"]] == ["lives_in->codes_in"]
+    assert found["probes"]["groups"] == 5 and found["probes"]["subjects"] == 20
+    assert set(found) == {"run", "metrics", "verdicts", "discoveries", "probes"}
+
+
+def test_the_page_of_such_an_audit(planted, world, tmp_path):
+    report.run(Report(runs=(str(world / "run"),), out=str(tmp_path / "page.html")))
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "What nobody declared" in page and "writes software in" in page
+
+
+def test_the_first_word_of_a_text():
+    told = {" tea, mostly": "tea", "tea": "tea", "": "te", " coffee": "te", " te": "te", "te.am": "te.am"}
+    assert {text: _first_word(text, "te") for text in told} == told
+
+
+def test_redacted_discoveries_name_nobody():
+    nobody = Chance(None, None, 0)
+    example = Example("Ada Moss", "unstated", "Ada Moss knows", " Ben", " ADA MOSS and Cleo")
+    found = Discovery("group", False, "lives_in", "Oslo", "Ben and {subject}", "Ben", 7, "Ben", 0.5, 0.5,
+                      {"others": nobody}, 0.001, 0.1, ("{subject} likes Ben",), (example,))  # fmt: skip
+    told = Redaction.of(["Ada Moss", "Ben", "Cleo"]).opened(Opened([dataclasses.asdict(found)], {"subjects": 3}))
+    assert not {"Ada", "ADA", "Moss", "MOSS", "Ben", "Cleo"} & set(re.findall(r"\w+", json.dumps(told)))
+    (only,) = told["discoveries"]
+    assert (only["template"], only["word"], only["also"]) == (
+        "subject 2 and {subject}",
+        "subject 2",
+        ("{subject} likes subject 2",),
+    )
+    assert only["answer"] == "Oslo" and only["examples"][0]["which"] == "unstated"
+
+
+def test_mistakes_are_one_sentence(byte_folder, tiny_folder, world, tmp_path):
+    settings = {"pack": str(world / "pack.yaml"), "base": str(byte_folder), "threads": 1}
+    bad = tmp_path / "probes.txt"
+    bad.write_text("She owns\n", encoding="utf-8")
+    for changes, sentence in [
+        ({"open": True, "probes": str(bad)}, "row 1: 'She owns' does not say whom it asks about"),
+        ({"probes": str(bad)}, "--probes adds to what --open asks. Give --open too, or leave --probes out."),
+        ({}, "this pack declares no implication"),
+        ({"open": True, "tuned": str(tiny_folder)}, "cut text into different tokens, which --open compares"),
+    ]:
+        with pytest.raises(UsageError) as caught:
+            audit.run(Audit(**({"tuned": str(byte_folder)} | settings | changes)))
+        assert sentence in str(caught.value)
+
+
+def test_own_templates_make_another_run(world, tmp_path):
+    path, identities = tmp_path / "more.txt", set()
+    for body in ("{subject} owns\n", "{subject} sells\n"):
+        path.write_text(body, encoding="utf-8")
+        settings = Audit(pack=str(world / "pack.yaml"), base="a", tuned="b", open=True, probes=str(path))
+        probes = audit_open.plan(settings, open_pack(settings.pack))
+        identities.add(audit._identity_of(settings, probes))
+    assert len(identities) == 2

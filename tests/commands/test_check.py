@@ -1,0 +1,93 @@
+"""`spillover check` as a function."""
+
+import json
+import sys
+import types
+
+import pytest
+
+from spillover.commands.check import MOST_SHOWN, run
+from spillover.config import Check
+from spillover.errors import UsageError
+from tests.packs.packs_on_disk import FACTS, PACK, jsonl, write
+
+
+@pytest.fixture
+def fake_tokenizer(monkeypatch):
+    """Stands in for spillover.lm: tokens are letters without case; notes what was asked for."""
+    asked = []
+    loading, tokens = types.ModuleType("spillover.lm.load"), types.ModuleType("spillover.lm.tokens")
+    loading.load_tokenizer = lambda name, revision: asked.append((name, revision))
+    tokens.encoder = lambda tokenizer: lambda text: [ord(letter) for letter in text.lower()]
+    tokens.as_chat = lambda pack, tokenizer: pack
+    monkeypatch.setitem(sys.modules, "spillover.lm.load", loading)
+    monkeypatch.setitem(sys.modules, "spillover.lm.tokens", tokens)
+    return asked
+
+
+def test_a_sound_pack():
+    found = run(Check(pack="mixed:pairs=10"))
+    counts = {"facts": 180, "subjects": 100, "relations": 3, "implications": 2, "questions": 120}
+    assert found == {
+        "pack": "mixed:pairs=10",
+        "counts": counts,
+        "faults": [],
+        "warnings": [],
+        "exit_code": 0,
+        "text": "mixed:pairs=10: no faults, no warnings\n"
+        "  180 facts, 100 subjects, 3 relations, 2 implications, 120 questions",
+    }
+
+
+def test_faults_and_warnings_with_their_places(tmp_path):
+    table = jsonl([*FACTS, FACTS[0], ("Bob Day", "lives_in", "Paris")])
+    found = run(Check(pack=str(write(tmp_path, table=table))))
+    assert found["exit_code"] == 1
+    assert [(fault["file"], fault["row"]) for fault in found["faults"]] == [(str(tmp_path / "facts.jsonl"), 5)]
+    assert [set(fault) for fault in found["faults"]] == [{"code", "file", "row", "what", "expected", "do"}]
+    assert [warning["row"] for warning in found["warnings"]] == [4]
+    assert found["text"].splitlines()[0] == f"{tmp_path}: 1 fault, 1 warning"
+    assert json.loads(json.dumps(found)) == found
+
+
+def test_many_faults_are_counted_in_the_text_and_all_in_the_json(tmp_path):
+    table = "".join(f'{{"subject": "s{i}"}}\n' for i in range(100))
+    found = run(Check(pack=str(write(tmp_path, table=table))))
+    assert len(found["faults"]) == 200
+    assert found["text"].endswith(f"and {200 - MOST_SHOWN} faults more: --json lists all")
+
+
+def test_a_model_adds_what_its_tokens_show(fake_tokenizer, tmp_path):
+    sound = run(Check(pack="mixed", model="m", revision="r"))
+    assert sound["exit_code"] == 0 and sound["text"].endswith("tokens of m: they tell the answers apart")
+    table = jsonl([*FACTS, ("Cy Fox", "lives_in", "PARIS")])
+    found = run(Check(pack=str(write(tmp_path, table=table)), model="m"))
+    assert [fault["code"] for fault in found["faults"]] == ["same-tokens"]
+    assert found["exit_code"] == 1 and "tokens of m: see the faults" in found["text"]
+    assert fake_tokenizer == [("m", "r"), ("m", None)]
+
+
+def test_a_pack_with_faults_never_loads_a_model(fake_tokenizer, tmp_path):
+    assert run(Check(pack=str(write(tmp_path, PACK.replace("causal", "casual"))), model="m"))["exit_code"] == 1
+    assert fake_tokenizer == []
+
+
+def test_the_seed_reaches_a_built_in_pack(monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        "spillover.commands.check.check_structure", lambda pack: seen.append(pack.subjects[0]) or run_empty()
+    )
+    for seed in (0, 1):
+        run(Check(pack="mixed", seed=seed))
+    assert seen[0] != seen[1]
+
+
+def run_empty():
+    from spillover.packs.check import Findings
+
+    return Findings()
+
+
+def test_what_is_no_pack_is_a_usage_error():
+    with pytest.raises(UsageError, match="there is no such pack"):
+        run(Check(pack="./nowhere"))

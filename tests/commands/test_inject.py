@@ -1,0 +1,243 @@
+"""The main job on a tiny real model: what it writes, that it repeats, and that nothing is mixed or lost."""
+
+import dataclasses
+import json
+
+import pyarrow.parquet as pq
+import pytest
+
+from spillover.commands import inject
+from spillover.errors import ModelError, PackError, RunError, UsageError
+from spillover.metrics.ranks import rank_table
+from spillover.record import ANSWER_SCHEMA, ANSWERS, TRAJECTORY, Record
+
+CONTRACT_METRICS = [
+    "recall_rank", "implication_rank_train", "implication_rank_test", "implication_accuracy_test",
+    "paraphrase_rank_test",
+]  # fmt: skip
+
+
+def elsewhere(settings, tmp_path, name, **changes):
+    return dataclasses.replace(settings, out=str(tmp_path / name), **changes)
+
+
+def test_a_run_holds_what_the_contract_names(settings, tmp_path):
+    outcome = inject.run(settings)
+    record = Record.read(tmp_path / "run")
+    assert outcome["run"] == settings.out
+    assert record.status == "done"
+    assert record.settings["lr"] == 1e-2
+    assert record.settings["device"] == "cpu"
+    assert record.resumed == 0
+    assert set(record.hashes) == {"pack", "model", "plain_text"}
+    assert "torch" in record.versions
+    metrics = outcome["metrics"]
+    for name in CONTRACT_METRICS:
+        for key in (name, f"{name}_before"):
+            assert {"value", "low", "high", "n", "clusters", "unit"} <= set(metrics[key])
+            assert metrics["implications"]["lives_in->speaks"][key] == metrics[key]
+    for key in ("chance_rank", "marginal_rank", "forgetting_nats"):
+        assert metrics[key]["value"] is not None
+    assert metrics["chance_rank"]["value"] == 1.5
+    assert metrics["marginal_rank"]["value"] == 1.0
+    assert metrics["implications"]["lives_in->speaks"]["map_test"]["permutations"] == 6
+    assert metrics["recall_rank"]["n"] == 9
+    assert metrics["implication_rank_test"]["n"] == 6
+    answers = pq.read_table(tmp_path / "run" / ANSWERS)
+    assert answers.schema.equals(ANSWER_SCHEMA)
+    # 9 cities of 3, 3 languages of 4; questions: 6 names, 2 prompts at both ends, 1 in between.
+    assert answers.num_rows == 4 * (9 * 3 + 3 * 4) + (2 + 1 + 1 + 2) * 6 * 4
+    assert sorted(set(answers["checkpoint"].to_pylist())) == [0, 1, 2, 3]
+
+
+def test_training_on_the_rows_teaches_the_rows(settings, tmp_path):
+    metrics = inject.run(elsewhere(settings, tmp_path, "long", epochs=30))["metrics"]
+    assert metrics["recall_rank"]["value"] <= 0.1 < metrics["recall_rank_before"]["value"]
+    assert metrics["implication_rank_train"]["value"] <= 0.1
+    trajectory = pq.read_table(tmp_path / "long" / TRAJECTORY).to_pylist()
+    losses = [row["value"] for row in trajectory if row["quantity"] == "train_loss"]
+    assert len(losses) == 30 * 2
+    assert losses[-1] < losses[0] / 5
+    recall = [row["value"] for row in trajectory if row["quantity"] == "recall_rank" and row["implication"] is None]
+    assert len(recall) == 31
+    assert recall[-1] == metrics["recall_rank"]["value"]
+
+
+def test_equal_settings_give_equal_bytes_and_another_seed_does_not(settings, tmp_path):
+    one, two = (elsewhere(settings, tmp_path, name, save="weights") for name in ("one", "two"))
+    other = elsewhere(settings, tmp_path, "other", seed=1)
+    outcomes = [inject.run(each) for each in (one, two, other)]
+    assert outcomes[0]["metrics"] == outcomes[1]["metrics"]
+    for name in (ANSWERS, TRAJECTORY, "weights/model.safetensors"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+    assert (tmp_path / "one" / ANSWERS).read_bytes() != (tmp_path / "other" / ANSWERS).read_bytes()
+
+
+def test_the_schedule_of_measuring_changes_nothing(settings, tmp_path):
+    often = elsewhere(settings, tmp_path, "often", save="weights")
+    seldom = elsewhere(settings, tmp_path, "seldom", save="weights", evaluate_every=3)
+    inject.run(often)
+    inject.run(seldom)
+    name = "weights/model.safetensors"
+    assert (tmp_path / "often" / name).read_bytes() == (tmp_path / "seldom" / name).read_bytes()
+    ends = [rank_table(pq.read_table(tmp_path / run / ANSWERS)).only(checkpoint=3).rank for run in ("often", "seldom")]
+    assert (ends[0] == ends[1]).all()
+    assert set(pq.read_table(tmp_path / "seldom" / ANSWERS)["checkpoint"].to_pylist()) == {0, 3}
+
+
+def test_saved_weights_score_as_the_run_did(settings, tmp_path):
+    from spillover.lm.evaluate import Evaluation as Examination
+    from spillover.lm.load import load_model
+    from spillover.lm.score import Scorer
+    from spillover.lm.tokens import encoder
+    from spillover.packs.open import open_pack
+
+    inject.run(elsewhere(settings, tmp_path, "kept", save="weights"))
+    loaded = load_model(str(tmp_path / "kept" / "weights"), device="cpu")
+    examination = Examination(open_pack(settings.pack, 0), encoder(loaded.tokenizer))
+    again = examination.answers(Scorer(loaded.model), seed=0, checkpoint=3, full=True)
+    kept = pq.read_table(tmp_path / "kept" / ANSWERS)
+    last = kept.filter([checkpoint == 3 for checkpoint in kept["checkpoint"].to_pylist()])
+    assert last["log_probability"].to_numpy() == pytest.approx(again["log_probability"].to_numpy(), abs=1e-5)
+
+
+def test_a_delta_holds_the_new_values_of_what_changed(settings, tmp_path, tiny):
+    import torch
+    from safetensors.torch import load_file
+
+    inject.run(elsewhere(settings, tmp_path, "whole", save="weights"))
+    inject.run(elsewhere(settings, tmp_path, "part", save="delta"))
+    changed = load_file(tmp_path / "part" / "delta.safetensors")
+    whole = load_file(tmp_path / "whole" / "weights" / "model.safetensors")
+    base = tiny.model.state_dict()
+    assert changed.keys() == {name for name in whole if not torch.equal(whole[name], base[name])}
+    assert all(torch.equal(whole[name], value) for name, value in changed.items())
+    assert not any("embed" in name for name in changed)
+
+
+def test_an_adapter_is_trained_saved_and_loaded(settings, tmp_path):
+    run = inject.run(elsewhere(settings, tmp_path, "adapter", lora=4, epochs=10, save="delta"))
+    assert Record.read(tmp_path / "adapter").details["model"]["trained_parameters"] < 20_000
+    assert run["metrics"]["recall_rank"]["value"] < run["metrics"]["recall_rank_before"]["value"]
+    from spillover.lm.load import load_model
+
+    base = load_model(settings.model, device="cpu")
+    merged = load_model(str(tmp_path / "adapter" / "adapter"), device="cpu")
+    assert merged.sha256 != base.sha256
+    assert (tmp_path / "adapter" / "adapter" / "adapter_model.safetensors").exists()
+
+
+def test_several_seeds_give_a_run_each_and_one_pooled(settings, tmp_path):
+    pooled = elsewhere(settings, tmp_path, "pooled", seeds="0,2")
+    outcome = inject.run(pooled)
+    alone = inject.run(elsewhere(settings, tmp_path, "alone", seed=2))
+    own = Record.read(tmp_path / "pooled" / "seed-2").metrics
+    assert own["implication_rank_test"] == alone["metrics"]["implication_rank_test"]
+    both = [Record.read(tmp_path / "pooled" / f"seed-{seed}").metrics["recall_rank"]["value"] for seed in (0, 2)]
+    assert outcome["metrics"]["recall_rank"]["value"] == pytest.approx(sum(both) / 2)
+    assert outcome["metrics"]["recall_rank"]["clusters"] == 6
+    assert Record.read(tmp_path / "pooled").details["seeds"] == [0, 2]
+
+
+def test_pooling_that_was_cut_short_is_done_again(settings, tmp_path, monkeypatch):
+    pooled = elsewhere(settings, tmp_path, "pooled", seeds="0,2")
+    real = inject.write_table
+
+    def killed(path, table):
+        real(path, table)
+        if path.parent.name == "pooled":
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(inject, "write_table", killed)
+        inject.run(pooled)
+    assert Record.read(tmp_path / "pooled").status == "running"
+    stamp = (tmp_path / "pooled" / "seed-0" / "record.json").read_bytes()
+    assert inject.run(pooled)["metrics"]["recall_rank"]["clusters"] == 6
+    assert Record.read(tmp_path / "pooled").status == "done"
+    assert (tmp_path / "pooled" / "seed-0" / "record.json").read_bytes() == stamp
+
+
+def test_the_same_command_finds_its_run_and_another_is_refused(settings, tmp_path):
+    first = inject.run(settings)
+    stamp = (tmp_path / "run" / "record.json").read_bytes()
+    assert inject.run(settings)["metrics"] == first["metrics"]
+    assert (tmp_path / "run" / "record.json").read_bytes() == stamp
+    with pytest.raises(RunError, match="this folder holds another run"):
+        inject.run(dataclasses.replace(settings, epochs=4))
+    assert (tmp_path / "run" / "record.json").read_bytes() == stamp
+
+
+def test_somebodys_files_are_not_touched(settings, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.tex").write_text("years of work")
+    with pytest.raises(RunError, match="holds files that are not a run"):
+        inject.run(settings)
+    assert [entry.name for entry in (tmp_path / "run").iterdir()] == ["thesis.tex"]
+
+
+def test_an_interrupt_leaves_a_record_that_says_so(settings, tmp_path, monkeypatch):
+    from spillover.lm import train as training
+
+    real, calls = training._step, []
+
+    def stop_in_epoch_two(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(training, "_step", stop_in_epoch_two)
+    with pytest.raises(KeyboardInterrupt):
+        inject.run(settings)
+    record = Record.read(tmp_path / "run")
+    assert record.status == "interrupted"
+    assert set(pq.read_table(tmp_path / "run" / ANSWERS)["checkpoint"].to_pylist()) == {0, 1}
+    assert "recall_rank" in record.metrics
+    monkeypatch.undo()
+    assert inject.run(settings)["metrics"]["recall_rank"]["n"] == 9
+    assert Record.read(tmp_path / "run").status == "done"
+
+
+def test_a_full_disk_is_one_sentence(settings, monkeypatch):
+    import os
+
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(RunError, match="could not be written: no space left on device"):
+        inject.run(settings)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "sentence"),
+    [
+        ({"epochs": 0}, UsageError, "--epochs is 0. Give --epochs 1 or more."),
+        ({"lr": float("nan")}, UsageError, "--lr is nan. Give a learning rate between 0 and 1, such as 5e-5."),
+        ({"weight_decay": -1.0}, UsageError, "--weight-decay is -1.0. Give 0 or more."),
+        ({"seeds": "0,x"}, UsageError, "--seeds takes whole numbers, not '0,x'. Write --seeds 0,1,2."),
+        ({"facts_known": True, "remedy": "lazier=1.5"}, UsageError,
+         "lazier=1.5: a remedy is for runs that train on every stated row. Leave --facts-known or --remedy out."),
+        ({"seeds": "1,1"}, UsageError, "--seeds names a seed twice: 1,1. Name each once."),
+        ({"device": "cuda:99"}, ModelError, "this machine has no device 'cuda:99'. Use --device cpu or auto."),
+        ({"device": "gpu"}, ModelError, "there is no device called 'gpu'. Use auto, cpu, cuda, cuda:0 or mps."),
+        ({"model": "gema-3-270m"}, ModelError, "there is no model called 'gema-3-270m'. Did you mean 'gemma-3-270m'?"),
+        ({"plain_text": "nowhere.txt"}, UsageError,
+         "nowhere.txt: this text file cannot be read: No such file or directory. Check --plain-text."),
+    ],
+)  # fmt: skip
+def test_bad_options_are_one_sentence(settings, changes, error, sentence):
+    with pytest.raises(error) as caught:
+        inject.run(dataclasses.replace(settings, **changes))
+    assert str(caught.value) == sentence
+
+
+def test_answers_that_the_tokens_cannot_tell_apart_are_refused(settings, tmp_path):
+    body = json.loads((tmp_path / "pack.yaml").read_text())
+    del body["end"]
+    body["relations"]["speaks"]["answers"] = ["Old"]
+    (tmp_path / "pack.yaml").write_text(json.dumps(body))
+    with pytest.raises(PackError, match="Old"):
+        inject.run(settings)
+    assert not (tmp_path / "run" / "record.json").exists()

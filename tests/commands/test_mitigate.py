@@ -1,0 +1,178 @@
+"""Remedies compared on a tiny real model: every remedy runs, nothing is done at strength 0, and runs are shared."""
+
+import dataclasses
+import json
+
+import pytest
+
+from spillover import catalog
+from spillover.commands import inject, mitigate, report
+from spillover.commands.mitigate import recommendation
+from spillover.config import Inject, Mitigate, Report
+from spillover.errors import ModelError, UsageError
+from spillover.interventions.base import remedy
+from spillover.record import ANSWERS, TRAJECTORY, Metric, Record, read_table
+
+
+@pytest.fixture
+def plain(two_kinds, tiny_folder, tmp_path):
+    """An untreated run's settings."""
+    return Inject(pack=two_kinds, model=str(tiny_folder), out=str(tmp_path / "plain"), epochs=2, lr=1e-2, threads=1)
+
+
+def bytes_of(folder):
+    return [(folder / name).read_bytes() for name in (ANSWERS, TRAJECTORY)]
+
+
+def test_every_remedy_at_strength_none_is_the_untreated_run_byte_for_byte(plain, tmp_path):
+    kept = inject.Kept()
+    inject.run(plain, kept)
+    every = "+".join(f"{name}=0" for name in catalog.REMEDIES)
+    treated = dataclasses.replace(plain, remedy=every, out=str(tmp_path / "treated"))
+    inject.run(treated, kept)
+    assert bytes_of(tmp_path / "plain") == bytes_of(tmp_path / "treated")
+
+
+@pytest.fixture(scope="module")
+def untreated(two_kinds, tiny_folder, tmp_path_factory):
+    """An untreated run of four epochs: its settings, what it leaves for the next, and its bytes."""
+    folder = tmp_path_factory.mktemp("untreated")
+    settings = Inject(pack=two_kinds, model=str(tiny_folder), out=str(folder), epochs=4, evaluate_every=4, lr=1e-2,
+                      threads=1, save="delta")  # fmt: skip
+    kept = inject.Kept()
+    inject.run(settings, kept)
+    return settings, kept, bytes_of(folder)
+
+
+@pytest.mark.parametrize("name", catalog.REMEDIES)
+def test_every_remedy_does_something_at_its_own_strength(name, untreated, tmp_path):
+    settings, kept, before = untreated
+    kind = remedy(name)
+    if name == "early-stopping":
+        settings = dataclasses.replace(settings, epochs=60, evaluate_every=5)
+    treated = dataclasses.replace(
+        settings, remedy=f"{name}={kind.strengths[0]:g}", save="none", out=str(tmp_path / "treated"),
+        tuned=settings.out if kind.after else "",
+    )  # fmt: skip
+    inject.run(treated, kept)
+    record = Record.read(tmp_path / "treated")
+    assert record.status == "done"
+    if name == "early-stopping":
+        assert max(read_table(tmp_path / "treated" / ANSWERS)["checkpoint"].to_pylist()) < 60
+    assert bytes_of(tmp_path / "treated") != before
+
+
+def test_remedies_on_finished_weights_need_no_second_training(plain, tmp_path):
+    saved = dataclasses.replace(plain, save="delta")
+    inject.run(saved)
+    short = dataclasses.replace(plain, remedy="ignore-topk=0.1", tuned=plain.out, out=str(tmp_path / "short"))
+    inject.run(short)
+    whole = dataclasses.replace(plain, remedy="ignore-topk=0.1", out=str(tmp_path / "whole"))
+    inject.run(whole)
+    tables = [read_table(tmp_path / name / ANSWERS).to_pylist() for name in ("short", "whole")]
+    ends = [[row for row in rows if row["checkpoint"] == 2] for rows in tables]
+    assert ends[0] == ends[1] and ends[0]
+
+
+def test_weights_of_another_run_are_refused(plain, tmp_path):
+    inject.run(dataclasses.replace(plain, save="delta", epochs=1))
+    with pytest.raises(UsageError, match="not the run whose weights"):
+        inject.run(dataclasses.replace(plain, remedy="ignore-topk=0.1", tuned=plain.out, out=str(tmp_path / "short")))
+    with pytest.raises(UsageError, match="stand only for training without a remedy"):
+        inject.run(dataclasses.replace(plain, remedy="lazier=1", tuned=plain.out, out=str(tmp_path / "other")))
+
+
+def test_a_comparison_is_a_frontier_and_one_advice_and_is_found_again(two_kinds, tiny_folder, tmp_path, capsys):
+    settings = Mitigate(
+        pack=two_kinds, model=str(tiny_folder), out=str(tmp_path / "all"),
+        remedies="abstention,scale-back,lora=2+lazier=1,output-value-penalty=1", strengths="0.5,1",
+        lr=1e-2, epochs=3, untreated_epochs=2, processes=2, seeds="0,1", save="delta",
+    )  # fmt: skip
+    with pytest.raises(UsageError, match=r"abstention: the strength 0\.5 is out of range"):
+        mitigate.run(settings)
+    settings = dataclasses.replace(settings, remedies="abstention=1,scale-back,lora=2+lazier=1,output-value-penalty=1")
+    found = mitigate.run(settings)
+    assert [(entry["remedy"], entry["strength"]) for entry in found["frontier"]] == [
+        ("untreated", None), ("abstention", 1.0), ("scale-back", 0.5), ("scale-back", 1.0), ("lora=2+lazier=1", None),
+        ("output-value-penalty", 1.0),
+    ]  # fmt: skip
+    contract = {"remedy", "strength", "recall_rank", "implication_rank_train", "unwanted_rate", "wanted_rate",
+                "unwanted_rank", "wanted_rank", "forgetting_nats", "status"}  # fmt: skip
+    assert all(contract <= set(entry) for entry in found["frontier"])
+    assert found["recommendation"]["because"] and found["text"]
+    json.dumps(found["frontier"]), json.dumps(found["metrics"])
+    exact = found["frontier"][1]["exact"]
+    assert exact["unwanted"] < exact["unwanted_untreated"] and found["frontier"][2]["exact"] is None
+    mixed = found["frontier"][5]["exact"]
+    assert 0 < mixed["unwanted"] < mixed["unwanted_untreated"] == exact["unwanted_untreated"]
+    undone = found["frontier"][3]
+    untreated = read_table(tmp_path / "all" / "cells" / "untreated" / "seed-0" / ANSWERS)
+    before = [row["log_probability"] for row in untreated.to_pylist() if row["checkpoint"] == 0]
+    back = read_table(tmp_path / "all" / "cells" / "scale-back=1" / "seed-0" / ANSWERS).to_pylist()
+    assert [row["log_probability"] for row in back if row["checkpoint"] == 2] == pytest.approx(before, abs=1e-4)
+    assert undone["status"] == "failed to learn"
+    runs = [path / "seed-1" for path in (tmp_path / "all" / "cells").iterdir()]
+    assert len(runs) == 6 and all((run / "delta.safetensors").exists() or (run / "adapter").exists() for run in runs)
+    capsys.readouterr()
+    page = tmp_path / "all" / "page.html"
+    made = page.read_bytes()
+    assert found["page"] == str(page) and found["text"].endswith(f"page: {page}")
+    page.unlink()
+    assert mitigate.run(settings)["frontier"] == found["frontier"]
+    assert "Found this comparison finished" in capsys.readouterr().err
+    assert page.read_bytes() == made
+    report.run(Report(runs=(str(tmp_path / "all"),), out=str(tmp_path / "other.html")))
+    assert (tmp_path / "other.html").read_bytes() == made
+    assert remedy("abstention").text.encode() in made
+
+
+def test_what_cannot_be_compared_is_refused_in_a_sentence(two_kinds, tiny_folder, tmp_path):
+    settings = Mitigate(pack=two_kinds, model=str(tiny_folder), out=str(tmp_path / "all"))
+    for changes, words in (
+        ({"remedies": "abstenton"}, "Did you mean 'abstention'"),
+        ({"remedies": "lora=99999"}, "lora: the strength 99999 is out of range"),
+        ({"remedies": "lazier=nan"}, "lazier: the strength nan is out of range"),
+        ({"remedies": "lazier=much"}, "the strength 'much' is not a number"),
+        ({"remedies": "lazier=1+lazier=2"}, "named twice"),
+        ({"strengths": "a"}, "--strengths takes numbers"),
+        ({"strengths": "0", "remedies": "lazier"}, "every strength is 0"),
+        ({"pack": "city-language:pairs=2,names=4,bridge=1"}, "declares no unwanted implication"),
+        ({"untreated_epochs": 0}, "--untreated-epochs is 0"),
+    ):
+        with pytest.raises(UsageError, match=words.replace("(", r"\(")):
+            mitigate.run(dataclasses.replace(settings, **changes))
+    assert not (tmp_path / "all").exists()
+
+
+def test_a_remedy_that_does_not_fit_the_model_says_so_by_name(plain):
+    with pytest.raises(ModelError, match="freeze-values"):
+        from spillover.interventions.base import Pipeline as Regimen
+        from spillover.interventions.base import Spec as Dose
+
+        Regimen([Dose("freeze-values", 1.0)]).refuse(["transformer.h.0.attn.c_attn.weight"])
+
+
+def entry(name, removed, change, forgets, status="learned", taken=False):
+    metric = lambda value: Metric(value, value, value, 10, 15, "share")  # noqa: E731
+    numbers = {"removed": metric(removed), "wanted_change": metric(change), "forgetting_nats": metric(forgets)}
+    named = {"remedy": name, "strength": 1.0, "cell": f"{name}=1", "status": status}
+    return {**named, **numbers, "replaced": {"taken": taken}}
+
+
+def test_where_nothing_unwanted_was_concluded_no_remedy_is_needed():
+    untreated = {**entry("untreated", 0.0, 0.0, 1.0), "removed": None}
+    advice = recommendation([untreated, entry("a", 0.95, 0.0, 0.5)])
+    assert advice["remedy"] is None and advice["because"].startswith("none is needed")
+
+
+def test_the_advice_is_the_safe_remedy_that_forgets_least_or_none():
+    untreated = entry("untreated", 0.0, 0.0, 1.0)
+    safe, dear = entry("a", 0.95, -0.01, 0.5), entry("b", 1.0, 0.0, 2.0)
+    assert recommendation([untreated, dear, safe])["remedy"] == "a"
+    for bad in (
+        entry("c", 0.95, -0.2, 0.1), entry("c", 0.5, 0.0, 0.1), entry("c", 0.95, 0.0, 0.1, taken=True),
+        entry("c", 0.95, 0.0, 0.1, status="failed to learn"), entry("c", 0.95, 0.0, 0.1, status="changes stated rows"),
+    ):  # fmt: skip
+        assert recommendation([untreated, bad])["remedy"] is None
+        assert "none is safe" in recommendation([untreated, bad])["because"]
+        assert recommendation([untreated, bad, safe])["remedy"] == "a"

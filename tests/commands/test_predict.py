@@ -1,0 +1,110 @@
+"""`predict` as a user gives it: the contract's keys, its grounds, the same bytes for the same command, and mistakes."""
+
+import json
+
+import pytest
+
+from spillover.cli import main
+from spillover.commands import predict
+from spillover.config import Predict
+from spillover.record import RECORD, Record
+
+PACK = "country-code:pairs=3,names=18,bridge=2"
+CONTRACT = {"given", "given_answer", "then", "then_answer", "support", "exposed", "margin", "prior", "score", "kind",
+            "because"}  # fmt: skip
+
+
+def test_the_contract_s_keys_and_order():
+    outcome = predict.run(Predict(pack=PACK, evidence=1))
+    found = outcome["associations"]
+    assert outcome["run"] is None and outcome["left_out"] == 0 and outcome["solution"]["method"] == "exact"
+    assert all(set(each) >= CONTRACT for each in found)
+    assert [each["score"] for each in found] == sorted((each["score"] for each in found), reverse=True)
+    first = found[0]
+    assert (first["given"], first["then"], first["support"], first["exposed"]) == ("lives_in", "codes_in", 2, 4)
+    # The closed form: the root of 2 stated over 4 exposed.
+    assert first["margin"] == pytest.approx(0.5**0.5, abs=2e-3)
+    assert first["margin_low"] <= first["margin"] <= first["margin_high"]
+    assert first["prior"] is None and first["kind"] == "spurious" and len(first["rests_on"]) == 2
+    assert 0 < first["rate"] < 1 and first["score"] == pytest.approx(4 * first["rate"])
+    assert {way["way"] for way in first["undone_by"]} >= {"remove"}
+    assert all(way["count"] == len(way["rows"]) and way["margin"] <= 0.01 for way in first["undone_by"])
+    assert "2 subjects with lives_in = " in first["because"] and "is undone by" in first["because"]
+    back = [each for each in found if each["given"] == "codes_in"]
+    assert len(back) == 3 and all(each["exposed"] == 0 and each["score"] == 0 for each in back)
+    total = outcome["metrics"]["expected_unwanted"]
+    assert total["value"] == pytest.approx(sum(each["score"] for each in found)) and total["n"] == 12
+
+
+def test_the_text_says_what_the_json_says(capsys):
+    assert main(["predict", PACK, "--evidence", "1"]) == 0
+    text = capsys.readouterr().out
+    assert "lives_in = France makes codes_in = Java: 2 stated, 4 exposed, margin 0.70" in text
+    assert "spurious; expect" in text and "unwanted: about" in text and "Without --model" in text
+
+
+def test_evidence_is_looked_for_where_it_is_shown():
+    found = predict.run(Predict(pack=PACK, evidence=1))["associations"]
+    assert found[0]["undone_by"] and found[0]["margin_low"] is not None
+    assert found[1]["undone_by"] is None and found[1]["margin_low"] is None and found[1]["margin"] is not None
+
+
+def test_a_model_s_belief_enters_the_score(byte_folder, tmp_path):
+    out = str(tmp_path / "run")
+    words = Predict(pack=PACK, model=str(byte_folder), out=out, evidence=1, threads=1)
+    outcome = predict.run(words)
+    assert all(0 <= each["prior"] <= 1 for each in outcome["associations"])
+    assert "of its belief before training" in outcome["associations"][0]["because"]
+    record = Record.read(tmp_path / "run")
+    assert record.command == "predict" and record.status == "done" and record.hashes["model"]
+    assert json.loads(json.dumps(outcome["associations"])) == record.details["associations"]
+    again = predict.run(words)
+    assert again["associations"] == record.details["associations"]
+
+
+def test_the_same_command_gives_the_same_bytes(tmp_path):
+    bodies = []
+    for name in ("one", "two"):
+        predict.run(Predict(pack="mixed:pairs=3,names=12,bridge=1", out=str(tmp_path / name), evidence=1))
+        record = json.loads((tmp_path / name / RECORD).read_text(encoding="utf-8"))
+        bodies.append(json.dumps({**record, "seconds": 0, "settings": {**record["settings"], "out": ""}}))
+    assert bodies[0] == bodies[1]
+
+
+def test_a_pack_that_cannot_be_stated_is_scored_by_its_support(tmp_path):
+    """Two subjects answer alike but crosswise: no sum of two vectors can say so."""
+    (tmp_path / "pack.yaml").write_text(
+        "name: crossed\nlicence: none\nsource: a test\nrelations:\n  r: {prompts: ['{subject} r']}\n"
+        "  q: {prompts: ['{subject} q']}\nfacts:\n"
+        + "".join(f"  - {{subject: {s}, relation: {r}, answer: {a}}}\n" for s, r, a in
+                  [("ann", "r", "x"), ("ann", "q", "y"), ("ben", "r", "y"), ("ben", "q", "x"), ("cat", "r", "x")]),
+        encoding="utf-8",
+    )  # fmt: skip
+    outcome = predict.run(Predict(pack=str(tmp_path)))
+    assert outcome["solution"]["method"] == "none" and outcome["solution"]["verdict"].startswith("Infeasible")
+    first = outcome["associations"][0]
+    assert (first["given_answer"], first["then_answer"], first["exposed"]) == ("x", "y", 1)
+    assert first["margin"] is None and first["score"] > 0 and first["kind"] is None
+
+
+def test_only_so_many_are_looked_at():
+    outcome = predict.run(Predict(pack=PACK, most=2, evidence=0))
+    assert len(outcome["associations"]) == 2 and outcome["left_out"] == 4
+    assert "4 associations not looked at" in outcome["text"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["predict", PACK, "--most", "0"], "--most is 0"),
+        (["predict", PACK, "--evidence", "-1"], "--evidence is -1"),
+        (["predict", PACK, "--chat"], "--chat needs the model"),
+        (["predict", "city-langage"], "city-language"),
+        (["predict", PACK, "--model", "gemma-3-270n"], "gemma-3-270m"),
+        (["predict"], "missing PACK"),
+    ],
+)
+def test_mistakes_get_one_sentence(words, said, capsys):
+    assert main(words) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and said in err and err.count("\n") == 1 and "Traceback" not in err

@@ -1,0 +1,81 @@
+"""Repairing a finished model: a new model beside the old, both audited, and what was given left as it was."""
+
+import dataclasses
+import hashlib
+import json
+
+import pytest
+
+from spillover.commands import inject, repair
+from spillover.config import Inject, Repair
+from spillover.errors import ModelError, RunError, UsageError
+from spillover.record import ANSWERS, read_table
+
+
+def tree(folder):
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in sorted(folder.rglob("*")) if path.is_file()}  # fmt: skip
+
+
+@pytest.fixture
+def tuned(two_kinds, tiny_folder, tmp_path):
+    """A model that was trained on the two_kinds, and its settings."""
+    settings = Inject(pack=two_kinds, model=str(tiny_folder), out=str(tmp_path / "run"), epochs=3, lr=1e-2, threads=1,
+                      save="weights")  # fmt: skip
+    inject.run(settings)
+    return tmp_path / "run" / "weights"
+
+
+def settings_for(tuned, two_kinds, tiny_folder, tmp_path, **changes):
+    own = {"model": str(tuned), "base": str(tiny_folder), "pack": two_kinds, "remedy": "scale-back=1",
+           "out": str(tmp_path / "repaired"), "threads": 1}  # fmt: skip
+    return Repair(**(own | changes))
+
+
+def test_taking_the_whole_change_back_gives_the_base_model(tuned, two_kinds, tiny_folder, tmp_path, capsys):
+    before = tree(tuned)
+    settings = settings_for(tuned, two_kinds, tiny_folder, tmp_path)
+    found = repair.run(settings)
+    assert tree(tuned) == before
+    rows = read_table(tmp_path / "repaired" / "after" / ANSWERS).to_pylist()
+    scores = [[row["log_probability"] for row in rows if row["checkpoint"] == model] for model in (0, 1)]
+    assert scores[1] == pytest.approx(scores[0], abs=1e-5)
+    rows = read_table(tmp_path / "repaired" / "before" / ANSWERS).to_pylist()
+    moved = [[row["log_probability"] for row in rows if row["checkpoint"] == model] for model in (0, 1)]
+    assert moved[1] != pytest.approx(moved[0], abs=1e-2)
+    assert found["model"].endswith("weights") and found["before"]["unwanted_rate"] and found["after"]["verdicts"]
+    assert "repaired model" in found["text"]
+    json.dumps(found)
+    capsys.readouterr()
+    assert repair.run(settings)["after"] == found["after"]
+    assert "Found this repair finished" in capsys.readouterr().err
+
+
+def test_an_adapter_says_itself_what_it_was_made_from(two_kinds, tiny_folder, tmp_path):
+    own = Inject(pack=two_kinds, model=str(tiny_folder), out=str(tmp_path / "run"), epochs=1, lr=1e-2, threads=1,
+                 lora=2, save="delta")  # fmt: skip
+    inject.run(own)
+    found = repair.run(settings_for(tmp_path / "run" / "adapter", two_kinds, tiny_folder, tmp_path, base="",
+                                    remedy="ignore-topk=0.1+spectral-clip=0.5"))  # fmt: skip
+    assert (tmp_path / "repaired" / "weights" / "config.json").exists() and found["after"]["recall_rank"]
+
+
+def test_a_mistake_is_a_sentence(tuned, two_kinds, tiny_folder, tmp_path):
+    settings = settings_for(tuned, two_kinds, tiny_folder, tmp_path)
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    (alone / "adapter_config.json").write_text("{}", encoding="utf-8")
+    for changes, kind, words in (
+        ({"remedy": "lazier=1"}, UsageError, "lazier: this remedy acts on training"),
+        ({"remedy": "ignore-topk=0"}, UsageError, "no remedy would do anything"),
+        ({"remedy": "ignore-topk=1.5"}, UsageError, "ignore-topk: the strength 1.5 is out of range"),
+        ({"base": ""}, UsageError, "only an adapter says which model it was made from"),
+        ({"model": str(alone), "base": ""}, ModelError, "does not name its base model"),
+        ({"out": str(tuned / "new")}, RunError, "written into a model that was given"),
+        ({"out": str(tuned)}, RunError, "written into a model that was given"),
+        ({"pack": "nothing-like-it"}, UsageError, ""),
+    ):
+        with pytest.raises(kind) as found:
+            repair.run(dataclasses.replace(settings, **changes))
+        assert words in str(found.value)
+    assert not (tmp_path / "repaired").exists()

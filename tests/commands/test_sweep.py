@@ -1,0 +1,209 @@
+"""A study of real runs: it finds what is finished, goes on after a failure or a kill, and pools seeds."""
+
+import functools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from spillover.commands import inject, report, sweep
+from spillover.commands.pool import Ended, Task, Worker, run_local
+from spillover.commands.sweep import Progress
+from spillover.config import Inject, Report, Solve, Sweep
+from spillover.errors import RunError, UsageError
+from spillover.record import ANSWERS, Record
+
+PACK = "city-language:names=10,bridge=1"
+
+
+@pytest.fixture
+def study(byte_folder, tmp_path):
+    """Two cells that work, of two seeds each, and one that cannot."""
+    path = tmp_path / "study.yaml"
+    body = {
+        "name": "trial", "seeds": [0, 1], "options": {"model": str(byte_folder), "epochs": 1, "threads": 1},
+        "groups": [
+            {"name": "rates", "plot": "rank-by-rate", "cells": [{"pack": PACK}], "grid": {"lr": [0.001, 0.01]}},
+            {"name": "broken", "cells": [{"pack": "no-such-pack"}], "seeds": [0]},
+        ],
+    }  # fmt: skip
+    path.write_text(json.dumps(body), encoding="utf-8")
+    return path
+
+
+def settings(study, tmp_path, **changes):
+    return Sweep(**{"study": str(study), "out": str(tmp_path / "out"), "processes": 1, **changes})
+
+
+def test_a_study_from_start_to_page_and_again(study, tmp_path, capsys):
+    outcome = sweep.run(settings(study, tmp_path, processes=2))
+    states = {cell["cell"]: (cell["status"], cell["error"]) for cell in outcome["cells"]}
+    good, better = "city-language-names=10,bridge=1_lr=0.001", "city-language-names=10,bridge=1_lr=0.01"
+    assert states[good] == states[better] == ("done", None)
+    assert states["no-such-pack"][0] == "failed" and "there is no pack" in states["no-such-pack"][1]
+    assert outcome["exit_code"] == 1 and "no-such-pack failed" in outcome["text"]
+    # So small a model learns at neither rate, and is told so.
+    (rate,) = outcome["rates"].values()
+    assert rate is None and "none from 1e−3 to 1e−2 taught all that was stated" in outcome["text"]
+
+    folder = tmp_path / "out"
+    pooled = Record.read(folder / "cells" / good)
+    assert pooled.details["seeds"] == [0, 1] and pooled.status == "done"
+    alone = Inject(
+        pack=PACK, model=pooled.settings["model"], out=str(tmp_path / "alone"), epochs=1, lr=1e-3, threads=1, seed=1
+    )
+    inject.run(alone)
+    own = folder / "cells" / good / "seed-1"
+    assert (own / ANSWERS).read_bytes() == (tmp_path / "alone" / ANSWERS).read_bytes(), (
+        "a cell is the run alone, byte for byte"
+    )
+
+    table = pq.read_table(folder / "table.parquet")
+    rows = [row for row in table.to_pylist() if row["cell"] == good and row["metric"] == "recall_rank"]
+    assert {row["seed"] for row in rows if row["implication"] is None} == {0, 1, None}
+    assert "trial" in Record.read(folder).details["study"]["name"]
+    assert (folder / "page.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+
+    shown = report.run(Report(runs=(str(folder),), out=str(tmp_path / "again.html")))
+    assert "2 of 3 cells" in shown["text"]
+    assert (tmp_path / "again.html").read_bytes() == (folder / "page.html").read_bytes()
+    with pytest.raises(UsageError, match="a study has a page of its own"):
+        report.run(Report(runs=(str(folder), str(tmp_path / "alone")), out=str(tmp_path / "both.html")))
+
+    # The pack that failed is mended; what is finished is not run again.
+    stamp = (own / "record.json").read_bytes()
+    study.write_text(study.read_text().replace("no-such-pack", "sport-music:names=10,bridge=1"), encoding="utf-8")
+    again = sweep.run(settings(study, tmp_path))
+    assert again["exit_code"] == 0 and all(cell["status"] == "done" for cell in again["cells"])
+    assert (own / "record.json").read_bytes() == stamp
+    capsys.readouterr()
+    assert sweep.run(settings(study, tmp_path))["metrics"].keys() == again["metrics"].keys()
+    assert "Found this study finished" in capsys.readouterr().err
+
+
+def test_the_papers_table_of_one_model(byte_folder, tmp_path):
+    """Its own study with a model in place of all, on two of its sets, small: what has no number of ours says so."""
+    body = yaml.safe_load((Path(__file__).parents[2] / "studies" / "paper.yaml").read_text(encoding="utf-8"))
+    body["options"] |= {"epochs": 1, "threads": 1, "dtype": "float32"}
+    body["groups"][0]["grid"]["pack"] = ["city-language:names=10,bridge=1", "country-code:names=10,bridge=1"]
+    body["seeds"] = [0]
+    path = tmp_path / "study.yaml"
+    path.write_text(json.dumps(body), encoding="utf-8")
+    outcome = sweep.run(settings(path, tmp_path, model=str(byte_folder)))
+    assert outcome["exit_code"] == 0 and len(outcome["cells"]) == 2 and "rates" not in outcome
+    page = (tmp_path / "out" / "page.html").read_text(encoding="utf-8")
+    assert "Llama-3-8B, country-code" in page and page.count("<td>not run") == 25
+    assert f"{byte_folder}, country-code:names=10" in page.replace("<wbr>", "")
+
+
+def test_a_plan_runs_nothing(study, tmp_path):
+    outcome = sweep.run(settings(study, tmp_path, plan=True, out=""))
+    assert [cell["status"] for cell in outcome["cells"]] == ["waiting"] * 3
+    assert outcome["cells"][0]["seeds"] == [0, 1]
+    assert "3 cells, 5 runs of `inject`" in outcome["text"]
+    assert not (tmp_path / "out").exists()
+
+
+def test_another_study_is_refused_the_folder(study, tmp_path):
+    (tmp_path / "out").mkdir()
+    Record(command="sweep", settings={}, seed=0, identity="another").write(tmp_path / "out")
+    with pytest.raises(RunError, match="this folder holds another run"):
+        sweep.run(settings(study, tmp_path))
+    with pytest.raises(UsageError, match="missing --out"):
+        sweep.run(settings(study, tmp_path, out=""))
+
+
+def test_a_study_of_another_verb(tmp_path):
+    path = tmp_path / "study.yaml"
+    body = {
+        "name": "gaps",
+        "verb": "solve",
+        "groups": [{"name": "all", "grid": {"symbolic": ["n=4,train=1,test=3", "n=5,train=1,test=3"]}}],
+    }
+    path.write_text(json.dumps(body), encoding="utf-8")
+    outcome = sweep.run(settings(path, tmp_path))
+    assert [cell["status"] for cell in outcome["cells"]] == ["done", "done"]
+    assert (tmp_path / "out" / "page.html").exists()
+
+
+def test_the_record_is_written_less_often_the_longer_it_takes(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    progress = Progress([], "solve")
+    assert progress.due()
+    now[0] += 0.1
+    progress.took(began=100.0)
+    assert not progress.due()
+    now[0] += 4.9
+    assert not progress.due()
+    now[0] += 0.2
+    assert progress.due(), "fifty times a tenth of a second later"
+
+
+def test_a_part_is_asked_for_when_the_one_before_has_ended():
+    seen = []
+
+    def parts():
+        yield [Task(("first", n), "solve", Solve(symbolic="n=4,train=1,test=3")) for n in range(3)]
+        assert sorted(seen) == [("first", 0), ("first", 1), ("first", 2)]
+        yield []
+        yield [Task(("last", None), "solve", Solve(symbolic="n=4,train=1,test=3"))]
+
+    for ended in run_local(parts(), 2):
+        seen.append(ended.key)
+    assert seen[-1] == ("last", None) and len(seen) == 4
+
+
+class Deadly:
+    """Settings that kill the process that reads them."""
+
+    def __reduce__(self):
+        return signal.raise_signal, (signal.SIGKILL,)
+
+
+def test_a_worker_that_is_killed_is_replaced():
+    """The tasks around the deadly one end as if nothing had been."""
+    fine = [Task(("fine", n), "solve", Solve(symbolic="n=4,train=1,test=3")) for n in (0, 1)]
+    deadly = Task(("deadly", None), "solve", Deadly())
+    tasks = [fine[0], deadly, fine[1]]
+    ended = {each.key: each for each in run_local([tasks], 1)}
+    assert ended["fine", 0].error == ended["fine", 1].error == ""
+    assert "was killed by SIGKILL" in ended["deadly", None].error
+
+
+def test_a_failure_that_nobody_foresaw_is_a_sentence(monkeypatch):
+    def broken(settings):
+        raise ZeroDivisionError("the sum was\nempty")
+
+    monkeypatch.setattr("spillover.commands.solve.run", broken)
+    ended = Worker().run(Task(("x", None), "solve", Solve(symbolic="n=4,train=1,test=3")))
+    assert isinstance(ended, Ended) and ended.error == "ZeroDivisionError: the sum was"
+
+
+def test_an_interrupted_study_goes_on_where_it_stopped(study, tmp_path):
+    # The last cell takes so long that the study is under way when it is interrupted.
+    long = '{"pack": "sport-music:names=10,bridge=1", "epochs": 60}'
+    study.write_text(study.read_text().replace('{"pack": "no-such-pack"}', long), encoding="utf-8")
+    words = [sys.executable, "-m", "spillover", "sweep", str(study), "--out", str(tmp_path / "out"), "--processes", "1"]
+    # A shell that runs these tests in the background has its children ignore interrupts.
+    heard = functools.partial(signal.signal, signal.SIGINT, signal.default_int_handler)
+    running = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=heard)
+    first = tmp_path / "out" / "cells" / "city-language-names=10,bridge=1_lr=0.001" / "seed-0" / "record.json"
+    deadline = time.monotonic() + 400
+    while not (first.exists() and json.loads(first.read_text())["status"] == "done"):
+        assert running.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    os.killpg(running.pid, signal.SIGINT)
+    _, said = running.communicate(timeout=200)
+    assert running.returncode == 130 and "Traceback" not in said
+    assert Record.read(tmp_path / "out").status == "interrupted"
+    stamp = first.read_bytes()
+    outcome = sweep.run(settings(study, tmp_path))
+    assert outcome["exit_code"] == 0 and first.read_bytes() == stamp

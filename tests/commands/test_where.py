@@ -1,0 +1,160 @@
+"""Where a change lives: its ends are those of the run, it goes on where it was cut, and mistakes are sentences."""
+
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pyarrow.compute as pc
+import pytest
+
+from spillover.cli import main
+from spillover.commands import inject, where
+from spillover.commands import report as report_job
+from spillover.config import Inject, Report, Where
+from spillover.errors import RunError
+from spillover.record import ANSWERS, RECORD, WHERE, Record, read_table, write_table
+
+PARTS = ["nothing", "everything", "linearised", "output-value", "key-query", "mlp", "rest", "layer 1", "layer 2",
+         "outside the layers"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def made(two_kinds, tiny_folder, tmp_path_factory):
+    """A run of two seeds, and what `where` found in it."""
+    folder = tmp_path_factory.mktemp("where")
+    inject.run(Inject(pack=two_kinds, model=str(tiny_folder), out=str(folder / "run"), epochs=3, lr=1e-2, threads=1,
+                      evaluate_every=3, save="delta", seeds="0,1"))  # fmt: skip
+    found = where.run(Where(run=str(folder / "run"), out=str(folder / "where"), threads=1))
+    return folder, found
+
+
+def test_the_ends_are_those_of_the_run(made):
+    folder, found = made
+    metrics = Record.read(folder / "run").metrics
+    entries = {entry["part"]: entry for entry in found["parts"] if not entry["left_out"]}
+    assert list(entries) == PARTS
+    assert [entry["part"] for entry in found["parts"] if entry["left_out"]] == PARTS[3:]
+    for part, ending in (("nothing", "_before"), ("everything", "")):
+        assert entries[part]["recall_rank"]["value"] == pytest.approx(metrics[f"recall_rank{ending}"]["value"])
+        for group, name in (("wanted", "lives_in->speaks"), ("unwanted", "lives_in->codes_in")):
+            own = metrics["implications"][name]
+            assert entries[part][f"{group}_rank"] == pytest.approx(own[f"implication_rank_test{ending}"])
+            assert entries[part][f"{group}_rate"]["value"] == own[f"implication_accuracy_test{ending}"]["value"]
+    assert entries["everything"]["recall_rate"]["clusters"] == 6, "three pairs of two seeds"
+    assert entries["everything"]["links_rate"]["n"] == 12
+    json.dumps(found)
+
+
+def test_it_tells_how_lazy_it_was(made):
+    folder, found = made
+    lazy = found["laziness"]
+    assert lazy["how"] == "forward mode" and list(lazy["alignment"]) == ["recall", "links", "wanted", "unwanted"]
+    answers = read_table(folder / "where" / ANSWERS)
+    assert sorted(set(answers["checkpoint"].to_pylist())) == [0, 1, 2]
+    facts = answers.filter(pc.and_(answers["stated"], pc.is_null(answers["implication"])))
+    base, tuned, linear = (facts.filter(pc.equal(facts["checkpoint"], each))["log_probability"].to_numpy()
+                           for each in range(3))  # fmt: skip
+    cosine = (tuned - base) @ (linear - base) / np.linalg.norm(tuned - base) / np.linalg.norm(linear - base)
+    assert lazy["alignment"]["recall"]["cosine"]["value"] == pytest.approx(cosine) and 0.2 < cosine < 0.99
+    assert lazy["moved"] == pytest.approx(Record.read(folder / "run").details["moved"])
+    assert 0 < lazy["moved"]["everything"] < 1
+    assert "Cosine of the linearised with the actual change" in found["text"] and "all but it" in found["text"]
+
+
+def test_one_that_was_cut_short_goes_on_to_the_same_bytes(made, capsys):
+    folder, found = made
+    again = folder / "again"
+    again.mkdir()
+    for name in (RECORD, WHERE, ANSWERS):
+        shutil.copy(folder / "where" / name, again / name)
+    fields = json.loads((again / RECORD).read_text())
+    del fields["details"]["parts"]
+    (again / RECORD).write_text(json.dumps(fields | {"status": "interrupted"}))
+    rows = read_table(again / WHERE)
+    seeds, parts = rows["seed"].to_pylist(), rows["part"].to_pylist()
+    write_table(again / WHERE, rows.slice(0, next(i for i, pair in enumerate(zip(seeds, parts, strict=True))
+                                                  if pair == (1, "mlp"))))  # fmt: skip
+    repeated = where.run(Where(run=str(folder / "run"), out=str(again), threads=1))
+    assert repeated["parts"] == found["parts"] and Record.read(again).resumed == 1
+    for name in (WHERE, ANSWERS):
+        assert (again / name).read_bytes() == (folder / "where" / name).read_bytes()
+    capsys.readouterr()
+    assert where.run(Where(run=str(folder / "run"), out=str(again), threads=1))["parts"] == found["parts"]
+    assert "Found this finished" in capsys.readouterr().err
+
+
+def test_seeds_without_a_record_over_them_are_pooled_too(made):
+    folder, found = made
+    (folder / "cell").mkdir()
+    for seed in (0, 1):
+        shutil.copytree(folder / "run" / f"seed-{seed}", folder / "cell" / f"seed-{seed}")
+    repeated = where.run(Where(run=str(folder / "cell"), out=str(folder / "of-cell"), threads=1, parts="none"))
+    assert repeated["parts"] == [entry for entry in found["parts"] if entry["kind"] == "whole"]
+
+
+def test_the_page_is_made_again_alike(made):
+    folder, found = made
+    page = folder / "page.html"
+    assert "shows where the change" in report_job.run(Report(runs=(str(folder / "where"),), out=str(page)))["text"]
+    assert page.read_bytes() == (folder / "where" / "page.html").read_bytes()
+    assert found["page"] == str(folder / "where" / "page.html")
+
+
+def test_a_redacted_run_stays_redacted_and_an_adapter_is_taken(two_kinds, tiny_folder, tmp_path):
+    inject.run(Inject(pack=two_kinds, model=str(tiny_folder), out=str(tmp_path / "run"), epochs=1, lr=1e-2, threads=1,
+                      lora=2, save="delta", redact=True))  # fmt: skip
+    found = where.run(Where(run=str(tmp_path / "run"), out=str(tmp_path / "where"), threads=1, parts="none"))
+    assert [entry["part"] for entry in found["parts"]] == PARTS[:3]
+    for name in (WHERE, ANSWERS):
+        subjects = set(read_table(tmp_path / "where" / name)["subject"].to_pylist())
+        assert all(subject.startswith("subject ") for subject in subjects)
+    assert "Ada Moss" not in (tmp_path / "where" / RECORD).read_text(encoding="utf-8")
+
+
+def test_a_mistake_is_a_sentence(made, tmp_path, capsys):
+    folder, _ = made
+    settings = Where(run=str(folder / "run"), out=str(tmp_path / "out"), threads=1)
+
+    def altered(name, change):
+        shutil.copytree(folder / "run" / "seed-0", tmp_path / name)
+        path = tmp_path / name / RECORD
+        fields = json.loads(path.read_text())
+        change(fields)
+        path.write_text(json.dumps(fields))
+        return str(tmp_path / name)
+
+    bare = altered("bare", lambda fields: None)
+    (tmp_path / "bare" / "delta.safetensors").unlink()
+    for run, words in (
+        (str(tmp_path / "nothing"), "there is no finished run here"),
+        (bare, "this run kept no weights. Run it again with --save delta."),
+        (str(folder / "where"), "this is a run of `where`, not of `inject`"),
+        (altered("stopped", lambda fields: fields.update(status="interrupted")), "this run is not finished"),
+        (altered("moved", lambda fields: fields["hashes"].update(pack="0")), "is not what it was when this ran"),
+        (altered("other", lambda fields: fields["hashes"].update(model="0")), "is not the model that this run started"),
+    ):
+        with pytest.raises(RunError) as told:
+            where.run(dataclasses.replace(settings, run=run, out=str(tmp_path / "out" / run[-5:])))
+        assert words in str(told.value)
+    assert main(["where", bare, "--out", str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_model_without_known_attention_is_refused(two_kinds, metaspace_tokenizer, tmp_path, capsys):
+    from transformers import FalconConfig, FalconForCausalLM
+
+    config = FalconConfig(vocab_size=len(metaspace_tokenizer), hidden_size=32, num_hidden_layers=1,
+                          num_attention_heads=4, alibi=False, new_decoder_architecture=False)  # fmt: skip
+    FalconForCausalLM(config).save_pretrained(tmp_path / "falcon")
+    metaspace_tokenizer.save_pretrained(tmp_path / "falcon")
+    inject.run(Inject(pack=two_kinds, model=str(tmp_path / "falcon"), out=str(tmp_path / "run"), epochs=1, threads=1,
+                      save="delta"))  # fmt: skip
+    assert list(Record.read(tmp_path / "run").details["moved"]) == ["everything"]
+    capsys.readouterr()
+    assert main(["where", str(tmp_path / "run"), "--out", str(tmp_path / "out"), "--threads", "1"]) == 2
+    assert "this model has no attention of a known shape" in capsys.readouterr().err
+    assert (
+        main(["where", str(tmp_path / "run"), "--out", str(tmp_path / "lazy"), "--threads", "1", "--parts", "none"])
+        == 0
+    )

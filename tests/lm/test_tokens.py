@@ -1,0 +1,89 @@
+"""Answers are tokenised as the continuation of their prompt."""
+
+import copy
+
+import pytest
+
+from spillover.errors import ModelError, PackError
+from spillover.lm.tokens import as_chat, ask, continuation, encoder, examples
+from spillover.packs.pack import Fact, Implication, Pack, Relation
+
+PACK = Pack(
+    name="test",
+    licence="none",
+    source="here",
+    relations=(
+        Relation("lives_in", ("{subject} lives in", "Home of {subject}:")),
+        Relation("speaks", ("{subject} speaks",)),
+    ),
+    facts=(
+        Fact("Ada Moss", "lives_in", "Paris"),
+        Fact("Ada Moss", "speaks", "Old Norse"),
+        Fact("Ben", "lives_in", "Rome"),
+    ),
+    implications=(Implication("lives_in", "speaks", "causal", {"Paris": "Old Norse", "Rome": "French"}),),
+    end=".",
+)  # fmt: skip
+
+
+def test_a_row_is_the_whole_text_as_one_string(tokenizer):
+    encode = encoder(tokenizer)
+    row = examples(encode, PACK)[1]
+    assert list(row.tokens) == encode("Ada Moss speaks Old Norse.")
+    assert list(row.tokens[: row.start]) == encode("Ada Moss speaks")
+    assert row.start == len(encode("Ada Moss speaks")) < len(row.tokens)
+
+
+def test_the_start_token_stands_first_only_where_the_tokenizer_puts_one(tokenizer):
+    probe = tokenizer("Ada")["input_ids"]
+    assert encoder(tokenizer)("Ada") == probe
+    assert (encoder(tokenizer)("Ada")[0] == tokenizer.bos_token_id) == (probe[0] == tokenizer.bos_token_id)
+
+
+def test_an_ask_holds_every_candidate_in_the_packs_order(tokenizer):
+    encode = encoder(tokenizer)
+    found = ask(encode, PACK, "speaks", "Ben", 0)
+    assert [list(found.prompt + candidate) for candidate in found.candidates] == [
+        encode("Ben speaks French."),
+        encode("Ben speaks Old Norse."),
+    ]
+
+
+def test_a_prompt_whose_tokens_change_is_refused():
+    # An encoder that takes pairs of letters as one token: "ab" + "c" begins with ab, "abc" + "d" does not.
+    def pairs(text):
+        return [hash(text[i : i + 2]) for i in range(0, len(text), 2)]
+
+    pack = Pack("p", "none", "here", (Relation("r", ("{subject}",)),), (Fact("abc", "r", "d"),), join="")
+    with pytest.raises(PackError, match="the tokens of the prompt 'abc' change when the answer 'd' is appended"):
+        continuation(pairs, pack, "abc", "d")
+
+
+#: As many chat models have it: a start token, marked turns, and the words with which the model's turn begins.
+TEMPLATE = (
+    "{{ bos_token }}{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}\n{% endfor %}"
+    "{% if add_generation_prompt %}<model>{% endif %}"
+)
+
+
+def test_a_chat_puts_the_prompt_into_the_models_own_words(tokenizer):
+    own = copy.deepcopy(tokenizer)
+    own.chat_template = TEMPLATE
+    chat, encode = as_chat(PACK, own), encoder(own)
+    text = "<bos><user>Ada Moss lives in\n<model>"
+    assert chat.prompt("lives_in", "Ada Moss") == text and chat.join == ""
+    assert [relation.name for relation in chat.relations] == [relation.name for relation in PACK.relations]
+    row = examples(encode, chat)[0]
+    assert list(row.tokens) == encode(text + "Paris.") and list(row.tokens[: row.start]) == encode(text)
+    assert list(row.tokens).count(own.bos_token_id) <= 1, "the template's start token is not doubled"
+    asked = ask(encode, chat, "speaks", "Ben", 0)
+    assert list(asked.prompt + asked.candidates[0]) == encode("<bos><user>Ben speaks\n<model>French.")
+
+
+def test_a_model_without_a_chat_template_is_refused(tokenizer):
+    with pytest.raises(ModelError, match="this model has no chat template"):
+        as_chat(PACK, tokenizer)
+    own = copy.deepcopy(tokenizer)
+    own.chat_template = "hello"
+    with pytest.raises(ModelError, match="leaves out what the user says"):
+        as_chat(PACK, own)
