@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from spillover.commands import inject
+from spillover.commands import inject, prepare
 from spillover.config import Inject
 from spillover.lm import train as training
 from spillover.record import Record
@@ -47,7 +47,7 @@ def stopping(after: int) -> Iterator[list[float]]:
         training._step = real
 
 
-def seconds_to_step(own: Inject, kept: inject.Kept) -> float:
+def seconds_to_step(own: Inject, kept: prepare.Cache) -> float:
     """From the call to the next training step."""
     called = time.monotonic()
     with stopping(0) as began:
@@ -63,7 +63,7 @@ def main() -> dict[str, float]:
     parser.add_argument("--epochs", type=int, default=24)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
-    kept, found = inject.Kept(), dict[str, float]()
+    kept, found = prepare.Cache(), dict[str, float]()
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         own = Inject(

@@ -12,9 +12,9 @@ import signal
 from contextlib import suppress
 
 import safetensors.torch
-import spillover.llm.inject  # noqa: F401
 import transformers.models.llama.modeling_llama  # noqa: F401  Loaded once, for all processes forked from here.
 
+import spillover.lm.fine_tune  # noqa: F401
 from spillover.commands import inject, lab, mitigate, sweep
 from spillover.config import Lab, Mitigate, Sweep
 from spillover.lm import train as training

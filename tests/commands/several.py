@@ -6,9 +6,9 @@ import os
 import socket
 import sys
 
-import spillover.llm.inject  # noqa: F401
 import transformers.models.llama.modeling_llama  # noqa: F401  Loaded once, for all processes forked from here.
 
+import spillover.lm.fine_tune  # noqa: F401
 from spillover.cli import main
 
 #: A server that computes nothing itself, so that what is forked from it may.

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from spillover import runs as checkpoints
 from spillover import runs as output
-from spillover.commands import inject
+from spillover.commands import inject, prepare
 from spillover.errors import RunError
 from spillover.lm import train as training
 from spillover.packs.open import open_pack
@@ -24,7 +24,7 @@ from tests.commands.test_resume import outcome, settings
 
 STEPS = 8
 #: One model for all runs of this file.
-KEPT = inject.Kept()
+KEPT = prepare.Cache()
 
 
 @pytest.fixture(scope="module")

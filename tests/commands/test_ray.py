@@ -185,8 +185,8 @@ def test_what_a_node_lacks_is_put_there_once_at_its_path(tmp_path):
         absent(wanted)
 
 
-HOLD = "import sys, time; from pathlib import Path; from spillover.runs import held\n"
-HOLD += "with held(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+HOLD = "import sys, time; from pathlib import Path; from spillover.runs import locked\n"
+HOLD += "with locked(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
 
 
 def test_the_lock_of_a_holder_that_is_gone_makes_way(tmp_path):

@@ -122,7 +122,7 @@ def test_studies_at_the_root_are_those_of_the_package():
     folder = Path(__file__).parents[2] / "studies"
     assert sorted(path.stem for path in folder.iterdir()) == builtin_studies()
     for path in folder.iterdir():
-        assert path.resolve() == Path(studies.__file__).parent / path.name
+        assert path.resolve() == Path(studies.__file__).parent / "built_in_studies" / path.name
         assert read_study(str(path)) == read_study(path.stem)
 
 

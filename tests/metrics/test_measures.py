@@ -172,8 +172,7 @@ def test_the_summary_tells_before_from_after_and_one_implication_from_another():
 
 
 @pytest.mark.parametrize("name", catalog.MEASURES)
-def test_a_measure_is_one_file_of_its_name_and_tested_here(name):
-    assert catalog.MEASURES[name] == f"spillover.metrics.{name}:measure"
+def test_a_measure_is_tested_here(name):
     assert f"def test_{name}" in Path(__file__).read_text(encoding="utf-8"), f"write test_{name}"
 
 

@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from spillover.errors import UsageError
-from spillover.lm.distributed import place
+from spillover.lm.place import place
 
 if TYPE_CHECKING:
     from spillover.config import Audit, Inject

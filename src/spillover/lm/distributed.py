@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from typing import Any, TypeVar
@@ -19,53 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from spillover.errors import RunError, SpilloverError, UsageError
-
-#: What launchers call a process's number, how many there are, and the same on one machine: torch's (and so
-#: accelerate's), Intel MPI's, Open MPI's, MVAPICH's.
-_NAMES = (
-    ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"),
-    ("PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", "MPI_LOCALNRANKS"),
-    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_SIZE"),
-    ("MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_SIZE", "MV2_COMM_WORLD_LOCAL_RANK", "MV2_COMM_WORLD_LOCAL_SIZE"),
-)
-_TRUE = {"1", "true", "yes", "on", "y", "t"}
-
-
-@dataclass(frozen=True)
-class Place:
-    """Number `rank` of `count` processes, and number `local_rank` of the `local_count` on this machine.
-
-    cpu: the launcher was told to use no GPU. sharded: it was told to split the model over the processes (FSDP). lonely:
-    it was asked for several processes and started one.
-    """
-
-    rank: int = 0
-    count: int = 1
-    local_rank: int = 0
-    local_count: int = 1
-    cpu: bool = False
-    sharded: bool = False
-    lonely: bool = False
-
-
-def place(environment: Mapping[str, str] | None = None) -> Place:
-    """The place of this process. Processes belong together only when all four numbers and an address are given."""
-    found = os.environ if environment is None else environment
-    cpu, sharded = (_true(found, f"ACCELERATE_USE_{name}") for name in ("CPU", "FSDP"))
-    if not found.get("MASTER_ADDR"):
-        return Place(cpu=cpu, sharded=sharded)
-    for names in _NAMES:
-        values = [found.get(name, "") for name in names]
-        if all(value.isdecimal() for value in values):
-            rank, count, local_rank, local_count = map(int, values)
-            return Place(rank, count, local_rank, local_count, cpu, sharded)
-    # accelerate gives an address for several processes only; with --cpu, it leaves starting them to somebody else.
-    return Place(cpu=cpu, sharded=sharded, lonely="ACCELERATE_MIXED_PRECISION" in found)
-
-
-def _true(environment: Mapping[str, str], name: str) -> bool:
-    return environment.get(name, "").lower() in _TRUE
-
+from spillover.lm.place import Place, place
 
 Thing = TypeVar("Thing")
 #: How long a process waits for another, at most: the slowest thing that one does alone is to write a large model.

@@ -6,10 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from spillover.errors import ModelError, UsageError
-from spillover.interventions import weights as constant_direction
-from spillover.interventions import weights as ignore_topk
-from spillover.interventions import weights as scale_back
-from spillover.interventions import weights as spectral_clip
+from spillover.interventions.weights import constant_direction, ignore_topk, mean_inputs, scale_back, spectral_clip
 from spillover.lm.output_value import places
 from tests.lm.test_architectures import built
 
@@ -32,12 +29,12 @@ def pair(family, dtype=torch.float64, size=0.05):
 
 
 def inputs_of(model):
-    return constant_direction.mean_inputs(model, [[1, 5, 6, 7], [1, 8, 9]])
+    return mean_inputs(model, [[1, 5, 6, 7], [1, 8, 9]])
 
 
 def applied(remedy, model, base, tuned, strength):
     extra = {constant_direction: [inputs_of(model)], spectral_clip: [places(model)]}.get(remedy, [])
-    return remedy.apply(base, tuned, strength, *extra)
+    return remedy(base, tuned, strength, *extra)
 
 
 REMEDIES = [scale_back, ignore_topk, constant_direction, spectral_clip]
@@ -66,8 +63,8 @@ def test_strength_none_is_the_tuned_model_and_more_is_another(remedy, dtype, fam
 
 def test_scaling_back_is_a_straight_line():
     _, base, tuned = pair("llama")
-    half = scale_back.scale_back(base, tuned, 0.5)
-    whole = scale_back.scale_back(base, tuned, 1.0)
+    half = scale_back(base, tuned, 0.5)
+    whole = scale_back(base, tuned, 1.0)
     for name, value in half.items():
         torch.testing.assert_close(value, (base[name] + tuned[name]) / 2)
         assert torch.equal(whole[name], base[name])
@@ -77,18 +74,18 @@ def test_the_most_changed_entries_go_back():
     base = {"matrix": torch.zeros(2, 3), "vector": torch.zeros(3)}
     tuned = {"matrix": torch.tensor([[1.0, -3.0, 2.0], [2.0, -2.0, 0.5]]), "vector": torch.tensor([9.0, 1.0, 1.0])}
     # Of six entries: a half is three, the -3 and of the three 2s the two that come first.
-    found = ignore_topk.ignore_topk(base, tuned, 0.5)
+    found = ignore_topk(base, tuned, 0.5)
     assert found["matrix"].tolist() == [[1.0, 0.0, 0.0], [0.0, -2.0, 0.5]]
     assert torch.equal(found["vector"], tuned["vector"])
-    assert ignore_topk.ignore_topk(base, tuned, 1 / 6 - 1e-9)["matrix"].tolist() == tuned["matrix"].tolist()
-    assert ignore_topk.ignore_topk(base, tuned, 1.0)["matrix"].tolist() == base["matrix"].tolist()
+    assert ignore_topk(base, tuned, 1 / 6 - 1e-9)["matrix"].tolist() == tuned["matrix"].tolist()
+    assert ignore_topk(base, tuned, 1.0)["matrix"].tolist() == base["matrix"].tolist()
 
 
 @given(some.lists(some.integers(-3, 3), min_size=4, max_size=24).filter(lambda v: len(v) % 2 == 0 and any(v)),
        some.floats(0, 1))  # fmt: skip
 def test_as_many_entries_as_the_strength_says_and_none_that_changed_more_stays(values, strength):
     base, tuned = {"m": torch.zeros(2, len(values) // 2)}, {"m": torch.tensor(values).float().view(2, -1)}
-    found = ignore_topk.ignore_topk(base, tuned, strength)["m"].flatten().tolist()
+    found = ignore_topk(base, tuned, strength)["m"].flatten().tolist()
     order = sorted(range(len(values)), key=lambda place: (-abs(values[place]), place))[: int(strength * len(values))]
     assert found == [0 if place in order else value for place, value in enumerate(values)]
 
@@ -98,8 +95,8 @@ def test_without_the_constant_direction_the_change_ignores_the_mean_input(family
     """Asked of the modules themselves, so that a transposed weight would show."""
     model, base, tuned = pair(family)
     inputs = inputs_of(model)
-    found = constant_direction.constant_direction(base, tuned, 1.0, inputs)
-    weak = constant_direction.constant_direction(base, tuned, 0.25, inputs)
+    found = constant_direction(base, tuned, 1.0, inputs)
+    weak = constant_direction(base, tuned, 0.25, inputs)
     assert inputs and inputs.keys() <= found.keys()
 
     def answer(weights, name, read):
@@ -136,7 +133,7 @@ def test_mean_inputs_are_the_means_of_what_is_read():
 @pytest.mark.parametrize("strength", [0.3, 0.9])
 def test_the_spectrum_of_each_heads_change_is_clipped(family, strength):
     model, base, tuned = pair(family)
-    found = {**tuned, **spectral_clip.spectral_clip(base, tuned, strength, places(model))}
+    found = {**tuned, **spectral_clip(base, tuned, strength, places(model))}
     touched = {each.weight for place in places(model) for each in (place.value, place.output)}
     assert all(torch.equal(found[name], tuned[name]) for name in tuned if name not in touched)
     for place in places(model):
@@ -153,7 +150,7 @@ def test_the_spectrum_of_each_heads_change_is_clipped(family, strength):
 
 def test_full_clipping_takes_values_and_outputs_back():
     model, base, tuned = pair("gemma3")
-    found = spectral_clip.spectral_clip(base, tuned, 1.0, places(model))
+    found = spectral_clip(base, tuned, 1.0, places(model))
     for place in places(model):
         for each in (place.value, place.output):
             torch.testing.assert_close(each.of(found), each.of(base))
@@ -171,8 +168,8 @@ def test_how_a_product_is_split_into_factors_does_not_matter():
         for place in places(model):
             place.output.of(other).copy_(torch.linalg.solve(mixing, place.output.of(weights)))
         others.append(other)
-    found = spectral_clip.spectral_clip(base, tuned, 0.6, places(model))
-    again = spectral_clip.spectral_clip(*others, 0.6, places(model))
+    found = spectral_clip(base, tuned, 0.6, places(model))
+    again = spectral_clip(*others, 0.6, places(model))
     for place in places(model):
         one, two = place.product(found), place.product(again)
         torch.testing.assert_close(one.left @ one.right, two.left @ two.right)
