@@ -10,13 +10,13 @@ BASE = {"errors", "config", "record", "catalog"}
 MAY_IMPORT = {
     **dict.fromkeys(BASE, BASE),
     "packs": BASE | {"packs"},
-    "runs": BASE | {"packs", "runs", "lm"},
+    "runs": BASE | {"packs", "runs"},
     "theory": BASE | {"packs", "theory"},
-    "lm": BASE | {"packs", "runs", "lm", "interventions"},
+    "lm": BASE | {"packs", "lm"},
     "metrics": BASE | {"packs", "metrics"},
     "report": BASE | {"packs", "metrics", "report"},
     "interventions": BASE | {"packs", "lm", "interventions"},
-    "interp": BASE | {"packs", "lm", "interp", "interventions"},
+    "interp": BASE | {"packs", "lm", "interp"},
     "commands": BASE | {
         "packs", "runs", "theory", "lm", "metrics", "report", "interventions", "interp", "commands",
     },

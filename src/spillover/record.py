@@ -7,9 +7,11 @@ import hashlib
 import json
 import os
 import platform
+import re
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -241,6 +243,28 @@ def read_table(path: Path) -> pa.Table:
     except (OSError, pa.ArrowInvalid) as error:
         reason = str(error).splitlines()[0]
         raise RunError(f"this table cannot be read ({reason})", where=str(path), do="Run the command again") from None
+
+
+def save_tensors(tensors: Mapping[str, Any], path: Path, note: Mapping[str, str] | None = None) -> None:
+    """Write tensors of torch, by name, as a safetensors file. Raises OSError when the disk refuses it."""
+    from safetensors.torch import save_file
+
+    with disk_errors():
+        save_file(dict(tensors), path, metadata=dict(note) if note else None)
+
+
+@contextmanager
+def disk_errors() -> Iterator[None]:
+    """Inside, what safetensors says of the disk comes as the OSError that it stands for."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except SafetensorError as error:
+        found = re.search(r"\(os error (\d+)\)", str(error))
+        if found is None:
+            raise
+        raise OSError(int(found[1]), os.strerror(int(found[1]))) from None
 
 
 def versions(packages: Sequence[str]) -> dict[str, str]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spillover.errors import RunError
-from spillover.record import RECORD, Record, sha256_of, unwritable
+from spillover.record import RECORD, Record, save_tensors, sha256_of, unwritable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -310,8 +310,6 @@ class Checkpoints:
             shutil.rmtree(path)
 
     def _write(self, state: State) -> None:
-        from spillover.lm.save import save_tensors
-
         self.folder.mkdir(exist_ok=True)
         if shutil.disk_usage(self.folder).free < state.size:
             self._prune(KEPT - 1)

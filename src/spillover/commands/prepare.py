@@ -21,11 +21,10 @@ from spillover.record import Record, identity, sha256_of_texts
 from spillover.runs import identifying_settings
 
 if TYPE_CHECKING:
-    from spillover.lm.fine_tune import Before
+    from spillover.lm.fine_tune import Before, TrainingSet
     from spillover.lm.load import LoadedModel
     from spillover.lm.memory import Forecast
     from spillover.lm.train import Training
-    from spillover.lm.training_set import TrainingSet
 
 
 def seeds_of(settings: Inject | Mitigate) -> list[int]:
@@ -217,10 +216,10 @@ class Plan:
 
     def lesson(self, pack: Pack, loaded: LoadedModel, training: Training) -> TrainingSet:
         """What is trained. Raises UsageError or ModelError for a remedy that does not fit the pack or the model."""
-        from spillover.lm.training_set import training_set as lesson
+        from spillover.interventions.base import training_set
 
         known = self.settings.facts_known
-        found = lesson(self.regimen, pack, loaded, training, lambda each: self.worded(each, loaded), known)
+        found = training_set(self.regimen, pack, loaded, training, lambda each: self.worded(each, loaded), known)
         return replace(found, tuned=self._tuned()) if self.settings.tuned else found
 
     def _tuned(self) -> Path:

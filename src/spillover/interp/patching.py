@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from spillover.errors import ModelError
-from spillover.interventions.training import part_of
 from spillover.lm.output_value import Place, Weights, places
 from spillover.lm.score import CausalModel
+from spillover.lm.trainable import part_of
 from spillover.record import WHOLLY
 
 #: Values and outputs of attention; all else in attention; the other matrices of the layers; embeddings; what is left.

@@ -7,14 +7,16 @@ At strength 0 every remedy is the untreated run, byte for byte, because nothing 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from spillover import catalog
 from spillover.errors import UsageError
+from spillover.lm.fine_tune import TrainingSet
+from spillover.lm.load import LoadedModel
 from spillover.lm.score import CausalModel
-from spillover.lm.tokens import Encoder
+from spillover.lm.tokens import Encoder, Example, continuation, encoder, examples
 from spillover.lm.train import ExtraLoss, Training
-from spillover.packs.pack import Pack
+from spillover.packs.pack import Pack, Relation
 
 #: Which of the two kinds of stated rows an epoch trains on: the facts, the stated implications, or both.
 FACTS, IMPLICATIONS = "facts", "implications"
@@ -198,3 +200,53 @@ class Pipeline(Intervention):
 
     def abstains(self, pack: Pack) -> Sequence[str]:
         return list(dict.fromkeys(name for part in self.parts for name in part.abstains(pack)))
+
+
+def training_set(
+    pipeline: Pipeline, pack: Pack, loaded: LoadedModel, training: Training, frame: Callable[[Pack], Pack],
+    facts_known: bool = False,
+) -> TrainingSet:  # fmt: skip
+    """The lesson of a user's pack under a pipeline. frame: gives a pack as it is worded for the model (see `as_chat`).
+    facts_known: only stated implications are trained.
+
+    Raises UsageError when a remedy does not fit the pack or leaves an epoch without rows, ModelError for the model.
+    """
+    encode, seed = encoder(loaded.tokenizer), training.seed
+    pipeline.refuse([name for name, _ in loaded.model.named_parameters()])
+    taught, worded = pipeline.pack(pack, seed), frame(pack)
+    if facts_known:
+        taught = _without_facts(taught)
+    # Lines are whole texts of their own: one is worded as the prompt of a relation that is nothing but it.
+    lines = pipeline.lines(pack, seed)
+    stated = examples(encode, frame(taught))
+    further = [_line(encode, frame, pack, line.prompt, line.answer) for line in lines]
+    every = [*stated, *further]
+    kinds = [IMPLICATIONS if fact.relation in taught.then_relations else FACTS for fact in taught.facts]
+
+    def rows_in(epoch: int) -> Sequence[Example]:
+        kind = pipeline.only(epoch, training.epochs)
+        return every if kind is None else [row for row, own in zip(stated, kinds, strict=True) if own == kind]
+
+    ordered = any(pipeline.only(epoch, training.epochs) for epoch in range(1, training.epochs + 1))
+    if ordered and len(set(kinds)) < 2:
+        do = "Use another remedy"
+        raise UsageError("only one kind of rows is stated, so they cannot be trained one before the other", do=do)
+    scene = Context(loaded.model, encode, worded, seed)
+    return TrainingSet(
+        every, rows_in if ordered else None, pipeline.loss(scene), lambda model: pipeline.finish(scene, model)
+    )
+
+
+def _without_facts(pack: Pack) -> Pack:
+    """The stated implications alone. Raises UsageError when there is none."""
+    found = replace(pack, facts=tuple(fact for fact in pack.facts if fact.relation in pack.then_relations))
+    if not found.facts:
+        do = "Leave --facts-known out, or state what follows of some subjects"
+        raise UsageError("no implication is stated, so there is nothing to train on", where=pack.name, do=do)
+    return found
+
+
+def _line(encode: Encoder, frame: Callable[[Pack], Pack], pack: Pack, prompt: str, answer: str) -> Example:
+    alone = frame(replace(pack, relations=(Relation("line", ("{subject}",)),), facts=(), implications=()))
+    before, after = continuation(encode, alone, alone.prompt("line", prompt), answer)
+    return Example(tuple(before + after), len(before))

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from random import Random
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -19,43 +17,19 @@ from spillover.lm.output_value import heads, squared_norms
 from spillover.lm.score import CausalModel, PrefixTree, collate, logits_only_at
 from spillover.lm.tokens import Example
 from spillover.lm.train import ExtraLoss, Training
+from spillover.lm.trainable import ATTENTION, ParameterKind, ParameterPart, part_of
 from spillover.packs.builtin import shuffled
-
-Kind = Literal["values", "outputs", "queries", "keys", "attention", "mlp", "other"]
-#: The kinds that make up attention; `attention` alone stands for what none of the four names tells apart.
-ATTENTION: frozenset[Kind] = frozenset({"values", "outputs", "queries", "keys", "attention"})
-_PROJECTIONS: dict[str, Kind] = {"v_proj": "values", "o_proj": "outputs", "q_proj": "queries", "k_proj": "keys"}
-_LAYER = re.compile(r"\.(?:layers|h|blocks|layer)\.(\d+)\.")
-
-
-@dataclass(frozen=True)
-class Part:
-    """Where a parameter is: its layer from 0, or None outside of them, and what it is there."""
-
-    layer: int | None
-    kind: Kind
-
-
-def part_of(name: str) -> Part:
-    """The part that a parameter's name tells, as Hugging Face names them; an adapter's are those of what it adapts."""
-    found = _LAYER.search(name)
-    layer = int(found[1]) if found else None
-    words = name.split(".")
-    for word, kind in _PROJECTIONS.items():
-        if word in words:
-            return Part(layer, kind)
-    if any("mlp" in word or "feed_forward" in word for word in words):
-        return Part(layer, "mlp")
-    if any(re.search(r"attn|attention", word) and "norm" not in word for word in words):
-        return Part(layer, "attention")
-    return Part(layer, "other")
 
 
 class OnParts(Intervention):
     """Trains only the parameters for which `keeps(part, layers, strength)` holds; `needed` kinds must be there."""
 
     def __init__(
-        self, strength: float, keeps: Callable[[Part, int, float], bool], needed: frozenset[Kind], name: str
+        self,
+        strength: float,
+        keeps: Callable[[ParameterPart, int, float], bool],
+        needed: frozenset[ParameterKind],
+        name: str,
     ) -> None:
         super().__init__(strength)
         self.keeps, self.needed, self.name = keeps, needed, name
@@ -73,9 +47,9 @@ class OnParts(Intervention):
 def on_parts(
     name: str,
     text: str,
-    keeps: Callable[[Part, int, float], bool],
+    keeps: Callable[[ParameterPart, int, float], bool],
     *,
-    needed: frozenset[Kind] = frozenset(),
+    needed: frozenset[ParameterKind] = frozenset(),
     strength: str = "which turns it on (1) or off (0)",
     strengths: Sequence[float] = (1.0,),
 ) -> Remedy:  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,15 +19,36 @@ from spillover.lm.load import LoadedModel
 from spillover.lm.micro_batch import MicroBatches
 from spillover.lm.save import take_weights
 from spillover.lm.score import MAXIMUM_LOGITS, MAXIMUM_TOKENS, CausalModel, Method, Scorer
-from spillover.lm.tokens import encoder, examples
-from spillover.lm.train import Step, TrainerState, Training, fine_tune
+from spillover.lm.tokens import Example, encoder, examples
+from spillover.lm.train import ExtraLoss, Step, TrainerState, Training, fine_tune
 from spillover.lm.trainable import count_parameters, gather_into, shard, trainable_copy
-from spillover.lm.training_set import TrainingSet
 from spillover.packs.pack import Pack
 from spillover.record import ANSWER_SCHEMA
 
 #: Of one pass of ranking, unless memory ran out.
 BOUNDS = (MAXIMUM_TOKENS, MAXIMUM_LOGITS)
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """What a run trains on.
+
+    examples: everything that is trained. rows_in: the examples of an epoch (from 1), or None for all in each. extra: a
+    term of the loss, or None. finish: changes the tuned model in place once it has learned. tuned: a file of changed
+    weights that replaces the training.
+    """
+
+    examples: Sequence[Example]
+    rows_in: Callable[[int], Sequence[Example]] | None = None
+    extra: ExtraLoss | None = None
+    finish: Callable[[CausalModel], None] = lambda model: None
+    tuned: Path | None = None
+
+    def steps(self, training: Training) -> int:
+        """Optimizer steps of a run."""
+        counts = [len(self.examples if self.rows_in is None else self.rows_in(epoch))
+                  for epoch in range(1, training.epochs + 1)]  # fmt: skip
+        return sum(-(-count // training.batch) for count in counts)
 
 
 @dataclass(frozen=True)

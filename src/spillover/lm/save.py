@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import copy
 import os
-import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -19,7 +16,7 @@ from spillover.errors import ModelError, RunError
 from spillover.lm.builtin import quiet
 from spillover.lm.load import LoadedModel, load_model, resolve, with_adapter
 from spillover.lm.score import CausalModel
-from spillover.record import unwritable
+from spillover.record import disk_errors, save_tensors, unwritable
 
 WEIGHTS, DELTA, ADAPTER = "weights", "delta.safetensors", "adapter"
 
@@ -98,28 +95,6 @@ def take_weights(model: CausalModel, path: Path) -> None:
         reason = str(error).splitlines()[0][:200]
         do = "Name a run of the same model that was made with --save delta"
         raise ModelError(f"these weights cannot be taken ({reason})", where=str(path), do=do) from None
-
-
-def save_tensors(tensors: Mapping[str, Tensor], path: Path, note: Mapping[str, str] | None = None) -> None:
-    """Write a safetensors file. Raises OSError when the disk refuses it."""
-    from safetensors.torch import save_file
-
-    with disk_errors():
-        save_file(dict(tensors), path, metadata=dict(note) if note else None)
-
-
-@contextmanager
-def disk_errors() -> Iterator[None]:
-    """Inside, what safetensors says of the disk comes as the OSError that it stands for."""
-    from safetensors import SafetensorError
-
-    try:
-        yield
-    except SafetensorError as error:
-        found = re.search(r"\(os error (\d+)\)", str(error))
-        if found is None:
-            raise
-        raise OSError(int(found[1]), os.strerror(int(found[1]))) from None
 
 
 REPEAT = "Run it again with --save delta"

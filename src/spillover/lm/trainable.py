@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import os
-from typing import Any
+import re
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -146,3 +148,38 @@ def gather_into(whole: Any, model: Any) -> None:
             full = weight.full_tensor()
             if name in wanted:
                 wanted[name].copy_(full)
+
+
+ParameterKind = Literal["values", "outputs", "queries", "keys", "attention", "mlp", "other"]
+#: The kinds that make up attention; `attention` alone stands for what none of the four names tells apart.
+ATTENTION: frozenset[ParameterKind] = frozenset({"values", "outputs", "queries", "keys", "attention"})
+_PROJECTIONS: dict[str, ParameterKind] = {
+    "v_proj": "values",
+    "o_proj": "outputs",
+    "q_proj": "queries",
+    "k_proj": "keys",
+}
+_LAYER = re.compile(r"\.(?:layers|h|blocks|layer)\.(\d+)\.")
+
+
+@dataclass(frozen=True)
+class ParameterPart:
+    """The part of a model that a parameter belongs to: its layer from 0, or None outside the layers, and its kind."""
+
+    layer: int | None
+    kind: ParameterKind
+
+
+def part_of(name: str) -> ParameterPart:
+    """The part that a parameter's name states, as Hugging Face names it; an adapter's is the part that it adapts."""
+    found = _LAYER.search(name)
+    layer = int(found[1]) if found else None
+    words = name.split(".")
+    for word, kind in _PROJECTIONS.items():
+        if word in words:
+            return ParameterPart(layer, kind)
+    if any("mlp" in word or "feed_forward" in word for word in words):
+        return ParameterPart(layer, "mlp")
+    if any(re.search(r"attn|attention", word) and "norm" not in word for word in words):
+        return ParameterPart(layer, "attention")
+    return ParameterPart(layer, "other")
