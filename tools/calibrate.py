@@ -27,18 +27,21 @@ KEPT, FROZEN = ROOT / "docs/results/calibration.parquet", ROOT / "src/spillover/
 
 def rows_of(study: Path) -> list[dict[str, Any]]:
     """One row a run and association: what predict says of it, and the rate that was measured."""
-    from spillover.commands.predict import Predictor
+    from spillover.commands.predict import load, predicted
     from spillover.config import Predict
+    from spillover.packs.open import open_pack
 
     found: list[dict[str, Any]] = []
-    predictor = Predictor(Predict(pack="", model="gemma-3-270m", evidence=0))
+    settings, loaded = Predict(pack="", model="gemma-3-270m", evidence=0), None
     for folder in sorted(path.parent for path in (study / "cells").glob("[!.]*/seed-*/record.json")):
         if "_" in folder.parent.name:
             continue
         record = Record.read(folder)
         spec = str(record.settings["pack"])
         measured = measured_rates(pq.read_table(folder / ANSWERS))
-        for each in predictor.predict(spec, record.seed).associations:
+        pack = open_pack(spec, record.seed)
+        loaded = loaded or load(settings, pack)
+        for each in predicted(settings, pack, loaded).associations:
             key = (each.then, each.given_answer)
             if each.kind is not None and key in measured:
                 rate, subjects = measured[key]

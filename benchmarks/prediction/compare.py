@@ -37,19 +37,22 @@ assert all(grounds in GROUNDS for grounds in (OURS, *RIVALS))
 
 def rows_of(study: Path) -> list[dict[str, Any]]:
     """One row a run and declared association: its grounds, and the measured rate."""
-    from spillover.commands.predict import Predictor
+    from spillover.commands.predict import load, predicted
     from spillover.config import Predict
+    from spillover.packs.open import open_pack
 
-    predictor = Predictor(Predict(pack="", model="gemma-3-270m", evidence=0, threads=1))
+    settings, loaded = Predict(pack="", model="gemma-3-270m", evidence=0, threads=1), None
     found: list[dict[str, Any]] = []
-    predicted: dict[str, Any] = {}
+    known: dict[str, Any] = {}
     for folder in sorted(path.parent for path in (study / "cells").glob("[!.]*/seed-*/record.json")):
         record = Record.read(folder)
         spec = str(record.settings["pack"])
-        if spec not in predicted:
-            predicted[spec] = predictor.predict(spec, 0).associations
+        if spec not in known:
+            pack = open_pack(spec, 0)
+            loaded = loaded or load(settings, pack)
+            known[spec] = predicted(settings, pack, loaded).associations
         measured = measured_rates(pq.read_table(folder / ANSWERS))
-        for each in predicted[spec]:
+        for each in known[spec]:
             key = (each.then, each.given_answer)
             if each.kind is not None and key in measured:
                 share, subjects = measured[key]

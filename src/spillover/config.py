@@ -231,9 +231,9 @@ class Predict(Running):
     chat: Flag = False
     """Put each prompt as a user's turn in the model's own chat template; answers begin where the model's turn does."""
     evidence: int = 10
-    """Of the so many highest scores, also the range of the margin and the fewest rows that would undo it."""
+    """For this many of the highest scores, also compute the margin's range and the fewest rows that would undo it."""
     most: int = 2000
-    """Look at so many associations at most, those with the most exposed subjects first."""
+    """Look at no more associations than this, those with the most exposed subjects first."""
     redact: Flag = False
     """Call subjects `subject 1`, `subject 2` and so on in everything written or printed, in the order of the pack.
     Answers stay, also one that is a subject's name; so do paths. Part of a run's identity."""
@@ -269,7 +269,7 @@ class Audit(Running):
     open: Flag = False
     """Also look for what nobody declared: everyday sentence beginnings about subjects of the pack and names that it
     does not hold, compared over the whole vocabulary. Costs some 3,000 short prompts a model (at most 16,000, whatever
-    the pack's size), and loads each model once more for examples. The pack need not declare an implication."""
+    the pack's size), and keeps both models in memory for the examples. The pack need not declare an implication."""
     probes: str = ""
     """With --open: a text file of further sentence beginnings, one a line, each with {subject} in it."""
 
