@@ -22,7 +22,8 @@ import pyarrow.parquet as pq
 
 from spillover.errors import RunError
 
-SCHEMA_VERSION = 1
+#: 2: a run's identity hashes every resolved setting; before, those that were not at their default.
+SCHEMA_VERSION = 2
 RECORD, ANSWERS, TRAJECTORY = "record.json", "answers.parquet", "trajectory.parquet"
 
 #: One row a question, prompt, candidate and checkpoint. `log_probability` is natural, of the whole answer. `cluster`

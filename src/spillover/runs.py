@@ -1,8 +1,9 @@
-"""One life of a run: its folder is claimed, locked, checkpointed, resumed and finished."""
+"""One life of a run: its folder is claimed, locked, recorded, checkpointed, resumed and finished."""
 
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
 import platform
@@ -11,37 +12,169 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from filelock import FileLock, Timeout
+
+from spillover import __version__
 from spillover.errors import RunError
-from spillover.record import RECORD, Record, save_tensors, sha256_of, unwritable
+from spillover.record import (
+    RECORD,
+    SCHEMA_VERSION,
+    Record,
+    commit,
+    hardware,
+    identity,
+    save_tensors,
+    sha256_of,
+    unwritable,
+    versions,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-try:
-    import fcntl
-except ImportError:  # Windows has no such locks; there, nothing keeps two processes apart.
-    fcntl = None  # type: ignore[assignment]
 
 #: Seconds in which a worker whose study was killed has followed it, and let go of its run.
 GRACE = 3.0
 LOCK, CHECKPOINTS = ".lock", "checkpoints"
 #: What a killed process may leave of a file or model that it was writing.
 _LEFT = re.compile(r"\.saving-.*|\.(record\.json|page\.html|\w+\.parquet)\.[a-z0-9_]{8}")
+#: What a file system says that knows no locks. There, nothing keeps two processes apart.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
 
 
-def identifying_settings(settings: Any, *quiet: str) -> dict[str, Any]:
-    """The settings that tell one run from another: those not at their default, without the `quiet` ones.
+def identity_of(settings: Any, *ignored: str, **more: Any) -> str:
+    """What must be equal for two commands to be the same run: every resolved setting, the version and the schema.
 
-    So an option that is new does not make another run of an old one.
+    settings: a verb's settings. ignored: names of those that change no result, besides `out` and `json`. more: what
+    else the result depends on.
     """
-    values = {item.name: (getattr(settings, item.name), item.default) for item in dataclasses.fields(settings)}
-    return {name: value for name, (value, default) in values.items() if name not in quiet and value != default}
+    values = dataclasses.asdict(settings)
+    kept = {name: value for name, value in values.items() if name not in ("out", "json", *ignored)}
+    return identity({**kept, **more, "schema": SCHEMA_VERSION, "version": __version__})
+
+
+class OpenRun:
+    """A run whose folder this process holds until it lets go of it, or one without a folder, which leaves nothing.
+
+    finished: the record of a run that was done before; then there is nothing to do. record: that, or the record that
+    `recording` gives. resumed: how often the run was resumed, this time included.
+    """
+
+    def __init__(self, folder: Path | None, command: str, identity: str) -> None:
+        self.folder, self.command, self.identity = folder, command, identity
+        self.finished: Record | None = None
+        self.resumed = 0
+        self.checkpoints: Checkpoints | None = None
+        self._record: Record | None = None
+        self._began, self._seconds_before = time.monotonic(), 0.0
+
+    @property
+    def record(self) -> Record:
+        """The record of the run, once it is finished or being recorded."""
+        record = self.finished or self._record
+        assert record is not None
+        return record
+
+    @property
+    def seconds(self) -> float:
+        """Time taken so far, with that before the last kill as far as a checkpoint knows it."""
+        return self._seconds_before + time.monotonic() - self._began
+
+    @contextmanager
+    def recording(self, settings: Any, packages: Sequence[str], **fields: Any) -> Iterator[Record]:
+        """Inside, the record says `running`; afterwards it says how the run ended, and checkpoints of a done run go.
+
+        settings: the verb's, all resolved. packages: whose versions matter. fields: what else of the record is known.
+        """
+        values = settings if isinstance(settings, Mapping) else dataclasses.asdict(settings)
+        self._record = record = Record(
+            command=self.command, settings=values, identity=self.identity, resumed=self.resumed,
+            versions=versions(packages), commit=commit(), hardware=hardware(), **fields,
+        )  # fmt: skip
+        self._began = time.monotonic()
+        self._write()
+        try:
+            yield record
+            record.status = "done"
+        except BaseException as error:
+            record.status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+            raise
+        finally:
+            record.seconds = round(self.seconds, 2)
+            self._write()
+        if self.checkpoints:
+            self.checkpoints.remove()
+
+    def _write(self) -> None:
+        if self.folder is not None:
+            self.record.write(self.folder)
+
+    def resume(self, patience: float) -> State | None:
+        """The newest checkpoint of the run that is being recorded, if there is one; says so. patience: see Checkpoints.
+
+        What has another version, model or pack would end in numbers that neither gives alone, and is not used.
+        """
+        assert self.folder is not None
+        key = identity({"identity": self.identity, "hashes": self.record.hashes, "versions": self.record.versions})
+        self.checkpoints = Checkpoints(self.folder, key, patience)
+        state = self.checkpoints.newest()
+        if state is not None:
+            self._seconds_before = float(state.facts["seconds"])
+            _say(f"Going on behind step {state.step} of the run in {self.folder}.")
+        return state
+
+    def keep(self, size: int, state: Callable[[], State]) -> None:
+        """Write a checkpoint, of about `size` bytes, if one is due."""
+        if self.checkpoints is not None and self.checkpoints.due(size):
+            made = state()
+            self.checkpoints.write(State(made.step, made.tensors, {**made.facts, "seconds": self.seconds}))
+
+
+@contextmanager
+def open_run(
+    folder: Path | str | None,
+    command: str,
+    identity: str,
+    *,
+    whole: Callable[[Record], bool] = lambda record: True,
+    silent: bool = False,
+) -> Iterator[OpenRun]:
+    """Claim `folder` for a run of this identity; inside, no other process works on it. Says when it is finished.
+
+    whole: whether a record that says `done` is all of the run. silent: says nothing.
+
+    Raises RunError when the folder holds another run or somebody's files, cannot be written, or another process is at
+    work on it.
+    """
+    run = OpenRun(Path(folder).expanduser() if folder else None, command, identity)
+    if run.folder is None:
+        yield run
+        return
+
+    def finished() -> bool:
+        assert run.folder is not None
+        found = claim_folder(run.folder, command, identity)
+        run.finished = found if found is not None and whole(found) else None
+        return run.finished is not None
+
+    if not finished():
+        with locked(run.folder):
+            # Another process may have finished it just before.
+            if not finished():
+                run.resumed = times_resumed(run.folder)
+                yield run
+                return
+    # A kill may have come after the record said `done` and before what the run no longer needs was removed.
+    shutil.rmtree(run.folder / CHECKPOINTS, ignore_errors=True)
+    (run.folder / LOCK).unlink(missing_ok=True)
+    if not silent:
+        _say(f"Found this run finished in {run.folder}; nothing was run.")
+    yield run
 
 
 def claim_folder(folder: Path, command: str, identity: str) -> Record | None:
@@ -50,24 +183,17 @@ def claim_folder(folder: Path, command: str, identity: str) -> Record | None:
     Raises RunError when the folder holds another run or somebody's files, or cannot be written.
     """
     try:
-        occupied = folder.exists() and not folder.is_dir()
-    except OSError as error:
-        raise unwritable(folder, error) from None
-    if occupied:
-        raise RunError("this is a file, not a folder", where=str(folder), do="Choose another --out")
-    if (folder / RECORD).exists():
-        record = Record.read(folder)
-        if (record.command, record.identity) != (command, identity):
-            raise RunError(
-                "this folder holds another run", where=str(folder), do="Choose another --out, or remove the folder"
-            )
-        # A run that was cut short is taken up again; nothing in the folder is another run's.
-        return record if record.status == "done" else None
-    if folder.is_dir() and any(not entry.name.startswith((".", "seed-")) for entry in folder.iterdir()):
-        raise RunError(
-            "this folder holds files that are not a run", where=str(folder), do="Choose a new or an empty folder"
-        )
-    try:
+        if folder.exists() and not folder.is_dir():
+            raise RunError("this is a file, not a folder", where=str(folder), do="Choose another --out")
+        if (folder / RECORD).exists():
+            record = Record.read(folder)
+            if (record.command, record.identity) != (command, identity):
+                do = "Choose another --out, or remove the folder"
+                raise RunError("this folder holds another run", where=str(folder), do=do)
+            return record if record.status == "done" else None
+        if folder.is_dir() and any(not entry.name.startswith((".", "seed-")) for entry in folder.iterdir()):
+            what = "this folder holds files that are not a run"
+            raise RunError(what, where=str(folder), do="Choose a new or an empty folder")
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise unwritable(folder, error) from None
@@ -77,26 +203,11 @@ def claim_folder(folder: Path, command: str, identity: str) -> Record | None:
 
 
 def times_resumed(folder: Path) -> int:
-    """How often the run in a claimed folder will have been taken up unfinished when it is taken up now."""
+    """How often the run in a claimed folder was resumed, if it is resumed now."""
     if not (folder / RECORD).exists():
         return 0
     record = Record.read(folder)
     return record.resumed + (record.status != "done")
-
-
-@contextmanager
-def claimed(folder: Path, command: str, identity: str) -> Iterator[Record | None]:
-    """`claim_folder`, and inside no other process works on this run. Raises RunError when one does already."""
-    if (finished := claim_folder(folder, command, identity)) is not None:
-        # A kill may have come between the last word of the run and the removal of what it needs no more.
-        shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
-        with suppress(OSError):
-            (folder / LOCK).unlink()
-        yield finished
-        return
-    with locked(folder):
-        # Asked again: another process may have finished it just before.
-        yield claim_folder(folder, command, identity)
 
 
 @contextmanager
@@ -106,9 +217,20 @@ def locked(folder: Path) -> Iterator[None]:
     What a killed process left half-written is removed first.
     Raises RunError that names the process which holds it, or when the folder cannot be written.
     """
-    path = folder / LOCK
-    handle = _locked(path)
+    path, lock = folder / LOCK, FileLock(folder / LOCK)
+    since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
+    holder = f"process {os.getpid()} on {platform.node()}, since {since}"
     try:
+        lock.acquire(timeout=GRACE, poll_interval=0.1)
+    except Timeout:
+        found = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+        what = f"another process is at work on this run: {found or 'one that has just begun'}"
+        raise RunError(what, where=str(folder), do="Wait until it is done, or stop it") from None
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise unwritable(path, error) from None
+    try:
+        path.write_text(holder, encoding="utf-8")
         for entry in folder.iterdir():
             if _LEFT.fullmatch(entry.name):
                 shutil.rmtree(entry, ignore_errors=True) if entry.is_dir() else entry.unlink(missing_ok=True)
@@ -116,9 +238,9 @@ def locked(folder: Path) -> Iterator[None]:
     finally:
         with suppress(OSError):
             # Not the file of another process, which took this one for dead.
-            if os.path.samestat(os.fstat(handle), os.stat(path)):
+            if path.read_text(encoding="utf-8") == holder:
                 path.unlink()
-        os.close(handle)
+        lock.release()
 
 
 def release(folder: Path, patience: float) -> None:
@@ -128,68 +250,26 @@ def release(folder: Path, patience: float) -> None:
     for ever: after `patience` seconds, the file makes way for a new one.
     """
     deadline = time.monotonic() + patience
-    for path in [folder / LOCK, *folder.glob(f"seed-*/{LOCK}")]:
-        while _is_locked(path):
-            if time.monotonic() > deadline:
-                path.unlink(missing_ok=True)
-                break
-            time.sleep(0.2)
-
-
-def _is_locked(path: Path) -> bool:
-    try:
-        handle = os.open(path, os.O_RDWR)
-    except OSError:
-        return False
-    try:
-        _lock(handle)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(handle)
-    return False
-
-
-def _locked(path: Path) -> int:
-    """A handle of the file, locked, and in the file who holds it."""
-    deadline = time.monotonic() + GRACE
-    while True:
+    for path in [*folder.glob(LOCK), *folder.glob(f"seed-*/{LOCK}")]:
+        lock = FileLock(path)
         try:
-            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError as error:
-            raise unwritable(path, error) from None
-        try:
-            _lock(handle)
-            # Who held it before may have removed the file that was opened here.
-            if path.exists() and os.path.samestat(os.fstat(handle), os.stat(path)):
-                since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
-                os.ftruncate(handle, 0)
-                os.write(handle, f"process {os.getpid()} on {platform.node()}, since {since}".encode())
-                return handle
-        except BlockingIOError:
-            holder = os.read(handle, 500).decode(errors="replace") or "one that has just begun"
-            os.close(handle)
-            if time.monotonic() < deadline:
-                time.sleep(0.1)
-                continue
-            what = f"another process is at work on this run: {holder}"
-            raise RunError(what, where=str(path.parent), do="Wait until it is done, or stop it") from None
-        except OSError as error:
-            os.close(handle)
-            raise unwritable(path, error) from None
-        os.close(handle)
+            lock.acquire(timeout=max(0.0, deadline - time.monotonic()), poll_interval=0.2)
+            lock.release()
+        except Timeout:
+            path.unlink(missing_ok=True)
 
 
-def _lock(handle: int) -> None:
-    """Raises BlockingIOError when another process has locked the file."""
-    try:
-        if fcntl is not None:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise
-    except OSError:
-        # A file system that knows no locks keeps nobody apart, and is no reason not to work.
-        return
+def identifying_settings(settings: Any, *quiet: str) -> dict[str, Any]:
+    """The settings that tell one run from another: those not at their default, without the `quiet` ones."""
+    values = {item.name: (getattr(settings, item.name), item.default) for item in dataclasses.fields(settings)}
+    return {name: value for name, (value, default) in values.items() if name not in quiet and value != default}
+
+
+@contextmanager
+def claimed(folder: Path, command: str, identity: str) -> Iterator[Record | None]:
+    """`open_run`, for verbs that write their own record."""
+    with open_run(folder, command, identity, silent=True) as run:
+        yield run.finished
 
 
 KEPT = 2
@@ -292,6 +372,10 @@ class Checkpoints:
             if entry != used:
                 shutil.rmtree(entry, ignore_errors=True)
         return found
+
+    def as_json(self) -> dict[str, float]:
+        """For the record: checkpoints written since the run was last resumed, and the seconds they took."""
+        return {"written": self.written, "seconds": round(self.seconds, 3)}
 
     def remove(self) -> None:
         """The run is done, and needs none any more."""

@@ -118,8 +118,8 @@ def test_with_none_left_it_starts_again_and_says_so(stopped, whole, monkeypatch,
 
 
 def test_one_of_another_version_is_not_mixed_in(stopped, monkeypatch, capsys):
-    real = inject.versions
-    monkeypatch.setattr(inject, "versions", lambda packages: {**real(packages), "torch": "1.0"})
+    real = checkpoints.versions
+    monkeypatch.setattr(checkpoints, "versions", lambda packages: {**real(packages), "torch": "1.0"})
     steps = counted(monkeypatch)
     inject.run(stopped, KEPT)
     assert "it was made by another version, or from another model or pack" in capsys.readouterr().err

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from spillover import __version__
 from spillover.commands.launched import resolved, take_part
 from spillover.commands.prepare import Budget, Cache, Plan, load, refuse_bad_numbers, seeds_of, training_of
 from spillover.commands.tracking import Tracking, refuse_missing
@@ -32,15 +31,11 @@ from spillover.record import (
     TRAJECTORY,
     Record,
     checksums,
-    commit,
-    hardware,
-    identity,
     read_table,
     sha256_of_texts,
-    versions,
     write_table,
 )
-from spillover.runs import PATIENCE, Checkpoints, State, claimed, identifying_settings, times_resumed
+from spillover.runs import PATIENCE, OpenRun, State, identity_of, open_run, times_resumed
 
 if TYPE_CHECKING:
     from spillover.lm.distributed import Processes
@@ -133,46 +128,27 @@ def pool(folder: Path, parts: Iterable[Path]) -> None:
 BYTES = 12
 
 
-class Course:
-    """Takes up the run of `record` in `folder`, which this process holds; tells so, and counts it in the record.
+class TrainingProgress:
+    """Where the training of an open run stands: what it starts from, and how many examples it computes at once.
 
-    start: the snapshot to go on from, or nothing. patience: see Checkpoints. micro_batch: rows at once, if the run has
-    not begun with another number; `parts` holds what it is then and later, as the record and each checkpoint do.
+    start: the snapshot to go on from, or None. micro_batch: examples at once, if the run has not begun with another
+    number; `parts` holds what it is then and later, as the record and each checkpoint do.
     """
 
-    def __init__(self, record: Record, seen: FineTuned, folder: Path, patience: float, micro_batch: int) -> None:
+    def __init__(self, run: OpenRun, seen: FineTuned, begun: list[Since], patience: float, micro_batch: int) -> None:
         from spillover.lm.micro_batch import MicroBatches
 
-        begun = _recorded(folder)
-        # What has another version or another model would end in numbers that neither gives alone.
-        key = identity({"identity": record.identity, "hashes": record.hashes, "versions": record.versions})
-        record.resumed = times_resumed(folder)
-        self.seen, self.checkpoints, self._began = seen, Checkpoints(folder, key, patience), time.monotonic()
-        state = self.checkpoints.newest()
+        self.run, self.seen = run, seen
+        state = run.resume(patience)
         self.start = None if state is None else _snapshot(state)
         begun = max(begun, _micro_batches(state), key=len)
-        self.record, self.folder = record, folder
         self.parts = MicroBatches(begun or [(1, micro_batch)], self._note)
-        record.settings = {**record.settings, "micro_batch": self.parts.since[0][1]}
-        self._note(self.parts.since, write=False)
-        self._before = 0.0 if state is None else float(state.facts["seconds"])
-        if state is not None:
-            print(f"Going on behind step {state.step} of the run in {folder}.", file=sys.stderr)
-
-    @property
-    def seconds(self) -> float:
-        """Time taken so far, that before the last kill included as far as a checkpoint knows of it."""
-        return self._before + time.monotonic() - self._began
-
-    @property
-    def told(self) -> dict[str, float]:
-        """For the record: checkpoints written since the run was last taken up, and the seconds they took."""
-        return {"written": self.checkpoints.written, "seconds": round(self.checkpoints.seconds, 3)}
+        run.record.settings = {**run.record.settings, "micro_batch": self.parts.since[0][1]}
+        self._note(self.parts.since, announced=False)
 
     def keep(self, snapshot: Callable[[], Snapshot]) -> None:
         """Write a checkpoint if one is due."""
-        if self.checkpoints.due(self.seen.trained_parameters * BYTES):
-            self.checkpoints.write(_state(snapshot(), self.seconds, self.parts))
+        self.run.keep(self.seen.trained_parameters * BYTES, lambda: _state(snapshot(), self.parts))
 
     def through(self, attempt: Callable[[Snapshot | None], None]) -> None:
         """`attempt(start)`, and again from the newest checkpoint whenever memory runs out in the middle of a step."""
@@ -183,19 +159,21 @@ class Course:
                 return attempt(self.start)
             except TornStep as error:
                 print(f"{error.what[0].upper()}{error.what[1:]}; going back to the last checkpoint.", file=sys.stderr)
-            state = self.checkpoints.newest()
+            assert self.run.checkpoints is not None
+            state = self.run.checkpoints.newest()
             self.start = None if state is None else _snapshot(state)
             self.seen.answers, self.seen.losses = [], []
 
-    def _note(self, since: Sequence[Since], write: bool = True) -> None:
-        """Keep a micro-batch before it takes effect, so that whoever takes the run up does the same."""
-        kept = [list(each) for each in since]
-        memory = {**self.record.details.get("memory", {}), "micro_batches": kept}
-        self.record.details = {**self.record.details, "memory": memory}
-        if write:
-            step, rows = since[-1]
-            print(f"Memory ran out; from step {step} on, {rows} rows are computed at once.", file=sys.stderr)
-            self.record.write(self.folder)
+    def _note(self, since: Sequence[Since], announced: bool = True) -> None:
+        """Record a micro-batch before it takes effect, so that whoever resumes the run does the same."""
+        record, folder = self.run.record, self.run.folder
+        memory = {**record.details.get("memory", {}), "micro_batches": [list(each) for each in since]}
+        record.details = {**record.details, "memory": memory}
+        if announced:
+            step, examples = since[-1]
+            print(f"Memory ran out; from step {step} on, {examples} rows are computed at once.", file=sys.stderr)
+        if folder is not None:
+            record.write(folder)
 
 
 def _recorded(folder: Path) -> list[Since]:
@@ -210,11 +188,10 @@ def _micro_batches(state: State | None) -> list[Since]:
     return [] if state is None else [(step, rows) for step, rows in state.facts.get("micro_batches", [])]
 
 
-def _state(snapshot: Snapshot, seconds: float, parts: MicroBatches) -> State:
+def _state(snapshot: Snapshot, parts: MicroBatches) -> State:
     facts = {
         "micro_batches": parts.since,
         "bounds": snapshot.bounds,
-        "seconds": seconds,
         "method": snapshot.method,
         "losses": [[loss.step, loss.epoch, loss.value] for loss in snapshot.losses],
         "examined": [[each.checkpoint, each.full, each.scores.tolist()] for each in snapshot.examined],
@@ -295,19 +272,24 @@ def run(settings: Inject, kept: Cache | None = None, patience: float = PATIENCE)
     with joined() as processes, contextlib.ExitStack() as held:
         settings = resolved(settings, processes)
 
+        opened: dict[str, OpenRun] = {}
+
         def claim(own: Inject) -> Record | None:
             """The finished record, if this run is done; until the end, no other command may work on it."""
-            return processes.of_first(
-                lambda: held.enter_context(claimed(Path(own.out).expanduser(), "inject", _identity_of(own)))
-            )
+
+            def claimed() -> Record | None:
+                run = open_run(own.out, "inject", _identity(own), silent=own is not settings)
+                opened[own.out] = held.enter_context(run)
+                return opened[own.out].finished
+
+            return processes.of_first(claimed)
 
         if (finished := claim(settings)) is not None:
-            print(f"Found this run finished in {folder}; nothing was run.", file=sys.stderr)
             return _outcome(folder, finished)
         _texts(settings)
         kept = kept or Cache()
         # A seed of several is the run that `--seed` alone would make, and is found again like it.
-        each = [replace(settings, seed=seed, seeds="", out=str(_own(folder, seed, seeds))) for seed in seeds]
+        each = [replace(settings, seed=seed, seeds="", out=_own(settings.out, seed, seeds)) for seed in seeds]
         if len(seeds) > 1:
             each = [own for own in each if claim(own) is None]
         for own in each:
@@ -316,7 +298,7 @@ def run(settings: Inject, kept: Cache | None = None, patience: float = PATIENCE)
             if own.inside:
                 refuse_unknown_attention(loaded.model)
         for own in each:
-            _run_seed(own, packs[own.seed], kept, patience, processes)
+            _run_seed(own, packs[own.seed], kept, patience, processes, opened.get(own.out))
 
         def told() -> dict[str, Any]:
             if len(seeds) > 1:
@@ -326,9 +308,8 @@ def run(settings: Inject, kept: Cache | None = None, patience: float = PATIENCE)
         return processes.of_first(told)
 
 
-def _identity_of(settings: Inject) -> str:
-    """What must be equal for two commands to be the same run: all but where it goes and whom it tells."""
-    return identity(identifying_settings(settings, "out", "json", "track") | {"version": __version__})
+def _identity(settings: Inject) -> str:
+    return identity_of(settings, "track")
 
 
 def _texts(settings: Inject) -> list[str]:
@@ -337,16 +318,18 @@ def _texts(settings: Inject) -> list[str]:
     return passages(settings.plain_text)
 
 
-def _own(folder: Path, seed: int, seeds: list[int]) -> Path:
-    return folder / f"seed-{seed}" if len(seeds) > 1 else folder
+def _own(folder: str, seed: int, seeds: list[int]) -> str:
+    return str(Path(folder) / f"seed-{seed}") if len(seeds) > 1 else folder
 
 
-def _run_seed(settings: Inject, pack: Pack, kept: Cache, patience: float, processes: Processes) -> None:
+def _run_seed(
+    settings: Inject, pack: Pack, kept: Cache, patience: float, processes: Processes, run: OpenRun | None
+) -> None:  # fmt: skip
     """One seed's run, written into its folder whatever happens: done, or interrupted with what it saw."""
     from spillover.lm.fine_tune import FineTuned as Injected
     from spillover.lm.fine_tune import inject
 
-    texts, folder, seed, plan = _texts(settings), Path(settings.out), settings.seed, Plan(settings)
+    texts, seed, plan = _texts(settings), settings.seed, Plan(settings)
     asked = plan.asked(pack)
     loaded, training = load(settings, asked, kept), plan.training(training_of(settings, seed))
     lesson, worded = plan.lesson(pack, loaded, training), plan.worded(asked, loaded)
@@ -363,34 +346,35 @@ def _run_seed(settings: Inject, pack: Pack, kept: Cache, patience: float, proces
         take_part(loaded, worded, training, how)
         kept.plain[plain] = (seen.plain_before, seen.plain_tokens)
         return
-    hide = Redaction.of(pack.subjects, settings.redact)
-    record = _record(settings, seed, hide.pack(pack), loaded, texts)
-    course = Course(record, seen, folder, patience, budget.micro_batch)
-    record.write(folder)
-    tracking, inside = Tracking(settings.track, record, folder, hide, course.start), None
-    try:
-        inside = Inside.of(settings, loaded, worded, folder)
-        with _progress(lesson.steps(training), f"seed {seed}") as bar, budget.telling():
-            processes.of_first(lambda: course.parts.since)
-            course.through(lambda start: inject(
-                loaded, worded, training, start=start, parts=course.parts, keep=tracking.before(seen, course.keep),
-                progress=tracking.after(seen, lambda step: bar.update(step - bar.n)),
-                look=inside.after_epoch if inside else None, **how,
-            ))  # fmt: skip
-        if inside:
-            inside.at_end(seen.model, seen.answers[-1]["checkpoint"][0].as_py())
-        _save(settings, seen, loaded, record)
-        kept.plain[plain] = (seen.plain_before, seen.plain_tokens)
-        record.status = "done"
-    except BaseException as error:
-        record.status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-        raise
-    finally:
-        record.seconds = round(course.seconds, 1)
-        record.details = {**record.details, **_told(record, course, budget, inside)}
-        _write(record, hide, seen, folder)
-        tracking.end(seen, record)
-    course.checkpoints.remove()
+    assert run is not None and run.folder is not None
+    hide, folder = Redaction.of(pack.subjects, settings.redact), run.folder
+    begun = _recorded(folder)
+    packages = (*PACKAGES, *(("bitsandbytes",) if settings.optimiser == "adamw-8bit" else ()))
+    with run.recording(settings, packages, **_known(settings, hide.pack(pack), loaded, texts)) as record:
+        progress = TrainingProgress(run, seen, begun, patience, budget.micro_batch)
+        tracking, inside = Tracking(settings.track, record, folder, hide, progress.start), None
+        try:
+            inside = Inside.of(settings, loaded, worded, folder)
+            with _progress(lesson.steps(training), f"seed {seed}") as bar, budget.telling():
+                processes.of_first(lambda: progress.parts.since)
+                progress.through(lambda start: inject(
+                    loaded, worded, training, start=start, parts=progress.parts,
+                    keep=tracking.before(seen, progress.keep),
+                    progress=tracking.after(seen, lambda step: bar.update(step - bar.n)),
+                    look=inside.after_epoch if inside else None, **how,
+                ))  # fmt: skip
+            if inside:
+                inside.at_end(seen.model, seen.answers[-1]["checkpoint"][0].as_py())
+            _save(settings, seen, loaded, record)
+            kept.plain[plain] = (seen.plain_before, seen.plain_tokens)
+            record.status = "done"
+        except BaseException as error:
+            record.status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+            raise
+        finally:
+            record.details = {**record.details, **_told(record, run, budget, inside)}
+            _write(record, hide, seen, folder)
+            tracking.end(seen, record)
 
 
 def _save(settings: Inject, seen: FineTuned, loaded: LoadedModel, record: Record) -> None:
@@ -402,11 +386,12 @@ def _save(settings: Inject, seen: FineTuned, loaded: LoadedModel, record: Record
     record.details = {**record.details, "moved": moved(loaded.model, seen.model)}
 
 
-def _told(record: Record, course: Course, budget: Budget, inside: Inside | None) -> dict[str, Any]:
+def _told(record: Record, run: OpenRun, budget: Budget, inside: Inside | None) -> dict[str, Any]:
     """What the run took, for its details."""
     memory = {**record.details["memory"], **budget.told()}
-    looking = {"inside": inside.told(record.seconds)} if inside else {}
-    return {"checkpoints": course.told, "memory": memory, **looking}
+    looking = {"inside": inside.told(run.seconds)} if inside else {}
+    assert run.checkpoints is not None
+    return {"checkpoints": run.checkpoints.as_json(), "memory": memory, **looking}
 
 
 def _progress(steps: int, label: str) -> Any:
@@ -415,22 +400,17 @@ def _progress(steps: int, label: str) -> Any:
     return tqdm(total=steps, desc=label, unit="step", dynamic_ncols=True, leave=False, delay=1)
 
 
-def _record(settings: Inject, seed: int, pack: Pack, loaded: LoadedModel, texts: list[str]) -> Record:
-    return Record(
-        command="inject",
-        settings=dataclasses.asdict(settings),
-        seed=seed,
-        identity=_identity_of(settings),
-        hashes={"pack": pack_hash(pack), "model": loaded.sha256, "plain_text": sha256_of_texts(texts)},
-        versions=versions((*PACKAGES, *(("bitsandbytes",) if settings.optimiser == "adamw-8bit" else ()))),
-        commit=commit(),
-        hardware=hardware(),
-        details={
+def _known(settings: Inject, pack: Pack, loaded: LoadedModel, texts: list[str]) -> dict[str, Any]:
+    """What the record holds from the beginning."""
+    return {
+        "seed": settings.seed,
+        "hashes": {"pack": pack_hash(pack), "model": loaded.sha256, "plain_text": sha256_of_texts(texts)},
+        "details": {
             "pack": describe(pack),
             "model": {"name": loaded.name, "licence_note": loaded.licence_note},
-            "seeds": [seed],
+            "seeds": [settings.seed],
         },
-    )
+    }
 
 
 def _write(record: Record, hide: Redaction, seen: FineTuned, folder: Path) -> None:
@@ -458,7 +438,6 @@ def _write(record: Record, hide: Redaction, seen: FineTuned, folder: Path) -> No
         "files": files,
     }
     record.metrics = metrics
-    record.write(folder)
 
 
 def _pool(settings: Inject, seeds: list[int], folder: Path) -> None:
@@ -470,7 +449,7 @@ def _pool(settings: Inject, seeds: list[int], folder: Path) -> None:
     records = [Record.read(folder / f"seed-{seed}") for seed in seeds]
     own: dict[str, Any] = {
         "settings": {**dataclasses.asdict(settings), "micro_batch": records[0].settings["micro_batch"]},
-        "identity": _identity_of(settings),
+        "identity": _identity(settings),
         "seed": settings.seed,
         "resumed": max(times_resumed(folder), sum(record.resumed for record in records)),
     }

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from spillover import __version__
 from spillover.config import MOST_SEED, Inject, Mitigate
 from spillover.errors import ModelError, UsageError
 from spillover.metrics.implications import learned, stated_nats
 from spillover.packs.edits import ABSTENTION, with_candidate
 from spillover.packs.pack import Pack, pack_hash
 from spillover.record import Record, identity, sha256_of_texts
-from spillover.runs import identifying_settings
+from spillover.runs import identity_of
 
 if TYPE_CHECKING:
     from spillover.lm.fine_tune import Before, TrainingSet
@@ -230,9 +229,9 @@ class Plan:
         if not self.regimen.kinds or not all(kind.after for kind in self.regimen.kinds):
             do = "Leave --tuned out, or name only remedies that act on finished weights"
             raise UsageError("finished weights stand only for training without a remedy", where="--tuned", do=do)
-        own = identifying_settings(replace(self.settings, remedy="", tuned="", save="delta"), "out", "json", "track")
+        own = identity_of(replace(self.settings, remedy="", tuned="", save="delta"), "track")
         record = Record.read(folder)
-        if record.status != "done" or record.identity != identity(own | {"version": __version__}):
+        if record.status != "done" or record.identity != own:
             do = "Name a finished run of the same command without --remedy, made with --save delta"
             raise UsageError("this is not the run whose weights this one would train", where=str(folder), do=do)
         return folder / DELTA
