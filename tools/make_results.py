@@ -78,7 +78,7 @@ def _number(row: dict[str, Any] | None, *, interval: bool = False, digits: int =
 
 def take(study: Path) -> None:
     """Keep the numbers of a finished study and draw its figure."""
-    from spillover import catalog
+    from spillover.report.run_plots import draw
     from spillover.report.study_data import load_study
 
     KEPT.parent.mkdir(exist_ok=True)
@@ -86,8 +86,7 @@ def take(study: Path) -> None:
     loaded = load_study(study)
     for plot, path in FIGURES.items():
         cells = {cell.slug: cell for group in loaded.groups if group.plot == plot for cell in group.cells}
-        drawing = catalog.pick(catalog.PLOTS, plot, "plot")(list(cells.values()), plot)
-        path.write_text(drawing.file, encoding="utf-8")
+        draw(plot, list(cells.values())).save(path)
 
 
 def readme() -> str:

@@ -110,32 +110,6 @@ LAB_PAGES = {
     "dial": "spillover.report.lab_experiments:tell_dial",
 }
 
-#: Plots of the pages: name -> a function from runs, stories, cells or a comparison to a report.drawing.Drawing.
-PLOTS = {
-    "rank-change": "spillover.report.run_plots:draw_rank_change",
-    "rank-by-epoch": "spillover.report.run_plots:draw_rank_by_epoch",
-    "inferred-before": "spillover.report.run_plots:before",
-    "inferred-after": "spillover.report.run_plots:after",
-    "recall": "spillover.report.run_plots:draw_recall",
-    "stated-links": "spillover.report.run_plots:draw_stated_links",
-    "training-loss": "spillover.report.run_plots:draw_training_loss",
-    "forgetting": "spillover.report.run_plots:draw_forgetting",
-    "inside-change": "spillover.report.inside:draw_inside_change",
-    "inside-shared": "spillover.report.inside:draw_inside_shared",
-    "study-sets": "spillover.report.study_plots:draw_study_sets",
-    "paper-table": "spillover.report.study_plots:draw_paper_table",
-    "rank-by-adapter": "spillover.report.study_plots:draw_rank_by_adapter",
-    "rank-by-bridging": "spillover.report.study_plots:draw_rank_by_bridging",
-    "rank-by-rate": "spillover.report.study_plots:draw_rank_by_rate",
-    "lab-curves": "spillover.report.lab_plots:draw_lab_curves",
-    "lab-matrices": "spillover.report.lab_plots:draw_lab_matrices",
-    "lab-pairs": "spillover.report.lab_plots:draw_lab_pairs",
-    "remedy-frontier": "spillover.report.remedies_plots:draw_remedy_frontier",
-    "remedy-ladder": "spillover.report.remedies_plots:draw_remedy_ladder",
-    "where-components": "spillover.report.where:draw_where_components",
-    "where-layers": "spillover.report.where:draw_where_layers",
-}
-
 
 def find(reference: str) -> Any:
     """The object behind `module:attribute`, imported now."""

@@ -83,7 +83,7 @@ def test_the_kept_runs_of_a_comparison_are_found_again_by_it(name, monkeypatch):
 @pytest.mark.parametrize("name", ["untreated", "stay-near-base=1"])
 def test_the_evidence_of_where_a_change_lives_makes_its_page(name):
     folder = make_results.ROOT / "results" / "where-60" / name
-    assert "mlp alone brings" in build_where_page(load_where(folder))
+    assert "mlp alone brings" in build_where_page(load_where(folder)).html()
     rates = {
         (part["part"], part["left_out"]): part["recall_rate"]["value"] for part in Record.read(folder).details["parts"]
     }

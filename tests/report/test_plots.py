@@ -1,14 +1,32 @@
-"""Every plot on offer can be found and has a test."""
+"""Adding a plot costs one decorated function and one test."""
 
 from pathlib import Path
 
 import pytest
 
-from spillover import catalog
+from spillover.errors import UsageError
+from spillover.report.drawing import PLOTS, find_plot
+from spillover.report.run_plots import draw
 
 
-@pytest.mark.parametrize("name", catalog.PLOTS)
-def test_a_plot_on_offer_can_be_drawn_and_is_tested(name):
-    draw = catalog.pick(catalog.PLOTS, name, "plot")
-    tests = (path.read_text(encoding="utf-8") for path in (Path(__file__).parent / "plots").glob("test_*.py"))
-    assert any(draw.__name__ in text for text in tests), f"write a test of {draw.__name__}"
+def test_every_plot_has_a_test():
+    find_plot("where-layers")
+    with pytest.raises(UsageError, match="no plot called 'rank-by-epochs'"):
+        find_plot("rank-by-epochs")
+    tests = Path(__file__).parent
+    tested = "\n".join(path.read_text(encoding="utf-8") for path in tests.rglob("test_*.py"))
+    assert len(PLOTS) >= 20
+    assert [name for name, plot in PLOTS.items() if plot.draw.__name__ not in tested] == []
+
+
+def test_a_run_is_drawn_by_the_name_of_a_plot_and_saved(make, tmp_path):
+    run = make()
+    drawing = draw("rank-by-epoch", run, implication="lives_in->speaks")
+    assert drawing.rows[-1]["epoch"] == 4 and drawing.svg.startswith("<svg")
+    for ending, begin in ((".svg", b"<svg"), (".pdf", b"%PDF"), (".png", b"\x89PNG")):
+        drawing.save(tmp_path / f"ranks{ending}")
+        assert (tmp_path / f"ranks{ending}").read_bytes().startswith(begin)
+    with pytest.raises(UsageError, match="SVG, PDF or PNG"):
+        drawing.save(tmp_path / "ranks.doc")
+    assert draw("recall", run).rows and draw("inside-change", run) is None
+    assert draw("rank-change", run, implication="none->such") is None

@@ -104,7 +104,7 @@ def _where(folder: str, page: Path, *, alone: bool) -> dict[str, Any]:
     """The page of where a change lives."""
     if not alone:
         raise UsageError("where a change lives has a page of its own", where=folder, do="Name this folder alone")
-    write_atomically(page, build_where_page(load_where(folder)).encode())
+    write_atomically(page, build_where_page(load_where(folder)).html().encode())
     return {"page": str(page), "text": f"{page} shows where the change in {folder} lives."}
 
 

@@ -205,7 +205,7 @@ def run(settings: Where) -> dict[str, Any]:
 def write_page(folder: Path, page: Path | None = None) -> Path:
     """Make the page of what `where` found in `folder`; gives its path. Raises RunError."""
     page = page or folder / PAGE
-    write_atomically(page, build_where_page(load_where(folder)).encode())
+    write_atomically(page, build_where_page(load_where(folder)).html().encode())
     return page
 
 

@@ -66,7 +66,8 @@ class Association:
 class Listing:
     """Associations, the one to look at first on top; `asked` are the columns of their evidence.
 
-    evidence_words: what the evidence is, on the line that opens it. sorted_by: the column behind the order.
+    evidence_words: what the evidence is, on the line that opens it. sorted_by: the column behind the order, which
+    `caption` says in words.
     """
 
     columns: tuple[Column, ...]
@@ -74,6 +75,7 @@ class Listing:
     sorted_by: str
     asked: tuple[Column, ...] = ()
     evidence_words: str = "Evidence"
+    caption: str = ""
 
     @cached_property
     def held(self) -> list[Association]:

@@ -8,8 +8,11 @@ import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
+from typing import Any, TypeVar
 from xml.etree import ElementTree
 
 import numpy as np
@@ -20,6 +23,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
+
+from spillover import report
+from spillover.errors import UsageError, nearest
 
 #: Stands for the colour of the text around the figure: currentColor inside a page, near-black in a file.
 INK = "#0a0b0d"
@@ -80,7 +86,25 @@ class Drawing:
     file: str
     rows: tuple[dict[str, Any], ...]
     pdf: bytes
+    figure: Figure = field(compare=False, repr=False)
     note: str = ""
+
+    def save(self, path: str | Path) -> None:
+        """Write the figure to a file, of the kind that its name ends with: .svg, .pdf or .png.
+
+        Raises UsageError for any other ending.
+        """
+        path = Path(path)
+        if path.suffix == ".svg":
+            path.write_text(self.file, encoding="utf-8")
+        elif path.suffix == ".pdf":
+            path.write_bytes(self.pdf)
+        elif path.suffix == ".png":
+            self.figure.savefig(path, dpi=200)
+        else:
+            raise UsageError(
+                "a figure is written as SVG, PDF or PNG", where=str(path), do="Name a file such as ranks.svg"
+            )
 
     @property
     def columns(self) -> list[str]:
@@ -149,6 +173,7 @@ def finish(figure: Figure, name: str, title: str, description: str, rows: list[d
         file=_for_file(root),
         rows=tuple(rows),
         pdf=_as_pdf(figure),
+        figure=figure,
     )
 
 
@@ -225,8 +250,39 @@ def _rename_ids(root: ElementTree.Element, name: str) -> None:
                 element.set(key, pointers.sub(rf"url(#{name}-\1)", value))
 
 
-#: A plot: whatever it needs in, one drawing out.
-Plot = Callable[..., Drawing]
+@dataclass(frozen=True)
+class Plot:
+    """A registered plot. of: what `draw` takes, such as "runs" (labelled) or "stories" (implications of runs)."""
+
+    draw: Callable[..., Drawing | None]
+    of: str
+
+
+#: Every plot of the files that were imported, by name; `plots` imports all of them first.
+PLOTS: dict[str, Plot] = {}
+
+
+Draw = TypeVar("Draw", bound=Callable[..., "Drawing | None"])
+
+
+def plot(name: str, of: str) -> Callable[[Draw], Draw]:
+    """Register a function that draws `of` (runs, stories, where, cells, comparison, lab) as the plot called `name`."""
+
+    def register(draw: Draw) -> Draw:
+        PLOTS[name] = Plot(draw, of)
+        return draw
+
+    return register
+
+
+def find_plot(name: str) -> Plot:
+    """The plot called `name`. Raises UsageError, with the nearest name, when there is none."""
+    if name not in PLOTS:
+        for module in iter_modules(report.__path__):
+            import_module(f"spillover.report.{module.name}")
+    if name not in PLOTS:
+        raise UsageError(f"there is no plot called {name!r}", do=nearest(name, PLOTS))
+    return PLOTS[name]
 
 
 Curve = Mapping[float, np.ndarray]

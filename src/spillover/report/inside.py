@@ -11,7 +11,7 @@ import pyarrow as pa
 from jaxtyping import Float
 from matplotlib.ticker import MaxNLocator
 
-from spillover.report.drawing import BLUE, INK, VERMILLION, YARDSTICK, Drawing, canvas, finish, panels, plain
+from spillover.report.drawing import BLUE, INK, VERMILLION, YARDSTICK, Drawing, canvas, finish, panels, plain, plot
 from spillover.report.load import LoadedRun
 from spillover.report.story import Story, spoken
 from spillover.report.words import number
@@ -158,6 +158,7 @@ def _cost(cost: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     return [("What looking took", f"{cost['seconds']:.1f} s", f"{100 * cost['share']:.1f}% of the run")]
 
 
+@plot("inside-change", of="runs")
 def draw_inside_change(runs: Sequence[tuple[str, LoadedRun]], name: str = "inside-change") -> Drawing | None:
     """The first run's heads at the end of training; None when it did not look inside."""
     label, run = runs[0]
@@ -194,6 +195,7 @@ def draw_inside_change(runs: Sequence[tuple[str, LoadedRun]], name: str = "insid
         return finish(figure, name, f"The change of each head: {label}", said, rows)
 
 
+@plot("inside-shared", of="stories")
 def draw_inside_shared(stories: Sequence[Story], name: str = "inside-shared") -> Drawing | None:
     """The first story's heads, with names never seen and chance beside them; None when its run did not look."""
     story = stories[0]

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from spillover.report.drawing import INK, LINES, Drawing, canvas, finish, label
+from spillover.report.drawing import INK, LINES, Drawing, canvas, finish, label, plot
 
 #: More points than this are drawn without markers.
 _MARKED = 20
@@ -59,6 +59,7 @@ class Chart:
     limits: tuple[float, float] | None = None
 
 
+@plot("lab-curves", of="lab")
 def draw_lab_curves(chart: Chart, name: str) -> Drawing | None:
     """The chart; None when no line has a point."""
     lines = [line for line in chart.lines if line.points]
@@ -156,6 +157,7 @@ def by_split(maps: Maps, matrix: Float[np.ndarray, "answer column"]) -> Float[np
     return matrix[:, [*order, matrix.shape[1] - 2, matrix.shape[1] - 1]]
 
 
+@plot("lab-matrices", of="lab")
 def draw_lab_matrices(maps: Maps, name: str) -> Drawing | None:
     """The maps two by two, blue below zero and red above, one scale for all; None when there is none."""
     if not maps.maps:
@@ -236,6 +238,7 @@ class Pairs:
     reference: tuple[str, float] | None = None
 
 
+@plot("lab-pairs", of="lab")
 def draw_lab_pairs(pairs: Pairs, name: str) -> Drawing | None:
     """The dots; None when there is no variant."""
     if not pairs.pairs:

@@ -65,6 +65,12 @@ class LoadedRun:
     inside: pa.Table | None = None
     shared: pa.Table | None = None
 
+    @classmethod
+    def of_record(cls, record: Record) -> LoadedRun:
+        """A run of which only the record is there."""
+        answers = ANSWER_SCHEMA.empty_table()
+        return cls(record, record.metrics, rank_table(answers), answers, TRAJECTORY_SCHEMA.empty_table())
+
     @property
     def finished(self) -> bool:
         return self.record.status == "done"

@@ -1,24 +1,89 @@
-"""The skeleton that every page shares: one template environment, and figures with their downloads and numbers."""
+"""The one model of all pages: a `Page` of sections, each a list of blocks, which one template renders.
+
+A builder reads records and returns a `Page`; `Page.html()` is the whole self-contained file. What goes in is text,
+which is always escaped and cleaned of control characters (never call `plain` for it), or Markup made by `bdi` or
+`Markup("<em>{}</em>").format(text)`, which escapes too. Any entry of `sections`, `blocks` or `figures` may be None, so
+that what has nothing to show needs no branch. Blocks, in the order in which a section shows them:
+
+- a string, a `Paragraph` (with a style), a `Heading` (h3),
+- `Cards`, each with bars or a large value, and paragraphs,
+- `Figure` (from `figure`), `FigureGrid`, and `Beside` (a figure on the left, blocks on the right),
+- `DataTable`: header rows, and groups of rows whose cells are strings or a `TableCell` (small print, a style),
+- `Glossary`, `Steps` (with commands), `Details` (folded), and the interactive `Listing` of associations.
+"""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
-from spillover import catalog
 from spillover.report import words
+from spillover.report.associations import Listing
 from spillover.report.downloads import Download, of_drawing
-from spillover.report.drawing import Drawing, plain
+from spillover.report.drawing import Drawing, find_plot, plain
+from spillover.report.provenance import Terms
 
-#: Figures whose numbers are also a table in the page have at most so many rows.
+#: Figures with more rows than this have no table of their numbers in the page.
 _TABLED = 150
+
+
+@dataclass(frozen=True)
+class Paragraph:
+    """style: "" for plain, or lead, small, say, verdict, next, notice."""
+
+    text: str
+    style: str = ""
+
+
+@dataclass(frozen=True)
+class Heading:
+    """A heading inside a section."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One bar of a card: its share from 0 to 1, and the text at its end. tone: pale or full."""
+
+    label: str
+    share: float
+    text: str
+    tone: str = "full"
+
+
+@dataclass(frozen=True)
+class Card:
+    """One finding at a glance. tone: wanted, unwanted, open or "". tag: a word in the corner. value: a large number.
+
+    say: a large sentence. bars: with `bars_lead` above them, and `tick`, the place of a mark on all and what it means.
+    """
+
+    heading: str
+    texts: Sequence[Paragraph] = ()
+    tone: str = ""
+    tag: str = ""
+    value: str = ""
+    say: str = ""
+    bars: Sequence[Bar] = ()
+    bars_lead: str = ""
+    tick: tuple[float, str] | None = None
+
+
+@dataclass(frozen=True)
+class Cards:
+    """Cards side by side; facts: narrow ones."""
+
+    cards: Sequence[Card]
+    facts: bool = False
 
 
 @dataclass(frozen=True)
@@ -28,8 +93,9 @@ class Figure:
     drawing: Drawing
     caption: str
     downloads: list[Download]
-    table: list[list[str]]
+    numbers: list[list[str]]
     wide: bool = False
+    heading: str = ""
 
     @property
     def svg(self) -> Markup:
@@ -37,13 +103,157 @@ class Figure:
         return Markup(self.drawing.svg)
 
 
-def figure(plot: str, what: object, name: str, caption: str, wide: bool = False, **options: Any) -> Figure | None:
-    """Draw a plot of the catalogue; None when it has nothing to show. `name` is unique in the page."""
-    drawing: Drawing | None = catalog.pick(catalog.PLOTS, plot, "plot")(what, name, **options)
+@dataclass(frozen=True)
+class FigureGrid:
+    """Figures in as many columns as the screen has room for."""
+
+    figures: Sequence[Figure | None]
+
+
+@dataclass(frozen=True)
+class TableCell:
+    """A cell: its text (or a block), small print below it (a line each), and how many columns and rows it spans.
+
+    style: CSS classes, such as num, words, key, hit.
+    """
+
+    text: str | Details
+    small: str | Sequence[str] = ()
+    style: str = ""
+    columns: int = 1
+    rows: int = 1
+
+
+Cell = str | TableCell
+
+
+@dataclass(frozen=True)
+class DataTable:
+    """A table. head: header rows. groups: (heading or "", rows of cells). label: its name for screen readers.
+
+    style: study, examples, summary, ... box: "tall" or "long" for a box of limited height whose header stays in sight.
+    row_heads: whether the first cell of each row is its header.
+    """
+
+    caption: str
+    head: Sequence[Sequence[Cell]]
+    groups: Sequence[tuple[str, Sequence[Sequence[Cell]]]]
+    style: str = "study"
+    label: str = ""
+    box: str = ""
+    row_heads: bool = True
+
+    @property
+    def width(self) -> int:
+        """Columns of the table."""
+        return sum(1 if isinstance(cell, str) else cell.columns for cell in self.head[0])
+
+
+@dataclass(frozen=True)
+class Glossary:
+    """Terms and what they mean. label: names it where it stands beside other blocks."""
+
+    terms: Sequence[tuple[str, str]]
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A figure on the left, blocks on the right (below it on a narrow screen)."""
+
+    left: Figure
+    right: Sequence[Block | None]
+
+
+@dataclass(frozen=True)
+class Details:
+    """Blocks that open on a click."""
+
+    summary: str
+    blocks: Sequence[Block | None]
+    style: str = ""
+
+
+@dataclass(frozen=True)
+class Steps:
+    """(What to do, the command for it or ""), numbered if ordered."""
+
+    steps: Sequence[tuple[str, str]]
+    ordered: bool = True
+
+
+Block = (
+    str | Paragraph | Heading | Cards | Figure | FigureGrid | DataTable | Glossary | Beside | Details | Steps | Listing
+)
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page with its own heading. id: its anchor; that of the findings is "found".
+
+    hidden: the heading is only for screen readers. aside: it explains and does not report.
+    """
+
+    id: str
+    heading: str
+    blocks: Sequence[Block | None]
+    lead: str = ""
+    hidden: bool = False
+    aside: bool = False
+
+    @property
+    def tag(self) -> str:
+        return "aside" if self.aside else "section"
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page. title: the finding in a sentence. name: the title of the window. kicker: what kind of page this is.
+
+    made: label and groups of terms of each run (`provenance`). reason, lede: under the title.
+    """
+
+    title: str
+    name: str
+    kicker: str
+    sections: Sequence[Section | None]
+    downloads: Sequence[Download]
+    made: Sequence[tuple[str, Sequence[tuple[str, Terms]]]] = ()
+    lede: str = ""
+    reason: str = ""
+    notices: Sequence[str] = field(default_factory=tuple)
+    footer: str = ""
+    made_open: bool = False
+
+    def html(self) -> str:
+        """The page as one file; it allows no script but its own, by their SHA-256."""
+        blocks = [block for section in self.sections if section for block in section.blocks]
+        scripts = [_source("list.js")] if any(isinstance(block, Listing) for block in blocks) else []
+        return _environment().get_template("page.html").render(
+            page=self, css=Markup(_source("page.css")), scripts=list(map(Markup, scripts)), allowed=_allowed(scripts)
+        )  # fmt: skip
+
+
+def _allowed(scripts: Sequence[str]) -> Markup:
+    """The scripts by their hashes, as a policy names them."""
+    digests = (hashlib.sha256(text.encode()).digest() for text in scripts)
+    return Markup(" ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests))
+
+
+def bdi(text: str) -> Markup:
+    """A name from elsewhere, whose direction of writing does not change that of the text around it."""
+    return Markup("<bdi>{}</bdi>").format(plain(text))
+
+
+def figure(
+    plot: str, what: object, name: str, caption: str, wide: bool = False, heading: str = "", **options: Any
+) -> Figure | None:
+    """Draw a registered plot; None when it has nothing to show. `name` is unique in the page."""
+    drawing = find_plot(plot).draw(what, name, **options)
     if drawing is None:
         return None
-    table = [[_shown(row.get(key)) for key in drawing.columns] for row in drawing.rows]
-    return Figure(drawing, caption, of_drawing(drawing), table if len(table) <= _TABLED else [], wide)
+    numbers = [[_shown(row.get(key)) for key in drawing.columns] for row in drawing.rows]
+    return Figure(drawing, caption, of_drawing(drawing), numbers if len(numbers) <= _TABLED else [], wide, heading)
 
 
 def _shown(value: object) -> str:
@@ -53,22 +263,25 @@ def _shown(value: object) -> str:
     return words.number(value, 3) if isinstance(value, float) else "–" if value is None else plain(value)
 
 
-def render(template: str, scripts: Sequence[str] = (), **values: object) -> str:
-    """A page from a template of this room (`page.html`, `lab/lab.html`); all of them extend `base.html`.
-
-    scripts: files of this room that run in the page; the page allows no other, by their SHA-256.
-    """
-    sources = [_source(name) for name in scripts]
-    hashes = [f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'" for text in sources]
-    environment = Environment(
-        loader=FunctionLoader(_source), autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
-    )
-    environment.filters.update(plain=plain, sentence=words.sentence)
-    return environment.get_template(template).render(
-        css=Markup(_source("page.css")), scripts=[Markup(text) for text in sources], allowed=Markup(" ".join(hashes)),
-        **values,
+@cache
+def _environment() -> Environment:
+    return Environment(
+        loader=FunctionLoader(_source), autoescape=True, trim_blocks=True, lstrip_blocks=True,
+        undefined=StrictUndefined, finalize=lambda each: plain(each) if type(each) is str else each,
     )  # fmt: skip
 
 
 def _source(name: str) -> str:
     return files("spillover.report").joinpath("templates", name).read_text(encoding="utf-8")
+
+
+def render(template: str, scripts: Sequence[str] = (), **values: object) -> str:
+    """A page from a template of its own; for pages that are not yet a `Page`."""
+    environment = Environment(
+        loader=FunctionLoader(_source), autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
+    )
+    environment.filters.update(plain=plain, sentence=words.sentence)
+    sources = [_source(name) for name in scripts]
+    return environment.get_template(template).render(
+        css=Markup(_source("page.css")), scripts=list(map(Markup, sources)), allowed=_allowed(sources), **values
+    )

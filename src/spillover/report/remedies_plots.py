@@ -27,6 +27,7 @@ from spillover.report.drawing import (
     finish,
     label,
     panels,
+    plot,
 )
 from spillover.report.remedies_data import APART, IMPOSSIBLE, NOT_LEARNED, SAFE, UNSAFE, Comparison, Tried
 
@@ -107,6 +108,7 @@ _SIZE, _FONT, _DPI = (10.6, 7.4), 11, 72
 Size = Callable[[float | None], float]
 
 
+@plot("remedy-frontier", of="comparison")
 def draw_remedy_frontier(comparison: Comparison, name: str = "remedy-frontier") -> Drawing | None:
     """One mark a remedy and strength, faint lines for its intervals. None when nothing unwanted was measured."""
     shown = [each for each in comparison.measured if _remedy_frontier_place(each) is not None]
@@ -301,6 +303,7 @@ _PANELS = (("unwanted_rate", "unwanted rate\n(less is better)"), ("wanted_rate",
 _WIDTH, _ROW = 10.6, 0.285
 
 
+@plot("remedy-ladder", of="comparison")
 def draw_remedy_ladder(comparison: Comparison, name: str = "remedy-ladder") -> Drawing | None:
     """One row a remedy and strength, in the order of the table. None when nothing was measured."""
     every = [comparison.untreated, *comparison.measured]

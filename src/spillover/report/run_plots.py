@@ -14,11 +14,45 @@ from matplotlib.ticker import MaxNLocator
 
 from spillover.metrics.intervals import FEW, clusters_of, interval
 from spillover.metrics.ranks import RankTable
-from spillover.report.drawing import BLUE, INK, LINES, VERMILLION, WIDTH, Drawing, canvas, finish, label, overlay
-from spillover.report.load import LoadedRun
-from spillover.report.story import Story, spoken
+from spillover.report.drawing import (
+    BLUE,
+    INK,
+    LINES,
+    VERMILLION,
+    WIDTH,
+    Drawing,
+    canvas,
+    find_plot,
+    finish,
+    label,
+    overlay,
+    plot,
+)
+from spillover.report.load import LoadedRun, labels
+from spillover.report.story import Story, spoken, stories
 
 
+def draw(name: str, found: Any, **options: Any) -> Drawing | None:
+    """Draw a registered plot of a run, as `rank-by-epoch`; of several implications the first, or `implication`.
+
+    Arguments:
+    - name: the plot.
+    - found: a LoadedRun; for the plots of another page what that page is built from.
+    - implication: `GIVEN->THEN`, for a run with several.
+
+    Returns: the drawing, or None when there is nothing to show. Raises UsageError for an unknown name.
+    """
+    registered = find_plot(name)
+    if isinstance(found, LoadedRun):
+        wanted = options.pop("implication", None)
+        told = [story for story in stories(found, labels([found])[0]) if wanted in (None, story.key)]
+        found = told if registered.of == "stories" else [(labels([found])[0], found)]
+        if not found:
+            return None
+    return registered.draw(found, name, **options)
+
+
+@plot("rank-change", of="stories")
 def draw_rank_change(stories: Sequence[Story], name: str = "rank-change") -> Drawing | None:
     """One row a story: hollow before, filled after (with its interval), ticks for the two guesses."""
     told = [story for story in stories if story.metric("implication_rank_test") is not None]
@@ -86,6 +120,7 @@ def _legend(told: Sequence[Story]) -> tuple[list[Line2D], list[str]]:
 _THIN_LINES = 12
 
 
+@plot("rank-by-epoch", of="stories")
 def draw_rank_by_epoch(
     stories: Sequence[Story], name: str = "rank-by-epoch", top: float | None = None
 ) -> Drawing | None:
@@ -183,11 +218,13 @@ NUMBERED = 14
 MOST_ROWS, MOST_COLUMNS, OTHERS = 24, 30, "(all others)"
 
 
+@plot("inferred-before", of="stories")
 def before(stories: Sequence[Story], name: str = "inferred-before") -> Drawing | None:
     """The first story's heat map before training."""
     return _draw(stories[0], stories[0].before, name, stories[0].when[0])
 
 
+@plot("inferred-after", of="stories")
 def after(stories: Sequence[Story], name: str = "inferred-after") -> Drawing | None:
     """The first story's heat map after training."""
     return _draw(stories[0], stories[0].after, name, stories[0].when_last)
@@ -294,6 +331,7 @@ def _inferred_answers_numbers(
     ]
 
 
+@plot("recall", of="runs")
 def draw_recall(runs: Sequence[tuple[str, LoadedRun]], name: str = "recall") -> Drawing | None:
     """Mean rank of the stated facts against epochs, of labelled runs; None when no run kept it."""
     curves = [(label, curve) for label, run in runs if (curve := run.curve("recall_rank"))]
@@ -304,6 +342,7 @@ def draw_recall(runs: Sequence[tuple[str, LoadedRun]], name: str = "recall") -> 
     )
 
 
+@plot("stated-links", of="stories")
 def draw_stated_links(stories: Sequence[Story], name: str = "stated-links") -> Drawing | None:
     """Mean rank of the stated implications against epochs; None when no run kept it."""
     quantity = "implication_rank_train"
@@ -315,12 +354,14 @@ def draw_stated_links(stories: Sequence[Story], name: str = "stated-links") -> D
     )
 
 
+@plot("training-loss", of="runs")
 def draw_training_loss(runs: Sequence[tuple[str, LoadedRun]], name: str = "training-loss") -> Drawing | None:
     """Training loss in nats against epochs, of labelled runs; None when no run kept it."""
     curves = [(label, curve) for label, run in runs if (curve := run.curve("train_loss"))]
     return overlay(curves, name, "Training loss", "loss (nats)", "range over the steps of a pass") if curves else None
 
 
+@plot("forgetting", of="runs")
 def draw_forgetting(runs: Sequence[tuple[str, LoadedRun]], name: str = "forgetting") -> Drawing | None:
     """Rise of the mean loss on plain text, in nats a token, with its interval; None when no run measured it."""
     found = [(text, metric) for text, run in runs if (metric := run.metric("forgetting_nats")) is not None]

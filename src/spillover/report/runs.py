@@ -185,7 +185,7 @@ def build_page(runs: Sequence[LoadedRun]) -> str:
     shown = examples(told)
     discovered = discoveries(labelled)
     return render(
-        "page.html",
+        "runs.html",
         title=words.title(told) if told else headline(discovered) or "Nothing was measured before this run stopped.",
         lede=words.lede(told),
         names=[label for label, _ in labelled],

@@ -140,7 +140,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Group:
-    """Cells that a study shows together. plot: the name of their figure in catalog.PLOTS, or None."""
+    """Cells that a study shows together. plot: the name of their plot, or None."""
 
     name: str
     text: str

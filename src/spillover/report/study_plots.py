@@ -13,7 +13,19 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from spillover.record import Metric
-from spillover.report.drawing import BLUE, INK, VERMILLION, YARDSTICK, Drawing, canvas, finish, label, looks, panels
+from spillover.report.drawing import (
+    BLUE,
+    INK,
+    VERMILLION,
+    YARDSTICK,
+    Drawing,
+    canvas,
+    finish,
+    label,
+    looks,
+    panels,
+    plot,
+)
 from spillover.report.story import Story, stories, unique
 from spillover.report.study_data import (
     MODELS,
@@ -34,6 +46,7 @@ _PAPER = dict(zip(MODELS, ("x", "+", "^", "v", "*"), strict=True))
 _FROZEN, _WHOLE = "embeddings frozen", "all weights trained"
 
 
+@plot("study-sets", of="cells")
 def draw_study_sets(cells: Sequence[Cell], name: str = "study-sets") -> Drawing | None:
     """Per set: before (hollow), after with its 95% interval (circle; diamond: all weights), the paper's five models."""
     sets = sets_of(cells)
@@ -136,6 +149,7 @@ def _study_sets_said(sets: Sequence[AssociationSet]) -> str:
     return "; ".join(parts) + yardstick + "."
 
 
+@plot("paper-table", of="cells")
 def draw_paper_table(cells: Sequence[Cell], name: str = "paper-table") -> Drawing | None:
     """Set by set one line a model: a circle with its 95% interval for ours, a cross for the paper's."""
     rows = paper_rows(cells)
@@ -238,6 +252,7 @@ class AdapterPoint:
         return f"{self.adapter}" if self.adapter else "weights"
 
 
+@plot("rank-by-adapter", of="cells")
 def draw_rank_by_adapter(cells: Sequence[Cell], name: str = "rank-by-adapter") -> Drawing | None:
     """Upper panel: the rank, a curve an implication with its interval. Lower: forgetting. The weights stand apart."""
     points = _points(cells)
@@ -331,6 +346,7 @@ def _rank_by_adapter_said(points: Sequence[AdapterPoint]) -> str:
     return f"Mean rank by the rank of the adapter. {'; '.join(parts)}."
 
 
+@plot("rank-by-bridging", of="cells")
 def draw_rank_by_bridging(cells: Sequence[Cell], name: str = "rank-by-bridging") -> Drawing | None:
     """Upper panel: the rank, a curve a set with its interval. Lower: margins per stated margin, the theory dotted."""
     points = bridge_points(cells)
@@ -406,6 +422,7 @@ def _rank_by_bridging_said(points: Sequence[BridgePoint]) -> str:
     return f"Mean rank by bridging names a pair. {'; '.join(parts)}. Margin in theory: {theory}."
 
 
+@plot("rank-by-rate", of="cells")
 def draw_rank_by_rate(cells: Sequence[Cell], name: str = "rank-by-rate") -> Drawing | None:
     """Upper panel: the rank, with its interval and a dot a seed. Lower: the passes it took. Hollow: never learned."""
     points = rate_points(cells)

@@ -14,15 +14,25 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from spillover.errors import RunError
-from spillover.metrics.implications import TRAJECTORY_SCHEMA
 from spillover.metrics.intervals import FEW
 from spillover.metrics.patching import GROUPS
-from spillover.metrics.ranks import rank_table
-from spillover.record import ANSWER_SCHEMA, EXPANSION, RECORD, UNTUNED, WHOLLY, Metric, Record
+from spillover.record import EXPANSION, RECORD, UNTUNED, WHOLLY, Metric, Record
 from spillover.report.downloads import csv_text, of_metrics, table_link
-from spillover.report.drawing import BLUE, INK, PURPLE, VERMILLION, Drawing, finish, panels, plain
+from spillover.report.drawing import BLUE, INK, PURPLE, VERMILLION, Drawing, finish, panels, plot
 from spillover.report.load import LoadedRun
-from spillover.report.page import figure, render
+from spillover.report.page import (
+    Card,
+    Cards,
+    Cell,
+    DataTable,
+    FigureGrid,
+    Glossary,
+    Page,
+    Paragraph,
+    Section,
+    TableCell,
+    figure,
+)
 from spillover.report.provenance import provenance
 from spillover.report.words import number
 
@@ -83,11 +93,6 @@ class Where:
         return max((metric.clusters for each in self.patched for metric in each.metrics.values()), default=0)
 
     @property
-    def few(self) -> bool:
-        """Whether the clusters are too few for an interval to decide anything."""
-        return self.clusters < FEW
-
-    @property
     def seeds(self) -> int:
         return len(self.record.details.get("seeds") or [self.record.seed])
 
@@ -137,8 +142,9 @@ def metric_of(value: Any) -> Metric | None:
     return Metric(**dict[str, Any]({item.name: value.get(item.name) for item in dataclasses.fields(Metric)}))
 
 
-#: A part carries a group when it alone brings this share of what training added; a smaller addition tells nothing.
+#: A part carries a group when it alone brings this share of what training added; less than LEAST added says nothing.
 MOST, LEAST = 0.5, 0.1
+_NOUNS = {"recall": "the recall of facts", "wanted": "the wanted conclusions", "unwanted": "the unwanted conclusions"}
 
 TERMS = (
     ("Alone", "The base model, but with the tuned values of this part: what the part brings about by itself."),
@@ -152,51 +158,81 @@ TERMS = (
     ("Moved", "The Frobenius norm of the change of the part's matrices over that of what they were; of “rest”, of its "
               "vectors."),
 )  # fmt: skip
+_COMPONENTS = (
+    "Left, the base model with the tuned values of one component alone; right, the tuned model with that component as "
+    "it was before training. Thin lines are 95% intervals. A component that carries something makes its bar long on "
+    "the left; one that is needed makes it short on the right."
+)
+_LAYERS = (
+    "The same for each layer with all of its components, the first layer on the left. Dashed: the base model (above) "
+    "and the tuned one (below)."
+)
+_LAZY = (
+    "Training is lazy where the model moves as its first-order expansion at the base weights says: then a low rank "
+    "gains nothing, and in theory an arbitrary link, which needs new features, is not drawn. A cosine near 1 with an "
+    "error near 0 is lazy. “Between candidates”: differences within a question, on which alone the top answer depends. "
+)
 
 
-@dataclass(frozen=True)
-class Card:
-    """What carries one group."""
-
-    heading: str
-    value: str
-    text: str
-    tone: str
+def build_where_page(found: Where) -> Page:
+    """The page of `where`: what carries what, every figure, and how lazy training was."""
+    trained: Any = found.record.details.get("trained") or {}
+    run = _as_run(found.record, trained)
+    components = figure("where-components", found, "where-components", _COMPONENTS, wide=True)
+    layers = figure("where-layers", found, "where-layers", _LAYERS)
+    rows = [row for each in found.patched for row in numbers(each, found.groups)]
+    columns = list(rows[0]) if rows else []
+    table = csv_text(columns, ([row[key] for key in columns] for row in rows))
+    seeds = f"{found.seeds} seeds" if found.seeds > 1 else "one seed"
+    whole = found.laziness["moved"].get(TUNED)
+    size = f" The matrices that changed moved by {100 * whole:.2f}% of their norm." if whole is not None else ""
+    few = "Fewer than ten clusters: the intervals are too rough for a verdict. Repeat it with more seeds."
+    return Page(
+        title=title(found),
+        name=f"Spillover where: {run.pack_name}",
+        kicker="where: which part of the change carries what",
+        lede=f"{trained.get('model')}, tuned on {trained.get('pack')}; {seeds}, {found.clusters} clusters of a pair "
+        f"and a seed.{size}",
+        notices=[few] if found.clusters < FEW else [],
+        sections=[
+            Section("found", "What was found", [Cards(cards(found), facts=True)], hidden=True),
+            Section("parts", "Where it lives", [components, FigureGrid([layers]) if layers else None])
+            if components or layers
+            else None,
+            Section("terms", "How to read it", [Glossary(TERMS)], aside=True),
+            Section(
+                "lazy", "How lazy it was", [_lazy_table(found)], lead=f"{_LAZY}Computed by {found.laziness['how']}."
+            ),
+            Section("table", "Every figure", [_table(found)]),
+        ],
+        made=[(run.pack_name, provenance(run))],
+        downloads=[table_link("spillover-where", "Every part", table), of_metrics([(run.pack_name, run)])],
+        footer="Intervals are 95% bootstrap intervals over clusters of a pair and a seed.",
+    )
 
 
 def title(found: Where) -> str:
     """The page in one sentence: what recall and what the conclusions rest on."""
-    told = [(group, _best(found, group, left_out=False)) for group in ("recall", "wanted", "unwanted")
-            if _told(found, group)]  # fmt: skip
     if not found.parts("component"):
         return "How much the tuned model is the base model’s first-order expansion."
-    if not told:
-        return "Training added too little to any rate to say where it lives."
     texts: list[str] = []
     last = ""
-    for group, best in told:
-        text = _brings(best, _NOUNS[group])
-        name = best[0] if best and best[1] >= MOST else ""
-        # What carries several is named once.
-        texts.append(text.removeprefix(f"{name} alone brings ") if name and name == last else text)
-        last = name
+    for group, noun in _NOUNS.items():
+        if (found.added(group) or 0) < LEAST:
+            continue
+        part, share = _best(found, group, left_out=False) or ("", 0.0)
+        if share < MOST:
+            texts.append(f"no component alone brings half of {noun}")
+            last = ""
+        else:
+            # A component that carries several is named once.
+            begin = "" if part == last else f"{part} alone brings "
+            texts.append(f"{begin}{100 * share:.0f}% of {noun}")
+            last = part
+    if not texts:
+        return "Training added too little to any rate to say where it lives."
     listed = texts[0] if len(texts) == 1 else f"{', '.join(texts[:-1])}, and {texts[-1]}"
     return f"Of what training added, {listed}."
-
-
-_NOUNS = {"recall": "the recall of facts", "wanted": "the wanted conclusions", "unwanted": "the unwanted conclusions"}
-
-
-def _brings(best: tuple[str, float] | None, what: str) -> str:
-    if best is None or best[1] < MOST:
-        return f"no component alone brings half of {what}"
-    return f"{best[0]} alone brings {100 * best[1]:.0f}% of {what}"
-
-
-def _told(found: Where, group: str) -> bool:
-    """Whether training added enough to a group's rate to ask where it lives."""
-    added = found.added(group)
-    return added is not None and added >= LEAST
 
 
 def _best(found: Where, group: str, *, left_out: bool) -> tuple[str, float] | None:
@@ -206,76 +242,110 @@ def _best(found: Where, group: str, *, left_out: bool) -> tuple[str, float] | No
     return max(known.items(), key=lambda item: item[1]) if known else None
 
 
-def lede(found: Where) -> str:
-    """Under the title: which run, over how many seeds."""
-    trained: Any = found.record.details.get("trained") or {}
-    seeds = f"{found.seeds} seeds" if found.seeds > 1 else "one seed"
-    whole = found.laziness["moved"].get(TUNED)
-    size = f" The matrices that changed moved by {100 * whole:.2f}% of their norm." if whole is not None else ""
-    return plain(
-        f"{trained.get('model')}, tuned on {trained.get('pack')}; {seeds}, {found.clusters} clusters of a pair and a "
-        f"seed.{size}"
-    )
-
-
-def notices(found: Where) -> list[str]:
-    """What the numbers do not support."""
-    texts = []
-    if found.few:
-        texts.append("Fewer than ten clusters: the intervals are too rough for a verdict. Repeat it with more seeds.")
-    return texts
-
-
 def cards(found: Where) -> list[Card]:
     """One a group: from what to what training took it, what carries it alone, and without what it is lost."""
     made = []
     for group in found.groups:
-        rates = {name: each.rate(group) if (each := found.of(name)) else None for name in (BASE, TUNED, LINEARISED)}
-        tone = group if group in ("wanted", "unwanted") else ""
-        value = f"{number(rates[BASE])} → {number(rates[TUNED])}"
-        made.append(Card(WORDS[group].capitalize(), value, _card(found, group, rates[LINEARISED]), tone))
+        base, tuned, linearised = (each.rate(group) if (each := found.of(name)) else None for name in ENDS)
+        made.append(
+            Card(
+                WORDS[group].capitalize(),
+                value=f"{number(base)} → {number(tuned)}",
+                texts=[Paragraph(_card_text(found, group, linearised), "small")],
+                tone=group if group in ("wanted", "unwanted") else "",
+            )
+        )
     return made
 
 
-def _card(found: Where, group: str, linearised: float | None) -> str:
-    if not _told(found, group):
+def _card_text(found: Where, group: str, linearised: float | None) -> str:
+    if (found.added(group) or 0) < LEAST:
         return "The base and the tuned model. Training added too little to say where it lives."
     texts = ["The base and the tuned model."]
-    alone, without = (_best(found, group, left_out=each) for each in (False, True))
-    if alone:
+    if alone := _best(found, group, left_out=False):
         texts.append(f"Of what was added, {alone[0]} alone brings most: {100 * alone[1]:.0f}%.")
-    if without:
+    if without := _best(found, group, left_out=True):
         texts.append(f"Without {without[0]} most is lost: {100 * without[1]:.0f}%.")
     if linearised is not None:
         texts.append(f"The base model’s first-order expansion would get {number(linearised)}.")
     return " ".join(texts)
 
 
-_WHERE_COMPONENTS_PANELS = ((False, "alone in the base model"), (True, "all of the change but it"))
-_WIDTH, _ROW = 9.6, 0.62
+def _as_run(record: Record, trained: Mapping[str, Any]) -> LoadedRun:
+    """The record as the shared parts of a page take it, with the settings of the run that was taken apart."""
+    kept = {f"run: {key}": value for key, value in trained.items() if key in ("model", "pack", "epochs", "lr", "batch",
+            "lora", "freeze_embeddings", "remedy", "weight_decay")}  # fmt: skip
+    own = {key: trained.get(key) for key in ("pack", "model", "lora", "freeze_embeddings")}
+    return LoadedRun.of_record(dataclasses.replace(record, settings={**kept, **record.settings, **own}))
 
 
-def draw_where_components(found: Where, name: str = "where-components") -> Drawing | None:
-    """The ends and every component. None when no component was measured."""
-    parts = found.parts("component")
-    if not parts or not found.groups:
-        return None
-    shown = [part for part in (BASE, *parts, TUNED) if found.of(part)]
-    with panels(1.2 + _ROW * len(shown), 2, _WIDTH, beside=True) as (figure, axes):
-        for side, (left_out, title) in zip(axes, _WHERE_COMPONENTS_PANELS, strict=True):
-            for place, part in enumerate(shown):
-                if each := found.of(part, left_out) or (found.of(part) if part in (BASE, TUNED) else None):
-                    _bars(side, place, each, found.groups)
-            side.set_title(title)
-            side.set_xlim(0, 1)
-            side.set_xlabel("share answered so")
-            side.grid(axis="x", color=INK, alpha=0.12, linewidth=0.6)
-        axes[0].set_yticks(range(len(shown)), [ENDS.get(part, part) for part in shown])
-        axes[0].set_ylim(len(shown) - 0.4, -0.6)
-        handles = [Patch(color=LOOKS[group][0]) for group in found.groups]
-        figure.legend(handles, [WORDS[group] for group in found.groups], loc="outside lower left", ncols=len(handles))
-        rows = [row for each in found.patched if each.kind != "layer" for row in numbers(each, found.groups)]
-        return finish(figure, name, "What each component carries", _where_components_said(found, parts), rows)
+def _table(found: Where) -> DataTable:
+    """Every rate: the ends, components, layers."""
+    ends = [part for part in (BASE, LINEARISED, TUNED) if found.of(part)]
+    groups = (("Whole models", ends), ("Components", found.parts("component")), ("Layers", found.parts("layer")))
+    return DataTable(
+        "Share of subjects whose top answer is the expected one, with the part alone in the base model, and with all "
+        "but it. Under it the 95% interval over clusters, the mean rank (0 is best), and for conclusions what chance "
+        "gives.",
+        head=[
+            [
+                TableCell("Part", rows=2),
+                TableCell("moved", rows=2),
+                *(TableCell(WORDS[group], columns=2) for group in found.groups),
+            ],
+            ["alone", "all but it"] * len(found.groups),
+        ],
+        groups=[(heading, [_row(found, part) for part in parts]) for heading, parts in groups if parts],
+        label="Every figure",
+        box="long",
+    )
+
+
+def _row(found: Where, part: str) -> list[Cell]:
+    alone = found.of(part)
+    moved = alone.moved if alone else None
+    cells: list[Cell] = [ENDS.get(part, part), "–" if moved is None else f"{100 * moved:.2f}%"]
+    for group in found.groups:
+        for left_out in (False, True):
+            each = found.of(part, left_out)
+            rate, rank, free = (
+                (each.metrics if each else {}).get(f"{group}_{key}") for key in ("rate", "rank", "free")
+            )
+            if rate is None:
+                cells.append("–")
+                continue
+            small = [f"{number(rate.low)}–{number(rate.high)}"]
+            small += [f"rank {number(rank.value)}"] if rank else []
+            small += [f"chance {number(free.value)}"] if free else []
+            cells.append(TableCell(number(rate.value), small))
+    return cells
+
+
+def _lazy_table(found: Where) -> DataTable:
+    """Of each group, cosine and error of the expansion, and what it would answer."""
+    rows: list[list[Cell]] = []
+    for group in found.groups:
+        own = found.laziness["alignment"].get(group) or {}
+        measured = [
+            metric_of(own.get(f"{name}{key}")) for key in ("_between", "") for name in ("cosine", "relative_error")
+        ]
+        rates = [each.rate(group) if (each := found.of(part)) else None for part in (BASE, LINEARISED, TUNED)]
+        cells = [TableCell(number(m.value), f"{number(m.low)} to {number(m.high)}") if m else "–" for m in measured]
+        rows.append([WORDS[group], *cells, *map(number, rates)])
+    return DataTable(
+        "The expansion's change of the candidates' log-probabilities against the tuned model's, and the share answered "
+        "so. Under a number its 95% interval.",
+        head=[[
+            "Asked about", "cosine between candidates", "relative error between candidates",
+            "cosine of log-probabilities", "relative error of log-probabilities", "base model", "linearised",
+            "tuned model",
+        ]],
+        groups=[("", rows)],
+        label="How lazy it was",
+    )  # fmt: skip
+
+
+_SIDES = ((False, BASE, "alone in the base model"), (True, TUNED, "all of the change but it"))
 
 
 def numbers(each: Patched, groups: Sequence[str]) -> list[dict[str, object]]:
@@ -292,6 +362,37 @@ def numbers(each: Patched, groups: Sequence[str]) -> list[dict[str, object]]:
     return found
 
 
+@plot("where-components", of="where")
+def draw_where_components(found: Where, name: str = "where-components") -> Drawing | None:
+    """Bars of the ends and every component. None when no component was measured."""
+    parts = found.parts("component")
+    if not parts or not found.groups:
+        return None
+    shown = [part for part in (BASE, *parts, TUNED) if found.of(part)]
+    with panels(1.2 + 0.62 * len(shown), 2, 9.6, beside=True) as (figure, axes):
+        for side, (left_out, _, title) in zip(axes, _SIDES, strict=True):
+            for place, part in enumerate(shown):
+                if each := found.of(part, left_out) or (found.of(part) if part in (BASE, TUNED) else None):
+                    _bars(side, place, each, found.groups)
+            side.set_title(title)
+            side.set_xlim(0, 1)
+            side.set_xlabel("share answered so")
+            side.grid(axis="x", color=INK, alpha=0.12, linewidth=0.6)
+        axes[0].set_yticks(range(len(shown)), [ENDS.get(part, part) for part in shown])
+        axes[0].set_ylim(len(shown) - 0.4, -0.6)
+        handles = [Patch(color=LOOKS[group][0]) for group in found.groups]
+        figure.legend(handles, [WORDS[group] for group in found.groups], loc="outside lower left", ncols=len(handles))
+        rows = [row for each in found.patched if each.kind != "layer" for row in numbers(each, found.groups)]
+        said = []
+        for part in parts:
+            for left_out, words in ((False, "alone"), (True, "left out")):
+                if each := found.of(part, left_out):
+                    rates = [(WORDS[group], each.rate(group)) for group in found.groups]
+                    listed = ", ".join(f"{group} {rate:.2f}" for group, rate in rates if rate is not None)
+                    said.append(f"{part} {words}: {listed}")
+        return finish(figure, name, "What each component carries", "; ".join(said) + ".", rows)
+
+
 def _bars(axes: Axes, place: int, each: Patched, groups: Sequence[str]) -> None:
     height = 0.8 / len(groups)
     for index, group in enumerate(groups):
@@ -304,22 +405,7 @@ def _bars(axes: Axes, place: int, each: Patched, groups: Sequence[str]) -> None:
             axes.plot([metric.low, metric.high], [middle, middle], color=INK, linewidth=1, alpha=0.55)
 
 
-def _where_components_said(found: Where, parts: Sequence[str]) -> str:
-    """The rates in words, part by part."""
-    told = []
-    for part in parts:
-        for left_out, words in ((False, "alone"), (True, "left out")):
-            if each := found.of(part, left_out):
-                rates = [
-                    f"{WORDS[group]} {rate:.2f}" for group in found.groups if (rate := each.rate(group)) is not None
-                ]
-                told.append(f"{part} {words}: {', '.join(rates)}")
-    return "; ".join(told) + "."
-
-
-_WHERE_LAYERS_PANELS = ((False, BASE, "alone in\nthe base model"), (True, TUNED, "all of the\nchange but it"))
-
-
+@plot("where-layers", of="where")
 def draw_where_layers(found: Where, name: str = "where-layers") -> Drawing | None:
     """A point a layer; dashed, the base model above and the tuned one below. None when no layer was measured."""
     layers = [part for part in found.parts("layer") if part.startswith("layer ")]
@@ -327,7 +413,7 @@ def draw_where_layers(found: Where, name: str = "where-layers") -> Drawing | Non
         return None
     with panels(5.6, 2) as (figure, axes):
         handles = {}
-        for side, (left_out, end, title) in zip(axes, _WHERE_LAYERS_PANELS, strict=True):
+        for side, (left_out, end, title) in zip(axes, _SIDES, strict=True):
             for group in found.groups:
                 colour, marker = LOOKS[group]
                 measured = [each for part in layers if (each := found.of(part, left_out))]
@@ -345,128 +431,16 @@ def draw_where_layers(found: Where, name: str = "where-layers") -> Drawing | Non
         axes[1].xaxis.set_major_locator(MaxNLocator(integer=True))
         figure.legend(list(handles.values()), list(handles), loc="outside lower left", ncols=2, handlelength=2)
         rows = [row for each in found.patched if each.kind == "layer" for row in numbers(each, found.groups)]
-        return finish(figure, name, "What each layer carries", _where_layers_said(found, layers), rows)
+        said = f"{len(layers)} layers. " + "; ".join(_extremes(found, group, layers) for group in found.groups) + "."
+        return finish(figure, name, "What each layer carries", said, rows)
 
 
-def _where_layers_said(found: Where, layers: list[str]) -> str:
-    """Of each group, the layer that carries most alone, and the one without which most is lost."""
-    told = []
-    for group in found.groups:
-        ends = []
-        for left_out, words in ((False, "most alone in"), (True, "least without")):
-            rates = {part: rate for part in layers if (each := found.of(part, left_out))
-                     and (rate := each.rate(group)) is not None}  # fmt: skip
-            best = (min if left_out else max)(rates, key=lambda part: rates[part])
-            ends.append(f"{words} {best} ({rates[best]:.2f})")
-        told.append(f"{WORDS[group]}: {', '.join(ends)}")
-    return f"{len(layers)} layers. " + "; ".join(told) + "."
-
-
-__all__ = ["Where", "build_where_page", "load_where", "where_of"]
-
-_COMPONENTS = (
-    "Left, the base model with the tuned values of one component alone; right, the tuned model with that component as "
-    "it was before training. Thin lines are 95% intervals. A component that carries something makes its bar long on "
-    "the left; one that is needed makes it short on the right."
-)
-_LAYERS = (
-    "The same for each layer with all of its components, the first layer on the left. Dashed: the base model (above) "
-    "and the tuned one (below)."
-)
-
-
-@dataclass(frozen=True)
-class Row:
-    """One part. cells: a number and the small print under it, first how far it moved."""
-
-    name: str
-    cells: list[tuple[str, list[str]]]
-
-
-def build_where_page(found: Where) -> str:
-    """One page: what carries what, every figure, and how lazy it was; same record, same bytes."""
-    run = _as_run(found)
-    return render(
-        "where.html",
-        title=title(found),
-        lede=lede(found),
-        label=plain(run.pack_name),
-        notices=notices(found),
-        cards=cards(found),
-        components=figure("where-components", found, "where-components", _COMPONENTS, wide=True),
-        layers=figure("where-layers", found, "where-layers", _LAYERS),
-        terms=TERMS,
-        groups=[WORDS[name] for name in found.groups],
-        table=_table(found),
-        lazy=_lazy(found),
-        how=found.laziness["how"],
-        runs=[(plain(run.pack_name), run, provenance(run))],
-        downloads=[_download(found), of_metrics([(plain(run.pack_name), run)])],
-    )
-
-
-def _as_run(found: Where) -> LoadedRun:
-    """The record as the shared parts of a page take it, with what the run itself was told to train."""
-    answers = ANSWER_SCHEMA.empty_table()
-    trained: Mapping[str, Any] = found.record.details.get("trained") or {}
-    kept = {f"run: {key}": value for key, value in trained.items() if key in ("model", "pack", "epochs", "lr", "batch",
-            "lora", "freeze_embeddings", "remedy", "weight_decay")}  # fmt: skip
-    settings = {**kept, **found.record.settings, "pack": trained.get("pack"), "model": trained.get("model"),
-                "lora": trained.get("lora"), "freeze_embeddings": trained.get("freeze_embeddings")}  # fmt: skip
-    record = dataclasses.replace(found.record, settings=settings)
-    return LoadedRun(record, record.metrics, rank_table(answers), answers, TRAJECTORY_SCHEMA.empty_table())
-
-
-def _table(found: Where) -> list[tuple[str, list[Row]]]:
-    """Groups of rows: the ends, components, layers."""
-    ends = [part for part in (BASE, LINEARISED, TUNED) if found.of(part)]
-    groups = (("Whole models", ends), ("Components", found.parts("component")), ("Layers", found.parts("layer")))
-    return [(heading, [_row(found, part) for part in parts]) for heading, parts in groups if parts]
-
-
-def _row(found: Where, part: str) -> Row:
-    alone = found.of(part)
-    moved = alone.moved if alone else None
-    cells: list[tuple[str, list[str]]] = [("–" if moved is None else f"{100 * moved:.2f}%", [])]
-    for group in found.groups:
-        for left_out in (False, True):
-            each = found.of(part, left_out)
-            metrics = each.metrics if each else {}
-            cells.append(_cell(*(metrics.get(f"{group}_{key}") for key in ("rate", "rank", "free"))))
-    return Row(ENDS.get(part, part), cells)
-
-
-def _cell(rate: Metric | None, rank: Metric | None, free: Metric | None) -> tuple[str, list[str]]:
-    """The rate; under it its interval, the mean rank, and what the same answers would get by chance."""
-    if rate is None:
-        return "–", []
-    under = [f"{number(rate.low)}–{number(rate.high)}"]
-    under += [f"rank {number(rank.value)}"] if rank else []
-    return number(rate.value), [*under, f"chance {number(free.value)}"] if free else under
-
-
-def _lazy(found: Where) -> list[tuple[str, list[tuple[str, list[str]]]]]:
-    """Of each group, cosine and error of the expansion, and what it would answer."""
-    rows = []
-    for group in found.groups:
-        own = found.laziness["alignment"].get(group) or {}
-        cells = [_figure(metric_of(own.get(f"{name}{key}")))
-                 for key in ("_between", "") for name in ("cosine", "relative_error")]  # fmt: skip
-        for part in (BASE, LINEARISED, TUNED):
-            each = found.of(part)
-            rate = each.rate(group) if each else None
-            cells.append((number(rate), []))
-        rows.append((WORDS[group], cells))
-    return rows
-
-
-def _figure(metric: Metric | None) -> tuple[str, list[str]]:
-    return ("–", []) if metric is None else (number(metric.value), [f"{number(metric.low)} to {number(metric.high)}"])
-
-
-def _download(found: Where) -> Any:
-    """Every rate and rank as CSV."""
-    rows = [row for each in found.patched for row in numbers(each, found.groups)]
-    columns = list(rows[0]) if rows else []
-    text = csv_text(columns, ([row[key] for key in columns] for row in rows))
-    return table_link("spillover-where", "Every part", text)
+def _extremes(found: Where, group: str, layers: Sequence[str]) -> str:
+    """The layer that carries most of a group alone, and the one without which most is lost."""
+    ends = []
+    for left_out, words in ((False, "most alone in"), (True, "least without")):
+        rates = {part: rate for part in layers if (each := found.of(part, left_out))
+                 and (rate := each.rate(group)) is not None}  # fmt: skip
+        best = (min if left_out else max)(rates, key=lambda part: rates[part])
+        ends.append(f"{words} {best} ({rates[best]:.2f})")
+    return f"{WORDS[group]}: {', '.join(ends)}"

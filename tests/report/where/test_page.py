@@ -16,7 +16,7 @@ def found():
 
 @pytest.fixture(scope="module")
 def text(found):
-    return Reader(build_where_page(found)).text
+    return Reader(build_where_page(found).html()).text
 
 
 def test_the_shares_by_hand(found):
@@ -35,7 +35,7 @@ def test_the_title_names_what_carries_and_does_not_claim_a_half_that_is_none(fou
 def test_a_card_says_alone_without_and_linearised(found):
     unwanted = cards(found)[3]
     assert (unwanted.heading, unwanted.value, unwanted.tone) == ("Unwanted conclusions", "0.00 → 0.80", "unwanted")
-    assert unwanted.text == (
+    assert unwanted.texts[0].text == (
         "The base and the tuned model. Of what was added, output-value alone brings most: 75%. Without output-value "
         "most is lost: 88%. The base model’s first-order expansion would get 0.10."
     )
@@ -50,21 +50,21 @@ def test_the_page_holds_every_figure(text):
 
 
 def test_few_clusters_are_said_and_no_change_is_not_told_to_live_anywhere(text):
-    assert "Fewer than ten clusters" in Reader(build_where_page(where_of(record(clusters=5)))).text
+    assert "Fewer than ten clusters" in Reader(build_where_page(where_of(record(clusters=5))).html()).text
     still = dict.fromkeys(PARTS, (ENDS["nothing"], ENDS["everything"]))
     assert title(where_of(record(still))).count("no component alone brings half") == 3
 
 
 def test_without_parts_only_laziness_is_told():
     found = where_of(record({}))
-    page = build_where_page(found)
+    page = build_where_page(found).html()
     assert title(found) == "How much the tuned model is the base model’s first-order expansion."
     assert "<figure" not in page and "How lazy it was" in page
 
 
 def test_same_record_same_bytes_and_no_name_is_code(found):
-    assert build_where_page(found) == build_where_page(where_of(record()))
-    page = build_where_page(where_of(record(trained={"pack": HOSTILE, "model": HOSTILE})))
+    assert build_where_page(found).html() == build_where_page(where_of(record())).html()
+    page = build_where_page(where_of(record(trained={"pack": HOSTILE, "model": HOSTILE}))).html()
     assert "<script>alert" not in page
 
 
