@@ -17,13 +17,14 @@ MAY_IMPORT = {
     "report": BASE | {"packs", "metrics", "report"},
     "interventions": BASE | {"packs", "lm", "interventions"},
     "interp": BASE | {"packs", "lm", "interp"},
+    "results": BASE | {"packs", "metrics", "report"},
     "commands": BASE | {
-        "packs", "runs", "theory", "lm", "metrics", "report", "interventions", "interp", "commands",
+        "packs", "runs", "results", "theory", "lm", "metrics", "report", "interventions", "interp", "commands",
     },
     "cli": BASE | {"commands"},
     "__main__": {"cli"},
 }  # fmt: skip
-NO_TORCH = {"metrics", "report", "packs", *BASE, "cli"}
+NO_TORCH = {"metrics", "report", "packs", "results", *BASE, "cli"}
 MODULES = sorted(path for path in SOURCE.rglob("*.py") if path != SOURCE / "__init__.py")
 
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from spillover.packs.pack import Implication as Implication
     from spillover.packs.pack import Pack as Pack
     from spillover.packs.pack import Relation as Relation
+    from spillover.results import load_run as load_run
     from spillover.theory.closed_form import EqualClasses as EqualClasses
     from spillover.theory.comparison import Probe as Probe
     from spillover.theory.models import Model as Model
@@ -30,6 +31,7 @@ LIBRARY = {
     "Implication": "spillover.packs.pack",
     "Pack": "spillover.packs.pack",
     "Relation": "spillover.packs.pack",
+    "load_run": "spillover.results",
     "SpilloverCallback": "spillover.commands.callback",
     "EqualClasses": "spillover.theory.closed_form",
     "certify": "spillover.theory.solve",

@@ -106,6 +106,9 @@ class Drawing:
                 "a figure is written as SVG, PDF or PNG", where=str(path), do="Name a file such as ranks.svg"
             )
 
+    def _repr_svg_(self) -> str:
+        return self.file
+
     @property
     def columns(self) -> list[str]:
         """Every key of `rows`, in order of first appearance."""

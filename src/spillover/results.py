@@ -1,0 +1,293 @@
+"""Results that a Python caller holds: a run with its typed metrics, its answers, its figures and its page."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from html import escape
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import pyarrow as pa
+
+from spillover.errors import RunError, UsageError, nearest
+from spillover.record import ANSWER_SCHEMA, ANSWERS, TRAJECTORY, Metric, Record, read_table, write_atomically
+
+if TYPE_CHECKING:
+    from spillover.report.drawing import Drawing
+
+_FIELDS = {field.name for field in dataclasses.fields(Metric)}
+
+
+class Metrics:
+    """Metrics by name, as attributes or keys; an implication's own under `GIVEN->THEN`.
+
+    A value is a `Metric` with `value`, `low` and `high`, or None where nothing could be measured.
+    """
+
+    def __init__(self, found: Mapping[str, Any]) -> None:
+        own = {key: value for key, value in found.items() if key != "implications"}
+        #: Metric name -> metric, pooled over implications.
+        self.pooled: dict[str, Metric | None] = {key: _metric(value) for key, value in own.items() if _is_metric(value)}
+        #: `GIVEN->THEN` -> the metrics of that implication alone.
+        self.implications = {key: Metrics(value) for key, value in (found.get("implications") or {}).items()}
+
+    def __getitem__(self, name: str) -> Any:
+        if name in self.implications:
+            return self.implications[name]
+        if name in self.pooled:
+            return self.pooled[name]
+        raise UsageError(f"there is no metric or implication {name!r} here", do=nearest(name, self))
+
+    def __getattr__(self, name: str) -> Metric | None:
+        if not name.startswith("_") and name in self.pooled:
+            return self.pooled[name]
+        raise AttributeError(f"there is no metric {name!r} here. {nearest(name, self.__dict__.get('pooled', ()))}")
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.pooled or name in self.implications
+
+    def __iter__(self) -> Iterator[str]:
+        return iter([*self.pooled, *self.implications])
+
+    def __dir__(self) -> list[str]:
+        return sorted([*super().__dir__(), *self.pooled])
+
+    def rows(self) -> list[tuple[str, str, Metric, Metric | None]]:
+        """One row a measured metric: implication (empty for pooled ones), name, the metric, and what it was before."""
+        own = [
+            ("", name, metric, self.pooled.get(f"{name}_before"))
+            for name, metric in self.pooled.items()
+            if metric is not None and metric.value is not None and not name.endswith("_before")
+        ]
+        return own + [(key, *row[1:]) for key, each in self.implications.items() for row in each.rows()]
+
+    def __repr__(self) -> str:
+        lines = []
+        for key, name, metric, before in self.rows():
+            text = f"{key} {name}: {shown(metric)}".strip()
+            lines.append(text if before is None else f"{text}, before {_number(before)}")
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (key, name, _number(before), _number(metric), _interval(metric), metric.unit)
+            for key, name, metric, before in self.rows()
+        ]
+        return html_table(("implication", "metric", "before", "value", "95% interval", "unit"), rows)
+
+
+class Result:
+    """What a command left in its folder: `record.json` with settings and metrics, tables, and the page made of them.
+
+    Arguments:
+        folder: of the run.
+        held: a temporary folder around it, which is removed with the last reference to this result.
+    """
+
+    #: The command of the records that this class reads: `inject`, `audit` and so on.
+    command: ClassVar[str] = ""
+
+    def __init__(self, folder: str | Path, held: TemporaryDirectory[str] | None = None) -> None:
+        self.folder = Path(folder)
+        self._held = held
+
+    @cached_property
+    def record(self) -> Record:
+        """Settings, provenance, metrics and details, as `record.json` holds them."""
+        return Record.read(self.folder)
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """Every option of the run, resolved."""
+        return self.record.settings
+
+    @cached_property
+    def metrics(self) -> Metrics:
+        """The run's metrics by name, and by implication."""
+        return Metrics(self.record.metrics)
+
+    @cached_property
+    def answers(self) -> pa.Table:
+        """The scored answers, one row a question, prompt, candidate and checkpoint (docs/run.md); `.to_pandas()`."""
+        return self._table(ANSWERS)
+
+    @cached_property
+    def trajectory(self) -> pa.Table:
+        """Training loss by step and metrics by checkpoint, one row each (docs/run.md)."""
+        return self._table(TRAJECTORY)
+
+    def plot(self, name: str) -> Drawing:
+        """A figure of the run's page, which a notebook shows as SVG and `save(path)` writes.
+
+        Arguments:
+            name: of the figure, such as `rank-by-epoch`.
+
+        Returns: the drawing, with the numbers in it as `rows`.
+
+        Raises: UsageError for a name that is no figure, or a figure that this run has no numbers for.
+        """
+        from spillover.report.load import load_run as load
+        from spillover.report.run_plots import draw
+
+        drawing = draw(name, load(str(self.folder)))
+        if drawing is None:
+            raise UsageError(f"this run has no numbers for the figure {name!r}", where=str(self.folder))
+        return drawing
+
+    def page(self, path: str | Path = "spillover.html") -> Path:
+        """Write the run's page, one self-contained HTML file.
+
+        Arguments:
+            path: of the page.
+
+        Returns: the path.
+
+        Raises: RunError when it cannot be written.
+        """
+        from spillover.report.audit import build_audit_page
+        from spillover.report.prediction import build_prediction_page
+        from spillover.report.runs import build_page, load_run
+        from spillover.report.where import build_where_page, load_where
+
+        folder = str(self.folder)
+        if self.command == "where":
+            text = build_where_page(load_where(folder)).html()
+        else:
+            build = {"audit": build_audit_page, "predict": build_prediction_page}.get(self.command, build_page)
+            text = build([load_run(folder)])
+        write_atomically(Path(path), text.encode())
+        return Path(path)
+
+    def _table(self, name: str) -> pa.Table:
+        if not (self.folder / name).exists():
+            raise RunError(
+                f"this {self.record.command} run has no {name}", where=str(self.folder), do="See docs/run.md"
+            )
+        return read_table(self.folder / name)
+
+    def summary(self) -> Sequence[tuple[str, str]]:
+        """What the representation says beside the metrics: terms and values."""
+        return [
+            (name, str(self.settings[name])) for name in ("pack", "model", "base", "tuned") if self.settings.get(name)
+        ]
+
+    def __repr__(self) -> str:
+        terms = ", ".join(f"{term} {text}" for term, text in self.summary())
+        head = f"{type(self).__name__}: {terms or self.record.command} ({self.record.status}, in {self.folder})"
+        return "\n".join(filter(None, (head, repr(self.metrics))))
+
+    def _repr_html_(self) -> str:
+        terms = "; ".join(f"{escape(term)} <b>{escape(text)}</b>" for term, text in self.summary())
+        head = f"<p><b>{type(self).__name__}</b>: {terms} ({escape(self.record.status)})</p>"
+        return head + self.metrics._repr_html_()
+
+
+class Run(Result):
+    """A run of `inject`: a model fine-tuned on a pack, measured before, during and after."""
+
+    command = "inject"
+
+
+class Audit(Result):
+    """A comparison of two finished models on a pack."""
+
+    command = "audit"
+
+
+class Prediction(Result):
+    """What a model will conclude from a pack, before it is trained."""
+
+    command = "predict"
+
+
+class Comparison(Result):
+    """Remedies against unwanted conclusions, at matched learning."""
+
+    command = "mitigate"
+
+
+class Location(Result):
+    """Which part of a change carries what the model learned."""
+
+    command = "where"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Answers:
+    """A model's answers to a pack's questions and stated rows, without any training.
+
+    table: one row a question, prompt and candidate, as in `answers.parquet` at checkpoint 0. sha256: of the weights.
+    """
+
+    table: pa.Table
+    model: str
+    sha256: str
+
+    @cached_property
+    def metrics(self) -> Metrics:
+        """The metrics of these answers by name, and by implication."""
+        from spillover.metrics.implications import summarise
+
+        found = summarise(self.table.cast(ANSWER_SCHEMA))
+        return Metrics(found)
+
+    def to_pandas(self) -> Any:
+        """The table as a pandas data frame."""
+        return self.table.to_pandas()
+
+    def __repr__(self) -> str:
+        return f"Answers of {self.model}: {self.table.num_rows:,} scored candidates\n{self.metrics!r}"
+
+    def _repr_html_(self) -> str:
+        return f"<p><b>Answers</b> of {escape(self.model)}</p>" + self.metrics._repr_html_()
+
+
+KINDS: tuple[type[Result], ...] = (Run, Audit, Prediction, Comparison, Location)
+
+
+def load_run(path: str | Path) -> Result:
+    """Open the folder of a finished or interrupted run of any command.
+
+    Arguments:
+        path: of the folder with `record.json`.
+
+    Returns: a `Run`, `Audit`, `Prediction`, `Comparison` or `Location` after the record's command, or a plain `Result`.
+
+    Raises: RunError when there is no readable record.
+    """
+    command = Record.read(Path(path)).command
+    kind = next((kind for kind in KINDS if kind.command == command), Result)
+    return kind(path)
+
+
+def shown(metric: Metric) -> str:
+    """A metric in one line: value, interval and unit."""
+    return f"{_number(metric)} {metric.unit} ({_interval(metric)})"
+
+
+def html_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A small table for a notebook; every cell is escaped."""
+    top = "".join(f"<th>{escape(cell)}</th>" for cell in head)
+    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    return f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _number(metric: Metric | None) -> str:
+    return "–" if metric is None or metric.value is None else f"{metric.value:.3g}"
+
+
+def _interval(metric: Metric) -> str:
+    return "–" if metric.low is None or metric.high is None else f"{metric.low:.3g} to {metric.high:.3g}"
+
+
+def _is_metric(value: object) -> bool:
+    return value is None or isinstance(value, Metric) or (isinstance(value, Mapping) and "value" in value)
+
+
+def _metric(value: Any) -> Metric | None:
+    if value is None or isinstance(value, Metric):
+        return value
+    return Metric(**{key: each for key, each in value.items() if key in _FIELDS})
