@@ -59,36 +59,6 @@ PRESETS = {
     "dial": "spillover.commands.experiments:dial",
 }
 
-#: Remedies: name -> a spillover.interventions.base.Remedy.
-REMEDIES = {
-    "abstention": "spillover.interventions.data:ABSTENTION",
-    "contradiction": "spillover.interventions.data:CONTRADICTION",
-    "local-negation": "spillover.interventions.data:LOCAL_NEGATION",
-    "stepping-stone": "spillover.interventions.data:STEPPING_STONE",
-    "known-facts": "spillover.interventions.data:KNOWN_FACTS",
-    "fewer-bridging": "spillover.interventions.data:FEWER_BRIDGING",
-    "facts-first": "spillover.interventions.data:FACTS_FIRST",
-    "implications-first": "spillover.interventions.data:IMPLICATIONS_FIRST",
-    "stay-near-base": "spillover.interventions.training:STAY_NEAR_BASE",
-    "freeze-values": "spillover.interventions.training:FREEZE_VALUES",
-    "freeze-outputs": "spillover.interventions.training:FREEZE_OUTPUTS",
-    "freeze-output-value": "spillover.interventions.training:FREEZE_OUTPUT_VALUE",
-    "attention-only": "spillover.interventions.training:ATTENTION_ONLY",
-    "mlp-only": "spillover.interventions.training:MLP_ONLY",
-    "earlier-layers": "spillover.interventions.training:EARLIER_LAYERS",
-    "later-layers": "spillover.interventions.training:LATER_LAYERS",
-    "attention-decay": "spillover.interventions.training:ATTENTION_DECAY",
-    "lora": "spillover.interventions.training:LORA",
-    "lora-scaling": "spillover.interventions.training:LORA_SCALING",
-    "lazier": "spillover.interventions.training:LAZIER",
-    "early-stopping": "spillover.interventions.training:EARLY_STOPPING",
-    "output-value-penalty": "spillover.interventions.training:OUTPUT_VALUE_PENALTY",
-    "ignore-topk": "spillover.interventions.weights:IGNORE_TOPK",
-    "spectral-clip": "spillover.interventions.weights:SPECTRAL_CLIP",
-    "constant-direction": "spillover.interventions.weights:CONSTANT_DIRECTION",
-    "scale-back": "spillover.interventions.weights:SCALE_BACK",
-}
-
 #: Measures: name of the metric -> a function from the ranks of one checkpoint to a metric with its interval.
 MEASURES = {
     "recall_rank": "spillover.metrics.implications:recall_rank",

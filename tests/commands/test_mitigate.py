@@ -5,12 +5,11 @@ import json
 
 import pytest
 
-from spillover import catalog
 from spillover.commands import inject, mitigate, prepare, report
 from spillover.commands.mitigate import recommendation
 from spillover.config import Inject, Mitigate, Report
 from spillover.errors import ModelError, UsageError
-from spillover.interventions.base import remedy
+from spillover.interventions.base import REMEDIES, Pipeline, Spec
 from spillover.record import ANSWERS, TRAJECTORY, Metric, Record, read_table
 
 
@@ -27,7 +26,7 @@ def bytes_of(folder):
 def test_every_remedy_at_strength_none_is_the_untreated_run_byte_for_byte(plain, tmp_path):
     kept = prepare.Cache()
     inject.run(plain, kept)
-    every = "+".join(f"{name}=0" for name in catalog.REMEDIES)
+    every = "+".join(f"{name}=0" for name in REMEDIES)
     treated = dataclasses.replace(plain, remedy=every, out=str(tmp_path / "treated"))
     inject.run(treated, kept)
     assert bytes_of(tmp_path / "plain") == bytes_of(tmp_path / "treated")
@@ -44,10 +43,10 @@ def untreated(two_kinds, tiny_folder, tmp_path_factory):
     return settings, kept, bytes_of(folder)
 
 
-@pytest.mark.parametrize("name", catalog.REMEDIES)
+@pytest.mark.parametrize("name", REMEDIES)
 def test_every_remedy_does_something_at_its_own_strength(name, untreated, tmp_path):
     settings, kept, before = untreated
-    kind = remedy(name)
+    kind = REMEDIES[name]
     if name == "early-stopping":
         settings = dataclasses.replace(settings, epochs=60, evaluate_every=5)
     treated = dataclasses.replace(
@@ -123,7 +122,7 @@ def test_a_comparison_is_a_frontier_and_one_advice_and_is_found_again(two_kinds,
     assert page.read_bytes() == made
     report.run(Report(runs=(str(tmp_path / "all"),), out=str(tmp_path / "other.html")))
     assert (tmp_path / "other.html").read_bytes() == made
-    assert remedy("abstention").text.encode() in made
+    assert REMEDIES["abstention"].text.encode() in made
 
 
 def test_what_cannot_be_compared_is_refused_in_a_sentence(two_kinds, tiny_folder, tmp_path):
@@ -146,10 +145,7 @@ def test_what_cannot_be_compared_is_refused_in_a_sentence(two_kinds, tiny_folder
 
 def test_a_remedy_that_does_not_fit_the_model_says_so_by_name(plain):
     with pytest.raises(ModelError, match="freeze-values"):
-        from spillover.interventions.base import Pipeline as Regimen
-        from spillover.interventions.base import Spec as Dose
-
-        Regimen([Dose("freeze-values", 1.0)]).refuse(["transformer.h.0.attn.c_attn.weight"])
+        Pipeline([Spec("freeze-values", 1.0)]).refuse(["transformer.h.0.attn.c_attn.weight"])
 
 
 def entry(name, removed, change, forgets, status="learned", taken=False):

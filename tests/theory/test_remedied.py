@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 
-from spillover import catalog
 from spillover.errors import UsageError
+from spillover.interventions import base as interventions
 from spillover.packs.open import open_pack
 from spillover.packs.pack import Fact
 from spillover.theory.closed_form import EqualClasses, closed_form, exact_margin
@@ -125,4 +125,4 @@ def test_where_nothing_is_unwanted_there_is_nothing_to_do():
 
 
 def test_the_names_are_those_of_a_language_models_remedies():
-    assert set(ROWS) <= set(catalog.REMEDIES)
+    assert set(ROWS) <= set(interventions.REMEDIES)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from spillover import __version__, catalog
+from spillover import __version__
 from spillover.commands.inject import PACKAGES
 from spillover.commands.pool import Ended, Task, run_local, shown
 from spillover.commands.prepare import refuse_bad_numbers, seeds_of
@@ -243,7 +243,9 @@ PAGE = "page.html"
 
 def described(names: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Of each remedy what it does, what its strength means, and whether a finished model is all that it needs."""
-    found = {name: catalog.pick(catalog.REMEDIES, name, "remedy") for name in dict.fromkeys(names)}
+    from spillover.interventions.base import find_remedy
+
+    found = {name: find_remedy(name) for name in dict.fromkeys(names)}
     return {
         name: {"text": each.text, "strength": each.strength, "after": each.after} for name, each in found.items()
     }  # fmt: skip
@@ -251,11 +253,13 @@ def described(names: Iterable[str]) -> dict[str, dict[str, Any]]:
 
 def compared(folder: Path) -> Comparison:
     """The comparison in a folder. Raises RunError when it holds none that is finished."""
+    from spillover.interventions.base import REMEDIES
+
     found = load_comparison(folder)
     if found.record.details.get("remedies"):
         return found
     # The record is older than the words; a remedy that has gone since stays without them.
-    return load_comparison(folder, described(name for name in found.names if name in catalog.REMEDIES))
+    return load_comparison(folder, described(name for name in found.names if name in REMEDIES))
 
 
 def write_page(folder: Path, page: Path | None = None) -> Path:
@@ -336,13 +340,13 @@ def run(settings: Mitigate) -> dict[str, Any]:
     Raises SpilloverError for anything wrong with the options, the pack, the model or the folder, before anything is
     trained. A remedy that cannot be done to this pack or model is told in the frontier and does not stop the others.
     """
-    from spillover.interventions.data import targets
+    from spillover.interventions.base import unwanted_implications
 
     seeds = seeds_of(settings)
     refuse_bad_numbers(settings)
     cells = cells_of(settings)
     packs = {seed: open_pack(settings.pack, seed) for seed in seeds}
-    targets(packs[seeds[0]], settings.pack)
+    unwanted_implications(packs[seeds[0]], settings.pack)
     folder = Path(settings.out).expanduser()
     with claimed(folder, "mitigate", _identity_of(settings)) as finished:
         if finished is not None:
@@ -355,23 +359,19 @@ def run(settings: Mitigate) -> dict[str, Any]:
 
 def cells_of(settings: Mitigate) -> list[Cell]:
     """Every remedy and strength that is to be tried, in the order named. Raises UsageError for what does not exist."""
-    from spillover import catalog
-    from spillover.interventions.base import Pipeline as Regimen
-    from spillover.interventions.base import Spec as Dose
-    from spillover.interventions.base import checked, remedy
-    from spillover.interventions.base import read_specs as read_doses
+    from spillover.interventions.base import REMEDIES, Pipeline, Spec, find_remedy, read_specs
 
     strengths = _numbers(settings.strengths)
     found: dict[str, Cell] = {}
-    for entry in [part.strip() for part in settings.remedies.split(",") if part.strip()] or list(catalog.REMEDIES):
+    for entry in [part.strip() for part in settings.remedies.split(",") if part.strip()] or list(REMEDIES):
         if "=" in entry or "+" in entry:
-            choices = [read_doses(entry)]
+            choices = [read_specs(entry)]
         else:
-            choices = [[checked(Dose(entry, strength))] for strength in strengths or remedy(entry).strengths]
+            choices = [[Spec(entry, strength)] for strength in strengths or find_remedy(entry).strengths]
         for doses in choices:
-            regimen = Regimen(doses)
-            if regimen.parts:
-                cell = Cell(tuple(regimen.doses), regimen.rewrites, all(kind.after for kind in regimen.kinds))
+            pipeline = Pipeline(doses)
+            if pipeline.steps:
+                cell = Cell(tuple(pipeline.specs), pipeline.rewrites, pipeline.after)
                 found[cell.text] = cell
     if not found:
         raise UsageError("every strength is 0, so nothing would be compared", where="--strengths", do="Name others")

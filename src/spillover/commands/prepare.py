@@ -183,30 +183,29 @@ class Plan:
     """One run's remedies. Raises UsageError for a remedy or strength that does not exist, or that does not fit."""
 
     def __init__(self, settings: Inject) -> None:
-        from spillover.interventions.base import Pipeline as Regimen
-        from spillover.interventions.base import read_specs as read_doses
+        from spillover.interventions.base import Pipeline, read_specs
 
-        self.settings, self.regimen = settings, Regimen(read_doses(settings.remedy))
+        self.settings, self.pipeline = settings, Pipeline(read_specs(settings.remedy))
         if settings.facts_known and settings.remedy:
             what, do = "a remedy is for runs that train on every stated row", "Leave --facts-known or --remedy out"
             raise UsageError(what, where=settings.remedy, do=do)
 
     def asked(self, pack: Pack) -> Pack:
         """The user's pack, with the abstention answer among the candidates where a remedy teaches it."""
-        for relation in self.regimen.abstains(pack):
+        for relation in self.pipeline.abstains(pack):
             pack = with_candidate(pack, relation, ABSTENTION)
         return pack
 
     def training(self, training: Training) -> Training:
         """The settings under the remedies. Raises UsageError for one that acts on weights which are not trained."""
-        found = self.regimen.training(training)
-        if self.regimen.parts:
-            found = replace(found, trains=self.regimen.trains)
+        found = self.pipeline.training(training)
+        if self.pipeline.steps:
+            found = replace(found, trains=self.pipeline.trains)
         if found.lora_targets and not found.lora:
             raise UsageError(
                 "--lora-targets says where an adapter goes, and none is trained", do="Give --lora RANK too"
             )
-        if found.lora and any(dose.after for dose in self.regimen.kinds):
+        if found.lora and any(spec.remedy.after for spec in self.pipeline.specs):
             do = "Leave --lora and remedies that train an adapter out"
             raise UsageError(
                 "a remedy for finished weights does not act on an adapter", where=self.settings.remedy, do=do
@@ -218,7 +217,7 @@ class Plan:
         from spillover.interventions.base import training_set
 
         known = self.settings.facts_known
-        found = training_set(self.regimen, pack, loaded, training, lambda each: self.worded(each, loaded), known)
+        found = training_set(self.pipeline, pack, loaded, training, lambda each: self.worded(each, loaded), known)
         return replace(found, tuned=self._tuned()) if self.settings.tuned else found
 
     def _tuned(self) -> Path:
@@ -226,7 +225,7 @@ class Plan:
         from spillover.lm.save import DELTA
 
         folder = Path(self.settings.tuned).expanduser()
-        if not self.regimen.kinds or not all(kind.after for kind in self.regimen.kinds):
+        if not self.pipeline.after:
             do = "Leave --tuned out, or name only remedies that act on finished weights"
             raise UsageError("finished weights stand only for training without a remedy", where="--tuned", do=do)
         own = identity_of(replace(self.settings, remedy="", tuned="", save="delta"), "track")
@@ -247,7 +246,7 @@ class Plan:
         nats = self.settings.until_nats
         if nats:
             return lambda answers: learned(answers) and stated_nats(answers) <= nats
-        return learned if self.settings.until_learned or self.regimen.stops else None
+        return learned if self.settings.until_learned or self.pipeline.stops else None
 
 
 @dataclass

@@ -34,7 +34,7 @@ def run(settings: Repair) -> dict[str, Any]:
     Raises SpilloverError for anything wrong with the options, the pack, a model or the folder. What is given is never
     written to.
     """
-    regimen = _regimen(settings)
+    pipeline = _pipeline(settings)
     pack = open_pack(settings.pack, settings.seed)
     if not pack.implications:
         do = "Add `implications:` to its pack.yaml (docs/packs.md)"
@@ -46,28 +46,25 @@ def run(settings: Repair) -> dict[str, Any]:
         if finished is not None:
             print(f"Found this repair finished in {folder}; nothing was run.", file=sys.stderr)
             return _outcome(folder, finished)
-        return _outcome(folder, _ran(settings, pack, regimen, folder))
+        return _outcome(folder, _ran(settings, pack, pipeline, folder))
 
 
-def _regimen(settings: Repair) -> Pipeline:
+def _pipeline(settings: Repair) -> Pipeline:
     """The remedies. Raises UsageError for one that is not for finished weights, or when none does anything."""
-    from spillover import catalog
-    from spillover.interventions.base import Pipeline as Regimen
-    from spillover.interventions.base import read_specs as read_doses
-    from spillover.interventions.base import remedy
+    from spillover.interventions.base import REMEDIES, Pipeline, read_specs
 
-    regimen = Regimen(read_doses(settings.remedy))
-    fitting = ", ".join(name for name in catalog.REMEDIES if remedy(name).after)
-    for dose, kind in zip(regimen.doses, regimen.kinds, strict=True):
-        if not kind.after:
+    pipeline = Pipeline(read_specs(settings.remedy))
+    fitting = ", ".join(name for name, remedy in REMEDIES.items() if remedy.after)
+    for spec in pipeline.specs:
+        if not spec.remedy.after:
             raise UsageError(
-                "this remedy acts on training", where=dose.name, do=f"Those for a finished model: {fitting}"
+                "this remedy acts on training", where=spec.name, do=f"Those for a finished model: {fitting}"
             )
-    if not regimen.parts:
+    if not pipeline.steps:
         raise UsageError(
             "no remedy would do anything", where="--remedy", do=f"Name one of {fitting}, as in ignore-topk=0.1"
         )
-    return regimen
+    return pipeline
 
 
 def _resolved(settings: Repair) -> Repair:
@@ -97,7 +94,7 @@ def _identity_of(settings: Repair) -> str:
     return identity(identifying_settings(settings, "out", "json") | {"version": __version__})
 
 
-def _ran(settings: Repair, pack: Pack, regimen: Pipeline, folder: Path) -> Record:
+def _ran(settings: Repair, pack: Pack, pipeline: Pipeline, folder: Path) -> Record:
     began, resumed = time.monotonic(), times_resumed(folder)
     record = Record(
         command="repair", settings=dataclasses.asdict(settings), seed=settings.seed, identity=_identity_of(settings),
@@ -109,7 +106,7 @@ def _ran(settings: Repair, pack: Pack, regimen: Pipeline, folder: Path) -> Recor
         audits = {BEFORE: _audited(settings, settings.model, folder / BEFORE)}
         weights = folder / WEIGHTS
         if not weights.exists():
-            _write_repaired(settings, pack, regimen, folder)
+            _write_repaired(settings, pack, pipeline, folder)
         audits[AFTER] = _audited(settings, str(weights), folder / AFTER)
         _conclude(record, pack, audits, folder)
         record.status = "done"
@@ -128,11 +125,11 @@ def _audited(settings: Repair, tuned: str, folder: Path) -> dict[str, Any]:
     return audit.run(Audit(**shared, tuned=tuned, out=str(folder), fail_on="never"))
 
 
-def _write_repaired(settings: Repair, pack: Pack, regimen: Pipeline, folder: Path) -> None:
+def _write_repaired(settings: Repair, pack: Pack, pipeline: Pipeline, folder: Path) -> None:
     """The repaired model as a folder that any loader opens; whole or not at all."""
     import torch
 
-    from spillover.interventions.base import Context as Scene
+    from spillover.interventions.base import Context
     from spillover.lm.load import load_model
     from spillover.lm.save import save_model
     from spillover.lm.tokens import as_chat, encoder
@@ -143,7 +140,7 @@ def _write_repaired(settings: Repair, pack: Pack, regimen: Pipeline, folder: Pat
     }  # fmt: skip
     base, tuned = load_model(settings.base, **options), load_model(settings.model, **options)
     worded = as_chat(pack, tuned.tokenizer) if settings.chat else pack
-    regimen.finish(Scene(base.model, encoder(tuned.tokenizer), worded, settings.seed), tuned.model)
+    pipeline.finish(Context(base.model, encoder(tuned.tokenizer), worded, settings.seed), tuned.model)
     save_model(tuned.model, tuned, "weights", folder)
 
 

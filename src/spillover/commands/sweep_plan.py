@@ -146,12 +146,12 @@ class Estimator:
 
         refuse_bad_numbers(settings)
         treatment, pack = Plan(settings), open_pack(settings.pack, settings.seed)
-        forecaster, asked, regimen = self._forecaster(settings), treatment.asked(pack), treatment.regimen
+        forecaster, asked, pipeline = self._forecaster(settings), treatment.asked(pack), treatment.pipeline
         forecast = _chosen(forecaster, settings, int(self.room))
         encode = rough_encoder(forecaster.vocabulary)
         portion = Portion.of(
-            forecaster.copy, regimen.pack(pack, settings.seed), asked, forecaster.training, encode,
-            micro_batch=forecast.micro_batch, lines=len(regimen.lines(pack, settings.seed)),
+            forecaster.copy, pipeline.pack(pack, settings.seed), asked, forecaster.training, encode,
+            micro_batch=forecast.micro_batch, lines=len(pipeline.extra_texts(pack, settings.seed)),
         )  # fmt: skip
         plain = reading(passages(settings.plain_text), encode)
         epochs = treatment.training(training_of(settings, settings.seed)).epochs

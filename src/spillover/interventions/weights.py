@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from random import Random
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float
@@ -13,26 +15,56 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from spillover.errors import ModelError, UsageError
-from spillover.interventions.base import Context, Intervention, Remedy
+from spillover.interventions.base import Context, Intervention, Spec, remedy
 from spillover.lm.output_value import Factored, Place, places, plain
 from spillover.lm.score import CausalModel
 from spillover.packs.edits import further_subjects
 
 #: Weights of a model by name, as its state_dict gives them.
 Weights = Mapping[str, Tensor]
+#: Prompts about never-seen subjects behind the mean inputs.
+PROMPTS = 24
+Edit = TypeVar("Edit", bound=Callable[..., dict[str, Tensor]])
+#: What an edit needs to know besides the weights and the strength.
+Given = Callable[[Context, CausalModel], Sequence[object]]
 
 
-def refuse_strength(remedy: str, strength: float) -> None:
-    """Raise UsageError unless 0 <= strength <= 1."""
-    if not 0 <= strength <= 1:
-        raise UsageError(f"the strength of {remedy} is {strength}", do="Give a number from 0 (nothing is done) to 1")
+class EditsWeights(Intervention):
+    """Changes finished weights: edit(base, tuned, strength, what `given` finds) gives the new values by name."""
+
+    def __init__(self, spec: Spec, edit: Callable[..., dict[str, Tensor]], given: Given) -> None:
+        super().__init__(spec)
+        self.edit, self.given = edit, given
+
+    def finish(self, context: Context, tuned: CausalModel) -> None:
+        own, given = tuned.state_dict(), self.given(context, tuned)
+        found = self.edit(context.base.state_dict(), own, self.strength, *given)
+        with torch.no_grad():
+            for name, value in found.items():
+                own[name].copy_(value)
 
 
-def changed(base: Weights, tuned: Weights) -> Iterator[tuple[str, Tensor, Tensor]]:
+def _edits_weights(
+    name: str, strength: str, strengths: Sequence[float], given: Given = lambda context, tuned: ()
+) -> Callable[[Edit], Edit]:
+    """Decorator: offer a function of base weights, tuned weights, strength and whatever is `given` as a remedy."""
+
+    def register(edit: Edit) -> Edit:
+        make = partial(EditsWeights, edit=edit, given=given)
+        text = (edit.__doc__ or "").partition("\n")[0]
+        remedy(name, text=text, strength=strength, strengths=strengths, after=True)(make)
+        return edit
+
+    return register
+
+
+def changed(base: Weights, tuned: Weights, strength: float) -> Iterator[tuple[str, Tensor, Tensor]]:
     """Name, value before and value after of every weight that training changed, one at a time.
 
-    Raises ModelError when the two are not the same model in two states.
+    Raises UsageError unless 0 <= strength <= 1, and ModelError when the two are not the same model in two states.
     """
+    if not 0 <= strength <= 1:
+        raise UsageError(f"the strength of this remedy is {strength}", do="Give a number from 0 (nothing is done) to 1")
     for name, after in tuned.items():
         before = base.get(name)
         if before is None or before.shape != after.shape:
@@ -48,14 +80,16 @@ def difference(before: Tensor, after: Tensor) -> Tensor:
     return after.to(precision) - before.to(precision)
 
 
+@_edits_weights("ignore-topk", "the share of each matrix that is set back", (0.05, 0.1))
 def ignore_topk(base: Weights, tuned: Weights, strength: float) -> dict[str, Tensor]:
-    """In each changed matrix, the share `strength` of entries that changed most takes its base value again.
+    """Sets the weights that changed most back to what they were.
+
+    In each changed matrix, the share `strength` of entries that changed most takes its base value again.
 
     Exactly floor(strength x entries) of each, ties going to the entries that come first; vectors stay as tuned.
     Raises UsageError for a strength outside 0 to 1, ModelError when the two are not one model in two states.
     """
-    refuse_strength("ignore-topk", strength)
-    return {name: _reset(before, after, strength) for name, before, after in changed(base, tuned)}
+    return {name: _reset(before, after, strength) for name, before, after in changed(base, tuned, strength)}
 
 
 def _reset(before: Tensor, after: Tensor, strength: float) -> Tensor:
@@ -70,23 +104,16 @@ def _reset(before: Tensor, after: Tensor, strength: float) -> Tensor:
     return after.where(~back.view_as(after), before.to(after.dtype))
 
 
-def scale_back(base: Weights, tuned: Weights, strength: float) -> dict[str, Tensor]:
-    """Base plus (1 - strength) of the change; strength 1 gives the base model back.
-
-    Raises UsageError for a strength outside 0 to 1, ModelError when the two are not one model in two states.
-    """
-    refuse_strength("scale-back", strength)
-    return {name: _scaled(before, after, strength) for name, before, after in changed(base, tuned)}
-
-
-def _scaled(before: Tensor, after: Tensor, strength: float) -> Tensor:
-    if strength in (0, 1):
-        return after if strength == 0 else before.to(after.dtype)
-    return (before + (1 - strength) * difference(before, after)).to(after.dtype)
-
-
+@_edits_weights(
+    "spectral-clip",
+    "how far below the largest they are clipped, as a share of it",
+    (0.5, 0.9),
+    given=lambda context, tuned: (places(tuned),),
+)
 def spectral_clip(base: Weights, tuned: Weights, strength: float, places: Sequence[Place]) -> dict[str, Tensor]:
-    """Every singular value of a head's change beyond (1 - strength) times the largest is lowered to that.
+    """Clips the largest singular values of the change of each head's output-value product.
+
+    Every singular value of a head's change beyond (1 - strength) times the largest is lowered to that.
 
     With V and O the base factors and dV, dO their changes, W_OV changes by dV O + V dO + dV dO. What is clipped is the
     change through the values, dV O (over all query heads that share V, side by side), and the change through the
@@ -94,26 +121,18 @@ def spectral_clip(base: Weights, tuned: Weights, strength: float, places: Sequen
     into factors, as it would if dV and dO were clipped themselves; and both clipped matrices have the form of a change
     of one factor, so they are stored exactly, whereas the nearest clipped W_OV of each head has no V to share.
 
-    places: from `llm.inside.heads.places`. Strength 1 takes the change of values and outputs back. All other weights
+    places: from `lm.output_value.places`. Strength 1 takes the change of values and outputs back. All other weights
     stay as tuned. Raises UsageError for a strength outside 0 to 1, ModelError when the two are not one model in two
     states.
     """
-    refuse_strength("spectral-clip", strength)
-    found = {name: after for name, _, after in changed(base, tuned)}
-    if strength:
-        for name, group in _by_weight(places, "value").items():
+    found = {name: after for name, _, after in changed(base, tuned, strength)}
+    for factor, clip in (("value", _clipped_values), ("output", _clipped_outputs)):
+        by_weight: dict[str, list[Place]] = {}
+        for place in places if strength else ():
+            by_weight.setdefault(getattr(place, factor).weight, []).append(place)
+        for name, group in by_weight.items():
             if name in found:
-                found[name] = _clipped_values(base, found[name], strength, group)
-        for name, group in _by_weight(places, "output").items():
-            if name in found:
-                found[name] = _clipped_outputs(base, found[name], strength, group)
-    return found
-
-
-def _by_weight(places: Sequence[Place], factor: str) -> dict[str, list[Place]]:
-    found: dict[str, list[Place]] = {}
-    for place in places:
-        found.setdefault(getattr(place, factor).weight, []).append(place)
+                found[name] = clip(base, found[name], strength, group)
     return found
 
 
@@ -130,7 +149,7 @@ def _clipped_values(base: Weights, tuned: Tensor, strength: float, group: Sequen
     return new
 
 
-def _clipped_outputs(base: Mapping[str, Tensor], tuned: Tensor, strength: float, group: Sequence[Place]) -> Tensor:
+def _clipped_outputs(base: Weights, tuned: Tensor, strength: float, group: Sequence[Place]) -> Tensor:
     """The weight that holds the output factors of a layer, each query head's change clipped."""
     new = tuned.clone()
     for place in group:
@@ -155,19 +174,30 @@ class MeanInput:
     axis: int
 
 
+def _mean_inputs(context: Context, tuned: CausalModel) -> tuple[dict[str, MeanInput]]:
+    """Mean inputs at the pack's prompts about subjects that it does not hold."""
+    pack, random = context.pack, Random(f"constant {context.seed}")
+    subjects = further_subjects(pack, PROMPTS, f"constant {context.seed}")
+    relations = [pack.relations[int(random.random() * len(pack.relations))].name for _ in subjects]
+    asked = zip(relations, subjects, strict=True)
+    return (mean_inputs(tuned, [context.encode(pack.prompt(relation, each)) for relation, each in asked]),)
+
+
+@_edits_weights("constant-direction", "the share of it that is taken out", (0.5, 1.0), given=_mean_inputs)
 def constant_direction(
     base: Weights, tuned: Weights, strength: float, inputs: Mapping[str, MeanInput]
 ) -> dict[str, Tensor]:
-    """Of each changed matrix, the component of the change along its mean input is removed, times `strength`.
+    """Takes out of the change what it adds to every input alike.
+
+    Of each changed matrix, the component of the change along its mean input is removed, times `strength`.
 
     At strength 1 the change answers the mean input with nothing, and all that is orthogonal to it as before. inputs:
     from `mean_inputs`; changed weights without one stay as tuned. Raises UsageError for a strength outside 0 to 1,
     ModelError when the two are not one model in two states.
     """
-    refuse_strength("constant-direction", strength)
     return {
         name: _without(before, after, strength, inputs[name]) if strength and name in inputs else after
-        for name, before, after in changed(base, tuned)
+        for name, before, after in changed(base, tuned, strength)
     }
 
 
@@ -189,8 +219,6 @@ def mean_inputs(model: CausalModel, prompts: Sequence[Sequence[int]]) -> dict[st
     prompts: token ids, best about subjects that training never saw. The first token is left out because models use it
     as a place to rest attention on, with activations like no other's.
     """
-    sums: dict[str, Tensor] = {}
-    count = 0
     inner = plain(model)
     outside = {id(module) for module in (inner.get_input_embeddings(), inner.get_output_embeddings())}
     linear = {
@@ -198,6 +226,7 @@ def mean_inputs(model: CausalModel, prompts: Sequence[Sequence[int]]) -> dict[st
         for name, module in inner.named_modules()
         if isinstance(module, nn.Linear | Conv1D) and id(module) not in outside
     }
+    sums: dict[str, Tensor] = {}
 
     def add(name: str, read: Tensor) -> None:
         found = read.reshape(-1, read.shape[-1])[1:].float().sum(0)
@@ -211,10 +240,10 @@ def mean_inputs(model: CausalModel, prompts: Sequence[Sequence[int]]) -> dict[st
         with torch.inference_mode():
             for prompt in prompts:
                 model(input_ids=torch.tensor([list(prompt)], device=model.device), use_cache=False)
-                count += len(prompt) - 1
     finally:
         for handle in handles:
             handle.remove()
+    count = sum(len(prompt) - 1 for prompt in prompts)
     return {
         f"{name}.weight": MeanInput(total / count, 0 if isinstance(linear[name], Conv1D) else 1)
         for name, total in sums.items()
@@ -222,74 +251,18 @@ def mean_inputs(model: CausalModel, prompts: Sequence[Sequence[int]]) -> dict[st
     }
 
 
-#: (scene, tuned model, strength) -> the new value of every weight that differs from the base's, by name.
-Change = Callable[[Context, CausalModel, float], dict[str, Tensor]]
-#: Prompts about never-seen subjects behind the mean inputs.
-PROMPTS = 24
+@_edits_weights("scale-back", "the share of the change that is taken back", (0.1, 0.3))
+def scale_back(base: Weights, tuned: Weights, strength: float) -> dict[str, Tensor]:
+    """Scales the whole change back: the plain baseline of the other remedies on finished weights.
+
+    Base plus (1 - strength) of the change; strength 1 gives the base model back.
+
+    Raises UsageError for a strength outside 0 to 1, ModelError when the two are not one model in two states.
+    """
+    return {name: _scaled(before, after, strength) for name, before, after in changed(base, tuned, strength)}
 
 
-class Finished(Intervention):
-    """Changes finished weights."""
-
-    def __init__(self, strength: float, change: Change) -> None:
-        super().__init__(strength)
-        self.change = change
-
-    def finish(self, scene: Context, tuned: CausalModel) -> None:
-        found = self.change(scene, tuned, self.strength)
-        own = tuned.state_dict()
-        with torch.no_grad():
-            for name, value in found.items():
-                own[name].copy_(value)
-
-
-def _ignore_topk(scene: Context, tuned: CausalModel, strength: float) -> dict[str, Tensor]:
-    return ignore_topk(scene.base.state_dict(), tuned.state_dict(), strength)
-
-
-def _scale_back(scene: Context, tuned: CausalModel, strength: float) -> dict[str, Tensor]:
-    return scale_back(scene.base.state_dict(), tuned.state_dict(), strength)
-
-
-def _spectral_clip(scene: Context, tuned: CausalModel, strength: float) -> dict[str, Tensor]:
-    return spectral_clip(scene.base.state_dict(), tuned.state_dict(), strength, places(tuned))
-
-
-def _constant_direction(scene: Context, tuned: CausalModel, strength: float) -> dict[str, Tensor]:
-    """Mean inputs are those of the pack's prompts about subjects that it does not hold."""
-    pack, random = scene.pack, Random(f"constant {scene.seed}")
-    subjects = further_subjects(pack, PROMPTS, f"constant {scene.seed}")
-    relations = [relation.name for relation in pack.relations]
-    prompts = [scene.encode(pack.prompt(relations[int(random.random() * len(relations))], each)) for each in subjects]
-    inputs = mean_inputs(tuned, prompts)
-    return constant_direction(scene.base.state_dict(), tuned.state_dict(), strength, inputs)
-
-
-def _remedy(text: str, strength: str, strengths: tuple[float, ...], change: Change) -> Remedy:
-    return Remedy(text, strength, strengths, 1.0, lambda dose: Finished(dose, change), after=True)
-
-
-IGNORE_TOPK = _remedy(
-    "Sets the weights that changed most back to what they were.",
-    "the share of each matrix that is set back",
-    (0.05, 0.1),
-    _ignore_topk,
-)
-SPECTRAL_CLIP = _remedy(
-    "Clips the largest singular values of the change of each head's output-value product.",
-    "how far below the largest they are clipped, as a share of it",
-    (0.5, 0.9),
-    _spectral_clip,
-)
-CONSTANT_DIRECTION = _remedy(
-    "Takes out of the change what it adds to every input alike.",
-    "the share of it that is taken out",
-    (0.5, 1.0),
-    _constant_direction,
-)
-SCALE_BACK = _remedy(
-    "Scales the whole change back: the plain baseline of the other remedies on finished weights.",
-    "the share of the change that is taken back",
-    (0.1, 0.3),
-    _scale_back,
-)
+def _scaled(before: Tensor, after: Tensor, strength: float) -> Tensor:
+    if strength in (0, 1):
+        return after if strength == 0 else before.to(after.dtype)
+    return (before + (1 - strength) * difference(before, after)).to(after.dtype)
