@@ -42,9 +42,9 @@ class Run:
     settings: Inject
     seconds: float
 
-    def foretold(self, foretell: Estimator) -> float:
+    def estimated(self, estimator: Estimator) -> float:
         """Seconds."""
-        return foretell(Cell(self.cell, {}, (0,), self.settings)).seconds.total
+        return estimator.estimate(Cell(self.cell, {}, (0,), self.settings)).seconds.total
 
 
 def kept(study: str) -> Iterable[Run]:
@@ -83,7 +83,7 @@ def fitted(runs: Sequence[Run]) -> dict[str, float]:
     slow = 1e-9
     # What each part would take at one operation, and at one byte, a second.
     parts = {
-        name: [Estimator(device, BYTES, 1)(Cell(run.cell, {}, (0,), run.settings)).seconds for run in runs]
+        name: [Estimator(device, BYTES, 1).estimate(Cell(run.cell, {}, (0,), run.settings)).seconds for run in runs]
         for name, device in (("computing", Device("", BYTES, slow, slow, 1e30, 0.0, 0.0, True)),
                              ("moving", Device("", BYTES, 1e30, 1e30, slow, 0.0, 0.0, True)))
     }  # fmt: skip
@@ -109,12 +109,12 @@ def main() -> None:
     parser.add_argument("--fit", action="store_true", help="fit the speeds anew instead of using the plan's")
     parser.add_argument("--each", action="store_true", help="a line a run, too")
     options = parser.parse_args()
-    foretell, every, least = Estimator(processor(BYTES), BYTES, 1), [], []
+    estimator, every, least = Estimator(processor(BYTES), BYTES, 1), [], []
     for study in options.studies.split(","):
         runs = list(kept(study))
         if options.fit and study == FITTED:
             print(json.dumps(fitted(runs)), flush=True)
-        ratios = [run.foretold(foretell) / run.seconds for run in runs]
+        ratios = [run.estimated(estimator) / run.seconds for run in runs]
         for run, ratio in zip(runs, ratios, strict=True) if options.each else ():
             print(f"  {ratio:.2f}  {run.seconds:.0f} s  {run.cell} seed {run.settings.seed}")
         told(f"{study}, all runs", ratios)

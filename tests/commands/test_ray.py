@@ -14,7 +14,7 @@ import pytest
 
 from spillover.cli import main
 from spillover.commands import sweep
-from spillover.commands.ray import absent, place, sources
+from spillover.commands.ray import absent, sources, stage
 from spillover.config import Inject, Sweep
 from spillover.errors import RunError, UsageError
 from spillover.record import Record
@@ -163,7 +163,7 @@ def test_an_address_without_a_cluster_is_one_sentence_within_seconds(study, tmp_
         Sweep(study=str(study), address="auto")
 
 
-def test_what_a_node_lacks_is_put_there_once_at_its_path(tmp_path):
+def test_what_a_node_lacks_is_copied_there_once_to_its_path(tmp_path):
     pack, model = tmp_path / "pack.yaml", tmp_path / "model"
     pack.write_text("name: x\nfacts: rows.csv\n", encoding="utf-8")
     (tmp_path / "rows.csv").write_text("subject,relation,answer\n", encoding="utf-8")
@@ -178,7 +178,7 @@ def test_what_a_node_lacks_is_put_there_once_at_its_path(tmp_path):
         os.unlink(path)
     (model / "deep").rmdir()
     pieces = lambda source: iter([before[source.path][:10], before[source.path][10:]])  # noqa: E731
-    assert place(wanted, pieces) == wanted and place(wanted, pieces) == []
+    assert stage(wanted, pieces) == wanted and stage(wanted, pieces) == []
     assert {path: Path(path).read_bytes() for path in before} == before
     pack.write_text("name: y\nfacts: rows.csv\n", encoding="utf-8")
     with pytest.raises(UsageError, match="another file has this name here"):

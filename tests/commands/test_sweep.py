@@ -14,8 +14,8 @@ import pytest
 import yaml
 
 from spillover.commands import inject, report, sweep
-from spillover.commands.pool import Ended, Task, Worker, run_local
-from spillover.commands.sweep import Progress
+from spillover.commands.pool import Ended, LocalPool, Task, Worker
+from spillover.commands.sweep import StudyProgress
 from spillover.config import Inject, Report, Solve, Sweep
 from spillover.errors import RunError, UsageError
 from spillover.record import ANSWERS, Record
@@ -133,32 +133,37 @@ def test_a_study_of_another_verb(tmp_path):
     assert (tmp_path / "out" / "page.html").exists()
 
 
-def test_the_record_is_written_less_often_the_longer_it_takes(monkeypatch):
+class CostlyRecord(Record):
+    """Writing it takes a tenth of a second of a clock that stands still otherwise."""
+
+    def write(self, folder):
+        self.clock[0] += 0.1
+        self.written += 1
+
+
+def test_the_record_is_written_less_often_the_longer_it_takes(monkeypatch, tmp_path):
     now = [100.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
-    progress = Progress([], "solve")
-    assert progress.due()
-    now[0] += 0.1
-    progress.took(began=100.0)
-    assert not progress.due()
-    now[0] += 4.9
-    assert not progress.due()
-    now[0] += 0.2
-    assert progress.due(), "fifty times a tenth of a second later"
+    record = CostlyRecord(command="sweep", settings={}, seed=0)
+    record.clock, record.written = now, 0
+    progress = StudyProgress(record, "solve", [], tmp_path)
+    for wait, written in ((0.0, 1), (0.0, 1), (4.9, 1), (0.2, 2), (0.2, 2)):
+        now[0] += wait
+        progress.add(Ended(("cell", 0), 1.0, {}))
+        assert record.written == written, "again after fifty times a tenth of a second"
 
 
-def test_a_part_is_asked_for_when_the_one_before_has_ended():
-    seen = []
+def test_a_pool_runs_batches_one_after_another_in_the_same_workers():
+    def tasks(name, count):
+        return [Task((name, n), "solve", Solve(symbolic="n=4,train=1,test=3")) for n in range(count)]
 
-    def parts():
-        yield [Task(("first", n), "solve", Solve(symbolic="n=4,train=1,test=3")) for n in range(3)]
-        assert sorted(seen) == [("first", 0), ("first", 1), ("first", 2)]
-        yield []
-        yield [Task(("last", None), "solve", Solve(symbolic="n=4,train=1,test=3"))]
-
-    for ended in run_local(parts(), 2):
-        seen.append(ended.key)
-    assert seen[-1] == ("last", None) and len(seen) == 4
+    with LocalPool(2) as pool:
+        assert sorted(ended.key for ended in pool.run(tasks("first", 3))) == [("first", n) for n in range(3)]
+        processes = {worker.process.pid for worker in pool.workers}
+        assert list(pool.run([])) == []
+        assert [ended.key for ended in pool.run(tasks("last", 1))] == [("last", 0)]
+        assert {worker.process.pid for worker in pool.workers} == processes and len(processes) == 2
+    assert not any(worker.process.is_alive() for worker in pool.workers)
 
 
 class Deadly:
@@ -172,8 +177,8 @@ def test_a_worker_that_is_killed_is_replaced():
     """The tasks around the deadly one end as if nothing had been."""
     fine = [Task(("fine", n), "solve", Solve(symbolic="n=4,train=1,test=3")) for n in (0, 1)]
     deadly = Task(("deadly", None), "solve", Deadly())
-    tasks = [fine[0], deadly, fine[1]]
-    ended = {each.key: each for each in run_local([tasks], 1)}
+    with LocalPool(1) as pool:
+        ended = {each.key: each for each in pool.run([fine[0], deadly, fine[1]])}
     assert ended["fine", 0].error == ended["fine", 1].error == ""
     assert "was killed by SIGKILL" in ended["deadly", None].error
 

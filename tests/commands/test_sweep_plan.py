@@ -8,7 +8,7 @@ import pytest
 from spillover.cli import main
 from spillover.commands import sweep
 from spillover.commands.studies import Cell
-from spillover.commands.sweep_plan import _sweep_plan_totals
+from spillover.commands.sweep_plan import Estimate, totals_of
 from spillover.config import Inject, Sweep
 from spillover.errors import ModelError, UsageError
 
@@ -88,17 +88,19 @@ def test_the_schedule_by_hand():
         return Cell(name, {}, seeds, Inject(pack="x", model=model, out=""))
 
     def own(seconds):
-        return SimpleNamespace(fits=True, seconds=SimpleNamespace(total=seconds), loading=2.0, saved=100.0, tables=10.0,
-                               checkpoint=7.0, stored=2e9)  # fmt: skip
+        return Estimate(
+            forecast=SimpleNamespace(needed=1.0), room=2.0, seconds=SimpleNamespace(total=seconds), saved=100.0,
+            tables=10.0, checkpoint=7.0, stored=2e9, fitting=(), most=False,
+        )  # fmt: skip
 
     cells, found = [cell("a", "A", (0, 1, 2)), cell("b", "B", (0, 1, 2))], {"a": own(10.0), "b": own(4.0)}
-    alone = _sweep_plan_totals(cells, found, 1)
+    alone = totals_of(cells, found, 1)
     # A, B, A, B, A, B, each loaded anew.
     assert alone.wall == alone.work == 3 * (12 + 6)
-    both = _sweep_plan_totals(cells, found, 2)
+    both = totals_of(cells, found, 2)
     # Place 1: A until 12, B until 18, A until 30; place 2: B until 6, A until 18, B until 24.
     assert both.wall == 30 and both.work == 3 * (12 + 6)
-    three = _sweep_plan_totals([cells[1]], found, 2)
+    three = totals_of([cells[1]], found, 2)
     # B alone: place 1 until 6 and 10, place 2 until 6; the third run has its model already.
     assert three.wall == 10 and three.work == 6 + 6 + 4
     # Two cells of three runs, whose tables are there once more, pooled; two pages' shares; two places.

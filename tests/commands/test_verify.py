@@ -69,6 +69,23 @@ def test_a_number_that_was_edited_is_wrong(folder):
     assert found["run", "metrics"] == "wrong" and "recall_rank does not follow" in outcome["text"]
 
 
+def test_a_measure_that_is_newer_than_the_run_leaves_it_trusted(folder):
+    """The record lacks a metric, at the top and of an implication; what it has must follow from the answers still."""
+    metrics = dict(Record.read(folder).metrics)
+    del metrics["paraphrase_rank_test"]
+    ((name, own),) = metrics["implications"].items()
+    metrics["implications"] = {name: {key: value for key, value in own.items() if key != "marginal_rank"}}
+    change(folder, metrics=metrics)
+    outcome, found = states(folder)
+    assert outcome["trusted"] and found["run", "metrics"] == "ok"
+    metrics["implications"][name]["chance_rank"] = {**own["chance_rank"], "value": 0.0}
+    change(folder, metrics=metrics)
+    outcome, found = states(folder)
+    assert found["run", "metrics"] == "wrong" and "implications does not follow" in outcome["text"]
+    change(folder, metrics={})
+    assert states(folder)[1]["run", "metrics"] == "wrong"
+
+
 def test_what_only_hinders_a_repetition_is_missing(folder):
     record = change(folder, versions={"torch": "0.1"}, hashes={"pack": "0" * 64})
     del record["details"]["files"]

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from spillover import __version__
 from spillover.commands.inject import PACKAGES
-from spillover.commands.pool import Ended, Task, run_local, shown
+from spillover.commands.pool import LocalPool, Task
 from spillover.commands.prepare import refuse_bad_numbers, seeds_of
 from spillover.config import Inject, Mitigate
 from spillover.errors import RunError, UsageError
@@ -397,14 +397,17 @@ def _ran(
     names = [dose.name for cell in cells for dose in cell.doses]
     record.details = {**record.details, "remedies": described(names)}
     record.write(folder)
-    ended: dict[tuple[str, int | None], Ended] = {}
     try:
-        for each in shown(
-            lambda parts: run_local(parts, _processes(settings)), _parts(settings, seeds, cells, folder, ended)
-        ):
-            ended[each.key] = each
+        with LocalPool(_processes(settings)) as pool:
+            untreated = list(pool.run(_untreated_tasks(settings, seeds, cells, folder)))
+            if error := next((ended.error for ended in untreated if ended.error), None):
+                what = f"the untreated run did not end: {error}"
+                raise RunError(what, where=str(folder), do="Mend that first")
+            # The settings of these hold what the untreated runs learned.
+            tasks = [Task((cell.name, seed), "inject", _treated(settings, cell, seed, folder))
+                     for seed in seeds for cell in cells]  # fmt: skip
+            errors = {ended.key[0]: ended.error for ended in pool.run(tasks) if ended.error}
         contest = Contest(folder / CELLS, seeds, packs[seeds[0]])
-        errors = {key[0]: each.error for key, each in ended.items() if each.error}
         frontier = contest.frontier([(cell.name, cell.doses, cell.rewrites) for cell in cells], errors)
         contest.exactly(packs[seeds[0]], frontier)
         _conclude(record, folder, frontier, contest)
@@ -417,18 +420,9 @@ def _ran(
     return record
 
 
-def _parts(
-    settings: Mitigate, seeds: Sequence[int], cells: Sequence[Cell], folder: Path,
-    ended: Mapping[tuple[str, int | None], Ended],
-) -> Iterator[list[Task]]:  # fmt: skip
-    """The untreated runs, then those that are held against them. Raises RunError when an untreated one failed."""
+def _untreated_tasks(settings: Mitigate, seeds: Sequence[int], cells: Sequence[Cell], folder: Path) -> list[Task]:
     keep = "delta" if any(cell.after for cell in cells) else settings.save
-    yield [Task((MITIGATE_UNTREATED, seed), "inject", _untreated(settings, seed, folder, keep)) for seed in seeds]
-    for each in ended.values():
-        if each.error:
-            raise RunError(f"the untreated run did not end: {each.error}", where=str(folder), do="Mend that first")
-    pairs = [(cell, seed) for seed in seeds for cell in cells]
-    yield [Task((cell.name, seed), "inject", _treated(settings, cell, seed, folder)) for cell, seed in pairs]
+    return [Task((MITIGATE_UNTREATED, seed), "inject", _untreated(settings, seed, folder, keep)) for seed in seeds]
 
 
 def _conclude(record: Record, folder: Path, frontier: list[dict[str, Any]], contest: Contest) -> None:

@@ -1,4 +1,4 @@
-"""A pool of worker processes that run the cells of a study, behind a bar that counts them."""
+"""Pools of workers that run the cells of a study: what every pool shares, and worker processes on this machine."""
 
 from __future__ import annotations
 
@@ -7,12 +7,23 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import time
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Any
+from typing import Any, Self
+
+from spillover.errors import SpilloverError
+
+#: Threads of one process spin while they wait for each other, which starves the processes beside it.
+WORKER_ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE", "TOKENIZERS_PARALLELISM": "false", "TQDM_DISABLE": "1"}
+#: Seconds that interrupted workers have to write what they saw.
+GRACE = 30
 
 
 @dataclass(frozen=True)
@@ -44,41 +55,32 @@ class Worker:
 
     def run(self, task: Task) -> Ended:
         """Run one task; a mistake or a failure becomes a sentence, and only an interrupt passes through."""
-        import time
-
-        from spillover import catalog
-        from spillover.errors import SpilloverError
-
         began = time.monotonic()
-        job = catalog.find(catalog.VERBS[task.verb][1])
+        outcome: dict[str, Any] = {}
+        error = ""
+        job = import_module(f"spillover.commands.{task.verb}").run
         try:
             outcome = job(task.settings, self.kept) if task.verb == "inject" else job(task.settings)
-            error = ""
         except SpilloverError as mistake:
-            outcome, error = {}, str(mistake)
+            error = str(mistake)
         except Exception as failure:
-            outcome, error = {}, f"{type(failure).__name__}: {(str(failure) or 'no message').splitlines()[0]}"
+            error = f"{type(failure).__name__}: {(str(failure) or 'no message').splitlines()[0]}"
         return Ended(task.key, time.monotonic() - began, outcome, error)
 
 
-#: Threads of one process spin while they wait for each other, which starves the processes beside it.
-_CALM = {"OMP_WAIT_POLICY": "PASSIVE", "TOKENIZERS_PARALLELISM": "false", "TQDM_DISABLE": "1"}
-#: Seconds that interrupted workers have to write what they saw.
-GRACE = 30
-
-
 class WorkerProcess:
-    """One worker process and the task it holds."""
+    """One worker process and the task that it runs."""
 
     def __init__(self) -> None:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
         self.process: BaseProcess = context.Process(target=_work, args=(theirs,), daemon=True)
-        self.process.start()
+        with environment(WORKER_ENVIRONMENT):
+            self.process.start()
         theirs.close()
         self.task: Task | None = None
 
-    def give(self, task: Task) -> None:
+    def start(self, task: Task) -> None:
         self.task = task
         self.pipe.send(task)
 
@@ -88,7 +90,7 @@ class WorkerProcess:
             os.kill(self.process.pid, signal.SIGINT)
 
     def result(self) -> Ended:
-        """What it sends; when it died instead, that as the outcome of its task."""
+        """Wait for the end of its task; the death of the process ends the task with an error."""
         assert self.task is not None
         try:
             ended: Ended = self.pipe.recv()
@@ -102,10 +104,10 @@ class WorkerProcess:
 
 
 @contextmanager
-def calm() -> Iterator[None]:
-    """Inside, the environment that workers are started in: theirs from then on, and this process's own again after."""
-    before = {name: os.environ.get(name) for name in _CALM}
-    os.environ.update(_CALM)
+def environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Inside, the environment has these values, for processes that are started; afterwards it is as it was."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
     try:
         yield
     finally:
@@ -114,17 +116,6 @@ def calm() -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-
-
-def dismiss(hands: Sequence[WorkerProcess]) -> None:
-    """End the workers; one that is still busy was interrupted, and is given time to write what it saw."""
-    for hand in hands:
-        hand.interrupt()
-        hand.pipe.close()
-    for hand in hands:
-        hand.process.join(GRACE)
-        if hand.process.is_alive():
-            hand.process.kill()
 
 
 def _work(pipe: Connection) -> None:
@@ -139,7 +130,7 @@ def _work(pipe: Connection) -> None:
     try:
         while True:
             pipe.send(worker.run(pipe.recv()))
-    except (EOFError, KeyboardInterrupt, BrokenPipeError, OSError):
+    except (EOFError, KeyboardInterrupt, OSError):
         return
 
 
@@ -151,58 +142,73 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def run_local(parts: Iterable[Iterable[Task]], processes: int) -> Iterator[Ended]:
-    """Run tasks in `processes` workers and give each as it ends; interrupted, the workers write what they saw.
+class Pool(ABC):
+    """Runs tasks, one batch after another, and counts them on a bar. Leaving it ends the workers."""
 
-    A part is asked for, and begun, when every task of the one before has ended; so it may depend on what became of it.
-    """
-    hands: list[WorkerProcess] = []
-    with calm():
-        try:
-            for part in parts:
-                yield from _part(iter(part), hands, processes)
-        finally:
-            dismiss(hands)
+    def __init__(self) -> None:
+        from tqdm import tqdm
 
+        self.bar = tqdm(total=0, unit="run", dynamic_ncols=True, smoothing=0.1, disable=None)
 
-def _part(waiting: Iterator[Task], hands: list[WorkerProcess], processes: int) -> Iterator[Ended]:
-    for place in range(processes):
-        if (task := next(waiting, None)) is None:
-            break
-        _give(task, hands, place)
-    while busy := [hand for hand in hands if hand.task]:
-        ready = wait([hand.pipe for hand in busy])
-        for hand in [hand for hand in busy if hand.pipe in ready]:
-            ended = hand.result()
-            # The next one first: what is done with the outcome needs no worker.
-            if (task := next(waiting, None)) is not None:
-                _give(task, hands, hands.index(hand))
-            yield ended
-
-
-def _give(task: Task, hands: list[WorkerProcess], place: int) -> None:
-    """Hand a task to the worker at a place, which is started if there is none, or none any more."""
-    if place == len(hands):
-        hands.append(WorkerProcess())
-    elif not hands[place].process.is_alive():
-        hands[place] = WorkerProcess()
-    hands[place].give(task)
-
-
-def shown(engine: Callable[[Iterable[list[Task]]], Iterator[Ended]], parts: Iterable[list[Task]]) -> Iterator[Ended]:
-    """What `engine` gives for the parts, each as it ends."""
-    from tqdm import tqdm
-
-    with tqdm(total=0, unit="run", dynamic_ncols=True, smoothing=0.1, disable=None) as bar:
-
-        def counted() -> Iterator[list[Task]]:
-            for part in parts:
-                bar.total += len(part)
-                bar.refresh()
-                yield part
-
-        for ended in engine(counted()):
-            bar.update()
+    def run(self, tasks: Sequence[Task]) -> Iterator[Ended]:
+        """Run a batch of tasks and give the end of each as it comes."""
+        self.bar.total += len(tasks)
+        self.bar.refresh()
+        for ended in self.ends(tasks):
+            self.bar.update()
             if ended.error:
-                bar.write(f"{ended.key[0]}: {ended.error}", file=sys.stderr)
+                self.bar.write(f"{ended.key[0]}: {ended.error}", file=sys.stderr)
             yield ended
+
+    @abstractmethod
+    def ends(self, tasks: Sequence[Task]) -> Iterator[Ended]:
+        """Run the tasks; what `run` gives, without the bar."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """End the workers. One that is busy is interrupted, and has some time to write what it saw."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()
+        self.stop()
+
+
+class LocalPool(Pool):
+    """Worker processes on this machine, `processes` at the most."""
+
+    def __init__(self, processes: int) -> None:
+        super().__init__()
+        self.processes = processes
+        self.workers: list[WorkerProcess] = []
+
+    def ends(self, tasks: Sequence[Task]) -> Iterator[Ended]:
+        waiting = deque(tasks)
+        self._hand_out(waiting)
+        while busy := {worker.pipe: worker for worker in self.workers if worker.task}:
+            for pipe in wait(list(busy)):
+                ended = busy[pipe].result()  # type: ignore[index]
+                # The next one first: what is done with the outcome needs no worker.
+                self._hand_out(waiting)
+                yield ended
+
+    def _hand_out(self, waiting: deque[Task]) -> None:
+        """Give tasks to idle workers; a worker that died is replaced."""
+        self.workers = [worker for worker in self.workers if worker.task or worker.process.is_alive()]
+        while waiting and sum(worker.task is not None for worker in self.workers) < self.processes:
+            idle = next((worker for worker in self.workers if worker.task is None), None)
+            if idle is None:
+                idle = WorkerProcess()
+                self.workers.append(idle)
+            idle.start(waiting.popleft())
+
+    def stop(self) -> None:
+        for worker in self.workers:
+            worker.interrupt()
+            worker.pipe.close()
+        for worker in self.workers:
+            worker.process.join(GRACE)
+            if worker.process.is_alive():
+                worker.process.kill()

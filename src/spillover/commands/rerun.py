@@ -27,7 +27,11 @@ def run(settings: Rerun) -> dict[str, Any]:
         raise RunError("a repetition must not overwrite its run", where=str(out), do="Choose another --out")
     settings_class, job = (catalog.find(reference) for reference in catalog.VERBS[verb])
     outcome = dict(job(settings_of(settings_class, record, out)))
-    compared = _compare(folder, out)
+    # The tables of the run and of each of its seeds.
+    tables = [path.relative_to(folder) for name in (ANSWERS, TRAJECTORY) for path in sorted(folder.rglob(name))]
+    compared = {
+        str(name): (out / name).exists() and sha256_of(folder / name) == sha256_of(out / name) for name in tables
+    }
     same = all(compared.values()) if compared else None
     outcome.pop("exit_code", None)
     words = {True: "every table has the same bytes", False: "the tables differ", None: "there is no table to compare"}
@@ -42,20 +46,11 @@ def settings_of(settings_class: type, record: Record, out: Path) -> Any:
     out: the folder in place of the record's own.
     """
     known = {item.name: item for item in dataclasses.fields(settings_class)}  # type: ignore[arg-type]
-    values = {name: tuple(value) if isinstance(value, list) else value
-              for name, value in record.settings.items() if name in known}  # fmt: skip
-    values |= (
-        {"json": False}
-        | ({"track": "none"} if "track" in known else {})
-        | ({"out": str(out)} if "out" in known else {})
-    )
+    changed = {**record.settings, "json": False, "track": "none", "out": str(out)}
+    values = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in changed.items() if name in known
+    }
     if missing := [name for name, item in known.items() if item.default is dataclasses.MISSING and name not in values]:
         what = f"the record does not say what {missing[0]} was"
         raise RunError(what, where=record.command, do="Give the command yourself")
     return settings_class(**values)
-
-
-def _compare(folder: Path, out: Path) -> dict[str, bool]:
-    """Table -> whether both folders hold the same bytes, for the tables of the run and of each of its seeds."""
-    names = [path.relative_to(folder) for pattern in (ANSWERS, TRAJECTORY) for path in sorted(folder.rglob(pattern))]
-    return {str(name): (out / name).exists() and sha256_of(folder / name) == sha256_of(out / name) for name in names}

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -26,10 +26,11 @@ _QUIET = ("evaluate_every", "threads", "device")
 #: What a study must not set: the sweep decides it.
 _OWN = ("out", "json", "seed", "seeds")
 _LONGEST, _MOST_BYTES, _MOST_CELLS = 80, 1_000_000, 100_000
+_BUILT_IN = resources.files("spillover.commands").joinpath("built_in_studies")
 Options = dict[str, Any]
 
 
-class Group(BaseModel):
+class StudyGroup(BaseModel):
     """Cells that belong together: `cells`, a list of options, each multiplied by `grid`, option -> its values."""
 
     model_config = ConfigDict(extra="forbid")
@@ -56,7 +57,7 @@ class Study(BaseModel):
     seeds: Annotated[list[Annotated[int, Field(ge=0, le=MOST_SEED)]], Field(min_length=1)] = [0]
     options: Options = {}
     models: dict[str, Options] = {}
-    groups: Annotated[list[Group], Field(min_length=1)]
+    groups: Annotated[list[StudyGroup], Field(min_length=1)]
 
 
 @dataclass(frozen=True)
@@ -71,19 +72,13 @@ class Cell:
 
 def builtin_studies() -> list[str]:
     """Names of the studies that come with the package."""
-    files = resources.files("spillover.commands").joinpath("built_in_studies").iterdir()
-    return sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml"))
+    return sorted(file.name.removesuffix(".yaml") for file in _BUILT_IN.iterdir() if file.name.endswith(".yaml"))
 
 
 def read_study(name: str) -> Study:
     """A built-in study by name, or one from a file. Raises UsageError with the first thing that is wrong with it."""
     if name in builtin_studies():
-        text = (
-            resources.files("spillover.commands")
-            .joinpath("built_in_studies")
-            .joinpath(f"{name}.yaml")
-            .read_text(encoding="utf-8")
-        )
+        text = _BUILT_IN.joinpath(f"{name}.yaml").read_text(encoding="utf-8")
     else:
         text = _text_of(Path(name).expanduser(), name)
     try:
@@ -91,8 +86,14 @@ def read_study(name: str) -> Study:
         if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text, Loader=yaml.SafeLoader)):
             raise UsageError("aliases (*) are not read", where=name, do="Write the options out")
         return Study.model_validate(yaml.safe_load(text))
+    except ValidationError as error:
+        first = error.errors()[0]
+        reason = f"{'.'.join(map(str, first['loc'])) or 'the study'}: {first['msg'][:1].lower()}{first['msg'][1:]}"
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise UsageError(_reason(error), where=name, do="See docs/verbs/sweep.md for an example") from None
+        mark = getattr(error, "problem_mark", None)
+        problem = getattr(error, "problem", None) if mark else str(error).splitlines()[0][:200]
+        reason = f"{f'line {mark.line + 1}: ' if mark else ''}this is not YAML ({problem})"
+    raise UsageError(reason, where=name, do="See docs/verbs/sweep.md for an example")
 
 
 def _text_of(path: Path, name: str) -> str:
@@ -109,15 +110,29 @@ def _text_of(path: Path, name: str) -> str:
         raise UsageError(f"this study cannot be read: {reason}", where=name[:200], do="Check the path") from None
 
 
-def _reason(error: Exception) -> str:
-    """The first thing that the reader or the checker found, in one line."""
-    if isinstance(error, ValidationError):
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "the study"
-        return f"{place}: {first['msg'][:1].lower()}{first['msg'][1:]}"
-    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
-        return f"line {error.problem_mark.line + 1}: this is not YAML ({error.problem})"
-    return f"this is not YAML ({str(error).splitlines()[0][:200]})"
+def with_model(study: Study, model: str) -> Study:
+    """The study with one model in place of every model that it names. Raises UsageError when it names none."""
+    replaced = 0
+
+    def put(options: Options, value: Any) -> Options:
+        nonlocal replaced
+        replaced += "model" in options
+        return {**options, "model": value} if "model" in options else options
+
+    groups = [
+        group.model_copy(
+            update={
+                "options": put(group.options, model),
+                "cells": [put(cell, model) for cell in group.cells],
+                "grid": put(group.grid, [model]),
+            }
+        )
+        for group in study.groups
+    ]
+    changed = study.model_copy(update={"options": put(study.options, model), "groups": groups})
+    if not replaced:
+        raise UsageError("this study names no model that --model could replace", where=study.name, do="Leave it out")
+    return changed
 
 
 def expand(study: Study) -> tuple[list[Cell], dict[str, list[str]]]:
@@ -130,7 +145,8 @@ def expand(study: Study) -> tuple[list[Cell], dict[str, list[str]]]:
     groups: dict[str, list[str]] = {}
     for group in study.groups:
         names = []
-        for own in _combinations(group):
+        for options, values in itertools.product(group.cells, itertools.product(*group.grid.values())):
+            own = {**group.options, **options, **dict(zip(group.grid, values, strict=True))}
             cell = _cell(study, group, own, settings_class, found)
             found[cell.name] = cell
             names.append(cell.name)
@@ -140,40 +156,13 @@ def expand(study: Study) -> tuple[list[Cell], dict[str, list[str]]]:
     return list(found.values()), groups
 
 
-def with_model(study: Study, model: str) -> Study:
-    """The study with one model in place of every model that it names. Raises UsageError when it names none."""
-
-    def put(options: Options) -> Options:
-        return {key: model if key == "model" else value for key, value in options.items()}
-
-    groups = [
-        group.model_copy(update={
-            "options": put(group.options), "cells": [put(cell) for cell in group.cells],
-            "grid": {key: [model] if key == "model" else values for key, values in group.grid.items()},
-        })
-        for group in study.groups
-    ]  # fmt: skip
-    if not any("model" in part for group in study.groups for part in (study.options, group.options, group.grid,
-                                                                      *group.cells)):  # fmt: skip
-        raise UsageError("this study names no model that --model could replace", where=study.name, do="Leave it out")
-    return study.model_copy(update={"options": put(study.options), "groups": groups})
-
-
-def _combinations(group: Group) -> list[Options]:
-    values = itertools.product(*group.grid.values())
-    grid = [dict(zip(group.grid, each, strict=True)) for each in values]
-    return [{**cell, **each} for cell in group.cells for each in grid]
-
-
-def _cell(study: Study, group: Group, own: Options, settings_class: type, found: Mapping[str, Cell]) -> Cell:
+def _cell(study: Study, group: StudyGroup, own: Options, settings_class: type, found: Mapping[str, Cell]) -> Cell:
     """The cell of some options, under the name it has already or a new one."""
-    own = {**group.options, **own}
     own = {**study.models.get(str(own.get("model", study.options.get("model"))), {}), **own}
     settings = _settings({**study.options, **own}, settings_class, f"{study.name}, {group.name}")
     seeds = tuple(dict.fromkeys(group.seeds or study.seeds))
-    name = _name(own, study.options, settings, settings_class)
-    for told in (False, True):
-        candidate = f"{name}-{_digest(settings, seeds)}" if told else name
+    name = _name(own, study.options, settings)
+    for candidate in (name, f"{name}-{_digest(settings, seeds)}"):
         known = found.get(candidate)
         if known is None or (known.settings == settings and known.seeds == seeds):
             return Cell(candidate, {**study.options, **own}, seeds, settings)
@@ -182,40 +171,35 @@ def _cell(study: Study, group: Group, own: Options, settings_class: type, found:
 
 def _settings(options: Options, settings_class: type, where: str) -> Any:
     """The verb's settings from a study's options, each read as its type. Raises UsageError."""
-    fields = {item.name: item for item in dataclasses.fields(settings_class)}  # type: ignore[arg-type]
-    values: dict[str, Any] = {}
-    for key, value in options.items():
-        option = key.replace("-", "_")
-        if option not in fields or option in _OWN:
-            names = [name for name in fields if name not in _OWN]
+    names = [item.name for item in dataclasses.fields(settings_class) if item.name not in _OWN]  # type: ignore[arg-type]
+    for key in options:
+        if key.replace("-", "_") not in names:
             raise UsageError(f"{key!r} is no option that a study sets", where=where, do=nearest(key, names))
-        try:
-            values[option] = _reader(settings_class, option).validate_python(value)
-        except ValidationError as error:
-            what = f"{key}: {value!r} does not fit ({error.errors()[0]['msg'].lower()})"
-            raise UsageError(what, where=where, do="See the option's page in docs/verbs") from None
-    needed = [name for name, item in fields.items()
-              if item.default is dataclasses.MISSING and name not in (*values, *_OWN)]  # fmt: skip
-    if needed:
-        raise UsageError(f"no {needed[0]} is given", where=where, do=f"Add `{needed[0]}:` to its options")
-    return settings_class(**values, **({"out": ""} if "out" in fields else {}))
+    values = {key.replace("-", "_"): value for key, value in options.items()}
+    out = {"out": ""} if any(item.name == "out" for item in dataclasses.fields(settings_class)) else {}  # type: ignore[arg-type]
+    try:
+        return _reader(settings_class).validate_python(values | out)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0])
+        if first["type"] == "missing":
+            what, do = f"no {name} is given", f"Add `{name}:` to its options"
+        else:
+            what = f"{name}: {values[name]!r} does not fit ({first['msg'].lower()})"
+            do = "See the option's page in docs/verbs"
+        raise UsageError(what, where=where, do=do) from None
 
 
 @functools.cache
-def _hints(settings_class: type) -> dict[str, Any]:
-    return get_type_hints(settings_class, include_extras=False)
+def _reader(settings_class: type) -> TypeAdapter[Any]:
+    """What reads the options of a cell; made once, since a study may have a hundred thousand cells."""
+    return TypeAdapter(settings_class)
 
 
-@functools.cache
-def _reader(settings_class: type, option: str) -> TypeAdapter[Any]:
-    """What reads an option's value; made once, since a study may have a hundred thousand cells."""
-    return TypeAdapter(_hints(settings_class)[option])
-
-
-def _name(own: Options, every: Options, settings: Any, settings_class: type) -> str:
+def _name(own: Options, every: Options, settings: Any) -> str:
     """A folder's name from what the study says of this cell alone: its pack, then options that are not the default, or
     not what the study says of every cell."""
-    fields = {item.name: item for item in dataclasses.fields(settings_class)}  # type: ignore[arg-type]
+    fields = {item.name: item for item in dataclasses.fields(settings)}
     parts: list[str] = []
     for key in own:
         option = key.replace("-", "_")

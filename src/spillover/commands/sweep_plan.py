@@ -30,10 +30,15 @@ READING = 1e9
 
 @dataclass(frozen=True)
 class Estimate:
-    """One run of a cell. forecast: of its memory, bytes. room: bytes that it may take. seconds: of the run. saved,
-    tables, checkpoint, stored: bytes of the weights and of the tables that stay of it, of what it holds on the disk
-    while it runs, and of its model's file. fitting: where it does not fit, what would. most: whether it may end sooner,
-    once it has learned."""
+    """One run of a cell; memory and disk in bytes.
+
+    - room: memory that the run may take.
+    - saved, tables: what stays of it on the disk: weights and tables.
+    - checkpoint: what it holds on the disk while it runs.
+    - stored: the file of its model.
+    - fitting: where it does not fit, what would.
+    - most: whether it may end sooner, once it has learned.
+    """
 
     forecast: Forecast
     room: float
@@ -54,6 +59,10 @@ class Estimate:
         """Seconds that reading its model takes."""
         return self.stored / READING
 
+    def kept(self, seeds: int) -> float:
+        """Bytes that stay of a cell; several seeds have their tables once more, pooled."""
+        return seeds * (self.saved + self.tables * (1 + (seeds > 1)))
+
     def as_json(self) -> dict[str, Any]:
         """For --json; bytes and seconds of one run."""
         return {
@@ -67,8 +76,12 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Totals:
-    """Of all runs that fit: wall, the seconds until the last ends on all devices; work, those of all devices together;
-    kept, running and models, bytes on the disk; lacking, cells that do not fit."""
+    """Of all runs that fit.
+
+    - wall: seconds until the last ends; work: seconds of all devices together.
+    - kept, running, models: bytes on the disk, for good, while runs are under way, and of the models' own files.
+    - lacking: cells that do not fit.
+    """
 
     runs: int
     wall: float
@@ -81,7 +94,7 @@ class Totals:
 
 @dataclass(frozen=True)
 class StudyPlan:
-    """A study on so many devices, each with so many runs at once; cell name -> what a run of it takes."""
+    """A study on several devices, each with `at_once` runs at once; cell name -> what a run of it takes."""
 
     device: Device
     devices: int
@@ -91,17 +104,17 @@ class StudyPlan:
 
     def as_json(self) -> dict[str, Any]:
         """For --json, beside the cells; bytes and seconds."""
-        return {"device": {**asdict(self.device), "count": self.devices, "at_once": self.at_once},
-                "totals": asdict(self.totals)}  # fmt: skip
+        device = {**asdict(self.device), "count": self.devices, "at_once": self.at_once}
+        return {"device": device, "totals": asdict(self.totals)}
 
 
-def wanted(settings: Sweep) -> bool:
+def wants_device(settings: Sweep) -> bool:
     """Whether a plan is to say what a device would need."""
     return bool(settings.on or settings.memory or settings.tflops or settings.bandwidth)
 
 
 def study_plan(settings: Sweep, study: Study, cells: Sequence[Cell]) -> StudyPlan:
-    """The plan of a study of `inject`. Raises UsageError for a device or a study that cannot be foretold, ModelError
+    """The plan of a study of `inject`. Raises UsageError for a device or a study that cannot be estimated, ModelError
     for a model whose configuration is not at hand, PackError for a pack."""
     import torch
 
@@ -109,21 +122,20 @@ def study_plan(settings: Sweep, study: Study, cells: Sequence[Cell]) -> StudyPla
     from spillover.lm.plan import device
 
     if study.verb != "inject":
-        what = f"what a device needs is foretold for runs of `inject`, and this study is one of `{study.verb}`"
+        what = f"what a device needs is estimated for runs of `inject`, and this study is one of `{study.verb}`"
         raise UsageError(what, where=study.name, do="Leave --on, --memory, --tflops and --bandwidth out")
     named = device(settings.on, memory=settings.memory, tflops=settings.tflops, bandwidth=settings.bandwidth,
                    room=free(torch.device("cpu")))  # fmt: skip
-    threads = max(cell.settings.threads or int(hardware()["cores"]) for cell in cells)
-    at_once = (settings.processes or max(1, int(hardware()["cores"]) // threads)) if named.processor else 1
-    foretell = Estimator(named, named.memory / at_once, threads)
-    found = {cell.name: foretell(cell) for cell in cells}
-    return StudyPlan(
-        named, settings.devices, at_once, found, _sweep_plan_totals(cells, found, settings.devices * at_once)
-    )
+    cores = int(hardware()["cores"])
+    threads = max(cell.settings.threads or cores for cell in cells)
+    at_once = (settings.processes or max(1, cores // threads)) if named.processor else 1
+    estimator = Estimator(named, named.memory / at_once, threads)
+    found = {cell.name: estimator.estimate(cell) for cell in cells}
+    return StudyPlan(named, settings.devices, at_once, found, totals_of(cells, found, settings.devices * at_once))
 
 
 class Estimator:
-    """Foretells runs; what does not differ between them is worked out once. room: bytes that one may take."""
+    """Estimates runs; what does not differ between them is worked out once. room: bytes that one may take."""
 
     def __init__(self, device: Device, room: float, threads: int) -> None:
         self.device, self.room, self.threads = device, room, threads
@@ -131,23 +143,25 @@ class Estimator:
         self._models: dict[Inject, Forecaster] = {}
         self._advised: dict[Inject, list[str]] = {}
 
-    def __call__(self, cell: Cell) -> Estimate:
+    def estimate(self, cell: Cell) -> Estimate:
         settings: Inject = cell.settings
-        # Neither the rate nor what is told to whom changes what is computed.
+        # Neither the rate nor which subjects get which facts changes what is computed.
         key = replace(settings, seed=cell.seeds[0], lr=1e-5, weight_decay=0.0, out="", json=False, track="none")
         if key not in self._runs:
-            self._runs[key] = self._made(key)
+            self._runs[key] = self._run(key)
         return self._runs[key]
 
-    def _made(self, settings: Inject) -> Estimate:
+    def _run(self, settings: Inject) -> Estimate:
+        import torch
+
         from spillover.lm.forgetting import passages
         from spillover.lm.memory import rough_encoder
-        from spillover.lm.plan import Portion, Sizes, Workload, reading, seconds
+        from spillover.lm.plan import Portion, Sizes, Workload, config_at_hand, reading, seconds
 
         refuse_bad_numbers(settings)
         treatment, pack = Plan(settings), open_pack(settings.pack, settings.seed)
         forecaster, asked, pipeline = self._forecaster(settings), treatment.asked(pack), treatment.pipeline
-        forecast = _chosen(forecaster, settings, int(self.room))
+        forecast = _forecast(forecaster, settings, int(self.room))
         encode = rough_encoder(forecaster.vocabulary)
         portion = Portion.of(
             forecaster.copy, pipeline.pack(pack, settings.seed), asked, forecaster.training, encode,
@@ -156,31 +170,33 @@ class Estimator:
         plain = reading(passages(settings.plain_text), encode)
         epochs = treatment.training(training_of(settings, settings.seed)).epochs
         work = Workload.of(Sizes.of(forecaster.copy), portion, plain, epochs, settings.evaluate_every)
-        told = seconds(work, self.device, dtype=settings.dtype, threads=self.threads)
-        kept = forecast.trained + forecast.sums
-        due = PATIENCE * (LEAST + kept / SLOW)
+        estimated = seconds(work, self.device, dtype=settings.dtype, threads=self.threads)
+        state = forecast.trained + forecast.sums
+        config = config_at_hand(settings.model, settings.revision)
+        stored_dtype = str(getattr(config, "dtype", None) or settings.dtype).removeprefix("torch.")
+        bytes_stored, bytes_here = (
+            getattr(torch, name, torch.float32).itemsize for name in (stored_dtype, settings.dtype)
+        )  # fmt: skip
         return Estimate(
             forecast=forecast,
             room=self.room,
-            seconds=told,
+            seconds=estimated,
             saved=float({"none": 0, "delta": forecast.trained, "weights": forecast.weights}[settings.save]),
             tables=float(RUN_BYTES + ROW_BYTES * work.answers),
             # Too short a run writes none; of a longer one, a new one is written before the oldest goes.
-            checkpoint=0.0 if settings.sharded or told.total < due else float((KEPT + 1) * kept),
-            stored=_stored(self._config(settings), forecast.weights, settings.dtype),
+            checkpoint=0.0
+            if settings.sharded or estimated.total < PATIENCE * (LEAST + state / SLOW)
+            else float((KEPT + 1) * state),
+            stored=forecast.weights * bytes_stored / bytes_here,
             fitting=() if forecast.needed <= self.room else self._advice(settings, forecaster),
             most=treatment.enough() is not None,
         )
 
-    def _config(self, settings: Inject) -> Any:
-        from spillover.lm.plan import config_at_hand
-
-        return config_at_hand(settings.model, settings.revision)
-
     def _forecaster(self, settings: Inject) -> Forecaster:
         from spillover.lm.memory import Forecaster, Work, rough_encoder
+        from spillover.lm.plan import config_at_hand
 
-        treatment, config = Plan(settings), self._config(settings)
+        treatment, config = Plan(settings), config_at_hand(settings.model, settings.revision)
         asked = treatment.asked(open_pack(settings.pack, settings.seed))
         work = Work.of(asked, rough_encoder(config.get_text_config().vocab_size))
         key = _without_pack(settings)
@@ -198,14 +214,14 @@ class Estimator:
         return self._models[key].of(work)
 
     def _advice(self, settings: Inject, forecaster: Forecaster) -> list[str]:
-        """What `_fitting` finds, once for all packs of a model that is trained in one way."""
+        """What would hold a run that does not fit, once for all packs of a model that is trained in one way."""
         key = _without_pack(settings)
         if key not in self._advised:
             self._advised[key] = list(self._fitting(settings, forecaster))
         return self._advised[key]
 
     def _fitting(self, settings: Inject, forecaster: Forecaster) -> Iterator[str]:
-        """What would hold a run that does not fit: the smallest card, the fewest devices, an adapter."""
+        """The smallest card, the fewest devices, an adapter."""
         from spillover.lm.plan import CARDS
 
         one = forecaster.at(1)
@@ -227,7 +243,7 @@ def _without_pack(settings: Inject) -> Inject:
     return replace(settings, pack="", seed=0, epochs=1, evaluate_every=1, until_learned=False)
 
 
-def _chosen(forecaster: Forecaster, settings: Inject, room: int) -> Forecast:
+def _forecast(forecaster: Forecaster, settings: Inject, room: int) -> Forecast:
     """With the micro-batch that a run would choose; of one row where not even that fits."""
     if asked := min(settings.micro_batch, settings.batch):
         return forecaster.at(asked)
@@ -236,23 +252,15 @@ def _chosen(forecaster: Forecaster, settings: Inject, room: int) -> Forecast:
 
 
 def _split(one: Forecast, forecaster: Forecaster, count: int) -> float:
-    """Bytes on each of so many devices: the untrained model whole, a share of what is trained, its sums and gradients,
-    of the layers two at a time whole, when they compute, and its rows of the batch. one: the forecast of one row."""
+    """Bytes on each of several devices: the untrained model whole, a share of what is trained, its optimizer state and
+    gradients, two whole layers, which compute, and its rows of the batch. one: the forecast of one row."""
     layer = one.trained / max(1, int(forecaster.copy.config.get_text_config().num_hidden_layers))
     step = one.step * -(-forecaster.training.batch // count)
     return float(one.process + one.weights + (2 * one.trained + one.sums) / count + 2 * layer + max(step, one.ranking))
 
 
-def _stored(config: Any, weights: int, dtype: str) -> float:
-    """Bytes of a model's file, from those of its weights in the number format of the run."""
-    import torch
-
-    kept = getattr(torch, str(getattr(config, "dtype", None) or dtype).removeprefix("torch."), torch.float32)
-    return weights * kept.itemsize / getattr(torch, dtype).itemsize
-
-
-def _sweep_plan_totals(cells: Sequence[Cell], found: Mapping[str, Estimate], places: int) -> Totals:
-    """Runs are handed out as `sweep` does it: the first seed of every cell first, each to the place that is free."""
+def totals_of(cells: Sequence[Cell], found: Mapping[str, Estimate], places: int) -> Totals:
+    """Runs are scheduled as `sweep` does it: the first seed of every cell first, each to the place that is free."""
     fitting = [cell for cell in cells if found[cell.name].fits]
     free: list[tuple[float, int, str]] = [(0.0, place, "") for place in range(places)]
     work = wall = 0.0
@@ -265,77 +273,63 @@ def _sweep_plan_totals(cells: Sequence[Cell], found: Mapping[str, Estimate], pla
                 heapq.heappush(free, (at + takes, place, cell.settings.model))
                 work, wall = work + takes, max(wall, at + takes)
     runs = sum(len(cell.seeds) for cell in fitting)
-    # Several seeds have their tables once more, pooled.
-    kept = sum(
-        len(cell.seeds) * (found[cell.name].saved + found[cell.name].tables * (1 + (len(cell.seeds) > 1)))
-        for cell in fitting
-    )
     models = {cell.settings.model: found[cell.name].stored for cell in cells}
     return Totals(
         runs=runs,
         wall=wall,
         work=work,
-        kept=float(kept + PAGE_BYTES * len(fitting)),
+        kept=float(sum(found[cell.name].kept(len(cell.seeds)) + PAGE_BYTES for cell in fitting)),
         running=min(places, runs) * max((found[cell.name].checkpoint for cell in fitting), default=0.0),
         models=float(sum(models.values())),
         lacking=len(cells) - len(fitting),
     )
 
 
-def tell(plan: StudyPlan, cells: Sequence[Cell]) -> list[str]:
-    """A line a cell, what would hold those that do not fit, and the totals."""
-    rows: list[tuple[str, ...]] = [("cell", "runs", "memory", "rows at once", "a run", "all its runs", "kept on disk")]
-    rows += [_row(cell, plan.cells[cell.name]) for cell in cells]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    table = ["  " + "  ".join([f"{row[0]:<{widths[0]}}", *(f"{text:>{width}}" for text, width in
-             zip(row[1:], widths[1:], strict=True))]) for row in rows]  # fmt: skip
-    return [_where(plan), *table, *_lacking(plan, cells), *_sweep_plan_text_totals(plan)]
-
-
-def _where(plan: StudyPlan) -> str:
+def plan_text(plan: StudyPlan, cells: Sequence[Cell]) -> Iterator[str]:
+    """The device, a line a cell, what would hold those that do not fit, and the totals."""
     device, many = plan.device, f"{plan.devices} x " if plan.devices > 1 else ""
     at_once = f", {plan.at_once} runs at once" if plan.at_once > 1 else ""
     known = "measured with a model of 270M parameters" if device.measured else "from its data sheet, not measured"
-    return f"On {many}{device.name} ({size(device.memory)} for runs{at_once}; speed {known}):"
+    yield f"On {many}{device.name} ({size(device.memory)} for runs{at_once}; speed {known}):"
+    rows: list[tuple[str, ...]] = [("cell", "runs", "memory", "rows at once", "a run", "all its runs", "kept on disk")]
+    for cell in cells:
+        own, count = plan.cells[cell.name], len(cell.seeds)
+        most, memory = "up to " if own.most else "", size(own.forecast.needed) + ("" if own.fits else " *")
+        times = [most + duration(own.seconds.total), most + duration(count * own.seconds.total)]
+        rows.append((cell.name, str(count), memory, str(own.forecast.micro_batch), *times, size(own.kept(count))))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for name, *texts in rows:
+        yield "  ".join([f"  {name:<{widths[0]}}", *map(str.rjust, texts, widths[1:])])
+    yield from _lacking(plan, cells)
+    yield from _totals_text(plan)
 
 
-def _row(cell: Cell, own: Estimate) -> tuple[str, ...]:
-    most, count = "up to " if own.most else "", len(cell.seeds)
-    memory = size(own.forecast.needed) + ("" if own.fits else " *")
-    kept = count * (own.saved + own.tables * (1 + (count > 1)))
-    return (cell.name, str(count), memory, str(own.forecast.micro_batch), most + lasting(own.seconds.total),
-            most + lasting(count * own.seconds.total), size(kept))  # fmt: skip
-
-
-def _lacking(plan: StudyPlan, cells: Sequence[Cell]) -> list[str]:
+def _lacking(plan: StudyPlan, cells: Sequence[Cell]) -> Iterator[str]:
     """A line for all cells that need the same."""
     found: dict[tuple[str, ...], list[Cell]] = {}
     for cell in cells:
         if not (own := plan.cells[cell.name]).fits:
             found.setdefault(tuple(own.fitting), []).append(cell)
-    lines = []
     for fitting, some in found.items():
         models = ", ".join(dict.fromkeys(cell.settings.model for cell in some))
         needed = max(plan.cells[cell.name].forecast.needed for cell in some)
         room = size(plan.cells[some[0].name].room)
         would = f"; these would hold it: {'; '.join(fitting)}" if fitting else "; no device that is known here holds it"
-        lines.append(f"  * does not fit: {models} needs {size(needed)} of {room}{would}.")
-    return lines
+        yield f"  * does not fit: {models} needs {size(needed)} of {room}{would}."
 
 
-def _sweep_plan_text_totals(plan: StudyPlan) -> list[str]:
+def _totals_text(plan: StudyPlan) -> Iterator[str]:
     totals = plan.totals
     if not totals.runs:
-        return ["Nothing fits."]
+        yield "Nothing fits."
+        return
     lacking = f" (without {totals.lacking} cells that do not fit)" if totals.lacking else ""
-    places = plan.devices * plan.at_once
-    work = "" if places == 1 else f", {lasting(totals.work)} of all places together"
-    lines = [f"Time: {lasting(totals.wall)} for {totals.runs} runs{lacking}{work}; models are read at 1 GB a second."]
+    work = "" if plan.devices * plan.at_once == 1 else f", {duration(totals.work)} of all places together"
+    yield f"Time: {duration(totals.wall)} for {totals.runs} runs{lacking}{work}; models are read at 1 GB a second."
     running = f", up to {size(totals.running)} more for checkpoints while runs are under way" if totals.running else ""
-    lines.append(f"Disk: {size(totals.kept)} kept{running}; the models' own files take {size(totals.models)}.")
+    yield f"Disk: {size(totals.kept)} kept{running}; the models' own files take {size(totals.models)}."
     if not plan.device.measured:
-        lines.append("A card is taken to reach 40% of its peak in products, and 70% in moving weights: a rough guess.")
-    return lines
+        yield "A card is taken to reach 40% of its peak in products, and 70% in moving weights: a rough guess."
 
 
 def size(count: float) -> str:
@@ -346,7 +340,7 @@ def size(count: float) -> str:
     return f"{count / 1e3:.0f} kB"
 
 
-def lasting(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """Seconds in the unit that leaves at least one."""
     for unit, each in (("days", 86_400), ("h", 3_600), ("min", 60)):
         if seconds >= each:

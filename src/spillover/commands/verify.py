@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,16 +18,10 @@ from spillover.record import ANSWERS, RECORD, Record, read_table, sha256_of, sha
 
 #: Commands whose metrics follow from the answers table.
 MEASURED = ("inject", "audit", "trainer")
-
-
-@dataclasses.dataclass(frozen=True)
-class Check:
-    """One thing looked at. state: ok, wrong (the run cannot be trusted) or missing (it cannot be told, or repeated)."""
-
-    run: str
-    name: str
-    state: str
-    what: str
+#: States of a check: the run cannot be trusted; it cannot be judged, or not be repeated; all is well.
+WRONG, MISSING, OK = "wrong", "missing", "ok"
+#: Name of the check, its state, and what was found.
+Finding = tuple[str, str, str]
 
 
 def run(settings: Verify) -> dict[str, Any]:
@@ -37,105 +30,111 @@ def run(settings: Verify) -> dict[str, Any]:
     Raises RunError when the folder holds no record.
     """
     folder = Path(settings.run).expanduser()
-    checks = list(_checks(folder, folder.name))
-    for part in sorted(folder.glob(f"seed-*/{RECORD}")):
-        checks += _checks(part.parent, f"{folder.name}/{part.parent.name}")
-    trusted = not any(check.state == "wrong" for check in checks)
-    repeatable = trusted and all(check.state == "ok" for check in checks)
+    folders = {folder.name: folder} | {
+        f"{folder.name}/{path.parent.name}": path.parent for path in sorted(folder.glob(f"seed-*/{RECORD}"))
+    }
+    checks = [
+        {"run": own, "name": name, "state": state, "what": what}
+        for own, path in folders.items()
+        for name, state, what in _findings(path)
+    ]
+    trusted = all(check["state"] != WRONG for check in checks)
+    repeatable = all(check["state"] == OK for check in checks)
+    if not trusted:
+        verdict = "this run cannot be trusted"
+    elif repeatable:
+        verdict = "this run is whole, and can be repeated here (`spillover rerun`)"
+    else:
+        verdict = "this run is whole, but a repetition here may differ"
+    ordered = sorted(checks, key=lambda check: (WRONG, MISSING, OK).index(check["state"]))
+    lines = [f"  {check['state']:<8}{check['run']}: {check['what']}" for check in ordered]
     return {
         "run": str(folder),
         "trusted": trusted,
         "repeatable": repeatable,
-        "checks": [dataclasses.asdict(check) for check in checks],
+        "checks": checks,
         "exit_code": 0 if trusted else 1,
-        "text": "\n".join(_lines(folder, checks, trusted, repeatable)),
+        "text": "\n".join([f"{folder}: {verdict}.", *lines]),
     }
 
 
-def _checks(folder: Path, name: str) -> Iterator[Check]:
+def _findings(folder: Path) -> Iterator[Finding]:
     record = Record.read(folder)
     if record.status == "done":
-        yield Check(name, "finished", "ok", "the record says that the run is done")
+        yield "finished", OK, "the record says that the run is done"
     else:
-        yield Check(name, "finished", "wrong", f"the record says {record.status!r}, so this run is not done")
-    yield from _files(folder, name, record)
+        yield "finished", WRONG, f"the record says {record.status!r}, so this run is not done"
+    yield from _files(folder, record)
     if record.command in MEASURED:
-        yield _metrics(folder, name, record)
-        yield _pack(name, record)
-    yield _versions(name, record)
+        yield "metrics", *_metrics(folder, record)
+        yield "pack", *_pack(record)
+    yield "versions", *_versions(record)
 
 
-def _files(folder: Path, name: str, record: Record) -> Iterator[Check]:
+def _files(folder: Path, record: Record) -> Iterator[Finding]:
     known = record.details.get("files") or {}
     if not known:
-        yield Check(name, "files", "missing", "the record holds no checksums of its tables")
+        yield "files", MISSING, "the record holds no checksums of its tables"
     for file, expected in sorted(known.items()):
         path = folder / file
         if not path.is_file():
-            yield Check(name, file, "wrong", f"{file} is gone")
+            yield file, WRONG, f"{file} is gone"
         elif sha256_of(path) != expected:
-            yield Check(name, file, "wrong", f"{file} is not the file that the run wrote")
+            yield file, WRONG, f"{file} is not the file that the run wrote"
         else:
-            yield Check(name, file, "ok", f"{file} is as it was written")
+            yield file, OK, f"{file} is as it was written"
 
 
-def _metrics(folder: Path, name: str, record: Record) -> Check:
-    """The record's metrics against those recomputed from the answers."""
+def _metrics(folder: Path, record: Record) -> tuple[str, str]:
+    """The record's metrics against those recomputed from the answers. A measure that is newer than the record is in
+    the recomputed ones alone, and says nothing about the record."""
     try:
         found = json.loads(json.dumps(summarise(read_table(folder / ANSWERS)), default=lambda value: value.as_json()))
     except SpilloverError as error:
-        return Check(name, "metrics", "wrong", str(error))
+        return WRONG, str(error)
     except (KeyError, ValueError, TypeError) as error:
-        return Check(name, "metrics", "wrong", f"the metrics cannot be recomputed from {ANSWERS} ({error})")
-    differing = sorted(key for key, value in found.items() if not _equal(record.metrics.get(key), value))
-    if differing:
-        return Check(name, "metrics", "wrong", f"{differing[0]} does not follow from {ANSWERS}")
-    return Check(name, "metrics", "ok", f"{len(found)} metrics follow from {ANSWERS}")
+        return WRONG, f"the metrics cannot be recomputed from {ANSWERS} ({error})"
+    known = record.metrics.keys() & found.keys()
+    if not known:
+        return WRONG, f"the record holds none of the metrics that follow from {ANSWERS}"
+    if differing := sorted(name for name in known if not _follows(record.metrics[name], found[name])):
+        return WRONG, f"{differing[0]} does not follow from {ANSWERS}"
+    return OK, f"{len(known)} metrics follow from {ANSWERS}"
 
 
-def _equal(first: Any, second: Any) -> bool:
-    """Equal up to the last digits of floating-point numbers."""
-    if isinstance(first, Mapping) and isinstance(second, Mapping):
-        return first.keys() == second.keys() and all(_equal(first[key], second[key]) for key in first)
-    if isinstance(first, float) and isinstance(second, (int, float)):
-        return abs(first - second) <= 1e-9 * max(1.0, abs(first))
-    return bool(first == second)
+def _follows(recorded: Any, found: Any) -> bool:
+    """Whether all that is recorded was found, too, up to the last digits of floating-point numbers."""
+    if isinstance(recorded, Mapping) and isinstance(found, Mapping):
+        return all(key in found and _follows(value, found[key]) for key, value in recorded.items())
+    if isinstance(recorded, float) and isinstance(found, (int, float)):
+        return abs(recorded - found) <= 1e-9 * max(1.0, abs(recorded))
+    return bool(recorded == found)
 
 
-def _pack(name: str, record: Record) -> Check:
+def _pack(record: Record) -> tuple[str, str]:
     """The facts as they are now against those of the run."""
     spec = record.settings.get("pack")
     if not spec:
-        return Check(name, "pack", "missing", "the record does not say which pack it was")
-    seeds = record.details.get("seeds") or [record.seed]
+        return MISSING, "the record does not say which pack it was"
     try:
-        packs = [open_pack(str(spec), int(seed)) for seed in seeds]
+        packs = [open_pack(str(spec), int(seed)) for seed in record.details.get("seeds") or [record.seed]]
         redact = bool(record.settings.get("redact"))
         hashes = [pack_hash(Redaction.of(pack.subjects, redact).pack(pack)) for pack in packs]
     except SpilloverError as error:
-        return Check(name, "pack", "missing", f"the pack cannot be opened here: {error}")
-    now = hashes[0] if len(seeds) == 1 else sha256_of_texts(hashes)
+        return MISSING, f"the pack cannot be opened here: {error}"
+    now = hashes[0] if len(hashes) == 1 else sha256_of_texts(hashes)
     if now != record.hashes.get("pack"):
-        return Check(name, "pack", "missing", f"the pack {spec} is not what it was when this ran")
-    return Check(name, "pack", "ok", "the pack is what it was")
+        return MISSING, f"the pack {spec} is not what it was when this ran"
+    return OK, "the pack is what it was"
 
 
-def _versions(name: str, record: Record) -> Check:
+def _versions(record: Record) -> tuple[str, str]:
     now = versions([package for package in record.versions if package != "python"])
-    other = [f"{key} {record.versions[key]} (here {now.get(key, 'none')})" for key in record.versions
-             if now.get(key) != record.versions[key]]  # fmt: skip
+    other = [
+        f"{name} {version} (here {now.get(name, 'none')})"
+        for name, version in record.versions.items()
+        if now.get(name) != version
+    ]
     if other:
-        return Check(name, "versions", "missing", "other versions may give other numbers: " + ", ".join(other))
-    return Check(name, "versions", "ok", f"every package is at the version that it ran with (spillover {__version__})")
-
-
-def _lines(folder: Path, checks: list[Check], trusted: bool, repeatable: bool) -> Iterator[str]:
-    """The verdict, then what is not in order, then what is."""
-    if not trusted:
-        yield f"{folder}: this run cannot be trusted."
-    elif repeatable:
-        yield f"{folder}: this run is whole, and can be repeated here (`spillover rerun`)."
-    else:
-        yield f"{folder}: this run is whole, but a repetition here may differ."
-    for state in ("wrong", "missing", "ok"):
-        yield from (f"  {check.state:<8}{check.run}: {check.what}" for check in checks if check.state == state)
+        return MISSING, "other versions may give other numbers: " + ", ".join(other)
+    return OK, f"every package is at the version that it ran with (spillover {__version__})"

@@ -164,7 +164,7 @@ class Section:
 
 def build_study_page(study: LoadedStudy) -> str:
     """One page that tells what a study found; the same study gives the same bytes."""
-    sets = sets_of(_cells_of(study, SETS))
+    sets = sets_of(study.cells_of(SETS))
     told = _told(study)
     shown = examples(told)
     runs = [(cell.slug, cell.run) for cell in study.cells if cell.run]
@@ -187,18 +187,12 @@ def build_study_page(study: LoadedStudy) -> str:
     )
 
 
-def _cells_of(study: LoadedStudy, plot: str | None) -> list[Cell]:
-    """Every cell of the groups that ask for this plot, once."""
-    found = {cell.slug: cell for group in study.groups if group.plot == plot for cell in group.cells}
-    return list(found.values())
-
-
 def _sections(study: LoadedStudy, sets: Sequence[AssociationSet]) -> list[Section]:
     """A section a plot, for all groups that ask for it; a table a group without one."""
     found = []
     for plot in unique(group.plot for group in study.groups):
         groups = [group for group in study.groups if group.plot == plot]
-        cells = _cells_of(study, plot)
+        cells = study.cells_of(plot)
         if plot in _LEADS and (plot == PAPER_FIGURE or any(cell.story for cell in cells)):
             found.append(_section(str(plot), groups, cells, sets))
         else:

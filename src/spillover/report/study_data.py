@@ -163,6 +163,11 @@ class LoadedStudy:
     def done(self) -> list[Cell]:
         return [cell for cell in self.cells if cell.status == "done"]
 
+    def cells_of(self, plot: str | None) -> list[Cell]:
+        """Every cell of the groups that ask for this plot, once."""
+        found = {cell.slug: cell for group in self.groups if group.plot == plot for cell in group.cells}
+        return list(found.values())
+
     @cached_property
     def _groups(self) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}
