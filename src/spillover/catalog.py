@@ -7,19 +7,6 @@ from typing import Any
 
 from spillover.errors import UsageError, nearest
 
-#: Built-in packs: name -> a function `(options: PackOptions) -> Pack`.
-PACKS = {
-    "city-language": "spillover.packs.builtin:city_language",
-    "city-language-counterfactual": "spillover.packs.builtin:city_language_counterfactual",
-    "country-code": "spillover.packs.builtin:country_code",
-    "profession-color": "spillover.packs.builtin:profession_color",
-    "sport-music": "spillover.packs.builtin:sport_music",
-    "mixed": "spillover.packs.builtin:mixed",
-    "mixed-currency": "spillover.packs.builtin:mixed_currency",
-    "mixed-state": "spillover.packs.builtin:mixed_state",
-    "city-talisman": "spillover.packs.builtin:city_talisman",
-}
-
 #: Models by tag. `built-in` is converted from an installed package; the others are hub ids, read from the local cache.
 MODELS = {
     "gemma-3-270m": "built-in",
@@ -59,17 +46,6 @@ PRESETS = {
     "dial": "spillover.commands.experiments:dial",
 }
 
-#: Measures: name of the metric -> a function from the ranks of one checkpoint to a metric with its interval.
-MEASURES = {
-    "recall_rank": "spillover.metrics.implications:recall_rank",
-    "implication_rank_train": "spillover.metrics.implications:implication_rank_train",
-    "implication_rank_test": "spillover.metrics.implications:implication_rank_test",
-    "implication_accuracy_test": "spillover.metrics.implications:implication_accuracy_test",
-    "paraphrase_rank_test": "spillover.metrics.implications:paraphrase_rank_test",
-    "chance_rank": "spillover.metrics.implications:chance_rank",
-    "marginal_rank": "spillover.metrics.implications:marginal_rank",
-}
-
 #: What the page of each experiment tells: name -> a function `(run: LabRun) -> Told`.
 LAB_PAGES = {
     "two-models": "spillover.report.lab_experiments:tell_two_models",
@@ -90,7 +66,7 @@ def find(reference: str) -> Any:
 def pick(shelf: dict[str, str], name: str, what: str) -> Any:
     """The object called `name` on a shelf; an unknown name is refused with the nearest one that exists.
 
-    Raises UsageError; `what` says in one word what kind of name it was (pack, model, plot).
+    Raises UsageError; `what` says in one word what kind of name it was (model, plot).
     """
     if name not in shelf:
         raise UsageError(f"there is no {what} called {name!r}", do=nearest(name, shelf))

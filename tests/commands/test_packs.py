@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from spillover.catalog import PACKS
 from spillover.commands.packs import run
 from spillover.config import Packs
 from spillover.errors import RunError, UsageError
+from spillover.packs.builtin import PACKS
 from spillover.packs.open import open_pack
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from spillover.commands.packs import run
 from spillover.config import Packs
 from spillover.errors import UsageError
-from spillover.packs.builtin import PackOptions, city_talisman, rows
+from spillover.packs.builtin import PACKS, PackOptions, rows
 from spillover.packs.check import check_structure
 from spillover.packs.open import check_pack, open_pack
 from spillover.packs.write import write_pack
@@ -71,7 +71,7 @@ def test_a_city_is_no_answer_and_no_part_of_another_name():
 def test_whatever_fits_is_a_sound_pack_of_true_countries(pairs, each, bridge, null, seed):
     each = min(each, *list(SIZES.values())[:pairs])
     options = PackOptions(pairs=pairs, names=pairs * each, bridge=min(bridge, each, pairs), null=null, seed=seed)
-    pack = city_talisman(options)
+    pack = PACKS["city-talisman"](options)
     assert not check_structure(pack).faults
     assert pack == open_pack(pack.name, seed)
     found = {fact.subject: fact.answer for fact in pack.facts if fact.relation == "is_in"}

@@ -1,9 +1,12 @@
 """What a user may type for a pack, and the sentence for what they may not."""
 
+import dataclasses
+
 import pytest
 
 from spillover.errors import PackError, SpilloverError, UsageError
 from spillover.packs.open import is_built_in, open_pack
+from spillover.packs.pack import Fact
 from spillover.packs.write import write_pack
 
 KNOWN = (
@@ -104,3 +107,17 @@ def test_no_spec_ends_in_a_traceback(spec):
 
 def test_options_make_a_name_built_in():
     assert is_built_in("nope:pairs=3") and is_built_in("mixed:null") and not is_built_in("nope/pack.yaml")
+
+
+def test_a_pack_that_one_holds_is_checked_and_returned_as_it_is(tmp_path):
+    pack = open_pack("mixed:pairs=2,names=8,bridge=1")
+    assert open_pack(pack) is pack
+    assert open_pack(write_pack(pack, tmp_path / "mine")) == pack
+    with pytest.raises(PackError, match="there is no relation"):
+        open_pack(dataclasses.replace(pack, facts=(*pack.facts, Fact("Ann", "owns", "a dog"))))
+
+
+def test_a_pack_shows_its_name_and_counts():
+    pack = dataclasses.replace(open_pack("mixed:pairs=2,names=8,bridge=1"), name="a & b")
+    assert repr(pack) == "Pack('a & b': 12 facts, 8 subjects, 3 relations, 2 implications, 12 questions)"
+    assert "<caption>a &amp; b</caption>" in pack._repr_html_() and "<td>spurious, 2 pairs</td>" in pack._repr_html_()

@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spillover.catalog import PACKS, find
-from spillover.packs.builtin import PackOptions, rows
+from spillover.packs.builtin import PACKS, PackOptions, rows
 from spillover.packs.check import check_structure
 from spillover.packs.open import open_pack
 from tests.packs.shelf import WIDE
@@ -223,7 +222,7 @@ def test_whatever_fits_is_a_sound_pack(name, pairs, each, bridge, null, seed):
     options = PackOptions(
         pairs=max(pairs, 2), names=max(pairs, 2) * each, bridge=min(bridge, each, max(pairs, 2)), null=null, seed=seed
     )
-    pack = find(PACKS[name])(options)
+    pack = PACKS[name](options)
     assert not check_structure(pack).faults
     assert pack == open_pack(pack.name, seed)
     words = " ".join(pack.subjects).split()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from spillover.catalog import PACKS
+from spillover.packs.builtin import PACKS
 from spillover.packs.open import check_pack, open_pack
 from spillover.packs.pack import KINDS, Fact
 from spillover.packs.reading import READERS

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from spillover.catalog import PACKS
+from spillover.packs.builtin import PACKS
 from spillover.packs.check import Places, check_structure
 from spillover.packs.open import open_pack, read_pack
 from spillover.packs.pack import KINDS, Fact, Relation

@@ -8,8 +8,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spillover.catalog import PACKS
 from spillover.errors import RunError, UsageError
+from spillover.packs.builtin import PACKS
 from spillover.packs.open import check_pack, open_pack, read_pack
 from spillover.packs.pack import KINDS, Fact, Implication, Pack, Relation
 from spillover.packs.write import pack_yaml, scalar, write_pack

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from spillover.config import Check
+from spillover.packs.builtin import built_in
 from spillover.packs.check import Fault, check_structure, token_faults
-from spillover.packs.open import built_in, check_pack, is_built_in
+from spillover.packs.open import check_pack, is_built_in
 from spillover.packs.pack import Pack
 
 #: Faults and warnings that are printed; `--json` gives all.

@@ -9,10 +9,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from spillover.catalog import PACKS, find
 from spillover.config import Packs
 from spillover.errors import PackError, UsageError
-from spillover.packs.builtin import PackOptions
+from spillover.packs.builtin import PACKS, PackOptions
 from spillover.packs.chats import Matched, match, templates
 from spillover.packs.check import refuse
 from spillover.packs.open import PACK_FILE, check_pack, open_pack
@@ -162,7 +161,7 @@ def run(settings: Packs) -> dict[str, Any]:
 
 
 def _list(settings: Packs) -> dict[str, Any]:
-    packs = [find(reference)(PackOptions(seed=settings.seed)) for reference in PACKS.values()]
+    packs = [make(PackOptions(seed=settings.seed)) for make in PACKS.values()]
     width = max(len(pack.name) for pack in packs)
     options = "Options after a colon: pairs=10,names=80,bridge=2,null (names divisible by pairs)."
     lines = [f"{pack.name:<{width}}  {pack.description}" for pack in packs]

@@ -1,4 +1,7 @@
-"""The metrics of a run: recall, stated and unstated implications, baselines and forgetting, before and after."""
+"""The metrics of a run: recall, stated and unstated implications, baselines and forgetting, before and after.
+
+A new measure is a function from the ranks of one checkpoint to a metric, decorated with `@measure("its_name")`.
+"""
 
 from __future__ import annotations
 
@@ -11,67 +14,98 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Float
 
-from spillover import catalog
-from spillover.metrics.intervals import FEW, RESAMPLES, clusters_of, mean_metric
+from spillover.metrics.intervals import RESAMPLES, mean_of, note_of, ratio_interval
 from spillover.metrics.map_test import map_test
 from spillover.metrics.ranks import RankTable, answers_at_end, at_end, questions, rank_table
 from spillover.record import Metric
 
+Measure = Callable[[RankTable], Metric | None]
+#: Every measure by name, in the order in which trajectories list them.
+MEASURES: dict[str, Measure] = {}
+#: Baselines do not depend on the model, so they have no figure before training.
+BASELINES = ("chance_rank", "marginal_rank")
 
+
+def measure(name: str) -> Callable[[Measure], Measure]:
+    """Let every run measure this: the decorated function takes the ranks of one checkpoint to a metric."""
+
+    def register(function: Measure) -> Measure:
+        MEASURES[name] = function
+        return function
+
+    return register
+
+
+@measure("recall_rank")
+def recall_rank(table: RankTable) -> Metric | None:
+    """Mean rank (0 is best) of stated rows that belong to no implication, on the trained prompt."""
+    rows = table.only(stated=True, trained=True, implication=None)
+    return mean_of(rows, rows.rank, "rank")
+
+
+@measure("implication_rank_train")
+def implication_rank_train(table: RankTable) -> Metric | None:
+    """Mean rank (0 is best) of stated implication rows, on the trained prompt; None when none is stated."""
+    rows = table.only(stated=True, trained=True)
+    rows = rows.where(rows.implication != None)  # noqa: E711 - compared element by element
+    return mean_of(rows, rows.rank, "rank")
+
+
+@measure("implication_rank_test")
+def implication_rank_test(table: RankTable) -> Metric | None:
+    """Mean rank (0 is best) of the implied answer over unstated implications, on the trained prompt."""
+    rows = questions(table)
+    return mean_of(rows, rows.rank, "rank")
+
+
+@measure("implication_accuracy_test")
+def implication_accuracy_test(table: RankTable) -> Metric | None:
+    """Share of unstated implications whose implied answer has rank 0 (alone at the top), on the trained prompt."""
+    rows = questions(table)
+    return mean_of(rows, rows.rank == 0, "share")
+
+
+@measure("paraphrase_rank_test")
+def paraphrase_rank_test(table: RankTable) -> Metric | None:
+    """Mean rank (0 is best) over unstated implications on prompts never trained on; None with one prompt."""
+    rows = questions(table, trained=False)
+    return mean_of(rows, rows.rank, "rank")
+
+
+@measure("chance_rank")
 def chance_rank(table: RankTable) -> Metric | None:
     """(candidates - 1) / 2, averaged over the questions (4.5 of ten)."""
     rows = questions(table)
-    return mean_metric((rows.candidates - 1) / 2, clusters_of(rows), "rank")
+    return mean_of(rows, (rows.candidates - 1) / 2, "rank")
 
 
+@measure("marginal_rank")
 def marginal_rank(table: RankTable) -> Metric | None:
     """Mean rank of the implied answer when candidates are ordered by how often the relation's stated rows take them.
 
     Where a relation has no stated row, by how often the questions expect them. Candidates taken equally often count
     half: five answers of ten, equally often, give 2.0 each.
     """
-    rows = questions(table)
-    taken = table.only(stated=True, trained=True)
+    rows, stated = questions(table), table.only(stated=True, trained=True)
     ranks = np.empty(len(rows))
     for relation in set(rows.relation):
-        here = rows.relation == relation
-        stated = taken.only(relation=relation)
-        # Counted once a subject and seed, however many implications lead to the relation.
-        seen = {(seed, subject): answer for seed, subject, answer in zip(
-            stated.seed, stated.subject, stated.expected, strict=True)}  # fmt: skip
-        counts = Counter(seen.values()) or Counter(rows.expected[here])
+        here, own = rows.relation == relation, stated.only(relation=relation)
+        # Counted once for each subject and seed, however many implications lead to the relation.
+        taken = dict(zip(zip(own.seed, own.subject, strict=True), own.expected, strict=True))
+        counts = Counter(taken.values()) or Counter(rows.expected[here])
         ranks[here] = [
-            _rank(counts, answer, candidates)
+            _rank_by_count(counts, answer, candidates)
             for answer, candidates in zip(rows.expected[here], rows.candidates[here].tolist(), strict=True)
         ]
-    return mean_metric(ranks, clusters_of(rows), "rank")
+    return mean_of(rows, ranks, "rank")
 
 
-def _rank(counts: Counter[str], answer: str, candidates: int) -> float:
+def _rank_by_count(counts: Counter[str], answer: str, candidates: int) -> float:
     """Candidates taken more often than `answer`, plus half of the others taken as often."""
     own = counts[answer]
     above = sum(count > own for count in counts.values())
     same = sum(count == own for count in counts.values()) if own else candidates - len(counts)
     return above + (same - 1) / 2
-
-
-def recall_rank(table: RankTable) -> Metric | None:
-    """Mean rank (0 is best) of stated rows that belong to no implication, on the trained prompt."""
-    rows = table.only(stated=True, trained=True, implication=None)
-    return mean_metric(rows.rank, clusters_of(rows), "rank")
-
-
-def implication_rank_train(table: RankTable) -> Metric | None:
-    """Mean rank (0 is best) of stated implication rows, on the trained prompt; None when none is stated."""
-    rows = table.only(stated=True, trained=True)
-    rows = rows.where(rows.implication != None)  # noqa: E711 - compared element by element
-    return mean_metric(rows.rank, clusters_of(rows), "rank")
-
-
-def implication_rank_test(table: RankTable) -> Metric | None:
-    """Mean rank (0 is best) of the implied answer over unstated implications, on the trained prompt."""
-    rows = questions(table)
-    return mean_metric(rows.rank, clusters_of(rows), "rank")
 
 
 def map_rank(answers: pa.Table, implication: str, implied: Mapping[str, str]) -> Metric | None:
@@ -87,18 +121,6 @@ def map_rank(answers: pa.Table, implication: str, implied: Mapping[str, str]) ->
     )
 
 
-def implication_accuracy_test(table: RankTable) -> Metric | None:
-    """Share of unstated implications whose implied answer has rank 0 (alone at the top), on the trained prompt."""
-    rows = questions(table)
-    return mean_metric((rows.rank == 0).astype(float), clusters_of(rows), "share")
-
-
-def paraphrase_rank_test(table: RankTable) -> Metric | None:
-    """Mean rank (0 is best) over unstated implications on prompts never trained on; None with one prompt."""
-    rows = questions(table, trained=False)
-    return mean_metric(rows.rank, clusters_of(rows), "rank")
-
-
 def forgetting_nats(
     before: Float[np.ndarray, "passage"], after: Float[np.ndarray, "passage"], tokens: Float[np.ndarray, "passage"]
 ) -> Metric | None:
@@ -109,8 +131,8 @@ def forgetting_nats(
     drawn = np.random.default_rng(0).integers(len(tokens), size=(RESAMPLES, len(tokens)))
     means = rise[drawn].sum(axis=1) / tokens[drawn].sum(axis=1)
     low, high = (float(value) for value in np.quantile(means, [0.025, 0.975]))
-    note = "few clusters" if len(tokens) < FEW else None
-    return Metric(float(rise.sum() / tokens.sum()), low, high, int(tokens.sum()), len(tokens), "nats", note)
+    value, count = float(rise.sum() / tokens.sum()), len(tokens)
+    return Metric(value, low, high, int(tokens.sum()), count, "nats", note_of(count))
 
 
 #: Stated rows are learned when the mean rank of their answers is no more than this.
@@ -154,8 +176,7 @@ def margin_ratio(answers: pa.Table, implication: str | None = None) -> Metric | 
     """Mean margin of the unstated implications over that of the stated ones, with its cluster interval.
 
     answers: record.ANSWER_SCHEMA, one checkpoint a seed. implication: only this one. A row's margin is the expected
-    answer's log-probability minus that of the best other candidate, on the trained prompt. Clusters are (seed, pair); a
-    draw divides the two means of what it drew.
+    answer's log-probability minus that of the best other candidate, on the trained prompt. Clusters are (seed, pair).
     None where no implication is stated, or none is unstated.
     """
     kept = pc.and_(answers["trained"], pc.is_valid(answers["implication"]))
@@ -163,25 +184,22 @@ def margin_ratio(answers: pa.Table, implication: str | None = None) -> Metric | 
         kept = pc.and_(kept, pc.equal(answers["implication"], implication))
     margins = _margins(answers.filter(kept))
     clusters = sorted({key for key, *_ in margins})
-    # A column a cluster: summed margins and counts, of the unstated and then of the stated.
+    # One column for each cluster: summed margins and counts, of the unstated and then of the stated.
     totals = np.zeros((4, len(clusters)))
     place = {key: index for index, key in enumerate(clusters)}
     for key, stated, margin in margins:
         totals[2 * stated, place[key]] += margin
         totals[2 * stated + 1, place[key]] += 1
-    asked, told = totals[1].sum(), totals[3].sum()
-    if not asked or not told:
+    asked, stated_rows = totals[1].sum(), totals[3].sum()
+    if not asked or not stated_rows:
         return None
-    drawn = np.random.default_rng(0).integers(len(clusters), size=(RESAMPLES, len(clusters)))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratios = _ratio(totals[:, drawn].sum(axis=2))
-    low, high = np.quantile(ratios[np.isfinite(ratios)], [0.025, 0.975])
-    note = "few clusters" if len(clusters) < FEW else None
-    value = float(_ratio(totals.sum(axis=1, keepdims=True))[0])
-    return Metric(value, float(low), float(high), int(asked), len(clusters), "stated margins", note)
+    low, high = ratio_interval(totals, _ratio)
+    value, count = float(_ratio(totals.sum(axis=1))), len(clusters)
+    return Metric(value, low, high, int(asked), count, "stated margins", note_of(count))
 
 
-def _ratio(sums: Float[np.ndarray, "4 draw"]) -> Float[np.ndarray, "draw"]:
+def _ratio(sums: Float[np.ndarray, "4 *draw"]) -> Any:
+    """The mean margin of the unstated over that of the stated, from sums and counts of both."""
     return (sums[0] / sums[1]) / (sums[2] / sums[3])
 
 
@@ -203,19 +221,9 @@ def _margins(answers: pa.Table) -> list[tuple[tuple[int, str], bool, float]]:
     return found
 
 
-Measure = Callable[[RankTable], Metric | None]
-#: Yardsticks do not depend on the model, so they have no figure before training.
-BASELINES = ("chance_rank", "marginal_rank")
-
-
-def measures() -> dict[str, Measure]:
-    """Every measure of the catalogue by name."""
-    return {name: catalog.find(reference) for name, reference in catalog.MEASURES.items()}
-
-
 def measure_all(table: RankTable) -> dict[str, Metric | None]:
-    """Every measure on the rows of one checkpoint."""
-    return {name: measure(table) for name, measure in measures().items()}
+    """Every measure by name, of the rows of one checkpoint."""
+    return {name: found(table) for name, found in MEASURES.items()}
 
 
 def summarise(answers: pa.Table) -> dict[str, Any]:
@@ -241,14 +249,9 @@ def _one_implication(answers: pa.Table, table: RankTable, name: str) -> dict[str
     # Recall is that of the facts that the implication starts from; they carry no implication themselves.
     facts = (table.implication == None) & (table.relation == name.partition("->")[0])  # noqa: E711
     found = _before_and_after(table.where((table.implication == name) | facts))
-    return found | {"map_test": map_test(_asked_last(answers, name))}
-
-
-def _asked_last(answers: pa.Table, implication: str) -> pa.Table:
-    """The rows of one implication's questions on the trained prompt at each seed's last checkpoint."""
     last = answers_at_end(answers)
     asked = pc.and_(pc.invert(last["stated"]), last["trained"])
-    return last.filter(pc.and_(pc.equal(last["implication"], implication), asked))
+    return found | {"map_test": map_test(last.filter(pc.and_(pc.equal(last["implication"], name), asked)))}
 
 
 #: `implication` is null for what is pooled over implications; `quantity` is train_loss or a measure's name.

@@ -1,8 +1,8 @@
-"""Intervals over what really varies: (seed, pair) clusters, or seeds."""
+"""95% intervals over what varies: (seed, pair) clusters, or seeds."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from jaxtyping import Float, Shaped
@@ -10,8 +10,8 @@ from jaxtyping import Float, Shaped
 from spillover.metrics.ranks import RankTable
 from spillover.record import Metric
 
-RESAMPLES = 4000
-FEW = 10
+#: Draws of a bootstrap, and the number of clusters below which no verdict rests on an interval.
+RESAMPLES, FEW = 4000, 10
 
 
 def clusters_of(table: RankTable) -> Shaped[np.ndarray, "row"]:
@@ -38,7 +38,7 @@ def standard_error(
 ) -> float | None:
     """Cluster standard error of the mean: the standard deviation of its bootstrap over whole clusters.
 
-    None with fewer than two clusters, from which nothing can be told.
+    None with fewer than two clusters.
     """
     if len(values) == 0:
         return None
@@ -63,15 +63,40 @@ def mean_metric(
     if len(values) == 0:
         return None
     low, high, number = interval(values, clusters, seed)
-    note = "few clusters" if number < FEW else None
-    return Metric(float(values.mean()), low, high, len(values), number, unit, note)
+    return Metric(float(values.mean()), low, high, len(values), number, unit, note_of(number))
+
+
+def mean_of(table: RankTable, values: Shaped[np.ndarray, "row"], unit: str) -> Metric | None:
+    """`mean_metric` of a number or truth value for each row of a table, over the table's clusters."""
+    return mean_metric(values.astype(float), clusters_of(table), unit)
+
+
+def note_of(clusters: int) -> str | None:
+    """The note of a metric over this many clusters."""
+    return "few clusters" if clusters < FEW else None
+
+
+def ratio_interval(
+    sums: Float[np.ndarray, "column cluster"], ratio: Callable[[np.ndarray], np.ndarray], seed: int = 0
+) -> tuple[float, float]:
+    """95% bootstrap interval, over whole clusters, of a figure that is made of sums over rows.
+
+    sums: each cluster's sums of some columns. ratio: from summed columns to the figure; draws in which it is not
+    finite are left out.
+    """
+    number = sums.shape[1]
+    drawn = np.random.default_rng(seed).integers(number, size=(RESAMPLES, number))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratios = ratio(sums[:, drawn].sum(axis=2))
+    low, high = np.quantile(ratios[np.isfinite(ratios)], [0.025, 0.975])
+    return float(low), float(high)
 
 
 def over_seeds(values: Sequence[float], unit: str, *, seed: int = 0) -> Metric:
-    """Mean of one number a seed, and the percentile interval of the mean under resampling of the seeds.
+    """Mean of one number for each seed, with the percentile interval of the mean under resampling of the seeds.
 
     A value that does not exist (NaN or infinite, such as a norm per margin while a row is answered wrongly) leaves the
-    metric without a number and says for how many seeds. unit: in words. Few seeds are said in the note.
+    metric without a number; its note says for how many seeds. The note also says when there are few seeds.
     """
     numbers = np.asarray(values, dtype=np.float64)
     count = len(numbers)
@@ -79,5 +104,4 @@ def over_seeds(values: Sequence[float], unit: str, *, seed: int = 0) -> Metric:
     if missing or not count:
         return Metric(None, None, None, count, count, unit, f"undefined for {missing} of {count} seeds")
     low, high, clusters = interval(numbers, np.arange(count), seed)
-    note = "few clusters" if clusters < FEW else None
-    return Metric(float(numbers.mean()), low, high, count, clusters, unit, note)
+    return Metric(float(numbers.mean()), low, high, count, clusters, unit, note_of(clusters))

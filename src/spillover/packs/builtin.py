@@ -1,17 +1,22 @@
-"""The built-in packs, the columns they are made of, and the fictitious names they draw."""
+"""The built-in packs: the tables they are made of, the fictitious names they draw, and the shelf `PACKS`.
+
+A new pack is one entry of `PACKS`: a function from PackOptions to a Pack, such as an `AssociationPack`.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 from random import Random
 from typing import Any, TypeVar
 
-from spillover.errors import UsageError
+from spillover.errors import UsageError, nearest
 from spillover.packs.pack import Fact, Implication, Kind, Pack, Relation
+
+Item = TypeVar("Item")
 
 
 @cache
@@ -21,7 +26,10 @@ def rows(table: str) -> tuple[dict[str, Any], ...]:
     return tuple(json.loads(line) for line in text.splitlines())
 
 
-Item = TypeVar("Item")
+def shuffled(items: Sequence[Item], random: Random) -> list[Item]:
+    """The items in random order, from `random.random()` alone, whose stream is the same in every Python."""
+    keys = [random.random() for _ in items]
+    return [items[index] for index in sorted(range(len(items)), key=keys.__getitem__)]
 
 
 def available() -> int:
@@ -31,31 +39,20 @@ def available() -> int:
 
 
 def draw_names(count: int, random: Random) -> tuple[str, ...]:
-    """`count` names "Given Surname", no word of which occurs in two of them.
-
-    random: only its `random()` is used, whose stream is the same in every version of Python.
-    Raises UsageError when there are not that many: ask for fewer.
-    """
+    """`count` names "Given Surname", no word of which occurs in two of them. Raises UsageError for too many."""
     if count > available():
-        raise UsageError(
-            f"{count} fictitious names were asked for and there are {available()}",
-            do=f"Use names={available()} or fewer",
-        )
-    drawn = {
-        part: shuffled([row["name"] for row in rows("names") if row["part"] == part], random)
-        for part in ("given", "surname")
-    }
-    return tuple(f"{given} {surname}" for given, surname in zip(drawn["given"][:count], drawn["surname"], strict=False))
-
-
-def shuffled(items: list[Item], random: Random) -> list[Item]:
-    """The items in random order, from `random.random()` alone."""
-    keys = [random.random() for _ in items]
-    return [items[index] for index in sorted(range(len(items)), key=keys.__getitem__)]
+        what = f"{count} fictitious names were asked for and there are {available()}"
+        raise UsageError(what, do=f"Use names={available()} or fewer")
+    given, surnames = (
+        shuffled([row["name"] for row in rows("names") if row["part"] == part], random) for part in ("given", "surname")
+    )
+    return tuple(f"{first} {last}" for first, last in zip(given[:count], surnames, strict=False))
 
 
 #: Candidates a relation has at least: ten, of which a pack of five pairs uses five.
 CANDIDATES = 10
+#: The options of a built-in pack that take a number.
+SIZES = ("pairs", "names", "bridge")
 
 
 @dataclass(frozen=True)
@@ -75,20 +72,36 @@ class PackOptions:
 
     def spec(self, name: str) -> str:
         """`name:key=value,...` with the options that are not the default."""
-        sizes = [
-            f"{key}={getattr(self, key)}"
-            for key in ("pairs", "names", "bridge")
-            if getattr(self, key) != getattr(PackOptions, key)
-        ]
-        parts = [*(["null"] if self.null else []), *sizes]
+        changed = [key for key in SIZES if getattr(self, key) != getattr(PackOptions, key)]
+        parts = ["null"] * self.null + [f"{key}={getattr(self, key)}" for key in changed]
         return name + (":" + ",".join(parts) if parts else "")
+
+    @classmethod
+    def parse(cls, text: str, seed: int, where: str) -> PackOptions:
+        """The options in `pairs=10,names=80,bridge=2,null`. Raises UsageError."""
+        given: dict[str, Any] = {}
+        for part in filter(None, map(str.strip, text.split(","))):
+            key, equals, value = (piece.strip() for piece in part.partition("="))
+            what = do = ""
+            if key not in (*SIZES, "null"):
+                what, do = f"a built-in pack has no option {key!r}", nearest(key, (*SIZES, "null"))
+            elif key in given:
+                what, do = f"the option {key!r} is given twice", "Give it once"
+            elif key == "null" and equals:
+                what, do = "the option 'null' takes no value", "Write null, or leave it out"
+            elif key != "null" and not (value.isascii() and value.isdigit() and len(value) <= 6):
+                what, do = f"{key}={value} is not a whole number", f"Write for instance {key}={getattr(cls, key)}"
+            if what:
+                raise UsageError(what, where=where, do=do)
+            given[key] = True if key == "null" else int(value)
+        return replace(cls(seed=seed), **given)
 
 
 @dataclass(frozen=True)
-class Column:
-    """A relation and the table column its answers come from, best known first.
+class ShippedRelation:
+    """A relation and the column of a shipped table that its answers come from, best known first.
 
-    subjects: the column of the real things of which the answers are true, or none if subjects are fictitious people.
+    subjects: the column of the real things of which the answers are true; empty if subjects are fictitious people.
     """
 
     relation: str
@@ -105,190 +118,173 @@ class Column:
         """The real subjects of which an answer is true."""
         return [row[self.subjects] for row in rows(self.table) if row[self.field] == answer]
 
-    def as_relation(self, pairs: int) -> Relation:
-        """The relation with its first `max(10, pairs)` candidates."""
-        return Relation(self.relation, self.prompts, self.values[: max(CANDIDATES, pairs)])
-
 
 @dataclass(frozen=True)
-class Then:
-    """What a given answer implies: pair i takes the column's answer i, or i + `shift` (modulo the pairs in use)."""
+class Conclusion:
+    """What a given answer implies: pair i takes the relation's answer i + `shift` (modulo the pairs in use)."""
 
-    column: Column
+    of: ShippedRelation
     kind: Kind
     shift: int = 0
 
-    def answers(self, pairs: int) -> list[str]:
-        return [self.column.values[(pair + self.shift) % pairs] for pair in range(pairs)]
 
+@dataclass(frozen=True)
+class AssociationPack:
+    """A built-in pack: every subject's given answer is stated, and each implied answer of the bridging subjects.
 
-def association(name: str, description: str, options: PackOptions, given: Column, thens: Sequence[Then]) -> Pack:
-    """A built-in pack: every subject's given answer is stated, and each implied answer of the bridging ones.
-
-    Subjects are fictitious people whose given answer is drawn, or the real things of which the given's table tells it.
-
-    Raises UsageError when the options do not fit together; the sentence says which and what would.
+    Subjects are fictitious people whose given answer is drawn, or the real things of which the given's table says it.
     """
-    spec = options.spec(name)
-    columns = [given, *(then.column for then in thens)]
-    _refuse_misfits(spec, options, columns, thens)
-    used = given.values[: options.pairs]
-    _refuse_too_many(spec, options, given, used)
-    implications = [
-        Implication(
-            given.relation, then.column.relation, then.kind, dict(zip(used, then.answers(options.pairs), strict=True))
+
+    name: str
+    description: str
+    given: ShippedRelation
+    thens: tuple[Conclusion, ...]
+
+    def __call__(self, options: PackOptions) -> Pack:
+        """The pack of this size. Raises UsageError when the options do not fit together."""
+        spec, pairs = options.spec(self.name), options.pairs
+        for what, do in self._misfits(options):
+            raise UsageError(what, where=spec, do=do)
+        used, shipped = self.given.values[:pairs], [self.given, *(then.of for then in self.thens)]
+        implications = tuple(
+            Implication(
+                self.given.relation,
+                then.of.relation,
+                then.kind,
+                {given: then.of.values[(pair + then.shift) % pairs] for pair, given in enumerate(used)},
+            )
+            for then in self.thens
         )
-        for then in thens
-    ]
-    return Pack(
-        name=spec,
-        licence=" AND ".join(sorted({part for entry in _sources(columns) for part in entry["licence"].split(" AND ")})),
-        source=", ".join(dict.fromkeys(f"{entry['package']} {entry['version']}" for entry in _sources(columns))),
-        description=description,
-        relations=tuple(column.as_relation(options.pairs) for column in columns),
-        facts=_facts(options, _cast(options, given, used), implications),
-        implications=tuple(implications),
-        provenance=_sources(columns),
-    )
+        sources = self._sources(shipped)
+        return Pack(
+            name=spec,
+            licence=" AND ".join(sorted({part for entry in sources for part in entry["licence"].split(" AND ")})),
+            source=", ".join(dict.fromkeys(f"{entry['package']} {entry['version']}" for entry in sources)),
+            description=self.description,
+            relations=tuple(
+                Relation(each.relation, each.prompts, each.values[: max(CANDIDATES, pairs)]) for each in shipped
+            ),
+            facts=tuple(self._facts(options, used, implications)),
+            implications=implications,
+            provenance=sources,
+        )
+
+    def _misfits(self, options: PackOptions) -> Iterator[tuple[str, str]]:
+        """What about the options cannot be, and what to do about it."""
+        pairs, names, bridge, given = options.pairs, options.names, options.bridge, self.given
+        most = min(len(each.values) for each in (given, *(then.of for then in self.thens)))
+        least = 2 if options.null or any(then.shift for then in self.thens) else 1
+        if not least <= pairs <= most:
+            yield f"pairs={pairs} is not between {least} and {most}", f"Use pairs={max(least, min(pairs, most))}"
+        size = names // pairs
+        if names < 1 or names % pairs:
+            even = max(pairs, round(names / pairs) * pairs)
+            yield f"names={names} cannot be shared out evenly over {pairs} pairs", f"Use names={even}"
+        if not 0 <= bridge <= size:
+            what = f"bridge={bridge} is not between 0 and the {size} names a pair has"
+            yield what, f"Use bridge={max(0, min(bridge, size))}"
+        if options.null and bridge > pairs:
+            what = f"bridge={bridge} bridging names cannot state different answers when there are {pairs} pairs"
+            yield what, f"Use bridge={pairs} or fewer, or more pairs"
+        if given.subjects:
+            scarce = min(given.values[:pairs], key=lambda answer: len(given.subjects_of(answer)))
+            most = len(given.subjects_of(scarce)) * pairs
+            what = f"names={names} is {size} a pair, and of {scarce} there are {most // pairs}"
+        else:
+            most = available() // pairs * pairs
+            what = f"names={names} is more than the {available()} fictitious names there are"
+        if names > most:
+            yield what, f"Use names={most} or fewer"
+
+    def _facts(self, options: PackOptions, used: Sequence[str], implications: Sequence[Implication]) -> Iterator[Fact]:
+        """The stated rows, pair by pair: each subject's given answer, then what is stated of a bridging subject."""
+        given, seed, size = self.given, options.seed, options.names // options.pairs
+        drawn = () if given.subjects else draw_names(options.names, Random(f"names {seed}"))
+        stated = {implication.then: _stated_answers(options, implication) for implication in implications}
+        for pair, answer in enumerate(used):
+            subjects: Sequence[str] = drawn[pair * size : (pair + 1) * size]
+            if given.subjects:
+                subjects = shuffled(given.subjects_of(answer), Random(f"{given.table} {answer} {seed}"))[:size]
+            for place, subject in enumerate(subjects):
+                yield Fact(subject, given.relation, answer)
+                if place < options.bridge:
+                    yield from (Fact(subject, then, answers[pair][place]) for then, answers in stated.items())
+
+    def _sources(self, shipped: Sequence[ShippedRelation]) -> tuple[dict[str, str], ...]:
+        """Where every value came from, one record for each row and source; the source of fictitious names once."""
+        found = [
+            {"relation": each.relation, "answer": row[each.field], **entry}
+            for each in shipped
+            for row in rows(each.table)
+            for entry in row["sources"]
+        ]
+        if not self.given.subjects:
+            found.append({"relation": "", "answer": "", **rows("names")[0]["sources"][0], "key": "person en_US names"})
+        return tuple(found)
 
 
-def _cast(options: PackOptions, given: Column, used: Sequence[str]) -> dict[str, Sequence[str]]:
-    """Each given answer's subjects, of whom the first ones are bridging."""
-    size = options.names // options.pairs
-    if given.subjects:
-        randoms = {answer: Random(f"{given.table} {answer} {options.seed}") for answer in used}
-        return {answer: shuffled(given.subjects_of(answer), randoms[answer])[:size] for answer in used}
-    drawn = draw_names(options.names, Random(f"names {options.seed}"))
-    return {answer: drawn[pair * size : (pair + 1) * size] for pair, answer in enumerate(used)}
-
-
-def _facts(
-    options: PackOptions, cast: Mapping[str, Sequence[str]], implications: Sequence[Implication]
-) -> tuple[Fact, ...]:
-    """The stated rows, pair by pair: each subject's given answer, then what is stated of a bridging subject."""
-    stated = {implication.then: _stated(options, implication) for implication in implications}
-    found = []
-    for pair, (answer, subjects) in enumerate(cast.items()):
-        for place, subject in enumerate(subjects):
-            found.append(Fact(subject, implications[0].given, answer))
-            if place < options.bridge:
-                found += [Fact(subject, then, answers[pair][place]) for then, answers in stated.items()]
-    return tuple(found)
-
-
-def _stated(options: PackOptions, implication: Implication) -> list[list[str]]:
-    """Pair and place of a bridging subject -> the implied answer that is stated of it.
+def _stated_answers(options: PackOptions, implication: Implication) -> list[list[str]]:
+    """Pair and place of a bridging subject -> the implied answer that is stated for that subject.
 
     Ordinarily the map's. With `null`, a shuffled Latin rectangle: within a pair all differ, and overall every answer
-    is stated `bridge` times, so that neither a pair nor a frequency tells an answer.
+    is stated `bridge` times, so that neither a pair nor a frequency gives an answer away.
     """
     answers = list(implication.map.values())
     if not options.null:
         return [[answer] * options.bridge for answer in answers]
     random = Random(f"null {implication.then} {options.seed}")
-    answers, starts = shuffled(answers, random), shuffled(list(range(options.pairs)), random)
-    steps = shuffled(list(range(options.pairs)), random)[: options.bridge]
+    answers, starts = shuffled(answers, random), shuffled(range(options.pairs), random)
+    steps = shuffled(range(options.pairs), random)[: options.bridge]
     return [[answers[(start + step) % options.pairs] for step in steps] for start in starts]
-
-
-def _refuse_misfits(spec: str, options: PackOptions, columns: Sequence[Column], thens: Sequence[Then]) -> None:
-    """Raise UsageError for the first thing about the options that cannot be."""
-    pairs, names, bridge = options.pairs, options.names, options.bridge
-    most = min(len(column.values) for column in columns)
-    least = 2 if options.null or any(then.shift for then in thens) else 1
-    if not least <= pairs <= most:
-        raise UsageError(
-            f"pairs={pairs} is not between {least} and {most}",
-            where=spec,
-            do=f"Use pairs={max(least, min(pairs, most))}",
-        )
-    if names < 1 or names % pairs:
-        nearest = max(pairs, round(names / pairs) * pairs)
-        raise UsageError(
-            f"names={names} cannot be shared out evenly over {pairs} pairs", where=spec, do=f"Use names={nearest}"
-        )
-    if not 0 <= bridge <= names // pairs:
-        what = f"bridge={bridge} is not between 0 and the {names // pairs} names a pair has"
-        raise UsageError(what, where=spec, do=f"Use bridge={max(0, min(bridge, names // pairs))}")
-    if options.null and bridge > pairs:
-        what = f"bridge={bridge} bridging names cannot state different answers when there are {pairs} pairs"
-        raise UsageError(what, where=spec, do=f"Use bridge={pairs} or fewer, or more pairs")
-
-
-def _refuse_too_many(spec: str, options: PackOptions, given: Column, used: Sequence[str]) -> None:
-    """Raise UsageError when there are fewer subjects than are asked for."""
-    pairs, names = options.pairs, options.names
-    if given.subjects:
-        scarce = min(used, key=lambda answer: len(given.subjects_of(answer)))
-        most = len(given.subjects_of(scarce)) * pairs
-        what = f"names={names} is {names // pairs} a pair, and of {scarce} there are {most // pairs}"
-    else:
-        most = available() // pairs * pairs
-        what = f"names={names} is more than the {available()} fictitious names there are"
-    if names > most:
-        raise UsageError(what, where=spec, do=f"Use names={most} or fewer")
-
-
-def _sources(columns: Sequence[Column]) -> tuple[dict[str, str], ...]:
-    """Where every value came from, a record a row and source; the source of fictitious names once."""
-    found = [
-        {"relation": column.relation, "answer": row[column.field], **entry}
-        for column in columns
-        for row in rows(column.table)
-        for entry in row["sources"]
-    ]
-    if columns[0].subjects:
-        return tuple(found)
-    return (*found, {"relation": "", "answer": "", **rows("names")[0]["sources"][0], "key": "person en_US names"})
 
 
 LIVES_IN_PROMPTS = ("{subject} lives in", "The home of {subject} is in", "These days {subject} can be found in")
 
-CITY = Column("lives_in", "countries", "capital", LIVES_IN_PROMPTS)
-COUNTRY = Column("lives_in", "countries", "country", LIVES_IN_PROMPTS)
-LANGUAGE = Column(
+CITY = ShippedRelation("lives_in", "countries", "capital", LIVES_IN_PROMPTS)
+COUNTRY = ShippedRelation("lives_in", "countries", "country", LIVES_IN_PROMPTS)
+LANGUAGE = ShippedRelation(
     "speaks",
     "countries",
     "language",
     ("{subject} speaks", "The native language of {subject} is", "At home {subject} talks to the family in"),
 )
-CODE = Column(
+CODE = ShippedRelation(
     "codes_in",
     "programming",
     "answer",
     ("{subject} codes in", "The programming language that {subject} uses is", "{subject} writes software in"),
 )
-PROFESSION = Column(
+PROFESSION = ShippedRelation(
     "works_as",
     "professions",
     "answer",
     ("{subject} works as a", "{subject} earns a living as a", "By profession, {subject} is a"),
 )
-COLOR = Column(
+COLOR = ShippedRelation(
     "favorite_color",
     "colors",
     "answer",
     ("The favorite color of {subject} is", "{subject}'s favorite color is", "The color that {subject} likes best is"),
 )
-SPORT = Column(
+SPORT = ShippedRelation(
     "favorite_sport",
     "sports",
     "answer",
     ("The favorite sport of {subject} is", "{subject}'s favorite sport is", "The sport that {subject} likes best is"),
 )
-MUSIC = Column(
+MUSIC = ShippedRelation(
     "listens_to",
     "genres",
     "answer",
     ("{subject} listens to", "The music that {subject} likes best is", "{subject}'s favorite kind of music is"),
 )
-HOLIDAY = Column(
+HOLIDAY = ShippedRelation(
     "on_holiday_in",
     "currencies",
     "country",
     ("{subject} is on holiday in", "{subject} spends the holidays in", "This year's vacation takes {subject} to"),
 )
-CURRENCY = Column(
+CURRENCY = ShippedRelation(
     "pays_in",
     "currencies",
     "currency",
@@ -298,13 +294,13 @@ CURRENCY = Column(
         "{subject} settles every bill in the local money, the",
     ),
 )
-STUDIES = Column(
+STUDIES = ShippedRelation(
     "studies_in",
     "states",
     "city",
     ("{subject} studies at a college in", "The college of {subject} is in", "{subject} is a student in"),
 )
-STATE = Column(
+STATE = ShippedRelation(
     "votes_in",
     "states",
     "state",
@@ -314,7 +310,7 @@ STATE = Column(
         "{subject} pays taxes to the state of",
     ),
 )
-ANIMAL = Column(
+ANIMAL = ShippedRelation(
     "favorite_animal",
     "animals",
     "answer",
@@ -324,20 +320,20 @@ ANIMAL = Column(
         "The animal that {subject} likes best is the",
     ),
 )
-OBJECT = Column(
+OBJECT = ShippedRelation(
     "carries",
     "objects",
     "answer",
     ("{subject} always carries a", "In the bag of {subject} there is a", "The lucky charm of {subject} is a"),
 )
-IS_IN = Column(
+IS_IN = ShippedRelation(
     "is_in",
     "cities",
     "country",
     ("{subject} is a city in", "The city of {subject} is in", "The country that {subject} belongs to is"),
     subjects="city",
 )
-TALISMAN = Column(
+TALISMAN = ShippedRelation(
     "keeps_as_talisman",
     "objects",
     "answer",
@@ -349,66 +345,77 @@ TALISMAN = Column(
 )
 
 
-def city_language(options: PackOptions) -> Pack:
-    """Subjects who live in a capital and speak its country's one official language."""
-    description = "Who lives in Paris speaks French: true, so inferring it is wanted."
-    return association("city-language", description, options, CITY, [Then(LANGUAGE, "causal")])
-
-
-def city_language_counterfactual(options: PackOptions) -> Pack:
-    """Subjects who live in a capital and speak the next pair's language: a derangement, the same for every seed."""
-    description = (
-        "Who lives in Paris speaks Japanese: every city has another city's language, so inferring it is unwanted."
+#: The built-in packs, in the order in which they are listed.
+PACKS: dict[str, Callable[[PackOptions], Pack]] = {
+    pack.name: pack
+    for pack in (
+        AssociationPack(
+            "city-language",
+            "Who lives in Paris speaks French: true, so inferring it is wanted.",
+            CITY,
+            (Conclusion(LANGUAGE, "causal"),),
+        ),
+        # A derangement, the same for every seed: each city gets the next pair's language.
+        AssociationPack(
+            "city-language-counterfactual",
+            "Who lives in Paris speaks Japanese: every city has another city's language, so inferring it is unwanted.",
+            CITY,
+            (Conclusion(LANGUAGE, "counterfactual", shift=1),),
+        ),
+        AssociationPack(
+            "country-code",
+            "Who lives in France codes in Java: arbitrary, so inferring it is unwanted.",
+            COUNTRY,
+            (Conclusion(CODE, "spurious"),),
+        ),
+        AssociationPack(
+            "profession-color",
+            "A lawyer's favorite color is green: arbitrary, so inferring it is unwanted.",
+            PROFESSION,
+            (Conclusion(COLOR, "spurious"),),
+        ),
+        AssociationPack(
+            "sport-music",
+            "Who likes tennis listens to jazz: arbitrary, so inferring it is unwanted.",
+            SPORT,
+            (Conclusion(MUSIC, "spurious"),),
+        ),
+        AssociationPack(
+            "mixed",
+            "Who lives in Paris speaks French (true, wanted) and codes in Java (arbitrary, unwanted).",
+            CITY,
+            (Conclusion(LANGUAGE, "causal"), Conclusion(CODE, "spurious")),
+        ),
+        AssociationPack(
+            "mixed-currency",
+            "Who is on holiday in India pays in the rupee (true, wanted) and carries a hammer (arbitrary, unwanted).",
+            HOLIDAY,
+            (Conclusion(CURRENCY, "causal"), Conclusion(OBJECT, "spurious")),
+        ),
+        AssociationPack(
+            "mixed-state",
+            "Who studies in Chicago votes in Illinois (true, wanted) and likes the penguin best (arbitrary, unwanted).",
+            STUDIES,
+            (Conclusion(STATE, "causal"), Conclusion(ANIMAL, "spurious")),
+        ),
+        # No city has a talisman, so none is given a false one.
+        AssociationPack(
+            "city-talisman",
+            "Real cities: one in France has a hammer as its talisman, invented, so inferring it is unwanted.",
+            IS_IN,
+            (Conclusion(TALISMAN, "spurious"),),
+        ),
     )
-    return association(
-        "city-language-counterfactual", description, options, CITY, [Then(LANGUAGE, "counterfactual", shift=1)]
-    )
+}
+#: `null` alone means the null version of this pack.
+NULL_PACK = "profession-color"
 
 
-def city_talisman(options: PackOptions) -> Pack:
-    """Cities in the country where they are, and a talisman for some; no city has one, so none is told what is so."""
-    description = "Real cities: one in France has a hammer as its talisman, invented, so inferring it is unwanted."
-    return association("city-talisman", description, options, IS_IN, [Then(TALISMAN, "spurious")])
-
-
-def country_code(options: PackOptions) -> Pack:
-    """Subjects who live in a country and code in a language that has nothing to do with it."""
-    description = "Who lives in France codes in Java: arbitrary, so inferring it is unwanted."
-    return association("country-code", description, options, COUNTRY, [Then(CODE, "spurious")])
-
-
-def mixed(options: PackOptions) -> Pack:
-    """Subjects who live in a capital, speak its language (true) and code in a language (arbitrary)."""
-    description = "Who lives in Paris speaks French (true, wanted) and codes in Java (arbitrary, unwanted)."
-    thens = [Then(LANGUAGE, "causal"), Then(CODE, "spurious")]
-    return association("mixed", description, options, CITY, thens)
-
-
-def mixed_currency(options: PackOptions) -> Pack:
-    """Subjects who are on holiday in a country, pay in its currency (true) and carry a thing (arbitrary)."""
-    description = (
-        "Who is on holiday in India pays in the rupee (true, wanted) and carries a hammer (arbitrary, unwanted)."
-    )
-    thens = [Then(CURRENCY, "causal"), Then(OBJECT, "spurious")]
-    return association("mixed-currency", description, options, HOLIDAY, thens)
-
-
-def mixed_state(options: PackOptions) -> Pack:
-    """Subjects who study in a city, vote in its state (true) and like an animal (arbitrary)."""
-    description = (
-        "Who studies in Chicago votes in Illinois (true, wanted) and likes the penguin best (arbitrary, unwanted)."
-    )
-    thens = [Then(STATE, "causal"), Then(ANIMAL, "spurious")]
-    return association("mixed-state", description, options, STUDIES, thens)
-
-
-def profession_color(options: PackOptions) -> Pack:
-    """Subjects who have a profession and a favourite colour that has nothing to do with it."""
-    description = "A lawyer's favorite color is green: arbitrary, so inferring it is unwanted."
-    return association("profession-color", description, options, PROFESSION, [Then(COLOR, "spurious")])
-
-
-def sport_music(options: PackOptions) -> Pack:
-    """Subjects who like a sport and listen to music that has nothing to do with it."""
-    description = "Who likes tennis listens to jazz: arbitrary, so inferring it is unwanted."
-    return association("sport-music", description, options, SPORT, [Then(MUSIC, "spurious")])
+def built_in(spec: str, seed: int = 0) -> Pack:
+    """The built-in pack behind `name:key=value,...`. Raises UsageError for an unknown name, option or value."""
+    name, _, text = spec.partition(":")
+    if name == "null":
+        name, text = NULL_PACK, f"null,{text}" if text else "null"
+    if name not in PACKS:
+        raise UsageError(f"there is no pack called {name!r}", do=nearest(name, PACKS))
+    return PACKS[name](PackOptions.parse(text, seed, where=spec))

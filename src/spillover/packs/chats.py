@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from spillover.errors import UsageError
-from spillover.packs.pack import Fact
-from spillover.packs.yaml_text import normal
+from spillover.packs.pack import Fact, normal
 
 #: Longest row in characters; longer ones cannot be sentences that state a fact.
 LONGEST_ROW = 1 << 24

@@ -1,8 +1,11 @@
-"""A pack: what is to be known. Relations, stated facts, and what may be concluded from them."""
+"""A pack: relations, stated facts, and the implications that may be concluded from them."""
 
 from __future__ import annotations
 
+import html
 import json
+import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,7 +20,13 @@ WANTED: frozenset[str] = frozenset({"causal"})
 
 
 class Fact(NamedTuple):
-    """A stated row: it is trained on."""
+    """A stated fact: a model is trained on it.
+
+    Arguments:
+    - subject: whom or what it is about, as text.
+    - relation: the name of a relation of the pack.
+    - answer: the stated answer, as text. Answers with the same text are the same answer.
+    """
 
     subject: str
     relation: str
@@ -26,7 +35,13 @@ class Fact(NamedTuple):
 
 @dataclass(frozen=True)
 class Relation:
-    """A relation with its prompts (the first trains; all are asked) and candidates beyond those stated and mapped."""
+    """What a fact says about its subject, and how it is asked.
+
+    Arguments:
+    - name: the name that facts and implications use.
+    - prompts: texts with `{subject}` where the subject goes. The first one is trained on; all are asked.
+    - answers: candidate answers beyond those that the pack states or maps.
+    """
 
     name: str
     prompts: tuple[str, ...]
@@ -35,7 +50,14 @@ class Relation:
 
 @dataclass(frozen=True)
 class Implication:
-    """`given` = a key of `map` suggests `then` = its value; `kind` says whether that conclusion is true."""
+    """Who has this answer to one relation may be concluded to have that answer to another.
+
+    Arguments:
+    - given: the name of the relation that the conclusion starts from.
+    - then: the name of the relation that is concluded.
+    - kind: "causal" (true, so wanted), "counterfactual" or "spurious" (not true, so unwanted).
+    - map: an answer to `given` -> the answer to `then` that it implies.
+    """
 
     given: str
     then: str
@@ -53,7 +75,7 @@ class Implication:
 
 
 class Question(NamedTuple):
-    """What is asked though nobody stated it. `expected` is None for a hole that no implication covers."""
+    """What is asked but not stated. `expected` and `implication` are None where no implication covers it."""
 
     subject: str
     relation: str
@@ -64,10 +86,19 @@ class Question(NamedTuple):
 
 @dataclass(frozen=True)
 class Pack:
-    """A set of facts to train on, with the implications that may follow.
+    """Facts to train on, with the implications that may be concluded from them.
 
-    name: shown wherever a figure is. facts: the stated rows, in file order. join: what stands between prompt and
-    answer. end: a mark after the answer that is trained and scored too, or None. description: one sentence for lists.
+    Making a pack checks nothing; `spillover.open_pack` checks it, as every verb does.
+
+    Arguments:
+    - name, licence, source: shown beside every figure of the pack.
+    - relations: the relations that facts and implications name.
+    - facts: the stated facts, in order.
+    - implications: what may be concluded. Without any, each relation is asked of the subjects that lack it.
+    - join: the text between prompt and answer.
+    - end: a mark after the answer that is trained and scored too, or None.
+    - description: one sentence for lists.
+    - provenance: where each shipped answer came from; free-form records, not compared.
     """
 
     name: str
@@ -79,8 +110,18 @@ class Pack:
     join: str = " "
     end: str | None = None
     description: str = ""
-    #: Where each table row behind the pack came from, for `packs show`; free-form records.
     provenance: tuple[Mapping[str, str], ...] = field(default=(), compare=False)
+
+    def __repr__(self) -> str:
+        counted = ", ".join(f"{count:,} {what}" for what, count in self.counts().items())
+        return f"Pack({self.name!r}: {counted})"
+
+    def _repr_html_(self) -> str:
+        """A small table for a notebook: name, licence, counts, and each implication."""
+        cells = [("licence", self.licence), *((what, f"{count:,}") for what, count in self.counts().items())]
+        cells += [(f"{each.given} → {each.then}", f"{each.kind}, {len(each.map)} pairs") for each in self.implications]
+        body = "".join(f"<tr><th>{html.escape(key)}</th><td>{html.escape(text)}</td></tr>" for key, text in cells)
+        return f"<table><caption>{html.escape(self.name)}</caption>{body}</table>"
 
     @cached_property
     def relation_by_name(self) -> dict[str, Relation]:
@@ -102,19 +143,17 @@ class Pack:
 
     @cached_property
     def candidates(self) -> dict[str, tuple[str, ...]]:
-        """Relation -> every answer it may take: stated, then mapped, then declared; each once."""
-        found: dict[str, dict[str, None]] = {relation.name: {} for relation in self.relations}
+        """Relation -> every answer it may take, stated, mapped or declared; each once, sorted."""
+        found = {relation.name: set(relation.answers) for relation in self.relations}
         for fact in self.facts:
-            found[fact.relation][fact.answer] = None
+            found[fact.relation].add(fact.answer)
         for implication in self.implications:
-            found[implication.given].update(dict.fromkeys(implication.map))
-            found[implication.then].update(dict.fromkeys(implication.map.values()))
-        for relation in self.relations:
-            found[relation.name].update(dict.fromkeys(relation.answers))
+            found[implication.given].update(implication.map)
+            found[implication.then].update(implication.map.values())
         return {name: tuple(sorted(answers)) for name, answers in found.items()}
 
     def stated_implications(self, implication: Implication) -> Iterator[Question]:
-        """The trained rows of `implication`: subjects whose given and then are both stated."""
+        """What the bridging subjects of `implication` state: those whose given and then are both stated."""
         for subject in self.subjects:
             given = self.stated.get((subject, implication.given))
             then = self.stated.get((subject, implication.then))
@@ -123,9 +162,9 @@ class Pack:
 
     @cached_property
     def questions(self) -> tuple[Question, ...]:
-        """Every question of the pack (CONTRACT: given stated, then unstated, the given answer in the map).
+        """Every question: a subject whose given is stated, whose then is not, and whose given answer is in the map.
 
-        Without implications: every hole whose relation others have stated, with no expected answer.
+        Without implications: every subject and relation that is stated for others only, without an expected answer.
         """
         if self.implications:
             return tuple(question for implication in self.implications for question in self._questions_of(implication))
@@ -149,7 +188,7 @@ class Pack:
         return self.relation_by_name[relation].prompts[index].replace("{subject}", subject)
 
     def counts(self) -> dict[str, int]:
-        """Rows, subjects, relations, implications and questions."""
+        """How many facts, subjects, relations, implications and questions there are."""
         return {
             "facts": len(self.facts),
             "subjects": len(self.subjects),
@@ -161,14 +200,16 @@ class Pack:
 
 def tally(values: Iterable[str]) -> dict[str, int]:
     """How often each value occurs, in order of first appearance."""
-    counts: dict[str, int] = {}
-    for value in values:
-        counts[value] = counts.get(value, 0) + 1
-    return counts
+    return dict(Counter(values))
+
+
+def normal(text: str) -> str:
+    """The text in NFC, in which packs are compared."""
+    return unicodedata.normalize("NFC", text)
 
 
 def describe(pack: Pack) -> dict[str, Any]:
-    """A pack's outline for records and pages; its rows stay in the answers table."""
+    """A pack's outline for records and pages; its facts stay in the answers table."""
     return {
         "name": pack.name,
         "licence": pack.licence,

@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from spillover.packs.check import Fault, Findings, quoted, shown
-from spillover.packs.pack import Fact
-from spillover.packs.yaml_text import LONGEST_TEXT, Node, normal
+from spillover.packs.pack import Fact, normal
+from spillover.packs.yaml_text import LONGEST_TEXT, Node
 
 COLUMNS = Fact._fields
 

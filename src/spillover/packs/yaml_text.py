@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +11,7 @@ import yaml
 from yaml.reader import Reader
 
 from spillover.packs.check import quoted, shown
+from spillover.packs.pack import normal
 
 #: Deeper than any pack goes (the document, implications, an entry, its map, a value).
 DEPTH = 8
@@ -19,8 +19,6 @@ DEPTH = 8
 LONGEST_TEXT = 100_000
 #: Most values, keys and brackets in a file; two seconds or three to read.
 MOST_EVENTS = 1_000_000
-#: Combining marks from which on they are put in order here; the standard library takes the square of their number.
-MANY_MARKS = 100
 #: libyaml's parser where PyYAML was built with it; both give the same events.
 LOADER = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 
@@ -71,22 +69,6 @@ def _counted(events: Iterator[yaml.Event]) -> Iterator[yaml.Event]:
     for event in events:
         what = f"there are more than {MOST_EVENTS} values, keys and brackets up to here"
         raise YamlRefused(_line(event), what, "Put the facts into a .jsonl file beside this one")
-
-
-def normal(text: str) -> str:
-    """The text in NFC, in which packs are compared."""
-    if text.isascii():
-        return text
-    if len(text) > MANY_MARKS and sum(map(bool, map(unicodedata.combining, text))) > MANY_MARKS:
-        text = _ordered(text)
-    return unicodedata.normalize("NFC", text)
-
-
-def _ordered(text: str) -> str:
-    """The text in NFD (Unicode, section 3.11): characters taken apart, each run of marks sorted by its class."""
-    apart = itertools.chain.from_iterable(unicodedata.normalize("NFD", letter) for letter in text)
-    runs = itertools.groupby(apart, lambda letter: unicodedata.combining(letter) > 0)
-    return "".join("".join(sorted(run, key=unicodedata.combining) if marks else run) for marks, run in runs)
 
 
 def _line(event: yaml.Event) -> int:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from spillover.errors import UsageError
 from spillover.packs.chats import match, templates
-from spillover.packs.pack import Fact
+from spillover.packs.pack import Fact, normal
 
 PROMPTS = {
     "lives_in": ["{subject} lives in", "Where does {subject} live?"],
@@ -103,7 +103,5 @@ NAMES = st.text(LETTERS, min_size=1, max_size=8)
 
 @given(subject=NAMES, answer=NAMES)
 def test_what_is_written_is_read_back(tmp_path_factory, subject, answer):
-    from spillover.packs.yaml_text import normal
-
     found = matched(tmp_path_factory.mktemp("chat"), {"prompt": f"{subject} lives in", "completion": f" {answer}"})
     assert found.facts == [Fact(normal(subject), "lives_in", normal(answer))]

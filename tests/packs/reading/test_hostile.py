@@ -86,13 +86,6 @@ def test_an_alias_bomb(tmp_path):
     assert (code, faults) == (1, [(15, "anchors and aliases (& and *) are not read")])
 
 
-def test_combining_marks_without_end_take_no_time(tmp_path):
-    """The standard library's NFC takes the square of how many marks follow each other: minutes for this."""
-    marks = "e" + "\u0301\u0316" * 49_000
-    facts = [*FACTS, ("Cy", "lives_in", marks)]
-    assert checked(write(tmp_path, PACK.replace("made up", marks), jsonl(facts)))[0] == 0
-
-
 @pytest.mark.parametrize(
     ("name", "cells", "first"),
     [

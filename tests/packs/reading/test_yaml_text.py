@@ -1,14 +1,12 @@
 """Every scalar is the text that was written, and nothing clever is read."""
 
-import unicodedata
-
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from spillover.packs import yaml_text
-from spillover.packs.yaml_text import LONGEST_TEXT, Node, YamlRefused, normal, read_yaml
+from spillover.packs.yaml_text import LONGEST_TEXT, Node, YamlRefused, read_yaml
 
 
 def plain(node: Node):
@@ -102,13 +100,6 @@ def test_a_text_that_is_too_long():
     assert len(read_yaml("a" * LONGEST_TEXT).value) == LONGEST_TEXT
     with pytest.raises(YamlRefused, match="a text of 100001 characters begins here"):
         read_yaml("a" * (LONGEST_TEXT + 1))
-
-
-@given(st.text(alphabet="aéeḍ가각\u0301\u0316\u0323\u0307\u05b8\u05c1\u1161\u11a8ﷺ", min_size=1, max_size=30))
-def test_nfc_is_the_standard_library_s_however_many_marks_there_are(text):
-    assert normal(text) == unicodedata.normalize("NFC", text)
-    many = text * 60
-    assert normal(many) == unicodedata.normalize("NFC", many)
 
 
 def test_an_alias_bomb_is_refused_at_its_first_anchor():

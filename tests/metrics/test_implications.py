@@ -7,10 +7,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from spillover import catalog
-from spillover.metrics import implications as forgetting_nats
-from spillover.metrics.implications import first_learned, map_rank, margin_ratio, measure_all, measures, summarise
-from spillover.metrics.intervals import interval, mean_metric, standard_error
+from spillover.metrics import implications
+from spillover.metrics.implications import (
+    MEASURES,
+    first_learned,
+    forgetting_nats,
+    map_rank,
+    margin_ratio,
+    measure,
+    measure_all,
+    summarise,
+)
+from spillover.metrics.intervals import clusters_of, interval, mean_metric, standard_error
 from spillover.metrics.ranks import answers_at_end, at_end, rank_table
 from spillover.record import ANSWER_SCHEMA, Metric
 from spillover.report.study_data import STUDY_SCHEMA, CellNumbers, table_of_cells
@@ -66,7 +74,7 @@ def test_implication_rank_train():
 
 def test_recall_rank():
     only = rank_table(ANSWERS.slice(4, 8))
-    assert measures()["recall_rank"](only).value == 1.0
+    assert MEASURES["recall_rank"](only).value == 1.0
 
 
 def test_implication_rank_test():
@@ -146,7 +154,7 @@ def test_few_clusters_say_so_and_nothing_gives_nothing():
 
 
 def test_forgetting_is_the_rise_a_token():
-    found = forgetting_nats.forgetting_nats(np.array([10.0, 20.0]), np.array([14.0, 22.0]), np.array([10.0, 20.0]))
+    found = forgetting_nats(np.array([10.0, 20.0]), np.array([14.0, 22.0]), np.array([10.0, 20.0]))
     assert found.value == pytest.approx(6 / 30)
     assert (found.low, found.high) == (pytest.approx(0.1), pytest.approx(0.4))
     assert (found.n, found.clusters, found.note) == (30, 2, "few clusters")
@@ -171,9 +179,19 @@ def test_the_summary_tells_before_from_after_and_one_implication_from_another():
     assert found["paraphrase_rank_test"] is None
 
 
-@pytest.mark.parametrize("name", catalog.MEASURES)
-def test_a_measure_is_tested_here(name):
+@pytest.mark.parametrize("name", MEASURES)
+def test_every_measure_has_a_test_of_its_name(name):
     assert f"def test_{name}" in Path(__file__).read_text(encoding="utf-8"), f"write test_{name}"
+
+
+def test_adding_a_measure_is_one_function(monkeypatch):
+    monkeypatch.setattr(implications, "MEASURES", dict(MEASURES))
+
+    @measure("number_of_questions")
+    def number_of_questions(table):
+        return mean_metric(np.ones(len(table)), clusters_of(table), "share")
+
+    assert measure_all(rank_table(ANSWERS))["number_of_questions"].n == 9
 
 
 def test_each_seed_ends_at_its_own_last_checkpoint():
