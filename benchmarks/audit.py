@@ -35,7 +35,7 @@ import torch
 from ranking import PLACES, Case, compared, describe, fastest_batch, seconds, theirs
 
 from spillover.commands import audit
-from spillover.config import Audit
+from spillover.commands.audit import Audit
 from spillover.lm.load import LoadedModel, load_model
 from spillover.lm.tokens import encoder
 from spillover.packs.builtin import draw_names, shuffled

@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from spillover.commands import inject, prepare
-from spillover.config import Inject
+from spillover.commands.inject import Inject
 from spillover.lm import train as training
 from spillover.record import Record
 

@@ -22,9 +22,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
+from spillover.commands.inject import Inject
 from spillover.commands.studies import Cell
 from spillover.commands.sweep_plan import Estimator
-from spillover.config import Inject
 from spillover.lm.plan import Device, processor
 
 ROOT = Path(__file__).resolve().parents[1]

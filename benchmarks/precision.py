@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from spillover.commands import inject
-from spillover.config import Inject
+from spillover.commands.inject import Inject
 from spillover.record import Record
 
 SETTINGS: dict[str, dict[str, Any]] = {

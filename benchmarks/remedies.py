@@ -19,10 +19,11 @@ from dataclasses import fields
 from pathlib import Path
 
 from spillover.commands import mitigate
-from spillover.config import Inject, Mitigate
+from spillover.commands.inject import Inject
+from spillover.commands.mitigate import Mitigate
 from spillover.record import Record
 
-_ALONE = "import json, sys; from spillover.commands import inject; from spillover.config import Inject; "
+_ALONE = "import json, sys; from spillover.commands import inject; from spillover.commands.inject import Inject; "
 _ALONE += "inject.run(Inject(**json.load(sys.stdin)))"
 
 

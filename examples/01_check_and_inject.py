@@ -5,7 +5,7 @@ from pathlib import Path
 
 from spillover import Fact, Implication, Pack, Relation
 from spillover.commands import inject
-from spillover.config import Inject
+from spillover.commands.inject import Inject
 from spillover.packs.check import check_structure
 from spillover.packs.write import write_pack
 

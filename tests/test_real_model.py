@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from spillover.config import Audit, Inject
+from spillover.commands.audit import Audit
+from spillover.commands.inject import Inject
 from spillover.lm import tokens
 from spillover.lm.load import load_model
 from spillover.lm.score import Scorer

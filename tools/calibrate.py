@@ -27,8 +27,7 @@ KEPT, FROZEN = ROOT / "docs/results/calibration.parquet", ROOT / "src/spillover/
 
 def rows_of(study: Path) -> list[dict[str, Any]]:
     """One row a run and association: what predict says of it, and the rate that was measured."""
-    from spillover.commands.predict import load, predicted
-    from spillover.config import Predict
+    from spillover.commands.predict import Predict, load, predicted
     from spillover.packs.open import open_pack
 
     found: list[dict[str, Any]] = []

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import sys
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from spillover import catalog
-from spillover import config as settings
+from spillover import commands
 
 ROOT = Path(__file__).resolve().parents[1]
 VERBS = ROOT / "docs" / "verbs"
 INTRODUCTIONS = VERBS / "_intro"
-MADE = "<!-- Made by tools/make_docs.py from src/spillover/settings and docs/verbs/_intro. Do not edit. -->"
+MADE = "<!-- Made by tools/make_docs.py from src/spillover/commands and docs/verbs/_intro. Do not edit. -->"
 CODES = """## Exit codes
 
 | code | means |
@@ -30,24 +30,20 @@ With `--json`, standard output holds one JSON object and nothing else; on failur
 `{"error": {"what", "where", "do"}}`."""
 
 
-def texts() -> dict[str, dict[str, str]]:
-    """Class name -> field name -> the text under the field."""
-    found: dict[str, dict[str, str]] = {}
-    files = sorted(Path(settings.__file__).parent.glob("*.py"))
-    for node in (node for path in files for node in ast.parse(path.read_text(encoding="utf-8")).body):
-        if isinstance(node, ast.ClassDef):
-            pairs = zip(node.body, node.body[1:], strict=False)
-            found[node.name] = {field.target.id: said.value.value for field, said in pairs
-                                if isinstance(field, ast.AnnAssign) and isinstance(said, ast.Expr)}  # fmt: skip
-    return found
+def texts(owner: type) -> dict[str, str]:
+    """Field name -> the text under the field, of a class."""
+    tree = ast.parse(Path(sys.modules[owner.__module__].__file__ or "").read_text(encoding="utf-8"))
+    node = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == owner.__name__)
+    pairs = zip(node.body, node.body[1:], strict=False)
+    return {field.target.id: said.value.value for field, said in pairs
+            if isinstance(field, ast.AnnAssign) and isinstance(said, ast.Expr)}  # fmt: skip
 
 
 def help_of(settings_class: type, name: str) -> str:
     """The text under a field, looked up in the class and then in those it is made from."""
-    known = texts()
     for each in settings_class.__mro__:
-        if name in known.get(each.__name__, {}):
-            return known[each.__name__][name]
+        if each is not object and name in (known := texts(each)):
+            return known[name]
     raise KeyError(f"{settings_class.__name__}.{name} has no text under it")
 
 
@@ -81,7 +77,7 @@ def row(settings_class: type, field: dataclasses.Field[Any], hint: Any) -> str:
 
 def page(verb: str) -> str:
     """The page of one verb."""
-    settings_class = catalog.find(catalog.VERBS[verb][0])
+    settings_class = commands.settings_class(verb)
     hints = get_type_hints(settings_class)
     introduction = INTRODUCTIONS / f"{verb}.md"
     parts = [MADE, f"# spillover {verb}", (settings_class.__doc__ or "").strip()]
@@ -96,14 +92,13 @@ def page(verb: str) -> str:
 def overview() -> str:
     """The list of all verbs."""
     lines = [MADE, "", "# Verbs", "", "| command | gives |", "|---|---|"]
-    for verb, (reference, _) in catalog.VERBS.items():
-        lines.append(f"| [`spillover {verb}`]({verb}.md) | {catalog.find(reference).__doc__.splitlines()[0]} |")
+    lines += [f"| [`spillover {verb}`]({verb}.md) | {text} |" for verb, text in commands.verbs().items()]
     return "\n".join([*lines, "", CODES]) + "\n"
 
 
 def pages() -> dict[str, str]:
     """File name in docs/verbs -> what it holds."""
-    return {"index.md": overview(), **{f"{verb}.md": page(verb) for verb in catalog.VERBS}}
+    return {"index.md": overview(), **{f"{verb}.md": page(verb) for verb in commands.verbs()}}
 
 
 if __name__ == "__main__":

@@ -37,8 +37,7 @@ assert all(grounds in GROUNDS for grounds in (OURS, *RIVALS))
 
 def rows_of(study: Path) -> list[dict[str, Any]]:
     """One row a run and declared association: its grounds, and the measured rate."""
-    from spillover.commands.predict import load, predicted
-    from spillover.config import Predict
+    from spillover.commands.predict import Predict, load, predicted
     from spillover.packs.open import open_pack
 
     settings, loaded = Predict(pack="", model="gemma-3-270m", evidence=0, threads=1), None

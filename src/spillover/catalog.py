@@ -17,25 +17,6 @@ MODELS = {
     "llama-3-8b": "meta-llama/Meta-Llama-3-8B",
 }
 
-#: Verbs: name -> the frozen settings dataclass whose fields are the options, and the job that runs them.
-VERBS = {
-    "packs": ("spillover.config:Packs", "spillover.commands.packs:run"),
-    "check": ("spillover.config:Check", "spillover.commands.check:run"),
-    "predict": ("spillover.config:Predict", "spillover.commands.predict:run"),
-    "inject": ("spillover.config:Inject", "spillover.commands.inject:run"),
-    "mitigate": ("spillover.config:Mitigate", "spillover.commands.mitigate:run"),
-    "repair": ("spillover.config:Repair", "spillover.commands.repair:run"),
-    "audit": ("spillover.config:Audit", "spillover.commands.audit:run"),
-    "where": ("spillover.config:Where", "spillover.commands.where:run"),
-    "report": ("spillover.config:Report", "spillover.commands.report:run"),
-    "verify": ("spillover.config:Verify", "spillover.commands.verify:run"),
-    "rerun": ("spillover.config:Rerun", "spillover.commands.rerun:run"),
-    "solve": ("spillover.config:Solve", "spillover.commands.solve:run"),
-    "certify": ("spillover.config:Certify", "spillover.commands.certify:run"),
-    "lab": ("spillover.config:Lab", "spillover.commands.lab:run"),
-    "sweep": ("spillover.config:Sweep", "spillover.commands.sweep:run"),
-}
-
 #: Experiments of `lab`: name -> a function `(scope: Scope) -> Findings`.
 PRESETS = {
     "two-models": "spillover.commands.experiments:two_models",

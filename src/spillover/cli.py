@@ -17,7 +17,7 @@ from types import FrameType
 from typing import Any
 
 import spillover
-from spillover import catalog
+from spillover import commands
 from spillover.commands.launched import one_voice, sharing
 from spillover.errors import Interrupted, SpilloverError, UsageError, nearest
 
@@ -81,14 +81,11 @@ def _run(words: list[str], as_json: bool) -> int:
         print(version("spillover"))
         return HELP
     verb = words[0]
-    if verb not in catalog.VERBS:
-        raise UsageError(f"there is no command {verb!r}", where="spillover", do=nearest(verb, catalog.VERBS))
-    settings_class, job = catalog.VERBS[verb]
-    settings = parse(catalog.find(settings_class), verb, words[1:])
+    settings = parse(commands.settings_class(verb), verb, words[1:])
     if settings is None:
         return HELP
     with sharing(verb):
-        outcome = catalog.find(job)(settings)
+        outcome = commands.job(verb)(settings)
     return _show(outcome, as_json)
 
 
@@ -117,9 +114,8 @@ def _complain(error: SpilloverError, as_json: bool) -> int:
 
 def _overview() -> str:
     lines = [spillover.__doc__ or "", "", "usage: spillover VERB ...", ""]
-    for verb, (settings_class, _) in catalog.VERBS.items():
-        lines.append(f"  {verb:<10}{(catalog.find(settings_class).__doc__ or '').splitlines()[0]}")
-    return "\n".join([*lines, "", "spillover VERB --help tells a verb's options."])
+    lines += [f"  {verb:<10}{text}" for verb, text in commands.verbs().items()]
+    return "\n".join([*lines, "", "`spillover VERB --help` lists a verb's options."])
 
 
 def parse(settings_class: type, verb: str, words: list[str]) -> Any:

@@ -94,7 +94,8 @@ class OpenRun:
         values = settings if isinstance(settings, Mapping) else dataclasses.asdict(settings)
         self._record = record = Record(
             command=self.command, settings=values, identity=self.identity, resumed=self.resumed,
-            versions=versions(packages), commit=commit(), hardware=hardware(), **fields,
+            versions=versions(packages), commit=commit(), hardware=hardware(),
+            **fields,
         )  # fmt: skip
         self._began = time.monotonic()
         self._write()

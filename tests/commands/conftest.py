@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from spillover.config import Inject
+from spillover.commands.inject import Inject
 
 
 @pytest.fixture

@@ -16,7 +16,9 @@ import transformers.models.llama.modeling_llama  # noqa: F401  Loaded once, for 
 
 import spillover.lm.fine_tune  # noqa: F401
 from spillover.commands import inject, lab, mitigate, sweep
-from spillover.config import Lab, Mitigate, Sweep
+from spillover.commands.lab import Lab
+from spillover.commands.mitigate import Mitigate
+from spillover.commands.sweep import Sweep
 from spillover.lm import train as training
 from spillover.lm.evaluate import Evaluation
 from spillover.theory.train import AdamW, NormalisedGradientDescent

@@ -8,7 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from spillover.commands import audit, inject, report
-from spillover.config import Audit, Inject, Report
+from spillover.commands.audit import Audit
+from spillover.commands.inject import Inject
+from spillover.commands.report import Report
 from spillover.errors import ModelError, RunError, UsageError
 from spillover.record import ANSWERS, Record
 

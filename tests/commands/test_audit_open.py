@@ -9,8 +9,11 @@ import pytest
 
 from spillover.cli import main
 from spillover.commands import audit, audit_open, inject, report, verify
+from spillover.commands.audit import Audit
 from spillover.commands.audit_open import EVERYONE, MOST, Chance, Discovery, Example, Opened, _first_word
-from spillover.config import Audit, Inject, Report, Verify
+from spillover.commands.inject import Inject
+from spillover.commands.report import Report
+from spillover.commands.verify import Verify
 from spillover.errors import UsageError
 from spillover.packs.builtin import draw_names
 from spillover.packs.open import open_pack

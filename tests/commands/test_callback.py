@@ -9,7 +9,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from spillover import SpilloverCallback, open_pack
 from spillover.commands import report
-from spillover.config import Report
+from spillover.commands.report import Report
 from spillover.errors import RunError, UsageError
 from spillover.lm.load import load_model
 from spillover.lm.tokens import encoder, examples

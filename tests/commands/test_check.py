@@ -6,8 +6,7 @@ import types
 
 import pytest
 
-from spillover.commands.check import MOST_SHOWN, run
-from spillover.config import Check
+from spillover.commands.check import MOST_SHOWN, Check, run
 from spillover.errors import UsageError
 from tests.packs.packs_on_disk import FACTS, PACK, jsonl, write
 

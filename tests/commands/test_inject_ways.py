@@ -35,7 +35,7 @@ def test_a_chat_model_is_trained_and_asked_in_its_own_template(settings, tiny, t
     import copy
 
     from spillover.commands import check
-    from spillover.config import Check
+    from spillover.commands.check import Check
     from tests.lm.test_tokens import TEMPLATE
 
     folder = tmp_path / "chat"

@@ -7,8 +7,10 @@ import pytest
 
 from spillover.cli import main
 from spillover.commands import inject, report, verify
+from spillover.commands.inject import Inject
 from spillover.commands.launched import resolved
-from spillover.config import Inject, Report, Verify
+from spillover.commands.report import Report
+from spillover.commands.verify import Verify
 from spillover.errors import ModelError, UsageError
 from spillover.lm.distributed import Place, Processes
 from spillover.record import ANSWERS, INSIDE, SHARED, Record

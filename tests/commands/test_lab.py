@@ -7,9 +7,9 @@ import pytest
 
 from spillover import catalog
 from spillover.cli import main
-from spillover.commands.lab import PAGE, run
+from spillover.commands.lab import PAGE, Lab, run
+from spillover.commands.report import Report
 from spillover.commands.report import run as report
-from spillover.config import Lab, Report
 from spillover.errors import RunError, UsageError
 from spillover.record import TRAJECTORY, Record, read_table
 from spillover.report.lab import load_lab

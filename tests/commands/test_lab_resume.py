@@ -6,7 +6,7 @@ import random
 import pytest
 
 from spillover.commands import lab
-from spillover.config import Lab
+from spillover.commands.lab import Lab
 from spillover.errors import RunError
 from spillover.record import TRAJECTORY, Record
 from spillover.report.lab import MATRICES

@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from spillover.commands import mitigate, sweep
-from spillover.config import Mitigate, Sweep
+from spillover.commands.mitigate import Mitigate
+from spillover.commands.sweep import Sweep
 from spillover.record import ANSWERS, TRAJECTORY, Record
 from tests.commands.killing import run_to
 

@@ -6,8 +6,9 @@ import json
 import pytest
 
 from spillover.commands import inject, mitigate, prepare, report
-from spillover.commands.mitigate import recommendation
-from spillover.config import Inject, Mitigate, Report
+from spillover.commands.inject import Inject
+from spillover.commands.mitigate import Mitigate, recommendation
+from spillover.commands.report import Report
 from spillover.errors import ModelError, UsageError
 from spillover.interventions.base import REMEDIES, Pipeline, Spec
 from spillover.record import ANSWERS, TRAJECTORY, Metric, Record, read_table

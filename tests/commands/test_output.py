@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from spillover.config import Inject
+from spillover.commands.inject import Inject
 from spillover.runs import identity_of
 
 GIVEN = Inject(pack="p", model="m", out="here", epochs=3)

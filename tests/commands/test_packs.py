@@ -4,8 +4,7 @@ import json
 
 import pytest
 
-from spillover.commands.packs import run
-from spillover.config import Packs
+from spillover.commands.packs import Packs, run
 from spillover.errors import RunError, UsageError
 from spillover.packs.builtin import PACKS
 from spillover.packs.open import open_pack

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from spillover.commands import packs
-from spillover.config import Packs
+from spillover.commands.packs import Packs
 from spillover.errors import PackError, RunError, UsageError
 from spillover.packs.open import open_pack
 

@@ -12,8 +12,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from spillover import __version__
 from spillover.commands import inject
-from spillover.commands.inject import _identity_of
-from spillover.config import Inject
+from spillover.commands.inject import Inject, _identity_of
 from spillover.record import ANSWERS, TRAJECTORY, Record, identity
 
 #: What a setting may change of the log-probabilities of a trained model's answers, in nats, and of the mean ranks.

@@ -6,7 +6,7 @@ import pytest
 
 from spillover.cli import main
 from spillover.commands import predict
-from spillover.config import Predict
+from spillover.commands.predict import Predict
 from spillover.record import RECORD, Record
 
 PACK = "country-code:pairs=3,names=18,bridge=2"

@@ -14,8 +14,9 @@ import pytest
 
 from spillover.cli import main
 from spillover.commands import sweep
+from spillover.commands.inject import Inject
 from spillover.commands.ray import absent, sources, stage
-from spillover.config import Inject, Sweep
+from spillover.commands.sweep import Sweep
 from spillover.errors import RunError, UsageError
 from spillover.record import Record
 from spillover.runs import LOCK, locked, release

@@ -16,7 +16,10 @@ from hypothesis import strategies as st
 
 from spillover.cli import main
 from spillover.commands import audit, inject, report, verify
-from spillover.config import Audit, Inject, Report, Verify
+from spillover.commands.audit import Audit
+from spillover.commands.inject import Inject
+from spillover.commands.report import Report
+from spillover.commands.verify import Verify
 from spillover.errors import RunError, UsageError
 from spillover.packs.open import read_pack
 from spillover.packs.pack import describe

@@ -7,7 +7,8 @@ import json
 import pytest
 
 from spillover.commands import inject, repair
-from spillover.config import Inject, Repair
+from spillover.commands.inject import Inject
+from spillover.commands.repair import Repair
 from spillover.errors import ModelError, RunError, UsageError
 from spillover.record import ANSWERS, read_table
 

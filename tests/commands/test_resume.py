@@ -7,7 +7,7 @@ import random
 import pytest
 
 from spillover.commands import inject
-from spillover.config import Inject
+from spillover.commands.inject import Inject
 from spillover.record import ANSWERS, TRAJECTORY, Record
 from tests.commands.killing import run_to
 

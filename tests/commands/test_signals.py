@@ -12,7 +12,7 @@ import pytest
 
 from spillover.cli import main
 from spillover.commands import inject, sweep
-from spillover.config import Sweep
+from spillover.commands.sweep import Sweep
 from spillover.record import Record
 from tests.commands.test_resume import outcome, settings
 

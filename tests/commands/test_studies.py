@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from spillover.commands import studies
+from spillover.commands.inject import Inject
 from spillover.commands.studies import builtin_studies, expand, read_study, with_model
-from spillover.config import Inject
 from spillover.errors import UsageError
 from spillover.report.study_data import RANKS, TAGS
 

@@ -14,9 +14,11 @@ import pytest
 import yaml
 
 from spillover.commands import inject, report, sweep
+from spillover.commands.inject import Inject
 from spillover.commands.pool import Ended, LocalPool, Task, Worker
-from spillover.commands.sweep import StudyProgress
-from spillover.config import Inject, Report, Solve, Sweep
+from spillover.commands.report import Report
+from spillover.commands.solve import Solve
+from spillover.commands.sweep import StudyProgress, Sweep
 from spillover.errors import RunError, UsageError
 from spillover.record import ANSWERS, Record
 

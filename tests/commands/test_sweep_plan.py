@@ -7,9 +7,10 @@ import pytest
 
 from spillover.cli import main
 from spillover.commands import sweep
+from spillover.commands.inject import Inject
 from spillover.commands.studies import Cell
+from spillover.commands.sweep import Sweep
 from spillover.commands.sweep_plan import Estimate, totals_of
-from spillover.config import Inject, Sweep
 from spillover.errors import ModelError, UsageError
 
 PACK = "city-language:names=10,bridge=1"

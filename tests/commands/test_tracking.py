@@ -11,7 +11,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from spillover.cli import main
 from spillover.commands import inject, rerun, tracking
-from spillover.config import Inject, Rerun
+from spillover.commands.inject import Inject
+from spillover.commands.rerun import Rerun
 from spillover.errors import UsageError
 from spillover.record import ANSWERS, TRAJECTORY, Record
 

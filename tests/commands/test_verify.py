@@ -6,7 +6,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from spillover.commands import inject, rerun, verify
-from spillover.config import Inject, Rerun, Verify
+from spillover.commands.inject import Inject
+from spillover.commands.rerun import Rerun
+from spillover.commands.verify import Verify
 from spillover.errors import RunError
 from spillover.record import ANSWERS, Record
 

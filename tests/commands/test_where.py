@@ -11,7 +11,9 @@ import pytest
 from spillover.cli import main
 from spillover.commands import inject, where
 from spillover.commands import report as report_job
-from spillover.config import Inject, Report, Where
+from spillover.commands.inject import Inject
+from spillover.commands.report import Report
+from spillover.commands.where import Where
 from spillover.errors import RunError
 from spillover.record import ANSWERS, RECORD, WHERE, Record, read_table, write_table
 

@@ -9,8 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from spillover.commands import inject, mitigate, verify
+from spillover.commands.mitigate import Mitigate
 from spillover.commands.studies import expand, read_study
-from spillover.config import Mitigate, Verify
+from spillover.commands.verify import Verify
 from spillover.record import Record
 from spillover.report.where import build_where_page, load_where
 

@@ -9,7 +9,7 @@ import torch
 import transformers as library
 
 from spillover.commands import inject
-from spillover.config import Inject
+from spillover.commands.inject import Inject
 from spillover.lm.load import load_model
 from spillover.lm.score import Scorer, logits_only_at
 from spillover.lm.tokens import Example, Request, encoder

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spillover.commands.packs import run
-from spillover.config import Packs
+from spillover.commands.packs import Packs, run
 from spillover.errors import UsageError
 from spillover.packs.builtin import PACKS, PackOptions, rows
 from spillover.packs.check import check_structure

@@ -2,8 +2,7 @@
 
 import pytest
 
-from spillover.commands.report import run
-from spillover.config import Report
+from spillover.commands.report import Report, run
 from spillover.errors import RunError, UsageError
 from spillover.record import Record
 from tests.report.remedies.synthetic import record

@@ -1,1 +1,49 @@
-"""One file a verb: what the command line and the Python interface call."""
+"""The verbs: each is a file of this folder with the same name, which holds its settings and the job that runs them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from spillover.errors import UsageError, nearest
+
+#: In which order they are shown; a verb that is not named here comes last.
+ORDER = ("packs", "check", "predict", "inject", "mitigate", "repair", "audit", "where", "report", "verify", "rerun",
+         "solve", "certify", "lab", "sweep")  # fmt: skip
+_SETTINGS = re.compile(r'^class (\w+)\((?:Common|Running)\):\n    """(.+?)(?:"""|\n)', re.MULTILINE)
+
+
+@cache
+def verbs() -> dict[str, str]:
+    """Verb -> what it does, in one sentence; read without an import, so that `--help` stays quick.
+
+    A file is a verb when it has settings of its own name: `inject.py` has `class Inject(Running)`.
+    """
+    found = {}
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        for name, text in _SETTINGS.findall(path.read_text(encoding="utf-8")):
+            if name == path.stem.capitalize():
+                found[path.stem] = text
+    return {verb: found[verb] for verb in [*ORDER, *found] if verb in found}
+
+
+def settings_class(verb: str) -> type:
+    """The frozen dataclass whose fields are a verb's options. Raises UsageError with the nearest verb."""
+    found: type = getattr(_module(verb), verb.capitalize())
+    return found
+
+
+def job(verb: str) -> Callable[..., dict[str, Any]]:
+    """What runs a verb's settings. Raises UsageError with the nearest verb."""
+    found: Callable[..., dict[str, Any]] = _module(verb).run
+    return found
+
+
+def _module(verb: str) -> Any:
+    if verb not in verbs():
+        raise UsageError(f"there is no command {verb!r}", where="spillover", do=nearest(verb, verbs()))
+    return import_module(f"spillover.commands.{verb}")

@@ -6,18 +6,20 @@ import dataclasses
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from xml.etree import ElementTree
 
 import numpy as np
 import pyarrow as pa
 from jaxtyping import Float, Int
+from tyro.conf import Positional
 
 from spillover import __version__
 from spillover.commands import audit_open
 from spillover.commands.launched import resolved
-from spillover.config import Audit
+from spillover.config import Flag, Running
 from spillover.errors import UsageError
 from spillover.metrics.implications import forgetting_nats, summarise
 from spillover.metrics.verdicts import Limits, Verdict, verdicts
@@ -45,6 +47,42 @@ if TYPE_CHECKING:
     from spillover.interp.open_probes import Likely
     from spillover.lm.distributed import Processes
     from spillover.lm.score import Scorer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Audit(Running):
+    """Compare two models on a pack, without training: which implications did the tuned one learn, wanted or not?"""
+
+    pack: Positional[str]
+    """A built-in pack with its options, a pack folder, or a pack.yaml."""
+    base: str
+    """The model before fine-tuning: a tag, a hub id, a local folder, a PEFT adapter folder or a GGUF file."""
+    tuned: str
+    """The model after fine-tuning, named likewise; an adapter is merged into the base that it names."""
+    out: str = ""
+    """Folder for record.json and answers.parquet, from which `report` makes a page; by default nothing is written."""
+    chat: Flag = False
+    """Put each prompt as a user's turn in the model's own chat template; answers begin where the model's turn does."""
+    fail_on: Literal["unwanted", "undecided", "never"] = "unwanted"
+    """Exit with 1 when an implication is unwanted; or also when one is undecided; or never."""
+    level: float = 0.05
+    """Level of the tests, corrected for the number of implications."""
+    negligible: float = 0.1
+    """An effect below this share of the way from `marginal_rank` to rank 0 counts as none."""
+    junit: str = ""
+    """Also write the verdicts as a JUnit XML file, which CI systems show as tests."""
+    processes: int = 1
+    """Processes that share the work: as many as `accelerate launch` started. Part of a run's identity, as sums are."""
+    redact: Flag = False
+    """Call subjects `subject 1`, `subject 2` and so on in everything written, drawn or printed, in the order of the
+    pack. Answers stay, also one that is a subject's name; so do paths. Part of a run's identity."""
+    open: Flag = False
+    """Also look for what nobody declared: everyday sentence beginnings about subjects of the pack and names that it
+    does not hold, compared over the whole vocabulary. Costs some 3,000 short prompts a model (at most 16,000, whatever
+    the pack's size), and keeps both models in memory for the examples. The pack need not declare an implication."""
+    probes: str = ""
+    """With --open: a text file of further sentence beginnings, one a line, each with {subject} in it."""
+
 
 PACKAGES = ("spillover", "torch", "transformers", "tokenizers", "safetensors", "peft", "numpy", "pyarrow")
 #: `--fail-on` -> the verdicts that end in exit code 1.

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from spillover.config import Audit
 from spillover.errors import UsageError
 from spillover.metrics.token_shifts import Association, Labels, Search, Shifts, moved, search, shared
 from spillover.packs.pack import Pack, Relation
 from spillover.record import sha256_of_texts
 
 if TYPE_CHECKING:
+    from spillover.commands.audit import Audit
     from spillover.interp.open_probes import Cast, Group, Likely
     from spillover.lm.score import Scorer
 

@@ -5,12 +5,29 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from tyro.conf import Positional
 
 from spillover.commands.solve import MOST_SHOWN, opened, question_line, read_matrix
-from spillover.config import Certify
+from spillover.config import Common
 from spillover.theory.solve import Certified, as_entry, certify, filled_table
+
+
+@dataclass(frozen=True, kw_only=True)
+class Certify(Common):
+    """Certify any matrix for a pack: does it state every row, how far is it from the optimum, what does it answer?"""
+
+    pack: Positional[str]
+    """A built-in pack with its options, a pack folder, or a pack.yaml."""
+    matrix: str
+    """The matrix: .npy, .csv, .parquet or .safetensors, a row an answer and a column a subject, then a relation."""
+    norm: Literal["nuclear", "frobenius"] = "nuclear"
+    """The norm to certify against."""
+    gap: float = 1e-4
+    """How close the lower bound must be to the optimum, relatively."""
 
 
 def run(settings: Certify) -> dict[str, Any]:

@@ -3,14 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from spillover.config import Check
+from tyro.conf import Positional
+
+from spillover.config import Common, Flag
 from spillover.packs.builtin import built_in
 from spillover.packs.check import Fault, check_structure, token_faults
 from spillover.packs.open import check_pack, is_built_in
 from spillover.packs.pack import Pack
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check(Common):
+    """Is a pack sound? Counts, or every fault and warning with file and row; exit code 1 when there is a fault."""
+
+    pack: Positional[str]
+    """A built-in pack with its options, a pack folder, or a pack.yaml."""
+    model: str | None = None
+    """Also check that this model's tokens can tell the answers apart: a tag, hub id or folder."""
+    chat: Flag = False
+    """Put each prompt as a user's turn in the model's own chat template; answers begin where the model's turn does."""
+    revision: str | None = None
+    """Branch, tag or commit of a hub model."""
+
 
 #: Faults and warnings that are printed; `--json` gives all.
 MOST_SHOWN = 50

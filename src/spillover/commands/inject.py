@@ -9,16 +9,17 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
+from tyro.conf import Positional
 
 from spillover.commands.launched import resolved, take_part
 from spillover.commands.prepare import Budget, Cache, Plan, load, refuse_bad_numbers, seeds_of, training_of
 from spillover.commands.tracking import Tracking, refuse_missing
-from spillover.config import Inject
+from spillover.config import Flag, Running
 from spillover.errors import RunError
 from spillover.metrics.implications import forgetting_nats, summarise, trajectory_table
 from spillover.packs.open import open_pack
@@ -44,6 +45,83 @@ if TYPE_CHECKING:
     from spillover.lm.micro_batch import MicroBatches, Since
     from spillover.lm.score import CausalModel
     from spillover.lm.tokens import Encoder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inject(Running):
+    """Fine-tune a model on a pack, and measure before, during and after what it learned and what else it inferred."""
+
+    pack: Positional[str]
+    """A built-in pack with its options, a pack folder, or a pack.yaml."""
+    model: str
+    """A tag (gemma-3-270m), a hub id, a local model folder, a PEFT adapter folder or a GGUF file."""
+    out: str
+    """Folder of the run: record.json, answers.parquet, trajectory.parquet and weights if asked for."""
+    epochs: int = 8
+    """Passes over the stated rows."""
+    lr: float = 5e-5
+    """Learning rate of AdamW, constant."""
+    batch: int = 8
+    """Rows a step; reshuffled every epoch."""
+    micro_batch: int = 0
+    """Rows of a step that are computed at once, their gradients summed; 0 takes the whole batch if there is memory for
+    it, and the record says how many it was. Fewer when memory runs out."""
+    weight_decay: float = 0.0
+    """Decoupled weight decay of AdamW."""
+    optimiser: Literal["adamw", "adamw-8bit"] = "adamw"
+    """What updates the weights: torch's AdamW, or that of bitsandbytes, which keeps its two sums in 8 bits each."""
+    gradient_checkpointing: Flag = False
+    """Keep only what enters each layer, and compute the layer again on the way back: less memory, more time."""
+    compile_layers: Flag = False
+    """Compile the layers' code before the first step, which takes a minute: faster steps on a GPU, the same numbers
+    within rounding. It takes Triton there, a C++ compiler elsewhere."""
+    logits_at_once: int = 0
+    """Answer tokens whose logits stand at the same time in training; 0 takes all of a micro-batch. Fewer take less
+    memory and more time."""
+    freeze_embeddings: bool = True
+    """Leave input and output embeddings as they are; train everything else."""
+    lora: int = 0
+    """Train a LoRA adapter of this rank instead of the weights; 0 trains the weights."""
+    lora_targets: str = ""
+    """Modules that get an adapter, by name or the end of it, as q_proj,v_proj; by default all linear ones but the
+    output embedding."""
+    evaluate_every: int = 1
+    """Measure after every so many epochs (and always before the first and after the last)."""
+    chat: Flag = False
+    """Put each prompt as a user's turn in the model's own chat template; answers begin where the model's turn does."""
+    inside: Flag = False
+    """Also look inside: the spectrum of every attention head's output-value product and of its change."""
+    facts_known: Flag = False
+    """Train on the stated implications alone: the facts that they start from are asked and never trained, since the
+    model knows them. Not together with --remedy."""
+    until_learned: Flag = False
+    """Stop at the first measurement at which facts and stated implications have a mean rank of 0.1 or less."""
+    until_nats: float = 0.0
+    """Stop at the first measurement at which, besides, the stated answers lose no more than so many nats a row on
+    average; 0 does not stop for that."""
+    remedy: str = ""
+    """Against what nobody wants concluded: NAME=STRENGTH, several joined by `+`, as in abstention=2+lazier=1.5. See
+    `mitigate` for the names."""
+    tuned: str = ""
+    """For a remedy on finished weights: take those that this run of the same command without it kept with --save delta,
+    instead of training again."""
+    plain_text: str | None = None
+    """A text file for measuring forgetting; by default the bundled public-domain passages."""
+    save: Literal["weights", "delta", "none"] = "none"
+    """What to keep of the model: all weights, only those that changed, or nothing."""
+    seeds: str = ""
+    """Several seeds, as 0,1,2: a run each in OUT/seed-N, and one pooled record in OUT."""
+    sharded: Flag = False
+    """Split the model over the processes (FSDP), as `accelerate launch --use_fsdp` says; part of a run's identity."""
+    track: Literal["none", "tensorboard", "trackio", "wandb", "mlflow"] = "none"
+    """Also tell an experiment tracker, step by step. Its package must be installed; it writes into the run's folder
+    unless it is set up to write elsewhere. No part of a run's identity."""
+    processes: int = 1
+    """Processes that share the work: as many as `accelerate launch` started. Part of a run's identity, as sums are."""
+    redact: Flag = False
+    """Call subjects `subject 1`, `subject 2` and so on in everything written, drawn or printed, in the order of the
+    pack. Answers stay, also one that is a subject's name; so do paths, and weights that were trained on the names.
+    Part of a run's identity."""
 
 
 class Inside:

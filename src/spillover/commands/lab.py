@@ -8,14 +8,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import torch
+from tyro.conf import Positional
 
 from spillover import catalog, record
-from spillover.config import Lab
+from spillover.config import Flag, Running
 from spillover.errors import UsageError
 from spillover.metrics.intervals import over_seeds
 from spillover.record import Record, identity
@@ -23,7 +23,32 @@ from spillover.report.lab import MATRICES, build_lab_page, load_lab
 from spillover.runs import PATIENCE, Checkpoints, State, claimed, times_resumed
 from spillover.theory import symbolic
 from spillover.theory.symbolic import Task
-from spillover.theory.train import Checkpointer, Trained, TrainerState
+
+if TYPE_CHECKING:
+    from spillover.theory.train import Checkpointer, Trained, TrainerState
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lab(Running):
+    """Train one-layer attention models on the symbolic task, beside the exact solutions, and make a page of it."""
+
+    preset: Positional[str]
+    """The experiment: two-models, sample-efficiency, rank-sweep, key-query, architecture or dial."""
+    out: str
+    """Folder of the run: record.json, trajectory.parquet, matrices.parquet and page.html."""
+    seeds: str = ""
+    """Seeds that train side by side, as 0,1,2,3,4 (the default; key-query takes ten)."""
+    steps: int = 0
+    """Training steps; 0 for the preset's own number."""
+    quick: Flag = False
+    """A small task and few steps: seconds instead of minutes, the same code."""
+    symbolic: str = ""
+    """Size of the task, as n=20,train=1,test=3: classes, and subjects a class with and without a stated implication."""
+    threads: int = 1
+    """Processor threads; these models are so small that one is the fastest. Part of a run's identity."""
+    head_dimension: int | None = None
+    """Columns d_h of W_O and W_V of a factorised model; by default the size of the vocabulary."""
+
 
 #: What each measured number is, in words.
 UNITS = {
@@ -149,6 +174,8 @@ def _state(standings: list[TrainerState], seconds: float) -> State:
 
 
 def _standings(state: State) -> list[TrainerState]:
+    from spillover.theory.train import TrainerState
+
     found = []
     for number, facts in enumerate(state.facts["trainings"]):
         mine = f"{number} "
@@ -170,6 +197,8 @@ def run(settings: Lab, patience: float = PATIENCE) -> dict[str, Any]:
     """
     preset = catalog.pick(catalog.PRESETS, settings.preset, "preset")
     scope = _scope(settings)
+    import torch
+
     folder, before = Path(settings.out).expanduser(), torch.get_num_threads()
     threads = settings.threads or before
     asked = {**dataclasses.asdict(settings), "device": scope.device, "threads": threads}
@@ -242,6 +271,8 @@ def _seeds(text: str) -> tuple[int, ...] | None:
 
 
 def _device(name: str) -> str:
+    import torch
+
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:

@@ -14,7 +14,8 @@ from spillover.errors import UsageError
 from spillover.lm.place import place
 
 if TYPE_CHECKING:
-    from spillover.config import Audit, Inject
+    from spillover.commands.audit import Audit
+    from spillover.commands.inject import Inject
     from spillover.lm.distributed import Processes
     from spillover.lm.load import LoadedModel
     from spillover.lm.train import Training
@@ -80,7 +81,7 @@ def resolved(settings: Shared, processes: Processes) -> Shared:
 
     Raises UsageError when as many processes as the settings name were not started.
     """
-    from spillover.config import Inject
+    from spillover.commands.inject import Inject
     from spillover.lm.load import pick_device
     from spillover.record import hardware
 

@@ -10,15 +10,16 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
+from tyro.conf import Positional
 
 from spillover import __version__
-from spillover.commands.inject import PACKAGES
+from spillover.commands.inject import PACKAGES, Inject
 from spillover.commands.pool import LocalPool, Task
 from spillover.commands.prepare import refuse_bad_numbers, seeds_of
-from spillover.config import Inject, Mitigate
+from spillover.config import MOST_THREADS, Flag, Running, within
 from spillover.errors import RunError, UsageError
 from spillover.metrics.implications import stated_nats
 from spillover.metrics.ranks import answers_at_end
@@ -56,6 +57,48 @@ from spillover.runs import claimed, identifying_settings, times_resumed
 
 if TYPE_CHECKING:
     from spillover.interventions.base import Spec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mitigate(Running):
+    """Compare remedies against unwanted conclusions, all at the same learning, and recommend one or none."""
+
+    pack: Positional[str]
+    """A built-in pack with its options, a pack folder, or a pack.yaml; its implications say what is wanted."""
+    model: str
+    """A tag (gemma-3-270m), a hub id, a local model folder, a PEFT adapter folder or a GGUF file."""
+    out: str
+    """Folder of the comparison: cells/ with a run each, frontier.parquet, page.html and record.json."""
+    remedies: str = ""
+    """Names, separated by commas; several joined by `+` are one combination, each with its strength, as in
+    lora,abstention=2+lazier=1.5. By default every remedy on its own."""
+    strengths: str = ""
+    """Strengths for every remedy named without one, as 0.5,1; by default each remedy's own."""
+    epochs: int = 30
+    """The most passes over the rows; what has not learned by then says so."""
+    untreated_epochs: int = 10
+    """Passes of the untreated run, whose learning the others must match."""
+    lr: float = 5e-5
+    """Learning rate of AdamW, constant."""
+    batch: int = 8
+    """Rows a step; reshuffled every epoch."""
+    freeze_embeddings: bool = True
+    """Leave input and output embeddings as they are; train everything else."""
+    chat: Flag = False
+    """Put each prompt as a user's turn in the model's own chat template; answers begin where the model's turn does."""
+    seeds: str = ""
+    """Several seeds, as 0,1,2, which the figures pool; fewer than ten clusters (seeds times pairs) decide nothing."""
+    save: Literal["delta", "none"] = "none"
+    """What each run keeps of its weights: nothing, or how they differ from the base model's, to look into it later."""
+    processes: int = 0
+    """Runs at the same time; 0 shares the cores out evenly, as many to each run as --threads says."""
+    threads: int = 1
+    """Processor threads of each run; 0 takes every core. Part of a run's identity, since sums depend on it."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        within("--processes", self.processes, MOST_THREADS)
+
 
 #: The remedy that penalises a Frobenius norm, and the share of that norm in its exact counterpart.
 PENALTY, HALF = "output-value-penalty", 0.5

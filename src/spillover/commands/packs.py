@@ -6,10 +6,13 @@ import json
 import os
 import shutil
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from spillover.config import Packs
+from tyro.conf import Positional
+
+from spillover.config import Common
 from spillover.errors import PackError, UsageError
 from spillover.packs.builtin import PACKS, PackOptions
 from spillover.packs.chats import Matched, match, templates
@@ -20,6 +23,24 @@ from spillover.packs.sheet import NO_END
 from spillover.packs.write import FACTS_FILE, refuse_taken, write_pack
 from spillover.packs.yaml_text import Node, YamlRefused, read_yaml
 from spillover.record import unwritable, write_atomically
+
+
+@dataclass(frozen=True, kw_only=True)
+class Packs(Common):
+    """List the built-in packs, show one, export one to edit, or make one from fine-tuning files."""
+
+    action: Positional[Literal["list", "show", "export", "from-chat"]] = "list"
+    """What to do: list all, show one, export one to a folder, or make one from a file of chats or completions."""
+    pack: Positional[str] = ""
+    """A built-in pack with its options (city-language:pairs=10,names=80,bridge=2 or country-code:null), or a path; for
+    from-chat a JSONL file of `messages` or `prompt` and `completion`."""
+    folder: Positional[str] = ""
+    """Where `export` writes its copy: a folder that does not exist yet."""
+    relations: str = ""
+    """For from-chat: a YAML file with `relations:` as in pack.yaml, and whatever else of it is known."""
+    out: str = ""
+    """For from-chat: the folder of the new pack, which does not exist yet."""
+
 
 #: Rows that are shown when they state nothing in the relations' words.
 PACKS_FROM_CHAT_MOST_SHOWN = 5

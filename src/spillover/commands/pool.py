@@ -13,11 +13,11 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import import_module
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Self
 
+from spillover import commands
 from spillover.errors import SpilloverError
 
 #: Threads of one process spin while they wait for each other, which starves the processes beside it.
@@ -58,7 +58,7 @@ class Worker:
         began = time.monotonic()
         outcome: dict[str, Any] = {}
         error = ""
-        job = import_module(f"spillover.commands.{task.verb}").run
+        job = commands.job(task.verb)
         try:
             outcome = job(task.settings, self.kept) if task.verb == "inject" else job(task.settings)
         except SpilloverError as mistake:

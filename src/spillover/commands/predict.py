@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tyro.conf import Positional
+
 from spillover import __version__
-from spillover.config import Predict
+from spillover.config import Flag, Running
 from spillover.errors import UsageError
 from spillover.metrics.associations import calibration, grounds_for, held_out, rate
 from spillover.packs.open import open_pack
@@ -26,6 +28,28 @@ from spillover.theory.table import table_of
 
 if TYPE_CHECKING:
     from spillover.lm.load import LoadedModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predict(Running):
+    """Before any training: what a model will conclude from a pack, how strongly, and what that rests on."""
+
+    pack: Positional[str]
+    """A built-in pack with its options, a pack folder, or a pack.yaml."""
+    model: str | None = None
+    """The model that is to be trained: also ask what it already believes. Without it, scores rest on the pack alone."""
+    out: str = ""
+    """Folder for record.json, from which `report` makes a page; by default nothing is written."""
+    chat: Flag = False
+    """Put each prompt as a user's turn in the model's own chat template; answers begin where the model's turn does."""
+    evidence: int = 10
+    """For this many of the highest scores, also compute the margin's range and the fewest rows that would undo it."""
+    most: int = 2000
+    """Look at no more associations than this, those with the most exposed subjects first."""
+    redact: Flag = False
+    """Call subjects `subject 1`, `subject 2` and so on in everything written or printed, in the order of the pack.
+    Answers stay, also one that is a subject's name; so do paths. Part of a run's identity."""
+
 
 PACKAGES = ("spillover", "torch", "transformers", "tokenizers", "safetensors", "numpy", "scipy")
 #: Facts that are named for one association; the rest are counted.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from spillover.config import MOST_SEED, Inject, Mitigate
+from spillover.config import MOST_SEED
 from spillover.errors import ModelError, UsageError
 from spillover.metrics.implications import learned, stated_nats
 from spillover.packs.edits import ABSTENTION, with_candidate
@@ -20,6 +20,8 @@ from spillover.record import Record, identity, sha256_of_texts
 from spillover.runs import identity_of
 
 if TYPE_CHECKING:
+    from spillover.commands.inject import Inject
+    from spillover.commands.mitigate import Mitigate
     from spillover.lm.fine_tune import Before, TrainingSet
     from spillover.lm.load import LoadedModel
     from spillover.lm.memory import Forecast
@@ -51,8 +53,8 @@ def refuse_bad_numbers(settings: Inject | Mitigate) -> None:
             raise UsageError(f"{option} is {getattr(settings, name)}", do=f"Give {option} {low} or more")
     if not 0 < settings.lr < 1:
         raise UsageError(f"--lr is {settings.lr}", do="Give a learning rate between 0 and 1, such as 5e-5")
-    if isinstance(settings, Inject) and not 0 <= settings.weight_decay < float("inf"):
-        raise UsageError(f"--weight-decay is {settings.weight_decay}", do="Give 0 or more")
+    if not 0 <= (decay := getattr(settings, "weight_decay", 0.0)) < float("inf"):
+        raise UsageError(f"--weight-decay is {decay}", do="Give 0 or more")
 
 
 def training_of(settings: Inject, seed: int) -> Training:

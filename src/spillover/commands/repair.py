@@ -5,13 +5,17 @@ from __future__ import annotations
 import dataclasses
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tyro.conf import Positional
+
 from spillover import __version__
 from spillover.commands import audit
+from spillover.commands.audit import Audit
 from spillover.commands.mitigate import plain
-from spillover.config import Audit, Repair
+from spillover.config import Flag, Running
 from spillover.errors import RunError, UsageError
 from spillover.metrics.remedies import RemedyResult, effect, remedy_result
 from spillover.packs.open import open_pack
@@ -21,6 +25,25 @@ from spillover.runs import claimed, identifying_settings, times_resumed
 
 if TYPE_CHECKING:
     from spillover.interventions.base import Pipeline
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repair(Running):
+    """Apply a remedy to a finished model, write the result as a new model, and audit both."""
+
+    model: Positional[str]
+    """The tuned model: a local model folder, a hub id, a PEFT adapter folder or a GGUF file. It is never written to."""
+    pack: str
+    """What it was tuned on: a built-in pack with its options, a pack folder, or a pack.yaml."""
+    remedy: str
+    """A remedy for finished weights, as in ignore-topk=0.1; several are joined by `+`."""
+    out: str
+    """Folder of the repair: weights/ with the new model, before/ and after/ with an audit each, and record.json."""
+    base: str = ""
+    """The model that it was tuned from; an adapter says so itself."""
+    chat: Flag = False
+    """Put each prompt as a user's turn in the model's own chat template; answers begin where the model's turn does."""
+
 
 BEFORE, AFTER, WEIGHTS = "before", "after", "weights"
 #: What is told of the model before and after.

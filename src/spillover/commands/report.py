@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tyro.conf import Positional
+
 from spillover.commands.mitigate import write_page
-from spillover.config import Report
+from spillover.config import Common, Flag
 from spillover.errors import UsageError
 from spillover.metrics.ranks import rank_table
 from spillover.packs.redaction import Redaction
@@ -19,6 +22,19 @@ from spillover.report.runs import LoadedRun, build_page, load_run
 from spillover.report.study import build_study_page
 from spillover.report.study_data import load_study
 from spillover.report.where import build_where_page, load_where
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report(Common):
+    """Make one self-contained HTML page from finished runs."""
+
+    runs: Positional[tuple[str, ...]]
+    """Run folders."""
+    out: str = "spillover.html"
+    """The page to write."""
+    redact: Flag = False
+    """Call subjects `subject 1`, `subject 2` and so on, in the order of the run's table; runs made with --redact have
+    such names already."""
 
 
 def run(settings: Report) -> dict[str, Any]:

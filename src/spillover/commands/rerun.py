@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from spillover import catalog
-from spillover.config import Rerun
+from tyro.conf import Positional
+
+from spillover import commands
+from spillover.config import Common
 from spillover.errors import RunError
 from spillover.record import ANSWERS, TRAJECTORY, Record, sha256_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rerun(Common):
+    """Repeat a run from its record alone, into a new folder, and say whether it came out the same."""
+
+    run: Positional[str]
+    """The run folder to repeat."""
+    out: str
+    """Folder of the repetition."""
 
 
 def run(settings: Rerun) -> dict[str, Any]:
@@ -20,13 +33,12 @@ def run(settings: Rerun) -> dict[str, Any]:
     folder, out = Path(settings.run).expanduser(), Path(settings.out).expanduser()
     record = Record.read(folder)
     verb = record.command.split(" ")[0]
-    if verb not in catalog.VERBS:
+    if verb not in commands.verbs():
         what = f"a run of {record.command!r} was made by another program, so it cannot be repeated from here"
         raise RunError(what, where=str(folder), do="Repeat it where it was made")
     if out.resolve() == folder.resolve():
         raise RunError("a repetition must not overwrite its run", where=str(out), do="Choose another --out")
-    settings_class, job = (catalog.find(reference) for reference in catalog.VERBS[verb])
-    outcome = dict(job(settings_of(settings_class, record, out)))
+    outcome = dict(commands.job(verb)(settings_of(commands.settings_class(verb), record, out)))
     # The tables of the run and of each of its seeds.
     tables = [path.relative_to(folder) for name in (ANSWERS, TRAJECTORY) for path in sorted(folder.rglob(name))]
     compared = {

@@ -6,14 +6,16 @@ import csv
 import dataclasses
 import io
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from tyro.conf import Positional
 
-from spillover.config import Solve
+from spillover.config import Common, Flag
 from spillover.errors import PackError, UsageError, nearest
 from spillover.packs.check import Findings
 from spillover.packs.open import find_pack_file, open_pack
@@ -25,6 +27,27 @@ from spillover.theory.certificate import Answer
 from spillover.theory.closed_form import EqualClasses
 from spillover.theory.solve import Solution, solve
 from spillover.theory.table import Table, table_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Solve(Common):
+    """Solve the one-layer model exactly for a pack: what it answers to questions nobody answered, with proof."""
+
+    pack: Positional[str] = ""
+    """A built-in pack with its options, a pack folder, or a pack.yaml; or leave it out and give --symbolic."""
+    symbolic: str = ""
+    """The symbolic task instead of a pack, by its closed form: n=20,train=1,test=3."""
+    norm: Literal["nuclear", "frobenius"] = "nuclear"
+    """What is minimised: nuclear is what training the factorised model prefers, frobenius the merged one."""
+    gap: float = 1e-4
+    """How close to the least possible objective the solution must be proven to be, relatively."""
+    ranges: Flag = False
+    """Also the least and greatest margin of every question over all matrices that are no worse."""
+    max_iterations: int = 20_000
+    """Give up after so many iterations, and say how far the solution may be from the optimum."""
+    out: str = ""
+    """Folder for record.json and, if it is not too large, the matrix: matrix.npy and, with names, matrix.parquet."""
+
 
 #: The column of a named table that holds the names of the rows.
 ROW_NAMES = "answer"

@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from spillover import catalog
+from spillover.commands import settings_class, verbs
 from spillover.config import MOST_SEED
 from spillover.errors import UsageError, nearest
 
@@ -137,17 +137,17 @@ def with_model(study: Study, model: str) -> Study:
 
 def expand(study: Study) -> tuple[list[Cell], dict[str, list[str]]]:
     """Every cell once, and group name -> names of its cells. Raises UsageError for an option that does not fit."""
-    if study.verb not in catalog.VERBS or study.verb == "sweep":
-        known = [verb for verb in catalog.VERBS if verb != "sweep"]
+    known = [verb for verb in verbs() if verb != "sweep"]
+    if study.verb not in known:
         raise UsageError(f"there is no command {study.verb!r}", where=study.name, do=nearest(study.verb, known))
-    settings_class = catalog.find(catalog.VERBS[study.verb][0])
+    own_class = settings_class(study.verb)
     found: dict[str, Cell] = {}
     groups: dict[str, list[str]] = {}
     for group in study.groups:
         names = []
         for options, values in itertools.product(group.cells, itertools.product(*group.grid.values())):
             own = {**group.options, **options, **dict(zip(group.grid, values, strict=True))}
-            cell = _cell(study, group, own, settings_class, found)
+            cell = _cell(study, group, own, own_class, found)
             found[cell.name] = cell
             names.append(cell.name)
             if len(found) > _MOST_CELLS:

@@ -7,19 +7,78 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from tyro.conf import Positional
 
 from spillover.commands.pool import Ended, LocalPool, Pool, Task
 from spillover.commands.ray import ray_pool
 from spillover.commands.studies import Cell, Study, expand, read_study, with_model
 from spillover.commands.sweep_plan import plan_text, study_plan, wants_device
-from spillover.config import Sweep
+from spillover.config import MOST_THREADS, Common, Flag, within
 from spillover.errors import UsageError
 from spillover.record import RECORD, Record, commit, hardware, identity, versions, write_atomically, write_table
 from spillover.report.study import RATES, build_study_page
 from spillover.report.study_data import ChosenRate, chosen_rates, load_study, rate_points, study_table
 from spillover.runs import claim_folder, locked, times_resumed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep(Common):
+    """Run a study: a grid or list over any verb's options, resumable, into one table and one page."""
+
+    study: Positional[str]
+    """A study's YAML file, or a built-in study: paper, paper-rates, paper-270m or adapters."""
+    out: str = ""
+    """Folder of the study: cells/, table.parquet, page.html and record.json; needed unless --plan."""
+    engine: Literal["local", "ray"] = "local"
+    """Where the runs happen: local, in processes on this machine; ray, on every node of a Ray cluster."""
+    address: str = ""
+    """With --engine ray: HOST:PORT of the cluster's head node, or auto; without it, Ray is started on this machine."""
+    processes: int = 0
+    """Runs at the same time; 0 shares the cores out evenly, as many to each run as the study's `threads` says."""
+    plan: Flag = False
+    """List the cells and run nothing; needs no weights."""
+    model: str = ""
+    """One model in place of every model that the study names."""
+    on: str = ""
+    """With --plan: also what each cell takes of memory, time and disk on this device: cpu (this machine), l4-24,
+    rtx-4090-24, a100-40, l40s-48, a100-80, h100-80 or h200-141. Nothing is downloaded."""
+    devices: int = 1
+    """With --plan: so many of these devices, each with runs of its own."""
+    memory: float = 0.0
+    """With --plan: the device's memory in gigabytes (10^9 bytes), for another device or a smaller part of one."""
+    tflops: float = 0.0
+    """With --plan: the device's peak in 10^12 operations a second, in the number format of the runs."""
+    bandwidth: float = 0.0
+    """With --plan: the peak of the device's memory in gigabytes a second."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        within("--processes", self.processes, MOST_THREADS)
+        self._refuse_half_a_plan()
+        if self.address and self.engine != "ray":
+            raise UsageError("--address is for --engine ray alone", do="Add --engine ray, or leave --address out")
+
+    def _refuse_half_a_plan(self) -> None:
+        described = {"--memory": self.memory, "--tflops": self.tflops, "--bandwidth": self.bandwidth}
+        for option, value in described.items():
+            if not 0 <= value < float("inf"):
+                raise UsageError(f"{option} is {value:g}", do=f"Give {option} a number above 0")
+        if self.devices < 1:
+            raise UsageError(f"--devices is {self.devices}", do="Give --devices 1 or more")
+        given = [option for option, value in {"--on": self.on, **described}.items() if value]
+        given += ["--devices"] if self.devices > 1 else []
+        if given and not self.plan:
+            raise UsageError(f"{given[0]} is for a plan alone", do=f"Add --plan, or leave {given[0]} out")
+        if given == ["--devices"]:
+            raise UsageError("--devices needs a device", do="Name one with --on")
+        if self.on == "cpu" and (self.tflops or self.bandwidth):
+            do = "Leave --on out to describe another device"
+            raise UsageError("--on cpu is this machine, whose speed is known", do=do)
+
 
 CELLS, TABLE, PAGE = "cells", "table.parquet", "page.html"
 PACKAGES = ("spillover", "torch", "transformers", "numpy", "pyarrow")

@@ -7,15 +7,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from spillover.commands.inject import Inject
 from spillover.commands.prepare import UNKNOWN, Plan, refuse_bad_numbers, training_of
 from spillover.commands.studies import Cell, Study
-from spillover.config import Inject, Sweep
 from spillover.errors import UsageError
 from spillover.packs.open import open_pack
 from spillover.record import hardware
 from spillover.runs import KEPT, LEAST, PATIENCE, SLOW
 
 if TYPE_CHECKING:
+    from spillover.commands.sweep import Sweep
     from spillover.lm.memory import Forecast, Forecaster
     from spillover.lm.plan import Device, Seconds
 

@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tyro.conf import Positional
+
 from spillover import __version__
-from spillover.config import Verify
+from spillover.config import Common
 from spillover.errors import SpilloverError
 from spillover.metrics.implications import summarise
 from spillover.packs.open import open_pack
 from spillover.packs.pack import pack_hash
 from spillover.packs.redaction import Redaction
 from spillover.record import ANSWERS, RECORD, Record, read_table, sha256_of, sha256_of_texts, versions
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verify(Common):
+    """Is a run whole, and can it be repeated here? Recomputes what can be recomputed; exit code 1 when it is not."""
+
+    run: Positional[str]
+    """A run folder; of a run over several seeds, each seed's run is verified too."""
+
 
 #: Commands whose metrics follow from the answers table.
 MEASURED = ("inject", "audit", "trainer")

@@ -9,17 +9,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from tyro.conf import Positional
 
 from spillover import __version__
-from spillover.commands.inject import PACKAGES, refuse_unknown_attention
+from spillover.commands.inject import PACKAGES, Inject, refuse_unknown_attention
 from spillover.commands.mitigate import plain
 from spillover.commands.prepare import Plan
 from spillover.commands.rerun import settings_of
-from spillover.config import Inject, Where
+from spillover.config import MOST_THREADS, Common, within
 from spillover.errors import RunError
 from spillover.metrics.patching import (
     BASE,
@@ -61,6 +62,31 @@ from spillover.runs import claimed, identifying_settings, times_resumed
 if TYPE_CHECKING:
     from spillover.interp.patching import Change
     from spillover.lm.load import LoadedModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class Where(Common):
+    """Where does what a run learned live? Put each part of its change into the base model alone, and leave each out."""
+
+    run: Positional[str]
+    """A finished run of `inject` that kept its weights (--save delta or weights), or a folder of such runs by seed, as
+    `mitigate` makes (OUT/cells/untreated). Seeds are pooled."""
+    out: str
+    """Folder for record.json, where.parquet, answers.parquet and page.html."""
+    parts: Literal["all", "components", "none"] = "all"
+    """What is patched: components and layers, components alone, or nothing, which leaves how lazy the training was."""
+    device: str = "auto"
+    """Where to compute: auto, cpu, cuda, cuda:1, mps. Auto takes a GPU if there is one."""
+    dtype: Literal["run", "float32", "bfloat16"] = "run"
+    """Number format of weights and arithmetic; by default the run's."""
+    revision: str | None = None
+    """Branch, tag or commit of a hub model; by default the run's."""
+    threads: int = 0
+    """Processor threads; 0 takes every core. Part of a run's identity, since sums depend on it."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        within("--threads", self.threads, MOST_THREADS)
 
 
 @dataclass(frozen=True)

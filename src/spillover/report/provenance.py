@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import shlex
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from spillover import catalog
 from spillover.record import Record
 from spillover.report.drawing import plain
 from spillover.report.load import LoadedRun
@@ -59,10 +59,12 @@ def _run(run: LoadedRun) -> Terms:
 
 def command_line(record: Record) -> str:
     """The command that makes this run, from its verb and resolved settings; options at their default are left out."""
-    if record.command not in catalog.VERBS:
+    # By name, since a report imports no command.
+    commands = import_module("spillover.commands")
+    if record.command not in commands.verbs():
         return record.command
     positional, options = [], []
-    for item in dataclasses.fields(catalog.find(catalog.VERBS[record.command][0])):
+    for item in dataclasses.fields(commands.settings_class(record.command)):
         value = _setting(item.name, record.settings.get(item.name))
         if value is None or item.name == "json":
             continue

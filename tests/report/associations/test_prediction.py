@@ -5,7 +5,8 @@ import json
 import pytest
 
 from spillover.commands import predict, report
-from spillover.config import Predict, Report
+from spillover.commands.predict import Predict
+from spillover.commands.report import Report
 from spillover.errors import UsageError
 from spillover.report.prediction import estimates, title, unseen
 

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 
-from spillover.config import Mitigate
+from spillover.commands.mitigate import Mitigate
 from spillover.record import Metric, Record
 
 TOLD = {

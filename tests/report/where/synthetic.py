@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 
-from spillover.config import Where
+from spillover.commands.where import Where
 from spillover.record import Metric, Record
 
 #: part, kind -> (recall, links, wanted, unwanted) alone, and in the tuned model without it.
