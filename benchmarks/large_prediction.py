@@ -16,8 +16,7 @@ import time
 import numpy as np
 
 from spillover.packs.pack import Fact, Implication, Pack, Relation
-from spillover.theory.associations import associations, counts_of
-from spillover.theory.margins import Margins
+from spillover.theory.associations import Margins, associations, counts_of
 from spillover.theory.prediction import solved
 from spillover.theory.table import table_of
 
@@ -56,12 +55,12 @@ def main() -> None:
     moments = [time.perf_counter()]
     table = table_of(pack)
     moments.append(time.perf_counter())
-    ledger = counts_of(table)
-    found = associations(pack, ledger)
+    counts = counts_of(table)
+    found = associations(pack, counts)
     moments.append(time.perf_counter())
     solution = solved(table)
     moments.append(time.perf_counter())
-    margins = Margins(solution, ledger)
+    margins = Margins(solution, counts)
     values = [margins.margin(each).value for each in found[:2000]]
     moments.append(time.perf_counter())
     table_s, list_s, solve_s, margin_s = np.diff(moments)

@@ -25,9 +25,9 @@ from scipy import sparse
 
 from spillover.packs.pack import Fact, Pack, Relation
 from spillover.theory.certificate import certificate, lower_bound
-from spillover.theory.closed_form import EqualClasses
 from spillover.theory.norms import NORMS
-from spillover.theory.splitting import design, minimise
+from spillover.theory.splitting import minimise
+from spillover.theory.symbolic import EqualClasses
 from spillover.theory.table import Problem, table_of
 
 NUCLEAR = NORMS["nuclear"]
@@ -71,7 +71,7 @@ def program_of(problem: Problem) -> tuple[cvxpy.Problem, cvxpy.Variable, cvxpy.C
     matrix = cvxpy.Variable((problem.answers, problem.columns))
     place = (problem.cell_answer, np.arange(problem.cells))
     right = sparse.csr_matrix((np.ones(problem.cells), place), shape=(problem.answers, problem.cells)).toarray()
-    scores = matrix @ design(problem).T
+    scores = matrix @ problem.design().T
     stated = cvxpy.reshape(cvxpy.sum(cvxpy.multiply(right, scores), axis=0), (1, problem.cells), order="C")
     constraint = np.ones((problem.answers, 1)) @ stated - scores + right >= 1
     return cvxpy.Problem(cvxpy.Minimize(cvxpy.normNuc(matrix)), [constraint]), matrix, constraint

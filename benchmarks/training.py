@@ -18,7 +18,7 @@ import torch
 
 from spillover.theory.models import Model
 from spillover.theory.symbolic import Task
-from spillover.theory.train import Recipe, train
+from spillover.theory.training import Recipe, train
 
 RANKS = (3, 4, 8, 16, 32, 64, 128)
 BATCH = 252

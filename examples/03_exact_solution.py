@@ -1,6 +1,7 @@
 """What does a one-layer model conclude that nobody told it? Solved exactly, by formula and by our general solver."""
 
-from spillover import EqualClasses, Fact, Pack, Relation, solve
+from spillover import Fact, Pack, Relation, solve
+from spillover.theory import EqualClasses
 
 # The paper's task: 20 classes; one subject of each has its implication stated, three have not.
 task = EqualClasses(classes=20, train=1, test=3)

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from spillover import EqualClasses, certify, solve
+from spillover import certify, solve
+from spillover.theory import EqualClasses
 
 pack = EqualClasses(classes=4, train=1, test=3).pack()
 

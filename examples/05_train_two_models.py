@@ -8,18 +8,18 @@ with equal attention and learn every stated row by normalised gradient descent. 
 
 import numpy as np
 
-import spillover
+from spillover.theory import Model, Probe, Recipe, Task, train
 
-task = spillover.Task(classes=6, train=1, test=3, noise_places=0)
-recipe = spillover.Recipe("normalised-gradient-descent", rate=0.1, batch=0, steps=800)
+task = Task(classes=6, train=1, test=3, noise_places=0)
+recipe = Recipe("normalised-gradient-descent", rate=0.1, batch=0, steps=800)
 seeds = (0, 1, 2)
 
 print(f"loss of a uniform guess among the implied answers: {np.log(task.classes):.2f}\n")
 print(f"{'model':12s}{'stated loss':>13s}{'unstated loss':>15s}{'to nuclear':>12s}{'to Frobenius':>14s}{'margin':>9s}")
 for parameters in ("factorised", "merged"):
-    models = [spillover.Model(parameters, key_query="fixed", scale=0.1, seed=seed) for seed in seeds]
+    models = [Model(parameters, key_query="fixed", scale=0.1, seed=seed) for seed in seeds]
     # The probe measures at the steps of the schedule and changes nothing about the training.
-    trained = spillover.train(task, models, recipe, measure=spillover.Probe(), schedule=[recipe.steps])
+    trained = train(task, models, recipe, measure=Probe(), schedule=[recipe.steps])
     found = {name: np.mean(values) for name, values in trained.history[-1].items()}
     print(
         f"{parameters:12s}{found['train_loss']:13.4f}{found['implication_loss_among']:15.3f}"

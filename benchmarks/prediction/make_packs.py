@@ -17,8 +17,7 @@ from typing import NamedTuple
 from spillover.packs.builtin import draw_names
 from spillover.packs.pack import Fact, Implication, Pack, Relation
 from spillover.packs.write import pack_yaml
-from spillover.theory.associations import associations, counts_of
-from spillover.theory.margins import changed, undoing
+from spillover.theory.associations import associations, changed, counts_of, undoing
 from spillover.theory.table import table_of
 
 FOLDER = Path(__file__).parent / "packs"
@@ -159,9 +158,9 @@ def _facts(plan: Plan, groups: list[list[str]]) -> Iterator[Fact]:
 
 def undone(pack: Pack, given_answer: str) -> Iterator[Pack]:
     """The pack with the rows changed that undo one association in the exact model, one pack a way."""
-    ledger = counts_of(table_of(pack))
-    found = next(each for each in associations(pack, ledger) if each.kind and each.given_answer == given_answer)
-    for each in undoing(pack, ledger, found):
+    counts = counts_of(table_of(pack))
+    found = next(each for each in associations(pack, counts) if each.kind and each.given_answer == given_answer)
+    for each in undoing(pack, counts, found):
         yield replace(changed(pack, each.way, each.rows), name=f"{pack.name}-{given_answer}-{each.way}")
 
 

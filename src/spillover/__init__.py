@@ -13,14 +13,8 @@ if TYPE_CHECKING:
     from spillover.packs.pack import Pack as Pack
     from spillover.packs.pack import Relation as Relation
     from spillover.results import load_run as load_run
-    from spillover.theory.closed_form import EqualClasses as EqualClasses
-    from spillover.theory.comparison import Probe as Probe
-    from spillover.theory.models import Model as Model
-    from spillover.theory.solve import certify as certify
-    from spillover.theory.solve import solve as solve
-    from spillover.theory.symbolic import Task as Task
-    from spillover.theory.train import Recipe as Recipe
-    from spillover.theory.train import train as train
+    from spillover.theory.solving import certify as certify
+    from spillover.theory.solving import solve as solve
 
 __version__ = "0.1.0"
 
@@ -33,14 +27,8 @@ LIBRARY = {
     "Relation": "spillover.packs.pack",
     "load_run": "spillover.results",
     "SpilloverCallback": "spillover.commands.callback",
-    "EqualClasses": "spillover.theory.closed_form",
-    "certify": "spillover.theory.solve",
-    "solve": "spillover.theory.solve",
-    "Task": "spillover.theory.symbolic",
-    "Model": "spillover.theory.models",
-    "Recipe": "spillover.theory.train",
-    "train": "spillover.theory.train",
-    "Probe": "spillover.theory.comparison",
+    "certify": "spillover.theory.solving",
+    "solve": "spillover.theory.solving",
 }
 
 

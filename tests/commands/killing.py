@@ -21,7 +21,7 @@ from spillover.commands.mitigate import Mitigate
 from spillover.commands.sweep import Sweep
 from spillover.lm import train as training
 from spillover.lm.evaluate import Evaluation
-from spillover.theory.train import AdamW, NormalisedGradientDescent
+from spillover.theory.training import AdamW, NormalisedGradientDescent
 
 #: A server that trains nothing itself, so that what is forked from it may.
 _CONTEXT = multiprocessing.get_context("forkserver")

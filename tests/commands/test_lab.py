@@ -143,7 +143,7 @@ def test_the_command_line_prints_one_json_object(tmp_path, capsys):
     ("fields", "says"),
     [
         ({"preset": "two-model"}, "Did you mean 'two-models'"),
-        ({"symbolic": "n=1,train=1,test=1"}, "must be at least 2"),
+        ({"symbolic": "n=1,train=1,test=1"}, "at least 2 classes are needed"),
         ({"symbolic": "classes=4"}, "Write it as n=20,train=1,test=3"),
         ({"head_dimension": 0}, "d_h is 0, but must be at least 1"),
         ({"seeds": "0,zero"}, "is no list of seeds"),

@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 
 from spillover.errors import UsageError
 from spillover.theory.certificate import certificate, checked_matrix, combination, force_of, lower_bound
-from spillover.theory.closed_form import EqualClasses, closed_form
+from spillover.theory.closed_form import closed_form
 from spillover.theory.norms import NORMS
-from spillover.theory.solve import certify
+from spillover.theory.solving import certify
+from spillover.theory.symbolic import EqualClasses
 from spillover.theory.table import table_of
 from tests.theory.random_packs import pack_of, random_pack
 

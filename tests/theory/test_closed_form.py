@@ -8,9 +8,10 @@ import pytest
 
 from spillover.errors import UsageError
 from spillover.theory.certificate import certificate, combination, force_of
-from spillover.theory.closed_form import EqualClasses, closed_form
+from spillover.theory.closed_form import closed_form
 from spillover.theory.norms import NORMS
 from spillover.theory.splitting import minimise
+from spillover.theory.symbolic import EqualClasses
 from spillover.theory.table import table_of
 
 TASKS = [(2, 1, 1), (3, 1, 3), (4, 2, 2), (5, 1, 3), (3, 4, 1), (2, 2, 0), (3, 0, 2), (4, 0, 3), (6, 2, 5)]

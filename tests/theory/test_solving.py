@@ -6,9 +6,9 @@ import pytest
 import spillover
 from spillover.errors import UsageError
 from spillover.packs.pack import Fact, Implication, Pack, Relation
-from spillover.theory.closed_form import EqualClasses
 from spillover.theory.norms import NORMS
-from spillover.theory.solve import certify, solve
+from spillover.theory.solving import certify, solve
+from spillover.theory.symbolic import EqualClasses
 from spillover.theory.table import table_of
 from tests.theory.random_packs import pack_of, random_pack
 

@@ -13,7 +13,7 @@ from tyro.conf import Positional
 
 from spillover.commands.solve import MOST_SHOWN, opened, question_line, read_matrix
 from spillover.config import Common
-from spillover.theory.solve import Certified, as_entry, certify, filled_table
+from spillover.theory.solving import Certified, as_entry, certify, filled_table
 
 
 @dataclass(frozen=True, kw_only=True)

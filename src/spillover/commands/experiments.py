@@ -11,16 +11,16 @@ import numpy as np
 from spillover.commands.lab import UNITS, Findings, Scope, last, schedule, trajectory
 from spillover.metrics.intervals import over_seeds
 from spillover.packs.pack import Fact, Pack
-from spillover.theory import symbolic
-from spillover.theory.closed_form import IMPLICATION, EqualClasses, Mixed, closed_form, exact_margin
+from spillover.theory.closed_form import closed_form, exact_margin
 from spillover.theory.comparison import Probe, cosine, effective_matrices, exact_matrix, margins, norms
 from spillover.theory.models import Model
 from spillover.theory.networks import Architecture, train_networks
-from spillover.theory.solve import Solution, solve
+from spillover.theory.norms import Mixed
+from spillover.theory.solving import Solution, solve
 from spillover.theory.splitting import minimise
-from spillover.theory.symbolic import Task
+from spillover.theory.symbolic import IMPLICATION, EqualClasses, Task
 from spillover.theory.table import table_of
-from spillover.theory.train import Recipe, Trained, train
+from spillover.theory.training import Recipe, Trained, train
 
 KINDS = ("factorised", "merged")
 #: Each model's own norm: the one that Theorem 1 says its training minimises.
@@ -81,7 +81,7 @@ def _train(scope: Scope, task: Task, kind: str, arm: str) -> Trained:
     ]
     steps = scope.steps_or(5000, 600) if paper else scope.steps_or(4000, 1000)
     recipe = Recipe(**(PAPER if paper else TWO_MODELS_EXACT), steps=steps, device=scope.device)
-    return train(task, models, recipe, measure=Probe(), schedule=schedule(steps), keeper=scope.keeper)
+    return train(task, models, recipe, measure=Probe(), schedule=schedule(steps), checkpointer=scope.checkpointer)
 
 
 def _beside(paper: Trained, exact: Trained) -> dict[str, Any]:
@@ -118,7 +118,7 @@ def sample_efficiency(scope: Scope) -> Findings:
 
     The exact arm of two-models: equal attention, no noise, normalised gradient descent, no decay, a small start.
     """
-    classes = symbolic.parse(scope.symbolic or ("n=4" if scope.quick else "n=8")).classes
+    classes = Task.parse(scope.symbolic or ("n=4" if scope.quick else "n=8")).classes
     train_sizes, test_sizes = ((1, 2, 4), (1, 4)) if scope.quick else ((1, 2, 3, 4, 6), (1, 3, 6))
     sizes = [(train, test) for test in test_sizes for train in train_sizes]
     tasks = _tasks(classes, sizes)
@@ -133,7 +133,7 @@ def sample_efficiency(scope: Scope) -> Findings:
             Model(parameters=kind, key_query="fixed", scale=0.1, head_dimension=width, seed=seed) for _, seed in pairs
         ]
         each, points = [task for task, _ in pairs], schedule(steps, 12)
-        trained = train(each, models, recipe, measure=Probe(), schedule=points, keeper=scope.keeper)
+        trained = train(each, models, recipe, measure=Probe(), schedule=points, checkpointer=scope.checkpointer)
         labels = [{"model": kind, "m_train": t.train, "m_test": t.test, "seed": seed} for t, seed in pairs]
         rows += trajectory(trained, labels)
         final = trained.history[-1]
@@ -194,7 +194,7 @@ def rank_sweep(scope: Scope) -> Findings:
         names = [f"d_h={model.head_dimension}" if model.head_dimension else "merged" for model in models]
         scope.progress(f"{', '.join(dict.fromkeys(names))}: {steps} steps, {len(models)} models")
         probe, points = Probe(matrices=False), schedule(steps)
-        trained = train(task, models, recipe, measure=probe, schedule=points, keeper=scope.keeper)
+        trained = train(task, models, recipe, measure=probe, schedule=points, checkpointer=scope.checkpointer)
         labels = [
             {"model": model.parameters, "head_dimension": model.head_dimension, "seed": model.seed} for model in models
         ]
@@ -241,7 +241,7 @@ def key_query(scope: Scope) -> Findings:
             width = scope.head_dimension if kind == "factorised" else None
             models = [Model(parameters=kind, start=start, head_dimension=width, seed=seed) for seed in seeds]
             probe, points = Probe(matrices=False), schedule(steps)
-            trained = train(task, models, recipe, measure=probe, schedule=points, keeper=scope.keeper)
+            trained = train(task, models, recipe, measure=probe, schedule=points, checkpointer=scope.checkpointer)
             rows += trajectory(trained, [{"arm": arm, "model": kind, "seed": seed} for seed in seeds])
             name = f"{kind} {arm}"
             metrics[name] = {key: over_seeds(trained.history[-1][key], UNITS[key]) for key in KEY_QUERY_SHOWN}
@@ -308,7 +308,7 @@ def architecture(scope: Scope) -> Findings:
         for kind in KINDS:
             shape = Architecture(parameters=kind, **fields)
             points = schedule(steps, 20)
-            _, history = train_networks(shape, task, seeds, recipe, schedule=points, keeper=scope.keeper)
+            _, history = train_networks(shape, task, seeds, recipe, schedule=points, checkpointer=scope.checkpointer)
             rows += [
                 {
                     "variant": variant,
@@ -387,7 +387,9 @@ def _starts(scope: Scope) -> tuple[list[dict[str, Any]], dict[str, Any], dict[st
             for size, seed in pairs
         ]
         recipe = Recipe(**DIAL_RECIPE, rate=rate * len(task.stated), steps=steps, device=scope.device)
-        trained = train(task, models, recipe, rates=[1 / max(1.0, size**2) for size, _ in pairs], keeper=scope.keeper)
+        trained = train(
+            task, models, recipe, rates=[1 / max(1.0, size**2) for size, _ in pairs], checkpointer=scope.checkpointer
+        )
         found = Probe()(trained.ensemble, steps)
         for index, (size, seed) in enumerate(pairs):
             label = {"model": kind, "width": width, "rate": rate, "sigma": size, "seed": seed}

@@ -21,11 +21,10 @@ from spillover.metrics.intervals import over_seeds
 from spillover.record import Record, identity
 from spillover.report.lab import MATRICES, build_lab_page, load_lab
 from spillover.runs import PATIENCE, Checkpoints, State, claimed, times_resumed
-from spillover.theory import symbolic
 from spillover.theory.symbolic import Task
 
 if TYPE_CHECKING:
-    from spillover.theory.train import Checkpointer, Trained, TrainerState
+    from spillover.theory.training import Checkpointer, Trained, Snapshot
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +67,7 @@ UNITS = {
 class Scope:
     """What the user asked of an experiment. seeds: None for the preset's own. steps: 0 for the preset's own.
 
-    keeper: is given to every training, so that an experiment that was cut short goes on.
+    checkpointer: is given to every training, so that an experiment that was cut short goes on.
     """
 
     seeds: tuple[int, ...] | None = None
@@ -78,11 +77,11 @@ class Scope:
     head_dimension: int | None = None
     device: str = "cpu"
     progress: Callable[[str], None] = lambda message: None
-    keeper: Checkpointer | None = None
+    checkpointer: Checkpointer | None = None
 
     def task(self, *, quick: str = "n=6,train=1,test=3", full: str = "n=20,train=1,test=3", **fields: int) -> Task:
         """The task: the user's, or the preset's for this size of run."""
-        return symbolic.parse(self.symbolic or (quick if self.quick else full), **fields)
+        return Task.parse(self.symbolic or (quick if self.quick else full), **fields)
 
     def seeds_or(self, count: int) -> tuple[int, ...]:
         """The user's seeds, or 0 .. count - 1."""
@@ -137,8 +136,8 @@ class Trainings:
         record.resumed = times_resumed(folder)
         key = identity({"identity": record.identity, "versions": record.versions})
         self.checkpoints, self._began = Checkpoints(folder, key, patience), time.monotonic()
-        self._ended: list[TrainerState] = []
-        self._known: list[TrainerState] = []
+        self._ended: list[Snapshot] = []
+        self._known: list[Snapshot] = []
         self._before = 0.0
         if (state := self.checkpoints.newest()) is not None:
             self._known, self._before = _standings(state), float(state.facts["seconds"])
@@ -149,7 +148,7 @@ class Trainings:
         """Time taken so far, that before the last kill included as far as a checkpoint knows of it."""
         return self._before + time.monotonic() - self._began
 
-    def begin(self) -> TrainerState | None:
+    def begin(self) -> Snapshot | None:
         """Where the next training stood, if a checkpoint knows it."""
         number = len(self._ended)
         at = self._known[number] if number < len(self._known) else None
@@ -157,30 +156,30 @@ class Trainings:
             self._ended.append(at)
         return at
 
-    def keep(self, standing: Callable[[], TrainerState]) -> None:
+    def save(self, standing: Callable[[], Snapshot]) -> None:
         """Write a checkpoint if one is due."""
         if self.checkpoints.due(_state([*self._ended, now := standing()], 0.0).size):
             self.checkpoints.write(_state([*self._ended, now], self.seconds))
 
-    def end(self, standing: TrainerState) -> None:
+    def end(self, standing: Snapshot) -> None:
         """The training under way has ended."""
         self._ended.append(standing)
 
 
-def _state(standings: list[TrainerState], seconds: float) -> State:
+def _state(standings: list[Snapshot], seconds: float) -> State:
     tensors = {f"{number} {name}": value for number, at in enumerate(standings) for name, value in at.tensors.items()}
     facts = [{"step": at.step, "done": at.done, **at.facts} for at in standings]
     return State(sum(at.step for at in standings), tensors, {"seconds": seconds, "trainings": facts})
 
 
-def _standings(state: State) -> list[TrainerState]:
-    from spillover.theory.train import TrainerState
+def _standings(state: State) -> list[Snapshot]:
+    from spillover.theory.training import Snapshot
 
     found = []
     for number, facts in enumerate(state.facts["trainings"]):
         mine = f"{number} "
         tensors = {key.removeprefix(mine): value for key, value in state.tensors.items() if key.startswith(mine)}
-        found.append(TrainerState(facts.pop("step"), tensors, facts, facts.pop("done")))
+        found.append(Snapshot(facts.pop("step"), tensors, facts, facts.pop("done")))
     return found
 
 
@@ -227,7 +226,7 @@ def _ran(
     trainings = Trainings(made, folder, patience)
     made.write(folder)
     try:
-        found = preset(dataclasses.replace(scope, keeper=trainings))
+        found = preset(dataclasses.replace(scope, checkpointer=trainings))
         _write(folder, made, found, trainings)
     except BaseException as error:
         made.status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
@@ -246,7 +245,7 @@ def _scope(settings: Lab) -> Scope:
             f"d_h is {settings.head_dimension}, but must be at least 1", where="--head-dimension", do="Use 1 or more"
         )
     if settings.symbolic:
-        symbolic.parse(settings.symbolic)
+        Task.parse(settings.symbolic)
     return Scope(
         seeds=_seeds(settings.seeds),
         steps=settings.steps,

@@ -21,8 +21,18 @@ from spillover.packs.pack import Pack, describe, pack_hash
 from spillover.packs.redaction import Redaction
 from spillover.record import Metric, Record, commit, hardware, identity, versions
 from spillover.runs import claim_folder, identifying_settings
-from spillover.theory.associations import Association, Counts, associations, counts_of, subjects_of
-from spillover.theory.margins import Margin, Margins, Undoing, can_be_undone, undoing
+from spillover.theory.associations import (
+    Association,
+    Counts,
+    Margin,
+    Margins,
+    Undoing,
+    associations,
+    can_be_undone,
+    counts_of,
+    subjects_of,
+    undoing,
+)
 from spillover.theory.prediction import Solved, solved
 from spillover.theory.table import table_of
 

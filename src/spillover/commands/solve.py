@@ -24,9 +24,9 @@ from spillover.packs.sheet import Sheet
 from spillover.record import Record, commit, hardware, identity, versions, write_atomically, write_table
 from spillover.runs import claim_folder
 from spillover.theory.certificate import Answer
-from spillover.theory.closed_form import EqualClasses
-from spillover.theory.solve import Solution, solve
-from spillover.theory.table import Table, table_of
+from spillover.theory.solving import Solution, solve
+from spillover.theory.symbolic import EqualClasses
+from spillover.theory.table import FactTable, table_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +53,7 @@ class Solve(Common):
 ROW_NAMES = "answer"
 
 
-def read_matrix(path: Path, table: Table) -> np.ndarray:
+def read_matrix(path: Path, table: FactTable) -> np.ndarray:
     """The numbers in `path`, rows and columns in the order of `table` where the file names them.
 
     A CSV or Parquet file with a column `answer` is taken by its names; all others by position.
@@ -130,7 +130,7 @@ def _named(names: Sequence[str], columns: Sequence[Sequence[Any]]) -> dict[str, 
     return dict(zip(names, columns or [()] * len(names), strict=True))
 
 
-def _in_order(columns: dict[str, Sequence[Any]], table: Table, where: str) -> np.ndarray:
+def _in_order(columns: dict[str, Sequence[Any]], table: FactTable, where: str) -> np.ndarray:
     """A named table as a matrix in the order of the pack. Raises UsageError when names or numbers do not fit."""
     answers, wanted = [str(name) for name in columns[ROW_NAMES]], names_of_columns(table)
     for what, given, needed in (
@@ -150,7 +150,7 @@ def _in_order(columns: dict[str, Sequence[Any]], table: Table, where: str) -> np
         raise UsageError(f"not all entries are numbers ({error})", where=where, do="Write the file again") from None
 
 
-def names_of_columns(table: Table) -> list[str]:
+def names_of_columns(table: FactTable) -> list[str]:
     """What the columns of a full matrix stand for: subjects, then relations."""
     return [*table.subjects, *table.relations]
 

@@ -24,3 +24,40 @@ scores of (s, r) are W (e_s + e_r), a column of logits, one an answer.
 | eta, rho (solver) | `balance`, `weight` | numbers | step sizes of the splitting method |
 | W_O, W_V, W_KQ | `models` | d x d_h, d x d_h, d x d | trained factors; the solver needs only their product |
 """
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from spillover.theory.comparison import Probe as Probe
+    from spillover.theory.models import Model as Model
+    from spillover.theory.solving import certify as certify
+    from spillover.theory.solving import solve as solve
+    from spillover.theory.symbolic import EqualClasses as EqualClasses
+    from spillover.theory.symbolic import Task as Task
+    from spillover.theory.training import Recipe as Recipe
+    from spillover.theory.training import train as train
+
+#: What users import from here: name -> its module, imported when the name is first asked for, for torch is slow.
+EXPORTS = {
+    "EqualClasses": "symbolic",
+    "Task": "symbolic",
+    "solve": "solve",
+    "certify": "solve",
+    "Model": "models",
+    "Recipe": "train",
+    "train": "train",
+    "Probe": "comparison",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in EXPORTS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{EXPORTS[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *EXPORTS])

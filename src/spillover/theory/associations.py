@@ -1,17 +1,33 @@
-"""The associations that a pack's stated rows suggest: "given = a" goes with "then = b", declared or not."""
+"""The associations that a pack suggests, "given = a" goes with "then = b": counts, exact margins, and what undoes them.
+
+Source: docs/predicting.md, "Margins" and "What would undo it".
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Float, Int
 from scipy import sparse
 
-from spillover.packs.pack import Pack
-from spillover.theory.table import Table
+from spillover.packs.pack import Fact, Pack
+from spillover.theory.prediction import Solved, solved, unknowns
+from spillover.theory.table import FactTable, lead, table_of
+
+#: An answer that leads by no more than this is undone.
+NEGLIGIBLE = 0.01
+#: Kinds of subject whose margins are moved for one association's range.
+MOST_KINDS = 4
+#: Unknowns times candidates up to which a range is found, and unknowns up to which undoing rows are: seconds each.
+RANGED_WITHIN, UNDONE_WITHIN = 50_000, 5_000
+#: The answer of an abstention row, if no relation has it.
+UNKNOWN = "unknown"
+Way = Literal["remove", "abstain", "contradict"]
 
 
 @dataclass(frozen=True)
@@ -44,7 +60,7 @@ class Counts:
     relation, answer: (statement,), codes of the table. incidence: (subject, statement), 1 where it is stated.
     """
 
-    table: Table
+    table: FactTable
     relation: Int[np.ndarray, "statement"]
     answer: Int[np.ndarray, "statement"]
     incidence: sparse.csc_matrix
@@ -71,19 +87,21 @@ class Counts:
     @cached_property
     def answered(self) -> Int[np.ndarray, "statement relation"]:
         """How many of those who state each also state some answer to each relation."""
-        count = len(self.relation)
-        owner = sparse.csr_matrix(
-            (np.ones(count, dtype=np.int64), (np.arange(count), self.relation)),
-            shape=(count, len(self.table.relations)),
-        )
-        return np.asarray((self.together @ owner).todense())
+        owner = self.relation[:, None] == np.arange(len(self.table.relations))
+        return np.asarray(self.together @ owner.astype(np.int64))
 
     def subjects(self, statement: int) -> Int[np.ndarray, "subject"]:
         """Who states it, in the order of the table."""
         return self.incidence.indices[self.incidence.indptr[statement] : self.incidence.indptr[statement + 1]]
 
+    def statements(self, association: Association) -> tuple[int | None, int | None]:
+        """The two statements of an association, None for one that nobody states."""
+        _, relation, answer = self.table.codes
+        before = self.number.get((relation[association.given], answer[association.given_answer]))
+        return before, self.number.get((relation[association.then], answer[association.then_answer]))
 
-def counts_of(table: Table) -> Counts:
+
+def counts_of(table: FactTable) -> Counts:
     """The statements of a table. A statement is numbered in the order of relations and answers."""
     answers = len(table.answers)
     code, column = np.unique(table.relation * answers + table.answer, return_inverse=True)
@@ -93,76 +111,194 @@ def counts_of(table: Table) -> Counts:
     return Counts(table, code // answers, code % answers, incidence)
 
 
-def associations(pack: Pack, ledger: Counts) -> list[Association]:
+def associations(pack: Pack, counts: Counts) -> list[Association]:
     """Every declared association, and every stated answer's leading one to each other relation; most exposed first.
 
     Leading: stated most often together with it, the first of equals. Both directions are looked at; a declared one
     stands even where nobody states it.
     """
     found: dict[tuple[int, int, int, int], str | None] = {}
-    table = ledger.table
-    relation = {name: index for index, name in enumerate(table.relations)}
-    answer = {name: index for index, name in enumerate(table.answers)}
+    _, relation, answer = counts.table.codes
     for rule in pack.implications:
-        given, then = relation[rule.given], relation[rule.then]
         for before, after in rule.map.items():
-            found[given, answer[before], then, answer[after]] = rule.kind
-    for key in _leading(ledger):
+            found[relation[rule.given], answer[before], relation[rule.then], answer[after]] = rule.kind
+    for key in _leading(counts):
         found.setdefault(key, None)
-    listed = [_counted(ledger, key, kind) for key, kind in found.items()]
+    listed = [_counted(counts, key, kind) for key, kind in found.items()]
     return sorted(listed, key=lambda each: (-each.exposed, -each.support, each.kind is None, each.text))
 
 
-def _leading(ledger: Counts) -> Iterator[tuple[int, int, int, int]]:
+def _leading(counts: Counts) -> Iterator[tuple[int, int, int, int]]:
     """(given, its answer, then, its leading answer) for all that are stated together by anybody."""
-    pairs = ledger.together.tocoo()
-    then = ledger.relation[pairs.col]
+    pairs = counts.together.tocoo()
+    then = counts.relation[pairs.col]
     order = np.lexsort((pairs.col, -pairs.data, then, pairs.row))
     row, column, then = pairs.row[order], pairs.col[order], then[order]
     first = np.ones(len(row), dtype=bool)
     first[1:] = (row[1:] != row[:-1]) | (then[1:] != then[:-1])
-    for given, leading in zip(row[first].tolist(), column[first].tolist(), strict=True):
-        yield (
-            int(ledger.relation[given]),
-            int(ledger.answer[given]),
-            int(ledger.relation[leading]),
-            int(ledger.answer[leading]),
-        )
+    row, column = row[first], column[first]
+    codes = (counts.relation[row], counts.answer[row], counts.relation[column], counts.answer[column])
+    return zip(*(each.tolist() for each in codes), strict=True)
 
 
-def _counted(ledger: Counts, key: tuple[int, int, int, int], kind: str | None) -> Association:
+def _counted(counts: Counts, key: tuple[int, int, int, int], kind: str | None) -> Association:
     given, given_answer, then, then_answer = key
-    table = ledger.table
-    before = ledger.number.get((given, given_answer))
-    after = ledger.number.get((then, then_answer))
+    table = counts.table
+    before, after = counts.number.get((given, given_answer)), counts.number.get((then, then_answer))
     support = answered = exposed = 0
     if before is not None:
-        answered = int(ledger.answered[before, then])
-        exposed = int(ledger.stated[before]) - answered
-        support = int(ledger.together[before, after]) if after is not None else 0
-    return Association(
-        table.relations[given],
-        table.answers[given_answer],
-        table.relations[then],
-        table.answers[then_answer],
-        support=support,
-        opposed=answered - support,
-        exposed=exposed,
-        kind=kind,
-    )
+        answered = int(counts.answered[before, then])
+        exposed = int(counts.stated[before]) - answered
+        support = int(counts.together[before, after]) if after is not None else 0
+    names = (table.relations[given], table.answers[given_answer], table.relations[then], table.answers[then_answer])
+    return Association(*names, support, answered - support, exposed, kind)
 
 
-def subjects_of(ledger: Counts, association: Association) -> tuple[list[str], list[str]]:
+def subjects_of(counts: Counts, association: Association) -> tuple[list[str], list[str]]:
     """Names of those who support an association (both stated), and of those exposed to it, in the pack's order."""
-    table = ledger.table
-    relation = {name: index for index, name in enumerate(table.relations)}
-    answer = {name: index for index, name in enumerate(table.answers)}
-    then = relation[association.then]
-    before = ledger.number.get((relation[association.given], answer[association.given_answer]))
-    after = ledger.number.get((then, answer[association.then_answer]))
+    table, (before, after) = counts.table, counts.statements(association)
     if before is None:
         return [], []
-    holders = ledger.subjects(before)
-    supporting = np.intersect1d(holders, ledger.subjects(after)) if after is not None else np.empty(0, dtype=int)
-    silent = holders[~np.isin(holders, table.subject[table.relation == then])]
+    holders = counts.subjects(before)
+    supporting = np.intersect1d(holders, counts.subjects(after)) if after is not None else np.empty(0, dtype=int)
+    answered = table.subject[table.relation == table.codes[1][association.then]]
+    silent = holders[~np.isin(holders, answered)]
     return [table.subjects[i] for i in supporting], [table.subjects[i] for i in silent]
+
+
+@dataclass(frozen=True)
+class Margin:
+    """The mean lead of an association's answer over the best other candidate, over the exposed subjects.
+
+    In units of the smallest stated margin. low, high: no matrix that states the pack with no larger norm has less or
+    more; None where that was not computed. value None: nobody is exposed, or there is nothing to compare with.
+    """
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class ExposedKinds:
+    """The kinds of subject exposed to an association: signature and relation codes, and how many subjects each."""
+
+    signature: Int[np.ndarray, "kind"]
+    relation: int
+    answer: int
+    among: Bool[np.ndarray, "answer"]
+    count: Float[np.ndarray, "kind"]
+
+
+class Margins:
+    """Margins of associations in one solved table."""
+
+    def __init__(self, found: Solved, counts: Counts) -> None:
+        self.solved, self.table, self.counts = found, found.table, counts
+        cells = self.table.problem
+        self._answered = np.zeros((len(cells.sizes), cells.relations), dtype=bool)
+        self._answered[cells.cell_subject, cells.cell_relation] = True
+
+    def exposed(self, association: Association) -> ExposedKinds | None:
+        """Who is exposed, or None when nobody is."""
+        statement = self.counts.statements(association)[0]
+        if statement is None:
+            return None
+        then, answer = self.table.codes[1][association.then], self.table.codes[2][association.then_answer]
+        kinds, count = np.unique(self.table.signature[self.counts.subjects(statement)], return_counts=True)
+        silent = ~self._answered[kinds, then]
+        if not silent.any():
+            return None
+        return ExposedKinds(kinds[silent], then, answer, self.table.candidates[then], count[silent].astype(np.float64))
+
+    def margin(self, association: Association) -> Margin:
+        """The mean margin over the exposed subjects."""
+        found = self.exposed(association)
+        if found is None or self.solved.matrix is None or found.among.sum() < 2:
+            return Margin(None)
+        scores = self.solved.scores(found.signature, np.full(len(found.signature), found.relation))
+        margins = lead(scores, np.full(len(scores), found.answer), found.among)
+        return Margin(float(np.average(margins, weights=found.count)))
+
+    def ranged(self, association: Association) -> Margin:
+        """The margin with its range, where the table is small, was solved as a whole, and few kinds are exposed."""
+        margin, found = self.margin(association), self.exposed(association)
+        solver = self.solved.ranges
+        if solver is None or found is None or margin.value is None or len(found.signature) > MOST_KINDS:
+            return margin
+        if unknowns(self.table.problem) * int(found.among.sum()) > RANGED_WITHIN:
+            return margin
+        bounds = np.array(
+            [solver.margin_range((int(kind), found.relation), found.answer, found.among) for kind in found.signature]
+        )
+        low, high = np.average(bounds, axis=0, weights=found.count)
+        return dataclasses.replace(margin, low=min(float(low), margin.value), high=max(float(high), margin.value))
+
+
+@dataclass(frozen=True)
+class Undoing:
+    """The fewest rows of one way that undo an association, by solving the changed pack again.
+
+    way: remove (supporting rows) or abstain (new rows that say `unknown`) or contradict (new rows with another
+    answer). margin: of the association's answer afterwards; with one row fewer it still leads.
+    """
+
+    way: Way
+    rows: tuple[Fact, ...]
+    margin: float | None
+
+
+def can_be_undone(found: Solved, margin: Margin) -> bool:
+    """Whether there is a lead to undo, in a table so small that it can be solved again and again."""
+    small = found.method == "exact" and unknowns(found.table.problem) <= UNDONE_WITHIN
+    return small and margin.value is not None and margin.value > NEGLIGIBLE
+
+
+def undoing(pack: Pack, counts: Counts, association: Association, gap: float = 1e-6) -> list[Undoing]:
+    """The smallest set found of each way that leaves the association's answer without a lead, fewest rows first.
+
+    Each way's rows are equal in the exact model as far as their subjects are, so only their number is searched: by
+    halving, each number tried by solving the changed pack. A way that never undoes it is left out.
+    """
+    supporting, silent = subjects_of(counts, association)
+    then, own = association.then, association.then_answer
+    taken = {answer for answers in pack.candidates.values() for answer in answers}
+    unknown = next(name for name in (UNKNOWN, *(f"{UNKNOWN} {i}" for i in range(len(taken) + 1))) if name not in taken)
+    # One other candidate that others state for the relation, if there is one.
+    rivals = sorted({fact.answer for fact in pack.facts if fact.relation == then} - {own})[:1]
+    rows_of: dict[Way, list[Fact]] = {
+        "remove": [Fact(subject, then, own) for subject in supporting],
+        "abstain": [Fact(subject, then, unknown) for subject in silent[:-1]],
+        "contradict": [Fact(subject, then, rival) for subject in silent[:-1] for rival in rivals],
+    }
+    found = [_fewest(pack, association, way, rows, gap) for way, rows in rows_of.items() if rows]
+    return sorted((each for each in found if each is not None), key=lambda each: len(each.rows))
+
+
+def changed(pack: Pack, way: Way, rows: Sequence[Fact]) -> Pack:
+    """The pack without the rows, or with them; an answer that nobody states any more stays a candidate."""
+    if way != "remove":
+        return dataclasses.replace(pack, facts=(*pack.facts, *rows))
+    removed = set(rows)
+    relations = tuple(dataclasses.replace(each, answers=pack.candidates[each.name]) for each in pack.relations)
+    facts = tuple(fact for fact in pack.facts if fact not in removed)
+    return dataclasses.replace(pack, relations=relations, facts=facts)
+
+
+def _fewest(pack: Pack, association: Association, way: Way, rows: Sequence[Fact], gap: float) -> Undoing | None:
+    def margin_after(count: int) -> float | None:
+        """The margin after `count` rows; None when the changed pack cannot be stated or nobody is exposed."""
+        table = table_of(changed(pack, way, rows[:count]))
+        return Margins(solved(table, gap), counts_of(table)).margin(association).value
+
+    low, high, left = 0, len(rows), margin_after(len(rows))
+    if left is None or left > NEGLIGIBLE:
+        return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        margin = margin_after(middle)
+        if margin is not None and margin <= NEGLIGIBLE:
+            high, left = middle, margin
+        else:
+            low = middle
+    return Undoing(way, tuple(rows[:high]), left)

@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from spillover.errors import UsageError
 from spillover.theory.norms import Norm
-from spillover.theory.table import Problem, Table, lead
+from spillover.theory.table import FactTable, Problem, lead
 
 #: How many holes are listed one by one; beyond, one entry stands for all subjects of a signature.
 LISTED = 10_000
@@ -107,7 +107,7 @@ def combination(problem: Problem, force: Float[np.ndarray, "cell answer"]) -> Fl
 
 
 def answers_of(
-    table: Table,
+    table: FactTable,
     problem: Problem,
     matrix: Float[np.ndarray, "answer column"],
     unit: float,
@@ -118,21 +118,36 @@ def answers_of(
     problem: `table.problem` or `table.full_problem`, whichever the scaled matrix belongs to. unit: the smallest stated
     margin. resolution: margins up to this, in that unit, are ties.
     """
-    found: list[Answer] = []
-    for subject, index, count in _asked(table, full=problem is table.full_problem):
+    full, found = problem is table.full_problem, []
+    for subject, index, count in _asked(table, full):
         relation, expected = int(table.questions.relation[index]), int(table.questions.expected[index])
-        column = subject if problem is table.full_problem else int(table.signature[subject])
-        scores = problem.scores(matrix, np.array([column]), np.array([relation]))
-        found.append(_answer(table, scores, subject, relation, expected, count, unit, resolution))
+        scores = problem.scores_at(matrix, subject if full else int(table.signature[subject]), relation)[None]
+        among = table.candidates[relation]
+        predicted = int(np.where(among, scores[0], -np.inf).argmax())
+        margin, expected_margin = (
+            _in_units(lead(scores, np.array([answer]), among)[0], unit) if answer >= 0 else None
+            for answer in (predicted, expected)
+        )
+        found.append(
+            Answer(
+                subject=table.subjects[subject],
+                relation=table.relations[relation],
+                predicted=table.answers[predicted] if margin is None or margin > resolution else UNDETERMINED,
+                margin=margin,
+                expected=table.answers[expected] if expected >= 0 else None,
+                ocr_margin=expected_margin,
+                count=count,
+            )
+        )
     return found
 
 
-def _asked(table: Table, full: bool) -> list[tuple[int, int, int]]:
+def _asked(table: FactTable, full: bool) -> list[tuple[int, int, int]]:
     """(subject, question, count): every subject on its own, or one for its signature where there are too many."""
     questions = table.questions
     if int(questions.count.sum()) > LISTED and not full:
         first = table.representative[questions.signature]
-        return [(int(first[i]), i, int(questions.count[i])) for i in range(len(questions))]
+        return [(int(first[i]), i, int(questions.count[i])) for i in range(len(questions.count))]
     order = np.argsort(table.signature, kind="stable")
     start = np.searchsorted(table.signature[order], np.arange(len(table.representative) + 1))
     return [
@@ -142,38 +157,12 @@ def _asked(table: Table, full: bool) -> list[tuple[int, int, int]]:
     ]
 
 
-def _answer(
-    table: Table,
-    scores: Float[np.ndarray, "1 answer"],
-    subject: int,
-    relation: int,
-    expected: int,
-    count: int,
-    unit: float,
-    resolution: float,
-) -> Answer:
-    among = table.candidates[relation]
-    predicted = int(np.where(among, scores[0], -np.inf).argmax())
-    margin = _in_units(lead(scores, np.array([predicted]), among)[0], unit)
-    ocr = _in_units(lead(scores, np.array([expected]), among)[0], unit) if expected >= 0 else None
-    settled = margin is None or margin > resolution
-    return Answer(
-        subject=table.subjects[subject],
-        relation=table.relations[relation],
-        predicted=table.answers[predicted] if settled else UNDETERMINED,
-        margin=margin,
-        expected=table.answers[expected] if expected >= 0 else None,
-        ocr_margin=ocr,
-        count=count,
-    )
-
-
 def _in_units(value: float, unit: float) -> float | None:
     found = float(value) / unit if unit > 0 else np.inf
     return found if np.isfinite(found) else None
 
 
-def checked_matrix(table: Table, matrix: np.ndarray) -> Float[np.ndarray, "answer column"]:
+def checked_matrix(table: FactTable, matrix: np.ndarray) -> Float[np.ndarray, "answer column"]:
     """A user's matrix as float64. Raises UsageError when its shape does not fit the pack or a number is not finite."""
     expected = (len(table.answers), len(table.subjects) + len(table.relations))
     if matrix.shape != expected:

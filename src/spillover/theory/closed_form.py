@@ -1,81 +1,20 @@
-"""The exact solutions of the symbolic task with equal classes, as a few numbers instead of a matrix."""
+"""The exact solutions of the symbolic task with equal classes, as a few numbers instead of a matrix.
+
+Source: docs/theory.md, "Closed forms" and "A mixed norm".
+"""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float
-from scipy.optimize import brentq, minimize_scalar
+from scipy.optimize import minimize_scalar
 
 from spillover.errors import UsageError
-from spillover.packs.pack import Fact, Implication, Pack, Relation
-from spillover.theory.norms import Matrix, Norm, NormName, norm_called
-
-FACT, IMPLICATION = "r1", "r2"
-
-
-@dataclass(frozen=True)
-class EqualClasses:
-    """n classes, each with `train` subjects whose fact and implication are stated and `test` whose fact alone is.
-
-    Raises UsageError for fewer than two classes, a negative count, or no subjects at all.
-    """
-
-    classes: int
-    train: int
-    test: int
-
-    def __post_init__(self) -> None:
-        if self.classes < 2:
-            raise _wrong(
-                f"n is {self.classes}, but at least 2 classes are needed to tell answers apart", "Use n=2 or more"
-            )
-        for name in ("train", "test"):
-            if getattr(self, name) < 0:
-                raise _wrong(
-                    f"{name} is {getattr(self, name)}, but a number of subjects cannot be negative", "Use 0 or more"
-                )
-        if self.train + self.test == 0:
-            raise _wrong("train and test are both 0, so nothing is stated", "Give each class a subject")
-
-    @classmethod
-    def parse(cls, text: str) -> EqualClasses:
-        """The task behind `n=20,train=1,test=3`. Raises UsageError for anything else."""
-        given = {}
-        for part in text.split(","):
-            found = re.fullmatch(r"\s*(n|train|test)\s*=\s*(-?[0-9]{1,9})\s*", part)
-            if not found or found[1] in given:
-                raise _wrong(f"{text!r} is not a symbolic task", "Write n=20,train=1,test=3")
-            given[found[1]] = int(found[2])
-        missing = [name for name in ("n", "train", "test") if name not in given]
-        if missing:
-            raise _wrong(f"{text!r} does not say {' and '.join(missing)}", "Write n=20,train=1,test=3")
-        return cls(given["n"], given["train"], given["test"])
-
-    @property
-    def names(self) -> list[str]:
-        """The classes' numbers, padded so that the order of names is the order of classes."""
-        return [f"{i:0{len(str(self.classes - 1))}}" for i in range(self.classes)]
-
-    def pack(self) -> Pack:
-        """The task as a pack: subjects s<class>.<number>, answers b<class> to r1 and c<class> to r2."""
-        facts = []
-        for i in self.names:
-            for j in range(self.train + self.test):
-                facts.append(Fact(f"s{i}.{j}", FACT, f"b{i}"))
-                if j < self.train:
-                    facts.append(Fact(f"s{i}.{j}", IMPLICATION, f"c{i}"))
-        rule = Implication(FACT, IMPLICATION, "spurious", {f"b{i}": f"c{i}" for i in self.names})
-        relations = tuple(Relation(name, (f"{{subject}} {name}",)) for name in (FACT, IMPLICATION))
-        name = f"symbolic:n={self.classes},train={self.train},test={self.test}"
-        return Pack(name, "none", "the symbolic task", relations, tuple(facts), (rule,))
-
-
-def _wrong(what: str, do: str) -> UsageError:
-    return UsageError(what, where="symbolic task", do=do)
+from spillover.theory.norms import Norm, check_share, norm_called
+from spillover.theory.symbolic import EqualClasses
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,61 +144,6 @@ def _without_bridge(task: EqualClasses, norm: Norm) -> ClosedForm:
     return ClosedForm(task, norm, matrix, EquivariantMatrix(task, scale * pattern, other * shape), float(total))
 
 
-@dataclass(frozen=True)
-class Mixed:
-    """The norm (1 - share) |W|_* + share |W|_F. At share 0 it is the nuclear norm, at 1 the Frobenius norm.
-
-    Raises UsageError for a share outside [0, 1].
-    """
-
-    share: float
-    name: NormName = "nuclear"
-    power: int = 1
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.share <= 1:
-            raise UsageError(f"a share of {self.share:g} mixes nothing", where="mixed norm", do="Use 0 to 1")
-
-    def of_spectrum(self, values: Float[np.ndarray, "value"]) -> float:
-        """The norm of a matrix with these singular values."""
-        return float((1 - self.share) * values.sum() + self.share * np.linalg.norm(values))
-
-    def size(self, matrix: Matrix) -> float:
-        """The norm itself."""
-        return self.of_spectrum(np.linalg.svd(matrix, compute_uv=False)) if matrix.size else 0.0
-
-    def dual_size(self, matrix: Matrix) -> float:
-        """The least s for which the matrix is a sum of an operator norm (1 - share) s and a Frobenius norm share s."""
-        values = np.linalg.svd(matrix, compute_uv=False) if matrix.size else np.zeros(1)
-        if self.share in (0.0, 1.0) or not values.any():
-            return float(np.linalg.norm(values)) if self.share else float(values.max())
-
-        def excess(size: float) -> float:
-            return float(np.linalg.norm(np.maximum(values - (1 - self.share) * size, 0)) - self.share * size)
-
-        return float(brentq(excess, 0.0, self._enough(values), xtol=1e-14, rtol=1e-14))
-
-    def shrink(self, matrix: Matrix, threshold: float) -> tuple[Matrix, float]:
-        """The minimiser X of threshold * norm(X) + |X - matrix|^2 / 2, and its size: both shrinkages in turn."""
-        left, values, right = np.linalg.svd(matrix, full_matrices=False)
-        soft = np.maximum(values - threshold * (1 - self.share), 0)
-        length = np.linalg.norm(soft)
-        kept = soft * max(0.0, 1 - threshold * self.share / length) if length else soft
-        return (left * kept) @ right, self.of_spectrum(kept)
-
-    def ball(self, matrix: Matrix, radius: float) -> Matrix:
-        """The nearest matrix of size at most radius: a shrinkage by the threshold that just reaches it."""
-        if self.size(matrix) <= radius:
-            return matrix
-        most = self._enough(np.linalg.svd(matrix, compute_uv=False))
-        threshold = brentq(lambda value: self.shrink(matrix, value)[1] - radius, 0.0, most)
-        return self.shrink(matrix, threshold)[0]
-
-    def _enough(self, values: Float[np.ndarray, "value"]) -> float:
-        """A threshold that shrinks these singular values to nothing, by the norm that has the larger share."""
-        return float(values.max() / (1 - self.share) if self.share < 0.5 else np.linalg.norm(values) / self.share)
-
-
 def exact_margin(task: EqualClasses, share: float) -> float:
     """The margin of an unstated implication at the optimum of the mixed norm, for equal classes with a bridge.
 
@@ -267,8 +151,7 @@ def exact_margin(task: EqualClasses, share: float) -> float:
     blocks with sums of singular values sqrt(F^2 + 2 |det|), and one singular value sqrt(n) that no g moves.
     """
     train, test, blocks = task.train, task.test, task.classes - 1
-    if not 0 <= share <= 1:
-        raise UsageError(f"a share of {share:g} mixes nothing", where="mixed norm", do="Use 0 to 1")
+    check_share(share)
     if not train:
         raise UsageError("without a bridge nothing can be inferred", where="mixed norm", do="Use train=1 or more")
 

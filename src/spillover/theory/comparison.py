@@ -8,37 +8,21 @@ matrix compared is W_OV diag(k), its answer rows and subject and relation column
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Float
 
-from spillover.theory.closed_form import EqualClasses, closed_form
-from spillover.theory.models import Batch, Ensemble
+from spillover.theory.closed_form import closed_form
+from spillover.theory.models import BagBatch, Ensemble
 from spillover.theory.symbolic import Rows, Task, exact_bags, sampled_bags
-from spillover.theory.train import cross_entropy, stacked_bags
+from spillover.theory.training import cross_entropy, stacked_bags
 
 Matrix = Float[np.ndarray, "... answer column"]
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """How one trained matrix compares; every field is a number.
-
-    cosine_to_nuclear, cosine_to_frobenius: with the exact solutions. smallest_margin: of the stated rows, in logits.
-    nuclear_over_margin, frobenius_over_margin: the norm when the smallest stated margin is scaled to 1; infinite while
-    some stated row is answered wrongly. margin_ratio_test: smallest margin of an unstated implication among the
-    implication answers, in units of the smallest stated margin; NaN without one of either.
-    """
-
-    cosine_to_nuclear: float
-    cosine_to_frobenius: float
-    smallest_margin: float
-    nuclear_over_margin: float
-    frobenius_over_margin: float
-    margin_ratio_test: float
+#: What is compared of a matrix, in the order of `compare`.
+COMPARISONS = (
+    *("cosine_to_nuclear", "cosine_to_frobenius", "smallest_margin"),
+    *("nuclear_over_margin", "frobenius_over_margin", "margin_ratio_test"),
+)
 
 
 def effective_matrices(ensemble: Ensemble) -> list[Float[np.ndarray, "answer column"]]:
@@ -56,7 +40,7 @@ def centred(matrix: Matrix) -> Matrix:
 
 def exact_matrix(task: Task, norm: str) -> Float[np.ndarray, "answer column"]:
     """The exact solution of the task in the shape of `effective_matrices`; norm is nuclear or frobenius."""
-    return closed_form(EqualClasses(task.classes, task.train, task.test), norm).matrix.dense()
+    return closed_form(task, norm).matrix.dense()
 
 
 def cosine(one: Matrix, other: Matrix) -> float:
@@ -83,23 +67,23 @@ def margins(
     return own - score.max(1)
 
 
-def compare(task: Task, matrix: Float[np.ndarray, "answer column"]) -> Comparison:
-    """Every comparison of one centred effective matrix; NaN throughout for one that has diverged."""
+def compare(task: Task, matrix: Float[np.ndarray, "answer column"]) -> dict[str, float]:
+    """Every comparison of one centred effective matrix; NaN throughout for one that has diverged.
+
+    cosine_to_nuclear, cosine_to_frobenius: with the exact solutions. smallest_margin: of the stated rows, in logits.
+    nuclear_over_margin, frobenius_over_margin: the norm when the smallest stated margin is scaled to 1; infinite while
+    some stated row is answered wrongly. margin_ratio_test: smallest margin of an unstated implication among the
+    implication answers, in units of the smallest stated margin; NaN without one of either.
+    """
     if not np.isfinite(matrix).all():
-        return Comparison(*[np.nan] * len(dataclasses.fields(Comparison)))
+        return dict.fromkeys(COMPARISONS, np.nan)
     smallest = float(margins(task, matrix, task.stated).min())
     scale = smallest if smallest > 0 else np.nan
     test = float(margins(task, matrix, task.questions, same_relation=True).min()) if len(task.questions) else np.nan
-    nuclear, frobenius = norms(matrix)
-    known = task.train > 0
-    return Comparison(
-        cosine_to_nuclear=cosine(matrix, exact_matrix(task, "nuclear")) if known else np.nan,
-        cosine_to_frobenius=cosine(matrix, exact_matrix(task, "frobenius")) if known else np.nan,
-        smallest_margin=smallest,
-        nuclear_over_margin=nuclear / scale if smallest > 0 else np.inf,
-        frobenius_over_margin=frobenius / scale if smallest > 0 else np.inf,
-        margin_ratio_test=test / scale,
-    )
+    exact = ("nuclear", "frobenius")
+    cosines = [cosine(matrix, exact_matrix(task, norm)) if task.train else np.nan for norm in exact]
+    sizes = [size / scale if smallest > 0 else np.inf for size in norms(matrix)]
+    return dict(zip(COMPARISONS, (*cosines, smallest, *sizes, test / scale), strict=True))
 
 
 def norms(matrix: Float[np.ndarray, "answer column"]) -> tuple[float, float]:
@@ -111,24 +95,21 @@ def norms(matrix: Float[np.ndarray, "answer column"]) -> tuple[float, float]:
 class Probe:
     """What to measure of an ensemble along the way: one list of numbers, a model each, under every name.
 
-    Losses are means of the cross-entropy over all tokens, in nats; accuracy is a share. Sequences with noise are drawn
-    once, `draws` a row, from a generator of the probe's own: measuring draws nothing that training would have drawn.
+    Arguments:
+    - matrices: also `compare` the matrices, which costs more than the losses.
+    - draws: sequences for each row of a task with noise. They are drawn once, from a generator of the probe's own:
+      measuring draws nothing that training would have drawn.
+
+    Returns, when called with an ensemble and a step: means of the cross-entropy in nats, over all tokens (train_loss,
+    implication_loss_test) or the implication answers alone (implication_loss_among); implication_accuracy_test, a
+    share; and the COMPARISONS.
     """
 
-    def __init__(self, *, matrices: bool = True, losses: bool = True, draws: int = 8) -> None:
-        self.matrices, self.losses, self.draws = matrices, losses, draws
-        self.bags: dict[str, Batch] = {}
+    def __init__(self, *, matrices: bool = True, draws: int = 8) -> None:
+        self.matrices, self.draws = matrices, draws
+        self.bags: dict[str, BagBatch] = {}
 
-    def __call__(self, ensemble: Ensemble, step: int) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        if self.losses:
-            found |= self._losses(ensemble)
-        if self.matrices:
-            compared = [compare(t, m) for t, m in zip(ensemble.tasks, effective_matrices(ensemble), strict=True)]
-            found |= {f.name: [getattr(one, f.name) for one in compared] for f in dataclasses.fields(Comparison)}
-        return found
-
-    def _losses(self, ensemble: Ensemble) -> dict[str, list[float]]:
+    def __call__(self, ensemble: Ensemble, step: int) -> dict[str, list[float]]:
         if not self.bags:
             self.bags = {name: self._drawn(ensemble, name) for name in ("stated", "questions")}
         found = {}
@@ -138,10 +119,16 @@ class Probe:
             found[loss_name] = (cross_entropy(logits, batch.answer) * batch.weight).sum(-1).tolist()
         right = (logits.argmax(-1) == batch.answer) * batch.weight
         found["implication_accuracy_test"] = right.sum(-1).tolist()
-        found["implication_loss_among"] = _loss_among(ensemble, logits, batch)
+        found["implication_loss_among"] = [
+            float((cross_entropy(one[None], answer[None], task.implication_answers)[0] * weight).sum())
+            for task, one, answer, weight in zip(ensemble.tasks, logits, batch.answer, batch.weight, strict=True)
+        ]
+        if self.matrices:
+            compared = [compare(t, m) for t, m in zip(ensemble.tasks, effective_matrices(ensemble), strict=True)]
+            found |= {name: [one[name] for one in compared] for name in COMPARISONS}
         return found
 
-    def _drawn(self, ensemble: Ensemble, name: str) -> Batch:
+    def _drawn(self, ensemble: Ensemble, name: str) -> BagBatch:
         drawn = {}
         for task in dict.fromkeys(ensemble.tasks):
             bags = exact_bags(task, getattr(task, name))
@@ -151,13 +138,3 @@ class Probe:
                 bags = dataclasses.replace(noisy, weight=bags.weight[index] / self.draws)
             drawn[task] = bags
         return stacked_bags(ensemble, [drawn[task] for task in ensemble.tasks])
-
-
-def _loss_among(ensemble: Ensemble, logits: torch.Tensor, batch: Batch) -> list[float]:
-    """Cross-entropy among the implication answers alone."""
-    found = []
-    for task, one, answer, weight in zip(ensemble.tasks, logits, batch.answer, batch.weight, strict=True):
-        among = task.implication_answers
-        loss = torch.logsumexp(one[:, among], -1) - one.gather(1, answer[:, None])[:, 0]
-        found.append(float((loss * weight).sum()))
-    return found

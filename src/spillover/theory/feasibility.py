@@ -14,7 +14,7 @@ from scipy import optimize, sparse
 
 from spillover.packs.pack import Fact
 from spillover.theory.certificate import combination, force_of
-from spillover.theory.table import Problem, Table
+from spillover.theory.table import FactTable, Problem
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +43,7 @@ class Infeasible:
         return f"Infeasible: no matrix states these {len(self.rows)} rows together, because {why}."
 
 
-def infeasibility(table: Table) -> Infeasible | None:
+def infeasibility(table: FactTable) -> Infeasible | None:
     """The proof that a table cannot be stated, or None when it can."""
     problem = table.problem
     cells, rivals = critical_constraints(problem)
@@ -53,7 +53,8 @@ def infeasibility(table: Table) -> Infeasible | None:
     used, weights = found
     cells, rivals = cells[used], rivals[used]
     contradicting = _contradictions(table)
-    rows = contradicting or tuple(_row(table, int(cell)) for cell in np.unique(cells))
+    # A compressed cell is a row of its signature's first subject, in the same order.
+    rows = contradicting or _facts(table, np.flatnonzero(table.first)[np.unique(cells)])
     residual = float(np.abs(ray_combination(problem, cells, rivals, weights)).max())
     return Infeasible(cells, rivals, weights, residual, rows, bool(contradicting))
 
@@ -138,23 +139,15 @@ def _polished(balance: sparse.csr_matrix, weights: Float[np.ndarray, "used"]) ->
     return found / found.sum()
 
 
-def _contradictions(table: Table) -> tuple[Fact, ...]:
+def _contradictions(table: FactTable) -> tuple[Fact, ...]:
     """Every stated row whose subject has another answer to the same relation."""
     pair = table.subject * len(table.relations) + table.relation
     _, index, count = np.unique(pair, return_inverse=True, return_counts=True)
-    rows = np.flatnonzero(count[index] > 1)
+    return _facts(table, np.flatnonzero(count[index] > 1))
+
+
+def _facts(table: FactTable, rows: Int[np.ndarray, "row"]) -> tuple[Fact, ...]:
     return tuple(
         Fact(table.subjects[table.subject[i]], table.relations[table.relation[i]], table.answers[table.answer[i]])
         for i in rows
-    )
-
-
-def _row(table: Table, cell: int) -> Fact:
-    """A compressed cell as a stated row of its signature's first subject."""
-    problem = table.problem
-    subject = table.representative[problem.cell_subject[cell]]
-    return Fact(
-        table.subjects[subject],
-        table.relations[problem.cell_relation[cell]],
-        table.answers[problem.cell_answer[cell]],
     )

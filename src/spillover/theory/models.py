@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,23 +16,45 @@ from spillover.theory.symbolic import Task
 
 #: From a generator, a weight's name, its shape and the task to its first value.
 Draw = Callable[[np.random.Generator, str, tuple[int, ...], Task], np.ndarray]
+#: Every start by name. None is zero: two zero factors are a fixed point. docs/theory.md, "Starts".
+STARTS: dict[str, Draw] = {}
 
 
+def start(name: str) -> Callable[[Draw], Draw]:
+    """Put a start on the shelf under this name."""
+
+    def put(draw: Draw) -> Draw:
+        STARTS[name] = draw
+        return draw
+
+    return put
+
+
+@start("gaussian")
 def gaussian(generator: np.random.Generator, name: str, shape: tuple[int, ...], task: Task) -> np.ndarray:
     """Independent normal entries with standard deviation 1 / sqrt(d)."""
     return generator.standard_normal(shape) / np.sqrt(task.vocabulary)
 
 
+@start("gaussian-width")
 def gaussian_width(generator: np.random.Generator, name: str, shape: tuple[int, ...], task: Task) -> np.ndarray:
     """Independent normal entries with standard deviation 1 / sqrt(columns), so that W_O W_V^T keeps its size."""
     return generator.standard_normal(shape) / np.sqrt(shape[-1])
 
 
+@start("constant-1e-4")
 def constant(generator: np.random.Generator, name: str, shape: tuple[int, ...], task: Task) -> np.ndarray:
-    """Every entry 1e-4. Two constant factors stay of rank one in exact arithmetic (docs/theory.md)."""
+    """Every entry 1e-4. Two constant factors stay of rank one in exact arithmetic."""
     return np.full(shape, 1e-4)
 
 
+@start("constant-keys")
+def constant_keys(generator: np.random.Generator, name: str, shape: tuple[int, ...], task: Task) -> np.ndarray:
+    """The key scores all 1e-4, the output and value matrices Gaussian a thousandth of 1 / sqrt(d)."""
+    return np.full(shape, 1e-4) if name == "k" else 1e-3 * gaussian(generator, name, shape, task)
+
+
+@start("symmetric")
 def symmetric(generator: np.random.Generator, name: str, shape: tuple[int, ...], task: Task) -> np.ndarray:
     """Random, but equal for all subjects of a split, all b, all c and all noise: no class stands out (Theorem 3)."""
     kind = token_kinds(task)
@@ -44,25 +66,10 @@ def symmetric(generator: np.random.Generator, name: str, shape: tuple[int, ...],
     return generator.standard_normal((kind.max() + 1, *shape[1:]))[kind] / np.sqrt(task.vocabulary)
 
 
+@start("symmetric-perturbed")
 def symmetric_perturbed(generator: np.random.Generator, name: str, shape: tuple[int, ...], task: Task) -> np.ndarray:
     """The symmetric start and a Gaussian a thousandth of its size."""
     return symmetric(generator, name, shape, task) + 1e-3 * gaussian(generator, name, shape, task)
-
-
-def constant_keys(generator: np.random.Generator, name: str, shape: tuple[int, ...], task: Task) -> np.ndarray:
-    """The key scores all 1e-4, the output and value matrices Gaussian a thousandth of 1 / sqrt(d)."""
-    return np.full(shape, 1e-4) if name == "k" else 1e-3 * gaussian(generator, name, shape, task)
-
-
-#: Every start by name. None is zero: two zero factors are a fixed point.
-STARTS: dict[str, Draw] = {
-    "gaussian": gaussian,
-    "gaussian-width": gaussian_width,
-    "constant-1e-4": constant,
-    "constant-keys": constant_keys,
-    "symmetric": symmetric,
-    "symmetric-perturbed": symmetric_perturbed,
-}
 
 
 def token_kinds(task: Task) -> Int[np.ndarray, "token"]:
@@ -77,13 +84,6 @@ def token_kinds(task: Task) -> Int[np.ndarray, "token"]:
     return kind
 
 
-def attended(task: Task) -> Float[np.ndarray, "token"]:
-    """1 on subjects and relations, 0 elsewhere: the fixed attention that weighs the two equally."""
-    weights = np.zeros(task.vocabulary)
-    weights[task.columns] = 1
-    return weights
-
-
 PARAMETRISATIONS = ("factorised", "merged", "linearised")
 ATTENTIONS = ("linear", "softmax")
 #: fixed: equal scores on subjects and relations, none elsewhere. trained: W_KQ as one matrix, of which only the end
@@ -91,13 +91,28 @@ ATTENTIONS = ("linear", "softmax")
 KEY_QUERIES = ("fixed", "trained", "factored")
 
 
+def check_choices(settings: object, where: str, **known: Collection[str]) -> None:
+    """Raise UsageError for a field whose value is not one of those known."""
+    for name, choices in known.items():
+        if (value := str(getattr(settings, name))) not in choices:
+            raise UsageError(f"{value!r} is no {name}", where=where, do=nearest(value, choices))
+
+
 @dataclass(frozen=True)
 class Model:
     """One model to train: how its weights are written, and where they start.
 
-    parameters: factorised (W_O W_V^T), merged (W_OV), or linearised (the factorised model's first-order expansion
-    around its start). head_dimension: d_h, columns of W_O and W_V; None for the size of the vocabulary. start: a name
-    in STARTS; scale multiplies it. centred: the output matrix counts from its start, so that the first logits are zero.
+    Arguments:
+    - parameters: factorised (W_O W_V^T), merged (W_OV), or linearised (the factorised model's first-order expansion
+      around its start).
+    - attention: linear or softmax.
+    - key_query: a name in KEY_QUERIES.
+    - head_dimension: d_h, columns of W_O and W_V; None for the size of the vocabulary.
+    - start: a name in STARTS; scale multiplies it.
+    - centred: the output matrix counts from its start, so that the first logits are zero.
+    - seed: of the start, and of sampled batches.
+
+    Raises: UsageError for a setting that is unknown or cannot be trained.
     """
 
     parameters: str = "factorised"
@@ -110,25 +125,17 @@ class Model:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, known in (("parameters", PARAMETRISATIONS), ("attention", ATTENTIONS), ("key_query", KEY_QUERIES)):
-            if getattr(self, name) not in known:
-                raise UsageError(
-                    f"{getattr(self, name)!r} is no {name}", where="model", do=nearest(str(getattr(self, name)), known)
-                )
-        if self.start not in STARTS:
-            raise UsageError(f"there is no start called {self.start!r}", where="model", do=nearest(self.start, STARTS))
+        known = {"parameters": PARAMETRISATIONS, "attention": ATTENTIONS, "key_query": KEY_QUERIES, "start": STARTS}
+        check_choices(self, "model", **known)
         if self.head_dimension is not None and self.head_dimension < 1:
             raise UsageError(f"d_h is {self.head_dimension}, but must be at least 1", where="model", do="Use 1 or more")
         if self.scale == 0 and (self.parameters != "merged" or self.key_query != "fixed"):
-            raise UsageError(
-                "a start of zero is a fixed point: each factor's gradient is a product with the other factor",
-                where="model",
-                do="Start from a small scale such as 0.0001",
-            )
+            what = "a start of zero is a fixed point: each factor's gradient is a product with the other factor"
+            raise UsageError(what, where="model", do="Start from a small scale such as 0.0001")
 
 
 @dataclass(frozen=True)
-class Batch:
+class BagBatch:
     """One batch of bags for all models: symbolic.Bags as tensors."""
 
     subject: Int[Tensor, "model bag"]
@@ -171,7 +178,10 @@ class Ensemble:
         self.weights = self._views(self.flat)
         self._gradient = torch.zeros_like(self.flat)
         self._gradient_views = self._views(self._gradient)
-        self.fixed = torch.tensor(np.stack([attended(task) for task in self.tasks]), **self.like)[:, : self.inputs]
+        # The fixed attention: 1 on subjects and relations, which are weighed equally, and 0 elsewhere.
+        self.fixed = torch.zeros(len(models), self.inputs, **self.like)
+        for fixed, task in zip(self.fixed, self.tasks, strict=True):
+            fixed[task.columns] = 1
         # Row offsets that make one list of every model's tokens, for gathering and adding up.
         self._first = torch.arange(len(models), device=device)[:, None] * self.inputs
         self._base = self._constant()
@@ -187,45 +197,45 @@ class Ensemble:
     def _constant(self) -> Float[Tensor, "model input token"] | None:
         """What is added to the trained part of the matrix: minus the start if centred, plus it if linearised."""
         centred = torch.tensor([float(model.centred) for model in self.models], **self.like)[:, None, None]
-        if self.kind == "merged":
-            start = self.start["W_OV^T"][:, : self.inputs]
-        else:
-            start = torch.bmm(self.start["W_V"][:, : self.inputs], self.start["W_O"].mT)
         factor = 1 - centred if self.kind == "linearised" else -centred
-        return start * factor if bool(factor.any()) else None
+        return self._product(self.start, self.start) * factor if bool(factor.any()) else None
 
-    def _reading(self) -> Float[Tensor, "model input token"]:
-        """W_OV transposed: each token that can be read, and what it adds to every logit."""
+    def _product(self, values: Mapping[str, Tensor], outputs: Mapping[str, Tensor]) -> Tensor:
+        """W_OV transposed, (model, input, token), from the value and the output matrix of two sets of weights."""
         if self.kind == "merged":
-            matrix = self.weights["W_OV^T"][:, : self.inputs]
-        elif self.kind == "factorised":
-            matrix = torch.bmm(self.weights["W_V"][:, : self.inputs], self.weights["W_O"].mT)
+            return values["W_OV^T"][:, : self.inputs]
+        return torch.bmm(values["W_V"][:, : self.inputs], outputs["W_O"].mT)
+
+    def _matrix(self) -> Float[Tensor, "model input token"]:
+        """W_OV transposed: each token that can be read, and what it adds to every logit."""
+        if self.kind == "linearised":
+            matrix = self._product(self.weights, self.start)
+            matrix += self._product(self.start, self.weights)
         else:
-            matrix = torch.bmm(self.weights["W_V"][:, : self.inputs], self.start["W_O"].mT)
-            matrix += torch.bmm(self.start["W_V"][:, : self.inputs], self.weights["W_O"].mT)
+            matrix = self._product(self.weights, self.weights)
         return matrix if self._base is None else matrix + self._base
 
     def key_scores(self) -> Float[Tensor, "model input"]:
         """What each token's attention is made of: k for linear attention, e^(k - max k) for softmax attention."""
         if self.key_query == "fixed":
             return self.fixed
-        scores = self.weights["k"] if self.key_query == "trained" else self._factored_scores()
+        if self.key_query == "trained":
+            scores = self.weights["k"]
+        else:
+            scores = torch.einsum("mtq,mq->mt", self.weights["W_K"], self.weights["q"])
         scores = scores[:, : self.inputs]
         return scores if self.attention == "linear" else (scores - scores.amax(1, keepdim=True)).exp()
 
-    def _factored_scores(self) -> Float[Tensor, "model token"]:
-        return torch.einsum("mtq,mq->mt", self.weights["W_K"], self.weights["q"])
-
     def read(self) -> Reading:
         """W_OV and the key scores as they are now, for `logits` and `pull_back` to share."""
-        matrix, keys = self._reading(), self.key_scores()
+        matrix, keys = self._matrix(), self.key_scores()
         return Reading(matrix, keys, matrix * keys[:, :, None])
 
     def effective(self) -> Float[Tensor, "model token input"]:
         """W_OV diag(k): what training shapes, and what may be compared with an exact solution."""
         return self.read().effective.mT
 
-    def logits(self, batch: Batch, now: Reading | None = None) -> Float[Tensor, "model bag token"]:
+    def logits(self, batch: BagBatch, now: Reading | None = None) -> Float[Tensor, "model bag token"]:
         """The logits of every bag under every model."""
         now = now or self.read()
         place = (batch.subject + self._first).ravel()
@@ -233,13 +243,13 @@ class Ensemble:
         logits.baddbmm_(batch.context, now.effective[:, : self.context])
         return logits if self.attention == "linear" else logits.div_(self._normaliser(batch, now))
 
-    def _normaliser(self, batch: Batch, now: Reading) -> Float[Tensor, "model bag 1"]:
+    def _normaliser(self, batch: BagBatch, now: Reading) -> Float[Tensor, "model bag 1"]:
         context = torch.bmm(batch.context, now.keys[:, : self.context, None])
         return now.keys.gather(1, batch.subject)[:, :, None] + context
 
     def pull_back(
         self,
-        batch: Batch,
+        batch: BagBatch,
         slope: Float[Tensor, "model bag token"],
         logits: Float[Tensor, "model bag token"],
         now: Reading,
@@ -262,7 +272,7 @@ class Ensemble:
         self._pull_back_matrix(change.mul_(now.keys[:, :, None]))
         return self._gradient
 
-    def _added_up(self, batch: Batch, slope: Tensor) -> Float[Tensor, "model input column"]:
+    def _added_up(self, batch: BagBatch, slope: Tensor) -> Float[Tensor, "model input column"]:
         """u^T slope: for every token, the slopes of the bags that hold it, as often as they hold it."""
         total = torch.zeros(len(self) * self.inputs, slope.shape[-1], **self.like)
         total.index_add_(0, (batch.subject + self._first).ravel(), slope.flatten(0, 1))
@@ -291,20 +301,18 @@ class Ensemble:
 def _start(task: Task, model: Model) -> dict[str, np.ndarray]:
     """The named start of one model, each matrix from a generator of its own."""
     size, width = task.vocabulary, model.head_dimension or task.vocabulary
-    shapes: dict[str, tuple[int, ...]] = (
-        {"W_OV": (size, size)} if model.parameters == "merged" else {"W_O": (size, width), "W_V": (size, width)}
-    )
-    if model.key_query == "trained":
-        shapes["k"] = (size,)
-    if model.key_query == "factored":
-        shapes |= {"W_K": (size, size), "q": (size,)}
-    purpose = {"W_OV": 1, "W_O": 2, "W_V": 3, "k": 4, "W_K": 5, "q": 6}
-    draw = STARTS[model.start]
-    start = {
-        name: model.scale * draw(np.random.default_rng([model.seed, purpose[name]]), name, shape, task)
+    merged = {"W_OV": (size, size)}
+    shapes: dict[str, tuple[int, ...]] = {
+        **(merged if model.parameters == "merged" else {"W_O": (size, width), "W_V": (size, width)}),
+        **({"k": (size,)} if model.key_query == "trained" else {}),
+        **({"W_K": (size, size), "q": (size,)} if model.key_query == "factored" else {}),
+    }
+    number = {"W_OV": 1, "W_O": 2, "W_V": 3, "k": 4, "W_K": 5, "q": 6}
+    drawn = {
+        name: model.scale * STARTS[model.start](np.random.default_rng([model.seed, number[name]]), name, shape, task)
         for name, shape in shapes.items()
     }
-    return {"W_OV^T" if name == "W_OV" else name: v.T if name == "W_OV" else v for name, v in start.items()}
+    return {"W_OV^T": drawn.pop("W_OV").T, **drawn} if model.parameters == "merged" else drawn
 
 
 def _stacked(values: Sequence[np.ndarray]) -> Float[np.ndarray, "model ..."]:

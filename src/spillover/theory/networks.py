@@ -6,7 +6,7 @@ paper's model".
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,9 +15,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from spillover.errors import UsageError, nearest
+from spillover.errors import UsageError
+from spillover.theory.models import ATTENTIONS, check_choices
 from spillover.theory.symbolic import Rows, Task, exact_bags
-from spillover.theory.train import OPTIMISERS, Checkpointer, Course, Recipe, cross_entropy
+from spillover.theory.training import Checkpointer, Recipe, Trainer, cross_entropy
 
 
 @dataclass(frozen=True)
@@ -40,10 +41,7 @@ class Architecture:
     scale: float = 1.0
 
     def __post_init__(self) -> None:
-        for name, known in (("parameters", ("factorised", "merged")), ("attention", ("linear", "softmax"))):
-            value = getattr(self, name)
-            if value not in known:
-                raise UsageError(f"{value!r} is no {name}", where="architecture", do=nearest(str(value), known))
+        check_choices(self, "architecture", parameters=("factorised", "merged"), attention=ATTENTIONS)
         if min(self.layers, self.heads) < 1 or min(self.hidden, self.embedding) < 0:
             raise UsageError("layers and heads start at 1, sizes at 0", where="architecture", do="Change the number")
 
@@ -73,7 +71,7 @@ class Networks:
 
     def __init__(self, architecture: Architecture, task: Task, seeds: Sequence[int], recipe: Recipe) -> None:
         self.architecture, self.task, self.seeds = architecture, task, tuple(seeds)
-        self.like = {"dtype": getattr(torch, recipe.precision), "device": recipe.device}
+        self.like: dict[str, Any] = {"dtype": getattr(torch, recipe.precision), "device": recipe.device}
         self.shapes = architecture.shapes(task.vocabulary)
         flat = np.stack([self._start(np.random.default_rng([seed, 7])) for seed in self.seeds])
         self.flat = torch.tensor(flat, **self.like).requires_grad_()
@@ -131,8 +129,7 @@ def train_networks(
     recipe: Recipe,
     *,
     schedule: Iterable[int] = (),
-    progress: Callable[[int], None] = lambda step: None,
-    keeper: Checkpointer | None = None,
+    checkpointer: Checkpointer | None = None,
 ) -> tuple[Networks, list[dict[str, Any]]]:
     """Train on all stated rows at once (recipe.batch must be 0); gives the networks and what was measured on schedule.
 
@@ -142,27 +139,17 @@ def train_networks(
     if recipe.batch or task.noise_places:
         raise UsageError("these networks train on all rows at once, without noise", do="Set batch=0 and noise_places=0")
     networks = Networks(architecture, task, seeds, recipe)
-    optimiser = OPTIMISERS[recipe.optimiser](recipe, networks.flat.detach())
     tokens, answer, weight = _inputs(networks, task.stated)
-    wanted, history = set(schedule), list[dict[str, Any]]()
-    course = Course(keeper, history, {"flat": networks.flat.detach()}, optimiser)
-    step = course.start
-    for step in range(course.start, 0 if course.done else recipe.steps + 1):
-        course.before(step)
-        if step in wanted:
-            history.append({"step": step, **_measured(networks)})
-        if step == recipe.steps:
-            break
+
+    def gradient(step: int) -> Float[Tensor, "seed parameter"]:
         networks.flat.grad = None
-        loss = (cross_entropy(networks.logits(tokens), answer) * weight).sum()
-        loss.backward()
-        gradient = networks.flat.grad
-        assert gradient is not None
-        with torch.no_grad():
-            change = optimiser.update(networks.flat, gradient)
-            networks.flat.mul_(1 - recipe.rate * recipe.weight_decay).add_(change)
-    course.end(step)
-    return networks, history
+        (cross_entropy(networks.logits(tokens), answer) * weight).sum().backward()
+        assert networks.flat.grad is not None
+        return networks.flat.grad
+
+    trainer = Trainer(recipe, networks.flat.detach(), torch.ones(len(networks.seeds), 1, **networks.like))
+    trainer.run(gradient, lambda step: _measured(networks), schedule, checkpointer)
+    return networks, trainer.history
 
 
 def _inputs(networks: Networks, rows: Rows) -> tuple[Tensor, Tensor, Tensor]:
@@ -181,10 +168,9 @@ def _measured(networks: Networks) -> dict[str, list[float]]:
     train_loss = (cross_entropy(networks.logits(tokens), answer) * weight).sum(-1)
     tokens, answer, _ = _inputs(networks, task.questions)
     logits = networks.logits(tokens)
-    among = torch.logsumexp(logits[:, :, task.implication_answers], -1) - logits.gather(-1, answer[:, :, None])[:, :, 0]
     return {
         "train_loss": train_loss.tolist(),
         "implication_loss_test": cross_entropy(logits, answer).mean(-1).tolist(),
         "implication_accuracy_test": (logits.argmax(-1) == answer).double().mean(-1).tolist(),
-        "implication_loss_among": among.mean(-1).tolist(),
+        "implication_loss_among": cross_entropy(logits, answer, task.implication_answers).mean(-1).tolist(),
     }

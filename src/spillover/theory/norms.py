@@ -1,15 +1,17 @@
-"""The two norms: size, dual size, and the two projections a splitting method needs.
+"""The norms: size, dual size, and the two projections that a splitting method needs.
 
-Source: docs/theory.md, "The two norms".
+Source: docs/theory.md, "The two norms" and "A mixed norm".
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
+from scipy.optimize import brentq
 
 from spillover.errors import UsageError, nearest
 
@@ -19,15 +21,16 @@ NormName = Literal["nuclear", "frobenius"]
 
 @runtime_checkable
 class Norm(Protocol):
-    """A norm of matrices, with what the program and its dual need to know of it."""
+    """A norm of matrices, with what the program and its dual need to know of it.
+
+    name: as in NORMS. power: the reported objective is the norm to this power.
+    """
 
     @property
-    def name(self) -> NormName:
-        """nuclear or frobenius."""
+    def name(self) -> NormName: ...
 
     @property
-    def power(self) -> int:
-        """The reported objective is the norm to this power."""
+    def power(self) -> int: ...
 
     def size(self, matrix: Matrix) -> float:
         """The norm itself."""
@@ -53,22 +56,14 @@ class Nuclear:
         return float(np.linalg.svd(matrix, compute_uv=False).sum()) if matrix.size else 0.0
 
     def dual_size(self, matrix: Matrix) -> float:
-        if not matrix.size:
-            return 0.0
         # The largest value is as accurate from the Gram matrix, which costs a fraction of the decomposition.
-        gram = matrix @ matrix.T if matrix.shape[0] <= matrix.shape[1] else matrix.T @ matrix
-        return float(np.sqrt(max(np.linalg.eigvalsh(gram)[-1], 0.0)))
+        return float(np.sqrt(max(np.linalg.eigvalsh(_gram(matrix))[-1], 0.0))) if matrix.size else 0.0
 
     def shrink(self, matrix: Matrix, threshold: float) -> tuple[Matrix, float]:
-        values, turn, left = _spectrum(matrix)
-        kept = np.maximum(values - threshold, 0)
-        return _rescaled(matrix, values, kept, turn, left), float(kept.sum())
+        return _with_values(matrix, lambda values: np.maximum(values - threshold, 0))
 
     def ball(self, matrix: Matrix, radius: float) -> Matrix:
-        values, turn, left = _spectrum(matrix)
-        if values.sum() <= radius:
-            return matrix
-        return _rescaled(matrix, values, to_simplex(values, radius), turn, left)
+        return _with_values(matrix, lambda values: values if values.sum() <= radius else to_simplex(values, radius))[0]
 
 
 @dataclass(frozen=True)
@@ -81,8 +76,7 @@ class Frobenius:
     def size(self, matrix: Matrix) -> float:
         return float(np.linalg.norm(matrix))
 
-    def dual_size(self, matrix: Matrix) -> float:
-        return float(np.linalg.norm(matrix))
+    dual_size = size
 
     def shrink(self, matrix: Matrix, threshold: float) -> tuple[Matrix, float]:
         found = matrix / (1 + threshold)
@@ -90,6 +84,62 @@ class Frobenius:
 
     def ball(self, matrix: Matrix, radius: float) -> Matrix:
         return matrix * min(1.0, radius / max(self.size(matrix), 1e-300))
+
+
+def check_share(share: float) -> None:
+    """Raise UsageError unless this is a share of the Frobenius norm in a mixed norm, 0 to 1."""
+    if not 0 <= share <= 1:
+        raise UsageError(f"a share of {share:g} mixes nothing", where="mixed norm", do="Use 0 to 1")
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """The norm (1 - share) |W|_* + share |W|_F. Raises UsageError for a share outside [0, 1]."""
+
+    share: float
+    name: NormName = "nuclear"
+    power: int = 1
+
+    def __post_init__(self) -> None:
+        check_share(self.share)
+
+    def of_spectrum(self, values: Float[np.ndarray, "value"]) -> float:
+        """The norm of a matrix with these singular values."""
+        return float((1 - self.share) * values.sum() + self.share * np.linalg.norm(values))
+
+    def size(self, matrix: Matrix) -> float:
+        return self.of_spectrum(np.linalg.svd(matrix, compute_uv=False)) if matrix.size else 0.0
+
+    def dual_size(self, matrix: Matrix) -> float:
+        """The least s for which the matrix is a sum of an operator norm (1 - share) s and a Frobenius norm share s."""
+        values = np.linalg.svd(matrix, compute_uv=False) if matrix.size else np.zeros(1)
+        if self.share in (0.0, 1.0) or not values.any():
+            return float(np.linalg.norm(values)) if self.share else float(values.max())
+
+        def excess(size: float) -> float:
+            return float(np.linalg.norm(np.maximum(values - (1 - self.share) * size, 0)) - self.share * size)
+
+        return float(brentq(excess, 0.0, self._enough(values), xtol=1e-14, rtol=1e-14))
+
+    def shrink(self, matrix: Matrix, threshold: float) -> tuple[Matrix, float]:
+        """The minimiser X of threshold * norm(X) + |X - matrix|^2 / 2, and its size: both shrinkages in turn."""
+        left, values, right = np.linalg.svd(matrix, full_matrices=False)
+        soft = np.maximum(values - threshold * (1 - self.share), 0)
+        length = np.linalg.norm(soft)
+        kept = soft * max(0.0, 1 - threshold * self.share / length) if length else soft
+        return (left * kept) @ right, self.of_spectrum(kept)
+
+    def ball(self, matrix: Matrix, radius: float) -> Matrix:
+        """The nearest matrix of size at most radius: a shrinkage by the threshold that just reaches it."""
+        if self.size(matrix) <= radius:
+            return matrix
+        most = self._enough(np.linalg.svd(matrix, compute_uv=False))
+        threshold = brentq(lambda value: self.shrink(matrix, value)[1] - radius, 0.0, most)
+        return self.shrink(matrix, threshold)[0]
+
+    def _enough(self, values: Float[np.ndarray, "value"]) -> float:
+        """A threshold that shrinks these singular values to nothing, by the norm that has the larger share."""
+        return float(values.max() / (1 - self.share) if self.share < 0.5 else np.linalg.norm(values) / self.share)
 
 
 #: Norms by name.
@@ -103,24 +153,27 @@ def norm_called(name: str) -> Norm:
     return NORMS[name]
 
 
-def _spectrum(matrix: Matrix) -> tuple[np.ndarray, np.ndarray, bool]:
-    """Singular values and the singular vectors of the shorter side, from the Gram matrix (several times cheaper).
+def _gram(matrix: Matrix) -> Float[np.ndarray, "side side"]:
+    """The matrix of inner products of its shorter side."""
+    return matrix @ matrix.T if matrix.shape[0] <= matrix.shape[1] else matrix.T @ matrix
 
-    Values below 1e-8 of the largest are inaccurate; both uses remove or keep small what is that small.
+
+def _with_values(matrix: Matrix, change: Callable[[np.ndarray], np.ndarray]) -> tuple[Matrix, float]:
+    """The matrix with its singular values changed, and the sum of the new ones; those that become zero cost nothing.
+
+    From the Gram matrix, which is several times cheaper than the decomposition. Values below 1e-8 of the largest are
+    inaccurate; both uses remove or keep small what is that small.
     """
-    left = matrix.shape[0] <= matrix.shape[1]
-    gram = matrix @ matrix.T if left else matrix.T @ matrix
-    squares, turn = np.linalg.eigh(gram)
-    return np.sqrt(np.maximum(squares, 0)), turn, left
-
-
-def _rescaled(matrix: Matrix, old: np.ndarray, new: np.ndarray, turn: np.ndarray, left: bool) -> Matrix:
-    """The matrix with its singular values `old` replaced by `new`; those that become zero cost nothing."""
+    squares, turn = np.linalg.eigh(_gram(matrix))
+    old = np.sqrt(np.maximum(squares, 0))
+    new = change(old)
+    if new is old:
+        return matrix, float(old.sum())
     kept = new > 0
     basis, factor = turn[:, kept], new[kept] / old[kept]
-    if left:
-        return basis @ ((basis * factor).T @ matrix)
-    return (matrix @ (basis * factor)) @ basis.T
+    if matrix.shape[0] <= matrix.shape[1]:
+        return basis @ ((basis * factor).T @ matrix), float(new.sum())
+    return (matrix @ (basis * factor)) @ basis.T, float(new.sum())
 
 
 def to_simplex(values: Float[np.ndarray, "value"], total: float) -> Float[np.ndarray, "value"]:

@@ -1,21 +1,193 @@
-"""The exact model of a table for prediction: whole, in parts that do not touch, or factorised with a proven gap."""
+"""The exact model of a table for prediction: whole, in parts that do not touch, or factorised with a proven gap.
+
+Source: docs/predicting.md, "How large a pack can be".
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Int
 from scipy import optimize, sparse
 from scipy.sparse.csgraph import connected_components
 
-from spillover.theory.certificate import combination, force_of, lower_bound
+from spillover.theory.certificate import lower_bound
 from spillover.theory.feasibility import infeasibility
-from spillover.theory.norms import Nuclear, norm_called
-from spillover.theory.ranges import RangeSolver, Start
-from spillover.theory.splitting import Optimum, minimise
-from spillover.theory.table import Problem, Table
+from spillover.theory.norms import norm_called
+from spillover.theory.ranges import RangeSolver
+from spillover.theory.splitting import minimise
+from spillover.theory.table import FactTable, Problem
+
+Method = Literal["exact", "by parts", "factorised", "none"]
+NUCLEAR = norm_called("nuclear")
+#: Unknowns, cells and columns times answers, up to which a problem is solved as a whole.
+WHOLE = 1_500_000
+#: Iterations times unknowns that a solution may cost, about ten minutes on one core, and the bounds of the former.
+MOST_WORK, FEWEST, MOST = 4 * 10**9, 60, 5000
+
+
+@dataclass(frozen=True, eq=False)
+class Solved:
+    """A matrix that states the table, how near the least norm it is, and how it was found.
+
+    matrix: (answer, column) of the compressed problem, smallest stated margin 1, dense or sparse; None when there is
+    none. gap: (upper - lower) / upper, both proven. verdict: a sentence. ranges: moves single margins; only of a table
+    solved as a whole.
+    """
+
+    table: FactTable
+    method: Method
+    verdict: str
+    matrix: Float[np.ndarray, "answer column"] | sparse.csc_matrix | None = None
+    gap: float | None = None
+    ranges: RangeSolver | None = None
+
+    def scores(
+        self, signature: Int[np.ndarray, "row"], relation: Int[np.ndarray, "row"]
+    ) -> Float[np.ndarray, "row answer"]:
+        """Logits of every answer at pairs of signature and relation."""
+        assert self.matrix is not None
+        problem = self.table.problem
+        parts = (self.matrix[:, signature], self.matrix[:, len(problem.sizes) + relation])
+        subject, of_relation = (part.toarray() if sparse.issparse(part) else part for part in parts)
+        return np.asarray(subject.T / np.sqrt(problem.sizes[signature])[:, None] + of_relation.T)
+
+
+def unknowns(problem: Problem) -> int:
+    """How many numbers one step of the exact solver moves."""
+    return problem.answers * (problem.columns + problem.cells)
+
+
+def solved(table: FactTable, gap: float = 1e-6, whole: int = WHOLE) -> Solved:
+    """The matrix of least nuclear norm that states the table, by the best method within reach.
+
+    gap: how near the least norm, relatively, the iterations try to come. whole: unknowns up to which a problem is
+    solved as a whole. A table that cannot be stated gets method none, and a verdict that says why.
+    """
+    if unknowns(table.problem) <= whole:
+        proof = infeasibility(table)
+        if proof is not None:
+            return Solved(table, "none", proof.verdict)
+        return _as_a_whole(table, gap)
+    label = parts(table.problem)
+    if label.max() and max(unknowns(part.problem) for part in split(table.problem, label)) <= whole:
+        return _by_parts(table, label, gap)
+    return _factorised(table)
+
+
+def iterations(work: int) -> int:
+    """How many iterations a problem with `work` unknowns gets."""
+    return max(FEWEST, min(MOST, MOST_WORK // max(1, work)))
+
+
+def _as_a_whole(table: FactTable, gap: float) -> Solved:
+    optimum = minimise(table.problem, NUCLEAR, gap, iterations(unknowns(table.problem)))
+    if optimum.matrix is None:
+        return Solved(table, "none", f"No matrix that states the pack was met in {optimum.iterations} iterations.")
+    reached = optimum.gap(NUCLEAR)
+    solver = RangeSolver(table.problem, NUCLEAR, optimum) if optimum.lower > 0 else None
+    how = "Solved exactly" if reached <= gap else f"Stopped after {optimum.iterations:,} iterations"
+    verdict = f"{how}: the norm is proven to be within {reached:.2g} of the least possible."
+    return Solved(table, "exact", verdict, optimum.matrix, reached, solver)
+
+
+@dataclass(frozen=True, eq=False)
+class SubProblem:
+    """A problem of its own within a larger one, and which answers and columns of that one are its own."""
+
+    problem: Problem
+    answers: Int[np.ndarray, "answer"]
+    columns: Int[np.ndarray, "column"]
+
+
+def parts(problem: Problem) -> Int[np.ndarray, "column"]:
+    """The part that each column belongs to: columns are joined by a cell, and by an answer that both state."""
+    columns, answers = problem.columns, problem.answers
+    relation = len(problem.sizes) + problem.cell_relation
+    start = np.concatenate([problem.cell_subject, relation])
+    end = np.concatenate([relation, columns + problem.cell_answer])
+    size = columns + answers
+    graph = sparse.coo_matrix((np.ones(len(start)), (start, end)), shape=(size, size))
+    label = connected_components(graph, directed=False)[1][:columns]
+    return np.unique(label, return_inverse=True)[1]
+
+
+def split(problem: Problem, label: Int[np.ndarray, "column"]) -> list[SubProblem]:
+    """The parts that state anything, each with the answers stated in it."""
+    cell_label = label[problem.cell_subject]
+    found = []
+    for number in range(int(label.max()) + 1):
+        cells = np.flatnonzero(cell_label == number)
+        if not len(cells):
+            continue
+        columns = np.flatnonzero(label == number)
+        signatures = columns[columns < len(problem.sizes)]
+        relations = columns[columns >= len(problem.sizes)] - len(problem.sizes)
+        answers = np.unique(problem.cell_answer[cells])
+        own = Problem(
+            len(answers),
+            len(relations),
+            problem.sizes[signatures],
+            np.searchsorted(signatures, problem.cell_subject[cells]),
+            np.searchsorted(relations, problem.cell_relation[cells]),
+            np.searchsorted(answers, problem.cell_answer[cells]),
+        )
+        found.append(SubProblem(own, answers, columns))
+    return found
+
+
+def _by_parts(table: FactTable, label: Int[np.ndarray, "column"], gap: float) -> Solved:
+    """Every part's solution at its own place of a matrix that is zero elsewhere.
+
+    Its norm is the sum of the parts' norms, and the parts' multipliers together prove the sum of their bounds. It
+    states the table where every stated answer's score is above zero, the score of answers of other parts.
+    """
+    problem = table.problem
+    pieces = split(problem, label)
+    most = iterations(sum(unknowns(part.problem) for part in pieces))
+    optima = [minimise(part.problem, NUCLEAR, gap, most) for part in pieces]
+    matrices = [optimum.matrix for optimum in optima if optimum.matrix is not None]
+    if len(matrices) < len(pieces):
+        return Solved(table, "none", "One part of the pack cannot be stated, or was not within the iterations.")
+    least = min(_least_score(part.problem, matrix) for part, matrix in zip(pieces, matrices, strict=True))
+    if least <= 0:
+        return Solved(table, "none", "The parts' solutions do not state the pack when put together.")
+    unit = min(1.0, least)
+    upper, lower = sum(each.upper for each in optima) / unit, sum(each.lower for each in optima)
+    reached = 1 - lower / upper
+    rows = np.concatenate([np.repeat(part.answers, len(part.columns)) for part in pieces])
+    columns = np.concatenate([np.tile(part.columns, len(part.answers)) for part in pieces])
+    values = np.concatenate([matrix.ravel() for matrix in matrices]) / unit
+    matrix = sparse.csc_matrix((values, (rows, columns)), shape=(problem.answers, problem.columns))
+    verdict = (
+        f"Solved in {len(pieces)} parts that share no answer, relation or subject: "
+        f"the norm is proven to be within {reached:.2g} of the least possible."
+    )
+    return Solved(table, "by parts", verdict, matrix, reached)
+
+
+def _least_score(problem: Problem, matrix: Float[np.ndarray, "answer column"]) -> float:
+    """The least score of a stated answer."""
+    scores = problem.scores(matrix, problem.cell_subject, problem.cell_relation)
+    return float(scores[np.arange(problem.cells), problem.cell_answer].min())
+
+
+def _factorised(table: FactTable) -> Solved:
+    """A factorised approximation, where its cost is bearable."""
+    if not affordable(table.problem):
+        what = f"{len(table.problem.sizes):,} kinds of subject by {table.problem.answers:,} answers"
+        return Solved(table, "none", f"Beyond reach: {what}. Scores rest on support alone, and on the prior if asked.")
+    found = factorised(table.problem)
+    if found is None:
+        return Solved(table, "none", "The factorised approximation did not state the pack within its iterations.")
+    verdict = (
+        f"Approximated with factors of rank {found.rank}: "
+        f"the norm is proven to be within {found.gap:.2g} of the least possible."
+    )
+    return Solved(table, "factorised", verdict, found.matrix, found.gap)
+
 
 #: Columns of the factors at most, and cells taken at a time.
 RANK, BLOCK = 512, 2048
@@ -56,36 +228,27 @@ def factorised(problem: Problem, rank: int = RANK, seed: int = 0) -> Factorised 
     factors = 0.3 * start / np.sqrt(rank)
     matrix, upper, lower = None, np.inf, 0.0
     for penalty in PENALTIES:
-        factors = _minimised(problem, factors, rank, penalty)
+        factors = optimize.minimize(
+            lambda values, penalty=penalty: penalised_loss(problem, values, rank, penalty),
+            factors,
+            jac=True,
+            method="L-BFGS-B",
+            options={"maxiter": ITERATIONS, "maxcor": 12},
+        ).x
         left, right = _apart(problem, factors, rank)
         product = left @ right.T
-        lower = max(lower, lower_bound(problem, Nuclear(), penalty * _shortfall(problem, left, right)))
+        everything = slice(None)
+        missing = _missing(problem, _inputs(problem, right, everything) @ left.T, everything)
+        lower = max(lower, lower_bound(problem, NUCLEAR, penalty * missing))
         margin = float(problem.margins(product).min())
-        size = _size(left, right) / margin if margin > 0 else np.inf
+        # The nuclear norm of a product is that of the small middle between the orthogonal parts of its factors.
+        middle = np.linalg.qr(left)[1] @ np.linalg.qr(right)[1].T
+        size = float(np.linalg.svd(middle, compute_uv=False).sum()) / margin if margin > 0 else np.inf
         if size < upper:
             matrix, upper = product / margin, size
         if matrix is not None and 1 - lower / upper <= ENOUGH:
             break
     return Factorised(matrix, rank, max(0.0, 1 - lower / upper)) if matrix is not None else None
-
-
-def _minimised(
-    problem: Problem, factors: Float[np.ndarray, "value"], rank: int, penalty: float
-) -> Float[np.ndarray, "value"]:
-    found = optimize.minimize(
-        lambda values: _loss(problem, values, rank, penalty),
-        factors,
-        jac=True,
-        method="L-BFGS-B",
-        options={"maxiter": ITERATIONS, "maxcor": 12},
-    )
-    return np.asarray(found.x)
-
-
-def _size(left: Float[np.ndarray, "answer rank"], right: Float[np.ndarray, "column rank"]) -> float:
-    """The nuclear norm of a product: that of the small middle between the orthogonal parts of its factors."""
-    middle = np.linalg.qr(left)[1] @ np.linalg.qr(right)[1].T
-    return float(np.linalg.svd(middle, compute_uv=False).sum())
 
 
 def _apart(
@@ -110,12 +273,9 @@ def _missing(problem: Problem, scores: np.ndarray, cells: slice) -> Float[np.nda
     return found
 
 
-def _shortfall(problem: Problem, left: np.ndarray, right: np.ndarray) -> Float[np.ndarray, "cell answer"]:
-    everything = slice(None)
-    return _missing(problem, _inputs(problem, right, everything) @ left.T, everything)
-
-
-def _loss(problem: Problem, values: Float[np.ndarray, "value"], rank: int, penalty: float) -> tuple[float, np.ndarray]:
+def penalised_loss(
+    problem: Problem, values: Float[np.ndarray, "value"], rank: int, penalty: float
+) -> tuple[float, np.ndarray]:
     """The penalised loss and its gradient, block of cells by block."""
     left, right = _apart(problem, values, rank)
     loss = 0.5 * float(values @ values)
@@ -135,184 +295,3 @@ def _loss(problem: Problem, values: Float[np.ndarray, "value"], rank: int, penal
         np.add.at(right_gradient, subject, pulled / np.sqrt(problem.sizes[subject])[:, None])
         np.add.at(right_gradient, len(problem.sizes) + relation, pulled)
     return loss, gradient
-
-
-Method = Literal["exact", "by parts", "factorised", "none"]
-#: Unknowns, cells and columns times answers, up to which a problem is solved as a whole.
-WHOLE = 1_500_000
-#: Iterations times unknowns that a solution may cost, about ten minutes on one core, and the bounds of the former.
-MOST_WORK, FEWEST, MOST = 4 * 10**9, 60, 5000
-NUCLEAR = norm_called("nuclear")
-
-
-@dataclass(frozen=True, eq=False)
-class Solved:
-    """A matrix that states the table, how near the least norm it is, and how it was found.
-
-    matrix: (answer, column) of the compressed problem, smallest stated margin 1, dense or sparse; None when there is
-    none. gap: (upper - lower) / upper, both proven. verdict: a sentence. ranges: moves single margins; only of a table
-    solved as a whole.
-    """
-
-    table: Table
-    method: Method
-    verdict: str
-    matrix: Float[np.ndarray, "answer column"] | sparse.csc_matrix | None = None
-    gap: float | None = None
-    ranges: RangeSolver | None = None
-
-    def scores(
-        self, signature: Int[np.ndarray, "row"], relation: Int[np.ndarray, "row"]
-    ) -> Float[np.ndarray, "row answer"]:
-        """Logits of every answer at pairs of signature and relation."""
-        assert self.matrix is not None
-        problem = self.table.problem
-        subject = _as_array(self.matrix[:, signature])
-        of_relation = _as_array(self.matrix[:, len(problem.sizes) + relation])
-        return np.asarray(subject.T / np.sqrt(problem.sizes[signature])[:, None] + of_relation.T)
-
-
-def _as_array(matrix: Any) -> Float[np.ndarray, "answer row"]:
-    return matrix.toarray() if sparse.issparse(matrix) else np.asarray(matrix)
-
-
-def unknowns(problem: Problem) -> int:
-    """How many numbers one step of the exact solver moves."""
-    return problem.answers * (problem.columns + problem.cells)
-
-
-def solved(table: Table, gap: float = 1e-6, whole: int = WHOLE) -> Solved:
-    """The matrix of least nuclear norm that states the table, by the best method within reach.
-
-    gap: how near the least norm, relatively, the iterations try to come. whole: unknowns up to which a problem is
-    solved as a whole. A table that cannot be stated gets method none, and a verdict that says why.
-    """
-    if unknowns(table.problem) <= whole:
-        proof = infeasibility(table)
-        if proof is not None:
-            return Solved(table, "none", proof.verdict)
-        return _as_a_whole(table, gap)
-    label = parts(table.problem)
-    if label.max() and max(unknowns(part.problem) for part in split(table.problem, label)) <= whole:
-        return _by_parts(table, label, gap)
-    return _factorised(table)
-
-
-def iterations(work: int) -> int:
-    """How many iterations a problem of so many unknowns gets."""
-    return max(FEWEST, min(MOST, MOST_WORK // max(1, work)))
-
-
-def _as_a_whole(table: Table, gap: float) -> Solved:
-    optimum = minimise(table.problem, NUCLEAR, gap, iterations(unknowns(table.problem)))
-    if optimum.matrix is None:
-        return Solved(table, "none", f"No matrix that states the pack was met in {optimum.iterations} iterations.")
-    reached = optimum.gap(NUCLEAR)
-    solver = None
-    if optimum.lower > 0:
-        unit = NUCLEAR.dual_size(combination(table.problem, force_of(table.problem, optimum.multipliers)))
-        start = Start(optimum.matrix, optimum.multipliers / unit)
-        solver = RangeSolver(table.problem, NUCLEAR, optimum.upper, optimum.lower, start)
-    how = "Solved exactly" if reached <= gap else f"Stopped after {optimum.iterations:,} iterations"
-    verdict = f"{how}: the norm is proven to be within {reached:.2g} of the least possible."
-    return Solved(table, "exact", verdict, optimum.matrix, reached, solver)
-
-
-@dataclass(frozen=True, eq=False)
-class Part:
-    """A problem of its own within a larger one, and which answers and columns of that one are its own."""
-
-    problem: Problem
-    answers: Int[np.ndarray, "answer"]
-    columns: Int[np.ndarray, "column"]
-
-
-def parts(problem: Problem) -> Int[np.ndarray, "column"]:
-    """The part that each column belongs to: columns are joined by a cell, and by an answer that both state."""
-    columns, answers = problem.columns, problem.answers
-    relation = len(problem.sizes) + problem.cell_relation
-    start = np.concatenate([problem.cell_subject, relation])
-    end = np.concatenate([relation, columns + problem.cell_answer])
-    size = columns + answers
-    graph = sparse.coo_matrix((np.ones(len(start)), (start, end)), shape=(size, size))
-    label = connected_components(graph, directed=False)[1][:columns]
-    return np.unique(label, return_inverse=True)[1]
-
-
-def split(problem: Problem, label: Int[np.ndarray, "column"]) -> list[Part]:
-    """The parts that state anything, each with the answers stated in it."""
-    cell_label = label[problem.cell_subject]
-    found = []
-    for number in range(int(label.max()) + 1):
-        cells = np.flatnonzero(cell_label == number)
-        if not len(cells):
-            continue
-        columns = np.flatnonzero(label == number)
-        signatures = columns[columns < len(problem.sizes)]
-        relations = columns[columns >= len(problem.sizes)] - len(problem.sizes)
-        answers = np.unique(problem.cell_answer[cells])
-        own = Problem(
-            len(answers),
-            len(relations),
-            problem.sizes[signatures],
-            np.searchsorted(signatures, problem.cell_subject[cells]),
-            np.searchsorted(relations, problem.cell_relation[cells]),
-            np.searchsorted(answers, problem.cell_answer[cells]),
-        )
-        found.append(Part(own, answers, columns))
-    return found
-
-
-def _by_parts(table: Table, label: Int[np.ndarray, "column"], gap: float) -> Solved:
-    """Every part's solution at its own place of a matrix that is zero elsewhere.
-
-    Its norm is the sum of the parts' norms, and the parts' multipliers together prove the sum of their bounds. It
-    states the table where every stated answer's score is above zero, the score of answers of other parts.
-    """
-    problem = table.problem
-    pieces = split(problem, label)
-    most = iterations(sum(unknowns(part.problem) for part in pieces))
-    optima = [minimise(part.problem, NUCLEAR, gap, most) for part in pieces]
-    if any(optimum.matrix is None for optimum in optima):
-        return Solved(table, "none", "One part of the pack cannot be stated, or was not within the iterations.")
-    least = min(_least_score(part.problem, optimum) for part, optimum in zip(pieces, optima, strict=True))
-    if least <= 0:
-        return Solved(table, "none", "The parts' solutions do not state the pack when put together.")
-    unit = min(1.0, least)
-    upper, lower = sum(each.upper for each in optima) / unit, sum(each.lower for each in optima)
-    reached = 1 - lower / upper
-    rows = np.concatenate([np.repeat(part.answers, len(part.columns)) for part in pieces])
-    columns = np.concatenate([np.tile(part.columns, len(part.answers)) for part in pieces])
-    values = np.concatenate([_dense(optimum).ravel() for optimum in optima]) / unit
-    matrix = sparse.csc_matrix((values, (rows, columns)), shape=(problem.answers, problem.columns))
-    verdict = (
-        f"Solved in {len(pieces)} parts that share no answer, relation or subject: "
-        f"the norm is proven to be within {reached:.2g} of the least possible."
-    )
-    return Solved(table, "by parts", verdict, matrix, reached)
-
-
-def _dense(optimum: Optimum) -> Float[np.ndarray, "answer column"]:
-    assert optimum.matrix is not None
-    return optimum.matrix
-
-
-def _least_score(problem: Problem, optimum: Optimum) -> float:
-    """The least score of a stated answer."""
-    scores = problem.scores(_dense(optimum), problem.cell_subject, problem.cell_relation)
-    return float(scores[np.arange(problem.cells), problem.cell_answer].min())
-
-
-def _factorised(table: Table) -> Solved:
-    """A factorised approximation, where its cost is bearable."""
-    if not affordable(table.problem):
-        what = f"{len(table.problem.sizes):,} kinds of subject by {table.problem.answers:,} answers"
-        return Solved(table, "none", f"Beyond reach: {what}. Scores rest on support alone, and on the prior if asked.")
-    found = factorised(table.problem)
-    if found is None:
-        return Solved(table, "none", "The factorised approximation did not state the pack within its iterations.")
-    verdict = (
-        f"Approximated with factors of rank {found.rank}: "
-        f"the norm is proven to be within {found.gap:.2g} of the least possible."
-    )
-    return Solved(table, "factorised", verdict, found.matrix, found.gap)

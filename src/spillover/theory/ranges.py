@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -14,7 +15,7 @@ from scipy import optimize
 
 from spillover.theory.certificate import combination, force_of
 from spillover.theory.norms import Norm, to_simplex
-from spillover.theory.splitting import Anderson, Splitting, memory_for, multipliers_of, steps
+from spillover.theory.splitting import Anderson, Optimum, Splitting, memory_for, multipliers_of, steps
 from spillover.theory.table import Problem
 
 Scores = Float[np.ndarray, "answer"]
@@ -25,38 +26,40 @@ LOOK_EVERY, PATIENCE = 20, 200
 
 
 @dataclass(frozen=True, eq=False)
-class Start:
-    """A near-optimal matrix (answer, column) and multipliers (cell, answer) whose combination has dual size 1."""
-
-    matrix: Float[np.ndarray, "answer column"]
-    multipliers: Float[np.ndarray, "cell answer"]
-
-
-@dataclass(frozen=True, eq=False)
 class RangeSolver:
-    """Ranges of margins over the matrices that are feasible for `problem` and of size at most `radius`.
+    """Ranges of margins over the matrices that are feasible for `problem` and no larger than the optimum's upper bound.
 
-    lower: a lower bound on the size of any feasible matrix.
-    precision: iterations stop when the bound and the margin met agree to this. start: where to begin.
+    optimum: with a matrix, from which the search starts, and a lower bound above 0 on the size of any feasible one.
+    precision: iterations stop when the bound and the margin met agree to this.
     """
 
     problem: Problem
     norm: Norm
-    radius: float
-    lower: float
-    start: Start
+    optimum: Optimum
     precision: float = 3e-4
     max_iterations: int = 2000
 
+    @cached_property
+    def force(self) -> Float[np.ndarray, "cell answer"]:
+        """The force of the optimum's multipliers, scaled until its combination has dual size 1."""
+        multipliers = self.optimum.multipliers
+        unit = self.norm.dual_size(combination(self.problem, force_of(self.problem, multipliers)))
+        return force_of(self.problem, multipliers / unit)
+
+    @property
+    def matrix(self) -> Float[np.ndarray, "answer column"]:
+        assert self.optimum.matrix is not None
+        return self.optimum.matrix
+
     @property
     def reach(self) -> float:
-        """The radius used: the one asked for, or a little more where that leaves no room."""
-        return max(self.radius, self.lower * (1 + LEAST_SLACK))
+        """The radius: the upper bound, or a little more where that leaves no room."""
+        return max(self.optimum.upper, self.optimum.lower * (1 + LEAST_SLACK))
 
     @property
     def price(self) -> float:
         """Roughly how much margin one unit of size buys: a margin moves with the root of the slack in the size."""
-        return max(1.0, 0.3 / float(np.sqrt(self.reach / self.lower - 1)))
+        return max(1.0, 0.3 / float(np.sqrt(self.reach / self.optimum.lower - 1)))
 
     def margin_range(
         self, question: tuple[int, int], answer: int, among: Bool[np.ndarray, "answer"]
@@ -64,7 +67,7 @@ class RangeSolver:
         """Least and greatest lead of `answer` over the best other candidate at (subject column, relation)."""
         rivals = among.copy()
         rivals[answer] = False
-        scores = self.problem.scores(self.start.matrix, np.array([question[0]]), np.array([question[1]]))[0]
+        scores = self.problem.scores_at(self.matrix, *question)
         low = np.inf
         for rival in sorted(self._distinct(rivals), key=lambda index: -scores[index]):
             low = min(low, self._least(question, answer, int(rival), low))
@@ -117,9 +120,9 @@ class RangeSolver:
             return self.norm.ball(matrix, self.reach), self.reach
 
         splitting = Splitting(self.problem, shrink, weight, balance, question, tilt)
-        state = splitting.start(self.start.matrix.T, self.price * force_of(self.problem, self.start.multipliers))
+        state = splitting.start(self.matrix.T, self.price * self.force)
         accelerated, best = Anderson(splitting.length, memory_for(splitting.length)), -np.inf
-        column, relation, gained = np.array([question[0]]), np.array([question[1]]), 0
+        gained = 0
         for iteration in range(1, self.max_iterations + 1):
             found = splitting.step(state)
             if iteration % LOOK_EVERY == 0:
@@ -127,7 +130,7 @@ class RangeSolver:
                 if proven > best + self.precision / 10:
                     gained = iteration
                 best = max(best, proven)
-                now = value(self.problem.scores(found.matrix.T, column, relation)[0])
+                now = value(self.problem.scores_at(found.matrix.T, *question))
                 if best >= known or abs(now - best) <= self.precision or iteration - gained >= PATIENCE:
                     break
             state = accelerated.next(state, found.state)

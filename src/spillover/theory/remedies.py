@@ -20,8 +20,8 @@ from spillover.packs.edits import (
     with_fewer_bridging,
 )
 from spillover.packs.pack import Implication, Pack, Question
-from spillover.theory.closed_form import Mixed
 from spillover.theory.feasibility import infeasibility
+from spillover.theory.norms import Mixed
 from spillover.theory.prediction import WHOLE, Solved, iterations, solved, unknowns
 from spillover.theory.splitting import minimise
 from spillover.theory.table import lead, table_of
@@ -82,7 +82,7 @@ def exactly_remedied(
 
     implication: the one to act on; by default every unwanted one of the pack, as remedies of a language model do. The
     same questions are asked of both: those of the untreated pack. The least nuclear norm may be reached by several
-    matrices; the one that the solver meets is told, as `predict` does. seed: draws the names of added subjects, and
+    matrices; the one that the solver meets is reported, as `predict` does. seed: draws the names of added subjects, and
     which rows are left out. Raises UsageError for an unknown remedy, a strength that it has not, and where nothing is
     unwanted.
     """
@@ -119,20 +119,20 @@ def leads(stated: Pack, asked: Pack, targets: Sequence[Implication], *, share: f
     targets: the unwanted implications. share: of the Frobenius norm in the norm that is minimised, the rest being the
     nuclear norm; 0 to 1.
     """
-    found = _solution(stated, share, gap)
-    beside, candidates = found, stated
+    candidates = stated
     for target in targets:
         if ABSTENTION not in stated.candidates[target.then]:
             candidates = with_candidate(candidates, target.then, ABSTENTION)
-    if candidates is not stated:
-        beside = _solution(candidates, share, gap)
-    of_targets, of_wanted = {rule.name for rule in targets}, {rule.name for rule in asked.implications if rule.wanted}
-    questions = [question for question in asked.questions if question.implication in of_targets]
-    others = [question for question in asked.questions if question.implication in of_wanted]
+    found = _solution(stated, share, gap)
+    with_abstaining = found if candidates is stated else _solution(candidates, share, gap)
+    unwanted_questions, wanted_questions = (
+        [question for question in asked.questions if question.implication in {rule.name for rule in rules}]
+        for rules in (targets, [rule for rule in asked.implications if rule.wanted])
+    )
     return Leads(
-        unwanted=_lead(found, questions),
-        wanted=_lead(found, others),
-        over_abstention=_lead(beside, questions, ABSTENTION),
+        unwanted=_lead(found, unwanted_questions),
+        wanted=_lead(found, wanted_questions),
+        over_abstention=_lead(with_abstaining, unwanted_questions, ABSTENTION),
         gap=found.gap,
         verdict=found.verdict,
     )
@@ -160,9 +160,7 @@ def _lead(found: Solved, questions: Sequence[Question], rival: str | None = None
     if found.matrix is None or not questions:
         return None
     table = found.table
-    subject = {name: index for index, name in enumerate(table.subjects)}
-    relation = {name: index for index, name in enumerate(table.relations)}
-    answer = {name: index for index, name in enumerate(table.answers)}
+    subject, relation, answer = table.codes
     asked = np.array([relation[question.relation] for question in questions])
     expected = np.array([answer[question.expected] for question in questions if question.expected is not None])
     scores = found.scores(table.signature[[subject[question.subject] for question in questions]], asked)

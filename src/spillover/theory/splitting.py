@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy import sparse
 
 from spillover.errors import UsageError
 from spillover.theory.certificate import lower_bound
@@ -85,7 +84,7 @@ Shrink = Callable[[Columns, float], tuple[Columns, float]]
 Tilt = Callable[[Float[np.ndarray, "answer"], float], Float[np.ndarray, "answer"]]
 
 
-class Step(NamedTuple):
+class Iterate(NamedTuple):
     """What one step finds. matrix: X. size: its norm. agreed: Y.
 
     force: rho eta (Z - P), -lambda off the stated answer.
@@ -96,18 +95,6 @@ class Step(NamedTuple):
     size: float
     agreed: Columns
     force: Cells
-
-
-def design(
-    problem: Problem, extra_subject: tuple[int, ...] = (), extra_relation: tuple[int, ...] = ()
-) -> sparse.csr_matrix:
-    """The sparse matrix that turns the columns of M into scores, (cell, column); extra rows ask, and state nothing."""
-    subject = np.concatenate([problem.cell_subject, np.array(extra_subject, dtype=np.int64)])
-    relation = np.concatenate([problem.cell_relation, np.array(extra_relation, dtype=np.int64)])
-    cells = len(subject)
-    values = np.concatenate([1 / np.sqrt(problem.sizes[subject]), np.ones(cells)])
-    where = (np.tile(np.arange(cells), 2), np.concatenate([subject, len(problem.sizes) + relation]))
-    return sparse.csr_matrix((values, where), shape=(cells, problem.columns))
 
 
 def into_cones(
@@ -150,8 +137,7 @@ class Splitting:
     tilt: Tilt | None = None
 
     def __post_init__(self) -> None:
-        extra = self.question
-        self.map = design(self.problem, *(((extra[0],), (extra[1],)) if extra else ()))
+        self.map = self.problem.design(self.question)
         self.back = self.map.T.tocsr()
         #: Where the last projection ended; the next begins there, which changes its time and not its result.
         self.levels: Float[np.ndarray, "cell"] | None = None
@@ -174,7 +160,7 @@ class Splitting:
             state[columns * answers :] = np.sqrt(self.balance) * padded.ravel() / (self.weight * self.balance)
         return state
 
-    def step(self, state: Float[np.ndarray, "state"]) -> Step:
+    def step(self, state: Float[np.ndarray, "state"]) -> Iterate:
         """One round; the state's image, and the primal and dual candidates found on the way."""
         columns, answers = self.problem.columns, self.problem.answers
         agreed = state[: columns * answers].reshape(columns, answers)
@@ -185,7 +171,7 @@ class Splitting:
         new = self._agree(matrix + self.balance * (self.back @ cells))
         drift = drift + cells - self.map @ new
         image = np.concatenate([new.ravel(), np.sqrt(self.balance) * drift.ravel()])
-        return Step(image, matrix, size, new, self.weight * self.balance * (cells - before))
+        return Iterate(image, matrix, size, new, self.weight * self.balance * (cells - before))
 
     def _into_place(self, scores: Cells) -> Cells:
         stated, self.levels = into_cones(scores[: self.problem.cells], self.problem.cell_answer, self.levels)
@@ -284,7 +270,7 @@ def steps(problem: Problem) -> tuple[float, float]:
     return WEIGHT / np.sqrt(size * np.sqrt(share)), BALANCE * size * share
 
 
-def better(problem: Problem, norm: Norm, best: Optimum, found: Step, gap: float) -> Optimum:
+def better(problem: Problem, norm: Norm, best: Optimum, found: Iterate, gap: float) -> Optimum:
     """The best of both bounds so far, given what one step found.
 
     X's size comes free; Y has the better margin, but its size is worth finding only where it may end the search.

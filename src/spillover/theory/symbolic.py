@@ -1,32 +1,109 @@
-"""The symbolic task: which subject has which answer to which relation, as bags of tokens.
+"""The symbolic task: which subject has which answer to which relation, as a pack and as bags of tokens.
 
 Source: the paper's one-layer experiments; docs/theory.md, "The symbolic task" and "The bag identity".
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float, Int, Num
 
 from spillover.errors import UsageError
+from spillover.packs.pack import Fact, Implication, Pack, Relation
 
+#: The two relations of the task as a pack, r1 and r2.
+FACT, IMPLICATION = "r1", "r2"
 #: The three kinds of training sequence, each one third of a batch.
 GROUPS = ("train_fact", "train_implication", "test_fact")
+Classes = TypeVar("Classes", bound="EqualClasses")
 
 
 @dataclass(frozen=True)
-class Task:
-    """Classes whose fact implies an answer, and the sequences that state some of it.
+class EqualClasses:
+    """Classes of equal size, whose fact implies an answer; `solve` knows their exact solution.
 
-    classes: n. train: subjects a class whose fact and implication are stated (m_train). test: subjects a class whose
-    fact alone is stated (m_test). noise_tokens: distinct noise tokens of the vocabulary. noise_places: places of a
-    sequence that hold noise, drawn with replacement; 0 for none. vocabulary: size d, 0 for the smallest that fits.
+    Arguments:
+    - classes: n, at least 2.
+    - train: m_train, the subjects of each class whose fact and implication are stated.
+    - test: m_test, the subjects of each class whose fact alone is stated.
+
+    Raises: UsageError for fewer than two classes, a negative count, or no subjects at all.
+    """
+
+    classes: int
+    train: int
+    test: int
+
+    def __post_init__(self) -> None:
+        if self.classes < 2:
+            what = f"n is {self.classes}, but at least 2 classes are needed to tell answers apart"
+            raise _refused(what, "Use n=2 or more")
+        for name in ("train", "test"):
+            if (value := getattr(self, name)) < 0:
+                raise _refused(f"{name} is {value}, but a number of subjects cannot be negative", "Use 0 or more")
+        if self.train + self.test == 0:
+            raise _refused("train and test are both 0, so nothing is stated", "Give each class a subject")
+
+    @classmethod
+    def parse(cls: type[Classes], text: str, **fields: int) -> Classes:
+        """The task behind `n=20,train=1,test=3`; `fields` set the rest, and a size left out has the class's default.
+
+        Raises: UsageError for any other text, and for a size that is missing and has no default.
+        """
+        names = {"n": "classes", "train": "train", "test": "test"}
+        given: dict[str, int] = {}
+        for part in filter(None, text.split(",")):
+            found = re.fullmatch(r"\s*(n|train|test)\s*=\s*(-?[0-9]{1,9})\s*", part)
+            if not found or names[found[1]] in given:
+                raise _refused(f"{text!r} is not a symbolic task", "Write it as n=20,train=1,test=3")
+            given[names[found[1]]] = int(found[2])
+        missing = [key for key, name in names.items() if name not in given and not hasattr(cls, name)]
+        if missing:
+            raise _refused(f"{text!r} does not say {' and '.join(missing)}", "Write it as n=20,train=1,test=3")
+        return cls(**{**fields, **given})
+
+    @property
+    def names(self) -> list[str]:
+        """The classes' numbers, padded so that the order of names is the order of classes."""
+        return [f"{i:0{len(str(self.classes - 1))}}" for i in range(self.classes)]
+
+    def pack(self) -> Pack:
+        """The task as a pack: subjects s<class>.<number>, answers b<class> to r1 and c<class> to r2."""
+        facts = []
+        for i in self.names:
+            for j in range(self.train + self.test):
+                facts.append(Fact(f"s{i}.{j}", FACT, f"b{i}"))
+                if j < self.train:
+                    facts.append(Fact(f"s{i}.{j}", IMPLICATION, f"c{i}"))
+        rule = Implication(FACT, IMPLICATION, "spurious", {f"b{i}": f"c{i}" for i in self.names})
+        relations = tuple(Relation(name, (f"{{subject}} {name}",)) for name in (FACT, IMPLICATION))
+        name = f"symbolic:n={self.classes},train={self.train},test={self.test}"
+        return Pack(name, "none", "the symbolic task", relations, tuple(facts), (rule,))
+
+
+def _refused(what: str, do: str) -> UsageError:
+    return UsageError(what, where="symbolic task", do=do)
+
+
+@dataclass(frozen=True)
+class Task(EqualClasses):
+    """Equal classes as sequences of tokens, to train on.
+
+    Arguments:
+    - classes, train, test: n, m_train and m_test, as in EqualClasses.
+    - noise_tokens: distinct noise tokens of the vocabulary.
+    - noise_places: places of a sequence that hold noise, drawn with replacement; 0 for none.
+    - vocabulary: size d; 0 for the smallest that fits.
 
     Tokens are numbered: the context r1, r2, noise and end; subjects class by class (train before test); the n fact
-    answers b; the n implication answers c; then tokens that never occur. Raises UsageError when a number is impossible.
+    answers b; the n implication answers c; then tokens that never occur.
+
+    Raises: UsageError when a number is impossible.
     """
 
     classes: int = 20
@@ -37,15 +114,16 @@ class Task:
     vocabulary: int = 0
 
     def __post_init__(self) -> None:
-        _at_least("n (classes)", self.classes, 2, "One class has nothing to be told apart from")
-        for name in ("train", "test", "noise_tokens", "noise_places"):
-            _at_least(name, getattr(self, name), 0, "Give a count")
-        _at_least("train + test", self.subjects_each, 1, "A class needs a subject")
+        super().__post_init__()
+        if min(self.noise_tokens, self.noise_places) < 0:
+            raise _refused("noise_tokens and noise_places are counts", "Use 0 or more")
         if self.noise_places and not self.noise_tokens:
-            raise UsageError("noise_places needs noise tokens to draw from", do="Set noise_tokens, or noise_places=0")
+            raise _refused("noise_places needs noise tokens to draw from", "Set noise_tokens, or noise_places=0")
         needed = self.answers.stop
         object.__setattr__(self, "vocabulary", self.vocabulary or needed)
-        _at_least("vocabulary", self.vocabulary, needed, "Every subject, relation and answer is a token of its own")
+        if self.vocabulary < needed:
+            what = f"vocabulary is {self.vocabulary}, but must be at least {needed}"
+            raise _refused(what, "Every subject, relation and answer is a token of its own")
 
     @property
     def subjects_each(self) -> int:
@@ -101,38 +179,26 @@ class Task:
     def stated(self) -> Rows:
         """Every stated (subject, relation), grouped as in GROUPS."""
         train, test = self._subjects_by_split()
-        facts, implications = self._rows(train, 0), self._rows(train, 1)
-        return _stack([facts, implications, self._rows(test, 0)])
+        subject = np.concatenate([train, train, test])
+        group = np.repeat([0, 1, 2], [len(train), len(train), len(test)])
+        return self._rows(subject, (group == 1).astype(np.int64), group)
 
     @cached_property
     def questions(self) -> Rows:
         """The implications nobody states: (test subject, r2), with the answer that the class would give."""
-        return self._rows(self._subjects_by_split()[1], 1)
+        test = self._subjects_by_split()[1]
+        return self._rows(test, np.ones_like(test), np.zeros_like(test))
 
     def _subjects_by_split(self) -> tuple[Int[np.ndarray, "train"], Int[np.ndarray, "test"]]:
         place = np.arange(self.subjects) % self.subjects_each
         return np.flatnonzero(place < self.train), np.flatnonzero(place >= self.train)
 
-    def _rows(self, subject: Int[np.ndarray, "row"], relation: int) -> Rows:
+    def _rows(
+        self, subject: Int[np.ndarray, "row"], relation: Int[np.ndarray, "row"], group: Int[np.ndarray, "row"]
+    ) -> Rows:
+        """Rows of subjects and relations (0 for r1, 1 for r2), which are tokens 0 and 1 too."""
         answer = self.answers.start + relation * self.classes + subject // self.subjects_each
-        return Rows(
-            self.context + subject, np.full_like(subject, self.relations[relation]), answer, np.zeros_like(subject)
-        )
-
-
-def parse(text: str, **fields: int) -> Task:
-    """The task that `n=20,train=1,test=3` describes; `fields` set the rest. Raises UsageError for anything else."""
-    names = {"n": "classes", "train": "train", "test": "test"}
-    given: dict[str, int] = {}
-    for part in filter(None, text.split(",")):
-        name, _, value = part.partition("=")
-        try:
-            given[names[name.strip()]] = int(value)
-        except (KeyError, ValueError):
-            raise UsageError(
-                f"{part!r} is no size of the symbolic task", where="symbolic task", do="Write it as n=20,train=1,test=3"
-            ) from None
-    return Task(**{**fields, **given})
+        return Rows(self.context + subject, relation, answer, group)
 
 
 @dataclass(frozen=True)
@@ -223,16 +289,3 @@ def _context(task: Task, rows: Rows) -> Float[np.ndarray, "... bag context"]:
         context[..., relation] = rows.relation == relation
     context[..., task.end] = 1
     return context
-
-
-def _stack(parts: list[Rows]) -> Rows:
-    group = np.concatenate([np.full(len(part), index) for index, part in enumerate(parts)])
-    subject, relation, answer = (
-        np.concatenate([getattr(part, name) for part in parts]) for name in ("subject", "relation", "answer")
-    )
-    return Rows(subject, relation, answer, group)
-
-
-def _at_least(name: str, value: int, least: int, do: str) -> None:
-    if value < least:
-        raise UsageError(f"{name} is {value}, but must be at least {least}", where="symbolic task", do=do)

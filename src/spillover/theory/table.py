@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -48,13 +49,22 @@ class Problem:
         """M = W * scale, column by column."""
         return np.concatenate([np.sqrt(self.sizes), np.ones(self.relations)])
 
+    def design(self, question: tuple[int, int] | None = None) -> sparse.csr_matrix:
+        """B, (cell, column): turns the columns of M into the scores of cells, Z = B M^T.
+
+        question: a (subject column, relation) that asks and states nothing; its row is the last.
+        """
+        asked = np.array([question], dtype=np.int64).reshape(-1, 2) if question else np.empty((0, 2), dtype=np.int64)
+        subject = np.concatenate([self.cell_subject, asked[:, 0]])
+        relation = np.concatenate([self.cell_relation, asked[:, 1]])
+        values = np.concatenate([1 / np.sqrt(self.sizes[subject]), np.ones(len(subject))])
+        row, column = np.tile(np.arange(len(subject)), 2), np.concatenate([subject, len(self.sizes) + relation])
+        return sparse.csr_matrix((values, (row, column)), shape=(len(subject), self.columns))
+
     @cached_property
     def gather(self) -> sparse.csr_matrix:
-        """(column, cell): adds what is said of every cell to its subject's column (over sqrt g) and its relation's."""
-        cells = np.arange(self.cells)
-        values = np.concatenate([1 / np.sqrt(self.sizes[self.cell_subject]), np.ones(self.cells)])
-        where = np.concatenate([self.cell_subject, len(self.sizes) + self.cell_relation])
-        return sparse.csr_matrix((values, (where, np.tile(cells, 2))), shape=(self.columns, self.cells))
+        """B^T, (column, cell): adds up what is said of cells, for each subject column (over sqrt g) and relation."""
+        return self.design().T.tocsr()
 
     def scores(
         self,
@@ -66,18 +76,20 @@ class Problem:
         subject_part = matrix[:, subject].T / np.sqrt(self.sizes[subject])[:, None]
         return subject_part + matrix[:, len(self.sizes) + relation].T
 
+    def scores_at(
+        self, matrix: Float[np.ndarray, "answer column"], subject: int, relation: int
+    ) -> Float[np.ndarray, "answer"]:
+        """`scores` at one subject column and relation."""
+        return self.scores(matrix, np.array([subject]), np.array([relation]))[0]
+
     def margins(self, matrix: Float[np.ndarray, "answer column"], block: int = 4096) -> Float[np.ndarray, "cell"]:
         """Each cell's stated answer's score minus the best other; blocks of cells keep the memory small."""
-        found = [
-            lead(
-                self.scores(matrix, self.cell_subject[part], self.cell_relation[part]),
-                self.cell_answer[part],
-                np.ones(self.answers, dtype=bool),
-            )
-            for start in range(0, self.cells, block)
-            for part in [slice(start, start + block)]
-        ]
-        return np.concatenate(found)
+        found, every = np.empty(self.cells), np.ones(self.answers, dtype=bool)
+        for start in range(0, self.cells, block):
+            cells = slice(start, start + block)
+            scores = self.scores(matrix, self.cell_subject[cells], self.cell_relation[cells])
+            found[cells] = lead(scores, self.cell_answer[cells], every)
+        return found
 
 
 def lead(
@@ -102,12 +114,9 @@ class Questions:
     expected: Int[np.ndarray, "question"]
     count: Int[np.ndarray, "question"]
 
-    def __len__(self) -> int:
-        return len(self.signature)
-
 
 @dataclass(frozen=True, eq=False)
-class Table:
+class FactTable:
     """A pack in integers: names, stated rows without repetitions, and each subject's signature.
 
     subjects, relations, answers: names; a position is a code. subject, relation, answer: (row,), what is stated.
@@ -125,18 +134,28 @@ class Table:
     questions: Questions
 
     @cached_property
+    def codes(self) -> tuple[dict[str, int], dict[str, int], dict[str, int]]:
+        """Name -> code, of subjects, relations and answers."""
+        subjects, relations, answers = (
+            {name: code for code, name in enumerate(names)} for names in (self.subjects, self.relations, self.answers)
+        )
+        return subjects, relations, answers
+
+    @cached_property
     def representative(self) -> Int[np.ndarray, "signature"]:
         """The first subject of every signature."""
         return np.unique(self.signature, return_index=True)[1]
 
     @cached_property
+    def first(self) -> Bool[np.ndarray, "row"]:
+        """Whether a row is of its signature's first subject; these rows stand for all others."""
+        return np.isin(self.subject, self.representative)
+
+    @cached_property
     def problem(self) -> Problem:
         """The compressed program, a column a signature."""
-        first = np.zeros(len(self.subjects), dtype=bool)
-        first[self.representative] = True
-        rows = first[self.subject]
         sizes = np.bincount(self.signature).astype(np.float64)
-        return self._problem(sizes, self.signature[self.subject[rows]], rows)
+        return self._problem(sizes, self.signature[self.subject], self.first)
 
     @cached_property
     def full_problem(self) -> Problem:
@@ -144,7 +163,8 @@ class Table:
         return self._problem(np.ones(len(self.subjects)), self.subject, np.ones(len(self.subject), dtype=bool))
 
     def _problem(self, sizes: np.ndarray, subject: np.ndarray, rows: np.ndarray) -> Problem:
-        return Problem(len(self.answers), len(self.relations), sizes, subject, self.relation[rows], self.answer[rows])
+        cells = (subject[rows], self.relation[rows], self.answer[rows])
+        return Problem(len(self.answers), len(self.relations), sizes, *cells)
 
     def expand(self, matrix: Float[np.ndarray, "answer column"]) -> Float[np.ndarray, "answer full"]:
         """The matrix W over all subjects and relations behind a compressed, scaled matrix."""
@@ -153,7 +173,7 @@ class Table:
         return np.concatenate([unscaled[:, self.signature], unscaled[:, signatures:]], axis=1)
 
 
-def table_of(pack: Pack) -> Table:
+def table_of(pack: Pack) -> FactTable:
     """The table of a pack. Answers are ordered relation by relation; rows stated twice count once."""
     relations = tuple(relation.name for relation in pack.relations)
     answers = tuple(dict.fromkeys(answer for name in relations for answer in pack.candidates[name]))
@@ -161,21 +181,18 @@ def table_of(pack: Pack) -> Table:
     code = {name: index for index, name in enumerate(answers)}
     relation_code = {name: index for index, name in enumerate(relations)}
     subject_code = {name: index for index, name in enumerate(subjects)}
-    rows = np.array([(subject_code[s], relation_code[r], code[a]) for s, r, a in pack.facts], dtype=np.int64).reshape(
-        -1, 3
-    )
-    rows = distinct_rows(rows, len(relations), len(answers))
+    codes = [(subject_code[s], relation_code[r], code[a]) for s, r, a in pack.facts]
+    rows = distinct_rows(np.array(codes, dtype=np.int64).reshape(-1, 3), len(relations), len(answers))
     candidates = np.zeros((len(relations), len(answers)), dtype=bool)
     for index, name in enumerate(relations):
         candidates[index, [code[answer] for answer in pack.candidates[name]]] = True
-    signature = signatures(rows, len(subjects), len(answers))
+    signature = signatures(rows, len(subjects))
     maps = [
         (relation_code[rule.given], relation_code[rule.then], {code[a]: code[b] for a, b in rule.map.items()})
         for rule in pack.implications
     ]
     questions = questions_of(rows, signature, len(relations), maps)
-    subject, relation, answer = rows.T
-    return Table(subjects, relations, answers, subject, relation, answer, signature, candidates, questions)
+    return FactTable(subjects, relations, answers, *rows.T, signature, candidates, questions)
 
 
 def distinct_rows(rows: Int[np.ndarray, "row 3"], relations: int, answers: int) -> Int[np.ndarray, "distinct 3"]:
@@ -184,29 +201,16 @@ def distinct_rows(rows: Int[np.ndarray, "row 3"], relations: int, answers: int) 
     return np.stack([key // (relations * answers), key // answers % relations, key % answers], axis=1)
 
 
-def signatures(rows: Int[np.ndarray, "row 3"], subjects: int, answers: int) -> Int[np.ndarray, "subject"]:
-    """Number subjects so that two have the same number exactly when they have the same (relation, answer) set.
+def signatures(rows: Int[np.ndarray, "row 3"], subjects: int) -> Int[np.ndarray, "subject"]:
+    """Number subjects in order of appearance, so that two share a number exactly when they state the same.
 
-    rows are sorted and distinct, so that the j-th statement of a subject is compared with the j-th of another.
+    rows: sorted and distinct, so that subjects who state the same have equal stretches of them.
     """
-    start = np.searchsorted(rows[:, 0], np.arange(subjects))
-    place = np.arange(len(rows)) - start[rows[:, 0]]
-    pair = np.unique(rows[:, 1] * answers + rows[:, 2], return_inverse=True)[1]
-    found = np.zeros(subjects, dtype=np.int64)
-    for position in range(int(place.max(initial=-1)) + 1):
-        now = place == position
-        statement = np.zeros(subjects, dtype=np.int64)
-        statement[rows[now, 0]] = pair[now] + 1
-        found = np.unique(found * (len(rows) + 2) + statement, return_inverse=True)[1]
-    return in_order_of_appearance(found)
-
-
-def in_order_of_appearance(label: Int[np.ndarray, "subject"]) -> Int[np.ndarray, "subject"]:
-    """The same labels renumbered by first appearance, so that a signature's number does not depend on names."""
-    first = np.unique(label, return_index=True)[1]
-    rank = np.empty(len(first), dtype=np.int64)
-    rank[np.argsort(first)] = np.arange(len(first))
-    return rank[label]
+    stated = np.ascontiguousarray(rows[:, 1:])
+    bounds = np.searchsorted(rows[:, 0], np.arange(subjects + 1)).tolist()
+    number: dict[bytes, int] = {}
+    found = [number.setdefault(stated[start:stop].tobytes(), len(number)) for start, stop in pairwise(bounds)]
+    return np.array(found, dtype=np.int64)
 
 
 def questions_of(

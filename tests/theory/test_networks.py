@@ -10,7 +10,7 @@ from spillover.errors import UsageError
 from spillover.theory.models import Ensemble, Model
 from spillover.theory.networks import Architecture, Networks, train_networks
 from spillover.theory.symbolic import Task, exact_bags
-from spillover.theory.train import Recipe, stacked_bags
+from spillover.theory.training import Recipe, stacked_bags
 
 TASK = Task(classes=3, train=1, test=2, noise_tokens=0, noise_places=0)
 RECIPE = Recipe("adamw", rate=2e-3, batch=0, steps=5, precision="float64")

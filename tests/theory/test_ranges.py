@@ -1,23 +1,24 @@
 """How far a margin may move: known values, both norms, and outer bounds that no matrix escapes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from spillover.theory.certificate import combination, force_of
-from spillover.theory.closed_form import EqualClasses, closed_form
+from spillover.theory.closed_form import closed_form
 from spillover.theory.norms import NORMS
-from spillover.theory.ranges import RangeSolver, Start
+from spillover.theory.ranges import RangeSolver
 from spillover.theory.splitting import minimise
+from spillover.theory.symbolic import EqualClasses
 from spillover.theory.table import lead, table_of
 
 
 def range_solver(norm, slack, task=(4, 1, 3)):
     exact, table = closed_form(EqualClasses(*task), norm), table_of(EqualClasses(*task).pack())
     found = minimise(table.problem, NORMS[norm], 1e-8)
-    size = NORMS[norm].dual_size(combination(table.problem, force_of(table.problem, found.multipliers)))
     optimum = exact.objective ** (1 / NORMS[norm].power)
-    start = Start(found.matrix, found.multipliers / size)
-    return table, RangeSolver(table.problem, NORMS[norm], optimum * (1 + slack), optimum, start)
+    near = replace(found, upper=optimum * (1 + slack), lower=optimum)
+    return table, RangeSolver(table.problem, NORMS[norm], near)
 
 
 def first_question(table):
@@ -42,11 +43,11 @@ def test_no_matrix_as_good_escapes_the_range(norm):
     question, answer, among = first_question(table)
     low, high = solver.margin_range(question, answer, among)
     generator, problem = np.random.default_rng(0), table.problem
-    matrix, met = solver.start.matrix, []
+    matrix, met = solver.matrix, []
     for _ in range(3000):
         step = matrix + generator.normal(size=matrix.shape) * generator.choice([1e-2, 1e-3, 1e-4])
         margin = problem.margins(step).min()
-        if margin > 0 and NORMS[norm].size(step / margin) <= solver.radius:
+        if margin > 0 and NORMS[norm].size(step / margin) <= solver.reach:
             matrix = step / margin
             scores = problem.scores(matrix, np.array([question[0]]), np.array([question[1]]))
             met.append(lead(scores, np.array([answer]), among)[0])

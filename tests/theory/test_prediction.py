@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 
 from spillover.packs.open import open_pack
-from spillover.theory import prediction as factors
-from spillover.theory.closed_form import EqualClasses
-from spillover.theory.prediction import affordable, factorised, parts, solved, split, unknowns
+from spillover.theory.prediction import affordable, factorised, parts, penalised_loss, solved, split, unknowns
+from spillover.theory.symbolic import EqualClasses
 from spillover.theory.table import table_of
 from tests.theory.random_packs import pack_of, peer_optimum, random_pack
 
@@ -72,8 +71,8 @@ def test_the_factorised_gradient_is_the_slope_of_its_loss():
     generator, rank = np.random.default_rng(0), 3
     values = generator.standard_normal(rank * (problem.answers + problem.columns))
     step = generator.standard_normal(len(values))
-    gradient = factors._loss(problem, values, rank, 2.0)[1]
-    ahead, behind = (factors._loss(problem, values + sign * 1e-6 * step, rank, 2.0)[0] for sign in (1, -1))
+    gradient = penalised_loss(problem, values, rank, 2.0)[1]
+    ahead, behind = (penalised_loss(problem, values + sign * 1e-6 * step, rank, 2.0)[0] for sign in (1, -1))
     assert (ahead - behind) / 2e-6 == pytest.approx(float(gradient @ step), rel=1e-5)
 
 

@@ -10,7 +10,7 @@ from spillover.errors import UsageError
 from spillover.theory.comparison import Probe
 from spillover.theory.models import Ensemble, Model
 from spillover.theory.symbolic import Task
-from spillover.theory.train import OPTIMISERS, AdamW, Recipe, train
+from spillover.theory.training import OPTIMISERS, AdamW, Recipe, train
 
 TASK = Task(classes=4, train=1, test=2, noise_tokens=2, noise_places=3)
 LOSSES = Probe(matrices=False)

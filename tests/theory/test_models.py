@@ -7,7 +7,7 @@ import torch
 from spillover.errors import UsageError
 from spillover.theory.models import STARTS, Ensemble, Model, token_kinds
 from spillover.theory.symbolic import Task, sampled_bags
-from spillover.theory.train import cross_entropy, slope, stacked_bags
+from spillover.theory.training import cross_entropy, slope, stacked_bags
 
 TASK = Task(classes=3, train=1, test=2, noise_tokens=2, noise_places=4)
 

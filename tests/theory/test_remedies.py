@@ -8,9 +8,10 @@ from spillover.errors import UsageError
 from spillover.interventions import base as interventions
 from spillover.packs.open import open_pack
 from spillover.packs.pack import Fact
-from spillover.theory.closed_form import EqualClasses, closed_form, exact_margin
+from spillover.theory.closed_form import closed_form, exact_margin
 from spillover.theory.remedies import REMEDIES, ROWS, ExactResult, exactly_remedied, leads
-from spillover.theory.solve import solve
+from spillover.theory.solving import solve
+from spillover.theory.symbolic import EqualClasses
 
 
 def symbolic(classes, train, test):

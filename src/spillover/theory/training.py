@@ -1,0 +1,378 @@
+"""Train one-layer models and networks: one loop for every model, optimiser and batch. docs/theory.md, "Training"."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from spillover.errors import UsageError, nearest
+from spillover.theory.models import BagBatch, Ensemble, Model
+from spillover.theory.symbolic import Bags, Task, exact_bags, training_batches
+
+#: A training may be saved before each step whose number this divides.
+EVERY = 16
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train.
+
+    Arguments:
+    - optimiser: a name in OPTIMISERS.
+    - rate: its step size (in units of the weights for normalised gradient descent).
+    - weight_decay: decoupled, as in AdamW, for any optimiser.
+    - batch: sequences a step, or 0 for all stated rows at once, each with its exact weight.
+    - steps: at most.
+    - stop_loss: a model rests once its loss over all stated rows, in nats, is below this; only for batch 0.
+    - weighting: kinds (train facts, train implications and test facts share the loss equally, as in sampled batches)
+      or rows (every stated row does); only batch 0 heeds it.
+    - precision: float32 or float64.
+    - device: of the weights.
+
+    Raises: UsageError for a setting that makes no sense.
+    """
+
+    optimiser: str = "adamw"
+    rate: float = 5e-3
+    weight_decay: float = 0.0
+    batch: int = 252
+    steps: int = 2000
+    stop_loss: float | None = None
+    weighting: str = "kinds"
+    precision: str = "float32"
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        if self.optimiser not in OPTIMISERS:
+            do = nearest(self.optimiser, OPTIMISERS)
+            raise UsageError(f"there is no optimiser called {self.optimiser!r}", where="recipe", do=do)
+        if not (np.isfinite(self.rate) and self.rate > 0 and np.isfinite(self.weight_decay) and self.weight_decay >= 0):
+            raise UsageError("the rate must be a positive number and the weight decay at least 0", where="recipe")
+        if self.steps < 0 or self.batch < 0:
+            raise UsageError("steps and batch are counts", where="recipe", do="Use 0 or more")
+        if self.weighting not in ("kinds", "rows"):
+            raise UsageError(f"there is no weighting called {self.weighting!r}", do="Use kinds or rows")
+        if self.precision not in ("float32", "float64"):
+            raise UsageError(f"there is no precision called {self.precision!r}", do="Use float32 or float64")
+        if self.stop_loss is not None and self.batch:
+            raise UsageError("stop_loss needs the exact loss", where="recipe", do="Set batch=0")
+
+
+Flat = Float[Tensor, "model parameter"]
+
+
+class GradientDescent:
+    """Plain gradient descent. rescales: whether a gradient's length is lost on it, so that it may be rescaled."""
+
+    rescales = False
+
+    def __init__(self, recipe: Recipe, flat: Flat) -> None:
+        self.rate = recipe.rate
+
+    def update(self, flat: Flat, gradient: Flat) -> Flat:
+        """The change to add to the weights (decay aside)."""
+        return gradient.mul_(-self.rate)
+
+    def state(self) -> dict[str, Any]:
+        """What the next update depends on beside the recipe, by attribute: tensors and whole numbers."""
+        return {name: value for name, value in vars(self).items() if name != "rate"}
+
+
+class NormalisedGradientDescent(GradientDescent):
+    """Steps of equal length along the gradient: the path of gradient descent, without its logarithmic slowing down.
+
+    The loss is rescaled by its largest slope in the log domain, so that a loss of e^-1000 still has a direction.
+    """
+
+    rescales = True
+
+    def update(self, flat: Flat, gradient: Flat) -> Flat:
+        least = 1e-300 if gradient.dtype == torch.float64 else 1e-38
+        return gradient.mul_(-self.rate / torch.linalg.vector_norm(gradient, dim=1, keepdim=True).clamp_min(least))
+
+
+class AdamW(GradientDescent):
+    """Adam with decoupled weight decay; betas 0.9 and 0.999, epsilon 1e-8 (Loshchilov and Hutter 2019)."""
+
+    def __init__(self, recipe: Recipe, flat: Flat) -> None:
+        super().__init__(recipe, flat)
+        self.step, self.mean, self.square = 0, torch.zeros_like(flat), torch.zeros_like(flat)
+
+    def update(self, flat: Flat, gradient: Flat) -> Flat:
+        self.step += 1
+        self.mean.lerp_(gradient, 0.1)
+        self.square.mul_(0.999).addcmul_(gradient, gradient, value=0.001)
+        size = self.square.sqrt().div_((1 - 0.999**self.step) ** 0.5).add_(1e-8)
+        return (self.mean / size).mul_(-self.rate / (1 - 0.9**self.step))
+
+
+OPTIMISERS: dict[str, type[GradientDescent]] = {
+    "adamw": AdamW,
+    "gradient-descent": GradientDescent,
+    "normalised-gradient-descent": NormalisedGradientDescent,
+}
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A training before its step number `step`, or at its end. The tensors are its own, which the next step changes.
+
+    facts: what JSON holds exactly: the history, the generators, the optimiser's counts.
+    """
+
+    step: int
+    tensors: Mapping[str, Tensor]
+    facts: Mapping[str, Any]
+    done: bool = False
+
+
+@runtime_checkable
+class Checkpointer(Protocol):
+    """Saves the trainings of one experiment, which come in the same order whenever it is repeated."""
+
+    def begin(self) -> Snapshot | None:
+        """The next training begins; its snapshot, if there is one to resume from."""
+
+    def save(self, snapshot: Callable[[], Snapshot]) -> None:
+        """Called every EVERY steps: may take the snapshot, and must be done with it when it returns."""
+
+    def end(self, snapshot: Snapshot) -> None:
+        """The training has ended; its tensors change no more."""
+
+
+#: From the ensemble or networks and the step to what is recorded of them.
+Measure = Callable[[Any, int], dict[str, Any]]
+
+
+class Trainer:
+    """The loop that every training shares: measure, save, step; and how to resume.
+
+    flat: (model, parameter), what is trained, in place. awake: (model, 1), 0 for a model that rests; a factor on its
+    changes. generators: from which batches are drawn. history: what was measured; steps: (model,), how many were taken.
+    """
+
+    def __init__(
+        self, recipe: Recipe, flat: Flat, awake: Tensor, generators: Sequence[np.random.Generator] = ()
+    ) -> None:
+        self.recipe, self.flat, self.awake, self.generators = recipe, flat, awake, generators
+        self.optimiser = OPTIMISERS[recipe.optimiser](recipe, flat)
+        self.history: list[dict[str, Any]] = []
+        self.steps = np.zeros(len(flat), dtype=np.int64)
+
+    def run(
+        self,
+        gradient: Callable[[int], Flat],
+        measure: Callable[[int], dict[str, Any]] | None,
+        schedule: Iterable[int],
+        checkpointer: Checkpointer | None,
+        rest: Callable[[int], None] = lambda step: None,
+    ) -> None:
+        """Take the recipe's steps, or those left. gradient: of the loss at a step. rest: may stop some models first."""
+        begun = checkpointer.begin() if checkpointer is not None else None
+        if begun is not None:
+            self._restore(begun)
+        recipe, wanted, first = self.recipe, set(schedule), begun.step if begun is not None else 0
+        whole = bool((self.awake == 1).all()) and recipe.stop_loss is None
+        step = first
+        for step in range(first, 0 if begun is not None and begun.done else recipe.steps + 1):
+            if checkpointer is not None and step > first and step % EVERY == 0:
+                checkpointer.save(partial(self._snapshot, step))
+            if measure is not None and step in wanted:
+                self.history.append({"step": step, **measure(step)})
+            if step == recipe.steps:
+                break
+            rest(step)
+            if not self.awake.any():
+                break
+            change = self.optimiser.update(self.flat, gradient(step))
+            if recipe.weight_decay:
+                change.sub_(self.flat, alpha=recipe.rate * recipe.weight_decay)
+            self.flat.add_(change if whole else change.mul_(self.awake))
+            self.steps += self.awake[:, 0].cpu().numpy() > 0
+        if checkpointer is not None and not (begun is not None and begun.done):
+            checkpointer.end(self._snapshot(step, done=True))
+
+    def _snapshot(self, step: int, done: bool = False) -> Snapshot:
+        tensors, counts = {"flat": self.flat, "awake": self.awake}, {}
+        for name, value in self.optimiser.state().items():
+            if not isinstance(value, Tensor):
+                counts[name] = value
+            elif not done:
+                tensors[f"optimiser {name}"] = value
+        states = [generator.bit_generator.state for generator in self.generators]
+        facts = {"history": self.history, "steps": self.steps.tolist(), "generators": states, "optimiser": counts}
+        return Snapshot(step, tensors, facts, done)
+
+    def _restore(self, begun: Snapshot) -> None:
+        self.history[:], self.steps[:] = begun.facts["history"], begun.facts["steps"]
+        self.flat.copy_(begun.tensors["flat"])
+        self.awake.copy_(begun.tensors["awake"])
+        if begun.done:
+            return
+        for generator, state in zip(self.generators, begun.facts["generators"], strict=True):
+            generator.bit_generator.state = state
+        for name, value in self.optimiser.state().items():
+            if isinstance(value, Tensor):
+                value.copy_(begun.tensors[f"optimiser {name}"])
+            else:
+                setattr(self.optimiser, name, begun.facts["optimiser"][name])
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Models after training. history: what `measure` gave, each with its step. steps: steps each model took."""
+
+    ensemble: Ensemble
+    history: tuple[dict[str, Any], ...]
+    steps: Int[np.ndarray, "model"]
+
+
+def train(
+    tasks: Task | Sequence[Task],
+    models: Sequence[Model],
+    recipe: Recipe,
+    *,
+    rates: Sequence[float] | None = None,
+    measure: Measure | None = None,
+    schedule: Iterable[int] = (),
+    checkpointer: Checkpointer | None = None,
+) -> Trained:
+    """Train models together on their tasks; each equals the model trained alone.
+
+    Arguments:
+    - tasks: one for all, or one a model, of equal vocabulary.
+    - models: what to train.
+    - recipe: how, the same for all.
+    - rates: a factor on the recipe's rate for each model.
+    - measure: called with the ensemble and the step; it must not change the ensemble, and changes no random number by
+      being called. A Probe is one.
+    - schedule: steps at which to measure; 0 is before the first.
+    - checkpointer: saves the training, and says where to resume it, to the same numbers.
+
+    Returns: a Trained, with the ensemble, the history of measurements, and the steps each model took.
+
+    Raises: UsageError for settings that do not fit.
+    """
+    each = [tasks] * len(models) if isinstance(tasks, Task) else list(tasks)
+    ensemble = Ensemble(each, models, dtype=getattr(torch, recipe.precision), device=recipe.device)
+    sampled = _Sampled(ensemble, recipe.batch) if recipe.batch else None
+    batch_at = sampled.at if sampled else _exact(ensemble, recipe)
+    awake = torch.tensor(rates or [1.0] * len(ensemble), **ensemble.like)[:, None]
+    trainer = Trainer(recipe, ensemble.flat, awake, sampled.generators if sampled else ())
+
+    def gradient(step: int) -> Flat:
+        batch, now = batch_at(step), ensemble.read()
+        logits = ensemble.logits(batch, now)
+        return ensemble.pull_back(batch, slope(logits, batch, trainer.optimiser.rescales), logits, now)
+
+    def rest(step: int) -> None:
+        """Every ten steps, put the models to rest that have reached the recipe's stop_loss."""
+        if recipe.stop_loss is not None and step % 10 == 0:
+            batch = batch_at(step)
+            loss = (cross_entropy(ensemble.logits(batch), batch.answer) * batch.weight).sum(-1)
+            awake.mul_((loss >= recipe.stop_loss)[:, None])
+
+    measured = (lambda step: measure(ensemble, step)) if measure is not None else None
+    trainer.run(gradient, measured, schedule, checkpointer, rest)
+    return Trained(ensemble, tuple(trainer.history), trainer.steps)
+
+
+def slope(
+    logits: Float[Tensor, "model bag token"], batch: BagBatch, rescaled: bool = False
+) -> Float[Tensor, "model bag token"]:
+    """The slope of the mean cross-entropy in the logits: softmax minus one-hot, times weight.
+
+    The right answer's entry is minus the sum of the others, never 1 - 1, so small slopes stay exact. rescaled: divide
+    each model's slopes by the largest, in the log domain.
+    """
+    place, weight = batch.answer[:, :, None], batch.weight[:, :, None]
+    if rescaled:
+        log = torch.log_softmax(logits, -1).add_(weight.log()).scatter_(-1, place, -torch.inf)
+        share = log.sub_(log.amax((1, 2), keepdim=True)).exp_()
+    else:
+        share = torch.softmax(logits, -1).mul_(weight).scatter_(-1, place, 0)
+    return share.scatter_(-1, place, -share.sum(-1, keepdim=True))
+
+
+def cross_entropy(
+    logits: Float[Tensor, "model bag token"], answer: Int[Tensor, "model bag"], among: slice = slice(None)
+) -> Float[Tensor, "model bag"]:
+    """Minus the log-probability of each bag's answer in nats, among all tokens or those of a slice that has it."""
+    return torch.logsumexp(logits[:, :, among], -1) - logits.gather(-1, answer[:, :, None])[:, :, 0]
+
+
+def stacked_bags(ensemble: Ensemble, bags: Sequence[Bags]) -> BagBatch:
+    """One Bags a model as tensors; shorter ones are filled with bags of weight 0."""
+    longest = max(len(bag.answer) for bag in bags)
+
+    def filled(name: str, dtype: torch.dtype, fill: str = "edge") -> Tensor:
+        padded = [
+            np.pad(v, [(0, longest - len(v))] + [(0, 0)] * (v.ndim - 1), fill if len(v) else "constant")
+            for v in (getattr(bag, name) for bag in bags)
+        ]
+        return torch.tensor(np.stack(padded), dtype=dtype, device=ensemble.like["device"])
+
+    real = ensemble.like["dtype"]
+    return BagBatch(
+        filled("subject", torch.int64),
+        filled("context", real),
+        filled("answer", torch.int64),
+        filled("weight", real, "constant"),
+    )
+
+
+def _exact(ensemble: Ensemble, recipe: Recipe) -> Callable[[int], BagBatch]:
+    even = recipe.weighting == "rows"
+    bags = [
+        exact_bags(task, task.stated, np.full(len(task.stated), 1 / len(task.stated)) if even else None)
+        for task in ensemble.tasks
+    ]
+    whole = stacked_bags(ensemble, bags)
+    return lambda step: whole
+
+
+class _Sampled:
+    """Batches drawn EVERY steps ahead, for speed alone; models with the same task and seed see the same ones.
+
+    None is left over where a training may be saved.
+    """
+
+    def __init__(self, ensemble: Ensemble, size: int) -> None:
+        self.ensemble, self.size = ensemble, size
+        pairs = [(task, model.seed) for task, model in zip(ensemble.tasks, ensemble.models, strict=True)]
+        self.distinct = list(dict.fromkeys(pairs))
+        self.which = [self.distinct.index(pair) for pair in pairs]
+        self.generators = [np.random.default_rng([seed, 0]) for _, seed in self.distinct]
+        self.ahead: list[BagBatch] = []
+
+    def at(self, step: int) -> BagBatch:
+        if step % EVERY == 0:
+            self.ahead = self._draw()
+        return self.ahead[step % EVERY]
+
+    def _draw(self) -> list[BagBatch]:
+        drawn = [
+            training_batches(task, self.size, EVERY, generator)
+            for (task, _), generator in zip(self.distinct, self.generators, strict=True)
+        ]
+        like = self.ensemble.like
+
+        def stacked(name: str, dtype: torch.dtype) -> Tensor:
+            values = torch.from_numpy(np.stack([getattr(bags, name) for bags in drawn], axis=1))
+            values = values.to(like["device"], dtype)
+            if len(drawn) == 1:
+                # Models that see the same batch share its memory.
+                return values.expand(-1, len(self.which), *values.shape[2:])
+            return values if len(drawn) == len(self.which) else values[:, self.which]
+
+        subject, answer = stacked("subject", torch.int64), stacked("answer", torch.int64)
+        context = stacked("context", like["dtype"])
+        weight = torch.full((len(self.ensemble), self.size), 1 / self.size, **like)
+        return [BagBatch(subject[now], context[now], answer[now], weight) for now in range(EVERY)]
