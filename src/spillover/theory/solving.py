@@ -121,7 +121,7 @@ def solve(
 
 def filled_table(pack: Pack | str | Path) -> FactTable:
     """The table of a pack, its name or path. Raises UsageError when the pack states nothing."""
-    opened = pack if isinstance(pack, Pack) else open_pack(str(pack))
+    opened = pack if isinstance(pack, Pack) else open_pack(pack)
     if not opened.facts:
         raise UsageError("this pack states nothing, so there is nothing to solve", where=opened.name, do="Add facts")
     return table_of(opened)
