@@ -51,7 +51,7 @@ class Solved:
         assert self.matrix is not None
         problem = self.table.problem
         parts = (self.matrix[:, signature], self.matrix[:, len(problem.sizes) + relation])
-        subject, of_relation = (part.toarray() if sparse.issparse(part) else part for part in parts)
+        subject, of_relation = (part if isinstance(part, np.ndarray) else part.toarray() for part in parts)
         return np.asarray(subject.T / np.sqrt(problem.sizes[signature])[:, None] + of_relation.T)
 
 

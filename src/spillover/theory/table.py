@@ -192,7 +192,8 @@ def table_of(pack: Pack) -> FactTable:
         for rule in pack.implications
     ]
     questions = questions_of(rows, signature, len(relations), maps)
-    return FactTable(subjects, relations, answers, *rows.T, signature, candidates, questions)
+    subject, relation, answer = rows.T
+    return FactTable(subjects, relations, answers, subject, relation, answer, signature, candidates, questions)
 
 
 def distinct_rows(rows: Int[np.ndarray, "row 3"], relations: int, answers: int) -> Int[np.ndarray, "distinct 3"]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -312,7 +312,7 @@ def stacked_bags(ensemble: Ensemble, bags: Sequence[Bags]) -> BagBatch:
     """One Bags a model as tensors; shorter ones are filled with bags of weight 0."""
     longest = max(len(bag.answer) for bag in bags)
 
-    def filled(name: str, dtype: torch.dtype, fill: str = "edge") -> Tensor:
+    def filled(name: str, dtype: torch.dtype, fill: Literal["edge", "constant"] = "edge") -> Tensor:
         padded = [
             np.pad(v, [(0, longest - len(v))] + [(0, 0)] * (v.ndim - 1), fill if len(v) else "constant")
             for v in (getattr(bag, name) for bag in bags)
