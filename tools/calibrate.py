@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from scipy.stats import spearmanr
 
-from spillover.metrics.associations import GROUNDS, features, fit, measured_rates
+from spillover.metrics.associations import FEATURE_SETS, feature_matrix, fit, measured_rates
 from spillover.record import ANSWERS, Record, write_atomically, write_table
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -62,14 +62,14 @@ def frozen(table: pa.Table) -> dict[str, Any]:
     rates = table["rate"].to_numpy()
     families = np.array([family(name) for name in table["pack"].to_pylist()])
     fits, unseen = {}, {}
-    for grounds in GROUNDS:
+    for grounds in FEATURE_SETS:
         name = "+".join(grounds)
         fits[name] = fit(grounds, columns, rates)
         guessed = np.zeros(len(rates))
         for left_out in np.unique(families):
             rest, out = families != left_out, families == left_out
             weights = fit(grounds, {key: values[rest] for key, values in columns.items()}, rates[rest])
-            score = features(grounds, {key: values[out] for key, values in columns.items()}) @ np.asarray(weights)
+            score = feature_matrix(grounds, {key: values[out] for key, values in columns.items()}) @ np.asarray(weights)
             guessed[out] = 1 / (1 + np.exp(-score))
         unseen[name] = {
             "mean_squared_error": round(float(np.mean((guessed - rates) ** 2)), 4),

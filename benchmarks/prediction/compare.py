@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from scipy.stats import spearmanr
 
-from spillover.metrics.associations import GROUNDS, calibration, measured_rates, rate
+from spillover.metrics.associations import FEATURE_SETS, calibration, measured_rates, rate
 from spillover.record import ANSWERS, Record, write_atomically, write_table
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,7 +32,7 @@ FROZEN = ROOT / "src/spillover/metrics/held_out.json"
 RESAMPLES = 4000
 OURS = ("margin", "prior")
 RIVALS = (("support",), ("prior",), ("margin",))
-assert all(grounds in GROUNDS for grounds in (OURS, *RIVALS))
+assert all(grounds in FEATURE_SETS for grounds in (OURS, *RIVALS))
 
 
 def rows_of(study: Path) -> list[dict[str, Any]]:

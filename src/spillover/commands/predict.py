@@ -15,7 +15,7 @@ from tyro.conf import Positional
 from spillover import __version__
 from spillover.config import Flag, Running
 from spillover.errors import UsageError
-from spillover.metrics.associations import calibration, grounds_for, held_out, rate
+from spillover.metrics.associations import best_features, calibration, held_out, rate
 from spillover.packs.open import open_pack
 from spillover.packs.pack import Pack, describe, pack_hash
 from spillover.packs.redaction import Redaction
@@ -172,7 +172,7 @@ def predicted(settings: Predict, pack: Pack, loaded: LoadedModel | None) -> Pred
     rates = []
     for association, lead, prior in zip(kept, leads, priors, strict=True):
         known = {"margin": lead.value, "prior": prior, "support": association.support}
-        features = grounds_for(lead.value, prior)
+        features = best_features(lead.value, prior)
         rates.append(rate(features, {name: float(value) for name, value in known.items() if value is not None}))
     hide = Redaction.of(pack.subjects, settings.redact)
     order = sorted(range(len(kept)), key=lambda index: -rates[index] * kept[index].exposed)

@@ -20,8 +20,8 @@ from spillover.metrics.ranks import answers_at_end, questions, rank_table
 def measured_rates(answers: pa.Table) -> dict[tuple[str, str], tuple[float, int]]:
     """(implied relation, given answer) -> share of questions whose top answer is the expected one, and their number.
 
-    answers: record.ANSWER_SCHEMA of one run; its last checkpoint counts, in the trained words. A tie at the top is
-    no such answer.
+    answers: record.ANSWER_SCHEMA of one run; its last checkpoint counts, on the trained prompt. A tie at the top is
+    not counted.
     """
     asked = questions(rank_table(answers_at_end(answers)))
     found: dict[tuple[str, str], tuple[float, int]] = {}
@@ -31,14 +31,14 @@ def measured_rates(answers: pa.Table) -> dict[tuple[str, str], tuple[float, int]
     return found
 
 
-#: Beliefs nearer to none and to certainty than this are taken as this.
+#: Shares of belief are clipped to at least this and at most one minus this.
 LEAST = 1e-3
 #: Weight of the squares of the coefficients beside the mean loss of a row.
 RIDGE = 1e-3
-#: Grounds that a fit may rest on, best first, as names of features.
-GROUNDS = (("margin", "prior"), ("support", "prior"), ("margin",), ("support",), ("prior",))
-Columns = Mapping[str, Float[np.ndarray, "row"]]
-_TURNED: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+#: The sets of features that a fit may use, best first.
+FEATURE_SETS = (("margin", "prior"), ("support", "prior"), ("margin",), ("support",), ("prior",))
+FeatureColumns = Mapping[str, Float[np.ndarray, "row"]]
+_TRANSFORMS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "margin": lambda values: values,
     "support": lambda values: np.log1p(values),
     "prior": lambda values: logit(np.clip(values, LEAST, 1 - LEAST)),
@@ -48,48 +48,48 @@ _TURNED: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 @cache
 def calibration() -> dict[str, Any]:
     """The frozen fits, and on what they rest."""
-    return _kept("calibration.json")
+    return _shipped("calibration.json")
 
 
 @cache
 def held_out() -> dict[str, Any]:
-    """How the score did on packs that its calibration never saw: `benchmarks/prediction/compare.py` wrote it.
+    """How the score did on packs that its calibration never saw; `benchmarks/prediction/compare.py` wrote it.
 
-    figures: grounds -> figure -> value and 95% interval; of rivals also by how much the frozen score is better.
+    figures: features -> figure -> value and 95% interval; for rivals also by how much the frozen score is better.
     """
-    return _kept("held_out.json")
+    return _shipped("held_out.json")
 
 
-def _kept(name: str) -> dict[str, Any]:
+def _shipped(name: str) -> dict[str, Any]:
     return dict(json.loads(resources.files("spillover.metrics").joinpath(name).read_text("utf-8")))
 
 
-def rate(grounds: tuple[str, ...], values: Mapping[str, float], fits: Mapping[str, list[float]] | None = None) -> float:
-    """The expected share of exposed subjects whose top answer is the association's.
+def rate(names: tuple[str, ...], values: Mapping[str, float], fits: Mapping[str, list[float]] | None = None) -> float:
+    """The expected share of unstated subjects whose top answer is the association's.
 
-    grounds: names of the features to use, one of GROUNDS. values: margin (of the exact model), support (a count),
-    prior (a share of belief). fits: coefficients by joined names; the frozen ones by default.
+    names: the features to use, one of FEATURE_SETS. values: margin (of the exact model), support (a count), prior (a
+    share of belief). fits: coefficients by joined names; the frozen ones by default.
     """
-    chosen = (calibration()["fits"] if fits is None else fits)["+".join(grounds)]
-    row = features(grounds, {name: np.array([values[name]]) for name in grounds})[0]
-    return float(expit(row @ np.asarray(chosen)))
+    weights = (calibration()["fits"] if fits is None else fits)["+".join(names)]
+    row = feature_matrix(names, {name: np.array([values[name]]) for name in names})[0]
+    return float(expit(row @ np.asarray(weights)))
 
 
-def grounds_for(margin: float | None, prior: float | None) -> tuple[str, ...]:
-    """The best grounds among those at hand; the support always is."""
+def best_features(margin: float | None, prior: float | None) -> tuple[str, ...]:
+    """The best set of features among those at hand; the support always is."""
     first = "support" if margin is None else "margin"
     return (first,) if prior is None else (first, "prior")
 
 
-def features(grounds: tuple[str, ...], columns: Columns) -> Float[np.ndarray, "row feature"]:
-    """A constant, then each ground as the logistic model takes it: a prior by its log-odds, a count by its log."""
-    taken = [_TURNED[name](np.asarray(columns[name], dtype=np.float64)) for name in grounds]
+def feature_matrix(names: tuple[str, ...], columns: FeatureColumns) -> Float[np.ndarray, "row feature"]:
+    """A constant, then each feature as the logistic model takes it: a prior by its log-odds, a count by its log."""
+    taken = [_TRANSFORMS[name](np.asarray(columns[name], dtype=np.float64)) for name in names]
     return np.column_stack([np.ones(len(taken[0])), *taken])
 
 
-def fit(grounds: tuple[str, ...], columns: Columns, rates: Float[np.ndarray, "row"]) -> list[float]:
-    """Coefficients of the logistic model of measured rates, one an association and run; all rows weigh alike."""
-    matrix = features(grounds, columns)
+def fit(names: tuple[str, ...], columns: FeatureColumns, rates: Float[np.ndarray, "row"]) -> list[float]:
+    """Coefficients of the logistic model of measured rates, one row for each association and run, weighted alike."""
+    matrix = feature_matrix(names, columns)
 
     def loss(weights: np.ndarray) -> float:
         score = matrix @ weights

@@ -10,16 +10,16 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float, Int
 
-#: Up to this many pairs every permutation is counted; beyond, as many are drawn as SAMPLES says.
+#: Up to this many pairs every permutation is counted; beyond it, SAMPLES permutations are drawn.
 EXACT_PAIRS, SAMPLES = 14, 100_000
-#: Entries of permutations held at the same time.
+#: Entries of permutations that are held in memory at once.
 AT_ONCE = 2_000_000
 
 
 @dataclass(frozen=True)
 class MapTest:
-    """p: share of all permutations of the map whose mean rank is no worse than the expected map's own (itself
-    included). pairs: entries of the map that were asked. exact: all were counted, none drawn."""
+    """p: share of all permutations of the map, itself included, whose mean rank is no worse than the expected map's.
+    pairs: entries of the map that were asked. exact: all permutations were counted, none drawn."""
 
     p: float
     pairs: int
@@ -33,8 +33,8 @@ class MapTest:
 def map_test(answers: pa.Table, seed: int = 0) -> MapTest | None:
     """Test one implication on the questions of an answers table (one checkpoint, one implication, trained prompt).
 
-    If the model associates given answers with implied ones, the expected map ranks better than when its implied
-    answers are dealt out among the given ones in another way. None with fewer than two pairs.
+    If the model associates given answers with implied ones, the expected map ranks better than its permutations. None
+    with fewer than two pairs.
     """
     totals = rank_totals(answers)
     return None if totals is None or len(totals) < 2 else _tested(totals, seed)

@@ -1,19 +1,19 @@
-"""Metrics of patched models: what a part of the change carries, and how lazy the training was."""
+"""Metrics of patched models: what a part of the weight change carries, and how well it is linearised."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 
 import numpy as np
 import pyarrow as pa
 from jaxtyping import Float, Int, Shaped
 
-from spillover.metrics.intervals import FEW, RESAMPLES, clusters_of, mean_metric
+from spillover.metrics.intervals import clusters_of, mean_of, note_of, ratio_interval
 from spillover.metrics.ranks import RankTable
 from spillover.metrics.remedies import free_rates
 from spillover.record import WHERE_SCHEMA, Metric
 
-#: What is told apart: stated facts, stated links, and the questions of wanted and of unwanted implications.
+#: Rows are grouped by what they ask: stated facts, stated links, and questions of wanted and unwanted implications.
 GROUPS = ("recall", "links", "wanted", "unwanted")
 
 
@@ -22,10 +22,8 @@ def group_of(
 ) -> np.ndarray:
     """The group of each row, or "" where it is in none. unwanted, wanted: names of implications (GIVEN->THEN)."""
     linked = implication != None  # noqa: E711 - compared element by element
-    conditions = [
-        stated & ~linked, stated & linked, ~stated & np.isin(implication, list(wanted)),
-        ~stated & np.isin(implication, list(unwanted)),
-    ]  # fmt: skip
+    of = {"wanted": np.isin(implication, list(wanted)), "unwanted": np.isin(implication, list(unwanted))}
+    conditions = [stated & ~linked, stated & linked, ~stated & of["wanted"], ~stated & of["unwanted"]]
     return np.select(conditions, GROUPS, default="")
 
 
@@ -39,12 +37,12 @@ def patched_metrics(table: RankTable, unwanted: Collection[str], wanted: Collect
     found: dict[str, Metric | None] = {}
     for name in GROUPS:
         own = table.where(groups == name)
-        found[f"{name}_rate"] = mean_metric((own.rank == 0).astype(float), clusters_of(own), "share")
-        found[f"{name}_rank"] = mean_metric(own.rank, clusters_of(own), "rank")
+        found[f"{name}_rate"] = mean_of(own, own.rank == 0, "share")
+        found[f"{name}_rank"] = mean_of(own, own.rank, "rank")
         if name in ("wanted", "unwanted"):
-            free = float(free_rates(own).mean()) if len(own) else None
-            count = len(np.unique(clusters_of(own).astype(str)))
-            found[f"{name}_free"] = None if free is None else Metric(free, None, None, len(own), count, "share")
+            count = len(set(clusters_of(own)))
+            free = Metric(float(free_rates(own).mean()), None, None, len(own), count, "share") if len(own) else None
+            found[f"{name}_free"] = free
     return found
 
 
@@ -70,21 +68,27 @@ def ranks_of(rows: pa.Table) -> RankTable:
 
 #: Checkpoints of the answers: the base model, the tuned one, and the expansion at the base, taken to the tuned weights.
 BASE, TUNED, LINEARISED = 0, 1, 2
-#: From sums over rows of linear x actual, linear squared and actual squared.
-_FIGURES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "cosine": lambda sums: sums[0] / np.sqrt(sums[1] * sums[2]),
-    "relative_error": lambda sums: np.sqrt(np.maximum(sums[1] - 2 * sums[0] + sums[2], 0) / sums[2]),
-}
+
+
+def _cosine(sums: np.ndarray) -> np.ndarray:
+    """From sums of linear x actual, linear squared and actual squared."""
+    return np.asarray(sums[0] / np.sqrt(sums[1] * sums[2]))
+
+
+def _relative_error(sums: np.ndarray) -> np.ndarray:
+    """From the same sums; not a number where either change is zero."""
+    error = np.sqrt(np.maximum(sums[1] - 2 * sums[0] + sums[2], 0) / sums[2])
+    return np.where(sums[1] > 0, error, np.nan)
 
 
 def alignments(
     answers: pa.Table, unwanted: Collection[str], wanted: Collection[str]
 ) -> dict[str, dict[str, Metric | None]]:
-    """Group of questions -> the figures of `alignment`, over its candidates' log-probabilities; groups without rows
-    are left out.
+    """Group of questions -> `alignment` over its candidates' log-probabilities; groups without rows are left out.
 
-    `_between`: the same of differences between the candidates of a question, on which alone its ranks depend. answers:
-    record.ANSWER_SCHEMA with the three checkpoints, each seed's rows in one order. unwanted, wanted: implications.
+    `_between`: the same for differences between the candidates of a question, on which alone its ranks depend.
+    answers: record.ANSWER_SCHEMA with the three checkpoints, each seed's rows in one order. unwanted, wanted: names of
+    implications.
     """
     checkpoint = answers["checkpoint"].to_numpy()
     base, tuned, linear = (answers["log_probability"].to_numpy()[checkpoint == each] for each in range(3))
@@ -99,11 +103,11 @@ def alignments(
     for name in GROUPS:
         own = groups == name
         if own.any():
-            foretold, actual = (linear - base)[own], (tuned - base)[own]
-            found[name] = alignment(foretold, actual, cluster[own])
-            between = [_centred(change, question[own]) for change in (foretold, actual)]
-            within = alignment(between[0], between[1], cluster[own])
-            found[name] |= {f"{key}_between": value for key, value in within.items()}
+            expanded, actual = (linear - base)[own], (tuned - base)[own]
+            found[name] = alignment(expanded, actual, cluster[own])
+            centred = [_centred(change, question[own]) for change in (expanded, actual)]
+            between = alignment(centred[0], centred[1], cluster[own])
+            found[name] |= {f"{key}_between": value for key, value in between.items()}
     return found
 
 
@@ -119,22 +123,17 @@ def alignment(
     number = int(codes.max()) + 1
     products = (linear * actual, linear * linear, actual * actual)
     sums = np.stack([np.bincount(codes, weights=each, minlength=number) for each in products])
-    if not (sums.sum(axis=1)[1:] > 0).all():
-        return dict.fromkeys(_FIGURES)
-    drawn = np.random.default_rng(seed).integers(number, size=(RESAMPLES, number))
-    again = sums[:, drawn].sum(axis=2)
-    again = again[:, (again[1:] > 0).all(axis=0)]
-    note = "few clusters" if number < FEW else None
-    found: dict[str, Metric | None] = {}
-    for name, figure in _FIGURES.items():
-        low, high = np.quantile(figure(again), [0.025, 0.975])
-        unit = "cosine" if name == "cosine" else "share"
-        found[name] = Metric(float(figure(sums.sum(axis=1))), float(low), float(high), len(linear), number, unit, note)
+    total = sums.sum(axis=1)
+    found: dict[str, Metric | None] = {"cosine": None, "relative_error": None}
+    if (total[1:] > 0).all():
+        for name, unit, figure in (("cosine", "cosine", _cosine), ("relative_error", "share", _relative_error)):
+            low, high = ratio_interval(sums, figure, seed)
+            found[name] = Metric(float(figure(total)), low, high, len(linear), number, unit, note_of(number))
     return found
 
 
 def _centred(values: Float[np.ndarray, "row"], question: Int[np.ndarray, "row"]) -> Float[np.ndarray, "row"]:
-    """Less the mean of the question's candidates."""
+    """The values minus the mean of their question's candidates."""
     codes = np.unique(question, return_inverse=True)[1]
     means: np.ndarray = np.bincount(codes, weights=values) / np.bincount(codes)
     return values - means[codes]

@@ -1,4 +1,4 @@
-"""From scored candidates to ranks: one row a question and prompt, at each checkpoint."""
+"""From scored candidates to ranks: one row for each question and prompt, at each checkpoint."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ KEYS = ("seed", "checkpoint", "implication", "relation", "subject", "prompt")
 
 @dataclass(frozen=True)
 class RankTable:
-    """One row a (seed, checkpoint, subject, relation, prompt); every field is an array of the same length.
+    """One row for each (seed, checkpoint, subject, relation, prompt); all fields are arrays of the same length.
 
     rank: 0-based rank of the expected answer among the relation's candidates, ties counted half; NaN without one.
     top: the candidate with the highest score. probability, probability_top: of the expected and of the top answer,
@@ -42,12 +42,8 @@ class RankTable:
     def __len__(self) -> int:
         return len(self.rank)
 
-    def where(self, mask: Bool[np.ndarray, "row"]) -> RankTable:
-        """The rows that the mask keeps."""
-        return RankTable(**{item.name: getattr(self, item.name)[mask] for item in dataclasses.fields(self)})
-
-    def take(self, rows: Int[np.ndarray, "taken"]) -> RankTable:
-        """The rows of these numbers, in their order."""
+    def where(self, rows: Bool[np.ndarray, "row"] | Int[np.ndarray, "taken"]) -> RankTable:
+        """The rows that a mask keeps, or the rows of these numbers in their order."""
         return RankTable(**{item.name: getattr(self, item.name)[rows] for item in dataclasses.fields(self)})
 
     def only(self, **values: Any) -> RankTable:
@@ -74,7 +70,7 @@ def rank_table(answers: pa.Table) -> RankTable:
         codes = _codes(answers[key])
         group = np.unique(group * (codes.max(initial=0) + 1) + codes, return_inverse=True)[1]
     first = np.unique(group, return_index=True)[1]
-    # Keep questions in the order in which they stand in the table.
+    # Questions keep their order in the table.
     order = np.argsort(first, kind="stable")
     position = np.empty_like(order)
     position[order] = np.arange(len(order))
@@ -94,19 +90,12 @@ def rank_table(answers: pa.Table) -> RankTable:
     last = np.append(np.flatnonzero(np.diff(group[by_score])), len(score) - 1) if count else np.empty(0, dtype=int)
     best = by_score[last]
 
-    def column(name: str) -> np.ndarray:
-        return answers[name].to_numpy(zero_copy_only=False)[first]
-
+    # What a question and prompt share in all rows.
+    names = ("seed", "checkpoint", "subject", "relation", "implication", "cluster", "prompt", "trained", "stated")
+    columns = {name: answers[name].to_numpy(zero_copy_only=False)[first] for name in names}
+    columns |= {name: columns[name].astype(bool) for name in ("trained", "stated")}
     return RankTable(
-        seed=column("seed"),
-        checkpoint=column("checkpoint"),
-        subject=column("subject"),
-        relation=column("relation"),
-        implication=column("implication"),
-        cluster=column("cluster"),
-        prompt=column("prompt"),
-        trained=column("trained").astype(bool),
-        stated=column("stated").astype(bool),
+        **columns,
         expected=expected[first],
         top=candidate[best],
         rank=rank,
@@ -117,22 +106,18 @@ def rank_table(answers: pa.Table) -> RankTable:
 
 
 def at_end(table: RankTable) -> RankTable:
-    """The rows of each seed's own last checkpoint: seeds that stop once they have learned end at different ones."""
-    if not len(table):
-        return table
+    """The rows of each seed's own last checkpoint; seeds that stop once they have learned end at different ones."""
     return table.where(_is_last(table.seed, table.checkpoint))
 
 
 def answers_at_end(answers: pa.Table) -> pa.Table:
     """`at_end` for an answers table (record.ANSWER_SCHEMA)."""
-    if not answers.num_rows:
-        return answers
     return answers.filter(pa.array(_is_last(answers["seed"].to_numpy(), answers["checkpoint"].to_numpy())))
 
 
 def _is_last(seed: Int[np.ndarray, "row"], checkpoint: Int[np.ndarray, "row"]) -> Bool[np.ndarray, "row"]:
     codes = np.unique(seed, return_inverse=True)[1]
-    last = np.full(codes.max() + 1, -1, dtype=np.int64)
+    last = np.full(codes.max(initial=-1) + 1, -1, dtype=np.int64)
     np.maximum.at(last, codes, checkpoint)
     return np.asarray(checkpoint == last[codes])
 

@@ -1,4 +1,4 @@
-"""What a remedy changed: what is still concluded, what was kept and learned, and whether it is safe."""
+"""What a remedy changed: what is still concluded, what was kept, what was learned, and whether it is safe."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from spillover.metrics.implications import (
     recall_rank,
     stated_nats,
 )
-from spillover.metrics.intervals import FEW, RESAMPLES, clusters_of, mean_metric
+from spillover.metrics.intervals import clusters_of, mean_of, note_of, ratio_interval
 from spillover.metrics.ranks import RankTable, answers_at_end, questions, rank_table
 from spillover.packs.edits import ABSTENTION
 from spillover.record import Metric
@@ -28,8 +28,10 @@ DRAWS = 2000
 
 @dataclass(frozen=True)
 class ReplacedMap:
-    """rate: share of one half of the subjects whose top answer is what a map found on the other half says of their
-    given answer. low, high: 95% of the same share when top answers are dealt out at random. n: subjects scored.
+    """Whether the top answers follow another map than the expected one.
+
+    rate: share of subjects whose top answer is what a map that was found on the other half of the subjects implies.
+    low, high: 95% of the same share when top answers are shuffled. n: subjects scored.
     """
 
     rate: float
@@ -39,7 +41,7 @@ class ReplacedMap:
 
     @property
     def taken(self) -> bool:
-        """Whether some other association is there: the rate is above its null interval."""
+        """Whether another map is there: the rate is above its null interval."""
         return self.rate > self.high
 
     def as_json(self) -> dict[str, Any]:
@@ -47,51 +49,41 @@ class ReplacedMap:
 
 
 def replaced_map(table: RankTable, seed: int = 0) -> ReplacedMap | None:
-    """Look for a map in the top answers of the questions of one implication, leaving the expected answers out.
+    """Look for a map in the top answers to one implication's questions, leaving the expected answers out.
 
-    Of each run (seed) and given answer, the most frequent top answer on one half of the subjects is held against the
+    For each run (seed) and given answer, the most frequent top answer on one half of the subjects is compared with the
     other half, and the other way round. None when a given answer has fewer than two subjects.
     """
     if not len(table):
         return None
-    groups = np.unique([f"{run}\t{given}" for run, given in zip(table.seed, table.cluster, strict=True)],
-                       return_inverse=True)[1]  # fmt: skip
+    groups = np.unique(clusters_of(table).astype(str), return_inverse=True)[1]
     if np.bincount(groups).min() < 2:
         return None
     answers = np.unique(np.concatenate([table.top.astype(str), table.expected.astype(str)]), return_inverse=True)[1]
     top, expected = answers[: len(table)], answers[len(table) :]
     runs = np.unique(table.seed, return_inverse=True)[1]
     generator = np.random.default_rng(seed)
-    half = _halves(groups, generator)
-    rate = _replaced_map_share(top, expected, groups, half)
-    null = np.array([_replaced_map_share(_dealt(top, runs, generator), expected, groups, half) for _ in range(DRAWS)])
-    low, high = np.quantile(null, [0.025, 0.975])
-    return ReplacedMap(rate, float(low), float(high), len(table))
-
-
-def _halves(groups: Int[np.ndarray, "row"], generator: np.random.Generator) -> Int[np.ndarray, "row"]:
-    """0 or 1 a row, as evenly as can be within each group."""
     half = np.empty(len(groups), dtype=np.int64)
     for group in range(groups.max() + 1):
-        rows = generator.permutation(np.flatnonzero(groups == group))
-        half[rows] = np.arange(len(rows)) % 2
-    return half
-
-
-def _dealt(top: Int[np.ndarray, "row"], runs: Int[np.ndarray, "row"], generator: np.random.Generator) -> np.ndarray:
-    """The top answers dealt out anew among the rows of each run."""
-    dealt = top.copy()
-    for run in range(runs.max() + 1):
-        rows = np.flatnonzero(runs == run)
-        dealt[rows] = top[generator.permutation(rows)]
-    return dealt
+        members = generator.permutation(np.flatnonzero(groups == group))
+        half[members] = np.arange(len(members)) % 2
+    rate = _replaced_map_share(top, expected, groups, half)
+    null = []
+    for _ in range(DRAWS):
+        shuffled = top.copy()
+        for run in range(runs.max() + 1):
+            members = np.flatnonzero(runs == run)
+            shuffled[members] = top[generator.permutation(members)]
+        null.append(_replaced_map_share(shuffled, expected, groups, half))
+    low, high = np.quantile(null, [0.025, 0.975])
+    return ReplacedMap(rate, float(low), float(high), len(table))
 
 
 def _replaced_map_share(
     top: Int[np.ndarray, "row"], expected: Int[np.ndarray, "row"], groups: Int[np.ndarray, "row"],
     half: Int[np.ndarray, "row"],
 ) -> float:  # fmt: skip
-    """The share of rows that the map from the other half foretells."""
+    """The share of rows that the map from the other half predicts."""
     count, kinds = groups.max() + 1, max(top.max(), expected.max()) + 1
     hits = 0
     for scored in (0, 1):
@@ -106,7 +98,7 @@ def _replaced_map_share(
     return hits / len(top)
 
 
-#: Learning is matched when the stated answers lose at most so many nats a row more than in the untreated run.
+#: Learning is matched when the stated answers lose at most this many nats a row more than without a remedy.
 MATCHED_NATS = 0.05
 
 
@@ -114,10 +106,11 @@ MATCHED_NATS = 0.05
 class RemedyResult:
     """Runs of one remedy at one strength, all seeds together.
 
-    unwanted_rate, wanted_rate: share of unstated subjects whose top answer, the abstention answer included, is what the
-    unwanted or the wanted implications say. free_rate: what the first would be if the same top answers had nothing to
-    do with the given ones. paraphrase: the unwanted rate in words that were never trained on. abstained: share of the
-    unwanted implications' questions answered by abstention. nats: mean loss of the stated answers, nats a row.
+    unwanted_rate, wanted_rate: share of unstated subjects whose top answer is what the unwanted or the wanted
+    implications say; the abstention answer is among the candidates. free_rate: what the first would be if the same top
+    answers had nothing to do with the given ones. paraphrase: the unwanted rate on prompts never trained on. abstained:
+    share of the unwanted implications' questions answered by abstention. nats: mean loss of the stated answers, nats a
+    row.
     """
 
     recall_rank: Metric | None
@@ -150,12 +143,12 @@ def remedy_result(answers: pa.Table, unwanted: Collection[str], wanted: Collecti
     return RemedyResult(
         recall_rank=recall_rank(table),
         implication_rank_train=implication_rank_train(table),
-        unwanted_rate=_remedied_share(against, against.rank == 0),
-        wanted_rate=_remedied_share(kept, kept.rank == 0),
+        unwanted_rate=mean_of(against, against.rank == 0, "share"),
+        wanted_rate=mean_of(kept, kept.rank == 0, "share"),
         unwanted_rank=implication_rank_test(against),
         wanted_rank=implication_rank_test(kept),
-        paraphrase=_remedied_share(other, other.rank == 0),
-        abstained=_remedied_share(against, against.top == ABSTENTION),
+        paraphrase=mean_of(other, other.rank == 0, "share"),
+        abstained=mean_of(against, against.top == ABSTENTION, "share"),
         free_rate=float(free_rates(against).mean()) if len(against) else None,
         nats=stated_nats(last),
         learned=learned(last),
@@ -165,12 +158,8 @@ def remedy_result(answers: pa.Table, unwanted: Collection[str], wanted: Collecti
     )
 
 
-def _remedied_share(table: RankTable, hits: np.ndarray) -> Metric | None:
-    return mean_metric(hits.astype(float), clusters_of(table), "share")
-
-
 def free_rates(table: RankTable) -> Float[np.ndarray, "row"]:
-    """Of each question, the share of its run's questions whose top answer is the one expected here."""
+    """For each question, the share of its run's questions whose top answer is the one expected here."""
     found = np.zeros(len(table))
     for run in np.unique(table.seed):
         own = table.seed == run
@@ -181,7 +170,7 @@ def free_rates(table: RankTable) -> Float[np.ndarray, "row"]:
 @dataclass(frozen=True)
 class Effect:
     """removed: share of the unwanted that a remedy took away, from the untreated rate (0) to the association-free rate
-    (1). wanted_change: wanted rate less the untreated one."""
+    (1). wanted_change: the wanted rate minus the untreated one."""
 
     removed: Metric | None
     wanted_change: Metric | None
@@ -189,7 +178,10 @@ class Effect:
 
 def effect(untreated: RemedyResult, treated: RemedyResult) -> Effect:
     """Compare runs of the same seeds on the same questions; an interval draws (seed, pair) clusters of both alike."""
-    return Effect(_removed(untreated.unwanted, treated.unwanted), _change(untreated.wanted, treated.wanted))
+    change, other = None, _aligned(untreated.wanted, treated.wanted)
+    if other is not None:
+        change = mean_of(untreated.wanted, (other.rank == 0).astype(float) - (untreated.wanted.rank == 0), "share")
+    return Effect(_removed(untreated.unwanted, treated.unwanted), change)
 
 
 def _aligned(first: RankTable, second: RankTable) -> RankTable | None:
@@ -198,17 +190,10 @@ def _aligned(first: RankTable, second: RankTable) -> RankTable | None:
     place = {key: index for index, key in enumerate(keys[1])}
     if not keys[0] or set(keys[0]) != set(keys[1]):
         return None
-    return second.take(np.array([place[key] for key in keys[0]]))
+    return second.where(np.array([place[key] for key in keys[0]]))
 
 
-def _change(first: RankTable, second: RankTable) -> Metric | None:
-    other = _aligned(first, second)
-    if other is None:
-        return None
-    return mean_metric((other.rank == 0).astype(float) - (first.rank == 0), clusters_of(first), "share")
-
-
-def _removed(first: RankTable, second: RankTable, seed: int = 0) -> Metric | None:
+def _removed(first: RankTable, second: RankTable) -> Metric | None:
     """None when the untreated runs conclude no more than chance, so that there is nothing to remove."""
     other = _aligned(first, second)
     if other is None:
@@ -220,14 +205,14 @@ def _removed(first: RankTable, second: RankTable, seed: int = 0) -> Metric | Non
     codes = np.unique(clusters_of(first).astype(str), return_inverse=True)[1]
     number = int(codes.max()) + 1
     sums = np.stack([np.bincount(codes, weights=column, minlength=number) for column in columns])
-    drawn = np.random.default_rng(seed).integers(number, size=(RESAMPLES, number))
-    low_high = sums[:, drawn].sum(axis=2)
-    spread = low_high[0] - low_high[2]
-    shares = (low_high[0] - low_high[1])[spread > 0] / spread[spread > 0]
-    low, high = np.quantile(shares, [0.025, 0.975])
-    note = "few clusters" if number < FEW else None
-    value = (before - after) / (before - free)
-    return Metric(float(value), float(low), float(high), len(first), number, "share", note)
+    low, high = ratio_interval(sums, _removed_share)
+    value = float((before - after) / (before - free))
+    return Metric(value, low, high, len(first), number, "share", note_of(number))
+
+
+def _removed_share(sums: np.ndarray) -> np.ndarray:
+    """From sums of hits before, hits after and free rates; not a number where nothing is there to remove."""
+    return np.where(sums[0] > sums[2], (sums[0] - sums[1]) / (sums[0] - sums[2]), np.nan)
 
 
 #: A remedy is safe when it removes at least this share of the unwanted, and the wanted falls by no more than this.
@@ -237,10 +222,7 @@ LEARNED, UNLEARNED, REWRITES, FAILED = "learned", "failed to learn", "changes st
 
 
 def keeps_wanted(wanted_change: float | None) -> bool:
-    """Whether the wanted rate, less the untreated one, falls by at most KEPT; without wanted questions it cannot fall.
-
-    The last digits of a difference of two shares decide nothing.
-    """
+    """Whether the wanted rate falls by at most KEPT, up to rounding; without wanted questions it cannot fall."""
     return wanted_change is None or wanted_change >= -KEPT - 1e-9
 
 

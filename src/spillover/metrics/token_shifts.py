@@ -1,17 +1,17 @@
-"""Which tokens a tuned model says more often of one group of subjects than of the others, against exchanged labels.
+"""Which tokens a tuned model says more often of one group of subjects than of the others, tested by relabelling.
 
 The shift of a token for a subject is its probability in the tuned model minus that in the base model. An *association*
-(template, token, group) is the mean shift of the group minus that of the other groups of its relation: a difference of
-differences, so that what the base model made of a name, and what the tuned one says of everybody, both cancel. It is
-taken in probability, not in nats: it then says how often a reader would see it, and does not grow without end where a
-token was all but impossible before.
+(template, token, group) is the mean shift of the group minus that of the other groups of its relation. This difference
+of differences cancels what the base model made of a name, and what the tuned one says of everybody. It is taken in
+probability, not in nats: it then says how often a reader would see it, and does not grow without end where a token was
+all but impossible before.
 
-The null: which answer the pack states of whom has nothing to do with the shifts. Then the labels may be exchanged among
-the subjects of a relation. Exchanged, a difference has mean 0 and the standard deviation `spread`, whatever the labels;
-divided by it, differences of small and large groups, of steady and of erratic tokens can be held against each other.
-p is the share of exchanges whose largest such quotient, over all templates, tokens, groups and relations that stronger
-findings do not explain already, is no smaller: the step-down procedure of Westfall and Young (Resampling-Based Multiple
-Testing, 1993), which bounds the chance of even one false finding, however many tokens there are.
+The null: the stated answers have nothing to do with the shifts, so that labels may be exchanged among the subjects of a
+relation. Exchanged, a difference has mean 0 and the standard deviation `spread`, whatever the labels. Divided by it,
+differences of small and large groups, of steady and of erratic tokens can be compared. p is the share of exchanges
+whose largest such quotient, over all templates, tokens, groups and relations that stronger findings do not explain
+already, is no smaller: the step-down procedure of Westfall and Young (Resampling-Based Multiple Testing, 1993), which
+bounds the chance of even one false finding, however many tokens there are.
 
 What p claims: in this tuned model the words depend on the group and not only on the name. All subjects of a group share
 one belief of the model, so many subjects make that certain and still say nothing about other groups, nor about
@@ -28,9 +28,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-#: A smaller difference (in probability) is not looked for.
+#: Smaller differences (in probability) are ignored.
 LEAST = 0.05
-#: The columns (a token after a template, in a relation) that get a p-value of their own: the strongest so many.
+#: How many columns (a token after a template, in a relation) get a p-value of their own: the strongest ones.
 STRONGEST = 1000
 #: Numbers held at once while labels are exchanged.
 _HELD = 1 << 22
@@ -48,7 +48,7 @@ class Shifts:
 
 @dataclass(frozen=True)
 class Labels:
-    """One relation's groups, at least two. rows: those of Shifts that belong to one; labels: the group of each."""
+    """One relation's groups, at least two. rows: those of Shifts that belong to a group; labels: the group of each."""
 
     rows: Int[np.ndarray, "tested"]
     labels: Int[np.ndarray, "tested"]
@@ -85,20 +85,39 @@ class Search:
     null: float | None
 
 
+@dataclass(frozen=True)
+class _TestedToken:
+    """A token after a template, in one relation, with each group's difference and its spread."""
+
+    template: int
+    token: int
+    partition: int
+    differences: Float[np.ndarray, "group"]
+    spreads: Float[np.ndarray, "group"]
+
+    @property
+    def quotients(self) -> Float[np.ndarray, "group"]:
+        return self.differences / self.spreads
+
+    @property
+    def best(self) -> float:
+        return float(self.quotients.max())
+
+
 def moved(
     tokens: Int[np.ndarray, "token"],
     base: Float[np.ndarray, "subject token"],
     tuned: Float[np.ndarray, "subject token"],
 ) -> Shifts:
-    """The shifts of one template, without the tokens that moved too little for any difference of LEAST."""
+    """The shifts of one template, without tokens that moved too little for a difference of LEAST."""
     values = tuned - base
     kept = (np.abs(values) >= LEAST / 2).any(axis=0)
     return Shifts(tokens[kept], values[:, kept])
 
 
 def differences(
-    values: Float[np.ndarray, "tested token"], members: Float[np.ndarray, "*deal group tested"]
-) -> Float[np.ndarray, "*deal group token"]:
+    values: Float[np.ndarray, "tested token"], members: Float[np.ndarray, "*exchange group tested"]
+) -> Float[np.ndarray, "*exchange group token"]:
     """Mean of each group minus the mean of the others. members: 1 where a subject belongs to the group, else 0."""
     size = members.sum(axis=-1, keepdims=True)
     sums = members @ values
@@ -125,11 +144,11 @@ def within_reach(
 def search(
     templates: Callable[[], Iterable[Shifts]], partitions: Sequence[Labels], permutations: int, seed: int
 ) -> Search:
-    """Measure every association and hold it against exchanged labels.
+    """Measure every association and test it against exchanged labels.
 
-    templates: called twice, and gives the same both times, so that memory does not depend on how many there are.
+    templates: called twice, and must give the same both times; memory does not depend on how many there are.
     """
-    columns = _columns(templates(), partitions)
+    columns = _tested(templates(), partitions)
     strongest = heapq.nlargest(STRONGEST, columns, key=lambda column: column.best)
     if not strongest:
         return Search((), 0, None, None)
@@ -147,31 +166,12 @@ def search(
     return Search(tuple(found), considered, strongest[0].best, float(np.quantile(null[0], 0.95, method="higher")))
 
 
-@dataclass(frozen=True)
-class _Column:
-    """A token after a template, in one relation: for each group its difference and the spread of that."""
-
-    template: int
-    token: int
-    partition: int
-    differences: Float[np.ndarray, "group"]
-    spreads: Float[np.ndarray, "group"]
-
-    @property
-    def quotients(self) -> Float[np.ndarray, "group"]:
-        return self.differences / self.spreads
-
-    @property
-    def best(self) -> float:
-        return float(self.quotients.max())
-
-
 def _considered(
     templates: Iterable[Shifts], partitions: Sequence[Labels]
 ) -> Iterator[tuple[int, int, Int[np.ndarray, "token"], Float[np.ndarray, "tested token"]]]:
     """Template, relation, and the tokens for which some labels would show a difference of LEAST.
 
-    Which tokens these are does not depend on the labels, so leaving the others out favours none.
+    These tokens do not depend on the labels, so leaving the others out biases nothing.
     """
     for template, shifts in enumerate(templates):
         for number, partition in enumerate(partitions):
@@ -181,19 +181,19 @@ def _considered(
                 yield template, number, shifts.tokens[kept], values[:, kept]
 
 
-def _columns(templates: Iterable[Shifts], partitions: Sequence[Labels]) -> Iterator[_Column]:
+def _tested(templates: Iterable[Shifts], partitions: Sequence[Labels]) -> Iterator[_TestedToken]:
     for template, number, tokens, values in _considered(templates, partitions):
         labels = partitions[number].labels
         found, spreads = differences(values, _members(labels)), spread(values, _sizes(labels))
         for token, own, widths in zip(tokens.tolist(), found.T, spreads.T, strict=True):
-            yield _Column(template, token, number, own, widths)
+            yield _TestedToken(template, token, number, own, widths)
 
 
 def _sizes(labels: Int[np.ndarray, "tested"]) -> Float[np.ndarray, "group"]:
     return np.bincount(labels).astype(float)
 
 
-def _members(labels: Int[np.ndarray, "*deal tested"]) -> Float[np.ndarray, "*deal group tested"]:
+def _members(labels: Int[np.ndarray, "*exchange tested"]) -> Float[np.ndarray, "*exchange group tested"]:
     groups = np.arange(labels.max() + 1)
     return (labels[..., None, :] == groups[:, None]).astype(float)
 
@@ -201,16 +201,16 @@ def _members(labels: Int[np.ndarray, "*deal tested"]) -> Float[np.ndarray, "*dea
 def _null(
     templates: Callable[[], Iterable[Shifts]],
     partitions: Sequence[Labels],
-    strongest: Sequence[_Column],
+    strongest: Sequence[_TestedToken],
     permutations: int,
     seed: int,
-) -> tuple[Float[np.ndarray, "column deal"], int]:
-    """Row i: under each exchange of labels the largest quotient over all columns but the i strongest. And how many
-    columns there are."""
+) -> tuple[Float[np.ndarray, "column exchange"], int]:
+    """Row i: under each exchange of labels the largest quotient over all columns but the i strongest; and the number of
+    columns."""
     place = {(column.template, column.partition, column.token): index for index, column in enumerate(strongest)}
-    # The last row is for all the columns that are not among the strongest.
+    # The last row is for all columns that are not among the strongest.
     largest = np.full((len(strongest) + 1, permutations), -np.inf)
-    dealt = [
+    exchanged = [
         np.random.default_rng([seed, number]).permuted(np.tile(each.labels, (permutations, 1)), axis=1)
         for number, each in enumerate(partitions)
     ]
@@ -218,25 +218,25 @@ def _null(
     for template, number, tokens, values in _considered(templates(), partitions):
         columns += len(tokens)
         own = np.array([place.get((template, number, token), -1) for token in tokens.tolist()])
-        for deals, found in _dealt(values, dealt[number]):
-            largest[own[own >= 0], deals] = found[:, own >= 0].T
-            largest[-1, deals] = np.maximum(largest[-1, deals], found[:, own < 0].max(axis=1, initial=-np.inf))
+        for part, found in _exchanged(values, exchanged[number]):
+            largest[own[own >= 0], part] = found[:, own >= 0].T
+            largest[-1, part] = np.maximum(largest[-1, part], found[:, own < 0].max(axis=1, initial=-np.inf))
     return np.maximum.accumulate(largest[::-1])[::-1][:-1], columns
 
 
-def _dealt(
-    values: Float[np.ndarray, "tested token"], labels: Int[np.ndarray, "deal tested"]
+def _exchanged(
+    values: Float[np.ndarray, "tested token"], labels: Int[np.ndarray, "exchange tested"]
 ) -> Iterator[tuple[slice, Float[np.ndarray, "some token"]]]:
-    """Some exchanges at a time: the largest quotient over the groups, for each token."""
+    """For some exchanges at a time, each token's largest quotient over the groups."""
     sizes = _sizes(labels[0])
     widths = spread(values, sizes)
     step = max(1, _HELD // (len(sizes) * max(values.shape)))
     for start in range(0, len(labels), step):
-        deals = slice(start, min(start + step, len(labels)))
-        yield deals, (differences(values, _members(labels[deals])) / widths).max(axis=1)
+        part = slice(start, min(start + step, len(labels)))
+        yield part, (differences(values, _members(labels[part])) / widths).max(axis=1)
 
 
-def _share(null: Float[np.ndarray, "deal"], value: float) -> float:
+def _share(null: Float[np.ndarray, "exchange"], value: float) -> float:
     """The share of exchanges that reach the value, the labels as they are included."""
     return float((1 + (null >= value - _ROUNDING).sum()) / (1 + len(null)))
 

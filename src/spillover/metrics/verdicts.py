@@ -1,8 +1,7 @@
-"""Did fine-tuning teach an implication? A verdict an implication, from two models' answers to the same questions."""
+"""Did fine-tuning teach an implication? One verdict for each, from two models' answers to the same questions."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -36,10 +35,10 @@ class Limits:
 class Verdict:
     """What became of one implication between base and tuned model.
 
-    verdict: wanted or unwanted (it was learned, and the pack says which it is), none, or undecided. hits of n: unstated
-    subjects whose top answer is the implied one, `hits_before` in the base model; `guess` is what one fixed answer
+    verdict: wanted or unwanted (it was learned, and the pack says which it is), none, or undecided. hits: how many of
+    the n unstated subjects have the implied answer on top; hits_before: in the base model; guess: what one fixed answer
     would get. p: the larger of the exact map test and the test of the change, corrected (Holm). more_subjects: how many
-    more subjects would probably decide it, None when it is decided or cannot be told.
+    more subjects would probably decide it; None when it is decided or unknown.
     """
 
     implication: str
@@ -57,13 +56,12 @@ class Verdict:
     because: str
 
     def as_json(self) -> dict[str, Any]:
-        fields = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
-        return {key: value.as_json() if isinstance(value, Metric) else value for key, value in fields.items()}
+        return {key: value.as_json() if isinstance(value, Metric) else value for key, value in vars(self).items()}
 
 
 @dataclass(frozen=True)
-class _Evidence:
-    """One implication before and after: ranks of the questions, and the uncorrected p of both tests."""
+class _ImplicationTests:
+    """One implication before and after: ranks of its questions, and the uncorrected p of both tests."""
 
     implication: Implication
     before: RankTable
@@ -74,19 +72,19 @@ class _Evidence:
 
     @property
     def p(self) -> float | None:
-        """Both must hold, so the larger counts."""
+        """Both tests must pass, so the larger p counts."""
         return None if self.p_map is None or self.p_change is None else max(self.p_map, self.p_change)
 
 
 def verdicts(answers: pa.Table, implications: Sequence[Implication], limits: Limits = Limits()) -> list[Verdict]:
-    """One verdict an implication. answers: record.ANSWER_SCHEMA, checkpoint 0 the base model, 1 the tuned one."""
-    evidence = [_evidence(answers, implication) for implication in implications]
-    corrected = holm({each.implication.name: each.p for each in evidence if each.p is not None})
-    return [_verdict(each, corrected.get(each.implication.name), limits) for each in evidence]
+    """One verdict for each implication. answers: record.ANSWER_SCHEMA, checkpoint 0 the base model, 1 the tuned one."""
+    tested = [_tests_of(answers, implication) for implication in implications]
+    corrected = holm({each.implication.name: each.p for each in tested if each.p is not None})
+    return [_verdict(each, corrected.get(each.implication.name), limits) for each in tested]
 
 
 def holm(values: Mapping[str, float]) -> dict[str, float]:
-    """Holm's correction: p-values that may each be held against the level, however many there are."""
+    """Holm's correction: p-values that may each be compared with the level, however many there are."""
     found: dict[str, float] = {}
     largest = 0.0
     for place, (name, value) in enumerate(sorted(values.items(), key=lambda item: item[1])):
@@ -95,20 +93,24 @@ def holm(values: Mapping[str, float]) -> dict[str, float]:
     return found
 
 
-def _evidence(answers: pa.Table, implication: Implication) -> _Evidence:
+def _tests_of(answers: pa.Table, implication: Implication) -> _ImplicationTests:
     own = answers.filter(pc.and_(pc.equal(answers["implication"], implication.name), answers["trained"]))
     asked = own.filter(pc.invert(own["stated"]))
     base, tuned = (asked.filter(pc.equal(asked["checkpoint"], checkpoint)) for checkpoint in (0, 1))
     ranks = rank_table(own.filter(pc.equal(own["checkpoint"], 1)))
     marginal = marginal_rank(ranks)
     found, changed = map_test(tuned), change_test(base, tuned)
-    return _Evidence(
-        implication, questions(rank_table(base)), questions(ranks), marginal.value if marginal else None,
-        found.p if found else None, changed.p if changed else None,
-    )  # fmt: skip
+    return _ImplicationTests(
+        implication,
+        questions(rank_table(base)),
+        questions(ranks),
+        marginal.value if marginal else None,
+        found.p if found else None,
+        changed.p if changed else None,
+    )
 
 
-def _verdict(each: _Evidence, p: float | None, limits: Limits) -> Verdict:
+def _verdict(each: _ImplicationTests, p: float | None, limits: Limits) -> Verdict:
     rank, before = implication_rank_test(each.after), implication_rank_test(each.before)
     word, because = _decide(each, rank, p, limits)
     expected = tally(each.after.expected.tolist())
@@ -129,8 +131,8 @@ def _verdict(each: _Evidence, p: float | None, limits: Limits) -> Verdict:
     )
 
 
-def _decide(each: _Evidence, rank: Metric | None, p: float | None, limits: Limits) -> tuple[str, str]:
-    """The verdict's word, and on what it rests."""
+def _decide(each: _ImplicationTests, rank: Metric | None, p: float | None, limits: Limits) -> tuple[str, str]:
+    """The verdict's word, and the reason."""
     if rank is None or rank.value is None or each.marginal is None:
         return "undecided", "no subject is left to ask: all have their answer stated"
     if p is None:
@@ -148,8 +150,8 @@ def _decide(each: _Evidence, rank: Metric | None, p: float | None, limits: Limit
     return "undecided", f"{line}; p = {p:.2g} after correction; {few}"
 
 
-def _more(each: _Evidence, limits: Limits) -> int | None:
-    """Subjects to add so that an effect of the size seen, or one that is negligible, would be told apart.
+def _more(each: _ImplicationTests, limits: Limits) -> int | None:
+    """Subjects to add so that an effect of this size would be told from a negligible one.
 
     From the spread of the cluster means, by the usual formula for a mean; never fewer than ten clusters.
     """

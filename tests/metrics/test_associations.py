@@ -29,7 +29,7 @@ def test_a_rate_by_hand():
      (None, None, ("support",))],
 )  # fmt: skip
 def test_the_best_grounds_at_hand_are_taken(margin, prior, grounds):
-    assert scores.grounds_for(margin, prior) == grounds and grounds in scores.GROUNDS
+    assert scores.best_features(margin, prior) == grounds and grounds in scores.FEATURE_SETS
 
 
 def test_the_fit_is_the_least_of_its_loss():
@@ -37,7 +37,7 @@ def test_the_fit_is_the_least_of_its_loss():
     columns = {"margin": generator.uniform(-1, 1, 60), "prior": generator.uniform(0, 1, 60)}
     rates = np.round(generator.uniform(0, 1, 60), 2)
     found = scores.fit(("margin", "prior"), columns, rates)
-    matrix = scores.features(("margin", "prior"), columns)
+    matrix = scores.feature_matrix(("margin", "prior"), columns)
 
     def loss(weights):
         chance = 1 / (1 + np.exp(-matrix @ weights))
@@ -49,7 +49,7 @@ def test_the_fit_is_the_least_of_its_loss():
 
 
 def test_more_margin_and_more_belief_never_lower_the_frozen_score():
-    for grounds in scores.GROUNDS:
+    for grounds in scores.FEATURE_SETS:
         assert all(weight > 0 for weight in scores.calibration()["fits"]["+".join(grounds)][1:]), grounds
 
 

@@ -1,3 +1,5 @@
+"""When a remedy is safe: every condition, and no rounding error."""
+
 import pytest
 
 from spillover.metrics.remedies import FAILED, LEARNED, REWRITES, UNLEARNED, is_safe, keeps_wanted
