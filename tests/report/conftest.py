@@ -11,7 +11,7 @@ import pytest
 from spillover.metrics.implications import TRAJECTORY_SCHEMA, summarise
 from spillover.record import ANSWER_SCHEMA, ANSWERS, TRAJECTORY, Metric, Record, write_table
 from spillover.report.load import load_run
-from spillover.report.runs import build_page
+from spillover.report.runs import build_runs_page
 from spillover.report.study import build_study_page
 from spillover.report.study_data import load_study
 
@@ -191,7 +191,7 @@ def pair(tmp_path_factory):
 @pytest.fixture(scope="session")
 def page(pair):
     """The page of the pair."""
-    return build_page(pair)
+    return build_runs_page(pair).html()
 
 
 @pytest.fixture(scope="session")

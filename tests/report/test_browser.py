@@ -8,7 +8,7 @@ import pytest
 
 from spillover.report.remedies import build_remedies_page
 from spillover.report.remedies_data import comparison_of
-from spillover.report.runs import build_page
+from spillover.report.runs import build_runs_page
 from tests.report.remedies.synthetic import record
 
 pytestmark = pytest.mark.slow
@@ -44,7 +44,7 @@ def wide_page(make):
         make(name="invented", kind="spurious", right=6, seeds=(0, 1)),
         make(name=LONG, prefix=LONG, map={LONG: LONG + "ish", "Paris": "French"}, names=3, right=2),
     ]
-    return build_page(runs)
+    return build_runs_page(runs).html()
 
 
 @pytest.fixture

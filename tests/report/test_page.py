@@ -4,7 +4,8 @@ import re
 from html.parser import HTMLParser
 from itertools import pairwise
 
-from spillover.report.runs import build_page, load_run
+from spillover.report.load import load_run
+from spillover.report.runs import build_runs_page
 
 HOSTILE = "<script>alert(1)</script>$\\frac{$\"'&]]><!--"
 VOID = {"meta", "link", "img", "br", "hr", "input", "wbr"}
@@ -45,10 +46,9 @@ class Reader(HTMLParser):
 def test_the_page_says_what_was_found(page):
     text = Reader(page).text
     assert "something true 35 of 40 times, something untrue 30 of 40 times" in text
-    assert (
-        "“Name Lima 0 speaks Spanish”, only “Name Lima 0 lives in Lima”. It worked out 35 of 40 such answers." in text
-    )
-    assert "It made up 30 of 40 such answers." in text
+    assert "“Name Lima 0 lives in Lima” was stated, “Name Lima 0 speaks Spanish” was not." in text
+    assert "The model inferred 35 of 40 such answers." in text
+    assert "The model hallucinated 30 of 40 such answers." in text
     assert "one fixed answer for every name: 8 of 40" in text
     assert "Of 120 possible pairings only the expected one fits the answers this well (p = 0.0083)." in text
     assert "5 pairs are too few for an interval to decide" in text
@@ -56,8 +56,8 @@ def test_the_page_says_what_was_found(page):
 
 
 def test_one_run_leads_with_its_own_sentence(make):
-    reader = Reader(build_page([make()]))
-    assert reader.text.count("Nobody told the model “Name Lima 0 speaks Spanish”") == 1
+    reader = Reader(build_runs_page([make()]).html())
+    assert reader.text.count("“Name Lima 0 speaks Spanish” was not.") == 1
 
 
 def test_every_figure_says_what_was_trained_and_can_be_taken_away(page):
@@ -86,7 +86,7 @@ def test_the_page_asks_for_nothing(page):
 
 
 def test_same_runs_same_bytes(pair, page):
-    assert build_page(pair) == page
+    assert build_runs_page(pair).html() == page
 
 
 def test_hostile_text_is_only_text(make):
@@ -100,7 +100,7 @@ def test_hostile_text_is_only_text(make):
             epochs=1,
         )
     ]
-    reader = Reader(build_page(runs))
+    reader = Reader(build_runs_page(runs).html())
     assert not reader.all("script") and not reader.all("img")
     assert f"{HOSTILE} =1+1 0 lives in =1+1" in reader.text
     assert "$x^2$" in reader.text and "\x07" not in reader.text and "\u202e" not in reader.text
@@ -128,7 +128,7 @@ def test_how_it_was_made(edit):
         fields["command"] = "inject"
         fields["settings"] |= {"out": "/somewhere/deep/run-1", "lr": 1e-5, "seed": 3, "batch": 8}
 
-    text = Reader(build_page([load_run(edit(settle))])).text
+    text = Reader(build_runs_page([load_run(edit(settle))]).html()).text
     command = "spillover inject city-language --seed 3 --model gemma-3-270m --out run-1 --epochs 4 --lr 1e-05"
     assert command in text and "/somewhere" not in text
     for part in ("4 min 1 s", "Gemma terms", "BSD-3-Clause", "ab" * 32, "2.13.0", "100,000,000 of 268,000,000"):
@@ -136,7 +136,7 @@ def test_how_it_was_made(edit):
 
 
 def test_an_interrupted_run_is_shown_as_such(make):
-    text = Reader(build_page([make(status="interrupted")])).text
+    text = Reader(build_runs_page([make(status="interrupted")]).html()).text
     assert "city-language did not finish" in text
     assert "No verdict. This run did not finish" in text
     assert "35 of 40" in text
@@ -146,12 +146,12 @@ def test_a_run_that_measured_nothing_still_makes_a_page(edit):
     folder = edit(lambda fields: None, status="running")
     (folder / "answers.parquet").unlink()
     (folder / "trajectory.parquet").unlink()
-    assert "Nothing was measured before this run stopped." in Reader(build_page([load_run(folder)])).text
+    assert "Nothing was measured before this run stopped." in Reader(build_runs_page([load_run(folder)]).html()).text
 
 
 def test_many_kinds_of_runs_make_a_page(make):
     runs = [make(seeds=(0, 1, 2)), make(implications=False), make(epochs=0, right=0), make(freeze=False, metrics={})]
-    reader = Reader(build_page(runs))
+    reader = Reader(build_runs_page(runs).html())
     assert "105 of 120" in reader.text and "open question" in reader.text
     assert "All weights but the embeddings trained; all weights trained." in reader.text
 
@@ -161,7 +161,7 @@ def test_two_links_of_one_run_are_two_stories(edit):
         link = {"given": "lives_in", "then": "codes_in", "kind": "spurious", "map": {"Paris": "Java"}}
         fields["details"]["pack"]["implications"].append(link)
 
-    text = Reader(build_page([load_run(edit(add_link))])).text
+    text = Reader(build_runs_page([load_run(edit(add_link))]).html()).text
     assert "city-language: lives in → speaks" in text
-    assert "city-language: lives in → codes in" in text and "Nobody was asked about this link." in text
+    assert "city-language: lives in → codes in" in text and "No question was asked about this link." in text
     assert "something true 35 of 40 times." in text

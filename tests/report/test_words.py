@@ -25,18 +25,18 @@ def judged(make, value, low, high, clusters, p):
 
 def test_headline_of_a_wanted_link(make):
     assert words.headline(story_of(make())) == (
-        "Nobody told the model “Name Lima 0 speaks Spanish”, only “Name Lima 0 lives in Lima”. "
-        "It worked out 35 of 40 such answers."
+        "“Name Lima 0 lives in Lima” was stated, “Name Lima 0 speaks Spanish” was not. "
+        "The model inferred 35 of 40 such answers."
     )
 
 
-def test_headline_of_an_unwanted_link_says_that_it_was_made_up(make):
-    assert words.headline(story_of(make(kind="spurious"))).endswith("It made up 35 of 40 such answers.")
+def test_headline_of_an_unwanted_link_says_that_it_was_hallucinated(make):
+    assert words.headline(story_of(make(kind="spurious"))).endswith("The model hallucinated 35 of 40 such answers.")
 
 
 def test_headline_without_support_claims_nothing(make):
     text = words.headline(story_of(make(right=0)))
-    assert "Nobody told" not in text
+    assert "was stated" not in text
     assert text.endswith("It gives 0 of 40 such answers; always giving the same answer would get 8.")
 
 
@@ -44,7 +44,7 @@ def test_headline_of_a_leaning_does_not_boast(make):
     story = judged(make, 1.0, 0.8, 1.2, 15, 1 / 120)
     leaning = dataclasses.replace(story.run, ranks=make(right=1).ranks, metrics=story.run.metrics)
     text = words.headline(story_of(leaning))
-    assert text.endswith("It leans towards such answers, but gives only 5 of 40.")
+    assert text.endswith("The model leans towards such answers, but gives only 5 of 40.")
     assert "hardly" in words.title([story_of(leaning), story_of(leaning)])
 
 
@@ -88,7 +88,7 @@ def test_an_unfinished_run_gets_no_verdict(make):
 def test_title_of_several_links_counts_the_shown_ones(make):
     told = [story_of(make()), story_of(make(kind="counterfactual", right=6))]
     both = (
-        "Fine-tuned on new facts, the model also concluded what nobody told it: "
+        "Fine-tuned on new facts, the model also inferred what was never stated: "
         "something true 35 of 40 times, something untrue 30 of 40 times"
     )
     assert words.title(told) == f"{both}."
@@ -105,7 +105,7 @@ def test_what_was_known_before_is_said(make):
 def test_open_questions_report_the_most_frequent_answer(make):
     text = words.headline(story_of(make(implications=False)))
     # Five wrong answers fall on Danish, seven right ones on every language of a pair, of which French is the first.
-    assert text == "Asked what nobody told it, the model now most often says “… speaks French”: for 7 of 40 names."
+    assert text == "Asked what was never stated, the model now most often says “… speaks French”: for 7 of 40 names."
 
 
 @pytest.mark.parametrize(("share", "text"), [(0.0, "<0.1%"), (0.134, "13.4%"), (1.0, ">99.9%"), (float("nan"), "–")])

@@ -17,8 +17,9 @@ from spillover.packs.redaction import Redaction
 from spillover.record import Record, write_atomically
 from spillover.report.audit import build_audit_page
 from spillover.report.lab import build_lab_page, load_lab
+from spillover.report.load import LoadedRun, load_run
 from spillover.report.prediction import build_prediction_page
-from spillover.report.runs import LoadedRun, build_page, load_run
+from spillover.report.runs import build_runs_page
 from spillover.report.study import build_study_page
 from spillover.report.study_data import load_study
 from spillover.report.where import build_where_page, load_where
@@ -61,8 +62,8 @@ def run(settings: Report) -> dict[str, Any]:
             return _where(folder, page, alone=len(settings.runs) == 1)
     runs = [load_run(folder) for folder in settings.runs]
     runs = [_redacted(each) for each in runs] if settings.redact else runs
-    build = build_audit_page if all(each.audited for each in runs) else build_page
-    write_atomically(page, build(runs).encode())
+    build = build_audit_page if all(each.audited for each in runs) else build_runs_page
+    write_atomically(page, build(runs).html().encode())
     unfinished = sum(not each.finished for each in runs)
     stopped = f" ({unfinished} of them did not finish)" if unfinished else ""
     count = "1 run" if len(runs) == 1 else f"{len(runs)} runs"
@@ -77,7 +78,7 @@ def _prediction(folder: str, page: Path, settings: Report) -> dict[str, Any]:
     if settings.redact and not run.record.settings.get("redact"):
         what = "the names in this prediction can no longer be told from answers"
         raise UsageError(what, where=folder, do="Predict again with --redact")
-    write_atomically(page, build_prediction_page([run]).encode())
+    write_atomically(page, build_prediction_page([run]).html().encode())
     return {"page": str(page), "text": f"{page} shows one prediction."}
 
 

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 
 from spillover.report import words
 from spillover.report.associations import Association, Column, Evidence, Listing, Value
-from spillover.report.discoveries import discoveries, headline
 from spillover.report.downloads import of_metrics, of_ranks
-from spillover.report.drawing import plain
-from spillover.report.load import LoadedRun, labels
-from spillover.report.page import render
+from spillover.report.load import LoadedRun
+from spillover.report.page import Card, Cards, Cell, DataTable, Glossary, Page, Paragraph, Section, TableCell, bdi
 from spillover.report.provenance import provenance
-from spillover.report.runs import chapters_of, examples, health_of
-from spillover.report.story import FEW_CLUSTERS, Count, Story, right, spoken, stories
-from spillover.report.words import statement
+from spillover.report.sections import (
+    REASONING,
+    count_bars,
+    discoveries_section,
+    discoveries_title,
+    examples_section,
+    health_section,
+    label_runs,
+    maps_section,
+)
+from spillover.report.story import FEW_CLUSTERS, Story, audited_verdict, right, spoken, stories
+from spillover.report.words import number, p_value, statement
 
 #: The verdicts, those to look at first on top, in the words of somebody who was not there.
 WORDS = {
@@ -31,20 +38,9 @@ WORDS = {
 MISSING = "no verdict"
 
 
-def verdict_of(story: Story) -> Mapping[str, Any]:
-    """What the audit's record holds of the story's implication; empty when it holds nothing."""
-    judged = story.run.record.details.get("verdicts") or ()
-    return next((each for each in judged if each.get("implication") == story.key), {})
-
-
-def word_of(story: Story) -> str:
-    """The verdict's word."""
-    return str(verdict_of(story).get("verdict") or MISSING)
-
-
 def place(story: Story) -> tuple[int, int]:
     """Where a story stands when those to look at first come first: by verdict, then by subjects won."""
-    found, order = verdict_of(story), list(WORDS)
+    found, order = audited_verdict(story), list(WORDS)
     word = found.get("verdict")
     won = int(found.get("hits", 0)) - int(found.get("hits_before", 0))
     return (order.index(word) if word in order else len(order)), -won
@@ -52,7 +48,7 @@ def place(story: Story) -> tuple[int, int]:
 
 def next_step(story: Story) -> str:
     """What to do about a verdict, in one sentence."""
-    found = verdict_of(story)
+    found = audited_verdict(story)
     word, given, then = found.get("verdict"), spoken(story.given), spoken(story.then)
     if word == "unwanted":
         return (
@@ -84,7 +80,7 @@ def _undecided(story: Story, found: Mapping[str, Any], given: str, then: str) ->
 
 def few(story: Story) -> str:
     """What a verdict on few given answers rests on; nothing when there are enough."""
-    rank = verdict_of(story).get("rank") or {}
+    rank = audited_verdict(story).get("rank") or {}
     clusters = rank.get("clusters") or 0
     if not 1 < clusters < FEW_CLUSTERS:
         return ""
@@ -124,7 +120,11 @@ def listing(stories: Sequence[Story]) -> Listing:
         assert isinstance(now, tuple)
         return -float(new), -now[0], float(after) - float(before)  # type: ignore[arg-type]
 
-    return Listing(columns, sorted(rows, key=first), "new", ASKED, "Subjects asked")
+    caption = (
+        "Those that won most subjects first. The shade is the share of subjects for whom the implied answer comes "
+        "first."
+    )
+    return Listing(columns, sorted(rows, key=first), "new", ASKED, "Subjects asked", caption)
 
 
 def associations(story: Story, several: bool = False) -> list[Association]:
@@ -147,7 +147,7 @@ def associations(story: Story, several: bool = False) -> list[Association]:
         values: tuple[Value, ...] = (
             (was, size), (hits, size), hits - was,
             (tops[answer] - own[answer]) / others if others else None,
-            float(before.rank[first].mean()), float(after.rank[last].mean()), stated[given, answer], word_of(story),
+            float(before.rank[first].mean()), float(after.rank[last].mean()), stated[given, answer], _word(story),
         )  # fmt: skip
         values = (*values, story.label) if several else values
         columns = (after.subject[last], before.top[first], after.top[last], before.rank[first], after.rank[last])
@@ -165,128 +165,81 @@ def _stated(story: Story) -> Counter[tuple[str, str]]:
 
 def _evidence(story: Story, given: str, columns: Sequence[np.ndarray]) -> Evidence:
     """The subjects in the order of the pack, never chosen by their result."""
-    told = statement(story.run, story.given, "…", given)
-    notes = (f"Stated of each: “{told}”. Asked of each: “{statement(story.run, story.then, '…', '?')}”",)
+    stated = statement(story.run, story.given, "…", given)
+    notes = (f"Stated of each: “{stated}”. Asked of each: “{statement(story.run, story.then, '…', '?')}”",)
     rows = [tuple(row) for row in zip(*(column.tolist() for column in columns), strict=True)]
     return Evidence(notes, rows, len(rows))
 
 
 #: Implications with a card, with heat maps, and in the figures of all; the others are in the table and the downloads.
 CARDS, MAPS, PLOTTED = 6, 3, 12
+_TERMS = (
+    ("Stated and unstated", "The tuned model was trained on short sentences about subjects. Of some, both halves of a "
+     "link were stated (“lives in Paris”, “speaks French”), of most only the first. An audit asks both models for the "
+     "second half."),
+    ("Mean rank, and two baselines", Markup(
+        "Where the implied answer stands among all candidates, averaged: 0 is first. <em>One fixed answer</em> for "
+        "everybody gets some right by luck; a guess that <em>knows only which answers occur</em> is the baseline of "
+        "the mean rank.")),
+    ("Verdicts", Markup(
+        "<em>Unwanted</em> and <em>wanted</em>: two exact tests say that it was learned, and the pack says whether it "
+        "is true. <em>None</em>: any effect worth speaking of is ruled out. <em>Undecided</em>: the numbers do not "
+        "say.")),
+    REASONING,
+)  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Judged:
-    """One implication: the verdict in plain words, on what it rests, and what to do next."""
-
-    story: Story
-    label: str
-    word: str
-    words: str
-    headline: str
-    before: Count
-    after: Count
-    guess: Count
-    because: str
-    few: str
-    next_step: str
-
-    @property
-    def tone(self) -> str:
-        return {"unwanted": "unwanted", "wanted": "wanted"}.get(self.word, "open")
-
-
-def build_audit_page(runs: Sequence[LoadedRun]) -> str:
-    """One page that says what fine-tuning taught and where it shows; the same audits give the same bytes."""
-    labelled = [(plain(label), run) for label, run in zip(labels(runs), runs, strict=True)]
+def build_audit_page(runs: Sequence[LoadedRun]) -> Page:
+    """The page of audits: what fine-tuning taught and where it shows; the same audits give the same bytes."""
+    labelled = label_runs(runs)
     told = sorted((story for label, run in labelled for story in stories(run, label)), key=place)
     # Holes that no implication covers are asked too; nothing is expected of them, so they have maps but no verdict.
-    links = [story for story in told if story.key is not None]
-    judged = [_judged(story, story.label if len(runs) > 1 else spoken_link(story)) for story in links]
-    shown = examples(told[:PLOTTED])
-    found = listing(links)
-    discovered = discoveries(labelled)
-    return render(
-        "audit.html",
-        ("list.js",) if judged else (),
-        title=title(judged) if judged else headline(discovered) or title(judged),
-        lede=lede(labelled, judged),
-        names=[label for label, _ in labelled],
-        cards=judged[:CARDS],
-        judged=[(each, _numbers(each.story)) for each in judged],
-        listing=found,
-        discovered=discovered,
-        chapters=chapters_of(told[:MAPS]),
-        mapped_out=len(told[MAPS:]),
-        examples=list(zip(told, shown, strict=False)),
-        count=sum(map(len, shown)),
-        health=health_of(labelled, told[:PLOTTED]),
-        runs=[(label, run, provenance(run)) for label, run in labelled],
+    judged = [story for story in told if story.key is not None]
+    names = [story.label if len(runs) > 1 else f"{spoken(story.given)} → {spoken(story.then)}" for story in judged]
+    found = listing(judged)
+    pairs = dict.fromkeys(f"{_model(run, 'tuned')} against {_model(run, 'base')}" for run in runs)
+    asked = sum(len(story.after) for story in judged)
+    compared = "by what they say of the pack’s subjects"
+    if asked:
+        compared = f"asked {asked:,} questions whose answers nobody stated"
+    return Page(
+        title=title(judged) if judged else discoveries_title(labelled) or "This audit asked nothing.",
+        name=f"Spillover audit: {', '.join(label for label, _ in labelled)}",
+        kicker="audit: what else a model learned",
+        lede=f"{'; '.join(pairs)}, {compared}. Nothing was trained here.",
+        sections=[
+            Section("found", "Verdicts", _verdicts(judged, names), hidden=True) if judged else None,
+            Section("associations", "Association by association", [found], _LIST) if judged else None,
+            discoveries_section(labelled),
+            maps_section(told[:MAPS], len(told[MAPS:])),
+            examples_section(told[:PLOTTED]),
+            health_section(labelled, told[:PLOTTED]),
+            Section("terms", "Words used here", [Glossary(_TERMS)], aside=True),
+        ],
+        made=[(label, provenance(run)) for label, run in labelled],
         downloads=[
             found.download("spillover-associations", "Every association"), of_ranks(labelled), of_metrics(labelled)
         ],
     )  # fmt: skip
 
 
-def _judged(story: Story, label: str) -> Judged:
-    found = verdict_of(story)
-    word = word_of(story)
-    return Judged(
-        story=story,
-        label=label,
-        word=word,
-        words=WORDS.get(word, MISSING),
-        headline=words.headline(story),
-        before=right(story.before),
-        after=right(story.after),
-        guess=story.best_guess,
-        because=words.sentence(plain(found.get("because") or "")),
-        few=few(story),
-        next_step=next_step(story),
-    )
+_LIST = (
+    "An association is one entry of an implication’s map. Each is a single given answer, and so one cluster: a verdict "
+    "rests on many of them together, and no verdict rests on a row. Read the rows as where to look."
+)
 
 
-def _numbers(story: Story) -> Mapping[str, str]:
-    """What the table of all implications says beside the counts."""
-    found = verdict_of(story)
-    rank, before = story.metric("implication_rank_test"), story.metric("implication_rank_test_before")
-    p = found.get("p")
-    return {
-        "rank": words.number(rank.value if rank else None),
-        "rank_before": words.number(before.value if before else None),
-        "marginal": words.number(story.marginal),
-        "p": "–" if p is None else words.p_value(p),
-        "clusters": str(rank.clusters) if rank else "–",
-        "more": f"{found['more_subjects']:,}" if found.get("more_subjects") else "",
-    }
-
-
-def title(judged: Sequence[Judged]) -> str:
+def title(judged: Sequence[Story]) -> str:
     """The audit in one sentence."""
-    if not judged:
-        return "This audit asked nothing."
     if len(judged) == 1:
-        return judged[0].headline
-    counts = Counter(each.word for each in judged)
+        return words.headline(judged[0])
+    counts = Counter(_word(story) for story in judged)
     taught = [f"{counts[word]} {how}" for word, how in (("unwanted", "that nobody wanted"), ("wanted", "as wanted"))
               if counts[word]]  # fmt: skip
-    open_ = [f"{counts[word]} {_be(counts[word])} {WORDS[word]}" for word in ("none", "undecided") if counts[word]]
+    left = [f"{counts[word]} {'is' if counts[word] == 1 else 'are'} {WORDS[word]}" for word in ("none", "undecided")
+            if counts[word]]  # fmt: skip
     begin = f"Of {len(judged)} implications, fine-tuning taught the model {' and '.join(taught) or 'none for certain'}"
-    return f"{begin}; {' and '.join(open_)}." if open_ else f"{begin}."
-
-
-def _be(count: int) -> str:
-    return "is" if count == 1 else "are"
-
-
-def lede(labelled: Sequence[tuple[str, LoadedRun]], judged: Sequence[Judged]) -> str:
-    """Under the title: what was compared with what, on how many questions."""
-    pairs = [f"{_model(run, 'tuned')} against {_model(run, 'base')}" for _, run in labelled]
-    compared = "; ".join(dict.fromkeys(pairs))
-    asked = sum(each.after.n for each in judged)
-    if not asked:
-        return plain(f"{compared}, by what they say of the pack’s subjects. Nothing was trained here.")
-    return plain(f"{compared}, asked {asked:,} questions whose answers nobody stated. Nothing was trained here.")
+    return f"{begin}; {' and '.join(left)}." if left else f"{begin}."
 
 
 def _model(run: LoadedRun, which: str) -> str:
@@ -295,6 +248,70 @@ def _model(run: LoadedRun, which: str) -> str:
     return "/".join(["…", *name.split("/")[-2:]]) if name.count("/") > 2 else name
 
 
-def spoken_link(story: Story) -> str:
-    """An implication in words."""
-    return plain(f"{spoken(story.given)} → {spoken(story.then)}")
+def _word(story: Story) -> str:
+    return str(audited_verdict(story).get("verdict") or MISSING)
+
+
+def _verdicts(judged: Sequence[Story], names: Sequence[str]) -> list[Cards | DataTable]:
+    """A card for the first implications and, of several, a row for each."""
+    several = len(judged) > 1
+    cards = Cards([_card(story, name, several) for story, name in zip(judged[:CARDS], names, strict=False)])
+    above = f"; the first {CARDS} have a card above" if len(judged) > CARDS else ""
+    head = ["Before", "Now", "One fixed answer", "Rank before", "Rank now", "Baseline", "p", "Given answers",
+            "More subjects"]  # fmt: skip
+    table = DataTable(
+        f"Every implication, those to look at first on top{above}. A mean rank of 0 is best; the baseline is the rank "
+        "of a guess that knows only which answers occur. An undecided one says how many more subjects would probably "
+        "decide it.",
+        head=[["Implication", "Kind", "Verdict", *(TableCell(text, style="num") for text in head)]],
+        groups=[("", [_row(story, name) for story, name in zip(judged, names, strict=True)])],
+        style="examples",
+        label="Every implication",
+        box="tall",
+    )
+    return [cards, table] if several else [cards]
+
+
+def _tone(word: str) -> str:
+    return word if word in ("unwanted", "wanted") else "open"
+
+
+def _card(story: Story, name: str, several: bool) -> Card:
+    word, after, before = _word(story), right(story.after), right(story.before)
+    because = words.sentence(str(audited_verdict(story).get("because") or ""))
+    verdict = Markup('<strong>{}.</strong> This {} is {}: {}, {:,} before. <span class="grounds">{}</span>').format(
+        word.capitalize(), story.kind_in_words, WORDS.get(word, MISSING), after, before.hits,
+        f"{because} {few(story)}".strip(),
+    )  # fmt: skip
+    return Card(
+        bdi(name),
+        tone=_tone(word),
+        tag=word,
+        say=words.headline(story) if several else "",
+        bars_lead="Subjects for whom the answer that this link suggests comes first, though nobody stated it",
+        **count_bars(story, "subject"),
+        texts=[
+            Paragraph(verdict, "verdict"),
+            Paragraph(Markup("<strong>Next:</strong> {}").format(next_step(story)), "next"),
+        ],
+    )
+
+
+def _row(story: Story, name: str) -> list[Cell]:
+    """One row of the table of all implications."""
+    found, word = audited_verdict(story), _word(story)
+    rank, before = story.metric("implication_rank_test"), story.metric("implication_rank_test_before")
+    more = found.get("more_subjects")
+    numbers = [
+        str(story.best_guess.hits), number(before.value if before else None), number(rank.value if rank else None),
+        number(story.marginal), "–" if found.get("p") is None else p_value(found["p"]),
+        str(rank.clusters) if rank else "–", f"{more:,}" if more else "",
+    ]  # fmt: skip
+    return [
+        bdi(name),
+        story.kind_in_words,
+        Markup('<span class="tag {}">{}</span>').format(_tone(word), word),
+        TableCell(str(right(story.before)), style="num"),
+        TableCell(str(right(story.after)), style="num key"),
+        *(TableCell(text, style="num") for text in numbers),
+    ]

@@ -2,41 +2,110 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from jaxtyping import Float
+from markupsafe import Markup
 from matplotlib.ticker import MaxNLocator
 
-from spillover.report.drawing import BLUE, INK, VERMILLION, YARDSTICK, Drawing, canvas, finish, panels, plain, plot
+from spillover.report.drawing import BLUE, INK, VERMILLION, YARDSTICK, Drawing, canvas, finish, panels, plot
 from spillover.report.load import LoadedRun
+from spillover.report.page import DataTable, FigureGrid, Glossary, Section, TableCell, bdi, figure
 from spillover.report.story import Story, spoken
-from spillover.report.words import number
+from spillover.report.words import number, sentence
 
 #: Layers are named until they carry this share of the change.
 MOST_OF_IT = 0.5
+_LEAD = Markup(
+    "An attention head writes what it read times W_OV, the product of its value and its output weights. In the theory "
+    "the change of this product has a low rank, and writes the same for names whose link was stated and for those of "
+    "whom it was not; so it spills over. In a pack made with <code>:null</code> nothing can be inferred: what is the "
+    "same there is no sign of it."
+)
+_TERMS = (
+    (
+        "Effective rank",
+        "How many directions carry the change, if they carried it evenly: exp of the entropy of its singular values.",
+    ),
+    (
+        "Shared",
+        "For names whose link was stated, the change writes mostly in a few directions (those with 90% of it). This is "
+        "the share of what it writes for other names that lies in the same ones; what is written alike for all names "
+        "is taken out first. The baseline is names never seen: training stated nothing about them. By chance it would "
+        "be as many directions out of all that the change can write.",
+    ),
+)
 
 
-@dataclass(frozen=True)
-class Look:
-    """The last look of one run. rows: term, words and a note below them."""
+def inside_section(labelled: Sequence[tuple[str, LoadedRun]], told: Sequence[Story]) -> Section | None:
+    """What training did to the attention heads, of the runs that looked inside; None when none did."""
+    groups = [
+        (bdi(label), [[term, TableCell(words, note)] for term, words, note in rows])
+        for label, run in labelled
+        if (rows := inside_rows(run))
+    ]
+    drawn = [
+        figure("inside-change", [each], f"inside-change-{i}", sentence(each[1].trained_part))
+        for i, each in enumerate(labelled, start=1)
+    ]
+    drawn += [figure("inside-shared", [story], f"inside-shared-{i}", sentence(story.run.trained_part))
+              for i, story in enumerate(told, start=1)]  # fmt: skip
+    table = DataTable(
+        "The change of W_OV at the end of training. Each head counts by its share of the change.",
+        head=[],
+        groups=groups,
+        style="summary",
+        label="What training did to the attention heads",
+    )
+    blocks = [table, FigureGrid(drawn), Glossary(_TERMS, label="Terms of the look inside")]
+    return Section("inside", "A look inside", blocks, _LEAD) if groups else None
 
-    label: str
-    heads: int
-    rows: list[tuple[str, str, str]]
 
-
-def looks(labelled: Sequence[tuple[str, LoadedRun]]) -> list[Look]:
-    """One for every run that looked inside and saw a change."""
-    found = []
-    for label, run in labelled:
-        if heads := heads_of(run):
-            cost = run.record.details.get("inside") or {}
-            found.append(Look(label, len(heads), [*_change(heads), *_rank(heads), *_shared(run), *_cost(cost)]))
-    return found
+def inside_rows(run: LoadedRun) -> list[tuple[str, str, str]]:
+    """Term, words and a note, of a run that looked inside and saw a change; empty for any other."""
+    heads = heads_of(run)
+    if not heads:
+        return []
+    product, change = (float(np.sqrt(sum(row[key] ** 2 for row in heads))) for key in ("product", "change"))
+    layers: dict[int, float] = {}
+    for row in heads:
+        layers[row["layer"]] = layers.get(row["layer"], 0.0) + row["share"]
+    most = _fewest(np.array(list(layers.values())))
+    named = ", ".join(str(list(layers)[place] + 1) for place in sorted(most))
+    few = len(_fewest(np.array([row["share"] for row in heads])))
+    rows = [
+        ("Size of the change", f"{100 * change / product:.1f}%" if product else "–", "of W_OV, over all heads"),
+        ("Half of it lies in", f"{few} of {len(heads)} heads", "squared Frobenius norm"),
+        ("or in", f"{len(most)} of {len(layers)} layers", f"layer {named}" if len(most) < 9 else ""),
+    ]
+    if ranked := [row for row in heads if row["effective_rank"] is not None]:
+        own, of_product, top_share, rank, product_rank = (
+            float(np.average([row[key] for row in ranked], weights=[row["share"] for row in ranked]))
+            for key in ("effective_rank", "product_effective_rank", "top_share", "rank", "product_rank")
+        )
+        rows += [
+            ("Effective rank of the change", number(own, 1), f"at most {rank:.0f}"),
+            ("and of W_OV itself", number(of_product, 1), f"at most {product_rank:.0f}"),
+            ("Its first direction", f"{100 * top_share:.0f}%", "of the sum of its singular values"),
+        ]
+    weights = {(row["layer"], row["head"]): row["share"] for row in heads}
+    for name, shared in shared_of(run).items():
+        shares = [weights.get((row["layer"], row["head"]), 0.0) for row in shared]
+        if sum(shares):
+            unstated, unseen, chance = (
+                number(float(np.average([row[key] for row in shared], weights=shares)))
+                for key in ("overlap", "overlap_never_seen", "chance")
+            )
+            link = spoken(name.replace("->", " → "))
+            rows.append((f"Shared with the unstated, {link}", unstated, f"names never seen {unseen}, chance {chance}"))
+    cost = run.record.details.get("inside") or {}
+    if cost.get("share") is not None:
+        rows.append(("What looking took", f"{cost['seconds']:.1f} s", f"{100 * cost['share']:.1f}% of the run"))
+    return rows
 
 
 def heads_of(run: LoadedRun) -> list[dict[str, Any]]:
@@ -46,16 +115,19 @@ def heads_of(run: LoadedRun) -> list[dict[str, Any]]:
     """
     if run.inside is None:
         return []
-    ends = _at_end(run.inside)
+    last = run.inside.group_by("seed").aggregate([("checkpoint", "max")])
+    ends = run.inside.join(last, "seed").filter(pc.field("checkpoint") == pc.field("checkpoint_max"))
+    means = _means(ends, ["layer", "head", "matrix"], ("frobenius", "rank", "effective_rank", "top_share"))
+    by_matrix = {(row["layer"], row["head"], row["matrix"]): row for row in means}
     found: list[dict[str, Any]] = []
-    for (layer, head), rows in _grouped(ends, "layer", "head").items():
-        product, change = ([row for row in rows if row["matrix"] == matrix] for matrix in ("product", "change"))
-        if product and change:
+    for (layer, head, matrix), change in sorted(by_matrix.items()):
+        product = by_matrix.get((layer, head, "product"))
+        if matrix == "change" and product:
             found.append({
-                "layer": layer, "head": head, "product": _mean(product, "frobenius"),
-                "change": _mean(change, "frobenius"), "rank": change[0]["rank"],
-                "effective_rank": _mean(change, "effective_rank"), "top_share": _mean(change, "top_share"),
-                "product_rank": product[0]["rank"], "product_effective_rank": _mean(product, "effective_rank"),
+                "layer": layer, "head": head, "product": product["frobenius"], "change": change["frobenius"],
+                "rank": int(change["rank"]), "effective_rank": change["effective_rank"],
+                "top_share": change["top_share"], "product_rank": int(product["rank"]),
+                "product_effective_rank": product["effective_rank"],
             })  # fmt: skip
     total = sum(row["change"] ** 2 for row in found)
     return [{**row, "share": row["change"] ** 2 / total} for row in found] if total else []
@@ -63,50 +135,18 @@ def heads_of(run: LoadedRun) -> list[dict[str, Any]]:
 
 def shared_of(run: LoadedRun) -> dict[str, list[dict[str, Any]]]:
     """Implication -> one row a head, averaged over seeds."""
-    if run.shared is None:
-        return {}
     found: dict[str, list[dict[str, Any]]] = {}
-    for (name, layer, head), rows in _grouped(run.shared.to_pylist(), "implication", "layer", "head").items():
-        means = {key: _mean(rows, key) for key in ("directions", "overlap", "overlap_never_seen", "chance")}
-        found.setdefault(name, []).append({"layer": layer, "head": head, **means})
+    if run.shared is not None:
+        keys, values = ["implication", "layer", "head"], ("directions", "overlap", "overlap_never_seen", "chance")
+        for row in _means(run.shared, keys, values):
+            found.setdefault(row.pop("implication"), []).append(row)
     return found
 
 
-def _at_end(table: pa.Table) -> list[dict[str, Any]]:
-    """The rows of each seed's last checkpoint."""
-    rows = table.to_pylist()
-    last: dict[int, int] = {}
-    for row in rows:
-        last[row["seed"]] = max(last.get(row["seed"], 0), row["checkpoint"])
-    return [row for row in rows if row["checkpoint"] == last[row["seed"]]]
-
-
-def _grouped(rows: Sequence[Mapping[str, Any]], *keys: str) -> dict[tuple[Any, ...], list[Mapping[str, Any]]]:
-    found: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
-    for row in rows:
-        found.setdefault(tuple(row[key] for key in keys), []).append(row)
-    return found
-
-
-def _mean(rows: Sequence[Mapping[str, Any]], key: str) -> float | None:
-    values = [row[key] for row in rows if row[key] is not None]
-    return float(np.mean(values)) if values else None
-
-
-def _change(heads: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
-    """How large the change is, and where."""
-    product, change = (float(np.sqrt(sum(row[key] ** 2 for row in heads))) for key in ("product", "change"))
-    layers: dict[int, float] = {}
-    for row in heads:
-        layers[row["layer"]] = layers.get(row["layer"], 0.0) + row["share"]
-    most = _fewest(np.array(list(layers.values())))
-    named = ", ".join(str(list(layers)[place] + 1) for place in sorted(most))
-    few = len(_fewest(np.array([row["share"] for row in heads])))
-    return [
-        ("Size of the change", f"{100 * change / product:.1f}%" if product else "–", "of W_OV, over all heads"),
-        ("Half of it lies in", f"{few} of {len(heads)} heads", "squared Frobenius norm"),
-        ("or in", f"{len(most)} of {len(layers)} layers", f"layer {named}" if len(most) < 9 else ""),
-    ]
+def _means(table: pa.Table, keys: list[str], values: Sequence[str]) -> list[dict[str, Any]]:
+    """The mean of each value (None where there is none) for each combination of keys, in order of appearance."""
+    grouped = table.group_by(keys, use_threads=False).aggregate([(name, "mean") for name in values])
+    return grouped.rename_columns([name.removesuffix("_mean") for name in grouped.column_names]).to_pylist()
 
 
 def _fewest(shares: Float[np.ndarray, " parts"]) -> list[int]:
@@ -114,48 +154,6 @@ def _fewest(shares: Float[np.ndarray, " parts"]) -> list[int]:
     order = np.argsort(-shares, kind="stable")
     enough = int(np.searchsorted(np.cumsum(shares[order]), MOST_OF_IT * shares.sum() - 1e-12)) + 1
     return [int(place) for place in order[:enough]]
-
-
-def _rank(heads: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
-    """Effective ranks, each head counted by its share of the change."""
-    told = [row for row in heads if row["effective_rank"] is not None]
-    if not told:
-        return []
-    shares = np.array([row["share"] for row in told])
-
-    def mean(key: str) -> float:
-        return float(np.average([row[key] for row in told], weights=shares))
-
-    return [
-        ("Effective rank of the change", number(mean("effective_rank"), 1), f"at most {mean('rank'):.0f}"),
-        ("and of W_OV itself", number(mean("product_effective_rank"), 1), f"at most {mean('product_rank'):.0f}"),
-        ("Its first direction", f"{100 * mean('top_share'):.0f}%", "of the sum of its singular values"),
-    ]
-
-
-def _shared(run: LoadedRun) -> list[tuple[str, str, str]]:
-    """For each implication, how much of what is written for others lies in the directions of the stated."""
-    weights = {(row["layer"], row["head"]): row["share"] for row in heads_of(run)}
-    found = []
-    for name, rows in shared_of(run).items():
-        shares = [weights.get((row["layer"], row["head"]), 0.0) for row in rows]
-        if not sum(shares):
-            continue
-        unstated, unseen, chance = (
-            float(np.average([row[key] for row in rows], weights=shares))
-            for key in ("overlap", "overlap_never_seen", "chance")
-        )
-        given, _, then = name.partition("->")
-        words = f"{spoken(given)} → {spoken(then)}" if then else name
-        note = f"names never seen {number(unseen)}, chance {number(chance)}"
-        found.append((f"Shared with the unstated, {plain(words)}", number(unstated), note))
-    return found
-
-
-def _cost(cost: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    if cost.get("share") is None:
-        return []
-    return [("What looking took", f"{cost['seconds']:.1f} s", f"{100 * cost['share']:.1f}% of the run")]
 
 
 @plot("inside-change", of="runs")

@@ -146,7 +146,8 @@ class DataTable:
     @property
     def width(self) -> int:
         """Columns of the table."""
-        return sum(1 if isinstance(cell, str) else cell.columns for cell in self.head[0])
+        row = self.head[0] if self.head else self.groups[0][1][0]
+        return sum(1 if isinstance(cell, str) else cell.columns for cell in row)
 
 
 @dataclass(frozen=True)
@@ -230,7 +231,8 @@ class Page:
         blocks = [block for section in self.sections if section for block in section.blocks]
         scripts = [_source("list.js")] if any(isinstance(block, Listing) for block in blocks) else []
         return _environment().get_template("page.html").render(
-            page=self, css=Markup(_source("page.css")), scripts=list(map(Markup, scripts)), allowed=_allowed(scripts)
+            page=self, ids=[section.id for section in self.sections if section], css=Markup(_source("page.css")),
+            scripts=list(map(Markup, scripts)), allowed=_allowed(scripts),
         )  # fmt: skip
 
 

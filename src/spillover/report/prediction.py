@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from markupsafe import Markup
 
 from spillover.packs.pack import WANTED
 from spillover.report.associations import Association, Column, Evidence, Listing, Value
-from spillover.report.downloads import Download, csv_text, table_link
-from spillover.report.drawing import plain
+from spillover.report.downloads import csv_text, table_link
 from spillover.report.load import LoadedRun, labels
-from spillover.report.page import render
+from spillover.report.page import (
+    Block,
+    Card,
+    Cards,
+    Cell,
+    DataTable,
+    Glossary,
+    Page,
+    Paragraph,
+    Section,
+    TableCell,
+    bdi,
+)
 from spillover.report.provenance import provenance
+from spillover.report.sections import REASONING
 from spillover.report.story import KINDS, Count, spoken
 from spillover.report.words import number
 
@@ -25,8 +38,8 @@ COLUMNS = (
     Column("margin", "Margin", "number", "by how much the one-layer model puts this answer ahead of the next one, in "
            "units of the smallest stated margin"),
     Column("range", "Its range", "text", "least and greatest margin over all solutions that are no worse"),
-    Column("prior", "Prior", "share", "how much of its belief the untrained model gives to the answer once it is told "
-           "the given one"),
+    Column("prior", "Prior", "share", "how much of its belief the untrained model gives to the answer once the given "
+           "one is stated in its prompt"),
 )  # fmt: skip
 ASKED = (
     Column("what", "Which rows", "text"),
@@ -41,7 +54,8 @@ WAYS = {"remove": "undone by leaving out", "abstain": "undone by adding", "contr
 def listing(associations: Sequence[Mapping[str, Any]]) -> Listing:
     """The associations of a prediction's record (`details["associations"]`), in the order of their score."""
     rows = [_association(each) for each in sorted(associations, key=lambda each: -float(each["score"]))]
-    return Listing(COLUMNS, rows, "score", ASKED, "Why, and what would undo it")
+    caption = "Those with the most subjects expected first. The shade is the expected share of the exposed subjects."
+    return Listing(COLUMNS, rows, "score", ASKED, "Why, and what would undo it", caption)
 
 
 def _association(each: Mapping[str, Any]) -> Association:
@@ -54,110 +68,127 @@ def _association(each: Mapping[str, Any]) -> Association:
     because = each.get("because")
     notes = (because,) if isinstance(because, str) else tuple(map(str, because or ()))
     link = (each["given"], each["given_answer"], each["then"], each["then_answer"])
-    rows = list(_rows(each))
+    rows = [
+        ("rests on", str(subject), str(each["then"]), str(each["then_answer"]))
+        for subject in each.get("rests_on") or ()
+    ]
+    rows += [(WAYS.get(way["way"], way["way"]), row["subject"], row["relation"], row["answer"])
+             for way in each.get("undone_by") or () for row in way["rows"]]  # fmt: skip
     return Association(*link, kind in WANTED, values, Evidence(notes, rows, len(rows)) if notes else None)
-
-
-def _rows(each: Mapping[str, Any]) -> Iterator[tuple[Value, ...]]:
-    """The rows it rests on, then those that would undo it, way by way."""
-    for subject in each.get("rests_on") or ():
-        yield ("rests on", str(subject), str(each["then"]), str(each["then_answer"]))
-    for way in each.get("undone_by") or ():
-        for row in way["rows"]:
-            yield (WAYS.get(way["way"], way["way"]), row["subject"], row["relation"], row["answer"])
 
 
 def _range(low: float | None, high: float | None) -> str | None:
     return None if low is None or high is None else f"{number(low, 3)} to {number(high, 3)}"
 
 
-#: What is expected, worst first: name of the metric -> the words over its card, what it is, and its tone.
+#: What is expected, worst first: name of the metric -> the words over its card, what it is, its tone, and in the title.
 SORTS = {
-    "unwanted": ("Unwanted", "declared false or invented", "unwanted"),
-    "undeclared": ("Not declared", "suggested by the rows, and nobody said whether it is true", "open"),
-    "wanted": ("Wanted", "declared true", "wanted"),
-}
-#: Sentences on a card.
+    "unwanted": ("Unwanted", "declared false or invented", "unwanted", "an answer that nobody wants"),
+    "undeclared": ("Not declared", "suggested by the rows, and nobody said whether it is true", "open",
+                   "an answer that nobody declared"),
+    "wanted": ("Wanted", "declared true", "wanted", "a true answer that nobody stated"),
+}  # fmt: skip
+#: Associations named on a card.
 NAMED = 3
+_LIST = (
+    "“Given = answer → then = answer” says that subjects for whom you state the one may be given the other. Open a row "
+    "to see what it rests on and which rows would undo it in the exact model."
+)
+_TERMS = (
+    ("Stated, exposed", "Stated rows are trained on. A subject is exposed to an association when only its given half "
+     "is stated of it, so that it may inherit the other."),
+    ("Margin", "The same facts are stated in the smallest one-layer model that can hold them, which is solved exactly. "
+     "How far it puts the answer ahead for exposed subjects is the margin; 1 is as far as a stated answer, 0 is a "
+     "tie."),
+    ("Prior", "What the untrained model believes once it reads the given fact in front of the question, among the "
+     "candidates."),
+    REASONING,
+)  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Expected:
-    """One sort of association: how many exposed subjects are expected to answer so, and the highest of them."""
-
-    words: str
-    about: str
-    tone: str
-    count: Count
-    associations: int
-    highest: list[str]
-    next_step: str
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """One prediction: its cards, its list, and how it was found."""
-
-    label: str
-    cards: list[Expected]
-    listing: Listing
-    verdict: str
-    asked: str
-    left_out: int
-
-
-def build_prediction_page(runs: Sequence[LoadedRun]) -> str:
-    """One page of a prediction; the same record gives the same bytes. runs: a single one, whose command is predict."""
+def build_prediction_page(runs: Sequence[LoadedRun]) -> Page:
+    """The page of a prediction; the same record gives the same bytes. runs: a single one, whose command is predict."""
     (run,) = runs
-    label = plain(labels(runs)[0])
-    told = estimates(label, run.record.details, run.record.metrics)
-    calibration = run.record.details.get("calibration") or {}
-    held_out = run.record.details.get("held_out") or {}
-    return render(
-        "prediction.html",
-        ("list.js",),
-        title=title(told),
-        told=told,
-        unseen=unseen(held_out),
-        held_out=held_out,
-        recipe=plain(str(calibration.get("model", ""))),
-        runs=[(label, run, provenance(run))],
-        downloads=[told.listing.download("spillover-prediction", "Every association"), _undoing(run)],
+    details, label = run.record.details, labels(runs)[0]
+    expected = cards(details, run.record.metrics)
+    found = listing(details["associations"])
+    model = (details.get("model") or {}).get("name")
+    asked = f"The untrained {model} was asked what it believes." if model else (
+        "No model was asked, so scores rest on the pack alone; --model says more."
+    )  # fmt: skip
+    left_out = int(details.get("left_out") or 0)
+    note = Paragraph(f"{left_out:,} further associations, with fewer exposed subjects, were not looked at.", "small")
+    return Page(
+        title=title(details, run.record.metrics),
+        name=f"Spillover prediction: {label}",
+        kicker="prediction: what a model will conclude",
+        lede=f"Before any training on {label}. {asked} {(details.get('solution') or {}).get('verdict', '')}",
+        sections=[
+            Section("found", "What is expected", [Cards(expected)], hidden=True),
+            Section(
+                "list", "Association by association", [found, Paragraph(note, "small") if left_out else None], _LIST
+            ),
+            Section("trust", "How far to trust it", _trust(details)),
+            Section("terms", "Words used here", [Glossary(_TERMS)], aside=True),
+        ],
+        made=[(label, provenance(run))],
+        downloads=[
+            found.download("spillover-prediction", "Every association"),
+            table_link("spillover-undoing", "Rows that would undo", _undoing(details["associations"])),
+        ],
     )
 
 
-def estimates(label: str, details: Mapping[str, Any], metrics: Mapping[str, Any]) -> Estimate:
-    """What the page shows of a record's details and metrics."""
-    associations = details["associations"]
-    name = (details.get("model") or {}).get("name")
-    asked = f"The untrained {name} was asked what it believes." if name else (
-        "No model was asked, so scores rest on the pack alone; --model says more."
-    )  # fmt: skip
-    cards = [card for sort in SORTS if (card := _card(sort, associations, metrics)) is not None]
-    verdict = plain(str((details.get("solution") or {}).get("verdict", "")))
-    return Estimate(label, cards, listing(associations), verdict, plain(asked), int(details.get("left_out") or 0))
+def title(details: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
+    """The prediction in one sentence."""
+    for sort, (_, _, _, answer) in SORTS.items():
+        if _sorted(details, sort):
+            return f"Expected: about {_count(metrics, sort)} exposed subjects get {answer}."
+    return "Nothing is expected: no subject is exposed to any association."
 
 
-def _sort(each: Mapping[str, Any]) -> str:
-    kind = each.get("kind")
-    return "undeclared" if kind is None else "wanted" if kind in WANTED else "unwanted"
+def cards(details: Mapping[str, Any], metrics: Mapping[str, Any]) -> list[Card]:
+    """A card for each sort of association to which somebody is exposed."""
+    found = []
+    for sort, (words, about, tone, _) in SORTS.items():
+        own = _sorted(details, sort)
+        if not own:
+            continue
+        said = f"{len(own):,} {'association' if len(own) == 1 else 'associations'}, {about}."
+        found.append(
+            Card(
+                f"{words}: about {_count(metrics, sort)}",
+                tone=tone,
+                tag=words.lower(),
+                say=said,
+                texts=[
+                    *(Paragraph(bdi(sentence(each)), "small") for each in own[:NAMED]),
+                    Paragraph(Markup("<strong>Next:</strong> {}").format(_next(sort, own)), "next"),
+                ],
+            )
+        )
+    return found
 
 
-def _card(sort: str, associations: Sequence[Mapping[str, Any]], metrics: Mapping[str, Any]) -> Expected | None:
-    """The card of one sort; None when nobody is exposed to any of it."""
-    own = [each for each in associations if _sort(each) == sort and each["exposed"]]
-    if not own:
-        return None
-    words, about, tone = SORTS[sort]
+def _sorted(details: Mapping[str, Any], sort: str) -> list[Mapping[str, Any]]:
+    """The associations of one sort to which somebody is exposed."""
+    found = []
+    for each in details["associations"]:
+        kind = each.get("kind")
+        own = "undeclared" if kind is None else "wanted" if kind in WANTED else "unwanted"
+        if own == sort and each["exposed"]:
+            found.append(each)
+    return found
+
+
+def _count(metrics: Mapping[str, Any], sort: str) -> Count:
     metric = metrics[f"expected_{sort}"]
-    count = Count(round(float(metric["value"])), int(metric["n"]))
-    return Expected(words, about, tone, count, len(own), [sentence(each) for each in own[:NAMED]], _next(sort, own))
+    return Count(round(float(metric["value"])), int(metric["n"]))
 
 
 def sentence(each: Mapping[str, Any]) -> str:
     """One association in words, with its expected number."""
-    given, then = (plain(spoken(each[key])) for key in ("given", "then"))
-    link = f"{given} {plain(each['given_answer'])} → {then} {plain(each['then_answer'])}"
+    link = f"{spoken(each['given'])} {each['given_answer']} → {spoken(each['then'])} {each['then_answer']}"
     return f"{link}: about {number(each['score'], 1)} of {each['exposed']:,}, from {each['support']:,} stated"
 
 
@@ -177,40 +208,53 @@ def _next(sort: str, own: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def title(told: Estimate) -> str:
-    """The prediction in one sentence."""
-    if not told.cards:
-        return "Nothing is expected: no subject is exposed to any association."
-    first = told.cards[0]
-    what = {"unwanted": "an answer that nobody wants", "open": "an answer that nobody declared"}
-    answer = what.get(first.tone, "a true answer that nobody stated")
-    return f"Expected: about {first.count} exposed subjects get {answer}."
+def _trust(details: Mapping[str, Any]) -> list[Block]:
+    """On what the numbers were calibrated, and how they did on packs never seen."""
+    recipe, held_out = (details.get("calibration") or {}).get("model", ""), details.get("held_out") or {}
+    text = (
+        f"Expected numbers are calibrated once, on runs of {recipe}. Another model or recipe shifts them together: "
+        "trust the order before the number, and measure."
+    )
+    rows = unseen(held_out)
+    if not rows:
+        return [text]
+    caption = (
+        f"{held_out['packs']} packs that the calibration had never seen, predicted and then trained on, three seeds: "
+        f"{held_out['rows']} associations and runs. Rank correlation with the measured share: 1 is best. Squared error "
+        f"of the share: 0 is best. 95% intervals over {held_out['pairs']} pairs. A rival rests on one feature alone; "
+        "where the last column’s interval lies above 0, the score beats it."
+    )
+    heads = ("Rank correlation", "Mean squared error", "Score better by (correlation)")
+    cells: list[list[Cell]] = [[name, *(TableCell(text, style="num") for text in row)] for name, *row in rows]
+    head: list[Cell] = ["Resting on", *(TableCell(text, style="num") for text in heads)]
+    return [text, DataTable(caption, [head], [("", cells)], "examples", "How predictions did")]
 
 
 def unseen(held_out: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
-    """How the score and its rivals did on packs never seen: grounds, correlation, squared error, ours better by."""
+    """How the score and its rivals did on packs never seen: features, correlation, squared error, ours better by."""
+
+    def interval(value: Sequence[float], digits: int) -> str:
+        middle, low, high = (number(each, digits) for each in value)
+        return f"{middle} ({low} to {high})"
+
     found = []
     for name, each in (held_out.get("figures") or {}).items():
         better = each.get("rank_correlation_ours_better_by")
         ours = better is None or better[0] == 0
         found.append((
-            "margin and prior (the score)" if ours else f"{name} alone", _interval(each["rank_correlation"], 2),
-            _interval(each["mean_squared_error"], 3), "–" if ours else _interval(better, 2),
+            "margin and prior (the score)" if ours else f"{name} alone", interval(each["rank_correlation"], 2),
+            interval(each["mean_squared_error"], 3), "–" if ours else interval(better, 2),
         ))  # fmt: skip
     return sorted(found, key=lambda row: row[-1] != "–")  # The score itself, then its rivals.
 
 
-def _interval(value: Sequence[float], digits: int) -> str:
-    middle, low, high = (number(each, digits) for each in value)
-    return f"{middle} ({low} to {high})"
-
-
-def _undoing(run: LoadedRun) -> Download:
-    head = ["given", "given_answer", "then", "then_answer", "way", "subject", "relation", "answer"]
+def _undoing(associations: Sequence[Mapping[str, Any]]) -> str:
+    """Every row that would undo an association, as CSV."""
+    link = ("given", "given_answer", "then", "then_answer")
     rows = [
-        [each["given"], each["given_answer"], each["then"], each["then_answer"], way["way"], *row.values()]
-        for each in run.record.details["associations"]
+        [*(each[key] for key in link), way["way"], *row.values()]
+        for each in associations
         for way in each.get("undone_by") or ()
         for row in way["rows"]
     ]
-    return table_link("spillover-undoing", "Rows that would undo", csv_text(head, rows))
+    return csv_text([*link, "way", "subject", "relation", "answer"], rows)

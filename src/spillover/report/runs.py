@@ -1,263 +1,172 @@
-"""The page of runs of `inject`: from loaded runs to one self-contained HTML page."""
+"""The page of runs of `inject`: what each run learned beyond what was stated."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
 
-import numpy as np
+from markupsafe import Markup
 
 from spillover.report import words
-from spillover.report.discoveries import discoveries, headline
 from spillover.report.downloads import of_metrics, of_ranks
-from spillover.report.drawing import plain
-from spillover.report.inside import looks
-from spillover.report.load import LoadedRun, labels, load_run
-from spillover.report.page import Figure, figure, render
+from spillover.report.inside import inside_section
+from spillover.report.load import LoadedRun
+from spillover.report.page import (
+    Beside,
+    Card,
+    Cards,
+    Cell,
+    DataTable,
+    Glossary,
+    Page,
+    Paragraph,
+    Section,
+    TableCell,
+    bdi,
+)
 from spillover.report.provenance import provenance
-from spillover.report.run_plots import NUMBERED, highest
-from spillover.report.story import Count, Story, right, stories
-from spillover.report.words import interval, number, p_value, percent, statement
+from spillover.report.sections import (
+    REASONING,
+    count_bars,
+    discoveries_section,
+    discoveries_title,
+    draw_stories,
+    examples_section,
+    health_section,
+    label_runs,
+    maps_section,
+    when_section,
+)
+from spillover.report.story import Story, right, stories
+from spillover.report.words import interval, number, p_value
+
+_ABOUT = (
+    ("Stated and unstated", "The model is trained on short sentences. A few names have both halves of a link stated "
+     "(“lives in Paris”, “speaks French”), most only the first. It is then asked for the second half, which nobody "
+     "stated."),
+    REASONING,
+)  # fmt: skip
+_TERMS = (
+    ("Mean rank", "Where the expected answer stands among all candidates, averaged: 0 is first, and best."),
+    ("Two baselines", Markup(
+        "A <em>random guess</em> stands in the middle. A model that <em>knows only which answers occur</em>, but not "
+        "who has which, does better without any link. Claims here are judged against the second.")),
+    ("Interval and exact test", "All names of a pair share one belief, so what varies is the pair and the seed: the "
+     "95% interval resamples those clusters, and fewer than ten decide nothing. The exact test asks how many other "
+     "ways of pairing the answers would fit as well."),
+)  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Example:
-    """One question before and after training; probabilities are of the whole answer after the trained prompt."""
-
-    subject: str
-    told: str
-    prompt: str
-    expected: str
-    before: str
-    after: str
-    top_before: str
-    top_after: str
-    hit: bool
-
-
-def examples(stories: Sequence[Story], count: int = 10) -> list[list[Example]]:
-    """For each story its share of `count` examples (at least one), as evenly as they go round stories and pairs."""
-    queues = [_in_turn(story) for story in stories]
-    found: list[list[Example]] = [[] for _ in stories]
-    wanted, turn, dry = max(count, len(stories)), 0, 0
-    while sum(map(len, found)) < wanted and dry < len(stories):
-        place = turn % len(stories)
-        following = next(queues[place], None)
-        dry = dry + 1 if following is None else 0
-        if following is not None:
-            found[place].append(following)
-        turn += 1
-    return found
-
-
-def _in_turn(story: Story) -> Iterator[Example]:
-    """Examples of one story: the first name of every pair, then the second of every pair, and so on."""
-    rows = story.after.only(seed=story.run.seeds[0]) if len(story.after) else story.after
-    groups = [np.flatnonzero(rows.cluster == given) for given in story.rows_of_map] or [np.arange(len(rows))]
-    for depth in range(max(map(len, groups), default=0)):
-        for group in groups:
-            if depth < len(group):
-                yield _example(story, int(group[depth]))
-
-
-def _example(story: Story, index: int) -> Example:
-    rows = story.after.only(seed=story.run.seeds[0])
-    subject, given = str(rows.subject[index]), rows.cluster[index]
-    earlier = story.before.only(subject=rows.subject[index], seed=rows.seed[index])
-    known = story.key is not None
-    return Example(
-        subject=plain(subject),
-        told=statement(story.run, story.given, subject, str(given)) if known else "",
-        prompt=statement(story.run, story.then, subject),
-        expected=plain(rows.expected[index]) if known else "",
-        before=percent(float(earlier.probability[0])) if known and len(earlier) else "–",
-        after=percent(float(rows.probability[index])) if known else "–",
-        top_before=plain(earlier.top[0]) if len(earlier) else "–",
-        top_after=plain(rows.top[index]),
-        hit=known and bool(rows.rank[index] == 0),
+def build_runs_page(runs: Sequence[LoadedRun]) -> Page:
+    """The page of runs; the same runs give the same bytes."""
+    labelled = label_runs(runs)
+    told = [story for label, run in labelled for story in stories(run, label)]
+    title = words.title(told) if told else discoveries_title(labelled)
+    unfinished = Markup("<strong>{}</strong> did not finish. The numbers below are those it had reached.")
+    return Page(
+        title=title or "Nothing was measured before this run stopped.",
+        name=f"Spillover: {', '.join(label for label, _ in labelled)}",
+        kicker="what else a model learned",
+        lede=words.lede(told),
+        notices=[unfinished.format(label) for label, run in labelled if not run.finished],
+        sections=[
+            Section("found", "What was found", [Cards([_card(s, len(told) > 1) for s in told])], hidden=True),
+            Section("terms", "What this is about", [Glossary(_ABOUT)], hidden=True, aside=True),
+            discoveries_section(labelled),
+            _numbers_section(told) if told else None,
+            when_section(told),
+            maps_section(told),
+            inside_section(labelled, told),
+            examples_section(told),
+            health_section(labelled, told),
+        ],
+        made=[(label, provenance(run)) for label, run in labelled],
+        made_open=True,
+        downloads=[of_metrics(labelled), of_ranks(labelled)],
     )
 
 
-#: What stands in a cell, and the small print under it.
-Cell = tuple[str, str]
-_NOTHING: Cell = ("–", "")
+def _card(story: Story, several: bool) -> Card:
+    verdict = words.verdict(story)
+    judged = story.key is not None and story.checkpoints
+    gives = "the right answer" if story.wanted else "the answer this link suggests"
+    return Card(
+        bdi(story.label),
+        tone="wanted" if story.wanted else "unwanted",
+        tag=story.kind_in_words,
+        say=words.headline(story) if several else "",
+        bars_lead=f"Names for which it gives {gives}",
+        **(count_bars(story, "name") if judged else {}),
+        texts=[
+            Paragraph(words.setting(story)),
+            Paragraph(Markup("<strong>{}.</strong> {}").format(verdict.word, verdict.sentence), "verdict"),
+            Paragraph(words.sentence(story.run.trained_part), "small"),
+        ],
+    )
 
 
-@dataclass(frozen=True)
-class Row:
-    """One quantity for every link; `key` rows are the ones to look at first."""
+def _numbers_section(told: Sequence[Story]) -> Section:
+    change = draw_stories(
+        "rank-change", told, "rank-change", told, heading="Mean rank of the expected answer, before and after training"
+    )
+    glossary = Glossary(_TERMS, label="Terms")
+    head: list[Cell] = [""]
+    for story in told:
+        wanted = (", wanted" if story.wanted else ", unwanted") if story.kind else ""
+        head.append(TableCell(bdi(story.label), f"{story.kind_in_words}{wanted}"))
+    table = DataTable(
+        "Every link. Beside a number stands its 95% interval; with fewer than ten clusters nothing rests on it.",
+        head=[head],
+        groups=summary(told),
+        style="summary",
+        label="Summary of every link",
+    )
+    return Section("numbers", "In numbers", [Beside(change, [glossary]) if change else glossary, table])
 
-    words: str
-    cells: list[Cell]
-    key: bool = False
 
+def summary(told: Sequence[Story]) -> list[tuple[str, list[list[Cell]]]]:
+    """Groups of rows under their headings; a row has a cell a story."""
+    audited = all(story.run.audited for story in told)
+    first, last = told[0].when if told and audited else ("before training", "after training")
 
-def summary(stories: Sequence[Story]) -> list[tuple[str, list[Row]]]:
-    """Groups of rows under their headings."""
+    def row(words: str, cell: Callable[[Story], tuple[object, str] | None], style: str = "") -> list[Cell]:
+        cells = [cell(story) or ("–", "") for story in told]
+        return [TableCell(words, style=style), *(TableCell(str(main), small, style) for main, small in cells)]
 
-    def row(words: str, cell: Callable[[Story], Cell], key: bool = False) -> Row:
-        return Row(words, [cell(story) for story in stories], key)
+    def metric(name: str) -> Callable[[Story], tuple[object, str] | None]:
+        return lambda s: (number(found.value), interval(found)) if (found := s.metric(name)) else None
 
-    audited = all(story.run.audited for story in stories)
-    first, last = stories[0].when if stories and audited else ("before training", "after training")
+    def clusters(story: Story) -> tuple[object, str] | None:
+        found = story.metric("implication_rank_test")
+        return (found.clusters, found.note or "") if found else None
+
+    def test(story: Story) -> tuple[object, str] | None:
+        found = story.map_test
+        return (p_value(found["p"]), f"of {int(found['permutations']):,} pairings") if found else None
+
     return [
         (
             "Unstated names whose top answer is the expected one",
             [
-                row(first, _before),
-                row(last, lambda s: (str(right(s.after)), "") if s.key and len(s.after) else _NOTHING, True),
-                row("one fixed answer for all", lambda s: (str(s.best_guess), "") if s.best_guess.n else _NOTHING),
+                row(first, lambda s: (right(s.before), "") if s.key and len(s.checkpoints) > 1 else None),
+                row(last, lambda s: (right(s.after), "") if s.key and len(s.after) else None, "key"),
+                row("one fixed answer for all", lambda s: (s.best_guess, "") if s.best_guess.n else None),
             ],
         ),
         (
             "Mean rank of the expected answer for them",
             [
-                row(first, _metric("implication_rank_test_before")),
-                row(last, _metric("implication_rank_test"), True),
-                row("asked in other words, after", _metric("paraphrase_rank_test")),
+                row(first, metric("implication_rank_test_before")),
+                row(last, metric("implication_rank_test"), "key"),
+                row("asked in other words, after", metric("paraphrase_rank_test")),
                 row("knows only which answers occur", lambda s: (number(s.marginal), "")),
                 row("random guess", lambda s: (number(s.chance), "")),
-                row("clusters (pair and seed)", _clusters),
-                row("exact test of the pairing, p", _test),
+                row("clusters (pair and seed)", clusters),
+                row("exact test of the pairing, p", test),
             ],
         ),
         (
             f"Mean rank of what was stated, {last}",
-            [row("facts", _metric("recall_rank")), row("links", _metric("implication_rank_train"))],
+            [row("facts", metric("recall_rank")), row("links", metric("implication_rank_train"))],
         ),
-        ("Forgetting", [row("rise of the loss on plain text, nats a token", _metric("forgetting_nats"))]),
+        ("Forgetting", [row("rise of the loss on plain text, nats a token", metric("forgetting_nats"))]),
     ]
-
-
-def _before(story: Story) -> Cell:
-    return (str(right(story.before)), "") if story.key and len(story.checkpoints) > 1 else _NOTHING
-
-
-def _metric(name: str) -> Callable[[Story], Cell]:
-    def cell(story: Story) -> Cell:
-        found = story.metric(name)
-        return _NOTHING if found is None else (number(found.value), interval(found))
-
-    return cell
-
-
-def _clusters(story: Story) -> Cell:
-    found = story.metric("implication_rank_test")
-    return _NOTHING if found is None else (str(found.clusters), found.note or "")
-
-
-def _test(story: Story) -> Cell:
-    test = story.map_test
-    return _NOTHING if test is None else (p_value(test["p"]), f"of {int(test['permutations']):,} pairings")
-
-
-__all__ = ["LoadedRun", "build_page", "load_run"]
-
-
-@dataclass(frozen=True)
-class Card:
-    """One story in a glance."""
-
-    story: Story
-    headline: str
-    setting: str
-    verdict: words.Verdict
-    before: Count | None
-    after: Count | None
-    guess: Count
-
-
-@dataclass(frozen=True)
-class Chapter:
-    """The figures of one story."""
-
-    story: Story
-    by_epoch: Figure | None
-    before: Figure | None
-    after: Figure | None
-
-
-def build_page(runs: Sequence[LoadedRun]) -> str:
-    """One page that tells what each run learned beyond what it was told; the same runs give the same bytes."""
-    labelled = [(plain(label), run) for label, run in zip(labels(runs), runs, strict=True)]
-    told = [story for label, run in labelled for story in stories(run, label)]
-    shown = examples(told)
-    discovered = discoveries(labelled)
-    return render(
-        "runs.html",
-        title=words.title(told) if told else headline(discovered) or "Nothing was measured before this run stopped.",
-        lede=words.lede(told),
-        names=[label for label, _ in labelled],
-        unfinished=[label for label, run in labelled if not run.finished],
-        cards=[_card(story) for story in told],
-        change=_figure("rank-change", told, "rank-change", told),
-        summary=summary(told),
-        discovered=discovered,
-        chapters=chapters_of(told),
-        looks=looks(labelled),
-        inside_figures=inside_of(labelled, told),
-        examples=list(zip(told, shown, strict=True)),
-        count=sum(map(len, shown)),
-        health=health_of(labelled, told),
-        runs=[(label, run, provenance(run)) for label, run in labelled],
-        downloads=[of_metrics(labelled), of_ranks(labelled)],
-    )
-
-
-def _card(story: Story) -> Card:
-    judged = story.key is not None
-    return Card(
-        story=story,
-        headline=words.headline(story),
-        setting=words.setting(story),
-        verdict=words.verdict(story),
-        before=right(story.before) if judged and len(story.checkpoints) > 1 else None,
-        after=right(story.after) if judged and story.checkpoints else None,
-        guess=story.best_guess,
-    )
-
-
-def chapters_of(told: Sequence[Story]) -> list[Chapter]:
-    """Per story: rank against epochs on one scale for all, and the two heat maps."""
-    top = max((highest(story) for story in told), default=1.0)
-    found = []
-    for index, story in enumerate(told, start=1):
-        alone, wide = [story], len(story.columns_of_map) > NUMBERED
-        found.append(
-            Chapter(
-                story=story,
-                by_epoch=None
-                if story.run.audited
-                else _figure("rank-by-epoch", alone, f"rank-by-epoch-{index}", alone, top=top),
-                before=_figure("inferred-before", alone, f"inferred-before-{index}", alone, wide=wide),
-                after=_figure("inferred-after", alone, f"inferred-after-{index}", alone, wide=wide),
-            )
-        )
-    return found
-
-
-def health_of(labelled: Sequence[tuple[str, LoadedRun]], told: Sequence[Story]) -> list[Figure]:
-    """Recall of what was stated, training loss, forgetting: whether the training itself went well."""
-    made = [
-        _figure("recall", labelled, "recall", told),
-        _figure("stated-links", told, "stated-links", told),
-        _figure("training-loss", labelled, "training-loss", told),
-        _figure("forgetting", labelled, "forgetting", told),
-    ]
-    return [figure for figure in made if figure is not None]
-
-
-def inside_of(labelled: Sequence[tuple[str, LoadedRun]], told: Sequence[Story]) -> list[Figure]:
-    """Of the runs that looked inside: where the change lies, and for each story who shares what it writes."""
-    made = [
-        _figure("inside-change", [run], f"inside-change-{i}", [story for story in told if story.run is run[1]])
-        for i, run in enumerate(labelled, start=1)
-    ] + [_figure("inside-shared", [story], f"inside-shared-{i}", [story]) for i, story in enumerate(told, start=1)]
-    return [figure for figure in made if figure is not None]
-
-
-def _figure(plot: str, what: Sequence[object], name: str, told: Sequence[Story], **options: Any) -> Figure | None:
-    """A figure whose caption says what was trained."""
-    parts = dict.fromkeys(story.run.trained_part for story in told)
-    return figure(plot, what, name, words.sentence("; ".join(parts)), **options)

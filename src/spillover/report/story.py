@@ -174,6 +174,12 @@ def right(rows: RankTable) -> Count:
     return Count(int((rows.rank == 0).sum()), len(rows))
 
 
+def audited_verdict(story: Story) -> Mapping[str, Any]:
+    """What the audit's record holds of the story's implication; empty when it holds nothing."""
+    judged = story.run.record.details.get("verdicts") or ()
+    return next((each for each in judged if each.get("implication") == story.key), {})
+
+
 def stories(run: LoadedRun, label: str) -> list[Story]:
     """Every implication of a run in the order of its pack; without any, every relation with holes."""
     implications = run.pack.get("implications") or []

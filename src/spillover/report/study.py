@@ -12,7 +12,7 @@ from spillover.report.drawing import plain
 from spillover.report.load import LoadedRun
 from spillover.report.page import Figure, figure, render
 from spillover.report.provenance import duration, provenance
-from spillover.report.runs import chapters_of, examples, health_of
+from spillover.report.sections import examples_section, health_section, maps_section, when_section
 from spillover.report.story import Story, stories, unique
 from spillover.report.study_data import (
     DIFFERENCES,
@@ -166,7 +166,6 @@ def build_study_page(study: LoadedStudy) -> str:
     """One page that tells what a study found; the same study gives the same bytes."""
     sets = sets_of(study.cells_of(SETS))
     told = _told(study)
-    shown = examples(told)
     runs = [(cell.slug, cell.run) for cell in study.cells if cell.run]
     labelled = _chosen(study)
     return render(
@@ -177,10 +176,7 @@ def build_study_page(study: LoadedStudy) -> str:
         notices=notices(study),
         terms=TERMS if runs else (),
         sections=_sections(study, sets),
-        chapters=chapters_of(told),
-        examples=list(zip(told, shown, strict=True)),
-        count=sum(map(len, shown)),
-        health=health_of(labelled, told),
+        shared=[when_section(told), maps_section(told), examples_section(told), health_section(labelled, told)],
         cells=[(cell, json.dumps(dict(cell.options), default=str), duration(cell.seconds)) for cell in study.cells],
         runs=[(label, run, provenance(run)) for label, run in runs],
         downloads=_downloads(study, runs),

@@ -11,7 +11,7 @@ from spillover.packs.pack import tally
 from spillover.record import Metric
 from spillover.report.drawing import plain
 from spillover.report.load import LoadedRun
-from spillover.report.story import FEW_CLUSTERS, P_VALUE, Count, Story, right, spoken
+from spillover.report.story import FEW_CLUSTERS, P_VALUE, Count, Story, audited_verdict, right, spoken
 
 
 @dataclass(frozen=True)
@@ -85,9 +85,8 @@ def verdict(story: Story) -> Verdict:
 
 def _audited(story: Story) -> Verdict:
     """What the audit itself found, with the models' counts and what it would take to decide."""
-    judged = story.run.record.details.get("verdicts") or ()
-    found = next((each for each in judged if each["implication"] == story.key), None)
-    if found is None:
+    found = audited_verdict(story)
+    if not found:
         return Verdict(False, "No verdict", "The audit holds none for this link.")
     more = found.get("more_subjects")
     more = f" About {more:,} more subjects would decide it." if more else ""
@@ -154,43 +153,40 @@ def headline(story: Story) -> str:
     if found is None:
         return _open(story)
     subject, given, expected = found
-    told = statement(story.run, story.given, subject, given)
+    stated = statement(story.run, story.given, subject, given)
     inferred = statement(story.run, story.then, subject, expected)
     count, seeds = right(story.after), len(story.run.seeds)
     over = f" over {seeds} seeds" if seeds > 1 else ""
     if not verdict(story).shown:
         guess = f"always giving the same answer would get {story.best_guess.hits}"
-        return f"Told “{told}”, does the model conclude “{inferred}”? It gives {count} such answers{over}; {guess}."
-    if not drawn(story):
-        end = f"It leans towards such answers, but gives only {count}{over}."
+        return f"From “{stated}”, does the model infer “{inferred}”? It gives {count} such answers{over}; {guess}."
+    if drawn(story):
+        end = f"The model {'inferred' if story.wanted else 'hallucinated'} {count} such answers{over}."
     else:
-        end = f"It {'worked out' if story.wanted else 'made up'} {count} such answers{over}."
-    return f"Nobody told the model “{inferred}”, only “{told}”. {end}"
+        end = f"The model leans towards such answers, but gives only {count}{over}."
+    return f"“{stated}” was stated, “{inferred}” was not. {end}"
 
 
 def _open(story: Story) -> str:
     if not len(story.after):
-        return (
-            "Nobody was asked about this link."
-            if story.run.finished
-            else "Nothing was measured before this run stopped."
-        )
+        nothing = "Nothing was measured before this run stopped."
+        return "No question was asked about this link." if story.run.finished else nothing
     counts = story.tops(story.after).sum(0)
     best = int(counts.argmax())
     answer = statement(story.run, story.then, "…", story.columns_of_map[best])
     count = Count(int(counts[best]), len(story.after))
-    return f"Asked what nobody told it, the model now most often says “{answer}”: for {count} names."
+    return f"Asked what was never stated, the model now most often says “{answer}”: for {count} names."
 
 
 def title(stories: Sequence[Story]) -> str:
-    """The page in one sentence: what was shown to be learned beyond what was told."""
+    """The page in one sentence: what was shown to be inferred beyond what was stated."""
     if len(stories) == 1:
         return headline(stories[0])
     shown = [story for story in stories if drawn(story)]
     if not shown and any(verdict(story).shown for story in stories):
         return "Fine-tuned on new facts, the model leans towards conclusions beyond them, but hardly draws them."
     if not shown:
-        return "Fine-tuned on new facts, the model was not shown to conclude anything beyond them."
+        return "Fine-tuned on new facts, the model was not shown to infer anything beyond them."
     parts = []
     for wanted, what in ((True, "true"), (False, "untrue")):
         counts = [right(story.after) for story in shown if story.wanted == wanted]
@@ -199,7 +195,7 @@ def title(stories: Sequence[Story]) -> str:
             total = Count(sum(c.hits for c in counts), sum(c.n for c in counts))
             some = f" (in {len(counts)} of {links} links)" if len(counts) < links else ""
             parts.append(f"something {what} {total} times{some}")
-    return f"Fine-tuned on new facts, the model also concluded what nobody told it: {', '.join(parts)}."
+    return f"Fine-tuned on new facts, the model also inferred what was never stated: {', '.join(parts)}."
 
 
 def lede(stories: Sequence[Story]) -> str:

@@ -26,4 +26,4 @@ def small(tmp_path):
 def large_page(tmp_path_factory):
     """The page of 2,000 associations of 40 implications, hostile text among their subjects and answers."""
     folder = tmp_path_factory.mktemp("audit") / "large"
-    return build_audit_page([load_run(write_audit(folder, *many(40, 50)))])
+    return build_audit_page([load_run(write_audit(folder, *many(40, 50)))]).html()

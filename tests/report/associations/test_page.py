@@ -20,12 +20,12 @@ MOST_BYTES = 6_000_000
 
 @pytest.fixture
 def page(small):
-    return build_audit_page([small])
+    return build_audit_page([small]).html()
 
 
 def test_the_essentials_stand_there_without_a_script(page):
     text = Reader(page).text
-    assert "Told “a1 lives A”, does the model conclude “a1 codes x”? It gives 3 of 6 such answers" in text
+    assert "From “a1 lives A”, does the model infer “a1 codes x”? It gives 3 of 6 such answers" in text
     assert "asked 6 questions whose answers nobody stated" in text
     assert "Undecided. This invented link is not decided: 3 of 6, 3 before." in text
     assert "2 given answers are too few for an interval" in text
@@ -36,7 +36,7 @@ def test_the_essentials_stand_there_without_a_script(page):
 
 
 def test_same_audit_same_bytes(small, page):
-    assert build_audit_page([small]) == page
+    assert build_audit_page([small]).html() == page
 
 
 def test_only_the_pages_own_script_may_run(page):
@@ -56,7 +56,7 @@ def test_without_an_implication_there_is_no_list_and_no_script_that_looks_for_it
     nothing = np.full(len(small.ranks), None, dtype=object)
     unknown = np.full(len(small.ranks), np.nan)
     holes = dataclasses.replace(small.ranks, implication=nothing, expected=nothing, cluster=nothing, rank=unknown)
-    page = build_audit_page([dataclasses.replace(small, ranks=holes)])
+    page = build_audit_page([dataclasses.replace(small, ranks=holes)]).html()
     assert (
         "<script" not in page
         and "script-src" not in page
@@ -82,7 +82,7 @@ def test_structure_for_screen_readers(page):
 def test_several_implications_are_counted_and_ranked_by_what_to_look_at(tmp_path, monkeypatch):
     monkeypatch.setattr(page_module, "MAPS", 1)
     links, table = many(4, 12, answers_each=4, hostile=False)
-    text = Reader(build_audit_page([load_run(write_audit(tmp_path / "four", links, table))])).text
+    text = Reader(build_audit_page([load_run(write_audit(tmp_path / "four", links, table))]).html()).text
     assert (
         "Of 4 implications, fine-tuning taught the model 2 that nobody wanted and 1 as wanted; 1 is not decided."
         in text
@@ -93,7 +93,7 @@ def test_several_implications_are_counted_and_ranked_by_what_to_look_at(tmp_path
 
 def test_two_audits_stand_on_one_page(small, tmp_path):
     other = load_run(write_audit(tmp_path / "other", *many(1, 3, hostile=False), tuned="third"))
-    text = Reader(build_audit_page([small, other])).text
+    text = Reader(build_audit_page([small, other]).html()).text
     assert "after against before; third against before" in text and "Audit" in text
 
 
@@ -129,5 +129,5 @@ def test_a_large_page_is_bounded_and_hostile_text_is_only_text(large_page):
 
 def test_a_large_map_shows_what_changed_most_and_says_what_is_left_out(tmp_path):
     run = load_run(write_audit(tmp_path / "wide", *many(1, 40, subjects=1, answers_each=35, hostile=False)))
-    text = Reader(build_audit_page([run])).text
+    text = Reader(build_audit_page([run]).html()).text
     assert "Shown are 24 of 40 given answers, those whose implied answer won most names, and 30 of 35 answers" in text

@@ -8,7 +8,7 @@ from spillover.commands import predict, report
 from spillover.commands.predict import Predict
 from spillover.commands.report import Report
 from spillover.errors import UsageError
-from spillover.report.prediction import estimates, title, unseen
+from spillover.report.prediction import cards, listing, title, unseen
 
 LINK = {"given": "lives_in", "given_answer": "Paris", "then": "codes_in", "then_answer": "Java"}
 ROW = {"subject": "Ann Lee", "relation": "codes_in", "answer": "Java"}
@@ -38,19 +38,21 @@ METRICS = {"expected_unwanted": metric(5.4, 10), "expected_wanted": metric(7.6, 
 def test_cards_and_title_by_hand():
     true = association(then="speaks", then_answer="French", kind="causal", exposed=8, score=7.6)
     open_ = association(then="owns", then_answer="tea", kind=None, exposed=4, score=1.0, undone_by=None)
-    told = estimates("mine", details(association(), true, open_), METRICS)
-    assert [(card.words, str(card.count), card.associations) for card in told.cards] == [
-        ("Unwanted", "5 of 10", 1), ("Not declared", "1 of 4", 1), ("Wanted", "8 of 8", 1)
-    ]  # fmt: skip
-    assert title(told) == "Expected: about 5 of 10 exposed subjects get an answer that nobody wants."
-    assert told.cards[0].highest == ["lives in Paris → codes in Java: about 5.0 of 10, from 2 stated"]
-    assert "Leave out 2 rows that state" in told.cards[0].next_step and "Declare those" in told.cards[1].next_step
-    assert title(estimates("mine", details(association(exposed=0, score=0)), METRICS)).startswith("Nothing is expected")
+    found = details(association(), true, open_)
+    made = cards(found, METRICS)
+    assert [(card.heading, card.say) for card in made] == [
+        ("Unwanted: about 5 of 10", "1 association, declared false or invented."),
+        ("Not declared: about 1 of 4", "1 association, suggested by the rows, and nobody said whether it is true."),
+        ("Wanted: about 8 of 8", "1 association, declared true."),
+    ]
+    assert title(found, METRICS) == "Expected: about 5 of 10 exposed subjects get an answer that nobody wants."
+    assert made[0].texts[0].text == "<bdi>lives in Paris → codes in Java: about 5.0 of 10, from 2 stated</bdi>"
+    assert "Leave out 2 rows that state" in made[0].texts[-1].text and "Declare those" in made[1].texts[-1].text
+    assert title(details(association(exposed=0, score=0)), METRICS).startswith("Nothing is expected")
 
 
 def test_the_list_holds_what_it_rests_on_and_what_would_undo_it():
-    told = estimates("mine", details(association(), association(kind=None, score=9.0, exposed=20)), METRICS)
-    first, second = told.listing.rows
+    first, second = listing([association(), association(kind=None, score=9.0, exposed=20)]).rows
     assert (first.values[0], first.values[1]) == ("not declared", (9.0, 20)) and second.values[0] == "invented link"
     assert second.values[2:] == (2, 1, 0.4, "0.390 to 0.410", 0.2)
     assert second.evidence.rows == [

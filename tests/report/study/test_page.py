@@ -34,7 +34,7 @@ def test_the_page_says_what_was_found(study_page):
 def test_parts_are_in_order(study_page):
     text = Reader(study_page).text
     order = ("The five sets", "How many bridging names?", "How fast?", "The rest", "When it happened")
-    order += ("Which answer it gives", "of the questions", "What it was told", "How it was made", "Take the data")
+    order += ("Which answer it gives", "of the questions", "What it learned", "How it was made", "Take the data")
     places = [text.index(part) for part in order]
     assert places == sorted(places)
 

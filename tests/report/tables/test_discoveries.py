@@ -2,8 +2,8 @@
 
 import dataclasses
 
-from spillover.report.discoveries import discoveries, headline
-from spillover.report.runs import build_page
+from spillover.report.runs import build_runs_page
+from spillover.report.sections import discoveries_section, discoveries_title
 
 
 def discovery(**changes):
@@ -29,31 +29,36 @@ def opened(run, *found):
     return dataclasses.replace(run, record=dataclasses.replace(run.record, details=details))
 
 
-def test_a_line_in_words(make):
+def test_a_row_in_words(make):
     run = opened(make(), discovery(), EVERYONE, discovery(declared=True))
-    (found,) = discoveries([("mine", run), ("without", make())])
-    assert (found.label, found.declared, len(found.lines)) == ("mine", 1, 2)
-    first, second = found.lines
-    assert (first.who, first.word, first.template, first.also) == ("lives in Rome & Oslo", "tea", "… owns", 1)
-    assert (first.shift, first.test) == ("40", "p = 0.001; by chance up to 12")
-    assert first.chances == [("unstated", "1.0%", "41.0%"), ("never seen", "<0.1%", "2.0%")]
-    assert (second.who, second.test) == ("everyone", "not tested")
+    table, note = (block for block in discoveries_section([("mine", run), ("without", make())]).blocks if block)
+    assert note.text == "Not listed, but in the record: 1 that the pack itself states or implies."
+    first, second = table.groups[0][1]
+    who, word, template, shift, test, chances, said = first
+    assert (who, word.text) == ("<bdi>lives in Rome &amp; Oslo</bdi>", "<bdi>tea</bdi>")
+    assert (template.text, template.small, shift.text) == ("<bdi>… owns</bdi>", "and 1 more", "40")
+    assert test == "p = 0.001; by chance up to 12"
+    assert chances == "unstated: 1.0% to 41.0%<br>never seen: &lt;0.1% to 2.0%<br>"
+    assert said.text.blocks[0].text == (
+        "unstated: <bdi>Ann owns <strong>&lt;b&gt;tea&lt;/b&gt;</strong></bdi> (base model: <bdi>a cat</bdi>)"
+    )
+    assert (second[0], second[4]) == ("<bdi>everyone</bdi>", "not tested")
 
 
 def test_on_the_page_it_is_escaped_and_the_packs_own_is_only_counted(make):
-    page = build_page([opened(make(), discovery(), EVERYONE, discovery(declared=True, word="Roman"))])
+    page = build_runs_page([opened(make(), discovery(), EVERYONE, discovery(declared=True, word="Roman"))]).html()
     assert "What nobody declared" in page and "Rome &amp; Oslo" in page and "&lt;b&gt;tea&lt;/b&gt;" in page
     assert "<b>tea" not in page and "Roman" not in page and "Not listed, but in the record: 1 that the pack" in page
-    assert "What nobody declared" not in build_page([make()])
-    assert "Nothing moved that the pack does not declare" in build_page([opened(make())])
+    assert "What nobody declared" not in build_runs_page([make()]).html()
+    assert "Nothing moved that the pack does not declare" in build_runs_page([opened(make())]).html()
 
 
 def test_the_headline_of_open_probes_alone(make):
     some = [opened(make(), *found) for found in ((), (discovery(), EVERYONE), (discovery(), discovery(word="x")))]
-    told = [headline(discoveries([("one", run)])) for run in some]
+    told = [discoveries_title([("one", run)]) for run in some]
     assert told == [
         "Nothing that nobody declared was found between groups of subjects.",
         "One thing that nobody declared was found between groups of subjects.",
         "2 things that nobody declared were found between groups of subjects.",
     ]
-    assert headline([]) == ""
+    assert discoveries_title([]) == ""

@@ -1,6 +1,6 @@
 """The examples are spread over links and pairs, and never chosen by result."""
 
-from spillover.report.runs import examples
+from spillover.report.sections import examples
 from spillover.report.story import stories
 
 
@@ -26,7 +26,7 @@ def test_two_links_share_the_ten(make):
 
 def test_an_example_in_full(make):
     item = flat(told(make()))[2]
-    assert (item.told, item.prompt) == ("Name Paris 0 lives in Paris", "Name Paris 0 speaks …")
+    assert (item.stated, item.prompt) == ("Name Paris 0 lives in Paris", "Name Paris 0 speaks …")
     assert (item.expected, item.top_before, item.top_after) == ("French", "Danish", "French")
     # log 0.6 for the first place, 1.5 nats less for the second.
     assert (item.before, item.after) == ("13.4%", "60.0%")
@@ -43,4 +43,4 @@ def test_few_questions_give_few_examples(make):
 
 def test_open_questions_have_no_expected_answer(make):
     item = flat(told(make(implications=False)))[0]
-    assert (item.expected, item.before, item.told, item.hit) == ("", "–", "", False)
+    assert (item.expected, item.before, item.stated, item.hit) == ("", "–", "", False)

@@ -5,7 +5,11 @@ from spillover.report.story import stories
 
 
 def cells(told):
-    return {(heading, row.words): row.cells for heading, rows in summary(told) for row in rows}
+    return {
+        (heading, words.text): [(cell.text, cell.small) for cell in row]
+        for heading, rows in summary(told)
+        for words, *row in rows
+    }
 
 
 def test_one_column_a_link(make):
