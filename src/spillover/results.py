@@ -148,16 +148,17 @@ class Result:
         Raises: RunError when it cannot be written.
         """
         from spillover.report.audit import build_audit_page
+        from spillover.report.load import load_run
         from spillover.report.prediction import build_prediction_page
-        from spillover.report.runs import build_page, load_run
+        from spillover.report.runs import build_runs_page
         from spillover.report.where import build_where_page, load_where
 
         folder = str(self.folder)
         if self.command == "where":
             text = build_where_page(load_where(folder)).html()
         else:
-            build = {"audit": build_audit_page, "predict": build_prediction_page}.get(self.command, build_page)
-            text = build([load_run(folder)])
+            build = {"audit": build_audit_page, "predict": build_prediction_page}.get(self.command, build_runs_page)
+            text = build([load_run(folder)]).html()
         write_atomically(Path(path), text.encode())
         return Path(path)
 
