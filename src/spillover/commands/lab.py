@@ -24,7 +24,7 @@ from spillover.runs import PATIENCE, Checkpoints, State, claimed, times_resumed
 from spillover.theory.symbolic import Task
 
 if TYPE_CHECKING:
-    from spillover.theory.training import Checkpointer, Trained, Snapshot
+    from spillover.theory.training import Checkpointer, Snapshot, Trained
 
 
 @dataclass(frozen=True, kw_only=True)

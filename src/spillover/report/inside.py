@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from spillover.report.drawing import BLUE, INK, VERMILLION, YARDSTICK, Drawing, canvas, finish, panels, plot
 from spillover.report.load import LoadedRun
-from spillover.report.page import DataTable, FigureGrid, Glossary, Section, TableCell, bdi, figure
+from spillover.report.page import Block, Cell, DataTable, FigureGrid, Glossary, Section, TableCell, bdi, figure
 from spillover.report.story import Story, spoken
 from spillover.report.words import number, sentence
 
@@ -43,7 +43,7 @@ _TERMS = (
 
 def inside_section(labelled: Sequence[tuple[str, LoadedRun]], told: Sequence[Story]) -> Section | None:
     """What training did to the attention heads, of the runs that looked inside; None when none did."""
-    groups = [
+    groups: list[tuple[str, list[list[Cell]]]] = [
         (bdi(label), [[term, TableCell(words, note)] for term, words, note in rows])
         for label, run in labelled
         if (rows := inside_rows(run))
@@ -61,7 +61,7 @@ def inside_section(labelled: Sequence[tuple[str, LoadedRun]], told: Sequence[Sto
         style="summary",
         label="What training did to the attention heads",
     )
-    blocks = [table, FigureGrid(drawn), Glossary(_TERMS, label="Terms of the look inside")]
+    blocks: list[Block] = [table, FigureGrid(drawn), Glossary(_TERMS, label="Terms of the look inside")]
     return Section("inside", "A look inside", blocks, _LEAD) if groups else None
 
 

@@ -10,6 +10,7 @@ from markupsafe import Markup
 from spillover.packs.pack import WANTED
 from spillover.report.associations import Association, Column, Evidence, Listing, Value
 from spillover.report.downloads import csv_text, table_link
+from spillover.report.drawing import plain
 from spillover.report.load import LoadedRun, labels
 from spillover.report.page import (
     Block,
@@ -116,18 +117,17 @@ def build_prediction_page(runs: Sequence[LoadedRun]) -> Page:
     asked = f"The untrained {model} was asked what it believes." if model else (
         "No model was asked, so scores rest on the pack alone; --model says more."
     )  # fmt: skip
+    verdict = (details.get("solution") or {}).get("verdict", "")
     left_out = int(details.get("left_out") or 0)
     note = Paragraph(f"{left_out:,} further associations, with fewer exposed subjects, were not looked at.", "small")
     return Page(
         title=title(details, run.record.metrics),
         name=f"Spillover prediction: {label}",
         kicker="prediction: what a model will conclude",
-        lede=f"Before any training on {label}. {asked} {(details.get('solution') or {}).get('verdict', '')}",
+        lede=Markup("Before any training on {}. {} {}").format(bdi(label), plain(asked), plain(verdict)),
         sections=[
             Section("found", "What is expected", [Cards(expected)], hidden=True),
-            Section(
-                "list", "Association by association", [found, Paragraph(note, "small") if left_out else None], _LIST
-            ),
+            Section("associations", "Association by association", [found, note if left_out else None], _LIST),
             Section("trust", "How far to trust it", _trust(details)),
             Section("terms", "Words used here", [Glossary(_TERMS)], aside=True),
         ],

@@ -236,7 +236,7 @@ def discoveries_section(labelled: Sequence[tuple[str, LoadedRun]]) -> Section | 
         )
         if found:
             caption = f"{asked} A rise is in percentage points: of the group, less that of the other groups."
-            head = ["Who", "The tuned model says", "After", TableCell("Rise", style="num"), "Test",
+            head: list[Cell] = ["Who", "The tuned model says", "After", TableCell("Rise", style="num"), "Test",
                     "Probability, base to tuned model", "Word for word"]  # fmt: skip
             rows = [discovery_row(each) for each in found]
             blocks.append(DataTable(caption, [head], [("", rows)], "examples", "What nobody declared", row_heads=False))
