@@ -27,20 +27,18 @@ KEPT, FROZEN = ROOT / "docs/results/calibration.parquet", ROOT / "src/spillover/
 
 def rows_of(study: Path) -> list[dict[str, Any]]:
     """One row a run and association: what predict says of it, and the rate that was measured."""
-    from spillover.commands.predict import Predict, load, predicted
-    from spillover.packs.open import open_pack
+    import spillover as so
+    from spillover.lm.load import load_model
 
     found: list[dict[str, Any]] = []
-    settings, loaded = Predict(pack="", model="gemma-3-270m", evidence=0), None
+    model = load_model("gemma-3-270m")
     for folder in sorted(path.parent for path in (study / "cells").glob("[!.]*/seed-*/record.json")):
         if "_" in folder.parent.name:
             continue
         record = Record.read(folder)
         spec = str(record.settings["pack"])
         measured = measured_rates(pq.read_table(folder / ANSWERS))
-        pack = open_pack(spec, record.seed)
-        loaded = loaded or load(settings, pack)
-        for each in predicted(settings, pack, loaded).associations:
+        for each in so.predict(spec, model, seed=record.seed, evidence=0).associations:
             key = (each.then, each.given_answer)
             if each.kind is not None and key in measured:
                 rate, subjects = measured[key]

@@ -37,19 +37,17 @@ assert all(grounds in FEATURE_SETS for grounds in (OURS, *RIVALS))
 
 def rows_of(study: Path) -> list[dict[str, Any]]:
     """One row a run and declared association: its grounds, and the measured rate."""
-    from spillover.commands.predict import Predict, load, predicted
-    from spillover.packs.open import open_pack
+    import spillover as so
+    from spillover.lm.load import load_model
 
-    settings, loaded = Predict(pack="", model="gemma-3-270m", evidence=0, threads=1), None
+    model = load_model("gemma-3-270m")
     found: list[dict[str, Any]] = []
     known: dict[str, Any] = {}
     for folder in sorted(path.parent for path in (study / "cells").glob("[!.]*/seed-*/record.json")):
         record = Record.read(folder)
         spec = str(record.settings["pack"])
         if spec not in known:
-            pack = open_pack(spec, 0)
-            loaded = loaded or load(settings, pack)
-            known[spec] = predicted(settings, pack, loaded).associations
+            known[spec] = so.predict(spec, model, evidence=0, threads=1).associations
         measured = measured_rates(pq.read_table(folder / ANSWERS))
         for each in known[spec]:
             key = (each.then, each.given_answer)

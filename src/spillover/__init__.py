@@ -6,7 +6,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from spillover.commands.audit import audit as audit
     from spillover.commands.callback import SpilloverCallback as SpilloverCallback
+    from spillover.commands.predict import predict as predict
     from spillover.packs.open import open_pack as open_pack
     from spillover.packs.pack import Fact as Fact
     from spillover.packs.pack import Implication as Implication
@@ -21,6 +23,8 @@ __version__ = "0.1.0"
 #: The library: name -> the module it is in, imported when the name is first asked for, so that `--help` stays quick.
 LIBRARY = {
     "open_pack": "spillover.packs.open",
+    "predict": "spillover.commands.predict",
+    "audit": "spillover.commands.audit",
     "Fact": "spillover.packs.pack",
     "Implication": "spillover.packs.pack",
     "Pack": "spillover.packs.pack",

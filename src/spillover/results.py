@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pyarrow as pa
 
 from spillover.errors import RunError, UsageError, nearest
+from spillover.metrics.verdicts import Verdict
 from spillover.record import ANSWER_SCHEMA, ANSWERS, TRAJECTORY, Metric, Record, read_table, write_atomically
 
 if TYPE_CHECKING:
@@ -197,11 +198,57 @@ class Audit(Result):
 
     command = "audit"
 
+    @cached_property
+    def verdicts(self) -> list[Verdict]:
+        """One verdict an implication of the pack."""
+        found = [dict(each) for each in self.record.details["verdicts"]]
+        return [
+            Verdict(**each | {key: _metric(each[key]) for key in ("rank", "rank_before")})  # type: ignore[arg-type]
+            for each in found
+        ]
+
+    def summary(self) -> Sequence[tuple[str, str]]:
+        """The models, then each implication with its verdict."""
+        return [*super().summary(), *((each.implication, each.verdict) for each in self.verdicts)]
+
+
+@dataclasses.dataclass(frozen=True)
+class PredictedAssociation:
+    """What is expected of one association, with the keys of `predict --json`.
+
+    rate: expected share of the exposed subjects who will answer so; score: their expected number. prior: the base
+    model's belief in the answer given the fact in its prompt, or None without a model. rests_on: some supporting
+    subjects. undone_by: the fewest rows of each way that would undo it, or None where that was not computed.
+    """
+
+    given: str
+    given_answer: str
+    then: str
+    then_answer: str
+    support: int
+    exposed: int
+    margin: float | None
+    prior: float | None
+    score: float
+    kind: str | None
+    because: str
+    rate: float
+    opposed: int
+    margin_low: float | None
+    margin_high: float | None
+    rests_on: Sequence[str]
+    undone_by: Sequence[Mapping[str, Any]] | None
+
 
 class Prediction(Result):
     """What a model will conclude from a pack, before it is trained."""
 
     command = "predict"
+
+    @cached_property
+    def associations(self) -> list[PredictedAssociation]:
+        """What is expected of each association, highest score first."""
+        return [PredictedAssociation(**each) for each in self.record.details["associations"]]
 
 
 class Comparison(Result):

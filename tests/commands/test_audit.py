@@ -6,7 +6,9 @@ from xml.etree import ElementTree
 
 import pyarrow.parquet as pq
 import pytest
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
+import spillover
 from spillover.commands import audit, inject, report
 from spillover.commands.audit import Audit
 from spillover.commands.inject import Inject
@@ -69,6 +71,23 @@ def test_an_audit_says_what_the_run_itself_measured(byte_folder, taught, tmp_pat
     assert (tmp_path / "audit" / "record.json").read_bytes() == stamp
     with pytest.raises(RunError, match="this folder holds another run"):
         audit.run(settings(byte_folder, byte_folder, out=str(tmp_path / "audit")))
+
+
+def test_from_python_on_what_one_holds_it_is_the_same(byte_folder, taught, tmp_path):
+    tuned = taught / "weights"
+    model, tokenizer = (kind.from_pretrained(tuned) for kind in (AutoModelForCausalLM, AutoTokenizer))
+    named = spillover.audit(PACK, byte_folder, tuned, threads=1)
+    held = spillover.audit(spillover.open_pack(PACK), byte_folder, (model, tokenizer), threads=1)
+    assert held.answers.equals(named.answers) and held.verdicts == named.verdicts
+    run = spillover.load_run(taught)
+    answers = spillover.audit(PACK, run, run, threads=1)
+    assert answers.verdicts == named.verdicts and answers.metrics.forgetting_nats is None
+    assert answers.verdicts[0].verdict in repr(answers)
+    assert "lives in" in held.page(tmp_path / "page.html").read_text("utf-8")
+    with pytest.raises(UsageError, match="--open asks the models themselves"):
+        spillover.audit(PACK, run, run, threads=1, open=True)
+    with pytest.raises(UsageError, match="not asked the same questions"):
+        spillover.audit("country-code:names=10,bridge=1", byte_folder, run, threads=1)
 
 
 def test_junit_words():

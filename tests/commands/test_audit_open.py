@@ -14,7 +14,7 @@ from spillover.commands.audit_open import EVERYONE, MOST, Chance, Discovery, Exa
 from spillover.commands.inject import Inject
 from spillover.commands.report import Report
 from spillover.commands.verify import Verify
-from spillover.errors import UsageError
+from spillover.errors import RunError, UsageError
 from spillover.packs.builtin import draw_names
 from spillover.packs.open import open_pack
 from spillover.packs.redaction import Redaction
@@ -109,11 +109,16 @@ def test_the_record_holds_it_and_is_found_again(byte_folder, world, planted):
 def test_homes_asked_in_other_words_are_declared(byte_folder, world, tmp_path):
     """Its own city after the trained prompt is no news."""
     (tmp_path / "more.txt").write_text("{subject} lives in\n", encoding="utf-8")
-    outcome = opened(world, byte_folder, "planted", probes=str(tmp_path / "more.txt"))
+    own = {"probes": str(tmp_path / "more.txt"), "out": str(tmp_path / "run")}
+    outcome = opened(world, byte_folder, "planted", **own)
     assert outcome["probes"]["templates"] == 41
     homes = [each for each in outcome["discoveries"] if each["template"] == "{subject} lives in"]
     groups = {each["answer"]: each for each in homes if each["kind"] == "group" and each["shift"] > 0.5}
     assert set(groups) == set(CITIES) and all(each["declared"] for each in groups.values())
+    # Other templates make another run, although the file has the same name.
+    (tmp_path / "more.txt").write_text("{subject} sells\n", encoding="utf-8")
+    with pytest.raises(RunError, match="this folder holds another run"):
+        opened(world, byte_folder, "planted", **own)
 
 
 def test_of_a_shuffled_pack_nothing_is_found(byte_folder, world):
@@ -196,13 +201,3 @@ def test_mistakes_are_one_sentence(byte_folder, tiny_folder, world, tmp_path):
         with pytest.raises(UsageError) as caught:
             audit.run(Audit(**({"tuned": str(byte_folder)} | settings | changes)))
         assert sentence in str(caught.value)
-
-
-def test_own_templates_make_another_run(world, tmp_path):
-    path, identities = tmp_path / "more.txt", set()
-    for body in ("{subject} owns\n", "{subject} sells\n"):
-        path.write_text(body, encoding="utf-8")
-        settings = Audit(pack=str(world / "pack.yaml"), base="a", tuned="b", open=True, probes=str(path))
-        probes = audit_open.plan(settings, open_pack(settings.pack))
-        identities.add(audit._identity_of(settings, probes))
-    assert len(identities) == 2

@@ -1,12 +1,16 @@
 """`predict` as a user gives it: the contract's keys, its grounds, the same bytes for the same command, and mistakes."""
 
+import dataclasses
 import json
 
 import pytest
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
+import spillover
 from spillover.cli import main
 from spillover.commands import predict
 from spillover.commands.predict import Predict
+from spillover.errors import RunError
 from spillover.record import RECORD, Record
 
 PACK = "country-code:pairs=3,names=18,bridge=2"
@@ -60,6 +64,21 @@ def test_a_model_s_belief_enters_the_score(byte_folder, tmp_path):
     assert json.loads(json.dumps(outcome["associations"])) == record.details["associations"]
     again = predict.run(words)
     assert again["associations"] == record.details["associations"]
+
+
+def test_from_python_on_what_one_holds_it_is_the_same(byte_folder, tmp_path):
+    model, tokenizer = (kind.from_pretrained(byte_folder) for kind in (AutoModelForCausalLM, AutoTokenizer))
+    named = spillover.predict(PACK, byte_folder, evidence=1, threads=1)
+    held = spillover.predict(spillover.open_pack(PACK), (model, tokenizer), evidence=1, threads=1, out=tmp_path / "run")
+    assert [each.score for each in held.associations] == [each.score for each in named.associations]
+    first = held.associations[0]
+    assert (first.given, first.then, first.support) == ("lives_in", "codes_in", 2) and 0 <= first.prior <= 1
+    assert held.metrics.expected_unwanted.value == pytest.approx(sum(each.score for each in held.associations))
+    assert "expected_unwanted" in repr(held) and "codes in" in held.page(tmp_path / "page.html").read_text("utf-8")
+    assert spillover.load_run(tmp_path / "run").associations == held.associations
+    other = dataclasses.replace(spillover.open_pack(PACK), facts=spillover.open_pack(PACK).facts[:-1])
+    with pytest.raises(RunError, match="this folder holds another run"):
+        spillover.predict(other, (model, tokenizer), evidence=1, threads=1, out=tmp_path / "run")
 
 
 def test_the_same_command_gives_the_same_bytes(tmp_path):

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
+import contextlib
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,15 +12,18 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from jaxtyping import Float, Int
 from tyro.conf import Positional
 
-from spillover import __version__
+from spillover import results
 from spillover.commands import audit_open
+from spillover.commands.held import held_folder, held_model, identifying, name_of
 from spillover.commands.launched import resolved
 from spillover.config import Flag, Running
 from spillover.errors import UsageError
 from spillover.metrics.implications import forgetting_nats, summarise
+from spillover.metrics.ranks import answers_at_end
 from spillover.metrics.verdicts import Limits, Verdict, verdicts
 from spillover.packs.open import open_pack
 from spillover.packs.pack import Pack, describe, pack_hash
@@ -31,21 +33,21 @@ from spillover.record import (
     Metric,
     Record,
     checksums,
-    commit,
-    hardware,
-    identity,
+    sha256_of,
     sha256_of_texts,
-    versions,
     write_atomically,
     write_table,
 )
-from spillover.runs import claim_folder, identifying_settings
+from spillover.results import Answers, Run
+from spillover.runs import OpenRun, identity_of, open_run
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from spillover.commands.held import Model
     from spillover.interp.open_probes import Likely
     from spillover.lm.distributed import Processes
+    from spillover.lm.load import LoadedModel
     from spillover.lm.score import Scorer
 
 
@@ -85,30 +87,64 @@ class Audit(Running):
 
 
 PACKAGES = ("spillover", "torch", "transformers", "tokenizers", "safetensors", "peft", "numpy", "pyarrow")
+#: What two models must have been asked alike.
+QUESTION = ["subject", "relation", "prompt", "candidate"]
 #: `--fail-on` -> the verdicts that end in exit code 1.
 FAILING = {"unwanted": {"unwanted"}, "undecided": {"unwanted", "undecided"}, "never": set[str]()}
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class _Measured:
     """One model's answers to the pack, its losses on plain text, and the next words that it expects in open probes.
 
-    scorer: asks the same model again; None when nothing more will be asked, so that its memory is free.
+    losses: mean loss and number of tokens of each passage, or None where answers were given in place of a model.
+    scorer: asks the model again; None when nothing more will be asked, so that its memory is free.
     """
 
     sha256: str
     answers: pa.Table
-    losses: Float[np.ndarray, "passage"]
-    tokens: Int[np.ndarray, "passage"]
-    method: str | None
+    losses: tuple[Float[np.ndarray, "passage"], Int[np.ndarray, "passage"]] | None = None
     likely: Sequence[Likely] = ()
+    method: str | None = None
     scorer: Scorer | None = None
 
 
-def run(settings: Audit) -> dict[str, Any]:
+def audit(
+    pack: Pack | str | Path,
+    base: Model | Answers | Run,
+    tuned: Model | Answers | Run,
+    *,
+    out: str | Path = "",
+    **options: Any,
+) -> results.Audit:
+    """Compare two models on a pack, without training: which implications did the tuned one learn?
+
+    Arguments:
+    - pack: a pack, or what `open_pack` opens.
+    - base: the model before fine-tuning: a tag, hub id or folder, a transformers model and its tokenizer, answers
+      from `ask`, or a run of `inject`, whose answers before training count.
+    - tuned: the model after it, given likewise; of a run, the answers after training count.
+    - out: folder of record and answers; without one, a temporary folder that goes with the result.
+    - options: of `spillover audit`, as `open=True`.
+
+    Returns:
+    - the audit: `.verdicts`, `.metrics`, and the `.answers` of both models (checkpoint 0: base, 1: tuned).
+
+    Raises:
+    - SpilloverError for anything wrong with the options, the pack, a model or the folder.
+    """
+    folder, holder = held_folder(out)
+    settings = Audit(pack=name_of(pack), base=name_of(base), tuned=name_of(tuned), out=folder, **options)
+    run(settings, pack, (base, tuned))
+    return results.Audit(folder, holder)
+
+
+def run(settings: Audit, pack: Pack | str | Path = "", models: Sequence[Model | Answers | Run] = ()) -> dict[str, Any]:
     """Compare the models. Gives the verdicts, metrics before (base) and after (tuned), a text, and the exit code.
 
-    When several processes were started together, they share the questions and the first one writes.
+    When several processes were started together, they share the questions and the first one writes. pack, models: those
+    that a Python caller holds, in place of the names in the settings.
+
     Raises SpilloverError for anything wrong with the options, the pack, a model or the folder.
     """
     from spillover.lm.distributed import joined
@@ -120,92 +156,66 @@ def run(settings: Audit) -> dict[str, Any]:
         raise UsageError("this is a folder, not a file", where=settings.junit, do="Name a file, such as audit.xml")
     if settings.probes and not settings.open:
         raise UsageError("--probes adds to what --open asks", do="Give --open too, or leave --probes out")
-    pack = open_pack(settings.pack, settings.seed)
+    models = models or (settings.base, settings.tuned)
+    held = [_held(model, checkpoint) for checkpoint, model in enumerate(models)]
+    more = identifying(pack, *(each.sha256 for each in held if each is not None))
+    pack = open_pack(pack or settings.pack, settings.seed)
     if not pack.implications and not settings.open:
         what = "this pack declares no implication, so there is nothing to judge"
         do = "Add `implications:` to its pack.yaml (docs/packs.md), or look for what nobody declared with --open"
         raise UsageError(what, where=settings.pack, do=do)
     probes = audit_open.plan(settings, pack) if settings.open else None
-    with joined() as processes:
+    if probes and settings.probes:
+        more["templates"] = probes.sha256
+    with joined() as processes, contextlib.ExitStack() as stack:
         settings = resolved(settings, processes)
-        folder, key = Path(settings.out).expanduser() if settings.out else None, _identity_of(settings, probes)
-        finished = processes.of_first(lambda: claim_folder(folder, "audit", key) if folder else None)
-        if finished is not None:
-            print(f"Found this audit finished in {folder}; nothing was run.", file=sys.stderr)
-            return _outcome(settings, finished)
-        began = time.monotonic()
-        record, answers, judged = _compare(settings, pack, probes, processes)
-        record.identity = key
+        # Only the first process holds the run.
+        opened = OpenRun(None, "audit", "")
 
-        def write() -> dict[str, Any]:
-            record.seconds = round(time.monotonic() - began, 1)
-            if folder:
-                write_table(folder / ANSWERS, answers)
-                record.details = {**record.details, "files": checksums(folder, ANSWERS)}
-                record.write(folder)
-            if settings.junit:
-                write_atomically(Path(settings.junit).expanduser(), junit(record.details["pack"]["name"], judged))
-            return _outcome(settings, record)
+        def finished() -> Record | None:
+            nonlocal opened
+            identity = identity_of(settings, "junit", "fail_on", **more)
+            opened = stack.enter_context(open_run(settings.out, "audit", identity))
+            return opened.finished
 
-        return processes.of_first(write)
+        if found := processes.of_first(finished):
+            return _outcome(settings, found)
+        tokenizers = _tokenizers(settings, pack, held)
+        with opened.recording(settings, PACKAGES, seed=settings.seed) as record:
+            measured = [
+                given if isinstance(given, _Measured)
+                else _measure(settings, pack, probes, processes, checkpoint, given, tokenizer)
+                for checkpoint, (given, tokenizer) in enumerate(zip(held, tokenizers, strict=True))
+            ]  # fmt: skip
+            answers, judged = _judge(settings, pack, probes, measured, tokenizers, record)
 
+            def write() -> dict[str, Any]:
+                if opened.folder:
+                    write_table(opened.folder / ANSWERS, answers)
+                    record.details = {**record.details, "files": checksums(opened.folder, ANSWERS)}
+                if settings.junit:
+                    write_atomically(Path(settings.junit).expanduser(), junit(record.details["pack"]["name"], judged))
+                return _outcome(settings, record)
 
-def _identity_of(settings: Audit, probes: audit_open.Probes | None) -> str:
-    own = {"templates": probes.sha256} if probes and settings.probes else {}
-    return identity(identifying_settings(settings, "out", "json", "junit", "fail_on") | own | {"version": __version__})
-
-
-def _compare(
-    settings: Audit, pack: Pack, probes: audit_open.Probes | None, processes: Processes
-) -> tuple[Record, pa.Table, list[Verdict]]:
-    """Measure both models and judge. Gives the record, the answers of both and the verdicts."""
-    tokenizers = _tokenizers(settings, pack)
-    base, tuned = (
-        _measure(settings, pack, probes, processes, checkpoint, tokenizer)
-        for checkpoint, tokenizer in enumerate(tokenizers)
-    )
-    if base.sha256 == tuned.sha256:
-        print("The two models have the same weights.", file=sys.stderr)
-    hide = Redaction.of(pack.subjects, settings.redact)
-    answers = hide.table(pa.concat_tables([base.answers, tuned.answers]))
-    judged = verdicts(answers, pack.implications, Limits(settings.level, settings.negligible))
-    metrics = summarise(answers)
-    same = np.array_equal(base.tokens, tuned.tokens)
-    metrics["forgetting_nats"] = forgetting_nats(base.losses, tuned.losses, base.tokens) if same else None
-    details: dict[str, Any] = {"verdicts": [each.as_json() for each in judged]}
-    if probes:
-
-        def speak(checkpoint: int, asked: Sequence[audit_open.Asked]) -> list[str]:
-            scorer = (base, tuned)[checkpoint].scorer
-            assert scorer is not None
-            return audit_open.speak(settings, pack, probes, tokenizers[checkpoint], scorer, asked)
-
-        likely = (base.likely, tuned.likely)
-        details |= hide.opened(audit_open.discover(settings, pack, probes, likely, tokenizers[1], speak))
-    hashes = {"base": base.sha256, "tuned": tuned.sha256, "models": sha256_of_texts([base.sha256, tuned.sha256])}
-    redacted = hide.pack(pack)
-    record = Record(
-        command="audit",
-        settings=dataclasses.asdict(settings),
-        seed=settings.seed,
-        status="done",
-        hashes={"pack": pack_hash(redacted), **hashes, **({"probes": probes.sha256} if probes else {})},
-        versions=versions(PACKAGES),
-        commit=commit(),
-        hardware=hardware(),
-        metrics=metrics,
-        details={
-            "pack": describe(redacted),
-            "model": {"name": f"{settings.tuned} (tuned from {settings.base})"},
-            "seeds": [settings.seed],
-            "scoring": tuned.method,
-            **details,
-        },
-    )
-    return record, answers, judged
+            return processes.of_first(write)
 
 
-def _tokenizers(settings: Audit, pack: Pack) -> list[PreTrainedTokenizerBase]:
+def _held(model: Model | Answers | Run, checkpoint: int) -> LoadedModel | _Measured | None:
+    """A model or answers that a Python caller holds, as the base (checkpoint 0) or the tuned one; None for a name."""
+    if isinstance(model, Run):
+        answers = model.answers
+        end = answers if checkpoint else answers.filter(pc.equal(answers["checkpoint"], 0))
+        model = Answers(answers_at_end(end), name_of(model), sha256_of(model.folder / ANSWERS) + str(checkpoint))
+    if not isinstance(model, Answers):
+        return held_model(model)
+    column = model.table.column_names.index("checkpoint")
+    ones = pa.array(np.full(model.table.num_rows, checkpoint), pa.int32())
+    return _Measured(model.sha256, model.table.set_column(column, "checkpoint", ones))
+
+
+def _tokenizers(
+    settings: Audit, pack: Pack, held: Sequence[LoadedModel | _Measured | None]
+) -> list[PreTrainedTokenizerBase | None]:
     """Both tokenizers, before any weights are read: a mistake in the second model does not wait for the first one.
 
     Raises SpilloverError when they cannot tell the answers apart, or when the models do not belong together.
@@ -214,25 +224,31 @@ def _tokenizers(settings: Audit, pack: Pack) -> list[PreTrainedTokenizerBase]:
     from spillover.lm.tokens import as_chat, encoder
     from spillover.packs.check import refuse, token_faults
 
-    found = []
-    for name in (settings.base, settings.tuned):
-        tokenizer = load_tokenizer(name, settings.revision)
+    found: list[PreTrainedTokenizerBase | None] = []
+    for name, given in zip((settings.base, settings.tuned), held, strict=True):
+        if isinstance(given, _Measured):
+            if settings.open:
+                raise UsageError("--open asks the models themselves", where=name, do="Give a model, not its answers")
+            found.append(None)
+            continue
+        tokenizer = given.tokenizer if given else load_tokenizer(name, settings.revision)
         refuse(token_faults(as_chat(pack, tokenizer) if settings.chat else pack, encoder(tokenizer)))
         found.append(tokenizer)
     if settings.open:
         audit_open.refuse_different_tokens(settings, found)
-    tuned = resolve(settings.tuned)
-    if tuned.adapter and (named := made_from_another(tuned, resolve(settings.base))):
-        what = f"this adapter was made from {named}, whose weights are not those of {settings.base}"
-        raise UsageError(what, where=settings.tuned, do=f"Give --base {named}")
+    if held == [None, None]:
+        tuned = resolve(settings.tuned)
+        if tuned.adapter and (named := made_from_another(tuned, resolve(settings.base))):
+            what = f"this adapter was made from {named}, whose weights are not those of {settings.base}"
+            raise UsageError(what, where=settings.tuned, do=f"Give --base {named}")
     return found
 
 
 def _measure(
     settings: Audit, pack: Pack, probes: audit_open.Probes | None, processes: Processes, checkpoint: int,
-    tokenizer: PreTrainedTokenizerBase,
+    held: LoadedModel | None, tokenizer: PreTrainedTokenizerBase | None,
 ) -> _Measured:  # fmt: skip
-    """Load one model (checkpoint 0: base, 1: tuned) and ask it everything."""
+    """Ask one model (checkpoint 0: base, 1: tuned) everything, loaded once."""
     import torch
 
     from spillover.lm.evaluate import Evaluation
@@ -241,19 +257,65 @@ def _measure(
     from spillover.lm.score import Scorer
     from spillover.lm.tokens import as_chat, encoder
 
+    assert tokenizer is not None
     torch.set_num_threads(settings.threads)
     name = (settings.base, settings.tuned)[checkpoint]
-    loaded = load_model(
+    loaded = held or load_model(
         name, device=settings.device, dtype=settings.dtype, revision=settings.revision, tokenizer=tokenizer
     )
     encode, scorer = encoder(tokenizer), Scorer(loaded.model, processes=processes)
     evaluation = Evaluation(as_chat(pack, tokenizer) if settings.chat else pack, encode)
     answers = evaluation.answers(scorer, seed=settings.seed, checkpoint=checkpoint, full=True)
-    losses, tokens = passage_losses(loaded.model, encode, passages(), processes)
-    if probes is None:
-        return _Measured(loaded.sha256, answers, losses, tokens, scorer.method)
-    likely = audit_open.ask(settings, pack, probes, tokenizer, scorer)
-    return _Measured(loaded.sha256, answers, losses, tokens, scorer.method, likely, scorer)
+    losses = passage_losses(loaded.model, encode, passages(), processes)
+    likely = audit_open.ask(settings, pack, probes, tokenizer, scorer) if probes else ()
+    # Only the examples of --open ask again.
+    return _Measured(loaded.sha256, answers, losses, likely, scorer.method, scorer if probes else None)
+
+
+def _judge(
+    settings: Audit, pack: Pack, probes: audit_open.Probes | None, measured: Sequence[_Measured],
+    tokenizers: Sequence[PreTrainedTokenizerBase | None], record: Record,
+) -> tuple[pa.Table, list[Verdict]]:  # fmt: skip
+    """Fill in the record. Gives the answers of both models and the verdicts."""
+    base, tuned = measured
+    if not base.answers.select(QUESTION).equals(tuned.answers.select(QUESTION)):
+        raise UsageError("the two models were not asked the same questions", do="Ask both about the same pack")
+    if base.sha256 == tuned.sha256:
+        print("The two models have the same weights.", file=sys.stderr)
+    hide = Redaction.of(pack.subjects, settings.redact)
+    answers = hide.table(pa.concat_tables([base.answers, tuned.answers]))
+    judged = verdicts(answers, pack.implications, Limits(settings.level, settings.negligible))
+    discovered: dict[str, Any] = {}
+    if probes:
+
+        def speak(checkpoint: int, asked: Sequence[audit_open.Asked]) -> list[str]:
+            scorer = measured[checkpoint].scorer
+            assert scorer is not None
+            return audit_open.speak(settings, pack, probes, tokenizers[checkpoint], scorer, asked)
+
+        likely = (base.likely, tuned.likely)
+        discovered = hide.opened(audit_open.discover(settings, pack, probes, likely, tokenizers[1], speak))
+    forgetting = None
+    if base.losses and tuned.losses and np.array_equal(base.losses[1], tuned.losses[1]):
+        forgetting = forgetting_nats(base.losses[0], tuned.losses[0], base.losses[1])
+    record.metrics = {**summarise(answers), "forgetting_nats": forgetting}
+    redacted = hide.pack(pack)
+    record.hashes = {
+        "pack": pack_hash(redacted),
+        "base": base.sha256,
+        "tuned": tuned.sha256,
+        "models": sha256_of_texts([base.sha256, tuned.sha256]),
+        **({"probes": probes.sha256} if probes else {}),
+    }
+    record.details = {
+        "pack": describe(redacted),
+        "model": {"name": f"{settings.tuned} (tuned from {settings.base})"},
+        "seeds": [settings.seed],
+        "scoring": tuned.method,
+        "verdicts": [each.as_json() for each in judged],
+        **discovered,
+    }
+    return answers, judged
 
 
 def junit(suite: str, judged: Sequence[Verdict]) -> bytes:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,15 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 from tyro.conf import Positional
 
-from spillover import __version__
+from spillover import results
+from spillover.commands.held import held_folder, held_model, identifying, name_of
 from spillover.config import Flag, Running
 from spillover.errors import UsageError
 from spillover.metrics.associations import best_features, calibration, held_out, rate
 from spillover.packs.open import open_pack
 from spillover.packs.pack import Pack, describe, pack_hash
 from spillover.packs.redaction import Redaction
-from spillover.record import Metric, Record, commit, hardware, identity, versions
-from spillover.runs import claim_folder, identifying_settings
+from spillover.record import Metric, Record, hardware
+from spillover.results import PredictedAssociation
+from spillover.runs import identity_of, open_run
 from spillover.theory.associations import (
     Association,
     Counts,
@@ -37,6 +37,7 @@ from spillover.theory.prediction import Solved, solved
 from spillover.theory.table import table_of
 
 if TYPE_CHECKING:
+    from spillover.commands.held import Model
     from spillover.lm.load import LoadedModel
 
 
@@ -77,45 +78,33 @@ WAYS = {
 KINDS = {"wanted": ("causal",), "unwanted": ("counterfactual", "spurious"), "undeclared": (None,)}
 
 
-@dataclass(frozen=True)
-class PredictedAssociation:
-    """What is expected of one association, with the keys of `predict --json`.
+def predict(
+    pack: Pack | str | Path, model: Model | None = None, *, out: str | Path = "", **options: Any
+) -> results.Prediction:  # fmt: skip
+    """Predict what a model will conclude from a pack, before any training.
 
-    rate: expected share of the exposed subjects who will answer so; score: their expected number. prior: the base
-    model's belief in the answer given the fact in its prompt, or None without a model. rests_on: some supporting
-    subjects. undone_by: the fewest rows of each way that would undo it, or None where that was not computed.
+    Arguments:
+    - pack: a pack, or what `open_pack` opens.
+    - model: to be trained: a tag, hub id or folder, or a transformers model and its tokenizer; without one, scores
+      rest on the pack alone.
+    - out: folder of the record; without one, a temporary folder that goes with the result.
+    - options: of `spillover predict`, as `evidence=2`.
+
+    Returns:
+    - the prediction: `.associations`, highest score first, and `.metrics`.
+
+    Raises:
+    - SpilloverError for anything wrong with the options, the pack, the model or the folder.
     """
-
-    given: str
-    given_answer: str
-    then: str
-    then_answer: str
-    support: int
-    exposed: int
-    margin: float | None
-    prior: float | None
-    score: float
-    kind: str | None
-    because: str
-    rate: float
-    opposed: int
-    margin_low: float | None
-    margin_high: float | None
-    rests_on: Sequence[str]
-    undone_by: Sequence[Mapping[str, Any]] | None
+    folder, holder = held_folder(out)
+    run(Predict(pack=name_of(pack), model=name_of(model) if model else None, out=folder, **options), pack, model)
+    return results.Prediction(folder, holder)
 
 
-@dataclass(frozen=True, eq=False)
-class Prediction:
-    """Associations of a pack, highest score first; left_out: how many were not looked at."""
-
-    associations: list[PredictedAssociation]
-    solved: Solved
-    left_out: int
-
-
-def run(settings: Predict) -> dict[str, Any]:
+def run(settings: Predict, pack: Pack | str | Path = "", model: Model | None = None) -> dict[str, Any]:
     """Predict, and write a record if asked to. Gives `associations`, `metrics`, a text and how it was solved.
+
+    pack, model: those that a Python caller holds, in place of the names in the settings.
 
     Raises SpilloverError for anything wrong with the options, the pack, the model or the folder.
     """
@@ -125,23 +114,36 @@ def run(settings: Predict) -> dict[str, Any]:
             raise UsageError(f"--{name} is {getattr(settings, name)}", do=do)
     if settings.chat and settings.model is None:
         raise UsageError("--chat needs the model whose template it uses", do="Name it with --model")
-    folder = Path(settings.out).expanduser() if settings.out else None
-    own = identity(identifying_settings(settings, "out", "json") | {"version": __version__})
-    if folder and (finished := claim_folder(folder, "predict", own)) is not None:
-        print(f"Found this prediction finished in {folder}; nothing was run.", file=sys.stderr)
-        return _outcome(settings, finished)
-    began = time.monotonic()
-    pack = open_pack(settings.pack, settings.seed)
-    loaded = load(settings, pack) if settings.model else None
-    record = _record(settings, pack, loaded, predicted(settings, pack, loaded), own)
-    record.seconds = round(time.monotonic() - began, 1)
-    if folder:
-        record.write(folder)
-    return _outcome(settings, record)
+    loaded = held_model(model) if model else None
+    identity = identity_of(settings, **identifying(pack, *([loaded.sha256] if loaded else [])))
+    with open_run(settings.out, "predict", identity) as opened:
+        if opened.finished is None:
+            pack = open_pack(pack or settings.pack, settings.seed)
+            if not pack.facts:
+                what = "this pack states nothing, so nothing can follow"
+                raise UsageError(what, where=settings.pack, do="Add facts")
+            if settings.model:
+                loaded = _load(settings, pack, loaded)
+            redacted = Redaction.of(pack.subjects, settings.redact).pack(pack)
+            hashes = {"pack": pack_hash(redacted)} | ({"model": loaded.sha256} if loaded else {})
+            with opened.recording(settings, PACKAGES, seed=settings.seed, hashes=hashes) as record:
+                found, solution, left_out = _predicted(settings, pack, loaded)
+                record.metrics = _metrics(found)
+                record.details = {
+                    "pack": describe(redacted),
+                    "model": {"name": settings.model},
+                    "seeds": [settings.seed],
+                    "associations": [dataclasses.asdict(each) for each in found],
+                    "left_out": left_out,
+                    "solution": {"method": solution.method, "verdict": solution.verdict, "gap": solution.gap},
+                    "calibration": {key: value for key, value in calibration().items() if key != "fits"},
+                    "held_out": held_out(),
+                }
+        return _outcome(settings, opened.record)
 
 
-def load(settings: Predict, pack: Pack) -> LoadedModel:
-    """The model of the settings. Raises PackError when its tokens cannot tell the pack's answers apart."""
+def _load(settings: Predict, pack: Pack, held: LoadedModel | None) -> LoadedModel:
+    """The model. Raises PackError when its tokens cannot tell the pack's answers apart."""
     import torch
 
     from spillover.lm.load import load_model, load_tokenizer
@@ -149,17 +151,20 @@ def load(settings: Predict, pack: Pack) -> LoadedModel:
     from spillover.packs.check import refuse, token_faults
 
     assert settings.model is not None
-    tokenizer = load_tokenizer(settings.model, settings.revision)
+    tokenizer = held.tokenizer if held else load_tokenizer(settings.model, settings.revision)
     refuse(token_faults(as_chat(pack, tokenizer) if settings.chat else pack, encoder(tokenizer)))
     torch.set_num_threads(settings.threads or int(hardware()["cores"]))
-    return load_model(settings.model, device=settings.device, dtype=settings.dtype, revision=settings.revision,
-                      tokenizer=tokenizer)  # fmt: skip
+    return held or load_model(settings.model, device=settings.device, dtype=settings.dtype, revision=settings.revision,
+                              tokenizer=tokenizer)  # fmt: skip
 
 
-def predicted(settings: Predict, pack: Pack, loaded: LoadedModel | None) -> Prediction:
-    """Score the pack's associations by the exact model and, if there is one, by the base model's beliefs."""
-    if not pack.facts:
-        raise UsageError("this pack states nothing, so nothing can follow", where=settings.pack, do="Add facts")
+def _predicted(
+    settings: Predict, pack: Pack, loaded: LoadedModel | None
+) -> tuple[list[PredictedAssociation], Solved, int]:
+    """The pack's associations, scored by the exact model and the base model's beliefs, highest score first.
+
+    Gives also how the exact model was solved, and how many associations were not looked at.
+    """
     table = table_of(pack)
     counts = counts_of(table)
     every = associations(pack, counts)
@@ -200,7 +205,7 @@ def predicted(settings: Predict, pack: Pack, loaded: LoadedModel | None) -> Pred
                 undone_by=None if ways is None else [_undone(way, hide) for way in ways],
             )
         )
-    return Prediction(found, margins.solved, len(every) - len(kept))
+    return found, margins.solved, len(every) - len(kept)
 
 
 def _undone(way: Undoing, hide: Redaction) -> dict[str, Any]:
@@ -232,36 +237,15 @@ def _priors(
     ]
 
 
-def _record(settings: Predict, pack: Pack, loaded: LoadedModel | None, found: Prediction, own: str) -> Record:
-    redacted = Redaction.of(pack.subjects, settings.redact).pack(pack)
+def _metrics(found: Sequence[PredictedAssociation]) -> dict[str, Metric]:
+    """How many exposed subjects are expected to answer so, over the associations of each kind."""
     metrics = {}
     for name, kinds in KINDS.items():
-        members = [each for each in found.associations if each.kind in kinds and each.exposed]
+        members = [each for each in found if each.kind in kinds and each.exposed]
         total, exposed = sum(each.score for each in members), sum(each.exposed for each in members)
         note = "expected, not measured"
         metrics[f"expected_{name}"] = Metric(total, None, None, exposed, len(members), "subjects", note)
-    return Record(
-        command="predict",
-        settings=dataclasses.asdict(settings),
-        seed=settings.seed,
-        status="done",
-        identity=own,
-        hashes={"pack": pack_hash(redacted)} | ({"model": loaded.sha256} if loaded else {}),
-        versions=versions(PACKAGES),
-        commit=commit(),
-        hardware=hardware(),
-        metrics=metrics,
-        details={
-            "pack": describe(redacted),
-            "model": {"name": settings.model},
-            "seeds": [settings.seed],
-            "associations": [dataclasses.asdict(each) for each in found.associations],
-            "left_out": found.left_out,
-            "solution": {"method": found.solved.method, "verdict": found.solved.verdict, "gap": found.solved.gap},
-            "calibration": {key: value for key, value in calibration().items() if key != "fits"},
-            "held_out": held_out(),
-        },
-    )
+    return metrics
 
 
 def _outcome(settings: Predict, record: Record) -> dict[str, Any]:

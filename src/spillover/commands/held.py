@@ -1,0 +1,65 @@
+"""What a Python caller may hold in place of a name: a pack, a model with its tokenizer, a temporary folder."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from spillover.packs.pack import Pack, pack_hash
+from spillover.results import Answers, Result
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from spillover.lm.load import LoadedModel
+
+    #: A tag, hub id or folder; or a transformers model and its tokenizer.
+    Model: TypeAlias = str | Path | tuple[PreTrainedModel, PreTrainedTokenizerBase] | LoadedModel
+
+
+def held_model(model: Model) -> LoadedModel | None:
+    """A model that is held, put into evaluation mode; None for a name. Its hash is that of all its weights."""
+    import torch
+
+    from spillover.lm.load import LoadedModel
+
+    if isinstance(model, str | Path):
+        return None
+    if isinstance(model, LoadedModel):
+        return model
+    own, tokenizer = model
+    digest = hashlib.sha256()
+    for name, value in sorted(own.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return LoadedModel(name_of(model), own.eval(), tokenizer, digest.hexdigest(), "")
+
+
+def name_of(held: Model | Pack | Answers | Result) -> str:
+    """What records call a pack, a model or its answers."""
+    if isinstance(held, tuple):
+        return str(held[0].name_or_path or type(held[0]).__name__)
+    if isinstance(held, Answers):
+        return held.model
+    if isinstance(held, Result):
+        return str(held.folder)
+    return held.name if not isinstance(held, str | Path) else str(held)
+
+
+def identifying(pack: Pack | str | Path, *hashes: str) -> dict[str, Any]:
+    """What the identity of a run rests on beside its settings: the content of what was held in place of a name.
+
+    hashes: of the models or answers that were held.
+    """
+    packs = [pack_hash(pack)] if isinstance(pack, Pack) else []
+    return {"held": [*packs, *hashes]} if packs or hashes else {}
+
+
+def held_folder(out: str | Path) -> tuple[str, TemporaryDirectory[str] | None]:
+    """The folder of a run; without `out` a temporary one, which is removed with the last reference to its holder."""
+    if out:
+        return str(out), None
+    holder = TemporaryDirectory(prefix="spillover-")
+    return str(Path(holder.name) / "run"), holder
