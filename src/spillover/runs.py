@@ -98,7 +98,7 @@ class OpenRun:
             **fields,
         )  # fmt: skip
         self._began = time.monotonic()
-        self._write()
+        self.write()
         try:
             yield record
             record.status = "done"
@@ -107,11 +107,12 @@ class OpenRun:
             raise
         finally:
             record.seconds = round(self.seconds, 2)
-            self._write()
+            self.write()
         if self.checkpoints:
             self.checkpoints.remove()
 
-    def _write(self) -> None:
+    def write(self) -> None:
+        """Write the record as it is, if there is a folder."""
         if self.folder is not None:
             self.record.write(self.folder)
 

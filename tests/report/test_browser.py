@@ -6,10 +6,9 @@ import subprocess
 
 import pytest
 
-from spillover.report.remedies import build_remedies_page
-from spillover.report.remedies_data import comparison_of
+from spillover.report.remedies import build_remedies_page, comparison_of
 from spillover.report.runs import build_runs_page
-from tests.report.remedies.synthetic import record
+from tests.report.synthetic_remedies import record
 
 pytestmark = pytest.mark.slow
 FLAGS = (
@@ -49,7 +48,7 @@ def wide_page(make):
 
 @pytest.fixture
 def pages(wide_page, study_page):
-    return {"runs": wide_page, "study": study_page, "remedies": build_remedies_page(comparison_of(record()))}
+    return {"runs": wide_page, "study": study_page, "remedies": build_remedies_page(comparison_of(record())).html()}
 
 
 EACH = pytest.mark.parametrize("which", ["runs", "study", "remedies"])

@@ -5,7 +5,7 @@ import pytest
 from spillover.commands.report import Report, run
 from spillover.errors import RunError, UsageError
 from spillover.record import Record
-from tests.report.remedies.synthetic import record
+from tests.report.synthetic_remedies import record
 
 
 def test_it_writes_the_page(tmp_path, edit):

@@ -51,8 +51,7 @@ from spillover.record import (
     write_atomically,
     write_table,
 )
-from spillover.report.remedies import build_remedies_page
-from spillover.report.remedies_data import Comparison, load_comparison
+from spillover.report.remedies import Comparison, build_remedies_page, load_comparison
 from spillover.runs import claimed, identifying_settings, times_resumed
 
 if TYPE_CHECKING:
@@ -308,7 +307,7 @@ def compared(folder: Path) -> Comparison:
 def write_page(folder: Path, page: Path | None = None) -> Path:
     """Make the page of the comparison in `folder`; gives its path. Raises RunError."""
     page = page or folder / PAGE
-    write_atomically(page, build_remedies_page(compared(folder)).encode())
+    write_atomically(page, build_remedies_page(compared(folder)).html().encode())
     return page
 
 

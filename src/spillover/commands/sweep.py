@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -19,10 +18,10 @@ from spillover.commands.studies import Cell, Study, expand, read_study, with_mod
 from spillover.commands.sweep_plan import plan_text, study_plan, wants_device
 from spillover.config import MOST_THREADS, Common, Flag, within
 from spillover.errors import UsageError
-from spillover.record import RECORD, Record, commit, hardware, identity, versions, write_atomically, write_table
+from spillover.record import RECORD, Record, hardware, identity, write_atomically, write_table
 from spillover.report.study import RATES, build_study_page
 from spillover.report.study_data import ChosenRate, chosen_rates, load_study, rate_points, study_table
-from spillover.runs import claim_folder, locked, times_resumed
+from spillover.runs import OpenRun, open_run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,18 +97,20 @@ def run(settings: Sweep) -> dict[str, Any]:
     if not settings.out:
         raise UsageError("missing --out", where="spillover sweep", do="Name a folder for the study")
     folder = Path(settings.out).expanduser()
-    claim_folder(folder, "sweep", identity({"study": study.name, "verb": study.verb}))
-    with locked(folder):
-        if (finished := _finished(folder, cells)) is not None:
-            print(f"Found this study finished in {folder}; nothing was run.", file=sys.stderr)
+    own = identity({"study": study.name, "verb": study.verb})
+    with open_run(folder, "sweep", own, whole=lambda record: _is_whole(record, folder, cells)) as opened:
+        if opened.finished:
             if not all((folder / name).exists() for name in (TABLE, PAGE)):
                 # A kill may have come between the last word of the study and what is made from it.
                 write(folder)
-            return _outcome(folder, finished)
-        progress = StudyProgress(_record(settings, study, cells, groups), study.verb, cells, folder)
-        _run(settings, progress)
+            return _outcome(folder, opened.finished)
+        for name in (TABLE, PAGE):
+            # Those of the study as it was before it gained a cell.
+            (folder / name).unlink(missing_ok=True)
+        with opened.recording(settings, PACKAGES, seed=settings.seed, **_about(study, cells, groups)) as record:
+            _run(settings, StudyProgress(opened, study.verb, cells))
         write(folder)
-        return _outcome(folder, progress.record)
+        return _outcome(folder, record)
 
 
 def write(folder: Path) -> None:
@@ -125,30 +126,28 @@ class StudyProgress:
     #: Writing the record, which grows with the study, takes at most one part in this many of the time.
     SHARE = 50
 
-    def __init__(self, record: Record, verb: str, cells: Sequence[Cell], folder: Path) -> None:
-        self.record, self.verb, self.cells, self.folder = record, verb, cells, folder
+    def __init__(self, opened: OpenRun, verb: str, cells: Sequence[Cell]) -> None:
+        self.opened, self.verb, self.cells = opened, verb, cells
         self.ended: dict[tuple[str, int | None], Ended] = {}
-        self._began = time.monotonic()
         self._next_write = 0.0
 
     def add(self, ended: Ended) -> None:
         """Note the end of a task; the record is written if its turn has come."""
         self.ended[ended.key] = ended
-        if time.monotonic() >= self._next_write:
-            self.write()
+        began = time.monotonic()
+        if began >= self._next_write:
+            self.mirror()
+            self.opened.write()
+            now = time.monotonic()
+            self._next_write = now + self.SHARE * (now - began)
 
     def states(self) -> list[dict[str, Any]]:
         """The state of every cell, for the record and for --json."""
         return cell_states(self.verb, self.cells, self.ended)
 
-    def write(self) -> None:
-        """Write the record as things stand."""
-        began = time.monotonic()
-        self.record.seconds = round(began - self._began, 1)
-        self.record.details = {**self.record.details, "cells": self.states()}
-        self.record.write(self.folder)
-        now = time.monotonic()
-        self._next_write = now + self.SHARE * (now - began)
+    def mirror(self) -> None:
+        """Bring the record to how things stand."""
+        self.opened.record.details = {**self.opened.record.details, "cells": self.states()}
 
 
 def pooled(cell: Cell) -> bool:
@@ -182,12 +181,8 @@ def cell_states(
 
 def _run(settings: Sweep, progress: StudyProgress) -> None:
     """Run every seed of every cell, then pool the seeds of each cell of which none failed."""
-    record, cells, folder, verb = progress.record, progress.cells, progress.folder, progress.verb
-    record.resumed = times_resumed(folder)
-    for name in (TABLE, PAGE):
-        # Those of the study as it was before it gained a cell.
-        (folder / name).unlink(missing_ok=True)
-    progress.write()
+    cells, folder, verb = progress.cells, progress.opened.folder, progress.verb
+    assert folder is not None
     try:
         with _pool(settings, cells, folder) as pool:
             for ended in pool.run(_seed_tasks(verb, cells, folder)):
@@ -196,12 +191,8 @@ def _run(settings: Sweep, progress: StudyProgress) -> None:
             whole = [cell for cell in cells if pooled(cell) and cell.name not in failed]
             for ended in pool.run([_pooling_task(verb, cell, folder) for cell in whole]):
                 progress.add(ended)
-        record.status = "done"
-    except KeyboardInterrupt:
-        record.status = "interrupted"
-        raise
     finally:
-        progress.write()
+        progress.mirror()
 
 
 def _seed_tasks(verb: str, cells: Sequence[Cell], folder: Path) -> list[Task]:
@@ -236,36 +227,28 @@ def _pool(settings: Sweep, cells: Sequence[Cell], folder: Path) -> AbstractConte
     return LocalPool(settings.processes or max(1, cores // threads))
 
 
-def _record(settings: Sweep, study: Study, cells: Sequence[Cell], groups: Mapping[str, list[str]]) -> Record:
+def _about(study: Study, cells: Sequence[Cell], groups: Mapping[str, list[str]]) -> dict[str, Any]:
+    """Fields of the study's record: what its cells are, and what they are shown with."""
     listed = [
         {"name": group.name, "text": group.text, "plot": group.plot, "cells": groups[group.name]}
         for group in study.groups
     ]
-    return Record(
-        command="sweep",
-        settings=dataclasses.asdict(settings),
-        seed=settings.seed,
-        identity=identity({"study": study.name, "verb": study.verb}),
-        hashes={"cells": _cells_identity(cells)},
-        versions=versions(PACKAGES),
-        commit=commit(),
-        hardware=hardware(),
-        details={"study": {"name": study.name, "title": study.title, "text": study.text, "groups": listed}},
-    )
+    about = {"name": study.name, "title": study.title, "text": study.text, "groups": listed}
+    return {
+        "hashes": {"cells": _cells_identity(cells)},
+        "details": {"study": about, "cells": cell_states(study.verb, cells, {})},
+    }
 
 
 def _cells_identity(cells: Sequence[Cell]) -> str:
     return identity({cell.name: [dataclasses.asdict(cell.settings), list(cell.seeds)] for cell in cells})
 
 
-def _finished(folder: Path, cells: Sequence[Cell]) -> Record | None:
-    """The record of a study whose every cell is done and here, and is a cell of the study as it reads now."""
-    if not (folder / RECORD).exists():
-        return None
-    record = Record.read(folder)
-    done = record.status == "done" and record.hashes.get("cells") == _cells_identity(cells)
+def _is_whole(record: Record, folder: Path, cells: Sequence[Cell]) -> bool:
+    """Whether every cell of the study as it reads now is done and here."""
     here = all((folder / CELLS / cell.name / RECORD).exists() for cell in cells if pooled(cell))
-    return record if done and here and all(cell["status"] == "done" for cell in record.details["cells"]) else None
+    done = all(cell["status"] == "done" for cell in record.details["cells"])
+    return here and done and record.hashes.get("cells") == _cells_identity(cells)
 
 
 def _outcome(folder: Path, record: Record) -> dict[str, Any]:

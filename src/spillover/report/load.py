@@ -143,10 +143,7 @@ class LoadedRun:
         if implication is not None:
             found = (found.get("implications") or {}).get(implication) or {}
         value = found.get(name)
-        if not isinstance(value, Mapping) or value.get("value") is None:
-            return value if isinstance(value, Metric) else None
-        fields: dict[str, Any] = {item.name: value.get(item.name) for item in dataclasses.fields(Metric)}
-        return Metric(**fields)
+        return value if isinstance(value, Metric) else metric_of(value)
 
     def curve(self, quantity: str, implication: str | None = None) -> dict[float, np.ndarray]:
         """Epoch -> the values of a quantity in the trajectory, one a seed (or a step, if several share an epoch)."""
@@ -155,6 +152,13 @@ class LoadedRun:
             if row["quantity"] == quantity and row["implication"] == implication and row["value"] is not None:
                 found.setdefault(row["epoch"], []).append(row["value"])
         return {epoch: np.array(found[epoch]) for epoch in sorted(found)}
+
+
+def metric_of(value: Any) -> Metric | None:
+    """A metric as a record holds it; None for anything else, and for one without a value."""
+    if not isinstance(value, Mapping) or value.get("value") is None:
+        return None
+    return Metric(**dict[str, Any]({item.name: value.get(item.name) for item in dataclasses.fields(Metric)}))
 
 
 def load_run(folder: str | Path) -> LoadedRun:

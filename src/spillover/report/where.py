@@ -19,7 +19,7 @@ from spillover.metrics.patching import GROUPS
 from spillover.record import EXPANSION, RECORD, UNTUNED, WHOLLY, Metric, Record
 from spillover.report.downloads import csv_text, of_metrics, table_link
 from spillover.report.drawing import BLUE, INK, PURPLE, VERMILLION, Drawing, finish, panels, plot
-from spillover.report.load import LoadedRun
+from spillover.report.load import LoadedRun, metric_of
 from spillover.report.page import (
     Card,
     Cards,
@@ -133,13 +133,6 @@ def where_of(record: Record, where: str = RECORD) -> Where:
 def _patched(entry: Mapping[str, Any]) -> Patched:
     metrics = {name: metric for name, value in entry.items() if (metric := metric_of(value)) is not None}
     return Patched(entry["part"], entry["kind"], entry["left_out"], entry["moved"], metrics)
-
-
-def metric_of(value: Any) -> Metric | None:
-    """A metric as a record holds it; None for anything else, and for one without a value."""
-    if not isinstance(value, Mapping) or value.get("value") is None:
-        return None
-    return Metric(**dict[str, Any]({item.name: value.get(item.name) for item in dataclasses.fields(Metric)}))
 
 
 #: A part carries a group when it alone brings this share of what training added; less than LEAST added says nothing.
