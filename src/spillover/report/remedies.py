@@ -530,14 +530,16 @@ def _table(
         name = Markup('{} <span class="kind">{}</span>').format(*HEADINGS[each.group]) if each.number else ""
         if not groups or groups[-1][0] != name:
             groups.append((name, []))
-        cells = ["–" if each.group == IMPOSSIBLE else cell(each) for _, cell in columns]
+        cells: list[Cell] = ["–" if each.group == IMPOSSIBLE else cell(each) for _, cell in columns]
         texts = [_does(*text) for text in each.texts] if outcomes else ()
         place = Markup('<span class="place">{}</span> ').format(each.number) if each.number else ""
         # A long combination may be broken behind a plus.
         head = place + Markup("<strong>{}</strong>").format(bdi(each.label.replace("+", "+\u200b")))
-        became = [TableCell(outcome(found, each) if each.number else "", style="words")] if outcomes else []
-        groups[-1][1].append([TableCell(head, texts), *became, *cells])
-    heads = ["Remedy", *([TableCell("Outcome", style="words")] if outcomes else []), *(name for name, _ in columns)]
+        if outcomes:
+            cells.insert(0, TableCell(outcome(found, each) if each.number else "", style="words"))
+        groups[-1][1].append([TableCell(head, texts), *cells])
+    heads: list[Cell] = ["Remedy", *([TableCell("Outcome", style="words")] if outcomes else [])]
+    heads += [name for name, _ in columns]
     return DataTable(caption, [heads], groups, style="study remedies", label=label, box="long")
 
 

@@ -13,7 +13,6 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from spillover.metrics.remedies import KEPT, REMOVED
-from spillover.record import Metric
 from spillover.report.drawing import (
     BLUE,
     GREEN,
@@ -84,7 +83,15 @@ def draw_remedy_frontier(comparison: Comparison, name: str = "remedy-frontier") 
             for metric, ends in (("unwanted_rate", _ends(each, "unwanted_rate")), (upright, _ends(each, upright))):
                 if ends and each.number and metric != "forgetting_nats":
                     axes.plot(*((ends, [y, y]) if metric == "unwanted_rate" else ([x, x], ends)), zorder=1, **faint)
-            axes.plot([x], [y], markersize=diameter, alpha=0.8 if each.number else 1.0, zorder=4, clip_on=False, **look)
+            axes.plot(
+                [x],
+                [y],
+                markersize=diameter,
+                alpha=0.8 if each.number else 1.0,
+                zorder=4 if each.number else 6,
+                clip_on=False,
+                **look,
+            )
             if each.taken:
                 axes.plot([x], [y], marker="x", markersize=diameter + 4, color=INK, zorder=5)
         _frontier_axes(axes, points, comparison, wants)
@@ -172,7 +179,7 @@ def _number_marks(axes: Axes, points: np.ndarray, every: Sequence[Tried], advise
         if not each.number:
             continue
         others = np.array(taken[:index] + taken[index + 1 :])
-        for reach in (13, 21, 29):
+        for reach in (14, 22, 30):
             gaps = np.linalg.norm(place + reach * around[:, None] - others, axis=2).min(axis=1)
             offset = reach * around[int(gaps.argmax())]
             if gaps.max() > 11:
@@ -212,8 +219,7 @@ def draw_remedy_ladder(comparison: Comparison, name: str = "remedy-ladder") -> D
     with panels(1.3 + _ROW * (max(places) + 1), len(shown), _WIDTH, beside=True) as (figure, many):
         for axes, (metric, text) in zip(many, shown, strict=True):
             for place, each in zip(places, every, strict=True):
-                if (found := each.metrics.get(metric)) is not None:
-                    _rung(axes, place, each, found, cross=each.taken and metric == "unwanted_rate")
+                _rung(axes, place, each, metric)
             _ladder_axes(axes, comparison.untreated, metric, text)
         names = [f"{each.number}  {each.label}" if each.number else each.label for each in every]
         many[0].set_yticks(places, [label(text, 46) for text in names])
@@ -232,13 +238,15 @@ def draw_remedy_ladder(comparison: Comparison, name: str = "remedy-ladder") -> D
         return finish(figure, name, "Remedy by remedy, with intervals", _ladder_said(every), rows)
 
 
-def _rung(axes: Axes, place: int, each: Tried, metric: Metric, *, cross: bool) -> None:
-    look = _look(_group(each))
-    if metric.low is not None and metric.high is not None:
-        axes.plot([metric.low, metric.high], [place, place], color=look["color"], linewidth=5, alpha=0.28)
-    axes.plot([metric.value], [place], markersize=7, clip_on=False, **look)
-    if cross:
-        axes.plot([metric.value], [place], marker="x", markersize=11, color=INK, clip_on=False)
+def _rung(axes: Axes, place: int, each: Tried, metric: str) -> None:
+    value, ends, look = each.value(metric), _ends(each, metric), _look(_group(each))
+    if value is None:
+        return
+    if ends:
+        axes.plot(ends, [place, place], color=look["color"], linewidth=5, alpha=0.28)
+    axes.plot([value], [place], markersize=7, clip_on=False, **look)
+    if each.taken and metric == "unwanted_rate":
+        axes.plot([value], [place], marker="x", markersize=11, color=INK, clip_on=False)
 
 
 def _ladder_axes(axes: Axes, untreated: Tried, metric: str, text: str) -> None:
