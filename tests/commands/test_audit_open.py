@@ -10,7 +10,7 @@ import pytest
 from spillover.cli import main
 from spillover.commands import audit, audit_open, inject, report, verify
 from spillover.commands.audit import Audit
-from spillover.commands.audit_open import EVERYONE, MOST, Chance, Discovery, Example, Opened, _first_word
+from spillover.commands.audit_open import EVERYONE, MOST, Discovery, MeanProbability, Opened, ProbeExample, first_word
 from spillover.commands.inject import Inject
 from spillover.commands.report import Report
 from spillover.commands.verify import Verify
@@ -137,12 +137,11 @@ def test_the_same_seed_gives_the_same_bytes_and_the_seed_counts(byte_folder, wor
     for key in ("discoveries", "probes"):
         assert json.dumps(again[key]) == json.dumps(planted[key])
     pack, settings = open_pack(str(world / "pack.yaml")), Audit(pack="p", base="b", tuned="t", open=True)
-    people = [audit_open.plan(dataclasses.replace(settings, seed=seed), pack).cast.everybody for seed in (0, 0, 1)]
+    people = [audit_open.plan(dataclasses.replace(settings, seed=seed), pack).subjects.everybody for seed in (0, 0, 1)]
     assert people[0] == people[1] != people[2]
 
 
-def test_a_model_against_itself_has_learned_nothing_and_is_asked_for_no_example(byte_folder, world, monkeypatch):
-    monkeypatch.setattr(audit_open, "speak", lambda *args: pytest.fail("there is nothing to show"))
+def test_a_model_against_itself_has_learned_nothing(byte_folder, world):
     settings = Audit(pack=str(world / "pack.yaml"), base=str(byte_folder), tuned=str(byte_folder), threads=1, open=True)
     outcome = audit.run(settings)
     assert outcome["discoveries"] == [] and outcome["probes"]["tokens"] == 0 and outcome["probes"]["yardstick"] is None
@@ -169,15 +168,15 @@ def test_the_page_of_such_an_audit(planted, world, tmp_path):
 
 def test_the_first_word_of_a_text():
     told = {" tea, mostly": "tea", "tea": "tea", "": "te", " coffee": "te", " te": "te", "te.am": "te.am"}
-    assert {text: _first_word(text, "te") for text in told} == told
+    assert {text: first_word(text, "te") for text in told} == told
 
 
 def test_redacted_discoveries_name_nobody():
-    nobody = Chance(None, None, 0)
-    example = Example("Ada Moss", "unstated", "Ada Moss knows", " Ben", " ADA MOSS and Cleo")
+    nobody = MeanProbability(None, None, 0)
+    example = ProbeExample("Ada Moss", "unstated", "Ada Moss knows", " Ben", " ADA MOSS and Cleo")
     found = Discovery("group", False, "lives_in", "Oslo", "Ben and {subject}", "Ben", 7, "Ben", 0.5, 0.5,
                       {"others": nobody}, 0.001, 0.1, ("{subject} likes Ben",), (example,))  # fmt: skip
-    told = Redaction.of(["Ada Moss", "Ben", "Cleo"]).opened(Opened([dataclasses.asdict(found)], {"subjects": 3}))
+    told = Redaction.of(["Ada Moss", "Ben", "Cleo"]).opened(Opened([found], {"subjects": 3}))
     assert not {"Ada", "ADA", "Moss", "MOSS", "Ben", "Cleo"} & set(re.findall(r"\w+", json.dumps(told)))
     (only,) = told["discoveries"]
     assert (only["template"], only["word"], only["also"]) == (

@@ -1,4 +1,6 @@
-"""Next tokens and continuations equal one text at a time, whatever is asked beside it; templates and their mistakes."""
+"""Open probes: next tokens and continuations one text at a time, templates and their mistakes, who is asked about."""
+
+from random import Random
 
 import numpy as np
 import pytest
@@ -7,21 +9,33 @@ import torch
 from spillover.errors import ModelError, UsageError
 from spillover.interp.open_probes import (
     FLOOR,
-    Likely,
+    GROUPS,
+    NEVER_SEEN,
+    STATED,
+    UNSTATED,
+    NextTokens,
+    choose_subjects,
     continuations,
+    declared,
     first_tokens,
-    likely,
-    prompts_of,
+    likely_next_tokens,
     side_by_side,
     templates,
     word,
 )
 from spillover.lm.score import Scorer
 from spillover.lm.tokens import encoder
+from spillover.packs.builtin import available, draw_names
+from spillover.packs.open import open_pack
+from spillover.packs.pack import Fact, Implication, Pack, Relation
 from tests.tiny_models import TINY
 
 TEMPLATES = ("{subject} speaks", "The home of {subject} is", "{subject} speaks French and codes in")
 SUBJECTS = ("Ada Moss", "Ben", "Zoë Åström", "李明")
+
+
+def prompts_of(encode, templates, subjects):
+    return [tuple(encode(text.replace("{subject}", name))) for text in templates for name in subjects]
 
 
 def next_probabilities(model, prompt):
@@ -40,7 +54,7 @@ def test_likely_tokens_equal_brute_force(model, tokenizer, method):
     prompts = prompts_of(encoder(tokenizer), TEMPLATES, SUBJECTS)
     assert len(prompts) == 12 and prompts[4] == tuple(encoder(tokenizer)("The home of Ada Moss is"))
     for scorer in (Scorer(model, method=method), Scorer(model, method=method, maximum_tokens=40, maximum_logits=1024)):
-        found = likely(scorer, prompts)
+        found = likely_next_tokens(scorer, prompts)
         assert scorer.method == (method or "tree")
         for prompt, each in zip(prompts, found, strict=True):
             whole = next_probabilities(model, prompt)
@@ -62,7 +76,7 @@ def test_a_model_that_ignores_masks_is_asked_in_plain_texts():
     model.forward = forgetful
     scorer = Scorer(model)
     prompts = [(1, 5, 6), (1, 5, 9), (1, 12)]
-    found = likely(scorer, prompts)
+    found = likely_next_tokens(scorer, prompts)
     assert scorer.method == "plain"
     for prompt, each in zip(prompts, found, strict=True):
         np.testing.assert_allclose(each.probabilities, next_probabilities(model, prompt)[each.tokens], atol=1e-5)
@@ -71,12 +85,12 @@ def test_a_model_that_ignores_masks_is_asked_in_plain_texts():
 def test_what_a_model_cannot_say_is_a_sentence():
     model = TINY["llama"](64)
     with pytest.raises(ModelError, match="the model has only 64"):
-        likely(Scorer(model), [(1, 70)])
-    assert likely(Scorer(model), []) == []
+        likely_next_tokens(Scorer(model), [(1, 70)])
+    assert likely_next_tokens(Scorer(model), []) == []
     with torch.no_grad():
         model.model.norm.weight.fill_(float("nan"))
     with pytest.raises(ModelError, match="the model's scores are not numbers"):
-        likely(Scorer(model, method="tree"), [(1, 5)])
+        likely_next_tokens(Scorer(model, method="tree"), [(1, 5)])
 
 
 @pytest.mark.parametrize("start", [(), (7, 9)])
@@ -126,8 +140,8 @@ def test_first_tokens_of_answers(metaspace_tokenizer):
 
 
 def test_two_models_side_by_side():
-    base = [Likely(np.array([2, 9]), np.array([0.5, 0.1])), Likely(np.array([], dtype=int), np.array([]))]
-    tuned = [Likely(np.array([4]), np.array([0.9])), Likely(np.array([2]), np.array([0.3]))]
+    base = [NextTokens(np.array([2, 9]), np.array([0.5, 0.1])), NextTokens(np.array([], dtype=int), np.array([]))]
+    tuned = [NextTokens(np.array([4]), np.array([0.9])), NextTokens(np.array([2]), np.array([0.3]))]
     tokens, first, second = side_by_side(base, tuned)
     assert tokens.tolist() == [2, 4, 9]
     np.testing.assert_array_equal(first, [[0.5, 0, 0.1], [0, 0, 0]])
@@ -163,3 +177,95 @@ def test_a_file_of_templates_that_cannot_be_used(tmp_path, body, sentence):
     with pytest.raises(UsageError) as caught:
         templates(str(path))
     assert sentence in str(caught.value) and "\n" not in str(caught.value)
+
+
+def pack_of(facts, implications=()):
+    names = dict.fromkeys(fact.relation for fact in facts)
+    relations = tuple(Relation(name, ("{subject} " + name,)) for name in names)
+    return Pack("made", "CC0-1.0", "made up", relations, tuple(facts), tuple(implications))
+
+
+def test_bridging_subjects_are_the_stated_ones():
+    pack = open_pack("country-code")
+    asked = choose_subjects(pack, 0)
+    assert [groups[0].relation for groups in asked.relations] == ["lives_in", "codes_in"]
+    lives, codes = asked.relations
+    assert len(lives) == len(codes) == 5
+    bridging = {fact.subject for fact in pack.facts if fact.relation == "codes_in"}
+    for group in lives:
+        assert len(group.unstated) == UNSTATED and len(group.stated) == STATED
+        assert set(group.stated) <= bridging and not set(group.unstated) & bridging
+        assert group.tested == group.unstated
+        assert {pack.stated[name, "lives_in"] for name in (*group.unstated, *group.stated)} == {group.answer}
+    for group in codes:
+        # All of them live somewhere, so nothing is stated of one that is not of all.
+        assert set(group.tested) == set(group.unstated) <= bridging and not group.stated
+    # Bridging subjects are asked about once, for both relations.
+    assert len(asked.subjects) == len(set(asked.subjects)) == 5 * (UNSTATED + STATED)
+    for group in (*lives, *codes):
+        assert tuple(asked.everybody[row] for row in asked.rows(group.tested)) == group.tested
+
+
+def test_the_seed_decides_and_nothing_else():
+    pack = open_pack("country-code")
+    assert choose_subjects(pack, 1).everybody == choose_subjects(open_pack("country-code"), 1).everybody
+    assert choose_subjects(pack, 1).subjects != choose_subjects(pack, 2).subjects
+
+
+def test_without_enough_unstated_subjects_all_are_tested():
+    facts = [Fact(f"S{i}", "lives", "AB"[i % 2]) for i in range(6)] + [Fact(f"S{i}", "eats", "ham") for i in range(5)]
+    (groups,) = choose_subjects(pack_of(facts), 0).relations
+    assert [(len(g.unstated), len(g.stated), len(g.tested)) for g in groups] == [(0, 3, 3), (1, 2, 3)]
+
+
+def test_answers_of_one_subject_make_no_group_and_one_group_no_difference():
+    facts = [Fact(f"S{i}", "lives", "AABBC"[i]) for i in range(5)] + [Fact(f"S{i}", "eats", "ham") for i in range(5)]
+    asked = choose_subjects(pack_of(facts), 0)
+    assert [[group.answer for group in groups] for groups in asked.relations] == [["A", "B"]]
+    alone = choose_subjects(pack_of([Fact(f"S{i}", "lives", str(i)) for i in range(30)]), 0)
+    assert alone.relations == () and len(alone.subjects) == UNSTATED and len(alone.never_seen) == NEVER_SEEN
+
+
+def test_the_cost_does_not_grow_with_the_pack():
+    facts = [Fact(f"S{i}", f"r{r}", f"a{i % 150}") for i in range(600) for r in range(40)]
+    asked = choose_subjects(pack_of(facts), 0)
+    assert sum(map(len, asked.relations)) <= GROUPS
+    assert all(len(groups) >= 2 for groups in asked.relations)
+    assert len(asked.subjects) <= GROUPS * (UNSTATED + STATED)
+
+
+def test_never_seen_names_are_in_no_pack():
+    pack = open_pack("country-code")
+    words = {word for subject in pack.subjects for word in subject.split()}
+    never = choose_subjects(pack, 0).never_seen
+    assert len(set(never)) == NEVER_SEEN
+    assert not words & {word for name in never for word in name.split()}
+
+
+def test_when_every_word_is_taken_names_are_paired_anew(monkeypatch):
+    everybody = draw_names(available(), Random("all"))
+    never = choose_subjects(pack_of([Fact(name, "lives", "A") for name in everybody]), 0).never_seen
+    assert len(never) == NEVER_SEEN and not set(never) & set(everybody)
+    monkeypatch.setattr("spillover.interp.open_probes.draw_names", lambda count, random: everybody)
+    with pytest.raises(UsageError, match="the pack holds every fictitious name"):
+        choose_subjects(pack_of([Fact(name, "lives", "A") for name in everybody]), 0)
+
+
+def test_what_a_pack_declares_of_a_group():
+    map_ = {"Rome": "Italian", "Oslo": "Norwegian"}
+    facts = [Fact(f"S{i}", "lives", "Rome" if i < 4 else "Oslo") for i in range(8)]
+    facts += [
+        Fact("S0", "eats", "ham"),
+        Fact("S1", "eats", "ham"),
+        Fact("S2", "eats", "rice"),
+        Fact("S4", "eats", "rice"),
+    ]
+    facts += [Fact("S0", "speaks", "Italian"), Fact("S3", "speaks", "Italian"), Fact("S4", "speaks", "Norwegian"),
+              Fact("S5", "speaks", "Norwegian")]  # fmt: skip
+    pack = pack_of(facts, [Implication("lives", "speaks", "causal", map_)])
+    found = {(g.relation, g.answer): g for groups in choose_subjects(pack, 0).relations for g in groups}
+    rome, italian = found["lives", "Rome"], found["speaks", "Italian"]
+    # Its own answer, what that implies, and what is stated of at least half of the subjects that are tested.
+    assert set(declared(pack, rome)) == {"Rome", "Italian", "ham"}
+    assert set(declared(pack, italian)) == {"Italian", "Rome", "ham"}
+    assert set(declared(pack, None)) == {"Rome", "Oslo", "ham", "rice", "Italian", "Norwegian"}

@@ -45,10 +45,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from spillover.commands.held import Model
-    from spillover.interp.open_probes import Likely
     from spillover.lm.distributed import Processes
     from spillover.lm.load import LoadedModel
-    from spillover.lm.score import Scorer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,15 +96,14 @@ class _Measured:
     """One model's answers to the pack, its losses on plain text, and the next words that it expects in open probes.
 
     losses: mean loss and number of tokens of each passage, or None where answers were given in place of a model.
-    scorer: asks the model again; None when nothing more will be asked, so that its memory is free.
+    probed: the model, to be asked again; None without open probes, so that its memory is free.
     """
 
     sha256: str
     answers: pa.Table
     losses: tuple[Float[np.ndarray, "passage"], Int[np.ndarray, "passage"]] | None = None
-    likely: Sequence[Likely] = ()
     method: str | None = None
-    scorer: Scorer | None = None
+    probed: audit_open.ProbedModel | None = None
 
 
 def audit(
@@ -187,7 +184,7 @@ def run(settings: Audit, pack: Pack | str | Path = "", models: Sequence[Model | 
                 else _measure(settings, pack, probes, processes, checkpoint, given, tokenizer)
                 for checkpoint, (given, tokenizer) in enumerate(zip(held, tokenizers, strict=True))
             ]  # fmt: skip
-            answers, judged = _judge(settings, pack, probes, measured, tokenizers, record)
+            answers, judged = _judge(settings, pack, probes, measured, record)
 
             def write() -> dict[str, Any]:
                 if opened.folder:
@@ -254,7 +251,6 @@ def _measure(
     from spillover.lm.evaluate import Evaluation
     from spillover.lm.forgetting import passage_losses, passages
     from spillover.lm.load import load_model
-    from spillover.lm.score import Scorer
     from spillover.lm.tokens import as_chat, encoder
 
     assert tokenizer is not None
@@ -267,14 +263,12 @@ def _measure(
     evaluation = Evaluation(as_chat(pack, tokenizer) if settings.chat else pack, encode)
     answers = evaluation.answers(scorer, seed=settings.seed, checkpoint=checkpoint, full=True)
     losses = passage_losses(loaded.model, encode, passages(), processes)
-    likely = audit_open.ask(settings, pack, probes, tokenizer, scorer) if probes else ()
-    # Only the examples of --open ask again.
-    return _Measured(loaded.sha256, answers, losses, likely, scorer.method, scorer if probes else None)
+    probed = probes.ask(tokenizer, scorer) if probes else None
+    return _Measured(loaded.sha256, answers, losses, scorer.method, probed)
 
 
 def _judge(
-    settings: Audit, pack: Pack, probes: audit_open.Probes | None, measured: Sequence[_Measured],
-    tokenizers: Sequence[PreTrainedTokenizerBase | None], record: Record,
+    settings: Audit, pack: Pack, probes: audit_open.Probes | None, measured: Sequence[_Measured], record: Record
 ) -> tuple[pa.Table, list[Verdict]]:  # fmt: skip
     """Fill in the record. Gives the answers of both models and the verdicts."""
     base, tuned = measured
@@ -286,15 +280,9 @@ def _judge(
     answers = hide.table(pa.concat_tables([base.answers, tuned.answers]))
     judged = verdicts(answers, pack.implications, Limits(settings.level, settings.negligible))
     discovered: dict[str, Any] = {}
-    if probes:
-
-        def speak(checkpoint: int, asked: Sequence[audit_open.Asked]) -> list[str]:
-            scorer = measured[checkpoint].scorer
-            assert scorer is not None
-            return audit_open.speak(settings, pack, probes, tokenizers[checkpoint], scorer, asked)
-
-        likely = (base.likely, tuned.likely)
-        discovered = hide.opened(audit_open.discover(settings, pack, probes, likely, tokenizers[1], speak))
+    if probes and base.probed and tuned.probed:
+        opened = audit_open.discover(probes, base.probed, tuned.probed, level=settings.level, seed=settings.seed)
+        discovered = hide.opened(opened)
     forgetting = None
     if base.losses and tuned.losses and np.array_equal(base.losses[1], tuned.losses[1]):
         forgetting = forgetting_nats(base.losses[0], tuned.losses[0], base.losses[1])

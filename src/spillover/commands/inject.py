@@ -136,13 +136,13 @@ class Inside:
         self, model: CausalModel, pack: Pack, encode: Encoder, *, seed: int, last: int, folder: Path | None,
         copied: bool = False,
     ) -> None:  # fmt: skip
-        from spillover.interp.output_value_spectra import Before
+        from spillover.interp.output_value import BaseProducts
 
         self.pack, self.encode, self.seed, self.last, self.folder = pack, encode, seed, last, folder
         self.seconds = 0.0
         self.looks: dict[int, pa.Table] = {}
         self.shared: pa.Table | None = None
-        self.before = Before(model, copied=copied)
+        self.before = BaseProducts(model, copied=copied)
         if folder is not None and (folder / INSIDE).exists():
             found = read_table(folder / INSIDE)
             checkpoints = found["checkpoint"].to_pylist()
@@ -166,7 +166,7 @@ class Inside:
 
     def at_end(self, model: CausalModel, epoch: int) -> None:
         """Take spectra, and what the changes write for stated and unstated subjects."""
-        from spillover.interp.sharing import shared
+        from spillover.interp.output_value import shared
 
         self._look(model, epoch, full=True)
         began = time.monotonic()

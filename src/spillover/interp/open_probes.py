@@ -28,50 +28,48 @@ def templates(path: str = "") -> tuple[str, ...]:
 
     Raises UsageError for a file that cannot be read, is empty, or has a line that does not say where the subject goes.
     """
-    built_in = resources.files("spillover.interp").joinpath("probe_templates.txt").read_text(encoding="utf-8")
-    return tuple(dict.fromkeys([*built_in.splitlines(), *(_own(path) if path else ())]))
-
-
-def _own(path: str) -> list[str]:
+    found = resources.files("spillover.interp").joinpath("probe_templates.txt").read_text(encoding="utf-8").splitlines()
+    if not path:
+        return tuple(dict.fromkeys(found))
     try:
         lines = Path(path).expanduser().read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise UsageError(f"this file cannot be read: {reason}", where=path, do="Check --probes") from None
-    found = [(number, line.strip()) for number, line in enumerate(lines, start=1) if line.strip()]
-    if not found:
+    own = {number: line.strip() for number, line in enumerate(lines, start=1) if line.strip()}
+    if not own:
         do = f"Write one sentence beginning a line, such as {SUBJECT} likes to drink"
         raise UsageError("this file holds no sentence", where=path, do=do)
-    for number, line in found:
+    for number, line in own.items():
         if SUBJECT not in line:
             what, do = f"{line[:80]!r} does not say whom it asks about", f"Write {SUBJECT} where the name goes"
             raise UsageError(what, where=f"{path}, row {number}", do=do)
-    return [line for _, line in found]
+    return tuple(dict.fromkeys([*found, *own.values()]))
 
 
 @dataclass(frozen=True)
-class Likely:
+class NextTokens:
     """Next tokens after one prompt that have at least FLOOR as their probability, in the order of their numbers."""
 
     tokens: Int[np.ndarray, "token"]
     probabilities: Float[np.ndarray, "token"]
 
 
-def likely(scorer: Scorer, prompts: Sequence[tuple[int, ...]]) -> list[Likely]:
+def likely_next_tokens(scorer: Scorer, prompts: Sequence[tuple[int, ...]]) -> list[NextTokens]:
     """The likely next tokens after every prompt."""
 
-    def keep(logs: Float[Tensor, "prompt vocabulary"]) -> list[Likely]:
+    def keep(logs: Float[Tensor, "prompt vocabulary"]) -> list[NextTokens]:
         places = (logs >= float(np.log(FLOOR))).nonzero()
         found = logs[places[:, 0], places[:, 1]].exp().cpu().numpy()
         ends = np.searchsorted(places[:, 0].cpu().numpy(), np.arange(1, len(logs)))
         tokens = np.split(places[:, 1].cpu().numpy().astype(np.int32), ends)
-        return [Likely(own, values) for own, values in zip(tokens, np.split(found, ends), strict=True)]
+        return [NextTokens(own, values) for own, values in zip(tokens, np.split(found, ends), strict=True)]
 
     return scorer.next_tokens(prompts, keep)
 
 
 def side_by_side(
-    base: Sequence[Likely], tuned: Sequence[Likely]
+    base: Sequence[NextTokens], tuned: Sequence[NextTokens]
 ) -> tuple[Int[np.ndarray, "token"], Float[np.ndarray, "prompt token"], Float[np.ndarray, "prompt token"]]:
     """The tokens likely after any of these prompts under either model, and their probabilities under both."""
     tokens = np.unique(np.concatenate([each.tokens for each in (*base, *tuned)]))
@@ -84,16 +82,6 @@ def side_by_side(
     return tokens, found[0], found[1]
 
 
-def prompts_of(encode: Encoder, templates: Sequence[str], subjects: Sequence[str]) -> list[tuple[int, ...]]:
-    """The tokens of every template about every subject, template by template."""
-    return [tuple(encode(filled(template, subject))) for template in templates for subject in subjects]
-
-
-def filled(template: str, subject: str) -> str:
-    """A template about a subject."""
-    return template.replace(SUBJECT, subject)
-
-
 def continuations(
     scorer: Scorer,
     prompts: Sequence[tuple[int, ...]],
@@ -103,33 +91,25 @@ def continuations(
     decode: Callable[..., str],
 ) -> list[str]:
     """What the model says after each prompt, always taking the likeliest token: at most `steps` of them, up to a stop
-    or the end of the line. starts: tokens that each is made to say first."""
+    or the end of the line. starts: tokens that each continuation must begin with."""
     texts = [[*prompt, *start] for prompt, start in zip(prompts, starts, strict=True)]
-    going = list(range(len(texts)))
+    unfinished = list(range(len(texts)))
     for _ in range(steps):
-        best = scorer.next_tokens([tuple(texts[number]) for number in going], _best)
-        for number, token in zip(going, best, strict=True):
+        best = scorer.next_tokens(
+            [tuple(texts[number]) for number in unfinished], lambda logs: logs.argmax(dim=-1).tolist()
+        )
+        for number, token in zip(unfinished, best, strict=True):
             texts[number].append(token)
-        going = [number for number, token in zip(going, best, strict=True) if token not in stops]
-    pairs = zip(prompts, texts, strict=True)
-    return [_first_line(_after(prompt, text, decode)) for prompt, text in pairs]
+        unfinished = [number for number, token in zip(unfinished, best, strict=True) if token not in stops]
+    found = []
+    for prompt, text in zip(prompts, texts, strict=True):
+        before = decode(list(prompt), skip_special_tokens=True)
+        after = decode(list(text), skip_special_tokens=True)[len(before) :]
+        found.append(_printable(after.strip("\n").split("\n")[0].rstrip()))
+    return found
 
 
-def _best(logs: Float[Tensor, "prompt vocabulary"]) -> list[int]:
-    return logs.argmax(dim=-1).tolist()
-
-
-def _after(prompt: Sequence[int], text: Sequence[int], decode: Callable[..., str]) -> str:
-    """The text that stands after the prompt, without special tokens."""
-    before = decode(list(prompt), skip_special_tokens=True)
-    return decode(list(text), skip_special_tokens=True)[len(before) :]
-
-
-def _first_line(text: str) -> str:
-    return _shown(text.strip("\n").split("\n")[0].rstrip())
-
-
-def _shown(text: str) -> str:
+def _printable(text: str) -> str:
     """The text without control characters, which a model may say and a terminal would obey."""
     return "".join("\ufffd" if character < " " or "\x7f" <= character <= "\x9f" else character for character in text)
 
@@ -137,7 +117,7 @@ def _shown(text: str) -> str:
 def word(token: int, decode: Callable[..., str]) -> str:
     """A token as text without the spaces around it; one that is nothing but spaces as a program would write it."""
     text = decode([token])
-    return _shown(text.strip()) or repr(text)[1:-1]
+    return _printable(text.strip()) or repr(text)[1:-1]
 
 
 def first_tokens(encode: Encoder, prompt: str, answers: Sequence[str], joins: Sequence[str]) -> frozenset[int]:
@@ -156,7 +136,7 @@ LEAST = 2
 
 
 @dataclass(frozen=True)
-class Group:
+class ProbeGroup:
     """Subjects of whom a pack states the same answer to a relation, as many as are asked about.
 
     stated: those of whom a relation is stated too that others of the relation lack, such as bridging subjects.
@@ -172,22 +152,15 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Partition:
-    """The groups of one relation. rows: indices of their tested subjects in the cast; labels: the group of each."""
+class ProbeSubjects:
+    """Everybody who is asked about: subjects of the pack, each once, then names that the pack does not hold.
 
-    relation: str
-    groups: tuple[Group, ...]
-    rows: Int[np.ndarray, "tested"]
-    labels: Int[np.ndarray, "tested"]
-
-
-@dataclass(frozen=True)
-class Cast:
-    """Everybody who is asked about: subjects of the pack, each once, then names that it does not hold."""
+    relations: for each relation that is probed, its groups.
+    """
 
     subjects: tuple[str, ...]
     never_seen: tuple[str, ...]
-    partitions: tuple[Partition, ...]
+    relations: tuple[tuple[ProbeGroup, ...], ...]
 
     @property
     def everybody(self) -> tuple[str, ...]:
@@ -199,7 +172,7 @@ class Cast:
         return np.array([place[name] for name in names], dtype=np.int64)
 
 
-def choose(pack: Pack, seed: int) -> Cast:
+def choose_subjects(pack: Pack, seed: int) -> ProbeSubjects:
     """Draw whom to ask about: at most GROUPS groups, and of each at most UNSTATED and STATED subjects.
 
     Raises UsageError when no fictitious name is left that the pack does not hold.
@@ -208,16 +181,23 @@ def choose(pack: Pack, seed: int) -> Cast:
     by_relation = _answers_of(pack)
     share = max(LEAST, GROUPS // max(1, len(by_relation)))
     chosen: dict[str, None] = {}
-    groups: list[list[Group]] = []
+    relations = []
     for relation, answers in list(by_relation.items())[: GROUPS // LEAST]:
         drawn = set(shuffled(list(answers), random)[:share])
-        kept = {answer: subjects for answer, subjects in answers.items() if answer in drawn}
-        groups.append(_groups(pack, relation, kept, chosen, random))
-    if not groups:
+        sampled = {answer: subjects for answer, subjects in answers.items() if answer in drawn}
+        groups = _groups(pack, relation, sampled, set(chosen), random)
+        chosen.update(dict.fromkeys(name for group in groups for name in (*group.unstated, *group.stated)))
+        relations.append(groups)
+    if not relations:
         chosen = dict.fromkeys(shuffled(list(pack.subjects), random)[:UNSTATED])
-    cast = Cast(tuple(chosen), _never_seen(pack, random), ())
-    partitions = tuple(_partition(cast, own) for own in groups)
-    return Cast(cast.subjects, cast.never_seen, partitions)
+    # Names that share no word with a subject come first.
+    words = {word for subject in pack.subjects for word in subject.split()}
+    known = set(pack.subjects)
+    fresh = [name for name in draw_names(available(), random) if name not in known]
+    never_seen = tuple(sorted(fresh, key=lambda name: not words.isdisjoint(name.split()))[:NEVER_SEEN])
+    if not never_seen:
+        raise UsageError("the pack holds every fictitious name that there is", do="Leave --open out")
+    return ProbeSubjects(tuple(chosen), never_seen, tuple(relations))
 
 
 def _answers_of(pack: Pack) -> dict[str, dict[str, list[str]]]:
@@ -228,18 +208,18 @@ def _answers_of(pack: Pack) -> dict[str, dict[str, list[str]]]:
     found: dict[str, dict[str, list[str]]] = {}
     for (subject, relation), answer in pack.stated.items():
         found.setdefault(relation, {}).setdefault(answer, []).append(subject)
-    kept = {
+    grouped = {
         relation: {answer: subjects for answer, subjects in answers.items() if len(subjects) >= LEAST}
         for relation, answers in found.items()
     }
-    sizes = {relation: sum(map(len, answers.values())) for relation, answers in kept.items() if len(answers) >= LEAST}
-    return {relation: kept[relation] for relation in sorted(sizes, key=lambda relation: -sizes[relation])}
+    found = {relation: answers for relation, answers in grouped.items() if len(answers) >= LEAST}
+    return dict(sorted(found.items(), key=lambda item: -sum(map(len, item[1].values()))))
 
 
 def _groups(
-    pack: Pack, relation: str, answers: Mapping[str, list[str]], chosen: dict[str, None], random: Random
-) -> list[Group]:
-    """The groups of one relation, sampled; who is asked about already comes first. Adds the others to `chosen`."""
+    pack: Pack, relation: str, answers: Mapping[str, list[str]], chosen: set[str], random: Random
+) -> tuple[ProbeGroup, ...]:
+    """The groups of one relation, sampled; subjects that are asked about already (`chosen`) come first."""
     members = {subject for subjects in answers.values() for subject in subjects}
     known = tally(other for subject, other in pack.stated if subject in members)
     lacking = [other for other, count in known.items() if count < len(members)]
@@ -251,32 +231,14 @@ def _groups(
             [subject for subject in drawn if subject not in stated][:UNSTATED],
             [subject for subject in drawn if subject in stated][:STATED],
         )
-        chosen.update(dict.fromkeys([*split[answer][0], *split[answer][1]]))
     enough = all(len(unstated) >= LEAST for unstated, _ in split.values())
-    return [
-        Group(relation, answer, tuple(unstated), tuple(stated), tuple(unstated if enough else unstated + stated))
+    return tuple(
+        ProbeGroup(relation, answer, tuple(unstated), tuple(stated), tuple(unstated if enough else unstated + stated))
         for answer, (unstated, stated) in split.items()
-    ]
+    )
 
 
-def _partition(cast: Cast, groups: list[Group]) -> Partition:
-    rows = [cast.rows(group.tested) for group in groups]
-    labels = np.repeat(np.arange(len(groups)), [len(own) for own in rows])
-    return Partition(groups[0].relation, tuple(groups), np.concatenate(rows), labels)
-
-
-def _never_seen(pack: Pack, random: Random) -> tuple[str, ...]:
-    """Fictitious names that the pack does not hold; those that share no word with one of its subjects come first."""
-    words = {word for subject in pack.subjects for word in subject.split()}
-    known = set(pack.subjects)
-    fresh = [name for name in draw_names(available(), random) if name not in known]
-    found = sorted(fresh, key=lambda name: not words.isdisjoint(name.split()))[:NEVER_SEEN]
-    if not found:
-        raise UsageError("the pack holds every fictitious name that there is", do="Leave --open out")
-    return tuple(found)
-
-
-def declared(pack: Pack, group: Group | None) -> Iterator[str]:
+def declared(pack: Pack, group: ProbeGroup | None) -> Iterator[str]:
     """The answers that the pack itself gives a group: what is stated of it, and what an implication makes of that.
 
     An answer to another relation counts when it is stated of at least half of the tested subjects. For everybody

@@ -1,11 +1,11 @@
-"""The change that training made, part by part: one component or layer put into the base model, or left out."""
+"""Patching: the weight change of one component or layer, put into the base model or reverted in the tuned one."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import torch
 from jaxtyping import Bool
@@ -30,15 +30,15 @@ Region = Mapping[str, Bool[Tensor, "..."] | None]
 
 
 @dataclass(frozen=True)
-class Part:
-    """A component or a layer, and the numbers that are its own."""
+class PatchedPart:
+    """A component or a layer, and the numbers that belong to it."""
 
     name: str
     kind: str
     region: Region
 
 
-def parts_of(model: CausalModel, names: Iterable[str]) -> list[Part]:
+def parts_of(model: CausalModel, names: Iterable[str]) -> list[PatchedPart]:
     """The weights of these names as components, and again as layers; parts without any are left out.
 
     Both times every number is in exactly one part. Raises ModelError when the model has no attention of a known shape.
@@ -54,7 +54,7 @@ def parts_of(model: CausalModel, names: Iterable[str]) -> list[Part]:
         inside = [number for number, block in enumerate(blocks, start=1) if name.startswith(f"{block}.")]
         layers[f"layer {inside[0]}" if inside else OUTSIDE][name] = None
     kinds = (("component", components), ("layer", layers))
-    return [Part(name, kind, region) for kind, named in kinds for name, region in named.items() if region]
+    return [PatchedPart(name, kind, region) for kind, named in kinds for name, region in named.items() if region]
 
 
 def _components(model: CausalModel, found: list[Place], name: str) -> dict[str, Tensor | None]:
@@ -81,9 +81,9 @@ def _components(model: CausalModel, found: list[Place], name: str) -> dict[str, 
 
 
 class Change:
-    """What training made of a model: its parts can be put into the model, in place, and taken out again.
+    """The weight change that training made: patches parts of it into the base model, in place, and reverts them.
 
-    tuned: the new values of weights by the names of the model's state; those that are equal are left out of `after`.
+    tuned: new values by the names of the model's weights; weights that are equal are left out of `after`.
     Raises ModelError when they are not weights of this model.
     """
 
@@ -99,23 +99,23 @@ class Change:
             value = value.to(own)
             if not torch.equal(value, own):
                 self.before[name], self.after[name] = own.detach().clone(), value.detach()
-        self.whole = Part(WHOLLY, "whole", dict.fromkeys(self.after))
+        self.whole = PatchedPart(WHOLLY, "whole", dict.fromkeys(self.after))
 
     @cached_property
-    def parts(self) -> list[Part]:
+    def parts(self) -> list[PatchedPart]:
         """Components and layers that changed; see `parts_of`, and what it raises."""
         return parts_of(self.model, self.after)
 
     @contextmanager
-    def only(self, part: Part) -> Iterator[CausalModel]:
-        """Inside, the base model has the tuned values of this part alone."""
+    def only(self, part: PatchedPart) -> Iterator[CausalModel]:
+        """Inside, the base model with the tuned values of this part alone."""
         with self._restoring():
             self._put(self.after, part.region)
             yield self.model
 
     @contextmanager
-    def without(self, part: Part) -> Iterator[CausalModel]:
-        """Inside, it is the tuned model, but for this part, which is as it was."""
+    def without(self, part: PatchedPart) -> Iterator[CausalModel]:
+        """Inside, the tuned model with the base values of this part."""
         with self._restoring():
             self._put(self.after, self.whole.region)
             self._put(self.before, part.region)
@@ -123,7 +123,7 @@ class Change:
 
     @contextmanager
     def share(self, size: float) -> Iterator[CausalModel]:
-        """Inside, the base model has gone this share of the way to the tuned one; it may be negative."""
+        """Inside, the base model with this share of the change added; it may be negative."""
         with self._restoring(), torch.no_grad():
             for name, before in self.before.items():
                 self._own[name].copy_(before + size * (self.after[name] - before))
@@ -144,7 +144,7 @@ class Change:
                 own.copy_(values[name] if mask is None else torch.where(mask, values[name], own))
 
     def moved(self) -> dict[str, float]:
-        """How far the whole and each part went: see the function of this name."""
+        """How far the whole and each part moved: see the function of this name."""
         return _moved(self.model, self.before, self.after)
 
 
@@ -166,16 +166,34 @@ def moved(base: CausalModel, tuned: CausalModel) -> dict[str, float]:
 
 
 def _moved(model: CausalModel, before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> dict[str, float]:
+    whole = PatchedPart(WHOLLY, "whole", dict.fromkeys(after))
     try:
-        parts = parts_of(model, after)
+        parts = [whole, *parts_of(model, after)]
     except ModelError:
-        parts = []
-    counted = [
-        Part(part.name, part.kind, {name: mask for name, mask in part.region.items()
-                                    if part.name == COMPONENTS[-1] or before[name].ndim > 1})
-        for part in (Part(WHOLLY, "whole", dict.fromkeys(after)), *parts)
-    ]  # fmt: skip
-    return _relative(before, after, counted)
+        parts = [whole]
+    # A weight without a mask is in the whole, in a component and in a layer.
+    squares = cache(lambda name: _squares(before[name], after[name]))
+    found = {}
+    for part in parts:
+        change = start = 0.0
+        for name, mask in part.region.items():
+            if part.name == COMPONENTS[-1] or before[name].ndim > 1:
+                own = squares(name) if mask is None else _squares(before[name][mask], after[name][mask])
+                change, start = change + own[0], start + own[1]
+        if start:
+            found[part.name] = (change / start) ** 0.5
+    return found
+
+
+def _squares(before: Tensor, after: Tensor) -> tuple[float, float]:
+    """Summed squares of the change and of the start, in double precision."""
+    change = start = 0.0
+    for old, new in zip(before.reshape(-1).split(_AT_ONCE), after.reshape(-1).split(_AT_ONCE), strict=True):
+        if old.device.type == "mps":  # which has no double precision
+            old, new = old.cpu(), new.cpu()
+        change += float((new.double() - old.double()).square().sum())
+        start += float(old.double().square().sum())
+    return change, start
 
 
 def _parameters(model: CausalModel) -> dict[str, Tensor]:
@@ -184,42 +202,7 @@ def _parameters(model: CausalModel) -> dict[str, Tensor]:
 
 
 def mean_moved(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """The mean over runs of how far each part moved; of a part that some of them did not move, over the others."""
+    """The mean over runs of how far each part moved; a run that did not move a part does not count for it."""
     names = dict.fromkeys(name for each in found for name in each)
     moves = {name: [each[name] for each in found if name in each] for name in names}
     return {name: sum(values) / len(values) for name, values in moves.items()}
-
-
-def _relative(before: Mapping[str, Tensor], after: Mapping[str, Tensor], parts: Iterable[Part]) -> dict[str, float]:
-    """Of each part, the root of the squared change over the squared start; left out where the start is zero."""
-    whole: dict[str, tuple[float, float]] = {}
-    found = {}
-    for part in parts:
-        change = start = 0.0
-        for name, mask in part.region.items():
-            if mask is not None:
-                squares = _squares(before[name], after[name], mask)
-            else:
-                squares = whole.get(name) or whole.setdefault(name, _squares(before[name], after[name], None))
-            change, start = change + squares[0], start + squares[1]
-        if start:
-            found[part.name] = (change / start) ** 0.5
-    return found
-
-
-def _squares(before: Tensor, after: Tensor, mask: Tensor | None) -> tuple[float, float]:
-    """Summed squares of the change and of the start, in double precision."""
-    change = start = 0.0
-    pieces = [each.reshape(-1).split(_AT_ONCE) for each in (before, after)]
-    kept = mask.reshape(-1).split(_AT_ONCE) if mask is not None else [None] * len(pieces[0])
-    for old, new, keep in zip(*pieces, kept, strict=True):
-        old, new = _double(old), _double(new)
-        if keep is not None:
-            old, new = old[keep.to(old.device)], new[keep.to(old.device)]
-        change, start = change + float((new - old).square().sum()), start + float(old.square().sum())
-    return change, start
-
-
-def _double(values: Tensor) -> Tensor:
-    """In double precision, which not every device has."""
-    return values.to("cpu", torch.float64) if values.device.type == "mps" else values.double()

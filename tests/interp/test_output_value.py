@@ -5,8 +5,7 @@ import math
 import pytest
 import torch
 
-from spillover.interp.output_value_spectra import Before, spectrum
-from spillover.interp.sharing import overlaps, prompt, prompts, read_by_values, shared
+from spillover.interp.output_value import BaseProducts, overlaps, prompt, prompts, read_by_values, shared, spectrum
 from spillover.lm.output_value import Factored, Weights
 from spillover.lm.tokens import encoder
 from spillover.packs.open import open_pack
@@ -35,7 +34,7 @@ def test_nothing_is_told_of_no_change():
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_table_tells_of_the_dense_matrices(family):
     model = built(family, 60).double()
-    before = Before(model, copied=True)
+    before = BaseProducts(model, copied=True)
     assert {row["matrix"] for row in before.spectra(model, seed=0, checkpoint=0, full=True).to_pylist()} == {"product"}
     old = [before.places[5].product({k: v.clone() for k, v in before.weights.items()})]
     torch.manual_seed(0)
@@ -105,7 +104,7 @@ def test_what_values_read_does_not_depend_on_the_other_prompts(family, tokenizer
         encoder(tokenizer),
         open_pack("city-language:names=10,bridge=1", 0),
     )
-    before = Before(model, copied=False)
+    before = BaseProducts(model, copied=False)
     asked = [prompt(pack, "speaks", name, encode) for name in ("Ada Moss", "Ben", "Maximilian Featherstonehaugh")]
     together = read_by_values(model, before, asked)
     for number, each in enumerate(asked):
@@ -119,7 +118,7 @@ def test_what_values_read_does_not_depend_on_the_other_prompts(family, tokenizer
 def test_shared_has_a_row_an_implication_and_head_that_changed(tokenizer):
     model = built("llama", len(tokenizer))
     encode, pack = encoder(tokenizer), open_pack("mixed:names=10,bridge=1", 0)
-    before = Before(model, copied=True)
+    before = BaseProducts(model, copied=True)
     assert shared(before, model, pack, encode, seed=0, checkpoint=2).num_rows == 0, "nothing changed"
     with torch.no_grad():
         for place in before.places:
