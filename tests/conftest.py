@@ -9,7 +9,15 @@ from jaxtyping import install_import_hook
 
 # Before anything of ours is imported. Jobs and the command line stay out: they name types they must not import.
 _hook = install_import_hook(
-    ["spillover.packs", "spillover.metrics", "spillover.theory", "spillover.lm"], "beartype.beartype"
+    [
+        "spillover.packs",
+        "spillover.metrics",
+        "spillover.theory",
+        "spillover.lm",
+        "spillover.interventions",
+        "spillover.interp",
+    ],
+    "beartype.beartype",
 )
 
 import pytest  # noqa: E402
