@@ -21,6 +21,8 @@ from spillover.packs.pack import Pack, tally
 SUBJECT = "{subject}"
 #: Probabilities below this count as 0; so at most 1,000 tokens a prompt are kept, whatever the vocabulary.
 FLOOR = 1e-3
+#: Token ids as text, as a tokenizer's `decode`.
+Decode = Callable[..., str | list[str]]
 
 
 def templates(path: str = "") -> tuple[str, ...]:
@@ -88,7 +90,7 @@ def continuations(
     starts: Sequence[tuple[int, ...]],
     steps: int,
     stops: frozenset[int],
-    decode: Callable[..., str],
+    decode: Decode,
 ) -> list[str]:
     """What the model says after each prompt, always taking the likeliest token: at most `steps` of them, up to a stop
     or the end of the line. starts: tokens that each continuation must begin with."""
@@ -103,8 +105,8 @@ def continuations(
         unfinished = [number for number, token in zip(unfinished, best, strict=True) if token not in stops]
     found = []
     for prompt, text in zip(prompts, texts, strict=True):
-        before = decode(list(prompt), skip_special_tokens=True)
-        after = decode(list(text), skip_special_tokens=True)[len(before) :]
+        before = str(decode(list(prompt), skip_special_tokens=True))
+        after = str(decode(list(text), skip_special_tokens=True))[len(before) :]
         found.append(_printable(after.strip("\n").split("\n")[0].rstrip()))
     return found
 
@@ -114,9 +116,9 @@ def _printable(text: str) -> str:
     return "".join("\ufffd" if character < " " or "\x7f" <= character <= "\x9f" else character for character in text)
 
 
-def word(token: int, decode: Callable[..., str]) -> str:
+def word(token: int, decode: Decode) -> str:
     """A token as text without the spaces around it; one that is nothing but spaces as a program would write it."""
-    text = decode([token])
+    text = str(decode([token]))
     return _printable(text.strip()) or repr(text)[1:-1]
 
 
