@@ -232,7 +232,7 @@ def _tokenizers(
         refuse(token_faults(as_chat(pack, tokenizer) if settings.chat else pack, encoder(tokenizer)))
         found.append(tokenizer)
     if settings.open:
-        audit_open.refuse_different_tokens(settings, found)
+        audit_open.refuse_different_tokens(settings, [each for each in found if each])
     if held == [None, None]:
         tuned = resolve(settings.tuned)
         if tuned.adapter and (named := made_from_another(tuned, resolve(settings.base))):
@@ -251,6 +251,7 @@ def _measure(
     from spillover.lm.evaluate import Evaluation
     from spillover.lm.forgetting import passage_losses, passages
     from spillover.lm.load import load_model
+    from spillover.lm.score import Scorer
     from spillover.lm.tokens import as_chat, encoder
 
     assert tokenizer is not None
