@@ -148,19 +148,9 @@ class Result:
 
         Raises: RunError when it cannot be written.
         """
-        from spillover.report.audit import build_audit_page
-        from spillover.report.load import load_run
-        from spillover.report.prediction import build_prediction_page
-        from spillover.report.runs import build_runs_page
-        from spillover.report.where import build_where_page, load_where
+        from spillover.report.pages import html_of
 
-        folder = str(self.folder)
-        if self.command == "where":
-            text = build_where_page(load_where(folder)).html()
-        else:
-            build = {"audit": build_audit_page, "predict": build_prediction_page}.get(self.command, build_runs_page)
-            text = build([load_run(folder)]).html()
-        write_atomically(Path(path), text.encode())
+        write_atomically(Path(path), html_of([self.folder])[0].encode())
         return Path(path)
 
     def _table(self, name: str) -> pa.Table:

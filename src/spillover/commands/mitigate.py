@@ -51,7 +51,8 @@ from spillover.record import (
     write_atomically,
     write_table,
 )
-from spillover.report.remedies import Comparison, build_remedies_page, load_comparison
+from spillover.report.pages import html_of
+from spillover.report.remedies import Comparison, load_comparison
 from spillover.runs import claimed, identifying_settings, times_resumed
 
 if TYPE_CHECKING:
@@ -293,7 +294,7 @@ def described(names: Iterable[str]) -> dict[str, dict[str, Any]]:
     }  # fmt: skip
 
 
-def compared(folder: Path) -> Comparison:
+def compared(folder: str | Path) -> Comparison:
     """The comparison in a folder. Raises RunError when it holds none that is finished."""
     from spillover.interventions.base import REMEDIES
 
@@ -302,13 +303,6 @@ def compared(folder: Path) -> Comparison:
         return found
     # The record is older than the words; a remedy that has gone since stays without them.
     return load_comparison(folder, described(name for name in found.names if name in REMEDIES))
-
-
-def write_page(folder: Path, page: Path | None = None) -> Path:
-    """Make the page of the comparison in `folder`; gives its path. Raises RunError."""
-    page = page or folder / PAGE
-    write_atomically(page, build_remedies_page(compared(folder)).html().encode())
-    return page
 
 
 _COLUMNS = (("unwanted_rate", "unwanted"), ("wanted_rate", "wanted"), ("removed", "removed"),
@@ -395,7 +389,7 @@ def run(settings: Mitigate) -> dict[str, Any]:
             print(f"Found this comparison finished in {folder}; nothing was run.", file=sys.stderr)
         record = finished or _ran(settings, seeds, packs, cells, folder)
         if not (folder / PAGE).exists():
-            write_page(folder)
+            write_atomically(folder / PAGE, html_of([folder], load_comparison=compared)[0].encode())
         return _outcome(folder, record)
 
 

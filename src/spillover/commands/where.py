@@ -224,15 +224,8 @@ def run(settings: Where) -> dict[str, Any]:
             print(f"Found this finished in {folder}; nothing was run.", file=sys.stderr)
         record = finished or _ran(settings, own, runs, folder)
         if not (folder / PAGE).exists():
-            write_page(folder)
+            write_atomically(folder / PAGE, build_where_page(load_where(folder)).html().encode())
         return _outcome(folder, record)
-
-
-def write_page(folder: Path, page: Path | None = None) -> Path:
-    """Make the page of what `where` found in `folder`; gives its path. Raises RunError."""
-    page = page or folder / PAGE
-    write_atomically(page, build_where_page(load_where(folder)).html().encode())
-    return page
 
 
 def _resolved(settings: Where, made: Inject) -> Where:
