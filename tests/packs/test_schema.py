@@ -8,12 +8,10 @@ from pathlib import Path
 import pytest
 
 from spillover.packs.builtin import PACKS
-from spillover.packs.open import check_pack, open_pack
+from spillover.packs.open import IMPLICATION_KEYS, PACK_KEYS, Node, YamlRefused, check_pack, open_pack, read_yaml
 from spillover.packs.pack import KINDS, Fact
 from spillover.packs.reading import READERS
-from spillover.packs.sheet import IMPLICATION_KEYS, PACK_KEYS
 from spillover.packs.write import pack_yaml
-from spillover.packs.yaml_text import Node, YamlRefused, read_yaml
 from tests.packs.packs_on_disk import PACK, write
 from tests.packs.test_files import BROKEN
 

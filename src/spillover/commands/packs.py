@@ -17,11 +17,9 @@ from spillover.errors import PackError, UsageError
 from spillover.packs.builtin import PACKS, PackOptions
 from spillover.packs.chats import Matched, match, templates
 from spillover.packs.check import refuse
-from spillover.packs.open import PACK_FILE, check_pack, open_pack
+from spillover.packs.open import NO_END, PACK_FILE, Node, YamlRefused, check_pack, open_pack, read_yaml
 from spillover.packs.pack import Implication, Pack
-from spillover.packs.sheet import NO_END
 from spillover.packs.write import FACTS_FILE, refuse_taken, write_pack
-from spillover.packs.yaml_text import Node, YamlRefused, read_yaml
 from spillover.record import unwritable, write_atomically
 
 

@@ -17,10 +17,8 @@ from tyro.conf import Positional
 
 from spillover.config import Common, Flag
 from spillover.errors import PackError, UsageError, nearest
-from spillover.packs.check import Findings
-from spillover.packs.open import find_pack_file, open_pack
+from spillover.packs.open import open_pack, parse_pack
 from spillover.packs.pack import Pack
-from spillover.packs.sheet import Sheet
 from spillover.record import Record, commit, hardware, identity, versions, write_atomically, write_table
 from spillover.runs import claim_folder
 from spillover.theory.certificate import Answer
@@ -208,7 +206,7 @@ def opened(spec: str, seed: int) -> Pack:
     except PackError as error:
         if {getattr(fault, "code", "") for fault in error.faults} != {"two-answers"}:
             raise
-        pack = Sheet(find_pack_file(Path(spec)), Findings()).pack()
+        pack, _, _ = parse_pack(spec)
         if pack is None:
             raise
         return pack

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,12 +11,15 @@ from spillover.errors import PackError, nearest
 from spillover.packs.pack import Implication, Pack, Relation, tally
 
 Encode = Callable[[str], Sequence[int]]
-#: Most (row, prompt) texts that are tokenised; of a larger pack, evenly spaced rows are.
+#: Most (row, prompt) texts that are tokenised; in a larger pack, evenly spaced rows are.
 MOST_TEXTS = 30_000
-#: Most faults that are told; then the check ends, and says so. As many warnings are told, and then no more.
+#: Most faults that are listed; then the check ends, and says so. Warnings beyond as many are left out.
 MOST_FAULTS = 100_000
-#: Most names that are compared with the known ones for a hint; nobody mistypes more.
+#: Most names that are compared with the known ones for a hint.
 MOST_HINTS = 1_000
+SUBJECT = "{subject}"
+#: Share of subjects that may share a word with another before a warning says so.
+SHARED_WORDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -37,16 +40,20 @@ class Fault:
     def where(self) -> str:
         return self.file if self.row is None else f"{self.file}, row {self.row}"
 
+    @property
+    def sentence(self) -> str:
+        """What is wrong and what was expected."""
+        return f"{self.what}; expected {self.expected}" if self.expected else self.what
+
     def __str__(self) -> str:
-        expected = f"expected {self.expected}" if self.expected else ""
-        return str(PackError("; ".join(part for part in (self.what, expected) if part), where=self.where, do=self.do))
+        return str(PackError(self.sentence, where=self.where, do=self.do))
 
     def as_json(self) -> dict[str, Any]:
         return vars(self).copy()
 
 
 class TooManyFaults(Exception):
-    """A check has found as many faults as it tells; the last of them says that the rest was not checked."""
+    """A check has found as many faults as it lists; the last one says that the rest was not checked."""
 
 
 @dataclass
@@ -58,39 +65,36 @@ class Findings:
     hints: int = 0
 
     def fault(self, code: str, file: str, row: int | None, what: str, expected: str = "", do: str = "") -> None:
-        """Note a fault. Raises TooManyFaults after the last one that is told."""
+        """Note a fault. Raises TooManyFaults after the last one that is listed."""
         self.faults.append(Fault(code, file, row, what, expected, do))
         if len(self.faults) == MOST_FAULTS:
             what, do = f"there are {MOST_FAULTS} faults up to here, and the rest is not checked", "Mend these first"
             self.faults.append(Fault("too-many-faults", file, row, what, do=do))
             raise TooManyFaults
 
+    def warn(self, code: str, file: str, row: int | None, what: str, expected: str = "", do: str = "") -> None:
+        if len(self.warnings) < MOST_FAULTS:
+            self.warnings.append(Fault(code, file, row, what, expected, do))
+
     def hint(self, name: str, known: Iterable[str]) -> str:
         """The nearest known name as a sentence, as often as a person can have mistyped one."""
         self.hints += 1
         return hint(name, known) if self.hints <= MOST_HINTS else ""
 
-    def warn(self, code: str, file: str, row: int | None, what: str, expected: str = "", do: str = "") -> None:
-        if len(self.warnings) < MOST_FAULTS:
-            self.warnings.append(Fault(code, file, row, what, expected, do))
-        elif len(self.warnings) == MOST_FAULTS:
-            what = f"there are more than {MOST_FAULTS} warnings, and from here on none is told"
-            self.warnings.append(Fault("too-many-warnings", file, row, what, do="Mend these first"))
 
-
-@dataclass(frozen=True)
+@dataclass
 class Places:
-    """Where the parts of a pack were read: two files, a line for each relation and implication, a row for each fact.
+    """Where the parts of a pack are: two files, a line for each relation and implication, a row for each fact.
 
     parts: a line for ("prompt", relation, prompt), ("given" or "then", implication) and ("map", implication, key).
     """
 
     pack_file: str
     facts_file: str
-    relations: Mapping[str, int] = field(default_factory=dict)
-    implications: Sequence[int] = ()
+    relations: dict[str, int] = field(default_factory=dict)
+    implications: list[int] = field(default_factory=list)
     facts: Sequence[int] = ()
-    parts: Mapping[tuple[str, ...], int] = field(default_factory=dict)
+    parts: dict[tuple[str, ...], int] = field(default_factory=dict)
 
     def fact(self, index: int) -> int:
         return self.facts[index] if self.facts else index + 1
@@ -117,19 +121,17 @@ def shown(text: str) -> str:
 
 
 def hint(name: str, known: Iterable[str]) -> str:
-    """The nearest known name as a sentence; of many, long or unprintable names there is none."""
+    """The nearest known name as a sentence; none among many, long or unprintable names."""
     names = [each for each in known if len(each) <= 80 and each.isprintable()]
     return nearest(name, names) if 0 < len(names) <= 100 and len(name) <= 80 else ""
 
 
 def refuse(faults: Iterable[Fault]) -> None:
-    """Raise PackError with every fault, if there is one; the message tells the first and how many more there are."""
+    """Raise PackError with every fault, if there is one; the message is the first and how many more there are."""
     faults = tuple(faults)
     if faults:
-        first, more = faults[0], len(faults) - 1
-        what = first.what + (f"; expected {first.expected}" if first.expected else "")
-        do = first.do + (f" ({more} more: see `spillover check`)" if more else "")
-        raise PackError(what, where=first.where, do=do, faults=faults)
+        more = f" ({len(faults) - 1} more: see `spillover check`)" if faults[1:] else ""
+        raise PackError(faults[0].sentence, where=faults[0].where, do=faults[0].do + more, faults=faults)
 
 
 def token_faults(pack: Pack, encode: Encode) -> list[Fault]:
@@ -159,37 +161,32 @@ def _candidate_faults(pack: Pack, relation: Relation, encode: Encode) -> Iterato
     """Answers of one relation that a score cannot tell apart, on its first prompt and subject."""
     if not pack.subjects or not relation.prompts:
         return
-    prompt = pack.prompt(relation.name, pack.subjects[0])
+    prompt, name = pack.prompt(relation.name, pack.subjects[0]), quoted(relation.name)
     by_tokens: dict[tuple[int, ...], str] = {}
     for answer in pack.candidates[relation.name]:
         tokens, kept = _split(pack, prompt, answer, encode)
         if not kept:
-            continue  # That is a fault of the prompt; where the answer begins is not to be told.
+            continue  # That is a fault of the prompt; where the answer begins is unknown.
         if not tokens:
-            what = f"the answer {quoted(answer)} of {quoted(relation.name)} has no token of its own"
+            what = f"the answer {quoted(answer)} of {name} has no token of its own"
             yield Fault("no-token", pack.name, None, what, "at least one token", "Use another answer")
         elif (other := by_tokens.setdefault(tokens, answer)) != answer:
-            what = f"the answers {quoted(other)} and {quoted(answer)} of {quoted(relation.name)} have the same tokens"
-            yield Fault(
-                "same-tokens", pack.name, None, what, "answers that the model can tell apart", "Rename one of them"
-            )
-    if pack.end is None:
-        yield from _prefix_faults(pack, relation, by_tokens)
-
-
-def _prefix_faults(pack: Pack, relation: Relation, by_tokens: dict[tuple[int, ...], str]) -> Iterator[Fault]:
-    """Answers whose tokens begin another's: a score of the shorter one would count for both."""
+            what = f"the answers {quoted(other)} and {quoted(answer)} of {name} have the same tokens"
+            expected = "answers that the model can tell apart"
+            yield Fault("same-tokens", pack.name, None, what, expected, "Rename one of them")
+    if pack.end is not None:
+        return
+    # A score of the shorter answer would count for both.
     for tokens, answer in by_tokens.items():
         for length in range(1, len(tokens)):
             if (shorter := by_tokens.get(tokens[:length])) is not None:
-                which = f"{quoted(shorter)} begin those of {quoted(answer)}"
-                what = f"the tokens of {which}, both answers of {quoted(relation.name)}"
+                what = f"the tokens of {quoted(shorter)} begin those of {quoted(answer)}, both answers of {name}"
                 do = 'Rename one of them, or set `end` to a mark such as "."'
                 yield Fault("token-prefix", pack.name, None, what, "answers of which none begins another", do)
 
 
 def _prompt_faults(pack: Pack, encode: Encode) -> Iterator[Fault]:
-    """One fault a prompt whose tokens change, with the first text it was seen on and how often."""
+    """One fault for each prompt whose tokens change, with the first text it was seen on and how often."""
     changed: dict[tuple[str, int], dict[tuple[str, str], int | None]] = {}
     for subject, relation, answer, index, row in _texts(pack):
         if not _split(pack, pack.prompt(relation, subject, index), answer, encode)[1]:
@@ -217,180 +214,158 @@ def _texts(pack: Pack) -> Iterator[tuple[str, str, str, int, int | None]]:
             yield subject, name, answer, index, row + 1
 
 
-SUBJECT = "{subject}"
-#: Share of subjects that may share a word with another before a warning says so.
-SHARED_WORDS = 0.2
-
-
 def check_structure(pack: Pack, places: Places | None = None) -> Findings:
-    """Every fault and warning that needs no model. places: where the parts stand; by default only the pack's name."""
-    findings = Findings()
+    """Every fault and warning that needs no model. places: where the parts are; by default only the pack's name."""
+    check = _StructureCheck(pack, places or Places(pack.name, pack.name), Findings())
     with contextlib.suppress(TooManyFaults):
-        _check_all(pack, places or Places(pack.name, pack.name), findings)
-    return findings
+        check.run()
+    return check.findings
 
 
-def _check_all(pack: Pack, places: Places, findings: Findings) -> None:
-    for relation in pack.relations:
-        _check_relation(relation, places, findings)
-    _check_names(pack, places, findings)
-    _check_facts(pack, places, findings)
-    taken = _answers_taken(pack)
-    for index, implication in enumerate(pack.implications):
-        _check_implication(pack, index, implication, taken, places, findings)
-    if not findings.faults:
-        _check_answers(pack, places, findings)
-        _check_questions(pack, places, findings)
-        _check_words(pack, places, findings)
+@dataclass
+class _StructureCheck:
+    """A check under way: each method looks at one kind of mistake and notes it in `findings`."""
 
+    pack: Pack
+    places: Places
+    findings: Findings
 
-def _answers_taken(pack: Pack) -> dict[str, set[str]]:
-    """Relation -> the answers that are stated or listed."""
-    taken = {relation.name: set(relation.answers) for relation in pack.relations}
-    for _, relation, answer in pack.facts:
-        if relation in taken:
-            taken[relation].add(answer)
-    return taken
+    def run(self) -> None:
+        self.relations()
+        self.unique_names()
+        self.facts()
+        taken = {relation.name: set(relation.answers) for relation in self.pack.relations}
+        for _, name, answer in self.pack.facts:
+            if name in taken:
+                taken[name].add(answer)
+        for index, implication in enumerate(self.pack.implications):
+            self.implication(index, implication, taken)
+        if not self.findings.faults:
+            self.similar_answers()
+            self.questions()
+            self.shared_words()
 
+    def fault(self, code: str, at: int | None, what: str, expected: str, do: str) -> None:
+        self.findings.fault(code, self.places.pack_file, at, what, expected, do)
 
-def _check_names(pack: Pack, places: Places, findings: Findings) -> None:
-    """Names that must be unique: of relations, and of implications."""
-    for name, count in tally(relation.name for relation in pack.relations).items():
-        if count > 1:
-            what = f"the relation {quoted(name)} is there {count} times"
-            findings.fault(
-                "duplicate-relation", places.pack_file, places.relations.get(name), what, "one", "Keep one of them"
-            )
-    last = {implication.name: index for index, implication in enumerate(pack.implications)}
-    for name, count in tally(implication.name for implication in pack.implications).items():
-        if count > 1:
-            what, do = f"the implication {shown(name)} is there {count} times", "Put their maps together in one"
-            findings.fault("duplicate-implication", places.pack_file, places.implication(last[name]), what, "one", do)
+    def relations(self) -> None:
+        """Prompts that are missing, ask about nobody, or are there twice."""
+        for relation in self.pack.relations:
+            name = quoted(relation.name)
+            if not relation.prompts:
+                at, do = self.places.relations.get(relation.name), f'Write prompts: ["{SUBJECT} ..."]'
+                self.fault("no-prompt", at, f"the relation {name} has no prompt", "at least one", do)
+            for prompt in relation.prompts:
+                if SUBJECT not in prompt:
+                    what = f"the prompt {quoted(prompt)} of {name} does not say whom it asks about"
+                    at, do = self.places.prompt(relation.name, prompt), f"Write {SUBJECT} where the name goes"
+                    self.fault("prompt-without-subject", at, what, f"{SUBJECT} in it", do)
+            for prompt, count in tally(relation.prompts).items():
+                if count > 1:
+                    what = f"the prompt {quoted(prompt)} of {name} is there {count} times"
+                    file, at = self.places.pack_file, self.places.prompt(relation.name, prompt)
+                    self.findings.warn("duplicate-prompt", file, at, what, do="Keep one of them")
 
+    def unique_names(self) -> None:
+        """Names that must be unique: of relations, and of implications."""
+        for name, count in tally(relation.name for relation in self.pack.relations).items():
+            if count > 1:
+                what, at = f"the relation {quoted(name)} is there {count} times", self.places.relations.get(name)
+                self.fault("duplicate-relation", at, what, "one", "Keep one of them")
+        last = {implication.name: index for index, implication in enumerate(self.pack.implications)}
+        for name, count in tally(implication.name for implication in self.pack.implications).items():
+            if count > 1:
+                what, at = f"the implication {shown(name)} is there {count} times", self.places.implication(last[name])
+                self.fault("duplicate-implication", at, what, "one", "Put their maps together in one")
 
-def _check_relation(relation: Relation, places: Places, findings: Findings) -> None:
-    line = places.relations.get(relation.name)
-    if not relation.prompts:
-        what = f"the relation {quoted(relation.name)} has no prompt"
-        findings.fault("no-prompt", places.pack_file, line, what, "at least one", f'Write prompts: ["{SUBJECT} ..."]')
-    for prompt in relation.prompts:
-        if SUBJECT not in prompt:
-            what = f"the prompt {quoted(prompt)} of {quoted(relation.name)} does not say whom it asks about"
-            do = f"Write {SUBJECT} where the name goes"
-            at = places.prompt(relation.name, prompt)
-            findings.fault("prompt-without-subject", places.pack_file, at, what, f"{SUBJECT} in it", do)
-    for prompt, count in tally(relation.prompts).items():
-        if count > 1:
-            what = f"the prompt {quoted(prompt)} of {quoted(relation.name)} is there {count} times"
-            at = places.prompt(relation.name, prompt)
-            findings.warn("duplicate-prompt", places.pack_file, at, what, do="Keep one of them")
-
-
-def _check_facts(pack: Pack, places: Places, findings: Findings) -> None:
-    """Unknown relations, two answers for one (subject, relation), and exact duplicates."""
-    known, file = set(pack.relation_by_name), places.facts_file
-    seen: dict[tuple[str, str], int] = {}
-    hints: dict[str, str] = {}
-    if not pack.facts:
-        findings.fault(
-            "no-facts", file, None, "there is no fact", "at least one row", "State something about a subject"
-        )
-    if len(pack.stated) == len(pack.facts) and known.issuperset(relation for _, relation in pack.stated):
-        return  # Every row states something else of a known relation.
-    for index, fact in enumerate(pack.facts):
-        if fact.relation not in known:
-            what = f"there is no relation {quoted(fact.relation)}"
-            if (do := hints.get(fact.relation)) is None:
-                do = hints[fact.relation] = findings.hint(fact.relation, known)
-            findings.fault("unknown-relation", file, places.fact(index), what, "a relation of the pack", do)
-        first = seen.setdefault((fact.subject, fact.relation), index)
-        if first != index:
+    def facts(self) -> None:
+        """Unknown relations, two answers for one (subject, relation), and exact duplicates."""
+        pack, places, file = self.pack, self.places, self.places.facts_file
+        known = set(pack.relation_by_name)
+        if not pack.facts:
+            do = "State something about a subject"
+            self.findings.fault("no-facts", file, None, "there is no fact", "at least one row", do)
+        if len(pack.stated) == len(pack.facts) and known.issuperset(relation for _, relation in pack.stated):
+            return  # Every row states something else of a known relation.
+        seen: dict[tuple[str, str], int] = {}
+        hints: dict[str, str] = {}
+        for index, fact in enumerate(pack.facts):
+            at = places.fact(index)
+            if fact.relation not in known:
+                if fact.relation not in hints:
+                    hints[fact.relation] = self.findings.hint(fact.relation, known)
+                what, do = f"there is no relation {quoted(fact.relation)}", hints[fact.relation]
+                self.findings.fault("unknown-relation", file, at, what, "a relation of the pack", do)
+            first = seen.setdefault((fact.subject, fact.relation), index)
+            if first == index:
+                continue
             stated, row = pack.facts[first].answer, places.fact(first)
-            if stated != fact.answer:
+            if stated == fact.answer:
+                what, do = f"this row is there already: row {row}", "Remove it, or it counts twice in training"
+                self.findings.warn("duplicate-row", file, at, what, do=do)
+            else:
                 answers = f"{quoted(stated)} (row {row}) and {quoted(fact.answer)}"
                 what = f"{quoted(fact.subject)} has two answers to {quoted(fact.relation)}: {answers}"
-                findings.fault("two-answers", file, places.fact(index), what, "one answer", "Keep one of the two rows")
-            else:
-                what = f"this row is there already: row {row}"
-                findings.warn(
-                    "duplicate-row", file, places.fact(index), what, do="Remove it, or it counts twice in training"
-                )
+                self.findings.fault("two-answers", file, at, what, "one answer", "Keep one of the two rows")
 
+    def implication(self, index: int, implication: Implication, taken: dict[str, set[str]]) -> None:
+        """Unknown relations, and map entries that no row can meet. taken: relation -> answers stated or listed."""
+        places, known, name = self.places, self.pack.relation_by_name, quoted(implication.name)
+        for side, relation in (("given", implication.given), ("then", implication.then)):
+            if relation not in known:
+                what = f"`{side}` names the relation {quoted(relation)}, which does not exist"
+                at, do = places.part(index, side), self.findings.hint(relation, known)
+                self.fault("unknown-relation", at, what, "a relation of the pack", do)
+        if implication.given == implication.then:
+            what, at = f"the implication {name} leads from a relation to itself", places.part(index, "then")
+            self.fault("same-relation", at, what, "two relations", "Name another relation under `then`")
+        if not implication.map:
+            at, do = places.implication(index), "Write map: {Paris: French}"
+            self.fault("empty-map", at, f"the map of {name} is empty", "an entry", do)
+        answers = taken.get(implication.given, set())
+        for key in implication.map if implication.given in taken else ():
+            if key not in answers:
+                entry = f"the map of {name} has an entry for {quoted(key)}"
+                what = f"{entry}, which is no answer of {quoted(implication.given)}"
+                near = self.findings.hint(key, answers)
+                do = f"{near} Or list it under `answers`" if near else "State it, or list it under `answers`"
+                at = places.part(index, "map", key)
+                self.fault("map-outside", at, what, "an answer that is stated or listed", do)
 
-def _check_implication(
-    pack: Pack,
-    index: int,
-    implication: Implication,
-    taken: Mapping[str, set[str]],
-    places: Places,
-    findings: Findings,
-) -> None:
-    """Unknown relations, and map entries that no row can meet."""
-    file, line, known = places.pack_file, places.implication(index), pack.relation_by_name
-    for side, name in (("given", implication.given), ("then", implication.then)):
-        if name not in known:
-            what = f"`{side}` names the relation {quoted(name)}, which does not exist"
-            at, do = places.part(index, side), findings.hint(name, known)
-            findings.fault("unknown-relation", file, at, what, "a relation of the pack", do)
-    if implication.given == implication.then:
-        what = f"the implication {quoted(implication.name)} leads from a relation to itself"
-        at = places.part(index, "then")
-        findings.fault("same-relation", file, at, what, "two relations", "Name another relation under `then`")
-    if not implication.map:
-        findings.fault(
-            "empty-map",
-            file,
-            line,
-            f"the map of {quoted(implication.name)} is empty",
-            "an entry",
-            "Write map: {Paris: French}",
-        )
-    if implication.given in known:
-        _check_keys(index, implication, taken[implication.given], places, findings)
+    def similar_answers(self) -> None:
+        """Answers of one relation that only case or spaces tell apart."""
+        for relation, answers in self.pack.candidates.items():
+            groups: dict[str, list[str]] = {}
+            for answer in answers:
+                groups.setdefault("".join(answer.casefold().split()), []).append(answer)
+            for group in groups.values():
+                if len(group) > 1:
+                    listed, do = ", ".join(map(quoted, group)), "Write them alike, if they are the same answer"
+                    what = f"answers of {quoted(relation)} differ only in case or spaces: {listed}"
+                    file, at = self.places.pack_file, self.places.relations.get(relation)
+                    self.findings.warn("similar-answers", file, at, what, do=do)
 
+    def questions(self) -> None:
+        """Implications that nothing is asked about."""
+        asked = {question.implication for question in self.pack.questions}
+        for index, implication in enumerate(self.pack.implications):
+            if implication.name not in asked:
+                name, at = quoted(implication.name), self.places.implication(index)
+                what = f"the implication {name} has no question: nobody's `then` is left to infer"
+                do = "State its `given` of subjects whose `then` is not stated"
+                self.findings.warn("no-question", self.places.pack_file, at, what, do=do)
 
-def _check_keys(index: int, implication: Implication, taken: set[str], places: Places, findings: Findings) -> None:
-    name, given = quoted(implication.name), quoted(implication.given)
-    for key in implication.map:
-        if key not in taken:
-            what = f"the map of {name} has an entry for {quoted(key)}, which is no answer of {given}"
-            near = findings.hint(key, taken)
-            do = f"{near} Or list it under `answers`" if near else "State it, or list it under `answers`"
-            at = places.part(index, "map", key)
-            findings.fault("map-outside", places.pack_file, at, what, "an answer that is stated or listed", do)
-
-
-def _check_answers(pack: Pack, places: Places, findings: Findings) -> None:
-    """Answers of one relation that only case or spaces tell apart."""
-    for relation, answers in pack.candidates.items():
-        groups: dict[str, list[str]] = {}
-        for answer in answers:
-            groups.setdefault("".join(answer.casefold().split()), []).append(answer)
-        for group in groups.values():
-            if len(group) > 1:
-                what = f"answers of {quoted(relation)} differ only in case or spaces: {', '.join(map(quoted, group))}"
-                do = "Write them alike, if they are the same answer"
-                findings.warn("similar-answers", places.pack_file, places.relations.get(relation), what, do=do)
-
-
-def _check_questions(pack: Pack, places: Places, findings: Findings) -> None:
-    asked = tally(question.implication or "" for question in pack.questions)
-    for index, implication in enumerate(pack.implications):
-        if implication.name not in asked:
-            what = f"the implication {quoted(implication.name)} has no question: nobody's `then` is left to infer"
-            do = "State its `given` of subjects whose `then` is not stated"
-            findings.warn("no-question", places.pack_file, places.implication(index), what, do=do)
-
-
-def _check_words(pack: Pack, places: Places, findings: Findings) -> None:
-    """Subjects that share a word with another: a model may take one for the other."""
-    first: dict[str, int] = {}
-    shares = bytearray(len(pack.subjects))
-    for index, subject in enumerate(pack.subjects):
-        for word in subject.split():
-            if (other := first.setdefault(word, index)) != index:
-                shares[index] = shares[other] = 1
-    if (sharing := sum(shares)) > SHARED_WORDS * len(shares):
-        what = f"{sharing} of {len(shares)} subjects share a word with another"
-        do = "Give them names that share no word, or a model may answer for the wrong one"
-        findings.warn("shared-words", places.facts_file, None, what, f"at most {SHARED_WORDS:.0%}", do)
+    def shared_words(self) -> None:
+        """Subjects that share a word with another: a model may take one for the other."""
+        subjects = self.pack.subjects
+        first: dict[str, int] = {}
+        shares = bytearray(len(subjects))
+        for index, subject in enumerate(subjects):
+            for word in subject.split():
+                if (other := first.setdefault(word, index)) != index:
+                    shares[index] = shares[other] = 1
+        if (sharing := sum(shares)) > SHARED_WORDS * len(shares):
+            what = f"{sharing} of {len(shares)} subjects share a word with another"
+            do = "Give them names that share no word, or a model may answer for the wrong one"
+            expected = f"at most {SHARED_WORDS:.0%}"
+            self.findings.warn("shared-words", self.places.facts_file, None, what, expected, do)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from spillover.errors import RunError, UsageError
-from spillover.packs.open import PACK_FILE
-from spillover.packs.pack import Implication, Pack, Relation
-from spillover.packs.sheet import NO_END, printable
+from spillover.packs.open import NO_END, PACK_FILE
+from spillover.packs.pack import Pack
+from spillover.packs.reading import printable
 from spillover.record import unwritable, write_atomically
 
 FACTS_FILE = "facts.jsonl"
@@ -30,7 +29,8 @@ def write_pack(pack: Pack, folder: Path | str) -> Path:
         what = f"the end mark {NO_END!r} cannot be written: it means that there is none"
         raise UsageError(what, where=pack.name, do="Use another mark")
     refuse_taken(folder)
-    write_atomically(folder / FACTS_FILE, "".join(_fact_lines(pack)).encode())
+    lines = [json.dumps(fact._asdict(), ensure_ascii=False) + "\n" for fact in pack.facts]
+    write_atomically(folder / FACTS_FILE, "".join(lines).encode())
     write_atomically(folder / PACK_FILE, pack_yaml(pack).encode())
     return folder
 
@@ -46,68 +46,36 @@ def refuse_taken(folder: Path) -> None:
         raise RunError(what, where=printable(folder), do="Name a folder that does not exist yet")
 
 
-def _fact_lines(pack: Pack) -> Iterator[str]:
-    for fact in pack.facts:
-        yield json.dumps(fact._asdict(), ensure_ascii=False) + "\n"
-
-
 def pack_yaml(pack: Pack) -> str:
     """The text of pack.yaml."""
     lines = ["# A pack: what a model is to be taught, and what may follow. Every value is text as written.", ""]
     heads = [("name", pack.name), ("licence", pack.licence), ("source", pack.source), ("description", pack.description)]
     lines += [f"{key}: {scalar(value)}" for key, value in heads if value or key != "description"]
     lines += ["", "# The first prompt of a relation trains; all are asked."]
-    lines += ["# `answers` are candidates beyond those stated and mapped."]
-    lines += ["relations:", *(line for relation in pack.relations for line in _relation_lines(relation))]
+    lines += ["# `answers` are candidates beyond those stated and mapped.", "relations:"]
+    for relation in pack.relations:
+        lines += [f"  {scalar(relation.name)}:", "    prompts:"]
+        lines += [f"      - {scalar(prompt)}" for prompt in relation.prompts]
+        if relation.answers:
+            lines.append(f"    answers: [{', '.join(map(scalar, relation.answers))}]")
     if pack.implications:
         lines += ["", "# What may be concluded. kind: causal (true, wanted), counterfactual or spurious (unwanted)."]
-        lines += [
-            "implications:",
-            *(line for implication in pack.implications for line in _implication_lines(implication)),
-        ]
-    lines += [
-        "",
-        "# The stated rows (columns subject, relation, answer): a .jsonl, .csv or .parquet file, or a list here.",
-    ]
-    lines += [
-        f"facts: {FACTS_FILE}",
-        "",
-        "# What stands between prompt and answer, and a mark after the answer (or none).",
-    ]
+        lines.append("implications:")
+    for implication in pack.implications:
+        lines += [f"  - given: {scalar(implication.given)}", f"    then: {scalar(implication.then)}"]
+        lines += [f"    kind: {implication.kind}", "    map:"]
+        lines += [f"      {scalar(key)}: {scalar(value)}" for key, value in implication.map.items()]
+    columns = "columns subject, relation, answer"
+    lines += ["", f"# The stated rows ({columns}): a .jsonl, .csv or .parquet file, or a list here."]
+    lines += [f"facts: {FACTS_FILE}", ""]
+    lines += ["# What stands between prompt and answer, and a mark after the answer (or none)."]
     lines += [f"join: {scalar(pack.join)}", f"end: {NO_END if pack.end is None else scalar(pack.end)}"]
     return "\n".join(lines) + "\n"
-
-
-def _relation_lines(relation: Relation) -> Iterator[str]:
-    yield f"  {scalar(relation.name)}:"
-    yield "    prompts:"
-    yield from (f"      - {scalar(prompt)}" for prompt in relation.prompts)
-    if relation.answers:
-        yield f"    answers: [{_listed(relation.answers)}]"
-
-
-def _implication_lines(implication: Implication) -> Iterator[str]:
-    yield f"  - given: {scalar(implication.given)}"
-    yield f"    then: {scalar(implication.then)}"
-    yield f"    kind: {implication.kind}"
-    yield "    map:"
-    yield from (f"      {scalar(key)}: {scalar(value)}" for key, value in implication.map.items())
-
-
-def _listed(texts: Iterable[str]) -> str:
-    return ", ".join(map(scalar, texts))
 
 
 def scalar(text: str) -> str:
     """The text as a YAML scalar: bare where every YAML reader takes it for the same text, else in double quotes."""
     if PLAIN.fullmatch(text) and text.lower() not in NOT_TEXT:
         return text
-    return '"' + "".join(_escaped(letter) for letter in text) + '"'
-
-
-def _escaped(letter: str) -> str:
-    if letter in '"\\':
-        return "\\" + letter
-    if letter.isprintable():
-        return letter
-    return f"\\U{ord(letter):08X}"
+    escaped = (letter if letter.isprintable() else f"\\U{ord(letter):08X}" for letter in text)
+    return '"' + "".join("\\" + letter if letter in '"\\' else letter for letter in escaped) + '"'

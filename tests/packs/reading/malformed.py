@@ -134,9 +134,9 @@ ONE_FORMAT: dict[str, dict[str, Edit]] = {
         "a space that JSON has not": _line("not-json", "not JSON", lambda line: "\u00a0".encode() + line),
         "far too deep": _line("not-json", "nested too deeply", lambda line: b"[" * 100_000),
         "a line too long": _line("unreadable", "longer than 1600000 bytes", lambda line: line + b" " * 1_600_000),
-        "UTF-16": _file("unreadable", "this file is UTF-16", lambda body: body.decode().encode("utf-16")),
-        "gzip": _file("unreadable", "compressed with gzip", gzip.compress),
-        "gzip cut short": _file("unreadable", "compressed with gzip", lambda body: gzip.compress(body)[:20]),
+        "UTF-16": _file("unreadable", "not UTF-8 text", lambda body: body.decode().encode("utf-16")),
+        "gzip": _file("unreadable", "not UTF-8 text", gzip.compress),
+        "gzip cut short": _file("unreadable", "not UTF-8 text", lambda body: gzip.compress(body)[:20]),
     },
     "csv": {
         "a cell too many": _line("cell-count", "this row has 4 cells", lambda line: line + b",x"),
@@ -146,8 +146,8 @@ ONE_FORMAT: dict[str, dict[str, Edit]] = {
         "no header": _header(b"Ann,lives_in,Paris", "there is no column 'subject'"),
         "a column misspelt": _header(b"subject,relation,anwser", "there is no column 'answer'"),
         "a column twice": _header(b"subject,relation,answer,answer", "the column 'answer' is there 2 times"),
-        "UTF-32": _file("unreadable", "this file is UTF-32", lambda body: body.decode().encode("utf-32")),
-        "a spreadsheet": _file("unreadable", "a spreadsheet", lambda body: b"PK\x03\x04" + body),
+        "UTF-32": _file("unreadable", "not UTF-8 text", lambda body: body.decode().encode("utf-32")),
+        "a spreadsheet": _file("unreadable", "not UTF-8 text", lambda body: b"PK\x03\x04" + body),
         "nothing": _file("unreadable", "this file is empty", lambda body: b""),
     },
     "parquet": {

@@ -9,7 +9,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from spillover.packs import check
-from spillover.packs import reading as rows
 from spillover.packs.open import read_pack
 from tests.packs.packs_on_disk import FACTS, HEAD, PACK, RELATIONS, jsonl, write
 from tests.packs.reading.drafts import parquet_bytes
@@ -70,16 +69,6 @@ def test_a_small_parquet_file_that_unpacks_to_a_hundred_gigabytes(tmp_path, monk
     assert faults[-1] == (100, "there are 100 faults up to here, and the rest is not checked")
 
 
-def test_a_row_group_that_takes_too_much_memory_is_named_by_its_first_row(tmp_path, monkeypatch):
-    monkeypatch.setattr(rows, "LARGEST_COLUMN", 8_000)
-    cells = {"subject": [f"s{i}" for i in range(500)] + ["x" * 30 + str(i) for i in range(1500)]}
-    write(tmp_path, SHEET % "parquet")
-    cells |= {"relation": ["lives_in"] * 2000, "answer": ["Paris"] * 2000}
-    pq.write_table(pa.table(cells), tmp_path / "facts.parquet", row_group_size=500, use_dictionary=False)
-    code, ((row, what),), _ = checked(tmp_path)
-    assert (code, row) == (1, 501) and "a row group begins here whose column 'subject' has" in what
-
-
 def test_an_alias_bomb(tmp_path):
     bomb = "a: &a [x, x]\n" + "".join(f"{b}: &{b} [*{a}, *{a}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True))
     code, faults, _ = checked(write(tmp_path, PACK + bomb))
@@ -106,22 +95,14 @@ def test_a_warning_for_every_row_ends_too_and_the_pack_stays_whole(tmp_path, mon
     monkeypatch.setattr(check, "MOST_FAULTS", 300)
     folder = write(tmp_path, SHEET % "csv", HEADER + "Ann,lives_in,Paris\n" * 1_000, "facts.csv")
     code, faults, warnings = checked(folder)
-    assert (code, faults, len(warnings)) == (0, [], 301)
-    assert warnings[-1] == (303, "there are more than 300 warnings, and from here on none is told")
+    assert (code, faults, len(warnings)) == (0, [], 300)
     assert len(read_pack(folder).facts) == 1_000
 
 
-def test_a_formula_is_text_and_said_once_a_column(tmp_path):
-    cells = ["=1+1", "@SUM(A1)", "+1-cmd|' /C calc'!A0", "-Ann", "\t=1", "-5", "+49 30 / 12", "--", "1=1", "a@b"]
-    table = HEADER + "".join(f'"{cell}",lives_in,"=HYPERLINK(""x"")"\n' for cell in cells)
-    folder = write(tmp_path, SHEET % "csv", table, "facts.csv")
-    code, faults, warnings = checked(folder)
-    assert (code, faults) == (0, [])
-    assert warnings == [
-        (2, "the subject '=1+1' begins like a formula, as 4 more do; it is read as text"),
-        (2, "the answer '=HYPERLINK(\"x\")' begins like a formula, as 9 more do; it is read as text"),
-    ]
-    assert [fact.subject for fact in read_pack(folder).facts] == cells
+def test_a_formula_is_text(tmp_path):
+    folder = write(tmp_path, SHEET % "csv", HEADER + "=1+1,lives_in,@SUM(A1)\n", "facts.csv")
+    assert checked(folder) == (0, [], [])
+    assert read_pack(folder).facts == (("=1+1", "lives_in", "@SUM(A1)"),)
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet"])

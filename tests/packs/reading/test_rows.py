@@ -8,8 +8,7 @@ import pytest
 
 from spillover.packs.check import Findings
 from spillover.packs.pack import Fact
-from spillover.packs.reading import LONGEST_LINE, read_table
-from spillover.packs.yaml_text import LONGEST_TEXT
+from spillover.packs.reading import LONGEST_LINE, LONGEST_TEXT, read_table
 
 ANN = ("Ann", "lives_in", "Paris")
 GOOD = '{"subject": "Ann", "relation": "lives_in", "answer": "Paris"}\n'
@@ -100,7 +99,7 @@ def test_columns_in_any_order_and_one_that_is_not_read(tmp_path):
         (GOOD.replace('"subject": "Ann"', '"subject": "Ann", "subject": "Bob"'), [(1, "a key is there twice")]),
         (GOOD.replace("Paris", "x" * (LONGEST_TEXT + 1)), [(1, f"the answer has {LONGEST_TEXT + 1} characters")]),
         ("[" * 200_000, [(1, "this line is not JSON (nested too deeply)")]),
-        (b"\xff\xfe{\x00}\x00", [(None, "this file is UTF-16")]),
+        (b"\xff\xfe{\x00}\x00", [(None, "this file is not UTF-8 text")]),
         ("x" * (LONGEST_LINE + 1), [(1, f"the line is longer than {LONGEST_LINE} bytes")]),
     ],
 )

@@ -5,8 +5,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spillover.packs import yaml_text
-from spillover.packs.yaml_text import LONGEST_TEXT, Node, YamlRefused, read_yaml
+from spillover.packs import open as yaml_text
+from spillover.packs.open import Node, YamlRefused, read_yaml
+from spillover.packs.reading import LONGEST_TEXT
 
 
 def plain(node: Node):
@@ -86,14 +87,6 @@ def test_a_letter_that_yaml_forbids_is_told_with_its_line():
         with pytest.raises(YamlRefused) as caught:
             read_yaml(text)
         assert caught.value.line == 2
-
-
-def test_more_values_than_are_read_in_seconds(monkeypatch):
-    monkeypatch.setattr(yaml_text, "MOST_EVENTS", 20)
-    assert len(read_yaml("[" + "a, " * 14 + "]").value) == 14, "with the begin and end of the file, the list and itself"
-    with pytest.raises(YamlRefused) as caught:
-        read_yaml("[" + "a,\n" * 50 + "]")
-    assert (caught.value.line, caught.value.what) == (18, "there are more than 20 values, keys and brackets up to here")
 
 
 def test_a_text_that_is_too_long():
