@@ -17,26 +17,6 @@ MODELS = {
     "llama-3-8b": "meta-llama/Meta-Llama-3-8B",
 }
 
-#: Experiments of `lab`: name -> a function `(scope: Scope) -> Findings`.
-PRESETS = {
-    "two-models": "spillover.commands.experiments:two_models",
-    "sample-efficiency": "spillover.commands.experiments:sample_efficiency",
-    "rank-sweep": "spillover.commands.experiments:rank_sweep",
-    "key-query": "spillover.commands.experiments:key_query",
-    "architecture": "spillover.commands.experiments:architecture",
-    "dial": "spillover.commands.experiments:dial",
-}
-
-#: What the page of each experiment tells: name -> a function `(run: LabRun) -> Told`.
-LAB_PAGES = {
-    "two-models": "spillover.report.lab_experiments:tell_two_models",
-    "sample-efficiency": "spillover.report.lab_experiments:tell_sample_efficiency",
-    "rank-sweep": "spillover.report.lab_experiments:tell_rank_sweep",
-    "key-query": "spillover.report.lab_experiments:tell_key_query",
-    "architecture": "spillover.report.lab_experiments:tell_architecture",
-    "dial": "spillover.report.lab_experiments:tell_dial",
-}
-
 
 def find(reference: str) -> Any:
     """The object behind `module:attribute`, imported now."""

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from spillover import catalog
 from spillover.cli import main
+from spillover.commands.experiments import EXPERIMENTS
 from spillover.commands.lab import PAGE, Lab, run
 from spillover.commands.report import Report
 from spillover.commands.report import run as report
@@ -77,7 +77,7 @@ def test_a_norm_per_margin_is_never_below_the_least_norm(two_models):
         assert seen.min() < 1.12 * least
 
 
-@pytest.mark.parametrize("preset", [name for name in catalog.PRESETS if name != "two-models"])
+@pytest.mark.parametrize("preset", [name for name in EXPERIMENTS if name != "two-models"])
 def test_every_preset_runs_and_tells(preset, tmp_path):
     settings = Lab(
         preset=preset,
@@ -146,8 +146,8 @@ def test_the_command_line_prints_one_json_object(tmp_path, capsys):
         ({"symbolic": "n=1,train=1,test=1"}, "at least 2 classes are needed"),
         ({"symbolic": "classes=4"}, "Write it as n=20,train=1,test=3"),
         ({"head_dimension": 0}, "d_h is 0, but must be at least 1"),
-        ({"seeds": "0,zero"}, "is no list of seeds"),
-        ({"seeds": "1,1"}, "is no list of seeds"),
+        ({"seeds": "0,zero"}, "--seeds takes whole numbers"),
+        ({"seeds": "1,1"}, "names a seed twice"),
         ({"steps": -4}, "-4 steps cannot be taken"),
         ({"dtype": "bfloat16"}, "float32 or float64"),
         ({"device": "cuda:77"}, "is not there"),

@@ -21,6 +21,7 @@ from spillover.runs import identity_of
 
 if TYPE_CHECKING:
     from spillover.commands.inject import Inject
+    from spillover.commands.lab import Lab
     from spillover.commands.mitigate import Mitigate
     from spillover.lm.fine_tune import Before, TrainingSet
     from spillover.lm.load import LoadedModel
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from spillover.lm.train import Training
 
 
-def seeds_of(settings: Inject | Mitigate) -> list[int]:
+def seeds_of(settings: Inject | Lab | Mitigate) -> list[int]:
     """The seeds of `--seeds`, or the one of `--seed`. Raises UsageError when they are not whole numbers."""
     if not settings.seeds:
         return [settings.seed]

@@ -32,7 +32,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Line:
+class Series:
     """A named line; style: its place in the house's list of line styles. known: exact values, drawn without a band."""
 
     label: str
@@ -51,7 +51,7 @@ class Chart:
     title: str
     x_label: str
     y_label: str
-    lines: tuple[Line, ...]
+    lines: tuple[Series, ...]
     references: tuple[tuple[str, float], ...] = ()
     log_x: bool = False
     log_y: bool = False
@@ -76,7 +76,7 @@ def draw_lab_curves(chart: Chart, name: str) -> Drawing | None:
         return finish(figure, name, chart.title, _described(lines, chart.references), _numbers(lines, chart))
 
 
-def _line(axes: Axes, line: Line) -> Line2D:
+def _line(axes: Axes, line: Series) -> Line2D:
     colour, dash, marker = LINES[line.style % len(LINES)]
     places = [point.x for point in line.points]
     if not line.known and any(point.n > 1 for point in line.points):
@@ -111,7 +111,7 @@ def _axes(axes: Axes, chart: Chart) -> None:
     axes.grid(axis="y", color=INK, alpha=0.12, linewidth=0.6)
 
 
-def _numbers(lines: Sequence[Line], chart: Chart) -> list[dict[str, Any]]:
+def _numbers(lines: Sequence[Series], chart: Chart) -> list[dict[str, Any]]:
     points = [
         {"line": line.label, "x": p.x, "mean": p.mean, "low": p.low, "high": p.high, "seeds": p.n}
         for line in lines
@@ -120,7 +120,7 @@ def _numbers(lines: Sequence[Line], chart: Chart) -> list[dict[str, Any]]:
     return points + [{"line": text, "x": None, "mean": value} for text, value in chart.references]
 
 
-def _described(lines: Sequence[Line], references: Sequence[tuple[str, float]]) -> str:
+def _described(lines: Sequence[Series], references: Sequence[tuple[str, float]]) -> str:
     """First and last value of every line, and the reference lines, in words."""
     parts = [f"{li.label}: {li.points[0].mean:.3g} first, {li.points[-1].mean:.3g} last" for li in lines]
     return ". ".join([*parts, *(f"{text}: {value:.3g}" for text, value in references)]) + "."

@@ -171,6 +171,6 @@ def _measured(networks: Networks) -> dict[str, list[float]]:
     return {
         "train_loss": train_loss.tolist(),
         "implication_loss_test": cross_entropy(logits, answer).mean(-1).tolist(),
-        "implication_accuracy_test": (logits.argmax(-1) == answer).double().mean(-1).tolist(),
         "implication_loss_among": cross_entropy(logits, answer, task.implication_answers).mean(-1).tolist(),
+        "implication_accuracy_test": (logits.argmax(-1) == answer).double().mean(-1).tolist(),
     }
