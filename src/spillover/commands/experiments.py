@@ -15,6 +15,7 @@ import numpy as np
 
 from spillover.metrics.intervals import over_seeds
 from spillover.packs.pack import Fact
+from spillover.record import Metric
 from spillover.theory.closed_form import closed_form, exact_margin
 from spillover.theory.comparison import Probe, cosine, effective_matrices, exact_matrix, margins, norms
 from spillover.theory.models import Model
@@ -297,7 +298,8 @@ def key_query(lab: Experiment) -> None:
     exact gradients keep it so. `lowest` is the least mean loss over all steps measured, and how it lies to log n.
     """
     noisy = lab.task()
-    arms, lowest = {arm: {"start": start, **fields} for arm, (start, fields) in KEY_QUERY_ARMS.items()}, {}
+    lowest: dict[str, dict[str, float]] = {}
+    arms = {arm: {"start": start, **fields} for arm, (start, fields) in KEY_QUERY_ARMS.items()}
     lab.describe(noisy, arms, lowest=lowest)
     shown = ("train_loss", "implication_loss_test", "implication_loss_among", "implication_accuracy_test")
     for arm, (start, fields) in KEY_QUERY_ARMS.items():
@@ -353,7 +355,8 @@ ARCHITECTURE_RECIPE: dict[str, Any] = {"optimiser": "adamw", "rate": 2e-3, "weig
 def architecture(lab: Experiment) -> None:
     """Train every variant, factorised and merged, on all stated rows at once without noise."""
     task = lab.task(quick="n=4,train=1,test=3", full="n=8,train=1,test=3", noise_tokens=0, noise_places=0)
-    recipe, contrast = lab.recipe(ARCHITECTURE_RECIPE, full=2000, quick=300), {}
+    recipe = lab.recipe(ARCHITECTURE_RECIPE, full=2000, quick=300)
+    contrast: dict[str, Metric] = {}
     shapes = {name: dataclasses.asdict(Architecture(**fields)) for name, fields in VARIANTS.items()}
     lab.describe(task, {"all": ARCHITECTURE_RECIPE}, contrast=contrast, order=list(VARIANTS), variants=shapes)
     points = schedule(recipe.steps, 20)

@@ -360,8 +360,8 @@ def _directions(run: LabRun) -> list[Figure | None]:
         "Smallest margin of what nobody stated",
         "Above 0, every unstated implication is answered as the class would.",
     )
-    lines = run.kinds("margin_ratio_test", arm="exact")
-    return [*found, curves("margin-ratio", title, PER_MARGIN, lines, known, caption, limits=(-0.6, 1.1))]
+    both = run.kinds("margin_ratio_test", arm="exact")
+    return [*found, curves("margin-ratio", title, PER_MARGIN, both, known, caption, limits=(-0.6, 1.1))]
 
 
 @page_of("sample-efficiency")
