@@ -47,7 +47,7 @@ def stopping(after: int) -> Iterator[list[float]]:
         training._step = real
 
 
-def seconds_to_step(own: Inject, kept: prepare.Cache) -> float:
+def seconds_to_step(own: Inject, kept: prepare.Models) -> float:
     """From the call to the next training step."""
     called = time.monotonic()
     with stopping(0) as began:
@@ -63,7 +63,7 @@ def main() -> dict[str, float]:
     parser.add_argument("--epochs", type=int, default=24)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
-    kept, found = prepare.Cache(), dict[str, float]()
+    kept, found = prepare.Models(), dict[str, float]()
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         own = Inject(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from spillover.commands.audit import audit as audit
     from spillover.commands.callback import SpilloverCallback as SpilloverCallback
+    from spillover.commands.inject import inject as inject
     from spillover.commands.predict import predict as predict
     from spillover.packs.open import open_pack as open_pack
     from spillover.packs.pack import Fact as Fact
@@ -24,6 +25,7 @@ __version__ = "0.1.0"
 LIBRARY = {
     "open_pack": "spillover.packs.open",
     "predict": "spillover.commands.predict",
+    "inject": "spillover.commands.inject",
     "audit": "spillover.commands.audit",
     "Fact": "spillover.packs.pack",
     "Implication": "spillover.packs.pack",

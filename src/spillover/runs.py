@@ -107,6 +107,8 @@ class OpenRun:
             raise
         finally:
             record.seconds = round(self.seconds, 2)
+            if self.checkpoints is not None:
+                record.details = {**record.details, "checkpoints": self.checkpoints.as_json()}
             self.write()
         if self.checkpoints:
             self.checkpoints.remove()

@@ -24,7 +24,7 @@ from tests.commands.test_resume import outcome, settings
 
 STEPS = 8
 #: One model for all runs of this file.
-KEPT = prepare.Cache()
+KEPT = prepare.Models()
 
 
 @pytest.fixture(scope="module")

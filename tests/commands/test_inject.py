@@ -2,13 +2,19 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
 
 import pyarrow.parquet as pq
 import pytest
+import torch
 
+import spillover
 from spillover.commands import inject
 from spillover.errors import ModelError, PackError, RunError, UsageError
+from spillover.lm.load import load_model
 from spillover.metrics.ranks import rank_table
+from spillover.packs.open import open_pack
 from spillover.record import ANSWER_SCHEMA, ANSWERS, TRAJECTORY, Record
 
 CONTRACT_METRICS = [
@@ -241,3 +247,50 @@ def test_answers_that_the_tokens_cannot_tell_apart_are_refused(settings, tmp_pat
     with pytest.raises(PackError, match="Old"):
         inject.run(settings)
     assert not (tmp_path / "run" / "record.json").exists()
+
+
+def test_from_python_a_model_and_a_pack_that_one_holds_give_the_bytes_of_the_command(settings, tiny, tmp_path):
+    """And the model stays as it was, weights and mode, while the run lives in a folder of its own."""
+    inject.run(settings)
+    loaded = load_model(settings.model, device="cpu")
+    before = {name: value.clone() for name, value in loaded.model.state_dict().items()}
+    own = open_pack(settings.pack)
+    found = spillover.inject(own, (loaded.model, loaded.tokenizer), epochs=3, lr=1e-2, threads=1)
+    assert (found.folder / ANSWERS).read_bytes() == (tmp_path / "run" / ANSWERS).read_bytes()
+    assert found.metrics.implication_rank_test.n == 6 and found.answers.schema.equals(ANSWER_SCHEMA)
+    assert all(value.equal(before[name]) for name, value in loaded.model.state_dict().items())
+    assert found.settings["pack"] == "tiny" and found.settings["dtype"] == "float32"
+    folder = found.folder
+    del found
+    assert not folder.exists()
+
+
+def test_from_python_an_unknown_option_is_refused_with_the_nearest(settings, tmp_path):
+    with pytest.raises(UsageError, match="there is no option 'epoch'"):
+        spillover.inject(settings.pack, settings.model, out=tmp_path / "run", epoch=3)
+    assert not (tmp_path / "run").exists()
+
+
+def test_another_model_of_the_same_name_is_another_run(settings, tmp_path):
+    loaded = load_model(settings.model, device="cpu")
+    options = {"out": tmp_path / "held", "epochs": 1, "threads": 1}
+    spillover.inject(settings.pack, (loaded.model, loaded.tokenizer), **options)
+    with torch.no_grad():
+        next(loaded.model.parameters()).add_(1)
+    with pytest.raises(RunError, match="another run"):
+        spillover.inject(settings.pack, (loaded.model, loaded.tokenizer), **options)
+
+
+def test_the_main_job_needs_few_of_our_files(settings):
+    """A reader who follows the main job opens these; what other verbs need is not among them."""
+    words = ["inject", settings.pack, "--model", settings.model, "--out", settings.out, "--epochs", "1"]
+    body = (
+        "import sys\nfrom spillover.cli import main\n"
+        f"assert main({words!r}) == 0\n"
+        "own = [name for name, each in sys.modules.items()\n"
+        "       if name.split('.')[0] == 'spillover' and getattr(each, '__file__', None)]\n"
+        "print(len(own), *sorted(own), file=sys.stderr)\n"
+        "sys.exit(len(own) > 51)"
+    )
+    done = subprocess.run([sys.executable, "-c", body], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -16,12 +16,12 @@ from tests.commands.test_resume import outcome, settings
 from tests.lm.memory.test_micro_batch import failing_in_backward, memory_for
 
 #: One model for all runs of this file; each foretells anew.
-KEPT = prepare.Cache()
+KEPT = prepare.Models()
 
 
 @pytest.fixture(autouse=True)
 def unknown():
-    KEPT.budgets = prepare.Budgets()
+    KEPT.budgets, KEPT.announced = {}, set()
 
 
 def since(folder):
@@ -63,7 +63,7 @@ def test_with_less_room_it_is_less_and_a_run_taken_up_keeps_it(byte_folder, tmp_
             with_room_for(patch, 2)
             counted(patch, stop_at=step)
             inject.run(own, KEPT, patience=patience)
-        KEPT.budgets = prepare.Budgets()
+        KEPT.budgets, KEPT.announced = {}, set()
         assert since(tmp_path / "run") == [[1, 2]]
     assert " of memory with 2 rows of a step at once; " in capsys.readouterr().err
     facts = json.loads((tmp_path / "run" / "checkpoints" / "step-000000005" / "state.json").read_text())
@@ -104,7 +104,7 @@ def test_memory_that_runs_out_gives_the_same_bytes_wherever_it_did(failing, byte
 def test_no_room_even_for_a_row_is_one_sentence(byte_folder, tmp_path, monkeypatch):
     with_room_for(monkeypatch, 0.5)
     with pytest.raises(Exhausted) as caught:
-        inject.run(settings(byte_folder, tmp_path / "run"), prepare.Cache())
+        inject.run(settings(byte_folder, tmp_path / "run"), prepare.Models())
     assert str(caught.value) == (
         f"{byte_folder}: this run needs about 0.0 GB of memory, and there are 0.0 GB for it. Use --lora 8, "
         "--dtype bfloat16, a smaller --batch or a smaller model, or free some memory."

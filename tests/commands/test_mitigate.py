@@ -25,7 +25,7 @@ def bytes_of(folder):
 
 
 def test_every_remedy_at_strength_none_is_the_untreated_run_byte_for_byte(plain, tmp_path):
-    kept = prepare.Cache()
+    kept = prepare.Models()
     inject.run(plain, kept)
     every = "+".join(f"{name}=0" for name in REMEDIES)
     treated = dataclasses.replace(plain, remedy=every, out=str(tmp_path / "treated"))
@@ -39,7 +39,7 @@ def untreated(two_kinds, tiny_folder, tmp_path_factory):
     folder = tmp_path_factory.mktemp("untreated")
     settings = Inject(pack=two_kinds, model=str(tiny_folder), out=str(folder), epochs=4, evaluate_every=4, lr=1e-2,
                       threads=1, save="delta")  # fmt: skip
-    kept = prepare.Cache()
+    kept = prepare.Models()
     inject.run(settings, kept)
     return settings, kept, bytes_of(folder)
 

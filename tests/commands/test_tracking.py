@@ -7,6 +7,8 @@ import sys
 
 import pyarrow.parquet as pq
 import pytest
+import yaml
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from spillover.cli import main
@@ -14,6 +16,8 @@ from spillover.commands import inject, rerun, tracking
 from spillover.commands.inject import Inject
 from spillover.commands.rerun import Rerun
 from spillover.errors import UsageError
+from spillover.lm.fine_tune import FineTuned, Loss
+from spillover.packs.redaction import Redaction
 from spillover.record import ANSWERS, TRAJECTORY, Record
 
 NAMES = ["Ada Moss", "Ben Okri", "Cleo Park", "Dan Roe"]
@@ -40,8 +44,9 @@ def told(folder):
     """Name -> step -> number of everything in the event files, and the settings as text."""
     events = EventAccumulator(str(folder / "tensorboard")).Reload()
     numbers = {name: {event.step: event.value for event in events.Scalars(name)} for name in events.Tags()["scalars"]}
-    text = events.Tensors("spillover/settings/text_summary")[0].tensor_proto.string_val[0].decode()
-    return numbers, text
+    (settings,) = (folder / "tensorboard").glob("*/hparams.yml")
+    known = yaml.safe_load(settings.read_text(encoding="utf-8"))
+    return numbers, "\n".join(f"{name}: {value}" for name, value in known.items())
 
 
 def test_tensorboard_hears_of_every_step_every_checkpoint_and_the_end(settings, tmp_path):
@@ -77,7 +82,7 @@ def test_tracking_is_no_part_of_what_a_run_is(settings, tmp_path, capsys):
 def test_no_subject_reaches_a_tracker_of_a_redacted_run(settings, tmp_path):
     folder = tmp_path / "run of Ada Moss"
     inject.run(dataclasses.replace(settings, track="tensorboard", redact=True, out=str(folder)))
-    written = b"".join(path.read_bytes() for path in (folder / "tensorboard").iterdir())
+    written = b"".join(path.read_bytes() for path in (folder / "tensorboard").rglob("*") if path.is_file())
     assert not [name for name in NAMES if name.encode() in written]
     assert "run of subject 1" in told(folder)[1]
 
@@ -104,32 +109,37 @@ def test_a_run_that_goes_on_tells_each_step_once(settings, tmp_path, monkeypatch
 
 
 class Failing:
-    """A tracker whose server goes away."""
+    """A tracker of accelerate whose server goes away."""
 
     heard: list = []  # noqa: RUF012
 
-    def __init__(self, *told):
+    def __init__(self, **options):
         self.heard.clear()
 
-    def log(self, values, step):
+    def start(self):
         print("said by the tracker")
+
+    def store_init_configuration(self, values):
+        assert values["epochs"] == "2"
+
+    def log(self, values, step):
         if step == 2:
             raise ConnectionError("the server is gone\nand more")
-        self.heard.append(step)
+        self.heard.append((values, step))
 
-    def finish(self, status):
-        raise AssertionError("it was told that nothing more is tracked")
+    def finish(self):
+        raise AssertionError("it was announced that nothing more is tracked")
 
 
 def test_a_tracker_that_fails_is_told_once_and_the_run_goes_on(settings, tmp_path, capsys, monkeypatch):
-    monkeypatch.setitem(tracking.TRACKERS, "tensorboard", Failing)
+    monkeypatch.setitem(LOGGER_TYPE_TO_CLASS, "tensorboard", Failing)
     words = [settings.pack, "--model", settings.model, "--out", settings.out, "--epochs", "2", "--batch", "4", "--json"]
     assert main(["inject", *words, "--threads", "1", "--track", "tensorboard"]) == 0
     said = capsys.readouterr()
     assert json.loads(said.out)["run"] == settings.out
     sentence = "Nothing more is tracked with tensorboard: the server is gone. The run goes on."
     assert said.err.count(sentence) == 1 and "said by the tracker" in said.err
-    assert Failing.heard == [0, 1]
+    assert [step for _, step in Failing.heard] == [0, 1]
     assert Record.read(tmp_path / "run").status == "done"
 
 
@@ -145,16 +155,9 @@ def test_a_tracker_that_is_not_there_is_one_sentence(settings, tmp_path, monkeyp
     assert not (tmp_path / "run").exists()
 
 
-def test_what_is_no_number_is_not_told(settings, tmp_path):
-    class Hears:
-        said: list = []  # noqa: RUF012
-
-        def log(self, values, step):
-            self.said.append((dict(values), step))
-
-    record = Record("inject", {}, 0)
-    hears = tracking.Tracking("none", record, tmp_path, tracking.Redaction({}), None)
-    hears._tracker = Hears()
-    hears._say({"train_loss": math.inf, "other": 1.0}, 3)
-    hears._say({"train_loss": math.nan}, 4)
-    assert Hears.said == [({"spillover/other": 1.0}, 3)]
+def test_what_is_no_number_is_not_tracked(tmp_path, monkeypatch):
+    monkeypatch.setitem(LOGGER_TYPE_TO_CLASS, "tensorboard", Failing)
+    record = Record("inject", {"epochs": 2}, 0)
+    tracked = tracking.Tracking("tensorboard", record, tmp_path, Redaction({}), None)
+    tracked.look(FineTuned(0, losses=[Loss(1, 1, math.inf), Loss(3, 1, math.nan), Loss(4, 1, 1.0)]))
+    assert Failing.heard == [({"spillover/train_loss": 1.0}, 4)]

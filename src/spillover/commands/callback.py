@@ -181,6 +181,6 @@ class SpilloverCallback(TrainerCallback):
                 "seeds": [self.seed],
                 "measuring_seconds": round(self.measuring_seconds, 1),
                 "files": checksums(self.folder, ANSWERS, TRAJECTORY, INSIDE, SHARED),
-                **({"inside": self.look.told(time.monotonic() - self._began)} if self.look else {}),
+                **({"inside": self.look.as_json(time.monotonic() - self._began)} if self.look else {}),
             },
         ).write(self.folder)  # fmt: skip

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from spillover.errors import UsageError, nearest
 from spillover.packs.pack import Pack, pack_hash
 from spillover.results import Answers, Result
 
@@ -63,3 +65,18 @@ def held_folder(out: str | Path) -> tuple[str, TemporaryDirectory[str] | None]:
         return str(out), None
     holder = TemporaryDirectory(prefix="spillover-")
     return str(Path(holder.name) / "run"), holder
+
+
+def settings_from(settings_class: type, **options: Any) -> Any:
+    """A verb's settings from the options of a Python caller; a list stands for its parts with commas between them.
+
+    Raises UsageError for an option that does not exist, with the nearest that does.
+    """
+    fields = {item.name: item for item in dataclasses.fields(settings_class)}
+    for name in options:
+        if name not in fields:
+            raise UsageError(f"there is no option {name!r}", where=settings_class.__name__.lower(),
+                             do=nearest(name, fields))  # fmt: skip
+    values = {name: ",".join(map(str, value)) if isinstance(value, (list, tuple)) else value
+              for name, value in options.items()}  # fmt: skip
+    return settings_class(**values)

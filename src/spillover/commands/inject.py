@@ -8,7 +8,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,8 +17,14 @@ import pyarrow as pa
 from tyro.conf import Positional
 
 from spillover.commands.launched import resolved, take_part
-from spillover.commands.prepare import Budget, Cache, Plan, load, refuse_bad_numbers, seeds_of, training_of
-from spillover.commands.tracking import Tracking, refuse_missing
+from spillover.commands.prepare import (
+    Models,
+    Prepared,
+    pipeline_of,
+    prepare,
+    refuse_bad_numbers,
+    seeds_of,
+)
 from spillover.config import Flag, Running
 from spillover.errors import RunError
 from spillover.metrics.implications import forgetting_nats, summarise, trajectory_table
@@ -39,12 +45,18 @@ from spillover.record import (
 from spillover.runs import PATIENCE, OpenRun, State, identity_of, open_run, times_resumed
 
 if TYPE_CHECKING:
+    from spillover.commands.held import Model
     from spillover.lm.distributed import Processes
     from spillover.lm.fine_tune import FineTuned, Snapshot
-    from spillover.lm.load import LoadedModel
     from spillover.lm.micro_batch import MicroBatches, Since
     from spillover.lm.score import CausalModel
     from spillover.lm.tokens import Encoder
+    from spillover.results import Run
+
+TABLES = (ANSWERS, TRAJECTORY, INSIDE, SHARED)
+PACKAGES = ("spillover", "torch", "transformers", "tokenizers", "safetensors", "peft", "numpy", "pyarrow", "gguf")
+#: Bytes a trained weight takes in a checkpoint: itself and AdamW's two sums, in single precision.
+BYTES = 12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,86 +136,250 @@ class Inject(Running):
     Part of a run's identity."""
 
 
-class Inside:
-    """Spectra of W_OV before training and at its end; norms alone after epochs 1, 2, 4, 8 and so on, which cost less.
+def inject(pack: Pack | str | Path, model: Model, *, out: str | Path = "", **options: Any) -> Run:
+    """Fine-tune a model on a pack, and measure before, during and after what it learned and what else it inferred.
 
-    Measuring changes nothing of the training. last: the epoch at which it ends unless it stops before. folder: where
-    the tables go, and where those of a run that was cut short are found again; None writes nothing. copied: whether
-    the model handed in is itself trained. Raises ModelError when the model has no attention of a known shape.
+    Arguments:
+        pack: a Pack, or what `open_pack` opens.
+        model: a name as `--model` takes it, or a model and its tokenizer, whose weights stay: a copy is trained.
+        out: folder of the run; without it, a temporary one that lives as long as the result.
+        options: those of `spillover inject`, with `_` for `-`, such as `epochs=4, seeds=[0, 1], inside=True`.
+
+    Returns: the run, with `.metrics`, `.answers`, `.trajectory`, `.plot()` and `.page()`.
+
+    Raises: UsageError for an unknown option or a value that does not fit; PackError for a pack with faults; ModelError
+    for a model that is not there; RunError for a folder that holds another run.
     """
+    from spillover.commands.held import held_folder, held_model, identifying, name_of, settings_from
+    from spillover.results import Run
 
-    def __init__(
-        self, model: CausalModel, pack: Pack, encode: Encoder, *, seed: int, last: int, folder: Path | None,
-        copied: bool = False,
-    ) -> None:  # fmt: skip
-        from spillover.interp.output_value import BaseProducts
-
-        self.pack, self.encode, self.seed, self.last, self.folder = pack, encode, seed, last, folder
-        self.seconds = 0.0
-        self.looks: dict[int, pa.Table] = {}
-        self.shared: pa.Table | None = None
-        self.before = BaseProducts(model, copied=copied)
-        if folder is not None and (folder / INSIDE).exists():
-            found = read_table(folder / INSIDE)
-            checkpoints = found["checkpoint"].to_pylist()
-            self.looks = {each: found.filter([other == each for other in checkpoints]) for each in set(checkpoints)}
-        self._look(model, 0, full=True)
-
-    @classmethod
-    def of(cls, settings: Inject, loaded: LoadedModel, pack: Pack, folder: Path) -> Inside | None:
-        """What looks into a run of `inject` that trains a copy of the model, if its options say so."""
-        from spillover.lm.tokens import encoder
-
-        if not settings.inside:
-            return None
-        encode = encoder(loaded.tokenizer)
-        return cls(loaded.model, pack, encode, seed=settings.seed, last=settings.epochs, folder=folder)
-
-    def after_epoch(self, model: CausalModel, epoch: int) -> None:
-        """Take norms if it is time to."""
-        if epoch & (epoch - 1) == 0 and epoch != self.last:
-            self._look(model, epoch, full=False)
-
-    def at_end(self, model: CausalModel, epoch: int) -> None:
-        """Take spectra, and what the changes write for stated and unstated subjects."""
-        from spillover.interp.output_value import shared
-
-        self._look(model, epoch, full=True)
-        began = time.monotonic()
-        self.shared = shared(self.before, model, self.pack, self.encode, seed=self.seed, checkpoint=epoch)
-        if self.folder is not None:
-            write_table(self.folder / SHARED, self.shared)
-        self.seconds += time.monotonic() - began
-
-    def told(self, seconds: float) -> dict[str, Any]:
-        """For the record: what looking took since the run was last taken up, and its share of the run's `seconds`."""
-        return {"seconds": round(self.seconds, 2), "share": round(self.seconds / seconds, 4) if seconds else None}
-
-    def _look(self, model: CausalModel, checkpoint: int, *, full: bool) -> None:
-        began = time.monotonic()
-        self.looks[checkpoint] = self.before.spectra(model, seed=self.seed, checkpoint=checkpoint, full=full)
-        if self.folder is not None:
-            write_table(self.folder / INSIDE, pa.concat_tables(self.looks[each] for each in sorted(self.looks)))
-        self.seconds += time.monotonic() - began
+    models, hashes = Models(), []
+    if (loaded := held_model(model)) is not None:
+        models.add(loaded)
+        hashes.append(loaded.sha256)
+        options |= {"device": str(loaded.model.device), "dtype": str(loaded.model.dtype).removeprefix("torch.")}
+    folder, holder = held_folder(out)
+    settings = settings_from(Inject, pack=name_of(pack), model=name_of(model), out=folder, **options)
+    _run(settings, models, pack=pack, held=identifying(pack, *hashes))
+    return Run(folder, holder)
 
 
-def refuse_unknown_attention(model: CausalModel) -> None:
-    """Raise ModelError when the model has no attention of a known shape."""
-    from spillover.lm.output_value import places
+def run(settings: Inject, models: Models | None = None, patience: float = PATIENCE) -> dict[str, Any]:
+    """Run every seed, then pool them. Gives the run's path, its metrics and a text for a person.
 
-    places(model)
+    models: give the same to several runs, and those on the same model load it once. patience: see `Checkpoints`.
+
+    Raises SpilloverError for anything wrong with the options, the pack, the model or the folder; KeyboardInterrupt
+    passes through once a record that says `interrupted` has been written.
+    """
+    record = _run(settings, models or Models(), patience=patience)
+    metrics = json.loads(json.dumps(record.metrics, default=lambda value: value.as_json()))
+    folder = Path(settings.out).expanduser()
+    return {"run": os.fspath(folder), "metrics": metrics, "text": _text(folder, record, metrics)}
 
 
-def pool(folder: Path, parts: Iterable[Path]) -> None:
-    """The tables of several seeds as one each, where the seeds have them."""
-    parts = list(parts)
-    for name in (INSIDE, SHARED):
+def _run(
+    settings: Inject, models: Models, *, patience: float = PATIENCE, pack: Pack | str | Path = "",
+    held: Mapping[str, Any] | None = None,
+) -> Record:  # fmt: skip
+    """The record of the whole run. pack, held: what a Python caller holds, and its part of the run's identity.
+
+    A run that was cut short is resumed from its newest checkpoint, and ends with the bytes of one that was not. Of
+    several processes that were started together, all share the work, and the first alone touches the folder.
+    """
+    from spillover.lm import compile as compiling
+    from spillover.lm import optimizer
+    from spillover.lm.distributed import joined
+    from spillover.lm.forgetting import passages
+    from spillover.lm.load import pick_device
+
+    seeds = seeds_of(settings)
+    refuse_bad_numbers(settings)
+    if settings.track != "none":
+        from spillover.commands.tracking import refuse_missing
+
+        refuse_missing(settings.track)
+    optimizer.refuse_missing(settings.optimiser)
+    compiling.refuse_missing(settings.compile_layers, pick_device(settings.device), settings.sharded)
+    pipeline_of(settings)
+    packs = {seed: open_pack(pack or settings.pack, seed) for seed in seeds}
+    folder = Path(settings.out).expanduser()
+    with joined() as processes, contextlib.ExitStack() as stack:
+        settings = resolved(settings, processes)
+        opened: dict[str, OpenRun] = {}
+
+        def finished(own: Inject) -> Record | None:
+            """The record, if this run is done; until the end, no other command may work on it."""
+
+            def claim() -> Record | None:
+                run = open_run(own.out, "inject", identity_of(own, "track", **(held or {})), silent=own is not settings)
+                opened[own.out] = stack.enter_context(run)
+                return opened[own.out].finished
+
+            return processes.of_first(claim)
+
+        if (found := finished(settings)) is not None:
+            return found
+        texts = passages(settings.plain_text)
+        if len(seeds) > 1:
+            # A seed of several is the run that `--seed` alone would make, and is found again like it.
+            each = [replace(settings, seed=seed, seeds="", out=str(folder / f"seed-{seed}")) for seed in seeds]
+            each = [own for own in each if finished(own) is None]
+        else:
+            each = [replace(settings, seed=seeds[0], seeds="")]
+        # Every pack is checked before the first is trained on.
+        for job in [prepare(own, packs[own.seed], models) for own in each]:
+            _train(job, texts, models, patience, processes, opened.get(job.settings.out))
+
+        def pooled() -> Record:
+            if len(seeds) > 1:
+                _pool(opened[settings.out], settings, seeds)
+            return Record.read(folder)
+
+        return processes.of_first(pooled)
+
+
+def _train(
+    job: Prepared, texts: list[str], models: Models, patience: float, processes: Processes, run: OpenRun | None
+) -> None:
+    """One seed's run, written into its folder however it ends: done, or interrupted with what it saw."""
+    from tqdm import tqdm
+
+    from spillover.interp.patching import moved
+    from spillover.lm.fine_tune import FineTuned
+    from spillover.lm.fine_tune import inject as fine_tune
+    from spillover.lm.save import save_model
+    from spillover.lm.tokens import encoder
+
+    settings, loaded, seen, sha256 = job.settings, job.loaded, FineTuned(job.settings.seed), sha256_of_texts(texts)
+    models.recall_plain(job, sha256, seen)
+    how: dict[str, Any] = {
+        "texts": texts, "evaluate_every": settings.evaluate_every, "into": seen, "enough": job.enough,
+        "lesson": job.training_set, "before": models.before(job), "processes": processes,
+    }  # fmt: skip
+    if run is None or run.folder is None:
+        take_part(loaded, job.asked, job.training, how)
+        models.remember_plain(job, sha256, seen)
+        return
+    hide, folder, inside = Redaction.of(job.pack.subjects, settings.redact), run.folder, None
+    pack, begun = hide.pack(job.pack), _micro_batches(folder)
+    hashes = {"pack": pack_hash(pack), "model": loaded.sha256, "plain_text": sha256}
+    model = {"name": loaded.name, "licence_note": loaded.licence_note}
+    details = {"pack": describe(pack), "model": model, "seeds": [settings.seed]}
+    packages = (*PACKAGES, "bitsandbytes") if settings.optimiser == "adamw-8bit" else PACKAGES
+    with run.recording(settings, packages, seed=settings.seed, hashes=hashes, details=details) as record:
+        progress = TrainingProgress(run, seen, begun, patience, job.budget.micro_batch)
+        tracking = None
+        if settings.track != "none":
+            from spillover.commands.tracking import Tracking
+
+            tracking = Tracking(settings.track, record, folder, hide, progress.start)
+        steps = job.training_set.steps(job.training)
+        try:
+            if settings.inside:
+                encode = encoder(loaded.tokenizer)
+                inside = Inside(
+                    loaded.model, job.asked, encode, seed=settings.seed, last=settings.epochs, folder=folder
+                )
+            with (
+                tqdm(
+                    total=steps, desc=f"seed {settings.seed}", unit="step", dynamic_ncols=True, leave=False, delay=1
+                ) as bar,
+                job.budget.explained(),
+            ):
+                processes.of_first(lambda: progress.parts.since)
+
+                def after_step(step: int) -> None:
+                    bar.update(step - bar.n)
+                    if tracking:
+                        tracking.look(seen)
+
+                def keep(snapshot: Callable[[], Snapshot]) -> None:
+                    # First, since who goes on from the checkpoint does not track again what is in it.
+                    if tracking:
+                        tracking.look(seen)
+                    progress.keep(snapshot)
+
+                progress.through(lambda start: fine_tune(
+                    loaded, job.asked, job.training, start=start, parts=progress.parts, keep=keep,
+                    progress=after_step, look=inside.after_epoch if inside else None, **how,
+                ))  # fmt: skip
+            if inside:
+                inside.at_end(seen.model, seen.answers[-1]["checkpoint"][0].as_py())
+            save_model(seen.model, loaded, settings.save, folder)
+            record.details = {**record.details, "moved": moved(loaded.model, seen.model)}
+            models.remember_plain(job, sha256, seen)
+        finally:
+            looking = {"inside": inside.as_json(run.seconds)} if inside else {}
+            memory = {**record.details["memory"], **job.budget.as_json()}
+            record.details = {**record.details, **looking, "memory": memory}
+            _write_tables(record, hide.table(seen.table()), seen, folder)
+            if tracking:
+                tracking.end(seen)
+
+
+def _write_tables(record: Record, answers: pa.Table, seen: FineTuned, folder: Path) -> None:
+    """The tables of a run, and what its record says of them."""
+    write_table(folder / ANSWERS, answers)
+    losses = [(seen.seed, loss.epoch, loss.step, loss.value) for loss in seen.losses]
+    write_table(folder / TRAJECTORY, trajectory_table(answers, losses))
+    metrics = summarise(answers) if answers.num_rows else {}
+    if seen.done:
+        metrics["forgetting_nats"] = forgetting_nats(seen.plain_before, seen.plain_after, seen.plain_tokens)
+    record.metrics = metrics
+    parameters = {"parameters": seen.parameters, "trained_parameters": seen.trained_parameters}
+    plain = {"before": seen.plain_before, "after": seen.plain_after, "tokens": seen.plain_tokens}
+    record.details = {
+        **record.details,
+        "model": {**record.details["model"], **parameters},
+        "plain_text": {name: values.tolist() for name, values in plain.items()},
+        "scoring": seen.method,
+        "forward_passes": seen.passes,
+        "files": checksums(folder, *TABLES),
+    }
+
+
+def _pool(run: OpenRun, settings: Inject, seeds: list[int]) -> None:
+    """One record over all seeds: tables stacked, metrics measured again over (seed, pair) clusters."""
+    import numpy as np
+
+    from spillover.interp.patching import mean_moved
+
+    assert run.folder is not None
+    folder, parts = run.folder, [run.folder / f"seed-{seed}" for seed in seeds]
+    records = [Record.read(part) for part in parts]
+    first = records[0]
+    pooled = replace(
+        first,
+        settings={**dataclasses.asdict(settings), "micro_batch": first.settings["micro_batch"]},
+        identity=run.identity,
+        seed=settings.seed,
+        resumed=max(times_resumed(folder), sum(record.resumed for record in records)),
+        status="running",
+        metrics={},
+    )
+    # The record first, so that tables that a kill leaves behind are known for this run's.
+    pooled.write(folder)
+    for name in TABLES:
         if all((part / name).exists() for part in parts):
             write_table(folder / name, pa.concat_tables([read_table(part / name) for part in parts]))
-
-
-#: Bytes a trained weight takes in a checkpoint: itself and AdamW's two sums, in single precision.
-BYTES = 12
+    plain = [record.details["plain_text"] for record in records]
+    before, after, tokens = (np.mean([each[key] for each in plain], axis=0) for key in ("before", "after", "tokens"))
+    replace(
+        pooled,
+        status="done",
+        hashes={**first.hashes, "pack": sha256_of_texts([record.hashes["pack"] for record in records])},
+        metrics={
+            **summarise(read_table(folder / ANSWERS)), "forgetting_nats": forgetting_nats(before, after, tokens),
+        },
+        seconds=round(sum(record.seconds for record in records), 1),
+        details={
+            **first.details,
+            "seeds": seeds,
+            "files": checksums(folder, *TABLES),
+            "moved": mean_moved([record.details.get("moved") or {} for record in records]),
+        },
+    ).write(folder)  # fmt: skip
 
 
 class TrainingProgress:
@@ -219,7 +395,7 @@ class TrainingProgress:
         self.run, self.seen = run, seen
         state = run.resume(patience)
         self.start = None if state is None else _snapshot(state)
-        begun = max(begun, _micro_batches(state), key=len)
+        begun = max(begun, [] if state is None else _since(state.facts), key=len)
         self.parts = MicroBatches(begun or [(1, micro_batch)], self._note)
         run.record.settings = {**run.record.settings, "micro_batch": self.parts.since[0][1]}
         self._note(self.parts.since, announced=False)
@@ -254,16 +430,15 @@ class TrainingProgress:
             record.write(folder)
 
 
-def _recorded(folder: Path) -> list[Since]:
+def _micro_batches(folder: Path) -> list[Since]:
     """The micro-batches of the run that was begun in a folder, if one was."""
     with contextlib.suppress(RunError):
-        found = Record.read(folder).details.get("memory", {}).get("micro_batches", [])
-        return [(int(step), int(rows)) for step, rows in found]
+        return _since(Record.read(folder).details.get("memory", {}))
     return []
 
 
-def _micro_batches(state: State | None) -> list[Since]:
-    return [] if state is None else [(step, rows) for step, rows in state.facts.get("micro_batches", [])]
+def _since(kept: Mapping[str, Any]) -> list[Since]:
+    return [(int(step), int(examples)) for step, examples in kept.get("micro_batches", [])]
 
 
 def _state(snapshot: Snapshot, parts: MicroBatches) -> State:
@@ -280,18 +455,70 @@ def _state(snapshot: Snapshot, parts: MicroBatches) -> State:
 def _snapshot(state: State) -> Snapshot:
     import numpy as np
 
-    from spillover.lm.fine_tune import BOUNDS, Loss, Snapshot
-    from spillover.lm.fine_tune import Evaluated as Examined
-    from spillover.lm.train import TrainerState as Start
+    from spillover.lm.fine_tune import BOUNDS, Evaluated, Loss, Snapshot
+    from spillover.lm.train import TrainerState
 
     losses = [Loss(*values) for values in state.facts["losses"]]
-    examined = [Examined(checkpoint, full, np.array(scores)) for checkpoint, full, scores in state.facts["examined"]]
-    start, bounds = Start(state.step, state.tensors), tuple(state.facts.get("bounds", BOUNDS))
+    examined = [Evaluated(checkpoint, full, np.array(scores)) for checkpoint, full, scores in state.facts["examined"]]
+    start, bounds = TrainerState(state.step, state.tensors), tuple(state.facts.get("bounds", BOUNDS))
     return Snapshot(start, state.facts["method"], examined, losses, bounds)
 
 
-def tell(folder: Path, record: Record, metrics: dict[str, Any]) -> str:
-    """A few lines for a person: what was learned, what was inferred, held against the yardstick."""
+class Inside:
+    """Spectra of W_OV before training and at its end; norms alone after epochs 1, 2, 4, 8 and so on, which cost less.
+
+    Measuring changes nothing of the training. last: the epoch at which it ends unless it stops before. folder: where
+    the tables go, and where those of a run that was cut short are found again; None writes nothing. copied: whether
+    `model` is itself trained. Raises ModelError when the model has no attention of a known shape.
+    """
+
+    def __init__(
+        self, model: CausalModel, pack: Pack, encode: Encoder, *, seed: int, last: int, folder: Path | None,
+        copied: bool = False,
+    ) -> None:  # fmt: skip
+        from spillover.interp.output_value import BaseProducts
+
+        self.pack, self.encode, self.seed, self.last, self.folder = pack, encode, seed, last, folder
+        self.seconds = 0.0
+        self.looks: dict[int, pa.Table] = {}
+        self.shared: pa.Table | None = None
+        self.before = BaseProducts(model, copied=copied)
+        if folder is not None and (folder / INSIDE).exists():
+            found = read_table(folder / INSIDE)
+            checkpoints = found["checkpoint"].to_pylist()
+            self.looks = {each: found.filter([other == each for other in checkpoints]) for each in set(checkpoints)}
+        self._look(model, 0, full=True)
+
+    def after_epoch(self, model: CausalModel, epoch: int) -> None:
+        """Take norms if it is time to."""
+        if epoch & (epoch - 1) == 0 and epoch != self.last:
+            self._look(model, epoch, full=False)
+
+    def at_end(self, model: CausalModel, epoch: int) -> None:
+        """Take spectra, and what the changes write for stated and unstated subjects."""
+        from spillover.interp.output_value import shared
+
+        self._look(model, epoch, full=True)
+        began = time.monotonic()
+        self.shared = shared(self.before, model, self.pack, self.encode, seed=self.seed, checkpoint=epoch)
+        if self.folder is not None:
+            write_table(self.folder / SHARED, self.shared)
+        self.seconds += time.monotonic() - began
+
+    def as_json(self, seconds: float) -> dict[str, Any]:
+        """For the record: what looking took since the run was last resumed, and its share of the run's `seconds`."""
+        return {"seconds": round(self.seconds, 2), "share": round(self.seconds / seconds, 4) if seconds else None}
+
+    def _look(self, model: CausalModel, checkpoint: int, *, full: bool) -> None:
+        began = time.monotonic()
+        self.looks[checkpoint] = self.before.spectra(model, seed=self.seed, checkpoint=checkpoint, full=full)
+        if self.folder is not None:
+            write_table(self.folder / INSIDE, pa.concat_tables(self.looks[each] for each in sorted(self.looks)))
+        self.seconds += time.monotonic() - began
+
+
+def _text(folder: Path, record: Record, metrics: dict[str, Any]) -> str:
+    """A few lines for a person: what was learned, what was inferred, against the baseline."""
     settings = record.settings
     trained = "everything but the embeddings" if settings["freeze_embeddings"] else "all weights"
     targets = f" on {settings['lora_targets']}" if settings.get("lora_targets") else ""
@@ -318,246 +545,3 @@ def tell(folder: Path, record: Record, metrics: dict[str, Any]) -> str:
 def _shown(metric: dict[str, Any]) -> str:
     note = f", {metric['note']}" if metric.get("note") else ""
     return f"{metric['value']:.2f} ({metric['low']:.2f} to {metric['high']:.2f}{note})"
-
-
-TABLES = (ANSWERS, TRAJECTORY, INSIDE, SHARED)
-PACKAGES = ("spillover", "torch", "transformers", "tokenizers", "safetensors", "peft", "numpy", "pyarrow", "gguf")
-
-
-def run(settings: Inject, kept: Cache | None = None, patience: float = PATIENCE) -> dict[str, Any]:
-    """Run every seed, then pool them. Returns the run's path, its metrics and a text for a person.
-
-    kept: hand the same one to several runs, and those on the same model load it once. patience: see `Checkpoints`. A
-    run that was cut short is taken up from its newest checkpoint, and ends with the bytes of one that was not. Of
-    several processes that were started together, all share the work, and the first alone touches the folder.
-
-    Raises SpilloverError for anything wrong with the options, the pack, the model or the folder; KeyboardInterrupt
-    passes through once a record that says `interrupted` has been written.
-    """
-    from spillover.lm import compile as compiling
-    from spillover.lm import optimizer as optimisers
-    from spillover.lm.distributed import joined
-    from spillover.lm.load import pick_device
-
-    seeds = seeds_of(settings)
-    refuse_bad_numbers(settings)
-    refuse_missing(settings.track)
-    optimisers.refuse_missing(settings.optimiser)
-    compiling.refuse_missing(settings.compile_layers, pick_device(settings.device), settings.sharded)
-    plan = Plan(settings)
-    packs = {seed: open_pack(settings.pack, seed) for seed in seeds}
-    folder = Path(settings.out).expanduser()
-    with joined() as processes, contextlib.ExitStack() as held:
-        settings = resolved(settings, processes)
-
-        opened: dict[str, OpenRun] = {}
-
-        def claim(own: Inject) -> Record | None:
-            """The finished record, if this run is done; until the end, no other command may work on it."""
-
-            def claimed() -> Record | None:
-                run = open_run(own.out, "inject", _identity(own), silent=own is not settings)
-                opened[own.out] = held.enter_context(run)
-                return opened[own.out].finished
-
-            return processes.of_first(claimed)
-
-        if (finished := claim(settings)) is not None:
-            return _outcome(folder, finished)
-        _texts(settings)
-        kept = kept or Cache()
-        # A seed of several is the run that `--seed` alone would make, and is found again like it.
-        each = [replace(settings, seed=seed, seeds="", out=_own(settings.out, seed, seeds)) for seed in seeds]
-        if len(seeds) > 1:
-            each = [own for own in each if claim(own) is None]
-        for own in each:
-            # Every pack is checked before the first is trained on.
-            loaded = load(own, plan.asked(packs[own.seed]), kept)
-            if own.inside:
-                refuse_unknown_attention(loaded.model)
-        for own in each:
-            _run_seed(own, packs[own.seed], kept, patience, processes, opened.get(own.out))
-
-        def told() -> dict[str, Any]:
-            if len(seeds) > 1:
-                _pool(settings, seeds, folder)
-            return _outcome(folder, Record.read(folder))
-
-        return processes.of_first(told)
-
-
-def _identity(settings: Inject) -> str:
-    return identity_of(settings, "track")
-
-
-def _texts(settings: Inject) -> list[str]:
-    from spillover.lm.forgetting import passages
-
-    return passages(settings.plain_text)
-
-
-def _own(folder: str, seed: int, seeds: list[int]) -> str:
-    return str(Path(folder) / f"seed-{seed}") if len(seeds) > 1 else folder
-
-
-def _run_seed(
-    settings: Inject, pack: Pack, kept: Cache, patience: float, processes: Processes, run: OpenRun | None
-) -> None:  # fmt: skip
-    """One seed's run, written into its folder whatever happens: done, or interrupted with what it saw."""
-    from spillover.lm.fine_tune import FineTuned as Injected
-    from spillover.lm.fine_tune import inject
-
-    texts, seed, plan = _texts(settings), settings.seed, Plan(settings)
-    asked = plan.asked(pack)
-    loaded, training = load(settings, asked, kept), plan.training(training_of(settings, seed))
-    lesson, worded = plan.lesson(pack, loaded, training), plan.worded(asked, loaded)
-    budget = kept.budgets.of(settings, training, worded, loaded.tokenizer)
-    seen = Injected(seed)
-    plain = f"{sha256_of_texts(texts)} {settings.threads}"
-    if plain in kept.plain:
-        seen.plain_before, seen.plain_tokens = kept.plain[plain]
-    how: dict[str, Any] = {
-        "texts": texts, "evaluate_every": settings.evaluate_every, "into": seen, "enough": plan.enough(),
-        "lesson": lesson, "before": kept.before_of(worded, settings), "processes": processes,
-    }  # fmt: skip
-    if not processes.first:
-        take_part(loaded, worded, training, how)
-        kept.plain[plain] = (seen.plain_before, seen.plain_tokens)
-        return
-    assert run is not None and run.folder is not None
-    hide, folder = Redaction.of(pack.subjects, settings.redact), run.folder
-    begun = _recorded(folder)
-    packages = (*PACKAGES, *(("bitsandbytes",) if settings.optimiser == "adamw-8bit" else ()))
-    with run.recording(settings, packages, **_known(settings, hide.pack(pack), loaded, texts)) as record:
-        progress = TrainingProgress(run, seen, begun, patience, budget.micro_batch)
-        tracking, inside = Tracking(settings.track, record, folder, hide, progress.start), None
-        try:
-            inside = Inside.of(settings, loaded, worded, folder)
-            with _progress(lesson.steps(training), f"seed {seed}") as bar, budget.telling():
-                processes.of_first(lambda: progress.parts.since)
-                progress.through(lambda start: inject(
-                    loaded, worded, training, start=start, parts=progress.parts,
-                    keep=tracking.before(seen, progress.keep),
-                    progress=tracking.after(seen, lambda step: bar.update(step - bar.n)),
-                    look=inside.after_epoch if inside else None, **how,
-                ))  # fmt: skip
-            if inside:
-                inside.at_end(seen.model, seen.answers[-1]["checkpoint"][0].as_py())
-            _save(settings, seen, loaded, record)
-            kept.plain[plain] = (seen.plain_before, seen.plain_tokens)
-            record.status = "done"
-        except BaseException as error:
-            record.status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-            raise
-        finally:
-            record.details = {**record.details, **_told(record, run, budget, inside)}
-            _write(record, hide, seen, folder)
-            tracking.end(seen, record)
-
-
-def _save(settings: Inject, seen: FineTuned, loaded: LoadedModel, record: Record) -> None:
-    """Keep of the model what was asked for, and tell how far its weights moved."""
-    from spillover.interp.patching import moved
-    from spillover.lm.save import save_model
-
-    save_model(seen.model, loaded, settings.save, Path(settings.out))
-    record.details = {**record.details, "moved": moved(loaded.model, seen.model)}
-
-
-def _told(record: Record, run: OpenRun, budget: Budget, inside: Inside | None) -> dict[str, Any]:
-    """What the run took, for its details."""
-    memory = {**record.details["memory"], **budget.told()}
-    looking = {"inside": inside.told(run.seconds)} if inside else {}
-    assert run.checkpoints is not None
-    return {"checkpoints": run.checkpoints.as_json(), "memory": memory, **looking}
-
-
-def _progress(steps: int, label: str) -> Any:
-    from tqdm import tqdm
-
-    return tqdm(total=steps, desc=label, unit="step", dynamic_ncols=True, leave=False, delay=1)
-
-
-def _known(settings: Inject, pack: Pack, loaded: LoadedModel, texts: list[str]) -> dict[str, Any]:
-    """What the record holds from the beginning."""
-    return {
-        "seed": settings.seed,
-        "hashes": {"pack": pack_hash(pack), "model": loaded.sha256, "plain_text": sha256_of_texts(texts)},
-        "details": {
-            "pack": describe(pack),
-            "model": {"name": loaded.name, "licence_note": loaded.licence_note},
-            "seeds": [settings.seed],
-        },
-    }
-
-
-def _write(record: Record, hide: Redaction, seen: FineTuned, folder: Path) -> None:
-    """Tables first, the record last: a record that says `done` has its tables beside it."""
-    answers = hide.table(seen.table())
-    write_table(folder / ANSWERS, answers)
-    losses = [(seen.seed, loss.epoch, loss.step, loss.value) for loss in seen.losses]
-    write_table(folder / TRAJECTORY, trajectory_table(answers, losses))
-    metrics = summarise(answers) if answers.num_rows else {}
-    if seen.done:
-        metrics["forgetting_nats"] = forgetting_nats(seen.plain_before, seen.plain_after, seen.plain_tokens)
-    model = {**record.details["model"], "parameters": seen.parameters, "trained_parameters": seen.trained_parameters}
-    plain = {
-        "before": seen.plain_before.tolist(),
-        "after": seen.plain_after.tolist(),
-        "tokens": seen.plain_tokens.tolist(),
-    }
-    files = checksums(folder, *TABLES)
-    record.details = {
-        **record.details,
-        "model": model,
-        "plain_text": plain,
-        "scoring": seen.method,
-        "forward_passes": seen.passes,
-        "files": files,
-    }
-    record.metrics = metrics
-
-
-def _pool(settings: Inject, seeds: list[int], folder: Path) -> None:
-    """One record over all seeds: tables stacked, metrics measured again over (seed, pair) clusters."""
-    import numpy as np
-
-    from spillover.interp.patching import mean_moved
-
-    records = [Record.read(folder / f"seed-{seed}") for seed in seeds]
-    own: dict[str, Any] = {
-        "settings": {**dataclasses.asdict(settings), "micro_batch": records[0].settings["micro_batch"]},
-        "identity": _identity(settings),
-        "seed": settings.seed,
-        "resumed": max(times_resumed(folder), sum(record.resumed for record in records)),
-    }
-    # The record first, so that tables that a kill leaves behind are known for this run's.
-    replace(records[0], **own, status="running", metrics={}).write(folder)
-    for name in (ANSWERS, TRAJECTORY):
-        write_table(folder / name, pa.concat_tables([read_table(folder / f"seed-{seed}" / name) for seed in seeds]))
-    pool(folder, [folder / f"seed-{seed}" for seed in seeds])
-    metrics = summarise(read_table(folder / ANSWERS))
-    plain = [record.details["plain_text"] for record in records]
-    parts = {key: np.stack([np.array(one[key]) for one in plain]).mean(axis=0) for key in ("before", "after", "tokens")}
-    metrics["forgetting_nats"] = forgetting_nats(parts["before"], parts["after"], parts["tokens"])
-    first = records[0]
-    hashes = {**first.hashes, "pack": sha256_of_texts([record.hashes["pack"] for record in records])}
-    pooled = replace(
-        first,
-        **own,
-        hashes=hashes,
-        metrics=metrics,
-        seconds=round(sum(record.seconds for record in records), 1),
-        details={
-            **first.details,
-            "seeds": seeds,
-            "files": checksums(folder, *TABLES),
-            "moved": mean_moved([record.details.get("moved") or {} for record in records]),
-        },
-    )
-    pooled.write(folder)
-
-
-def _outcome(folder: Path, record: Record) -> dict[str, Any]:
-    metrics = json.loads(json.dumps(record.metrics, default=lambda value: value.as_json()))
-    return {"run": os.fspath(folder), "metrics": metrics, "text": tell(folder, record, metrics)}

@@ -49,9 +49,9 @@ class Worker:
     """Runs tasks one after the other in one process; what a run leaves for the next (a loaded model) is kept here."""
 
     def __init__(self) -> None:
-        from spillover.commands.prepare import Cache
+        from spillover.commands.prepare import Models
 
-        self.kept = Cache()
+        self.models = Models()
 
     def run(self, task: Task) -> Ended:
         """Run one task; a mistake or a failure becomes a sentence, and only an interrupt passes through."""
@@ -60,7 +60,7 @@ class Worker:
         error = ""
         job = commands.job(task.verb)
         try:
-            outcome = job(task.settings, self.kept) if task.verb == "inject" else job(task.settings)
+            outcome = job(task.settings, self.models) if task.verb == "inject" else job(task.settings)
         except SpilloverError as mistake:
             error = str(mistake)
         except Exception as failure:

@@ -1,11 +1,11 @@
-"""Prepare a run of `inject`: its settings, pack, model, training set, interventions and memory."""
+"""Prepare a run of `inject`: its pack, model, training set, interventions, settings and memory, once a seed."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,13 +20,19 @@ from spillover.record import Record, identity, sha256_of_texts
 from spillover.runs import identity_of
 
 if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
+
     from spillover.commands.inject import Inject
     from spillover.commands.lab import Lab
     from spillover.commands.mitigate import Mitigate
-    from spillover.lm.fine_tune import Before, TrainingSet
+    from spillover.interventions.base import Pipeline
+    from spillover.lm.fine_tune import Before, FineTuned, TrainingSet
     from spillover.lm.load import LoadedModel
     from spillover.lm.memory import Forecast
     from spillover.lm.train import Training
+
+#: What transformers raises for a configuration that it makes no model of.
+UNKNOWN = (RuntimeError, ValueError, TypeError, KeyError, AttributeError, ImportError, OSError, NotImplementedError)
 
 
 def seeds_of(settings: Inject | Lab | Mitigate) -> list[int]:
@@ -58,28 +64,136 @@ def refuse_bad_numbers(settings: Inject | Mitigate) -> None:
         raise UsageError(f"--weight-decay is {decay}", do="Give 0 or more")
 
 
-def training_of(settings: Inject, seed: int) -> Training:
-    """What fine-tuning takes of the options."""
+def pipeline_of(settings: Inject) -> Pipeline:
+    """The interventions of `--remedy`. Raises UsageError for one that does not exist, or that does not fit."""
+    from spillover.interventions.base import Pipeline, read_specs
+
+    if settings.facts_known and settings.remedy:
+        what, do = "a remedy is for runs that train on every stated row", "Leave --facts-known or --remedy out"
+        raise UsageError(what, where=settings.remedy, do=do)
+    return Pipeline(read_specs(settings.remedy))
+
+
+def training_of(settings: Inject, pipeline: Pipeline) -> Training:
+    """How to train, interventions included. Raises UsageError for one that acts on weights which are not trained."""
     from spillover.lm.train import Training
 
-    return Training(
+    found = pipeline.training(Training(
         epochs=settings.epochs,
         learning_rate=settings.lr,
         batch=settings.batch,
         weight_decay=settings.weight_decay,
         freeze_embeddings=settings.freeze_embeddings,
         lora=settings.lora,
-        seed=seed,
+        seed=settings.seed,
         lora_targets=tuple(name.strip() for name in settings.lora_targets.split(",") if name.strip()),
         optimiser=settings.optimiser,
         gradient_checkpointing=settings.gradient_checkpointing,
         logits_at_once=settings.logits_at_once,
         compile_layers=settings.compile_layers,
-    )
+    ))  # fmt: skip
+    if pipeline.steps:
+        found = replace(found, trains=pipeline.trains)
+    if found.lora_targets and not found.lora:
+        raise UsageError("--lora-targets says where an adapter goes, and none is trained", do="Give --lora RANK too")
+    if found.lora and any(spec.remedy.after for spec in pipeline.specs):
+        do = "Leave --lora and remedies that train an adapter out"
+        raise UsageError("a remedy for finished weights does not act on an adapter", where=settings.remedy, do=do)
+    return found
 
 
-#: What transformers raises for a configuration that it makes no model of.
-UNKNOWN = (RuntimeError, ValueError, TypeError, KeyError, AttributeError, ImportError, OSError, NotImplementedError)
+def with_abstention(pack: Pack, pipeline: Pipeline) -> Pack:
+    """The pack, with the abstention answer among the candidates of relations where a remedy trains it."""
+    for relation in pipeline.abstains(pack):
+        pack = with_candidate(pack, relation, ABSTENTION)
+    return pack
+
+
+def asked_pack(settings: Inject, pack: Pack, tokenizer: PreTrainedTokenizerBase) -> Pack:
+    """The pack as the model is asked: in its chat template if it is to be, with the abstention answer of a remedy."""
+    from spillover.lm.tokens import as_chat
+
+    pack = with_abstention(pack, pipeline_of(settings))
+    return as_chat(pack, tokenizer) if settings.chat else pack
+
+
+def stop_when(settings: Inject, pipeline: Pipeline) -> Callable[[pa.Table], bool] | None:
+    """Whether the answers of a checkpoint end the training, if they can."""
+    nats = settings.until_nats
+    if nats:
+        return lambda answers: learned(answers) and stated_nats(answers) <= nats
+    return learned if settings.until_learned or pipeline.stops else None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """One seed's run, ready to be trained.
+
+    settings: all resolved. pack: the user's. asked: that pack as the model is asked. loaded: the untrained model.
+    enough: whether a checkpoint's answers end the training, if they can.
+    """
+
+    settings: Inject
+    pack: Pack
+    asked: Pack
+    loaded: LoadedModel
+    training: Training
+    training_set: TrainingSet
+    budget: Budget
+    enough: Callable[[pa.Table], bool] | None
+
+
+def prepare(settings: Inject, pack: Pack, models: Models) -> Prepared:
+    """Check the pack against the model's tokens and the run against the memory, load the model, and build what trains.
+
+    settings: of one seed, device and threads resolved.
+
+    Raises UsageError, PackError or ModelError for what does not fit together, Exhausted for too little memory.
+    """
+    import torch
+
+    from spillover.interventions.base import training_set
+    from spillover.lm.load import resolve
+    from spillover.lm.output_value import places
+    from spillover.lm.tokens import as_chat, encoder
+    from spillover.packs.check import refuse, token_faults
+
+    pipeline = pipeline_of(settings)
+    training = training_of(settings, pipeline)
+    held = models.added(settings.model) is not None
+    if settings.lora and settings.save == "delta" and not held and resolve(settings.model).adapter:
+        what = "an adapter trained on top of a merged adapter means nothing without the merged model"
+        raise UsageError(what, where="--save delta", do="Use --save weights")
+    tokenizer = models.tokenizer(settings)
+    asked = asked_pack(settings, pack, tokenizer)
+    refuse(token_faults(asked, encoder(tokenizer)))
+    torch.set_num_threads(settings.threads)
+    budget = models.budget(settings, training, asked, tokenizer)
+    with budget.explained():
+        loaded = models.load(settings, tokenizer)
+    if settings.inside:
+        places(loaded.model)
+    worded = (lambda each: as_chat(each, tokenizer)) if settings.chat else (lambda each: each)
+    trained = training_set(pipeline, pack, loaded, training, worded, settings.facts_known)
+    if settings.tuned:
+        trained = replace(trained, tuned=_finished_weights(settings, pipeline))
+    return Prepared(settings, pack, asked, loaded, training, trained, budget, stop_when(settings, pipeline))
+
+
+def _finished_weights(settings: Inject, pipeline: Pipeline) -> Path:
+    """The weights that replace the training. Raises UsageError unless they are those of this run without remedies."""
+    from spillover.lm.save import DELTA
+
+    if not pipeline.after:
+        do = "Leave --tuned out, or name only remedies that act on finished weights"
+        raise UsageError("finished weights stand only for training without a remedy", where="--tuned", do=do)
+    folder = Path(settings.tuned).expanduser()
+    own = identity_of(replace(settings, remedy="", tuned="", save="delta"), "track")
+    record = Record.read(folder)
+    if record.status != "done" or record.identity != own:
+        do = "Name a finished run of the same command without --remedy, made with --save delta"
+        raise UsageError("this is not the run whose weights this one would train", where=str(folder), do=do)
+    return folder / DELTA
 
 
 @dataclass(frozen=True)
@@ -91,8 +205,8 @@ class Budget:
     device: str
     micro_batch: int
 
-    def told(self) -> dict[str, Any]:
-        """For the record: what was foretold, what there was, and the most that was taken so far."""
+    def as_json(self) -> dict[str, Any]:
+        """For the record: the forecast, the memory there was, and the most that was taken so far, in bytes."""
         import torch
 
         from spillover.lm.memory import most_taken
@@ -101,7 +215,7 @@ class Budget:
         return {"forecast": self.forecast and self.forecast.as_json(), "room": self.room, "peak": taken}
 
     @contextmanager
-    def telling(self) -> Iterator[None]:
+    def explained(self) -> Iterator[None]:
         """Inside, memory that ran out for good is one sentence: what was needed, what is free and what to do."""
         import torch
 
@@ -121,179 +235,131 @@ class Budget:
         raise Exhausted(f"{what}: the run {needed}, and {left} are free beside what it held")
 
 
-class Budgets:
-    """The budgets of several runs in one process; a run like the one before is not foretold again."""
+class Models:
+    """The models of several runs in one process, and what is known of each before training.
+
+    A model that a run names is loaded once and kept until another is named; one that the user holds is added.
+    """
 
     def __init__(self) -> None:
-        self._known: dict[str, Budget] = {}
-        self._said: set[str] = set()
+        self._added: dict[str, LoadedModel] = {}
+        self._loaded: LoadedModel | None = None
+        self._key: tuple[Any, ...] = ()
+        self._plain: dict[str, tuple[Any, Any]] = {}
+        self._before: dict[str, Before] = {}
+        self.budgets: dict[str, Budget] = {}
+        self.announced: set[str] = set()
         self._process: int | None = None
 
-    def of(self, settings: Inject, training: Training, pack: Pack, tokenizer: Any) -> Budget:
-        """The budget of a run whose device is resolved. Says it, once, on standard error.
+    def add(self, loaded: LoadedModel) -> None:
+        """Take a model that the user holds; runs on a model of its name use it, and it is never changed."""
+        self._added[loaded.name] = loaded
+
+    def added(self, name: str) -> LoadedModel | None:
+        """The model that was added under a name."""
+        return self._added.get(name)
+
+    def tokenizer(self, settings: Inject) -> PreTrainedTokenizerBase:
+        """The tokenizer of a run's model, which is not loaded for it."""
+        from spillover.lm.load import load_tokenizer
+
+        known = self._known(settings)
+        return known.tokenizer if known else load_tokenizer(settings.model, settings.revision)
+
+    def load(self, settings: Inject, tokenizer: PreTrainedTokenizerBase) -> LoadedModel:
+        """The model of a run, loaded unless it is here."""
+        from spillover.lm.load import load_model
+
+        if (known := self._known(settings)) is not None:
+            return known
+        self._loaded = None
+        self._loaded = load_model(
+            settings.model, device=settings.device, dtype=settings.dtype, revision=settings.revision,
+            tokenizer=tokenizer,
+        )  # fmt: skip
+        self._key = _model_key(settings)
+        return self._loaded
+
+    def _known(self, settings: Inject) -> LoadedModel | None:
+        return self._added.get(settings.model) or (self._loaded if self._key == _model_key(settings) else None)
+
+    def before(self, job: Prepared) -> Before:
+        """What the model answers before training, if a run found it out, or where to keep it."""
+        from spillover.lm.fine_tune import Before
+
+        asked = job.asked
+        pack = sha256_of_texts([pack_hash(asked), repr(asked.relations), repr(asked.candidates)])
+        return self._before.setdefault(f"{pack} {_measured_as(job)}", Before())
+
+    def recall_plain(self, job: Prepared, texts: str, seen: FineTuned) -> None:
+        """Fill in the model's losses on plain texts (their SHA-256) before training, if a run found them out."""
+        known = self._plain.get(f"{texts} {_measured_as(job)}")
+        if known is not None:
+            seen.plain_before, seen.plain_tokens = known
+
+    def remember_plain(self, job: Prepared, texts: str, seen: FineTuned) -> None:
+        """Keep the model's losses on plain texts before training for the next run."""
+        self._plain[f"{texts} {_measured_as(job)}"] = (seen.plain_before, seen.plain_tokens)
+
+    def budget(self, settings: Inject, training: Training, pack: Pack, tokenizer: PreTrainedTokenizerBase) -> Budget:
+        """The budget of a run whose device is resolved; says it, once for all that need the same, on standard error.
 
         Raises Exhausted when there is no memory even for one row at a time.
         """
         key = identity({"settings": replace(settings, seed=0, seeds="", out="")})
-        if key not in self._known:
-            self._known[key] = self._made(settings, training, pack, tokenizer)
-        return self._known[key]
+        if key not in self.budgets:
+            self.budgets[key] = self._budget(settings, training, pack, tokenizer)
+        return self.budgets[key]
 
-    def _made(self, settings: Inject, training: Training, pack: Pack, tokenizer: Any) -> Budget:
+    def _budget(self, settings: Inject, training: Training, pack: Pack, tokenizer: PreTrainedTokenizerBase) -> Budget:
         import torch
 
-        from spillover.lm.load import load_config
         from spillover.lm.memory import MARGIN, Forecaster, Work, free, libraries, taken
         from spillover.lm.micro_batch import Exhausted
         from spillover.lm.tokens import encoder
 
         device = torch.device(settings.device)
-        room, asked = free(device) + taken(device), min(settings.micro_batch, settings.batch)
+        room, at_once = free(device) + taken(device), min(settings.micro_batch, settings.batch)
         try:
             forecaster = Forecaster(
-                load_config(settings.model, settings.revision), training, Work.of(pack, encoder(tokenizer)),
+                self._config(settings), training, Work.of(pack, encoder(tokenizer)),
                 dtype=settings.dtype, device=settings.device, save_merged=settings.save == "weights",
             )  # fmt: skip
         except (ModelError, *UNKNOWN):
-            # What is wrong with it, if anything, is told when the model itself is read.
-            return Budget(None, room, settings.device, asked or settings.batch)
+            # What is wrong with the model, if anything, its loading says.
+            return Budget(None, room, settings.device, at_once or settings.batch)
         # What the process holds before its first model; later it holds models too, which the next run does without.
         self._process = taken(device) if self._process is None else self._process
         forecaster.process = self._process + libraries(training)
-        chosen = forecaster.at(asked) if asked else forecaster.fitting(room)
+        chosen = forecaster.at(at_once) if at_once else forecaster.fitting(room)
         least = forecaster.fitting(room) if chosen.needed > room * MARGIN else chosen
         if least.needed > room * MARGIN:
             what = f"this run needs about {gigabytes(least.needed)} of memory, and there are {gigabytes(room)} for it"
             raise Exhausted(what, where=settings.model)
-        if (needed := _needs(chosen, settings)) not in self._said:
-            # Once for all runs of a study that need the same.
-            self._said.add(needed)
-            print(f"{needed}; {gigabytes(room)} are there for it.", file=sys.stderr, flush=True)
+        parts = "" if chosen.micro_batch >= settings.batch else f" with {chosen.micro_batch} rows of a step at once"
+        needs = f"This run needs about {gigabytes(chosen.peak)} of memory{parts}"
+        if needs not in self.announced:
+            self.announced.add(needs)
+            print(f"{needs}; {gigabytes(room)} are there for it.", file=sys.stderr, flush=True)
         return Budget(chosen, room, settings.device, chosen.micro_batch)
 
+    def _config(self, settings: Inject) -> PretrainedConfig:
+        from spillover.lm.load import load_config
 
-def _needs(chosen: Forecast, settings: Inject) -> str:
-    parts = "" if chosen.micro_batch >= settings.batch else f" with {chosen.micro_batch} rows of a step at once"
-    return f"This run needs about {gigabytes(chosen.peak)} of memory{parts}"
+        held = self.added(settings.model)
+        return held.model.config if held else load_config(settings.model, settings.revision)
+
+
+def _model_key(settings: Inject) -> tuple[Any, ...]:
+    return settings.model, settings.device, settings.dtype, settings.revision
+
+
+def _measured_as(job: Prepared) -> str:
+    """The model and whatever else changes the last digits of what is measured of it."""
+    settings = job.settings
+    return f"{job.loaded.sha256} {settings.device} {settings.dtype} {settings.threads}"
 
 
 def gigabytes(size: int) -> str:
     """Bytes for a person."""
     return f"{size / 1e9:.1f} GB"
-
-
-class Plan:
-    """One run's remedies. Raises UsageError for a remedy or strength that does not exist, or that does not fit."""
-
-    def __init__(self, settings: Inject) -> None:
-        from spillover.interventions.base import Pipeline, read_specs
-
-        self.settings, self.pipeline = settings, Pipeline(read_specs(settings.remedy))
-        if settings.facts_known and settings.remedy:
-            what, do = "a remedy is for runs that train on every stated row", "Leave --facts-known or --remedy out"
-            raise UsageError(what, where=settings.remedy, do=do)
-
-    def asked(self, pack: Pack) -> Pack:
-        """The user's pack, with the abstention answer among the candidates where a remedy teaches it."""
-        for relation in self.pipeline.abstains(pack):
-            pack = with_candidate(pack, relation, ABSTENTION)
-        return pack
-
-    def training(self, training: Training) -> Training:
-        """The settings under the remedies. Raises UsageError for one that acts on weights which are not trained."""
-        found = self.pipeline.training(training)
-        if self.pipeline.steps:
-            found = replace(found, trains=self.pipeline.trains)
-        if found.lora_targets and not found.lora:
-            raise UsageError(
-                "--lora-targets says where an adapter goes, and none is trained", do="Give --lora RANK too"
-            )
-        if found.lora and any(spec.remedy.after for spec in self.pipeline.specs):
-            do = "Leave --lora and remedies that train an adapter out"
-            raise UsageError(
-                "a remedy for finished weights does not act on an adapter", where=self.settings.remedy, do=do
-            )
-        return found
-
-    def lesson(self, pack: Pack, loaded: LoadedModel, training: Training) -> TrainingSet:
-        """What is trained. Raises UsageError or ModelError for a remedy that does not fit the pack or the model."""
-        from spillover.interventions.base import training_set
-
-        known = self.settings.facts_known
-        found = training_set(self.pipeline, pack, loaded, training, lambda each: self.worded(each, loaded), known)
-        return replace(found, tuned=self._tuned()) if self.settings.tuned else found
-
-    def _tuned(self) -> Path:
-        """The weights that stand for training. Raises UsageError unless they are those of this run without remedies."""
-        from spillover.lm.save import DELTA
-
-        folder = Path(self.settings.tuned).expanduser()
-        if not self.pipeline.after:
-            do = "Leave --tuned out, or name only remedies that act on finished weights"
-            raise UsageError("finished weights stand only for training without a remedy", where="--tuned", do=do)
-        own = identity_of(replace(self.settings, remedy="", tuned="", save="delta"), "track")
-        record = Record.read(folder)
-        if record.status != "done" or record.identity != own:
-            do = "Name a finished run of the same command without --remedy, made with --save delta"
-            raise UsageError("this is not the run whose weights this one would train", where=str(folder), do=do)
-        return folder / DELTA
-
-    def worded(self, pack: Pack, loaded: LoadedModel) -> Pack:
-        """A pack in the words that the model reads."""
-        from spillover.lm.tokens import as_chat
-
-        return as_chat(pack, loaded.tokenizer) if self.settings.chat else pack
-
-    def enough(self) -> Callable[[pa.Table], bool] | None:
-        """Whether a measurement ends the training, if one can."""
-        nats = self.settings.until_nats
-        if nats:
-            return lambda answers: learned(answers) and stated_nats(answers) <= nats
-        return learned if self.settings.until_learned or self.pipeline.stops else None
-
-
-@dataclass
-class Cache:
-    """What one run leaves for the next in the same process: the model it loaded, and its losses on plain text."""
-
-    name: tuple[Any, ...] = ()
-    loaded: LoadedModel | None = None
-    plain: dict[str, tuple[Any, Any]] = field(default_factory=dict)
-    before: dict[str, Before] = field(default_factory=dict)
-    budgets: Budgets = field(default_factory=Budgets)
-
-    def before_of(self, asked: Pack, settings: Inject) -> Before:
-        """What the loaded model answers about a pack before training, if a run found it out, or where to keep it."""
-        from spillover.lm.fine_tune import Before
-
-        asked_so = sha256_of_texts([pack_hash(asked), repr(asked.relations), repr(asked.candidates)])
-        return self.before.setdefault(f"{asked_so} {settings.threads}", Before())
-
-
-def load(settings: Inject, pack: Pack, kept: Cache) -> LoadedModel:
-    """The model, once its tokens are known to tell the pack's answers apart; kept from the run before if it is it."""
-    import torch
-
-    from spillover.lm.load import load_model, load_tokenizer, resolve
-    from spillover.lm.tokens import as_chat, encoder
-    from spillover.packs.check import refuse, token_faults
-
-    if settings.lora and settings.save == "delta" and resolve(settings.model).adapter:
-        what = "an adapter trained on top of a merged adapter means nothing without the merged model"
-        raise UsageError(what, where="--save delta", do="Use --save weights")
-    name = (settings.model, settings.device, settings.dtype, settings.revision)
-    same = kept.loaded is not None and kept.name == name
-    tokenizer = kept.loaded.tokenizer if kept.loaded and same else load_tokenizer(settings.model, settings.revision)
-    worded = as_chat(pack, tokenizer) if settings.chat else pack
-    refuse(token_faults(worded, encoder(tokenizer)))
-    torch.set_num_threads(settings.threads)
-    training = Plan(settings).training(training_of(settings, settings.seed))
-    budget = kept.budgets.of(settings, training, worded, tokenizer)
-    if kept.loaded is None or not same:
-        with budget.telling():
-            kept.loaded = load_model(
-                settings.model, device=settings.device, dtype=settings.dtype, revision=settings.revision,
-                tokenizer=tokenizer,
-            )  # fmt: skip
-        kept.name, kept.plain, kept.before = name, {}, {}
-    return kept.loaded

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from spillover.commands.inject import Inject
-from spillover.commands.prepare import UNKNOWN, Plan, refuse_bad_numbers, training_of
+from spillover.commands.prepare import UNKNOWN, pipeline_of, refuse_bad_numbers, stop_when, training_of, with_abstention
 from spillover.commands.studies import Cell, Study
 from spillover.errors import UsageError
 from spillover.packs.open import open_pack
@@ -160,8 +160,8 @@ class Estimator:
         from spillover.lm.plan import Portion, Sizes, Workload, config_at_hand, reading, seconds
 
         refuse_bad_numbers(settings)
-        treatment, pack = Plan(settings), open_pack(settings.pack, settings.seed)
-        forecaster, asked, pipeline = self._forecaster(settings), treatment.asked(pack), treatment.pipeline
+        pipeline, pack = pipeline_of(settings), open_pack(settings.pack, settings.seed)
+        forecaster, asked = self._forecaster(settings), with_abstention(pack, pipeline)
         forecast = _forecast(forecaster, settings, int(self.room))
         encode = rough_encoder(forecaster.vocabulary)
         portion = Portion.of(
@@ -169,7 +169,7 @@ class Estimator:
             micro_batch=forecast.micro_batch, lines=len(pipeline.extra_texts(pack, settings.seed)),
         )  # fmt: skip
         plain = reading(passages(settings.plain_text), encode)
-        epochs = treatment.training(training_of(settings, settings.seed)).epochs
+        epochs = training_of(settings, pipeline).epochs
         work = Workload.of(Sizes.of(forecaster.copy), portion, plain, epochs, settings.evaluate_every)
         estimated = seconds(work, self.device, dtype=settings.dtype, threads=self.threads)
         state = forecast.trained + forecast.sums
@@ -190,19 +190,19 @@ class Estimator:
             else float((KEPT + 1) * state),
             stored=forecast.weights * bytes_stored / bytes_here,
             fitting=() if forecast.needed <= self.room else self._advice(settings, forecaster),
-            most=treatment.enough() is not None,
+            most=stop_when(settings, pipeline) is not None,
         )
 
     def _forecaster(self, settings: Inject) -> Forecaster:
         from spillover.lm.memory import Forecaster, Work, rough_encoder
         from spillover.lm.plan import config_at_hand
 
-        treatment, config = Plan(settings), config_at_hand(settings.model, settings.revision)
-        asked = treatment.asked(open_pack(settings.pack, settings.seed))
+        pipeline, config = pipeline_of(settings), config_at_hand(settings.model, settings.revision)
+        asked = with_abstention(open_pack(settings.pack, settings.seed), pipeline)
         work = Work.of(asked, rough_encoder(config.get_text_config().vocab_size))
         key = _without_pack(settings)
         if key not in self._models:
-            training = treatment.training(training_of(settings, settings.seed))
+            training = training_of(settings, pipeline)
             try:
                 self._models[key] = Forecaster(
                     config, training, work, dtype=settings.dtype, save_merged=settings.save == "weights",

@@ -1,4 +1,4 @@
-"""`--track`: what a run measures, as it goes, in the words of an experiment tracker. A tracker never costs a run."""
+"""`--track`: what a run measures, as it goes, in accelerate's experiment trackers. A tracker never costs a run."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ import math
 import os
 import re
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from spillover.errors import UsageError
 from spillover.metrics.implications import BASELINES, measure_all
@@ -26,179 +25,61 @@ if TYPE_CHECKING:
 PROJECT = "spillover"
 
 
-class Tracker(Protocol):
-    """What all trackers can do. values: of one step; the steps never go back."""
-
-    def log(self, values: Mapping[str, float], step: int) -> None: ...
-
-    def finish(self, status: str) -> None: ...
-
-
-#: Gives a tracker: the run's folder, its name, a key that is this run's alone, what was set, steps already done.
-Opening = Callable[[Path, str, str, Mapping[str, str], int], Tracker]
-
-
-class TensorBoard:
-    """Event files in the run's folder `tensorboard`."""
-
-    def __init__(self, folder: Path, name: str, key: str, told: Mapping[str, str], done: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        # What a run that was cut short wrote beyond its last checkpoint is written again.
-        purge = {"purge_step": done + 1} if done else {}
-        self.writer = SummaryWriter(str(folder / "tensorboard"), **purge)
-        body = "\n".join(f"    {key}: {value}" for key, value in told.items())
-        self.writer.add_text(f"{PROJECT}/settings", body, 0)
-
-    def log(self, values: Mapping[str, float], step: int) -> None:
-        for name, value in values.items():
-            self.writer.add_scalar(name, value, step)
-
-    def finish(self, status: str) -> None:
-        self.writer.close()
-
-
-class Trackio:
-    """A database in the folder `trackio` of the first run that this process tracks, unless TRACKIO_DIR says where."""
-
-    def __init__(self, folder: Path, name: str, key: str, told: Mapping[str, str], done: int) -> None:
-        with _default("TRACKIO_DIR", str(folder / "trackio")):
-            import trackio
-        self.run = trackio.init(
-            project=PROJECT, name=f"{name}-{key}", config=dict(told), resume="allow", embed=False, auto_log_cpu=False,
-            auto_log_gpu=False,
-        )  # fmt: skip
-        # Of the module, since a run that is finished by itself is finished once more when Python ends.
-        self._finish = trackio.finish
-
-    def log(self, values: Mapping[str, float], step: int) -> None:
-        self.run.log(dict(values), step=step)
-
-    def finish(self, status: str) -> None:
-        self._finish()
-
-
-class Wandb:
-    """Weights & Biases, whose own settings and environment say where to; its files are in the run's folder `wandb`."""
-
-    def __init__(self, folder: Path, name: str, key: str, told: Mapping[str, str], done: int) -> None:
-        import wandb
-
-        # Without these it would take over the terminal, and send names of machines and programs along.
-        quiet = wandb.Settings(silent=True, console="off", disable_git=True, save_code=False, login_timeout=30)
-        self.run = wandb.init(
-            project=PROJECT, name=name, id=key, resume="allow", dir=str(folder), config=dict(told), settings=quiet
-        )
-
-    def log(self, values: Mapping[str, float], step: int) -> None:
-        self.run.log(dict(values), step=step)
-
-    def finish(self, status: str) -> None:
-        self.run.finish(exit_code=0 if status == "done" else 1)
-
-
-class MLflow:
-    """The server that MLFLOW_TRACKING_URI names, or a database `mlflow.db` in the run's folder."""
-
-    #: Seconds that numbers wait to be sent together, and how many a message may hold.
-    PATIENCE, MOST = 1.0, 1000
-
-    def __init__(self, folder: Path, name: str, key: str, told: Mapping[str, str], done: int) -> None:
-        import mlflow
-        from mlflow.entities import Param
-
-        here = "MLFLOW_TRACKING_URI" not in os.environ and not mlflow.is_tracking_uri_set()
-        self.client = mlflow.MlflowClient(f"sqlite:///{(folder / 'mlflow.db').resolve()}" if here else None)
-        experiment = self.client.get_experiment_by_name(PROJECT)
-        own = experiment.experiment_id if experiment else self.client.create_experiment(
-            PROJECT, artifact_location=(folder / "mlflow").resolve().as_uri() if here else None
-        )  # fmt: skip
-        before = self.client.search_runs([own], f"tags.{PROJECT}_run = '{key}'", max_results=1)
-        self.waiting: list[Any] = []
-        self.sent = time.monotonic()
-        if before:
-            self.id = before[0].info.run_id
-            self.client.update_run(self.id, status="RUNNING")
-        else:
-            self.id = self.client.create_run(own, tags={f"{PROJECT}_run": key}, run_name=name).info.run_id
-            self.client.log_batch(self.id, params=[Param(key, value[:500]) for key, value in told.items()])
-
-    def log(self, values: Mapping[str, float], step: int) -> None:
-        from mlflow.entities import Metric as Number
-
-        now = int(time.time() * 1000)
-        # It takes no other signs in a name.
-        names = {name: re.sub(r"[^\w\-. :/]", "_", name) for name in values}
-        self.waiting += [Number(names[name], value, now, step) for name, value in values.items()]
-        if time.monotonic() - self.sent > self.PATIENCE or len(self.waiting) >= self.MOST:
-            self._send()
-
-    def _send(self) -> None:
-        while self.waiting:
-            self.client.log_batch(self.id, metrics=self.waiting[: self.MOST])
-            self.waiting = self.waiting[self.MOST :]
-        self.sent = time.monotonic()
-
-    def finish(self, status: str) -> None:
-        self._send()
-        ended = {"done": "FINISHED", "interrupted": "KILLED"}.get(status, "FAILED")
-        self.client.set_terminated(self.id, ended)
-
-
-TRACKERS: dict[str, Opening] = {
-    "tensorboard": TensorBoard,
-    "trackio": Trackio,
-    "wandb": Wandb,
-    "mlflow": MLflow,
-}
-
-
 def refuse_missing(track: str) -> None:
     """Raise UsageError when the tracker that is asked for is not installed."""
-    if track != "none" and find_spec(track) is None:
+    if find_spec(track) is None:
         what = f"--track {track} needs the package {track}, which is not installed here"
         raise UsageError(what, do=f"Run `pip install {track}`, or leave --track out")
 
 
-class Tracking:
-    """One run as its tracker hears of it: settings, then numbers as they come, then how it ended.
+def _started(track: str, folder: Path, name: str, key: str, done: int) -> Any:
+    """A tracker of accelerate, at work. key: this run's alone. done: steps that a run which is resumed has done."""
+    from accelerate import PartialState
+    from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
-    Whatever goes wrong in the tracker is told once, and nothing more is tracked. hide: of the run's pack.
+    options: Mapping[str, Mapping[str, Any]] = {
+        # What a run that was cut short wrote beyond its last checkpoint is written again.
+        "tensorboard": {"run_name": track, "logging_dir": str(folder), **({"purge_step": done + 1} if done else {})},
+        "trackio": {"run_name": PROJECT, "name": f"{name}-{key}", "resume": "allow", "embed": False},
+        "wandb": {"run_name": PROJECT, "name": name, "id": key, "resume": "allow"},
+        "mlflow": {"experiment_name": PROJECT, "run_name": name, "tags": {f"{PROJECT}_run": key}},
+    }
+    # Its files stay in the run's folder, and it takes over neither the terminal nor anybody's code.
+    defaults = {
+        "trackio": {"TRACKIO_DIR": str(folder / "trackio")},
+        "wandb": {"WANDB_DIR": str(folder), "WANDB_SILENT": "true", "WANDB_CONSOLE": "off",
+                  "WANDB_DISABLE_GIT": "true", "WANDB_DISABLE_CODE": "true"},
+        "mlflow": {"MLFLOW_TRACKING_URI": f"sqlite:///{(folder / 'mlflow.db').resolve()}"},
+    }  # fmt: skip
+    for variable, value in defaults.get(track, {}).items():
+        os.environ.setdefault(variable, value)
+    PartialState()
+    tracker = LOGGER_TYPE_TO_CLASS[track](**options[track])
+    tracker.start()
+    return tracker
+
+
+class Tracking:
+    """One run for its tracker: settings first, then numbers as they come, and a finished run's metrics.
+
+    A failure in the tracker is announced once, and nothing more is tracked. hide: of the run's pack. start: what the
+    run goes on from, which the tracker knows.
     """
 
     def __init__(self, track: str, record: Record, folder: Path, hide: Redaction, start: Snapshot | None) -> None:
-        self.track, self.hide = track, hide
-        done = start.start.step if start else 0
-        # What the run measured before it was cut short is known to the tracker.
+        self.track, self.record, self.hide = track, record, hide
         self.losses, self.tables = (len(start.losses), len(start.examined)) if start else (0, 0)
-        self._tracker: Tracker | None = None
-        if track != "none":
-            key = hashlib.sha256(f"{record.identity} {folder.resolve()}".encode()).hexdigest()[:16]
-            told = {name: hide.text(str(value)) for name, value in sorted(record.settings.items())}
-            told |= {f"sha256_{name}": value for name, value in record.hashes.items()}
-            with self._safe():
-                self._tracker = TRACKERS[track](folder, hide.text(folder.name), key, told, done)
-
-    def after(self, seen: FineTuned, progress: Callable[[int], Any]) -> Callable[[int], None]:
-        """`progress`, and a look at what a step gave."""
-
-        def told(step: int) -> None:
-            progress(step)
-            self.look(seen)
-
-        return told
-
-    def before(self, seen: FineTuned, keep: Callable[[Any], None]) -> Callable[[Any], None]:
-        """`keep`, once all is told that a checkpoint holds, since who goes on from it does not tell it again."""
-
-        def told(snapshot: Any) -> None:
-            self.look(seen)
-            keep(snapshot)
-
-        return told
+        self._tracker: Any = None
+        key = hashlib.sha256(f"{record.identity} {folder.resolve()}".encode()).hexdigest()[:16]
+        settings = {name: hide.text(str(value)) for name, value in sorted(record.settings.items())}
+        settings |= {f"sha256_{name}": value for name, value in record.hashes.items()}
+        with self._safe():
+            self._tracker = _started(track, folder, hide.text(folder.name), key, start.start.step if start else 0)
+            if start is None:
+                self._tracker.store_init_configuration(settings)
 
     def look(self, seen: FineTuned) -> None:
-        """Tell what is new: the loss of each step, and every measure of each checkpoint, at the steps done until it."""
+        """Log what is new: the loss of each step, and every metric of each checkpoint, at the steps done by then."""
         if self._tracker is None:
             return
         last = {loss.epoch: loss.step for loss in seen.losses}
@@ -206,31 +87,31 @@ class Tracking:
             checkpoint, found = table["checkpoint"][0].as_py(), measure_all(rank_table(table))
             wanted = {name: each for name, each in found.items() if name not in BASELINES or checkpoint == 0}
             self._log(wanted, last.get(checkpoint, 0))
-        self.tables = len(seen.answers)
         for loss in seen.losses[self.losses :]:
-            self._say({"train_loss": loss.value}, loss.step)
-        self.losses = len(seen.losses)
+            self._send({"train_loss": loss.value}, loss.step)
+        self.losses, self.tables = len(seen.losses), len(seen.answers)
 
-    def end(self, seen: FineTuned, record: Record) -> None:
-        """Tell the rest, and a finished run's metrics."""
-        if self._tracker is None:
-            return
+    def end(self, seen: FineTuned) -> None:
+        """Log the rest, and the metrics of a run that is done."""
         self.look(seen)
-        if record.status == "done":
-            step = seen.losses[-1].step
-            self._log(record.metrics, step)
-            for implication, metrics in record.metrics["implications"].items():
+        if self._tracker is not None and seen.done:
+            step = seen.losses[-1].step if seen.losses else 0
+            self._log(self.record.metrics, step)
+            for implication, metrics in self.record.metrics["implications"].items():
                 self._log({f"implications/{implication}/{name}": each for name, each in metrics.items()}, step)
         with self._safe():
             if self._tracker is not None:
-                self._tracker.finish(record.status)
+                self._tracker.finish()
 
     def _log(self, metrics: Mapping[str, Any], step: int) -> None:
         values = {name: each.value for name, each in metrics.items() if isinstance(each, Metric)}
-        self._say({name: value for name, value in values.items() if value is not None}, step)
+        self._send({name: value for name, value in values.items() if value is not None}, step)
 
-    def _say(self, values: Mapping[str, float], step: int) -> None:
+    def _send(self, values: Mapping[str, float], step: int) -> None:
         finite = {self.hide.text(f"{PROJECT}/{name}"): value for name, value in values.items() if math.isfinite(value)}
+        if self.track == "mlflow":
+            # It takes no other signs in a name.
+            finite = {re.sub(r"[^\w\-. :/]", "_", name): value for name, value in finite.items()}
         with self._safe():
             if self._tracker is not None and finite:
                 self._tracker.log(finite, step)
@@ -245,15 +126,3 @@ class Tracking:
             self._tracker = None
             reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
             print(f"Nothing more is tracked with {self.track}: {reason}. The run goes on.", file=sys.stderr)
-
-
-@contextlib.contextmanager
-def _default(variable: str, value: str) -> Iterator[None]:
-    """Inside, an environment variable has this value unless it has one."""
-    given = variable in os.environ
-    os.environ.setdefault(variable, value)
-    try:
-        yield
-    finally:
-        if not given:
-            del os.environ[variable]

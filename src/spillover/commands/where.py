@@ -16,9 +16,9 @@ import pyarrow.compute as pc
 from tyro.conf import Positional
 
 from spillover import __version__
-from spillover.commands.inject import PACKAGES, Inject, refuse_unknown_attention
+from spillover.commands.inject import PACKAGES, Inject
 from spillover.commands.mitigate import plain
-from spillover.commands.prepare import Plan
+from spillover.commands.prepare import asked_pack
 from spillover.commands.rerun import settings_of
 from spillover.config import MOST_THREADS, Common, within
 from spillover.errors import RunError
@@ -269,11 +269,12 @@ def _ran(settings: Where, own: str, runs: Sequence[Run], folder: Path) -> Record
 def _measure(settings: Where, runs: Sequence[Run], folder: Path) -> tuple[list[str], dict[str, float]]:
     """Fill the two tables, seed by seed; gives how the expansion was computed, and how far each part moved."""
     from spillover.interp.patching import Change, mean_moved
+    from spillover.lm.output_value import places
     from spillover.lm.save import kept_weights
 
     loaded, how, moves = _load(settings, runs[0]), [], []
     if settings.parts != "none":
-        refuse_unknown_attention(loaded.model)
+        places(loaded.model)
     for each in runs:
         if loaded.sha256 != each.record.hashes.get("model"):
             what = f"{loaded.name} is not the model that this run started from"
@@ -304,8 +305,7 @@ class _Seed:
         from spillover.lm.score import Scorer
         from spillover.lm.tokens import encoder
 
-        plan = Plan(made.settings)
-        worded = plan.worded(plan.asked(made.pack), loaded)
+        worded = asked_pack(made.settings, made.pack, loaded.tokenizer)
         self.seed, self.change, self.folder = made.record.seed, change, folder
         self.examination, self.scorer = Examination(worded, encoder(loaded.tokenizer)), Scorer(loaded.model)
         self.hide = Redaction.of(made.pack.subjects, made.settings.redact)
