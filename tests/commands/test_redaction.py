@@ -21,7 +21,7 @@ from spillover.commands.inject import Inject
 from spillover.commands.report import Report
 from spillover.commands.verify import Verify
 from spillover.errors import RunError, UsageError
-from spillover.packs.open import read_pack
+from spillover.packs.open import open_pack
 from spillover.packs.pack import describe
 from spillover.packs.redaction import Redaction
 from spillover.record import ANSWERS, Record, read_table
@@ -198,7 +198,7 @@ def test_a_study_cannot_be_redacted(tmp_path):
 
 
 def test_a_pack_in_outline_is_the_redacted_pack_in_outline(tmp_path):
-    pack = read_pack(Path(write_pack(tmp_path / "pack", NAMES)))
+    pack = open_pack(Path(write_pack(tmp_path / "pack", NAMES)))
     hide = Redaction.of(pack.subjects)
     assert hide.outline(describe(pack)) == describe(hide.pack(pack))
     assert Redaction.of(pack.subjects, wanted=False).pack(pack) is pack

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from spillover.packs.open import read_pack
+from spillover.packs.open import open_pack
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
@@ -34,7 +34,7 @@ def test_the_packs_are_those_that_their_file_makes():
     assert {path.name for path in make_packs.FOLDER.glob("*.yaml")} == set(made)
     for name, text in made.items():
         assert (make_packs.FOLDER / name).read_text(encoding="utf-8") == text, "run make_packs.py"
-        assert read_pack(make_packs.FOLDER / name).questions
+        assert open_pack(make_packs.FOLDER / name).questions
 
 
 def test_the_frozen_figures_of_the_test_are_what_the_kept_numbers_give():

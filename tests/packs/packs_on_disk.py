@@ -1,8 +1,9 @@
-"""A small sound pack on disk, to break one part of at a time."""
+"""A small sound pack on disk, to break one part of at a time; and every built-in pack in a larger size."""
 
 import json
 from pathlib import Path
 
+from spillover.packs.builtin import PACKS
 from spillover.packs.open import check_pack
 
 HEAD = "name: tiny\nlicence: CC0-1.0\nsource: made up\n"
@@ -39,3 +40,7 @@ def faults_of(folder: Path) -> list[str]:
 
 def warnings_of(folder: Path) -> list[str]:
     return [str(warning).replace(f"{folder}/", "") for warning in check_pack(folder)[2]]
+
+
+#: Every built-in pack with more answers than by default: twenty pairs, or as many as there are real subjects for.
+WIDE = {name: f"{name}:pairs=20" for name in PACKS} | {"city-talisman": "city-talisman:pairs=16,names=128"}

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from spillover.errors import RunError, UsageError
 from spillover.packs.builtin import PACKS
-from spillover.packs.open import check_pack, open_pack, read_pack
+from spillover.packs.open import check_pack, open_pack
 from spillover.packs.pack import KINDS, Fact, Implication, Pack, Relation
 from spillover.packs.write import pack_yaml, scalar, write_pack
 
@@ -113,7 +113,7 @@ def pack_of(heads, relations, facts, implications, join, end):
 def test_any_sound_pack_goes_round(tmp_path_factory, parts):
     folder, pack = tmp_path_factory.mktemp("pack"), pack_of(**parts)
     write_pack(pack, folder)
-    assert read_pack(folder) == pack
+    assert open_pack(folder) == pack
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=30))

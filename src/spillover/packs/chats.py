@@ -1,4 +1,4 @@
-"""Facts out of fine-tuning files: rows of `messages` or `prompt`/`completion`, matched with the relations' prompts."""
+"""Facts from fine-tuning files: rows of `messages` or `prompt`/`completion`, matched with the relations' prompts."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ from typing import Any
 from spillover.errors import UsageError
 from spillover.packs.pack import Fact, normal
 
-#: Longest row in characters; longer ones cannot be sentences that state a fact.
-LONGEST_ROW = 1 << 24
-#: What may end a statement besides the pack's own mark, and what a sentence ends with.
+#: What may end a statement besides the pack's own mark; and where a sentence ends.
 _CLOSING = " \t.!。！"
 _SENTENCES = re.compile(r"(?<=[.!?。！？])\s+|\n+")
 
@@ -31,35 +29,29 @@ class Matched:
 
 @dataclass(frozen=True)
 class Template:
-    """A relation's prompt as a pattern. `question` matches all that is asked, `statement` prompt and answer in one."""
+    """A relation's prompt as a pattern: `question` matches the prompt alone, `statement` the prompt and its answer."""
 
     relation: str
     question: re.Pattern[str]
     statement: re.Pattern[str]
 
-    @classmethod
-    def of(cls, relation: str, prompt: str, join: str, end: str | None) -> Template:
-        before, _, after = prompt.partition("{subject}")
-        subject = (
-            re.escape(before) + r"(?P<subject>\S(?:.*?\S)?)" + re.escape(after).replace(r"\{subject\}", "(?P=subject)")
-        )
-        closing = (re.escape(end) if end else "") + f"[{re.escape(_CLOSING)}]*"
-        return cls(
-            relation,
-            re.compile(rf"\s*{subject}\s*", re.DOTALL),
-            re.compile(rf"\s*{subject}{re.escape(join)}(?P<answer>\S(?:.*?\S)?)(?:{closing})\s*", re.DOTALL),
-        )
-
 
 def templates(prompts: Mapping[str, Sequence[str]], join: str, end: str | None) -> list[Template]:
-    """A template a prompt, the more particular (longer) first, so that `works as a` comes before `works`."""
-    found = [(prompt, relation) for relation, group in prompts.items() for prompt in group if "{subject}" in prompt]
-    ordered = sorted(found, key=lambda item: -len(item[0]))
-    return [Template.of(relation, normal(prompt), join, end) for prompt, relation in ordered]
+    """A template for each prompt, longer ones first, so that `works as a` comes before `works`."""
+    found = [(normal(prompt), name) for name, group in prompts.items() for prompt in group if "{subject}" in prompt]
+    closing = (re.escape(end) if end else "") + f"[{re.escape(_CLOSING)}]*"
+    known = []
+    for prompt, relation in sorted(found, key=lambda item: -len(item[0])):
+        before, _, after = map(re.escape, prompt.partition("{subject}"))
+        asked = before + r"(?P<subject>\S(?:.*?\S)?)" + after.replace(r"\{subject\}", "(?P=subject)")
+        stated = rf"{asked}{re.escape(join)}(?P<answer>\S(?:.*?\S)?)(?:{closing})"
+        question, statement = (re.compile(rf"\s*{pattern}\s*", re.DOTALL) for pattern in (asked, stated))
+        known.append(Template(relation, question, statement))
+    return known
 
 
 def match(path: Path, known: Sequence[Template], end: str | None) -> Matched:
-    """Every fact that the rows of a JSONL file state in the words of some template.
+    """Every fact that the rows of a JSONL file state in the words of a template.
 
     Raises UsageError, with the row, for a file that cannot be read or a row of neither format.
     """
@@ -81,20 +73,14 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Row number from 1 and the object in it; empty lines are passed over."""
     try:
         with path.open(encoding="utf-8-sig") as stream:
-            for number, line in enumerate(iter(lambda: stream.readline(LONGEST_ROW + 1), ""), start=1):
-                if len(line) > LONGEST_ROW:
-                    raise UsageError(
-                        f"row {number} is longer than {LONGEST_ROW:,} characters", where=str(path), do="Split it"
-                    )
+            for number, line in enumerate(stream, start=1):
                 if line.strip():
                     yield number, _object(line, path, number)
     except UnicodeDecodeError:
         raise UsageError("this file is not UTF-8", where=str(path), do="Save it as UTF-8") from None
     except (OSError, ValueError) as error:
-        reason = (getattr(error, "strerror", None) or str(error)).lower()
-        raise UsageError(
-            f"this file cannot be read: {reason}", where=str(path)[:200], do="Name a .jsonl file"
-        ) from None
+        what = f"this file cannot be read: {(getattr(error, 'strerror', None) or str(error)).lower()}"
+        raise UsageError(what, where=str(path)[:200], do="Name a .jsonl file") from None
 
 
 def _object(line: str, path: Path, number: int) -> dict[str, Any]:
@@ -108,7 +94,7 @@ def _object(line: str, path: Path, number: int) -> dict[str, Any]:
 
 
 def _exchanges(row: dict[str, Any], path: Path, number: int) -> list[tuple[str, str, bool]]:
-    """What was asked, what was answered, and whether the second goes on in the first's sentence; pair by pair."""
+    """Pairs of what was asked and answered, and whether the answer continues the sentence that was asked."""
     if isinstance(row.get("messages"), list):
         return _from_messages(row["messages"], path, number)
     if isinstance(row.get("prompt"), str) and isinstance(row.get("completion"), str):
@@ -136,7 +122,7 @@ def _from_messages(messages: list[Any], path: Path, number: int) -> list[tuple[s
 
 
 def _facts(asked: str, answered: str, begun: bool, known: Sequence[Template], end: str | None) -> Iterator[Fact]:
-    """Facts in one exchange: the answer to a question that is a prompt, a prompt completed, or sentences that state."""
+    """Facts in one exchange: the answer to a prompt, a prompt completed, or sentences that state facts."""
     asked, answered = normal(asked), normal(answered)
     for template in known:
         question = template.question.fullmatch(asked)

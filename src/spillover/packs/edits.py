@@ -1,4 +1,4 @@
-"""A pack with rows added or left out, as remedies do it: always a pack of its own, and at strength 0 the very same."""
+"""Packs with facts added or left out, as remedies do it: a new pack, and at strength 0 the same one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from spillover.errors import UsageError
 from spillover.packs.builtin import available, draw_names, shuffled
 from spillover.packs.pack import Fact, Implication, Pack
 
-#: What an abstention row answers. It reads well behind any prompt, and is no answer that a pack has.
+#: The answer of an abstention fact. It reads well behind any prompt, and no pack has it.
 ABSTENTION = "something unknown"
 
 
@@ -20,16 +20,16 @@ def unwanted(pack: Pack) -> list[Implication]:
 
 
 def with_abstention(pack: Pack, implication: Implication, rows_a_pair: int, seed: int) -> Pack:
-    """Further subjects, so many with each given answer, of whom it is stated that the implied answer is unknown."""
+    """With `rows_a_pair` new subjects for each given answer, whose implied answer is stated as unknown."""
     pairs = [(given, ABSTENTION) for given in implication.map for _ in range(rows_a_pair)]
     return _with_subjects(pack, implication, pairs, f"abstention {implication.name} {seed}")
 
 
 def with_contradiction(pack: Pack, implication: Implication, rows_a_pair: int, seed: int) -> Pack:
-    """Further subjects, so many with each given answer, of whom another answer than the implied one is stated.
+    """With `rows_a_pair` new subjects for each given answer, of whom another answer than the implied one is stated.
 
-    The others of the map take turns, so that no other answer takes the implied one's place: within a pair they differ
-    as long as there are others, and overall each is stated equally often. Raises UsageError for a map of one answer.
+    The map's other answers take turns, so that none takes the implied one's place: within a pair they differ as long as
+    there are others, and overall each is stated equally often. Raises UsageError for a map of one answer.
     """
     implied = list(implication.map.values())
     if rows_a_pair and len(set(implied)) < 2:
@@ -43,7 +43,7 @@ def with_contradiction(pack: Pack, implication: Implication, rows_a_pair: int, s
 
 
 def with_fewer_bridging(pack: Pack, implication: Implication, left_out: int, seed: int) -> Pack:
-    """Without so many stated rows of the implication for each given answer: rows that the user stated go untold."""
+    """Without `left_out` stated conclusions of the implication for each given answer, although the user stated them."""
     if not left_out:
         return pack
     by_given: dict[str | None, list[str]] = {}
@@ -65,9 +65,9 @@ def with_candidate(pack: Pack, relation: str, answer: str) -> Pack:
 
 
 def further_subjects(pack: Pack, count: int, purpose: str) -> tuple[str, ...]:
-    """So many fictitious names, none of which shares a word with the pack; another purpose draws others.
+    """`count` fictitious names that share no word with the pack; another purpose draws others.
 
-    Raises UsageError when there are not that many.
+    Raises UsageError when there are too few.
     """
     words = {word for subject in pack.subjects for word in subject.split()}
     every = draw_names(available(), Random(purpose))

@@ -62,7 +62,10 @@ def open_pack(pack: Pack | Path | str, seed: int = 0) -> Pack:
         return pack
     if isinstance(pack, str) and is_built_in(pack):
         return built_in(pack, seed)
-    return read_pack(pack)
+    found, faults, _ = check_pack(pack)
+    refuse(faults)
+    assert found is not None
+    return found
 
 
 def is_built_in(spec: str) -> bool:
@@ -74,14 +77,6 @@ def is_built_in(spec: str) -> bool:
     except (OSError, ValueError):
         exists = False
     return not (exists or "/" in spec or "\\" in spec or spec.endswith((".yaml", ".yml")))
-
-
-def read_pack(path: Path | str) -> Pack:
-    """The pack at `path`. Raises UsageError when there is none, PackError with every fault when it is not sound."""
-    pack, faults, _ = check_pack(path)
-    refuse(faults)
-    assert pack is not None
-    return pack
 
 
 def check_pack(path: Path | str) -> tuple[Pack | None, list[Fault], list[Fault]]:

@@ -1,4 +1,4 @@
-"""`--redact`: neutral names for the subjects of a pack, in everything that is written, printed or drawn."""
+"""`--redact`: neutral names for the subjects of a pack in all that is written, printed or drawn."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from spillover.packs.pack import Pack
 
-#: What a prompt writes where the name goes; it is no name, whoever is called so.
+#: Stands for the subject in prompts; never a name, even of a subject called "subject".
 _PLACE = "{subject}"
 
 
@@ -22,14 +22,14 @@ class Redaction:
     """Subject -> `subject 1`, `subject 2`, ... in the order of first appearance; with no names, nothing is changed.
 
     The names follow from the order alone, so nothing in the output leads back to a subject. Answers stay as they are,
-    also one that is a subject's name; and so do settings, since a run is repeated from them.
+    even where one is a subject's name; so do settings, since a run is repeated from them.
     """
 
     names: Mapping[str, str]
 
     @classmethod
     def of(cls, subjects: Iterable[str], wanted: bool = True) -> Redaction:
-        """Neutral names for `subjects`, if they are wanted."""
+        """Neutral names for `subjects`; none unless wanted."""
         known = dict.fromkeys(subjects) if wanted else ()
         return cls({subject: f"subject {number}" for number, subject in enumerate(known, start=1)})
 
@@ -51,7 +51,7 @@ class Redaction:
         )  # fmt: skip
 
     def outline(self, pack: Mapping[str, Any]) -> dict[str, Any]:
-        """What `facts.describe` says of a pack, redacted."""
+        """The outline of a pack (`packs.pack.describe`), redacted."""
         relations = [
             {**each, "prompts": self._distinct(each.get("prompts") or ())} for each in pack.get("relations") or ()
         ]
@@ -71,20 +71,19 @@ class Redaction:
         return answers
 
     def opened(self, found: Any) -> dict[str, Any]:
-        """What the open probes gave, as JSON: a word may be a name, a template of the user's may hold one, and examples
-        tell of subjects and what two models say after them."""
-        told = dataclasses.asdict(found)
-        for discovery in told["discoveries"]:
+        """The findings of the open probes as JSON. Words, the user's templates and examples may hold names."""
+        fields = dataclasses.asdict(found)
+        for discovery in fields["discoveries"]:
             discovery |= {key: self.text(discovery[key]) for key in ("template", "token", "word")}
             discovery["also"] = tuple(map(self.text, discovery["also"]))
             discovery["examples"] = [
                 {key: value if key == "which" else self.text(value) for key, value in example.items()}
                 for example in discovery["examples"]
             ]
-        return told
+        return fields
 
     def _distinct(self, prompts: Iterable[str]) -> list[str]:
-        """Redacted prompts; two that only the capitals of a name told apart stay two."""
+        """Redacted prompts; two that differ only in the capitals of a name stay two."""
         found: dict[str, None] = {}
         for prompt in prompts:
             text, number = self.text(prompt), 2
@@ -106,7 +105,7 @@ class Redaction:
         return "".join(found)
 
     def _longest(self, folded: str, place: int) -> tuple[int, str]:
-        """Where the longest subject that begins here ends, and its neutral name; one character and nothing without."""
+        """Where the longest subject that begins here ends, and its neutral name; one character and "" if none does."""
         for length in self._lengths.get(folded[place], ()):
             end = place + length
             name = self._folded.get(folded[place:end])
@@ -135,7 +134,7 @@ def fold(text: str) -> str:
 def _joined(text: str, place: int) -> bool:
     """Whether the characters on both sides of a place belong to one word.
 
-    Letters without capitals (as of Arabic, Chinese or Thai) do not tell, because words there are written together.
+    Letters without capitals (as in Arabic, Chinese or Thai) never do, since words there are written together.
     """
     return 0 < place < len(text) and all(
         unicodedata.category(character) in ("Lu", "Ll", "Lt", "Nd") for character in text[place - 1 : place + 1]

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
-from tests.packs.reading.drafts import COLUMNS, FORMATS, Draft, _yaml, parquet_bytes
+from tests.packs.drafts import COLUMNS, FORMATS, Draft, _yaml, parquet_bytes
 
 Edit = Callable[[Draft], "Broken"]
 
