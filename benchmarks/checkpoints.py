@@ -31,7 +31,7 @@ STEPS = 4
 @contextlib.contextmanager
 def stopping(after: int) -> Iterator[list[float]]:
     """Inside, training is interrupted when `after` steps are done; the list is of the times at which steps began."""
-    real, began = training._step, list[float]()
+    real, began = training.training_step, list[float]()
 
     def step(*words: object, **options: object) -> float:
         began.append(time.monotonic())
@@ -39,12 +39,12 @@ def stopping(after: int) -> Iterator[list[float]]:
             raise KeyboardInterrupt
         return real(*words, **options)  # type: ignore[arg-type]
 
-    training._step = step
+    training.training_step = step
     try:
         with contextlib.suppress(KeyboardInterrupt):
             yield began
     finally:
-        training._step = real
+        training.training_step = real
 
 
 def seconds_to_step(own: Inject, kept: prepare.Models) -> float:

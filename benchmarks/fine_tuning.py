@@ -33,8 +33,8 @@ from transformers import Trainer, TrainingArguments
 
 from spillover.lm.load import load_model
 from spillover.lm.tokens import Example
-from spillover.lm.train import Training, fine_tune
-from spillover.lm.trainable import trainable_copy
+from spillover.lm.train import fine_tune
+from spillover.lm.trainable import Training, trainable_copy
 
 
 def rows(count: int, tokens: int, answer: int, vocabulary: int) -> list[Example]:

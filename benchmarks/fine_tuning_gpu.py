@@ -43,11 +43,11 @@ from transformers import AutoModelForCausalLM, Gemma2Config, Trainer, TrainingAr
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.gemma_2 import SIZES, built, needed_operations, now
 
-from spillover.lm.memory import Forecaster, Work
-from spillover.lm.micro_batch import out_of_memory
+from spillover.lm.forecast import Forecaster, Work
+from spillover.lm.memory import out_of_memory
 from spillover.lm.tokens import Example
-from spillover.lm.train import Training, fine_tune
-from spillover.lm.trainable import recompute_layers, trainable_copy
+from spillover.lm.train import fine_tune
+from spillover.lm.trainable import Training, recompute_layers, trainable_copy
 
 #: bfloat16 operations a second without sparsity, as makers state them, by a part of the device's name.
 PEAKS = {

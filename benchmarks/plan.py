@@ -1,4 +1,4 @@
-"""What `sweep --plan` foretells of a run's time on a processor, against the runs of Gemma-3-270M that are kept.
+"""What `sweep --plan` foretells of a run's time on a cpu_device, against the runs of Gemma-3-270M that are kept.
 
     python benchmarks/plan.py [--studies paper-270m,prediction-270m,remedies-60,remedies-60x3] [--fit] [--each]
 
@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from spillover.commands.inject import Inject
 from spillover.commands.studies import Cell
 from spillover.commands.sweep_plan import Estimator
-from spillover.lm.plan import Device, processor
+from spillover.lm.plan import Device, cpu_device
 
 ROOT = Path(__file__).resolve().parents[1]
 STUDIES = "paper-270m,prediction-270m,remedies-60,remedies-60x3"
@@ -109,7 +109,7 @@ def main() -> None:
     parser.add_argument("--fit", action="store_true", help="fit the speeds anew instead of using the plan's")
     parser.add_argument("--each", action="store_true", help="a line a run, too")
     options = parser.parse_args()
-    estimator, every, least = Estimator(processor(BYTES), BYTES, 1), [], []
+    estimator, every, least = Estimator(cpu_device(BYTES), BYTES, 1), [], []
     for study in options.studies.split(","):
         runs = list(kept(study))
         if options.fit and study == FITTED:

@@ -27,7 +27,7 @@ import torch
 
 from spillover.lm.load import LoadedModel, load_model
 from spillover.lm.score import Scorer
-from spillover.lm.tokens import Encoder, Request, ask, encoder
+from spillover.lm.tokens import Encoder, Request, encoder, request
 from spillover.packs.builtin import draw_names
 from spillover.packs.open import open_pack
 from spillover.packs.pack import Pack, Relation
@@ -65,7 +65,7 @@ class Case:
     subjects: Sequence[str]
 
     def asks(self, encode: Encoder) -> list[Request]:
-        return [ask(encode, self.pack, self.relation, subject, self.prompt) for subject in self.subjects]
+        return [request(encode, self.pack, self.relation, subject, self.prompt) for subject in self.subjects]
 
     def requests(self) -> list[Instance]:
         """One request a question and candidate, as the harness takes them."""

@@ -50,8 +50,8 @@ class Watcher(MetaPathFinder):
 
         def execute_and_wrap(module: ModuleType) -> None:
             execute(module)
-            assert hasattr(module, "_step"), "the training loop's step has another name now: name it here"
-            module._step = tell_and_stop
+            assert hasattr(module, "training_step"), "the training loop's step has another name now: name it here"
+            module.training_step = tell_and_stop
 
         spec.loader.exec_module = execute_and_wrap  # type: ignore[method-assign]
         return spec

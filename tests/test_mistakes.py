@@ -9,7 +9,7 @@ import torch
 import transformers as library
 
 from spillover.cli import main
-from spillover.lm.builtin import quiet
+from spillover.lm.load import quiet
 from tests.packs.packs_on_disk import FACTS, HEAD, PACK, RELATIONS, jsonl, write
 from tests.tiny_models import tiny_llama
 
@@ -270,7 +270,7 @@ def test_a_device_that_this_machine_lacks(inject, monkeypatch):
 
 
 def test_eight_bits_without_the_package(inject, monkeypatch):
-    monkeypatch.setattr("spillover.lm.optimizer.find_spec", lambda name: None)
+    monkeypatch.setattr("spillover.lm.train.find_spec", lambda name: None)
     said = inject("--optimiser", "adamw-8bit")
     assert "--optimiser adamw-8bit: the package that keeps an optimiser's sums in 8 bits is not installed." in said
 

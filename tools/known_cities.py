@@ -19,7 +19,7 @@ from sourcing import SELECTED, country_names
 
 from spillover.lm.load import load_model
 from spillover.lm.score import Scorer
-from spillover.lm.tokens import ask, encoder
+from spillover.lm.tokens import encoder, request
 from spillover.packs.builtin import IS_IN, rows
 from spillover.packs.pack import Pack, Relation
 
@@ -40,7 +40,7 @@ class Geography:
 
     def known(self, cities: Sequence[tuple[str, str]], prompt: int) -> list[bool]:
         """For each (city, country), whether the country comes first in the words of prompt number `prompt`."""
-        asks = [ask(self.encode, self.pack, IS_IN.relation, city, prompt) for city, _ in cities]
+        asks = [request(self.encode, self.pack, IS_IN.relation, city, prompt) for city, _ in cities]
         firsts = [self.pack.candidates[IS_IN.relation][int(scores.argmax())] for scores in self.scorer.score(asks)]
         return [first == country for first, (_, country) in zip(firsts, cities, strict=True)]
 

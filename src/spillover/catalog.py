@@ -7,16 +7,6 @@ from typing import Any
 
 from spillover.errors import UsageError, nearest
 
-#: Models by tag. `built-in` is converted from an installed package; the others are hub ids, read from the local cache.
-MODELS = {
-    "gemma-3-270m": "built-in",
-    "gemma-2-9b": "google/gemma-2-9b",
-    "olmo-7b": "allenai/OLMo-7B-0424-hf",
-    "qwen2-7b": "Qwen/Qwen2-7B",
-    "mistral-7b-v0.3": "mistralai/Mistral-7B-v0.3",
-    "llama-3-8b": "meta-llama/Meta-Llama-3-8B",
-}
-
 
 def find(reference: str) -> Any:
     """The object behind `module:attribute`, imported now."""

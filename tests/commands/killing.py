@@ -35,7 +35,7 @@ class Moments:
         self.deadly, self.names = deadly, []
         for module, name in ((os, "fsync"), (os, "replace"), (os, "unlink"), (os, "rmdir"), (shutil, "rmtree")):
             self.watch(module, name)
-        self.watch(training, "_step")
+        self.watch(training, "training_step")
         self.watch(Evaluation, "answers")
         for optimiser in (AdamW, NormalisedGradientDescent):
             self.watch(optimiser, "update")

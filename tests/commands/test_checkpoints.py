@@ -54,7 +54,7 @@ def stopped(stopped_once, tmp_path):
 
 def counted(monkeypatch, stop_at=None, each=lambda: None):
     """The list that grows with each step taken from now on."""
-    real, steps = training._step, []
+    real, steps = training.training_step, []
 
     def step(*args, **kwargs):
         steps.append(1)
@@ -63,7 +63,7 @@ def counted(monkeypatch, stop_at=None, each=lambda: None):
         each()
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(training, "_step", step)
+    monkeypatch.setattr(training, "training_step", step)
     return steps
 
 

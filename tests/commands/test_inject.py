@@ -185,7 +185,7 @@ def test_somebodys_files_are_not_touched(settings, tmp_path):
 def test_an_interrupt_leaves_a_record_that_says_so(settings, tmp_path, monkeypatch):
     from spillover.lm import train as training
 
-    real, calls = training._step, []
+    real, calls = training.training_step, []
 
     def stop_in_epoch_two(*args, **kwargs):
         calls.append(1)
@@ -193,7 +193,7 @@ def test_an_interrupt_leaves_a_record_that_says_so(settings, tmp_path, monkeypat
             raise KeyboardInterrupt
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(training, "_step", stop_in_epoch_two)
+    monkeypatch.setattr(training, "training_step", stop_in_epoch_two)
     with pytest.raises(KeyboardInterrupt):
         inject.run(settings)
     record = Record.read(tmp_path / "run")

@@ -9,7 +9,7 @@ import torch
 from spillover.commands import inject, prepare
 from spillover.errors import UsageError
 from spillover.lm import memory as room
-from spillover.lm.micro_batch import Exhausted
+from spillover.lm.memory import Exhausted
 from spillover.record import Record
 from tests.commands.test_checkpoints import counted
 from tests.commands.test_resume import outcome, settings
@@ -46,7 +46,7 @@ def test_with_room_the_whole_batch_is_taken_told_and_recorded(byte_folder, tmp_p
 
 def with_room_for(monkeypatch, rows):
     """The forecast of this many rows fits, that of more does not; gradients of parts cost nothing here."""
-    from spillover.lm.memory import Forecast
+    from spillover.lm.forecast import Forecast
 
     monkeypatch.setattr(Forecast, "needed", property(lambda self: 10**6 * self.micro_batch))
     monkeypatch.setattr(room, "free", lambda device: int(1.25 * 10**6 * rows))
@@ -135,14 +135,14 @@ def test_bounds_of_ranking_are_taken_up_too(byte_folder, tmp_path, monkeypatch):
     from spillover.lm.score import MAXIMUM_TOKENS, Scorer
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        real = Scorer._logits
+        real = Scorer.logits
 
         def logits(self, fed):
-            if self._size(fed)[1] > 200:
+            if self.size(fed)[1] > 200:
                 raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
             return real(self, fed)
 
-        patch.setattr(Scorer, "_logits", logits)
+        patch.setattr(Scorer, "logits", logits)
         counted(patch, stop_at=6)
         inject.run(settings(byte_folder, tmp_path / "run"), KEPT, patience=0)
     bounds = json.loads((tmp_path / "run" / "checkpoints" / "step-000000005" / "state.json").read_text())["bounds"]

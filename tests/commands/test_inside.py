@@ -12,7 +12,8 @@ from spillover.commands.launched import resolved
 from spillover.commands.report import Report
 from spillover.commands.verify import Verify
 from spillover.errors import ModelError, UsageError
-from spillover.lm.distributed import Place, Processes
+from spillover.lm.distributed import Processes
+from spillover.lm.launch import Launch
 from spillover.record import ANSWERS, INSIDE, SHARED, Record
 from tests.commands import several
 
@@ -120,6 +121,6 @@ def test_two_processes_see_what_one_does(byte_folder, tmp_path):
 
 
 def test_a_split_model_is_one_sentence(settings):
-    split = Processes(Place(0, 2, 0, 2, cpu=True, sharded=True))
+    split = Processes(Launch(0, 2, 0, 2, cpu=True, sharded=True))
     with pytest.raises(UsageError, match="--inside cannot look into a model that is split"):
         resolved(dataclasses.replace(settings, processes=2), split)

@@ -16,7 +16,6 @@ from safetensors.torch import load_file
 from spillover.cli import main
 from spillover.errors import ModelError
 from spillover.lm import train as training
-from spillover.lm.distributed import Place, place
 from spillover.record import ANSWERS, TRAJECTORY, Record
 from tests.commands import several
 
@@ -105,7 +104,7 @@ def test_two_processes_audit_as_one_does(byte_folder, tmp_path, capsys):
 
 
 def stop_in_step_three(rank):
-    real, calls = training._step, []
+    real, calls = training.training_step, []
 
     def stop(*words, **more):
         calls.append(1)
@@ -113,11 +112,11 @@ def stop_in_step_three(rank):
             raise ModelError("this process has no memory left", do="Lower --batch")
         return real(*words, **more)
 
-    training._step = stop
+    training.training_step = stop
 
 
 def die_in_step_three(rank):
-    real, calls = training._step, []
+    real, calls = training.training_step, []
 
     def die(*words, **more):
         calls.append(1)
@@ -125,7 +124,7 @@ def die_in_step_three(rank):
             os.kill(os.getpid(), signal.SIGKILL)
         return real(*words, **more)
 
-    training._step = die
+    training.training_step = die
 
 
 def test_an_error_of_one_process_is_told_once_and_ends_all(byte_folder, tmp_path):
@@ -185,19 +184,6 @@ def test_a_verb_that_cannot_share_its_work_says_so(tmp_path):
         "Start it without a launcher.\n",
     )  # fmt: skip
     assert said[1] == (2, "", "")
-
-
-def test_where_a_process_stands_is_read_as_launchers_say_it():
-    torchrun = {"RANK": "3", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "a"}
-    assert place(torchrun) == Place(3, 8, 1, 2)
-    mpi = {"RANK": "COMM_WORLD_RANK", "WORLD_SIZE": "COMM_WORLD_SIZE", "LOCAL_RANK": "COMM_WORLD_LOCAL_RANK",
-           "LOCAL_WORLD_SIZE": "COMM_WORLD_LOCAL_SIZE"}  # fmt: skip
-    open_mpi = {f"OMPI_{mpi[name]}": value for name, value in torchrun.items() if name in mpi}
-    assert place(open_mpi | {"MASTER_ADDR": "a", "ACCELERATE_USE_CPU": "True"}) == Place(3, 8, 1, 2, cpu=True)
-    # A cluster may number its machines so, without starting processes that belong together.
-    assert place({"RANK": "3", "WORLD_SIZE": "8", "MASTER_ADDR": "a"}) == Place()
-    assert place(torchrun | {"MASTER_ADDR": ""}) == Place()
-    assert place({"MASTER_ADDR": "a", "ACCELERATE_MIXED_PRECISION": "no"}) == Place(lonely=True)
 
 
 @pytest.mark.slow

@@ -90,7 +90,7 @@ def test_no_subject_reaches_a_tracker_of_a_redacted_run(settings, tmp_path):
 def test_a_run_that_goes_on_tells_each_step_once(settings, tmp_path, monkeypatch):
     from spillover.lm import train as training
 
-    real, calls = training._step, []
+    real, calls = training.training_step, []
 
     def stop_in_step_four(*words, **more):
         calls.append(1)
@@ -100,7 +100,7 @@ def test_a_run_that_goes_on_tells_each_step_once(settings, tmp_path, monkeypatch
 
     own = dataclasses.replace(settings, track="tensorboard")
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(training, "_step", stop_in_step_four)
+        patch.setattr(training, "training_step", stop_in_step_four)
         inject.run(own, patience=0)
     inject.run(own, patience=0)
     numbers, _ = told(tmp_path / "run")

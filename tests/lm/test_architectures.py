@@ -15,7 +15,7 @@ from spillover.lm.score import Scorer, logits_only_at
 from spillover.lm.tokens import Example, Request, encoder
 from spillover.lm.train import answer_loss
 from spillover.record import TRAJECTORY, Record
-from tests.lm.test_scoring import SUBJECTS, WORDS, asks_for, brute_force
+from tests.lm.test_score import SUBJECTS, WORDS, asks_for, brute_force
 from tests.packs.packs_on_disk import FACTS, PACK, jsonl, write
 
 #: Tokens that a sliding layer sees; the texts of asks_for are shorter, those of `beyond_the_window` longer.
@@ -73,11 +73,10 @@ def loaded(folder):
     return load_model(str(folder), device="cpu")
 
 
-@pytest.mark.parametrize("side", ["left", "right"])
-def test_the_tree_ranks_as_brute_force_does(loaded, side):
+def test_the_tree_ranks_as_brute_force_does(loaded):
     asks = asks_for(encoder(loaded.tokenizer), SUBJECTS, WORDS)
     assert len({len(ask.prompt) for ask in asks}) > 1, "some rows must be filled up"
-    scorer = Scorer(loaded.model, side=side)
+    scorer = Scorer(loaded.model)
     found = scorer.score(asks)
     assert scorer.method == "tree"
     for ask, scores in zip(asks, found, strict=True):
@@ -144,10 +143,9 @@ def beyond_the_window():
     return [Request((1, *range(20, 20 + length)), candidates) for length in (60, 3, 45, WINDOW - 3, 90)]
 
 
-@pytest.mark.parametrize("side", ["left", "right"])
-def test_a_text_longer_than_the_window(loaded, side):
+def test_a_text_longer_than_the_window(loaded):
     asks = beyond_the_window()
-    for ask, scores in zip(asks, Scorer(loaded.model, side=side).score(asks), strict=True):
+    for ask, scores in zip(asks, Scorer(loaded.model).score(asks), strict=True):
         np.testing.assert_allclose(scores, brute_force(loaded.model, ask), atol=1e-4)
 
 

@@ -5,7 +5,7 @@ import copy
 import pytest
 
 from spillover.errors import ModelError, PackError
-from spillover.lm.tokens import as_chat, ask, continuation, encoder, examples
+from spillover.lm.tokens import as_chat, continuation, encoder, examples, request
 from spillover.packs.pack import Fact, Implication, Pack, Relation
 
 PACK = Pack(
@@ -42,7 +42,7 @@ def test_the_start_token_stands_first_only_where_the_tokenizer_puts_one(tokenize
 
 def test_an_ask_holds_every_candidate_in_the_packs_order(tokenizer):
     encode = encoder(tokenizer)
-    found = ask(encode, PACK, "speaks", "Ben", 0)
+    found = request(encode, PACK, "speaks", "Ben", 0)
     assert [list(found.prompt + candidate) for candidate in found.candidates] == [
         encode("Ben speaks French."),
         encode("Ben speaks Old Norse."),
@@ -76,7 +76,7 @@ def test_a_chat_puts_the_prompt_into_the_models_own_words(tokenizer):
     row = examples(encode, chat)[0]
     assert list(row.tokens) == encode(text + "Paris.") and list(row.tokens[: row.start]) == encode(text)
     assert list(row.tokens).count(own.bos_token_id) <= 1, "the template's start token is not doubled"
-    asked = ask(encode, chat, "speaks", "Ben", 0)
+    asked = request(encode, chat, "speaks", "Ben", 0)
     assert list(asked.prompt + asked.candidates[0]) == encode("<bos><user>Ben speaks\n<model>French.")
 
 

@@ -175,7 +175,7 @@ def run(settings: Audit, pack: Pack | str | Path = "", models: Sequence[Model | 
             opened = stack.enter_context(open_run(settings.out, "audit", identity))
             return opened.finished
 
-        if found := processes.of_first(finished):
+        if found := processes.broadcast(finished):
             return _outcome(settings, found)
         tokenizers = _tokenizers(settings, pack, held)
         with opened.recording(settings, PACKAGES, seed=settings.seed) as record:
@@ -194,7 +194,7 @@ def run(settings: Audit, pack: Pack | str | Path = "", models: Sequence[Model | 
                     write_atomically(Path(settings.junit).expanduser(), junit(record.details["pack"]["name"], judged))
                 return _outcome(settings, record)
 
-            return processes.of_first(write)
+            return processes.broadcast(write)
 
 
 def _held(model: Model | Answers | Run, checkpoint: int) -> LoadedModel | _Measured | None:
@@ -248,8 +248,7 @@ def _measure(
     """Ask one model (checkpoint 0: base, 1: tuned) everything, loaded once."""
     import torch
 
-    from spillover.lm.evaluate import Evaluation
-    from spillover.lm.forgetting import passage_losses, passages
+    from spillover.lm.evaluate import Evaluation, passage_losses, passages
     from spillover.lm.load import load_model
     from spillover.lm.score import Scorer
     from spillover.lm.tokens import as_chat, encoder

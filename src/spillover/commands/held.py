@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -23,20 +22,11 @@ if TYPE_CHECKING:
 
 def held_model(model: Model) -> LoadedModel | None:
     """A model that is held, put into evaluation mode; None for a name. Its hash is that of all its weights."""
-    import torch
-
     from spillover.lm.load import LoadedModel
 
     if isinstance(model, str | Path):
         return None
-    if isinstance(model, LoadedModel):
-        return model
-    own, tokenizer = model
-    digest = hashlib.sha256()
-    for name, value in sorted(own.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return LoadedModel(name_of(model), own.eval(), tokenizer, digest.hexdigest(), "")
+    return model if isinstance(model, LoadedModel) else LoadedModel.of(*model)
 
 
 def name_of(held: Model | Pack | Answers | Result) -> str:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pyarrow as pa
 from tyro.conf import Positional
 
-from spillover.commands.launched import resolved, take_part
+from spillover.commands.launched import resolved
 from spillover.commands.prepare import (
     Models,
     Prepared,
@@ -48,9 +48,9 @@ if TYPE_CHECKING:
     from spillover.commands.held import Model
     from spillover.lm.distributed import Processes
     from spillover.lm.fine_tune import FineTuned, Snapshot
-    from spillover.lm.micro_batch import MicroBatches, Since
     from spillover.lm.score import CausalModel
     from spillover.lm.tokens import Encoder
+    from spillover.lm.train import MicroBatches, Since
     from spillover.results import Run
 
 TABLES = (ANSWERS, TRAJECTORY, INSIDE, SHARED)
@@ -187,11 +187,11 @@ def _run(
     A run that was cut short is resumed from its newest checkpoint, and ends with the bytes of one that was not. Of
     several processes that were started together, all share the work, and the first alone touches the folder.
     """
-    from spillover.lm import compile as compiling
-    from spillover.lm import optimizer
     from spillover.lm.distributed import joined
-    from spillover.lm.forgetting import passages
+    from spillover.lm.evaluate import passages
     from spillover.lm.load import pick_device
+    from spillover.lm.train import refuse_missing_optimizer
+    from spillover.lm.trainable import refuse_missing_compiler
 
     seeds = seeds_of(settings)
     refuse_bad_numbers(settings)
@@ -199,8 +199,8 @@ def _run(
         from spillover.commands.tracking import refuse_missing
 
         refuse_missing(settings.track)
-    optimizer.refuse_missing(settings.optimiser)
-    compiling.refuse_missing(settings.compile_layers, pick_device(settings.device), settings.sharded)
+    refuse_missing_optimizer(settings.optimiser)
+    refuse_missing_compiler(settings.compile_layers, pick_device(settings.device), settings.sharded)
     pipeline_of(settings)
     packs = {seed: open_pack(pack or settings.pack, seed) for seed in seeds}
     folder = Path(settings.out).expanduser()
@@ -216,7 +216,7 @@ def _run(
                 opened[own.out] = stack.enter_context(run)
                 return opened[own.out].finished
 
-            return processes.of_first(claim)
+            return processes.broadcast(claim)
 
         if (found := finished(settings)) is not None:
             return found
@@ -236,7 +236,7 @@ def _run(
                 _pool(opened[settings.out], settings, seeds)
             return Record.read(folder)
 
-        return processes.of_first(pooled)
+        return processes.broadcast(pooled)
 
 
 def _train(
@@ -250,15 +250,19 @@ def _train(
     from spillover.lm.fine_tune import inject as fine_tune
     from spillover.lm.save import save_model
     from spillover.lm.tokens import encoder
+    from spillover.lm.train import MicroBatches
 
     settings, loaded, seen, sha256 = job.settings, job.loaded, FineTuned(job.settings.seed), sha256_of_texts(texts)
     models.recall_plain(job, sha256, seen)
     how: dict[str, Any] = {
         "texts": texts, "evaluate_every": settings.evaluate_every, "into": seen, "enough": job.enough,
-        "lesson": job.training_set, "before": models.before(job), "processes": processes,
+        "training_set": job.training_set, "before": models.before(job), "processes": processes,
     }  # fmt: skip
     if run is None or run.folder is None:
-        take_part(loaded, job.asked, job.training, how)
+        fine_tune(
+            loaded, job.asked, job.training, progress=lambda step: None,
+            micro_batches=MicroBatches(processes.broadcast(list)), **how,
+        )  # fmt: skip
         models.remember_plain(job, sha256, seen)
         return
     hide, folder, inside = Redaction.of(job.pack.subjects, settings.redact), run.folder, None
@@ -287,7 +291,7 @@ def _train(
                 ) as bar,
                 job.budget.explained(),
             ):
-                processes.of_first(lambda: progress.parts.since)
+                processes.broadcast(lambda: progress.parts.since)
 
                 def after_step(step: int) -> None:
                     bar.update(step - bar.n)
@@ -301,8 +305,8 @@ def _train(
                     progress.keep(snapshot)
 
                 progress.through(lambda start: fine_tune(
-                    loaded, job.asked, job.training, start=start, parts=progress.parts, keep=keep,
-                    progress=after_step, look=inside.after_epoch if inside else None, **how,
+                    loaded, job.asked, job.training, resume=start, micro_batches=progress.parts, keep=keep,
+                    progress=after_step, after_epoch=inside.after_epoch if inside else None, **how,
                 ))  # fmt: skip
             if inside:
                 inside.at_end(seen.model, seen.answers[-1]["checkpoint"][0].as_py())
@@ -390,7 +394,7 @@ class TrainingProgress:
     """
 
     def __init__(self, run: OpenRun, seen: FineTuned, begun: list[Since], patience: float, micro_batch: int) -> None:
-        from spillover.lm.micro_batch import MicroBatches
+        from spillover.lm.train import MicroBatches
 
         self.run, self.seen = run, seen
         state = run.resume(patience)
@@ -406,7 +410,7 @@ class TrainingProgress:
 
     def through(self, attempt: Callable[[Snapshot | None], None]) -> None:
         """`attempt(start)`, and again from the newest checkpoint whenever memory runs out in the middle of a step."""
-        from spillover.lm.micro_batch import TornStep
+        from spillover.lm.train import TornStep
 
         while True:
             try:
@@ -447,9 +451,9 @@ def _state(snapshot: Snapshot, parts: MicroBatches) -> State:
         "bounds": snapshot.bounds,
         "method": snapshot.method,
         "losses": [[loss.step, loss.epoch, loss.value] for loss in snapshot.losses],
-        "examined": [[each.checkpoint, each.full, each.scores.tolist()] for each in snapshot.examined],
+        "examined": [[each.checkpoint, each.full, each.scores.tolist()] for each in snapshot.evaluated],
     }
-    return State(snapshot.start.step, snapshot.start.state, facts)
+    return State(snapshot.trainer.step, snapshot.trainer.state, facts)
 
 
 def _snapshot(state: State) -> Snapshot:
@@ -459,9 +463,9 @@ def _snapshot(state: State) -> Snapshot:
     from spillover.lm.train import TrainerState
 
     losses = [Loss(*values) for values in state.facts["losses"]]
-    examined = [Evaluated(checkpoint, full, np.array(scores)) for checkpoint, full, scores in state.facts["examined"]]
+    evaluated = [Evaluated(checkpoint, full, np.array(scores)) for checkpoint, full, scores in state.facts["examined"]]
     start, bounds = TrainerState(state.step, state.tensors), tuple(state.facts.get("bounds", BOUNDS))
-    return Snapshot(start, state.facts["method"], examined, losses, bounds)
+    return Snapshot(start, state.facts["method"], evaluated, losses, bounds)
 
 
 class Inside:

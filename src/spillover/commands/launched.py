@@ -11,15 +11,12 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from spillover.errors import UsageError
-from spillover.lm.place import place
+from spillover.lm.launch import launch
 
 if TYPE_CHECKING:
     from spillover.commands.audit import Audit
     from spillover.commands.inject import Inject
     from spillover.lm.distributed import Processes
-    from spillover.lm.load import LoadedModel
-    from spillover.lm.train import Training
-    from spillover.packs.pack import Pack
 
 Shared = TypeVar("Shared", "Inject", "Audit")
 
@@ -34,41 +31,44 @@ SPOKEN = "spoken"
 def one_voice() -> Iterator[None]:
     """Of several processes, only the first prints inside; the others end after it has spoken, since a launcher that
     sees one end with an error ends the rest."""
-    where = place()
-    if where.count == 1:
+    own = launch()
+    if own.count == 1:
         yield
         return
-    from spillover.lm.distributed import await_word, board, leave
+    from spillover.lm.distributed import shared_store
 
-    words = board(where)
-    if where.rank == 0:
+    store = shared_store(own, new=False)
+    if own.rank == 0:
         try:
             yield
         finally:
             for stream in (sys.stdout, sys.stderr):
                 with contextlib.suppress(OSError, ValueError):
                     stream.flush()
-            leave(words, SPOKEN)
+            with contextlib.suppress(RuntimeError):
+                store.set(SPOKEN, "")
         return
     # A traceback comes after this, and is seen.
     with open(os.devnull, "w") as nothing:
         with contextlib.redirect_stdout(nothing), contextlib.redirect_stderr(nothing):
             yield
-        await_word(words, SPOKEN, PATIENCE)
+        # Until then, or until the first process is gone.
+        with contextlib.suppress(RuntimeError):
+            store.wait([SPOKEN], PATIENCE)
 
 
 @contextlib.contextmanager
 def sharing(verb: str) -> Iterator[None]:
     """Inside, the processes that were started together work together. Raises UsageError for a verb that cannot."""
-    where = place()
-    if where.lonely:
+    own = launch()
+    if own.single_process:
         do = "Use `accelerate launch --multi_gpu`, which does so without a GPU too"
         print(f"accelerate launch --cpu starts one process, whatever --num_processes says. {do}.", file=sys.stderr)
-    if where.count == 1:
+    if own.count == 1:
         yield
         return
     if verb not in SHARED:
-        what = f"this was started in {where.count} processes, but only {', '.join(SHARED)} can share their work"
+        what = f"this was started in {own.count} processes, but only {', '.join(SHARED)} can share their work"
         raise UsageError(what, where=f"spillover {verb}", do="Start it without a launcher")
     from spillover.lm.distributed import joined
 
@@ -90,32 +90,23 @@ def resolved(settings: Shared, processes: Processes) -> Shared:
         what, given = f"--processes is {settings.processes}, but this was started in {count}", settings.processes
         do = f"Start it with `accelerate launch --multi_gpu --num_processes {given} -m spillover`, without a GPU too"
         raise UsageError(what, do=do if given > 1 else "Leave --processes out")
-    threads = settings.threads or max(1, int(hardware()["cores"]) // processes.place.local_count)
+    threads = settings.threads or max(1, int(hardware()["cores"]) // processes.launch.local_count)
     device = str(pick_device(processes.device(settings.device)))
-    told = replace(settings, device=device, threads=threads, processes=count)
-    if isinstance(told, Inject):
-        if told.remedy and processes.sharded:
-            raise UsageError("a remedy cannot treat a model that is split", do="Start it without --use_fsdp")
-        if told.inside and processes.sharded:
-            raise UsageError("--inside cannot look into a model that is split", do="Start it without --use_fsdp")
-        for option, given in (("--optimiser", told.optimiser != "adamw"), ("--logits-at-once", told.logits_at_once)):
-            if given and processes.sharded:
-                raise UsageError(f"{option} does not act on a model that is split", do="Start it without --use_fsdp")
-        if told.sharded and not processes.sharded:
+    found = replace(settings, device=device, threads=threads, processes=count)
+    if isinstance(found, Inject):
+        if processes.sharded:
+            refused = {
+                "a remedy cannot treat a model that is split": found.remedy,
+                "--inside cannot look into a model that is split": found.inside,
+                "--optimiser does not act on a model that is split": found.optimiser != "adamw",
+                "--logits-at-once does not act on a model that is split": found.logits_at_once,
+            }
+            for sentence, asked in refused.items():
+                if asked:
+                    raise UsageError(sentence, do="Start it without --use_fsdp")
+        elif found.sharded:
             what, do = "--sharded splits a model over processes", "Start it with `accelerate launch --use_fsdp`"
             raise UsageError(f"{what}, which were not started", do=do)
         split: dict[str, Any] = {"sharded": processes.sharded}
-        told = replace(told, **split)
-    return processes.of_first(lambda: told)
-
-
-def take_part(loaded: LoadedModel, pack: Pack, training: Training, how: dict[str, Any]) -> None:
-    """What a process that is not the first does for a run: train and ask its share, and keep nothing of it.
-
-    how: what `inject` takes by name on all processes.
-    """
-    from spillover.lm.fine_tune import inject
-    from spillover.lm.micro_batch import MicroBatches
-
-    parts = MicroBatches(how["processes"].of_first(list))
-    inject(loaded, pack, training, progress=lambda step: None, parts=parts, **how)
+        found = replace(found, **split)
+    return processes.broadcast(lambda: found)

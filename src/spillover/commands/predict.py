@@ -217,7 +217,7 @@ def _priors(
     settings: Predict, pack: Pack, loaded: LoadedModel, counts: Counts, kept: Sequence[Association]
 ) -> list[float]:
     """The base model's belief in each association's answer, the mean over some of its subjects."""
-    from spillover.lm.evaluate import Told, priors, told_pack
+    from spillover.lm.evaluate import GivenQuestion, priors, with_given_facts
     from spillover.lm.score import Scorer
     from spillover.lm.tokens import as_chat, encoder
 
@@ -226,9 +226,9 @@ def _priors(
     for each in kept:
         supporting, silent = subjects_of(counts, each)
         subjects = (silent or supporting or list(pack.subjects))[:some]
-        questions.append([Told(subject, each.given, each.given_answer, each.then) for subject in subjects])
+        questions.append([GivenQuestion(subject, each.given, each.given_answer, each.then) for subject in subjects])
     flat = [question for group in questions for question in group]
-    asked = told_pack(pack, flat)
+    asked = with_given_facts(pack, flat)
     asked = as_chat(asked, loaded.tokenizer) if settings.chat else asked
     beliefs = iter(priors(asked, flat, Scorer(loaded.model), encoder(loaded.tokenizer)))
     return [

@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from spillover.commands.lab import Lab
     from spillover.commands.mitigate import Mitigate
     from spillover.interventions.base import Pipeline
-    from spillover.lm.fine_tune import Before, FineTuned, TrainingSet
+    from spillover.lm.fine_tune import AnswersBefore, FineTuned, TrainingSet
+    from spillover.lm.forecast import Forecast
     from spillover.lm.load import LoadedModel
-    from spillover.lm.memory import Forecast
-    from spillover.lm.train import Training
+    from spillover.lm.trainable import Training
 
 #: What transformers raises for a configuration that it makes no model of.
 UNKNOWN = (RuntimeError, ValueError, TypeError, KeyError, AttributeError, ImportError, OSError, NotImplementedError)
@@ -76,7 +76,7 @@ def pipeline_of(settings: Inject) -> Pipeline:
 
 def training_of(settings: Inject, pipeline: Pipeline) -> Training:
     """How to train, interventions included. Raises UsageError for one that acts on weights which are not trained."""
-    from spillover.lm.train import Training
+    from spillover.lm.trainable import Training
 
     found = pipeline.training(Training(
         epochs=settings.epochs,
@@ -87,7 +87,7 @@ def training_of(settings: Inject, pipeline: Pipeline) -> Training:
         lora=settings.lora,
         seed=settings.seed,
         lora_targets=tuple(name.strip() for name in settings.lora_targets.split(",") if name.strip()),
-        optimiser=settings.optimiser,
+        optimizer=settings.optimiser,
         gradient_checkpointing=settings.gradient_checkpointing,
         logits_at_once=settings.logits_at_once,
         compile_layers=settings.compile_layers,
@@ -219,8 +219,7 @@ class Budget:
         """Inside, memory that ran out for good is one sentence: what was needed, what is free and what to do."""
         import torch
 
-        from spillover.lm.memory import free
-        from spillover.lm.micro_batch import Exhausted, out_of_memory
+        from spillover.lm.memory import Exhausted, free, out_of_memory
 
         try:
             yield
@@ -246,7 +245,7 @@ class Models:
         self._loaded: LoadedModel | None = None
         self._key: tuple[Any, ...] = ()
         self._plain: dict[str, tuple[Any, Any]] = {}
-        self._before: dict[str, Before] = {}
+        self._before: dict[str, AnswersBefore] = {}
         self.budgets: dict[str, Budget] = {}
         self.announced: set[str] = set()
         self._process: int | None = None
@@ -283,13 +282,13 @@ class Models:
     def _known(self, settings: Inject) -> LoadedModel | None:
         return self._added.get(settings.model) or (self._loaded if self._key == _model_key(settings) else None)
 
-    def before(self, job: Prepared) -> Before:
+    def before(self, job: Prepared) -> AnswersBefore:
         """What the model answers before training, if a run found it out, or where to keep it."""
-        from spillover.lm.fine_tune import Before
+        from spillover.lm.fine_tune import AnswersBefore
 
         asked = job.asked
         pack = sha256_of_texts([pack_hash(asked), repr(asked.relations), repr(asked.candidates)])
-        return self._before.setdefault(f"{pack} {_measured_as(job)}", Before())
+        return self._before.setdefault(f"{pack} {_measured_as(job)}", AnswersBefore())
 
     def recall_plain(self, job: Prepared, texts: str, seen: FineTuned) -> None:
         """Fill in the model's losses on plain texts (their SHA-256) before training, if a run found them out."""
@@ -314,8 +313,8 @@ class Models:
     def _budget(self, settings: Inject, training: Training, pack: Pack, tokenizer: PreTrainedTokenizerBase) -> Budget:
         import torch
 
-        from spillover.lm.memory import MARGIN, Forecaster, Work, free, libraries, taken
-        from spillover.lm.micro_batch import Exhausted
+        from spillover.lm.forecast import MARGIN, Forecaster, Work, libraries
+        from spillover.lm.memory import Exhausted, free, taken
         from spillover.lm.tokens import encoder
 
         device = torch.device(settings.device)

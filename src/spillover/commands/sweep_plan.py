@@ -17,7 +17,7 @@ from spillover.runs import KEPT, LEAST, PATIENCE, SLOW
 
 if TYPE_CHECKING:
     from spillover.commands.sweep import Sweep
-    from spillover.lm.memory import Forecast, Forecaster
+    from spillover.lm.forecast import Forecast, Forecaster
     from spillover.lm.plan import Device, Seconds
 
 #: Bytes of a finished run's tables and record beside the rows of its answers, and of such a row; of the study's page, a
@@ -129,7 +129,7 @@ def study_plan(settings: Sweep, study: Study, cells: Sequence[Cell]) -> StudyPla
                    room=free(torch.device("cpu")))  # fmt: skip
     cores = int(hardware()["cores"])
     threads = max(cell.settings.threads or cores for cell in cells)
-    at_once = (settings.processes or max(1, cores // threads)) if named.processor else 1
+    at_once = (settings.processes or max(1, cores // threads)) if named.is_cpu else 1
     estimator = Estimator(named, named.memory / at_once, threads)
     found = {cell.name: estimator.estimate(cell) for cell in cells}
     return StudyPlan(named, settings.devices, at_once, found, totals_of(cells, found, settings.devices * at_once))
@@ -155,8 +155,8 @@ class Estimator:
     def _run(self, settings: Inject) -> Estimate:
         import torch
 
-        from spillover.lm.forgetting import passages
-        from spillover.lm.memory import rough_encoder
+        from spillover.lm.evaluate import passages
+        from spillover.lm.forecast import rough_encoder
         from spillover.lm.plan import Portion, Sizes, Workload, config_at_hand, reading, seconds
 
         refuse_bad_numbers(settings)
@@ -172,7 +172,7 @@ class Estimator:
         epochs = training_of(settings, pipeline).epochs
         work = Workload.of(Sizes.of(forecaster.copy), portion, plain, epochs, settings.evaluate_every)
         estimated = seconds(work, self.device, dtype=settings.dtype, threads=self.threads)
-        state = forecast.trained + forecast.sums
+        state = forecast.trained + forecast.optimizer_state
         config = config_at_hand(settings.model, settings.revision)
         stored_dtype = str(getattr(config, "dtype", None) or settings.dtype).removeprefix("torch.")
         bytes_stored, bytes_here = (
@@ -194,7 +194,7 @@ class Estimator:
         )
 
     def _forecaster(self, settings: Inject) -> Forecaster:
-        from spillover.lm.memory import Forecaster, Work, rough_encoder
+        from spillover.lm.forecast import Forecaster, Work, rough_encoder
         from spillover.lm.plan import config_at_hand
 
         pipeline, config = pipeline_of(settings), config_at_hand(settings.model, settings.revision)
@@ -206,7 +206,7 @@ class Estimator:
             try:
                 self._models[key] = Forecaster(
                     config, training, work, dtype=settings.dtype, save_merged=settings.save == "weights",
-                    device="cpu" if self.device.processor else "cuda",
+                    device="cpu" if self.device.is_cpu else "cuda",
                 )  # fmt: skip
             except UNKNOWN as error:
                 reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
@@ -227,9 +227,9 @@ class Estimator:
 
         one = forecaster.at(1)
         cards = [card for card in CARDS.values() if one.needed - one.process <= card.memory]
-        if cards and not self.device.processor:
+        if cards and not self.device.is_cpu:
             yield f"one {min(cards, key=lambda card: card.memory).name}"
-        if not (settings.lora or settings.remedy or settings.inside or self.device.processor):
+        if not (settings.lora or settings.remedy or settings.inside or self.device.is_cpu):
             split = next((count for count in SPLITS if _split(one, forecaster, count) <= self.room), None)
             if split:
                 yield f"{split} of these with the FSDP settings of docs/several-devices.md"
@@ -257,7 +257,9 @@ def _split(one: Forecast, forecaster: Forecaster, count: int) -> float:
     gradients, two whole layers, which compute, and its rows of the batch. one: the forecast of one row."""
     layer = one.trained / max(1, int(forecaster.copy.config.get_text_config().num_hidden_layers))
     step = one.step * -(-forecaster.training.batch // count)
-    return float(one.process + one.weights + (2 * one.trained + one.sums) / count + 2 * layer + max(step, one.ranking))
+    return float(
+        one.process + one.weights + (2 * one.trained + one.optimizer_state) / count + 2 * layer + max(step, one.ranking)
+    )
 
 
 def totals_of(cells: Sequence[Cell], found: Mapping[str, Estimate], places: int) -> Totals:

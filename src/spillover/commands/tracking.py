@@ -68,13 +68,13 @@ class Tracking:
 
     def __init__(self, track: str, record: Record, folder: Path, hide: Redaction, start: Snapshot | None) -> None:
         self.track, self.record, self.hide = track, record, hide
-        self.losses, self.tables = (len(start.losses), len(start.examined)) if start else (0, 0)
+        self.losses, self.tables = (len(start.losses), len(start.evaluated)) if start else (0, 0)
         self._tracker: Any = None
         key = hashlib.sha256(f"{record.identity} {folder.resolve()}".encode()).hexdigest()[:16]
         settings = {name: hide.text(str(value)) for name, value in sorted(record.settings.items())}
         settings |= {f"sha256_{name}": value for name, value in record.hashes.items()}
         with self._safe():
-            self._tracker = _started(track, folder, hide.text(folder.name), key, start.start.step if start else 0)
+            self._tracker = _started(track, folder, hide.text(folder.name), key, start.trainer.step if start else 0)
             if start is None:
                 self._tracker.store_init_configuration(settings)
 

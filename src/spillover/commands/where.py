@@ -340,7 +340,7 @@ class _Seed:
         from spillover.interp.linearisation import slopes
 
         base = self._asked(BASE)
-        found, how = slopes(self.change, self.examination.asked(full=False), self.scorer.method)
+        found, how = slopes(self.change, self.examination.requests(full=False), self.scorer.method)
         ahead = self.examination.spread(found, full=False)
         linear = self.examination.table(
             base["log_probability"].to_numpy() + ahead, seed=self.seed, checkpoint=LINEARISED, full=False

@@ -13,8 +13,8 @@ from torch.func import functional_call, jvp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from spillover.interp.patching import Change
-from spillover.lm.micro_batch import out_of_memory
-from spillover.lm.score import MAXIMUM_LOGITS, MAXIMUM_TOKENS, CausalModel, Method, Scorer, _Fed
+from spillover.lm.memory import out_of_memory
+from spillover.lm.score import MAXIMUM_LOGITS, MAXIMUM_TOKENS, CausalModel, FedTree, Method, Scorer
 from spillover.lm.tokens import Request
 
 #: The way to the tuned weights that a finite difference goes, forwards and backwards.
@@ -66,12 +66,12 @@ class _Slopes(Scorer):
         self.before = dict(change.before)
         self.along = {name: change.after[name] - value for name, value in change.before.items()}
 
-    def _score_batch(self, fed: Sequence[_Fed]) -> Float[np.ndarray, "text"]:
-        steps = [len(path) for each in fed for path in each.forest.paths]
+    def score_batch(self, fed: Sequence[FedTree]) -> Float[np.ndarray, "text"]:
+        steps = [len(path) for each in fed for path in each.tree.paths]
 
         def scores(values: dict[str, Tensor]) -> Tensor:
             self.model.values = values
-            batch, logits = self._logits(fed)
+            batch, logits = self.logits(fed)
             place, token = batch.place.to(logits.device), batch.token.to(logits.device)
             return logits[place, token] - torch.logsumexp(logits, -1)[place]
 

@@ -14,8 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from spillover.lm.output_value import Factored, Place, Weights, places, plain, triangle_of
-from spillover.lm.score import CausalModel, logits_only_at
+from spillover.lm.output_value import Factored, Place, Weights, places, triangle_of
+from spillover.lm.score import CausalModel, logits_only_at, plain
 from spillover.lm.tokens import Encoder
 from spillover.packs.builtin import available, draw_names
 from spillover.packs.pack import Implication, Pack

@@ -15,7 +15,8 @@ from spillover.lm.fine_tune import TrainingSet
 from spillover.lm.load import LoadedModel
 from spillover.lm.score import CausalModel
 from spillover.lm.tokens import Encoder, Example, continuation, encoder, examples
-from spillover.lm.train import ExtraLoss, Training
+from spillover.lm.train import ExtraLoss
+from spillover.lm.trainable import Training
 from spillover.packs.edits import unwanted
 from spillover.packs.pack import Implication, Pack, Relation
 
@@ -261,7 +262,7 @@ def training_set(
         for before, after in [continuation(encode, alone, alone.prompt("text", prompt), answer)]
     ]
 
-    def rows_in(epoch: int) -> Sequence[Example]:
+    def examples_in(epoch: int) -> Sequence[Example]:
         kind = kind_of_epoch[epoch - 1]
         return (
             [*stated, *extra] if kind is None else [row for row, own in zip(stated, kinds, strict=True) if own == kind]
@@ -269,6 +270,6 @@ def training_set(
 
     context = Context(loaded.model, encode, frame(pack), seed)
     return TrainingSet(
-        [*stated, *extra], rows_in if any(kind_of_epoch) else None, pipeline.loss(context),
+        [*stated, *extra], examples_in if any(kind_of_epoch) else None, pipeline.loss(context),
         lambda model: pipeline.finish(context, model),
     )  # fmt: skip

@@ -16,8 +16,8 @@ from spillover.interventions.base import Context, Intervention, Spec, remedy, un
 from spillover.lm.output_value import heads, squared_norms
 from spillover.lm.score import CausalModel, PrefixTree, collate, logits_only_at
 from spillover.lm.tokens import Example
-from spillover.lm.train import ExtraLoss, Training
-from spillover.lm.trainable import ATTENTION, ParameterKind, ParameterPart, part_of
+from spillover.lm.train import ExtraLoss
+from spillover.lm.trainable import ATTENTION, ParameterKind, ParameterPart, Training, part_of
 from spillover.packs.builtin import shuffled
 
 #: Prompts a step of stay-near-base, and the rank of an adapter that nothing else sets.

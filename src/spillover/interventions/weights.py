@@ -16,8 +16,8 @@ from transformers.pytorch_utils import Conv1D
 
 from spillover.errors import ModelError, UsageError
 from spillover.interventions.base import Context, Intervention, Spec, remedy
-from spillover.lm.output_value import Factored, Place, places, plain
-from spillover.lm.score import CausalModel
+from spillover.lm.output_value import Factored, Place, places
+from spillover.lm.score import CausalModel, plain
 from spillover.packs.edits import further_subjects
 
 #: Weights of a model by name, as its state_dict gives them.

@@ -1,4 +1,7 @@
-"""Several processes at one run: each takes its share of rows and questions, and the results are gathered."""
+"""Several processes at one run: each takes its share of examples and questions, and the results are gathered.
+
+torch.distributed is called directly, because accelerate's wrappers have no channel for the error of another process.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import timedelta
-from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -17,87 +19,84 @@ from jaxtyping import Float
 from torch import Tensor
 
 from spillover.errors import RunError, SpilloverError, UsageError
-from spillover.lm.place import Place, place
+from spillover.lm.launch import Launch, launch
 
-Thing = TypeVar("Thing")
+Item = TypeVar("Item")
 #: How long a process waits for another, at most: the slowest thing that one does alone is to write a large model.
 PATIENCE = timedelta(hours=2)
-#: Numbers a gradient message holds, nearly (100 MB).
+#: The most numbers of a gradient message, unless one weight alone has more (100 MB).
 MESSAGE = 25_000_000
 ENDED = "ended"
 
 
 class Processes:
-    """The processes of one run, and the place of this one; alone unless `joined` says otherwise.
+    """The processes of one run, and the rank of this one; a single process unless `joined` says otherwise.
 
-    Every method that joins something is called by all of them, in the same order. When one ends with an error, all
-    others get the same error there.
+    Every method that communicates is called by all of them, in the same order. When one ends with an error, all others
+    get the same error there.
     """
 
-    def __init__(self, where: Place | None = None, store: Any = None) -> None:
-        self.place, self._store = where or Place(), store
+    def __init__(self, launch: Launch | None = None, store: distributed.Store | None = None) -> None:
+        self.launch, self._store = launch or Launch(), store
 
     @property
     def count(self) -> int:
         """How many there are."""
-        return self.place.count
+        return self.launch.count
 
     @property
     def first(self) -> bool:
-        """Whether this is the one that writes and speaks."""
-        return self.place.rank == 0
-
-    def turns(self, things: Iterable[Thing]) -> Iterator[tuple[Thing, bool]]:
-        """What falls to this process: of so many processes, every so-many-th, and that it counts.
-
-        Of a split model, the first thing once more, which does not count, where another process has one more to do.
-        """
-        first, number = None, -1
-        for number, thing in enumerate(things):
-            first = thing if number == 0 else first
-            if number % self.count == self.place.rank:
-                yield thing, True
-        if self.sharded and number >= 0 and self.place.rank > number % self.count:
-            yield first, False  # type: ignore[misc]
-
-    def share(self, things: Iterable[Thing]) -> list[Thing]:
-        """What falls to this process, and counts."""
-        return [thing for thing, counts in self.turns(things) if counts]
+        """Whether this is the one that writes and prints."""
+        return self.launch.rank == 0
 
     @property
     def sharded(self) -> bool:
         """Whether a model in training is split over them, so that each must compute whenever another does."""
-        return self.count > 1 and self.place.sharded
+        return self.count > 1 and self.launch.sharded
 
-    def asking(self) -> AbstractContextManager[Any]:
+    def round_robin(self, items: Iterable[Item]) -> Iterator[tuple[Item, bool]]:
+        """This rank's items, round-robin, each with True.
+
+        Of a split model, where another rank has one item more, the first item once more with False: its result does
+        not count.
+        """
+        first, number = None, -1
+        for number, item in enumerate(items):
+            first = item if number == 0 else first
+            if number % self.count == self.launch.rank:
+                yield item, True
+        if self.sharded and number >= 0 and self.launch.rank > number % self.count:
+            yield first, False  # type: ignore[misc]
+
+    def inference(self) -> AbstractContextManager[Any]:
         """Inside, nothing is kept for a backward pass."""
         # A split model keeps the buffers it gathers in, and could not train in those made for inference.
         return torch.no_grad() if self.sharded else torch.inference_mode()
 
-    def of_first(self, give: Callable[[], Thing]) -> Thing:
-        """What `give` gives on the first process, which alone calls it."""
+    def broadcast(self, make: Callable[[], Item]) -> Item:
+        """What `make` gives on the first process, which alone calls it."""
         if self.count == 1:
-            return give()
-        told = [give() if self.first else None]
+            return make()
+        made = [make() if self.first else None]
         with self._joint():
-            distributed.broadcast_object_list(told, src=0, device=torch.device("cpu"))
-        return told[0]  # type: ignore[return-value]
+            distributed.broadcast_object_list(made, src=0, device=torch.device("cpu"))
+        return made[0]  # type: ignore[return-value]
 
-    def together(self, things: Mapping[Any, Thing]) -> dict[Any, Thing]:
-        """What all of them hold."""
+    def all_gather(self, items: Mapping[Any, Item]) -> dict[Any, Item]:
+        """The items of all processes, by key."""
         if self.count == 1:
-            return dict(things)
-        told: list[Any] = [None] * self.count
+            return dict(items)
+        every: list[Any] = [None] * self.count
         with self._joint():
-            distributed.all_gather_object(told, dict(things))
-        return {key: value for each in told for key, value in each.items()}
+            distributed.all_gather_object(every, dict(items))
+        return {key: value for each in every for key, value in each.items()}
 
     def sum(self, arrays: Sequence[Float[np.ndarray, "_"]]) -> list[Float[np.ndarray, "_"]]:
         """The sum over the processes of each array; exact where all but one of them hold 0."""
         if self.count == 1 or not arrays:
             return list(arrays)
         every = torch.from_numpy(np.concatenate(arrays).astype(np.float64))
-        self._add(every)
+        self._all_reduce(every)
         return np.split(every.numpy(), np.cumsum([len(array) for array in arrays])[:-1])
 
     def add_gradients(self, loss: float, weights: Sequence[Tensor]) -> float:
@@ -109,32 +108,29 @@ class Processes:
                 # The backward pass left the mean.
                 weight.grad = None if weight.grad is None else weight.grad * self.count
             weights = []
-        told = torch.tensor([loss, *(weight.grad is not None for weight in weights)], dtype=torch.float64)
-        self._add(told)
-        moved = [weight for weight, number in zip(weights, told[1:].tolist(), strict=True) if number]
+        flags = torch.tensor([loss, *(weight.grad is not None for weight in weights)], dtype=torch.float64)
+        self._all_reduce(flags)
+        moved = [weight for weight, number in zip(weights, flags[1:].tolist(), strict=True) if number]
         for message in _messages(moved):
             # In single precision, so that a sum of bfloat16 gradients is rounded once.
-            parts = [
+            every = torch.cat([
                 (torch.zeros_like(weight) if weight.grad is None else weight.grad).reshape(-1).float()
                 for weight in message
-            ]
-            every = torch.cat(parts)
-            self._add(every)
-            for weight, part in zip(message, every.split([len(part) for part in parts]), strict=True):
+            ])  # fmt: skip
+            self._all_reduce(every)
+            for weight, part in zip(message, every.split([weight.numel() for weight in message]), strict=True):
                 weight.grad = torch.empty_like(weight).copy_(part.view(weight.shape))
-        return float(told[0])
+        return float(flags[0])
 
-    def items(self, tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-        """Name and tensor of each of the first process's `tensors`, one after the other; what others give is unused."""
+    def broadcast_tensors(self, tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+        """Name and tensor of each of the first process's `tensors`, one at a time so that they take little memory."""
         if self.count == 1:
             yield from tensors.items()
             return
-        names = self.of_first(lambda: list(tensors))
-        for name in names:
-            # Read one at a time, so that they take no room together.
+        for name in self.broadcast(lambda: list(tensors)):
             own = tensors[name].contiguous() if self.first else None
-            told = self.of_first(partial(_kind, own))
-            value = torch.empty(told[0], dtype=told[1]) if own is None else own
+            shape, dtype = self.broadcast(lambda own=own: own is not None and (own.shape, own.dtype))  # type: ignore[misc]
+            value = torch.empty(shape, dtype=dtype) if own is None else own
             with self._joint():
                 distributed.broadcast(value, src=0)
             yield name, value
@@ -144,101 +140,90 @@ class Processes:
 
         Raises UsageError when several processes are to share one, or when there are not enough.
         """
-        if self.place.cpu and wanted == "auto":
+        if self.launch.cpu and wanted == "auto":
             return "cpu"
         if self.count == 1 or wanted == "cpu" or not torch.cuda.is_available():
             return wanted
         if wanted not in ("auto", "cuda"):
             what = f"{self.count} processes cannot share the device {wanted}"
             raise UsageError(what, do="Give --device cuda, which takes a GPU for each, or --device cpu")
-        if self.place.local_count > torch.cuda.device_count():
-            what = f"{self.place.local_count} processes were started beside {torch.cuda.device_count()} GPUs"
+        if self.launch.local_count > torch.cuda.device_count():
+            what = f"{self.launch.local_count} processes were started beside {torch.cuda.device_count()} GPUs"
             raise UsageError(what, do="Start as many processes as there are GPUs, or give --device cpu")
-        torch.cuda.set_device(self.place.local_rank)
+        torch.cuda.set_device(self.launch.local_rank)
         return "cuda"
 
     def end(self, error: BaseException) -> None:
-        """Tell the others why this process ends; the first reason that is told holds for all."""
+        """Leave the reason why this process ends for the others; the first reason holds for all."""
         if self._store is not None:
             with suppress(RuntimeError):
-                self._store.compare_set(ENDED, "", json.dumps(_reason(error, self.place.rank)))
+                self._store.compare_set(ENDED, "", json.dumps(_reason(error, self.launch.rank)))
 
-    def _add(self, tensor: Tensor) -> None:
+    def _all_reduce(self, tensor: Tensor) -> None:
         with self._joint():
             distributed.all_reduce(tensor)
 
     @contextmanager
     def _joint(self) -> Iterator[None]:
-        """Inside, another process that ends turns into the error that it ended with."""
+        """Inside, a failed communication becomes the error that another process ended with."""
         try:
             yield
         except RuntimeError as error:
-            raise self._elsewhere(error) from None
+            raise self._error_elsewhere(error) from None
 
-    def _elsewhere(self, error: RuntimeError) -> BaseException:
+    def _error_elsewhere(self, error: RuntimeError) -> BaseException:
+        assert self._store is not None
         until = time.monotonic() + 5
         while time.monotonic() < until:
             with suppress(RuntimeError):
                 if self._store.check([ENDED]):
-                    return _error(json.loads(self._store.get(ENDED)))
+                    reason = json.loads(self._store.get(ENDED))
+                    if reason.get("interrupt"):
+                        return KeyboardInterrupt()
+                    found = RunError(reason["what"], where=reason["where"], do=reason["do"])
+                    found.exit_code = reason["exit_code"]
+                    return found
             time.sleep(0.05)
         what = f"another process of this run is gone ({str(error).splitlines()[0][:200]})"
         return RunError(what, do="See what it said last, and give the same command again to go on")
 
 
 #: One process and no other.
-ALONE = Processes()
+SINGLE = Processes()
 
 
 @contextmanager
 def joined() -> Iterator[Processes]:
     """Inside, this process works with those that were started beside it, if any.
 
-    An error that leaves the context ends all of them, each at its next joint work.
+    An error that leaves the context ends all of them, each at its next communication.
     """
-    where = place()
-    if where.count == 1:
-        yield ALONE
+    own = launch()
+    if own.count == 1:
+        yield SINGLE
         return
-    own = not distributed.is_initialized()
-    processes = Processes(where, _store(where, own))
+    outermost = not distributed.is_initialized()
+    processes = Processes(own, shared_store(own, outermost))
     try:
-        if own:
+        if outermost:
             backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
             distributed.init_process_group(
-                backend, store=processes._store, rank=where.rank, world_size=where.count, timeout=PATIENCE
+                backend, store=processes._store, rank=own.rank, world_size=own.count, timeout=PATIENCE
             )
         yield processes
     except BaseException as error:
         processes.end(error)
         raise
     finally:
-        if own and distributed.is_initialized():
+        if outermost and distributed.is_initialized():
             # Whoever waits for this process learns by it that there is nothing to wait for.
             distributed.destroy_process_group()
 
 
-def board(where: Place) -> Any:
-    """A board on which processes leave words for each other, for as long as the first of them keeps it."""
-    return _store(where, False)
-
-
-def leave(board: Any, word: str) -> None:
-    """Leave a word for the other processes."""
-    with suppress(RuntimeError):
-        board.set(word, "")
-
-
-def await_word(board: Any, word: str, patience: timedelta) -> None:
-    """Wait until the word was left, or the first process is gone."""
-    with suppress(RuntimeError):
-        board.wait([word], patience)
-
-
-def _store(where: Place, new: bool) -> Any:
+def shared_store(own: Launch, new: bool) -> distributed.Store:
     """What all processes of a run can read and write; `new`: of the run that begins now, else of the last one."""
-    every, _, _ = next(distributed.rendezvous("env://", where.rank, where.count, timeout=timedelta(minutes=5)))
-    return distributed.PrefixStore(f"run {every.add(f'runs {where.rank}', int(new))}", every)
+    every, _, _ = next(distributed.rendezvous("env://", own.rank, own.count, timeout=timedelta(minutes=5)))
+    return distributed.PrefixStore(f"run {every.add(f'runs {own.rank}', int(new))}", every)
 
 
 def _messages(weights: Sequence[Tensor]) -> Iterator[list[Tensor]]:
@@ -254,10 +239,6 @@ def _messages(weights: Sequence[Tensor]) -> Iterator[list[Tensor]]:
         yield group
 
 
-def _kind(tensor: Tensor | None) -> Any:
-    return None if tensor is None else (tensor.shape, tensor.dtype)
-
-
 def _reason(error: BaseException, rank: int) -> dict[str, Any]:
     if isinstance(error, SpilloverError):
         return {**error.as_json(), "exit_code": error.exit_code}
@@ -265,11 +246,3 @@ def _reason(error: BaseException, rank: int) -> dict[str, Any]:
         return {"interrupt": True}
     what = f"process {rank} of this run stopped: {type(error).__name__}: {error}"
     return {"what": what, "where": "", "do": "See what it said last", "exit_code": 2}
-
-
-def _error(told: Mapping[str, Any]) -> BaseException:
-    if told.get("interrupt"):
-        return KeyboardInterrupt()
-    error = RunError(told["what"], where=told["where"], do=told["do"])
-    error.exit_code = told["exit_code"]
-    return error

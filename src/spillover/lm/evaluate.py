@@ -1,4 +1,4 @@
-"""Evaluate a model on a pack: the requests, their answers as rows of a table, and its beliefs once given a fact."""
+"""Evaluate a model: its answers to a pack, its beliefs once given a fact, and its losses on plain text."""
 
 from __future__ import annotations
 
@@ -6,89 +6,100 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import resources
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import torch
 from jaxtyping import Float
 from scipy.special import softmax
 
-from spillover.lm.score import Scorer
-from spillover.lm.tokens import Encoder, Request, ask
+from spillover.errors import UsageError
+from spillover.lm.distributed import SINGLE, Processes
+from spillover.lm.score import MAXIMUM_LOGITS, CausalModel, Scorer
+from spillover.lm.tokens import Encoder, Request, longest_text, refuse_unreadable, request
 from spillover.packs.pack import Pack, Question, Relation
 from spillover.record import ANSWER_SCHEMA
 
+#: Longest plain passage read, in tokens.
+WINDOW = 128
+#: What a request is made of: relation, subject, number of the prompt.
+PromptKey = tuple[str, str, int]
+
 
 @dataclass(frozen=True)
-class Item:
-    """One thing asked: a question or a stated row, in the words of prompt number `prompt`."""
+class EvaluationItem:
+    """A question or a stated row, in the words of prompt number `prompt`."""
 
     question: Question
     stated: bool
     prompt: int
 
+    @property
+    def key(self) -> PromptKey:
+        """The prompt that it shares with other implications' items."""
+        return self.question.relation, self.question.subject, self.prompt
+
 
 class Evaluation:
-    """Every stated row (in the trained words) and every question (in all words) of a pack.
+    """Every stated row (with the trained prompt) and every question (with all prompts) of a pack.
 
-    Asked before training and after it in full; in between, only in the trained words.
+    Before training and after it all are asked (`full`); in between, only those with the trained prompt.
     """
 
     def __init__(self, pack: Pack, encode: Encoder) -> None:
         self.pack, self.encode = pack, encode
+        self._requests: dict[PromptKey, Request] = {}
 
     @cached_property
-    def items(self) -> tuple[Item, ...]:
-        stated = [Item(question, True, 0) for question in stated_rows(self.pack)]
-        asked = [
-            Item(question, False, prompt)
+    def _all(self) -> list[EvaluationItem]:
+        stated = [EvaluationItem(question, True, 0) for question in stated_rows(self.pack)]
+        return stated + [
+            EvaluationItem(question, False, prompt)
             for question in self.pack.questions
             for prompt in range(len(self.pack.relation_by_name[question.relation].prompts))
         ]
-        return (*stated, *asked)
 
-    @cached_property
-    def asks(self) -> dict[tuple[str, str, int], Request]:
-        """Each prompt once, however many implications lead to it."""
-        return {key: ask(self.encode, self.pack, *key) for key in dict.fromkeys(map(_key, self.items))}
+    def items(self, full: bool) -> list[EvaluationItem]:
+        """What is asked."""
+        return [item for item in self._all if full or item.prompt == 0]
+
+    def prompts(self, full: bool) -> dict[PromptKey, None]:
+        """Each prompt that is asked once, however many implications lead to it, in order."""
+        return dict.fromkeys(item.key for item in self.items(full))
+
+    def requests(self, full: bool) -> list[Request]:
+        """Each prompt with its candidates, as tokens."""
+        for key in self.prompts(full):
+            if key not in self._requests:
+                self._requests[key] = request(self.encode, self.pack, *key)
+        return [self._requests[key] for key in self.prompts(full)]
 
     def answers(self, scorer: Scorer, *, seed: int, checkpoint: int, full: bool) -> pa.Table:
-        """Score every item (only the trained words unless `full`) into rows of record.ANSWER_SCHEMA."""
-        every = self.spread(scorer.score(self.asked(full)), full)
-        return self.table(every, seed=seed, checkpoint=checkpoint, full=full)
-
-    def asked(self, full: bool) -> list[Request]:
-        """Every prompt that `answers` asks, once."""
-        return [self.asks[key] for key in dict.fromkeys(map(_key, self._items(full)))]
+        """Score every item into rows of record.ANSWER_SCHEMA."""
+        scores = self.spread(scorer.score(self.requests(full)), full)
+        return self.table(scores, seed=seed, checkpoint=checkpoint, full=full)
 
     def spread(self, scores: Sequence[Float[np.ndarray, "_"]], full: bool) -> Float[np.ndarray, "row"]:
-        """What was found for each of `asked`, as the column of `answers` that it belongs to."""
-        items = self._items(full)
-        by_key = dict(zip(dict.fromkeys(map(_key, items)), scores, strict=True))
-        return np.concatenate([by_key[_key(item)] for item in items]) if items else np.empty(0)
-
-    def _items(self, full: bool) -> list[Item]:
-        return [item for item in self.items if full or item.prompt == 0]
+        """What was found for each of `requests`, as the column of `answers` that it belongs to."""
+        by_key = dict(zip(self.prompts(full), scores, strict=True))
+        return np.concatenate([by_key[item.key] for item in self.items(full)]) if by_key else np.empty(0)
 
     def table(self, scores: Float[np.ndarray, "row"], *, seed: int, checkpoint: int, full: bool) -> pa.Table:
-        """The table of `answers` from its column of log-probabilities."""
-        columns = self._columns(self._items(full))
-        rows = len(scores)
-        columns |= {
-            "log_probability": scores, "seed": np.full(rows, seed), "checkpoint": np.full(rows, checkpoint)
-        }  # fmt: skip
-        return pa.table({name: columns[name] for name in ANSWER_SCHEMA.names}, schema=ANSWER_SCHEMA)
-
-    def _columns(self, items: Sequence[Item]) -> dict[str, Any]:
-        """The columns that do not depend on the model; one row an item and candidate."""
+        """The table of `answers` from its column of log-probabilities: one row an item and candidate."""
+        items = self.items(full)
         candidates = [self.pack.candidates[item.question.relation] for item in items]
         counts = [len(group) for group in candidates]
 
         def spread(values: list[Any]) -> list[Any]:
             return [value for value, count in zip(values, counts, strict=True) for _ in range(count)]
 
-        questions = [item.question for item in items]
-        return {
+        questions, rows = [item.question for item in items], len(scores)
+        columns = {
+            "seed": np.full(rows, seed),
+            "checkpoint": np.full(rows, checkpoint),
             "subject": spread([question.subject for question in questions]),
             "relation": spread([question.relation for question in questions]),
             "implication": spread([question.implication for question in questions]),
@@ -96,13 +107,11 @@ class Evaluation:
             "prompt": spread([self.pack.relation_by_name[i.question.relation].prompts[i.prompt] for i in items]),
             "trained": spread([item.prompt == 0 for item in items]),
             "candidate": [candidate for group in candidates for candidate in group],
+            "log_probability": scores,
             "expected": spread([question.expected for question in questions]),
             "stated": spread([item.stated for item in items]),
         }
-
-
-def _key(item: Item) -> tuple[str, str, int]:
-    return item.question.relation, item.question.subject, item.prompt
+        return pa.table(columns, schema=ANSWER_SCHEMA)
 
 
 def stated_rows(pack: Pack) -> list[Question]:
@@ -110,21 +119,18 @@ def stated_rows(pack: Pack) -> list[Question]:
 
     A stated answer of an implied relation whose given is not stated belongs to no implication.
     """
-    found, covered = [], set()
-    for implication in pack.implications:
-        for question in pack.stated_implications(implication):
-            found.append(question)
-            covered.add((question.subject, question.relation))
+    stated = [question for each in pack.implications for question in pack.stated_implications(each)]
+    covered = {(question.subject, question.relation) for question in stated}
     facts = [
         Question(fact.subject, fact.relation, fact.answer, None, fact.answer)
         for fact in pack.facts
         if (fact.subject, fact.relation) not in covered and fact.relation not in pack.then_relations
     ]
-    return facts + found
+    return facts + stated
 
 
-class Told(NamedTuple):
-    """A question put after a stated fact: of `subject`, `given` = `given_answer` is told and `then` is asked."""
+class GivenQuestion(NamedTuple):
+    """A question put after a stated fact: `then` of `subject`, whose `given` is `given_answer`."""
 
     subject: str
     given: str
@@ -132,8 +138,8 @@ class Told(NamedTuple):
     then: str
 
 
-def told_pack(pack: Pack, questions: Sequence[Told]) -> Pack:
-    """The pack with one more relation for every (given, its answer, then), whose prompt tells that fact first."""
+def with_given_facts(pack: Pack, questions: Sequence[GivenQuestion]) -> Pack:
+    """The pack with one more relation for every (given, its answer, then), whose prompt states that fact first."""
     relations = list(pack.relations)
     for given, answer, then in dict.fromkeys((each.given, each.given_answer, each.then) for each in questions):
         fact = pack.relation_by_name[given].prompts[0] + pack.join + answer + (pack.end or ".")
@@ -147,15 +153,67 @@ def _name(given: str, answer: str, then: str) -> str:
     return "\n".join((given, answer, then))
 
 
-def priors(pack: Pack, questions: Sequence[Told], scorer: Scorer, encode: Encoder) -> list[dict[str, float]]:
+def priors(pack: Pack, questions: Sequence[GivenQuestion], scorer: Scorer, encode: Encoder) -> list[dict[str, float]]:
     """For every question, candidate of `then` -> its share of the belief in all candidates; shares sum to 1.
 
-    pack: of `told_pack`, in a chat template or not.
+    pack: of `with_given_facts`, in a chat template or not.
     """
     distinct = list(dict.fromkeys(questions))
-    asks = [ask(encode, pack, _name(each.given, each.given_answer, each.then), each.subject, 0) for each in distinct]
+    requests = [
+        request(encode, pack, _name(each.given, each.given_answer, each.then), each.subject, 0) for each in distinct
+    ]
     found = {
         each: dict(zip(pack.candidates[each.then], softmax(np.asarray(scores)).tolist(), strict=True))
-        for each, scores in zip(distinct, scorer.score(asks), strict=True)
+        for each, scores in zip(distinct, scorer.score(requests), strict=True)
     }
     return [found[each] for each in questions]
+
+
+def passages(path: str | None = None) -> list[str]:
+    """Paragraphs of a plain-text file (blank lines between), by default the bundled public-domain ones.
+
+    Lines that start with `#` say where a bundled passage is from and are left out.
+    """
+    if path is None:
+        text = resources.files("spillover.lm").joinpath("passages.txt").read_text(encoding="utf-8")
+    else:
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else error.strerror
+            raise UsageError(f"this text file cannot be read: {reason}", where=path, do="Check --plain-text") from None
+    blocks = (
+        "\n".join(line for line in block.splitlines() if not line.startswith("#")) for block in text.split("\n\n")
+    )
+    found = [" ".join(block.split()) for block in blocks if block.strip()]
+    if not found:
+        raise UsageError("this text file holds no text", where=path or "passages.txt", do="Check --plain-text")
+    return found
+
+
+def passage_losses(
+    model: CausalModel, encode: Encoder, texts: Sequence[str], processes: Processes = SINGLE
+) -> tuple[Float[np.ndarray, "passage"], Float[np.ndarray, "passage"]]:
+    """Summed loss (nats) and number of predicted tokens of each passage, cut at 128 tokens or what the model reads.
+
+    processes: with others, each reads its share of the passages, and all get what all of them found.
+    """
+    found: dict[int, tuple[float, float]] = {}
+    # Passages go one by one and their logits in pieces, so that memory stays flat.
+    piece = max(1, MAXIMUM_LOGITS // model.config.get_text_config().vocab_size)
+    window = min(WINDOW, longest_text(model) or WINDOW)
+    encoded = [tokens for text in texts if len(tokens := encode(text)[:window]) > 1]
+    refuse_unreadable(model, encoded)
+    with processes.inference():
+        for (number, passage), _ in processes.round_robin(enumerate(encoded)):
+            read = torch.tensor([passage], device=model.device)
+            logits = model(input_ids=read, use_cache=False).logits[0, :-1]
+            targets = read[0, 1:]
+            losses = [
+                torch.nn.functional.cross_entropy(part.float(), wanted, reduction="sum").item()
+                for part, wanted in zip(logits.split(piece), targets.split(piece), strict=True)
+            ]
+            found[number] = (sum(losses), float(len(targets)))
+    found = processes.all_gather(found)
+    sums, counts = ([found[number][part] for number in sorted(found)] for part in (0, 1))
+    return np.array(sums), np.array(counts)

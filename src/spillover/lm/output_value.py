@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from spillover.errors import ModelError
-from spillover.lm.score import CausalModel
+from spillover.lm.score import CausalModel, plain
 
 
 @dataclass(frozen=True)
@@ -158,11 +158,6 @@ class Weights(Mapping[str, Tensor]):
         return sum(1 for _ in self)
 
 
-def plain(model: CausalModel) -> CausalModel:
-    """The transformers model, out of a PEFT model around it."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
-
-
 def heads(model: CausalModel) -> list[Head]:
     """Every query head of every layer, in order. Raises ModelError when the model has no attention of a known shape."""
     found, weights = places(model), Weights(model)
@@ -177,11 +172,13 @@ def places(model: CausalModel) -> list[Place]:
     found: list[Place] = []
     layer = 0
     for name, module in inner.named_modules():
-        if (shape := _shape(inner, module)) is not None:
-            found += shape(name, module, layer, _head_size(inner, module))
+        if factors := _factors(inner, name, module):
+            found += [Place(layer, head, value, output) for head, (value, output) in enumerate(factors)]
             layer += 1
     if not found:
-        raise _unknown(inner)
+        name = str(getattr(inner.config, "_name_or_path", "")) or type(inner).__name__
+        what = f"this model has no attention of a known shape ({KNOWN})"
+        raise ModelError(what, where=name, do="Name another model")
     return found
 
 
@@ -198,73 +195,35 @@ def squared_norms(found: Sequence[Head]) -> Float[Tensor, ""]:
     return torch.stack(total).sum()
 
 
-_Shape = Callable[[str, nn.Module, int, int], list[Place]]
-
-
-def _shape(model: CausalModel, module: nn.Module) -> _Shape | None:
-    """How to cut up an attention module, or None when it is none."""
-    kind = getattr(model.config, "model_type", "")
-    for value, output, only, cut in _SHAPES:
-        if hasattr(module, value) and hasattr(module, output) and only in ("", kind):
-            return cut
-    return None
-
-
-def _head_size(model: CausalModel, module: nn.Module) -> int:
-    for name in ("head_dim", "head_size"):
-        if isinstance(own := getattr(module, name, None), int):
-            return own
+def _factors(model: CausalModel, name: str, module: Any) -> list[tuple[Slice, Slice]]:
+    """Value and output factor of each query head of an attention module; nothing when it is none of a known shape."""
     config = model.config.get_text_config()
-    return int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
+    own = (getattr(module, "head_dim", None), getattr(module, "head_size", None), getattr(config, "head_dim", None))
+    size = next((each for each in own if isinstance(each, int)), config.hidden_size // config.num_attention_heads)
 
+    def heads(value: str, starts: Sequence[int], output: str, turned: bool) -> list[tuple[Slice, Slice]]:
+        return [
+            (
+                Slice(f"{name}.{value}.weight", 1, start, start + size, turned),
+                Slice(f"{name}.{output}.weight", 0, head * size, (head + 1) * size, turned),
+            )
+            for head, start in enumerate(starts)
+        ]
 
-def _separate(name: str, module: Any, layer: int, size: int) -> list[Place]:
-    """v_proj and o_proj; of the query heads, each run of equally many shares one value head."""
-    values, outputs = module.v_proj.weight.shape[0], module.o_proj.weight.shape[1]
-    if values % size or outputs % size or outputs % values:
-        raise ModelError(f"the heads of {name} are not of one size", do=f"Known are {KNOWN}")
-    group = outputs // values
-    return [
-        Place(
-            layer, head, Slice(f"{name}.v_proj.weight", 1, head // group * size, (head // group + 1) * size, True),
-            Slice(f"{name}.o_proj.weight", 0, head * size, (head + 1) * size, True),
-        )
-        for head in range(outputs // size)
-    ]  # fmt: skip
-
-
-def _thirds(name: str, module: Any, layer: int, size: int) -> list[Place]:
-    """c_attn gives all queries, then all keys, then all values; stored as input x output."""
-    width = module.c_proj.weight.shape[0]
-    return [
-        Place(
-            layer, start // size, Slice(f"{name}.c_attn.weight", 1, 2 * width + start, 2 * width + start + size, False),
-            Slice(f"{name}.c_proj.weight", 0, start, start + size, False),
-        )
-        for start in range(0, width, size)
-    ]  # fmt: skip
-
-
-def _by_head(name: str, module: Any, layer: int, size: int) -> list[Place]:
-    """query_key_value gives a query, key and value of the first head, then of the second, and so on."""
-    width = module.dense.weight.shape[1]
-    return [
-        Place(
-            layer, head, Slice(f"{name}.query_key_value.weight", 1, (3 * head + 2) * size, (3 * head + 3) * size, True),
-            Slice(f"{name}.dense.weight", 0, head * size, (head + 1) * size, True),
-        )
-        for head in range(width // size)
-    ]  # fmt: skip
-
-
-#: Projection that holds the values, projection of the outputs, the only kind of model with it (or any), how it is cut.
-_SHAPES: tuple[tuple[str, str, str, _Shape], ...] = (
-    ("v_proj", "o_proj", "", _separate),
-    ("c_attn", "c_proj", "gpt2", _thirds),
-    ("query_key_value", "dense", "gpt_neox", _by_head),
-)
-
-
-def _unknown(model: CausalModel) -> ModelError:
-    name = str(getattr(model.config, "_name_or_path", "")) or type(model).__name__
-    return ModelError(f"this model has no attention of a known shape ({KNOWN})", where=name, do="Name another model")
+    kind = getattr(model.config, "model_type", "")
+    if hasattr(module, "v_proj") and hasattr(module, "o_proj"):
+        # Of the query heads, each run of equally many shares one value head.
+        values, outputs = module.v_proj.weight.shape[0], module.o_proj.weight.shape[1]
+        if values % size or outputs % size or outputs % values:
+            raise ModelError(f"the heads of {name} are not of one size", do=f"Known are {KNOWN}")
+        group = outputs // values
+        return heads("v_proj", [head // group * size for head in range(outputs // size)], "o_proj", True)
+    if kind == "gpt2" and hasattr(module, "c_attn") and hasattr(module, "c_proj"):
+        # All queries, then all keys, then all values; stored as input x output.
+        width = module.c_proj.weight.shape[0]
+        return heads("c_attn", range(2 * width, 3 * width, size), "c_proj", False)
+    if kind == "gpt_neox" and hasattr(module, "query_key_value") and hasattr(module, "dense"):
+        # A query, key and value of the first head, then of the second, and so on.
+        width = module.dense.weight.shape[1]
+        return heads("query_key_value", range(2 * size, 3 * width, 3 * size), "dense", True)
+    return []

@@ -1,4 +1,4 @@
-"""How much memory, time and disk runs will take on a device that need not be here, from configurations alone."""
+"""How much time runs will take on a device that need not be here, from a model's configuration alone."""
 
 from __future__ import annotations
 
@@ -12,16 +12,30 @@ from typing import Any
 from transformers import AutoConfig, PretrainedConfig
 
 from spillover.errors import ModelError, UsageError, nearest
-from spillover.lm.builtin import quiet
-from spillover.lm.evaluate import Evaluation
-from spillover.lm.forgetting import WINDOW
-from spillover.lm.load import base_of, load_config, resolve
-from spillover.lm.memory import PROMPTS, ROWS, evenly
-from spillover.lm.micro_batch import cut
+from spillover.lm.evaluate import WINDOW, Evaluation
+from spillover.lm.forecast import EXAMPLES, PROMPTS, evenly
+from spillover.lm.load import base_of, load_config, quiet, resolve
 from spillover.lm.score import CausalModel, PrefixTree, Scorer, cheaper_merged
-from spillover.lm.tokens import Encoder, Example, ask
-from spillover.lm.train import Training, may_merge, shuffled
+from spillover.lm.tokens import Encoder, examples, request
+from spillover.lm.train import cut, may_merge, shuffled
+from spillover.lm.trainable import Training
 from spillover.packs.pack import Pack
+
+#: The shares of a GPU's peak that small batches of a language model are taken to reach in matrix products and in moving
+#: weights; seconds that starting the work of a layer takes, forward, and forward, backward and AdamW. Assumed from what
+#: such models usually reach, not measured here.
+COMPUTING, MOVING, LAYER, TRAINED_LAYER = 0.4, 0.7, 5e-4, 2e-3
+#: Bytes of a GPU's memory that its context and a fragmented heap take.
+CONTEXT = 1_500_000_000
+#: Of a CPU, operations a second of one thread and bytes a second, as they fit the runs of a model of 270 million
+#: parameters that were least disturbed (benchmarks/plan.py). In bfloat16 it is taken to be no faster.
+THREAD, MOVED = 94e9, 4.7e9
+#: Times that AdamW reads or writes a number for each trained weight: the weight, its gradient and both moments are
+#: read, the weight and both moments written, and the gradient was written before.
+TOUCHED = 8
+#: Seconds of every run beside the model: its pack, tokens, metrics with their intervals, tables (measured here).
+BESIDE = 12.0
+Number = int | float
 
 
 @cache
@@ -56,22 +70,14 @@ def config_at_hand(name: str, revision: str | None = None) -> PretrainedConfig:
         raise ModelError("the configuration of this model is not on this machine", where=name, do=do) from None
 
 
-#: Of a graphics processor's peak, what small batches of a language model are taken to reach in matrix products and in
-#: moving weights; seconds that starting the work of a layer takes, forward, and forward, backward and AdamW. Assumed
-#: from what such models usually reach, not measured here.
-COMPUTING, MOVING, LAYER, TRAINED_LAYER = 0.4, 0.7, 5e-4, 2e-3
-#: Bytes of a graphics processor's memory that its context and a fragmented heap take.
-CONTEXT = 1_500_000_000
-
-
 @dataclass(frozen=True)
 class Device:
     """One place for a run.
 
     memory: bytes that a run may take. float32, bfloat16: operations a second that it reaches in matrix products, for a
-    processor of one thread. bandwidth: bytes a second that it reaches. layer, trained_layer: seconds that starting the
-    work of a layer takes, in a pass forward and in a step of training. processor: whether it is none of graphics.
-    measured: whether its speeds were measured with this program, or follow from a data sheet.
+    CPU of one thread. bandwidth: bytes a second that it reaches. layer, trained_layer: seconds that starting the work
+    of a layer takes, in a pass forward and in a step of training. is_cpu: True for a CPU. measured: whether its speeds
+    were measured with this program, or follow from a data sheet.
     """
 
     name: str
@@ -81,17 +87,15 @@ class Device:
     bandwidth: float
     layer: float = LAYER
     trained_layer: float = TRAINED_LAYER
-    processor: bool = False
+    is_cpu: bool = False
     measured: bool = False
 
 
 def _card(name: str, gigabytes: float, float32: float, bfloat16: float, bandwidth: float) -> Device:
-    """A card from its data sheet: 10^9 bytes that its driver lets programs take, 10^12 operations a second of products
-    in float32 without and in bfloat16 with tensor cores, none of them sparse, and 10^9 bytes a second."""
-    return Device(
-        name, gigabytes * 1e9 - CONTEXT, float32 * 1e12 * COMPUTING, bfloat16 * 1e12 * COMPUTING,
-        bandwidth * 1e9 * MOVING,
-    )  # fmt: skip
+    """A GPU from its data sheet: 10^9 bytes that programs can take, 10^12 operations a second of dense products in
+    float32 without and in bfloat16 with tensor cores, and 10^9 bytes a second."""
+    rates = (float32 * 1e12 * COMPUTING, bfloat16 * 1e12 * COMPUTING, bandwidth * 1e9 * MOVING)
+    return Device(name, gigabytes * 1e9 - CONTEXT, *rates)
 
 
 #: Name -> device. A data sheet's gigabytes are binary for these cards, and error correction takes a part of some.
@@ -108,14 +112,10 @@ CARDS: Mapping[str, Device] = {
     )
 }
 
-#: Of a processor, operations a second of one thread and bytes a second, as they fit the runs of a model of 270 million
-#: parameters that were least disturbed (benchmarks/plan.py). In bfloat16 it is taken to be no faster.
-THREAD, MOVED = 94e9, 4.7e9
 
-
-def processor(memory: float) -> Device:
-    """A processor like the one that was measured, with so many bytes of memory to take."""
-    return Device("cpu", memory, THREAD, THREAD, MOVED, layer=0.0, trained_layer=0.0, processor=True, measured=True)
+def cpu_device(memory: float) -> Device:
+    """A CPU like the one that was measured, with this many bytes of memory to take."""
+    return Device("cpu", memory, THREAD, THREAD, MOVED, layer=0.0, trained_layer=0.0, is_cpu=True, measured=True)
 
 
 def device(name: str, *, memory: float = 0.0, tflops: float = 0.0, bandwidth: float = 0.0, room: int = 0) -> Device:
@@ -126,7 +126,7 @@ def device(name: str, *, memory: float = 0.0, tflops: float = 0.0, bandwidth: fl
     name that is not known, or a description that is not whole.
     """
     if name == "cpu":
-        found = processor(float(room))
+        found = cpu_device(float(room))
     elif name in CARDS:
         found = CARDS[name]
     elif name:
@@ -138,7 +138,7 @@ def device(name: str, *, memory: float = 0.0, tflops: float = 0.0, bandwidth: fl
         raise UsageError("this describes no whole device", where="spillover sweep --plan", do=do)
     changes: dict[str, float] = {}
     if memory:
-        changes["memory"] = memory * 1e9 - (0 if found.processor else CONTEXT)
+        changes["memory"] = memory * 1e9 - (0 if found.is_cpu else CONTEXT)
     if tflops:
         changes |= {"float32": tflops * 1e12 * COMPUTING, "bfloat16": tflops * 1e12 * COMPUTING}
     if bandwidth:
@@ -146,22 +146,30 @@ def device(name: str, *, memory: float = 0.0, tflops: float = 0.0, bandwidth: fl
     return replace(found, **changes)  # type: ignore[arg-type]
 
 
-Number = int | float
-
-
 @dataclass(frozen=True)
 class Passes:
-    """Passes through a model, as many as `count`, and of all together: tokens fed, filled-up ones too; pairs of tokens
-    that attention compares; positions at which logits are computed."""
+    """Passes through a model, as many as `count`, and of all together: tokens fed, those that fill up too; pairs of
+    tokens that attention compares; positions at which logits are computed."""
 
     count: Number = 0
     tokens: Number = 0
     pairs: Number = 0
     logits: Number = 0
 
+    @classmethod
+    def of(cls, batches: Iterable[Sequence[PrefixTree]]) -> Passes:
+        """A pass for each batch of trees."""
+        total = cls()
+        for trees in batches:
+            width = max(map(len, trees))
+            tokens = len(trees) * width
+            total += cls(1, tokens, tokens * width, sum(len(tree.scored) for tree in trees))
+        return total
+
     def __add__(self, other: Passes) -> Passes:
-        return Passes(self.count + other.count, self.tokens + other.tokens, self.pairs + other.pairs,
-                      self.logits + other.logits)  # fmt: skip
+        return Passes(
+            self.count + other.count, self.tokens + other.tokens, self.pairs + other.pairs, self.logits + other.logits
+        )
 
     def __mul__(self, times: Number) -> Passes:
         return Passes(self.count * times, self.tokens * times, self.pairs * times, self.logits * times)
@@ -169,10 +177,12 @@ class Passes:
 
 @dataclass(frozen=True)
 class Sizes:
-    """A model as a cost sees it. matrices: weights that each token is multiplied with; trained_matrices: those of them
-    that are trained; vocabulary: weights of the output embedding; trains_vocabulary: whether they are trained; trained:
-    all trained weights; all: all weights; attended: numbers that a pair of tokens takes part in; layers; itemsize:
-    bytes a weight."""
+    """The sizes of a model that its cost depends on.
+
+    matrices: weights that each token is multiplied with; trained_matrices: those of them that are trained; vocabulary:
+    weights of the output embedding; trains_vocabulary: whether they are trained; trained: all trained weights; all: all
+    weights; attended: numbers that a pair of tokens takes part in; itemsize: bytes a weight.
+    """
 
     matrices: int
     trained_matrices: int
@@ -186,20 +196,21 @@ class Sizes:
 
     @classmethod
     def of(cls, model: CausalModel) -> Sizes:
-        """The sizes of what `trainable_copy` gives; its weights may have no numbers. Of a mixture of experts, all of
-        them count for each token, which is more than is computed."""
+        """The sizes of what `trainable_copy` gives, on the meta device too.
+
+        All experts of a mixture count for each token, which is more than is computed.
+        """
         config = model.config.get_text_config()
         outputs = model.get_output_embeddings()
         embeddings = {id(module.weight) for module in (model.get_input_embeddings(), outputs)}
         inner = [each for each in model.parameters() if each.dim() > 1 and id(each) not in embeddings]
-        trained = [each for each in model.parameters() if each.requires_grad]
         head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         return cls(
             matrices=sum(each.numel() for each in inner),
             trained_matrices=sum(each.numel() for each in inner if each.requires_grad),
             vocabulary=outputs.weight.numel(),
             trains_vocabulary=outputs.weight.requires_grad,
-            trained=sum(each.numel() for each in trained),
+            trained=sum(each.numel() for each in model.parameters() if each.requires_grad),
             all=sum(each.numel() for each in model.parameters()),
             attended=2 * config.num_hidden_layers * config.num_attention_heads * head,
             layers=config.num_hidden_layers,
@@ -210,7 +221,7 @@ class Sizes:
 @dataclass(frozen=True)
 class Portion:
     """What a pack gives to compute. epoch: one epoch's forward and backward passes; steps: of AdamW in it; full, part:
-    an examination in all words and in the trained words; full_rows, part_rows: the rows of answers that these leave."""
+    an evaluation of all prompts and of the trained ones; full_rows, part_rows: the rows of answers that these leave."""
 
     epoch: Passes
     steps: Number
@@ -224,20 +235,28 @@ class Portion:
         cls, model: CausalModel, taught: Pack, asked: Pack, training: Training, encode: Encoder, *,
         micro_batch: int = 0, lines: int = 0,
     ) -> Portion:  # fmt: skip
-        """Counted on the very forests that a run would feed; of a large pack, on a sample.
+        """Counted on the very trees that a run would feed; of a large pack, on a sample.
 
-        model: a trainable copy, with or without numbers. taught: the pack whose rows are trained on; asked: the one
-        that is asked about; lines: texts that are trained beside its rows. micro_batch: rows at once, 0 for the batch.
+        model: a trainable copy, on the meta device or not. taught: the pack whose rows are trained on; asked: the one
+        that is asked about; lines: texts that are trained beside its rows. micro_batch: examples at once, 0 for the
+        batch.
         """
-        facts = evenly(taught.facts, ROWS)
-        rows = [_row(encode, taught, fact.relation, fact.subject, fact.answer) for fact in facts]
-        times = (len(taught.facts) + lines) / max(1, len(rows))
-        batches, merge = list(shuffled(rows, training, 1)), bool(rows) and may_merge(model, rows, "tree")
+        some = examples(encode, replace(taught, facts=tuple(evenly(taught.facts, EXAMPLES))))
+        times = (len(taught.facts) + lines) / max(1, len(some))
+        batches, merge = list(shuffled(some, training, 1)), bool(some) and may_merge(model, some, "tree")
         parts = [part for batch in batches for part in cut(batch, micro_batch or training.batch)]
-        epoch = _together(cheaper_merged(part) if merge else [PrefixTree([row]) for row in part] for part in parts)
-        full, full_rows = _examined(model, asked, encode, full=True)
-        part, part_rows = _examined(model, asked, encode, full=False)
+        epoch = Passes.of(cheaper_merged(part) if merge else [PrefixTree([each]) for each in part] for part in parts)
+        (full, full_rows), (part, part_rows) = (_evaluated(model, asked, encode, full) for full in (True, False))
         return cls(epoch * times, len(batches) * times, full, part, full_rows, part_rows)
+
+
+def _evaluated(model: CausalModel, pack: Pack, encode: Encoder, full: bool) -> tuple[Passes, int]:
+    evaluation = Evaluation(pack, encode)
+    keys = list(evaluation.prompts(full))
+    some = evenly(keys, PROMPTS)
+    fed = Passes.of(Scorer(model, method="tree").passes([request(encode, pack, *key) for key in some]))
+    rows = sum(len(pack.candidates[item.question.relation]) for item in evaluation.items(full))
+    return fed * (len(keys) / max(1, len(some))), rows
 
 
 @dataclass(frozen=True)
@@ -254,7 +273,7 @@ class Workload:
 
     @classmethod
     def of(cls, sizes: Sizes, portion: Portion, reading: Passes, epochs: int, evaluate_every: int) -> Workload:
-        """A run of so many epochs, examined in full before and after and in part in between."""
+        """A run of some epochs, evaluated in full before and after and in part in between."""
         between = (epochs - 1) // evaluate_every
         return cls(
             sizes=sizes,
@@ -272,40 +291,9 @@ def reading(texts: Sequence[str], encode: Encoder) -> Passes:
     return sum((Passes(1, length, length**2, length - 1) for length in lengths), Passes())
 
 
-def _row(encode: Encoder, pack: Pack, relation: str, subject: str, answer: str) -> Example:
-    before = encode(pack.prompt(relation, subject))
-    return Example(tuple(encode(pack.prompt(relation, subject) + pack.join + answer + (pack.end or ""))), len(before))
-
-
-def _examined(model: CausalModel, pack: Pack, encode: Encoder, full: bool) -> tuple[Passes, int]:
-    items = [item for item in Evaluation(pack, encode).items if full or item.prompt == 0]
-    keys = dict.fromkeys((item.question.relation, item.question.subject, item.prompt) for item in items)
-    some = evenly(list(keys), PROMPTS)
-    fed = _together(Scorer(model, method="tree").passes([ask(encode, pack, *key) for key in some]))
-    rows = sum(len(pack.candidates[item.question.relation]) for item in items)
-    return fed * (len(keys) / max(1, len(some))), rows
-
-
-def _together(passes: Iterable[Sequence[PrefixTree]]) -> Passes:
-    return sum((_fed(forests) for forests in passes), Passes())
-
-
-def _fed(forests: Sequence[PrefixTree]) -> Passes:
-    width = max(map(len, forests))
-    tokens = len(forests) * width
-    return Passes(1, tokens, tokens * width, sum(len(forest.scored) for forest in forests))
-
-
-#: Times that AdamW reads or writes a number for each trained weight: the weight, its gradient and both sums are read,
-#: the weight and both sums written, and the gradient was written before.
-TOUCHED = 8
-#: Seconds of every run beside the model: its pack, tokens, metrics with their intervals, tables (measured here).
-BESIDE = 12.0
-
-
 @dataclass(frozen=True)
 class Seconds:
-    """One run, by what takes the time. Loading the model is not in it, since a worker loads it once for many runs."""
+    """One run, by what takes the time. Loading the model is left out, since a worker loads it once for many runs."""
 
     training: float
     updating: float
@@ -320,32 +308,30 @@ class Seconds:
 
 
 def seconds(work: Workload, device: Device, *, dtype: str = "float32", threads: int = 1) -> Seconds:
-    """Foretold for a device in a number format. threads: of a processor that the run has; a graphics processor has one
-    stream of work. A pass takes as long as its products or as moving the weights, whichever is longer; of a processor
-    the speed of products was measured on such passes, and so has the moving in it."""
-    rate = getattr(device, dtype) * (threads if device.processor else 1)
-    sizes = work.sizes
+    """Estimated for a device in a number format. threads: of a CPU that the run has.
+
+    A pass takes as long as its products or as moving the weights, whichever is longer; of a CPU the speed of products
+    was measured on such passes, and so includes the moving.
+    """
+    rate, sizes = getattr(device, dtype) * (threads if device.is_cpu else 1), work.sizes
+
+    def forward(some: Passes) -> Number:
+        """Multiplications and additions of passes forward."""
+        return 2 * (sizes.matrices * some.tokens + sizes.attended * some.pairs + sizes.vocabulary * some.logits)
+
+    def backward(some: Passes) -> Number:
+        """As many as forward for what flows back, and once more for each trained weight."""
+        trained = sizes.trained_matrices * some.tokens + sizes.attended * some.pairs
+        trained += sizes.vocabulary * some.logits if sizes.trains_vocabulary else 0
+        return forward(some) + 2 * trained
 
     def passes(some: Passes, operations: Number, times: int, layer: float) -> float:
-        moved = 0 if device.processor else times * sizes.all * sizes.itemsize * some.count
+        moved = 0 if device.is_cpu else times * sizes.all * sizes.itemsize * some.count
         return max(operations / rate, moved / device.bandwidth) + some.count * sizes.layers * layer
 
-    forward = {name: operations(sizes, getattr(work, name)) for name in ("training", "asking", "reading")}
     return Seconds(
-        training=passes(work.training, forward["training"] + backward(sizes, work.training), 2, device.trained_layer),
+        training=passes(work.training, forward(work.training) + backward(work.training), 2, device.trained_layer),
         updating=TOUCHED * sizes.trained * sizes.itemsize * work.steps / device.bandwidth,
-        asking=passes(work.asking, forward["asking"], 1, device.layer),
-        reading=passes(work.reading, forward["reading"], 1, device.layer),
+        asking=passes(work.asking, forward(work.asking), 1, device.layer),
+        reading=passes(work.reading, forward(work.reading), 1, device.layer),
     )
-
-
-def operations(sizes: Sizes, some: Passes) -> Number:
-    """Multiplications and additions of passes forward."""
-    return 2 * (sizes.matrices * some.tokens + sizes.attended * some.pairs + sizes.vocabulary * some.logits)
-
-
-def backward(sizes: Sizes, some: Passes) -> Number:
-    """Those of the passes backward: as many as forward for what flows back, and once more for each trained weight."""
-    trained = sizes.trained_matrices * some.tokens + sizes.attended * some.pairs
-    trained += sizes.vocabulary * some.logits if sizes.trains_vocabulary else 0
-    return operations(sizes, some) + 2 * trained

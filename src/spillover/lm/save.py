@@ -10,15 +10,16 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from spillover.errors import ModelError, RunError
-from spillover.lm.builtin import quiet
-from spillover.lm.load import LoadedModel, load_model, resolve, with_adapter
+from spillover.lm.load import LoadedModel, load_model, quiet, resolve, with_adapter
 from spillover.lm.score import CausalModel
 from spillover.record import disk_errors, save_tensors, unwritable
 
 WEIGHTS, DELTA, ADAPTER = "weights", "delta.safetensors", "adapter"
+REPEAT = "Run it again with --save delta"
 
 
 def save_model(
@@ -33,29 +34,24 @@ def save_model(
         return None
     adapted = hasattr(model, "merge_and_unload")
     name = WEIGHTS if save == "weights" else ADAPTER if adapted else DELTA
-    temporary = folder
+    target = folder / name
     try:
-        temporary = Path(tempfile.mkdtemp(dir=folder, prefix=".saving-"))
-        if save == "weights":
-            whole = merged(model) if adapted else model
-            with quiet(), disk_errors():
-                whole.save_pretrained(temporary / name)
-                base.tokenizer.save_pretrained(temporary / name)
-        elif adapted:
-            with disk_errors():
-                model.save_pretrained(temporary / name)
-        else:
-            _save_changed(model, base, temporary / name)
-        target = folder / name
-        if target.is_dir():
-            shutil.rmtree(target)
-        os.replace(temporary / name, target)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as temporary, disk_errors():
+            path = Path(temporary) / name
+            if save == "weights":
+                with quiet():
+                    (merged(model) if adapted else model).save_pretrained(path)
+                    base.tokenizer.save_pretrained(path)
+            elif adapted:
+                model.save_pretrained(path)
+            else:
+                _save_changed(model, base, path)
+            if target.is_dir():
+                shutil.rmtree(target)
+            os.replace(path, target)
     except OSError as error:
-        raise unwritable(folder / name, error) from None
-    finally:
-        if temporary != folder:
-            shutil.rmtree(temporary, ignore_errors=True)
-    return folder / name
+        raise unwritable(target, error) from None
+    return target
 
 
 def merged(model: CausalModel) -> CausalModel:
@@ -84,8 +80,6 @@ def take_weights(model: CausalModel, path: Path) -> None:
 
     Raises ModelError when the file is no delta, or one of another model.
     """
-    from safetensors import SafetensorError, safe_open
-
     own = model.state_dict()
     try:
         with safe_open(path, "pt") as stored, torch.no_grad():
@@ -95,9 +89,6 @@ def take_weights(model: CausalModel, path: Path) -> None:
         reason = str(error).splitlines()[0][:200]
         do = "Name a run of the same model that was made with --save delta"
         raise ModelError(f"these weights cannot be taken ({reason})", where=str(path), do=do) from None
-
-
-REPEAT = "Run it again with --save delta"
 
 
 def kept_in(folder: Path) -> Path:
@@ -126,8 +117,6 @@ def kept_weights(folder: Path, base: LoadedModel) -> dict[str, Tensor]:
 
 
 def _delta(path: Path, base: LoadedModel) -> dict[str, Tensor]:
-    from safetensors import SafetensorError, safe_open
-
     try:
         with safe_open(path, "pt") as stored:
             made_from = (stored.metadata() or {}).get("base_sha256")

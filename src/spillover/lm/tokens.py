@@ -33,7 +33,7 @@ def as_chat(pack: Pack, tokenizer: PreTrainedTokenizerBase) -> Pack:
 
     Raises ModelError when the model has no chat template, or one that does not keep what the user says.
     """
-    if not getattr(tokenizer, "chat_template", None):
+    if not tokenizer.chat_template:
         raise ModelError("this model has no chat template", do="Leave --chat out, or name a model tuned for chats")
 
     def turn(prompt: str) -> str:
@@ -103,7 +103,7 @@ def continuation(encode: Encoder, pack: Pack, prompt: str, answer: str) -> tuple
 
 
 def examples(encode: Encoder, pack: Pack) -> list[Example]:
-    """The training rows of a pack, one a stated fact with its relation's first prompt, in the pack's order."""
+    """The training examples of a pack, one a stated fact with its relation's first prompt, in the pack's order."""
     found = []
     for fact in pack.facts:
         before, after = continuation(encode, pack, pack.prompt(fact.relation, fact.subject), fact.answer)
@@ -111,8 +111,8 @@ def examples(encode: Encoder, pack: Pack) -> list[Example]:
     return found
 
 
-def ask(encode: Encoder, pack: Pack, relation: str, subject: str, prompt: int) -> Request:
-    """The prompt number `prompt` of a relation about a subject, with every candidate of the relation."""
+def request(encode: Encoder, pack: Pack, relation: str, subject: str, prompt: int) -> Request:
+    """Prompt number `prompt` of a relation about a subject, with every candidate of the relation."""
     text = pack.prompt(relation, subject, prompt)
     found = [continuation(encode, pack, text, answer) for answer in pack.candidates[relation]]
     return Request(tuple(found[0][0]), tuple(tuple(after) for _, after in found))

@@ -1,4 +1,7 @@
-"""Fine-tune on answer tokens only. The model handed in stays as it is; a copy is trained."""
+"""Fine-tune on answer tokens only: the loss, the optimizer of each weight, micro-batches and the loop of steps.
+
+The model handed in stays as it is; a copy is trained.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +11,19 @@ import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from importlib.util import find_spec
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from torch.optim.adamw import adamw
 from torch.utils.checkpoint import checkpoint
 
-from spillover.errors import ModelError
-from spillover.lm.compile import CompiledLayers
-from spillover.lm.distributed import ALONE, Processes
-from spillover.lm.micro_batch import Gate, MicroBatches, cut, shares
-from spillover.lm.optimizer import PLAIN, Optimisers, optimisers, restore, state_of
+from spillover.errors import ModelError, UsageError
+from spillover.lm.distributed import SINGLE, Processes
+from spillover.lm.memory import Exhausted, free_cache, out_of_memory
 from spillover.lm.score import (
     CausalModel,
     Method,
@@ -32,10 +35,13 @@ from spillover.lm.score import (
     width_for,
 )
 from spillover.lm.tokens import Example, refuse_unreadable
+from spillover.lm.trainable import CompiledLayers, Training
 
 Hidden = Float[Tensor, "position width"]
-#: The share of a logit by which two ways to compute it may differ, by the bits of a number.
+#: The share of a logit by which two ways to compute it may differ, by the precision.
 _TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4}
+#: A term that is added to a step's loss, from the model and the step's number.
+ExtraLoss = Callable[[CausalModel, int], Tensor]
 
 
 def mean_loss(
@@ -48,9 +54,9 @@ def mean_loss(
 ) -> Float[Tensor, ""]:
     """Mean cross-entropy (nats) of answer tokens.
 
-    fed: what the model is called with. scored: where logits are needed, as indices into batch x length, flattened.
-    place, token: of each answer token, which of those it is read from (None: each from its own, in order), and which
-    token it is. at_once: so many answer tokens' logits stand at the same time, forward and backward; 0 is all of them.
+    fed: the model's arguments. scored: where logits are needed, as indices into batch x length, flattened. place,
+    token: of each answer token, which of those it is read from (None: each from its own, in order), and which token it
+    is. at_once: the most answer tokens whose logits stand at the same time, forward and backward; 0 is all of them.
     Raises ModelError when logits cannot be computed some at a time.
     """
     if not at_once or len(token) <= at_once:
@@ -65,7 +71,7 @@ def mean_loss(
     def summed(part: Hidden, tokens: Int[Tensor, "answer"]) -> Float[Tensor, ""]:
         return cross_entropy(finish(head(part)).float(), tokens, reduction="sum")
 
-    # Computed again on the way back, so that no part's logits wait for it.
+    # Computed again in the backward pass, so that no part's logits wait for it.
     parts = [
         checkpoint(summed, part, tokens, use_reentrant=False)
         for part, tokens in zip(wanted.split(at_once), token.split(at_once), strict=True)
@@ -116,44 +122,230 @@ def _refuse_other_logits(found: Tensor, expected: Tensor) -> None:
         raise ModelError(what, do="Leave --logits-at-once out")
 
 
-#: A term that is added to a step's loss, from the model and the step's number.
-ExtraLoss = Callable[[Any, int], Tensor]
+def answer_loss(model: CausalModel, batch: Sequence[Example], merge: bool = False, logits_at_once: int = 0) -> Tensor:
+    """Mean cross-entropy (nats) of the answer tokens of a batch; logits are computed at no other position.
+
+    merge: compute what examples have in common at their beginnings once, where that is cheaper. logits_at_once: see
+    `mean_loss`. The loss is the same.
+    """
+    device = model.device
+    trees = cheaper_merged(batch) if merge else [PrefixTree([example]) for example in batch]
+    read = collate(trees, model.dtype, width_for(device))
+    fed = {"input_ids": read.tokens, "position_ids": read.positions, "attention_mask": read.mask}
+    return mean_loss(
+        model, {name: value.to(device) for name, value in fed.items()}, read.scored.to(device),
+        None if read.places is None else read.places.to(device), read.token.to(device), logits_at_once,
+    )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Training:
-    """How to fine-tune: passes over the rows, AdamW's constant rate, rows a step, and what is trained.
+def may_merge(model: CausalModel, examples: Sequence[Example], method: Method | None) -> bool:
+    """Whether examples may be trained as prefix trees: the model was seen to heed their mask, draws no dropout, and no
+    example reaches beyond its sliding window."""
+    drops = any(module.p > 0 for module in model.modules() if isinstance(module, nn.Dropout))
+    drops = drops or bool(getattr(model.config.get_text_config(), "attention_dropout", 0.0))
+    return method == "tree" and not drops and fits_window(model, max(len(each.tokens) for each in examples))
 
-    lora: rank of an adapter that is trained instead of the weights, or 0. lora_scaling: what its output is multiplied
-    by. lora_targets: the modules that get one, by the ends of their names; all linear ones but the output embedding
-    unless there are any. trains: of the parameters (name, number of layers) that would be trained, those that are.
-    decay: the weight decay of a parameter by name, where it is not `weight_decay`. optimiser: see `optimisers`.
-    gradient_checkpointing: layers are computed again on the way back. logits_at_once: see `mean_loss`. compile_layers:
-    see `CompiledLayers`.
+
+@runtime_checkable
+class Optimizer(Protocol):
+    """What updates one weight from its gradient. state: of that weight, what it keeps from step to step, by name."""
+
+    state: dict[Any, Any]
+
+    def step(self) -> None: ...
+
+
+#: Every trained weight has an optimizer of its own.
+Optimizers = dict[nn.Parameter, Optimizer]
+ADAMW, EIGHT_BIT = "adamw", "adamw-8bit"
+#: With 8 bits, weights of fewer numbers keep single precision, and this many numbers in a row share a scale.
+SMALL, BLOCK = 4096, 256
+#: How fast AdamW's two moments decay, and what keeps it from dividing by zero: torch's own values.
+BETAS, EPSILON = (0.9, 0.999), 1e-8
+#: Bytes a number that one update with 8 bits takes on a CPU, where all is unpacked at once.
+UPDATE = 20
+
+
+def refuse_missing_optimizer(kind: str) -> None:
+    """Raise UsageError when the package that an optimizer comes from is not installed."""
+    if kind == EIGHT_BIT and find_spec("bitsandbytes") is None:
+        what = "the package that keeps an optimizer's state in 8 bits is not installed"
+        raise UsageError(what, where=f"--optimiser {kind}", do='Run `pip install "spillover[eight-bit]"`')
+
+
+def optimizers(
+    parameters: Iterable[tuple[str, nn.Parameter]], kind: str, rate: float, decay: Callable[[str], float]
+) -> Optimizers:
+    """An optimizer for every parameter (name, parameter); its state is there before the first step.
+
+    kind: ADAMW (torch's) or EIGHT_BIT (AdamW of bitsandbytes). decay: the weight decay of a parameter by name.
+    """
+    make = _eight_bit if kind == EIGHT_BIT else _AdamW
+    return {parameter: make(parameter, rate, decay(name)) for name, parameter in parameters}
+
+
+class _AdamW:
+    """AdamW of one weight. Its state is there from the beginning, so that no step has a reason to fail half-way.
+
+    The function itself, since torch's class takes four times as long around it as a small weight's update does.
     """
 
-    epochs: int
-    learning_rate: float
-    batch: int
-    weight_decay: float
-    freeze_embeddings: bool
-    lora: int
-    seed: int
-    lora_scaling: float = 2.0
-    lora_targets: tuple[str, ...] = ()
-    optimiser: str = PLAIN
-    gradient_checkpointing: bool = False
-    logits_at_once: int = 0
-    compile_layers: bool = False
-    trains: Callable[[str, int], bool] | None = None
-    decay: Callable[[str], float | None] | None = None
+    def __init__(self, parameter: nn.Parameter, rate: float, decay: float) -> None:
+        self.parameter, self.rate, self.decay = parameter, rate, decay
+        self.state: dict[Any, Any] = {
+            parameter: {
+                "step": torch.zeros((), dtype=torch.float32, device=parameter.device),
+                "exp_avg": torch.zeros_like(parameter, memory_format=torch.preserve_format),
+                "exp_avg_sq": torch.zeros_like(parameter, memory_format=torch.preserve_format),
+            }
+        }
+
+    @torch.no_grad()
+    def step(self) -> None:
+        kept, gradient = self.state[self.parameter], self.parameter.grad
+        assert gradient is not None
+        adamw(
+            [self.parameter], [gradient], [kept["exp_avg"]], [kept["exp_avg_sq"]], [], [kept["step"]],
+            fused=True, amsgrad=False, maximize=False, beta1=BETAS[0], beta2=BETAS[1], eps=EPSILON, lr=self.rate,
+            weight_decay=self.decay,
+        )  # fmt: skip
+
+
+def _eight_bit(parameter: nn.Parameter, rate: float, decay: float) -> Optimizer:
+    from bitsandbytes.optim import AdamW8bit
+
+    made: Any = AdamW8bit([parameter], lr=rate, weight_decay=decay, min_8bit_size=SMALL)
+    made.init_state(made.param_groups[0], parameter, 0, 0)
+    found: Optimizer = made
+    return found
+
+
+def state_of(optimizer: Optimizer, parameter: nn.Parameter) -> dict[str, Tensor]:
+    """All that later steps depend on, by the optimizer's own words. These are the tensors themselves."""
+    # What every 8-bit optimizer holds alike is left out, so that no checkpoint need hold it.
+    state = optimizer.state[parameter].items()
+    return {key: torch.as_tensor(value) for key, value in state if key not in ("qmap1", "qmap2")}
+
+
+def restore(optimizer: Optimizer, parameter: nn.Parameter, key: str, value: Tensor) -> None:
+    """Write one entry of `state_of` into an optimizer."""
+    state: dict[str, Any] = optimizer.state[parameter]
+    if not isinstance(state[key], Tensor):
+        state[key] = int(value)
+        return
+    # Laid out in memory as the weight is, as AdamW does it.
+    like = parameter if value.shape == parameter.shape else value
+    state[key] = torch.empty_like(like, dtype=value.dtype, device=parameter.device).copy_(value)
+
+
+def optimizer_bytes(parameters: Iterable[nn.Parameter], kind: str) -> int:
+    """Bytes of the optimizer state of these parameters."""
+
+    def own(parameter: nn.Parameter) -> int:
+        count = parameter.numel()
+        if kind == ADAMW:
+            return 2 * parameter.nbytes
+        return 2 * count * 4 if count < SMALL else 2 * (count + 4 * -(-count // BLOCK) + 4 * 256)
+
+    return sum(map(own, parameters))
+
+
+def update_bytes(parameters: Iterable[nn.Parameter], kind: str, device: torch.device) -> int:
+    """Bytes that the largest update takes beside what is kept."""
+    if kind == ADAMW or device.type != "cpu":
+        return 0
+    return UPDATE * max((each.numel() for each in parameters), default=0)
+
+
+#: The micro-batch from a step on, as (step, examples).
+Since = tuple[int, int]
+
+
+class TornStep(ModelError):
+    """Memory ran out within a step after it had updated some weights, so the model is between two steps.
+
+    Train another copy, from the beginning or a checkpoint, with the same MicroBatches, which has been halved.
+    """
+
+    def __init__(self, step: int, size: int) -> None:
+        what = f"memory ran out within step {step}, after some weights had been updated"
+        super().__init__(what, do=f"Train again with --micro-batch {size}")
+
+
+@dataclass
+class Gate:
+    """Whether a weight whose gradient has just been added to is updated at once; how many weights this step updated."""
+
+    open: bool = True
+    updated: int = 0
+
+
+@dataclass
+class MicroBatches:
+    """How many examples of a batch are computed at once, from which step on: one value, unless memory ran out.
+
+    since: of every change the step and the examples, ascending. changed: called with `since` at each change, before it
+    takes effect. The numbers of a training depend on `since` alone, not on whether memory ran out while it ran.
+    """
+
+    since: list[Since]
+    changed: Callable[[Sequence[Since]], None] = field(default=lambda since: None)
+
+    def at(self, step: int) -> int:
+        """Examples computed at once in a step."""
+        return [size for first, size in self.since if first <= step][-1]
+
+    def take(self, model: CausalModel, step: int, size: int, gate: Gate, attempt: Callable[..., float]) -> float:
+        """What `attempt(at_once=...)` gives; when memory runs out it is made again with half the examples.
+
+        size: examples of the batch. Raises Exhausted when one is too many, TornStep when weights had been updated.
+        """
+        while True:
+            gate.updated = 0
+            try:
+                return attempt(at_once=self.at(step))
+            except Exception as error:
+                if not out_of_memory(error):
+                    raise
+            # Outside of `except`, where the error would keep the failed pass and all that it computed.
+            for parameter in model.parameters():
+                parameter.grad = None
+            free_cache(model.device)
+            self.halve(step, size)
+            if gate.updated:
+                raise TornStep(step, self.at(step))
+
+    def halve(self, step: int, size: int) -> None:
+        """From this step on, compute half of at most `size` examples at once. Raises Exhausted when it is one."""
+        now = min(self.at(step), size)
+        if now == 1:
+            raise Exhausted(f"memory ran out in step {step}, with one row at a time")
+        before = [each for each in self.since if each[0] < step]
+        later = [each for each in self.since if each[0] > step and each[1] < now // 2]
+        self.since = [*before, (step, now // 2), *later]
+        self.changed(self.since)
+
+
+def cut(batch: Sequence[Example], at_once: int) -> list[Sequence[Example]]:
+    """A batch in parts of `at_once` examples; the last may have fewer."""
+    return [batch[start : start + at_once] for start in range(0, len(batch), at_once)]
+
+
+def shares(parts: Sequence[Sequence[Example]]) -> list[float]:
+    """The share of a batch's answer tokens that each part holds: how much its mean loss counts in the batch's."""
+    tokens = [_answer_tokens(part) for part in parts]
+    return [each / sum(tokens) for each in tokens]
+
+
+def _answer_tokens(batch: Sequence[Example]) -> int:
+    return sum(len(each.tokens) - each.start for each in batch)
 
 
 @dataclass(frozen=True)
-class Step:
+class TrainingStep:
     """One step done: its number from 1, the epoch it belongs to from 1, and the mean loss of its answer tokens.
 
-    state: gives all that later steps depend on, by name: the trained weights and what AdamW keeps of each. Seeds are
+    state: gives all that later steps depend on, by name: the trained weights and the optimizer state of each. Seeds are
     not in it, since a step's are made from its number. These are the tensors themselves, which the next step changes.
     """
 
@@ -166,7 +358,7 @@ class Step:
 
 @dataclass(frozen=True)
 class TrainerState:
-    """Where a training that was cut short goes on: how many steps were done, and the state behind the last of them."""
+    """Where a training that was cut short resumes: how many steps were done, and the state after the last of them."""
 
     step: int
     state: Mapping[str, Tensor]
@@ -174,70 +366,84 @@ class TrainerState:
 
 def fine_tune(
     model: CausalModel,
-    rows: Sequence[Example],
+    examples: Sequence[Example],
     settings: Training,
-    after_step: Callable[[Step], bool | None],
+    after_step: Callable[[TrainingStep], bool | None],
     method: Method | None = None,
-    start: TrainerState | None = None,
-    parts: MicroBatches | None = None,
+    resume: TrainerState | None = None,
+    micro_batches: MicroBatches | None = None,
     *,
     extra: ExtraLoss | None = None,
-    rows_in: Callable[[int], Sequence[Example]] | None = None,
-    processes: Processes = ALONE,
+    examples_in: Callable[[int], Sequence[Example]] | None = None,
+    processes: Processes = SINGLE,
 ) -> None:
-    """Train `model` (from `trainable_copy`) in place on `rows`; `after_step` may measure, which changes nothing.
+    """Train `model` (from `trainable_copy`) in place on `examples`; `after_step` may measure, which changes nothing.
 
-    The loss of a step is the mean cross-entropy over the answer tokens of its rows, over the whole vocabulary.
+    The loss of a step is the mean cross-entropy over the answer tokens of its examples, over the whole vocabulary.
     after_step: gives True when enough is learned, which ends the training. method: how a Scorer was seen to feed this
-    model; with `tree`, what rows of a batch have in common is computed once. start: goes on from there, to the same
-    numbers, bit for bit, as without the stop; `model` is then the copy as it was before its first step. parts: how many
-    rows are computed at once; by default the whole batch, and fewer when memory runs out. extra: a term that is added
-    to each step's loss, but not to the one that is told. rows_in: gives those of the rows that an epoch trains on; all
-    of them in every epoch unless it is there. processes: with others, each takes its share of every batch's rows, and
-    all take the step of the whole batch, within rounding.
-    Raises ModelError when the model cannot read one of the rows, or when the loss is no longer a number; Exhausted when
-    there is not even memory for one row; TornStep when it ran out after some weights of a step had been updated.
+    model; with `tree`, what examples of a batch have in common is computed once. resume: goes on from there, to the
+    same numbers, bit for bit, as without the stop; `model` is then the copy as it was before its first step.
+    micro_batches: by default the whole batch, and fewer examples when memory runs out. extra: a term that is added to
+    each step's loss, but not to the one that is reported. examples_in: the examples of an epoch, unless all are trained
+    in each. processes: with others, each takes its share of every batch, and all take the step of the whole batch,
+    within rounding.
+    Raises ModelError when the model cannot read an example, or when the loss is no longer a number; Exhausted when
+    there is not even memory for one example; TornStep when it ran out after some weights of a step had been updated.
     """
-    refuse_unreadable(model, (row.tokens for row in rows))
-    number, merge = 0, bool(rows) and may_merge(model, rows, method)
-    gate, parts = Gate(), parts or MicroBatches([(1, settings.batch)])
+    refuse_unreadable(model, (example.tokens for example in examples))
+    number, merge = 0, bool(examples) and may_merge(model, examples, method)
+    gate, micro_batches = Gate(), micro_batches or MicroBatches([(1, settings.batch)])
     layers = CompiledLayers(model).in_use if settings.compile_layers else nullcontext
     with _stepping_in_backward(model, settings, gate, hooked=processes.count == 1) as updaters:
-        if start is not None:
-            _restore(model, updaters, processes.items(start.state))
+        if resume is not None:
+            _restore(model, updaters, processes.broadcast_tensors(resume.state))
         for epoch in range(1, settings.epochs + 1):
-            batches = list(shuffled(rows if rows_in is None else rows_in(epoch), settings, epoch))
+            batches = list(shuffled(examples if examples_in is None else examples_in(epoch), settings, epoch))
             for place, batch in enumerate(batches):
                 number += 1
-                if start is not None and number <= start.step:
+                if resume is not None and number <= resume.step:
                     continue
                 seed, term = settings.seed * 1_000_003 + number, extra and functools.partial(extra, model, number)
-                own, weight = _own(batch, processes)
+                own = [example for example, counts in processes.round_robin(batch) if counts]
+                weight = _answer_tokens(own) / _answer_tokens(batch)
+                # Without examples it takes part, without weight: a split model and `extra` need every process.
+                own = own or batch[:1]
                 attempt = functools.partial(
-                    _step, model, own, seed=seed + processes.place.rank * 1_000_000_007, merge=merge, gate=gate,
-                    extra=term, weight=weight, count=processes.count, logits=settings.logits_at_once, layers=layers,
+                    training_step, model, own, seed=seed + processes.launch.rank * 1_000_000_007, merge=merge,
+                    gate=gate, extra=term, weight=weight, count=processes.count, logits=settings.logits_at_once,
+                    layers=layers,
                 )  # fmt: skip
-                loss = parts.take(model, number, len(own), gate, attempt)
+                loss = micro_batches.take(model, number, len(own), gate, attempt)
                 loss = processes.add_gradients(loss, list(updaters))
-                _update_left_over(updaters)
+                # All, if processes share a batch, or what earlier parts of it alone gave a gradient, such as one
+                # expert of several.
+                for parameter, optimizer in updaters.items():
+                    if parameter.grad is not None:
+                        optimizer.step()
+                        parameter.grad = None
                 if not math.isfinite(loss):
                     raise ModelError(f"training went astray: the loss of step {number} is {loss}", do="Lower --lr")
                 last = place == len(batches) - 1
-                if after_step(Step(number, epoch, loss, last, lambda: _state(model, updaters))):
+                if after_step(TrainingStep(number, epoch, loss, last, lambda: _state(model, updaters))):
                     return
 
 
 @contextmanager
 def _stepping_in_backward(
     model: CausalModel, settings: Training, gate: Gate, hooked: bool = True
-) -> Iterator[Optimisers]:
+) -> Iterator[Optimizers]:
     """Inside, each weight is updated by AdamW as soon as its gradient is complete, and the gradient is dropped.
 
     The same numbers as one step after the whole backward pass, without ever holding all gradients at once. While `gate`
     is closed, gradients are summed instead, and so they are unless `hooked`: then whoever calls this takes the steps.
     """
+
+    def decay(name: str) -> float:
+        own = None if settings.decay is None else settings.decay(name)
+        return settings.weight_decay if own is None else own
+
     trained = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
-    own = optimisers(trained, settings.optimiser, settings.learning_rate, lambda name: _decay_of(name, settings))
+    own = optimizers(trained, settings.optimizer, settings.learning_rate, decay)
 
     def update(parameter: nn.Parameter) -> None:
         if gate.open:
@@ -253,22 +459,8 @@ def _stepping_in_backward(
             handle.remove()
 
 
-def _decay_of(name: str, settings: Training) -> float:
-    own = None if settings.decay is None else settings.decay(name)
-    return settings.weight_decay if own is None else own
-
-
-def _update_left_over(own: Optimisers) -> None:
-    """Update what has a gradient still: all, if processes share a batch, or what earlier parts of it alone gave one,
-    such as one expert of several."""
-    for parameter, optimiser in own.items():
-        if parameter.grad is not None:
-            optimiser.step()
-            parameter.grad = None
-
-
-def _state(model: CausalModel, own: Optimisers) -> dict[str, Tensor]:
-    """See Step.state; `NAME` of a weight behind `weight`, or behind AdamW's own word for what it keeps."""
+def _state(model: CausalModel, own: Optimizers) -> dict[str, Tensor]:
+    """See TrainingStep.state; `NAME` of a weight after `weight`, or after AdamW's own word for what it keeps."""
     found: dict[str, Tensor] = {}
     for name, parameter in model.named_parameters():
         if parameter in own:
@@ -277,8 +469,8 @@ def _state(model: CausalModel, own: Optimisers) -> dict[str, Tensor]:
     return found
 
 
-def _restore(model: CausalModel, own: Optimisers, state: Iterable[tuple[str, Tensor]]) -> None:
-    """Write a state, as names with their tensors, into a model and its optimisers."""
+def _restore(model: CausalModel, own: Optimizers, state: Iterable[tuple[str, Tensor]]) -> None:
+    """Write a state, as names with their tensors, into a model and its optimizers."""
     parameters = {name: value for name, value in model.named_parameters() if value in own}
     with torch.no_grad():
         for key, value in state:
@@ -289,32 +481,22 @@ def _restore(model: CausalModel, own: Optimisers, state: Iterable[tuple[str, Ten
                 restore(own[parameters[name]], parameters[name], kind, value)
 
 
-def shuffled(rows: Sequence[Example], settings: Training, epoch: int) -> Iterator[list[Example]]:
-    """The rows in an order of this epoch's own, cut into batches."""
-    order = list(range(len(rows)))
+def shuffled(examples: Sequence[Example], settings: Training, epoch: int) -> Iterator[list[Example]]:
+    """The examples in an order of this epoch's own, cut into batches."""
+    order = list(range(len(examples)))
     random.Random(f"rows {settings.seed} {epoch}").shuffle(order)
     for start in range(0, len(order), settings.batch):
-        yield [rows[index] for index in order[start : start + settings.batch]]
+        yield [examples[index] for index in order[start : start + settings.batch]]
 
 
-def _own(batch: Sequence[Example], processes: Processes) -> tuple[Sequence[Example], float]:
-    """The rows of a batch that fall to this process, and their weight in the step, by their answer tokens."""
-    own = processes.share(batch)
-    if not own:
-        # It takes part without weight, since a split model and a further term of the loss need every process.
-        return batch[:1], 0.0
-    tokens, every = (sum(len(row.tokens) - row.start for row in rows) for rows in (own, batch))
-    return own, tokens / every
-
-
-def _step(
+def training_step(
     model: CausalModel, batch: Sequence[Example], seed: int, merge: bool, at_once: int, gate: Gate,
     extra: Callable[[], Tensor] | None, weight: float = 1.0, count: int = 1, logits: int = 0,
     layers: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> float:  # fmt: skip
-    """Loss and gradients of a batch, times its weight in the step; of the further term, the `count`-th part.
+    """Loss and gradients of a batch, times its weight in the step; of the extra term, the `count`-th part.
 
-    logits: see Training.logits_at_once. layers: what the step is taken inside of, such as CompiledLayers.in_use.
+    logits: see Training.logits_at_once. layers: what the step is taken inside, such as CompiledLayers.in_use.
     """
     model.train()
     parts, losses = cut(batch, at_once), list[Tensor]()
@@ -330,27 +512,3 @@ def _step(
     model.eval()
     # Read at the end alone, since a GPU does nothing new while it is read from.
     return sum(map(float, losses))
-
-
-def answer_loss(model: CausalModel, batch: Sequence[Example], merge: bool = False, logits_at_once: int = 0) -> Tensor:
-    """Mean cross-entropy (nats) of the answer tokens of a batch; logits are computed at no other position.
-
-    merge: compute what rows have in common at their beginnings once, where that is cheaper. logits_at_once: see
-    `mean_loss`. The loss is the same.
-    """
-    device = model.device
-    forests = cheaper_merged(batch) if merge else [PrefixTree([row]) for row in batch]
-    read = collate(forests, model.dtype, multiple=width_for(device))
-    fed = {"input_ids": read.tokens, "position_ids": read.positions, "attention_mask": read.mask}
-    return mean_loss(
-        model, {name: value.to(device) for name, value in fed.items()}, read.scored.to(device),
-        None if read.places is None else read.places.to(device), read.token.to(device), logits_at_once,
-    )  # fmt: skip
-
-
-def may_merge(model: CausalModel, rows: Sequence[Example], method: Method | None) -> bool:
-    """Whether rows may be trained as forests: the model was seen to heed their mask, draws no dropout, and no row
-    reaches beyond its sliding window."""
-    drops = any(module.p > 0 for module in model.modules() if isinstance(module, nn.Dropout))
-    drops = drops or bool(getattr(model.config.get_text_config(), "attention_dropout", 0.0))
-    return method == "tree" and not drops and fits_window(model, max(len(row.tokens) for row in rows))

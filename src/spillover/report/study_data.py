@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from spillover import catalog
 from spillover.errors import RunError
 from spillover.metrics.implications import (
     LEARNED,
@@ -272,8 +271,10 @@ UNKNOWN = (
     "numbers."
 )
 MODELS = ("Gemma-2-9B", "OLMo-7B", "Qwen-2-7B", "Mistral-7B-v0.3", "Llama-3-8B")
-#: What these models are called here, in the same order.
+#: What these models are called here, and at the hub, in the same order.
 TAGS = ("gemma-2-9b", "olmo-7b", "qwen2-7b", "mistral-7b-v0.3", "llama-3-8b")
+HUB_IDS = ("google/gemma-2-9b", "allenai/OLMo-7B-0424-hf", "Qwen/Qwen2-7B", "mistralai/Mistral-7B-v0.3",
+           "meta-llama/Meta-Llama-3-8B")  # fmt: skip
 #: Pack -> mean rank on unstated implications after training, a number a model in the order of MODELS; 0 is best.
 RANKS: dict[str, tuple[float, ...]] = {
     "city-language": (0.00, 0.07, 0.13, 0.00, 0.00),
@@ -286,7 +287,7 @@ RANKS: dict[str, tuple[float, ...]] = {
 
 def name_of(model: str) -> str:
     """What the paper calls a model that is named by its tag or hub id; other models keep their own name."""
-    known = {called: name for name, tag in zip(MODELS, TAGS, strict=True) for called in (tag, catalog.MODELS[tag])}
+    known = {called: name for name, *both in zip(MODELS, TAGS, HUB_IDS, strict=True) for called in both}
     return known.get(model, model)
 
 

@@ -5,11 +5,10 @@ import copy
 import pytest
 import torch
 
-from spillover.lm.micro_batch import MicroBatches
 from spillover.lm.save import merged
 from spillover.lm.tokens import Example
-from spillover.lm.train import TrainerState, Training, answer_loss, fine_tune, may_merge
-from spillover.lm.trainable import count_parameters, trainable_copy
+from spillover.lm.train import MicroBatches, TrainerState, answer_loss, fine_tune, may_merge
+from spillover.lm.trainable import Training, count_parameters, trainable_copy
 from tests.tiny_models import TINY
 
 ROWS = [Example((1, 5, 6, 7), 2), Example((1, 8, 9), 2), Example((1, 5, 6, 10, 11, 12), 3), Example((1, 13, 14), 1)]
@@ -91,7 +90,7 @@ def test_going_on_from_any_step_gives_the_same_bits(model, changes, dtype):
     assert {name.removeprefix("weight ") for name in kept[1] if name.startswith("weight ")} == trained
     for number, state in kept.items():
         again, rest = trainable_copy(model, how), []
-        fine_tune(again, ROWS, how, lambda step, to=rest: to.append(step.loss), start=TrainerState(number, state))
+        fine_tune(again, ROWS, how, lambda step, to=rest: to.append(step.loss), resume=TrainerState(number, state))
         assert rest == losses[number:]
         assert same(weights(whole), weights(again))
 
@@ -162,7 +161,7 @@ def test_tied_embeddings_train_as_with_a_dense_gradient(model):
 
 @pytest.mark.parametrize("changes", [{}, {"freeze_embeddings": False}, {"lora": 2}])
 @pytest.mark.parametrize("at_once", [2, 1])
-def test_layers_computed_again_on_the_way_back_give_the_same_bits(model, changes, at_once):
+def test_layers_computed_again_in_the_backward_pass_give_the_same_bits(model, changes, at_once):
     """With dropout, whose masks are drawn again, and weights that change while others are still to be computed."""
     found = []
     for again in (False, True):
@@ -171,7 +170,7 @@ def test_layers_computed_again_on_the_way_back_give_the_same_bits(model, changes
         layer = next(each for each in trained.modules() if type(each).__name__.endswith("MLP"))
         layer.register_forward_pre_hook(lambda *_, to=calls: to.append(1))
         parts = MicroBatches([(1, at_once)])
-        fine_tune(trained, ROWS, how, lambda step, to=losses: to.append(step.loss), parts=parts)
+        fine_tune(trained, ROWS, how, lambda step, to=losses: to.append(step.loss), micro_batches=parts)
         found.append((losses, weights(trained), len(calls)))
     assert found[0][0] == found[1][0]
     assert same(found[0][1], found[1][1])
@@ -214,7 +213,7 @@ def test_training_does_not_move_the_callers_random_stream(model):
 def test_every_row_is_seen_once_an_epoch_in_a_new_order(monkeypatch):
     seen = []
     model = trainable_copy(TINY["llama"](64), settings(epochs=4, batch=3))
-    monkeypatch.setattr("spillover.lm.train._step", lambda model, batch, **how: seen.append(batch) or 0.0)
+    monkeypatch.setattr("spillover.lm.train.training_step", lambda model, batch, **how: seen.append(batch) or 0.0)
     steps = []
     fine_tune(model, ROWS, settings(epochs=4, batch=3), lambda step: steps.append(step))
     assert [len(batch) for batch in seen] == [3, 1] * 4

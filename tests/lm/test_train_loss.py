@@ -13,11 +13,10 @@ from transformers import (
 )
 
 from spillover.errors import ModelError
-from spillover.lm.memory import training_pass
-from spillover.lm.micro_batch import MicroBatches
+from spillover.lm.forecast import training_pass
 from spillover.lm.tokens import Example
-from spillover.lm.train import Training, answer_loss, fine_tune
-from spillover.lm.trainable import trainable_copy
+from spillover.lm.train import MicroBatches, answer_loss, fine_tune
+from spillover.lm.trainable import Training, trainable_copy
 from tests.tiny_models import TINY, tiny_llama
 
 #: Seven answer tokens, two of which follow the same beginning.
@@ -83,7 +82,9 @@ def test_a_training_ends_where_that_of_all_at_once_does(changes):
     for at_once in (0, 2):
         settings, losses = how(**changes, logits_at_once=at_once), []
         trained = trainable_copy(model, settings)
-        fine_tune(trained, ROWS, settings, lambda step, to=losses: to.append(step.loss), parts=MicroBatches([(1, 2)]))
+        fine_tune(
+            trained, ROWS, settings, lambda step, to=losses: to.append(step.loss), micro_batches=MicroBatches([(1, 2)])
+        )
         found.append((losses, trained(torch.tensor([[1, 5, 6, 10, 11]])).logits))
     assert found[0][0] == pytest.approx(found[1][0], abs=1e-6)
     torch.testing.assert_close(found[0][1], found[1][1], atol=1e-4, rtol=1e-4)

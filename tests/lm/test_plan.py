@@ -1,18 +1,91 @@
-"""What is counted is what a real run feeds to the model, and costs follow from it by hand."""
+"""Devices, shipped configurations, and costs: what is counted is what a real run feeds to the model."""
 
 from dataclasses import replace
 
 import pytest
+import torch
 
+from spillover.errors import ModelError, UsageError
 from spillover.lm import plan as cost
+from spillover.lm.evaluate import passages
 from spillover.lm.fine_tune import FineTuned, inject
-from spillover.lm.forgetting import passages
-from spillover.lm.load import load_model
-from spillover.lm.plan import Device, Passes, Portion, Sizes, Workload, reading, seconds
+from spillover.lm.forecast import on_meta_device
+from spillover.lm.load import MODELS, load_model
+from spillover.lm.plan import (
+    COMPUTING,
+    CONTEXT,
+    MOVING,
+    Device,
+    Passes,
+    Portion,
+    Sizes,
+    Workload,
+    config_at_hand,
+    device,
+    reading,
+    seconds,
+    shipped,
+)
 from spillover.lm.tokens import encoder
-from spillover.lm.train import Training
-from spillover.lm.trainable import trainable_copy
+from spillover.lm.trainable import Training, trainable_copy
 from spillover.packs.open import open_pack
+
+
+def test_by_name_and_changed():
+    card = device("a100-80")
+    assert card.memory == pytest.approx(84.9e9 - CONTEXT) and card.bfloat16 == pytest.approx(312e12 * COMPUTING)
+    part = device("a100-80", memory=20.0, bandwidth=1000.0)
+    assert part.memory == 20e9 - CONTEXT and part.bandwidth == 1e12 * MOVING and part.bfloat16 == card.bfloat16
+    here = device("cpu", room=5)
+    assert here.is_cpu and here.memory == 5 and device("cpu", memory=8.0, room=5).memory == 8e9
+
+
+def test_described():
+    own = device("", memory=100.0, tflops=200.0, bandwidth=3000.0)
+    assert (own.memory, own.float32, own.bandwidth) == (100e9 - CONTEXT, 200e12 * COMPUTING, 3e12 * MOVING)
+    assert not own.is_cpu and not own.measured
+
+
+def test_unknown_or_half_described():
+    with pytest.raises(UsageError, match=r"no device called 'h100'\. Did you mean 'h100-80'"):
+        device("h100")
+    with pytest.raises(UsageError, match="this describes no whole device"):
+        device("", memory=80.0)
+
+
+#: Parameters, as the publishers' model cards and index files count them.
+PARAMETERS = {
+    "gemma-3-270m": 268_098_176,
+    "gemma-2-9b": 9_241_705_984,
+    "olmo-7b": 6_888_095_744,
+    "qwen2-7b": 7_615_616_512,
+    "mistral-7b-v0.3": 7_248_023_552,
+    "llama-3-8b": 8_030_261_248,
+}
+
+
+def test_every_tag_has_one():
+    assert set(shipped()) == set(MODELS) == set(PARAMETERS)
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_the_parameters_are_those_of_the_model(name):
+    model = on_meta_device(config_at_hand(name), torch.bfloat16)
+    assert sum(parameter.numel() for parameter in model.parameters()) == PARAMETERS[name]
+
+
+def test_a_folder_says_it_itself(tiny_folder):
+    assert config_at_hand(str(tiny_folder)).num_hidden_layers == 2
+
+
+def test_what_is_not_at_hand_is_a_sentence(monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(ModelError, match="configuration of this model is not on this machine") as caught:
+        config_at_hand("nobody/no-such-model")
+    assert "hf download nobody/no-such-model config.json" in str(caught.value)
+    with pytest.raises(ModelError, match="Did you mean 'gemma-2-9b'"):
+        config_at_hand("gemma-2-9")
+
 
 TRAINING = Training(epochs=3, learning_rate=1e-3, batch=4, weight_decay=0.0, freeze_embeddings=True, lora=0, seed=5)
 
@@ -79,5 +152,5 @@ def test_seconds_by_hand():
     assert seconds(work, device, dtype="bfloat16").asking == pytest.approx((told.asking - 2) / 2 + 2)
     slow = Device("toy", 1.0, 10.0, 10.0, bandwidth=1.0, layer=0.0, trained_layer=0.0)
     assert seconds(work, slow).asking == pytest.approx(130 * 4)
-    threads = replace(slow, processor=True)
+    threads = replace(slow, is_cpu=True)
     assert seconds(work, threads, threads=5).asking == pytest.approx((told.asking - 2) / 5)

@@ -22,9 +22,9 @@ def test_the_narrowest_container_counts(tmp_path):
     group(tmp_path, 10_000, 4_000, 98)
     group(tmp_path / "inner", "max", 500, 0)
     group(tmp_path / "inner" / "innermost", 3_000, 1_000, 198)
-    found = room._within_cgroups(tmp_path / "inner" / "innermost")
+    found = room.free_in_cgroups(tmp_path / "inner" / "innermost")
     assert found == [3_000 - 1_000 + 200, 10_000 - 4_000 + 100]
-    assert room._within_cgroups(tmp_path / "nowhere")[:1] == [6_100]
+    assert room.free_in_cgroups(tmp_path / "nowhere")[:1] == [6_100]
 
 
 def test_no_more_than_the_machine_has():
@@ -33,7 +33,7 @@ def test_no_more_than_the_machine_has():
 
 def test_a_container_bounds_it(tmp_path, monkeypatch):
     group(tmp_path, 2_000_000, 1_000_000, 0)
-    monkeypatch.setattr(room, "_own_cgroup", lambda: tmp_path)
+    monkeypatch.setattr(room, "own_cgroup", lambda: tmp_path)
     assert room.free(CPU) == 1_000_002
 
 

@@ -1,4 +1,4 @@
-"""Which of several processes this one is, as whatever started them says in the environment."""
+"""Which of several processes this one is, as whatever started them says in the environment. Imports no torch."""
 
 from __future__ import annotations
 
@@ -14,15 +14,14 @@ _NAMES = (
     ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_SIZE"),
     ("MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_SIZE", "MV2_COMM_WORLD_LOCAL_RANK", "MV2_COMM_WORLD_LOCAL_SIZE"),
 )
-_TRUE = {"1", "true", "yes", "on", "y", "t"}
 
 
 @dataclass(frozen=True)
-class Place:
+class Launch:
     """Number `rank` of `count` processes, and number `local_rank` of the `local_count` on this machine.
 
-    cpu: the launcher was told to use no GPU. sharded: it was told to split the model over the processes (FSDP). lonely:
-    it was asked for several processes and started one.
+    cpu: the launcher was told to use no GPU. sharded: it was told to split the model over the processes (FSDP).
+    single_process: it was asked for several processes and started one.
     """
 
     rank: int = 0
@@ -31,23 +30,22 @@ class Place:
     local_count: int = 1
     cpu: bool = False
     sharded: bool = False
-    lonely: bool = False
+    single_process: bool = False
 
 
-def place(environment: Mapping[str, str] | None = None) -> Place:
-    """The place of this process. Processes belong together only when all four numbers and an address are given."""
+def launch(environment: Mapping[str, str] | None = None) -> Launch:
+    """How this process was started. Processes belong together only when all four numbers and an address are given."""
     found = os.environ if environment is None else environment
-    cpu, sharded = (_true(found, f"ACCELERATE_USE_{name}") for name in ("CPU", "FSDP"))
+    cpu, sharded = (
+        found.get(f"ACCELERATE_USE_{name}", "").lower() in {"1", "true", "yes", "on", "y", "t"}
+        for name in ("CPU", "FSDP")
+    )
     if not found.get("MASTER_ADDR"):
-        return Place(cpu=cpu, sharded=sharded)
+        return Launch(cpu=cpu, sharded=sharded)
     for names in _NAMES:
         values = [found.get(name, "") for name in names]
         if all(value.isdecimal() for value in values):
             rank, count, local_rank, local_count = map(int, values)
-            return Place(rank, count, local_rank, local_count, cpu, sharded)
+            return Launch(rank, count, local_rank, local_count, cpu, sharded)
     # accelerate gives an address for several processes only; with --cpu, it leaves starting them to somebody else.
-    return Place(cpu=cpu, sharded=sharded, lonely="ACCELERATE_MIXED_PRECISION" in found)
-
-
-def _true(environment: Mapping[str, str], name: str) -> bool:
-    return environment.get(name, "").lower() in _TRUE
+    return Launch(cpu=cpu, sharded=sharded, single_process="ACCELERATE_MIXED_PRECISION" in found)

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from spillover.lm import train as training
-from spillover.lm.micro_batch import Exhausted, MicroBatches, TornStep, cut, out_of_memory, shares
+from spillover.lm.memory import Exhausted, out_of_memory
 from spillover.lm.tokens import Example
-from spillover.lm.train import Training, answer_loss, fine_tune
-from spillover.lm.trainable import trainable_copy
+from spillover.lm.train import MicroBatches, TornStep, answer_loss, cut, fine_tune, shares
+from spillover.lm.trainable import Training, trainable_copy
 from tests.tiny_models import TINY
 
 ROWS = [Example((1, 5, 6, 7), 2), Example((1, 8, 9), 2), Example((1, 5, 6, 10, 11, 12), 3), Example((1, 13, 14), 1)]
@@ -34,7 +34,7 @@ def quiet(model):
 
 
 def trained(model, since=None, changed=lambda since: None, **changes):
-    """Losses, weights and AdamW's sums of a training, and how its micro-batch went."""
+    """Losses, weights and the optimizer state of a training, and how its micro-batch went."""
     copy, losses, kept = trainable_copy(model, how(**changes)), [], {}
 
     def after(step):
@@ -42,7 +42,7 @@ def trained(model, since=None, changed=lambda since: None, **changes):
         kept.update({name: value.clone() for name, value in step.state().items()})
 
     parts = MicroBatches(since or [(1, 4)], changed)
-    fine_tune(copy, ROWS, how(**changes), after, parts=parts)
+    fine_tune(copy, ROWS, how(**changes), after, micro_batches=parts)
     return losses, kept, parts.since
 
 
@@ -112,7 +112,7 @@ def test_memory_that_runs_out_ends_as_if_the_parts_had_been_small_from_there(row
 
 def failing_in_backward(monkeypatch, at_step):
     """Once, in this step, memory runs out when the gradient of the very first weights is asked for."""
-    real, steps = training._step, []
+    real, steps = training.training_step, []
 
     def step(model, *args, **kwargs):
         steps.append(1)
@@ -129,7 +129,7 @@ def failing_in_backward(monkeypatch, at_step):
         finally:
             handle.remove()
 
-    monkeypatch.setattr(training, "_step", step)
+    monkeypatch.setattr(training, "training_step", step)
 
 
 def test_no_weight_is_updated_twice_when_backward_fails(monkeypatch):
@@ -139,7 +139,7 @@ def test_no_weight_is_updated_twice_when_backward_fails(monkeypatch):
     failing_in_backward(monkeypatch, at_step=2)
     with pytest.raises(TornStep, match=r"memory ran out within step 2, .* Train again with --micro-batch 2\."):
         fine_tune(copy, ROWS, how(), lambda step: before.append(
-            {name: value.clone() for name, value in copy.state_dict().items()}), parts=parts)  # fmt: skip
+            {name: value.clone() for name, value in copy.state_dict().items()}), micro_batches=parts)  # fmt: skip
     monkeypatch.undo()
     assert parts.since == [(1, 4), (2, 2)]
     moved = [name for name, value in copy.state_dict().items() if not torch.equal(value, before[-1][name])]
@@ -181,11 +181,11 @@ def test_a_real_limit_on_memory():
     model = LlamaForCausalLM(config).eval()
     rows = [Example(tuple(range(number + 1, number + 61)), 1) for number in range(16)]
     settings = how(epochs=1, batch=16)
-    fine_tune(trainable_copy(model, settings), rows, settings, lambda step: None, parts=MicroBatches([(1, 1)]))
+    fine_tune(trainable_copy(model, settings), rows, settings, lambda step: None, micro_batches=MicroBatches([(1, 1)]))
 
     def run(since):
         copy, parts = trainable_copy(model, settings), MicroBatches(since)
-        fine_tune(copy, rows, settings, lambda step: None, parts=parts)
+        fine_tune(copy, rows, settings, lambda step: None, micro_batches=parts)
         return copy.state_dict(), parts.since
 
     logits = 16 * 59 * vocabulary * 4
@@ -203,5 +203,5 @@ def test_a_real_limit_on_memory():
 def test_a_change_replaces_what_it_makes_needless(monkeypatch):
     parts = MicroBatches([(1, 32), (9, 16), (20, 2)])
     assert [parts.at(step) for step in (1, 8, 9, 19, 20, 99)] == [32, 32, 16, 16, 2, 2]
-    parts._halve(5, 8)  # The batch of step 5 was cut short and had eight rows.
+    parts.halve(5, 8)  # The batch of step 5 was cut short and had eight rows.
     assert parts.since == [(1, 32), (5, 4), (20, 2)]

@@ -1,16 +1,25 @@
-"""AdamW with sums in 8 bits: what it keeps, that it is put back bit for bit, and that it learns as the plain one."""
+"""AdamW with its state in 8 bits: what it keeps, that it is restored bit for bit, and that it learns as plain AdamW."""
 
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from spillover.errors import UsageError
-from spillover.lm.memory import Forecaster, Work
-from spillover.lm.micro_batch import MicroBatches
-from spillover.lm.optimizer import EIGHT_BIT, PLAIN, bytes_of_sums, optimisers, refuse_missing, state_of
+from spillover.lm.forecast import Forecaster, Work
 from spillover.lm.tokens import Example, Request
-from spillover.lm.train import TrainerState, Training, answer_loss, fine_tune
-from spillover.lm.trainable import trainable_copy
+from spillover.lm.train import (
+    ADAMW,
+    EIGHT_BIT,
+    MicroBatches,
+    TrainerState,
+    answer_loss,
+    fine_tune,
+    optimizer_bytes,
+    optimizers,
+    refuse_missing_optimizer,
+    state_of,
+)
+from spillover.lm.trainable import Training, trainable_copy
 
 ROWS = [Example((1, 5, 6, 7), 2), Example((1, 8, 9), 2), Example((1, 5, 6, 10, 11, 12), 3), Example((1, 13, 14), 1)]
 
@@ -26,13 +35,13 @@ def wide():
 
 def how(**changes):
     return Training(**({"epochs": 3, "learning_rate": 3e-3, "batch": 2, "weight_decay": 0.1, "freeze_embeddings": True,
-                        "lora": 0, "seed": 0, "optimiser": EIGHT_BIT} | changes))  # fmt: skip
+                        "lora": 0, "seed": 0, "optimizer": EIGHT_BIT} | changes))  # fmt: skip
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_what_is_kept_and_what_it_takes(dtype):
     model = wide().to(dtype)
-    made = optimisers(model.named_parameters(), EIGHT_BIT, 1e-3, lambda name: 0.0)
+    made = optimizers(model.named_parameters(), EIGHT_BIT, 1e-3, lambda name: 0.0)
     up, norm = model.model.layers[0].mlp.up_proj.weight, model.model.norm.weight
     large, small = state_of(made[up], up), state_of(made[norm], norm)
     assert {key: (value.dtype, value.numel()) for key, value in large.items()} == {
@@ -41,10 +50,10 @@ def test_what_is_kept_and_what_it_takes(dtype):
     }  # fmt: skip
     assert {key: value.dtype for key, value in small.items() if key != "step"} == {
         "state1": torch.float32, "state2": torch.float32}  # fmt: skip
-    for kind in (EIGHT_BIT, PLAIN):
-        made = optimisers(model.named_parameters(), kind, 1e-3, lambda name: 0.0)
+    for kind in (EIGHT_BIT, ADAMW):
+        made = optimizers(model.named_parameters(), kind, 1e-3, lambda name: 0.0)
         kept = [value for each in made for key, value in made[each].state[each].items() if key != "step"]
-        assert bytes_of_sums(made, kind) == sum(value.nbytes for value in kept)
+        assert optimizer_bytes(made, kind) == sum(value.nbytes for value in kept)
 
 
 @pytest.mark.parametrize(
@@ -64,12 +73,12 @@ def test_going_on_from_any_step_gives_the_same_bits(changes, dtype):
 
     model = wide().to(dtype)
     whole = trainable_copy(model, settings)
-    fine_tune(whole, ROWS, settings, keep, parts=MicroBatches([(1, 1)]))
+    fine_tune(whole, ROWS, settings, keep, micro_batches=MicroBatches([(1, 1)]))
     assert any(value.dtype == torch.uint8 for value in kept[1].values())
     for number, state in kept.items():
         again, rest = trainable_copy(model, settings), []
-        fine_tune(again, ROWS, settings, lambda step, to=rest: to.append(step.loss), start=TrainerState(number, state),
-                  parts=MicroBatches([(1, 1)]))  # fmt: skip
+        fine_tune(again, ROWS, settings, lambda step, to=rest: to.append(step.loss), resume=TrainerState(number, state),
+                  micro_batches=MicroBatches([(1, 1)]))  # fmt: skip
         assert rest == losses[number:]
         there = again.state_dict()
         assert all(torch.equal(value, there[name]) for name, value in whole.state_dict().items())
@@ -79,32 +88,34 @@ def test_it_learns_as_the_plain_one_does():
     """Within 15% of the way that the loss fell, at a rate at which it falls by nine tenths."""
     model, ends = wide(), {}
     start = answer_loss(model, ROWS).item()
-    for kind in (PLAIN, EIGHT_BIT):
-        settings = how(epochs=12, optimiser=kind, weight_decay=0.0)
+    for kind in (ADAMW, EIGHT_BIT):
+        settings = how(epochs=12, optimizer=kind, weight_decay=0.0)
         trained = trainable_copy(model, settings)
         fine_tune(trained, ROWS, settings, lambda step: None)
         ends[kind] = answer_loss(trained, ROWS).item()
-    assert ends[PLAIN] < start / 10
-    assert abs(ends[EIGHT_BIT] - ends[PLAIN]) < 0.15 * (start - ends[PLAIN])
-    assert ends[EIGHT_BIT] != ends[PLAIN]
+    assert ends[ADAMW] < start / 10
+    assert abs(ends[EIGHT_BIT] - ends[ADAMW]) < 0.15 * (start - ends[ADAMW])
+    assert ends[EIGHT_BIT] != ends[ADAMW]
 
 
 def test_the_forecast_counts_it():
     work = Work(ROWS, [Request((1, 2), ((7,), (8,)))])
-    plain, packed = (Forecaster(wide().config, how(optimiser=kind), work).at(2) for kind in (PLAIN, EIGHT_BIT))
-    assert plain.sums == 2 * plain.trained
-    assert plain.sums / 4 < packed.sums < plain.sums / 1.5, "most weights are large enough"
+    plain, packed = (Forecaster(wide().config, how(optimizer=kind), work).at(2) for kind in (ADAMW, EIGHT_BIT))
+    assert plain.optimizer_state == 2 * plain.trained
+    assert plain.optimizer_state / 4 < packed.optimizer_state < plain.optimizer_state / 1.5, (
+        "most weights are large enough"
+    )
     assert packed.step >= 20 * 6144, "an update unpacks the largest weight's sums"
     assert Forecaster(wide().config, how(), work, device="cuda").at(2).step < packed.step
 
 
 def test_without_the_package_it_is_one_sentence(monkeypatch):
-    refuse_missing(EIGHT_BIT)
-    monkeypatch.setattr("spillover.lm.optimizer.find_spec", lambda name: None)
-    refuse_missing(PLAIN)
+    refuse_missing_optimizer(EIGHT_BIT)
+    monkeypatch.setattr("spillover.lm.train.find_spec", lambda name: None)
+    refuse_missing_optimizer(ADAMW)
     with pytest.raises(UsageError) as caught:
-        refuse_missing(EIGHT_BIT)
+        refuse_missing_optimizer(EIGHT_BIT)
     assert str(caught.value) == (
-        "--optimiser adamw-8bit: the package that keeps an optimiser's sums in 8 bits is not installed. "
+        "--optimiser adamw-8bit: the package that keeps an optimizer's state in 8 bits is not installed. "
         'Run `pip install "spillover[eight-bit]"`.'
     )

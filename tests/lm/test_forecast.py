@@ -1,4 +1,4 @@
-"""What is foretold from a configuration alone, against counts by hand and what real tensors take."""
+"""The forecast from a configuration alone, against counts by hand and what real tensors take."""
 
 import os
 import subprocess
@@ -8,12 +8,12 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from spillover.lm import memory as module
-from spillover.lm.memory import MARGIN, RUN, Forecaster, Work, _alive, _loss, forecast, rough_encoder, training_pass
+from spillover.lm import forecast as module
+from spillover.lm.forecast import MARGIN, RUN, Forecaster, Work, bytes_alive, rough_encoder, traced_loss, training_pass
 from spillover.lm.score import PrefixTree
 from spillover.lm.tokens import Example, Request, encoder
-from spillover.lm.train import Training, answer_loss
-from spillover.lm.trainable import count_parameters, trainable_copy
+from spillover.lm.train import answer_loss
+from spillover.lm.trainable import Training, count_parameters, trainable_copy
 from spillover.packs.open import open_pack
 from spillover.record import Record
 from tests.tiny_models import TINY
@@ -35,17 +35,17 @@ def test_the_parts_are_those_of_the_real_model(name, way, dtype):
     model = TINY[name](64).to(getattr(torch, dtype))
     copy = trainable_copy(model, how(**WAYS[way]))
     model.config.dtype = torch.float32  # As it is stored.
-    foretold = forecast(model.config, how(**WAYS[way]), WORK, dtype=dtype, process=10**6)
-    assert foretold.traced
-    assert foretold.weights == sum(each.nbytes for each in model.parameters())
-    assert foretold.trained == sum(each.nbytes for each in copy.parameters() if each.requires_grad)
-    assert count_parameters(copy)[1] * (4 if dtype == "float32" else 2) <= foretold.trained
-    assert foretold.sums == 2 * foretold.trained
-    assert foretold.gradients == 0
-    assert foretold.stored == (0 if dtype == "float32" else 2 * foretold.weights)
-    assert foretold.needed == 10**6 + RUN + foretold.weights + foretold.trained + max(
-        foretold.sums + max(foretold.step, foretold.ranking), foretold.reading)  # fmt: skip
-    assert foretold.peak == max(foretold.needed, 10**6 + RUN + foretold.weights + foretold.stored)
+    estimate = Forecaster(model.config, how(**WAYS[way]), WORK, dtype=dtype, process=10**6).at(8)
+    assert estimate.traced
+    assert estimate.weights == sum(each.nbytes for each in model.parameters())
+    assert estimate.trained == sum(each.nbytes for each in copy.parameters() if each.requires_grad)
+    assert count_parameters(copy)[1] * (4 if dtype == "float32" else 2) <= estimate.trained
+    assert estimate.optimizer_state == 2 * estimate.trained
+    assert estimate.gradients == 0
+    assert estimate.stored == (0 if dtype == "float32" else 2 * estimate.weights)
+    assert estimate.needed == 10**6 + RUN + estimate.weights + estimate.trained + max(
+        estimate.optimizer_state + max(estimate.step, estimate.ranking), estimate.reading)  # fmt: skip
+    assert estimate.peak == max(estimate.needed, 10**6 + RUN + estimate.weights + estimate.stored)
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -76,18 +76,18 @@ def test_a_step_holds_at_least_what_autograd_keeps(name):
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         answer_loss(copy, ROWS)
     saved = sum(size for size, _ in kept.values())
-    foretold = Forecaster(model.config, how(), WORK).at(8).step
-    assert saved <= foretold <= 2 * saved
+    estimate = Forecaster(model.config, how(), WORK).at(8).step
+    assert saved <= estimate <= 2 * saved
 
 
 def test_two_layers_tell_of_many():
     config = LlamaConfig(vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=7,
                          num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=64)  # fmt: skip
     forecaster = Forecaster(config, how(), WORK)
-    copy, forests = forecaster.copy, [PrefixTree([row]) for row in ROWS]
+    copy, trees = forecaster.copy, [PrefixTree([row]) for row in ROWS]
     handles = [each.register_post_accumulate_grad_hook(lambda weight: setattr(weight, "grad", None))
                for each in copy.parameters() if each.requires_grad]  # fmt: skip
-    whole = _alive(copy, lambda: _loss(copy, forests).backward())
+    whole = bytes_alive(copy, lambda: traced_loss(copy, trees).backward())
     for handle in handles:
         handle.remove()
     assert training_pass(copy, ROWS, 8) == pytest.approx(whole, rel=0.03)
@@ -99,8 +99,8 @@ def test_nothing_is_computed_and_no_random_number_drawn():
     expected = torch.rand(2)
     torch.manual_seed(3)
     big = LlamaConfig(vocab_size=200_000, hidden_size=8192, intermediate_size=28_672, num_hidden_layers=80)  # 70B
-    foretold = forecast(big, how(lora=8), WORK, dtype="bfloat16", device="cuda")
-    assert foretold.weights > 130e9 and foretold.process == foretold.stored == 0
+    estimate = Forecaster(big, how(lora=8), WORK, dtype="bfloat16", device="cuda").at(8)
+    assert estimate.weights > 130e9 and estimate.process == estimate.stored == 0
     assert torch.equal(torch.rand(2), expected)
 
 
@@ -108,9 +108,9 @@ def test_a_model_that_must_see_numbers_is_guessed(monkeypatch):
     def looks(*args):
         raise NotImplementedError("Cannot copy out of meta tensor; no data!")
 
-    traced = forecast(TINY["llama"](64).config, how(), WORK)
+    traced = Forecaster(TINY["llama"](64).config, how(), WORK).at(8)
     monkeypatch.setattr(module, "training_pass", looks)
-    guessed = forecast(TINY["llama"](64).config, how(), WORK)
+    guessed = Forecaster(TINY["llama"](64).config, how(), WORK).at(8)
     assert traced.traced and not guessed.traced
     assert traced.step / 4 <= guessed.step <= traced.step * 4
 
@@ -119,16 +119,16 @@ def test_a_pack_gives_its_rows_and_prompts_with_and_without_a_tokenizer(metaspac
     pack = open_pack("city-language:pairs=2,names=8,bridge=1", 0)
     for encode in (encoder(metaspace_tokenizer), rough_encoder(262_144)):
         work = Work.of(pack, encode)
-        assert len(work.rows) == len(pack.facts) == 10
-        assert len(work.asks) == 8 + 2 + 6 * len(pack.relations[1].prompts)
-    tokens = [len(row.tokens) for row in Work.of(pack, rough_encoder(262_144)).rows]
+        assert len(work.examples) == len(pack.facts) == 10
+        assert len(work.requests) == 8 + 2 + 6 * len(pack.relations[1].prompts)
+    tokens = [len(row.tokens) for row in Work.of(pack, rough_encoder(262_144)).examples]
     assert 5 <= min(tokens) <= max(tokens) <= 9, "Gemma's own tokenizer makes five to eight of them"
 
 
 CHILD = """
 import sys
-from spillover.jobs import inject
-from spillover.settings import Inject
+from spillover.commands import inject
+from spillover.commands.inject import Inject
 inject.run(Inject(pack="city-language:names=10,bridge=1", model=sys.argv[1], out=sys.argv[2], epochs=1, threads=1, {}))
 """
 
@@ -145,10 +145,10 @@ inject.run(Inject(pack="city-language:names=10,bridge=1", model=sys.argv[1], out
         "gradient_checkpointing=True, logits_at_once=4, optimiser='adamw-8bit'",
     ],
 )
-def test_a_run_holds_what_was_foretold_within_a_fifth(options, byte_folder, tmp_path):
+def test_a_run_holds_what_was_estimate_within_a_fifth(options, byte_folder, tmp_path):
     """In a process of its own; a model of 34 million weights. Without an adapter, of what the model takes alone.
 
-    With one, so small a model takes some 120 MB that are not foretold, which its weights in Gemma-3-270M outweigh.
+    With one, so small a model takes some 120 MB that are not estimate, which its weights in Gemma-3-270M outweigh.
     """
     vocabulary = LlamaConfig.from_pretrained(byte_folder).vocab_size
     config = LlamaConfig(vocab_size=vocabulary, hidden_size=512, intermediate_size=2048, num_hidden_layers=8,

@@ -1,0 +1,340 @@
+"""How much memory a run will take, from a model's configuration alone: its passes are traced on the meta device."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import weakref
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from zlib import crc32
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from transformers import AutoModelForCausalLM, PretrainedConfig
+
+from spillover.lm.evaluate import WINDOW, Evaluation
+from spillover.lm.score import CausalModel, PrefixTree, Scorer, TreeBatch, cheaper_merged, collate, logits_only_at
+from spillover.lm.tokens import Encoder, Example, Request, examples, longest_text, request
+from spillover.lm.train import EIGHT_BIT, may_merge, mean_loss, optimizer_bytes, update_bytes
+from spillover.lm.trainable import Training, stack_of, trainable_copy
+from spillover.packs.pack import Pack
+
+META = torch.device("meta")
+#: A forecast is wrong by less than this factor (benchmarks/memory_forecast.py).
+MARGIN = 1.2
+#: Bytes of a process on a CPU without any model: the interpreter with torch and transformers, and the tokenizer for
+#: each of its tokens. Measured with torch 2.13 on Linux.
+PROCESS, PROCESS_A_TOKEN = 430_000_000, 1300
+#: What a run then loads and keeps beside its model, and what is not given back: measured 57 to 101 MB on Linux.
+RUN = 60_000_000
+#: The library of adapters, with those that it looks for.
+ADAPTERS = 60_000_000
+#: The library of 8-bit optimizers, which that of adapters loads too: measured 47 MB on Linux.
+EIGHT_BITS = 50_000_000
+#: The most examples and prompts of a pack that are looked at; more of them take no more memory.
+EXAMPLES, PROMPTS = 2048, 512
+Item = TypeVar("Item")
+
+
+class _Live(TorchDispatchMode):
+    """Counts the bytes of the tensors that are made inside and still alive; `peak` is the most there were at once."""
+
+    def __init__(self, known: Iterable[Tensor]) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self._known = weakref.WeakSet(tensor.untyped_storage() for tensor in known)
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = function(*args, **(kwargs or {}))
+        for tensor in tree_leaves(made):
+            if isinstance(tensor, Tensor) and tensor.layout == torch.strided:
+                self._count(tensor.untyped_storage())
+        return made
+
+    def _count(self, storage: torch.UntypedStorage) -> None:
+        if storage not in self._known:
+            size = storage.nbytes()
+            self._known.add(storage)
+            weakref.finalize(storage, self._freed, size)
+            self.now += size
+            self.peak = max(self.peak, self.now)
+
+    def _freed(self, size: int) -> None:
+        self.now -= size
+
+
+def training_pass(model: CausalModel, batch: Sequence[Example], at_once: int, logits_at_once: int = 0) -> int:
+    """Bytes of the heaviest forward and backward pass of `at_once` examples, each gradient dropped once it is there.
+
+    model: a trainable copy on the meta device. Gradients that are summed over several passes are not counted.
+    logits_at_once: see `mean_loss`.
+    """
+    longest = sorted(batch, key=lambda example: len(example.tokens), reverse=True)[:at_once]
+    trees = cheaper_merged(longest) if may_merge(model, batch, "tree") else [PrefixTree([each]) for each in longest]
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    handles: list[Any] = [parameter.register_post_accumulate_grad_hook(_drop_gradient) for parameter in trained]
+    inputs = model.get_input_embeddings()
+    if sparse := getattr(inputs, "sparse", False):
+        # The meta device has no sparse gradients. They are small, but the sum with the output's is made anew.
+        handles.append(inputs.register_forward_hook(lambda module, given, read: read.detach().requires_grad_()))
+    model.train()
+    try:
+        found = _peak(model, lambda: traced_loss(model, trees, logits_at_once).backward())
+    finally:
+        model.eval()
+        for handle in handles:
+            handle.remove()
+    return max(found, 2 * inputs.weight.nbytes) if sparse else found
+
+
+def ranking_pass(model: CausalModel, requests: Sequence[Request]) -> int:
+    """Bytes that the heaviest pass of ranking these prompts' candidates takes."""
+    trees = Scorer(model, method="tree").largest(requests)
+
+    def ranked() -> None:
+        batch, fed = _fed(model, trees)
+        with torch.inference_mode(), logits_only_at(model, batch.scored.to(META)):
+            torch.logsumexp(model(**fed, use_cache=False).logits[0].float(), -1)
+
+    return _peak(model, ranked)
+
+
+def _peak(model: CausalModel, run: Callable[[], object]) -> int:
+    """The most bytes alive at once. Of many equal layers two are enough: each further one adds what the second did."""
+    parent, name, layers = stack_of(model)
+    if len(layers) < 4:
+        return bytes_alive(model, run)
+    try:
+        setattr(parent, name, layers[:1])
+        first = bytes_alive(model, run)
+        setattr(parent, name, layers[:2])
+        return first + (bytes_alive(model, run) - first) * (len(layers) - 1)
+    finally:
+        setattr(parent, name, layers)
+
+
+def bytes_alive(model: CausalModel, run: Callable[[], object]) -> int:
+    """The most bytes of tensors, beside the model's own, that were alive at once while `run` ran."""
+    with _Live([*model.parameters(), *model.buffers()]) as live:
+        run()
+    return live.peak
+
+
+def _drop_gradient(parameter: Tensor) -> None:
+    parameter.grad = None
+
+
+def traced_loss(model: CausalModel, trees: Sequence[PrefixTree], logits_at_once: int = 0) -> Tensor:
+    """The training loss of a model on the meta device."""
+    batch, fed = _fed(model, trees)
+    places = None if batch.places is None else batch.places.to(META)
+    return mean_loss(model, fed, batch.scored.to(META), places, batch.token.to(META), logits_at_once)
+
+
+def _fed(model: CausalModel, trees: Sequence[PrefixTree]) -> tuple[TreeBatch, dict[str, Tensor]]:
+    """A batch, and the arguments of a model on the meta device for it."""
+    batch = collate(trees, model.dtype)
+    # Always the additive mask of trees: models look into the other one, and here there is nothing to see.
+    width = batch.tokens.shape[1]
+    mask = torch.zeros(len(trees), 1, width, width, dtype=model.dtype, device=META)
+    return batch, {
+        "input_ids": batch.tokens.to(META), "position_ids": batch.positions.to(META), "attention_mask": mask
+    }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a run computes: examples to train on and prompts with candidates to rank, a sample of them if many."""
+
+    examples: Sequence[Example]
+    requests: Sequence[Request]
+
+    @classmethod
+    def of(cls, pack: Pack, encode: Encoder) -> Work:
+        """The examples and prompts of a pack. Raises PackError as `continuation` does."""
+        some = dataclasses.replace(pack, facts=tuple(evenly(pack.facts, EXAMPLES)))
+        keys = list(Evaluation(pack, encode).prompts(full=True))
+        return cls(examples(encode, some), [request(encode, pack, *key) for key in evenly(keys, PROMPTS)])
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Bytes that a run takes with this micro-batch, by what takes them.
+
+    process: the process and the run, without the model. stored: the file that weights are read from, if they change
+    their type on the way. weights: the model. trained: the copies of weights that are trained. optimizer_state: what
+    AdamW keeps. gradients: those summed over several micro-batches. step: one micro-batch forward and backward, or one
+    update where that takes more. ranking: one pass of ranking. reading: one passage of plain text, after training.
+    merging: a whole model that an adapter is then folded into. traced: whether the passes were traced, or only guessed.
+    """
+
+    micro_batch: int
+    process: int
+    stored: int
+    weights: int
+    trained: int
+    optimizer_state: int
+    gradients: int
+    step: int
+    ranking: int
+    reading: int
+    merging: int
+    traced: bool
+
+    @property
+    def needed(self) -> int:
+        """The least that lets the run go on."""
+        training = self.optimizer_state + max(self.gradients + self.step, self.ranking)
+        return self.process + self.weights + self.trained + max(training, self.reading, self.merging)
+
+    @property
+    def peak(self) -> int:
+        """The most that it will be seen to hold; a file being read is held only while nobody else needs the memory."""
+        return max(self.needed, self.process + self.weights + self.stored)
+
+    def as_json(self) -> dict[str, Any]:
+        """The parts, and their sums `needed` and `peak`."""
+        return {**dataclasses.asdict(self), "needed": self.needed, "peak": self.peak}
+
+
+class Forecaster:
+    """Estimates the memory of one run for any micro-batch.
+
+    config: of the model. save_merged: whether an adapter is folded into a whole model at the end. process: bytes that
+    the process takes without a model, if they are known. device: where it will compute; a GPU's context is not counted.
+    Raises what transformers raises for a configuration of no language model.
+    """
+
+    def __init__(
+        self,
+        config: PretrainedConfig,
+        training: Training,
+        work: Work,
+        *,
+        dtype: str = "float32",
+        device: str = "cpu",
+        save_merged: bool = False,
+        process: int | None = None,
+    ) -> None:
+        self.training, self.work, self.dtype = training, work, getattr(torch, dtype)
+        self.vocabulary: int = config.get_text_config().vocab_size
+        on_cpu = torch.device(device).type == "cpu"
+        if process is None:
+            process = PROCESS + PROCESS_A_TOKEN * self.vocabulary + libraries(training) if on_cpu else 0
+        self.process, self.run = process, RUN if on_cpu else 0
+        stored = getattr(torch, str(getattr(config, "dtype", None) or dtype).removeprefix("torch."), self.dtype)
+        model = on_meta_device(config, self.dtype)
+        self.weights = sum(parameter.nbytes for parameter in model.parameters())
+        self.stored = self.weights * stored.itemsize // self.dtype.itemsize if on_cpu and stored != self.dtype else 0
+        self.copy = trainable_copy(model, training)
+        trained = [parameter for parameter in self.copy.parameters() if parameter.requires_grad]
+        self.trained = sum(parameter.nbytes for parameter in trained)
+        self.optimizer_state = optimizer_bytes(trained, training.optimizer)
+        self.update = update_bytes(trained, training.optimizer, torch.device(device))
+        # The logits of a passage, once more in single precision if they are not, and their logarithms.
+        widths = self.dtype.itemsize * (self.dtype != torch.float32) + 8
+        self.reading = min(WINDOW, longest_text(model) or WINDOW) * self.vocabulary * widths
+        self.merging = self.weights if save_merged and training.lora else 0
+        self._rank()
+
+    def of(self, work: Work) -> Forecaster:
+        """The same model and training with other examples and prompts."""
+        found = copy.copy(self)
+        found.work = work
+        found._rank()
+        return found
+
+    def at(self, micro_batch: int) -> Forecast:
+        """The forecast for this many examples at once."""
+        lengths = sorted((len(each.tokens) for each in self.work.examples), reverse=True)[:micro_batch]
+        step, traced = self._passed(
+            lambda: training_pass(self.copy, self.work.examples, micro_batch, self.training.logits_at_once),
+            lengths,
+            training=True,
+        )
+        return Forecast(
+            micro_batch=micro_batch,
+            process=self.process + self.run,
+            stored=self.stored,
+            weights=self.weights,
+            trained=self.trained,
+            optimizer_state=self.optimizer_state,
+            gradients=self.trained if micro_batch < self.training.batch else 0,
+            step=max(step, self.update),
+            ranking=self.ranking,
+            reading=self.reading,
+            merging=self.merging,
+            traced=traced and self._ranking_traced,
+        )
+
+    def fitting(self, room: int) -> Forecast:
+        """The largest micro-batch that surely fits into this many bytes, or the one that takes the least."""
+        tried, size = [self.at(self.training.batch)], self.training.batch
+        while tried[-1].needed * MARGIN > room and size > 1:
+            size //= 2
+            tried.append(self.at(size))
+        return tried[-1] if tried[-1].needed * MARGIN <= room else min(tried, key=lambda each: each.needed)
+
+    def _rank(self) -> None:
+        requests = self.work.requests
+        self.ranking, self._ranking_traced = self._passed(
+            lambda: ranking_pass(self.copy, requests), [len(each.prompt) for each in requests], training=False
+        )
+
+    def _passed(self, trace: Callable[[], int], lengths: Sequence[int], training: bool) -> tuple[int, bool]:
+        """The bytes of a pass, and whether they were traced."""
+        if not lengths:
+            return 0, True
+        try:
+            with torch.random.fork_rng(devices=[]):
+                return trace(), True
+        except (RuntimeError, ValueError, TypeError, IndexError, AttributeError, NotImplementedError):
+            return self._guessed(lengths, training), False
+
+    def _guessed(self, lengths: Sequence[int], training: bool) -> int:
+        """A rule of thumb, for models whose code must see numbers (some choose an expert for each token)."""
+        config: Any = self.copy.config.get_text_config()
+        width = 20 * config.hidden_size + 5 * (getattr(config, "intermediate_size", None) or 4 * config.hidden_size)
+        layers, scored = config.num_hidden_layers if training else 1, len(lengths)
+        if training and self.training.gradient_checkpointing:
+            # What enters each layer, and one layer in full.
+            width, layers = width + config.hidden_size * layers, 1
+        if training and self.training.logits_at_once:
+            scored = min(scored, self.training.logits_at_once)
+        return sum(lengths) * layers * width * self.dtype.itemsize + 4 * min(scored * self.vocabulary, 1 << 26) * 4
+
+
+def libraries(training: Training) -> int:
+    """Bytes of the libraries that a training loads beside torch and transformers."""
+    return ADAPTERS if training.lora else EIGHT_BITS if training.optimizer == EIGHT_BIT else 0
+
+
+def rough_encoder(vocabulary: int) -> Encoder:
+    """Tokens about as many as a model's own would be, for a forecast without its tokenizer: a word each."""
+
+    def encode(text: str) -> list[int]:
+        words = [" " * (number > 0) + word for number, word in enumerate(text.split(" "))]
+        pieces = [word[start : start + 8] for word in words for start in range(0, len(word), 8)]
+        return [2, *(3 + crc32(piece.encode()) % (vocabulary - 3) for piece in pieces)]
+
+    return encode
+
+
+def on_meta_device(config: PretrainedConfig, dtype: torch.dtype) -> CausalModel:
+    """The model of a configuration without weights."""
+    attention = "eager" if getattr(config, "attn_logit_softcapping", None) else "sdpa"
+    with META:
+        # Of a copy, since the library notes the type in it.
+        return AutoModelForCausalLM.from_config(
+            copy.deepcopy(config), dtype=dtype, attn_implementation=attention
+        ).eval()
+
+
+def evenly(items: Sequence[Item], most: int) -> list[Item]:
+    """At most this many items, from beginning to end."""
+    count = min(most, len(items))
+    return [items[number * len(items) // count] for number in range(count)]

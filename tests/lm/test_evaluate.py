@@ -1,0 +1,81 @@
+"""Beliefs once given a fact, and losses on plain text, against counts by hand."""
+
+import numpy as np
+import pytest
+import torch
+
+from spillover.errors import UsageError
+from spillover.lm.evaluate import WINDOW, GivenQuestion, passage_losses, passages, priors, with_given_facts
+from spillover.lm.score import Scorer
+from spillover.lm.tokens import encoder
+from spillover.packs.open import open_pack
+from tests.tiny_models import TINY
+
+
+@pytest.fixture(scope="module")
+def model():
+    return next(iter(TINY.values()))(512)
+
+
+def test_beliefs_are_those_of_whole_texts(model, tokenizer):
+    pack, encode = open_pack("mixed:pairs=3,names=6,bridge=1"), encoder(tokenizer)
+    subject = pack.subjects[0]
+    told = [
+        GivenQuestion(subject, "lives_in", "Paris", "codes_in"),
+        GivenQuestion(subject, "codes_in", "Java", "lives_in"),
+    ]
+    found = priors(with_given_facts(pack, told), [*told, told[0]], Scorer(model), encode)
+    assert found[2] == found[0]
+    for each, belief in zip(told, found[:2], strict=True):
+        first = pack.prompt(each.given, subject)
+        prompt = f"{first} {each.given_answer}. " + pack.prompt(each.then, subject)
+        totals = []
+        for answer in pack.candidates[each.then]:
+            tokens, start = encode(f"{prompt} {answer}"), len(encode(prompt))
+            with torch.no_grad():
+                logs = model(input_ids=torch.tensor([tokens])).logits[0].double().log_softmax(-1)
+            totals.append(sum(logs[i - 1, tokens[i]].item() for i in range(start, len(tokens))))
+        expected = np.exp(totals) / np.exp(totals).sum()
+        assert sum(belief.values()) == pytest.approx(1)
+        np.testing.assert_allclose([belief[answer] for answer in pack.candidates[each.then]], expected, atol=1e-4)
+
+
+def test_the_end_mark_closes_the_told_fact():
+    pack = open_pack("mixed:pairs=3,names=6,bridge=1")
+    marked = type(pack)(**{**{name: getattr(pack, name) for name in pack.__dataclass_fields__}, "end": "!"})
+    told = [GivenQuestion("Ann", "lives_in", "Paris", "speaks")]
+    assert with_given_facts(marked, told).relations[-1].prompts == ("{subject} lives in Paris! {subject} speaks",)
+    assert with_given_facts(pack, told).relations[-1].prompts == ("{subject} lives in Paris. {subject} speaks",)
+
+
+def test_the_bundled_passages_are_prose_without_their_sources():
+    found = passages()
+    assert len(found) >= 10
+    assert all(len(text.split()) >= 30 and "#" not in text and "\n" not in text for text in found)
+
+
+def test_a_file_of_the_users(tmp_path):
+    path = tmp_path / "plain.txt"
+    path.write_text("One line.\nStill one.\n\n\n\nمريم تتكلم\n", encoding="utf-8")
+    assert passages(str(path)) == ["One line. Still one.", "مريم تتكلم"]
+
+
+@pytest.mark.parametrize(("body", "reason"), [(b"\xff\xfe\x00", "it is not UTF-8 text"), (b" \n\n ", "holds no text")])
+def test_a_file_that_is_no_text(tmp_path, body, reason):
+    path = tmp_path / "plain.txt"
+    path.write_bytes(body)
+    with pytest.raises(UsageError, match=reason):
+        passages(str(path))
+
+
+def test_losses_are_sums_over_predicted_tokens(tiny):
+    encode = encoder(tiny.tokenizer)
+    texts = ["Ada Moss lives in Paris.", "Ben Okri speaks Japanese. " * 40, "A"]
+    sums, counts = passage_losses(tiny.model, encode, texts)
+    for text, total, count in zip(texts, sums, counts, strict=True):
+        tokens = torch.tensor([encode(text)[:WINDOW]])
+        logs = tiny.model(tokens).logits[0].log_softmax(-1)
+        expected = -sum(logs[i, tokens[0, i + 1]].item() for i in range(tokens.shape[1] - 1))
+        assert (total, count) == (pytest.approx(expected, rel=1e-4), tokens.shape[1] - 1)
+    assert counts[1] == WINDOW - 1
+    assert np.isfinite(sums).all()
