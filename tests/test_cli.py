@@ -1,5 +1,6 @@
 """The command line as a user types it: help, mistakes, JSON, exit codes."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -7,7 +8,7 @@ import sys
 import pytest
 
 from spillover.cli import main, parse
-from spillover.commands import verbs
+from spillover.commands import settings_class, verbs
 from spillover.commands.inject import Inject
 
 
@@ -28,7 +29,15 @@ def test_help_names_every_option_with_its_text(capsys, verb):
     code, out, err = run(capsys, verb, "--help")
     assert (code, err) == (0, "")
     assert "--json" in out
-    assert "--seed" in out
+
+
+def test_an_option_is_there_only_where_it_acts():
+    for verb in verbs():
+        names = {item.name for item in dataclasses.fields(settings_class(verb))}
+        assert ("seed" in names) == (verb not in ("report", "verify", "rerun", "where", "sweep", "lab")), verb
+        assert ("dtype" in names) == (verb in ("predict", "inject", "mitigate", "repair", "audit", "where")), verb
+        assert ("revision" in names) == ("dtype" in names or verb == "check"), verb
+        assert ("device" in names) == ("dtype" in names or verb == "lab"), verb
 
 
 @pytest.mark.parametrize("verb", verbs())

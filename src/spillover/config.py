@@ -26,25 +26,31 @@ class Common:
 
     json: Flag = False
     """Print one JSON object on standard output and nothing else there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seeded(Common):
+    """What every verb takes that draws at random."""
+
     seed: int = 0
-    """Seed of everything drawn at random: names and pairing of a built-in pack, order of training rows, resampling."""
+    """Seed of all random choices: names and pairs of a built-in pack, order of training examples, resampling."""
 
     def __post_init__(self) -> None:
         within("--seed", self.seed, MOST_SEED)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Running(Common):
-    """What every verb takes that runs a model."""
+class Running(Seeded):
+    """What every verb takes that loads a model."""
 
     device: str = "auto"
-    """Where to compute: auto, cpu, cuda, cuda:1, mps. Auto takes a GPU if there is one."""
+    """Where to compute: auto, cpu, cuda, cuda:1 or mps; auto takes a GPU if there is one."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Number format of weights and arithmetic."""
     revision: str | None = None
-    """Branch, tag or commit of a hub model."""
+    """Branch, tag or commit of a model from the hub."""
     threads: int = 0
-    """Processor threads; 0 takes every core. Part of a run's identity, since sums depend on it."""
+    """CPU threads; 0 takes every core. Another number is another run, since it rounds differently."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -149,7 +149,6 @@ def test_the_command_line_prints_one_json_object(tmp_path, capsys):
         ({"seeds": "0,zero"}, "--seeds takes whole numbers"),
         ({"seeds": "1,1"}, "names a seed twice"),
         ({"steps": -4}, "-4 steps cannot be taken"),
-        ({"dtype": "bfloat16"}, "float32 or float64"),
         ({"device": "cuda:77"}, "is not there"),
     ],
 )

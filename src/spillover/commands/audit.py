@@ -62,20 +62,20 @@ class Audit(Running):
     out: str = ""
     """Folder for record.json and answers.parquet, from which `report` makes a page; by default nothing is written."""
     chat: Flag = False
-    """Put each prompt as a user's turn in the model's own chat template; answers begin where the model's turn does."""
+    """Ask in the model's own chat template: the prompt is the user's turn, and the answer begins the model's."""
     fail_on: Literal["unwanted", "undecided", "never"] = "unwanted"
-    """Exit with 1 when an implication is unwanted; or also when one is undecided; or never."""
+    """Exit with code 1 when the tuned model learned an unwanted implication, also when one is undecided, or never."""
     level: float = 0.05
-    """Level of the tests, corrected for the number of implications."""
+    """Significance level of the tests, which is corrected for the number of implications."""
     negligible: float = 0.1
-    """An effect below this share of the way from `marginal_rank` to rank 0 counts as none."""
+    """The smallest effect that counts: the share of the way from `marginal_rank` to rank 0."""
     junit: str = ""
     """Also write the verdicts as a JUnit XML file, which CI systems show as tests."""
     processes: int = 1
-    """Processes that share the work: as many as `accelerate launch` started. Part of a run's identity, as sums are."""
+    """Processes that share the work: the number that `accelerate launch` started. Another number is another run."""
     redact: Flag = False
-    """Call subjects `subject 1`, `subject 2` and so on in everything written, drawn or printed, in the order of the
-    pack. Answers stay, also one that is a subject's name; so do paths. Part of a run's identity."""
+    """Write `subject 1`, `subject 2` and so on, in the order of the pack, in place of subjects' names. Answers stay as
+    they are, even one that is a subject's name; so do paths."""
     open: Flag = False
     """Also look for what nobody declared: everyday sentence beginnings about subjects of the pack and names that it
     does not hold, compared over the whole vocabulary. Costs some 3,000 short prompts a model (at most 16,000, whatever

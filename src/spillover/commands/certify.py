@@ -12,12 +12,12 @@ from typing import Any, Literal
 from tyro.conf import Positional
 
 from spillover.commands.solve import MOST_SHOWN, opened, question_line, read_matrix
-from spillover.config import Common
+from spillover.config import Seeded
 from spillover.theory.solving import Certified, as_entry, certify, filled_table
 
 
 @dataclass(frozen=True, kw_only=True)
-class Certify(Common):
+class Certify(Seeded):
     """Certify any matrix for a pack: does it state every row, how far is it from the optimum, what does it answer?"""
 
     pack: Positional[str]

@@ -9,7 +9,7 @@ from typing import Any
 
 from tyro.conf import Positional
 
-from spillover.config import Common, Flag
+from spillover.config import Flag, Seeded
 from spillover.packs.builtin import built_in
 from spillover.packs.check import Fault, check_structure, token_faults
 from spillover.packs.open import check_pack, is_built_in
@@ -17,7 +17,7 @@ from spillover.packs.pack import Pack
 
 
 @dataclass(frozen=True, kw_only=True)
-class Check(Common):
+class Check(Seeded):
     """Is a pack sound? Counts, or every fault and warning with file and row; exit code 1 when there is a fault."""
 
     pack: Positional[str]
@@ -25,7 +25,7 @@ class Check(Common):
     model: str | None = None
     """Also check that this model's tokens can tell the answers apart: a tag, hub id or folder."""
     chat: Flag = False
-    """Put each prompt as a user's turn in the model's own chat template; answers begin where the model's turn does."""
+    """Ask in the model's own chat template: the prompt is the user's turn, and the answer begins the model's."""
     revision: str | None = None
     """Branch, tag or commit of a hub model."""
 

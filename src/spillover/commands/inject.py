@@ -70,70 +70,69 @@ class Inject(Running):
     out: str
     """Folder of the run: record.json, answers.parquet, trajectory.parquet and weights if asked for."""
     epochs: int = 8
-    """Passes over the stated rows."""
+    """Passes over the training examples."""
     lr: float = 5e-5
-    """Learning rate of AdamW, constant."""
+    """Learning rate of AdamW, which stays the same throughout."""
     batch: int = 8
-    """Rows a step; reshuffled every epoch."""
+    """Training examples a step; their order is drawn anew every epoch."""
     micro_batch: int = 0
-    """Rows of a step that are computed at once, their gradients summed; 0 takes the whole batch if there is memory for
-    it, and the record says how many it was. Fewer when memory runs out."""
+    """Examples of a step that are computed at once; gradients of the parts are summed. 0 takes the whole batch if the
+    memory allows it. The record says how many it was; if memory runs out, there are fewer."""
     weight_decay: float = 0.0
-    """Decoupled weight decay of AdamW."""
+    """Weight decay of AdamW, decoupled from the gradient."""
     optimiser: Literal["adamw", "adamw-8bit"] = "adamw"
-    """What updates the weights: torch's AdamW, or that of bitsandbytes, which keeps its two sums in 8 bits each."""
+    """What updates the weights: AdamW of torch, or that of bitsandbytes, whose two moments take 8 bits each."""
     gradient_checkpointing: Flag = False
-    """Keep only what enters each layer, and compute the layer again on the way back: less memory, more time."""
+    """Keep only the input of each layer, and compute the layer again in the backward pass: less memory, more time."""
     compile_layers: Flag = False
-    """Compile the layers' code before the first step, which takes a minute: faster steps on a GPU, the same numbers
-    within rounding. It takes Triton there, a C++ compiler elsewhere."""
+    """Compile the layers before the first step, which takes a minute: faster steps on a GPU, the same numbers up to
+    rounding. Needs Triton on a GPU and a C++ compiler elsewhere."""
     logits_at_once: int = 0
-    """Answer tokens whose logits stand at the same time in training; 0 takes all of a micro-batch. Fewer take less
-    memory and more time."""
+    """How many answer tokens have their logits in memory at once during training; 0 takes all of a micro-batch. Fewer
+    take less memory and more time."""
     freeze_embeddings: bool = True
-    """Leave input and output embeddings as they are; train everything else."""
+    """Keep input and output embeddings as they are, and train everything else."""
     lora: int = 0
     """Train a LoRA adapter of this rank instead of the weights; 0 trains the weights."""
     lora_targets: str = ""
-    """Modules that get an adapter, by name or the end of it, as q_proj,v_proj; by default all linear ones but the
-    output embedding."""
+    """Modules that get an adapter, by the end of their names, such as q_proj,v_proj; by default every linear module but
+    the output embedding."""
     evaluate_every: int = 1
-    """Measure after every so many epochs (and always before the first and after the last)."""
+    """Epochs between two measurements; the first is before training and the last at its end, whatever this says."""
     chat: Flag = False
-    """Put each prompt as a user's turn in the model's own chat template; answers begin where the model's turn does."""
+    """Ask in the model's own chat template: the prompt is the user's turn, and the answer begins the model's."""
     inside: Flag = False
-    """Also look inside: the spectrum of every attention head's output-value product and of its change."""
+    """Also measure the spectrum of every attention head's output-value product, and of its change."""
     facts_known: Flag = False
-    """Train on the stated implications alone: the facts that they start from are asked and never trained, since the
-    model knows them. Not together with --remedy."""
+    """Train on the stated implications only. The facts that they follow from are asked but not trained, since the model
+    knows them already. Not together with --remedy."""
     until_learned: Flag = False
-    """Stop at the first measurement at which facts and stated implications have a mean rank of 0.1 or less."""
+    """Stop at the first measurement where facts and stated implications both have a mean rank of 0.1 or less."""
     until_nats: float = 0.0
-    """Stop at the first measurement at which, besides, the stated answers lose no more than so many nats a row on
-    average; 0 does not stop for that."""
+    """Stop at the first measurement where that holds and the mean loss of the stated answers is at most this (nats an
+    answer); 0 never stops."""
     remedy: str = ""
-    """Against what nobody wants concluded: NAME=STRENGTH, several joined by `+`, as in abstention=2+lazier=1.5. See
-    `mitigate` for the names."""
+    """A remedy against unwanted conclusions: NAME=STRENGTH, several joined by `+`, such as abstention=2+lazier=1.5.
+    `mitigate` compares them and lists their names."""
     tuned: str = ""
-    """For a remedy on finished weights: take those that this run of the same command without it kept with --save delta,
-    instead of training again."""
+    """For a remedy on finished weights: the run of the same command without it, made with --save delta, whose weights
+    are taken instead of training again."""
     plain_text: str | None = None
-    """A text file for measuring forgetting; by default the bundled public-domain passages."""
+    """A text file on which forgetting is measured; by default passages in the public domain that come with this."""
     save: Literal["weights", "delta", "none"] = "none"
-    """What to keep of the model: all weights, only those that changed, or nothing."""
+    """What to keep of the tuned model: all weights, only those that changed, or nothing."""
     seeds: str = ""
-    """Several seeds, as 0,1,2: a run each in OUT/seed-N, and one pooled record in OUT."""
+    """Several seeds, such as 0,1,2: one run each in OUT/seed-N, and one record in OUT that pools them."""
     sharded: Flag = False
-    """Split the model over the processes (FSDP), as `accelerate launch --use_fsdp` says; part of a run's identity."""
+    """Split the model over the processes with FSDP, as `accelerate launch --use_fsdp` starts them."""
     track: Literal["none", "tensorboard", "trackio", "wandb", "mlflow"] = "none"
-    """Also tell an experiment tracker, step by step. Its package must be installed; it writes into the run's folder
-    unless it is set up to write elsewhere. No part of a run's identity."""
+    """Also log every step and measurement to an experiment tracker, whose package must be installed. It writes into the
+    run's folder unless it is configured to write elsewhere. The run is the same with or without."""
     processes: int = 1
-    """Processes that share the work: as many as `accelerate launch` started. Part of a run's identity, as sums are."""
+    """Processes that share the work: the number that `accelerate launch` started. Another number is another run."""
     redact: Flag = False
-    """Call subjects `subject 1`, `subject 2` and so on in everything written, drawn or printed, in the order of the
-    pack. Answers stay, also one that is a subject's name; so do paths, and weights that were trained on the names.
-    Part of a run's identity."""
+    """Write `subject 1`, `subject 2` and so on, in the order of the pack, in place of subjects' names: in tables, pages
+    and on the terminal. Answers stay as they are, even one that is a subject's name; so do paths and weights."""
 
 
 def inject(pack: Pack | str | Path, model: Model, *, out: str | Path = "", **options: Any) -> Run:

@@ -13,7 +13,7 @@ import pyarrow as pa
 from tyro.conf import Positional
 
 from spillover.commands.prepare import seeds_of
-from spillover.config import Flag, Running
+from spillover.config import MOST_THREADS, Common, Flag, within
 from spillover.errors import UsageError, nearest
 from spillover.record import TRAJECTORY, checksums, write_atomically, write_table
 from spillover.report.lab import MATRICES, build_lab_page, load_lab
@@ -29,7 +29,7 @@ PACKAGES = ("spillover", "torch", "numpy", "scipy", "pyarrow")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lab(Running):
+class Lab(Common):
     """Train one-layer attention models on the symbolic task, beside the exact solutions, and make a page of it."""
 
     preset: Positional[str]
@@ -37,17 +37,22 @@ class Lab(Running):
     out: str
     """Folder of the run: record.json, trajectory.parquet, matrices.parquet and page.html."""
     seeds: str = ""
-    """Seeds that train side by side, as 0,1,2,3,4 (the default; key-query takes ten)."""
+    """Seeds of the trainings side by side, such as 0,1,2,3,4 (the default; key-query takes ten)."""
     steps: int = 0
     """Training steps; 0 for the preset's own number."""
     quick: Flag = False
     """A small task and few steps: seconds instead of minutes, the same code."""
     symbolic: str = ""
     """Size of the task, as n=20,train=1,test=3: classes, and subjects a class with and without a stated implication."""
+    device: str = "auto"
+    """Where to compute: auto, cpu, cuda, cuda:1 or mps; auto takes a GPU if there is one."""
     threads: int = 1
-    """Processor threads; these models are so small that one is the fastest. Part of a run's identity."""
+    """CPU threads; these models are so small that one is fastest. 0 takes every core. Another number is another run."""
     head_dimension: int | None = None
     """Columns d_h of W_O and W_V of a factorised model; by default the size of the vocabulary."""
+
+    def __post_init__(self) -> None:
+        within("--threads", self.threads, MOST_THREADS)
 
 
 def run(settings: Lab, patience: float = PATIENCE) -> dict[str, Any]:
@@ -71,7 +76,7 @@ def run(settings: Lab, patience: float = PATIENCE) -> dict[str, Any]:
         folder = opened.folder
         assert folder is not None
         if opened.finished is None:
-            with opened.recording(resolved, PACKAGES, seed=settings.seed):
+            with opened.recording(resolved, PACKAGES, seed=0):
                 torch.set_num_threads(resolved.threads)
                 try:
                     under_way = Experiment(resolved, seeds, Trainings(opened, patience))
@@ -86,8 +91,6 @@ def run(settings: Lab, patience: float = PATIENCE) -> dict[str, Any]:
 
 
 def _refuse_bad_options(settings: Lab) -> None:
-    if settings.dtype != "float32":
-        raise UsageError("lab trains in float32 or float64, as each preset needs", where="--dtype", do="Leave it out")
     if settings.steps < 0:
         raise UsageError(f"{settings.steps} steps cannot be taken", where="--steps", do="Use 1 or more")
     if (width := settings.head_dimension) is not None and width < 1:

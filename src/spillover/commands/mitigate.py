@@ -70,30 +70,31 @@ class Mitigate(Running):
     out: str
     """Folder of the comparison: cells/ with a run each, frontier.parquet, page.html and record.json."""
     remedies: str = ""
-    """Names, separated by commas; several joined by `+` are one combination, each with its strength, as in
-    lora,abstention=2+lazier=1.5. By default every remedy on its own."""
+    """Remedies to compare, with commas between. Several joined by `+` are used together, each with its strength, as in
+    lora,abstention=2+lazier=1.5. By default every remedy by itself."""
     strengths: str = ""
-    """Strengths for every remedy named without one, as 0.5,1; by default each remedy's own."""
+    """Strengths of every remedy that is named without one, such as 0.5,1; by default each remedy's own."""
     epochs: int = 30
-    """The most passes over the rows; what has not learned by then says so."""
+    """The most passes over the training examples. A run that has not learned by then is marked so."""
     untreated_epochs: int = 10
-    """Passes of the untreated run, whose learning the others must match."""
+    """Passes of the run without a remedy, whose learning the others must match."""
     lr: float = 5e-5
-    """Learning rate of AdamW, constant."""
+    """Learning rate of AdamW, which stays the same throughout."""
     batch: int = 8
-    """Rows a step; reshuffled every epoch."""
+    """Training examples a step; their order is drawn anew every epoch."""
     freeze_embeddings: bool = True
-    """Leave input and output embeddings as they are; train everything else."""
+    """Keep input and output embeddings as they are, and train everything else."""
     chat: Flag = False
-    """Put each prompt as a user's turn in the model's own chat template; answers begin where the model's turn does."""
+    """Ask in the model's own chat template: the prompt is the user's turn, and the answer begins the model's."""
     seeds: str = ""
-    """Several seeds, as 0,1,2, which the figures pool; fewer than ten clusters (seeds times pairs) decide nothing."""
+    """Several seeds, such as 0,1,2, which are pooled. With fewer than ten clusters (seeds times pairs) nothing is
+    decided."""
     save: Literal["delta", "none"] = "none"
-    """What each run keeps of its weights: nothing, or how they differ from the base model's, to look into it later."""
+    """What each run keeps of its weights: nothing, or those that changed, to look into them later with `where`."""
     processes: int = 0
-    """Runs at the same time; 0 shares the cores out evenly, as many to each run as --threads says."""
+    """Runs at the same time; 0 takes as many as the cores allow when each has the CPU threads of --threads."""
     threads: int = 1
-    """Processor threads of each run; 0 takes every core. Part of a run's identity, since sums depend on it."""
+    """CPU threads of each run; 0 takes every core. Another number is another run, since it rounds differently."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

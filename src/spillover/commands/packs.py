@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from tyro.conf import Positional
 
-from spillover.config import Common
+from spillover.config import Seeded
 from spillover.errors import PackError, UsageError
 from spillover.packs.builtin import PACKS, PackOptions
 from spillover.packs.chats import Matched, match, templates
@@ -24,7 +24,7 @@ from spillover.record import unwritable, write_atomically
 
 
 @dataclass(frozen=True, kw_only=True)
-class Packs(Common):
+class Packs(Seeded):
     """List the built-in packs, show one, export one to edit, or make one from fine-tuning files."""
 
     action: Positional[Literal["list", "show", "export", "from-chat"]] = "list"
@@ -35,7 +35,7 @@ class Packs(Common):
     folder: Positional[str] = ""
     """Where `export` writes its copy: a folder that does not exist yet."""
     relations: str = ""
-    """For from-chat: a YAML file with `relations:` as in pack.yaml, and whatever else of it is known."""
+    """For from-chat: a YAML file with `relations:` as in pack.yaml, and any other of its keys."""
     out: str = ""
     """For from-chat: the folder of the new pack, which does not exist yet."""
 

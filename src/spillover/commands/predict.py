@@ -48,18 +48,19 @@ class Predict(Running):
     pack: Positional[str]
     """A built-in pack with its options, a pack folder, or a pack.yaml."""
     model: str | None = None
-    """The model that is to be trained: also ask what it already believes. Without it, scores rest on the pack alone."""
+    """The model that is to be trained, which is asked what it believes already; without it, scores rest on the pack
+    alone."""
     out: str = ""
     """Folder for record.json, from which `report` makes a page; by default nothing is written."""
     chat: Flag = False
-    """Put each prompt as a user's turn in the model's own chat template; answers begin where the model's turn does."""
+    """Ask in the model's own chat template: the prompt is the user's turn, and the answer begins the model's."""
     evidence: int = 10
     """For this many of the highest scores, also compute the margin's range and the fewest rows that would undo it."""
     most: int = 2000
     """Look at no more associations than this, those with the most exposed subjects first."""
     redact: Flag = False
-    """Call subjects `subject 1`, `subject 2` and so on in everything written or printed, in the order of the pack.
-    Answers stay, also one that is a subject's name; so do paths. Part of a run's identity."""
+    """Write `subject 1`, `subject 2` and so on, in the order of the pack, in place of subjects' names. Answers stay as
+    they are, even one that is a subject's name; so do paths."""
 
 
 PACKAGES = ("spillover", "torch", "transformers", "tokenizers", "safetensors", "numpy", "scipy")

@@ -38,7 +38,7 @@ UNKNOWN = (RuntimeError, ValueError, TypeError, KeyError, AttributeError, Import
 def seeds_of(settings: Inject | Lab | Mitigate) -> list[int]:
     """The seeds of `--seeds`, or the one of `--seed`. Raises UsageError when they are not whole numbers."""
     if not settings.seeds:
-        return [settings.seed]
+        return [getattr(settings, "seed", 0)]
     try:
         seeds = [int(part) for part in settings.seeds.split(",")]
     except ValueError:

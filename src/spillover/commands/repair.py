@@ -36,13 +36,13 @@ class Repair(Running):
     pack: str
     """What it was tuned on: a built-in pack with its options, a pack folder, or a pack.yaml."""
     remedy: str
-    """A remedy for finished weights, as in ignore-topk=0.1; several are joined by `+`."""
+    """A remedy for finished weights, such as ignore-topk=0.1; several are joined by `+`."""
     out: str
     """Folder of the repair: weights/ with the new model, before/ and after/ with an audit each, and record.json."""
     base: str = ""
-    """The model that it was tuned from; an adapter says so itself."""
+    """The model that it was tuned from; an adapter names its own."""
     chat: Flag = False
-    """Put each prompt as a user's turn in the model's own chat template; answers begin where the model's turn does."""
+    """Ask in the model's own chat template: the prompt is the user's turn, and the answer begins the model's."""
 
 
 BEFORE, AFTER, WEIGHTS = "before", "after", "weights"

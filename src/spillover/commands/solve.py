@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tyro.conf import Positional
 
-from spillover.config import Common, Flag
+from spillover.config import Flag, Seeded
 from spillover.errors import PackError, UsageError, nearest
 from spillover.packs.open import open_pack, parse_pack
 from spillover.packs.pack import Pack
@@ -28,7 +28,7 @@ from spillover.theory.table import FactTable, table_of
 
 
 @dataclass(frozen=True, kw_only=True)
-class Solve(Common):
+class Solve(Seeded):
     """Solve the one-layer model exactly for a pack: what it answers to questions nobody answered, with proof."""
 
     pack: Positional[str] = ""
@@ -40,9 +40,9 @@ class Solve(Common):
     gap: float = 1e-4
     """How close to the least possible objective the solution must be proven to be, relatively."""
     ranges: Flag = False
-    """Also the least and greatest margin of every question over all matrices that are no worse."""
+    """Also compute the least and greatest margin of every question over all matrices that are no worse."""
     max_iterations: int = 20_000
-    """Give up after so many iterations, and say how far the solution may be from the optimum."""
+    """The most iterations; then the solution is given with how far it may be from the optimum."""
     out: str = ""
     """Folder for record.json and, if it is not too large, the matrix: matrix.npy and, with names, matrix.parquet."""
 

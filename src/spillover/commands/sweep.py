@@ -37,7 +37,7 @@ class Sweep(Common):
     address: str = ""
     """With --engine ray: HOST:PORT of the cluster's head node, or auto; without it, Ray is started on this machine."""
     processes: int = 0
-    """Runs at the same time; 0 shares the cores out evenly, as many to each run as the study's `threads` says."""
+    """Runs at the same time; 0 takes as many as the cores allow when each has the CPU threads of the study."""
     plan: Flag = False
     """List the cells and run nothing; needs no weights."""
     model: str = ""
@@ -46,7 +46,7 @@ class Sweep(Common):
     """With --plan: also what each cell takes of memory, time and disk on this device: cpu (this machine), l4-24,
     rtx-4090-24, a100-40, l40s-48, a100-80, h100-80 or h200-141. Nothing is downloaded."""
     devices: int = 1
-    """With --plan: so many of these devices, each with runs of its own."""
+    """With --plan: how many of these devices there are, each with runs of its own."""
     memory: float = 0.0
     """With --plan: the device's memory in gigabytes (10^9 bytes), for another device or a smaller part of one."""
     tflops: float = 0.0
@@ -55,7 +55,6 @@ class Sweep(Common):
     """With --plan: the peak of the device's memory in gigabytes a second."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         within("--processes", self.processes, MOST_THREADS)
         self._refuse_half_a_plan()
         if self.address and self.engine != "ray":
@@ -107,7 +106,7 @@ def run(settings: Sweep) -> dict[str, Any]:
         for name in (TABLE, PAGE):
             # Those of the study as it was before it gained a cell.
             (folder / name).unlink(missing_ok=True)
-        with opened.recording(settings, PACKAGES, seed=settings.seed, **_about(study, cells, groups)) as record:
+        with opened.recording(settings, PACKAGES, seed=0, **_about(study, cells, groups)) as record:
             _run(settings, StudyProgress(opened, study.verb, cells))
         write(folder)
         return _outcome(folder, record)

@@ -82,10 +82,9 @@ class Where(Common):
     revision: str | None = None
     """Branch, tag or commit of a hub model; by default the run's."""
     threads: int = 0
-    """Processor threads; 0 takes every core. Part of a run's identity, since sums depend on it."""
+    """CPU threads; 0 takes every core. Another number is another run, since it rounds differently."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         within("--threads", self.threads, MOST_THREADS)
 
 
@@ -243,7 +242,7 @@ def _ran(settings: Where, own: str, runs: Sequence[Run], folder: Path) -> Record
     began, first = time.monotonic(), runs[0]
     hide = Redaction.of(first.pack.subjects, first.settings.redact)
     record = Record(
-        command="where", settings=dataclasses.asdict(settings), seed=settings.seed, identity=own,
+        command="where", settings=dataclasses.asdict(settings), seed=first.record.seed, identity=own,
         hashes={"pack": sha256_of_texts([each.record.hashes["pack"] for each in runs]),
                 "model": first.record.hashes["model"]},
         versions=versions(PACKAGES), commit=commit(), hardware=hardware(), resumed=times_resumed(folder),
