@@ -14,6 +14,7 @@ import pyarrow as pa
 from spillover.config import MOST_SEED
 from spillover.errors import ModelError, UsageError
 from spillover.metrics.implications import learned, stated_nats
+from spillover.metrics.ranks import rank_table
 from spillover.packs.edits import ABSTENTION, with_candidate
 from spillover.packs.pack import Pack, pack_hash
 from spillover.record import Record, identity, sha256_of_texts
@@ -121,7 +122,7 @@ def stop_when(settings: Inject, pipeline: Pipeline) -> Callable[[pa.Table], bool
     """Whether the answers of a checkpoint end the training, if they can."""
     nats = settings.until_nats
     if nats:
-        return lambda answers: learned(answers) and stated_nats(answers) <= nats
+        return lambda answers: learned(rank_table(answers)) and stated_nats(answers) <= nats
     return learned if settings.until_learned or pipeline.stops else None
 
 

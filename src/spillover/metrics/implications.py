@@ -139,12 +139,13 @@ def forgetting_nats(
 LEARNED = 0.1
 
 
-def learned(answers: pa.Table) -> bool:
-    """Whether facts and stated implications, each kind for itself, have a mean rank of at most 0.1.
+def learned(table: RankTable) -> bool:
+    """Whether facts and stated implications, each kind for itself, have a mean rank of at most LEARNED.
 
-    answers: one checkpoint's rows of record.ANSWER_SCHEMA. A kind without rows counts as learned.
+    table: the ranks of one checkpoint. A kind without rows counts as learned.
     """
-    return _learned(rank_table(answers))
+    found = [recall_rank(table), implication_rank_train(table)]
+    return all(metric is None or metric.value is None or metric.value <= LEARNED for metric in found)
 
 
 def stated_nats(answers: pa.Table) -> float:
@@ -163,13 +164,8 @@ def first_learned(table: RankTable) -> dict[int, int | None]:
     for seed in np.unique(table.seed).tolist():
         own = table.only(seed=seed, stated=True)
         epochs = sorted(set(table.only(seed=seed).checkpoint.tolist()) - {0})
-        found[seed] = next((epoch for epoch in epochs if _learned(own.only(checkpoint=epoch))), None)
+        found[seed] = next((epoch for epoch in epochs if learned(own.only(checkpoint=epoch))), None)
     return found
-
-
-def _learned(table: RankTable) -> bool:
-    found = [recall_rank(table), implication_rank_train(table)]
-    return all(metric is None or metric.value is None or metric.value <= LEARNED for metric in found)
 
 
 def margin_ratio(answers: pa.Table, implication: str | None = None) -> Metric | None:
@@ -286,5 +282,5 @@ def trajectory_table(answers: pa.Table, losses: Iterable[tuple[int, int, int, fl
                 if metric is not None and quantity not in BASELINES:
                     step = last_step.get(checkpoint, 0)
                     rows.append((int(here.seed[0]), float(checkpoint), step, name, quantity, metric.value))
-    columns = zip(*rows, strict=True) if rows else [[] for _ in TRAJECTORY_SCHEMA]
-    return pa.table([pa.array(column) for column in map(list, columns)], schema=TRAJECTORY_SCHEMA)
+    names = TRAJECTORY_SCHEMA.names
+    return pa.Table.from_pylist([dict(zip(names, row, strict=True)) for row in rows], schema=TRAJECTORY_SCHEMA)

@@ -151,7 +151,7 @@ def remedy_result(answers: pa.Table, unwanted: Collection[str], wanted: Collecti
         abstained=mean_of(against, against.top == ABSTENTION, "share"),
         free_rate=float(free_rates(against).mean()) if len(against) else None,
         nats=stated_nats(last),
-        learned=learned(last),
+        learned=learned(table),
         replaced=replaced_map(against),
         unwanted=against,
         wanted=kept,

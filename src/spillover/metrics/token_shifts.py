@@ -55,7 +55,7 @@ class Labels:
 
 
 @dataclass(frozen=True)
-class Association:
+class TokenAssociation:
     """A token that moved more for one group than for the others of its relation, after one template.
 
     template, partition, group: their numbers. difference: of the mean shifts. p: corrected for the whole search.
@@ -79,7 +79,7 @@ class Search:
     its spread, and null: that of the exchanges, at 95%; None when no token moved far enough.
     """
 
-    found: tuple[Association, ...]
+    found: tuple[TokenAssociation, ...]
     columns: int
     strongest: float | None
     null: float | None
@@ -153,7 +153,7 @@ def search(
     if not strongest:
         return Search((), 0, None, None)
     null, considered = _null(templates, partitions, strongest, permutations, seed)
-    found: list[Association] = []
+    found: list[TokenAssociation] = []
     least = 0.0
     for column, largest in zip(strongest, null, strict=True):
         least = max(least, _share(largest, column.best))
@@ -161,7 +161,9 @@ def search(
         for group in np.flatnonzero(column.differences >= LEAST).tolist():
             p = max(least, _share(largest, float(column.quotients[group])))
             difference, own = float(column.differences[group]), float(column.spreads[group])
-            found.append(Association(column.template, column.token, column.partition, group, difference, p, line * own))
+            found.append(
+                TokenAssociation(column.template, column.token, column.partition, group, difference, p, line * own)
+            )
     found.sort(key=lambda each: -each.difference)
     return Search(tuple(found), considered, strongest[0].best, float(np.quantile(null[0], 0.95, method="higher")))
 

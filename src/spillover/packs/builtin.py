@@ -6,7 +6,7 @@ A new pack is one entry of `PACKS`: a function from PackOptions to a Pack, such 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
@@ -120,41 +120,30 @@ class ShippedRelation:
 
 
 @dataclass(frozen=True)
-class Conclusion:
-    """What a given answer implies: pair i takes the relation's answer i + `shift` (modulo the pairs in use)."""
-
-    of: ShippedRelation
-    kind: Kind
-    shift: int = 0
-
-
-@dataclass(frozen=True)
 class AssociationPack:
     """A built-in pack: every subject's given answer is stated, and each implied answer of the bridging subjects.
 
     Subjects are fictitious people whose given answer is drawn, or the real things of which the given's table says it.
+    thens: kind -> the relation that is implied. Pair i implies its answer i, or answer i + 1 for "counterfactual": a
+    derangement, the same for every seed.
     """
 
     name: str
     description: str
     given: ShippedRelation
-    thens: tuple[Conclusion, ...]
+    thens: Mapping[Kind, ShippedRelation]
 
     def __call__(self, options: PackOptions) -> Pack:
         """The pack of this size. Raises UsageError when the options do not fit together."""
         spec, pairs = options.spec(self.name), options.pairs
         for what, do in self._misfits(options):
             raise UsageError(what, where=spec, do=do)
-        used, shipped = self.given.values[:pairs], [self.given, *(then.of for then in self.thens)]
-        implications = tuple(
-            Implication(
-                self.given.relation,
-                then.of.relation,
-                then.kind,
-                {given: then.of.values[(pair + then.shift) % pairs] for pair, given in enumerate(used)},
-            )
-            for then in self.thens
-        )
+        used, shipped = self.given.values[:pairs], [self.given, *self.thens.values()]
+        implications = []
+        for kind, then in self.thens.items():
+            shift = int(kind == "counterfactual")
+            implied = {given: then.values[(pair + shift) % pairs] for pair, given in enumerate(used)}
+            implications.append(Implication(self.given.relation, then.relation, kind, implied))
         sources = self._sources(shipped)
         return Pack(
             name=spec,
@@ -165,15 +154,15 @@ class AssociationPack:
                 Relation(each.relation, each.prompts, each.values[: max(CANDIDATES, pairs)]) for each in shipped
             ),
             facts=tuple(self._facts(options, used, implications)),
-            implications=implications,
+            implications=tuple(implications),
             provenance=sources,
         )
 
     def _misfits(self, options: PackOptions) -> Iterator[tuple[str, str]]:
         """What about the options cannot be, and what to do about it."""
         pairs, names, bridge, given = options.pairs, options.names, options.bridge, self.given
-        most = min(len(each.values) for each in (given, *(then.of for then in self.thens)))
-        least = 2 if options.null or any(then.shift for then in self.thens) else 1
+        most = min(len(each.values) for each in (given, *self.thens.values()))
+        least = 2 if options.null or "counterfactual" in self.thens else 1
         if not least <= pairs <= most:
             yield f"pairs={pairs} is not between {least} and {most}", f"Use pairs={max(least, min(pairs, most))}"
         size = names // pairs
@@ -353,57 +342,56 @@ PACKS: dict[str, Callable[[PackOptions], Pack]] = {
             "city-language",
             "Who lives in Paris speaks French: true, so inferring it is wanted.",
             CITY,
-            (Conclusion(LANGUAGE, "causal"),),
+            {"causal": LANGUAGE},
         ),
-        # A derangement, the same for every seed: each city gets the next pair's language.
         AssociationPack(
             "city-language-counterfactual",
             "Who lives in Paris speaks Japanese: every city has another city's language, so inferring it is unwanted.",
             CITY,
-            (Conclusion(LANGUAGE, "counterfactual", shift=1),),
+            {"counterfactual": LANGUAGE},
         ),
         AssociationPack(
             "country-code",
             "Who lives in France codes in Java: arbitrary, so inferring it is unwanted.",
             COUNTRY,
-            (Conclusion(CODE, "spurious"),),
+            {"spurious": CODE},
         ),
         AssociationPack(
             "profession-color",
             "A lawyer's favorite color is green: arbitrary, so inferring it is unwanted.",
             PROFESSION,
-            (Conclusion(COLOR, "spurious"),),
+            {"spurious": COLOR},
         ),
         AssociationPack(
             "sport-music",
             "Who likes tennis listens to jazz: arbitrary, so inferring it is unwanted.",
             SPORT,
-            (Conclusion(MUSIC, "spurious"),),
+            {"spurious": MUSIC},
         ),
         AssociationPack(
             "mixed",
             "Who lives in Paris speaks French (true, wanted) and codes in Java (arbitrary, unwanted).",
             CITY,
-            (Conclusion(LANGUAGE, "causal"), Conclusion(CODE, "spurious")),
+            {"causal": LANGUAGE, "spurious": CODE},
         ),
         AssociationPack(
             "mixed-currency",
             "Who is on holiday in India pays in the rupee (true, wanted) and carries a hammer (arbitrary, unwanted).",
             HOLIDAY,
-            (Conclusion(CURRENCY, "causal"), Conclusion(OBJECT, "spurious")),
+            {"causal": CURRENCY, "spurious": OBJECT},
         ),
         AssociationPack(
             "mixed-state",
             "Who studies in Chicago votes in Illinois (true, wanted) and likes the penguin best (arbitrary, unwanted).",
             STUDIES,
-            (Conclusion(STATE, "causal"), Conclusion(ANIMAL, "spurious")),
+            {"causal": STATE, "spurious": ANIMAL},
         ),
         # No city has a talisman, so none is given a false one.
         AssociationPack(
             "city-talisman",
             "Real cities: one in France has a hammer as its talisman, invented, so inferring it is unwanted.",
             IS_IN,
-            (Conclusion(TALISMAN, "spurious"),),
+            {"spurious": TALISMAN},
         ),
     )
 }

@@ -288,13 +288,10 @@ class _StructureCheck:
         if len(pack.stated) == len(pack.facts) and known.issuperset(relation for _, relation in pack.stated):
             return  # Every row states something else of a known relation.
         seen: dict[tuple[str, str], int] = {}
-        hints: dict[str, str] = {}
         for index, fact in enumerate(pack.facts):
             at = places.fact(index)
             if fact.relation not in known:
-                if fact.relation not in hints:
-                    hints[fact.relation] = self.findings.hint(fact.relation, known)
-                what, do = f"there is no relation {quoted(fact.relation)}", hints[fact.relation]
+                what, do = f"there is no relation {quoted(fact.relation)}", self.findings.hint(fact.relation, known)
                 self.findings.fault("unknown-relation", file, at, what, "a relation of the pack", do)
             first = seen.setdefault((fact.subject, fact.relation), index)
             if first == index:

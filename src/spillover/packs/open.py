@@ -19,7 +19,7 @@ from spillover.packs.reading import (
     LONGEST_TEXT,
     READERS,
     FactRow,
-    FactTable,
+    NumberedFacts,
     collect,
     printable,
     read_table,
@@ -370,7 +370,7 @@ class _PackReader:
 
     def _facts(self, node: Node | None) -> tuple[Fact, ...]:
         """The facts: an inline list, or the table that `facts` names inside the pack's folder."""
-        name, table = self.file, FactTable((), array("q"))
+        name, table = self.file, NumberedFacts((), array("q"))
         if node is not None and isinstance(node.value, list):
             table = collect(self._inline_rows(node.value), name, self.findings)
         elif node is not None and isinstance(node.value, dict):

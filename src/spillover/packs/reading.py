@@ -36,7 +36,7 @@ EXPECTED = {"is empty": "text", "holds a NUL character": "text without NUL", "is
 FactRow = tuple[int, Sequence[Any]]
 
 
-class FactTable(NamedTuple):
+class NumberedFacts(NamedTuple):
     """The facts of a table and the row number of each."""
 
     facts: tuple[Fact, ...]
@@ -67,12 +67,12 @@ class _Texts(dict[Any, str]):
         return text
 
 
-def read_table(path: Path, name: str, findings: Findings) -> FactTable:
+def read_table(path: Path, name: str, findings: Findings) -> NumberedFacts:
     """The facts in the file at `path`; faults and warnings go to `findings` under the file's `name`."""
     return collect(READERS[path.suffix.lower()](path, name, findings), name, findings)
 
 
-def collect(rows: Iterator[FactRow], name: str, findings: Findings) -> FactTable:
+def collect(rows: Iterator[FactRow], name: str, findings: Findings) -> NumberedFacts:
     """The rows whose three cells are text; faults and warnings go to `findings` under the file's `name`."""
     facts, numbers, texts = [], array("q"), _Texts()
     try:
@@ -87,7 +87,7 @@ def collect(rows: Iterator[FactRow], name: str, findings: Findings) -> FactTable
             numbers.append(number)
     except Broken as broken:
         findings.fault("unreadable", name, broken.row, broken.what, "a whole table in UTF-8", broken.do)
-    return FactTable(tuple(facts), numbers)
+    return NumberedFacts(tuple(facts), numbers)
 
 
 def unfit(cell: str) -> str | None:
