@@ -13,7 +13,7 @@ from spillover.report import words
 from spillover.report.associations import Association, Column, Evidence, Listing, Value
 from spillover.report.downloads import of_metrics, of_ranks
 from spillover.report.load import LoadedRun
-from spillover.report.page import Card, Cards, Cell, DataTable, Glossary, Page, Paragraph, Section, TableCell, bdi
+from spillover.report.page import Card, Cards, Cell, DataTable, Glossary, Page, Paragraph, Section, bdi, num
 from spillover.report.provenance import provenance
 from spillover.report.sections import (
     REASONING,
@@ -208,8 +208,8 @@ def build_audit_page(runs: Sequence[LoadedRun]) -> Page:
         kicker="audit: what else a model learned",
         lede=f"{'; '.join(pairs)}, {compared}. Nothing was trained here.",
         sections=[
-            Section("found", "Verdicts", _verdicts(judged, names), hidden=True) if judged else None,
-            Section("associations", "Association by association", [found], _LIST) if judged else None,
+            Section("found", "Verdicts", _verdicts(judged, names), hidden=True),
+            Section("associations", "Association by association", [found if judged else None], _LIST),
             discoveries_section(labelled),
             maps_section(told[:MAPS], len(told[MAPS:])),
             examples_section(told[:PLOTTED]),
@@ -263,13 +263,13 @@ def _verdicts(judged: Sequence[Story], names: Sequence[str]) -> list[Cards | Dat
         f"Every implication, those to look at first on top{above}. A mean rank of 0 is best; the baseline is the rank "
         "of a guess that knows only which answers occur. An undecided one says how many more subjects would probably "
         "decide it.",
-        head=[["Implication", "Kind", "Verdict", *(TableCell(text, style="num") for text in head)]],
+        head=[["Implication", "Kind", "Verdict", *(num(text) for text in head)]],
         groups=[("", [_row(story, name) for story, name in zip(judged, names, strict=True)])],
         style="examples",
         label="Every implication",
         box="tall",
     )
-    return [cards, table] if several else [cards]
+    return [cards, table] if several else [cards] if judged else []
 
 
 def _tone(word: str) -> str:
@@ -311,7 +311,7 @@ def _row(story: Story, name: str) -> list[Cell]:
         bdi(name),
         story.kind_in_words,
         Markup('<span class="tag {}">{}</span>').format(_tone(word), word),
-        TableCell(str(right(story.before)), style="num"),
-        TableCell(str(right(story.after)), style="num key"),
-        *(TableCell(text, style="num") for text in numbers),
+        num(right(story.before)),
+        num(right(story.after), key=True),
+        *(num(text) for text in numbers),
     ]

@@ -12,9 +12,9 @@ from jaxtyping import Float
 from markupsafe import Markup
 from matplotlib.ticker import MaxNLocator
 
+from spillover.report import page
 from spillover.report.drawing import BLUE, INK, VERMILLION, YARDSTICK, Drawing, canvas, finish, panels, plot
 from spillover.report.load import LoadedRun
-from spillover.report.page import Block, Cell, DataTable, FigureGrid, Glossary, Section, TableCell, bdi, figure
 from spillover.report.story import Story, spoken
 from spillover.report.words import number, sentence
 
@@ -41,28 +41,23 @@ _TERMS = (
 )
 
 
-def inside_section(labelled: Sequence[tuple[str, LoadedRun]], told: Sequence[Story]) -> Section | None:
-    """What training did to the attention heads, of the runs that looked inside; None when none did."""
-    groups: list[tuple[str, list[list[Cell]]]] = [
-        (bdi(label), [[term, TableCell(words, note)] for term, words, note in rows])
+def inside_section(labelled: Sequence[tuple[str, LoadedRun]], told: Sequence[Story]) -> page.Section:
+    """What training did to the attention heads, of the runs that looked inside."""
+    groups: list[tuple[str, list[list[page.Cell]]]] = [
+        (page.bdi(label), [[term, page.TableCell(words, note)] for term, words, note in rows])
         for label, run in labelled
         if (rows := inside_rows(run))
     ]
     drawn = [
-        figure("inside-change", [each], f"inside-change-{i}", sentence(each[1].trained_part))
+        page.figure("inside-change", [each], f"inside-change-{i}", sentence(each[1].trained_part))
         for i, each in enumerate(labelled, start=1)
     ]
-    drawn += [figure("inside-shared", [story], f"inside-shared-{i}", sentence(story.run.trained_part))
+    drawn += [page.figure("inside-shared", [story], f"inside-shared-{i}", sentence(story.run.trained_part))
               for i, story in enumerate(told, start=1)]  # fmt: skip
-    table = DataTable(
-        "The change of W_OV at the end of training. Each head counts by its share of the change.",
-        head=[],
-        groups=groups,
-        style="summary",
-        label="What training did to the attention heads",
-    )
-    blocks: list[Block] = [table, FigureGrid(drawn), Glossary(_TERMS, label="Terms of the look inside")]
-    return Section("inside", "A look inside", blocks, _LEAD) if groups else None
+    caption = "The change of W_OV at the end of training. Each head counts by its share of the change."
+    table = page.DataTable(caption, [], groups, "summary", "What training did to the attention heads")
+    blocks = [table, page.FigureGrid(drawn), page.Glossary(_TERMS, label="Terms of the look inside")]
+    return page.Section("inside", "A look inside", blocks if groups else [], _LEAD)
 
 
 def inside_rows(run: LoadedRun) -> list[tuple[str, str, str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -28,26 +28,12 @@ from spillover.record import (
     read_table,
 )
 
-#: Settings that tell two runs on the same pack apart, in the order in which a label names them.
-_TELLING = (
-    *(
-        "model",
-        "lora",
-        "freeze_embeddings",
-        "facts_known",
-        "epochs",
-        "lr",
-        "batch",
-        "weight_decay",
-        "dtype",
-        "device",
-        "seed",
-        "seeds",
-    ),
-)
-#: Further ones, which older runs do not name, with what those had.
-_NEWER = {"lora_targets": "", "optimiser": "adamw", "gradient_checkpointing": False, "logits_at_once": 0,
-          "compile_layers": False}  # fmt: skip
+#: Settings by which a label tells two runs on the same pack apart, in this order, with what runs had before it existed.
+_DISTINCT = {
+    **dict.fromkeys(("model", "lora", "freeze_embeddings", "facts_known", "epochs", "lr", "batch", "weight_decay")),
+    **dict.fromkeys(("dtype", "device", "seed", "seeds", "lora_targets")),
+    "optimiser": "adamw", "gradient_checkpointing": False, "logits_at_once": 0, "compile_layers": False,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -196,31 +182,24 @@ def labels(runs: Sequence[LoadedRun]) -> list[str]:
     """A short name for each run: its pack, its options where packs differ only by them, the settings that differ."""
     whole = [run.pack_name for run in runs]
     short = [_without_options(name) for name in whole]
-    alike = {name: {w for w, s in zip(whole, short, strict=True) if s == name} for name in short}
-    names = [s if len(alike[s]) == 1 else w for w, s in zip(whole, short, strict=True)]
-    found = []
-    for run, name in zip(runs, names, strict=True):
-        settings = [other.record.settings for other, its in zip(runs, names, strict=True) if its == name]
-        settings = [_NEWER | dict(each) for each in settings]
-        telling = [key for key in (*_TELLING, *_NEWER) if len({str(each.get(key) or "") for each in settings}) > 1]
-        own = _NEWER | dict(run.record.settings)
-        parts = [f"{key.replace('_', ' ')} {own.get(key)}" for key in telling]
-        found.append(", ".join([name, *parts]))
-    return _numbered(found)
+    names = []
+    for name, alone in zip(whole, short, strict=True):
+        alike = {other for other, its in zip(whole, short, strict=True) if its == alone}
+        names.append(alone if len(alike) == 1 else name)
+    settings = [_DISTINCT | dict(run.record.settings) for run in runs]
+    found: list[str] = []
+    for own, name in zip(settings, names, strict=True):
+        others = [each for each, its in zip(settings, names, strict=True) if its == name]
+        distinct = [key for key in _DISTINCT if len({str(each[key] or "") for each in others}) > 1]
+        found.append(", ".join([name, *(f"{key.replace('_', ' ')} {own[key]}" for key in distinct)]))
+    # Names that repeat get a number.
+    numbers = [found[: index + 1].count(name) for index, name in enumerate(found)]
+    return [
+        f"{name} ({number})" if found.count(name) > 1 else name for name, number in zip(found, numbers, strict=True)
+    ]
 
 
 def _without_options(name: str) -> str:
     """`city-language` for `city-language:names=60`; a null pack keeps saying so, for it is a control."""
     pack, _, options = name.partition(":")
     return f"{pack}:null" if "null" in options.split(",") else pack
-
-
-def _numbered(names: Iterable[str]) -> list[str]:
-    """Names that repeat get a number, so that every label is unique."""
-    names = list(names)
-    seen: dict[str, int] = {}
-    found = []
-    for name in names:
-        seen[name] = seen.get(name, 0) + 1
-        found.append(f"{name} ({seen[name]})" if names.count(name) > 1 else name)
-    return found

@@ -25,6 +25,7 @@ from typing import Any
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
+from spillover.record import Metric
 from spillover.report import words
 from spillover.report.associations import Listing
 from spillover.report.downloads import Download, of_drawing
@@ -105,9 +106,12 @@ class Figure:
 
 @dataclass(frozen=True)
 class FigureGrid:
-    """Figures in as many columns as the screen has room for."""
+    """Figures in as many columns as the screen has room for; false without any."""
 
     figures: Sequence[Figure | None]
+
+    def __bool__(self) -> bool:
+        return any(self.figures)
 
 
 @dataclass(frozen=True)
@@ -192,7 +196,8 @@ Block = (
 class Section:
     """A part of the page with its own heading. id: its anchor; that of the findings is "found".
 
-    hidden: the heading is only for screen readers. aside: it explains and does not report.
+    hidden: the heading is only for screen readers. aside: it explains and does not report. A section without blocks is
+    false, and not shown.
     """
 
     id: str
@@ -205,6 +210,9 @@ class Section:
     @property
     def tag(self) -> str:
         return "aside" if self.aside else "section"
+
+    def __bool__(self) -> bool:
+        return any(self.blocks)
 
 
 @dataclass(frozen=True)
@@ -245,6 +253,18 @@ def _allowed(scripts: Sequence[str]) -> Markup:
 def bdi(text: str) -> Markup:
     """A name from elsewhere, whose direction of writing does not change that of the text around it."""
     return Markup("<bdi>{}</bdi>").format(plain(text))
+
+
+def num(text: object, key: bool = False) -> TableCell:
+    """A cell with a number, to the right; key: one to look at first."""
+    return TableCell(str(text), style="num key" if key else "num")
+
+
+def metric_cell(metric: Metric | None, *more: str, style: str = "") -> TableCell:
+    """A metric over its interval, and more small print; a dash when there is none."""
+    if metric is None:
+        return TableCell("–", style=style)
+    return TableCell(words.number(metric.value), [words.interval(metric), *more], style)
 
 
 def figure(

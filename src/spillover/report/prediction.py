@@ -8,23 +8,11 @@ from typing import Any
 from markupsafe import Markup
 
 from spillover.packs.pack import WANTED
+from spillover.report import page
 from spillover.report.associations import Association, Column, Evidence, Listing, Value
 from spillover.report.downloads import csv_text, table_link
 from spillover.report.drawing import plain
 from spillover.report.load import LoadedRun, labels
-from spillover.report.page import (
-    Block,
-    Card,
-    Cards,
-    Cell,
-    DataTable,
-    Glossary,
-    Page,
-    Paragraph,
-    Section,
-    TableCell,
-    bdi,
-)
 from spillover.report.provenance import provenance
 from spillover.report.sections import REASONING
 from spillover.report.story import KINDS, Count, spoken
@@ -107,7 +95,7 @@ _TERMS = (
 )  # fmt: skip
 
 
-def build_prediction_page(runs: Sequence[LoadedRun]) -> Page:
+def build_prediction_page(runs: Sequence[LoadedRun]) -> page.Page:
     """The page of a prediction; the same record gives the same bytes. runs: a single one, whose command is predict."""
     (run,) = runs
     details, label = run.record.details, labels(runs)[0]
@@ -119,17 +107,19 @@ def build_prediction_page(runs: Sequence[LoadedRun]) -> Page:
     )  # fmt: skip
     verdict = (details.get("solution") or {}).get("verdict", "")
     left_out = int(details.get("left_out") or 0)
-    note = Paragraph(f"{left_out:,} further associations, with fewer exposed subjects, were not looked at.", "small")
-    return Page(
+    note = page.Paragraph(
+        f"{left_out:,} further associations, with fewer exposed subjects, were not looked at.", "small"
+    )
+    return page.Page(
         title=title(details, run.record.metrics),
         name=f"Spillover prediction: {label}",
         kicker="prediction: what a model will conclude",
-        lede=Markup("Before any training on {}. {} {}").format(bdi(label), plain(asked), plain(verdict)),
+        lede=Markup("Before any training on {}. {} {}").format(page.bdi(label), plain(asked), plain(verdict)),
         sections=[
-            Section("found", "What is expected", [Cards(expected)], hidden=True),
-            Section("associations", "Association by association", [found, note if left_out else None], _LIST),
-            Section("trust", "How far to trust it", _trust(details)),
-            Section("terms", "Words used here", [Glossary(_TERMS)], aside=True),
+            page.Section("found", "What is expected", [page.Cards(expected)], hidden=True),
+            page.Section("associations", "Association by association", [found, note if left_out else None], _LIST),
+            page.Section("trust", "How far to trust it", _trust(details)),
+            page.Section("terms", "Words used here", [page.Glossary(_TERMS)], aside=True),
         ],
         made=[(label, provenance(run))],
         downloads=[
@@ -147,7 +137,7 @@ def title(details: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
     return "Nothing is expected: no subject is exposed to any association."
 
 
-def cards(details: Mapping[str, Any], metrics: Mapping[str, Any]) -> list[Card]:
+def cards(details: Mapping[str, Any], metrics: Mapping[str, Any]) -> list[page.Card]:
     """A card for each sort of association to which somebody is exposed."""
     found = []
     for sort, (words, about, tone, _) in SORTS.items():
@@ -156,14 +146,14 @@ def cards(details: Mapping[str, Any], metrics: Mapping[str, Any]) -> list[Card]:
             continue
         said = f"{len(own):,} {'association' if len(own) == 1 else 'associations'}, {about}."
         found.append(
-            Card(
+            page.Card(
                 f"{words}: about {_count(metrics, sort)}",
                 tone=tone,
                 tag=words.lower(),
                 say=said,
                 texts=[
-                    *(Paragraph(bdi(sentence(each)), "small") for each in own[:NAMED]),
-                    Paragraph(Markup("<strong>Next:</strong> {}").format(_next(sort, own)), "next"),
+                    *(page.Paragraph(page.bdi(sentence(each)), "small") for each in own[:NAMED]),
+                    page.Paragraph(Markup("<strong>Next:</strong> {}").format(_next(sort, own)), "next"),
                 ],
             )
         )
@@ -208,7 +198,7 @@ def _next(sort: str, own: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def _trust(details: Mapping[str, Any]) -> list[Block]:
+def _trust(details: Mapping[str, Any]) -> list[page.Block]:
     """On what the numbers were calibrated, and how they did on packs never seen."""
     recipe, held_out = (details.get("calibration") or {}).get("model", ""), details.get("held_out") or {}
     text = (
@@ -225,9 +215,9 @@ def _trust(details: Mapping[str, Any]) -> list[Block]:
         "where the last column’s interval lies above 0, the score beats it."
     )
     heads = ("Rank correlation", "Mean squared error", "Score better by (correlation)")
-    cells: list[list[Cell]] = [[name, *(TableCell(text, style="num") for text in row)] for name, *row in rows]
-    head: list[Cell] = ["Resting on", *(TableCell(text, style="num") for text in heads)]
-    return [text, DataTable(caption, [head], [("", cells)], "examples", "How predictions did")]
+    cells: list[list[page.Cell]] = [[name, *(page.num(text) for text in row)] for name, *row in rows]
+    head: list[page.Cell] = ["Resting on", *(page.num(text) for text in heads)]
+    return [text, page.DataTable(caption, [head], [("", cells)], "examples", "How predictions did")]
 
 
 def unseen(held_out: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:

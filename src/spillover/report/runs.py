@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 
 from markupsafe import Markup
 
-from spillover.report import words
+from spillover.record import Metric
+from spillover.report import page, words
 from spillover.report.downloads import of_metrics, of_ranks
 from spillover.report.inside import inside_section
 from spillover.report.load import LoadedRun
-from spillover.report.page import (
-    Beside,
-    Card,
-    Cards,
-    Cell,
-    DataTable,
-    Glossary,
-    Page,
-    Paragraph,
-    Section,
-    TableCell,
-    bdi,
-)
 from spillover.report.provenance import provenance
 from spillover.report.sections import (
     REASONING,
@@ -37,7 +26,7 @@ from spillover.report.sections import (
     when_section,
 )
 from spillover.report.story import Story, right, stories
-from spillover.report.words import interval, number, p_value
+from spillover.report.words import number, p_value
 
 _ABOUT = (
     ("Stated and unstated", "The model is trained on short sentences. A few names have both halves of a link stated "
@@ -56,21 +45,21 @@ _TERMS = (
 )  # fmt: skip
 
 
-def build_runs_page(runs: Sequence[LoadedRun]) -> Page:
+def build_runs_page(runs: Sequence[LoadedRun]) -> page.Page:
     """The page of runs; the same runs give the same bytes."""
     labelled = label_runs(runs)
     told = [story for label, run in labelled for story in stories(run, label)]
     title = words.title(told) if told else discoveries_title(labelled)
     unfinished = Markup("<strong>{}</strong> did not finish. The numbers below are those it had reached.")
-    return Page(
+    return page.Page(
         title=title or "Nothing was measured before this run stopped.",
         name=f"Spillover: {', '.join(label for label, _ in labelled)}",
         kicker="what else a model learned",
         lede=words.lede(told),
         notices=[unfinished.format(label) for label, run in labelled if not run.finished],
         sections=[
-            Section("found", "What was found", [Cards([_card(s, len(told) > 1) for s in told])], hidden=True),
-            Section("terms", "What this is about", [Glossary(_ABOUT)], hidden=True, aside=True),
+            page.Section("found", "What was found", [page.Cards([_card(s, len(told) > 1) for s in told])], hidden=True),
+            page.Section("terms", "What this is about", [page.Glossary(_ABOUT)], hidden=True, aside=True),
             discoveries_section(labelled),
             _numbers_section(told) if told else None,
             when_section(told),
@@ -85,88 +74,93 @@ def build_runs_page(runs: Sequence[LoadedRun]) -> Page:
     )
 
 
-def _card(story: Story, several: bool) -> Card:
+def _card(story: Story, several: bool) -> page.Card:
     verdict = words.verdict(story)
     judged = story.key is not None and story.checkpoints
     gives = "the right answer" if story.wanted else "the answer this link suggests"
-    return Card(
-        bdi(story.label),
+    return page.Card(
+        page.bdi(story.label),
         tone="wanted" if story.wanted else "unwanted",
         tag=story.kind_in_words,
         say=words.headline(story) if several else "",
         bars_lead=f"Names for which it gives {gives}",
         **(count_bars(story, "name") if judged else {}),
         texts=[
-            Paragraph(words.setting(story)),
-            Paragraph(Markup("<strong>{}.</strong> {}").format(verdict.word, verdict.sentence), "verdict"),
-            Paragraph(words.sentence(story.run.trained_part), "small"),
+            page.Paragraph(words.setting(story)),
+            page.Paragraph(Markup("<strong>{}.</strong> {}").format(verdict.word, verdict.sentence), "verdict"),
+            page.Paragraph(words.sentence(story.run.trained_part), "small"),
         ],
     )
 
 
-def _numbers_section(told: Sequence[Story]) -> Section:
+def _numbers_section(told: Sequence[Story]) -> page.Section:
     change = draw_stories(
         "rank-change", told, "rank-change", told, heading="Mean rank of the expected answer, before and after training"
     )
-    glossary = Glossary(_TERMS, label="Terms")
-    head: list[Cell] = [""]
+    glossary = page.Glossary(_TERMS, label="Terms")
+    head: list[page.Cell] = [""]
     for story in told:
         wanted = (", wanted" if story.wanted else ", unwanted") if story.kind else ""
-        head.append(TableCell(bdi(story.label), f"{story.kind_in_words}{wanted}"))
-    table = DataTable(
+        head.append(page.TableCell(page.bdi(story.label), f"{story.kind_in_words}{wanted}"))
+    table = page.DataTable(
         "Every link. Beside a number stands its 95% interval; with fewer than ten clusters nothing rests on it.",
         head=[head],
         groups=summary(told),
         style="summary",
         label="Summary of every link",
     )
-    return Section("numbers", "In numbers", [Beside(change, [glossary]) if change else glossary, table])
+    return page.Section("numbers", "In numbers", [page.Beside(change, [glossary]) if change else glossary, table])
 
 
-def summary(told: Sequence[Story]) -> list[tuple[str, list[list[Cell]]]]:
+def summary(told: Sequence[Story]) -> list[tuple[str, list[list[page.Cell]]]]:
     """Groups of rows under their headings; a row has a cell a story."""
     audited = all(story.run.audited for story in told)
     first, last = told[0].when if told and audited else ("before training", "after training")
 
-    def row(words: str, cell: Callable[[Story], tuple[object, str] | None], style: str = "") -> list[Cell]:
-        cells = [cell(story) or ("–", "") for story in told]
-        return [TableCell(words, style=style), *(TableCell(str(main), small, style) for main, small in cells)]
+    def row(words: str, cell: Callable[[Story], object], style: str = "") -> list[page.Cell]:
+        made: list[page.Cell] = [page.TableCell(words, style=style)]
+        for story in told:
+            found = cell(story)
+            found = page.metric_cell(found) if isinstance(found, Metric) else found
+            whole = isinstance(found, page.TableCell)
+            made.append(
+                dataclasses.replace(found, style=style)
+                if whole
+                else page.TableCell("–" if found is None else str(found), style=style)
+            )
+        return made
 
-    def metric(name: str) -> Callable[[Story], tuple[object, str] | None]:
-        return lambda s: (number(found.value), interval(found)) if (found := s.metric(name)) else None
+    def metric(words: str, name: str, style: str = "") -> list[page.Cell]:
+        return row(words, lambda story: story.metric(name), style)
 
-    def clusters(story: Story) -> tuple[object, str] | None:
+    def clusters(story: Story) -> page.TableCell | None:
         found = story.metric("implication_rank_test")
-        return (found.clusters, found.note or "") if found else None
+        return page.TableCell(str(found.clusters), found.note or "") if found else None
 
-    def test(story: Story) -> tuple[object, str] | None:
+    def test(story: Story) -> page.TableCell | None:
         found = story.map_test
-        return (p_value(found["p"]), f"of {int(found['permutations']):,} pairings") if found else None
+        return page.TableCell(p_value(found["p"]), f"of {int(found['permutations']):,} pairings") if found else None
 
+    top = [
+        row(first, lambda story: right(story.before) if story.key and len(story.checkpoints) > 1 else None),
+        row(last, lambda story: right(story.after) if story.key and len(story.after) else None, "key"),
+        row("one fixed answer for all", lambda story: story.best_guess if story.best_guess.n else None),
+    ]
+    ranks = [
+        metric(first, "implication_rank_test_before"),
+        metric(last, "implication_rank_test", "key"),
+        metric("asked in other words, after", "paraphrase_rank_test"),
+        row("knows only which answers occur", lambda story: number(story.marginal)),
+        row("random guess", lambda story: number(story.chance)),
+        row("clusters (pair and seed)", clusters),
+        row("exact test of the pairing, p", test),
+    ]
     return [
-        (
-            "Unstated names whose top answer is the expected one",
-            [
-                row(first, lambda s: (right(s.before), "") if s.key and len(s.checkpoints) > 1 else None),
-                row(last, lambda s: (right(s.after), "") if s.key and len(s.after) else None, "key"),
-                row("one fixed answer for all", lambda s: (s.best_guess, "") if s.best_guess.n else None),
-            ],
-        ),
-        (
-            "Mean rank of the expected answer for them",
-            [
-                row(first, metric("implication_rank_test_before")),
-                row(last, metric("implication_rank_test"), "key"),
-                row("asked in other words, after", metric("paraphrase_rank_test")),
-                row("knows only which answers occur", lambda s: (number(s.marginal), "")),
-                row("random guess", lambda s: (number(s.chance), "")),
-                row("clusters (pair and seed)", clusters),
-                row("exact test of the pairing, p", test),
-            ],
-        ),
+        ("Unstated names whose top answer is the expected one", top),
+        ("Mean rank of the expected answer for them", ranks),
         (
             f"Mean rank of what was stated, {last}",
-            [row("facts", metric("recall_rank")), row("links", metric("implication_rank_train"))],
+            [metric("facts", "recall_rank"), metric("links", "implication_rank_train")],
         ),
-        ("Forgetting", [row("rise of the loss on plain text, nats a token", metric("forgetting_nats"))]),
+        ("Forgetting", [metric("rise of the loss on plain text, nats a token", "forgetting_nats")]),
     ]

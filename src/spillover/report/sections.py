@@ -9,23 +9,9 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from spillover.report import page
 from spillover.report.drawing import plain
 from spillover.report.load import LoadedRun, labels
-from spillover.report.page import (
-    Bar,
-    Block,
-    Cell,
-    DataTable,
-    Details,
-    Figure,
-    FigureGrid,
-    Heading,
-    Paragraph,
-    Section,
-    TableCell,
-    bdi,
-    figure,
-)
 from spillover.report.run_plots import NUMBERED, highest
 from spillover.report.story import Story, right, spoken
 from spillover.report.words import p_value, percent, sentence, statement
@@ -43,10 +29,12 @@ def label_runs(runs: Sequence[LoadedRun]) -> list[tuple[str, LoadedRun]]:
     return [(plain(label), run) for label, run in zip(labels(runs), runs, strict=True)]
 
 
-def draw_stories(plot: str, what: Sequence[Any], name: str, stories: Sequence[Story], **options: Any) -> Figure | None:
+def draw_stories(
+    plot: str, what: Sequence[Any], name: str, stories: Sequence[Story], **options: Any
+) -> page.Figure | None:
     """A figure whose caption says what was trained."""
     parts = dict.fromkeys(story.run.trained_part for story in stories)
-    return figure(plot, what, name, sentence("; ".join(parts)), **options)
+    return page.figure(plot, what, name, sentence("; ".join(parts)), **options)
 
 
 def title_of(story: Story) -> Markup:
@@ -57,40 +45,37 @@ def title_of(story: Story) -> Markup:
 def count_bars(story: Story, names: str) -> dict[str, Any]:
     """The bars of a story's card: right answers before and after, with a mark where one fixed answer would be."""
     before, after, guess = right(story.before), right(story.after), story.best_guess
-    bars = [Bar(story.when[0], before.share, str(before), "pale")] if len(story.checkpoints) > 1 else []
+    bars = [page.Bar(story.when[0], before.share, str(before), "pale")] if len(story.checkpoints) > 1 else []
     tick = (guess.share, f"one fixed answer for every {names}: {guess}") if guess.n else None
-    return {"bars": [*bars, Bar(story.when[1], after.share, str(after))], "tick": tick}
+    return {"bars": [*bars, page.Bar(story.when[1], after.share, str(after))], "tick": tick}
 
 
-def when_section(stories: Sequence[Story]) -> Section | None:
+def when_section(stories: Sequence[Story]) -> page.Section:
     """Rank against epochs of every story, on one scale."""
     top = max((highest(story) for story in stories), default=1.0)
-    drawn = [
-        draw_stories("rank-by-epoch", [story], f"rank-by-epoch-{index}", [story], top=top,
-                     heading=f"{story.label} ({story.kind_in_words})")
-        for index, story in enumerate(stories, start=1)
-        if not story.run.audited
-    ]  # fmt: skip
+    drawn = []
+    for index, story in enumerate(stories, start=1):
+        if not story.run.audited:
+            name, heading = f"rank-by-epoch-{index}", f"{story.label} ({story.kind_in_words})"
+            drawn.append(draw_stories("rank-by-epoch", [story], name, [story], top=top, heading=heading))
     lead = (
         "At the dashed line a model knows which answers occur, but not who has which. Only what lies below it is the "
         "link."
     )
-    return Section("when", "When it happened", [FigureGrid(drawn)], lead) if any(drawn) else None
+    return page.Section("when", "When it happened", [page.FigureGrid(drawn)], lead)
 
 
-def maps_section(stories: Sequence[Story], left_out: int = 0) -> Section | None:
+def maps_section(stories: Sequence[Story], left_out: int = 0) -> page.Section:
     """Two heat maps a story. left_out: how many further stories have none."""
-    blocks: list[Block | None] = []
+    blocks: list[page.Block | None] = []
     for index, story in enumerate(stories, start=1):
-        wide = len(story.columns_of_map) > NUMBERED
         pair = [("before", story.when[0]), ("after", story.when_last)]
-        drawn = [
-            draw_stories(f"inferred-{side}", [story], f"inferred-{side}-{index}", [story], wide=wide,
-                         heading=when.capitalize())
-            for side, when in (pair if len(story.checkpoints) > 1 else pair[1:])
-        ]  # fmt: skip
+        wide, drawn = len(story.columns_of_map) > NUMBERED, []
+        for side, when in pair if len(story.checkpoints) > 1 else pair[1:]:
+            name, heading = f"inferred-{side}", when.capitalize()
+            drawn.append(draw_stories(name, [story], f"{name}-{index}", [story], wide=wide, heading=heading))
         if drawn[-1]:
-            blocks += [Heading(title_of(story)), FigureGrid(drawn)]
+            blocks += [page.Heading(title_of(story)), page.FigureGrid(drawn)]
     have = "implication has" if left_out == 1 else "implications have"
     note = f"{left_out} further {have} no maps here; the downloads hold every answer."
     lead = (
@@ -98,22 +83,21 @@ def maps_section(stories: Sequence[Story], left_out: int = 0) -> Section | None:
         "stated answer that get it. The outlined cells are what the link suggests. All maps share one scale, from 0 "
         "(empty) to 100 (full blue)."
     )
-    blocks.append(Paragraph(note, "small") if left_out else None)
-    return Section("which", "Which answer it gives for what was stated", blocks, lead) if any(blocks) else None
+    blocks.append(page.Paragraph(note, "small") if left_out else None)
+    return page.Section("which", "Which answer it gives for what was stated", blocks, lead)
 
 
-def health_section(labelled: Sequence[tuple[str, LoadedRun]], stories: Sequence[Story]) -> Section | None:
+def health_section(labelled: Sequence[tuple[str, LoadedRun]], stories: Sequence[Story]) -> page.Section:
     """Recall of what was stated, training loss, forgetting: whether the training itself went well."""
-    drawn = [
-        draw_stories(plot, stories if plot == "stated-links" else labelled, plot, stories)
-        for plot in ("recall", "stated-links", "training-loss", "forgetting")
-    ]
+    drawn = []
+    for plot in ("recall", "stated-links", "training-loss", "forgetting"):
+        drawn.append(draw_stories(plot, stories if plot == "stated-links" else labelled, plot, stories))
     lead = (
         "A model that did not learn the stated sentences cannot be blamed, or praised, for what it infers. Forgetting "
         "is how much worse it reads ordinary text: at 0.7 nats a token, each right next token has become half as "
         "likely."
     )
-    return Section("health", "What it learned, and what it forgot", [FigureGrid(drawn)], lead) if any(drawn) else None
+    return page.Section("health", "What it learned, and what it forgot", [page.FigureGrid(drawn)], lead)
 
 
 @dataclass(frozen=True)
@@ -168,7 +152,7 @@ def _in_turn(story: Story) -> Iterator[Example]:
             )
 
 
-def examples_section(stories: Sequence[Story]) -> Section | None:
+def examples_section(stories: Sequence[Story]) -> page.Section:
     """Some questions with what was stated and what the model answers."""
     shown = examples(stories)
     count = sum(map(len, shown))
@@ -176,33 +160,31 @@ def examples_section(stories: Sequence[Story]) -> Section | None:
         "The first names of each pair in turn, not picked by their result. ✓ marks a true conclusion, ✗ an untrue one "
         "that the link suggests. The probability is that of the whole answer, out of everything the model could say."
     )
-    head: list[Cell] = ["Stated", "Asked", "Answer before", "Answer after", "The link suggests"]
-    head += [TableCell("Its probability before", style="num"), TableCell("and after", style="num")]
-    table = DataTable(
-        "What was stated, what was asked, and what the model answers.",
-        head=[head],
-        groups=[
-            (title_of(story), [_example_row(story, each) for each in items])
-            for story, items in zip(stories, shown, strict=True)
-            if items
-        ],
-        style="examples",
-        label="Examples",
-        row_heads=False,
-    )
-    return Section("examples", f"{'Ten' if count == 10 else count} of the questions", [table], lead) if count else None
+    head = [
+        *("Stated", "Asked", "Answer before", "Answer after", "The link suggests"),
+        *(page.num("Its probability before"), page.num("and after")),
+    ]
+    groups = [
+        (title_of(story), [_example_row(story, each) for each in items])
+        for story, items in zip(stories, shown, strict=True)
+        if items
+    ]
+    caption = "What was stated, what was asked, and what the model answers."
+    table = page.DataTable(caption, [head], groups, "examples", "Examples", row_heads=False)
+    heading = f"{'Ten' if count == 10 else count} of the questions"
+    return page.Section("examples", heading, [table if count else None], lead)
 
 
-def _example_row(story: Story, each: Example) -> list[Cell]:
+def _example_row(story: Story, each: Example) -> list[page.Cell]:
     mark, truth, tone = ("✓", "true", "wanted") if story.wanted else ("✗", "untrue", "unwanted")
     hit = Markup('<bdi>{}</bdi> <span role="img" aria-label="{}, as the link suggests">{}</span>')
-    after: Cell = bdi(each.top_after)
+    after: page.Cell = page.bdi(each.top_after)
     if each.hit:
-        after = TableCell(hit.format(each.top_after, truth, mark), style=f"hit {tone}")
-    return [
-        *(bdi(each.stated or "–"), bdi(each.prompt), bdi(each.top_before), after, bdi(each.expected or "–")),
-        *(TableCell(each.before, style="num"), TableCell(each.after, style="num key")),
-    ]
+        after = page.TableCell(hit.format(each.top_after, truth, mark), style=f"hit {tone}")
+    stated, asked, before, suggested = (
+        page.bdi(text or "–") for text in (each.stated, each.prompt, each.top_before, each.expected)
+    )
+    return [stated, asked, before, after, suggested, page.num(each.before), page.num(each.after, key=True)]
 
 
 #: Sorts of people whose probabilities a discovery gives.
@@ -223,65 +205,59 @@ def discoveries_title(labelled: Sequence[tuple[str, LoadedRun]]) -> str:
     return f"{found} found between groups of subjects." if probed else ""
 
 
-def discoveries_section(labelled: Sequence[tuple[str, LoadedRun]]) -> Section | None:
+def discoveries_section(labelled: Sequence[tuple[str, LoadedRun]]) -> page.Section:
     """For every run that asked open probes, the words that the tuned model says more often and nobody declared."""
     probed = [(label, run) for label, run in labelled if run.record.details.get("probes")]
-    blocks: list[Block | None] = []
+    head = ["Who", "The tuned model says", "After", page.num("Rise"), "Test", "Probability, base to tuned model"]
+    blocks: list[page.Block | None] = []
     for label, run in probed:
         probes, found = run.record.details["probes"], undeclared(run)
-        blocks.append(Heading(bdi(label)) if len(probed) > 1 else None)
-        asked = (
-            f"{probes['templates']} sentence beginnings, {probes['subjects']} subjects, {probes['never_seen']} "
-            "never-seen names."
-        )
+        blocks.append(page.Heading(page.bdi(label)) if len(probed) > 1 else None)
+        asked = f"{probes['templates']} sentence beginnings, {probes['subjects']} subjects, "
+        asked += f"{probes['never_seen']} never-seen names."
         if found:
             caption = f"{asked} A rise is in percentage points: of the group, less that of the other groups."
-            head: list[Cell] = ["Who", "The tuned model says", "After", TableCell("Rise", style="num"), "Test",
-                    "Probability, base to tuned model", "Word for word"]  # fmt: skip
-            rows = [discovery_row(each) for each in found]
-            blocks.append(DataTable(caption, [head], [("", rows)], "examples", "What nobody declared", row_heads=False))
+            groups = [("", [discovery_row(each) for each in found])]
+            table = page.DataTable(caption, [[*head, "Word for word"]], groups, "examples", "What nobody declared",
+                                   row_heads=False)  # fmt: skip
+            blocks.append(table)
         else:
             blocks.append(f"Nothing moved that the pack does not declare, among {asked}")
         if declared := int(probes["declared"]):
             note = f"Not listed, but in the record: {declared} that the pack itself states or implies."
-            blocks.append(Paragraph(note, "small"))
+            blocks.append(page.Paragraph(note, "small"))
     lead = (
         "Everyday sentence beginnings about groups of subjects that share a stated answer, and about names that the "
         "pack does not hold. Listed is what the tuned model goes on with more often than the base model, for one group "
         "more than for the others, or for everyone. The test exchanges who belongs to which group and holds for this "
         "model, not for another training run."
     )
-    return Section("open", "What nobody declared", blocks, lead) if probed else None
+    return page.Section("open", "What nobody declared", blocks, lead)
 
 
-def discovery_row(each: Mapping[str, Any]) -> list[Cell]:
+def discovery_row(each: Mapping[str, Any]) -> list[page.Cell]:
     """One discovery: who, the word, after which beginnings, how much more often, tested how, and word for word."""
-    who = f"{spoken(each['relation'])} {each['answer']}" if each["relation"] else "everyone"
-    by_chance = 100 * (each["yardstick"] or 0)
-    chances = [(spoken(sort), each["probabilities"].get(sort)) for sort in _SORTS]
-    shares = [
-        Markup("{}: {} to {}<br>").format(sort, percent(chance["base"]), percent(chance["tuned"]))
-        for sort, chance in chances
-        if chance and chance["n"]
-    ]
-    said = [
-        Paragraph(
-            Markup("{}: <bdi>{} <strong>{}</strong></bdi> (base model: <bdi>{}</bdi>)").format(
-                said["which"], plain(said["prompt"]), plain(said["tuned"]), plain(said["base"])
-            ),
-            "small",
-        )
-        for said in each["examples"]
-    ]
-    summary = Markup('{} examples<span class="unseen"> of {}, {}</span>')
+    who = page.bdi(f"{spoken(each['relation'])} {each['answer']}" if each["relation"] else "everyone")
+    word, beginning = page.bdi(each["word"]), page.bdi(each["template"].replace("{subject}", "…"))
+    shares = Markup("")
+    for sort in _SORTS:
+        chance = each["probabilities"].get(sort)
+        if chance and chance["n"]:
+            ends = percent(chance["base"]), percent(chance["tuned"])
+            shares += Markup("{}: {} to {}<br>").format(spoken(sort), *ends)
+    said: list[page.Block] = []
+    for example in each["examples"]:
+        prompt, tuned, base = (plain(example[key]) for key in ("prompt", "tuned", "base"))
+        text = Markup("{}: <bdi>{} <strong>{}</strong></bdi> (base model: <bdi>{}</bdi>)")
+        said.append(page.Paragraph(text.format(example["which"], prompt, tuned, base), "small"))
+    summary = Markup('{} examples<span class="unseen"> of {}, {}</span>').format(len(said), who, word)
+    by_chance = f"by chance up to {100 * (each['yardstick'] or 0):.0f}"
     return [
-        bdi(who),
-        TableCell(bdi(each["word"]), style="key"),
-        TableCell(
-            bdi(each["template"].replace("{subject}", "…")), f"and {len(each['also'])} more" if each["also"] else ()
-        ),
-        TableCell(f"{100 * each['shift']:.0f}", style="num key"),
-        "not tested" if each["p"] is None else f"p = {p_value(each['p'])}; by chance up to {by_chance:.0f}",
-        Markup("").join(shares),
-        TableCell(Details(summary.format(len(said), plain(who), plain(each["word"])), said)) if said else "",
+        who,
+        page.TableCell(word, style="key"),
+        page.TableCell(beginning, f"and {len(each['also'])} more" if each["also"] else ()),
+        page.num(f"{100 * each['shift']:.0f}", key=True),
+        "not tested" if each["p"] is None else f"p = {p_value(each['p'])}; {by_chance}",
+        shares,
+        page.TableCell(page.Details(summary, said)) if said else "",
     ]

@@ -17,22 +17,10 @@ from spillover.errors import RunError
 from spillover.metrics.intervals import FEW
 from spillover.metrics.patching import GROUPS
 from spillover.record import EXPANSION, RECORD, UNTUNED, WHOLLY, Metric, Record
+from spillover.report import page
 from spillover.report.downloads import csv_text, of_metrics, table_link
 from spillover.report.drawing import BLUE, INK, PURPLE, VERMILLION, Drawing, finish, panels, plot
 from spillover.report.load import LoadedRun, metric_of
-from spillover.report.page import (
-    Card,
-    Cards,
-    Cell,
-    DataTable,
-    FigureGrid,
-    Glossary,
-    Page,
-    Paragraph,
-    Section,
-    TableCell,
-    figure,
-)
 from spillover.report.provenance import provenance
 from spillover.report.words import number
 
@@ -75,6 +63,11 @@ class Where:
         """The model with this part alone, or without it; None when it was not measured."""
         return next((each for each in self.patched if (each.part, each.left_out) == (part, left_out)), None)
 
+    def rate(self, group: str, part: str, left_out: bool = False) -> float | None:
+        """The rate of a group with this part alone, or without it; None when it was not measured."""
+        each = self.of(part, left_out)
+        return each.rate(group) if each else None
+
     def parts(self, kind: str) -> list[str]:
         """Components or layers, in their order."""
         return list(dict.fromkeys(each.part for each in self.patched if each.kind == kind))
@@ -88,28 +81,17 @@ class Where:
     def laziness(self) -> Mapping[str, Any]:
         return dict(self.record.details["laziness"])
 
-    @property
-    def clusters(self) -> int:
-        return max((metric.clusters for each in self.patched for metric in each.metrics.values()), default=0)
-
-    @property
-    def seeds(self) -> int:
-        return len(self.record.details.get("seeds") or [self.record.seed])
-
-    def added(self, group: str) -> float | None:
-        """What training added to a group's rate; None when it was not asked about."""
-        ends = [each.rate(group) if (each := self.of(name)) else None for name in (BASE, TUNED)]
-        return None if ends[0] is None or ends[1] is None else ends[1] - ends[0]
+    def added(self, group: str) -> float:
+        """What training added to a group's rate; 0 when it was not asked about."""
+        base, tuned = self.rate(group, BASE), self.rate(group, TUNED)
+        return 0.0 if base is None or tuned is None else tuned - base
 
     def share(self, group: str, part: str, left_out: bool) -> float | None:
         """Of what training added to a group's rate, the share that a part carries alone, or that is lost without it."""
-        added, end, own = self.added(group), self.of(TUNED if left_out else BASE), self.of(part, left_out)
-        if not added or added <= 0 or end is None or own is None:
+        end, own = self.rate(group, TUNED if left_out else BASE), self.rate(group, part, left_out)
+        if self.added(group) <= 0 or end is None or own is None:
             return None
-        first, second = end.rate(group), own.rate(group)
-        if first is None or second is None:
-            return None
-        return (first - second if left_out else second - first) / added
+        return (end - own if left_out else own - end) / self.added(group)
 
 
 def load_where(folder: str | Path) -> Where:
@@ -124,15 +106,14 @@ def where_of(record: Record, where: str = RECORD) -> Where:
         raise RunError("this is not finished", where=where, do=do)
     try:
         record.details["laziness"]["alignment"]
-        return Where(record, [_patched(entry) for entry in record.details["parts"]])
+        patched = []
+        for entry in record.details["parts"]:
+            metrics = {name: metric for name, value in entry.items() if (metric := metric_of(value)) is not None}
+            patched.append(Patched(entry["part"], entry["kind"], entry["left_out"], entry["moved"], metrics))
+        return Where(record, patched)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         what = f"this record is not one of `where` ({type(error).__name__}: {error})"
         raise RunError(what, where=where, do="Name a folder that `where` wrote") from None
-
-
-def _patched(entry: Mapping[str, Any]) -> Patched:
-    metrics = {name: metric for name, value in entry.items() if (metric := metric_of(value)) is not None}
-    return Patched(entry["part"], entry["kind"], entry["left_out"], entry["moved"], metrics)
 
 
 #: A part carries a group when it alone brings this share of what training added; less than LEAST added says nothing.
@@ -167,36 +148,42 @@ _LAZY = (
 )
 
 
-def build_where_page(found: Where) -> Page:
+def build_where_page(found: Where) -> page.Page:
     """The page of `where`: what carries what, every figure, and how lazy training was."""
-    trained: Any = found.record.details.get("trained") or {}
-    run = _as_run(found.record, trained)
-    components = figure("where-components", found, "where-components", _COMPONENTS, wide=True)
-    layers = figure("where-layers", found, "where-layers", _LAYERS)
+    record = found.record
+    trained: Any = record.details.get("trained") or {}
+    # The shared parts of a page read the settings of the run that was taken apart.
+    kept = {f"run: {key}": value for key, value in trained.items() if key in ("model", "pack", "epochs", "lr", "batch",
+            "lora", "freeze_embeddings", "remedy", "weight_decay")}  # fmt: skip
+    own = {key: trained.get(key) for key in ("pack", "model", "lora", "freeze_embeddings")}
+    run = LoadedRun.of_record(dataclasses.replace(record, settings={**kept, **record.settings, **own}))
+    components = page.figure("where-components", found, "where-components", _COMPONENTS, wide=True)
+    layers = page.FigureGrid([page.figure("where-layers", found, "where-layers", _LAYERS)])
     rows = [row for each in found.patched for row in numbers(each, found.groups)]
     columns = list(rows[0]) if rows else []
     table = csv_text(columns, ([row[key] for key in columns] for row in rows))
-    seeds = f"{found.seeds} seeds" if found.seeds > 1 else "one seed"
+    seeds = len(record.details.get("seeds") or [record.seed])
+    clusters = max((metric.clusters for each in found.patched for metric in each.metrics.values()), default=0)
     whole = found.laziness["moved"].get(TUNED)
     size = f" The matrices that changed moved by {100 * whole:.2f}% of their norm." if whole is not None else ""
     few = "Fewer than ten clusters: the intervals are too rough for a verdict. Repeat it with more seeds."
-    return Page(
+    return page.Page(
         title=title(found),
         name=f"Spillover where: {run.pack_name}",
         kicker="where: which part of the change carries what",
-        lede=f"{trained.get('model')}, tuned on {trained.get('pack')}; {seeds}, {found.clusters} clusters of a pair "
-        f"and a seed.{size}",
-        notices=[few] if found.clusters < FEW else [],
+        lede=f"{trained.get('model')}, tuned on {trained.get('pack')}; {'one seed' if seeds == 1 else f'{seeds} seeds'}"
+        f", {clusters} clusters of a pair and a seed.{size}",
+        notices=[few] if clusters < FEW else [],
         sections=[
-            Section("found", "What was found", [Cards(cards(found), facts=True)], hidden=True),
-            Section("parts", "Where it lives", [components, FigureGrid([layers]) if layers else None])
-            if components or layers
+            page.Section("found", "What was found", [page.Cards(cards(found), facts=True)], hidden=True),
+            page.Section("parts", "Where it lives", [components, layers])
+            if components or any(layers.figures)
             else None,
-            Section("terms", "How to read it", [Glossary(TERMS)], aside=True),
-            Section(
-                "lazy", "How lazy it was", [_lazy_table(found)], lead=f"{_LAZY}Computed by {found.laziness['how']}."
+            page.Section("terms", "How to read it", [page.Glossary(TERMS)], aside=True),
+            page.Section(
+                "lazy", "How lazy it was", [_lazy_table(found)], f"{_LAZY}Computed by {found.laziness['how']}."
             ),
-            Section("table", "Every figure", [_table(found)]),
+            page.Section("table", "Every figure", [_table(found)]),
         ],
         made=[(run.pack_name, provenance(run))],
         downloads=[table_link("spillover-where", "Every part", table), of_metrics([(run.pack_name, run)])],
@@ -211,7 +198,7 @@ def title(found: Where) -> str:
     texts: list[str] = []
     last = ""
     for group, noun in _NOUNS.items():
-        if (found.added(group) or 0) < LEAST:
+        if found.added(group) < LEAST:
             continue
         part, share = _best(found, group, left_out=False) or ("", 0.0)
         if share < MOST:
@@ -235,107 +222,75 @@ def _best(found: Where, group: str, *, left_out: bool) -> tuple[str, float] | No
     return max(known.items(), key=lambda item: item[1]) if known else None
 
 
-def cards(found: Where) -> list[Card]:
+def cards(found: Where) -> list[page.Card]:
     """One a group: from what to what training took it, what carries it alone, and without what it is lost."""
     made = []
     for group in found.groups:
-        base, tuned, linearised = (each.rate(group) if (each := found.of(name)) else None for name in ENDS)
-        made.append(
-            Card(
-                WORDS[group].capitalize(),
-                value=f"{number(base)} → {number(tuned)}",
-                texts=[Paragraph(_card_text(found, group, linearised), "small")],
-                tone=group if group in ("wanted", "unwanted") else "",
-            )
-        )
+        base, tuned, linearised = (found.rate(group, name) for name in ENDS)
+        text = "The base and the tuned model."
+        if found.added(group) < LEAST:
+            text += " Training added too little to say where it lives."
+        else:
+            if alone := _best(found, group, left_out=False):
+                text += f" Of what was added, {alone[0]} alone brings most: {100 * alone[1]:.0f}%."
+            if without := _best(found, group, left_out=True):
+                text += f" Without {without[0]} most is lost: {100 * without[1]:.0f}%."
+            if linearised is not None:
+                text += f" The base model’s first-order expansion would get {number(linearised)}."
+        tone, value = group if group in ("wanted", "unwanted") else "", f"{number(base)} → {number(tuned)}"
+        made.append(page.Card(WORDS[group].capitalize(), [page.Paragraph(text, "small")], tone, value=value))
     return made
 
 
-def _card_text(found: Where, group: str, linearised: float | None) -> str:
-    if (found.added(group) or 0) < LEAST:
-        return "The base and the tuned model. Training added too little to say where it lives."
-    texts = ["The base and the tuned model."]
-    if alone := _best(found, group, left_out=False):
-        texts.append(f"Of what was added, {alone[0]} alone brings most: {100 * alone[1]:.0f}%.")
-    if without := _best(found, group, left_out=True):
-        texts.append(f"Without {without[0]} most is lost: {100 * without[1]:.0f}%.")
-    if linearised is not None:
-        texts.append(f"The base model’s first-order expansion would get {number(linearised)}.")
-    return " ".join(texts)
-
-
-def _as_run(record: Record, trained: Mapping[str, Any]) -> LoadedRun:
-    """The record as the shared parts of a page take it, with the settings of the run that was taken apart."""
-    kept = {f"run: {key}": value for key, value in trained.items() if key in ("model", "pack", "epochs", "lr", "batch",
-            "lora", "freeze_embeddings", "remedy", "weight_decay")}  # fmt: skip
-    own = {key: trained.get(key) for key in ("pack", "model", "lora", "freeze_embeddings")}
-    return LoadedRun.of_record(dataclasses.replace(record, settings={**kept, **record.settings, **own}))
-
-
-def _table(found: Where) -> DataTable:
+def _table(found: Where) -> page.DataTable:
     """Every rate: the ends, components, layers."""
     ends = [part for part in (BASE, LINEARISED, TUNED) if found.of(part)]
     groups = (("Whole models", ends), ("Components", found.parts("component")), ("Layers", found.parts("layer")))
-    return DataTable(
+    caption = (
         "Share of subjects whose top answer is the expected one, with the part alone in the base model, and with all "
         "but it. Under it the 95% interval over clusters, the mean rank (0 is best), and for conclusions what chance "
-        "gives.",
-        head=[
-            [
-                TableCell("Part", rows=2),
-                TableCell("moved", rows=2),
-                *(TableCell(WORDS[group], columns=2) for group in found.groups),
-            ],
-            ["alone", "all but it"] * len(found.groups),
-        ],
-        groups=[(heading, [_row(found, part) for part in parts]) for heading, parts in groups if parts],
-        label="Every figure",
-        box="long",
+        "gives."
     )
+    spans = [page.TableCell(WORDS[group], columns=2) for group in found.groups]
+    head = [page.TableCell("Part", rows=2), page.TableCell("moved", rows=2), *spans]
+    rows = [(heading, [_row(found, part) for part in parts]) for heading, parts in groups if parts]
+    return page.DataTable(caption, [head, ["alone", "all but it"] * len(spans)], rows, label="Every figure", box="long")
 
 
-def _row(found: Where, part: str) -> list[Cell]:
+def _row(found: Where, part: str) -> list[page.Cell]:
     alone = found.of(part)
     moved = alone.moved if alone else None
-    cells: list[Cell] = [ENDS.get(part, part), "–" if moved is None else f"{100 * moved:.2f}%"]
+    cells: list[page.Cell] = [ENDS.get(part, part), "–" if moved is None else f"{100 * moved:.2f}%"]
     for group in found.groups:
         for left_out in (False, True):
             each = found.of(part, left_out)
-            rate, rank, free = (
-                (each.metrics if each else {}).get(f"{group}_{key}") for key in ("rate", "rank", "free")
-            )
-            if rate is None:
-                cells.append("–")
-                continue
-            small = [f"{number(rate.low)}–{number(rate.high)}"]
-            small += [f"rank {number(rank.value)}"] if rank else []
+            metrics = each.metrics if each else {}
+            rank, free = (metrics.get(f"{group}_{key}") for key in ("rank", "free"))
+            small = [f"rank {number(rank.value)}"] if rank else []
             small += [f"chance {number(free.value)}"] if free else []
-            cells.append(TableCell(number(rate.value), small))
+            cells.append(page.metric_cell(metrics.get(f"{group}_rate"), *small))
     return cells
 
 
-def _lazy_table(found: Where) -> DataTable:
+def _lazy_table(found: Where) -> page.DataTable:
     """Of each group, cosine and error of the expansion, and what it would answer."""
-    rows: list[list[Cell]] = []
+    rows: list[list[page.Cell]] = []
     for group in found.groups:
         own = found.laziness["alignment"].get(group) or {}
-        measured = [
-            metric_of(own.get(f"{name}{key}")) for key in ("_between", "") for name in ("cosine", "relative_error")
-        ]
-        rates = [each.rate(group) if (each := found.of(part)) else None for part in (BASE, LINEARISED, TUNED)]
-        cells = [TableCell(number(m.value), f"{number(m.low)} to {number(m.high)}") if m else "–" for m in measured]
-        rows.append([WORDS[group], *cells, *map(number, rates)])
-    return DataTable(
+        names = ("cosine_between", "relative_error_between", "cosine", "relative_error")
+        cells = [page.metric_cell(metric_of(own.get(name))) for name in names]
+        rates = [number(found.rate(group, part)) for part in (BASE, LINEARISED, TUNED)]
+        rows.append([WORDS[group], *cells, *rates])
+    caption = (
         "The expansion's change of the candidates' log-probabilities against the tuned model's, and the share answered "
-        "so. Under a number its 95% interval.",
-        head=[[
-            "Asked about", "cosine between candidates", "relative error between candidates",
-            "cosine of log-probabilities", "relative error of log-probabilities", "base model", "linearised",
-            "tuned model",
-        ]],
-        groups=[("", rows)],
-        label="How lazy it was",
-    )  # fmt: skip
+        "so. Under a number its 95% interval."
+    )
+    head = [
+        *("Asked about", "cosine between candidates", "relative error between candidates"),
+        *("cosine of log-probabilities", "relative error of log-probabilities", "base model", "linearised"),
+        "tuned model",
+    ]
+    return page.DataTable(caption, [head], [("", rows)], label="How lazy it was")
 
 
 _SIDES = ((False, BASE, "alone in the base model"), (True, TUNED, "all of the change but it"))
@@ -376,13 +331,9 @@ def draw_where_components(found: Where, name: str = "where-components") -> Drawi
         handles = [Patch(color=LOOKS[group][0]) for group in found.groups]
         figure.legend(handles, [WORDS[group] for group in found.groups], loc="outside lower left", ncols=len(handles))
         rows = [row for each in found.patched if each.kind != "layer" for row in numbers(each, found.groups)]
-        said = []
-        for part in parts:
-            for left_out, words in ((False, "alone"), (True, "left out")):
-                if each := found.of(part, left_out):
-                    rates = [(WORDS[group], each.rate(group)) for group in found.groups]
-                    listed = ", ".join(f"{group} {rate:.2f}" for group, rate in rates if rate is not None)
-                    said.append(f"{part} {words}: {listed}")
+        sides = {False: "alone", True: "left out"}
+        said = [f"{row['part']} {sides[bool(row['left_out'])]}: {row['group']} {row['rate']:.2f}" for row in rows
+                if row["part"] in parts]  # fmt: skip
         return finish(figure, name, "What each component carries", "; ".join(said) + ".", rows)
 
 

@@ -6,7 +6,7 @@ from spillover.report.story import stories
 
 def cells(told):
     return {
-        (heading, words.text): [(cell.text, cell.small) for cell in row]
+        (heading, words.text): [(cell.text, "".join(cell.small)) for cell in row]
         for heading, rows in summary(told)
         for words, *row in rows
     }
