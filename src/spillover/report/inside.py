@@ -56,7 +56,7 @@ def inside_section(labelled: Sequence[tuple[str, LoadedRun]], told: Sequence[Sto
               for i, story in enumerate(told, start=1)]  # fmt: skip
     caption = "The change of W_OV at the end of training. Each head counts by its share of the change."
     table = page.DataTable(caption, [], groups, "summary", "What training did to the attention heads")
-    blocks = [table, page.FigureGrid(drawn), page.Glossary(_TERMS, label="Terms of the look inside")]
+    blocks: list[page.Block] = [table, page.FigureGrid(drawn), page.Glossary(_TERMS, label="Terms of the look inside")]
     return page.Section("inside", "A look inside", blocks if groups else [], _LEAD)
 
 

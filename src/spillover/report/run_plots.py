@@ -50,16 +50,16 @@ def draw_rank_change(told: Sequence[Story], name: str = "rank-change") -> Drawin
     told = [story for story in told if story.metric("implication_rank_test") is not None]
     if not told:
         return None
-    rows = []
+    rows: list[dict[str, Any]] = []
     with canvas(1.75 + 0.62 * len(told)) as (figure, axes):
         for place, story in enumerate(told):
             after = story.metric("implication_rank_test")
             # A run measured once shows the same before and after.
             before = story.metric("implication_rank_test_before") or after
             assert before is not None and after is not None
-            row = {"link": story.label, "kind": story.kind_in_words, "before": before.value, "after": after.value,
-                   "low": after.low, "high": after.high, "marginal": story.marginal,
-                   "chance": story.chance}  # fmt: skip
+            row: dict[str, Any] = {"link": story.label, "kind": story.kind_in_words, "before": before.value}
+            row |= {"after": after.value, "low": after.low, "high": after.high}
+            row |= {"marginal": story.marginal, "chance": story.chance}
             rows.append(row)
             colour, marker = (BLUE, "o") if story.wanted else (VERMILLION, "s")
             axes.text(0, place - 0.3, f"{label(story.label, 40)} ({story.kind_in_words})", va="bottom")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 
 from markupsafe import Markup
@@ -25,7 +24,7 @@ from spillover.report.sections import (
     maps_section,
     when_section,
 )
-from spillover.report.story import Story, right, stories
+from spillover.report.story import Count, Story, right, stories
 from spillover.report.words import number, p_value
 
 _ABOUT = (
@@ -112,46 +111,49 @@ def _numbers_section(told: Sequence[Story]) -> page.Section:
     return page.Section("numbers", "In numbers", [page.Beside(change, [glossary]) if change else glossary, table])
 
 
+#: What stands in the summary: a metric with its interval, a count, or a text with small print.
+Found = Metric | Count | tuple[str, str] | None
+
+
 def summary(told: Sequence[Story]) -> list[tuple[str, list[list[page.Cell]]]]:
     """Groups of rows under their headings; a row has a cell a story."""
     audited = all(story.run.audited for story in told)
     first, last = told[0].when if told and audited else ("before training", "after training")
 
-    def row(words: str, cell: Callable[[Story], object], style: str = "") -> list[page.Cell]:
+    def row(words: str, cell: Callable[[Story], Found], key: bool = False) -> list[page.Cell]:
+        style = "key" if key else ""
         made: list[page.Cell] = [page.TableCell(words, style=style)]
-        for story in told:
-            found = cell(story)
-            found = page.metric_cell(found) if isinstance(found, Metric) else found
-            whole = isinstance(found, page.TableCell)
-            made.append(
-                dataclasses.replace(found, style=style)
-                if whole
-                else page.TableCell("–" if found is None else str(found), style=style)
-            )
+        for found in map(cell, told):
+            if isinstance(found, tuple):
+                made.append(page.TableCell(*found, style=style))
+            elif isinstance(found, Count):
+                made.append(page.TableCell(str(found), style=style))
+            else:
+                made.append(page.metric_cell(found, style=style))
         return made
 
-    def metric(words: str, name: str, style: str = "") -> list[page.Cell]:
-        return row(words, lambda story: story.metric(name), style)
+    def metric(words: str, name: str, key: bool = False) -> list[page.Cell]:
+        return row(words, lambda story: story.metric(name), key)
 
-    def clusters(story: Story) -> page.TableCell | None:
+    def clusters(story: Story) -> tuple[str, str] | None:
         found = story.metric("implication_rank_test")
-        return page.TableCell(str(found.clusters), found.note or "") if found else None
+        return (str(found.clusters), found.note or "") if found else None
 
-    def test(story: Story) -> page.TableCell | None:
+    def test(story: Story) -> tuple[str, str] | None:
         found = story.map_test
-        return page.TableCell(p_value(found["p"]), f"of {int(found['permutations']):,} pairings") if found else None
+        return (p_value(found["p"]), f"of {int(found['permutations']):,} pairings") if found else None
 
     top = [
         row(first, lambda story: right(story.before) if story.key and len(story.checkpoints) > 1 else None),
-        row(last, lambda story: right(story.after) if story.key and len(story.after) else None, "key"),
+        row(last, lambda story: right(story.after) if story.key and len(story.after) else None, key=True),
         row("one fixed answer for all", lambda story: story.best_guess if story.best_guess.n else None),
     ]
     ranks = [
         metric(first, "implication_rank_test_before"),
-        metric(last, "implication_rank_test", "key"),
+        metric(last, "implication_rank_test", key=True),
         metric("asked in other words, after", "paraphrase_rank_test"),
-        row("knows only which answers occur", lambda story: number(story.marginal)),
-        row("random guess", lambda story: number(story.chance)),
+        row("knows only which answers occur", lambda story: (number(story.marginal), "")),
+        row("random guess", lambda story: (number(story.chance), "")),
         row("clusters (pair and seed)", clusters),
         row("exact test of the pairing, p", test),
     ]

@@ -160,7 +160,7 @@ def examples_section(stories: Sequence[Story]) -> page.Section:
         "The first names of each pair in turn, not picked by their result. ✓ marks a true conclusion, ✗ an untrue one "
         "that the link suggests. The probability is that of the whole answer, out of everything the model could say."
     )
-    head = [
+    head: list[page.Cell] = [
         *("Stated", "Asked", "Answer before", "Answer after", "The link suggests"),
         *(page.num("Its probability before"), page.num("and after")),
     ]
@@ -208,7 +208,14 @@ def discoveries_title(labelled: Sequence[tuple[str, LoadedRun]]) -> str:
 def discoveries_section(labelled: Sequence[tuple[str, LoadedRun]]) -> page.Section:
     """For every run that asked open probes, the words that the tuned model says more often and nobody declared."""
     probed = [(label, run) for label, run in labelled if run.record.details.get("probes")]
-    head = ["Who", "The tuned model says", "After", page.num("Rise"), "Test", "Probability, base to tuned model"]
+    head: list[page.Cell] = [
+        "Who",
+        "The tuned model says",
+        "After",
+        page.num("Rise"),
+        "Test",
+        "Probability, base to tuned model",
+    ]
     blocks: list[page.Block | None] = []
     for label, run in probed:
         probes, found = run.record.details["probes"], undeclared(run)
