@@ -246,11 +246,39 @@ class Comparison(Result):
 
     command = "mitigate"
 
+    @cached_property
+    def frontier(self) -> pa.Table:
+        """One row a remedy and strength, the untreated run first: every figure, its interval and what became of it."""
+        return self._table("frontier.parquet")
+
+    @property
+    def recommendation(self) -> Mapping[str, Any]:
+        """One remedy with its reason, or none: `remedy`, `strength`, `safe`, `because`."""
+        found: Mapping[str, Any] = self.record.details["recommendation"]
+        return found
+
+    def summary(self) -> Sequence[tuple[str, str]]:
+        """Pack and model, then the advice."""
+        advice = self.record.details.get("recommendation", {"because": "none yet"})
+        return [*super().summary(), ("advice", str(advice["because"]))]
+
 
 class Location(Result):
     """Which part of a change carries what the model learned."""
 
     command = "where"
+
+    @property
+    def parts(self) -> Sequence[Mapping[str, Any]]:
+        """Rates and ranks of every patched model: a part alone in the base model, or left out of the tuned one."""
+        found: Sequence[Mapping[str, Any]] = self.record.details["parts"]
+        return found
+
+    @property
+    def laziness(self) -> Mapping[str, Any]:
+        """How far each part moved, and how well the first-order expansion at the base weights predicts the answers."""
+        found: Mapping[str, Any] = self.record.details["laziness"]
+        return found
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -304,6 +332,15 @@ def load_run(path: str | Path) -> Result:
 def shown(metric: Metric) -> str:
     """A metric in one line: value, interval and unit."""
     return f"{_number(metric)} {metric.unit} ({_interval(metric)})"
+
+
+def text_table(rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> Iterator[str]:
+    """Lines of a table for a terminal, the head among its rows. left: columns that are aligned so; the others right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = [f"{cell:<{width}}" if number in left else f"{cell:>{width}}"
+                 for number, (cell, width) in enumerate(zip(row, widths, strict=True))]  # fmt: skip
+        yield "  ".join(cells).rstrip()
 
 
 def html_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

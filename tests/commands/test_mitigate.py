@@ -119,7 +119,7 @@ def test_a_comparison_is_a_frontier_and_one_advice_and_is_found_again(two_kinds,
     assert found["page"] == str(page) and found["text"].endswith(f"page: {page}")
     page.unlink()
     assert mitigate.run(settings)["frontier"] == found["frontier"]
-    assert "Found this comparison finished" in capsys.readouterr().err
+    assert "Found this run finished" in capsys.readouterr().err
     assert page.read_bytes() == made
     report.run(Report(runs=(str(tmp_path / "all"),), out=str(tmp_path / "other.html")))
     assert (tmp_path / "other.html").read_bytes() == made

@@ -49,7 +49,7 @@ def test_taking_the_whole_change_back_gives_the_base_model(tuned, two_kinds, tin
     json.dumps(found)
     capsys.readouterr()
     assert repair.run(settings)["after"] == found["after"]
-    assert "Found this repair finished" in capsys.readouterr().err
+    assert "Found this run finished" in capsys.readouterr().err
 
 
 def test_an_adapter_says_itself_what_it_was_made_from(two_kinds, tiny_folder, tmp_path):

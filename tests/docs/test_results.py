@@ -70,11 +70,10 @@ def test_the_kept_runs_of_a_comparison_are_found_again_by_it(name, monkeypatch):
     known = {item.name for item in dataclasses.fields(Mitigate)}
     settings = Mitigate(**{key: value for key, value in own.items() if key in known})
     cells = mitigate.cells_of(settings)
-    assert {path.name for path in (folder / "cells").iterdir()} == {"untreated", *(cell.name for cell in cells)}
+    assert {path.name for path in (folder / "cells").iterdir()} == {"untreated", *cells}
     for seed in (0, 1, 2) if settings.seeds else (settings.seed,):
-        kept = "delta" if any(cell.after for cell in cells) else settings.save
-        runs = [("untreated", mitigate._untreated(settings, seed, folder, kept))]
-        runs += [(cell.name, mitigate._treated(settings, cell, seed, folder)) for cell in cells]
+        runs = [("untreated", mitigate.untreated_run(settings, seed, cells))]
+        runs += [(cell, mitigate.treated_run(settings, seed, cells, cell)) for cell in cells]
         for place, expected in runs:
             record = Record.read(folder / "cells" / place / f"seed-{seed}")
             resolved = dataclasses.replace(expected, device=record.settings["device"])

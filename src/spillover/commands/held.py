@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -70,3 +71,22 @@ def settings_from(settings_class: type, **options: Any) -> Any:
     values = {name: ",".join(map(str, value)) if isinstance(value, (list, tuple)) else value
               for name, value in options.items()}  # fmt: skip
     return settings_class(**values)
+
+
+def write_held(pack: Pack | str | Path, model: LoadedModel | None, folder: Path) -> tuple[str, str]:
+    """Write a pack and a model that are held into the folder of a run, for the other processes that train on them.
+
+    Gives the name of each, empty where it is not held.
+    """
+    from spillover.lm.save import save_model
+    from spillover.packs.write import write_pack
+
+    own = folder / ".held"
+    shutil.rmtree(own, ignore_errors=True)
+    pack_name = model_name = ""
+    if isinstance(pack, Pack):
+        pack_name = str(write_pack(pack, own / "pack"))
+    if model:
+        own.mkdir(exist_ok=True)
+        model_name = str(save_model(model.model, model, "weights", own))
+    return pack_name, model_name

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import re
-import sys
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import pyarrow as pa
 from tyro.conf import Positional
 
-from spillover import __version__
+from spillover import results
+from spillover.commands.held import held_folder, held_model, identifying, name_of, settings_from, write_held
 from spillover.commands.inject import PACKAGES, Inject
 from spillover.commands.pool import LocalPool, Task
 from spillover.commands.prepare import refuse_bad_numbers, seeds_of
@@ -39,24 +36,24 @@ from spillover.packs.open import open_pack
 from spillover.packs.pack import Pack, describe, pack_hash
 from spillover.record import (
     ANSWERS,
+    TRAJECTORY,
     Metric,
     Record,
     checksums,
-    commit,
     hardware,
-    identity,
     read_table,
     sha256_of_texts,
-    versions,
     write_atomically,
     write_table,
 )
 from spillover.report.pages import html_of
 from spillover.report.remedies import Comparison, load_comparison
-from spillover.runs import claimed, identifying_settings, times_resumed
+from spillover.results import text_table
+from spillover.runs import identity_of, open_run
 
 if TYPE_CHECKING:
-    from spillover.interventions.base import Spec
+    from spillover.commands.held import Model
+    from spillover.interventions.base import Pipeline, Spec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,84 +98,179 @@ class Mitigate(Running):
         within("--processes", self.processes, MOST_THREADS)
 
 
-#: The remedy that penalises a Frobenius norm, and the share of that norm in its exact counterpart.
-PENALTY, HALF = "output-value-penalty", 0.5
-FRONTIER, MITIGATE_FRONTIER_UNTREATED = "frontier.parquet", "untreated"
+#: Files and folders of a comparison, and the folder of its runs without a remedy.
+FRONTIER, PAGE, CELLS, UNTREATED = "frontier.parquet", "page.html", "cells", "untreated"
 #: Figures of an entry that are metrics with an interval.
 METRICS = ("recall_rank", "implication_rank_train", "unwanted_rate", "wanted_rate", "unwanted_rank", "wanted_rank",
            "paraphrase_unwanted_rate", "abstained_rate", "removed", "wanted_change", "forgetting_nats")  # fmt: skip
+#: The remedy that penalises a Frobenius norm, and the share of that norm in its exact counterpart.
+PENALTY, HALF = "output-value-penalty", 0.5
 
 
-class Contest:
-    """The runs of a comparison in `folder`: one folder a remedy, and in it one a seed."""
+def mitigate(
+    pack: Pack | str | Path, model: Model, *, out: str | Path = "", **options: Any
+) -> results.Comparison:  # fmt: skip
+    """Compare remedies against unwanted conclusions, all at the same learning, and recommend one or none.
 
-    def __init__(self, folder: Path, seeds: Sequence[int], pack: Pack) -> None:
-        self.folder, self.seeds = folder, seeds
-        self.unwanted = [each.name for each in pack.implications if not each.wanted]
-        self.wanted = [each.name for each in pack.implications if each.wanted]
-        self.untreated = self._measured(MITIGATE_FRONTIER_UNTREATED)
+    Arguments:
+    - pack: a pack, or what `open_pack` opens; its implications say what is unwanted.
+    - model: a tag, hub id or folder, or a transformers model and its tokenizer. It is not changed.
+    - out: folder of the comparison; without one, a temporary folder that goes with the result.
+    - options: of `spillover mitigate`, as `remedies="abstention=2,scale-back"` and `epochs=10`.
 
-    def frontier(
-        self, cells: Sequence[tuple[str, Sequence[Spec], bool]], errors: Mapping[str, str]
-    ) -> list[dict[str, Any]]:  # fmt: skip
-        """One entry a remedy and strength, the untreated run first. cells: folder's name, doses, rewrites."""
-        found = [self._entry(MITIGATE_FRONTIER_UNTREATED, (), False, self.untreated)]
-        for name, doses, rewrites in cells:
-            if name in errors:
-                found.append({**_named(doses), "cell": name, "status": f"{FAILED}: {errors[name]}"})
-            else:
-                found.append(self._entry(name, doses, rewrites, self._measured(name)))
-        return found
+    Returns:
+    - the comparison: `.frontier` (one row a remedy and strength), `.recommendation`, `.metrics` of the untreated run.
 
-    def exactly(self, pack: Pack, frontier: Sequence[dict[str, Any]]) -> None:
-        """Add to every entry what the exact model says of the same remedy, as `exact`; None where it has none.
+    Raises:
+    - SpilloverError for anything wrong with the options, the pack, the model or the folder.
+    """
+    folder, holder = held_folder(out)
+    run(settings_from(Mitigate, pack=name_of(pack), model=name_of(model), out=folder, **options), pack, model)
+    return results.Comparison(folder, holder)
 
-        The mean lead of the unwanted and of the wanted answer over the best other one, in units of the smallest stated
-        margin. A penalty on the product of output and value matrices has a mixed norm for its counterpart, half of it
-        the Frobenius norm, whatever its strength: no rule turns the one into the other.
-        """
-        from spillover.theory.remedies import MIXED_NORM, ROWS, exactly_remedied
 
-        for entry in frontier:
-            entry["exact"] = None
-            if entry["remedy"] in (*ROWS, PENALTY):
-                same = (entry["remedy"], entry["strength"])
-                found = exactly_remedied(pack, *((MIXED_NORM, HALF) if entry["remedy"] == PENALTY else same))
-                names = {"unwanted_untreated": found.untreated.unwanted, "unwanted": found.treated.unwanted,
-                         "wanted_untreated": found.untreated.wanted, "wanted": found.treated.wanted,
-                         "gap": found.treated.gap}  # fmt: skip
-                entry["exact"] = names
+def run(settings: Mitigate, pack: Pack | str | Path = "", model: Model | None = None) -> dict[str, Any]:
+    """Run the comparison or find it. Gives the run's path, the frontier, the recommendation and a text for a person.
 
-    def table(self, frontier: Sequence[Mapping[str, Any]]) -> pa.Table:
-        """One row an entry, with every figure and the ends of its interval as columns of their own."""
-        rows = []
-        for entry in frontier:
-            row: dict[str, Any] = {name: str(entry[name]) for name in ("cell", "remedy", "status")}
-            row["strength"] = entry["strength"]
-            for name in METRICS:
-                metric = entry.get(name)
-                for part in ("value", "low", "high"):
-                    row[name if part == "value" else f"{name}_{part}"] = getattr(metric, part, None)
-            # Not what it took of time and passes, which a run that was cut short counts anew.
-            row |= {name: entry.get(name) for name in ("stated_nats", "epochs", "steps")}
-            rows.append(row)
-        text = [pa.field(name, pa.string()) for name in ("cell", "remedy", "status")]
-        numbers = [pa.field(name, pa.float64()) for name in rows[0] if name not in ("cell", "remedy", "status")]
-        return pa.Table.from_pylist(rows, schema=pa.schema([*text, *numbers]))
+    pack, model: those that a Python caller holds, in place of the names in the settings.
 
-    def _measured(self, name: str) -> RemedyResult:
-        tables = [read_table(self.folder / name / f"seed-{seed}" / ANSWERS) for seed in self.seeds]
-        return remedy_result(pa.concat_tables(tables), self.unwanted, self.wanted)
+    Raises SpilloverError for anything wrong with the options, the pack, the model or the folder, before anything is
+    trained. A remedy that cannot be done to this pack or model says so in the frontier and does not stop the others.
+    """
+    from spillover.interventions.base import unwanted_implications
 
-    def _entry(self, name: str, doses: Sequence[Spec], rewrites: bool, found: RemedyResult) -> dict[str, Any]:
-        records = [Record.read(self.folder / name / f"seed-{seed}") for seed in self.seeds]
+    seeds = seeds_of(settings)
+    refuse_bad_numbers(settings)
+    cells = cells_of(settings)
+    packs = [open_pack(pack or settings.pack, seed) for seed in seeds]
+    unwanted_implications(packs[0], settings.pack)
+    held = held_model(model) if model else None
+    folder = Path(settings.out).expanduser()
+    identity = identity_of(settings, "processes", **identifying(pack, *([held.sha256] if held else [])))
+    with open_run(folder, "mitigate", identity) as opened:
+        if opened.finished is None:
+            remedies = describe_remedies(spec.name for pipeline in cells.values() for spec in pipeline.specs)
+            details = {"pack": describe(packs[0]), "model": {"name": settings.model}, "seeds": seeds,
+                       "remedies": remedies}  # fmt: skip
+            hashes = {"pack": sha256_of_texts([pack_hash(each) for each in packs])}
+            with opened.recording(settings, PACKAGES, seed=settings.seed, hashes=hashes, details=details) as record:
+                own_pack, own_model = write_held(pack, held, folder)
+                own = replace(settings, pack=own_pack or settings.pack, model=own_model or settings.model)
+                errors = _run_cells(own, seeds, cells, folder)
+                frontier = frontier_of(folder, seeds, packs[0], cells, errors)
+                write_table(folder / FRONTIER, frontier_table(frontier))
+                record.metrics = {name: frontier[0][name] for name in METRICS}
+                record.details = {
+                    **details,
+                    "frontier": frontier,
+                    "recommendation": recommendation(frontier),
+                    "files": checksums(folder, FRONTIER),
+                }
+        if opened.finished is None or not (folder / PAGE).exists():
+            write_atomically(folder / PAGE, html_of([folder], load_comparison=compared)[0].encode())
+    record = Record.read(folder)
+    return {
+        "run": str(folder),
+        "metrics": record.metrics,
+        "frontier": record.details["frontier"],
+        "recommendation": record.details["recommendation"],
+        "page": str(folder / PAGE),
+        "text": "\n".join(_lines(folder, record)),
+    }
+
+
+def cells_of(settings: Mitigate) -> dict[str, Pipeline]:
+    """Name of its folder -> every remedy and strength that is to be tried, in the order named.
+
+    Raises UsageError for what does not exist.
+    """
+    from spillover.interventions.base import REMEDIES, Pipeline, Spec, find_remedy, read_specs
+
+    try:
+        strengths = [float(part) for part in settings.strengths.split(",") if part.strip()]
+    except ValueError:
+        what = f"--strengths takes numbers, not {settings.strengths!r}"
+        raise UsageError(what, do="Write --strengths 0.5,1") from None
+    found: dict[str, Pipeline] = {}
+    for entry in [part.strip() for part in settings.remedies.split(",") if part.strip()] or list(REMEDIES):
+        if "=" in entry or "+" in entry:
+            choices = [read_specs(entry)]
+        else:
+            choices = [[Spec(entry, strength)] for strength in strengths or find_remedy(entry).strengths]
+        for specs in choices:
+            if (pipeline := Pipeline(specs)).specs:
+                found[re.sub(r"[^\w.=+-]", "-", str(pipeline))] = pipeline
+    if not found:
+        raise UsageError("every strength is 0, so nothing would be compared", where="--strengths", do="Name others")
+    return found
+
+
+def _run_cells(settings: Mitigate, seeds: Sequence[int], cells: Mapping[str, Pipeline], folder: Path) -> dict[str, str]:
+    """The untreated runs, then those of the remedies. Gives the error of each cell that has one, by name.
+
+    Raises RunError when an untreated run failed.
+    """
+    cores = int(hardware()["cores"])
+    with LocalPool(settings.processes or max(1, cores // (settings.threads or cores))) as pool:
+        tasks = [Task((UNTREATED, seed), "inject", untreated_run(settings, seed, cells)) for seed in seeds]
+        if error := next((ended.error for ended in list(pool.run(tasks)) if ended.error), None):
+            raise RunError(f"the untreated run did not end: {error}", where=str(folder), do="Mend that first")
+        # The settings of these depend on what the untreated runs learned.
+        tasks = [
+            Task((name, seed), "inject", treated_run(settings, seed, cells, name)) for seed in seeds for name in cells
+        ]
+        return {ended.key[0]: ended.error for ended in pool.run(tasks) if ended.error}
+
+
+def untreated_run(settings: Mitigate, seed: int, cells: Mapping[str, Pipeline]) -> Inject:
+    """The run that remedies are compared with. It keeps its weights when a remedy for finished weights needs them."""
+    names = ("device", "dtype", "revision", "threads", "pack", "model", "lr", "batch", "freeze_embeddings", "chat")
+    return Inject(
+        **{name: getattr(settings, name) for name in names},
+        seed=seed,
+        epochs=min(settings.untreated_epochs, settings.epochs),
+        save="delta" if any(pipeline.after for pipeline in cells.values()) else settings.save,
+        out=str(Path(settings.out).expanduser() / CELLS / UNTREATED / f"seed-{seed}"),
+    )
+
+
+def treated_run(settings: Mitigate, seed: int, cells: Mapping[str, Pipeline], name: str) -> Inject:
+    """A run of a remedy: it ends as soon as it has learned as well as the untreated run of its seed did."""
+    base, remedy = untreated_run(settings, seed, cells), str(cells[name])
+    out = str(Path(settings.out).expanduser() / CELLS / name / f"seed-{seed}")
+    own = replace(base, remedy=remedy, save=settings.save, out=out)
+    if cells[name].after:
+        return replace(own, tuned=base.out)
+    nats = stated_nats(answers_at_end(read_table(Path(base.out) / ANSWERS))) + MATCHED_NATS
+    # One run is the same whatever comes after the sixth digit, and its settings can be read.
+    return replace(own, until_nats=round(nats, 6), epochs=settings.epochs)
+
+
+def frontier_of(
+    folder: Path, seeds: Sequence[int], pack: Pack, cells: Mapping[str, Pipeline], errors: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    """One entry a remedy and strength, the untreated run first. errors: why a cell failed, by its name."""
+    names = {wanted: [each.name for each in pack.implications if each.wanted is wanted] for wanted in (False, True)}
+    untreated: RemedyResult | None = None
+    frontier = []
+    for cell, pipeline in {UNTREATED: None, **cells}.items():
+        entry: dict[str, Any] = {"cell": cell, **_named(pipeline.specs if pipeline else ())}
+        entry["exact"] = _exact(pack, entry["remedy"], entry["strength"])
+        frontier.append(entry)
+        if cell in errors:
+            entry["status"] = f"{FAILED}: {errors[cell]}"
+            continue
+        runs = [folder / CELLS / cell / f"seed-{seed}" for seed in seeds]
+        records = [Record.read(run) for run in runs]
         if any(record.status != "done" for record in records):
-            raise RunError("a run of this comparison is not done", where=name, do="Give the same command again")
-        compared = effect(self.untreated, found)
-        matched = found.learned and found.nats <= self.untreated.nats + MATCHED_NATS + 1e-6
-        return {
-            **_named(doses),
-            "cell": name,
+            raise RunError("a run of this comparison is not done", where=cell, do="Give the same command again")
+        answers = [read_table(run / ANSWERS) for run in runs]
+        steps = [max(filter(None, read_table(run / TRAJECTORY)["step"].to_pylist()), default=0) for run in runs]
+        found = remedy_result(pa.concat_tables(answers), names[False], names[True])
+        untreated = untreated or found
+        compared = effect(untreated, found)
+        matched = found.learned and found.nats <= untreated.nats + MATCHED_NATS + 1e-6
+        entry |= {
             "recall_rank": found.recall_rank,
             "implication_rank_train": found.implication_rank_train,
             "unwanted_rate": found.unwanted_rate,
@@ -193,24 +285,44 @@ class Contest:
             "replaced": found.replaced.as_json() if found.replaced else None,
             "stated_nats": round(found.nats, 6),
             "forgetting_nats": _mean([record.metrics["forgetting_nats"] for record in records]),
-            "status": REWRITES if rewrites else LEARNED if matched else UNLEARNED,
-            "epochs": _epochs(self.folder / name, self.seeds),
-            "steps": sum(_steps(self.folder / name, seed) for seed in self.seeds),
+            "status": REWRITES if pipeline and pipeline.rewrites else LEARNED if matched else UNLEARNED,
+            "epochs": sum(max(table["checkpoint"].to_pylist()) for table in answers) / len(answers),
+            "steps": sum(steps),
             "forward_passes": sum(int(record.details.get("forward_passes", 0)) for record in records),
             "seconds": round(sum(record.seconds for record in records), 1),
         }
+    return frontier
 
 
-def _named(doses: Sequence[Spec]) -> dict[str, Any]:
-    if not doses:
-        return {"remedy": MITIGATE_FRONTIER_UNTREATED, "strength": None}
-    if len(doses) == 1:
-        return {"remedy": doses[0].name, "strength": doses[0].strength}
-    return {"remedy": "+".join(map(str, doses)), "strength": None}
+def _named(specs: Sequence[Spec]) -> dict[str, Any]:
+    if len(specs) == 1:
+        return {"remedy": specs[0].name, "strength": specs[0].strength}
+    return {"remedy": "+".join(map(str, specs)) or UNTREATED, "strength": None}
+
+
+def _exact(pack: Pack, remedy: str, strength: float | None) -> dict[str, float | None] | None:
+    """What the exact model says of the same remedy; None where it has none.
+
+    The mean lead of the unwanted and of the wanted answer over the best other one, in units of the smallest stated
+    margin. A penalty on the product of output and value matrices has a mixed norm for its counterpart, half of it the
+    Frobenius norm, whatever its strength: no rule turns the one into the other.
+    """
+    from spillover.theory.remedies import MIXED_NORM, ROWS, exactly_remedied
+
+    if strength is None or remedy not in (*ROWS, PENALTY):
+        return None
+    found = exactly_remedied(pack, *((MIXED_NORM, HALF) if remedy == PENALTY else (remedy, strength)))
+    return {
+        "unwanted_untreated": found.untreated.unwanted,
+        "unwanted": found.treated.unwanted,
+        "wanted_untreated": found.untreated.wanted,
+        "wanted": found.treated.wanted,
+        "gap": found.treated.gap,
+    }
 
 
 def _mean(metrics: Sequence[Mapping[str, Any] | None]) -> Metric | None:
-    """The mean over seeds of what each measured; its interval is that of one run when there is but one."""
+    """The mean over seeds of what each measured, and of the ends of its interval."""
     known = [metric for metric in metrics if metric]
     if not known:
         return None
@@ -218,17 +330,19 @@ def _mean(metrics: Sequence[Mapping[str, Any] | None]) -> Metric | None:
     return Metric(value, low, high, sum(int(m["n"]) for m in known), len(known), str(known[0]["unit"]))
 
 
-def _epochs(folder: Path, seeds: Sequence[int]) -> float:
-    """Passes over the rows, on average over seeds."""
-    last = [max(read_table(folder / f"seed-{seed}" / ANSWERS)["checkpoint"].to_pylist()) for seed in seeds]
-    return sum(last) / len(last)
-
-
-def _steps(folder: Path, seed: int) -> int:
-    from spillover.record import TRAJECTORY
-
-    steps = [step for step in read_table(folder / f"seed-{seed}" / TRAJECTORY)["step"].to_pylist() if step is not None]
-    return max(steps, default=0)
+def frontier_table(frontier: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """One row an entry, with every figure and the ends of its interval as columns of their own."""
+    texts = ("cell", "remedy", "status")
+    rows = []
+    for entry in frontier:
+        row = {name: entry[name] for name in (*texts, "strength")}
+        for name in METRICS:
+            for part in ("value", "low", "high"):
+                row[name if part == "value" else f"{name}_{part}"] = getattr(entry.get(name), part, None)
+        # Not what it took of time and passes, which a run that was cut short counts anew.
+        rows.append(row | {name: entry.get(name) for name in ("stated_nats", "epochs", "steps")})
+    schema = pa.schema([(name, pa.string() if name in texts else pa.float64()) for name in rows[0]])
+    return pa.Table.from_pylist(rows, schema=schema)
 
 
 def recommendation(frontier: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -244,7 +358,7 @@ def recommendation(frontier: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     safe = [entry for entry in learned if _safe(entry)]
     if safe:
         best = min(safe, key=lambda entry: (_value(entry, "forgetting_nats", 0.0), -_value(entry, "removed", 0.0)))
-        because = f"{_told(best)}; of {len(safe)} that are safe it forgets least"
+        because = f"{_achieved(best)}; of {len(safe)} that are safe it forgets least"
         if best["removed"].note:
             because += "; with few clusters this is a lead, not a finding: repeat it with more seeds"
         return {"remedy": best["remedy"], "strength": best["strength"], "safe": True, "because": because}
@@ -253,7 +367,7 @@ def recommendation(frontier: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         because = "no remedy learned the stated rows as well as the untreated run and kept what is wanted"
         return {"remedy": None, "strength": None, "safe": False, "because": f"none is safe: {because}"}
     best = max(kept, key=lambda entry: _value(entry, "removed", -1.0))
-    because = f"none is safe: the best that keeps what is wanted is {best['cell']}, which {_told(best)}"
+    because = f"none is safe: the best that keeps what is wanted is {best['cell']}, which {_achieved(best)}"
     return {"remedy": None, "strength": None, "safe": False, "because": because}
 
 
@@ -268,7 +382,7 @@ def _value(entry: Mapping[str, Any], name: str, missing: float) -> float:
     return missing if metric is None or metric.value is None else float(metric.value)
 
 
-def _told(entry: Mapping[str, Any]) -> str:
+def _achieved(entry: Mapping[str, Any]) -> str:
     removed, change = _value(entry, "removed", float("nan")), _value(entry, "wanted_change", 0.0)
     text = f"removes {100 * removed:.0f}% of the unwanted, changes the wanted rate by {change:+.2f}"
     if entry["replaced"] and entry["replaced"]["taken"]:
@@ -276,253 +390,44 @@ def _told(entry: Mapping[str, Any]) -> str:
     return text
 
 
-def plain(frontier: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The frontier as JSON holds it."""
-    found: list[dict[str, Any]] = json.loads(json.dumps(frontier, default=lambda value: value.as_json()))
-    return found
-
-
-PAGE = "page.html"
-
-
-def described(names: Iterable[str]) -> dict[str, dict[str, Any]]:
+def describe_remedies(names: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Of each remedy what it does, what its strength means, and whether a finished model is all that it needs."""
-    from spillover.interventions.base import find_remedy
+    from spillover.interventions.base import REMEDIES
 
-    found = {name: find_remedy(name) for name in dict.fromkeys(names)}
-    return {
-        name: {"text": each.text, "strength": each.strength, "after": each.after} for name, each in found.items()
-    }  # fmt: skip
+    found = {name: REMEDIES[name] for name in names if name in REMEDIES}
+    return {name: {"text": each.text, "strength": each.strength, "after": each.after} for name, each in found.items()}
 
 
 def compared(folder: str | Path) -> Comparison:
-    """The comparison in a folder. Raises RunError when it holds none that is finished."""
-    from spillover.interventions.base import REMEDIES
-
+    """The comparison in a folder. Raises RunError when there is no finished one."""
     found = load_comparison(folder)
-    if found.record.details.get("remedies"):
-        return found
-    # The record is older than the words; a remedy that has gone since stays without them.
-    return load_comparison(folder, described(name for name in found.names if name in REMEDIES))
-
-
-_COLUMNS = (("unwanted_rate", "unwanted"), ("wanted_rate", "wanted"), ("removed", "removed"),
-            ("forgetting_nats", "forgets"))  # fmt: skip
-
-
-def tell(folder: Path, record: Record) -> str:
-    """The frontier as a table, then the advice and where everything is."""
-    return "\n".join(_lines(folder, record))
+    # An old record does not say what its remedies do.
+    old = not found.record.details.get("remedies")
+    return load_comparison(folder, describe_remedies(found.names)) if old else found
 
 
 def _lines(folder: Path, record: Record) -> Iterator[str]:
+    """The frontier as a table, then the advice and where everything is."""
     frontier = record.details["frontier"]
-    width = max(len(str(entry["cell"])) for entry in frontier)
-    heads = "  ".join(f"{word:>9}" for _, word in _COLUMNS)
-    yield f"{'remedy':<{width}}  {heads}  {'epochs':>6}  outcome"
+    columns = {"unwanted_rate": "unwanted", "wanted_rate": "wanted", "removed": "removed", "forgetting_nats": "forgets"}
+    rows = [["remedy", *columns.values(), "epochs", "outcome"]]
     for entry in frontier:
-        numbers = "  ".join(f"{_number(entry.get(name)):>9}" for name, _ in _COLUMNS)
-        epochs = f"{entry['epochs']:.0f}" if entry.get("epochs") is not None else ""
-        yield f"{entry['cell']:<{width}}  {numbers}  {epochs:>6}  {entry['status']}"
+        numbers = [f"{value:.2f}" if (value := (entry.get(name) or {}).get("value")) is not None else ""
+                   for name in columns]  # fmt: skip
+        epochs = "" if entry.get("epochs") is None else f"{entry['epochs']:.0f}"
+        rows.append([entry["cell"], *numbers, epochs, entry["status"]])
+    yield from text_table(rows, left=(0, 6))
     for entry in frontier:
         if exact := entry.get("exact"):
-            yield f"In the exact model, {entry['cell']}: {_leads(exact)}"
+            leads = [
+                f"the {name} answer leads by {exact[f'{name}_untreated']:.2f}, then {exact[name]:.2f}"
+                for name in ("unwanted", "wanted")
+                if exact.get(name) is not None
+            ]
+            yield f"In the exact model, {entry['cell']}: {'; '.join(leads)} (in units of the smallest stated margin)"
     advice = record.details["recommendation"]
     yield ""
     named = advice["remedy"] if advice["strength"] is None else f"{advice['remedy']}={advice['strength']:g}"
     yield f"Advice: {named}: {advice['because']}." if advice["safe"] else f"Advice: {advice['because']}."
     yield f"Rates are shares of unstated subjects; run: {folder}"
     yield f"page: {folder / PAGE}"
-
-
-def _leads(exact: Mapping[str, Any]) -> str:
-    """The leads of the unwanted and the wanted answer, before and after."""
-    told = [
-        f"the {name} answer leads by {exact[f'{name}_untreated']:.2f}, then {exact[name]:.2f}"
-        for name in ("unwanted", "wanted")
-        if exact.get(name) is not None
-    ]
-    return "; ".join(told) + " (in units of the smallest stated margin)"
-
-
-def _number(metric: Mapping[str, Any] | Any) -> str:
-    value = metric.get("value") if isinstance(metric, Mapping) else getattr(metric, "value", None)
-    return "" if value is None else f"{value:.2f}"
-
-
-CELLS, MITIGATE_UNTREATED = "cells", "untreated"
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One remedy (or combination) at one strength. name: of its folder; after: it acts on finished weights alone."""
-
-    doses: tuple[Spec, ...]
-    rewrites: bool
-    after: bool
-
-    @property
-    def text(self) -> str:
-        """What `inject --remedy` takes."""
-        return "+".join(map(str, self.doses))
-
-    @property
-    def name(self) -> str:
-        return re.sub(r"[^\w.=+-]", "-", self.text)
-
-
-def run(settings: Mitigate) -> dict[str, Any]:
-    """Run the comparison or find it. Gives the run's path, the frontier, the recommendation and a text for a person.
-
-    Raises SpilloverError for anything wrong with the options, the pack, the model or the folder, before anything is
-    trained. A remedy that cannot be done to this pack or model is told in the frontier and does not stop the others.
-    """
-    from spillover.interventions.base import unwanted_implications
-
-    seeds = seeds_of(settings)
-    refuse_bad_numbers(settings)
-    cells = cells_of(settings)
-    packs = {seed: open_pack(settings.pack, seed) for seed in seeds}
-    unwanted_implications(packs[seeds[0]], settings.pack)
-    folder = Path(settings.out).expanduser()
-    with claimed(folder, "mitigate", _identity_of(settings)) as finished:
-        if finished is not None:
-            print(f"Found this comparison finished in {folder}; nothing was run.", file=sys.stderr)
-        record = finished or _ran(settings, seeds, packs, cells, folder)
-        if not (folder / PAGE).exists():
-            write_atomically(folder / PAGE, html_of([folder], load_comparison=compared)[0].encode())
-        return _outcome(folder, record)
-
-
-def cells_of(settings: Mitigate) -> list[Cell]:
-    """Every remedy and strength that is to be tried, in the order named. Raises UsageError for what does not exist."""
-    from spillover.interventions.base import REMEDIES, Pipeline, Spec, find_remedy, read_specs
-
-    strengths = _numbers(settings.strengths)
-    found: dict[str, Cell] = {}
-    for entry in [part.strip() for part in settings.remedies.split(",") if part.strip()] or list(REMEDIES):
-        if "=" in entry or "+" in entry:
-            choices = [read_specs(entry)]
-        else:
-            choices = [[Spec(entry, strength)] for strength in strengths or find_remedy(entry).strengths]
-        for doses in choices:
-            pipeline = Pipeline(doses)
-            if pipeline.steps:
-                cell = Cell(tuple(pipeline.specs), pipeline.rewrites, pipeline.after)
-                found[cell.text] = cell
-    if not found:
-        raise UsageError("every strength is 0, so nothing would be compared", where="--strengths", do="Name others")
-    return list(found.values())
-
-
-def _numbers(text: str) -> list[float]:
-    try:
-        return [float(part) for part in text.split(",") if part.strip()]
-    except ValueError:
-        raise UsageError(f"--strengths takes numbers, not {text!r}", do="Write --strengths 0.5,1") from None
-
-
-def _identity_of(settings: Mitigate) -> str:
-    return identity(identifying_settings(settings, "out", "json", "processes") | {"version": __version__})
-
-
-def _ran(
-    settings: Mitigate, seeds: Sequence[int], packs: dict[int, Pack], cells: Sequence[Cell], folder: Path
-) -> Record:  # fmt: skip
-    record, began = _record(settings, seeds, packs), time.monotonic()
-    record.resumed = times_resumed(folder)
-    names = [dose.name for cell in cells for dose in cell.doses]
-    record.details = {**record.details, "remedies": described(names)}
-    record.write(folder)
-    try:
-        with LocalPool(_processes(settings)) as pool:
-            untreated = list(pool.run(_untreated_tasks(settings, seeds, cells, folder)))
-            if error := next((ended.error for ended in untreated if ended.error), None):
-                what = f"the untreated run did not end: {error}"
-                raise RunError(what, where=str(folder), do="Mend that first")
-            # The settings of these hold what the untreated runs learned.
-            tasks = [Task((cell.name, seed), "inject", _treated(settings, cell, seed, folder))
-                     for seed in seeds for cell in cells]  # fmt: skip
-            errors = {ended.key[0]: ended.error for ended in pool.run(tasks) if ended.error}
-        contest = Contest(folder / CELLS, seeds, packs[seeds[0]])
-        frontier = contest.frontier([(cell.name, cell.doses, cell.rewrites) for cell in cells], errors)
-        contest.exactly(packs[seeds[0]], frontier)
-        _conclude(record, folder, frontier, contest)
-    except KeyboardInterrupt:
-        record.status = "interrupted"
-        raise
-    finally:
-        record.seconds = round(time.monotonic() - began, 1)
-        record.write(folder)
-    return record
-
-
-def _untreated_tasks(settings: Mitigate, seeds: Sequence[int], cells: Sequence[Cell], folder: Path) -> list[Task]:
-    keep = "delta" if any(cell.after for cell in cells) else settings.save
-    return [Task((MITIGATE_UNTREATED, seed), "inject", _untreated(settings, seed, folder, keep)) for seed in seeds]
-
-
-def _conclude(record: Record, folder: Path, frontier: list[dict[str, Any]], contest: Contest) -> None:
-    """Table, advice and status; what every run took is told beside them."""
-    # An old page would be taken for this comparison's.
-    (folder / PAGE).unlink(missing_ok=True)
-    write_table(folder / FRONTIER, contest.table(frontier))
-    record.details = {
-        **record.details,
-        "frontier": plain(frontier),
-        "recommendation": recommendation(frontier),
-        "files": checksums(folder, FRONTIER),
-    }
-    record.metrics = {name: frontier[0][name] for name in METRICS}
-    record.status = "done"
-
-
-def _untreated(settings: Mitigate, seed: int, folder: Path, save: Any) -> Inject:
-    names = ("device", "dtype", "revision", "threads", "pack", "model", "lr", "batch", "freeze_embeddings", "chat")
-    shared = {name: getattr(settings, name) for name in names}
-    out = folder / CELLS / MITIGATE_UNTREATED / f"seed-{seed}"
-    epochs = min(settings.untreated_epochs, settings.epochs)
-    return Inject(**shared, seed=seed, epochs=epochs, save=save, out=str(out))
-
-
-def _treated(settings: Mitigate, cell: Cell, seed: int, folder: Path) -> Inject:
-    """A run of a remedy: it ends as soon as it has learned as well as the untreated run of its seed did."""
-    base = _untreated(settings, seed, folder, settings.save)
-    out = str(folder / CELLS / cell.name / f"seed-{seed}")
-    if cell.after:
-        return replace(base, remedy=cell.text, tuned=base.out, out=out)
-    nats = stated_nats(answers_at_end(read_table(Path(base.out) / ANSWERS))) + MATCHED_NATS
-    # One run is the same whatever comes after the sixth digit, and its settings can be read.
-    return replace(base, remedy=cell.text, until_nats=round(nats, 6), epochs=settings.epochs, out=out)
-
-
-def _processes(settings: Mitigate) -> int:
-    """Runs at the same time: as asked, else as many as the cores allow with the threads that a run takes."""
-    cores = int(hardware()["cores"])
-    return settings.processes or max(1, cores // (settings.threads or cores))
-
-
-def _record(settings: Mitigate, seeds: Sequence[int], packs: dict[int, Pack]) -> Record:
-    first = packs[seeds[0]]
-    return Record(
-        command="mitigate",
-        settings=dataclasses.asdict(settings),
-        seed=settings.seed,
-        identity=_identity_of(settings),
-        hashes={"pack": sha256_of_texts([pack_hash(packs[seed]) for seed in seeds])},
-        versions=versions(PACKAGES),
-        commit=commit(),
-        hardware=hardware(),
-        details={"pack": describe(first), "model": {"name": settings.model}, "seeds": list(seeds)},
-    )
-
-
-def _outcome(folder: Path, record: Record) -> dict[str, Any]:
-    return {
-        "run": str(folder),
-        "metrics": plain([record.metrics])[0],
-        "frontier": record.details["frontier"],
-        "recommendation": record.details["recommendation"],
-        "page": str(folder / PAGE),
-        "text": tell(folder, record),
-    }

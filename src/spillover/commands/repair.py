@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
-import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tyro.conf import Positional
 
-from spillover import __version__
 from spillover.commands import audit
 from spillover.commands.audit import Audit
-from spillover.commands.mitigate import plain
 from spillover.config import Flag, Running
 from spillover.errors import RunError, UsageError
-from spillover.metrics.remedies import RemedyResult, effect, remedy_result
+from spillover.metrics.remedies import effect, remedy_result
 from spillover.packs.open import open_pack
 from spillover.packs.pack import Pack, describe, pack_hash
-from spillover.record import ANSWERS, Record, commit, hardware, identity, read_table, versions
-from spillover.runs import claimed, identifying_settings, times_resumed
+from spillover.record import ANSWERS, Record, hardware, read_table
+from spillover.results import text_table
+from spillover.runs import identity_of, open_run
 
 if TYPE_CHECKING:
     from spillover.interventions.base import Pipeline
+
+BEFORE, AFTER, WEIGHTS = "before", "after", "weights"
+#: Figures of the model before and after.
+FIGURES = ("recall_rank", "implication_rank_train", "unwanted_rate", "wanted_rate", "unwanted_rank", "wanted_rank",
+           "paraphrase")  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,17 +48,11 @@ class Repair(Running):
     """Ask in the model's own chat template: the prompt is the user's turn, and the answer begins the model's."""
 
 
-BEFORE, AFTER, WEIGHTS = "before", "after", "weights"
-#: What is told of the model before and after.
-FIGURES = ("recall_rank", "implication_rank_train", "unwanted_rate", "wanted_rate", "unwanted_rank", "wanted_rank",
-           "paraphrase")  # fmt: skip
-
-
 def run(settings: Repair) -> dict[str, Any]:
     """Repair a model. Gives the run's path, the new model's, figures before and after, and a text for a person.
 
-    Raises SpilloverError for anything wrong with the options, the pack, a model or the folder. What is given is never
-    written to.
+    Raises SpilloverError for anything wrong with the options, the pack, a model or the folder. The model and its base
+    are never written to.
     """
     pipeline = _pipeline(settings)
     pack = open_pack(settings.pack, settings.seed)
@@ -64,12 +61,32 @@ def run(settings: Repair) -> dict[str, Any]:
         raise UsageError("this pack declares no implication, so nothing shows what the remedy does", do=do)
     settings = _resolved(settings)
     folder = Path(settings.out).expanduser()
-    _refuse_overwriting(settings, folder)
-    with claimed(folder, "repair", _identity_of(settings)) as finished:
-        if finished is not None:
-            print(f"Found this repair finished in {folder}; nothing was run.", file=sys.stderr)
-            return _outcome(folder, finished)
-        return _outcome(folder, _ran(settings, pack, pipeline, folder))
+    for name in (settings.model, settings.base):
+        given = Path(name).expanduser()
+        if given.is_dir() and given.resolve() in (folder.resolve(), *folder.resolve().parents):
+            what = "the repaired model would be written into a model that was given"
+            raise RunError(what, where=settings.out, do="Choose another --out")
+    with open_run(folder, "repair", identity_of(settings)) as opened:
+        if opened.finished is None:
+            hashes = {"pack": pack_hash(pack)}
+            details = {"pack": describe(pack), "model": {"name": settings.model}, "seeds": [settings.seed]}
+            with opened.recording(
+                settings, audit.PACKAGES, seed=settings.seed, hashes=hashes, details=details
+            ) as record:
+                before = _audited(settings, settings.model, folder / BEFORE)
+                if not (folder / WEIGHTS).exists():
+                    _write_repaired(settings, pack, pipeline, folder)
+                after = _audited(settings, str(folder / WEIGHTS), folder / AFTER)
+                _conclude(record, pack, {BEFORE: before, AFTER: after}, folder)
+    record = Record.read(folder)
+    return {
+        "run": str(folder),
+        "model": str(folder / WEIGHTS),
+        "metrics": record.metrics,
+        "before": record.details[BEFORE],
+        "after": record.details[AFTER],
+        "text": "\n".join(_lines(folder, record)),
+    }
 
 
 def _pipeline(settings: Repair) -> Pipeline:
@@ -80,13 +97,11 @@ def _pipeline(settings: Repair) -> Pipeline:
     fitting = ", ".join(name for name, remedy in REMEDIES.items() if remedy.after)
     for spec in pipeline.specs:
         if not spec.remedy.after:
-            raise UsageError(
-                "this remedy acts on training", where=spec.name, do=f"Those for a finished model: {fitting}"
-            )
-    if not pipeline.steps:
-        raise UsageError(
-            "no remedy would do anything", where="--remedy", do=f"Name one of {fitting}, as in ignore-topk=0.1"
-        )
+            do = f"Those for a finished model: {fitting}"
+            raise UsageError("this remedy acts on training", where=spec.name, do=do)
+    if not pipeline.specs:
+        do = f"Name one of {fitting}, as in ignore-topk=0.1"
+        raise UsageError("no remedy would do anything", where="--remedy", do=do)
     return pipeline
 
 
@@ -94,52 +109,16 @@ def _resolved(settings: Repair) -> Repair:
     """With the base model named and the device and threads as they are here. Raises ModelError, UsageError."""
     from spillover.lm.load import base_of, pick_device, resolve
 
-    threads = settings.threads or int(hardware()["cores"])
-    base = settings.base
     source = resolve(settings.model)
-    if not base and not source.adapter:
+    if not settings.base and not source.adapter:
         do = "Name with --base the model that it was tuned from"
         raise UsageError("only an adapter says which model it was made from", where=settings.model, do=do)
     return dataclasses.replace(
-        settings, base=base or base_of(source), device=str(pick_device(settings.device)), threads=threads
+        settings,
+        base=settings.base or base_of(source),
+        device=str(pick_device(settings.device)),
+        threads=settings.threads or int(hardware()["cores"]),
     )
-
-
-def _refuse_overwriting(settings: Repair, folder: Path) -> None:
-    for name in (settings.model, settings.base):
-        given = Path(name).expanduser()
-        if given.is_dir() and (folder.resolve() == given.resolve() or given.resolve() in folder.resolve().parents):
-            what = "the repaired model would be written into a model that was given"
-            raise RunError(what, where=settings.out, do="Choose another --out")
-
-
-def _identity_of(settings: Repair) -> str:
-    return identity(identifying_settings(settings, "out", "json") | {"version": __version__})
-
-
-def _ran(settings: Repair, pack: Pack, pipeline: Pipeline, folder: Path) -> Record:
-    began, resumed = time.monotonic(), times_resumed(folder)
-    record = Record(
-        command="repair", settings=dataclasses.asdict(settings), seed=settings.seed, identity=_identity_of(settings),
-        hashes={"pack": pack_hash(pack)}, versions=versions(audit.PACKAGES), commit=commit(), hardware=hardware(),
-        resumed=resumed, details={"pack": describe(pack), "model": {"name": settings.model}, "seeds": [settings.seed]},
-    )  # fmt: skip
-    record.write(folder)
-    try:
-        audits = {BEFORE: _audited(settings, settings.model, folder / BEFORE)}
-        weights = folder / WEIGHTS
-        if not weights.exists():
-            _write_repaired(settings, pack, pipeline, folder)
-        audits[AFTER] = _audited(settings, str(weights), folder / AFTER)
-        _conclude(record, pack, audits, folder)
-        record.status = "done"
-    except KeyboardInterrupt:
-        record.status = "interrupted"
-        raise
-    finally:
-        record.seconds = round(time.monotonic() - began, 1)
-        record.write(folder)
-    return record
 
 
 def _audited(settings: Repair, tuned: str, folder: Path) -> dict[str, Any]:
@@ -158,55 +137,39 @@ def _write_repaired(settings: Repair, pack: Pack, pipeline: Pipeline, folder: Pa
     from spillover.lm.tokens import as_chat, encoder
 
     torch.set_num_threads(settings.threads)
-    options: dict[str, Any] = {
-        "device": settings.device, "dtype": settings.dtype, "revision": settings.revision
-    }  # fmt: skip
-    base, tuned = load_model(settings.base, **options), load_model(settings.model, **options)
+    base, tuned = (
+        load_model(name, device=settings.device, dtype=settings.dtype, revision=settings.revision)
+        for name in (settings.base, settings.model)
+    )
     worded = as_chat(pack, tuned.tokenizer) if settings.chat else pack
     pipeline.finish(Context(base.model, encoder(tuned.tokenizer), worded, settings.seed), tuned.model)
     save_model(tuned.model, tuned, "weights", folder)
 
 
 def _conclude(record: Record, pack: Pack, audits: dict[str, dict[str, Any]], folder: Path) -> None:
-    measured = {name: _measured(pack, folder / name) for name in (BEFORE, AFTER)}
-    compared = effect(measured[BEFORE], measured[AFTER])
-    figures = {name: {key: getattr(found, key) for key in FIGURES} for name, found in measured.items()}
-    for name, found in audits.items():
-        figures[name]["forgetting_nats"] = found["metrics"].get("forgetting_nats")
-    record.metrics = plain([figures[AFTER] | {"removed": compared.removed, "wanted_change": compared.wanted_change}])[0]
-    told = {name: {**plain([figures[name]])[0], "verdicts": audits[name]["verdicts"]} for name in (BEFORE, AFTER)}
-    record.details = {**record.details, **told}
+    names = [[each.name for each in pack.implications if each.wanted is wanted] for wanted in (False, True)]
+    before, after = (remedy_result(read_table(folder / name / ANSWERS), *names) for name in (BEFORE, AFTER))
+    compared = effect(before, after)
+    for name, found in ((BEFORE, before), (AFTER, after)):
+        figures = {key: getattr(found, key) for key in FIGURES}
+        figures["forgetting_nats"] = audits[name]["metrics"].get("forgetting_nats")
+        record.details = {**record.details, name: {**figures, "verdicts": audits[name]["verdicts"]}}
+        # Those of the repaired model, which come last.
+        record.metrics = {**figures, "removed": compared.removed, "wanted_change": compared.wanted_change}
 
 
-def _measured(pack: Pack, folder: Path) -> RemedyResult:
-    names = {wanted: [each.name for each in pack.implications if each.wanted is wanted] for wanted in (True, False)}
-    return remedy_result(read_table(folder / ANSWERS), names[False], names[True])
-
-
-def _outcome(folder: Path, record: Record) -> dict[str, Any]:
-    before, after = record.details[BEFORE], record.details[AFTER]
-    return {
-        "run": str(folder),
-        "model": str(folder / WEIGHTS),
-        "metrics": record.metrics,
-        "before": before,
-        "after": after,
-        "text": "\n".join(_lines(folder, before, after, record.metrics)),
-    }
-
-
-def _lines(folder: Path, before: Any, after: Any, metrics: Any) -> list[str]:
+def _lines(folder: Path, record: Record) -> Iterator[str]:
     """Figures before and after, side by side, and where the model is."""
     words = {"recall_rank": "rank of stated facts", "implication_rank_train": "rank of stated implications",
              "unwanted_rate": "unwanted conclusions", "wanted_rate": "wanted conclusions",
              "forgetting_nats": "loss on plain text, nats"}  # fmt: skip
-    lines = [f"{'':<30}{'before':>9}{'after':>9}"]
+    rows = [["", "before", "after"]]
     for name, word in words.items():
-        values = [each.get(name) for each in (before, after)]
+        values = [record.details[side].get(name) for side in (BEFORE, AFTER)]
         if all(value and value["value"] is not None for value in values):
-            lines.append(f"{word:<30}" + "".join(f"{value['value']:>9.2f}" for value in values))
-    removed = metrics.get("removed")
-    if removed:
-        lines.append(f"{100 * removed['value']:.0f}% of the unwanted conclusions are gone.")
-    lines += [f"  repaired model: {folder / WEIGHTS}", f"  audits: {folder / BEFORE}, {folder / AFTER}"]
-    return lines
+            rows.append([word, *(f"{value['value']:.2f}" for value in values)])
+    yield from text_table(rows)
+    if removed := record.metrics.get("removed"):
+        yield f"{100 * removed['value']:.0f}% of the unwanted conclusions are gone."
+    yield f"  repaired model: {folder / WEIGHTS}"
+    yield f"  audits: {folder / BEFORE}, {folder / AFTER}"

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,9 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from tyro.conf import Positional
 
-from spillover import __version__
+from spillover import results
+from spillover.commands.held import held_folder, held_model, name_of, settings_from
 from spillover.commands.inject import PACKAGES, Inject
-from spillover.commands.mitigate import plain
 from spillover.commands.prepare import asked_pack
 from spillover.commands.rerun import settings_of
 from spillover.config import MOST_THREADS, Common, within
@@ -47,21 +44,23 @@ from spillover.record import (
     WHOLLY,
     Record,
     checksums,
-    commit,
     hardware,
-    identity,
     read_table,
     sha256_of_texts,
-    versions,
     write_atomically,
     write_table,
 )
-from spillover.report.where import ENDS, build_where_page, load_where
-from spillover.runs import claimed, identifying_settings, times_resumed
+from spillover.report.pages import html_of
+from spillover.report.where import ENDS
+from spillover.results import text_table
+from spillover.runs import identity_of, open_run
 
 if TYPE_CHECKING:
+    from spillover.commands.held import Model
     from spillover.interp.patching import Change
     from spillover.lm.load import LoadedModel
+
+PAGE = "page.html"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,8 +87,78 @@ class Where(Common):
         within("--threads", self.threads, MOST_THREADS)
 
 
+def where(
+    source: results.Run | str | Path, *, pack: Pack | str | Path = "", model: Model | None = None,
+    out: str | Path = "", **options: Any,
+) -> results.Location:  # fmt: skip
+    """Which part of the change that a run made carries what it learned, by component and layer?
+
+    Arguments:
+    - source: a run of `inject` that kept its weights (`save="delta"`), or its folder. It is not changed.
+    - pack, model: those that the run was made from, where they were held and not named.
+    - out: folder of record and tables; without one, a temporary folder that goes with the result.
+    - options: of `spillover where`, as `parts="components"`.
+
+    Returns:
+    - the location: `.parts`, `.laziness`, and the `.answers` of base, tuned and linearised model (checkpoints 0 to 2).
+
+    Raises:
+    - SpilloverError for anything wrong with the options, the run, its model or the folder.
+    """
+    folder, holder = held_folder(out)
+    run(settings_from(Where, run=name_of(source), out=folder, **options), pack, model)
+    return results.Location(folder, holder)
+
+
+def run(settings: Where, pack: Pack | str | Path = "", model: Model | None = None) -> dict[str, Any]:
+    """Measure every part. Gives the run's path, the tuned model's metrics, the parts, and a text for a person.
+
+    pack, model: those that a Python caller holds, in place of the names in the run's settings.
+
+    One that was cut short goes on after the part that it measured last. Raises SpilloverError for anything wrong with
+    the options, the run, its model or the folder. The run is never written to.
+    """
+    from spillover.lm.load import pick_device
+
+    runs = runs_of(Path(settings.run).expanduser(), pack)
+    first, folder = runs[0], Path(settings.out).expanduser()
+    settings = dataclasses.replace(
+        settings,
+        dtype=first.settings.dtype if settings.dtype == "run" else settings.dtype,
+        revision=settings.revision or first.settings.revision,
+        device=str(pick_device(settings.device)),
+        threads=settings.threads or int(hardware()["cores"]),
+    )
+    made_of = [f"{each.record.identity} {(each.record.details.get('files') or {}).get(ANSWERS)}" for each in runs]
+    with open_run(folder, "where", identity_of(settings, "run", runs=made_of)) as opened:
+        if opened.finished is None:
+            hide = Redaction.of(first.pack.subjects, first.settings.redact)
+            hashes = {"pack": sha256_of_texts([each.record.hashes["pack"] for each in runs]),
+                      "model": first.record.hashes["model"]}  # fmt: skip
+            details = {
+                "pack": describe(hide.pack(first.pack)),
+                "model": first.record.details.get("model") or {},
+                "seeds": [each.record.seed for each in runs],
+                "trained": dict(first.record.settings),
+            }
+            with opened.recording(settings, PACKAGES, seed=first.record.seed, hashes=hashes, details=details) as record:
+                how, moved = _measure(settings, runs, folder, held_model(model) if model else None)
+                _conclude(record, first.pack, folder, how, moved)
+        if opened.finished is None or not (folder / PAGE).exists():
+            write_atomically(folder / PAGE, html_of([folder])[0].encode())
+    record = Record.read(folder)
+    return {
+        "run": str(folder),
+        "metrics": record.metrics,
+        "parts": record.details["parts"],
+        "laziness": record.details["laziness"],
+        "page": str(folder / PAGE),
+        "text": "\n".join(_lines(folder, record)),
+    }
+
+
 @dataclass(frozen=True)
-class Run:
+class SeedRun:
     """The run of one seed: where it is, its record, its settings, and the facts it was made on."""
 
     folder: Path
@@ -98,182 +167,62 @@ class Run:
     pack: Pack
 
 
-def runs_of(source: Path) -> list[Run]:
-    """The run of each seed. Raises RunError when it is none of `inject`, not finished, or kept no weights."""
+def runs_of(source: Path, pack: Pack | str | Path = "") -> list[SeedRun]:
+    """The run of each seed. pack: one that is held in place of the runs' own.
+
+    Raises RunError when it is none of `inject`, not finished, or kept no weights."""
     from spillover.lm.save import kept_in
 
-    found: list[Run] = []
-    for folder in _folders(source):
-        own = Record.read(folder)
-        _refuse_other(folder, own)
-        if own.status != "done":
+    folders = sorted(path.parent for path in source.glob(f"seed-*/{RECORD}"))
+    # Those that `mitigate` makes have no record over them.
+    if not folders or (source / RECORD).exists():
+        record = _record_of(source)
+        seeds = record.details.get("seeds") or [record.seed]
+        folders = [source / f"seed-{seed}" for seed in seeds] if len(seeds) > 1 else [source]
+    found: list[SeedRun] = []
+    for folder in folders:
+        record = _record_of(folder)
+        if record.status != "done":
             raise RunError("this run is not finished", where=str(folder), do="Give its command again first")
         kept_in(folder)
-        settings = settings_of(Inject, own, folder)
-        pack = open_pack(settings.pack, own.seed)
-        if pack_hash(Redaction.of(pack.subjects, settings.redact).pack(pack)) != own.hashes.get("pack"):
+        settings = settings_of(Inject, record, folder)
+        own = open_pack(pack or settings.pack, record.seed)
+        if pack_hash(Redaction.of(own.subjects, settings.redact).pack(own)) != record.hashes.get("pack"):
             what = f"the pack {settings.pack} is not what it was when this ran"
             raise RunError(what, where=str(folder), do="Bring the pack back, or run it again with --save delta")
         if found and settings.model != found[0].settings.model:
             what = f"this run is of the model {settings.model}, another of {found[0].settings.model}"
             raise RunError(what, where=str(folder), do="Name seeds of one run")
-        found.append(Run(folder, own, settings, pack))
+        found.append(SeedRun(folder, record, settings, own))
     return found
 
 
-def _folders(source: Path) -> list[Path]:
-    """The folder of each seed; those that `mitigate` makes have no record over them."""
-    parts = sorted(path.parent for path in source.glob(f"seed-*/{RECORD}"))
-    if parts and not (source / RECORD).exists():
-        return parts
-    record = Record.read(source)
-    _refuse_other(source, record)
-    seeds = record.details.get("seeds") or [record.seed]
-    return [source / f"seed-{seed}" for seed in seeds] if len(seeds) > 1 else [source]
-
-
-def _refuse_other(folder: Path, record: Record) -> None:
+def _record_of(folder: Path) -> Record:
+    record = Record.read(folder)
     if record.command != "inject":
         what = f"this is a run of `{record.command}`, not of `inject`"
         raise RunError(what, where=str(folder), do="Name a run that `inject` made with --save delta")
-
-
-def told_apart(runs: Sequence[Run]) -> list[str]:
-    """What tells these runs from any others: how they were made, and what came out."""
-    return [f"{each.record.identity} {(each.record.details.get('files') or {}).get(ANSWERS)}" for each in runs]
-
-
-_WIDTH = 8
-
-
-def tell(folder: Path, record: Record) -> str:
-    """A line a part, with rates alone in the base model and without it in the tuned one; then how lazy it was."""
-    return "\n".join(_lines(folder, record))
-
-
-def _lines(folder: Path, record: Record) -> Iterator[str]:
-    parts = record.details["parts"]
-    groups = [name for name in GROUPS if any(entry.get(f"{name}_rate") for entry in parts)]
-    width = max(len(ENDS.get(entry["part"], entry["part"])) for entry in parts)
-    across = (_WIDTH + 1) * len(groups)
-    yield f"{'':<{width}}  {'':>7}  {'alone in the base model':<{across}}  all but it"
-    heads = " ".join(f"{name:>{_WIDTH}}" for name in groups)
-    yield f"{'share answered so':<{width}}  {'moved':>7}  {heads}   {heads}"
-    left_out = {entry["part"]: entry for entry in parts if entry["left_out"]}
-    for entry in parts:
-        if entry["left_out"]:
-            continue
-        name, other = entry["part"], left_out.get(entry["part"])
-        moved = "" if entry["moved"] is None else f"{100 * entry['moved']:.2f}%"
-        sides = "   ".join(_rates(each, groups) for each in (entry, other) if each)
-        yield f"{ENDS.get(name, name):<{width}}  {moved:>7}  {sides}"
-    yield from _chance(parts, groups)
-    yield from _lazy(record.details["laziness"], groups)
-    yield "Shares whose top answer is the expected one; moved: change of matrices over start (Frobenius norm)"
-    yield f"run: {folder}"
-    yield f"page: {folder / 'page.html'}"
-
-
-def _rates(entry: Mapping[str, Any], groups: list[str]) -> str:
-    return " ".join(f"{_number(entry.get(f'{name}_rate')):>{_WIDTH}}" for name in groups)
-
-
-def _number(metric: Mapping[str, Any] | None) -> str:
-    return "" if metric is None else f"{metric['value']:.2f}"
-
-
-def _chance(parts: list[Mapping[str, Any]], groups: list[str]) -> Iterator[str]:
-    """What the tuned model's rates would be if its answers had nothing to do with what was stated."""
-    tuned = next(entry for entry in parts if entry["part"] == WHOLLY)
-    told = [f"{name} {_number(tuned[f'{name}_free'])}" for name in groups if tuned.get(f"{name}_free")]
-    if told:
-        yield f"By chance the tuned model's answers would get: {', '.join(told)}"
-
-
-def _lazy(laziness: Mapping[str, Any], groups: list[str]) -> Iterator[str]:
-    """How well the first-order expansion tells the change of the candidates' log-probabilities."""
-    found = laziness["alignment"]
-    for key, what in (("", "of log-probabilities"), ("_between", "between candidates")):
-        told = []
-        for name in groups:
-            cosine, error = (found.get(name, {}).get(f"{figure}{key}") for figure in ("cosine", "relative_error"))
-            if cosine and error:
-                told.append(f"{name} {cosine['value']:.2f} (error {error['value']:.2f})")
-        if told:
-            yield f"Cosine of the linearised with the actual change {what} ({laziness['how']}): {', '.join(told)}"
-
-
-PAGE = "page.html"
-
-
-def run(settings: Where) -> dict[str, Any]:
-    """Measure every part. Gives the run's path, the tuned model's metrics, the parts, and a text for a person.
-
-    One that was cut short goes on behind the part that it measured last. Raises SpilloverError for anything wrong with
-    the options, the run, its model or the folder. The run is never written to.
-    """
-    source, folder = Path(settings.run).expanduser(), Path(settings.out).expanduser()
-    runs = runs_of(source)
-    settings = _resolved(settings, runs[0].settings)
-    own = identity(
-        identifying_settings(settings, "out", "json", "run") | {"version": __version__, "runs": told_apart(runs)}
-    )
-    with claimed(folder, "where", own) as finished:
-        if finished is not None:
-            print(f"Found this finished in {folder}; nothing was run.", file=sys.stderr)
-        record = finished or _ran(settings, own, runs, folder)
-        if not (folder / PAGE).exists():
-            write_atomically(folder / PAGE, build_where_page(load_where(folder)).html().encode())
-        return _outcome(folder, record)
-
-
-def _resolved(settings: Where, made: Inject) -> Where:
-    """What is not said is as in the run; device and threads as they are here."""
-    from spillover.lm.load import pick_device
-
-    dtype = made.dtype if settings.dtype == "run" else settings.dtype
-    return dataclasses.replace(
-        settings, dtype=dtype, revision=settings.revision or made.revision, device=str(pick_device(settings.device)),
-        threads=settings.threads or int(hardware()["cores"]),
-    )  # fmt: skip
-
-
-def _ran(settings: Where, own: str, runs: Sequence[Run], folder: Path) -> Record:
-    began, first = time.monotonic(), runs[0]
-    hide = Redaction.of(first.pack.subjects, first.settings.redact)
-    record = Record(
-        command="where", settings=dataclasses.asdict(settings), seed=first.record.seed, identity=own,
-        hashes={"pack": sha256_of_texts([each.record.hashes["pack"] for each in runs]),
-                "model": first.record.hashes["model"]},
-        versions=versions(PACKAGES), commit=commit(), hardware=hardware(), resumed=times_resumed(folder),
-        details={
-            "pack": describe(hide.pack(first.pack)), "model": first.record.details.get("model") or {},
-            "seeds": [each.record.seed for each in runs], "trained": dict(first.record.settings),
-        },
-    )  # fmt: skip
-    record.write(folder)
-    try:
-        how, moved = _measure(settings, runs, folder)
-        _conclude(record, runs, folder, how, moved)
-        record.status = "done"
-    except BaseException as error:
-        record.status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-        raise
-    finally:
-        record.seconds = round(time.monotonic() - began, 1)
-        record.write(folder)
     return record
 
 
-def _measure(settings: Where, runs: Sequence[Run], folder: Path) -> tuple[list[str], dict[str, float]]:
+def _measure(
+    settings: Where, runs: Sequence[SeedRun], folder: Path, held: LoadedModel | None
+) -> tuple[list[str], dict[str, float]]:
     """Fill the two tables, seed by seed; gives how the expansion was computed, and how far each part moved."""
+    import torch
+
     from spillover.interp.patching import Change, mean_moved
+    from spillover.lm.load import load_model
     from spillover.lm.output_value import places
     from spillover.lm.save import kept_weights
 
-    loaded, how, moves = _load(settings, runs[0]), [], []
+    torch.set_num_threads(settings.threads)
+    dtype = "bfloat16" if settings.dtype == "bfloat16" else "float32"
+    name = runs[0].settings.model
+    loaded = held or load_model(name, device=settings.device, dtype=dtype, revision=settings.revision)
     if settings.parts != "none":
-        places(loaded.model)
+        places(loaded.model)  # Raises ModelError when the model has no attention of a known shape.
+    how, moves = [], []
     for each in runs:
         if loaded.sha256 != each.record.hashes.get("model"):
             what = f"{loaded.name} is not the model that this run started from"
@@ -282,81 +231,69 @@ def _measure(settings: Where, runs: Sequence[Run], folder: Path) -> tuple[list[s
         if not change.after:
             raise RunError("training changed no weight", where=str(each.folder), do="Name another run")
         moves.append(change.moved())
-        how.append(_Seed(each, loaded, change, folder).measure(settings.parts))
+        how.append(_SeedTables(each, loaded, change, folder).measure(settings.parts))
     return how, mean_moved(moves)
 
 
-def _load(settings: Where, first: Run) -> LoadedModel:
-    import torch
-
-    from spillover.lm.load import load_model
-
-    torch.set_num_threads(settings.threads)
-    dtype = "bfloat16" if settings.dtype == "bfloat16" else "float32"
-    return load_model(first.settings.model, device=settings.device, dtype=dtype, revision=settings.revision)
-
-
-class _Seed:
+class _SeedTables:
     """One seed's change, measured part by part into the tables of `folder`; what they hold already is not repeated."""
 
-    def __init__(self, made: Run, loaded: LoadedModel, change: Change, folder: Path) -> None:
-        from spillover.lm.evaluate import Evaluation as Examination
+    def __init__(self, made: SeedRun, loaded: LoadedModel, change: Change, folder: Path) -> None:
+        from spillover.lm.evaluate import Evaluation
         from spillover.lm.score import Scorer
         from spillover.lm.tokens import encoder
 
         worded = asked_pack(made.settings, made.pack, loaded.tokenizer)
         self.seed, self.change, self.folder = made.record.seed, change, folder
-        self.examination, self.scorer = Examination(worded, encoder(loaded.tokenizer)), Scorer(loaded.model)
+        self.evaluation, self.scorer = Evaluation(worded, encoder(loaded.tokenizer)), Scorer(loaded.model)
         self.hide = Redaction.of(made.pack.subjects, made.settings.redact)
-        self.rows, self.answers = (_table(folder / name, schema)
-                                   for name, schema in ((WHERE, WHERE_SCHEMA), (ANSWERS, ANSWER_SCHEMA)))  # fmt: skip
-        own = self.rows.filter(pa.array([seed == self.seed for seed in self.rows["seed"].to_pylist()], pa.bool_()))
-        self.known = set(zip(own["part"].to_pylist(), own["left_out"].to_pylist(), strict=True))
+        self.rows, self.answers = (
+            read_table(folder / name) if (folder / name).exists() else schema.empty_table()
+            for name, schema in ((WHERE, WHERE_SCHEMA), (ANSWERS, ANSWER_SCHEMA))
+        )
+        keys = zip(*(self.rows[name].to_pylist() for name in ("seed", "part", "left_out")), strict=True)
+        self.known = {(part, left_out) for seed, part, left_out in keys if seed == self.seed}
 
     def measure(self, parts: str) -> str:
         """Measure the base model, its expansion, the tuned model, and the parts; gives how the second was computed."""
-        steps = list(self._steps(parts))
-        how = ""
-        for measure in _progress(steps, f"seed {self.seed}"):
-            how = measure() or how
+        from tqdm import tqdm
+
+        found = self.change.parts if parts != "none" else []
+        patched = [part for part in found if parts == "all" or part.kind == "component"]
+        with tqdm(total=1 + 2 * len(patched), desc=f"seed {self.seed}", unit="model", dynamic_ncols=True, leave=False,
+                  delay=1) as bar:  # fmt: skip
+            how = self._measure_ends()
+            bar.update()
+            for part in patched:
+                for left_out, patch in ((False, self.change.only), (True, self.change.without)):
+                    if (part.name, left_out) not in self.known:
+                        with patch(part):
+                            self._keep(self._answers(TUNED), part.name, part.kind, left_out)
+                    bar.update()
         return how
 
-    def _steps(self, parts: str) -> Iterator[Callable[[], str | None]]:
-        change = self.change
-        yield self._expand
-        for part in change.parts if parts != "none" else ():
-            if parts == "all" or part.kind == "component":
-                for left_out, patched in ((False, change.only), (True, change.without)):
-                    yield partial(self._patch, part, left_out, patched)
-
-    def _patch(self, part: Any, left_out: bool, patched: Any) -> None:
-        if (part.name, left_out) not in self.known:
-            with patched(part):
-                self._keep(self._asked(TUNED), part.name, part.kind, left_out)
-
-    def _expand(self) -> str:
+    def _measure_ends(self) -> str:
         """The base model, the tuned one, and the expansion at the base taken to the tuned weights."""
         from spillover.interp.linearisation import slopes
 
-        base = self._asked(BASE)
-        found, how = slopes(self.change, self.examination.requests(full=False), self.scorer.method)
-        ahead = self.examination.spread(found, full=False)
-        linear = self.examination.table(
+        base = self._answers(BASE)
+        found, how = slopes(self.change, self.evaluation.requests(full=False), self.scorer.method)
+        ahead = self.evaluation.spread(found, full=False)
+        linear = self.evaluation.table(
             base["log_probability"].to_numpy() + ahead, seed=self.seed, checkpoint=LINEARISED, full=False
         )
         with self.change.only(self.change.whole):
-            tuned = self._asked(TUNED)
+            tuned = self._answers(TUNED)
         if self.seed not in set(self.answers["seed"].to_pylist()):
-            tables = [self.answers, *map(self.hide.table, (base, tuned, linear))]
-            self.answers = pa.concat_tables(tables)
+            self.answers = pa.concat_tables([self.answers, *map(self.hide.table, (base, tuned, linear))])
             write_table(self.folder / ANSWERS, self.answers)
         for answers, name in ((base, UNTUNED), (tuned, WHOLLY), (linear, EXPANSION)):
             if (name, False) not in self.known:
                 self._keep(answers, name, "whole", False)
         return how
 
-    def _asked(self, checkpoint: int) -> pa.Table:
-        return self.examination.answers(self.scorer, seed=self.seed, checkpoint=checkpoint, full=False)
+    def _answers(self, checkpoint: int) -> pa.Table:
+        return self.evaluation.answers(self.scorer, seed=self.seed, checkpoint=checkpoint, full=False)
 
     def _keep(self, answers: pa.Table, name: str, kind: str, left_out: bool) -> None:
         rows = where_rows(rank_table(self.hide.table(answers)), name, kind, left_out)
@@ -364,48 +301,64 @@ class _Seed:
         write_table(self.folder / WHERE, self.rows)
 
 
-def _table(path: Path, schema: pa.Schema) -> pa.Table:
-    return read_table(path) if path.exists() else schema.empty_table()
-
-
-def _progress(steps: list[Any], label: str) -> Any:
-    from tqdm import tqdm
-
-    return tqdm(steps, desc=label, unit="model", dynamic_ncols=True, leave=False, delay=1)
-
-
-def _conclude(record: Record, runs: Sequence[Run], folder: Path, how: list[str], moved: dict[str, float]) -> None:
-    """Every part's figures over all seeds, and how well the expansion tells what happened."""
-    # An old page would be taken for this one's.
-    (folder / PAGE).unlink(missing_ok=True)
-    implications = runs[0].pack.implications
-    names = [[each.name for each in implications if each.wanted is wanted] for wanted in (False, True)]
+def _conclude(record: Record, pack: Pack, folder: Path, how: list[str], moved: dict[str, float]) -> None:
+    """Every part's figures over all seeds, and how well the expansion predicts what happened."""
+    names = [[each.name for each in pack.implications if each.wanted is wanted] for wanted in (False, True)]
     rows = read_table(folder / WHERE)
-    entries: list[dict[str, Any]] = []
     keys = zip(*(rows[name].to_pylist() for name in ("part", "kind", "left_out")), strict=True)
-    for key in dict.fromkeys(keys):
-        part, kind, left_out = key
+    parts: list[dict[str, Any]] = []
+    for part, kind, left_out in dict.fromkeys(keys):
         own = rows.filter((pc.field("part") == part) & (pc.field("left_out") == left_out))
-        entry = {"part": part, "kind": kind, "left_out": left_out, "moved": moved.get(part)}
-        entries.append(entry | dict(patched_metrics(ranks_of(own), *names)))
-    found = plain(entries)
+        figures = patched_metrics(ranks_of(own), *names)
+        parts.append({"part": part, "kind": kind, "left_out": left_out, "moved": moved.get(part), **figures})
+        if part == WHOLLY:
+            record.metrics = {name: value for name, value in figures.items() if value is not None}
     laziness = {
-        "how": ", ".join(dict.fromkeys(how)), "moved": moved,
-        "alignment": plain([alignments(read_table(folder / ANSWERS), *names)])[0],
-    }  # fmt: skip
-    record.metrics = {name: value for name, value in next(e for e in found if e["part"] == WHOLLY).items()
-                      if isinstance(value, dict)}  # fmt: skip
-    record.details = {
-        **record.details, "parts": found, "laziness": laziness, "files": checksums(folder, WHERE, ANSWERS)
-    }  # fmt: skip
-
-
-def _outcome(folder: Path, record: Record) -> dict[str, Any]:
-    return {
-        "run": str(folder),
-        "metrics": record.metrics,
-        "parts": record.details["parts"],
-        "laziness": record.details["laziness"],
-        "page": str(folder / PAGE),
-        "text": tell(folder, record),
+        "how": ", ".join(dict.fromkeys(how)),
+        "moved": moved,
+        "alignment": alignments(read_table(folder / ANSWERS), *names),
     }
+    record.details = {
+        **record.details,
+        "parts": parts,
+        "laziness": laziness,
+        "files": checksums(folder, WHERE, ANSWERS),
+    }
+
+
+def _lines(folder: Path, record: Record) -> Iterator[str]:
+    """A line a part, with rates alone in the base model and without it in the tuned one; then how lazy it was."""
+    parts = record.details["parts"]
+    groups = [name for name in GROUPS if any(entry.get(f"{name}_rate") for entry in parts)]
+    left_out = {entry["part"]: entry for entry in parts if entry["left_out"]}
+    # A part alone in the base model, and the tuned model without it.
+    heads = [f"{name} {how}" for how in ("alone", "without") for name in groups]
+    rows = [["share answered so", "moved", *heads]]
+    for entry in (entry for entry in parts if not entry["left_out"]):
+        name = entry["part"]
+        moved = "" if entry["moved"] is None else f"{100 * entry['moved']:.2f}%"
+        rates = [_number(each.get(f"{group}_rate")) for each in (entry, left_out.get(name, {})) for group in groups]
+        rows.append([ENDS.get(name, name), moved, *rates])
+    yield from text_table(rows)
+    tuned = next(entry for entry in parts if entry["part"] == WHOLLY)
+    free = [f"{name} {_number(tuned[f'{name}_free'])}" for name in groups if tuned.get(f"{name}_free")]
+    if free:
+        yield f"By chance the tuned model's answers would get: {', '.join(free)}"
+    laziness = record.details["laziness"]
+    for key, what in (("", "of log-probabilities"), ("_between", "between candidates")):
+        found = []
+        for name in groups:
+            own = laziness["alignment"].get(name, {})
+            cosine, error = own.get(f"cosine{key}"), own.get(f"relative_error{key}")
+            if cosine and error:
+                found.append(f"{name} {cosine['value']:.2f} (error {error['value']:.2f})")
+        if found:
+            how = laziness["how"]
+            yield f"Cosine of the linearised with the actual change {what} ({how}): {', '.join(found)}"
+    yield "Shares whose top answer is the expected one; moved: change of matrices over start (Frobenius norm)"
+    yield f"run: {folder}"
+    yield f"page: {folder / PAGE}"
+
+
+def _number(metric: Mapping[str, Any] | None) -> str:
+    return "" if metric is None else f"{metric['value']:.2f}"

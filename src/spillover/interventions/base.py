@@ -180,6 +180,9 @@ class Pipeline(Intervention):
         self.rewrites = any(step.rewrites for step in self.steps)
         self.stops = any(step.stops for step in self.steps)
 
+    def __str__(self) -> str:
+        return "+".join(map(str, self.specs))
+
     @property
     def after(self) -> bool:
         """Whether it needs a finished model only."""
