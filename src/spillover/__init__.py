@@ -9,7 +9,9 @@ if TYPE_CHECKING:
     from spillover.commands.audit import audit as audit
     from spillover.commands.callback import SpilloverCallback as SpilloverCallback
     from spillover.commands.inject import inject as inject
+    from spillover.commands.mitigate import mitigate as mitigate
     from spillover.commands.predict import predict as predict
+    from spillover.commands.where import where as where
     from spillover.packs.open import open_pack as open_pack
     from spillover.packs.pack import Fact as Fact
     from spillover.packs.pack import Implication as Implication
@@ -33,6 +35,8 @@ LIBRARY = {
     "Relation": "spillover.packs.pack",
     "load_run": "spillover.results",
     "SpilloverCallback": "spillover.commands.callback",
+    "mitigate": "spillover.commands.mitigate",
+    "where": "spillover.commands.where",
     "certify": "spillover.theory.solving",
     "solve": "spillover.theory.solving",
 }

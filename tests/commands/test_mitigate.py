@@ -4,7 +4,9 @@ import dataclasses
 import json
 
 import pytest
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
+import spillover
 from spillover.commands import inject, mitigate, prepare, report
 from spillover.commands.inject import Inject
 from spillover.commands.mitigate import Mitigate, recommendation
@@ -124,6 +126,21 @@ def test_a_comparison_is_a_frontier_and_one_advice_and_is_found_again(two_kinds,
     report.run(Report(runs=(str(tmp_path / "all"),), out=str(tmp_path / "other.html")))
     assert (tmp_path / "other.html").read_bytes() == made
     assert REMEDIES["abstention"].text.encode() in made
+
+
+def test_from_python_a_pack_and_a_model_that_one_holds_give_what_their_names_give(two_kinds, tiny_folder, tmp_path):
+    held = AutoModelForCausalLM.from_pretrained(tiny_folder), AutoTokenizer.from_pretrained(tiny_folder)
+    options = {"remedies": "scale-back=0.5", "epochs": 1, "untreated_epochs": 1, "lr": 1e-2, "processes": 1}
+    found = spillover.mitigate(spillover.open_pack(two_kinds), held, **options)
+    named = spillover.mitigate(two_kinds, str(tiny_folder), out=tmp_path / "named", **options)
+    assert found.frontier.equals(named.frontier) and found.frontier["cell"].to_pylist() == [
+        "untreated",
+        "scale-back=0.5",
+    ]
+    assert found.recommendation == named.recommendation and found.metrics.unwanted_rate.value is not None
+    assert "advice" in repr(found) and found.page(tmp_path / "page.html").read_text(encoding="utf-8")
+    again = spillover.mitigate(spillover.open_pack(two_kinds), held, out=found.folder, **options)
+    assert again.record == found.record
 
 
 def test_what_cannot_be_compared_is_refused_in_a_sentence(two_kinds, tiny_folder, tmp_path):

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow.compute as pc
 import pytest
 
+import spillover
 from spillover.cli import main
 from spillover.commands import inject, where
 from spillover.commands import report as report_job
@@ -62,6 +63,15 @@ def test_it_tells_how_lazy_it_was(made):
     assert lazy["moved"] == pytest.approx(Record.read(folder / "run").details["moved"])
     assert 0 < lazy["moved"]["everything"] < 1
     assert "Cosine of the linearised with the actual change" in found["text"] and "recall without" in found["text"]
+
+
+def test_from_python_on_a_run(made):
+    folder, found = made
+    location = spillover.where(spillover.load_run(folder / "run"), parts="none", threads=1)
+    assert location.parts == [entry for entry in found["parts"] if entry["kind"] == "whole"]
+    assert location.laziness == found["laziness"] and location.metrics.recall_rank.value is not None
+    page = location.page(folder / "held.html").read_text(encoding="utf-8")
+    assert location.answers.num_rows and page.startswith("<!doctype html>")
 
 
 def test_one_that_was_cut_short_goes_on_to_the_same_bytes(made, capsys):
