@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pyarrow.compute as pc
 import pytest
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import spillover
 from spillover.cli import main
@@ -72,6 +73,14 @@ def test_from_python_on_a_run(made):
     assert location.laziness == found["laziness"] and location.metrics.recall_rank.value is not None
     page = location.page(folder / "held.html").read_text(encoding="utf-8")
     assert location.answers.num_rows and page.startswith("<!doctype html>")
+
+
+def test_from_python_on_a_run_of_a_pack_and_a_model_that_one_holds(two_kinds, tiny_folder):
+    held = AutoModelForCausalLM.from_pretrained(tiny_folder), AutoTokenizer.from_pretrained(tiny_folder)
+    pack = spillover.open_pack(two_kinds)
+    trained = spillover.inject(pack, held, epochs=1, lr=1e-2, threads=1, save="delta")
+    location = spillover.where(trained, pack=pack, model=held, parts="none", threads=1)
+    assert location.laziness["moved"] == pytest.approx(trained.record.details["moved"])
 
 
 def test_one_that_was_cut_short_goes_on_to_the_same_bytes(made, capsys):
