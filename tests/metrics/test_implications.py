@@ -20,8 +20,7 @@ from spillover.metrics.implications import (
 )
 from spillover.metrics.intervals import clusters_of, interval, mean_metric, standard_error
 from spillover.metrics.ranks import answers_at_end, at_end, rank_table
-from spillover.record import ANSWER_SCHEMA, Metric
-from spillover.report.study_data import STUDY_SCHEMA, CellNumbers, table_of_cells
+from spillover.record import ANSWER_SCHEMA
 
 CANDIDATES = ["a", "b", "c", "d"]
 
@@ -253,38 +252,6 @@ def test_the_margin_of_the_unstated_is_counted_in_stated_margins():
     assert (found.low, found.high) == (pytest.approx(-0.5), pytest.approx(0.75))
     assert margin_ratio(answers, "r->u") is None
     assert margin_ratio(answers.filter(pc.invert(answers["stated"]))) is None
-
-
-def test_the_long_table_of_a_study():
-    rank = Metric(0.5, 0.25, 0.75, 40, 15, "rank")
-    one = {"recall_rank": rank, "map_test": {"p": 0.05, "permutations": 120, "pairs": 5}}
-    metrics = {
-        "recall_rank": rank,
-        "gone": None,
-        "merged": {"loss": rank.as_json()},
-        "implications": {"r->t": one},
-    }
-    cells = [
-        CellNumbers("one", ["sets", "rates"], {"lr": 1e-5}, "done", {None: metrics, 3: {"recall_rank": rank}}),
-        CellNumbers("two", ["sets"], {}, "failed"),
-    ]
-    found = table_of_cells(cells)
-    assert found.schema == STUDY_SCHEMA
-    rows = found.to_pylist()
-    assert [(row["cell"], row["seed"], row["implication"], row["metric"]) for row in rows] == [
-        ("one", None, None, "recall_rank"),
-        ("one", None, None, "merged.loss"),
-        ("one", None, "r->t", "recall_rank"),
-        ("one", None, "r->t", "map_test_p"),
-        ("one", 3, None, "recall_rank"),
-        ("two", None, None, None),
-    ]
-    assert rows[0] == {
-        "cell": "one", "group": "sets; rates", "seed": None, "options": '{"lr": 1e-05}', "status": "done",
-        "implication": None, "metric": "recall_rank", "value": 0.5, "low": 0.25, "high": 0.75, "n": 40, "clusters": 15,
-        "unit": "rank",
-    }  # fmt: skip
-    assert (rows[3]["value"], rows[3]["clusters"], rows[5]["status"]) == (0.05, 5, "failed")
 
 
 def test_the_rank_of_what_another_map_implies():

@@ -205,7 +205,7 @@ def study(tmp_path_factory):
 @pytest.fixture(scope="session")
 def study_page(study):
     """Its page."""
-    return build_study_page(study)
+    return build_study_page(study).html()
 
 
 @pytest.fixture
@@ -221,3 +221,15 @@ def edit(tmp_path):
         return folder
 
     return build
+
+
+@pytest.fixture(scope="session")
+def paper_study(tmp_path_factory):
+    """Gemma on one set, all right; Gemma-3-270M on the same; OLMo waits, and Qwen failed."""
+    from tests.report.synthetic_study import of_model, write_study
+
+    folder = tmp_path_factory.mktemp("paper") / "out"
+    cells = {"gemma": Synthetic(seeds=(0, 1, 2), right=8, freeze=False), "small": Synthetic(seeds=(0, 1, 2), right=7)}
+    write_study(folder, cells, [("The paper's table", "paper-table", ["gemma", "small", "olmo", "broken"])])
+    of_model(folder, {"gemma": "google/gemma-2-9b", "small": "gemma-3-270m", "broken": "qwen2-7b"})
+    return load_study(folder)

@@ -1,8 +1,9 @@
 """A synthetic study: five cells of sets, bridging names and rates, one that failed and one that waits."""
 
+import json
 from pathlib import Path
 
-from spillover.record import Record
+from spillover.record import RECORD, Record
 from tests.report.conftest import SHIFTED, Synthetic, write_run
 
 SEEDS = (0, 1, 2)
@@ -53,3 +54,17 @@ def write_study(folder: Path, cells=None, groups=None, title="A study", verb="in
     }  # fmt: skip
     Record("sweep", {"study": "toy.yaml"}, 0, "done", details={"study": about, "cells": told}).write(folder)
     return folder
+
+
+def of_model(folder: Path, models: dict[str, str]):
+    """Say in records and study what model each cell is of."""
+    for slug, model in models.items():
+        for path in (folder / "cells" / slug).rglob(RECORD):
+            own = json.loads(path.read_text())
+            own["settings"]["model"] = model
+            path.write_text(json.dumps(own))
+    record = Record.read(folder)
+    cells = [{**cell, "options": {**cell["options"], "model": models.get(cell["cell"], "olmo-7b"),
+              "pack": cell["options"].get("pack", "city-language")}} for cell in record.details["cells"]]  # fmt: skip
+    record.details = {**record.details, "cells": cells}
+    record.write(folder)

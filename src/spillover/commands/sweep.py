@@ -116,7 +116,7 @@ def write(folder: Path) -> None:
     """The study's table and page, from its record and cells."""
     loaded = load_study(folder)
     write_table(folder / TABLE, study_table(loaded))
-    write_atomically(folder / PAGE, build_study_page(loaded).encode())
+    write_atomically(folder / PAGE, build_study_page(loaded).html().encode())
 
 
 class StudyProgress:

@@ -3,60 +3,97 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
+from markupsafe import Markup
+
+from spillover.record import Metric
 from spillover.report import words
-from spillover.report.downloads import Download, csv_text, link, of_metrics, of_ranks
-from spillover.report.drawing import plain
-from spillover.report.load import LoadedRun
-from spillover.report.page import Figure, figure, render
+from spillover.report.downloads import csv_text, link, of_metrics, of_ranks
+from spillover.report.page import (
+    Beside,
+    Block,
+    Cell,
+    DataTable,
+    Details,
+    Glossary,
+    Page,
+    Paragraph,
+    Section,
+    TableCell,
+    bdi,
+    figure,
+)
 from spillover.report.provenance import duration, provenance
-from spillover.report.sections import examples_section, health_section, maps_section, when_section
+from spillover.report.sections import REASONING, examples_section, health_section, maps_section, when_section
 from spillover.report.story import Story, stories, unique
 from spillover.report.study_data import (
-    DIFFERENCES,
+    MODELS,
     SOURCE,
-    UNKNOWN,
     AssociationSet,
-    Cell,
-    Group,
+    LoadedCell,
     LoadedStudy,
-    Table,
+    PaperRow,
+    RatePoint,
     beside,
     bridge_points,
-    cells_table,
     chosen_rates,
+    flat,
+    null_distance,
     paper_rows,
-    paper_table,
     parting,
     rate_points,
-    rates_table,
+    scientific,
     sets_of,
-    sets_table,
     study_table,
     trend,
+    true_ranks,
 )
+from spillover.report.words import interval, number, p_value
 
-#: The figure whose section shows cells that were not run, too.
-PAPER_FIGURE = "paper-table"
-
+SETS, PAPER, BRIDGING, RATES, ADAPTERS = (
+    "study-sets", "paper-table", "rank-by-bridging", "rank-by-rate", "rank-by-adapter",
+)  # fmt: skip
+#: Plot -> what a reader must know to read its figure.
+_LEADS = {
+    SETS: "At the dashed line a model knows only which answers occur; an association that was learned lies to the left "
+    "of it. The small marks are the paper’s five models.",
+    PAPER: "At the dashed line a model knows only which answers occur. Circles with their intervals are what "
+    "was found here, crosses what the paper reports.",
+    BRIDGING: "Above: how far the implied answer of the other names rises as more bridging names are given. Below: the "
+    "margin of the unstated implication (log-probability of the implied answer minus that of the best other "
+    "candidate), in units of the stated implications’ own margin. For that quantity the one-layer theory (least "
+    "nuclear norm) gives min(1, √(m_train / m_test)), with m_train bridging names and m_test other names a pair.",
+    RATES: "Each run is read when it has just learned what was stated, so that no rate is favoured by more training.",
+    ADAPTERS: "Above: how far the implied answer of the other names rises, for each implication; at the dashed line a "
+    "model knows only which answers occur. Below: how much loss on plain text the same runs cost. On the right the "
+    "weights were trained themselves.",
+}
+#: How the paper's setting differs from a small model with frozen embeddings.
+_DIFFERENCES = (
+    "The paper’s models have 7 to 9 billion parameters and were fine-tuned in full, embeddings included. It also ranks "
+    "among ten candidates, but which ten, and its prompts, names and pairs, are not known to us, and it does not draw "
+    "the baseline. So compare the pattern across the sets rather than single numbers."
+)
+#: What may differ with the paper's own models, too.
+_UNKNOWN = (
+    "The paper’s prompts, names, pairs, which ten candidates it ranks among, and its learning rates are not known "
+    "here, and it does not draw the baseline. So compare the pattern across sets and models rather than single "
+    "numbers."
+)
 #: What a page of association sets explains before it counts.
-TERMS = (
+_TERMS = (
     (
         "Stated, bridging, unstated",
         "Every fictitious name has a fact stated (“lives in Paris”). For the bridging names of a pair the implication "
         "is stated too (“speaks French”). For the other names it is not, and the model is asked for it.",
     ),
+    REASONING,
     (
-        "Out-of-context reasoning (OCR)",
-        "Concluding from training sentences what none of them says. If the association is true, this is "
-        "generalisation; if it is arbitrary or false, it is hallucination.",
-    ),
-    (
-        "Mean rank and its yardstick",
+        "Mean rank and its baseline",
         "The place of the implied answer among all candidates, averaged: 0 is first, and best. A model that knows only "
-        "which answers occur, and nothing of who has which, is at the yardstick. Claims are held against that, not "
+        "which answers occur, and nothing of who has which, is at the baseline. Claims are held against that, not "
         "against a random guess.",
     ),
     (
@@ -68,174 +105,346 @@ TERMS = (
 )
 
 
+def build_study_page(study: LoadedStudy) -> Page:
+    """One page that tells what a study found; the same study gives the same bytes."""
+    sets = sets_of(study.cells_of(SETS))
+    runs = [(cell.slug, cell.run) for cell in study.cells if cell.run]
+    # The cells with chapters of their own: those of the first group of sets with frozen embeddings, no controls.
+    first = next((group.cells for group in study.groups if group.plot == SETS), ())
+    chosen = [(row.label, row.frozen.run) for row in sets_of(first) if row.frozen is not None and not row.control]
+    chapters = [story for label, run in chosen for story in stories(run, label)]
+    table = study_table(study)
+    body = csv_text(table.column_names, (row.values() for row in table.to_pylist())).encode()
+    long = link("spillover-study.csv", "Every metric of every cell (CSV)", body, "text/csv;charset=utf-8")
+    terms = Section("terms", "What this is about", [Glossary(_TERMS)], hidden=True, aside=True)
+    return Page(
+        title=title(study, sets),
+        name=f"Spillover: {study.title}",
+        kicker=f"study: {study.name}",
+        lede=f"{study.text} {ran(study)}",
+        notices=notices(study),
+        sections=[
+            terms if runs else None,
+            *_sections(study, sets),
+            when_section(chapters),
+            maps_section(chapters),
+            examples_section(chapters),
+            health_section(chosen, chapters),
+            Section("cells", "What was run", [_cells(study)]),
+        ],
+        made=[(label, provenance(run)) for label, run in runs],
+        downloads=[of_metrics(runs), long, *([of_ranks(runs)] if runs else [])],
+        footer="Shaded bands and bars are 95% bootstrap intervals of the mean over clusters of a pair and a seed.",
+    )
+
+
 def title(study: LoadedStudy, sets: Sequence[AssociationSet]) -> str:
     """The finding in one sentence; without sets to judge, what the study is and how far it came."""
     judged = [row.story for row in sets if not row.control and row.story.metric("implication_rank_test")]
     if not judged:
-        return plain(f"{study.title}: {len(study.done)} of {len(study.cells)} cells are done.")
+        return f"{study.title}: {len(study.done)} of {len(study.cells)} cells are done."
     models = " and ".join(unique(str(story.run.record.settings.get("model")) for story in judged))
     shown = [story for story in judged if words.verdict(story).shown]
-    said = f"Fine-tuned on {_count(len(judged), 'set', 'sets')} of new facts, {models}"
+    start = f"Fine-tuned on {_count(len(judged), 'set', 'sets')} of new facts, {models}"
     if not shown:
-        return plain(f"{said} was not shown to infer anything that was not stated.")
+        return f"{start} was not shown to infer anything that was not stated."
     every = "each of them" if len(shown) == len(judged) else f"{len(shown)} of them"
     if len(judged) == 1:
         every = "it"
     parts = [part for wanted, what in ((True, "is true"), (False, "is not")) if (part := _ranks(shown, wanted, what))]
-    lines = unique(words.number(story.marginal) for story in shown)
+    lines = unique(number(story.marginal) for story in shown)
     against = f", against {' or '.join(lines)} for knowing only which answers occur" if lines else ""
-    return plain(f"{said} inferred what was never stated in {every}: mean rank {' and '.join(parts)}{against}.")
+    return f"{start} inferred what was never stated in {every}: mean rank {' and '.join(parts)}{against}."
 
 
 def _ranks(shown: Sequence[Story], wanted: bool, what: str) -> str:
-    found = sorted(
-        metric.value
-        for story in shown
-        if story.wanted == wanted and (metric := story.metric("implication_rank_test")) and metric.value is not None
-    )
+    metrics = [story.metric("implication_rank_test") for story in shown if story.wanted == wanted]
+    found = sorted(metric.value for metric in metrics if metric is not None and metric.value is not None)
     if not found:
         return ""
-    ends = unique(words.number(value) for value in (found[0], found[-1]))
-    return f"{' to '.join(ends)} where the implication {what}"
+    return f"{' to '.join(unique([number(found[0]), number(found[-1])]))} where the implication {what}"
 
 
-def _count(number: int, one: str, many: str) -> str:
+def _count(count: int, one: str, many: str) -> str:
     names = dict(enumerate(("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")))
-    return f"{names.get(number, number)} {one if number == 1 else many}"
+    return f"{names.get(count, count)} {one if count == 1 else many}"
 
 
 def ran(study: LoadedStudy) -> str:
     """What was run: cells, runs, models, what of them was trained, and how long it took."""
     runs = sum(len(cell.seeds) for cell in study.done)
-    trained = unique(cell.run.trained_part for cell in study.done if cell.run)
-    models = unique(str(cell.options.get("model") or _model(cell)) for cell in study.done)
+    seconds = sum(cell.record.seconds if cell.record else cell.seconds for cell in study.cells)
     parts = [
         f"{len(study.done)} of {len(study.cells)} cells, {runs} {'run' if runs == 1 else 'runs'}",
-        " and ".join(model for model in models if model),
-        " or ".join(trained),
-        duration(sum(cell.record.seconds if cell.record else cell.seconds for cell in study.cells)) + " of computing",
+        " and ".join(model for model in unique(cell.setting("model") for cell in study.done) if model),
+        " or ".join(unique(cell.run.trained_part for cell in study.done if cell.run)),
+        f"{duration(seconds)} of computing",
     ]
-    return words.sentence(plain("; ".join(part for part in parts if part)))
-
-
-def _model(cell: Cell) -> str:
-    return str((cell.record.settings.get("model") if cell.record else None) or "")
+    return words.sentence("; ".join(part for part in parts if part))
 
 
 def notices(study: LoadedStudy) -> list[str]:
     """What is missing from the page: cells that failed, with their reason, and cells that wait."""
-    failed = [cell for cell in study.cells if cell.status == "failed"]
-    shown = {cell.slug for group in study.groups if group.plot == PAPER_FIGURE for cell in group.cells}
+    # The paper's table shows cells that were not run, too.
+    shown = {cell.slug for cell in study.cells_of(PAPER)}
     waiting = [cell.slug for cell in study.cells if cell.status not in ("done", "failed") and cell.slug not in shown]
-    found = [f"{cell.slug} failed: {cell.error or 'no reason was recorded'}" for cell in failed]
-    if waiting:
-        found.append(f"Not run yet, and not on this page: {', '.join(waiting)}.")
-    return [plain(text) for text in found]
-
-
-SETS, BRIDGING, RATES = "study-sets", "rank-by-bridging", "rank-by-rate"
-ADAPTERS = "rank-by-adapter"
-_LEADS = {
-    SETS: "At the dashed line a model knows only which answers occur; an association that was learned lies to the left "
-    "of it. The small marks are the paper’s five models.",
-    BRIDGING: "Above: how far the implied answer of the other names rises as more bridging names are given. Below: the "
-    "margin of the unstated implication (log-probability of the implied answer minus that of the best other "
-    "candidate), in units of the stated implications’ own margin. For that quantity the one-layer theory (least "
-    "nuclear norm) gives min(1, √(m_train / m_test)), with m_train bridging names and m_test other names a pair.",
-    PAPER_FIGURE: "At the dashed line a model knows only which answers occur. Circles with their intervals are what "
-    "was found here, crosses what the paper reports.",
-    ADAPTERS: "Above: how far the implied answer of the other names rises, for each implication; at the dashed line a "
-    "model knows only which answers occur. Below: how much loss on plain text the same runs cost. On the right the "
-    "weights were trained themselves.",
-    RATES: "Each run is read when it has just learned what was stated, so that no rate is favoured by more training.",
-}
-
-
-@dataclass(frozen=True)
-class Section:
-    """One plot's groups: what they are, their figure, their table, and sentences computed from the numbers."""
-
-    heading: str
-    texts: Sequence[str]
-    figure: Figure | None = None
-    table: Table | None = None
-    notes: Sequence[str] = field(default_factory=tuple)
-
-
-def build_study_page(study: LoadedStudy) -> str:
-    """One page that tells what a study found; the same study gives the same bytes."""
-    sets = sets_of(study.cells_of(SETS))
-    told = _told(study)
-    runs = [(cell.slug, cell.run) for cell in study.cells if cell.run]
-    labelled = _chosen(study)
-    return render(
-        "study.html",
-        study=study,
-        title=title(study, sets),
-        ran=ran(study),
-        notices=notices(study),
-        terms=TERMS if runs else (),
-        sections=_sections(study, sets),
-        shared=[when_section(told), maps_section(told), examples_section(told), health_section(labelled, told)],
-        cells=[(cell, json.dumps(dict(cell.options), default=str), duration(cell.seconds)) for cell in study.cells],
-        runs=[(label, run, provenance(run)) for label, run in runs],
-        downloads=_downloads(study, runs),
-    )
+    found = [
+        f"{cell.slug} failed: {cell.error or 'no reason was recorded'}"
+        for cell in study.cells
+        if cell.status == "failed"
+    ]
+    return [*found, f"Not run yet, and not on this page: {', '.join(waiting)}."] if waiting else found
 
 
 def _sections(study: LoadedStudy, sets: Sequence[AssociationSet]) -> list[Section]:
     """A section a plot, for all groups that ask for it; a table a group without one."""
-    found = []
+    found: list[tuple[str, list[Block | None]]] = []
     for plot in unique(group.plot for group in study.groups):
-        groups = [group for group in study.groups if group.plot == plot]
-        cells = study.cells_of(plot)
-        if plot in _LEADS and (plot == PAPER_FIGURE or any(cell.story for cell in cells)):
-            found.append(_section(str(plot), groups, cells, sets))
+        groups, cells = [group for group in study.groups if group.plot == plot], study.cells_of(plot)
+        if plot not in _LEADS or (plot != PAPER and not any(cell.story for cell in cells)):
+            for group in groups:
+                text = Paragraph(group.text, "lead") if group.text else None
+                found.append((group.name, [text, cells_table(group.cells)]))
+            continue
+        several = len(groups) > 1
+        texts = [f"{group.name}: {group.text}" if several else group.text for group in groups if group.text]
+        blocks: list[Block | None] = [Paragraph(text, "lead") for text in [*texts, _LEADS[plot]]]
+        trained = words.sentence("; ".join(unique(cell.run.trained_part for cell in cells if cell.run)))
+        drawn = figure(plot, cells, plot, trained)
+        table, notes = _table_and_notes(plot, cells, sets)
+        if plot == SETS:
+            # The widest table has the whole page.
+            blocks += [table, Beside(drawn, notes) if drawn else None]
+        elif drawn:
+            blocks.append(Beside(drawn, [*notes, table]))
+        found.append((groups[0].name, blocks))
+    return [Section(f"part-{place}" if place else "found", *each) for place, each in enumerate(found)]
+
+
+def _table_and_notes(
+    plot: str, cells: Sequence[LoadedCell], sets: Sequence[AssociationSet]
+) -> tuple[DataTable | None, list[str]]:
+    """The table beside a figure, and sentences computed from the numbers."""
+    if plot == BRIDGING:
+        return None, parting(bridge_points(cells))
+    if plot == RATES:
+        points = rate_points(cells)
+        return rates_table(points), [*trend(points), *(each.sentence for each in chosen_rates(points))]
+    if plot == ADAPTERS:
+        return cells_table(cells), []
+    if plot == PAPER:
+        rows = paper_rows(cells)
+        return paper_table(rows), [*beside(rows), f"The paper’s numbers: {SOURCE}", _UNKNOWN]
+    published = [f"The paper’s numbers: {SOURCE}", _DIFFERENCES] if any(row.published for row in sets) else []
+    return sets_table(sets), [*set_notes(sets), *published]
+
+
+Item = TypeVar("Item")
+Columns = Mapping[str, Callable[[Item], Cell]]
+
+
+def _table(
+    caption: str,
+    corner: str,
+    columns: Columns[Item],
+    rows: Sequence[tuple[str, str, Item]],
+    above: Sequence[tuple[str, int]] = (),
+) -> DataTable:
+    """A table of items. rows: name, small print below it, item. above: text over several columns, and how many."""
+    heads: list[list[Cell]] = [["", *(TableCell(text, columns=count) for text, count in above)]] if above else []
+    body = [
+        [TableCell(_name(name), small), *(column(item) for column in columns.values())] for name, small, item in rows
+    ]
+    return DataTable(caption, [*heads, [corner, *columns]], [("", body)])
+
+
+def _name(name: str) -> Markup:
+    """A name that may be broken behind its colon."""
+    pack, colon, options = name.partition(":")
+    return Markup("<bdi>{}{}<wbr>{}</bdi>").format(pack, colon, options)
+
+
+def _metric(metric: Metric | None) -> Cell:
+    """A metric, and under it its interval."""
+    return "–" if metric is None else TableCell(number(metric.value), interval(metric))
+
+
+def _value(metric: Metric | None) -> str:
+    return "–" if metric is None else number(metric.value)
+
+
+def _clusters(metric: Metric | None) -> Cell:
+    return "–" if metric is None else TableCell(str(metric.clusters), "few" if metric.note else "")
+
+
+def _map_test(story: Story) -> str:
+    """The p of the exact test of the expected map."""
+    return "–" if story.map_test is None else p_value(story.map_test["p"])
+
+
+def sets_table(sets: Sequence[AssociationSet]) -> DataTable | None:
+    """One row a set: before, after in both ways of training, what it is judged by, and the paper's five models."""
+    if not sets:
+        return None
+
+    def after(story: Story | None) -> Cell:
+        return _metric(story.metric("implication_rank_test") if story else None)
+
+    def published(place: int) -> Callable[[AssociationSet], Cell]:
+        return lambda row: number(row.published[place]) if row.published else "–"
+
+    columns: dict[str, Callable[[AssociationSet], Cell]] = {
+        "before": lambda row: _metric(row.story.metric("implication_rank_test_before")),
+        "after, embeddings frozen": lambda row: after(row.frozen),
+        "after, all weights trained": lambda row: after(row.whole),
+        "baseline": lambda row: number(row.story.marginal),
+        "exact map test, p": lambda row: _map_test(row.story),
+        "stated facts": lambda row: _value(row.story.metric("recall_rank")),
+        "stated implications": lambda row: _value(row.story.metric("implication_rank_train")),
+        "forgetting, nats a token": lambda row: _metric(row.story.metric("forgetting_nats")),
+        "clusters": lambda row: _clusters(row.story.metric("implication_rank_test")),
+    }
+    if not any(row.whole for row in sets):
+        del columns["after, all weights trained"]
+    models = sorted({str(row.story.run.record.settings.get("model")) for row in sets})
+    above = [("here: " + ", ".join(models), len(columns))]
+    if any(row.published for row in sets):
+        above.append(("the paper, all weights trained", len(MODELS)))
+        columns |= {name: published(place) for place, name in enumerate(MODELS)}
+    return _table(
+        "Mean rank (0 is best) of the unstated implication, before and after training; under it the 95% "
+        "interval over clusters of a pair and a seed (with fewer than ten, nothing rests on it). Where a set was "
+        "trained in both ways, all other columns are those with frozen embeddings.",
+        "set",
+        columns,
+        [(row.label, row.kind, row) for row in sets],
+        above,
+    )
+
+
+def set_notes(sets: Sequence[AssociationSet]) -> list[str]:
+    """Whether a model that was taught a false map answers by it or by the truth, and how near shuffled sets come to
+    their baseline."""
+    notes = []
+    for row, rank in true_ranks(sets):
+        taught = row.story.metric("implication_rank_test")
+        nearer = "the true" if taught and (rank.value or 0.0) < (taught.value or 0.0) else "the taught"
+        notes.append(
+            f"{row.label}: the taught answers have a mean rank of {_value(taught)} ({interval(taught)}), the true "
+            f"ones, which no training row states, {number(rank.value)} ({interval(rank)}): {nearer} answers stand "
+            "higher."
+        )
+    for row in sets:
+        if row.null and (found := null_distance(row)) is not None:
+            seeds = len(row.story.run.seeds)
+            notes.append(
+                f"{row.label}: over {seeds} {'shuffle' if seeds == 1 else 'shuffles'} the mean rank is "
+                f"{number(found.mean)} ± {number(found.error)} (cluster standard error), {number(found.distance, 1)} "
+                f"standard errors from {number(row.story.marginal)}: {'within' if found.close else 'not within'} two "
+                "of them."
+            )
+    return notes
+
+
+def paper_table(rows: Sequence[PaperRow]) -> DataTable:
+    """One row a model and set: ours before and after, the paper's, and what ours rests on."""
+
+    def metric(name: str) -> Callable[[PaperRow], Cell]:
+        return lambda row: _metric(row.metric(name))
+
+    def rate(row: PaperRow) -> str:
+        found = row.story.run.record.settings.get("lr") if row.story else None
+        return "–" if found is None else scientific(float(found))
+
+    def small(row: PaperRow) -> str:
+        if row.story is None:
+            return ""
+        seeds = len(row.story.run.seeds)
+        return row.story.kind_in_words + ("" if seeds == 3 else f", {seeds} {'seed' if seeds == 1 else 'seeds'}")
+
+    columns: dict[str, Callable[[PaperRow], Cell]] = {
+        "before": metric("implication_rank_test_before"),
+        "here, after": lambda row: row.state or _metric(row.rank),
+        "the paper, after": lambda row: "–" if row.published is None else number(row.published),
+        "baseline": lambda row: number(row.story.marginal) if row.story else "–",
+        "exact map test, p": lambda row: _map_test(row.story) if row.story else "–",
+        "stated facts": metric("recall_rank"),
+        "stated implications": metric("implication_rank_train"),
+        "forgetting, nats a token": metric("forgetting_nats"),
+        "clusters": lambda row: _clusters(row.rank),
+        "rate": rate,
+    }
+    return _table(
+        "Mean rank (0 is best) of the unstated implication among ten candidates, over three seeds where "
+        "nothing else is said; under ours the 95% interval over clusters of a pair and a seed (with fewer than ten, "
+        "nothing rests on it). The paper’s numbers come without errors.",
+        "model and set",
+        columns,
+        [(f"{row.model}, {row.pack}", small(row), row) for row in rows],
+    )
+
+
+def rates_table(points: Sequence[RatePoint]) -> DataTable:
+    """One row a set and learning rate, each seed read at the first checkpoint at which its stated rows are learned."""
+    columns: dict[str, Callable[[RatePoint], Cell]] = {
+        "passes": lambda point: point.epochs,
+        "unstated implication, mean rank": lambda point: _metric(point.rank),
+        "stated facts": lambda point: _value(point.recall),
+        "stated implications": lambda point: _value(point.stated),
+    }
+    return _table(
+        "Each seed is read at the first checkpoint at which facts and stated implications have a mean rank of "
+        "0.1 or less, or at its last when there is none.",
+        "set and learning rate",
+        columns,
+        [(f"{point.label}, {scientific(point.rate)}", point.unlearned, point) for point in points],
+    )
+
+
+def cells_table(cells: Sequence[LoadedCell]) -> DataTable:
+    """One row a cell, one column a metric, whatever the verb; of several implications, that over all of them.
+
+    Where no record pools the seeds of a cell, each of them has a row.
+    """
+    rows: list[tuple[str, str, Mapping[str, Cell]]] = []
+    for cell in cells:
+        if cell.metrics or not cell.by_seed:
+            rows.append((cell.slug, cell.status, _fields(cell.metrics)))
         else:
-            found += [Section(plain(g.name), _texts([g]), table=cells_table(g.cells)) for g in groups]
+            own = cell.by_seed.items()
+            rows += [(f"{cell.slug}, seed {seed}", cell.status, _fields(metrics)) for seed, metrics in own]
+
+    def column(name: str) -> Callable[[Mapping[str, Cell]], Cell]:
+        return lambda fields: fields.get(name, "–")
+
+    columns = {name.replace("_", " "): column(name) for name in unique(name for _, _, own in rows for name in own)}
+    return _table("Every cell and every metric; under a number its 95% interval.", "cell", columns, rows)
+
+
+def _fields(metrics: Mapping[str, Any]) -> dict[str, Cell]:
+    found: dict[str, Cell] = {}
+    for implication, name, value in flat(metrics):
+        test = name.endswith("_p")
+        if implication is None or test:
+            low, high = value.get("low"), value.get("high")
+            ends = f"{number(low)} to {number(high)}" if low is not None and high is not None else ""
+            found.setdefault(name, TableCell(number(value["value"], 4 if test else 2), ends))
     return found
 
 
-def _section(plot: str, groups: Sequence[Group], cells: Sequence[Cell], sets: Sequence[AssociationSet]) -> Section:
-    parts = unique(cell.run.trained_part for cell in cells if cell.run)
-    drawn = figure(plot, cells, plot, words.sentence("; ".join(parts)))
-    texts = [*_texts(groups), _LEADS[plot]]
-    if plot == BRIDGING:
-        return Section(plain(groups[0].name), texts, drawn, notes=parting(bridge_points(cells)))
-    if plot == RATES:
-        points = rate_points(cells)
-        notes = [*trend(points), *(each.sentence for each in chosen_rates(points))]
-        return Section(plain(groups[0].name), texts, drawn, rates_table(points), notes)
-    if plot == ADAPTERS:
-        return Section(plain(groups[0].name), texts, drawn, cells_table(cells))
-    if plot == PAPER_FIGURE:
-        rows = paper_rows(cells)
-        notes = [*beside(rows), f"The paper’s numbers: {SOURCE}", UNKNOWN]
-        return Section(plain(groups[0].name), texts, drawn, paper_table(rows), notes)
-    published = [f"The paper’s numbers: {SOURCE}", DIFFERENCES] if any(row.published for row in sets) else []
-    return Section(plain(groups[0].name), texts, drawn, sets_table(sets), published)
-
-
-def _texts(groups: Sequence[Group]) -> list[str]:
-    """The groups' own words; of several, each with its name."""
-    several = len(groups) > 1
-    return [plain(f"{group.name}: {group.text}" if several else group.text) for group in groups if group.text]
-
-
-def _chosen(study: LoadedStudy) -> list[tuple[str, LoadedRun]]:
-    """The cells with chapters of their own: those of the first group of sets with frozen embeddings, no controls."""
-    first = next((group.cells for group in study.groups if group.plot == SETS), ())
-    rows = [row for row in sets_of(first) if row.frozen is not None and not row.control]
-    return [(plain(row.label), row.frozen.run) for row in rows if row.frozen]
-
-
-def _told(study: LoadedStudy) -> list[Story]:
-    return [story for label, run in _chosen(study) for story in stories(run, label)]
-
-
-def _downloads(study: LoadedStudy, runs: Sequence[tuple[str, LoadedRun]]) -> list[Download]:
-    """Every record as JSON, every metric as one long table, the rank of every answer."""
-    table = study_table(study)
-    body = csv_text(table.column_names, (row.values() for row in table.to_pylist())).encode()
-    long = link("spillover-study.csv", "Every metric of every cell (CSV)", body, "text/csv;charset=utf-8")
-    return [of_metrics(runs), long, *([of_ranks(runs)] if runs else [])]
+def _cells(study: LoadedStudy) -> Details:
+    """Every cell with the options that the study sets."""
+    rows: list[Sequence[Cell]] = []
+    for cell in study.cells:
+        options = json.dumps(dict(cell.options), default=str)
+        command = Markup("<code>spillover {}</code> ").format(cell.verb) + bdi(options)
+        seeds = ", ".join(map(str, cell.seeds))
+        rows.append([bdi(cell.slug), cell.status, seeds, duration(cell.seconds), command])
+    table = DataTable(
+        "Every cell with the options that the study sets.",
+        [["Cell", "Status", "Seeds", "Wall time", "Options"]],
+        [("", rows)],
+        style="examples",
+        label="Every cell",
+    )
+    return Details(f"{len(study.cells)} cells", [table], "made")

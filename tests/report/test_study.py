@@ -11,10 +11,17 @@ from itertools import pairwise
 import pytest
 
 from spillover.record import Metric, Record
-from spillover.report.study import build_study_page
-from spillover.report.study_data import load_study
+from spillover.report.study import (
+    build_study_page,
+    cells_table,
+    paper_table,
+    rates_table,
+    set_notes,
+    sets_table,
+)
+from spillover.report.study_data import MODELS, load_study, paper_rows, rate_points, sets_of
 from tests.report.conftest import Synthetic
-from tests.report.synthetic_study import write_study
+from tests.report.synthetic_study import of_model, write_study
 from tests.report.test_page import HOSTILE, Reader
 
 
@@ -79,7 +86,7 @@ def test_structure_for_screen_readers(study_page):
 
 
 def test_the_same_study_gives_the_same_bytes(study, study_page):
-    assert build_study_page(study) == study_page
+    assert build_study_page(study).html() == study_page
 
 
 def test_hostile_text_is_only_text(tmp_path):
@@ -87,14 +94,16 @@ def test_hostile_text_is_only_text(tmp_path):
     groups = [(f"g {HOSTILE}", "study-sets", ["one", HOSTILE]), ("b", "rank-by-bridging", ["one"]),
               ("r", "rank-by-rate", ["one"]), (HOSTILE, None, ["one"])]  # fmt: skip
     folder = write_study(tmp_path, {"one": run}, groups, title=HOSTILE, text=HOSTILE)
-    reader = Reader(build_study_page(load_study(folder)))
+    reader = Reader(build_study_page(load_study(folder)).html())
     assert not reader.all("script") and not reader.all("img")
     assert f"Not run yet, and not on this page: {HOSTILE}." in reader.text
 
 
 def test_a_study_without_plots_is_a_table(tmp_path):
     cells = {"one": Synthetic(), "two": Synthetic(lr=1e-5, seeds=(0, 1))}
-    text = Reader(build_study_page(load_study(write_study(tmp_path, cells, [("all", None, ["one", "two"])])))).text
+    text = Reader(
+        build_study_page(load_study(write_study(tmp_path, cells, [("all", None, ["one", "two"])]))).html()
+    ).text
     assert "A study: 2 of 2 cells are done." in text and "implication rank test" in text
 
 
@@ -104,7 +113,7 @@ def test_a_study_of_another_verb_is_a_table(tmp_path):
     next(cell for cell in fields["details"]["cells"] if cell["cell"] == "one")["status"] = "done"
     (folder / "record.json").write_text(json.dumps(fields))
     Record("solve", {}, 0, "done", metrics={"gap": Metric(0.25, None, None, 1, 1, "")}).write(folder / "cells/one")
-    page = build_study_page(load_study(folder))
+    page = build_study_page(load_study(folder)).html()
     text = Reader(page).text
     assert "A study: 1 of 2 cells are done." in text and "0.25" in text
     assert page.count("<figure") == 0
@@ -112,7 +121,7 @@ def test_a_study_of_another_verb_is_a_table(tmp_path):
 
 @pytest.mark.parametrize("plot", ["study-sets", "rank-by-bridging", "rank-by-rate", "rank-by-adapter"])
 def test_a_study_of_which_nothing_is_done_still_makes_a_page(tmp_path, plot):
-    page = build_study_page(load_study(write_study(tmp_path, {}, [("sets", plot, ["later"])])))
+    page = build_study_page(load_study(write_study(tmp_path, {}, [("sets", plot, ["later"])]))).html()
     assert "A study: 0 of 1 cells are done." in Reader(page).text
 
 
@@ -120,10 +129,78 @@ def test_nothing_shown_is_said(study):
     null = [cell for cell in study.cells if cell.slug == "null"]
     renamed = [dataclasses.replace(cell, run=dataclasses.replace(cell.run, record=_plain(cell))) for cell in null]
     groups = [dataclasses.replace(study.groups[0], cells=renamed)]
-    text = Reader(build_study_page(dataclasses.replace(study, cells=renamed, groups=groups))).text
+    text = Reader(build_study_page(dataclasses.replace(study, cells=renamed, groups=groups)).html()).text
     assert "Fine-tuned on one set of new facts, gemma-3-270m was not shown to infer anything" in text
 
 
 def _plain(cell):
     details = {**cell.record.details, "pack": {**cell.record.details["pack"], "name": "profession-color"}}
     return dataclasses.replace(cell.record, details=details, settings={**cell.record.settings, "pack": "x"})
+
+
+def test_the_page_shows_it_and_what_is_missing(paper_study):
+    text = Reader(build_study_page(paper_study).html()).text
+    assert "2 of 4 cells are done" in text and "not run" in text and "OLMo-7B" in text
+    assert "learning rates are not known here" in text and "Not run yet" not in text
+
+
+def test_a_page_before_anything_was_run(tmp_path):
+    folder = write_study(tmp_path / "out", {}, [("The paper's table", "paper-table", ["olmo"])])
+    of_model(folder, {})
+    text = Reader(build_study_page(load_study(folder)).html()).text
+    assert "0 of 1 cells are done" in text and text.count("not run") >= 25
+
+
+def columns(table, row):
+    """Column -> (what stands there, the small print under it), of the row with this name."""
+    (cells,) = [cells for _, rows in table.groups for head, *cells in rows if head.text.striptags() == row]
+    shown = [(cell, "") if isinstance(cell, str) else (cell.text, cell.small) for cell in cells]
+    return dict(zip(table.head[-1][1:], shown, strict=True))
+
+
+def test_a_set_in_one_line(study):
+    sets = sets_of(study.done[:5])
+    found, notes = sets_table(sets), set_notes(sets)
+    line = columns(found, "city-language")
+    assert line["before"][0] == "4.40" and line["after, embeddings frozen"][0] == "0.55"
+    assert line["after, all weights trained"] == ("0.00", "0.00 to 0.00")
+    assert (line["baseline"][0], line["exact map test, p"][0], line["clusters"]) == ("2.00", "0.0083", ("15", ""))
+    assert (line["OLMo-7B"], line["stated facts"]) == (("0.07", ""), ("0.00", ""))
+    above = [(cell.text, cell.columns) for cell in found.head[0][1:]]
+    assert above == [("here: gemma-3-270m", 9), ("the paper, all weights trained", 5)]
+    assert "the true ones, which no training row states" in notes[0]
+    assert columns(found, "profession-color:null")["OLMo-7B"] == ("–", "")
+    assert "over 3 shuffles the mean rank is 4.40 ± 0.6" in notes[-1] and "not within two" in notes[-1]
+    assert columns(found, "city-language:bridge=0")["clusters"] == ("5", "few")
+
+
+def test_without_published_or_whole_there_are_no_such_columns(study):
+    found = sets_table([row for row in sets_of(study.done) if row.null])
+    assert not {*MODELS, "after, all weights trained"} & set(found.head[-1])
+    assert sets_table([]) is None
+
+
+def test_rates(study):
+    found = rates_table(rate_points(study.done))
+    assert columns(found, "city-language, 1e−5")["passes"] == ("2", "")
+    heads = [(head.text.striptags(), head.small) for head, *_ in found.groups[0][1]]
+    assert ("city-language, 1e−4", "3 of 3 seeds never learned") in heads
+
+
+def test_any_cells(study):
+    found = cells_table(study.cells)
+    assert columns(found, "city-language")["implication rank test"] == ("0.55", "0.40 to 0.71")
+    assert columns(found, "city-language")["map test p"] == ("0.0083", "")
+    assert set(columns(found, "broken").values()) == {("–", "")}
+
+
+def test_the_table_has_both_numbers(paper_study):
+    found = paper_table(paper_rows(paper_study.cells))
+    gemma = columns(found, "Gemma-2-9B, city-language")
+    assert gemma["here, after"] == ("0.00", "0.00 to 0.00") and gemma["the paper, after"] == ("0.00", "")
+    assert (gemma["before"][0], gemma["baseline"][0], gemma["clusters"]) == ("4.40", "2.00", ("15", ""))
+    assert gemma["rate"] == ("5e−5", "")
+    assert columns(found, "OLMo-7B, city-language")["here, after"] == ("not run", "")
+    assert columns(found, "OLMo-7B, city-language")["the paper, after"] == ("0.07", "")
+    assert columns(found, "gemma-3-270m, city-language")["here, after"][0] == "0.55"
+    assert columns(found, "gemma-3-270m, city-language")["the paper, after"] == ("–", "")

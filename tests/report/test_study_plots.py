@@ -1,0 +1,89 @@
+"""The figures of a study show its numbers."""
+
+import pytest
+
+from spillover.report.study_data import load_study
+from spillover.report.study_plots import (
+    draw_paper_table,
+    draw_rank_by_adapter,
+    draw_rank_by_bridging,
+    draw_rank_by_rate,
+    draw_study_sets,
+)
+from tests.report.conftest import Synthetic
+from tests.report.synthetic_study import FALSE, SEEDS, write_study
+
+
+@pytest.mark.parametrize("draw", [draw_study_sets, draw_rank_by_adapter, draw_rank_by_bridging, draw_rank_by_rate])
+def test_nothing_to_show_without_runs(study, draw):
+    assert draw([cell for cell in study.cells if cell.run is None]) is None
+
+
+def test_ours_and_the_papers_are_beside_each_other(study):
+    drawing = draw_study_sets(study.done[:5])
+    ours = [row for row in drawing.rows if row["set"] == "city-language" and "paper" not in row["model"]]
+    assert [(row["trained"], row["when"]) for row in ours] == [
+        ("embeddings frozen", "before"),
+        ("embeddings frozen", "after"),
+        ("all weights trained", "before"),
+        ("all weights trained", "after"),
+    ]
+    assert [row["mean_rank"] for row in ours] == pytest.approx([4.4, 0.55, 4.4, 0])
+    assert [row["mean_rank"] for row in drawing.rows if row["model"] == "OLMo-7B (the paper)"] == [0.07, 1.33]
+    assert "the paper's models 0.00 to 0.13" in drawing.description
+    assert "paper: Llama-3-8B" in drawing.svg and drawing.pdf.startswith(b"%PDF")
+
+
+def test_ours_beside_the_papers(study):
+    drawing = draw_paper_table([cell for cell in study.done if cell.slug in ("city-language", "counterfactual")])
+    # The synthetic runs are of gemma-3-270m, which the paper has not.
+    ours = [row for row in drawing.rows if row["model"] == "gemma-3-270m"]
+    assert {row["set"]: round(row["mean_rank"], 2) for row in ours}["city-language"] == 0.55
+    assert all(row["paper"] is None and row["state"] == "done" and row["clusters"] == 15 for row in ours)
+    papers = [row for row in drawing.rows if row["paper"] is not None]
+    assert len(papers) == 25 and {row["state"] for row in papers} == {"not run"}
+    assert "OLMo-7B on country-code: not run, 0.15 in the paper" in drawing.description
+    assert "knows only which answers occur: 2.00" in drawing.svg and drawing.pdf.startswith(b"%PDF")
+
+
+@pytest.fixture(scope="module")
+def cells(tmp_path_factory):
+    runs = {
+        "weights": Synthetic(seeds=SEEDS),
+        "lora=4": Synthetic(seeds=SEEDS, lora=4, right=3),
+        "false, lora=4": Synthetic(seeds=SEEDS, lora=4, **FALSE),
+    }
+    folder = write_study(tmp_path_factory.mktemp("adapters"), runs, [("By rank", "rank-by-adapter", [*runs, "later"])])
+    return load_study(folder).cells
+
+
+def test_adapters_come_by_rank_and_the_weights_last(cells):
+    drawing = draw_rank_by_adapter(cells)
+    assert [row["adapter_rank"] for row in drawing.rows] == [4, 4, None]
+    assert drawing.rows[0]["mean_rank"] > drawing.rows[2]["mean_rank"] == pytest.approx(0.55)
+    assert all(row["low"] <= row["mean_rank"] <= row["high"] for row in drawing.rows)
+    assert "rank of the adapter, or the weights themselves" in drawing.svg and "weights" in drawing.svg
+    assert "knows only which answers occur: 2.00" in drawing.svg
+    assert drawing.description.startswith("Mean rank by the rank of the adapter. lives in → speaks: ")
+
+
+def test_ranks_and_margins_beside_the_theory(study):
+    cells = [cell for cell in study.done if cell.slug in ("bridge=0", "bridge=1", "city-language", "counterfactual")]
+    drawing = draw_rank_by_bridging(cells)
+    rows = {(row["set"], row["bridging_names"]): row for row in drawing.rows}
+    assert [row["theory_margin"] for row in drawing.rows] == pytest.approx([0, 8**-0.5, 0.5, 0.5])
+    assert rows["city-language", 2]["mean_rank"] == pytest.approx(0.55)
+    assert rows["city-language", 0]["margin"] is None
+    assert "city-language (true)" in drawing.svg and "city-language-counterfactual (not true)" in drawing.svg
+    assert "knows only which answers occur: 2.00" in drawing.svg
+
+
+def test_one_row_a_rate_and_one_a_seed(study):
+    drawing = draw_rank_by_rate([cell for cell in study.done if cell.slug in ("city-language", "slow", "never")])
+    pooled = [row for row in drawing.rows if row["seed"] is None]
+    assert [row["learning_rate"] for row in pooled] == ["1e-05", "5e-05", "0.0001"]
+    assert [row["learned"] for row in pooled] == [True, True, False]
+    slow = [row for row in drawing.rows if row["learning_rate"] == "1e-05" and row["seed"] is not None]
+    assert [row["mean_rank"] for row in slow] == pytest.approx([0.55, 4.4, 4.4])
+    assert "hollow: stated rows not learned by the end" in drawing.svg and "5e−5" in drawing.svg
+    assert "(3 of 3 seeds never learned)" in drawing.description
