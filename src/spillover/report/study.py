@@ -212,11 +212,11 @@ def _sections(study: LoadedStudy, sets: Sequence[AssociationSet]) -> list[Sectio
         trained = words.sentence("; ".join(unique(cell.run.trained_part for cell in cells if cell.run)))
         drawn = figure(plot, cells, plot, trained)
         table, notes = _table_and_notes(plot, cells, sets)
-        if plot == SETS:
-            # The widest table has the whole page.
-            blocks += [table, Beside(drawn, notes) if drawn else None]
-        elif drawn:
-            blocks.append(Beside(drawn, [*notes, table]))
+        if not found:
+            # The table of what the study is about first of all has the whole width.
+            blocks.append(table)
+            table = None
+        blocks.append(Beside(drawn, [*notes, table]) if drawn else None)
         found.append((groups[0].name, blocks))
     return [Section(f"part-{place}" if place else "found", *each) for place, each in enumerate(found)]
 

@@ -97,7 +97,7 @@ def draw_study_sets(cells: Sequence[LoadedCell], name: str = "study-sets") -> Dr
         for wanted, colour in _COLOURS.items():
             if any((story := getattr(row, arm)) is not None and story.wanted == wanted for row in sets):
                 handles[f"{words}, {_TRUTHS[wanted]}"] = _mark(marker, colour, markersize=7)
-    handles[_ONLY] = Line2D([], [], color=INK, linestyle=(0, (4, 2)), linewidth=1.5)
+    handles["knows which answers occur"] = Line2D([], [], color=INK, linestyle=(0, (4, 2)), linewidth=1.5)
     if any(row.published for row in sets):
         handles |= {f"paper: {model}": _mark(marker, INK, **_SMALL) for model, marker in _MARKS.items()}
     with canvas(2.4 + 0.92 * len(sets)) as (figure, axes):
