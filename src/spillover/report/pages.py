@@ -13,7 +13,6 @@ from spillover.record import Record
 from spillover.report.audit import build_audit_page
 from spillover.report.lab import build_lab_page, load_lab
 from spillover.report.load import LoadedRun, load_run
-from spillover.report.page import Page
 from spillover.report.prediction import build_prediction_page
 from spillover.report.remedies import Comparison, build_remedies_page, load_comparison
 from spillover.report.runs import build_runs_page
@@ -67,23 +66,19 @@ def html_of(
         if command == "sweep":
             study = load_study(folder)
             done = f"{len(study.done)} of {len(study.cells)} cells"
-            return _html(build_study_page(study)), f"the study in {folder}: {done}"
+            return build_study_page(study).html(), f"the study in {folder}: {done}"
         if command == "mitigate":
             page = build_remedies_page(load_comparison(folder))
             return page.html(), f"the comparison of remedies in {folder}"
         if command == "where":
             return build_where_page(load_where(folder)).html(), f"where the change in {folder} lives"
-        return _html(build_lab_page(load_lab(Path(folder)))), f"the experiment in {folder}"
+        return build_lab_page(load_lab(Path(folder))).html(), f"the experiment in {folder}"
     runs = [load_run(folder) for folder in folders]
     runs = [redacted(each) for each in runs] if redact else runs
     build = build_audit_page if all(each.audited for each in runs) else build_runs_page
     unfinished = sum(not each.finished for each in runs)
     stopped = f" ({unfinished} of them did not finish)" if unfinished else ""
     return build(runs).html(), ("1 run" if len(runs) == 1 else f"{len(runs)} runs") + stopped
-
-
-def _html(page: Page | str) -> str:
-    return page if isinstance(page, str) else page.html()
 
 
 def redacted(run: LoadedRun) -> LoadedRun:

@@ -184,10 +184,11 @@ def study_table(study: LoadedStudy) -> pa.Table:
             "options": json.dumps(dict(cell.options), sort_keys=True, ensure_ascii=False, default=str),
             "status": cell.status,
         }
-        pooled: dict[int | None, Mapping[str, Any]] = {None: cell.metrics} if cell.metrics else {}
+        by_seed: dict[int | None, Mapping[str, Any]] = {None: cell.metrics} if cell.metrics else {}
+        by_seed |= dict(cell.by_seed)
         found = [
             {**head, "seed": seed, "implication": implication, "metric": name, **numbers}
-            for seed, metrics in {**pooled, **cell.by_seed}.items()
+            for seed, metrics in by_seed.items()
             for implication, name, numbers in flat(metrics)
         ]
         rows += found or [head]
@@ -291,7 +292,8 @@ def sets_of(cells: Sequence[LoadedCell]) -> list[AssociationSet]:
         place = next((i for i, row in enumerate(found) if row.label == label and getattr(row, arm) is None), None)
         if place is None:
             taken = any(row.label == label for row in found)
-            found.append(AssociationSet(cell.slug if taken else label, **{arm: cell.story}))
+            arms: dict[str, Any] = {arm: cell.story}
+            found.append(AssociationSet(cell.slug if taken else label, **arms))
         else:
             row = found[place]
             found[place] = AssociationSet(label, row.frozen or cell.story, row.whole or cell.story)
@@ -375,7 +377,7 @@ class PaperRow:
 
 def paper_rows(cells: Sequence[LoadedCell]) -> list[PaperRow]:
     """Every model and set of the paper in its order, then those of the study that it has not; one row a cell."""
-    found: dict[tuple[str, str], list[LoadedCell]] = {}
+    found: dict[tuple[str, str], list[LoadedCell | None]] = {}
     for cell in cells:
         found.setdefault((name_of(cell.setting("model")), cell.setting("pack")), []).append(cell)
     published = {(name, pack): rank for pack, ranks in RANKS.items() for name, rank in zip(MODELS, ranks, strict=True)}

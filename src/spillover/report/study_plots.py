@@ -166,8 +166,8 @@ def draw_paper_table(cells: Sequence[LoadedCell], name: str = "paper-table") -> 
     lines: list[tuple[str, PaperRow | None]] = []
     for pack in unique(row.pack for row in rows):
         lines += [(label(pack, 34), None)]
-        for row in (row for row in rows if row.pack == pack):
-            lines.append((f"{label(row.model, 24)} ({row.state})" if row.state else label(row.model, 34), row))
+        for each in [row for row in rows if row.pack == pack]:
+            lines.append((f"{label(each.model, 24)} ({each.state})" if each.state else label(each.model, 34), each))
     wanted = {row.story.wanted for row in rows if row.story}
     handles: Handles = {f"here, {_TRUTHS[each]}": _mark("o", _COLOURS[each]) for each in _COLOURS if each in wanted}
     if any(row.published is not None for row in rows):
@@ -341,7 +341,11 @@ def draw_rank_by_rate(cells: Sequence[LoadedCell], name: str = "rank-by-rate") -
         passes = [sum(seed.epoch for seed in point.seeds) / len(point.seeds) for point in own]
         below.plot([point.rate for point in own], passes, color=colour, linestyle=dash, linewidth=2)
         for point, took in zip(own, passes, strict=True):
-            shape = {"marker": marker, "markersize": 7, "markerfacecolor": colour if point.learned else "none"}
+            shape: dict[str, Any] = {
+                "marker": marker,
+                "markersize": 7,
+                "markerfacecolor": colour if point.learned else "none",
+            }
             above.plot([point.rate], [point.mean], color=colour, clip_on=False, **shape)
             below.plot([point.rate], [took], color=colour, **shape)
             for seed in point.seeds if len(point.seeds) > 1 else ():
