@@ -185,7 +185,7 @@ def study_table(study: LoadedStudy) -> pa.Table:
             "status": cell.status,
         }
         by_seed: dict[int | None, Mapping[str, Any]] = {None: cell.metrics} if cell.metrics else {}
-        by_seed |= dict(cell.by_seed)
+        by_seed.update(cell.by_seed.items())
         found = [
             {**head, "seed": seed, "implication": implication, "metric": name, **numbers}
             for seed, metrics in by_seed.items()
