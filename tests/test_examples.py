@@ -16,7 +16,7 @@ SAID = {
     "04_certify_your_matrix.py": "remembering: Feasible",
     "05_train_two_models.py": "factorised",
     "06_what_abstaining_does.py": "1 abstaining: unknown, ahead by 0.106",
-    "07_pack_of_real_names.py": "real-names': 50 facts, 40 subjects, 2 relations, 1 implications, 30 questions",
+    "07_pack_of_real_names.py": "real-names': 50 facts, 40 subjects, 2 relations, 1 implication, 30 questions",
 }
 
 

@@ -113,7 +113,8 @@ class Pack:
     provenance: tuple[Mapping[str, str], ...] = field(default=(), compare=False)
 
     def __repr__(self) -> str:
-        counted = ", ".join(f"{count:,} {what}" for what, count in self.counts().items())
+        counts = self.counts().items()
+        counted = ", ".join(f"{count:,} {what[:-1] if count == 1 else what}" for what, count in counts)
         return f"Pack({self.name!r}: {counted})"
 
     def _repr_html_(self) -> str:
