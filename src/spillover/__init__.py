@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from spillover.commands.ask import ask as ask
     from spillover.commands.audit import audit as audit
     from spillover.commands.callback import SpilloverCallback as SpilloverCallback
     from spillover.commands.inject import inject as inject
@@ -26,6 +27,7 @@ __version__ = "0.1.0"
 #: The library: name -> the module it is in, imported when the name is first asked for, so that `--help` stays quick.
 LIBRARY = {
     "open_pack": "spillover.packs.open",
+    "ask": "spillover.commands.ask",
     "predict": "spillover.commands.predict",
     "inject": "spillover.commands.inject",
     "audit": "spillover.commands.audit",
