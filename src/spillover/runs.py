@@ -71,7 +71,9 @@ class OpenRun:
         self.resumed = 0
         self.checkpoints: Checkpoints | None = None
         self._record: Record | None = None
-        self._began, self._seconds_before = time.monotonic(), 0.0
+        #: Time taken before this process, or before the record was begun.
+        self.seconds_before = 0.0
+        self._began = time.monotonic()
 
     @property
     def record(self) -> Record:
@@ -83,7 +85,7 @@ class OpenRun:
     @property
     def seconds(self) -> float:
         """Time taken so far, with that before the last kill as far as a checkpoint knows it."""
-        return self._seconds_before + time.monotonic() - self._began
+        return self.seconds_before + time.monotonic() - self._began
 
     @contextmanager
     def recording(self, settings: Any, packages: Sequence[str], **fields: Any) -> Iterator[Record]:
@@ -128,7 +130,7 @@ class OpenRun:
         self.checkpoints = Checkpoints(self.folder, key, patience)
         state = self.checkpoints.newest()
         if state is not None:
-            self._seconds_before = float(state.facts["seconds"])
+            self.seconds_before = float(state.facts["seconds"])
             _say(f"Going on behind step {state.step} of the run in {self.folder}.")
         return state
 

@@ -22,20 +22,8 @@ from spillover.metrics.ranks import rank_table
 from spillover.packs.check import refuse, token_faults
 from spillover.packs.open import open_pack
 from spillover.packs.pack import Pack, describe, pack_hash
-from spillover.record import (
-    ANSWERS,
-    INSIDE,
-    SHARED,
-    TRAJECTORY,
-    Record,
-    checksums,
-    commit,
-    hardware,
-    identity,
-    versions,
-    write_table,
-)
-from spillover.runs import claim_folder
+from spillover.record import ANSWERS, INSIDE, SHARED, TRAJECTORY, checksums, identity, write_table
+from spillover.runs import OpenRun, claim_folder
 
 PACKAGES = ("spillover", "torch", "transformers", "tokenizers", "peft", "trl", "numpy", "pyarrow")
 
@@ -43,15 +31,21 @@ PACKAGES = ("spillover", "torch", "transformers", "tokenizers", "peft", "trl", "
 class SpilloverCallback(TrainerCallback):
     """Asks the model in training a pack's questions: before the first step, every `every` epochs, and at the end.
 
-    pack: a Pack, or what `open_pack` opens. out: folder for record.json and the tables, as `spillover inject` writes
-    them; nothing is written without it. trainer: with it, measures go through `Trainer.log` as `spillover/...` and so
-    to every tracker that the run reports to; without it, into `state.log_history` alone. every: epochs between
-    measures. seed: of a built-in pack's names. inside: also look at the output-value product of every attention head
-    (`look.looks` and `look.shared`, and as tables in the folder), which takes a copy of the value and output weights.
+    Measuring leaves the model, its mode and the random streams as they were, so it changes nothing of the run; what it
+    takes is in the record as `measuring_seconds`. Only the main process measures.
 
-    Measuring leaves the model, its mode and the random streams as they were, so it changes nothing of the run; its
-    cost is in the record as `measuring_seconds`. Only the main process measures. Raises PackError when the pack has
-    faults, UsageError when the Trainer was given no tokenizer, RunError when the folder is not free.
+    Arguments:
+        pack: a Pack, or what `open_pack` opens.
+        out: folder for the record and the tables, as `spillover inject` writes them; without it nothing is written.
+        trainer: with it, measurements go through `Trainer.log` as `spillover/...` and so to every tracker of the run;
+            without it, into `state.log_history` alone.
+        every: epochs between measurements.
+        seed: of a built-in pack's names.
+        inside: also look at the output-value product of every attention head (`look.looks` and `look.shared`, and as
+            tables in the folder), which takes a copy of the value and output weights.
+
+    Raises: PackError for a pack with faults; UsageError when the Trainer was given no tokenizer; RunError when the
+    folder is not free.
     """
 
     def __init__(
@@ -67,7 +61,7 @@ class SpilloverCallback(TrainerCallback):
         self.answers: list[pa.Table] = []
         self.measuring_seconds = 0.0
         self._began = 0.0
-        self._examination: Evaluation | None = None
+        self._evaluation: Evaluation | None = None
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -82,7 +76,7 @@ class SpilloverCallback(TrainerCallback):
         self._began, self.answers, self.measuring_seconds = time.monotonic(), [], 0.0
         encode = encoder(kwargs["processing_class"])
         refuse(token_faults(self.pack, encode))
-        self._examination = Evaluation(self.pack, encode)
+        self._evaluation = Evaluation(self.pack, encode)
         if self.inside:
             last = math.ceil(args.num_train_epochs)
             self.look = Inside(
@@ -94,7 +88,7 @@ class SpilloverCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:  # fmt: skip
         epoch = round(state.epoch or 0)
-        if self._examination is not None and epoch % self.every == 0 and not self._seen(epoch):
+        if self._evaluation is not None and epoch % self.every == 0 and not self._seen(epoch):
             self._measure(kwargs["model"], state, epoch, full=False)
         if self.look is not None:
             self.look.after_epoch(kwargs["model"], epoch)
@@ -102,28 +96,28 @@ class SpilloverCallback(TrainerCallback):
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:  # fmt: skip
-        if self._examination is None:
+        if self._evaluation is None:
             return
         last = max(round(state.epoch or 0), 1)
         if self._seen(last):
-            self.answers.pop()  # Measured in the trained words only; at the end all words are asked.
+            self.answers.pop()  # Measured with the trained prompts only; at the end all are asked.
         self._measure(kwargs["model"], state, last, full=True)
         if self.look is not None:
             self.look.at_end(kwargs["model"], last)
         if self.folder is not None:
-            self._write(args, state, kwargs["model"])
+            self._write(self.folder, args, state, kwargs["model"])
 
     def _seen(self, epoch: int) -> bool:
         return bool(self.answers) and self.answers[-1]["checkpoint"][0].as_py() == epoch
 
     def _measure(self, model: Any, state: TrainerState, epoch: int, *, full: bool) -> None:
         """Ask, log, and leave everything as it was."""
-        assert self._examination is not None
+        assert self._evaluation is not None
         began, training = time.monotonic(), model.training
         with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
             model.eval()
             try:
-                answers = self._examination.answers(Scorer(model), seed=self.seed, checkpoint=epoch, full=full)
+                answers = self._evaluation.answers(Scorer(model), seed=self.seed, checkpoint=epoch, full=full)
             finally:
                 model.train(training)
         self.answers.append(answers)
@@ -135,43 +129,36 @@ class SpilloverCallback(TrainerCallback):
             if metric is not None and metric.value is not None and (name not in BASELINES or epoch == 0)
         }
         if self.trainer is not None:
-            # Logging takes back the Trainer's wish to log its own loss, which is not ours to take.
-            wish = self.trainer.control.should_log
+            # Logging clears the Trainer's flag to log its own loss, which is still to come.
+            should_log = self.trainer.control.should_log
             self.trainer.log(logs)
-            self.trainer.control.should_log = wish
+            self.trainer.control.should_log = should_log
         else:
             state.log_history.append({**logs, "epoch": float(epoch), "step": state.global_step})
 
     def _identity(self, args: TrainingArguments) -> str:
         return identity({"pack": pack_hash(self.pack), "arguments": args.to_json_string(), "version": __version__})
 
-    def _write(self, args: TrainingArguments, state: TrainerState, model: Any) -> None:
+    def _write(self, folder: Path, args: TrainingArguments, state: TrainerState, model: Any) -> None:
         """The run's folder: tables first, the record last."""
-        assert self.folder is not None
-        answers = pa.concat_tables(self.answers)
-        losses = [
-            (self.seed, max(1, math.ceil(entry["epoch"])), int(entry["step"]), float(entry["loss"]))
-            for entry in state.log_history
-            if "loss" in entry
-        ]
-        write_table(self.folder / ANSWERS, answers)
-        write_table(self.folder / TRAJECTORY, trajectory_table(answers, losses))
+        run = OpenRun(folder, "trainer", self._identity(args))
+        run.seconds_before = time.monotonic() - self._began
         parameters = list(model.parameters())
         name = str(getattr(model.config, "_name_or_path", "")) or type(model).__name__
-        Record(
-            command="trainer",
-            settings={"model": name, "epochs": args.num_train_epochs, "lr": args.learning_rate,
-                      "batch": args.per_device_train_batch_size, "trainer": args.to_dict()},
-            seed=self.seed,
-            status="done",
-            identity=self._identity(args),
-            hashes={"pack": pack_hash(self.pack)},
-            versions=versions(PACKAGES),
-            commit=commit(),
-            hardware=hardware(),
-            seconds=round(time.monotonic() - self._began, 1),
-            metrics=summarise(answers),
-            details={
+        settings = {"model": name, "epochs": args.num_train_epochs, "lr": args.learning_rate,
+                    "batch": args.per_device_train_batch_size, "trainer": args.to_dict()}  # fmt: skip
+        hashes = {"pack": pack_hash(self.pack)}
+        with run.recording(settings, PACKAGES, seed=self.seed, hashes=hashes) as record:
+            answers = pa.concat_tables(self.answers)
+            losses = [
+                (self.seed, max(1, math.ceil(entry["epoch"])), int(entry["step"]), float(entry["loss"]))
+                for entry in state.log_history
+                if "loss" in entry
+            ]
+            write_table(folder / ANSWERS, answers)
+            write_table(folder / TRAJECTORY, trajectory_table(answers, losses))
+            record.metrics = summarise(answers)
+            record.details = {
                 "pack": describe(self.pack),
                 "model": {
                     "name": name,
@@ -180,7 +167,6 @@ class SpilloverCallback(TrainerCallback):
                 },
                 "seeds": [self.seed],
                 "measuring_seconds": round(self.measuring_seconds, 1),
-                "files": checksums(self.folder, ANSWERS, TRAJECTORY, INSIDE, SHARED),
-                **({"inside": self.look.as_json(time.monotonic() - self._began)} if self.look else {}),
-            },
-        ).write(self.folder)  # fmt: skip
+                "files": checksums(folder, ANSWERS, TRAJECTORY, INSIDE, SHARED),
+                **({"inside": self.look.as_json(run.seconds)} if self.look else {}),
+            }
