@@ -124,7 +124,7 @@ def label(text: object, length: int = 30) -> str:
 
 def looks(wanted: Sequence[bool]) -> list[tuple[str, Any, str]]:
     """Colour, dash and marker of each curve: blue for the first true association, vermillion for the first other."""
-    free = [0, 1, *range(2, len(LINES))]
+    free = list(range(len(LINES)))
     found = []
     for each in wanted:
         first = 0 if each else 1
@@ -158,9 +158,10 @@ def panels(
 
 def finish(figure: Figure, name: str, title: str, description: str, rows: list[dict[str, Any]]) -> Drawing:
     """Render a figure made inside `canvas`, as SVG and as PDF. `name` is unique in the page and prefixes every id."""
-    stream = io.StringIO()
+    stream, pdf = io.StringIO(), io.BytesIO()
     with rc_context({"svg.hashsalt": name}):
         figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    figure.savefig(pdf, format="pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})
     title, description = plain(title), plain(description)
     root = _clean(ElementTree.fromstring(stream.getvalue()), name, title, description)
     return Drawing(
@@ -170,15 +171,9 @@ def finish(figure: Figure, name: str, title: str, description: str, rows: list[d
         svg=_for_page(copy.deepcopy(root)),
         file=_for_file(root),
         rows=tuple(rows),
-        pdf=_as_pdf(figure),
+        pdf=pdf.getvalue(),
         figure=figure,
     )
-
-
-def _as_pdf(figure: Figure) -> bytes:
-    stream = io.BytesIO()
-    figure.savefig(stream, format="pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})
-    return stream.getvalue()
 
 
 def _for_page(root: ElementTree.Element) -> str:

@@ -25,36 +25,40 @@ _STATUS = {
 
 def provenance(run: LoadedRun) -> list[tuple[str, Terms]]:
     """Groups of terms: the run, its model, its pack, its settings, its surroundings. Empty values are left out."""
-    record = run.record
-    groups = [
-        ("Run", _run(run)),
-        ("Model", _model(run)),
-        ("Facts", _pack(run)),
-        (
-            "Settings",
-            [(spoken(key), _text(_setting(key, value))) for key, value in sorted(record.settings.items())],
-        ),
-        (
-            "Versions",
-            [*((key, str(value)) for key, value in sorted(record.versions.items())), ("commit", record.commit or "")],
-        ),
-        ("Hardware", [(key, _text(value)) for key, value in sorted(record.hardware.items())]),
-        ("Hashes", [(spoken(key), str(value)) for key, value in sorted(record.hashes.items())]),
-    ]
-    kept = [(name, [(term, plain(value)) for term, value in terms if value != ""]) for name, terms in groups]
+    record, pack, model = run.record, run.pack, run.record.details.get("model") or {}
+    total, trained = model.get("parameters"), model.get("trained_parameters")
+    links = [f"{spoken(each['given'])} → {spoken(each['then'])} ({each.get('kind', '')})"
+             for each in pack.get("implications") or ()]  # fmt: skip
+    groups: dict[str, Mapping[str, Any]] = {
+        "Run": {
+            "command": command_line(record),
+            "status": _STATUS.get(record.status, record.status),
+            "seeds" if len(run.seeds) > 1 else "seed": run.seeds,
+            "wall time": duration(record.seconds),
+            "times resumed": record.resumed or "",
+            "identity": record.identity,
+        },
+        "Model": {
+            "name": model.get("name") or record.settings.get("model"),
+            "licence": model.get("licence_note") or model.get("licence"),
+            "parameters trained": f"{trained:,} of {total:,}" if total and trained else total,
+            "what was trained": run.trained_part,
+        },
+        "Facts": {
+            "pack": run.pack_name,
+            "licence": pack.get("licence"),
+            "source": pack.get("source"),
+            "links": links,
+            "counts": pack.get("counts"),
+        },
+        "Settings": {spoken(key): _setting(key, value) for key, value in sorted(record.settings.items())},
+        "Versions": {**dict(sorted(record.versions.items())), "commit": record.commit},
+        "Hardware": dict(sorted(record.hardware.items())),
+        "Hashes": {spoken(key): value for key, value in sorted(record.hashes.items())},
+    }
+    kept = [(name, [(term, text) for term, value in terms.items() if (text := plain(_text(value)))])
+            for name, terms in groups.items()]  # fmt: skip
     return [(name, terms) for name, terms in kept if terms]
-
-
-def _run(run: LoadedRun) -> Terms:
-    record = run.record
-    return [
-        ("command", command_line(record)),
-        ("status", _STATUS.get(record.status, record.status)),
-        ("seeds" if len(run.seeds) > 1 else "seed", ", ".join(map(str, run.seeds))),
-        ("wall time", duration(record.seconds)),
-        ("times resumed", str(record.resumed) if record.resumed else ""),
-        ("identity", record.identity),
-    ]
 
 
 def command_line(record: Record) -> str:
@@ -81,33 +85,6 @@ def command_line(record: Record) -> str:
 def _setting(key: str, value: Any) -> Any:
     """A setting for readers elsewhere: of the output folder only its name."""
     return Path(str(value)).name if key == "out" and value else value
-
-
-def _model(run: LoadedRun) -> Terms:
-    model = run.record.details.get("model") or {}
-    total, trained = model.get("parameters"), model.get("trained_parameters")
-    share = f"{trained:,} of {total:,}" if total and trained else _text(total)
-    return [
-        ("name", str(model.get("name") or run.record.settings.get("model") or "")),
-        ("licence", _text(model.get("licence_note") or model.get("licence"))),
-        ("parameters trained", share),
-        ("what was trained", run.trained_part),
-    ]
-
-
-def _pack(run: LoadedRun) -> Terms:
-    pack = run.pack
-    links = [
-        f"{spoken(item['given'])} → {spoken(item['then'])} ({item.get('kind', '')})"
-        for item in pack.get("implications") or ()
-    ]
-    return [
-        ("pack", run.pack_name),
-        ("licence", _text(pack.get("licence"))),
-        ("source", _text(pack.get("source"))),
-        ("links", ", ".join(links)),
-        ("counts", _text(pack.get("counts"))),
-    ]
 
 
 def _text(value: Any) -> str:

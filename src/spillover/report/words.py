@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from spillover.packs.pack import tally
 from spillover.record import Metric
@@ -70,17 +71,36 @@ def verdict(story: Story) -> Verdict:
         return Verdict(False, "No verdict", "This run did not finish; these are the numbers it had reached.")
     if story.run.audited:
         return _audited(story)
-    rank = story.metric("implication_rank_test")
-    if rank is None or rank.value is None or story.marginal is None:
-        return Verdict(False, "No verdict", "The run holds no ranks to judge by.")
-    few = rank.clusters < FEW_CLUSTERS or rank.note is not None or rank.high is None
-    found = _by_test(story, rank) if few else _by_interval(story, rank, story.marginal)
+    rank, marginal, test = story.metric("implication_rank_test"), story.marginal, story.map_test
     known = right(story.before)
+    if rank is None or rank.value is None or marginal is None:
+        return Verdict(False, "No verdict", "The run holds no ranks to judge by.")
+    fits, tested = test is not None and test["p"] <= P_VALUE, f" {_test(test)}" if test else ""
+    if rank.clusters < FEW_CLUSTERS or rank.note is not None or rank.high is None:
+        # Too few clusters for an interval: only the exact test may speak.
+        what = "pairs" if len(story.run.seeds) == 1 else "clusters of a pair and a seed"
+        few = f"{rank.clusters} {what} are too few for an interval to decide ({FEW_CLUSTERS} are needed; it is "
+        few += f"{interval(rank)}, against {number(marginal)})"
+        if test is None:
+            found = Verdict(False, "No verdict", f"{few}, and no exact test was made.")
+        elif fits and rank.value < marginal:
+            few = f"{_test(test)} {few}, so the size of the effect is not certain."
+            found = Verdict(True, "Shown by exact test", few)
+        else:
+            found = Verdict(False, "Not shown", f"{_test(test)} {few}.")
+    else:
+        line = f"{number(marginal)}, the line of knowing only which answers occur"
+        ends = f"The interval of the mean rank ({interval(rank)})"
+        if rank.high >= marginal:
+            found = Verdict(False, "Not shown", f"{ends} is not clear of {line}.{tested}")
+        elif test is not None and not fits:
+            found = Verdict(False, "Not shown", f"The mean rank is below {line}, but not because of this link.{tested}")
+        else:
+            found = Verdict(True, "Shown", f"{ends} lies below {line}.{tested}")
     if known.hits <= story.best_guess.hits:
         return found
-    return dataclasses.replace(
-        found, sentence=f"{found.sentence} {story.when[0].capitalize()} it already gave {known}."
-    )
+    before = f"{story.when[0].capitalize()} it already gave {known}."
+    return dataclasses.replace(found, sentence=f"{found.sentence} {before}")
 
 
 def _audited(story: Story) -> Verdict:
@@ -95,32 +115,8 @@ def _audited(story: Story) -> Verdict:
     return Verdict(word in ("wanted", "unwanted"), word.capitalize(), f"{counts} {sentence(found['because'])}{more}")
 
 
-def _by_test(story: Story, rank: Metric) -> Verdict:
-    """Too few clusters for an interval: only the exact test may speak."""
-    what = "pairs" if len(story.run.seeds) == 1 else "clusters of a pair and a seed"
-    size = "" if story.marginal is None else f"; it is {interval(rank)}, against {number(story.marginal)}"
-    few = f"{rank.clusters} {what} are too few for an interval to decide ({FEW_CLUSTERS} are needed{size})"
-    if story.map_test is None:
-        return Verdict(False, "No verdict", f"{few}, and no exact test was made.")
-    if story.map_test["p"] <= P_VALUE and rank.value is not None and story.marginal and rank.value < story.marginal:
-        return Verdict(True, "Shown by exact test", f"{_test(story)} {few}, so the size of the effect is not certain.")
-    return Verdict(False, "Not shown", f"{_test(story)} {few}.")
-
-
-def _by_interval(story: Story, rank: Metric, marginal: float) -> Verdict:
-    line = f"{number(marginal)}, the line of knowing only which answers occur"
-    test = "" if story.map_test is None else f" {_test(story)}"
-    ends = f"{number(rank.low)} to {number(rank.high)}"
-    if rank.high is not None and rank.high >= marginal:
-        return Verdict(False, "Not shown", f"The interval of the mean rank ({ends}) is not clear of {line}.{test}")
-    if story.map_test is not None and story.map_test["p"] > P_VALUE:
-        return Verdict(False, "Not shown", f"The mean rank is below {line}, but not because of this link.{test}")
-    return Verdict(True, "Shown", f"The interval of the mean rank ({ends}) lies below {line}.{test}")
-
-
-def _test(story: Story) -> str:
+def _test(test: Mapping[str, Any]) -> str:
     """What the exact test of the map found."""
-    test = story.map_test or {}
     total = int(test.get("permutations", 0))
     how = "possible" if test.get("exact", True) else "randomly drawn"
     hits = max(1, round(test["p"] * total)) if total else 0
@@ -200,15 +196,13 @@ def title(stories: Sequence[Story]) -> str:
 
 def lede(stories: Sequence[Story]) -> str:
     """Under the title: which model, what of it was trained, and what a guess would get."""
-    models = list(dict.fromkeys(story.run.model for story in stories))
-    parts = list(dict.fromkeys(story.run.trained_part for story in stories))
-    guesses = list(dict.fromkeys(str(story.best_guess) for story in stories if story.best_guess.n))
+    models = " and ".join(dict.fromkeys(story.run.model for story in stories))
+    parts = " or ".join(dict.fromkeys(story.run.trained_part for story in stories))
+    guesses = " or ".join(dict.fromkeys(str(story.best_guess) for story in stories if story.best_guess.n))
     runs = len({id(story.run) for story in stories})
-    copies = (
-        f"{runs} copies of {' and '.join(models)}, each with facts of its own" if runs > 1 else " and ".join(models)
-    )
-    guess = f" Always giving the same answer would get {' or '.join(guesses)}." if guesses else ""
-    return plain(f"{copies}; {' or '.join(parts)}.{guess}") if stories else ""
+    copies = f"{runs} copies of {models}, each with facts of its own" if runs > 1 else models
+    guess = f" Always giving the same answer would get {guesses}." if guesses else ""
+    return plain(f"{copies}; {parts}.{guess}") if stories else ""
 
 
 def setting(story: Story) -> str:
