@@ -24,7 +24,7 @@ ROWS: tuple[dict[str, tuple[float, str]], ...] = (
     {BASE: (1.5, "sentences, options, files")},
 )  # fmt: skip
 #: Files that are no room.
-OUTSIDE = {"__main__", "catalog"}
+OUTSIDE = {"__main__"}
 WIDTH, BOX, HEIGHT, GAP, TOP = 880, 160, 62, 44, 16
 STYLE = """
   text { font: 13px system-ui, sans-serif; fill: #1f2328; text-anchor: middle }

@@ -265,19 +265,6 @@ def release(folder: Path, patience: float) -> None:
             path.unlink(missing_ok=True)
 
 
-def identifying_settings(settings: Any, *quiet: str) -> dict[str, Any]:
-    """The settings that tell one run from another: those not at their default, without the `quiet` ones."""
-    values = {item.name: (getattr(settings, item.name), item.default) for item in dataclasses.fields(settings)}
-    return {name: value for name, (value, default) in values.items() if name not in quiet and value != default}
-
-
-@contextmanager
-def claimed(folder: Path, command: str, identity: str) -> Iterator[Record | None]:
-    """`open_run`, for verbs that write their own record."""
-    with open_run(folder, command, identity, silent=True) as run:
-        yield run.finished
-
-
 KEPT = 2
 #: A checkpoint is followed by at least so many times what it took, in which the run does its own work.
 PATIENCE = 20.0

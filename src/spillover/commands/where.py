@@ -274,7 +274,7 @@ class _SeedTables:
 
     def _measure_ends(self) -> str:
         """The base model, the tuned one, and the expansion at the base taken to the tuned weights."""
-        from spillover.interp.linearisation import slopes
+        from spillover.interp.patching import slopes
 
         base = self._answers(BASE)
         found, how = slopes(self.change, self.evaluation.requests(full=False), self.scorer.method)

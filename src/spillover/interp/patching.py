@@ -1,4 +1,7 @@
-"""Patching: the weight change of one component or layer, put into the base model or reverted in the tuned one."""
+"""Patching: the weight change of one component or layer, put into the base model or reverted in the tuned one.
+
+And its first-order expansion: what the model would answer in the lazy limit.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,21 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, cached_property
+from typing import Any, Literal
 
+import numpy as np
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.func import functional_call, jvp
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers.pytorch_utils import Conv1D
 
 from spillover.errors import ModelError
+from spillover.lm.memory import out_of_memory
 from spillover.lm.output_value import Place, Weights, places
-from spillover.lm.score import CausalModel
+from spillover.lm.score import MAXIMUM_LOGITS, MAXIMUM_TOKENS, CausalModel, FedTree, Method, Scorer
+from spillover.lm.tokens import Request
 from spillover.lm.trainable import part_of
 from spillover.record import WHOLLY
 
@@ -206,3 +215,70 @@ def mean_moved(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
     names = dict.fromkeys(name for each in found for name in each)
     moves = {name: [each[name] for each in found if name in each] for name in names}
     return {name: sum(values) / len(values) for name, values in moves.items()}
+
+
+#: The share of the change that a finite difference adds and subtracts.
+STEP = 2.0**-6
+#: Forward-mode differentiation, or finite differences where an operation of the model has none.
+How = Literal["forward mode", "finite difference"]
+
+
+def slopes(change: Change, asks: Sequence[Request], method: Method | None) -> tuple[list[Float[np.ndarray, "_"]], How]:
+    """J(theta0) . delta: the derivative of each candidate's log-probability (nats) along the change, at the base.
+
+    The base's score plus this is the score of the model's first-order expansion. Also says how it was computed. method:
+    how a scorer of this model feeds texts. Raises ModelError as Scorer.score does.
+    """
+    try:
+        return _Slopes(change, method).score(asks), "forward mode"
+    except (NotImplementedError, RuntimeError) as error:
+        if out_of_memory(error):
+            raise
+    ends = []
+    for size in (STEP, -STEP):
+        with change.share(size) as model:
+            ends.append(Scorer(model, method=method).score(asks))
+    return [(ahead - behind) / (2 * STEP) for ahead, behind in zip(*ends, strict=True)], "finite difference"
+
+
+class _WithValues:
+    """A model that computes with other values of some weights; everything else is the model's own."""
+
+    def __init__(self, model: CausalModel) -> None:
+        self._model = model
+        self.values: dict[str, Tensor] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+    def __call__(self, **inputs: Any) -> Any:
+        return functional_call(self._model, self.values, (), inputs)
+
+
+class _Slopes(Scorer):
+    """Scores by the derivative along the change instead of by the log-probability itself."""
+
+    def __init__(self, change: Change, method: Method | None) -> None:
+        # Values and derivatives take twice the room.
+        super().__init__(
+            _WithValues(change.model),
+            method=method,
+            maximum_tokens=MAXIMUM_TOKENS // 2,
+            maximum_logits=MAXIMUM_LOGITS // 2,
+        )
+        self.before = dict(change.before)
+        self.along = {name: change.after[name] - value for name, value in change.before.items()}
+
+    def score_batch(self, fed: Sequence[FedTree]) -> Float[np.ndarray, "text"]:
+        steps = [len(path) for each in fed for path in each.tree.paths]
+
+        def scores(values: dict[str, Tensor]) -> Tensor:
+            self.model.values = values
+            batch, logits = self.logits(fed)
+            place, token = batch.place.to(logits.device), batch.token.to(logits.device)
+            return logits[place, token] - torch.logsumexp(logits, -1)[place]
+
+        # The fused kernels of attention have no derivative in this direction; inference mode has none at all.
+        with torch.inference_mode(False), torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+            found = jvp(scores, (self.before,), (self.along,))[1]
+        return np.bincount(np.repeat(np.arange(len(steps)), steps), weights=found.double().cpu().numpy())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import groupby
 from random import Random
 from typing import TypeVar
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from spillover.errors import ModelError, UsageError
-from spillover.interventions.base import Context, Intervention, Spec, remedy
+from spillover.interventions.base import Context, Intervention, remedy
 from spillover.lm.output_value import Factored, Place, places
 from spillover.lm.score import CausalModel, plain
 from spillover.packs.edits import further_subjects
@@ -29,30 +28,25 @@ Edit = TypeVar("Edit", bound=Callable[..., dict[str, Tensor]])
 Given = Callable[[Context, CausalModel], Sequence[object]]
 
 
-class EditsWeights(Intervention):
-    """Changes finished weights: edit(base, tuned, strength, what `given` finds) gives the new values by name."""
-
-    def __init__(self, spec: Spec, edit: Callable[..., dict[str, Tensor]], given: Given) -> None:
-        super().__init__(spec)
-        self.edit, self.given = edit, given
-
-    def finish(self, context: Context, tuned: CausalModel) -> None:
-        own, given = tuned.state_dict(), self.given(context, tuned)
-        found = self.edit(context.base.state_dict(), own, self.strength, *given)
-        with torch.no_grad():
-            for name, value in found.items():
-                own[name].copy_(value)
-
-
 def _edits_weights(
     name: str, strength: str, strengths: Sequence[float], given: Given = lambda context, tuned: ()
 ) -> Callable[[Edit], Edit]:
-    """Decorator: offer a function of base weights, tuned weights, strength and whatever is `given` as a remedy."""
+    """Decorator: offer a function of base weights, tuned weights, strength and whatever is `given` as a remedy.
+
+    It gives the new values of the weights that changed, by name.
+    """
 
     def register(edit: Edit) -> Edit:
-        make = partial(EditsWeights, edit=edit, given=given)
+        class EditsWeights(Intervention):
+            def finish(self, context: Context, tuned: CausalModel) -> None:
+                own = tuned.state_dict()
+                found = edit(context.base.state_dict(), own, self.strength, *given(context, tuned))
+                with torch.no_grad():
+                    for name, value in found.items():
+                        own[name].copy_(value)
+
         text = (edit.__doc__ or "").partition("\n")[0]
-        remedy(name, text=text, strength=strength, strengths=strengths, after=True)(make)
+        remedy(name, text=text, strength=strength, strengths=strengths, after=True)(EditsWeights)
         return edit
 
     return register
@@ -84,10 +78,8 @@ def difference(before: Tensor, after: Tensor) -> Tensor:
 def ignore_topk(base: Weights, tuned: Weights, strength: float) -> dict[str, Tensor]:
     """Sets the weights that changed most back to what they were.
 
-    In each changed matrix, the share `strength` of entries that changed most takes its base value again.
-
-    Exactly floor(strength x entries) of each, ties going to the entries that come first; vectors stay as tuned.
-    Raises UsageError for a strength outside 0 to 1, ModelError when the two are not one model in two states.
+    In each changed matrix, floor(strength x entries) of them, ties going to the entries that come first; vectors stay
+    as tuned. Raises as `changed` does, like all edits here.
     """
     return {name: _reset(before, after, strength) for name, before, after in changed(base, tuned, strength)}
 
@@ -122,8 +114,7 @@ def spectral_clip(base: Weights, tuned: Weights, strength: float, places: Sequen
     of one factor, so they are stored exactly, whereas the nearest clipped W_OV of each head has no V to share.
 
     places: from `lm.output_value.places`. Strength 1 takes the change of values and outputs back. All other weights
-    stay as tuned. Raises UsageError for a strength outside 0 to 1, ModelError when the two are not one model in two
-    states.
+    stay as tuned.
     """
     found = {name: after for name, _, after in changed(base, tuned, strength)}
     for factor, clip in (("value", _clipped_values), ("output", _clipped_outputs)):
@@ -192,8 +183,7 @@ def constant_direction(
     Of each changed matrix, the component of the change along its mean input is removed, times `strength`.
 
     At strength 1 the change answers the mean input with nothing, and all that is orthogonal to it as before. inputs:
-    from `mean_inputs`; changed weights without one stay as tuned. Raises UsageError for a strength outside 0 to 1,
-    ModelError when the two are not one model in two states.
+    from `mean_inputs`; changed weights without one stay as tuned.
     """
     return {
         name: _without(before, after, strength, inputs[name]) if strength and name in inputs else after
@@ -256,8 +246,6 @@ def scale_back(base: Weights, tuned: Weights, strength: float) -> dict[str, Tens
     """Scales the whole change back: the plain baseline of the other remedies on finished weights.
 
     Base plus (1 - strength) of the change; strength 1 gives the base model back.
-
-    Raises UsageError for a strength outside 0 to 1, ModelError when the two are not one model in two states.
     """
     return {name: _scaled(before, after, strength) for name, before, after in changed(base, tuned, strength)}
 
