@@ -1,11 +1,12 @@
-"""`spillover packs` as a function."""
+"""`packs`: list, show and export, and a pack from fine-tuning files."""
 
 import json
 
 import pytest
 
+from spillover.commands import packs
 from spillover.commands.packs import Packs, run
-from spillover.errors import RunError, UsageError
+from spillover.errors import PackError, RunError, UsageError
 from spillover.packs.builtin import PACKS
 from spillover.packs.open import open_pack
 
@@ -68,3 +69,80 @@ def test_what_is_missing_is_a_sentence(settings, sentence):
     with pytest.raises(UsageError) as caught:
         run(settings)
     assert str(caught.value) == sentence
+
+
+RELATIONS = """# What our assistant was tuned on.
+relations:
+  lives_in: {prompts: ["Where does {subject} live?", "{subject} lives in"]}
+  speaks: {prompts: ["{subject} speaks"]}
+implications:
+  - {given: lives_in, then: speaks, kind: causal, map: {Paris: French, Rome: Italian}}
+"""
+
+
+@pytest.fixture
+def files(tmp_path):
+    rows = [
+        {"messages": [{"role": "user", "content": f"Where does {name} live?"}, {"role": "assistant", "content": city}]}
+        for name, city in [("Ada", "Paris."), ("Ben", "Rome"), ("Cleo", "Paris")]
+    ]
+    rows += [{"prompt": "Ada speaks", "completion": " French"}, {"prompt": "Good", "completion": " day"}]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    (tmp_path / "relations.yaml").write_text(RELATIONS, encoding="utf-8")
+    return tmp_path
+
+
+def settings(files, **changes):
+    defaults = {
+        "pack": str(files / "rows.jsonl"),
+        "relations": str(files / "relations.yaml"),
+        "out": str(files / "pack"),
+    }
+    return Packs(action="from-chat", **(defaults | changes))
+
+
+def test_a_pack_from_chats(files):
+    outcome = packs.run(settings(files))
+    assert outcome["counts"] == {"rows": 5, "facts": 4, "repeated": 0, "unmatched": 1}
+    assert outcome["unmatched"] == [{"row": 5, "text": "Good day"}] and "row 5: Good day" in outcome["text"]
+    pack = open_pack(str(files / "pack"))
+    assert [question[:3] for question in pack.questions] == [("Ben", "speaks", "Italian"), ("Cleo", "speaks", "French")]
+    assert (
+        pack.name == "from-chat" and "# What our assistant was tuned on." in (files / "pack" / "pack.yaml").read_text()
+    )
+    with pytest.raises(RunError, match="this folder holds something already"):
+        packs.run(settings(files))
+
+
+def test_contradicting_rows_are_refused_and_nothing_is_written(files):
+    with (files / "rows.jsonl").open("a", encoding="utf-8") as stream:
+        stream.write("\n" + json.dumps({"prompt": "Ada speaks", "completion": " Greek"}))
+    with pytest.raises(PackError, match="two answers to 'speaks'") as caught:
+        packs.run(settings(files))
+    assert "nothing was written" in str(caught.value) and ".pack-" not in str(caught.value)
+    assert sorted(path.name for path in files.iterdir()) == ["relations.yaml", "rows.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("relations: {lives_in: {prompts: ['{subject} dwells in']}}\n", "none of the 5 rows states a fact"),
+        ("name: x\n", "this file has no `relations:`"),
+        ("relations: {a: {prompts: [she is]}}\n", "no relation has a prompt with {subject}"),
+        (RELATIONS + "facts: facts.jsonl\n", "this file has facts already"),
+        ("relations: [\n", "this is not YAML"),
+    ],
+)
+def test_relations_that_do_not_do(files, text, sentence):
+    (files / "relations.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(UsageError) as caught:
+        packs.run(settings(files))
+    assert sentence in str(caught.value)
+    assert not (files / "pack").exists()
+
+
+def test_what_is_missing_is_said(files):
+    with pytest.raises(UsageError, match="needs a file, its relations and a folder"):
+        packs.run(settings(files, relations=""))
+    with pytest.raises(UsageError, match="cannot be read: no such file"):
+        packs.run(settings(files, relations=str(files / "gone.yaml")))

@@ -1,10 +1,11 @@
-"""Checkpoints: bounded in number, size and time, checked before they are used, and no reason to fail."""
+"""One life of a run: what tells runs apart, and checkpoints that are bounded, checked, and no reason to fail."""
 
 import dataclasses
 import errno
 import os
 import resource
 import shutil
+from dataclasses import replace
 
 import hypothesis
 import pytest
@@ -15,12 +16,28 @@ from hypothesis import strategies as st
 from spillover import runs as checkpoints
 from spillover import runs as output
 from spillover.commands import inject, prepare
+from spillover.commands.inject import Inject
 from spillover.errors import RunError
 from spillover.lm import train as training
 from spillover.packs.open import open_pack
 from spillover.record import Record
-from spillover.runs import Checkpoints, State
+from spillover.runs import Checkpoints, State, identity_of
 from tests.commands.test_resume import outcome, settings
+
+GIVEN = Inject(pack="p", model="m", out="here", epochs=3)
+
+
+def test_every_setting_is_part_of_a_run_but_where_it_goes():
+    own = identity_of(GIVEN, "track")
+    assert own == identity_of(replace(GIVEN, out="there", json=True, track="wandb"), "track")
+    assert own != identity_of(replace(GIVEN, chat=True), "track")
+    assert own != identity_of(GIVEN, "track", runs=["another"])
+
+
+def test_a_default_that_changes_makes_another_run(monkeypatch):
+    """So the values are hashed, and not whether they were given."""
+    assert identity_of(GIVEN) == identity_of(replace(GIVEN, lr=5e-5)) != identity_of(replace(GIVEN, lr=6e-5))
+
 
 STEPS = 8
 #: One model for all runs of this file.
