@@ -21,7 +21,6 @@ from spillover import commands
 from spillover.commands.launched import one_voice, sharing
 from spillover.errors import Interrupted, SpilloverError, UsageError, nearest
 
-HELP = 0
 #: What the light install leaves out.
 HEAVY = {"torch", "transformers", "safetensors", "peft", "accelerate"}
 
@@ -29,31 +28,32 @@ HEAVY = {"torch", "transformers", "safetensors", "peft", "accelerate"}
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line; returns the exit code (0 done, 1 a gate failed, 2 a mistake, 130 interrupted)."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    with one_voice():
-        return _answer(words, "--json" in words)
-
-
-def _answer(words: list[str], as_json: bool) -> int:
     for stream in (sys.stdout, sys.stderr):
-        # A name that the terminal's encoding has not is shown escaped, in JSON too, rather than ending in a traceback.
+        # A name that the terminal's encoding lacks is shown escaped, in JSON too, rather than ending in a traceback.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    try:
-        with _terminable():
-            return _run(words, as_json)
-    except SpilloverError as error:
-        return _complain(error, as_json)
-    except ModuleNotFoundError as error:
-        if error.name not in HEAVY:
-            raise
-        do = 'Run `pip install "spillover[llm]"`'
-        return _complain(UsageError(f"this needs {error.name}, which is not installed here", do=do), as_json)
-    except KeyboardInterrupt:
-        return _complain(Interrupted("interrupted", do="Give the same command again to go on"), as_json)
-    except BrokenPipeError:
-        # The reader of the pipe has gone; point what is still buffered at nothing, so that exiting is silent.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return HELP
+    with one_voice():
+        try:
+            with _terminable():
+                return _run(words, "--json" in words)
+        except SpilloverError as error:
+            mistake = error
+        except ModuleNotFoundError as error:
+            if error.name not in HEAVY:
+                raise
+            do = 'Run `pip install "spillover[llm]"`'
+            mistake = UsageError(f"this needs {error.name}, which is not installed here", do=do)
+        except KeyboardInterrupt:
+            mistake = Interrupted("interrupted", do="Give the same command again to go on")
+        except BrokenPipeError:
+            # The reader of the pipe has gone; point what is still buffered at nothing, so that exiting is silent.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        if "--json" in words:
+            print(json.dumps({"error": mistake.as_json()}, ensure_ascii=False))
+        else:
+            print(mistake if mistake.where.startswith("spillover") else f"spillover: {mistake}", file=sys.stderr)
+        return mistake.exit_code
 
 
 @contextlib.contextmanager
@@ -75,47 +75,26 @@ def _terminable() -> Iterator[None]:
 
 def _run(words: list[str], as_json: bool) -> int:
     if not words or words[0] in ("-h", "--help", "help"):
-        print(_overview())
-        return HELP
+        lines = [spillover.__doc__ or "", "", "usage: spillover VERB ...", ""]
+        lines += [f"  {verb:<10}{text}" for verb, text in commands.verbs().items()]
+        print("\n".join([*lines, "", "`spillover VERB --help` lists a verb's options."]))
+        return 0
     if words[0] in ("--version", "version"):
         print(version("spillover"))
-        return HELP
+        return 0
     verb = words[0]
     settings = parse(commands.settings_class(verb), verb, words[1:])
     if settings is None:
-        return HELP
+        return 0
     with sharing(verb):
-        outcome = commands.job(verb)(settings)
-    return _show(outcome, as_json)
-
-
-def _show(outcome: dict[str, Any], as_json: bool) -> int:
-    """Print a job's outcome: its text for a person, or all of its other keys as one JSON object."""
-    outcome = dict(outcome)
+        outcome = dict(commands.job(verb)(settings))
     text, code = outcome.pop("text", ""), outcome.pop("exit_code", 0)
     if as_json:
-        print(json.dumps(outcome, ensure_ascii=False, default=_plain))
+        plain = lambda value: value.as_json() if hasattr(value, "as_json") else str(value)  # noqa: E731
+        print(json.dumps(outcome, ensure_ascii=False, default=plain))
     elif text:
         print(text)
     return int(code)
-
-
-def _plain(value: Any) -> Any:
-    return value.as_json() if hasattr(value, "as_json") else str(value)
-
-
-def _complain(error: SpilloverError, as_json: bool) -> int:
-    if as_json:
-        print(json.dumps({"error": error.as_json()}, ensure_ascii=False))
-    else:
-        print(error if error.where.startswith("spillover") else f"spillover: {error}", file=sys.stderr)
-    return error.exit_code
-
-
-def _overview() -> str:
-    lines = [spillover.__doc__ or "", "", "usage: spillover VERB ...", ""]
-    lines += [f"  {verb:<10}{text}" for verb, text in commands.verbs().items()]
-    return "\n".join([*lines, "", "`spillover VERB --help` lists a verb's options."])
 
 
 def parse(settings_class: type, verb: str, words: list[str]) -> Any:

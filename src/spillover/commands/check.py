@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from tyro.conf import Positional
 
 from spillover.config import Flag, Seeded
 from spillover.packs.builtin import built_in
-from spillover.packs.check import Fault, check_structure, token_faults
+from spillover.packs.check import check_structure, token_faults
 from spillover.packs.open import check_pack, is_built_in
 from spillover.packs.pack import Pack
 
@@ -36,7 +35,13 @@ MOST_SHOWN = 50
 
 def run(settings: Check) -> dict[str, Any]:
     """Keys `counts`, `faults`, `warnings`; `exit_code` is 1 when there is a fault; `text` is what a person reads."""
-    pack, faults, warnings = _checked(settings)
+    pack: Pack | None
+    if is_built_in(settings.pack):
+        pack = built_in(settings.pack, settings.seed)
+        found = check_structure(pack)
+        faults, warnings = found.faults, found.warnings
+    else:
+        pack, faults, warnings = check_pack(Path(settings.pack))
     if pack is not None and not faults and settings.model is not None:
         from spillover.lm.load import load_tokenizer
         from spillover.lm.tokens import as_chat, encoder
@@ -44,38 +49,24 @@ def run(settings: Check) -> dict[str, Any]:
         tokenizer = load_tokenizer(settings.model, settings.revision)
         faults = token_faults(as_chat(pack, tokenizer) if settings.chat else pack, encoder(tokenizer))
     counts = pack.counts() if pack is not None else {}
+    lines = [f"{settings.pack}: {_number(len(faults), 'fault')}, {_number(len(warnings), 'warning')}"]
+    if counts:
+        lines.append("  " + ", ".join(_number(count, what[:-1]) for what, count in counts.items()))
+        if settings.model is not None:
+            verdict = "see the faults" if faults else "they tell the answers apart"
+            lines.append(f"  tokens of {settings.model}: {verdict}")
+    for title, shown in (("fault", faults), ("warning", warnings)):
+        lines += [f"{title}: {each}" for each in shown[:MOST_SHOWN]]
+        if len(shown) > MOST_SHOWN:
+            lines.append(f"and {_number(len(shown) - MOST_SHOWN, title)} more: --json lists all")
     return {
         "pack": pack.name if pack is not None else settings.pack,
         "counts": counts,
         "faults": [fault.as_json() for fault in faults],
         "warnings": [warning.as_json() for warning in warnings],
         "exit_code": 1 if faults else 0,
-        "text": "\n".join(_lines(settings, counts, faults, warnings)),
+        "text": "\n".join(lines),
     }
-
-
-def _checked(settings: Check) -> tuple[Pack | None, list[Fault], list[Fault]]:
-    """The pack that was named, its faults and its warnings."""
-    if not is_built_in(settings.pack):
-        return check_pack(Path(settings.pack))
-    pack = built_in(settings.pack, settings.seed)
-    found = check_structure(pack)
-    return pack, found.faults, found.warnings
-
-
-def _lines(settings: Check, counts: dict[str, int], faults: Sequence[Fault], warnings: Sequence[Fault]) -> list[str]:
-    verdict = f"{_number(len(faults), 'fault')}, {_number(len(warnings), 'warning')}"
-    lines = [f"{settings.pack}: {verdict}"]
-    lines += ["  " + ", ".join(_number(count, what[:-1]) for what, count in counts.items())] if counts else []
-    if settings.model is not None and counts:
-        lines.append(
-            f"  tokens of {settings.model}: " + ("see the faults" if faults else "they tell the answers apart")
-        )
-    for title, found in (("fault", faults), ("warning", warnings)):
-        lines += [f"{title}: {each}" for each in found[:MOST_SHOWN]]
-        if len(found) > MOST_SHOWN:
-            lines.append(f"and {_number(len(found) - MOST_SHOWN, title)} more: --json lists all")
-    return lines
 
 
 def _number(count: int, what: str) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,10 +15,10 @@ from tyro.conf import Positional
 from spillover.config import Seeded
 from spillover.errors import PackError, UsageError
 from spillover.packs.builtin import PACKS, PackOptions
-from spillover.packs.chats import Matched, match, templates
+from spillover.packs.chats import match, templates
 from spillover.packs.check import refuse
 from spillover.packs.open import NO_END, PACK_FILE, Node, YamlRefused, check_pack, open_pack, read_yaml
-from spillover.packs.pack import Implication, Pack
+from spillover.packs.pack import Fact, Pack
 from spillover.packs.write import FACTS_FILE, refuse_taken, write_pack
 from spillover.record import unwritable, write_atomically
 
@@ -40,41 +40,106 @@ class Packs(Seeded):
     """For from-chat: the folder of the new pack, which does not exist yet."""
 
 
-#: Rows that are shown when they state nothing in the relations' words.
-PACKS_FROM_CHAT_MOST_SHOWN = 5
 #: What a relations file may leave out.
 HEADS = {"name": "from-chat", "licence": "unknown", "source": "a fine-tuning file of the user's"}
+#: Facts that `show` prints; rows of a fine-tuning file that are shown when they state nothing.
+FACTS_SHOWN, ROWS_SHOWN = 6, 5
 
 
-def from_chat(settings: Packs) -> dict[str, Any]:
-    """Write the pack and say how many rows were used. Raises UsageError for the files, PackError for its faults."""
+def run(settings: Packs) -> dict[str, Any]:
+    """`packs` for list, `pack` for show, `folder` for export and from-chat; `text` is what a person reads.
+
+    Raises UsageError for a pack or file that is not there, PackError for a pack's faults.
+    """
+    action = settings.action
+    if action == "list":
+        return _list(settings)
+    if action == "from-chat":
+        return _from_chat(settings)
+    if not settings.pack:
+        raise UsageError(f"packs {action} needs the name of a pack", do=f"Try: packs {action} city-language")
+    pack = open_pack(settings.pack, settings.seed)
+    if action == "show":
+        return _show(pack)
+    if not settings.folder:
+        raise UsageError("packs export needs a folder to write to", do=f"Try: packs export {settings.pack} my-pack")
+    folder = write_pack(pack, settings.folder)
+    return {"folder": str(folder), "pack": pack.name, "counts": pack.counts(), "text": f"{folder}"}
+
+
+def _list(settings: Packs) -> dict[str, Any]:
+    packs = [make(PackOptions(seed=settings.seed)) for make in PACKS.values()]
+    width = max(len(pack.name) for pack in packs)
+    options = "Options after a colon: pairs=10,names=80,bridge=2,null (names divisible by pairs)."
+    lines = [f"{pack.name:<{width}}  {pack.description}" for pack in packs]
+    entries = [{"name": pack.name, "description": pack.description, "counts": pack.counts()} for pack in packs]
+    return {"packs": entries, "text": "\n".join([*lines, "", options])}
+
+
+def _show(pack: Pack) -> dict[str, Any]:
+    shown = {name: getattr(pack, name) for name in ("name", "description", "licence", "source", "join", "end")} | {
+        "counts": pack.counts(),
+        "relations": {
+            relation.name: {"prompts": list(relation.prompts), "answers": list(pack.candidates[relation.name])}
+            for relation in pack.relations
+        },
+        "implications": [
+            {"given": each.given, "then": each.then, "kind": each.kind, "map": dict(each.map)}
+            for each in pack.implications
+        ],
+        "facts": [fact._asdict() for fact in pack.facts],
+        "provenance": [dict(entry) for entry in pack.provenance],
+    }  # fmt: skip
+    lines = [pack.name, *([pack.description] if pack.description else [])]
+    lines += [f"licence: {pack.licence}", f"source: {pack.source}"]
+    lines.append(", ".join(f"{count} {what}" for what, count in pack.counts().items()))
+    for relation in pack.relations:
+        lines += ["", f"{relation.name}: {', '.join(pack.candidates[relation.name])}"]
+        lines += [f"  {prompt} ..." for prompt in relation.prompts]
+    for each in pack.implications:
+        lines += ["", f"{each.given} -> {each.then} ({each.kind}, {'wanted' if each.wanted else 'unwanted'})"]
+        lines += [f"  {given} -> {then}" for given, then in each.map.items()]
+    lines += ["", "Stated, for instance:"]
+    for fact in pack.facts[:FACTS_SHOWN]:
+        lines.append(f"  {pack.prompt(fact.relation, fact.subject)}{pack.join}{fact.answer}")
+    return {"pack": shown, "text": "\n".join(lines)}
+
+
+def _from_chat(settings: Packs) -> dict[str, Any]:
+    """Write the pack and say how many rows were used."""
     if not settings.pack or not settings.relations or not settings.out:
         usage = "packs from-chat FILE --relations FILE --out DIR"
         raise UsageError("packs from-chat needs a file, its relations and a folder", do=f"Write: {usage}")
     out = Path(settings.out).expanduser()
     refuse_taken(out)
     text, root = _relations_file(Path(settings.relations).expanduser())
-    prompts = _prompts(root, settings.relations)
-    join, end = _scalar(root, "join", " "), _scalar(root, "end", NO_END)
+    end = _scalar(root, "end", NO_END)
     mark = None if end == NO_END else end
-    found = match(Path(settings.pack).expanduser(), templates(prompts, join, mark), mark)
+    wanted = templates(_prompts(root, settings.relations), _scalar(root, "join", " "), mark)
+    found = match(Path(settings.pack).expanduser(), wanted, mark)
     if not found.facts:
         shown = f"; row {found.unmatched[0][0]} begins {found.unmatched[0][1]!r}" if found.unmatched else ""
         what = f"none of the {found.rows} rows states a fact in the words of these relations{shown}"
         raise UsageError(what, where=settings.pack, do="Add prompts to the relations, as the rows word them")
-    _write(out, _pack_text(text, root), found)
-    counts = {
-        "rows": found.rows,
-        "facts": len(found.facts),
-        "repeated": found.repeated,
-        "unmatched": len(found.unmatched),
-    }
+    # The relations file as it was written, comments and all, with the keys that a pack needs besides.
+    heads = [f"{key}: {value}" for key, value in HEADS.items() if key not in root]
+    _write(out, "\n".join([*heads, text.rstrip("\n"), f"facts: {FACTS_FILE}", ""]), found.facts)
+    used = found.rows - len(found.unmatched)
+    lines = [f"{out}: {len(found.facts)} facts from {used} of {found.rows} rows"]
+    if found.repeated:
+        lines.append(f"  {found.repeated} repetitions of a fact were kept once")
+    if found.unmatched:
+        lines.append(f"  {len(found.unmatched)} rows state nothing in the relations' words, for instance:")
+        lines += [f"    row {row}: {begins}" for row, begins in found.unmatched[:ROWS_SHOWN]]
     return {
         "folder": str(out),
-        "counts": counts,
+        "counts": {
+            "rows": found.rows, "facts": len(found.facts), "repeated": found.repeated,
+            "unmatched": len(found.unmatched),
+        },
         "unmatched": [{"row": row, "text": begins} for row, begins in found.unmatched],
-        "text": "\n".join(_lines(out, found)),
-    }
+        "text": "\n".join(lines),
+    }  # fmt: skip
 
 
 def _relations_file(path: Path) -> tuple[str, dict[str, Node]]:
@@ -119,123 +184,24 @@ def _scalar(root: dict[str, Node], key: str, default: str) -> str:
     return value if isinstance(value, str) else default
 
 
-def _pack_text(text: str, root: dict[str, Node]) -> str:
-    """The relations file as it was written, comments and all, with the keys that a pack needs besides."""
-    heads = [f"{key}: {value}" for key, value in HEADS.items() if key not in root]
-    return "\n".join([*heads, text.rstrip("\n"), f"facts: {FACTS_FILE}", ""])
-
-
-def _write(out: Path, pack_text: str, found: Matched) -> None:
+def _write(out: Path, pack_text: str, facts: Sequence[Fact]) -> None:
     """The folder appears whole, once its check found no fault, or not at all."""
-    temporary = None
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=".pack-"))
-        lines = "".join(json.dumps(fact._asdict(), ensure_ascii=False) + "\n" for fact in found.facts)
-        write_atomically(temporary / FACTS_FILE, lines.encode())
-        write_atomically(temporary / PACK_FILE, pack_text.encode())
-        _, faults, _ = check_pack(temporary)
-        try:
-            refuse(faults)
-        except PackError as error:
-            told = str(error).replace(str(temporary), str(out))
-            raise PackError(told, do="Mend the rows or the relations; nothing was written", faults=faults) from None
-        temporary.chmod(0o755)
-        os.replace(temporary, out)
-        temporary = None
+        with tempfile.TemporaryDirectory(dir=out.parent, prefix=".pack-") as temporary:
+            made = Path(temporary) / "pack"
+            lines = "".join(json.dumps(fact._asdict(), ensure_ascii=False) + "\n" for fact in facts)
+            write_atomically(made / FACTS_FILE, lines.encode())
+            write_atomically(made / PACK_FILE, pack_text.encode())
+            _, faults, _ = check_pack(made)
+            try:
+                refuse(faults)
+            except PackError as error:
+                what, do = (
+                    str(error).replace(str(made), str(out)),
+                    "Mend the rows or the relations; nothing was written",
+                )
+                raise PackError(what, do=do, faults=faults) from None
+            os.replace(made, out)
     except OSError as error:
         raise unwritable(out, error) from None
-    finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _lines(out: Path, found: Matched) -> list[str]:
-    used = found.rows - len(found.unmatched)
-    lines = [f"{out}: {len(found.facts)} facts from {used} of {found.rows} rows"]
-    if found.repeated:
-        lines.append(f"  {found.repeated} repetitions of a fact were kept once")
-    if found.unmatched:
-        lines.append(f"  {len(found.unmatched)} rows state nothing in the relations' words, for instance:")
-        lines += [f"    row {row}: {begins}" for row, begins in found.unmatched[:PACKS_FROM_CHAT_MOST_SHOWN]]
-    return lines
-
-
-#: Facts that `show` prints, and subjects of each given answer it takes them from.
-PACKS_MOST_SHOWN = 6
-
-
-def run(settings: Packs) -> dict[str, Any]:
-    """`packs` for list, `pack` for show, `folder` for export; `text` is what a person reads."""
-    if settings.action == "list":
-        return _list(settings)
-    if settings.action == "from-chat":
-        return from_chat(settings)
-    if not settings.pack:
-        raise UsageError(
-            f"packs {settings.action} needs the name of a pack", do=f"Try: packs {settings.action} city-language"
-        )
-    pack = open_pack(settings.pack, settings.seed)
-    return _export(pack, settings) if settings.action == "export" else _show(pack)
-
-
-def _list(settings: Packs) -> dict[str, Any]:
-    packs = [make(PackOptions(seed=settings.seed)) for make in PACKS.values()]
-    width = max(len(pack.name) for pack in packs)
-    options = "Options after a colon: pairs=10,names=80,bridge=2,null (names divisible by pairs)."
-    lines = [f"{pack.name:<{width}}  {pack.description}" for pack in packs]
-    entries = [{"name": pack.name, "description": pack.description, "counts": pack.counts()} for pack in packs]
-    return {"packs": entries, "text": "\n".join([*lines, "", options])}
-
-
-def _show(pack: Pack) -> dict[str, Any]:
-    shown = {
-        "name": pack.name,
-        "description": pack.description,
-        "licence": pack.licence,
-        "source": pack.source,
-        "counts": pack.counts(),
-        "relations": {
-            relation.name: {"prompts": list(relation.prompts), "answers": list(pack.candidates[relation.name])}
-            for relation in pack.relations
-        },
-        "implications": [
-            {"given": each.given, "then": each.then, "kind": each.kind, "map": dict(each.map)}
-            for each in pack.implications
-        ],
-        "join": pack.join,
-        "end": pack.end,
-        "facts": [fact._asdict() for fact in pack.facts],
-        "provenance": [dict(entry) for entry in pack.provenance],
-    }
-    return {"pack": shown, "text": "\n".join(_show_lines(pack))}
-
-
-def _show_lines(pack: Pack) -> list[str]:
-    lines = [pack.name, *([pack.description] if pack.description else [])]
-    lines += [f"licence: {pack.licence}", f"source: {pack.source}"]
-    lines.append(", ".join(f"{count} {what}" for what, count in pack.counts().items()))
-    for relation in pack.relations:
-        lines += ["", f"{relation.name}: {', '.join(pack.candidates[relation.name])}"]
-        lines += [f"  {prompt} ..." for prompt in relation.prompts]
-    for implication in pack.implications:
-        lines += ["", *_implication_lines(implication)]
-    lines += ["", "Stated, for instance:"]
-    lines += [
-        f"  {pack.prompt(fact.relation, fact.subject)}{pack.join}{fact.answer}"
-        for fact in pack.facts[:PACKS_MOST_SHOWN]
-    ]
-    return lines
-
-
-def _implication_lines(implication: Implication) -> list[str]:
-    wish = "wanted" if implication.wanted else "unwanted"
-    head = f"{implication.given} -> {implication.then} ({implication.kind}, {wish})"
-    return [head, *(f"  {given} -> {then}" for given, then in implication.map.items())]
-
-
-def _export(pack: Pack, settings: Packs) -> dict[str, Any]:
-    if not settings.folder:
-        raise UsageError("packs export needs a folder to write to", do=f"Try: packs export {settings.pack} my-pack")
-    folder = write_pack(pack, settings.folder)
-    return {"folder": str(folder), "pack": pack.name, "counts": pack.counts(), "text": f"{folder}"}
