@@ -30,7 +30,6 @@ DECODER = json.JSONDecoder(object_pairs_hook=tuple, parse_int=str, parse_float=s
 NO_TEXT = re.compile("[\0\ud800-\udfff]")
 #: How UTF-8 text never begins, as UTF-16, compressed files and spreadsheets do.
 NOT_UTF8 = re.compile(rb".{0,3}[\0-\x08\x0e-\x1f\xf5-\xff]", re.DOTALL)
-EXPECTED = {"is empty": "text", "holds a NUL character": "text without NUL", "is not UTF-8": "UTF-8"}
 
 #: Row number and its three cells, as the reader of a format yields them; a cell that is not there is None.
 FactRow = tuple[int, Sequence[Any]]
@@ -61,7 +60,7 @@ class _Texts(dict[Any, str]):
     def __missing__(self, cell: Any) -> str:
         if isinstance(cell, bool):
             return "true" if cell else "false"  # As JSON writes them.
-        if type(cell) is not str or unfit(cell):
+        if type(cell) is not str or _unfit(cell):
             raise _Unusable
         text = self[cell] = normal(cell)
         return text
@@ -90,14 +89,14 @@ def collect(rows: Iterator[FactRow], name: str, findings: Findings) -> NumberedF
     return NumberedFacts(tuple(facts), numbers)
 
 
-def unfit(cell: str) -> str | None:
-    """Why a text cannot be a cell, or None."""
+def _unfit(cell: str) -> tuple[str, str] | None:
+    """Why a text cannot be a cell and what is expected, or None."""
     if len(cell) > LONGEST_TEXT:
-        return f"has {len(cell)} characters"
+        return f"has {len(cell)} characters", f"at most {LONGEST_TEXT}"
     if not cell or cell.isspace():
-        return "is empty"
+        return "is empty", "text"
     if found := NO_TEXT.search(cell):
-        return "holds a NUL character" if found[0] == "\0" else "is not UTF-8"
+        return ("holds a NUL character", "text without NUL") if found[0] == "\0" else ("is not UTF-8", "UTF-8")
     return None
 
 
@@ -110,9 +109,8 @@ def _cell_faults(number: int, cells: Sequence[Any], name: str, findings: Finding
         elif isinstance(cell, (list, tuple, dict)):
             kind = {list: "a list", tuple: "an object", dict: "a mapping"}[type(cell)]
             what, expected, do = f"the {column} is {kind}", "text", "Write text in its place"
-        elif isinstance(cell, str) and (why := unfit(cell)):
-            expected = EXPECTED.get(why, f"at most {LONGEST_TEXT}")
-            what, do = f"the {column} {why}", f"Mend the {column}, or remove the row"
+        elif isinstance(cell, str) and (unfit := _unfit(cell)):
+            what, expected, do = f"the {column} {unfit[0]}", unfit[1], f"Mend the {column}, or remove the row"
         else:
             continue
         findings.fault("bad-cell", name, number, what, expected, do)

@@ -44,11 +44,15 @@ class Redaction:
         relations = tuple(
             dataclasses.replace(each, prompts=tuple(self._distinct(each.prompts))) for each in pack.relations
         )
-        facts = tuple(fact._replace(subject=self.name(fact.subject)) for fact in pack.facts)
         return dataclasses.replace(
-            pack, relations=relations, facts=facts, name=self.text(pack.name), licence=self.text(pack.licence),
-            source=self.text(pack.source), description=self.text(pack.description),
-        )  # fmt: skip
+            pack,
+            name=self.text(pack.name),
+            licence=self.text(pack.licence),
+            source=self.text(pack.source),
+            description=self.text(pack.description),
+            relations=relations,
+            facts=tuple(fact._replace(subject=self.name(fact.subject)) for fact in pack.facts),
+        )
 
     def outline(self, pack: Mapping[str, Any]) -> dict[str, Any]:
         """The outline of a pack (`packs.pack.describe`), redacted."""
