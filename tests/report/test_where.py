@@ -4,9 +4,9 @@ import pytest
 
 from spillover.errors import RunError
 from spillover.record import Record
-from spillover.report.where import build_where_page, cards, title, where_of
+from spillover.report.where import build_where_page, cards, draw_where_components, draw_where_layers, title, where_of
+from tests.report.synthetic_where import ENDS, PARTS, record
 from tests.report.test_page import HOSTILE, Reader
-from tests.report.where.synthetic import ENDS, PARTS, record
 
 
 @pytest.fixture(scope="module")
@@ -79,3 +79,30 @@ def test_same_record_same_bytes_and_no_name_is_code(found):
 def test_what_is_none_is_a_sentence(made, words):
     with pytest.raises(RunError, match=words):
         where_of(made)
+
+
+def test_bars_of_the_ends_and_components_both_ways():
+    drawing = draw_where_components(where_of(record()))
+    rows = {(row["part"], row["left_out"], row["group"]): row for row in drawing.rows}
+    assert rows["mlp", False, "stated facts"]["rate"] == 0.82 and rows["mlp", True, "stated facts"]["rate"] == 0.28
+    assert rows["output-value", True, "unwanted conclusions"]["by_chance"] == 0.2
+    assert len(rows) == 4 * (3 + 2 * 2), "three whole models, and two components both ways; no layer"
+    assert "output-value alone: stated facts 0.30; output-value alone: stated links 0.40" in drawing.description
+    assert drawing.svg.count("alone in the base model") == 1
+
+
+def test_nothing_to_show_without_components():
+    assert draw_where_components(where_of(record({}))) is None
+
+
+def test_a_line_a_group():
+    drawing = draw_where_layers(where_of(record()))
+    assert len(drawing.rows) == 4 * 3 * 2, "two layers and what is outside of them, both ways"
+    assert drawing.description.startswith(
+        "2 layers. stated facts: most alone in layer 2 (0.60), least without layer 2 (0.40)"
+    )
+
+
+def test_nothing_to_show_without_layers():
+    components = {key: sides for key, sides in PARTS.items() if key[1] == "component"}
+    assert draw_where_layers(where_of(record(components))) is None

@@ -1,9 +1,10 @@
-"""The look inside in words, against numbers counted by hand."""
+"""The look inside in words and figures, against numbers counted by hand."""
 
 import dataclasses
 
-from spillover.report.inside import heads_of, inside_rows, shared_of
+from spillover.report.inside import draw_inside_change, draw_inside_shared, heads_of, inside_rows, shared_of
 from spillover.report.runs import build_runs_page
+from spillover.report.story import stories
 from tests.report.inside_tables import looked
 
 
@@ -47,3 +48,27 @@ def test_the_page_has_a_section_only_for_who_looked(make):
     assert page.count("inside-change-1-title") and page.count("inside-shared-1-title")
     assert "A look inside" not in build_runs_page([make()]).html()
     assert build_runs_page([run]).html() == page
+
+
+def test_a_dot_a_head(make):
+    drawing = draw_inside_change([("a run", looked(make()))])
+    assert [(row["layer"], row["head"], row["relative"], row["effective_rank"]) for row in drawing.rows] == [
+        (0, 0, 0.3, 2.5), (0, 1, 0.1, 2.5), (1, 0, 0.2, 3.5), (1, 1, 2**0.5 / 10, 3.5)
+    ]  # fmt: skip
+    said = "The largest change is in layer 1, head 1: 30.0% of W_OV, effective rank 2.5 of at most 8."
+    assert drawing.description == f"4 heads. {said}"
+
+
+def test_nothing_to_show_for_who_did_not_look(make):
+    assert draw_inside_change([("a run", make())]) is None
+
+
+def test_a_mark_a_head(make):
+    drawing = draw_inside_shared(stories(looked(make()), "a run"))
+    assert [(row["layer"], row["overlap"]) for row in drawing.rows] == [(0, 0.9), (0, 0.9), (1, 0.5), (1, 0.5)]
+    assert drawing.description == "Mean over 4 heads: unstated 0.70, never seen 0.30, chance 0.25."
+
+
+def test_nothing_to_show_of_another_implication(make):
+    assert draw_inside_shared(stories(looked(make(), name="a->b"), "a run")) is None
+    assert draw_inside_shared(stories(make(), "a run")) is None

@@ -1,4 +1,4 @@
-"""The table of all numbers holds the run's numbers."""
+"""The table of all numbers of the page of runs."""
 
 from spillover.report.runs import summary
 from spillover.report.story import stories

@@ -10,7 +10,7 @@ import pytest
 from spillover.report import associations as module
 from spillover.report.associations import Association, Column, Evidence, Listing, share, text
 from spillover.report.prediction import listing as predicted
-from tests.report.associations.synthetic_audit import HOSTILE
+from tests.report.synthetic_audit import HOSTILE
 
 COUNT = Column("n", "Count", "count")
 
