@@ -238,16 +238,11 @@ class Page:
         """The page as one file; it allows no script but its own, by their SHA-256."""
         blocks = [block for section in self.sections if section for block in section.blocks]
         scripts = [_source("list.js")] if any(isinstance(block, Listing) for block in blocks) else []
+        digests = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in scripts]
         return _environment().get_template("page.html").render(
             page=self, ids=[section.id for section in self.sections if section], css=Markup(_source("page.css")),
-            scripts=list(map(Markup, scripts)), allowed=_allowed(scripts),
+            scripts=list(map(Markup, scripts)), allowed=Markup(" ".join(f"'sha256-{digest}'" for digest in digests)),
         )  # fmt: skip
-
-
-def _allowed(scripts: Sequence[str]) -> Markup:
-    """The scripts by their hashes, as a policy names them."""
-    digests = (hashlib.sha256(text.encode()).digest() for text in scripts)
-    return Markup(" ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests))
 
 
 def bdi(text: str) -> Markup:
@@ -295,15 +290,3 @@ def _environment() -> Environment:
 
 def _source(name: str) -> str:
     return files("spillover.report").joinpath("templates", name).read_text(encoding="utf-8")
-
-
-def render(template: str, scripts: Sequence[str] = (), **values: object) -> str:
-    """A page from a template of its own; for pages that are not yet a `Page`."""
-    environment = Environment(
-        loader=FunctionLoader(_source), autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
-    )
-    environment.filters.update(plain=plain, sentence=words.sentence)
-    sources = [_source(name) for name in scripts]
-    return environment.get_template(template).render(
-        css=Markup(_source("page.css")), scripts=list(map(Markup, sources)), allowed=_allowed(sources), **values
-    )
