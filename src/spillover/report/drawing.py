@@ -37,7 +37,7 @@ LINES = tuple(
     )
 )
 #: Dash and weight of the line at which a model knows only which answers occur.
-YARDSTICK: Any = {"color": INK, "linestyle": (0, (6, 3)), "linewidth": 1.5, "alpha": 0.8, "zorder": 0}
+BASELINE: Any = {"color": INK, "linestyle": (0, (6, 3)), "linewidth": 1.5, "alpha": 0.8, "zorder": 0}
 WIDTH = 5.5  # inches; at this width the text stays readable when a phone shrinks the figure
 _STYLE: Any = {
     "svg.fonttype": "none",

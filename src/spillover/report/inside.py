@@ -13,7 +13,7 @@ from markupsafe import Markup
 from matplotlib.ticker import MaxNLocator
 
 from spillover.report import page
-from spillover.report.drawing import BLUE, INK, VERMILLION, YARDSTICK, Drawing, canvas, finish, panels, plot
+from spillover.report.drawing import BASELINE, BLUE, INK, VERMILLION, Drawing, canvas, finish, panels, plot
 from spillover.report.load import LoadedRun
 from spillover.report.story import Story, spoken
 from spillover.report.words import number, sentence
@@ -207,7 +207,7 @@ def draw_inside_shared(stories: Sequence[Story], name: str = "inside-shared") ->
         ]  # fmt: skip
         each = sorted(set(layers))
         chance = [float(np.mean([row["chance"] for row in rows if row["layer"] + 1 == layer])) for layer in each]
-        line = axes.plot(each, chance, **YARDSTICK)[0]
+        line = axes.plot(each, chance, **BASELINE)[0]
         axes.set_ylim(0, 1.02)
         axes.set_xlabel("layer, a mark for each head")
         axes.set_ylabel("share within the stated directions")

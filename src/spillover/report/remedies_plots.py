@@ -14,12 +14,12 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from spillover.metrics.remedies import KEPT, REMOVED
 from spillover.report.drawing import (
+    BASELINE,
     BLUE,
     GREEN,
     INK,
     PURPLE,
     VERMILLION,
-    YARDSTICK,
     Drawing,
     canvas,
     finish,
@@ -38,7 +38,7 @@ LOOKS = {
     NOT_LEARNED: ("o", INK, False, "did not learn what was stated"),
     APART: ("D", PURPLE, False, "leaves out or rewrites stated rows"),
 }
-_DOTTED: dict[str, Any] = {**YARDSTICK, "linestyle": (0, (1, 1.5))}
+_DOTTED: dict[str, Any] = {**BASELINE, "linestyle": (0, (1, 1.5))}
 _WIDTH, _ROW = 10.6, 0.285
 Size = Callable[[float | None], float]
 
@@ -132,7 +132,7 @@ def _frontier_lines(axes: Axes, untreated: Tried) -> dict[str, Any]:
     found: dict[str, Any] = {}
     before, free, wanted = untreated.value("unwanted_rate"), untreated.free_rate, untreated.value("wanted_rate")
     if free is not None:
-        found[f"unwanted rate without any association ({100 * free:.0f}%)"] = axes.axvline(free, **YARDSTICK)
+        found[f"unwanted rate without any association ({100 * free:.0f}%)"] = axes.axvline(free, **BASELINE)
     if wanted is not None:
         text = f"{100 * KEPT:.0f} points below the untreated wanted rate ({100 * (wanted - KEPT):.0f}%)"
         found[text] = axes.axhline(wanted - KEPT, **_DOTTED)
@@ -254,7 +254,7 @@ def _ladder_axes(axes: Axes, untreated: Tried, metric: str, text: str) -> None:
     if value is not None:
         axes.axvline(value, color=INK, alpha=0.35, linewidth=1, zorder=0)
     if metric == "unwanted_rate" and untreated.free_rate is not None:
-        axes.axvline(untreated.free_rate, **YARDSTICK)
+        axes.axvline(untreated.free_rate, **BASELINE)
     if metric == "wanted_rate" and value is not None:
         axes.axvline(value - KEPT, **_DOTTED)
     if metric != "forgetting_nats":

@@ -13,10 +13,10 @@ from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from spillover.record import Metric
 from spillover.report.drawing import (
+    BASELINE,
     BLUE,
     INK,
     VERMILLION,
-    YARDSTICK,
     Drawing,
     canvas,
     finish,
@@ -129,7 +129,7 @@ def _draw_set(axes: Axes, index: int, row: AssociationSet) -> None:
         axes.plot([rank], [index + 0.3], color=INK, linestyle="none", marker=marker, clip_on=False, **_SMALL)
     if row.story.marginal is not None:
         # One line through everything, broken where a set has its name.
-        axes.plot([row.story.marginal] * 2, [index - 0.27, index + 0.45], **YARDSTICK)
+        axes.plot([row.story.marginal] * 2, [index - 0.27, index + 0.45], **BASELINE)
 
 
 def _set_numbers(row: AssociationSet) -> list[dict[str, Any]]:
@@ -180,7 +180,7 @@ def draw_paper_table(cells: Sequence[LoadedCell], name: str = "paper-table") -> 
                 axes.plot([row.published], [place], marker="x", markersize=6, color=INK, clip_on=False)
         baselines = {row.story.marginal for row in rows if row.story}
         if len(baselines) == 1 and (line := next(iter(baselines))) is not None:
-            handles[f"{_ONLY}: {line:.2f}"] = axes.axvline(line, **YARDSTICK)
+            handles[f"{_ONLY}: {line:.2f}"] = axes.axvline(line, **BASELINE)
         _rank_axis(axes, len(lines))
         axes.set_yticks(range(len(lines)), [text for text, _ in lines])
         for tick, (_, row) in zip(axes.get_yticklabels(), lines, strict=True):
@@ -221,7 +221,7 @@ def _two_panels(
             handles[f"{label(text, 30)} ({_TRUTHS[own[0].wanted]})"] = draw(above, below, own, look)
         marginals = [point.marginal for own in curves.values() for point in own if point.marginal is not None]
         if marginals:
-            handles[f"{_ONLY}: {marginals[0]:.2f}"] = above.axhline(marginals[0], **YARDSTICK)
+            handles[f"{_ONLY}: {marginals[0]:.2f}"] = above.axhline(marginals[0], **BASELINE)
         handles |= dress(above, below)
         above.set_ylabel("mean rank (0 is best)")
         above.set_ylim(bottom=0)
