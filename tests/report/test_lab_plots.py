@@ -7,7 +7,6 @@ from spillover.report.lab_plots import (
     Chart,
     Map,
     Maps,
-    Pair,
     Pairs,
     Point,
     Series,
@@ -73,10 +72,10 @@ def test_columns_are_drawn_by_split():
 
 def test_the_numbers_are_the_means_of_the_blocks():
     rows = draw_lab_matrices(maps(0.6, 0.0), "m").rows
-    assert [row["own implication, told the fact only"] for row in rows] == [0.3, 0.0]
+    assert [row["own implication, the fact only"] for row in rows] == [0.3, 0.0]
     for row in rows:
-        assert (row["own fact, told both"], row["own fact, told the fact only"], row["r1 on facts"]) == (0.5, 0.5, 0.5)
-        assert (row["own implication, told both"], row["r2 on implied answers"]) == (0.5, 0.5)
+        assert (row["own fact, both stated"], row["own fact, the fact only"], row["r1 on facts"]) == (0.5, 0.5, 0.5)
+        assert (row["own implication, both stated"], row["r2 on implied answers"]) == (0.5, 0.5)
 
 
 def test_each_map_is_an_image_inside_the_drawing():
@@ -95,7 +94,7 @@ PAIRS = Pairs(
     "t",
     "share",
     ("factorised", "merged"),
-    tuple(Pair(name, (Point(0, 0.9, 0.8, 1.0, 5), Point(0, 0.1, 0.0, 0.2, 5))) for name in ("plain", "deep")),
+    {name: (Point(0, 0.9, 0.8, 1.0, 5), Point(0, 0.1, 0.0, 0.2, 5)) for name in ("plain", "deep")},
     ("log n", 3.0),
 )
 
@@ -112,4 +111,4 @@ def test_every_variant_and_model_has_its_numbers():
 
 
 def test_no_pairs_are_no_drawing():
-    assert draw_lab_pairs(Pairs("t", "x", ("a",), ()), "none") is None
+    assert draw_lab_pairs(Pairs("t", "x", ("a",), {}), "none") is None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,17 +18,20 @@ from spillover.metrics.intervals import over_seeds
 from spillover.record import TRAJECTORY, Record, read_table
 from spillover.report.downloads import csv_text, link
 from spillover.report.drawing import plain
-from spillover.report.lab_plots import Chart, Map, Maps, Pair, Pairs, Point, Series
+from spillover.report.lab_plots import Chart, Map, Maps, Pairs, Point, Series
 from spillover.report.page import Card, Cards, Figure, FigureGrid, Glossary, Page, Paragraph, Section, figure
 from spillover.report.provenance import Terms, duration
 from spillover.report.words import number
 
 MATRICES = "matrices.parquet"
-KINDS = ("factorised", "merged")
-#: Titles of charts that several pages have, by the measured number, and its unit.
+KINDS, NORMS = ("factorised", "merged"), ("nuclear", "Frobenius")
+#: The measured numbers that most pages show, and the titles of their charts.
+LOSSES = ("train_loss", "implication_loss_test", "implication_accuracy_test")
 STATED, UNSTATED = "Loss on what was stated", "Loss on what nobody stated"
 ANSWERED = "Share of unstated implications answered as the class would"
-PER_MARGIN = "per stated margin"
+MARGIN, PER_MARGIN = "Smallest margin of what nobody stated", "per stated margin"
+#: Horizontal lines of a chart: name and value.
+References = Sequence[tuple[str, float]]
 
 
 @dataclass(frozen=True)
@@ -96,9 +99,14 @@ def points_of(places: np.ndarray, values: np.ndarray) -> tuple[Point, ...]:
     found = []
     for place in np.unique(places):
         metric = over_seeds(values[places == place].tolist(), "")
-        if metric.value is not None and metric.low is not None and metric.high is not None:
-            found.append(Point(float(place), metric.value, metric.low, metric.high, metric.n))
+        if metric.value is not None:
+            found.append(point_of(metric.as_json(), float(place)))
     return tuple(found)
+
+
+def point_of(metric: Mapping[str, Any], place: float = 0.0) -> Point:
+    """A metric of the record as a point of a chart."""
+    return Point(place, metric["value"], metric["low"], metric["high"], metric["n"])
 
 
 def exact_series(label: str, style: int, rows: Sequence[Mapping[str, Any]], x: str, y: str, **where: Any) -> Series:
@@ -142,31 +150,35 @@ TERMS = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass
 class ExperimentPage:
-    """What the page of one experiment says.
+    """What the page of an experiment says, filled in by the function registered for it.
 
-    title: the finding as one sentence. facts: (what, number, how to read it) at a glance. sections: (heading, a
-    paragraph for a newcomer, figures). notes: what the numbers do not show, or what was found and not expected.
+    title: the finding as one sentence. facts: (what, number, how to read it) at a glance. sections: heading, a
+    paragraph for a newcomer, figures. notes: what the numbers do not show, or what was found and not expected.
     """
 
-    title: str
-    facts: Sequence[tuple[str, str, str]]
-    sections: Sequence[tuple[str, str, Sequence[Figure | None]]]
-    terms: Sequence[tuple[str, str]] = ()
+    title: str = ""
+    facts: list[tuple[str, str, str]] = field(default_factory=list)
+    sections: list[tuple[str, str, Sequence[Figure | None]]] = field(default_factory=list)
+    terms: list[tuple[str, str]] = field(default_factory=lambda: list(TERMS))
     notes: Sequence[str] = ()
 
+    def section(self, heading: str, lead: str, *figures: Figure | None) -> None:
+        self.sections.append((heading, lead, figures))
 
-#: What the page of each experiment says, by the experiment's name.
-PAGES: dict[str, Callable[[LabRun], ExperimentPage]] = {}
+
+Fill = Callable[[LabRun, ExperimentPage], None]
+#: What fills in the page of each experiment, by the experiment's name.
+PAGES: dict[str, Fill] = {}
 
 
-def page_of(name: str) -> Callable[[Callable[[LabRun], ExperimentPage]], Callable[[LabRun], ExperimentPage]]:
-    """Register a function as the page of the experiment called `name`."""
+def page_of(name: str) -> Callable[[Fill], Fill]:
+    """Register a function as what fills in the page of the experiment called `name`."""
 
-    def register(find: Callable[[LabRun], ExperimentPage]) -> Callable[[LabRun], ExperimentPage]:
-        PAGES[name] = find
-        return find
+    def register(fill: Fill) -> Fill:
+        PAGES[name] = fill
+        return fill
 
     return register
 
@@ -175,30 +187,29 @@ def build_lab_page(run: LabRun) -> Page:
     """The page of an experiment; the same run gives the same bytes. Raises UsageError for one that has no page."""
     if run.preset not in PAGES:
         raise UsageError(f"there is no preset called {run.preset!r}", do=nearest(run.preset, PAGES))
-    found = PAGES[run.preset](run)
-    cards = [Card(what, (Paragraph(reading, "small"),), value=value) for what, value, reading in found.facts]
-    sections = [
-        Section("found", "What was found", [Cards(cards, facts=True)], hidden=True),
-        Section("terms", "What this is about", [Glossary([*TERMS, *found.terms])], hidden=True, aside=True),
-        *(
-            Section(f"part-{place}", heading, [FigureGrid(figures)], lead)
-            for place, (heading, lead, figures) in enumerate(found.sections, start=1)
-        ),
-        Section("notes", "What to keep in mind", found.notes) if found.notes else None,
+    content = ExperimentPage()
+    PAGES[run.preset](run, content)
+    cards = [Card(what, (Paragraph(reading, "small"),), value=value) for what, value, reading in content.facts]
+    parts = [
+        Section(f"part-{place}", heading, [FigureGrid(figures)], lead)
+        for place, (heading, lead, figures) in enumerate(content.sections, start=1)
     ]
     body = json.dumps(dataclasses.asdict(run.record), indent=1, sort_keys=True, default=dict)
     names = run.trajectory.column_names
-    rows = zip(*(run.trajectory[name].to_pylist() for name in names), strict=True)
+    steps = csv_text(names, zip(*(run.trajectory[name].to_pylist() for name in names), strict=True))
     return Page(
-        found.title,
+        content.title,
         f"Spillover lab: {run.preset}",
         f"lab: {run.preset}",
-        sections,
+        [
+            Section("found", "What was found", [Cards(cards, facts=True)], hidden=True),
+            Section("terms", "What this is about", [Glossary(content.terms)], hidden=True, aside=True),
+            *parts,
+            Section("notes", "What to keep in mind", content.notes),
+        ],
         downloads=[
             link("record.json", "Metrics and settings (JSON)", body.encode(), "application/json"),
-            link(
-                "trajectory.csv", "Every measured step (CSV)", csv_text(names, rows).encode(), "text/csv;charset=utf-8"
-            ),
+            link("trajectory.csv", "Every measured step (CSV)", steps.encode(), "text/csv;charset=utf-8"),
         ],
         made=[("Task, recipes, settings, versions", _made(run))],
         footer="The shaded bands and bars are 95% bootstrap intervals of the mean over seeds.",
@@ -207,120 +218,87 @@ def build_lab_page(run: LabRun) -> Page:
 
 def _made(run: LabRun) -> list[tuple[str, Terms]]:
     """How it was made, as groups of terms and values."""
-    record, arms = run.record, run.details.get("arms") or {}
-    own = {
-        "command": f"spillover {record.command}",
-        "seeds": ", ".join(map(str, run.seeds)),
-        "wall time": duration(record.seconds),
-        "identity": record.identity,
+    record, seeds = run.record, ", ".join(map(str, run.seeds))
+    took = {"wall time": duration(record.seconds), "identity": record.identity}
+    groups: dict[str, Mapping[str, Any]] = {
+        "Run": {"command": f"spillover {record.command}", "seeds": seeds, **took},
+        "Task": run.details.get("task") or {},
+        **{f"Arm: {name}": settings for name, settings in (run.details.get("arms") or {}).items()},
+        "Settings": {key: value for key, value in record.settings.items() if key not in ("out", "json")},
+        "Versions": {**record.versions, "commit": record.commit},
+        "Hardware": record.hardware,
+        "Hashes": record.hashes,
     }
-    groups: list[tuple[str, Mapping[str, Any]]] = [
-        ("Run", own),
-        ("Task", run.details.get("task") or {}),
-        *((f"Arm: {name}", settings) for name, settings in arms.items()),
-        ("Settings", {key: value for key, value in record.settings.items() if key not in ("out", "json")}),
-        ("Versions", {**record.versions, "commit": record.commit or ""}),
-        ("Hardware", record.hardware),
-        ("Hashes", record.hashes),
+    return [
+        (name, [(plain(key.replace("_", " ")), plain(value)) for key, value in kept.items()])
+        for name, terms in groups.items()
+        if (kept := {key: value for key, value in terms.items() if value not in ("", None)})
     ]
-    shown = [
-        (
-            name,
-            [(plain(key.replace("_", " ")), plain(value)) for key, value in terms.items() if value not in ("", None)],
-        )
-        for name, terms in groups
-    ]
-    return [(name, terms) for name, terms in shown if terms]
 
 
 def curves(
-    name: str,
-    title: str,
-    unit: str,
-    lines: Sequence[Series],
-    references: Sequence[tuple[str, float]] = (),
-    caption: str = "",
-    **axes: Any,
+    name: str, title: str, unit: str, lines: Sequence[Series], beside: References = (), caption: str = "", **axes: Any
 ) -> Figure | None:
     """A chart of lines, against the training step on a logarithmic scale unless `axes` says otherwise."""
     axes = {"x_label": "training step", "log_x": True, **axes}
-    chart = Chart(title, y_label=unit, lines=tuple(lines), references=tuple(references), **axes)
+    chart = Chart(title, y_label=unit, lines=tuple(lines), references=tuple(beside), **axes)
     return figure("lab-curves", chart, name, caption)
 
 
 @page_of("two-models")
-def two_models(run: LabRun) -> ExperimentPage:
+def two_models(run: LabRun, page: ExperimentPage) -> None:
     """Losses of the paper's recipe, then the direction of the matrix under exact gradients."""
-    details, (_, log_n), facts = run.details, run.log_n, []
-    accuracy = {kind: run.metric(kind, "implication_accuracy_test")["value"] for kind in KINDS}
+    answered, arms = {}, []
     for kind in KINDS:
-        loss, apart = run.metric(kind, "implication_loss_test")["value"], details[kind]["cosine_difference"]["value"]
-        guess = f"A uniform guess among the implied answers has {number(log_n, 3)}. Paper's recipe."
-        facts.append((f"{kind}: loss on unstated implications", number(loss, 3), guess))
+        found, paper = run.details[kind], run.details[kind]["paper_arm"]
+        answered[kind] = f"{run.metric(kind, 'implication_accuracy_test')['value']:.0%}"
+        loss, apart = run.metric(kind, "implication_loss_test")["value"], found["cosine_difference"]["value"]
+        guess = f"A uniform guess among the implied answers has {number(run.log_n[1], 3)}. Paper's recipe."
         closer = f"The trained matrix is closer to the {'nuclear' if apart > 0 else 'Frobenius'} solution. Exact arm."
-        facts.append((f"{kind}: cosine to nuclear minus to Frobenius", number(apart, 3), closer))
-    arms = "; ".join(
-        f"{kind} {number(details[kind]['paper_arm']['cosine_to_nuclear']['value'])} to nuclear, "
-        f"{number(details[kind]['paper_arm']['cosine_to_frobenius']['value'])} to Frobenius"
-        for kind in KINDS
-    )
-    return ExperimentPage(
+        page.facts.append((f"{kind}: loss on unstated implications", number(loss, 3), guess))
+        page.facts.append((f"{kind}: cosine to nuclear minus to Frobenius", number(apart, 3), closer))
+        nuclear, frobenius = (number(paper[f"cosine_to_{norm}"]["value"]) for norm in ("nuclear", "frobenius"))
+        arms.append(f"{kind} {nuclear} to nuclear, {frobenius} to Frobenius")
+    page.title = (
         "Of two models with the same power, trained on the same facts, the factorised one also answers "
-        f"{accuracy['factorised']:.0%} of what nobody stated as the class would; the merged one "
-        f"{accuracy['merged']:.0%}.",
-        facts,
-        [
-            (
-                "What was stated, and what nobody stated",
-                "Both models are trained to fit every stated row. What of the implications nobody stated? At log n a "
-                "model does no better than a uniform guess among the implied answers.",
-                [
-                    curves(
-                        name,
-                        title,
-                        unit,
-                        run.kinds(y, arm="paper"),
-                        references,
-                        "Mean over seeds; the band is its 95% interval. Paper's recipe.",
-                        log_y=y == "train_loss",
-                    )
-                    for name, title, y, unit, references in (
-                        ("train-loss", STATED, "train_loss", "nats", ()),
-                        ("test-loss", UNSTATED, "implication_loss_test", "nats", (run.log_n,)),
-                        ("test-accuracy", ANSWERED, "implication_accuracy_test", "share", ()),
-                    )
-                ],
-            ),
-            (
-                "What the matrices hold",
-                "Rows are answers (facts b above, implied answers c below), columns are what is read: subjects of whom "
-                "both answers are stated, subjects of whom the fact alone is, and the two relations. The block that "
-                "matters is below right of the middle: what the matrix holds of c for subjects whose c nobody stated. "
-                "It is filled where a model concludes c, and empty where it does not.",
-                [_matrices(run)],
-            ),
-            (
-                "Which solution each one goes to",
-                "Theorem 1 of the paper: under gradients the factorised model's matrix turns towards the nuclear "
-                "solution, the merged model's towards the Frobenius solution. Each approaches the least norm of its "
-                "own kind from above; and the nuclear optimum is flat, so that margins differ before norms do.",
-                _directions(run),
-            ),
-        ],
-        [
-            (
-                "Two arms",
-                "Losses come from the paper's recipe: AdamW, noise tokens, a trained key-query vector. Directions come "
-                "from an exact arm: equal attention, no noise, all rows at every step, normalised gradient descent, no "
-                "decay. The theory is about gradients; Adam prefers another geometry.",
-            )
-        ],
-        [
-            f"Under the paper's AdamW recipe the directions are: {arms}. Adam's update is sign-like and prefers "
-            "another geometry, so these cosines test nothing about Theorem 1.",
-            "The factorised model's unstated margin may lie well away from the exact nuclear solution's: matrices "
-            "within a fraction of a percent of the least norm have quite different margins there.",
-        ],
+        f"{answered['factorised']} of what nobody stated as the class would; the merged one {answered['merged']}."
+    )
+    caption = "Mean over seeds; the band is its 95% interval. Paper's recipe."
+    stated, unstated, share = (run.kinds(y, arm="paper") for y in LOSSES)
+    page.section(
+        "What was stated, and what nobody stated",
+        "Both models are trained to fit every stated row. What of the implications nobody stated? At log n a model "
+        "does no better than a uniform guess among the implied answers.",
+        curves("train-loss", STATED, "nats", stated, caption=caption, log_y=True),
+        curves("test-loss", UNSTATED, "nats", unstated, [run.log_n], caption),
+        curves("test-accuracy", ANSWERED, "share", share, caption=caption),
+    )
+    page.section(
+        "What the matrices hold",
+        "Rows are answers (facts b above, implied answers c below), columns are what is read: subjects of whom both "
+        "answers are stated, subjects of whom the fact alone is, and the two relations. The block that matters is "
+        "below right of the middle: what the matrix holds of c for subjects whose c nobody stated. It is filled where "
+        "a model concludes c, and empty where it does not.",
+        _matrices(run),
+    )
+    page.section(
+        "Which solution each one goes to",
+        "Theorem 1 of the paper: under gradients the factorised model's matrix turns towards the nuclear solution, the "
+        "merged model's towards the Frobenius solution. Each approaches the least norm of its own kind from above; and "
+        "the nuclear optimum is flat, so that margins differ before norms do.",
+        *_directions(run),
+    )
+    term = (
+        "Losses come from the paper's recipe: AdamW, noise tokens, a trained key-query vector. Directions come from an "
+        "exact arm: equal attention, no noise, all rows at every step, normalised gradient descent, no decay. The "
+        "theory is about gradients; Adam prefers another geometry."
+    )
+    page.terms.append(("Two arms", term))
+    page.notes = (
+        f"Under the paper's AdamW recipe the directions are: {'; '.join(arms)}. Adam's update is sign-like and prefers "
+        "another geometry, so these cosines test nothing about Theorem 1.",
+        "The factorised model's unstated margin may lie well away from the exact nuclear solution's: matrices within a "
+        "fraction of a percent of the least norm have quite different margins there.",
     )
 
 
@@ -339,63 +317,57 @@ def _matrices(run: LabRun) -> Figure | None:
 
 def _directions(run: LabRun) -> list[Figure | None]:
     """Cosines with the exact solutions, the norm of each model's own kind, and the unstated margin."""
-    exact, solutions = run.details["exact"], (("nuclear", "nuclear"), ("frobenius", "Frobenius"))
-    found = []
+    exact, found = run.details["exact"], list[Figure | None]()
     for kind in KINDS:
         lines = [
-            run.series(f"to the {word} solution", style, "step", f"cosine_to_{name}", arm="exact", model=kind)
-            for style, (name, word) in enumerate(solutions)
+            run.series(f"to the {word} solution", style, "step", f"cosine_to_{word.lower()}", arm="exact", model=kind)
+            for style, word in enumerate(NORMS)
         ]
         between = ("the two exact solutions with each other", exact["cosine"])
         title, caption = f"Cosine of the {kind} model's matrix", "A claim is the difference of the two lines."
         found.append(curves(f"cosine-{kind}", title, "cosine", lines, [between], caption))
-    for style, (kind, (name, word)) in enumerate(zip(KINDS, solutions, strict=True)):
-        line = run.series(f"{kind} model", style, "step", f"{name}_over_margin", arm="exact", model=kind)
-        optimum = (f"the least possible {word} norm", exact[name]["norm"])
+    for style, (kind, word) in enumerate(zip(KINDS, NORMS, strict=True)):
+        line = run.series(f"{kind} model", style, "step", f"{word.lower()}_over_margin", arm="exact", model=kind)
+        least = (f"the least possible {word} norm", exact[word.lower()]["norm"])
         title, caption = f"{word.capitalize()} norm per margin, {kind} model", "Not drawn until every row is learned."
-        found.append(curves(f"norm-{kind}", title, "norm per margin", [line], [optimum], caption, log_y=True))
-    margins = [(f"exact, {name}", exact[name]["margin_ratio_test"]) for name, _ in solutions]
+        found.append(curves(f"norm-{kind}", title, "norm per margin", [line], [least], caption, log_y=True))
+    margins = [(f"exact, {word.lower()}", exact[word.lower()]["margin_ratio_test"]) for word in NORMS]
     known = [(label, margin) for label, margin in margins if margin is not None]
-    title, caption = (
-        "Smallest margin of what nobody stated",
-        "Above 0, every unstated implication is answered as the class would.",
-    )
-    both = run.kinds("margin_ratio_test", arm="exact")
-    return [*found, curves("margin-ratio", title, PER_MARGIN, both, known, caption, limits=(-0.6, 1.1))]
+    both, caption = run.kinds("margin_ratio_test", arm="exact"), "Above 0, all are answered as the class would."
+    return [*found, curves("margin-ratio", MARGIN, PER_MARGIN, both, known, caption, limits=(-0.6, 1.1))]
 
 
 @page_of("sample-efficiency")
-def sample_efficiency(run: LabRun) -> ExperimentPage:
+def sample_efficiency(run: LabRun, page: ExperimentPage) -> None:
     """One chart an m_test: the exact margin, and what each trained model has."""
-
-    def margin(kind: str, size: Mapping[str, Any]) -> dict[str, Any]:
-        return run.metric(f"{kind} train={size['m_train']} test={size['m_test']}", "margin_ratio_test")
-
-    few = [size for size in run.details["sizes"] if size["m_train"] == 1]
-    enough = few and all((margin("factorised", size)["low"] or 0) > 0 for size in few)
-    return ExperimentPage(
-        "One bridging subject a class was enough: the factorised model's unstated margin is above zero."
-        if enough
-        else "One bridging subject a class was not enough everywhere for a margin above zero on what nobody stated.",
-        [
-            (
-                f"one bridge, {size['m_test']} with the fact only",
-                number(margin("factorised", size)["value"]),
+    sizes, least = run.details["sizes"], []
+    for size in sizes:
+        if size["m_train"] == 1:
+            group = f"train=1 test={size['m_test']}"
+            factorised, merged = (run.metric(f"{kind} {group}", "margin_ratio_test") for kind in KINDS)
+            least.append(factorised["low"] or 0.0)
+            reading = (
                 f"unstated margin of the factorised model; the exact solution has {number(size['exact'])}, the merged "
-                f"model {number(margin('merged', size)['value'])}",
+                f"model {number(merged['value'])}"
             )
-            for size in few
-        ],
-        [
-            (
-                "Margin of what nobody stated, against the number of bridges",
-                "Above 0 every unstated implication is answered as the class would. The exact margin of the least "
-                "nuclear norm is min(1, √(m_train / m_test)), that of the least Frobenius norm is 0.",
-                [_efficiency(run, test) for test in sorted({size["m_test"] for size in run.details["sizes"]})],
-            )
-        ],
-        [("m_train, m_test", "Subjects a class of whom both answers are stated (bridges), and the fact only.")],
-        ["The nuclear optimum is flat: training ends near its norm, not at its margins, which may lie on either side."],
+            what = f"one bridge, {size['m_test']} with the fact only"
+            page.facts.append((what, number(factorised["value"]), reading))
+    page.title = (
+        "One bridging subject a class was enough: the factorised model's unstated margin is above zero."
+        if least and min(least) > 0
+        else "One bridging subject a class was not enough everywhere for a margin above zero on what nobody stated."
+    )
+    page.section(
+        "Margin of what nobody stated, against the number of bridges",
+        "Above 0 every unstated implication is answered as the class would. The exact margin of the least nuclear norm "
+        "is min(1, √(m_train / m_test)), that of the least Frobenius norm is 0.",
+        *(_efficiency(run, test) for test in sorted({size["m_test"] for size in sizes})),
+    )
+    page.terms.append(
+        ("m_train, m_test", "Subjects a class of whom both answers are stated (bridges), and the fact only.")
+    )
+    page.notes = (
+        "The nuclear optimum is flat: training ends near its norm, not at its margins, which may lie on either side.",
     )
 
 
@@ -404,90 +376,60 @@ def _efficiency(run: LabRun, test: int) -> Figure | None:
     lines = [
         exact_series("exact, least nuclear norm", 2, sizes, "m_train", "exact"),
         exact_series("solved from the rows alone", 3, sizes, "m_train", "solved"),
-        *(
-            Series(
-                f"{kind}, trained", run.points("m_train", "margin_ratio_test", run.last(model=kind, m_test=test)), style
-            )
-            for style, kind in enumerate(KINDS)
-        ),
     ]
-    return curves(
-        f"margin-{test}",
-        f"{test} subject{'s' if test > 1 else ''} a class with the fact only",
-        PER_MARGIN,
-        lines,
-        caption="Exact arm. Band: 95% interval over seeds.",
-        x_label="m_train: bridges a class",
-        log_x=False,
-        ticks=tuple(sorted({float(size["m_train"]) for size in sizes})),
-        limits=(-0.1, 1.1),
-    )
+    for style, kind in enumerate(KINDS):
+        points = run.points("m_train", "margin_ratio_test", run.last(model=kind, m_test=test))
+        lines.append(Series(f"{kind}, trained", points, style))
+    title = f"{test} subject{'s' if test > 1 else ''} a class with the fact only"
+    caption = "Exact arm. Band: 95% interval over seeds."
+    ticks = tuple(sorted({float(size["m_train"]) for size in sizes}))
+    axes = {"x_label": "m_train: bridges a class", "log_x": False, "ticks": ticks, "limits": (-0.1, 1.1)}
+    return curves(f"margin-{test}", title, PER_MARGIN, lines, (), caption, **axes)
 
 
 @page_of("rank-sweep")
-def rank_sweep(run: LabRun) -> ExperimentPage:
+def rank_sweep(run: LabRun, page: ExperimentPage) -> None:
     """Test loss and accuracy against d_h at the end, and against time."""
-    ranks = run.details["ranks"]
-    loss = {rank: run.metric(f"d_h={rank}", "implication_loss_test") for rank in ranks}
-    accuracy = {rank: run.metric(f"d_h={rank}", "implication_accuracy_test")["value"] for rank in ranks}
-    learned = [rank for rank in ranks if accuracy[rank] >= 0.9]
-    narrow, stated = ranks[0], run.metric(f"d_h={ranks[0]}", "train_loss")["value"]
+    ranks, learned = run.details["ranks"], []
+    for rank in ranks:
+        loss, share = (run.metric(f"d_h={rank}", name)["value"] for name in LOSSES[1:])
+        reading = f"nats on unstated implications; {share:.0%} answered as the class would"
+        page.facts.append((f"d_h = {rank}", number(loss, 3), reading))
+        learned += [rank] if share >= 0.9 else []
+    enough = f"d_h = {learned[0]} is enough" if learned else "no d_h was enough"
+    page.title = f"To conclude nine tenths of what nobody stated, {enough}."
+    page.section(
+        "How many columns are enough",
+        "The same task and recipe with narrower and narrower models, beside the merged model, whose full matrix has no "
+        "such limit.",
+        _by_rank(run, "loss", f"{UNSTATED}, after training", LOSSES[1], "nats", [run.log_n]),
+        _by_rank(run, "accuracy", f"{ANSWERED}, after training", LOSSES[2], "share", []),
+    )
     shown = [rank for rank in ranks if rank in (3, 4, 8, 16, 128)] or ranks
-    return ExperimentPage(
-        "To conclude nine tenths of what nobody stated, "
-        + (f"d_h = {learned[0]} is enough." if learned else "no d_h was enough."),
+    stated, unstated = (
         [
-            (
-                f"d_h = {rank}",
-                number(loss[rank]["value"], 3),
-                f"nats on unstated implications; {accuracy[rank]:.0%} answered as the class would",
-            )
-            for rank in ranks
-        ],
-        [
-            (
-                "How many columns are enough",
-                "The same task and recipe with narrower and narrower models, beside the merged model, whose full "
-                "matrix has no such limit.",
-                [
-                    _by_rank(run, "loss", f"{UNSTATED}, after training", "implication_loss_test", "nats", [run.log_n]),
-                    _by_rank(run, "accuracy", f"{ANSWERED}, after training", "implication_accuracy_test", "share", []),
-                ],
-            ),
-            (
-                "On the way",
-                "Narrow models learn the stated rows later, and the unstated ones later still.",
-                [
-                    curves(
-                        name,
-                        title,
-                        "nats",
-                        [
-                            run.series(f"d_h = {rank}", style, "step", y, model="factorised", head_dimension=rank)
-                            for style, rank in enumerate(shown)
-                        ],
-                        references,
-                        "Paper's recipe.",
-                    )
-                    for name, title, y, references in (
-                        ("train", STATED, "train_loss", ()),
-                        ("test", UNSTATED, "implication_loss_test", (run.log_n,)),
-                    )
-                ],
-            ),
-        ],
-        [("d_h", "The head dimension: columns of W_O and W_V, hence the highest rank that their product can have.")],
-        [
-            f"With d_h = {narrow} the loss on stated rows ends at {stated:.2g} nats; on unstated implications it is "
-            f"between {number(loss[narrow]['low'])} and {number(loss[narrow]['high'])} (95% interval over "
-            f"{loss[narrow]['n']} seeds: few)."
-        ],
+            run.series(f"d_h = {rank}", style, "step", y, model="factorised", head_dimension=rank)
+            for style, rank in enumerate(shown)
+        ]
+        for y in LOSSES[:2]
+    )
+    page.section(
+        "On the way",
+        "Narrow models learn the stated rows later, and the unstated ones later still.",
+        curves("train", STATED, "nats", stated, (), "Paper's recipe."),
+        curves("test", UNSTATED, "nats", unstated, [run.log_n], "Paper's recipe."),
+    )
+    term = "The head dimension: columns of W_O and W_V, hence the highest rank that their product can have."
+    page.terms.append(("d_h", term))
+    # What the narrowest model learned, so that its failure can be told from not having learned at all.
+    ends, test = (run.metric(f"d_h={ranks[0]}", name) for name in LOSSES[:2])
+    page.notes = (
+        f"With d_h = {ranks[0]} the loss on stated rows ends at {ends['value']:.2g} nats; on unstated implications it "
+        f"is between {number(test['low'])} and {number(test['high'])} (95% interval over {test['n']} seeds: few).",
     )
 
 
-def _by_rank(
-    run: LabRun, name: str, title: str, y: str, unit: str, references: Sequence[tuple[str, float]]
-) -> Figure | None:
+def _by_rank(run: LabRun, name: str, title: str, y: str, unit: str, references: References) -> Figure | None:
     points = run.points("head_dimension", y, run.last() & ~np.isnan(run.columns["head_dimension"].astype(float)))
     merged = ("merged model", float(run.metric("merged", y)["value"]))
     ticks, caption = tuple(point.x for point in points), "Mean over seeds; the band is its 95% interval."
@@ -495,300 +437,195 @@ def _by_rank(
     return curves(name, title, unit, lines, [*references, merged], caption, x_label="d_h", ticks=ticks)
 
 
+#: Arms of `key-query`: title and caption.
+DESCENT = "Gradient descent on all rows in float64, no noise, no decay."
 STARTS = {
-    "symmetric": "Symmetric start, exact gradients",
-    "symmetric-perturbed": "Symmetric start with a small random part, exact gradients",
-    "random": "Random start, sampled batches (the paper's recipe)",
+    "symmetric": ("Symmetric start, exact gradients", DESCENT),
+    "symmetric-perturbed": ("Symmetric start with a small random part, exact gradients", DESCENT),
+    "random": ("Random start, sampled batches (the paper's recipe)", "AdamW, noise tokens."),
 }
 
 
 @page_of("key-query")
-def key_query(run: LabRun) -> ExperimentPage:
+def key_query(run: LabRun, page: ExperimentPage) -> None:
     """The loss on unstated implications against log n, for each start and model."""
-    (_, log_n), lowest = run.log_n, {start: run.details["lowest"][f"merged {start}"] for start in STARTS}
-    held = all(
-        not found["standard_errors_below"] > 3 if start == "random" else found["loss_of_a_seed"] >= log_n - 1e-9
-        for start, found in lowest.items()
-    )
-    captions = dict.fromkeys(STARTS, "Gradient descent on all rows in float64, no noise, no decay.")
-    captions["random"] = "AdamW, noise tokens."
-    beside = {start: ("Lowest of any one seed", lowest[start]["loss_of_a_seed"]) for start in STARTS}
-    beside["random"] = ("Standard error over seeds", lowest["random"]["standard_error"])
-    return ExperimentPage(
+    (_, log_n), held = run.log_n, True
+    for start in STARTS:
+        lowest = run.details["lowest"][f"merged {start}"]
+        if start == "random":
+            held &= not lowest["standard_errors_below"] > 3
+            beside = f"Standard error over seeds: {number(lowest['standard_error'], 4)}."
+        else:
+            held &= lowest["loss_of_a_seed"] >= log_n - 1e-9
+            beside = f"Lowest of any one seed: {number(lowest['loss_of_a_seed'], 4)}."
+        what, reading = f"merged, {start} start: lowest mean loss", f"log n is {number(log_n, 4)}. {beside}"
+        page.facts.append((what, number(lowest["mean_loss"], 4), reading))
+    page.title = (
         f"With its key-query matrix trained, the merged model {'still never gets' if held else 'was seen to get'} "
-        f"below log n on what nobody stated, from {len(run.seeds)} starts of each kind.",
-        [
-            (
-                f"merged, {start} start: lowest mean loss",
-                number(found["mean_loss"], 4),
-                f"log n is {number(log_n, 4)}. {beside[start][0]}: {number(beside[start][1], 4)}.",
-            )
-            for start, found in lowest.items()
-        ],
-        [
-            (
-                UNSTATED,
-                "Theorem 3 of the paper: from a symmetric start, the merged model's loss on unstated implications "
-                "never falls below log n, the loss of a uniform guess among the implied answers. The factorised case "
-                "is open; here it is measured.",
-                [
-                    curves(
-                        f"loss-{start}",
-                        title,
-                        "nats",
-                        run.kinds("implication_loss_test", arm=start),
-                        [run.log_n],
-                        captions[start],
-                    )
-                    for start, title in STARTS.items()
-                ],
-            ),
-            (
-                STATED,
-                "If this loss is small, the loss above is not for want of learning.",
-                [
-                    curves(
-                        f"train-{start}",
-                        title,
-                        "nats",
-                        run.kinds("train_loss", arm=start),
-                        (),
-                        captions[start],
-                        log_y=True,
-                    )
-                    for start, title in STARTS.items()
-                ],
-            ),
-        ],
-        [
-            (
-                "Symmetric start",
-                "All subjects of a kind, all b and all c start with the same random weight, so that no class stands "
-                "out, in the output-value matrix and in the key scores alike.",
-            )
-        ],
-        [
-            "A symmetric start of the factorised model is a saddle: in exact arithmetic its classes would never part. "
-            "In floating point rounding parts them, in an order that has nothing to do with what was stated.",
-            "For the random start with sampled batches, “not below” means not below log n by more than three standard "
-            "errors.",
-        ],
+        f"below log n on what nobody stated, from {len(run.seeds)} starts of each kind."
+    )
+    unstated, stated = [], []
+    for start, (title, caption) in STARTS.items():
+        losses = [run.kinds(y, arm=start) for y in LOSSES[:2]]
+        unstated.append(curves(f"loss-{start}", title, "nats", losses[1], [run.log_n], caption))
+        stated.append(curves(f"train-{start}", title, "nats", losses[0], (), caption, log_y=True))
+    page.section(
+        UNSTATED,
+        "Theorem 3 of the paper: from a symmetric start, the merged model's loss on unstated implications never falls "
+        "below log n, the loss of a uniform guess among the implied answers. The factorised case is open; here it is "
+        "measured.",
+        *unstated,
+    )
+    page.section(STATED, "If this loss is small, the loss above is not for want of learning.", *stated)
+    term = (
+        "All subjects of a kind, all b and all c start with the same random weight, so that no class stands out, in "
+        "the output-value matrix and in the key scores alike."
+    )
+    page.terms.append(("Symmetric start", term))
+    page.notes = (
+        "A symmetric start of the factorised model is a saddle: in exact arithmetic its classes would never part. In "
+        "floating point rounding parts them, in an order that has nothing to do with what was stated.",
+        "For the random start with sampled batches, “not below” means not below log n by more than three standard "
+        "errors.",
     )
 
 
 @page_of("architecture")
-def architecture(run: LabRun) -> ExperimentPage:
+def architecture(run: LabRun, page: ExperimentPage) -> None:
     """Accuracy of both models for every variant, and losses against time."""
-    contrast = {name: run.details["contrast"][name] for name in run.details["order"]}
-    unclear = [name for name, metric in contrast.items() if not (metric["low"] or 0) > 0]
-    return ExperimentPage(
-        f"In {len(contrast) - len(unclear)} of {len(contrast)} architectures the factorised network concluded more of "
-        "what nobody stated than the merged one.",
-        [
-            (name, number(metric["value"]), f"interval {number(metric['low'])} to {number(metric['high'])}")
-            for name, metric in contrast.items()
-        ],
-        [
-            (
-                "What nobody stated, answered as the class would",
-                "Each row is one change (or several) to the paper's one linear layer, trained in both ways. A dot is "
-                "the mean over seeds, a bar its 95% interval.",
-                [
-                    _pairs(run, "accuracy", ANSWERED, "implication_accuracy_test", "share", wide=True),
-                ],
-            ),
-            (
-                "Losses",
-                "Whether the stated rows were learned at all, and how sure the answers to the unstated ones are.",
-                [
-                    _pairs(run, "train", STATED, "train_loss", "nats"),
-                    _pairs(run, "loss", UNSTATED, "implication_loss_test", "nats", run.log_n),
-                ],
-            ),
-            (
-                "On the way",
-                "Loss on unstated implications while training.",
-                [
-                    curves(f"way-{place}", name, "nats", run.kinds("implication_loss_test", variant=name), [run.log_n])
-                    for place, name in enumerate(contrast)
-                ],
-            ),
-        ],
-        [
-            (
-                "The number on a card",
-                "Accuracy of the factorised network minus that of the merged one on what nobody stated. Above 0, the "
-                "factorised one concludes more.",
-            )
-        ],
-        [
-            f"The difference is not clear of zero for: {', '.join(unclear) or 'none'}.",
-            "A network with an MLP or with learned embeddings is factorised in other places, whatever is done to W_O "
-            "and W_V. Where merging takes nothing away this may be why; nothing here tests it.",
-            f"Intervals are over {len(run.seeds)} seeds; below ten they are shown and decide nothing.",
-            "Trained with AdamW on all rows at once, without noise; one step size for all, which need not suit each "
-            "alike.",
-        ],
+    order, unclear, on_the_way = run.details["order"], [], []
+    for place, name in enumerate(order):
+        contrast = run.details["contrast"][name]
+        reading = f"interval {number(contrast['low'])} to {number(contrast['high'])}"
+        page.facts.append((name, number(contrast["value"]), reading))
+        unclear += [] if (contrast["low"] or 0) > 0 else [name]
+        lines = run.kinds("implication_loss_test", variant=name)
+        on_the_way.append(curves(f"way-{place}", name, "nats", lines, [run.log_n]))
+    page.title = (
+        f"In {len(order) - len(unclear)} of {len(order)} architectures the factorised network concluded more of what "
+        "nobody stated than the merged one."
+    )
+    stated, unstated, share = (
+        {name: [point_of(run.metric(f"{name} / {kind}", y)) for kind in KINDS] for name in order} for y in LOSSES
+    )
+    page.section(
+        "What nobody stated, answered as the class would",
+        "Each row is one change (or several) to the paper's one linear layer, trained in both ways. A dot is the mean "
+        "over seeds, a bar its 95% interval.",
+        figure("lab-pairs", Pairs(ANSWERED, "share", KINDS, share), "accuracy", "", wide=True),
+    )
+    page.section(
+        "Losses",
+        "Whether the stated rows were learned at all, and how sure the answers to the unstated ones are.",
+        figure("lab-pairs", Pairs(STATED, "nats", KINDS, stated), "train", ""),
+        figure("lab-pairs", Pairs(UNSTATED, "nats", KINDS, unstated, run.log_n), "loss", ""),
+    )
+    page.section("On the way", "Loss on unstated implications while training.", *on_the_way)
+    term = (
+        "Accuracy of the factorised network minus that of the merged one on what nobody stated. Above 0, the "
+        "factorised one concludes more."
+    )
+    page.terms.append(("The number on a card", term))
+    page.notes = (
+        f"The difference is not clear of zero for: {', '.join(unclear) or 'none'}.",
+        "A network with an MLP or with learned embeddings is factorised in other places, whatever is done to W_O and "
+        "W_V. Where merging takes nothing away this may be why; nothing here tests it.",
+        f"Intervals are over {len(run.seeds)} seeds; below ten they are shown and decide nothing.",
+        "Trained with AdamW on all rows at once, without noise; one step size for all, which need not suit each alike.",
     )
 
 
-def _pairs(
-    run: LabRun,
-    name: str,
-    title: str,
-    y: str,
-    unit: str,
-    reference: tuple[str, float] | None = None,
-    wide: bool = False,
-) -> Figure | None:
-    pairs = []
-    for variant in run.details["order"]:
-        found = [run.metric(f"{variant} / {kind}", y) for kind in KINDS]
-        pairs.append(Pair(variant, tuple(Point(0.0, m["value"], m["low"], m["high"], m["n"]) for m in found)))
-    return figure("lab-pairs", Pairs(title, unit, KINDS, tuple(pairs), reference), name, "", wide=wide)
-
-
 @page_of("dial")
-def dial(run: LabRun) -> ExperimentPage:
+def dial(run: LabRun, page: ExperimentPage) -> None:
     """The size of the start, the norm, and added rows."""
     details = run.details
     # The width and step size that are trained from every size of start come first in the table.
     main = {name: run.columns[name][0] for name in ("width", "rate")}
-    margins = run.points("sigma", "margin_ratio_test", run.mask(model="factorised", **main))
-    small, large = margins[0], margins[-1]
-    leads = {row["count"]: row["leaked_minus_unknown"] for row in details["abstaining"] if row["norm"] == "nuclear"}
-    worst = max(row["gap"] for row in details["mixed"])
-    zero, certified = [("no lead", 0.0)], "certified to a gap of 1e-6."
-    return ExperimentPage(
+    ends = run.points("sigma", "margin_ratio_test", run.mask(model="factorised", **main))
+    small, large = ends[0], ends[-1]
+    page.title = (
         "From a small start the factorised model concludes what nobody stated, from a large one no longer."
         if small.mean > 0 >= large.mean
         else f"From the smallest start the unstated margin is {number(small.mean)}, from the largest "
-        f"{number(large.mean)}.",
-        [
-            (
-                f"start of size {small.x:g}",
-                number(small.mean),
-                "unstated margin, in units of the smallest stated margin",
-            ),
-            (
-                f"start of size {large.x:g}",
-                number(large.mean),
-                "the same model, task and loss reached; below 0 some are wrong",
-            ),
-            (
-                "one abstaining row a class",
-                f"{number(leads[0], 3)} → {number(leads[1], 3)}",
-                "lead of the leaked answer over “unknown”, for subjects of whom neither is stated (exact, certified)",
-            ),
-        ],
-        [
-            (
-                "The size of the start",
-                "Weights start Gaussian with standard deviation sigma / √d_h. All are trained to the same loss on what "
-                "was stated. The linearised model is the limit of lazy training.",
-                [
-                    _by_start(
-                        run,
-                        main,
-                        "start-margin",
-                        "Smallest margin of what nobody stated",
-                        "margin_ratio_test",
-                        PER_MARGIN,
-                        ("exact, least nuclear norm", details["exact_margin"]),
-                    ),
-                    _by_start(
-                        run,
-                        main,
-                        "start-loss",
-                        f"{UNSTATED}, among the implied answers",
-                        "implication_loss_among",
-                        "nats",
-                        run.log_n,
-                    ),
-                ],
-            ),
-            (
-                "The norm",
-                "Between the two exact solutions lie those of least (1 − t) · nuclear + t · Frobenius norm. At t = 0 "
-                "stands the margin of the one, at t = 1 that of the other.",
-                [
-                    curves(
-                        "mixed",
-                        "Margin of what nobody stated at the optimum",
-                        PER_MARGIN,
-                        [
-                            exact_series("by hand, one unknown", 2, details["mixed"], "share", "exact"),
-                            exact_series("by the general solver", 0, details["mixed"], "share", "solved"),
-                        ],
-                        caption=f"Both ways of computing it; the solver's largest certified gap is {worst:.1e}.",
-                        x_label="t, share of the Frobenius norm",
-                        log_x=False,
-                    )
-                ],
-            ),
-            (
-                "Rows that abstain, rows that contradict",
-                "Four classes of six subjects. Some subjects of each class answer “unknown” to the implication, or "
-                "state another class's; the others stay silent. What do the silent ones get?",
-                [
-                    curves(
-                        "abstaining",
-                        "Lead of the leaked answer over “unknown”",
-                        PER_MARGIN,
-                        [
-                            exact_series(
-                                f"least {word} norm",
-                                style,
-                                details["abstaining"],
-                                "count",
-                                "leaked_minus_unknown",
-                                norm=word.lower(),
-                            )
-                            for style, word in enumerate(("nuclear", "Frobenius"))
-                        ],
-                        zero,
-                        f"Exact solutions, {certified}",
-                        x_label="subjects a class that say “unknown”",
-                        log_x=False,
-                        ticks=(0, 1, 2, 3, 4),
-                    ),
-                    curves(
-                        "contradicting",
-                        "Lead of the leaked answer over another class's",
-                        PER_MARGIN,
-                        [
-                            exact_series(
-                                f"{bridges} bridge{'s' if bridges > 1 else ''} a class",
-                                style,
-                                details["contradicting"],
-                                "count",
-                                "leaked_minus_other",
-                                norm="nuclear",
-                                bridges=bridges,
-                            )
-                            for style, bridges in enumerate((1, 2))
-                        ],
-                        zero,
-                        f"Least nuclear norm, {certified} Other: the answer that those subjects state.",
-                        x_label="subjects a class that contradict",
-                        log_x=False,
-                        ticks=(0, 1, 2, 3),
-                    ),
-                ],
-            ),
-        ],
-        [
-            (
-                "Rich and lazy",
-                "From a small start the change is large against the start, and features are learned (rich). From a "
-                "large one the model hardly moves and behaves as its linearisation, a fixed kernel (lazy).",
-            )
-        ],
-        [
-            "That a pretrained language model starts large, so that gentle fine-tuning is lazy and concludes less, is "
-            "a conjecture that this experiment suggests and does not test."
-        ],
+        f"{number(large.mean)}."
     )
+    leads = {row["count"]: row["leaked_minus_unknown"] for row in details["abstaining"] if row["norm"] == "nuclear"}
+    one = "lead of the leaked answer over “unknown”, for subjects of whom neither is stated (exact, certified)"
+    reached = "the same model, task and loss reached; below 0 some are wrong"
+    page.facts += [
+        (f"start of size {small.x:g}", number(small.mean), "unstated margin, in units of the smallest stated margin"),
+        (f"start of size {large.x:g}", number(large.mean), reached),
+        ("one abstaining row a class", f"{number(leads[0], 3)} → {number(leads[1], 3)}", one),
+    ]
+    exact, among = ("exact, least nuclear norm", details["exact_margin"]), f"{UNSTATED}, among the implied answers"
+    page.section(
+        "The size of the start",
+        "Weights start Gaussian with standard deviation sigma / √d_h. All are trained to the same loss on what was "
+        "stated. The linearised model is the limit of lazy training.",
+        _by_start(run, main, "start-margin", MARGIN, "margin_ratio_test", PER_MARGIN, exact),
+        _by_start(run, main, "start-loss", among, "implication_loss_among", "nats", run.log_n),
+    )
+    mixed = [
+        exact_series("by hand, one unknown", 2, details["mixed"], "share", "exact"),
+        exact_series("by the general solver", 0, details["mixed"], "share", "solved"),
+    ]
+    worst, optimum = max(row["gap"] for row in details["mixed"]), "Margin of what nobody stated at the optimum"
+    caption = f"Both ways of computing it; the solver's largest certified gap is {worst:.1e}."
+    page.section(
+        "The norm",
+        "Between the two exact solutions lie those of least (1 − t) · nuclear + t · Frobenius norm. At t = 0 stands "
+        "the margin of the one, at t = 1 that of the other.",
+        _by_count("mixed", optimum, mixed, "t, share of the Frobenius norm", caption),
+    )
+    abstaining = [
+        exact_series(
+            f"least {word} norm", style, details["abstaining"], "count", "leaked_minus_unknown", norm=word.lower()
+        )
+        for style, word in enumerate(NORMS)
+    ]
+    nuclear = [row for row in details["contradicting"] if row["norm"] == "nuclear"]
+    contradicting = [
+        exact_series(label, style, nuclear, "count", "leaked_minus_other", bridges=style + 1)
+        for style, label in enumerate(("1 bridge a class", "2 bridges a class"))
+    ]
+    other = "Least nuclear norm, certified to a gap of 1e-6. Other: the answer that those subjects state."
+    page.section(
+        "Rows that abstain, rows that contradict",
+        "Four classes of six subjects. Some subjects of each class answer “unknown” to the implication, or state "
+        "another class's; the others stay silent. What do the silent ones get?",
+        _by_count(
+            "abstaining",
+            "Lead of the leaked answer over “unknown”",
+            abstaining,
+            "subjects a class that say “unknown”",
+            "Exact solutions, certified to a gap of 1e-6.",
+            beside=[("no lead", 0.0)],
+            ticks=(0, 1, 2, 3, 4),
+        ),
+        _by_count(
+            "contradicting",
+            "Lead of the leaked answer over another class's",
+            contradicting,
+            "subjects a class that contradict",
+            other,
+            beside=[("no lead", 0.0)],
+            ticks=(0, 1, 2, 3),
+        ),
+    )
+    term = (
+        "From a small start the change is large against the start, and features are learned (rich). From a large one "
+        "the model hardly moves and behaves as its linearisation, a fixed kernel (lazy)."
+    )
+    page.terms.append(("Rich and lazy", term))
+    page.notes = (
+        "That a pretrained language model starts large, so that gentle fine-tuning is lazy and concludes less, is a "
+        "conjecture that this experiment suggests and does not test.",
+    )
+
+
+def _by_count(name: str, title: str, lines: Sequence[Series], x_label: str, caption: str, **more: Any) -> Figure | None:
+    """Exact margins against a number of rows or a share."""
+    return curves(name, title, PER_MARGIN, lines, caption=caption, x_label=x_label, log_x=False, **more)
 
 
 def _by_start(

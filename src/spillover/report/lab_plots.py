@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
@@ -159,55 +159,50 @@ def by_split(maps: Maps, matrix: Float[np.ndarray, "answer column"]) -> Float[np
 
 @plot("lab-matrices", of="lab")
 def draw_lab_matrices(maps: Maps, name: str) -> Drawing | None:
-    """The maps two by two, blue below zero and red above, one scale for all; None when there is none."""
+    """The maps two by two, blue below zero and red above, one scale for all; None when there is none.
+
+    Its numbers are the mean entry of each block that the theory names.
+    """
     if not maps.maps:
         return None
-    top = max(float(np.abs(item.matrix).max()) for item in maps.maps)
-    with canvas(3.1 * -(-len(maps.maps) // 2) + 0.5, WIDTH) as (figure, first):
+    top, lines = max(float(np.abs(item.matrix).max()) for item in maps.maps), -(-len(maps.maps) // 2)
+    with canvas(3.1 * lines + 0.5, WIDTH) as (figure, first):
         first.remove()
-        grid = figure.subplots(-(-len(maps.maps) // 2), 2, squeeze=False)
+        grid = figure.subplots(lines, 2, squeeze=False)
         for index, (axes, item) in enumerate(zip(grid.ravel(), maps.maps, strict=False)):
-            image = _map(axes, maps, item, top)
-            _labels(axes, maps, left=index % 2 == 0)
+            image = _map(axes, maps, item, top, left=index % 2 == 0)
         bar = figure.colorbar(image, ax=grid, shrink=0.6, pad=0.02)
         bar.set_label("entry, at a smallest stated margin of 1")
         bar.outline.set_visible(False)
-        return _finished(figure, maps, name)
+        rows: list[dict[str, Any]] = [{"matrix": item.title, **_blocks(maps, item.matrix)} for item in maps.maps]
+        means = (", ".join(f"{key} {value:.2f}" for key, value in list(row.items())[1:]) for row in rows)
+        described = ". ".join(f"{row['matrix']}: {mean}" for row, mean in zip(rows, means, strict=True))
+        return finish(figure, name, maps.title, f"Mean entries. {described}.", rows)
 
 
-def _map(axes: Axes, maps: Maps, item: Map, top: float) -> Any:
-    image = axes.imshow(
-        by_split(maps, item.matrix), cmap="RdBu_r", vmin=-top, vmax=top, interpolation="none", aspect="auto"
-    )
+def _map(axes: Axes, maps: Maps, item: Map, top: float, left: bool) -> AxesImage:
+    """One map with its blocks marked; left: whether its rows are labelled."""
+    ordered = by_split(maps, item.matrix)
+    image = axes.imshow(ordered, cmap="RdBu_r", vmin=-top, vmax=top, interpolation="none", aspect="auto")
     axes.set_title(item.title, loc="left")
-    for place in (maps.classes * maps.train, maps.classes * (maps.train + maps.test)):
+    train, both = maps.classes * maps.train, maps.classes * (maps.train + maps.test)
+    for place in (train, both):
         axes.axvline(place - 0.5, color=INK, linewidth=0.6)
     axes.axhline(maps.classes - 0.5, color=INK, linewidth=0.6)
-    return image
-
-
-def _labels(axes: Axes, maps: Maps, left: bool) -> None:
-    train, both = maps.classes * maps.train, maps.classes * (maps.train + maps.test)
-    names = [((train - 1) / 2, "told both"), ((train + both - 1) / 2, "told the fact only"), (both + 0.5, "r")]
-    shown = [(place, text) for place, text in names if text != "told both" or train]
+    names = [((train - 1) / 2, "both stated"), ((train + both - 1) / 2, "the fact only"), (both + 0.5, "r")]
+    shown = names if train else names[1:]
     axes.set_xticks([place for place, _ in shown], [text for _, text in shown])
     axes.set_yticks([(maps.classes - 1) / 2, 1.5 * maps.classes - 0.5], ["facts b", "implied c"] if left else ["", ""])
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-
-
-def _finished(figure: Figure, maps: Maps, name: str) -> Drawing:
-    """The drawing; its numbers are the mean entry of each block that the theory names."""
-    rows: list[dict[str, Any]] = [{"matrix": item.title, **_blocks(maps, item.matrix)} for item in maps.maps]
-    said = ". ".join(f"{row['matrix']}: " + ", ".join(f"{k} {v:.2f}" for k, v in list(row.items())[1:]) for row in rows)
-    return finish(figure, name, maps.title, f"Mean entries. {said}.", rows)
+    return image
 
 
 def _blocks(maps: Maps, matrix: Float[np.ndarray, "answer column"]) -> dict[str, float]:
     """Mean entry of a subject's own answer in each block, and of the relations in their own answers."""
     ordered = by_split(maps, matrix)
     n, found = maps.classes, {}
-    starts = {"told both": (0, maps.train), "told the fact only": (n * maps.train, maps.test)}
+    starts = {"both stated": (0, maps.train), "the fact only": (n * maps.train, maps.test)}
     for words, (start, each) in starts.items():
         if each:
             owner = np.repeat(np.arange(n), each)
@@ -220,21 +215,16 @@ def _blocks(maps: Maps, matrix: Float[np.ndarray, "answer column"]) -> dict[str,
 
 
 @dataclass(frozen=True)
-class Pair:
-    """One variant: what each model reached (Point.x is not used), in the order of the names."""
-
-    label: str
-    points: tuple[Point, ...]
-
-
-@dataclass(frozen=True)
 class Pairs:
-    """Variants from top to bottom; names of the models; reference: a value with a name, or None."""
+    """What each model reached (Point.x is not used), by variant from top to bottom, in the order of the models' names.
+
+    reference: a value with a name, or None.
+    """
 
     title: str
     x_label: str
     names: tuple[str, ...]
-    pairs: tuple[Pair, ...]
+    pairs: Mapping[str, Sequence[Point]]
     reference: tuple[str, float] | None = None
 
 
@@ -244,11 +234,10 @@ def draw_lab_pairs(pairs: Pairs, name: str) -> Drawing | None:
     if not pairs.pairs:
         return None
     with canvas(1.4 + 0.52 * len(pairs.pairs)) as (figure, axes):
-        for index, pair in enumerate(pairs.pairs):
-            axes.text(
-                0, index - 0.24, label(pair.label, 46), va="bottom", fontsize=11, transform=axes.get_yaxis_transform()
-            )
-            for place, point in enumerate(pair.points):
+        for index, (variant, points) in enumerate(pairs.pairs.items()):
+            across = axes.get_yaxis_transform()
+            axes.text(0, index - 0.24, label(variant, 46), va="bottom", fontsize=11, transform=across)
+            for place, point in enumerate(points):
                 colour, _, marker = LINES[place]
                 height = index + 0.16 * place
                 axes.plot([point.low, point.high], [height, height], color=colour, linewidth=2.4, alpha=0.5)
@@ -264,9 +253,9 @@ def draw_lab_pairs(pairs: Pairs, name: str) -> Drawing | None:
         axes.set_xlabel(pairs.x_label)
         figure.legend(handles, names, loc="outside lower left", ncols=2)
         rows = [
-            {"variant": p.label, "model": n, "mean": q.mean, "low": q.low, "high": q.high, "seeds": q.n}
-            for p in pairs.pairs
-            for n, q in zip(pairs.names, p.points, strict=True)
+            {"variant": variant, "model": n, "mean": p.mean, "low": p.low, "high": p.high, "seeds": p.n}
+            for variant, points in pairs.pairs.items()
+            for n, p in zip(pairs.names, points, strict=True)
         ]
-        said = ". ".join(f"{row['variant']}, {row['model']}: {row['mean']:.2f}" for row in rows)
-        return finish(figure, name, pairs.title, said + ".", rows)
+        described = ". ".join(f"{row['variant']}, {row['model']}: {row['mean']:.2f}" for row in rows)
+        return finish(figure, name, pairs.title, described + ".", rows)
