@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
-import math
+import io
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from tyro.conf import Positional
 
-from spillover.commands.solve import MOST_SHOWN, opened, question_line, read_matrix
+from spillover.commands.solve import ROW_NAMES, first_lines, infeasible, opened
 from spillover.config import Seeded
-from spillover.theory.solving import Certified, as_entry, certify, filled_table
+from spillover.errors import UsageError, nearest
+from spillover.theory.solving import as_entry, certify, filled_table
+from spillover.theory.table import FactTable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,31 +47,115 @@ def run(settings: Certify) -> dict[str, Any]:
     matrix = read_matrix(Path(settings.matrix).expanduser(), filled_table(pack))
     began = time.perf_counter()
     found = certify(pack, matrix, settings.norm, gap=settings.gap)
+    bounds = dataclasses.asdict(found.certificate)
+    status = "infeasible" if found.rows else "feasible" if found.certificate.feasible else "not feasible"
+    lines = [f"{settings.matrix} for {settings.pack}, {settings.norm} norm: {found.verdict}"]
     outcome = {
-        **{key: finite(value) for key, value in dataclasses.asdict(found.certificate).items()},
-        "status": status_of(found),
+        # JSON has no infinite numbers.
+        **{key: None if value in (np.inf, -np.inf) else value for key, value in bounds.items()},
+        "status": status,
         "verdict": found.verdict,
         "seconds": time.perf_counter() - began,
         "signatures": found.signatures,
         "questions": [as_entry(answer) for answer in found.questions],
+        "text": "\n".join([*lines, *first_lines(found.rows, found.questions)]),
     }
-    shown = [f"{settings.matrix} for {settings.pack}, {settings.norm} norm: {found.verdict}"]
-    shown += [f"  {row.subject} | {row.relation} | {row.answer}" for row in found.rows[:MOST_SHOWN]]
-    shown += [question_line(answer) for answer in found.questions[:MOST_SHOWN]]
-    outcome["text"] = "\n".join(shown)
     if found.rows:
-        error = {"what": found.verdict, "where": settings.pack, "do": "Remove or change one of the rows"}
-        outcome |= {"exit_code": 2, "rows": [row._asdict() for row in found.rows], "error": error}
+        outcome |= {"rows": [row._asdict() for row in found.rows], **infeasible(found.verdict, settings.pack)}
     return outcome
 
 
-def status_of(found: Certified) -> str:
-    """One word: feasible, not feasible (a stated answer does not lead), or infeasible (none states the pack)."""
-    if found.rows:
-        return "infeasible"
-    return "feasible" if found.certificate.feasible else "not feasible"
+def read_matrix(path: Path, table: FactTable) -> np.ndarray:
+    """The numbers in `path`, rows and columns in the order of `table` where the file names them.
+
+    A CSV or Parquet file with a column `answer` is taken by its names; all others by position.
+    Raises UsageError for a file that is missing, of another kind, damaged, or without numbers.
+    """
+    if path.suffix.lower() not in READERS:
+        what = f"a matrix cannot be read from {path.name!r}"
+        raise UsageError(what, where=str(path), do=nearest(path.suffix, READERS))
+    if not path.is_file():
+        raise UsageError("there is no such file", where=str(path), do="Name a matrix that exists")
+    try:
+        found = READERS[path.suffix.lower()](path)
+    except (OSError, ValueError, TypeError, EOFError, pa.ArrowException) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UsageError(f"no matrix can be read here ({reason})", where=str(path), do="Write the file again") from None
+    return _in_order(found, table, str(path)) if isinstance(found, dict) else found
 
 
-def finite(value: Any) -> Any:
-    """The value, or None for a number that JSON cannot hold."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+def _npy(path: Path) -> np.ndarray:
+    found = np.load(path, allow_pickle=False)
+    if not isinstance(found, np.ndarray):
+        raise ValueError("several arrays")
+    return found
+
+
+def _csv(path: Path) -> np.ndarray | dict[str, Sequence[Any]]:
+    rows = [row for row in csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig"))) if row]
+    if not rows:
+        raise ValueError("the file is empty")
+    lengths = {len(row) for row in rows}
+    if len(lengths) > 1:
+        raise ValueError(f"its rows have from {min(lengths)} to {max(lengths)} fields")
+    if ROW_NAMES in rows[0]:
+        return _named(rows[0], list(zip(*rows[1:], strict=True)))
+    return np.array([[float(field) for field in row] for row in rows])
+
+
+def _parquet(path: Path) -> np.ndarray | dict[str, Sequence[Any]]:
+    found = pq.read_table(path)
+    columns = [column.to_pylist() for column in found.columns]
+    if ROW_NAMES in found.column_names:
+        return _named(found.column_names, columns)
+    return np.array([[float(value) for value in column] for column in columns]).T
+
+
+def _safetensors(path: Path) -> np.ndarray:
+    try:
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+    except ImportError:
+        raise ValueError("the package safetensors is not installed") from None
+    try:
+        tensors = load_file(path)
+    except SafetensorError as error:
+        raise ValueError(str(error)) from None
+    if len(tensors) != 1:
+        raise ValueError(f"it holds {len(tensors)} tensors, not one")
+    return next(iter(tensors.values()))
+
+
+#: File endings -> how to read one.
+READERS: dict[str, Callable[[Path], np.ndarray | dict[str, Sequence[Any]]]] = {
+    ".npy": _npy,
+    ".csv": _csv,
+    ".parquet": _parquet,
+    ".safetensors": _safetensors,
+}
+
+
+def _named(names: Sequence[str], columns: Sequence[Sequence[Any]]) -> dict[str, Sequence[Any]]:
+    if len(set(names)) != len(names):
+        raise ValueError("two columns have the same name")
+    return dict(zip(names, columns or [()] * len(names), strict=True))
+
+
+def _in_order(columns: dict[str, Sequence[Any]], table: FactTable, where: str) -> np.ndarray:
+    """A named table as a matrix in the order of the pack. Raises UsageError when names or numbers do not fit."""
+    answers, wanted = [str(name) for name in columns[ROW_NAMES]], [*table.subjects, *table.relations]
+    for what, given, needed in (
+        ("row", answers, list(table.answers)),
+        ("column", [name for name in columns if name != ROW_NAMES], wanted),
+    ):
+        odd = sorted(set(needed) ^ set(given))
+        if odd or len(given) != len(needed):
+            problem = f"the pack has no {what} {odd[0]!r}" if odd and odd[0] in given else f"a {what} is missing"
+            problem += f": {odd[0]!r}" if odd and odd[0] not in given else ""
+            raise UsageError(problem, where=where, do="Name every answer once, and every subject and relation")
+    order = {name: index for index, name in enumerate(answers)}
+    rows = [order[name] for name in table.answers]
+    try:
+        return np.array([[float(columns[name][row]) for name in wanted] for row in rows])
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"not all entries are numbers ({error})", where=where, do="Write the file again") from None
