@@ -64,8 +64,9 @@ def run(settings: Solve) -> dict[str, Any]:
         open_run(settings.out, "solve", identity_of(settings), silent=True) as opened_run,
         opened_run.recording(settings, ("spillover", "numpy", "scipy"), seed=settings.seed) as record,
     ):
-        options = {"gap": settings.gap, "ranges": settings.ranges, "max_iterations": settings.max_iterations}
-        solution = solve(task, settings.norm, **options)
+        solution = solve(
+            task, settings.norm, gap=settings.gap, ranges=settings.ranges, max_iterations=settings.max_iterations
+        )
         record.metrics = _metrics(solution)
         record.details = {key: value for key, value in solution.as_json(ranges=True).items() if key != "seconds"}
         if opened_run.folder is not None and solution.objective is not None:
