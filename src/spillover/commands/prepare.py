@@ -120,10 +120,11 @@ def asked_pack(settings: Inject, pack: Pack, tokenizer: PreTrainedTokenizerBase)
 
 def stop_when(settings: Inject, pipeline: Pipeline) -> Callable[[pa.Table], bool] | None:
     """Whether the answers of a checkpoint end the training, if they can."""
-    nats = settings.until_nats
-    if nats:
+    if nats := settings.until_nats:
         return lambda answers: learned(rank_table(answers)) and stated_nats(answers) <= nats
-    return learned if settings.until_learned or pipeline.stops else None
+    if settings.until_learned or pipeline.stops:
+        return lambda answers: learned(rank_table(answers))
+    return None
 
 
 @dataclass(frozen=True)
