@@ -12,7 +12,7 @@ from spillover.lm import memory as room
 from spillover.lm.memory import Exhausted
 from spillover.record import Record
 from tests.commands.test_resume import outcome, settings
-from tests.lm.memory.test_micro_batch import failing_in_backward, memory_for
+from tests.lm.test_train_micro_batches import failing_in_backward, memory_for
 from tests.test_runs import counted
 
 #: One model for all runs of this file; each foretells anew.
