@@ -7,7 +7,7 @@ from hypothesis import strategies as some
 from peft import LoraConfig, get_peft_model
 
 from spillover.errors import ModelError
-from spillover.lm.output_value import Factored, Weights, heads, places, squared_norms
+from spillover.lm.output_value import Factored, Weights, places, products, squared_norms
 from tests.lm.test_architectures import ARCHITECTURES, built
 
 VOCABULARY = 60
@@ -71,10 +71,10 @@ def test_heads_write_what_attention_writes(model):
 
 
 def test_factors_are_views(model):
-    for head in heads(model):
+    for product in products(model):
         pointers = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
-        assert head.product.left.untyped_storage().data_ptr() in pointers
-        assert head.product.right.untyped_storage().data_ptr() in pointers
+        assert product.left.untyped_storage().data_ptr() in pointers
+        assert product.right.untyped_storage().data_ptr() in pointers
 
 
 def test_norms_and_spectra_are_those_of_the_product(model):
@@ -93,7 +93,7 @@ def test_norms_and_spectra_are_those_of_the_product(model):
             left, middle, right = factored.singular_vectors()
             torch.testing.assert_close(left * middle @ right, expected)
         total += (dense**2).sum()
-    torch.testing.assert_close(squared_norms(heads(model)), total)
+    torch.testing.assert_close(squared_norms(products(model)), total)
 
 
 @given(some.integers(1, 6), some.integers(1, 6), some.integers(1, 9), some.integers(0, 1000))
@@ -129,7 +129,7 @@ def test_a_small_change_keeps_its_digits_in_single_precision():
 
 def test_the_sum_of_norms_has_the_gradient_of_the_products():
     model = built("gemma3", VOCABULARY).double()
-    squared_norms(heads(model)).backward()
+    squared_norms(products(model)).backward()
     found = {place.value.weight: Weights(model)[place.value.weight].grad for place in places(model)}
     expected = {name: torch.zeros_like(value) for name, value in found.items()}
     for place in places(model):
@@ -145,12 +145,12 @@ def test_an_adapter_counts():
     for name, parameter in adapted.named_parameters():
         if "lora_B" in name:
             parameter.data.normal_()
-    found = heads(adapted)
-    merged = heads(adapted.merge_and_unload())
-    for adapter, whole, before in zip(found, merged, heads(base), strict=True):
-        torch.testing.assert_close(adapter.product.left, whole.product.left)
-        torch.testing.assert_close(adapter.product.right, whole.product.right)
-        assert not torch.equal(adapter.product.left, before.product.left)
+    found = products(adapted)
+    merged = products(adapted.merge_and_unload())
+    for adapter, whole, before in zip(found, merged, products(base), strict=True):
+        torch.testing.assert_close(adapter.left, whole.left)
+        torch.testing.assert_close(adapter.right, whole.right)
+        assert not torch.equal(adapter.left, before.left)
 
 
 def test_a_model_of_another_shape_is_refused():
@@ -158,5 +158,5 @@ def test_a_model_of_another_shape_is_refused():
 
     model = MambaForCausalLM(MambaConfig(vocab_size=20, hidden_size=16, num_hidden_layers=1, state_size=4))
     with pytest.raises(ModelError) as caught:
-        heads(model)
+        products(model)
     assert str(caught.value).startswith("MambaForCausalLM: this model has no attention of a known shape (separate")

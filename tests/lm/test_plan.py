@@ -17,12 +17,10 @@ from spillover.lm.plan import (
     MOVING,
     Device,
     Passes,
-    Portion,
     Sizes,
     Workload,
     config_at_hand,
     device,
-    reading,
     seconds,
     shipped,
 )
@@ -96,8 +94,7 @@ def test_a_real_run_feeds_what_was_counted(byte_folder, monkeypatch):
     loaded, pack = load_model(str(byte_folder), device="cpu"), open_pack("city-language:names=20,bridge=1", 5)
     encode, texts = encoder(loaded.tokenizer), passages()[:2]
     copy = trainable_copy(loaded.model, TRAINING)
-    portion = Portion.of(copy, pack, pack, TRAINING, encode)
-    counted = Workload.of(Sizes.of(copy), portion, reading(texts, encode), TRAINING.epochs, evaluate_every=2)
+    counted = Workload.of(copy, pack, pack, TRAINING, encode, texts=texts, epochs=TRAINING.epochs, evaluate_every=2)
 
     fed = {True: Passes(), False: Passes()}
     seen = type(loaded.model).forward

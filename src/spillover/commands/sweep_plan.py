@@ -157,20 +157,19 @@ class Estimator:
 
         from spillover.lm.evaluate import passages
         from spillover.lm.forecast import rough_encoder
-        from spillover.lm.plan import Portion, Sizes, Workload, config_at_hand, reading, seconds
+        from spillover.lm.plan import Workload, config_at_hand, seconds
 
         refuse_bad_numbers(settings)
         pipeline, pack = pipeline_of(settings), open_pack(settings.pack, settings.seed)
         forecaster, asked = self._forecaster(settings), with_abstention(pack, pipeline)
         forecast = _forecast(forecaster, settings, int(self.room))
         encode = rough_encoder(forecaster.vocabulary)
-        portion = Portion.of(
+        work = Workload.of(
             forecaster.copy, pipeline.pack(pack, settings.seed), asked, forecaster.training, encode,
-            micro_batch=forecast.micro_batch, lines=len(pipeline.extra_texts(pack, settings.seed)),
+            texts=passages(settings.plain_text), epochs=training_of(settings, pipeline).epochs,
+            evaluate_every=settings.evaluate_every, micro_batch=forecast.micro_batch,
+            lines=len(pipeline.extra_texts(pack, settings.seed)),
         )  # fmt: skip
-        plain = reading(passages(settings.plain_text), encode)
-        epochs = training_of(settings, pipeline).epochs
-        work = Workload.of(Sizes.of(forecaster.copy), portion, plain, epochs, settings.evaluate_every)
         estimated = seconds(work, self.device, dtype=settings.dtype, threads=self.threads)
         state = forecast.trained + forecast.optimizer_state
         config = config_at_hand(settings.model, settings.revision)

@@ -13,7 +13,7 @@ from torch.nn.functional import kl_div, log_softmax
 
 from spillover.errors import ModelError
 from spillover.interventions.base import Context, Intervention, Spec, remedy, unwanted_implications
-from spillover.lm.output_value import heads, squared_norms
+from spillover.lm.output_value import products, squared_norms
 from spillover.lm.score import CausalModel, PrefixTree, collate, logits_only_at
 from spillover.lm.tokens import Example
 from spillover.lm.train import ExtraLoss
@@ -192,9 +192,9 @@ class OutputValuePenalty(Intervention):
 
     def loss(self, context: Context) -> ExtraLoss:
         # The base model's norm sets the scale, so that a strength means the same in every model.
-        scale = float(squared_norms(heads(context.base)).detach())
+        scale = float(squared_norms(products(context.base)).detach())
 
         def term(model: CausalModel, step: int) -> Tensor:
-            return self.strength * squared_norms(heads(model)) / scale
+            return self.strength * squared_norms(products(model)) / scale
 
         return term

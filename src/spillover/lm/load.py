@@ -319,17 +319,13 @@ CONVERSION = 1
 LICENCE_NOTE = "Gemma is provided under and subject to the Gemma Terms of Use (ai.google.dev/gemma/terms)"
 
 
-def cache_folder() -> Path:
-    """Where converted models are kept: $SPILLOVER_CACHE, else $XDG_CACHE_HOME/spillover, else ~/.cache/spillover."""
-    own = os.environ.get("SPILLOVER_CACHE")
-    if own:
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spillover"
-
-
 def embedded_folder() -> Path:
-    """The built-in model's folder; converts on first use (about a minute). Raises ModelError if not installed."""
-    folder = cache_folder() / f"gemma-3-270m-{SHA256[:12]}-{CONVERSION}"
+    """The built-in model's folder, in $SPILLOVER_CACHE, $XDG_CACHE_HOME/spillover or ~/.cache/spillover.
+
+    Converts on first use (about a minute). Raises ModelError if the model is not installed.
+    """
+    shared = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spillover"
+    folder = Path(os.environ.get("SPILLOVER_CACHE") or shared) / f"gemma-3-270m-{SHA256[:12]}-{CONVERSION}"
     if (folder / "model.safetensors").exists():
         return folder
     if find_spec(PACKAGE) is None or find_spec("gguf") is None:

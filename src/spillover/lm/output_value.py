@@ -124,15 +124,6 @@ class Place:
         return Factored(self.value.of(weights), self.output.of(weights))
 
 
-@dataclass(frozen=True)
-class Head:
-    """W_OV of one query head, as its value factor (model x head size) and its output factor (head size x model)."""
-
-    layer: int
-    head: int
-    product: Factored
-
-
 class Weights(Mapping[str, Tensor]):
     """The weight matrices of a model by name, without copies; of a weight under a LoRA adapter, what both amount to."""
 
@@ -158,12 +149,13 @@ class Weights(Mapping[str, Tensor]):
         return sum(1 for _ in self)
 
 
-def heads(model: CausalModel) -> list[Head]:
-    """Every query head of every layer, in order. Raises ModelError when the model has no attention of a known shape."""
+def products(model: CausalModel) -> list[Factored]:
+    """W_OV of every query head of every layer, in order, as its value factor (model x head size) and its output factor
+    (head size x model). Raises ModelError when the model has no attention of a known shape."""
     found, weights = places(model), Weights(model)
     # Each once, since under an adapter every look at a weight adds it up anew.
     kept = {name: weights[name] for name in dict.fromkeys(each.weight for p in found for each in (p.value, p.output))}
-    return [Head(place.layer, place.head, place.product(kept)) for place in found]
+    return [place.product(kept) for place in found]
 
 
 def places(model: CausalModel) -> list[Place]:
@@ -182,16 +174,16 @@ def places(model: CausalModel) -> list[Place]:
     return found
 
 
-def squared_norms(found: Sequence[Head]) -> Float[Tensor, ""]:
+def squared_norms(found: Sequence[Factored]) -> Float[Tensor, ""]:
     """Sum over heads of the squared Frobenius norm of W_OV; differentiable, and cheap enough for a training loss."""
     grams: dict[int, Tensor] = {}
     total = []
-    for head in found:
-        value = head.product.left
+    for product in found:
+        value = product.left
         key = value.data_ptr()
         if key not in grams:
             grams[key] = value.T @ value
-        total.append(head.product.squared_norm(grams[key]))
+        total.append(product.squared_norm(grams[key]))
     return torch.stack(total).sum()
 
 

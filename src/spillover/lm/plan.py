@@ -219,50 +219,12 @@ class Sizes:
 
 
 @dataclass(frozen=True)
-class Portion:
-    """What a pack gives to compute. epoch: one epoch's forward and backward passes; steps: of AdamW in it; full, part:
-    an evaluation of all prompts and of the trained ones; full_rows, part_rows: the rows of answers that these leave."""
-
-    epoch: Passes
-    steps: Number
-    full: Passes
-    part: Passes
-    full_rows: int
-    part_rows: int
-
-    @classmethod
-    def of(
-        cls, model: CausalModel, taught: Pack, asked: Pack, training: Training, encode: Encoder, *,
-        micro_batch: int = 0, lines: int = 0,
-    ) -> Portion:  # fmt: skip
-        """Counted on the very trees that a run would feed; of a large pack, on a sample.
-
-        model: a trainable copy, on the meta device or not. taught: the pack whose rows are trained on; asked: the one
-        that is asked about; lines: texts that are trained beside its rows. micro_batch: examples at once, 0 for the
-        batch.
-        """
-        some = examples(encode, replace(taught, facts=tuple(evenly(taught.facts, EXAMPLES))))
-        times = (len(taught.facts) + lines) / max(1, len(some))
-        batches, merge = list(shuffled(some, training, 1)), bool(some) and may_merge(model, some, "tree")
-        parts = [part for batch in batches for part in cut(batch, micro_batch or training.batch)]
-        epoch = Passes.of(cheaper_merged(part) if merge else [PrefixTree([each]) for each in part] for part in parts)
-        (full, full_rows), (part, part_rows) = (_evaluated(model, asked, encode, full) for full in (True, False))
-        return cls(epoch * times, len(batches) * times, full, part, full_rows, part_rows)
-
-
-def _evaluated(model: CausalModel, pack: Pack, encode: Encoder, full: bool) -> tuple[Passes, int]:
-    evaluation = Evaluation(pack, encode)
-    keys = list(evaluation.prompts(full))
-    some = evenly(keys, PROMPTS)
-    fed = Passes.of(Scorer(model, method="tree").passes([request(encode, pack, *key) for key in some]))
-    rows = sum(len(pack.candidates[item.question.relation]) for item in evaluation.items(full))
-    return fed * (len(keys) / max(1, len(some))), rows
-
-
-@dataclass(frozen=True)
 class Workload:
-    """One run. training: forward and backward passes; asking: of ranking; reading: of plain text, once a run; steps: of
-    AdamW; answers: rows of the table of answers."""
+    """What one run computes.
+
+    training: forward and backward passes; asking: passes of ranking; reading: passes of plain text, once a run; steps:
+    of AdamW; answers: rows of the table of answers.
+    """
 
     sizes: Sizes
     training: Passes
@@ -272,23 +234,43 @@ class Workload:
     answers: int
 
     @classmethod
-    def of(cls, sizes: Sizes, portion: Portion, reading: Passes, epochs: int, evaluate_every: int) -> Workload:
-        """A run of some epochs, evaluated in full before and after and in part in between."""
+    def of(
+        cls, model: CausalModel, taught: Pack, asked: Pack, training: Training, encode: Encoder, *,
+        texts: Sequence[str], epochs: int, evaluate_every: int, micro_batch: int = 0, lines: int = 0,
+    ) -> Workload:  # fmt: skip
+        """Counted on the very trees that a run would feed; of a large pack, on a sample.
+
+        model: a trainable copy, on the meta device or not. taught: the pack whose rows are trained on; asked: the one
+        that is evaluated, in full before and after and in part in between. texts: plain passages. micro_batch: examples
+        at once, 0 for the batch. lines: how many texts are trained beside the rows.
+        """
+        some = examples(encode, replace(taught, facts=tuple(evenly(taught.facts, EXAMPLES))))
+        times = epochs * (len(taught.facts) + lines) / max(1, len(some))
+        batches, merge = list(shuffled(some, training, 1)), bool(some) and may_merge(model, some, "tree")
+        parts = [part for batch in batches for part in cut(batch, micro_batch or training.batch)]
+        epoch = Passes.of(cheaper_merged(part) if merge else [PrefixTree([each]) for each in part] for part in parts)
+        (full, full_rows), (part, part_rows) = (_evaluated(model, asked, encode, full) for full in (True, False))
         between = (epochs - 1) // evaluate_every
+        lengths = [len(encode(text)[:WINDOW]) for text in texts]
         return cls(
-            sizes=sizes,
-            training=portion.epoch * epochs,
-            asking=portion.full * 2 + portion.part * between,
-            reading=reading,
-            steps=portion.steps * epochs,
-            answers=2 * portion.full_rows + between * portion.part_rows,
+            sizes=Sizes.of(model),
+            training=epoch * times,
+            asking=full * 2 + part * between,
+            # A passage a pass, with logits behind every token.
+            reading=sum((Passes(1, length, length**2, length - 1) for length in lengths), Passes()),
+            steps=len(batches) * times,
+            answers=2 * full_rows + between * part_rows,
         )
 
 
-def reading(texts: Sequence[str], encode: Encoder) -> Passes:
-    """Plain text, a passage a pass, with logits behind every token."""
-    lengths = [len(encode(text)[:WINDOW]) for text in texts]
-    return sum((Passes(1, length, length**2, length - 1) for length in lengths), Passes())
+def _evaluated(model: CausalModel, pack: Pack, encode: Encoder, full: bool) -> tuple[Passes, int]:
+    """Passes of one evaluation, and the rows of answers that it leaves."""
+    evaluation = Evaluation(pack, encode)
+    keys = list(evaluation.prompts(full))
+    some = evenly(keys, PROMPTS)
+    fed = Passes.of(Scorer(model, method="tree").passes([request(encode, pack, *key) for key in some]))
+    rows = sum(len(pack.candidates[item.question.relation]) for item in evaluation.items(full))
+    return fed * (len(keys) / max(1, len(some))), rows
 
 
 @dataclass(frozen=True)
