@@ -307,6 +307,7 @@ def _train(
                     loaded, job.asked, job.training, resume=start, micro_batches=progress.parts, keep=keep,
                     progress=after_step, after_epoch=inside.after_epoch if inside else None, **how,
                 ))  # fmt: skip
+            assert seen.model is not None
             if inside:
                 inside.at_end(seen.model, seen.answers[-1]["checkpoint"][0].as_py())
             save_model(seen.model, loaded, settings.save, folder)

@@ -245,7 +245,7 @@ class _WithValues:
     """A model that computes with other values of some weights; everything else is the model's own."""
 
     def __init__(self, model: CausalModel) -> None:
-        self._model = model
+        self._model: Any = model
         self.values: dict[str, Tensor] = {}
 
     def __getattr__(self, name: str) -> Any:
@@ -260,8 +260,9 @@ class _Slopes(Scorer):
 
     def __init__(self, change: Change, method: Method | None) -> None:
         # Values and derivatives take twice the room.
+        self.changed: Any = _WithValues(change.model)
         super().__init__(
-            _WithValues(change.model),
+            self.changed,
             method=method,
             maximum_tokens=MAXIMUM_TOKENS // 2,
             maximum_logits=MAXIMUM_LOGITS // 2,
@@ -273,7 +274,7 @@ class _Slopes(Scorer):
         steps = [len(path) for each in fed for path in each.tree.paths]
 
         def scores(values: dict[str, Tensor]) -> Tensor:
-            self.model.values = values
+            self.changed.values = values
             batch, logits = self.logits(fed)
             place, token = batch.place.to(logits.device), batch.token.to(logits.device)
             return logits[place, token] - torch.logsumexp(logits, -1)[place]

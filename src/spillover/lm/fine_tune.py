@@ -103,7 +103,7 @@ class FineTuned:
     trained_parameters: int = 0
     passes: int = 0
     method: Method | None = None
-    model: CausalModel = None
+    model: CausalModel | None = None
     done: bool = False
 
     def table(self) -> pa.Table:
@@ -188,10 +188,10 @@ def inject(
             into.plain_before, into.plain_tokens = passage_losses(loaded.model, encode, texts, processes)
         into.plain_after, _ = passage_losses(model, encode, texts, processes)
     if processes.sharded:
-        whole = trainable_copy(loaded.model, training) if processes.first else None
-        gather_into(whole, model)
-        model = whole
-    into.model = model
+        into.model = trainable_copy(loaded.model, training) if processes.first else None
+        gather_into(into.model, model)
+    else:
+        into.model = model
     into.done = True
 
 

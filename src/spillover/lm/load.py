@@ -74,7 +74,7 @@ class LoadedModel:
     """
 
     name: str
-    model: PreTrainedModel
+    model: CausalModel
     tokenizer: PreTrainedTokenizerBase
     files_sha256: str = ""
     licence_note: str = ""
@@ -108,7 +108,7 @@ class LoadedModel:
         digest = hashlib.sha256()
         for key, value in sorted(self.model.state_dict().items()):
             digest.update(f"{key} {value.dtype} {tuple(value.shape)}\n".encode())
-            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
         return digest.hexdigest()
 
 
@@ -205,7 +205,8 @@ def load_model(
         model = _read(source, revision, getattr(torch, dtype))
         sha256, note = _files_sha256(source, model), source.licence_note
     try:
-        model = model.to(target)  # type: ignore[arg-type]
+        moved: Any = model
+        model = moved.to(target)
     except RuntimeError as error:
         what = f"does not fit on {target} ({error})".split("\n")[0]
         raise ModelError(what, where=name, do="Try --device cpu") from None
@@ -240,7 +241,7 @@ def _options(source: ModelSource, revision: str | None) -> dict[str, Any]:
     return options
 
 
-def _read(source: ModelSource, revision: str | None, dtype: torch.dtype) -> PreTrainedModel:
+def _read(source: ModelSource, revision: str | None, dtype: torch.dtype) -> CausalModel:
     """The model, once it is known that its weights were all there and that it continues prompts."""
     options = _options(source, revision)
     with quiet(), _one_sentence(source, "model"):
@@ -265,7 +266,7 @@ def _read(source: ModelSource, revision: str | None, dtype: torch.dtype) -> PreT
         return model
 
 
-def _refuse_two_directions(model: PreTrainedModel, name: str) -> None:
+def _refuse_two_directions(model: CausalModel, name: str) -> None:
     """Raise ModelError when what a model says at a token depends on later ones, as in a model that fills in blanks."""
     with torch.inference_mode():
         tokens = torch.tensor([[0, 1], [0, 2]], device=model.device)
@@ -301,7 +302,7 @@ def _one_sentence(source: ModelSource, part: str) -> Iterator[None]:
         raise ModelError(what, where=where, do=do) from None
 
 
-def _files_sha256(source: ModelSource, model: PreTrainedModel) -> str:
+def _files_sha256(source: ModelSource, model: CausalModel) -> str:
     """One SHA-256 for all weight files of a folder, or for a hub model's commit."""
     folder = Path(source.path)
     if source.gguf:
@@ -452,7 +453,7 @@ def base_of(source: ModelSource) -> str:
     return str(base)
 
 
-def with_adapter(model: PreTrainedModel, source: ModelSource) -> PreTrainedModel:
+def with_adapter(model: Any, source: ModelSource) -> CausalModel:
     """The adapter folded into its base, in place.
 
     Raises ModelError when it cannot be read, or was made for another model: for modules that this one does not have,
@@ -484,7 +485,8 @@ def with_adapter(model: PreTrainedModel, source: ModelSource) -> PreTrainedModel
             raise _other_base(source, f"it changes {min(stored - made)}, which this one lacks")
         if stored and made - stored:
             raise _other_base(source, f"it has nothing for this one's {min(made - stored)}")
-        return adapted.merge_and_unload()  # type: ignore[no-any-return, operator]
+        merged: CausalModel = adapted.merge_and_unload()  # type: ignore[operator]
+        return merged
 
 
 def _other_base(source: ModelSource, why: str) -> ModelError:

@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -23,7 +23,7 @@ REPEAT = "Run it again with --save delta"
 
 
 def save_model(
-    model: CausalModel, base: LoadedModel, save: Literal["weights", "delta", "none"], folder: Path
+    model: CausalModel | None, base: LoadedModel, save: Literal["weights", "delta", "none"], folder: Path
 ) -> Path | None:
     """Save what was asked for into `folder` and give its path.
 
@@ -59,7 +59,9 @@ def merged(model: CausalModel) -> CausalModel:
 
     On a copy: merging writes into the base's weights, which the adapter may share with the model it was made from.
     """
-    return copy.deepcopy(model).merge_and_unload()
+    adapted: Any = copy.deepcopy(model)
+    whole: CausalModel = adapted.merge_and_unload()
+    return whole
 
 
 def _save_changed(model: CausalModel, base: LoadedModel, path: Path) -> None:

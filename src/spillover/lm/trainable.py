@@ -86,7 +86,8 @@ def recompute_layers(model: CausalModel) -> None:
 
     Raises ModelError when the model's code does not offer that.
     """
-    inner, how = plain(model), {"use_reentrant": False}
+    inner: Any = plain(model)
+    how = {"use_reentrant": False}
     try:
         if hasattr(inner, "activation_checkpointing_enable"):
             inner.activation_checkpointing_enable(activation_checkpointing_kwargs=how)
@@ -125,7 +126,7 @@ def _frozen(model: CausalModel, settings: Training) -> list[nn.Parameter]:
     return left_out + [parameter for module in embeddings if module is not None for parameter in module.parameters()]
 
 
-def _with_adapter(model: CausalModel, settings: Training) -> CausalModel:
+def _with_adapter(model: Any, settings: Training) -> CausalModel:
     """The model with a LoRA adapter. Raises UsageError when no module's name ends in one of `lora_targets`."""
     from peft import LoraConfig, get_peft_model
 
@@ -151,13 +152,13 @@ def _with_adapter(model: CausalModel, settings: Training) -> CausalModel:
     return adapted
 
 
-def count_parameters(model: nn.Module) -> tuple[int, int]:
+def count_parameters(model: CausalModel | nn.Module) -> tuple[int, int]:
     """All parameters, and those that are trained."""
     sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
     return sum(size for size, _ in sizes), sum(size for size, trained in sizes if trained)
 
 
-def shard(model: CausalModel, count: int) -> None:
+def shard(model: Any, count: int) -> None:
     """Split the weights of a model over `count` processes, in place; a layer is gathered while it computes.
 
     With FSDP_ACTIVATION_CHECKPOINTING, as accelerate sets it, layers are computed again in the backward pass. Raises
@@ -176,7 +177,7 @@ def shard(model: CausalModel, count: int) -> None:
         fully_shard(module, mesh=mesh, reshard_after_forward=True)
 
 
-def gather_into(whole: CausalModel | None, model: CausalModel) -> None:
+def gather_into(whole: CausalModel | None, model: Any) -> None:
     """Write the weights of a split model into `whole`, which is None on all but one process."""
     wanted = dict(whole.named_parameters()) if whole is not None else {}
     with torch.no_grad():
@@ -212,7 +213,7 @@ class CompiledLayers:
     of the plain layers within rounding. Raises ModelError for a model without a list of layers.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: CausalModel | nn.Module) -> None:
         self.layers = list(stack_of(model)[2])
         if not self.layers:
             what = "this model has no list of layers, so they cannot be compiled"
@@ -240,7 +241,7 @@ class CompiledLayers:
                 raise ModelError(what, do=do) from None
 
 
-def stack_of(model: nn.Module) -> tuple[nn.Module, str, nn.ModuleList]:
+def stack_of(model: Any) -> tuple[nn.Module, str, nn.ModuleList]:
     """The longest list of layers of one kind, as (module that holds it, name there, list); empty if there is none."""
     found: tuple[nn.Module, str, nn.ModuleList] = (model, "", nn.ModuleList())
     for parent in model.modules():
