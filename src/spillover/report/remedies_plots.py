@@ -112,12 +112,12 @@ def draw_remedy_frontier(comparison: Comparison, name: str = "remedy-frontier") 
         figure.draw_without_rendering()
         _number_marks(axes, points, every, comparison.advised)
         rows = [_frontier_numbers(each) for each in every]
-        told = []
+        described = []
         for each in every:
             rates = (("unwanted", each.value("unwanted_rate")), ("wanted", each.value("wanted_rate")))
             shares = [f"{what} {100 * value:.0f}%" for what, value in rates if value is not None]
-            told.append(f"{each.label}: {', '.join(shares)}")
-        said = "; ".join(told) + "."
+            described.append(f"{each.label}: {', '.join(shares)}")
+        said = "; ".join(described) + "."
         return finish(figure, name, "Unwanted rate against wanted rate of every remedy", said, rows)
 
 
