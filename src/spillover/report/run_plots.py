@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -265,20 +265,28 @@ _MARKED = 20
 
 
 def draw_curves(kind: str, what: Sequence[Any], name: str) -> Drawing | None:
-    """A line a run (or story), its mean, and a band from least to greatest where an epoch has several values."""
+    """A curve a run (or story); None when no run measured it."""
     of, quantity, title, y_label, band = _CURVES[kind]
     if of == "stories":
         found = [(story.label, story.run.curve(quantity, story.key) or story.run.curve(quantity)) for story in what]
     else:
         found = [(text, run.curve(quantity)) for text, run in what]
-    curves = {text: curve for text, curve in found if curve}
-    if not curves:
-        return None
+    curves = [(text, curve) for text, curve in found if curve]
+    return overlay(curves, name, title, y_label, band) if curves else None
+
+
+def overlay(
+    curves: Sequence[tuple[str, Mapping[float, np.ndarray]]], name: str, title: str, y_label: str, band: str
+) -> Drawing:
+    """A line a curve, its mean, and a band from least to greatest where an epoch has several values.
+
+    curves: label, and epoch -> values. band: what those several values are, for the legend.
+    """
     rows: list[dict[str, Any]] = []
     handles: dict[str, Artist] = {}
     said = []
     with canvas(2.8 + 0.25 * len(curves)) as (figure, axes):
-        for index, (text, curve) in enumerate(curves.items()):
+        for index, (text, curve) in enumerate(curves):
             colour, dash, marker = LINES[index % len(LINES)]
             own = [{"run": text, "epoch": epoch, "mean": v.mean(), "low": v.min(), "high": v.max(), "n": len(v)}
                    for epoch, v in curve.items()]  # fmt: skip
