@@ -266,9 +266,9 @@ def release(folder: Path, patience: float) -> None:
 
 
 KEPT = 2
-#: A checkpoint is followed by at least so many times what it took, in which the run does its own work.
+#: After a checkpoint, a run does its own work for at least this many times what the checkpoint took.
 PATIENCE = 20.0
-#: What the first is expected to take, of which nothing is known yet: seconds, and bytes a second of a slow disk.
+#: What the first checkpoint is expected to take: seconds, and bytes a second of a slow disk.
 LEAST, SLOW = 0.05, 1e8
 MANIFEST, TENSORS, FACTS = "manifest.json", "state.safetensors", "state.json"
 NAMES = (TENSORS, FACTS)
@@ -277,7 +277,7 @@ _NAME = re.compile(r"step-(\d{9})")
 
 @dataclass(frozen=True)
 class State:
-    """A run behind one of its steps. facts: whatever JSON holds exactly. Neither may hold what the run hides."""
+    """A run behind one of its steps. facts: whatever JSON holds exactly. Neither may hold a subject's name."""
 
     step: int
     tensors: Mapping[str, Tensor]
@@ -290,7 +290,7 @@ class State:
 
 
 class _Stored(Mapping[str, "Tensor"]):
-    """The tensors of a file, each read when it is asked for: so that they take no room once they have been used."""
+    """The tensors of a file, each read when it is asked for, so that none takes room for longer than it is used."""
 
     def __init__(self, path: Path) -> None:
         from safetensors import safe_open
@@ -318,9 +318,8 @@ class _Stored(Mapping[str, "Tensor"]):
 class Checkpoints:
     """The checkpoints of the run in `folder`, in its folder `checkpoints`, while the run is not done.
 
-    key: the SHA-256 of everything that a checkpoint must have in common with the run that goes on from it. patience:
-    how many times what the last one took to wait before the next; 0 writes one whenever asked. Whoever uses this holds
-    the run's folder.
+    key: hash of everything that a checkpoint must have in common with the run that goes on from it. patience: how many
+    times what the last one took to wait before the next; 0 writes one whenever asked.
     """
 
     def __init__(self, folder: Path, key: str, patience: float = PATIENCE) -> None:
@@ -329,12 +328,12 @@ class Checkpoints:
         self._cost, self._since, self._refused = 0.0, time.monotonic(), False
 
     def due(self, size: int) -> bool:
-        """Whether the next checkpoint, of so many bytes, may be written by now."""
+        """Whether the next checkpoint, of `size` bytes, may be written by now."""
         cost = self._cost or LEAST + size / SLOW
         return time.monotonic() - self._since >= self.patience * cost
 
     def write(self, state: State) -> None:
-        """Write one and remove all but the last two. A disk that refuses is told once, and the run goes on."""
+        """Write one and remove all but the last two. A disk that refuses is announced once, and the run goes on."""
         began = time.monotonic()
         try:
             self._write(state)

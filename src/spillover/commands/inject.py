@@ -530,8 +530,8 @@ def _text(folder: Path, record: Record, metrics: dict[str, Any]) -> str:
     lines = [f"{record.details['pack']['name']} on {settings['model']}, {settings['epochs']} epochs, {trained} trained"]
     if metrics.get("recall_rank"):
         before = _shown(metrics["recall_rank_before"])
-        told = "facts taken as known" if settings.get("facts_known") else "stated facts"
-        lines.append(f"  {told}: mean rank {_shown(metrics['recall_rank'])}, {before} before")
+        kind = "facts taken as known" if settings.get("facts_known") else "stated facts"
+        lines.append(f"  {kind}: mean rank {_shown(metrics['recall_rank'])}, {before} before")
     for name, found in metrics["implications"].items():
         if (test := found["implication_rank_test"]) is None:
             continue
