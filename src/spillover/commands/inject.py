@@ -535,12 +535,12 @@ def _text(folder: Path, record: Record, metrics: dict[str, Any]) -> str:
     for name, found in metrics["implications"].items():
         if (test := found["implication_rank_test"]) is None:
             continue
-        yardstick = found["marginal_rank"]["value"]
+        baseline = found["marginal_rank"]["value"]
         test_p = found["map_test"]
         before = _shown(found["implication_rank_test_before"])
         lines.append(
             f"  {name}, never stated: mean rank {_shown(test)}, {before} before; "
-            f"{yardstick:.2f} for a guess that knows which answers occur"
+            f"{baseline:.2f} for a guess that knows which answers occur"
             + (f"; exact map test p = {test_p['p']:.2g}" if test_p else "")
         )
     return "\n".join([*lines, f"  run: {folder}"])
