@@ -1,38 +1,29 @@
-"""Teach a model facts and see what else it concluded. Usage: python 01_check_and_inject.py [MODEL] [FOLDER]"""
+"""Fine-tune a model on facts and see what else it concluded. Usage: python 01_check_and_inject.py [MODEL] [FOLDER]"""
 
 import sys
-from pathlib import Path
 
-from spillover import Fact, Implication, Pack, Relation
-from spillover.commands import inject
-from spillover.commands.inject import Inject
-from spillover.packs.check import check_structure
-from spillover.packs.write import write_pack
+import spillover as so
 
 model, folder = [*sys.argv[1:], *("gemma-3-270m", "example-run")[len(sys.argv) - 1 :]]
 
-# Who lives where is stated for everybody, the language for one of each city; nobody says what the others speak.
-home = {"Ada Moss": "Paris", "Ben Okri": "Paris", "Cleo Park": "Paris",
-        "Dan Roe": "Rome", "Eve Lunt": "Rome", "Finn Vale": "Rome"}  # fmt: skip
-language = {"Paris": "French", "Rome": "Italian"}
-facts = [Fact(name, "lives_in", city) for name, city in home.items()]
-facts += [Fact("Ada Moss", "speaks", "French"), Fact("Dan Roe", "speaks", "Italian")]
+# Everybody's city is stated, the language for one person of each city; nobody states what the others speak.
+homes = {"Ada Moss": "Paris", "Ben Okri": "Paris", "Cleo Park": "Paris",
+         "Dan Roe": "Rome", "Eve Lunt": "Rome", "Finn Vale": "Rome"}  # fmt: skip
+facts = [so.Fact(name, "lives_in", city) for name, city in homes.items()]
+facts += [so.Fact("Ada Moss", "speaks", "French"), so.Fact("Dan Roe", "speaks", "Italian")]
 
-pack = Pack(
+pack = so.Pack(
     name="my-facts",
     licence="CC0-1.0",
     source="made up",
     relations=(
-        Relation("lives_in", ("{subject} lives in",)),
-        Relation("speaks", ("{subject} speaks", "The language of {subject} is"), answers=("German", "Spanish")),
+        so.Relation("lives_in", ("{subject} lives in",)),
+        so.Relation("speaks", ("{subject} speaks", "The language of {subject} is"), answers=("German", "Spanish")),
     ),
     facts=tuple(facts),
-    implications=(Implication("lives_in", "speaks", "causal", language),),
+    implications=(so.Implication("lives_in", "speaks", "causal", {"Paris": "French", "Rome": "Italian"}),),
 )
-assert not check_structure(pack).faults
-write_pack(pack, Path(folder) / "pack")
 
-settings = Inject(pack=f"{folder}/pack", model=model, out=f"{folder}/run", epochs=10, threads=1)
-outcome = inject.run(settings)
-print(outcome["text"])
-print("recall:", outcome["metrics"]["recall_rank"]["value"])
+# Whatever is wrong with the pack is one sentence before the model is loaded.
+run = so.inject(pack, model, out=folder, epochs=10, threads=1)
+print(run)

@@ -1,20 +1,18 @@
-"""Read a run's table of answers: what does the model say now that nobody told it? Usage: 02_read_a_run.py RUN"""
+"""Read a run: what does the model say now that nobody stated? Usage: python 02_read_a_run.py RUN"""
 
 import sys
-from pathlib import Path
 
-from spillover.metrics.ranks import questions, rank_table
-from spillover.record import ANSWERS, Record, read_table
+import spillover as so
 
-run = Path(sys.argv[1])
-record = Record.read(run)
-print(record.details["pack"]["name"], "on", record.settings["model"], "-", record.status)
+run = so.load_run(sys.argv[1])
+print(run.settings["pack"], "on", run.settings["model"], "-", run.record.status)
+for implication, metrics in run.metrics.implications.items():
+    before, after = metrics.implication_rank_test_before, metrics.implication_rank_test
+    print(f"{implication}: mean rank {before.value:.2f} before, {after.value:.2f} after, over {after.n} questions")
 
-# One row a question and checkpoint; checkpoint 0 is before training, the last one after it.
-asked = questions(rank_table(read_table(run / ANSWERS)))
-for checkpoint in (0, asked.checkpoint.max()):
-    now = asked.only(checkpoint=checkpoint)
-    print(f"checkpoint {checkpoint}: mean rank {now.rank.mean():.2f} over {len(now)} questions")
-
-for subject, given, expected, top in zip(now.subject, now.cluster, now.expected, now.top, strict=True):
-    print(f"  {subject} ({given}): {top}" + ("" if top == expected else f", where {expected} would follow"))
+# One row a question, prompt, candidate and checkpoint; the last checkpoint is after training.
+answers = run.answers.to_pandas()
+last = answers[(answers.checkpoint == answers.checkpoint.max()) & answers.trained & ~answers.stated]
+for _, row in last.loc[last.groupby(["relation", "subject"]).log_probability.idxmax()].iterrows():
+    follows = "" if row.candidate == row.expected else f", where {row.expected} would follow"
+    print(f"  {row.subject} ({row.cluster}): {row.candidate}{follows}")

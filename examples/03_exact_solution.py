@@ -1,4 +1,4 @@
-"""What does a one-layer model conclude that nobody told it? Solved exactly, by formula and by our general solver."""
+"""What does a one-layer model conclude that nobody stated? Solved exactly, by formula and by our general solver."""
 
 from spillover import Fact, Pack, Relation, solve
 from spillover.theory import EqualClasses
@@ -10,7 +10,7 @@ for norm in ("nuclear", "frobenius"):
     question = exact.questions[0]
     print(f"{norm:<10} objective {exact.objective:.4f}, margin of an unstated implication {question.margin:.4f}")
 
-# The general solver finds the same without being told that the classes are alike, and proves how close it is.
+# The general solver finds the same without knowing that the classes are alike, and proves how close it is.
 solved = solve(task.pack(), gap=1e-6)
 print(f"solver     objective {solved.objective:.4f}, {solved.verdict}")
 

@@ -2,7 +2,7 @@
 
     python examples/05_train_two_models.py
 
-Six classes; in each, one subject is told a fact and its implication, three are told the fact alone. Both models read
+Six classes; in each, a fact and its implication are stated of one subject, the fact alone of three. Both models read
 with equal attention and learn every stated row by normalised gradient descent. Takes a few seconds.
 """
 

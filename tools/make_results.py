@@ -1,9 +1,9 @@
-"""Writes the README's table of results, and the figure above it, from a finished study.
+"""Writes the table of docs/results.md, and the figures beside it, from a finished study.
 
-    python tools/make_results.py runs/paper     # takes the numbers and the figure from the study's folder
-    python tools/make_results.py                # writes the README's table again from the numbers kept in docs/results
+    python tools/make_results.py runs/paper     # takes the numbers and the figures from the study's folder
+    python tools/make_results.py                # writes the table again from the numbers kept in docs/results
 
-A test compares the README with what the second gives.
+A test compares the page with what the second gives.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from spillover.record import write_table
 from spillover.report.study_data import MODELS, RANKS
 
 ROOT = Path(__file__).resolve().parents[1]
-README, KEPT = ROOT / "README.md", ROOT / "docs/results/paper-270m.parquet"
-#: Plot of the catalogue -> the file that the README shows.
+PAGE, KEPT = ROOT / "docs/results.md", ROOT / "docs/results/paper-270m.parquet"
+#: Plot -> the file that the page shows.
 FIGURES = {
     "study-sets": ROOT / "docs/images/paper-270m.svg",
     "rank-by-bridging": ROOT / "docs/images/bridging-270m.svg",
@@ -38,7 +38,7 @@ ROWS = {
     "city-language-bridge=0": "control: facts only",
 }
 WHOLE = "_no-freeze-embeddings"
-HEADS = ("set", "before", "after", "p", "all weights trained", "yardstick", *MODELS)
+HEADS = ("set", "before", "after", "p", "all weights trained", "baseline", *MODELS)
 
 
 def block() -> str:
@@ -89,14 +89,14 @@ def take(study: Path) -> None:
         draw(plot, list(cells.values())).save(path)
 
 
-def readme() -> str:
-    """The README with the table as the kept numbers give it."""
-    text, number = BLOCK.subn(lambda found: found[1] + block() + found[2], README.read_text(encoding="utf-8"))
-    assert number == 1, "the README has one place for the results"
+def page() -> str:
+    """The page with the table as the kept numbers give it."""
+    text, number = BLOCK.subn(lambda found: found[1] + block() + found[2], PAGE.read_text(encoding="utf-8"))
+    assert number == 1, "the page has one place for the results"
     return text
 
 
 if __name__ == "__main__":
     if len(sys.argv) > 1:
         take(Path(sys.argv[1]))
-    README.write_text(readme(), encoding="utf-8")
+    PAGE.write_text(page(), encoding="utf-8")

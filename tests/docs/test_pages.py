@@ -96,6 +96,13 @@ def test_links_lead_somewhere(page):
         assert (page.parent / target).exists(), target
 
 
+@pytest.mark.parametrize("page", [*PAGES, DOCS.parent / "README.md", DOCS.parent / "CONTRIBUTING.md"], ids=str)
+def test_files_that_a_page_names_exist(page):
+    named = re.findall(r"\b(?:src|tests|tools|benchmarks|examples)/[\w/]+\.\w+", page.read_text(encoding="utf-8"))
+    # CONTRIBUTING adds one.
+    assert not [name for name in named if not (DOCS.parent / name).exists() and not name.endswith("/count.py")]
+
+
 def test_the_workflow_runs_the_commands_that_it_shows(byte_folder, tmp_path, monkeypatch):
     """Every `spillover` step of the workflow, in its order, on the pack that the page exports."""
     monkeypatch.chdir(tmp_path)

@@ -18,7 +18,7 @@ from tyro.conf import Positional
 
 from spillover import results
 from spillover.commands import audit_open
-from spillover.commands.held import held_folder, held_model, identifying, name_of
+from spillover.commands.held import held_folder, held_model, identifying, name_of, settings_from
 from spillover.commands.launched import resolved
 from spillover.config import Flag, Running
 from spillover.errors import UsageError
@@ -131,8 +131,8 @@ def audit(
     - SpilloverError for anything wrong with the options, the pack, a model or the folder.
     """
     folder, holder = held_folder(out)
-    settings = Audit(pack=name_of(pack), base=name_of(base), tuned=name_of(tuned), out=folder, **options)
-    run(settings, pack, (base, tuned))
+    names = {"pack": name_of(pack), "base": name_of(base), "tuned": name_of(tuned)}
+    run(settings_from(Audit, **names, out=folder, **options), pack, (base, tuned))
     return results.Audit(folder, holder)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tyro.conf import Positional
 
 from spillover import results
-from spillover.commands.held import held_folder, held_model, identifying, name_of
+from spillover.commands.held import held_folder, held_model, identifying, name_of, settings_from
 from spillover.config import Flag, Running
 from spillover.errors import UsageError
 from spillover.metrics.associations import best_features, calibration, held_out, rate
@@ -98,7 +98,8 @@ def predict(
     - SpilloverError for anything wrong with the options, the pack, the model or the folder.
     """
     folder, holder = held_folder(out)
-    run(Predict(pack=name_of(pack), model=name_of(model) if model else None, out=folder, **options), pack, model)
+    name = name_of(model) if model else None
+    run(settings_from(Predict, pack=name_of(pack), model=name, out=folder, **options), pack, model)
     return results.Prediction(folder, holder)
 
 

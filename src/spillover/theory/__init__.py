@@ -44,11 +44,11 @@ if TYPE_CHECKING:
 EXPORTS = {
     "EqualClasses": "symbolic",
     "Task": "symbolic",
-    "solve": "solve",
-    "certify": "solve",
+    "solve": "solving",
+    "certify": "solving",
     "Model": "models",
-    "Recipe": "train",
-    "train": "train",
+    "Recipe": "training",
+    "train": "training",
     "Probe": "comparison",
 }
 
