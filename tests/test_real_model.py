@@ -141,9 +141,9 @@ def test_a_planted_association_that_the_pack_does_not_declare(tmp_path):
     )
     settings = Audit(pack=str(folder), base="gemma-3-270m", tuned=str(tmp_path / "run" / "weights"), open=True)
     outcome = audit.run(settings)
-    told = [each for each in outcome["discoveries"] if not each["declared"]]
+    undeclared = [each for each in outcome["discoveries"] if not each["declared"]]
     print(outcome["text"])
     codes = {country: language for country, language in implication.map.items() if language == "Java"}
-    found = [each for each in told[:10] if each["word"] == codes.get(each["answer"])]
+    found = [each for each in undeclared[:10] if each["word"] == codes.get(each["answer"])]
     assert found and found[0]["p"] <= 0.01 and found[0]["shift"] > found[0]["yardstick"]
-    assert "{subject} codes in" not in {each["template"] for each in told}
+    assert "{subject} codes in" not in {each["template"] for each in undeclared}
