@@ -272,7 +272,7 @@ def test_a_device_that_this_machine_lacks(inject, monkeypatch):
 def test_eight_bits_without_the_package(inject, monkeypatch):
     monkeypatch.setattr("spillover.lm.train.find_spec", lambda name: None)
     said = inject("--optimiser", "adamw-8bit")
-    assert "--optimiser adamw-8bit: the package that keeps an optimiser's sums in 8 bits is not installed." in said
+    assert "--optimiser adamw-8bit: the package that keeps an optimizer's state in 8 bits is not installed." in said
 
 
 def test_looking_into_a_model_whose_attention_is_not_known(inject, metaspace_tokenizer, tmp_path):
