@@ -13,6 +13,7 @@ from spillover.commands.studies import expand, read_study
 from spillover.commands.verify import Verify
 from spillover.record import Record
 from spillover.report.where import build_where_page, load_where
+from spillover.runs import identity_of
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from tools import make_results
@@ -45,7 +46,7 @@ def test_the_kept_runs_can_be_trusted(monkeypatch):
         assert outcome["trusted"], outcome["text"]
 
 
-def test_the_kept_runs_have_the_settings_of_their_study(monkeypatch):
+def test_the_kept_runs_have_the_settings_of_their_study_which_finds_them(monkeypatch):
     studies = {
         "paper-270m": "paper-270m",
         "prediction-270m": "benchmarks/prediction/study.yaml",
@@ -63,6 +64,8 @@ def test_the_kept_runs_have_the_settings_of_their_study(monkeypatch):
             if item.name not in ("out", "seeds", "json") and getattr(cell.settings, item.name) != item.default
         }
         assert {name: record.settings[name] for name in given} == given, folder
+        own = dataclasses.replace(cell.settings, seed=record.seed, seeds="", device="cpu")
+        assert record.identity == identity_of(own, "track"), f"{folder}: the study's command does not find this run"
         assert record.status == "done" and not Path(record.settings["pack"]).is_absolute()
         assert not Path(record.settings["out"]).is_absolute()
 
