@@ -1,9 +1,14 @@
-"""The law of the house: which room may import which."""
+"""The law of the house: which room may import which, and what a public docstring says."""
 
 import ast
+import inspect
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+
+import spillover
+from spillover import theory
 
 SOURCE = Path(__file__).parent.parent / "src" / "spillover"
 BASE = {"errors", "config", "record"}
@@ -51,3 +56,20 @@ def test_a_room_imports_only_what_it_may(path):
     assert rooms <= MAY_IMPORT[room_of(path)] | {"__version__"}
     if room_of(path) in NO_TORCH:
         assert not {parts[0] for parts in names} & {"torch", "transformers"}
+
+
+def exported(room: ModuleType) -> list[str]:
+    return list(getattr(room, "LIBRARY", None) or room.EXPORTS)
+
+
+@pytest.mark.parametrize(
+    ("room", "name"), [(room, name) for room in (spillover, theory) for name in exported(room)], ids=str
+)
+def test_what_users_import_says_what_it_takes_and_gives(room, name):
+    found = getattr(room, name)
+    text = inspect.getdoc(found) or ""
+    assert "Arguments:" in text
+    if inspect.isfunction(found):
+        assert "Returns:" in text and "Raises:" in text
+        missing = [each for each in inspect.signature(found).parameters if each not in text.partition("Arguments:")[2]]
+        assert not missing

@@ -19,6 +19,8 @@ from spillover.record import ANSWER_SCHEMA, ANSWERS, TRAJECTORY, Metric, Record,
 if TYPE_CHECKING:
     from spillover.report.drawing import Drawing
 
+#: Rows of a table that a representation shows.
+MOST_ROWS = 20
 _FIELDS = {field.name for field in dataclasses.fields(Metric)}
 
 
@@ -166,21 +168,37 @@ class Result:
             (name, str(self.settings[name])) for name in ("pack", "model", "base", "tuned") if self.settings.get(name)
         ]
 
+    def table(self) -> Sequence[Sequence[str]]:
+        """Rows that the representation shows beside the metrics, the head first; none for most commands."""
+        return []
+
     def __repr__(self) -> str:
         terms = ", ".join(f"{term} {text}" for term, text in self.summary())
         head = f"{type(self).__name__}: {terms or self.record.command} ({self.record.status}, in {self.folder})"
-        return "\n".join(filter(None, (head, repr(self.metrics))))
+        return "\n".join(filter(None, (head, repr(self.metrics), *text_table(self.table()[: MOST_ROWS + 1]))))
 
     def _repr_html_(self) -> str:
         terms = "; ".join(f"{escape(term)} <b>{escape(text)}</b>" for term, text in self.summary())
         head = f"<p><b>{type(self).__name__}</b>: {terms} ({escape(self.record.status)})</p>"
-        return head + self.metrics._repr_html_()
+        top, *rows = self.table()[: MOST_ROWS + 1] or [()]
+        return head + self.metrics._repr_html_() + (html_table(top, rows) if rows else "")
 
 
 class Run(Result):
-    """A run of `inject`: a model fine-tuned on a pack, measured before, during and after."""
+    """A run of `inject`: a model fine-tuned on a pack, measured before, during and after.
+
+    Arguments:
+        folder, held: as of every result.
+        pack, model: what the run was made from, as the caller gave them; `where` takes them from here.
+    """
 
     command = "inject"
+
+    def __init__(
+        self, folder: str | Path, held: TemporaryDirectory[str] | None = None, *, pack: Any = "", model: Any = None
+    ) -> None:
+        super().__init__(folder, held)
+        self.pack, self.model = pack, model
 
 
 class Audit(Result):
@@ -240,6 +258,15 @@ class Prediction(Result):
         """What is expected of each association, highest score first."""
         return [PredictedAssociation(**each) for each in self.record.details["associations"]]
 
+    def table(self) -> Sequence[Sequence[str]]:
+        """The associations, highest score first."""
+        head = ("given", "then", "kind", "expected subjects", "of")
+        return [head] + [
+            (f"{each.given}={each.given_answer}", f"{each.then}={each.then_answer}", each.kind or "undeclared",
+             f"{each.score:.1f}", str(each.exposed))
+            for each in self.associations
+        ]  # fmt: skip
+
 
 class Comparison(Result):
     """Remedies against unwanted conclusions, at matched learning."""
@@ -262,6 +289,20 @@ class Comparison(Result):
         advice = self.record.details.get("recommendation", {"because": "none yet"})
         return [*super().summary(), ("advice", str(advice["because"]))]
 
+    def table(self) -> Sequence[Sequence[str]]:
+        """The frontier: what each remedy did."""
+        names = ("recall_rank", "implication_rank_train", "unwanted_rate", "wanted_rate", "forgetting_nats")
+        rows = [
+            (
+                str(row["remedy"]),
+                str(row["strength"] or ""),
+                *(_number(_metric(row.get(name))) for name in names),
+                row["status"],
+            )
+            for row in self.record.details.get("frontier", ())
+        ]
+        return [("remedy", "strength", *names, "status"), *rows]
+
 
 class Location(Result):
     """Which part of a change carries what the model learned."""
@@ -279,6 +320,21 @@ class Location(Result):
         """How far each part moved, and how well the first-order expansion at the base weights predicts the answers."""
         found: Mapping[str, Any] = self.record.details["laziness"]
         return found
+
+    def summary(self) -> Sequence[tuple[str, str]]:
+        """Pack and model of the run that was looked into."""
+        trained = self.record.details.get("trained", {})
+        return [(name, str(trained[name])) for name in ("pack", "model") if name in trained]
+
+    def table(self) -> Sequence[Sequence[str]]:
+        """Each part with its rates, patched alone into the base model or reverted alone in the tuned one."""
+        rates = ("unwanted_rate", "wanted_rate")
+        rows = [
+            (each["part"], "reverted" if each["left_out"] else "alone",
+             *(_number(_metric(each.get(name))) for name in rates))
+            for each in self.record.details.get("parts", ())
+        ]  # fmt: skip
+        return [("part", "patched", *rates), *rows]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -336,6 +392,8 @@ def shown(metric: Metric) -> str:
 
 def text_table(rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> Iterator[str]:
     """Lines of a table for a terminal, the head among its rows. left: columns that are aligned so; the others right."""
+    if not rows:
+        return
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = [f"{cell:<{width}}" if number in left else f"{cell:>{width}}"

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
 
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -190,3 +192,14 @@ def test_the_advice_is_the_safe_remedy_that_forgets_least_or_none():
         assert recommendation([untreated, bad])["remedy"] is None
         assert "none is safe" in recommendation([untreated, bad])["because"]
         assert recommendation([untreated, bad, safe])["remedy"] == "a"
+
+
+def test_a_script_of_the_users_is_not_run_again_by_the_workers(two_kinds, tiny_folder, tmp_path):
+    script = tmp_path / "mine.py"
+    script.write_text(
+        "import sys\nimport spillover as so\nprint('begun')\n"
+        "found = so.mitigate(sys.argv[1], sys.argv[2], remedies='scale-back', strengths=[0.5], epochs=1, "
+        "untreated_epochs=1)\nprint(found.frontier.num_rows)\n"
+    )
+    done = subprocess.run([sys.executable, script, two_kinds, tiny_folder], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["begun", "2"]

@@ -78,8 +78,8 @@ def test_from_python_on_a_run(made):
 def test_from_python_on_a_run_of_a_pack_and_a_model_that_one_holds(two_kinds, tiny_folder):
     held = AutoModelForCausalLM.from_pretrained(tiny_folder), AutoTokenizer.from_pretrained(tiny_folder)
     pack = spillover.open_pack(two_kinds)
-    trained = spillover.inject(pack, held, epochs=1, lr=1e-2, threads=1, save="delta")
-    location = spillover.where(trained, pack=pack, model=held, parts="none", threads=1)
+    trained = spillover.inject(pack, held, epochs=1, lr=1e-2, threads=1)
+    location = spillover.where(trained, parts="none", threads=1)
     assert location.laziness["moved"] == pytest.approx(trained.record.details["moved"])
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, get_type_hints
 
 from spillover.errors import UsageError, nearest
 from spillover.packs.pack import Pack, pack_hash
@@ -22,23 +21,34 @@ if TYPE_CHECKING:
 
 
 def held_model(model: Model) -> LoadedModel | None:
-    """A model that is held, put into evaluation mode; None for a name. Its hash is that of all its weights."""
+    """A model that is held, put into evaluation mode; None for a name. Its hash is that of all its weights.
+
+    Raises UsageError for anything else, and ModelError for a model that cannot be used.
+    """
     from spillover.lm.load import LoadedModel
 
     if isinstance(model, str | Path):
         return None
+    name_of(model)
     return model if isinstance(model, LoadedModel) else LoadedModel.of(*model)
 
 
 def name_of(held: Model | Pack | Answers | Result) -> str:
-    """What records call a pack, a model or its answers."""
-    if isinstance(held, tuple):
-        return str(held[0].name_or_path or type(held[0]).__name__)
+    """What records call a pack, a model or its answers. Raises UsageError for anything else."""
+    if isinstance(held, str | Path):
+        return str(held)
+    if isinstance(held, tuple) and len(held) == 2:
+        return str(getattr(held[0], "name_or_path", "") or type(held[0]).__name__)
     if isinstance(held, Answers):
         return held.model
     if isinstance(held, Result):
         return str(held.folder)
-    return held.name if not isinstance(held, str | Path) else str(held)
+    if isinstance(name := getattr(held, "name", None), str):
+        return name
+    if hasattr(held, "get_output_embeddings"):
+        raise UsageError("a model was given without its tokenizer", do="Give (model, tokenizer)")
+    what = f"{type(held).__name__} is no type of pack, model or run"
+    raise UsageError(what, do="Give a name or a path, a Pack, (model, tokenizer), or what `ask` or `inject` gave")
 
 
 def identifying(pack: Pack | str | Path, *hashes: str) -> dict[str, Any]:
@@ -61,15 +71,21 @@ def held_folder(out: str | Path) -> tuple[str, TemporaryDirectory[str] | None]:
 def settings_from(settings_class: type, **options: Any) -> Any:
     """A verb's settings from the options of a Python caller; a list stands for its parts with commas between them.
 
-    Raises UsageError for an option that does not exist, with the nearest that does.
+    Raises UsageError for an option that does not exist, with the nearest that does, and for a value of another type.
     """
-    fields = {item.name: item for item in dataclasses.fields(settings_class)}
-    for name in options:
-        if name not in fields:
-            raise UsageError(f"there is no option {name!r}", where=settings_class.__name__.lower(),
-                             do=nearest(name, fields))  # fmt: skip
-    values = {name: ",".join(map(str, value)) if isinstance(value, (list, tuple)) else value
-              for name, value in options.items()}  # fmt: skip
+    from pydantic import TypeAdapter, ValidationError
+
+    verb, types, values = settings_class.__name__.lower(), get_type_hints(settings_class), {}
+    for name, value in options.items():
+        if name not in types:
+            raise UsageError(f"there is no option {name!r}", where=verb, do=nearest(name, types))
+        if isinstance(value, list | tuple):
+            value = ",".join(map(str, value))
+        try:
+            values[name] = TypeAdapter(types[name]).validate_python(str(value) if isinstance(value, Path) else value)
+        except ValidationError as error:
+            do = error.errors()[0]["msg"].replace("Input should", "It should")
+            raise UsageError(f"{name} is {value!r}", where=verb, do=do) from None
     return settings_class(**values)
 
 

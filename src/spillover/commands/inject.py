@@ -141,7 +141,8 @@ def inject(pack: Pack | str | Path, model: Model, *, out: str | Path = "", **opt
     Arguments:
         pack: a Pack, or what `open_pack` opens.
         model: a name as `--model` takes it, or a model and its tokenizer, whose weights stay: a copy is trained.
-        out: folder of the run; without it, a temporary one that lives as long as the result.
+        out: folder of the run; without it, a temporary one that lives as long as the result and keeps the weights that
+            changed (`save="delta"`), so that `where` can look into them.
         options: those of `spillover inject`, with `_` for `-`, such as `epochs=4, seeds=[0, 1], inside=True`.
 
     Returns: the run, with `.metrics`, `.answers`, `.trajectory`, `.plot()` and `.page()`.
@@ -152,15 +153,17 @@ def inject(pack: Pack | str | Path, model: Model, *, out: str | Path = "", **opt
     from spillover.commands.held import held_folder, held_model, identifying, name_of, settings_from
     from spillover.results import Run
 
+    folder, holder = held_folder(out)
+    options = options if out else {"save": "delta", **options}
+    settings: Inject = settings_from(Inject, pack=name_of(pack), model=name_of(model), out=folder, **options)
     models, hashes = Models(), []
     if (loaded := held_model(model)) is not None:
         models.add(loaded)
         hashes.append(loaded.sha256)
-        options |= {"device": str(loaded.model.device), "dtype": str(loaded.model.dtype).removeprefix("torch.")}
-    folder, holder = held_folder(out)
-    settings = settings_from(Inject, pack=name_of(pack), model=name_of(model), out=folder, **options)
+        dtype: Any = str(loaded.model.dtype).removeprefix("torch.")
+        settings = replace(settings, device=str(loaded.model.device), dtype=dtype)
     _run(settings, models, pack=pack, held=identifying(pack, *hashes))
-    return Run(folder, holder)
+    return Run(folder, holder, pack=pack, model=model)
 
 
 def run(settings: Inject, models: Models | None = None, patience: float = PATIENCE) -> dict[str, Any]:
@@ -242,7 +245,7 @@ def _train(
     job: Prepared, texts: list[str], models: Models, patience: float, processes: Processes, run: OpenRun | None
 ) -> None:
     """One seed's run, written into its folder however it ends: done, or interrupted with what it saw."""
-    from tqdm import tqdm
+    from tqdm.auto import tqdm
 
     from spillover.interp.patching import moved
     from spillover.lm.fine_tune import FineTuned

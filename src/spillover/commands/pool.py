@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from types import ModuleType
 from typing import Any, Self
 
 from spillover import commands
@@ -75,7 +76,7 @@ class WorkerProcess:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
         self.process: BaseProcess = context.Process(target=_work, args=(theirs,), daemon=True)
-        with environment(WORKER_ENVIRONMENT):
+        with environment(WORKER_ENVIRONMENT), _nameless_script():
             self.process.start()
         theirs.close()
         self.task: Task | None = None
@@ -101,6 +102,17 @@ class WorkerProcess:
             ended = Ended(self.task.key, 0.0, {}, f"its process {how}; if memory is short, use fewer --processes")
         self.task = None
         return ended
+
+
+@contextmanager
+def _nameless_script() -> Iterator[None]:
+    """Inside, a process that is started does not run the caller's script again: it needs nothing of the script."""
+    script = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = script
 
 
 @contextmanager
@@ -146,7 +158,7 @@ class Pool(ABC):
     """Runs tasks, one batch after another, and counts them on a bar. Leaving it ends the workers."""
 
     def __init__(self) -> None:
-        from tqdm import tqdm
+        from tqdm.auto import tqdm
 
         self.bar = tqdm(total=0, unit="run", dynamic_ncols=True, smoothing=0.1, disable=None)
 

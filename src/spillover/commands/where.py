@@ -65,7 +65,7 @@ PAGE = "page.html"
 
 @dataclass(frozen=True, kw_only=True)
 class Where(Common):
-    """Where does what a run learned live? Put each part of its change into the base model alone, and leave each out."""
+    """Which part of a change carries what a run learned? Patch each into the base model alone, and revert it alone."""
 
     run: Positional[str]
     """A finished run of `inject` that kept its weights (--save delta or weights), or a folder of such runs by seed, as
@@ -95,7 +95,8 @@ def where(
 
     Arguments:
     - source: a run of `inject` that kept its weights (`save="delta"`), or its folder. It is not changed.
-    - pack, model: those that the run was made from, where they were held and not named.
+    - pack, model: those that the run was made from, where they were held and not named. What `inject` returned knows
+      them.
     - out: folder of record and tables; without one, a temporary folder that goes with the result.
     - options: of `spillover where`, as `parts="components"`.
 
@@ -106,6 +107,8 @@ def where(
     - SpilloverError for anything wrong with the options, the run, its model or the folder.
     """
     folder, holder = held_folder(out)
+    if isinstance(source, results.Run):
+        pack, model = pack or source.pack, model or source.model
     run(settings_from(Where, run=name_of(source), out=folder, **options), pack, model)
     return results.Location(folder, holder)
 
@@ -184,7 +187,7 @@ def runs_of(source: Path, pack: Pack | str | Path = "") -> list[SeedRun]:
         record = _record_of(folder)
         if record.status != "done":
             raise RunError("this run is not finished", where=str(folder), do="Give its command again first")
-        kept_in(folder)
+        kept_in(folder)  # Raises RunError when no weights were kept.
         settings = settings_of(Inject, record, folder)
         own = open_pack(pack or settings.pack, record.seed)
         if pack_hash(Redaction.of(own.subjects, settings.redact).pack(own)) != record.hashes.get("pack"):
@@ -256,7 +259,7 @@ class _SeedTables:
 
     def measure(self, parts: str) -> str:
         """Measure the base model, its expansion, the tuned model, and the parts; gives how the second was computed."""
-        from tqdm import tqdm
+        from tqdm.auto import tqdm
 
         found = self.change.parts if parts != "none" else []
         patched = [part for part in found if parts == "all" or part.kind == "component"]

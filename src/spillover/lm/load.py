@@ -90,7 +90,7 @@ class LoadedModel:
 
         Raises: ModelError when it is no causal language model, or when the tokenizer is not a fast one.
         """
-        name = name or str(getattr(model.config, "_name_or_path", "")) or type(model).__name__
+        name = name or str(getattr(getattr(model, "config", None), "_name_or_path", "")) or type(model).__name__
         if not hasattr(model, "get_output_embeddings") or model.get_output_embeddings() is None:
             what = f"a {type(model).__name__} does not continue texts"
             raise ModelError(what, where=name, do="Give a causal language model, as AutoModelForCausalLM loads it")

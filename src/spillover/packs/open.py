@@ -60,6 +60,10 @@ def open_pack(pack: Pack | Path | str, seed: int = 0) -> Pack:
     if isinstance(pack, Pack):
         refuse(check_structure(pack).faults)
         return pack
+    if not isinstance(pack, str | Path):
+        raise UsageError(
+            f"{type(pack).__name__} is no type of pack", do="Give a Pack, a built-in pack's name, or a path"
+        )
     if isinstance(pack, str) and is_built_in(pack):
         return built_in(pack, seed)
     found, faults, _ = check_pack(pack)

@@ -77,10 +77,10 @@ class Drawing:
     name: str
     title: str
     description: str
-    svg: str
-    file: str
-    rows: tuple[dict[str, Any], ...]
-    pdf: bytes
+    svg: str = field(repr=False)
+    file: str = field(repr=False)
+    rows: tuple[dict[str, Any], ...] = field(repr=False)
+    pdf: bytes = field(repr=False)
     figure: Figure = field(compare=False, repr=False)
     note: str = ""
 

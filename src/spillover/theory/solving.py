@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass, replace
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ from spillover.theory.symbolic import IMPLICATION, EqualClasses
 from spillover.theory.table import FactTable, table_of
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Solution:
     """The matrix of least norm that states a pack, how sure that is, and what it answers to every question.
 
@@ -61,6 +62,12 @@ class Solution:
     proof: Infeasible | None = None
     exact: ClosedForm | None = None
 
+    def __repr__(self) -> str:
+        return _described(f"Solution ({self.norm} norm): {self.verdict}", self.questions)
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{escape(repr(self))}</pre>"
+
     def weights(self) -> Float[np.ndarray, "answer column"]:
         """W itself: a row an answer, a column a subject, then a column a relation. Raises UsageError without one."""
         if self.exact is not None:
@@ -77,6 +84,18 @@ class Solution:
         if self.status == "infeasible":
             found["rows"] = [row._asdict() for row in self.rows]
         return found
+
+
+def _described(verdict: str, questions: tuple[Answer, ...], most: int = 20) -> str:
+    """The verdict, then a line a question, up to `most` of them."""
+    lines = [
+        f"  {each.subject}, {each.relation}: {each.predicted}"
+        + ("" if each.margin is None else f", margin {each.margin:.3g}")
+        + (f", expected {each.expected}" if each.expected else "")
+        for each in questions[:most]
+    ]
+    more = [f"  and {len(questions) - most:,} more questions"] if len(questions) > most else []
+    return "\n".join([verdict, *lines, *more])
 
 
 def as_entry(answer: Answer, ranges: bool = False) -> dict[str, Any]:
@@ -225,7 +244,7 @@ def _with_ranges(table: FactTable, norm: Norm, optimum: Optimum, answers: list[A
     return found
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Certified:
     """A certificate for a given matrix, with what it answers to every question.
 
@@ -237,6 +256,12 @@ class Certified:
     signatures: int
     verdict: str
     rows: tuple[Fact, ...] = ()
+
+    def __repr__(self) -> str:
+        return _described(f"Certified ({self.certificate.norm} norm): {self.verdict}", self.questions)
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{escape(repr(self))}</pre>"
 
 
 def certify(
