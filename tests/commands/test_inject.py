@@ -13,6 +13,7 @@ import spillover
 from spillover.commands import inject
 from spillover.errors import ModelError, PackError, RunError, UsageError
 from spillover.lm.load import load_model
+from spillover.metrics.implications import learned
 from spillover.metrics.ranks import rank_table
 from spillover.packs.open import open_pack
 from spillover.record import ANSWER_SCHEMA, ANSWERS, TRAJECTORY, Record
@@ -67,6 +68,16 @@ def test_training_on_the_rows_teaches_the_rows(settings, tmp_path):
     recall = [row["value"] for row in trajectory if row["quantity"] == "recall_rank" and row["implication"] is None]
     assert len(recall) == 31
     assert recall[-1] == metrics["recall_rank"]["value"]
+
+
+def test_a_run_until_learned_ends_at_the_first_checkpoint_at_which_everything_stated_is_known(settings, tmp_path):
+    whole = elsewhere(settings, tmp_path, "whole", epochs=30)
+    inject.run(whole)
+    ranks = rank_table(pq.read_table(tmp_path / "whole" / ANSWERS))
+    first = next(epoch for epoch in range(31) if learned(ranks.only(checkpoint=epoch)))
+    assert 0 < first < 30
+    inject.run(elsewhere(settings, tmp_path, "until", epochs=30, until_learned=True))
+    assert max(pq.read_table(tmp_path / "until" / ANSWERS)["checkpoint"].to_pylist()) == first
 
 
 def test_equal_settings_give_equal_bytes_and_another_seed_does_not(settings, tmp_path):
