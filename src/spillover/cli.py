@@ -143,8 +143,7 @@ def _missing(settings_class: type, words: list[str], content: list[str]) -> list
             continue
         option = f"--{item.name.replace('_', '-')}"
         if "Positional" in str(item.type):
-            # The parser lists a positional by its type alone.
-            missing += [item.name.upper()] if any(line.startswith("STR") for line in content) else []
+            missing += [item.name.upper()] if any(line.startswith(item.name.upper()) for line in content) else []
         elif option not in given:
             missing.append(option)
     return missing

@@ -210,7 +210,7 @@ def swap(old: str, new: str) -> str:
     return PACK.replace(old, new)
 
 
-#: Broken packs by name; tests/facts/faults.txt holds the sentences that each ends in.
+#: Broken packs by name; tests/packs/faults.txt holds the sentences that each ends in.
 BROKEN = {
     "a list": "[]\n",
     "nothing": "",

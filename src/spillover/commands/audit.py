@@ -7,14 +7,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 from xml.etree import ElementTree
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Float, Int
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from spillover import results
 from spillover.commands import audit_open
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 class Audit(Running):
     """Compare two models on a pack, without training: which implications did the tuned one learn, wanted or not?"""
 
-    pack: Positional[str]
+    pack: Annotated[Positional[str], arg(metavar="PACK")]
     """A built-in pack with its options, a pack folder, or a pack.yaml."""
     base: str
     """The model before fine-tuning: a tag, a hub id, a local folder, a PEFT adapter folder or a GGUF file."""

@@ -9,12 +9,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from spillover.commands.solve import ROW_NAMES, first_lines, infeasible, opened
 from spillover.config import Seeded
@@ -25,9 +25,9 @@ from spillover.theory.table import FactTable
 
 @dataclass(frozen=True, kw_only=True)
 class Certify(Seeded):
-    """Certify any matrix for a pack: does it state every row, how far is it from the optimum, what does it answer?"""
+    """Certify any matrix for a pack: is it feasible, how far is it from the optimum, and what does it answer?"""
 
-    pack: Positional[str]
+    pack: Annotated[Positional[str], arg(metavar="PACK")]
     """A built-in pack with its options, a pack folder, or a pack.yaml."""
     matrix: str
     """The matrix: .npy, .csv, .parquet or .safetensors, a row an answer and a column a subject, then a relation."""

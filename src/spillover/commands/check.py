@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from spillover.config import Flag, Seeded
 from spillover.packs.builtin import built_in
@@ -19,7 +19,7 @@ from spillover.packs.pack import Pack
 class Check(Seeded):
     """Is a pack sound? Counts, or every fault and warning with file and row; exit code 1 when there is a fault."""
 
-    pack: Positional[str]
+    pack: Annotated[Positional[str], arg(metavar="PACK")]
     """A built-in pack with its options, a pack folder, or a pack.yaml."""
     model: str | None = None
     """Also check that this model's tokens can tell the answers apart: a tag, hub id or folder."""

@@ -11,10 +11,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import pyarrow as pa
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from spillover.commands.launched import resolved
 from spillover.commands.prepare import (
@@ -63,7 +63,7 @@ BYTES = 12
 class Inject(Running):
     """Fine-tune a model on a pack, and measure before, during and after what it learned and what else it inferred."""
 
-    pack: Positional[str]
+    pack: Annotated[Positional[str], arg(metavar="PACK")]
     """A built-in pack with its options, a pack folder, or a pack.yaml."""
     model: str
     """A tag (gemma-3-270m), a hub id, a local model folder, a PEFT adapter folder or a GGUF file."""

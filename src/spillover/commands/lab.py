@@ -6,11 +6,11 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import pyarrow as pa
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from spillover.commands.prepare import seeds_of
 from spillover.config import MOST_THREADS, Common, Flag, within
@@ -30,9 +30,9 @@ PACKAGES = ("spillover", "torch", "numpy", "scipy", "pyarrow")
 
 @dataclass(frozen=True, kw_only=True)
 class Lab(Common):
-    """Train one-layer attention models on the symbolic task, beside the exact solutions, and make a page of it."""
+    """Train one-layer attention models on the symbolic task, compare them with the exact solutions, and make a page."""
 
-    preset: Positional[str]
+    preset: Annotated[Positional[str], arg(metavar="PRESET")]
     """The experiment: two-models, sample-efficiency, rank-sweep, key-query, architecture or dial."""
     out: str
     """Folder of the run: record.json, trajectory.parquet, matrices.parquet and page.html."""

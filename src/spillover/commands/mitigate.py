@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import pyarrow as pa
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from spillover import results
 from spillover.commands.held import held_folder, held_model, identifying, name_of, settings_from, write_held
@@ -60,7 +60,7 @@ if TYPE_CHECKING:
 class Mitigate(Running):
     """Compare remedies against unwanted conclusions, all at the same learning, and recommend one or none."""
 
-    pack: Positional[str]
+    pack: Annotated[Positional[str], arg(metavar="PACK")]
     """A built-in pack with its options, a pack folder, or a pack.yaml; its implications say what is wanted."""
     model: str
     """A tag (gemma-3-270m), a hub id, a local model folder, a PEFT adapter folder or a GGUF file."""

@@ -8,9 +8,9 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from spillover.config import Seeded
 from spillover.errors import PackError, UsageError
@@ -29,10 +29,10 @@ class Packs(Seeded):
 
     action: Positional[Literal["list", "show", "export", "from-chat"]] = "list"
     """What to do: list all, show one, export one to a folder, or make one from a file of chats or completions."""
-    pack: Positional[str] = ""
+    pack: Annotated[Positional[str], arg(metavar="[PACK]")] = ""
     """A built-in pack with its options (city-language:pairs=10,names=80,bridge=2 or country-code:null), or a path; for
     from-chat a JSONL file of `messages` or `prompt` and `completion`."""
-    folder: Positional[str] = ""
+    folder: Annotated[Positional[str], arg(metavar="[FOLDER]")] = ""
     """Where `export` writes its copy: a folder that does not exist yet."""
     relations: str = ""
     """For from-chat: a YAML file with `relations:` as in pack.yaml, and any other of its keys."""

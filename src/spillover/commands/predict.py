@@ -6,9 +6,9 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from spillover import results
 from spillover.commands.held import held_folder, held_model, identifying, name_of, settings_from
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 class Predict(Running):
     """Before any training: what a model will conclude from a pack, how strongly, and what that rests on."""
 
-    pack: Positional[str]
+    pack: Annotated[Positional[str], arg(metavar="PACK")]
     """A built-in pack with its options, a pack folder, or a pack.yaml."""
     model: str | None = None
     """The model that is to be trained, which is asked what it believes already; without it, scores rest on the pack
@@ -55,7 +55,7 @@ class Predict(Running):
     chat: Flag = False
     """Ask in the model's own chat template: the prompt is the user's turn, and the answer begins the model's."""
     evidence: int = 10
-    """For this many of the highest scores, also compute the margin's range and the fewest rows that would undo it."""
+    """For this many of the highest scores, also compute the margin's range and the smallest edit that would undo it."""
     most: int = 2000
     """Look at no more associations than this, those with the most exposed subjects first."""
     redact: Flag = False

@@ -6,9 +6,9 @@ import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from spillover.commands import audit
 from spillover.commands.audit import Audit
@@ -34,7 +34,7 @@ FIGURES = ("recall_rank", "implication_rank_train", "unwanted_rate", "wanted_rat
 class Repair(Running):
     """Apply a remedy to a finished model, write the result as a new model, and audit both."""
 
-    model: Positional[str]
+    model: Annotated[Positional[str], arg(metavar="MODEL")]
     """The tuned model: a local model folder, a hub id, a PEFT adapter folder or a GGUF file. It is never written to."""
     pack: str
     """What it was tuned on: a built-in pack with its options, a pack folder, or a pack.yaml."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from spillover.commands.mitigate import compared
 from spillover.config import Common, Flag
@@ -19,8 +19,8 @@ from spillover.report.pages import html_of
 class Report(Common):
     """Make one self-contained HTML page from finished runs."""
 
-    runs: Positional[tuple[str, ...]]
-    """Run folders."""
+    runs: Annotated[Positional[tuple[str, ...]], arg(metavar="RUN [RUN ...]")]
+    """Folders of finished runs."""
     out: str = "spillover.html"
     """The page to write."""
     redact: Flag = False

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from spillover import commands
 from spillover.config import Common
@@ -19,7 +19,7 @@ from spillover.record import ANSWERS, TRAJECTORY, Record, sha256_of
 class Rerun(Common):
     """Repeat a run from its record alone, into a new folder, and say whether it came out the same."""
 
-    run: Positional[str]
+    run: Annotated[Positional[str], arg(metavar="RUN")]
     """The run folder to repeat."""
     out: str
     """Folder of the repetition."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pyarrow as pa
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from spillover.config import Flag, Seeded
 from spillover.errors import PackError, UsageError
@@ -32,9 +32,9 @@ MOST_ENTRIES = 20_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class Solve(Seeded):
-    """Solve the one-layer model exactly for a pack: what it answers to questions nobody answered, with proof."""
+    """Solve the one-layer model exactly for a pack: its answer to every question, with a certificate of optimality."""
 
-    pack: Positional[str] = ""
+    pack: Annotated[Positional[str], arg(metavar="[PACK]")] = ""
     """A built-in pack with its options, a pack folder, or a pack.yaml; or leave it out and give --symbolic."""
     symbolic: str = ""
     """The symbolic task instead of a pack, by its closed form: n=20,train=1,test=3."""

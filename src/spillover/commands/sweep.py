@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from spillover.commands.pool import Ended, LocalPool, Pool, Task
 from spillover.commands.ray import ray_pool
@@ -28,7 +28,7 @@ from spillover.runs import OpenRun, open_run
 class Sweep(Common):
     """Run a study: a grid or list over any verb's options, resumable, into one table and one page."""
 
-    study: Positional[str]
+    study: Annotated[Positional[str], arg(metavar="STUDY")]
     """A study's YAML file, or a built-in study: paper, paper-rates, paper-270m or adapters."""
     out: str = ""
     """Folder of the study: cells/, table.parquet, page.html and record.json; needed unless --plan."""

@@ -6,9 +6,9 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from spillover import __version__
 from spillover.config import Common
@@ -24,7 +24,7 @@ from spillover.record import ANSWERS, RECORD, Record, read_table, sha256_of, sha
 class Verify(Common):
     """Is a run whole, and can it be repeated here? Recomputes what can be recomputed; exit code 1 when it is not."""
 
-    run: Positional[str]
+    run: Annotated[Positional[str], arg(metavar="RUN")]
     """A run folder; of a run over several seeds, each seed's run is verified too."""
 
 

@@ -6,11 +6,11 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from spillover import results
 from spillover.commands.held import held_folder, held_model, name_of, settings_from
@@ -67,7 +67,7 @@ PAGE = "page.html"
 class Where(Common):
     """Which part of a change carries what a run learned? Patch each into the base model alone, and revert it alone."""
 
-    run: Positional[str]
+    run: Annotated[Positional[str], arg(metavar="RUN")]
     """A finished run of `inject` that kept its weights (--save delta or weights), or a folder of such runs by seed, as
     `mitigate` makes (OUT/cells/untreated). Seeds are pooled."""
     out: str
