@@ -4,7 +4,7 @@
                                [--batch-sizes 1,4,8,16,32,64]
 
 Needs `pip install lm_eval`, as `benchmarks/ranking.py` does, whose parts this uses. Ours is `spillover audit` in a
-process of its own, on so many questions with ten candidates of two to four tokens each, once for the base and once for
+process of its own, on questions with ten candidates of two to four tokens each, once for the base and once for
 the tuned model (here the same weights): reading the pack, loading both models, asking them, verdicts and the record.
 It also asks every stated fact, which an audit reports as recall. The harness is charged for scoring alone, from texts
 to log-probabilities, at its fastest batch size, on a sample of as many facts as questions; its time is taken times
@@ -48,7 +48,7 @@ BRIDGING = 4
 
 
 def pack_of(questions: int) -> Pack:
-    """So many subjects who live in one of ten places and were not asked where they work, and some who state both."""
+    """Subjects who live in one of ten places and do not say where they work, and some who state both."""
     count = questions + BRIDGING * len(PLACES)
     side = math.isqrt(count - 1) + 1
     parts = [name.split() for name in draw_names(side, Random("audit"))]
@@ -73,7 +73,7 @@ def audited(folder: Path, model: str, threads: int) -> None:
 
 
 def ours(folder: Path, questions: int, model: str, threads: int) -> dict[str, float]:
-    """Audit so many questions in a process of its own; prints what it took."""
+    """Audit a pack in a process of its own; prints what it took."""
     write_pack(pack_of(questions), folder / "pack")
     command = [sys.executable, __file__, "--child", str(folder), "--model", model, "--threads", str(threads)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
@@ -124,8 +124,8 @@ def harness_rate(loaded: LoadedModel, case: Case, run: Path, batches: list[int])
 
 def compare(options: argparse.Namespace) -> None:
     """Audit the small and the whole number of questions, then the harness's sample; print ratios and memory."""
-    told = f"{options.model}, float32, {options.threads} threads"
-    print(f"lm-evaluation-harness {version('lm_eval')}, {told}", flush=True)
+    shown = f"{options.model}, float32, {options.threads} threads"
+    print(f"lm-evaluation-harness {version('lm_eval')}, {shown}", flush=True)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         small = ours(folder / "small", options.small, options.model, options.threads)

@@ -3,15 +3,15 @@
     python benchmarks/fine_tuning_gpu.py                          # 9 billion parameters, then about one; bfloat16
     python benchmarks/fine_tuning_gpu.py --size 1b --answers 2 --repeats 5
     python benchmarks/fine_tuning_gpu.py --size 9b --optimiser adamw-8bit --gradient-checkpointing --no-compile
-    python benchmarks/fine_tuning_gpu.py --device cpu --size tiny # the whole of it where there is no GPU
+    python benchmarks/fine_tuning_gpu.py --device cpu --size tiny # the same where there is no GPU
 
 Weights are random, from the shapes of gemma_2.py; all of them are trained, embeddings included. Each side gets the same
-rows (8 of 512 tokens unless told otherwise), optimiser and arithmetic, in turns; the last `--answers` tokens of each
-row are trained on, which both sides are told (the Trainer by labels). Each side is tried plain and with compiled layers
+rows (8 of 512 tokens by default), optimiser and arithmetic, in turns; the last `--answers` tokens of each
+row are trained on, in the Trainer by labels. Each side is tried plain and with compiled layers
 (ours by `--compile-layers`; the Trainer by `torch_compile` with accelerate's regional compilation), and at 9 billion
 both with layers computed again on the way back and without, since what fits is faster without: the fastest of each side
 is its figure, and the fastest without compilation stands beside it. At 9 billion ours computes 512 logits at once,
-unless told otherwise. The Trainer neither logs, saves nor evaluates, and trains the model in place. Ours trains beside
+by default. The Trainer neither logs, saves nor evaluates, and trains the model in place. Ours trains beside
 the model that it leaves as it is, as `spillover inject` does it, and in place too. Of several cards, the first is used,
 or the one that CUDA_VISIBLE_DEVICES names. Two steps go before those that are timed.
 
@@ -192,11 +192,11 @@ def foretold(config: Gemma2Config, batch: list[Example], options: argparse.Names
     training = settings_of(options, Way("ours", False, again))
     found = Forecaster(config, training, Work(batch, []), dtype="bfloat16", device="cuda").at(options.rows)
     parts = {"weights": found.weights, "copy": found.trained, "sums": found.sums, "step": found.step}
-    told = ", ".join(f"{name} {size / 1e9:.1f}" for name, size in parts.items())
+    shown = ", ".join(f"{name} {size / 1e9:.1f}" for name, size in parts.items())
     total = sum(parts.values())
     fits = "fits" if total * 1.2 <= CARD else "does not surely fit"
     how = ", layers again" * again
-    return f"  foretold{how}: {total / 1e9:.1f} GB ({told}), which {fits} on a card of {CARD / 1e9:.0f} GB"
+    return f"  estimated{how}: {total / 1e9:.1f} GB ({shown}), which {fits} on a card of {CARD / 1e9:.0f} GB"
 
 
 def compare(size: str, answers: int, options: argparse.Namespace) -> None:
@@ -233,7 +233,7 @@ def compare(size: str, answers: int, options: argparse.Namespace) -> None:
 
 
 def line(name: str, one: Found, options: argparse.Namespace, floor: float) -> str:
-    """What is told of one way. floor: seconds of a step at the device's peak, or 0."""
+    """What is printed for one way. floor: seconds of a step at the device's peak, or 0."""
     if not one.seconds:
         return f"  {name:<40} does not fit"
     share = f", {floor / one.step:.1%} of peak" if floor else ""

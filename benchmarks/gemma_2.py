@@ -33,7 +33,7 @@ def built(config: Gemma2Config, device: torch.device) -> torch.nn.Module:
 
 
 def needed_operations(config: Gemma2Config, rows: int, length: int, answers: int) -> float:
-    """Operations that a step needs, forward and backward: rows of so many tokens, some of each trained on."""
+    """Operations that a step needs, forward and backward: rows of tokens, some of each trained on."""
     heads, keys = config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim
     layer = config.hidden_size * (2 * heads + 2 * keys + 3 * config.intermediate_size)
     tokens = rows * length
@@ -44,7 +44,7 @@ def needed_operations(config: Gemma2Config, rows: int, length: int, answers: int
 
 
 def now(device: torch.device) -> float:
-    """The time, once the device has done what it was told."""
+    """The time, once the device has finished its queue."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()

@@ -157,9 +157,9 @@ def compare(folder: Path, count: int, repeats: int) -> None:
         for side in SIDES:
             seconds, processor, peak = (statistics.median(column) for column in zip(*runs[side], strict=True))
             ratios = [own[0] / other[0] for own, other in zip(runs[OURS], runs[side], strict=True)]
-            told = f"  {statistics.median(ratios):.1f} times ({min(ratios):.1f} to {max(ratios):.1f})"
-            told = told if side != OURS else ""
-            print(f"  {kind:<8} {side:<14} {seconds:>8.2f} {processor:>10.2f} {peak:>8.0f}{told}", flush=True)
+            shown = f"  {statistics.median(ratios):.1f} times ({min(ratios):.1f} to {max(ratios):.1f})"
+            shown = shown if side != OURS else ""
+            print(f"  {kind:<8} {side:<14} {seconds:>8.2f} {processor:>10.2f} {peak:>8.0f}{shown}", flush=True)
 
 
 def main() -> None:

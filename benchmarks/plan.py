@@ -1,12 +1,12 @@
-"""What `sweep --plan` foretells of a run's time on a cpu_device, against the runs of Gemma-3-270M that are kept.
+"""What `sweep --plan` estimates of a run's time on a cpu_device, against the runs of Gemma-3-270M that are kept.
 
     python benchmarks/plan.py [--studies paper-270m,prediction-270m,remedies-60,remedies-60x3] [--fit] [--each]
 
 Nothing is run: every kept record holds the settings of its run and the seconds that it took, two at once on two cores,
-beside whatever else the machine did then. A run that ended early is foretold for the passes that it made. Of runs that
-differ in their seed alone the fastest was the least disturbed, so ratios are told of all runs and of these. The speeds
+beside whatever else the machine did then. A run that ended early is estimated for the passes that it made. Of runs that
+differ in their seed alone the fastest was the least disturbed, so ratios are given for both. The speeds
 that the plan uses were fitted to the fastest runs of paper-270m (`--fit` does it again); other studies are the test.
-Runs whose remedy adds a term to the loss compute what is not foretold, and are left out.
+Runs whose remedy adds a term to the loss compute what is not estimated, and are left out.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def kept(study: str) -> Iterable[Run]:
             yield Run(f"{study} {path.parts[-3]}", settings, record["seconds"])
 
 
-def told(name: str, ratios: Sequence[float]) -> dict[str, object]:
+def summarised(name: str, ratios: Sequence[float]) -> dict[str, object]:
     """Print and give the median and the range of ratios."""
     low, middle, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else [ratios[0]] * 3
     found = {"runs": len(ratios), "median": middle, "quartiles": [low, high], "range": [min(ratios), max(ratios)]}
@@ -117,11 +117,11 @@ def main() -> None:
         ratios = [run.estimated(estimator) / run.seconds for run in runs]
         for run, ratio in zip(runs, ratios, strict=True) if options.each else ():
             print(f"  {ratio:.2f}  {run.seconds:.0f} s  {run.cell} seed {run.settings.seed}")
-        told(f"{study}, all runs", ratios)
-        told(f"{study}, fastest seed of each cell", fastest(runs, ratios))
+        summarised(f"{study}, all runs", ratios)
+        summarised(f"{study}, fastest seed of each cell", fastest(runs, ratios))
         every, least = every + ratios, least + fastest(runs, ratios)
-    told("all runs", every)
-    told("fastest seed of each cell", least)
+    summarised("all runs", every)
+    summarised("fastest seed of each cell", least)
 
 
 if __name__ == "__main__":

@@ -112,7 +112,7 @@ def ours(loaded: LoadedModel, case: Case) -> list[np.ndarray]:
 
 
 def theirs(loaded: LoadedModel, case: Case, batch: int) -> Callable[[], list[np.ndarray]]:
-    """The same by the harness, with so many texts a batch."""
+    """The same by the harness, in batches of texts."""
     harness = HFLM(pretrained=loaded.model, tokenizer=loaded.tokenizer, batch_size=batch)
     requests, encode = case.requests(), encoder(loaded.tokenizer)
     context, answer = requests[0].args
@@ -134,8 +134,8 @@ def fastest_batch(loaded: LoadedModel, case: Case, batches: Sequence[int]) -> in
     theirs(loaded, replace(case, subjects=case.subjects[:1]), 1)()
     taken = {batch: seconds(theirs(loaded, part, batch)) for batch in batches}
     best = min(taken, key=taken.__getitem__)
-    told = ", ".join(f"{batch}: {took:.2f} s" for batch, took in taken.items())
-    print(f"  harness, {len(part.subjects)} prompts in batches of {told}; best {best}", flush=True)
+    shown = ", ".join(f"{batch}: {took:.2f} s" for batch, took in taken.items())
+    print(f"  harness, {len(part.subjects)} prompts in batches of {shown}; best {best}", flush=True)
     return best
 
 

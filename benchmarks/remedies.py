@@ -61,13 +61,13 @@ def main() -> dict[str, float]:
         shared = sum(int(record.details.get("forward_passes", 0)) for record in records)
         single = [alone(record, Path(place) / f"alone-{number}") for number, record in enumerate(records)]
     passes, seconds = sum(one for one, _ in single), sum(one for _, one in single)
-    told = {
+    shown = {
         "runs": len(records), "forward_passes": shared, "forward_passes_alone": passes,
         "share_of_passes": round(shared / passes, 3), "seconds": round(shared_seconds, 1),
         "seconds_alone": round(seconds, 1), "share_of_seconds": round(shared_seconds / seconds, 3),
     }  # fmt: skip
-    print(json.dumps(told))
-    return told
+    print(json.dumps(shown))
+    return shown
 
 
 if __name__ == "__main__":

@@ -76,7 +76,7 @@ def seconds(words: list[str]) -> float:
     began = time.time()
     done = subprocess.run([sys.executable, *words], stdout=subprocess.PIPE, text=True)
     if done.returncode or not done.stdout.strip():
-        raise SystemExit(f"The process ended with code {done.returncode} and told no time; its reason stands above.")
+        raise SystemExit(f"The process ended with code {done.returncode} and printed no time; its reason stands above.")
     return float(done.stdout.split()[-1]) - began
 
 
@@ -92,7 +92,7 @@ def to_imports(statements: str) -> float:
     return seconds(["-c", f"{statements}; import time; print(time.time())"])
 
 
-def told(values: list[float]) -> str:
+def summary(values: list[float]) -> str:
     return f"{statistics.median(values):.2f} s ({min(values):.2f} to {max(values):.2f})"
 
 
@@ -112,10 +112,10 @@ def main() -> None:
             taken[name] += [took] if turn else []
     print(f"spillover inject {options.pack} --model {options.model} --epochs 1")
     for name, values in taken.items():
-        print(f"  {name:<28} {told(values)}")
+        print(f"  {name:<28} {summary(values)}")
     for name in IMPORTS:
         between = [step - imports for step, imports in zip(taken[FIRST_STEP], taken[name], strict=True)]
-        print(f"  {FIRST_STEP + ' - ' + name:<28} {told(between)}")
+        print(f"  {FIRST_STEP + ' - ' + name:<28} {summary(between)}")
 
 
 if __name__ == "__main__":

@@ -179,6 +179,8 @@ def test_where_nothing_unwanted_was_concluded_no_remedy_is_needed():
     untreated = {**entry("untreated", 0.0, 0.0, 1.0), "removed": None}
     advice = recommendation([untreated, entry("a", 0.95, 0.0, 0.5)])
     assert advice["remedy"] is None and advice["because"].startswith("none is needed")
+    advice = recommendation([{**untreated, "status": "failed to learn"}, entry("a", 0.95, 0.0, 0.5)])
+    assert advice["remedy"] is None and "did not learn the stated rows" in advice["because"]
 
 
 def test_the_advice_is_the_safe_remedy_that_forgets_least_or_none():

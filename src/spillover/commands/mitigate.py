@@ -353,6 +353,8 @@ def recommendation(frontier: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """
     if frontier[0].get("removed") is None:
         because = "none is needed: the untreated run concludes no more of the unwanted than chance"
+        if frontier[0]["status"] == UNLEARNED:
+            because = "none can be judged: the untreated run did not learn the stated rows; raise --untreated-epochs"
         return {"remedy": None, "strength": None, "safe": False, "because": because}
     learned = [entry for entry in frontier[1:] if entry["status"] == LEARNED]
     safe = [entry for entry in learned if _safe(entry)]
