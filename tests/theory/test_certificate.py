@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spillover.errors import UsageError
-from spillover.theory.certificate import certificate, checked_matrix, combination, force_of, lower_bound
+from spillover.theory.certificate import certificate, checked_matrix, force_of, lower_bound
 from spillover.theory.closed_form import closed_form
 from spillover.theory.norms import NORMS
 from spillover.theory.solving import certify
@@ -24,7 +24,7 @@ def test_a_bound_by_hand():
     """
     problem = table_of(pack_of(PAIR)).full_problem
     multipliers = np.array([[0.0, 1.0], [1.0, 0.0]])
-    assert np.allclose(combination(problem, force_of(problem, multipliers)), [[1, -1], [-1, 1], [0, 0]])
+    assert np.allclose(problem.gather @ force_of(problem, multipliers), [[1, -1], [-1, 1], [0, 0]])
     matrix = np.array([[0.5, -0.5, 0], [-0.5, 0.5, 0]])
     for norm in NORMS.values():
         lower = lower_bound(problem, norm, multipliers)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from spillover.errors import UsageError
-from spillover.theory.certificate import certificate, combination, force_of
+from spillover.theory.certificate import certificate, force_of
 from spillover.theory.closed_form import closed_form
 from spillover.theory.norms import NORMS
 from spillover.theory.splitting import minimise
@@ -90,7 +90,7 @@ def test_the_combination_comes_from_allowed_multipliers(n, train, test, norm):
     found = exact(n, train, test, norm)
     problem = table_of(found.task.pack()).problem
     solved = minimise(problem, NORMS[norm], 1e-7)
-    size = NORMS[norm].dual_size(combination(problem, force_of(problem, solved.multipliers)))
+    size = NORMS[norm].dual_size(problem.gather @ force_of(problem, solved.multipliers))
     assert size > 0
     assert isclose(solved.lower ** NORMS[norm].power, found.lower_bound, rel_tol=1e-6)
     assert isclose(solved.upper ** NORMS[norm].power, found.objective, rel_tol=1e-6)

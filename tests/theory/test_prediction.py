@@ -22,7 +22,7 @@ def test_parts_that_share_nothing_are_told_apart():
     problem = table_of(two_parts()).problem
     label = parts(problem)
     assert label.max() == 1 and len(split(problem, label)) == 2
-    assert sum(part.problem.cells for part in split(problem, label)) == problem.cells
+    assert sum(part.cells for part, _, _ in split(problem, label)) == problem.cells
     assert parts(table_of(open_pack("mixed")).problem).max() == 0
 
 

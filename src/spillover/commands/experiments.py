@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spillover.metrics.intervals import over_seeds
+from spillover.packs.edits import with_candidate
 from spillover.packs.pack import Fact
 from spillover.record import Metric
 from spillover.theory.closed_form import closed_form, exact_margin
@@ -185,16 +186,12 @@ def two_models(lab: Experiment) -> None:
     noisy = lab.task()
     silent = dataclasses.replace(noisy, noise_places=0)
     lab.describe(noisy, {"paper": PAPER, "exact": EXACT}, exact=exact_facts(silent))
-    recipes = (lab.recipe(PAPER, full=5000, quick=600), lab.recipe(EXACT, full=4000, quick=1000))
+    by_paper, exactly = lab.recipe(PAPER, full=5000, quick=600), lab.recipe(EXACT, full=4000, quick=1000)
     for kind in KINDS:
-        arms: list[tuple[str, Task, Model, Sequence[str]]] = [
-            ("paper", noisy, lab.model(kind), LOSSES),
-            ("exact", silent, lab.model(kind, key_query="fixed", scale=0.1), (*COSINES, "margin_ratio_test")),
-        ]
-        paper, exact = (
-            lab.train(f"{kind}, {arm} arm", "{model}", [({"arm": arm, "model": kind}, task, model)], recipe, shown)
-            for (arm, task, model, shown), recipe in zip(arms, recipes, strict=True)
-        )
+        variants: Variants = [({"arm": "paper", "model": kind}, noisy, lab.model(kind))]
+        paper = lab.train(f"{kind}, paper arm", "{model}", variants, by_paper, LOSSES)
+        variants = [({"arm": "exact", "model": kind}, silent, lab.model(kind, key_query="fixed", scale=0.1))]
+        exact = lab.train(f"{kind}, exact arm", "{model}", variants, exactly, (*COSINES, "margin_ratio_test"))
         final, own = exact.history[-1], OWN_NORM[kind]
         lab.metrics[kind]["norm_over_margin"] = last(exact, (own,))[own]
         difference = np.subtract(final["cosine_to_nuclear"], final["cosine_to_frobenius"]).tolist()
@@ -211,16 +208,12 @@ def two_models(lab: Experiment) -> None:
 
 def exact_facts(task: Task) -> dict[str, Any]:
     """The two exact solutions in numbers: norms, smallest unstated margin, and their cosine with each other."""
-    nuclear, frobenius = (exact_matrix(task, norm) for norm in ("nuclear", "frobenius"))
-    least = [
-        float(margins(task, matrix, task.questions, same_relation=True).min()) if task.test else None
-        for matrix in (nuclear, frobenius)
-    ]
-    return {
-        "nuclear": {"norm": norms(nuclear)[0], "margin_ratio_test": least[0]},
-        "frobenius": {"norm": norms(frobenius)[1], "margin_ratio_test": least[1]},
-        "cosine": cosine(nuclear, frobenius),
-    }
+    exact = {norm: exact_matrix(task, norm) for norm in ("nuclear", "frobenius")}
+    facts: dict[str, Any] = {}
+    for index, (norm, matrix) in enumerate(exact.items()):
+        least = float(margins(task, matrix, task.questions, same_relation=True).min()) if task.test else None
+        facts[norm] = {"norm": norms(matrix)[index], "margin_ratio_test": least}
+    return {**facts, "cosine": cosine(*exact.values())}
 
 
 @experiment("sample-efficiency")
@@ -301,7 +294,7 @@ def key_query(lab: Experiment) -> None:
     lowest: dict[str, dict[str, float]] = {}
     arms = {arm: {"start": start, **fields} for arm, (start, fields) in KEY_QUERY_ARMS.items()}
     lab.describe(noisy, arms, lowest=lowest)
-    shown = ("train_loss", "implication_loss_test", "implication_loss_among", "implication_accuracy_test")
+    shown = (*LOSSES[:2], "implication_loss_among", LOSSES[2])
     for arm, (start, fields) in KEY_QUERY_ARMS.items():
         recipe = lab.recipe(fields, full=3000, quick=500)
         task = noisy if recipe.batch else dataclasses.replace(noisy, noise_places=0)
@@ -454,10 +447,7 @@ def _added_rows(norm: str, bridges: int, count: int, answer_of: Callable[[int], 
     task = EqualClasses(CLASSES, bridges, SUBJECTS - bridges)
     pack, names = task.pack(), [f"s{number}.{bridges + place}" for number in range(CLASSES) for place in range(count)]
     added = [Fact(name, IMPLICATION, answer_of(int(name[1]))) for name in names]
-    relations = tuple(
-        dataclasses.replace(each, answers=(UNKNOWN,)) if each.name == IMPLICATION else each for each in pack.relations
-    )
-    more = dataclasses.replace(pack, facts=(*pack.facts, *added), relations=relations)
+    more = with_candidate(dataclasses.replace(pack, facts=(*pack.facts, *added)), IMPLICATION, UNKNOWN)
     solution = solve(more, norm, gap=1e-6)
     assert solution.table is not None
     subject, relation, answer = solution.table.codes

@@ -69,7 +69,12 @@ def run(settings: Lab, patience: float = PATIENCE) -> dict[str, Any]:
     if settings.preset not in EXPERIMENTS:
         raise UsageError(f"there is no preset called {settings.preset!r}", do=nearest(settings.preset, EXPERIMENTS))
     experiment, count = EXPERIMENTS[settings.preset]
-    _refuse_bad_options(settings)
+    if settings.steps < 0:
+        raise UsageError(f"{settings.steps} steps cannot be taken", where="--steps", do="Use 1 or more")
+    if (width := settings.head_dimension) is not None and width < 1:
+        raise UsageError(f"d_h is {width}, but must be at least 1", where="--head-dimension", do="Use 1 or more")
+    if settings.symbolic:
+        Task.parse(settings.symbolic)
     seeds, before = seeds_of(settings) if settings.seeds else range(count), torch.get_num_threads()
     resolved = dataclasses.replace(settings, device=_device(settings.device), threads=settings.threads or before)
     with open_run(settings.out, f"lab {settings.preset}", identity_of(resolved)) as opened:
@@ -88,15 +93,6 @@ def run(settings: Lab, patience: float = PATIENCE) -> dict[str, Any]:
             write_atomically(folder / PAGE, build_lab_page(load_lab(folder)).html().encode())
         metrics = dict(opened.record.metrics)
     return {"run": str(folder), "metrics": metrics, "text": _text(metrics, folder)}
-
-
-def _refuse_bad_options(settings: Lab) -> None:
-    if settings.steps < 0:
-        raise UsageError(f"{settings.steps} steps cannot be taken", where="--steps", do="Use 1 or more")
-    if (width := settings.head_dimension) is not None and width < 1:
-        raise UsageError(f"d_h is {width}, but must be at least 1", where="--head-dimension", do="Use 1 or more")
-    if settings.symbolic:
-        Task.parse(settings.symbolic)
 
 
 def _device(name: str) -> str:
@@ -119,9 +115,14 @@ class Trainings:
     """
 
     def __init__(self, run: OpenRun, patience: float) -> None:
-        self.run, self._ended = run, list["Snapshot"]()
+        from spillover.theory.training import Snapshot
+
+        self.run, self._ended, self._known = run, list[Snapshot](), list[Snapshot]()
         state = run.resume(patience)
-        self._known = [] if state is None else _snapshots(state)
+        for number, facts in enumerate(state.facts["trainings"] if state is not None else ()):
+            mine = f"{number} "
+            tensors = {key.removeprefix(mine): value for key, value in state.tensors.items() if key.startswith(mine)}
+            self._known.append(Snapshot(facts.pop("step"), tensors, facts, facts.pop("done")))
 
     def begin(self) -> Snapshot | None:
         """The snapshot of the next training, if a checkpoint holds one."""
@@ -133,7 +134,10 @@ class Trainings:
 
     def save(self, snapshot: Callable[[], Snapshot]) -> None:
         """Write a checkpoint if one is due."""
-        state = _state([*self._ended, snapshot()])
+        every = [*self._ended, snapshot()]
+        tensors = {f"{number} {name}": value for number, at in enumerate(every) for name, value in at.tensors.items()}
+        facts = [{"step": at.step, "done": at.done, **at.facts} for at in every]
+        state = State(sum(at.step for at in every), tensors, {"trainings": facts})
         self.run.keep(state.size, lambda: state)
 
     def end(self, snapshot: Snapshot) -> None:
@@ -141,28 +145,13 @@ class Trainings:
         self._ended.append(snapshot)
 
 
-def _state(trainings: list[Snapshot]) -> State:
-    tensors = {f"{number} {name}": value for number, at in enumerate(trainings) for name, value in at.tensors.items()}
-    facts = [{"step": at.step, "done": at.done, **at.facts} for at in trainings]
-    return State(sum(at.step for at in trainings), tensors, {"trainings": facts})
-
-
-def _snapshots(state: State) -> list[Snapshot]:
-    from spillover.theory.training import Snapshot
-
-    found = []
-    for number, facts in enumerate(state.facts["trainings"]):
-        mine = f"{number} "
-        tensors = {key.removeprefix(mine): value for key, value in state.tensors.items() if key.startswith(mine)}
-        found.append(Snapshot(facts.pop("step"), tensors, facts, facts.pop("done")))
-    return found
-
-
 def _write(opened: OpenRun, found: Experiment) -> None:
     """The tables, and what the record says of them."""
     folder, record = opened.folder, opened.record
     assert folder is not None
-    write_table(folder / TRAJECTORY, trajectory_table(found.trajectory))
+    names = dict.fromkeys(name for row in found.trajectory for name in row)
+    columns = {name: _plain([row.get(name) for row in found.trajectory]) for name in names}
+    write_table(folder / TRAJECTORY, pa.table(columns))
     write_table(folder / MATRICES, matrices_table(found.matrices))
     record.hashes = checksums(folder, TRAJECTORY, MATRICES)
     record.metrics, record.details = _plain(found.metrics), _plain(found.details)
@@ -170,18 +159,12 @@ def _write(opened: OpenRun, found: Experiment) -> None:
     (folder / PAGE).unlink(missing_ok=True)
 
 
-def trajectory_table(rows: list[dict[str, Any]]) -> pa.Table:
-    """The measured steps as a table; a number that does not exist there (NaN, infinite) is a null."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    return pa.table({name: _plain([row.get(name) for row in rows]) for name in names})
-
-
 def matrices_table(matrices: Mapping[str, np.ndarray]) -> pa.Table:
     """All matrices as one table: name, row, column, value."""
     schema = pa.schema({"name": pa.string(), "row": pa.int32(), "column": pa.int32(), "value": pa.float64()})
     parts = []
     for name, matrix in matrices.items():
-        row, column = (index.ravel() for index in np.indices(matrix.shape))
+        row, column = np.indices(matrix.shape).reshape(2, -1)
         columns = {"name": [name] * matrix.size, "row": row, "column": column, "value": matrix.ravel()}
         parts.append(pa.table(columns, schema=schema))
     return pa.concat_tables(parts).combine_chunks() if parts else schema.empty_table()

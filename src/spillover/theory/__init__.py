@@ -17,7 +17,7 @@ scores of (s, r) are W (e_s + e_r), a column of logits, one an answer.
 | A_k | (never built) | as M | (e_a* - e_a') (e_s / sqrt(g) + e_r)^T, so that <A_k, M> is a margin |
 | lambda | `multipliers` | cells x answers | dual variables, one a cell and wrong answer, non-negative |
 | C(lambda) | `force` | cells x answers | row k: sum over a' of lambda_(k,a') (e_a* - e_a') |
-| sum_k lambda_k A_k | `combination` | as M, transposed | what multipliers add up to; its dual norm scales their bound |
+| sum_k lambda_k A_k | `gather @ force` | as M, transposed | the sum of multipliers; its dual norm scales their bound |
 | B | `design` | cells x columns | turns the columns of M into the scores of cells: Z = B M^T |
 | rho | `margin` | number | margin of an unstated implication, min(1, sqrt(m_train / m_test)) or 0 |
 | P = I - 11^T/n | `pattern` coefficients | n x n | centring over classes; the closed forms are P and constants |

@@ -6,10 +6,10 @@ Source: docs/predicting.md, "Margins" and "What would undo it".
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -122,36 +122,27 @@ def associations(pack: Pack, counts: Counts) -> list[Association]:
     for rule in pack.implications:
         for before, after in rule.map.items():
             found[relation[rule.given], answer[before], relation[rule.then], answer[after]] = rule.kind
-    for key in _leading(counts):
-        found.setdefault(key, None)
-    listed = [_counted(counts, key, kind) for key, kind in found.items()]
-    return sorted(listed, key=lambda each: (-each.exposed, -each.support, each.kind is None, each.text))
-
-
-def _leading(counts: Counts) -> Iterator[tuple[int, int, int, int]]:
-    """(given, its answer, then, its leading answer) for all that are stated together by anybody."""
     pairs = counts.together.tocoo()
-    then = counts.relation[pairs.col]
-    order = np.lexsort((pairs.col, -pairs.data, then, pairs.row))
-    row, column, then = pairs.row[order], pairs.col[order], then[order]
+    order = np.lexsort((pairs.col, -pairs.data, counts.relation[pairs.col], pairs.row))
+    row, column = pairs.row[order], pairs.col[order]
+    groups = np.stack([row, counts.relation[column]])
     first = np.ones(len(row), dtype=bool)
-    first[1:] = (row[1:] != row[:-1]) | (then[1:] != then[:-1])
+    first[1:] = (groups[:, 1:] != groups[:, :-1]).any(axis=0)
     row, column = row[first], column[first]
     codes = (counts.relation[row], counts.answer[row], counts.relation[column], counts.answer[column])
-    return zip(*(each.tolist() for each in codes), strict=True)
-
-
-def _counted(counts: Counts, key: tuple[int, int, int, int], kind: str | None) -> Association:
-    given, given_answer, then, then_answer = key
-    table = counts.table
-    before, after = counts.number.get((given, given_answer)), counts.number.get((then, then_answer))
-    support = answered = exposed = 0
-    if before is not None:
-        answered = int(counts.answered[before, then])
-        exposed = int(counts.stated[before]) - answered
-        support = int(counts.together[before, after]) if after is not None else 0
-    names = (table.relations[given], table.answers[given_answer], table.relations[then], table.answers[then_answer])
-    return Association(*names, support, answered - support, exposed, kind)
+    for key in zip(*(each.tolist() for each in codes), strict=True):
+        found.setdefault(key, None)
+    listed, table = [], counts.table
+    for (given, given_answer, then, then_answer), kind in found.items():
+        before, after = counts.number.get((given, given_answer)), counts.number.get((then, then_answer))
+        support = answered = exposed = 0
+        if before is not None:
+            answered = int(counts.answered[before, then])
+            exposed = int(counts.stated[before]) - answered
+            support = int(counts.together[before, after]) if after is not None else 0
+        names = (table.relations[given], table.answers[given_answer], table.relations[then], table.answers[then_answer])
+        listed.append(Association(*names, support, answered - support, exposed, kind))
+    return sorted(listed, key=lambda each: (-each.exposed, -each.support, each.kind is None, each.text))
 
 
 def subjects_of(counts: Counts, association: Association) -> tuple[list[str], list[str]]:
@@ -160,7 +151,7 @@ def subjects_of(counts: Counts, association: Association) -> tuple[list[str], li
     if before is None:
         return [], []
     holders = counts.subjects(before)
-    supporting = np.intersect1d(holders, counts.subjects(after)) if after is not None else np.empty(0, dtype=int)
+    supporting = np.intersect1d(holders, counts.subjects(after)) if after is not None else []
     answered = table.subject[table.relation == table.codes[1][association.then]]
     silent = holders[~np.isin(holders, answered)]
     return [table.subjects[i] for i in supporting], [table.subjects[i] for i in silent]
@@ -179,8 +170,7 @@ class Margin:
     high: float | None = None
 
 
-@dataclass(frozen=True, eq=False)
-class ExposedKinds:
+class ExposedKinds(NamedTuple):
     """The kinds of subject exposed to an association: signature and relation codes, and how many subjects each."""
 
     signature: Int[np.ndarray, "kind"]
@@ -226,11 +216,10 @@ class Margins:
         solver = self.solved.ranges
         if solver is None or found is None or margin.value is None or len(found.signature) > MOST_KINDS:
             return margin
-        if unknowns(self.table.problem) * int(found.among.sum()) > RANGED_WITHIN:
+        kinds, relation, answer, among, _ = found
+        if unknowns(self.table.problem) * int(among.sum()) > RANGED_WITHIN:
             return margin
-        bounds = np.array(
-            [solver.margin_range((int(kind), found.relation), found.answer, found.among) for kind in found.signature]
-        )
+        bounds = [solver.margin_range((int(kind), relation), answer, among) for kind in kinds]
         low, high = np.average(bounds, axis=0, weights=found.count)
         return dataclasses.replace(margin, low=min(float(low), margin.value), high=max(float(high), margin.value))
 

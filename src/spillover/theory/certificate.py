@@ -56,7 +56,6 @@ class Certificate:
 
     @property
     def verdict(self) -> str:
-        """The certificate as a sentence."""
         if not self.feasible:
             return (
                 f"Not feasible: the smallest stated margin is {self.margin:.6g}, so some stated answer does not lead."
@@ -67,12 +66,7 @@ class Certificate:
         )
 
 
-def certificate(
-    problem: Problem,
-    norm: Norm,
-    matrix: Float[np.ndarray, "answer column"],
-    lower: float,
-) -> Certificate:
+def certificate(problem: Problem, norm: Norm, matrix: Float[np.ndarray, "answer column"], lower: float) -> Certificate:
     """Certify a scaled matrix of `problem`, with a lower bound on the least norm (see `lower_bound`)."""
     margin = float(problem.margins(matrix).min(initial=np.inf))
     feasible = margin > 0
@@ -89,7 +83,7 @@ def lower_bound(problem: Problem, norm: Norm, multipliers: Float[np.ndarray, "ce
     """
     force = force_of(problem, multipliers)
     total = float(force[np.arange(problem.cells), problem.cell_answer].sum())
-    return total / norm.dual_size(combination(problem, force)) if total > 0 else 0.0
+    return total / norm.dual_size(problem.gather @ force) if total > 0 else 0.0
 
 
 def force_of(problem: Problem, multipliers: Float[np.ndarray, "cell answer"]) -> Float[np.ndarray, "cell answer"]:
@@ -99,11 +93,6 @@ def force_of(problem: Problem, multipliers: Float[np.ndarray, "cell answer"]) ->
     force[rows, problem.cell_answer] = 0
     force[rows, problem.cell_answer] = -force.sum(axis=1)
     return force
-
-
-def combination(problem: Problem, force: Float[np.ndarray, "cell answer"]) -> Float[np.ndarray, "column answer"]:
-    """sum_k lambda_k A_k, transposed: every cell's force goes to its subject column (over sqrt g) and its relation."""
-    return problem.gather @ force
 
 
 def answers_of(
@@ -124,10 +113,11 @@ def answers_of(
         scores = problem.scores_at(matrix, subject if full else int(table.signature[subject]), relation)[None]
         among = table.candidates[relation]
         predicted = int(np.where(among, scores[0], -np.inf).argmax())
-        margin, expected_margin = (
-            _in_units(lead(scores, np.array([answer]), among)[0], unit) if answer >= 0 else None
+        leads = [
+            float(lead(scores, np.array([answer]), among)[0]) if answer >= 0 else np.inf
             for answer in (predicted, expected)
-        )
+        ]
+        margin, expected_margin = (each / unit if unit > 0 and np.isfinite(each / unit) else None for each in leads)
         found.append(
             Answer(
                 subject=table.subjects[subject],
@@ -157,33 +147,22 @@ def _asked(table: FactTable, full: bool) -> list[tuple[int, int, int]]:
     ]
 
 
-def _in_units(value: float, unit: float) -> float | None:
-    found = float(value) / unit if unit > 0 else np.inf
-    return found if np.isfinite(found) else None
-
-
 def checked_matrix(table: FactTable, matrix: np.ndarray) -> Float[np.ndarray, "answer column"]:
     """A user's matrix as float64. Raises UsageError when its shape does not fit the pack or a number is not finite."""
-    expected = (len(table.answers), len(table.subjects) + len(table.relations))
-    if matrix.shape != expected:
-        raise UsageError(
-            f"the matrix has shape {' x '.join(map(str, matrix.shape)) or 'none'}, but this pack needs "
-            f"{expected[0]} x {expected[1]}: its {expected[0]} answers by its {len(table.subjects)} subjects and "
-            f"{len(table.relations)} relations",
-            where="matrix",
-            do="Give one row an answer and one column a subject, then one a relation",
+    answers, subjects, relations = len(table.answers), len(table.subjects), len(table.relations)
+    if matrix.shape != (answers, subjects + relations):
+        what = (
+            f"the matrix has shape {' x '.join(map(str, matrix.shape)) or 'none'}, but this pack needs {answers} x "
+            f"{subjects + relations}: its {answers} answers by its {subjects} subjects and {relations} relations"
         )
-    if not (np.issubdtype(matrix.dtype, np.floating) or np.issubdtype(matrix.dtype, np.integer)):
         raise UsageError(
-            f"the matrix holds {matrix.dtype}, not numbers", where="matrix", do="Store it as float32 or float64"
+            what, where="matrix", do="Give one row an answer and one column a subject, then one a relation"
         )
+    if matrix.dtype.kind not in "fiu":
+        what = f"the matrix holds {matrix.dtype}, not numbers"
+        raise UsageError(what, where="matrix", do="Store it as float32 or float64")
     found = matrix.astype(np.float64)
-    bad = np.argwhere(~np.isfinite(found))
-    if len(bad):
-        row, column = (int(index) for index in bad[0])
-        raise UsageError(
-            f"{len(bad)} of its numbers are not finite, the first at row {row}, column {column}",
-            where="matrix",
-            do="Give a matrix of finite numbers",
-        )
+    if len(bad := np.argwhere(~np.isfinite(found))):
+        what = f"{len(bad)} of its numbers are not finite, the first at row {bad[0, 0]}, column {bad[0, 1]}"
+        raise UsageError(what, where="matrix", do="Give a matrix of finite numbers")
     return found

@@ -109,19 +109,14 @@ def closed_form(task: EqualClasses, norm_name: str) -> ClosedForm:
 def _multipliers(task: EqualClasses, norm: Norm) -> tuple[EquivariantMatrix, float]:
     """The optimal dual of a bridged task: the combination and the sum of its multipliers, from their few values."""
     n, train, test = task.classes, task.train, task.test
+    cross = 1 / (2 * train * np.sqrt(n))
     if norm.name == "frobenius":
         fact, implication, lone, cross = 1 / n, 1 / n, 1 / n, 1 / (2 * train)
     elif train < test:
-        fact, implication, lone, cross = (
-            0,
-            1 / (n * np.sqrt(train)),
-            1 / (n * np.sqrt(test)),
-            1 / (2 * train * np.sqrt(n)),
-        )
+        fact, implication, lone = 0, 1 / (n * np.sqrt(train)), 1 / (n * np.sqrt(test))
     else:
         unit = 1 / (n * train * np.sqrt(2 * (train + test)))
         fact, implication, lone = unit * (train - test), unit * (train + test), 2 * train * unit
-        cross = 1 / (2 * train * np.sqrt(n))
     pattern = n * np.array([[fact, lone], [implication, 0]])
     level = train * cross * np.array([[0, 0, 1, -1], [0, 0, -1, 1]])
     total = n * train * ((n - 1) * (fact + implication) + 2 * cross) + n * test * (n - 1) * lone

@@ -27,10 +27,8 @@ COMPARISONS = (
 
 def effective_matrices(ensemble: Ensemble) -> list[Float[np.ndarray, "answer column"]]:
     """W_OV diag(k) of every model: 2n answer rows, subject and relation columns, each column centred over the rows."""
-    effective = ensemble.effective().double().cpu().numpy()
-    return [
-        centred(matrix[task.answers][:, task.columns]) for task, matrix in zip(ensemble.tasks, effective, strict=True)
-    ]
+    pairs = zip(ensemble.tasks, ensemble.effective().double().cpu().numpy(), strict=True)
+    return [centred(matrix[task.answers][:, task.columns]) for task, matrix in pairs]
 
 
 def centred(matrix: Matrix) -> Matrix:
@@ -48,16 +46,12 @@ def cosine(one: Matrix, other: Matrix) -> float:
     return float((one * other).sum() / (np.linalg.norm(one) * np.linalg.norm(other)))
 
 
-def scores(task: Task, matrix: Float[np.ndarray, "answer column"], rows: Rows) -> Float[np.ndarray, "row answer"]:
-    """The score of all 2n answers to each row, whose input is the sum of its subject's and its relation's column."""
-    return (matrix[:, rows.subject - task.context] + matrix[:, task.subjects + rows.relation]).T
-
-
 def margins(
     task: Task, matrix: Float[np.ndarray, "answer column"], rows: Rows, *, same_relation: bool = False
 ) -> Float[np.ndarray, "row"]:
     """Score of the right answer minus the best other; same_relation: the best other of the same relation only."""
-    score = scores(task, matrix, rows)
+    # The score of all 2n answers to each row, whose input is the sum of its subject's and its relation's column.
+    score = (matrix[:, rows.subject - task.context] + matrix[:, task.subjects + rows.relation]).T
     right = rows.answer - task.answers.start
     own = score[np.arange(len(rows)), right]
     score[np.arange(len(rows)), right] = -np.inf
@@ -110,10 +104,10 @@ class Probe:
         self.bags: dict[str, BagBatch] = {}
 
     def __call__(self, ensemble: Ensemble, step: int) -> dict[str, list[float]]:
-        if not self.bags:
-            self.bags = {name: self._drawn(ensemble, name) for name in ("stated", "questions")}
         found = {}
         for name, loss_name in (("stated", "train_loss"), ("questions", "implication_loss_test")):
+            if name not in self.bags:
+                self.bags[name] = self._drawn(ensemble, name)
             batch = self.bags[name]
             logits = ensemble.logits(batch)
             found[loss_name] = (cross_entropy(logits, batch.answer) * batch.weight).sum(-1).tolist()
@@ -124,17 +118,17 @@ class Probe:
             for task, one, answer, weight in zip(ensemble.tasks, logits, batch.answer, batch.weight, strict=True)
         ]
         if self.matrices:
-            compared = [compare(t, m) for t, m in zip(ensemble.tasks, effective_matrices(ensemble), strict=True)]
+            compared = list(map(compare, ensemble.tasks, effective_matrices(ensemble)))
             found |= {name: [one[name] for one in compared] for name in COMPARISONS}
         return found
 
     def _drawn(self, ensemble: Ensemble, name: str) -> BagBatch:
         drawn = {}
         for task in dict.fromkeys(ensemble.tasks):
-            bags = exact_bags(task, getattr(task, name))
+            rows: Rows = getattr(task, name)
+            drawn[task] = bags = exact_bags(task, rows)
             if task.noise_places:
-                index = np.repeat(np.arange(len(bags.answer)), self.draws)
-                noisy = sampled_bags(task, getattr(task, name).take(index), np.random.default_rng(9))
-                bags = dataclasses.replace(noisy, weight=bags.weight[index] / self.draws)
-            drawn[task] = bags
+                index = np.repeat(np.arange(len(rows)), self.draws)
+                noisy = sampled_bags(task, rows.take(index), np.random.default_rng(9))
+                drawn[task] = dataclasses.replace(noisy, weight=bags.weight[index] / self.draws)
         return stacked_bags(ensemble, [drawn[task] for task in ensemble.tasks])

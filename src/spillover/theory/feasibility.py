@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from scipy import optimize, sparse
 
 from spillover.packs.pack import Fact
-from spillover.theory.certificate import combination, force_of
+from spillover.theory.certificate import force_of
 from spillover.theory.table import FactTable, Problem
 
 
@@ -52,23 +52,15 @@ def infeasibility(table: FactTable) -> Infeasible | None:
         return None
     used, weights = found
     cells, rivals = cells[used], rivals[used]
-    contradicting = _contradictions(table)
+    pair = table.subject * len(table.relations) + table.relation
+    _, index, count = np.unique(pair, return_inverse=True, return_counts=True)
+    contradicting = _facts(table, np.flatnonzero(count[index] > 1))
     # A compressed cell is a row of its signature's first subject, in the same order.
     rows = contradicting or _facts(table, np.flatnonzero(table.first)[np.unique(cells)])
-    residual = float(np.abs(ray_combination(problem, cells, rivals, weights)).max())
-    return Infeasible(cells, rivals, weights, residual, rows, bool(contradicting))
-
-
-def ray_combination(
-    problem: Problem,
-    cells: Int[np.ndarray, "constraint"],
-    rivals: Int[np.ndarray, "constraint"],
-    weights: Float[np.ndarray, "constraint"],
-) -> Float[np.ndarray, "column answer"]:
-    """sum_k weight_k A_k; zero for a ray, whose constraints then say 0 >= sum(weights)."""
     multipliers = np.zeros((problem.cells, problem.answers))
     np.add.at(multipliers, (cells, rivals), weights)
-    return combination(problem, force_of(problem, multipliers))
+    residual = float(np.abs(problem.gather @ force_of(problem, multipliers)).max())
+    return Infeasible(cells, rivals, weights, residual, rows, bool(contradicting))
 
 
 def critical_constraints(problem: Problem) -> tuple[Int[np.ndarray, "constraint"], Int[np.ndarray, "constraint"]]:
@@ -91,20 +83,15 @@ def critical_constraints(problem: Problem) -> tuple[Int[np.ndarray, "constraint"
     ]
     found = np.array(pairs, dtype=np.int64).reshape(-1, 2)
     while len(found):
-        kept = _needed(problem, *found.T)
+        # A constraint counts if another wants its rival high, both for the subject and for the relation.
+        cells, rivals = found.T
+        answers = problem.cell_answer[cells]
+        subject, relation = (of[cells] * problem.answers for of in (problem.cell_subject, problem.cell_relation))
+        kept = np.isin(subject + rivals, subject + answers) & np.isin(relation + rivals, relation + answers)
         if kept.all():
             break
         found = found[kept]
     return found[:, 0], found[:, 1]
-
-
-def _needed(
-    problem: Problem, cells: Int[np.ndarray, "constraint"], rivals: Int[np.ndarray, "constraint"]
-) -> Bool[np.ndarray, "constraint"]:
-    """Constraints whose rival some other constraint wants high, both for the subject and for the relation."""
-    answers = problem.cell_answer[cells]
-    subject, relation = problem.cell_subject[cells] * problem.answers, problem.cell_relation[cells] * problem.answers
-    return np.isin(subject + rivals, subject + answers) & np.isin(relation + rivals, relation + answers)
 
 
 def _ray(
@@ -128,22 +115,10 @@ def _ray(
     if found.status == 2 or found.x is None:
         return None
     used = np.flatnonzero(found.x > 1e-9)
-    return used, _polished(balance[:, used], found.x[used])
-
-
-def _polished(balance: sparse.csr_matrix, weights: Float[np.ndarray, "used"]) -> Float[np.ndarray, "used"]:
-    """The weights projected on the exact null space of their constraints, to rounding error."""
-    dense = balance.toarray()
-    correction = np.linalg.lstsq(dense, dense @ weights, rcond=None)[0]
-    found = weights - correction
-    return found / found.sum()
-
-
-def _contradictions(table: FactTable) -> tuple[Fact, ...]:
-    """Every stated row whose subject has another answer to the same relation."""
-    pair = table.subject * len(table.relations) + table.relation
-    _, index, count = np.unique(pair, return_inverse=True, return_counts=True)
-    return _facts(table, np.flatnonzero(count[index] > 1))
+    # Projected on the exact null space of the constraints, to rounding error.
+    dense, weights = balance[:, used].toarray(), found.x[used]
+    weights = weights - np.linalg.lstsq(dense, dense @ weights, rcond=None)[0]
+    return used, weights / weights.sum()
 
 
 def _facts(table: FactTable, rows: Int[np.ndarray, "row"]) -> tuple[Fact, ...]:

@@ -16,45 +16,13 @@ from spillover.theory.symbolic import Task
 
 #: From a generator, a weight's name, its shape and the task to its first value.
 Draw = Callable[[np.random.Generator, str, tuple[int, ...], Task], np.ndarray]
-#: Every start by name. None is zero: two zero factors are a fixed point. docs/theory.md, "Starts".
-STARTS: dict[str, Draw] = {}
 
 
-def start(name: str) -> Callable[[Draw], Draw]:
-    """Put a start on the shelf under this name."""
-
-    def put(draw: Draw) -> Draw:
-        STARTS[name] = draw
-        return draw
-
-    return put
-
-
-@start("gaussian")
 def gaussian(generator: np.random.Generator, name: str, shape: tuple[int, ...], task: Task) -> np.ndarray:
     """Independent normal entries with standard deviation 1 / sqrt(d)."""
     return generator.standard_normal(shape) / np.sqrt(task.vocabulary)
 
 
-@start("gaussian-width")
-def gaussian_width(generator: np.random.Generator, name: str, shape: tuple[int, ...], task: Task) -> np.ndarray:
-    """Independent normal entries with standard deviation 1 / sqrt(columns), so that W_O W_V^T keeps its size."""
-    return generator.standard_normal(shape) / np.sqrt(shape[-1])
-
-
-@start("constant-1e-4")
-def constant(generator: np.random.Generator, name: str, shape: tuple[int, ...], task: Task) -> np.ndarray:
-    """Every entry 1e-4. Two constant factors stay of rank one in exact arithmetic."""
-    return np.full(shape, 1e-4)
-
-
-@start("constant-keys")
-def constant_keys(generator: np.random.Generator, name: str, shape: tuple[int, ...], task: Task) -> np.ndarray:
-    """The key scores all 1e-4, the output and value matrices Gaussian a thousandth of 1 / sqrt(d)."""
-    return np.full(shape, 1e-4) if name == "k" else 1e-3 * gaussian(generator, name, shape, task)
-
-
-@start("symmetric")
 def symmetric(generator: np.random.Generator, name: str, shape: tuple[int, ...], task: Task) -> np.ndarray:
     """Random, but equal for all subjects of a split, all b, all c and all noise: no class stands out (Theorem 3)."""
     kind = token_kinds(task)
@@ -66,10 +34,20 @@ def symmetric(generator: np.random.Generator, name: str, shape: tuple[int, ...],
     return generator.standard_normal((kind.max() + 1, *shape[1:]))[kind] / np.sqrt(task.vocabulary)
 
 
-@start("symmetric-perturbed")
-def symmetric_perturbed(generator: np.random.Generator, name: str, shape: tuple[int, ...], task: Task) -> np.ndarray:
-    """The symmetric start and a Gaussian a thousandth of its size."""
-    return symmetric(generator, name, shape, task) + 1e-3 * gaussian(generator, name, shape, task)
+#: Every start by name. None is zero: two zero factors are a fixed point. docs/theory.md, "Starts".
+STARTS: dict[str, Draw] = {
+    "gaussian": gaussian,
+    # Standard deviation 1 / sqrt(columns), so that W_O W_V^T keeps its size.
+    "gaussian-width": lambda generator, name, shape, task: generator.standard_normal(shape) / np.sqrt(shape[-1]),
+    # Two constant factors stay of rank one in exact arithmetic.
+    "constant-1e-4": lambda generator, name, shape, task: np.full(shape, 1e-4),
+    # The key scores alone constant, the output and value matrices small.
+    "constant-keys": lambda generator, name, shape, task: (
+        np.full(shape, 1e-4) if name == "k" else 1e-3 * gaussian(generator, name, shape, task)
+    ),
+    "symmetric": symmetric,
+    "symmetric-perturbed": lambda *given: symmetric(*given) + 1e-3 * gaussian(*given),
+}
 
 
 def token_kinds(task: Task) -> Int[np.ndarray, "token"]:
@@ -146,7 +124,10 @@ class BagBatch:
 
 @dataclass(frozen=True)
 class Reading:
-    """What an ensemble reads with: W_OV transposed, the tokens' key scores, and their product W_OV diag(k)."""
+    """What an ensemble reads with: W_OV transposed, the tokens' key scores, and their product W_OV diag(k).
+
+    A token's score is what its attention is made of: k for linear attention, e^(k - max k) for softmax attention.
+    """
 
     matrix: Float[Tensor, "model input token"]
     keys: Float[Tensor, "model input"]
@@ -184,7 +165,10 @@ class Ensemble:
             fixed[task.columns] = 1
         # Row offsets that make one list of every model's tokens, for gathering and adding up.
         self._first = torch.arange(len(models), device=device)[:, None] * self.inputs
-        self._base = self._constant()
+        # What is added to the trained part of the matrix: minus the start if centred, plus it if linearised.
+        centred = torch.tensor([float(model.centred) for model in self.models], **self.like)[:, None, None]
+        factor = 1 - centred if self.kind == "linearised" else -centred
+        self._base = self._product(self.start, self.start) * factor if bool(factor.any()) else None
 
     def __len__(self) -> int:
         return len(self.models)
@@ -194,41 +178,28 @@ class Ensemble:
         parts = flat.split([shape.numel() for shape in shapes.values()], dim=1)
         return {name: part.unflatten(1, shape) for (name, shape), part in zip(shapes.items(), parts, strict=True)}
 
-    def _constant(self) -> Float[Tensor, "model input token"] | None:
-        """What is added to the trained part of the matrix: minus the start if centred, plus it if linearised."""
-        centred = torch.tensor([float(model.centred) for model in self.models], **self.like)[:, None, None]
-        factor = 1 - centred if self.kind == "linearised" else -centred
-        return self._product(self.start, self.start) * factor if bool(factor.any()) else None
-
     def _product(self, values: Mapping[str, Tensor], outputs: Mapping[str, Tensor]) -> Tensor:
         """W_OV transposed, (model, input, token), from the value and the output matrix of two sets of weights."""
         if self.kind == "merged":
             return values["W_OV^T"][:, : self.inputs]
         return torch.bmm(values["W_V"][:, : self.inputs], outputs["W_O"].mT)
 
-    def _matrix(self) -> Float[Tensor, "model input token"]:
-        """W_OV transposed: each token that can be read, and what it adds to every logit."""
+    def read(self) -> Reading:
+        """W_OV and the key scores as they are now, for `logits` and `pull_back` to share."""
         if self.kind == "linearised":
             matrix = self._product(self.weights, self.start)
             matrix += self._product(self.start, self.weights)
         else:
             matrix = self._product(self.weights, self.weights)
-        return matrix if self._base is None else matrix + self._base
-
-    def key_scores(self) -> Float[Tensor, "model input"]:
-        """What each token's attention is made of: k for linear attention, e^(k - max k) for softmax attention."""
+        matrix = matrix if self._base is None else matrix + self._base
         if self.key_query == "fixed":
-            return self.fixed
+            return Reading(matrix, self.fixed, matrix * self.fixed[:, :, None])
         if self.key_query == "trained":
-            scores = self.weights["k"]
+            keys = self.weights["k"][:, : self.inputs]
         else:
-            scores = torch.einsum("mtq,mq->mt", self.weights["W_K"], self.weights["q"])
-        scores = scores[:, : self.inputs]
-        return scores if self.attention == "linear" else (scores - scores.amax(1, keepdim=True)).exp()
-
-    def read(self) -> Reading:
-        """W_OV and the key scores as they are now, for `logits` and `pull_back` to share."""
-        matrix, keys = self._matrix(), self.key_scores()
+            keys = torch.einsum("mtq,mq->mt", self.weights["W_K"], self.weights["q"])[:, : self.inputs]
+        if self.attention == "softmax":
+            keys = (keys - keys.amax(1, keepdim=True)).exp()
         return Reading(matrix, keys, matrix * keys[:, :, None])
 
     def effective(self) -> Float[Tensor, "model token input"]:
@@ -263,13 +234,23 @@ class Ensemble:
             normaliser = self._normaliser(batch, now)
             share = (slope * logits).sum(-1, keepdim=True) / normaliser
             slope = slope / normaliser
-        change = self._added_up(batch, slope)
+        change, views = self._added_up(batch, slope), self._gradient_views
         if self.key_query != "fixed":
             steepness = (change * now.matrix).sum(2)
             if self.attention == "softmax":
                 steepness = (steepness - self._added_up(batch, share)[:, :, 0]) * now.keys
-            self._pull_back_keys(steepness)
-        self._pull_back_matrix(change.mul_(now.keys[:, :, None]))
+            if self.key_query == "trained":
+                views["k"][:, : self.inputs] = steepness
+            else:
+                views["W_K"][:, : self.inputs] = steepness[:, :, None] * self.weights["q"][:, None, :]
+                views["q"].copy_(torch.einsum("mt,mtq->mq", steepness, self.weights["W_K"][:, : self.inputs]))
+        change.mul_(now.keys[:, :, None])
+        if self.kind == "merged":
+            views["W_OV^T"][:, : self.inputs] = change
+        else:
+            at = self.weights if self.kind == "factorised" else self.start
+            views["W_V"][:, : self.inputs] = torch.bmm(change, at["W_O"])
+            views["W_O"].copy_(torch.bmm(change.mT, at["W_V"][:, : self.inputs]))
         return self._gradient
 
     def _added_up(self, batch: BagBatch, slope: Tensor) -> Float[Tensor, "model input column"]:
@@ -280,38 +261,18 @@ class Ensemble:
         total[:, : self.context] = torch.bmm(batch.context.mT, slope)
         return total
 
-    def _pull_back_matrix(self, slope: Float[Tensor, "model input token"]) -> None:
-        views = self._gradient_views
-        if self.kind == "merged":
-            views["W_OV^T"][:, : self.inputs] = slope
-            return
-        at = self.weights if self.kind == "factorised" else self.start
-        views["W_V"][:, : self.inputs] = torch.bmm(slope, at["W_O"])
-        views["W_O"].copy_(torch.bmm(slope.mT, at["W_V"][:, : self.inputs]))
-
-    def _pull_back_keys(self, slope: Float[Tensor, "model input"]) -> None:
-        views = self._gradient_views
-        if self.key_query == "trained":
-            views["k"][:, : self.inputs] = slope
-            return
-        views["W_K"][:, : self.inputs] = slope[:, :, None] * self.weights["q"][:, None, :]
-        views["q"].copy_(torch.einsum("mt,mtq->mq", slope, self.weights["W_K"][:, : self.inputs]))
-
 
 def _start(task: Task, model: Model) -> dict[str, np.ndarray]:
     """The named start of one model, each matrix from a generator of its own."""
     size, width = task.vocabulary, model.head_dimension or task.vocabulary
-    merged = {"W_OV": (size, size)}
-    shapes: dict[str, tuple[int, ...]] = {
-        **(merged if model.parameters == "merged" else {"W_O": (size, width), "W_V": (size, width)}),
-        **({"k": (size,)} if model.key_query == "trained" else {}),
-        **({"W_K": (size, size), "q": (size,)} if model.key_query == "factored" else {}),
-    }
-    number = {"W_OV": 1, "W_O": 2, "W_V": 3, "k": 4, "W_K": 5, "q": 6}
-    drawn = {
-        name: model.scale * STARTS[model.start](np.random.default_rng([model.seed, number[name]]), name, shape, task)
-        for name, shape in shapes.items()
-    }
+    names = ["W_OV"] if model.parameters == "merged" else ["W_O", "W_V"]
+    names += {"fixed": [], "trained": ["k"], "factored": ["W_K", "q"]}[model.key_query]
+    matrix, vector = (size, size), (size,)
+    shapes = {"W_OV": matrix, "W_O": (size, width), "W_V": (size, width), "k": vector, "W_K": matrix, "q": vector}
+    drawn = {}
+    for name in names:
+        generator = np.random.default_rng([model.seed, 1 + list(shapes).index(name)])
+        drawn[name] = model.scale * STARTS[model.start](generator, name, shapes[name], task)
     return {"W_OV^T": drawn.pop("W_OV").T, **drawn} if model.parameters == "merged" else drawn
 
 

@@ -73,15 +73,14 @@ class Networks:
         self.architecture, self.task, self.seeds = architecture, task, tuple(seeds)
         self.like: dict[str, Any] = {"dtype": getattr(torch, recipe.precision), "device": recipe.device}
         self.shapes = architecture.shapes(task.vocabulary)
-        flat = np.stack([self._start(np.random.default_rng([seed, 7])) for seed in self.seeds])
-        self.flat = torch.tensor(flat, **self.like).requires_grad_()
-
-    def _start(self, generator: np.random.Generator) -> Float[np.ndarray, "parameter"]:
-        parts = []
-        for name, shape in self.shapes.items():
-            rows = shape[-1] if name == "embed" else shape[-2]
-            parts.append(self.architecture.scale * generator.standard_normal(int(np.prod(shape))) / np.sqrt(rows))
-        return np.concatenate(parts)
+        flat = []
+        for generator in (np.random.default_rng([seed, 7]) for seed in self.seeds):
+            parts = []
+            for name, shape in self.shapes.items():
+                rows = shape[-1] if name == "embed" else shape[-2]
+                parts.append(architecture.scale * generator.standard_normal(int(np.prod(shape))) / np.sqrt(rows))
+            flat.append(np.concatenate(parts))
+        self.flat = torch.tensor(np.stack(flat), **self.like).requires_grad_()
 
     def weights(self) -> dict[str, Tensor]:
         """Every matrix by name as a view, the seed first."""

@@ -6,7 +6,6 @@ Source: docs/theory.md, "The two norms" and "A mixed norm".
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -26,11 +25,8 @@ class Norm(Protocol):
     name: as in NORMS. power: the reported objective is the norm to this power.
     """
 
-    @property
-    def name(self) -> NormName: ...
-
-    @property
-    def power(self) -> int: ...
+    name: NormName
+    power: int
 
     def size(self, matrix: Matrix) -> float:
         """The norm itself."""
@@ -45,12 +41,11 @@ class Norm(Protocol):
         """The nearest matrix of size at most radius."""
 
 
-@dataclass(frozen=True)
 class Nuclear:
     """The sum of the singular values; its dual is the largest."""
 
     name: NormName = "nuclear"
-    power: int = 1
+    power = 1
 
     def size(self, matrix: Matrix) -> float:
         return float(np.linalg.svd(matrix, compute_uv=False).sum()) if matrix.size else 0.0
@@ -66,12 +61,11 @@ class Nuclear:
         return _with_values(matrix, lambda values: values if values.sum() <= radius else to_simplex(values, radius))[0]
 
 
-@dataclass(frozen=True)
 class Frobenius:
     """The root of the sum of squares; its own dual. The program minimises its square."""
 
     name: NormName = "frobenius"
-    power: int = 2
+    power = 2
 
     def size(self, matrix: Matrix) -> float:
         return float(np.linalg.norm(matrix))
@@ -92,16 +86,15 @@ def check_share(share: float) -> None:
         raise UsageError(f"a share of {share:g} mixes nothing", where="mixed norm", do="Use 0 to 1")
 
 
-@dataclass(frozen=True)
 class Mixed:
     """The norm (1 - share) |W|_* + share |W|_F. Raises UsageError for a share outside [0, 1]."""
 
-    share: float
     name: NormName = "nuclear"
-    power: int = 1
+    power = 1
 
-    def __post_init__(self) -> None:
-        check_share(self.share)
+    def __init__(self, share: float) -> None:
+        check_share(share)
+        self.share = share
 
     def of_spectrum(self, values: Float[np.ndarray, "value"]) -> float:
         """The norm of a matrix with these singular values."""

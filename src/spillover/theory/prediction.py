@@ -6,7 +6,7 @@ Source: docs/predicting.md, "How large a pack can be".
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -15,13 +15,13 @@ from scipy.sparse.csgraph import connected_components
 
 from spillover.theory.certificate import lower_bound
 from spillover.theory.feasibility import infeasibility
-from spillover.theory.norms import norm_called
+from spillover.theory.norms import NORMS, Norm
 from spillover.theory.ranges import RangeSolver
 from spillover.theory.splitting import minimise
 from spillover.theory.table import FactTable, Problem
 
 Method = Literal["exact", "by parts", "factorised", "none"]
-NUCLEAR = norm_called("nuclear")
+NUCLEAR = NORMS["nuclear"]
 #: Unknowns, cells and columns times answers, up to which a problem is solved as a whole.
 WHOLE = 1_500_000
 #: Iterations times unknowns that a solution may cost, about ten minutes on one core, and the bounds of the former.
@@ -67,14 +67,19 @@ def solved(table: FactTable, gap: float = 1e-6, whole: int = WHOLE) -> Solved:
     solved as a whole. A table that cannot be stated gets method none, and a verdict that says why.
     """
     if unknowns(table.problem) <= whole:
-        proof = infeasibility(table)
-        if proof is not None:
-            return Solved(table, "none", proof.verdict)
-        return _as_a_whole(table, gap)
+        return as_a_whole(table, NUCLEAR, gap)
     label = parts(table.problem)
-    if label.max() and max(unknowns(part.problem) for part in split(table.problem, label)) <= whole:
+    if label.max() and max(unknowns(part) for part, _, _ in split(table.problem, label)) <= whole:
         return _by_parts(table, label, gap)
-    return _factorised(table)
+    if not affordable(table.problem):
+        what = f"{len(table.problem.sizes):,} kinds of subject by {table.problem.answers:,} answers"
+        return Solved(table, "none", f"Beyond reach: {what}. Scores rest on support alone, and on the prior if asked.")
+    found = factorised(table.problem)
+    if found is None:
+        return Solved(table, "none", "The factorised approximation did not state the pack within its iterations.")
+    proven = f"the norm is proven to be within {found.gap:.2g} of the least possible."
+    verdict = f"Approximated with factors of rank {found.rank}: {proven}"
+    return Solved(table, "factorised", verdict, found.matrix, found.gap)
 
 
 def iterations(work: int) -> int:
@@ -82,24 +87,22 @@ def iterations(work: int) -> int:
     return max(FEWEST, min(MOST, MOST_WORK // max(1, work)))
 
 
-def _as_a_whole(table: FactTable, gap: float) -> Solved:
-    optimum = minimise(table.problem, NUCLEAR, gap, iterations(unknowns(table.problem)))
+def as_a_whole(table: FactTable, norm: Norm, gap: float) -> Solved:
+    """The matrix of least norm, found without cutting the problem up."""
+    if (proof := infeasibility(table)) is not None:
+        return Solved(table, "none", proof.verdict)
+    optimum = minimise(table.problem, norm, gap, iterations(unknowns(table.problem)))
     if optimum.matrix is None:
         return Solved(table, "none", f"No matrix that states the pack was met in {optimum.iterations} iterations.")
-    reached = optimum.gap(NUCLEAR)
-    solver = RangeSolver(table.problem, NUCLEAR, optimum) if optimum.lower > 0 else None
+    reached = optimum.gap(norm)
+    solver = RangeSolver(table.problem, norm, optimum) if optimum.lower > 0 else None
     how = "Solved exactly" if reached <= gap else f"Stopped after {optimum.iterations:,} iterations"
     verdict = f"{how}: the norm is proven to be within {reached:.2g} of the least possible."
     return Solved(table, "exact", verdict, optimum.matrix, reached, solver)
 
 
-@dataclass(frozen=True, eq=False)
-class SubProblem:
-    """A problem of its own within a larger one, and which answers and columns of that one are its own."""
-
-    problem: Problem
-    answers: Int[np.ndarray, "answer"]
-    columns: Int[np.ndarray, "column"]
+#: A problem of its own within a larger one, and which answers and columns of that one are its own, by number.
+SubProblem = tuple[Problem, np.ndarray, np.ndarray]
 
 
 def parts(problem: Problem) -> Int[np.ndarray, "column"]:
@@ -134,7 +137,7 @@ def split(problem: Problem, label: Int[np.ndarray, "column"]) -> list[SubProblem
             np.searchsorted(relations, problem.cell_relation[cells]),
             np.searchsorted(answers, problem.cell_answer[cells]),
         )
-        found.append(SubProblem(own, answers, columns))
+        found.append((own, answers, columns))
     return found
 
 
@@ -144,49 +147,30 @@ def _by_parts(table: FactTable, label: Int[np.ndarray, "column"], gap: float) ->
     Its norm is the sum of the parts' norms, and the parts' multipliers together prove the sum of their bounds. It
     states the table where every stated answer's score is above zero, the score of answers of other parts.
     """
-    problem = table.problem
-    pieces = split(problem, label)
-    most = iterations(sum(unknowns(part.problem) for part in pieces))
-    optima = [minimise(part.problem, NUCLEAR, gap, most) for part in pieces]
+    problem, pieces = table.problem, split(table.problem, label)
+    most = iterations(sum(unknowns(part) for part, _, _ in pieces))
+    optima = [minimise(part, NUCLEAR, gap, most) for part, _, _ in pieces]
     matrices = [optimum.matrix for optimum in optima if optimum.matrix is not None]
     if len(matrices) < len(pieces):
         return Solved(table, "none", "One part of the pack cannot be stated, or was not within the iterations.")
-    least = min(_least_score(part.problem, matrix) for part, matrix in zip(pieces, matrices, strict=True))
+    least = min(
+        float(part.scores(own, part.cell_subject, part.cell_relation)[np.arange(part.cells), part.cell_answer].min())
+        for (part, _, _), own in zip(pieces, matrices, strict=True)
+    )
     if least <= 0:
         return Solved(table, "none", "The parts' solutions do not state the pack when put together.")
     unit = min(1.0, least)
     upper, lower = sum(each.upper for each in optima) / unit, sum(each.lower for each in optima)
     reached = 1 - lower / upper
-    rows = np.concatenate([np.repeat(part.answers, len(part.columns)) for part in pieces])
-    columns = np.concatenate([np.tile(part.columns, len(part.answers)) for part in pieces])
+    rows = np.concatenate([np.repeat(answers, len(columns)) for _, answers, columns in pieces])
+    places = np.concatenate([np.tile(columns, len(answers)) for _, answers, columns in pieces])
     values = np.concatenate([matrix.ravel() for matrix in matrices]) / unit
-    matrix = sparse.csc_matrix((values, (rows, columns)), shape=(problem.answers, problem.columns))
+    matrix = sparse.csc_matrix((values, (rows, places)), shape=(problem.answers, problem.columns))
     verdict = (
         f"Solved in {len(pieces)} parts that share no answer, relation or subject: "
         f"the norm is proven to be within {reached:.2g} of the least possible."
     )
     return Solved(table, "by parts", verdict, matrix, reached)
-
-
-def _least_score(problem: Problem, matrix: Float[np.ndarray, "answer column"]) -> float:
-    """The least score of a stated answer."""
-    scores = problem.scores(matrix, problem.cell_subject, problem.cell_relation)
-    return float(scores[np.arange(problem.cells), problem.cell_answer].min())
-
-
-def _factorised(table: FactTable) -> Solved:
-    """A factorised approximation, where its cost is bearable."""
-    if not affordable(table.problem):
-        what = f"{len(table.problem.sizes):,} kinds of subject by {table.problem.answers:,} answers"
-        return Solved(table, "none", f"Beyond reach: {what}. Scores rest on support alone, and on the prior if asked.")
-    found = factorised(table.problem)
-    if found is None:
-        return Solved(table, "none", "The factorised approximation did not state the pack within its iterations.")
-    verdict = (
-        f"Approximated with factors of rank {found.rank}: "
-        f"the norm is proven to be within {found.gap:.2g} of the least possible."
-    )
-    return Solved(table, "factorised", verdict, found.matrix, found.gap)
 
 
 #: Columns of the factors at most, and cells taken at a time.
@@ -199,8 +183,7 @@ MOST_PRODUCTS = 2e13
 MOST_NUMBERS = 2 * 10**8
 
 
-@dataclass(frozen=True, eq=False)
-class Factorised:
+class Factorised(NamedTuple):
     """matrix: (answer, column), smallest stated margin 1. gap: (upper - lower) / upper of its nuclear norm."""
 
     matrix: Float[np.ndarray, "answer column"]
@@ -237,8 +220,7 @@ def factorised(problem: Problem, rank: int = RANK, seed: int = 0) -> Factorised 
         ).x
         left, right = _apart(problem, factors, rank)
         product = left @ right.T
-        everything = slice(None)
-        missing = _missing(problem, _inputs(problem, right, everything) @ left.T, everything)
+        missing = _missing(problem, _inputs(problem, right, slice(None)) @ left.T, slice(None))
         lower = max(lower, lower_bound(problem, NUCLEAR, penalty * missing))
         margin = float(problem.margins(product).min())
         # The nuclear norm of a product is that of the small middle between the orthogonal parts of its factors.

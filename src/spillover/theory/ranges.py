@@ -6,16 +6,15 @@ Source: docs/theory.md, "Ranges". Every number returned is an outer bound proven
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from jaxtyping import Bool, Float
 from scipy import optimize
 
-from spillover.theory.certificate import combination, force_of
+from spillover.theory.certificate import force_of
 from spillover.theory.norms import Norm, to_simplex
-from spillover.theory.splitting import Anderson, Optimum, Splitting, memory_for, multipliers_of, steps
+from spillover.theory.splitting import Anderson, Optimum, Splitting, Tilt, memory_for, multipliers_of, steps
 from spillover.theory.table import Problem
 
 Scores = Float[np.ndarray, "answer"]
@@ -25,7 +24,6 @@ LEAST_SLACK = 1e-7
 LOOK_EVERY, PATIENCE = 20, 200
 
 
-@dataclass(frozen=True, eq=False)
 class RangeSolver:
     """Ranges of margins over the matrices that are feasible for `problem` and no larger than the optimum's upper bound.
 
@@ -33,33 +31,22 @@ class RangeSolver:
     precision: iterations stop when the bound and the margin met agree to this.
     """
 
-    problem: Problem
-    norm: Norm
-    optimum: Optimum
-    precision: float = 3e-4
-    max_iterations: int = 2000
+    def __init__(
+        self, problem: Problem, norm: Norm, optimum: Optimum, precision: float = 3e-4, max_iterations: int = 2000
+    ) -> None:
+        assert optimum.matrix is not None
+        self.problem, self.norm, self.matrix, self.multipliers = problem, norm, optimum.matrix, optimum.multipliers
+        self.precision, self.max_iterations = precision, max_iterations
+        # The radius: the upper bound, or a little more where that leaves no room.
+        self.reach = max(optimum.upper, optimum.lower * (1 + LEAST_SLACK))
+        # Roughly how much margin one unit of size buys: a margin moves with the root of the slack in the size.
+        self.price = max(1.0, 0.3 / float(np.sqrt(self.reach / optimum.lower - 1)))
 
     @cached_property
     def force(self) -> Float[np.ndarray, "cell answer"]:
         """The force of the optimum's multipliers, scaled until its combination has dual size 1."""
-        multipliers = self.optimum.multipliers
-        unit = self.norm.dual_size(combination(self.problem, force_of(self.problem, multipliers)))
-        return force_of(self.problem, multipliers / unit)
-
-    @property
-    def matrix(self) -> Float[np.ndarray, "answer column"]:
-        assert self.optimum.matrix is not None
-        return self.optimum.matrix
-
-    @property
-    def reach(self) -> float:
-        """The radius: the upper bound, or a little more where that leaves no room."""
-        return max(self.optimum.upper, self.optimum.lower * (1 + LEAST_SLACK))
-
-    @property
-    def price(self) -> float:
-        """Roughly how much margin one unit of size buys: a margin moves with the root of the slack in the size."""
-        return max(1.0, 0.3 / float(np.sqrt(self.reach / self.optimum.lower - 1)))
+        unit = self.norm.dual_size(self.problem.gather @ force_of(self.problem, self.multipliers))
+        return force_of(self.problem, self.multipliers / unit)
 
     def margin_range(
         self, question: tuple[int, int], answer: int, among: Bool[np.ndarray, "answer"]
@@ -69,26 +56,20 @@ class RangeSolver:
         rivals[answer] = False
         scores = self.problem.scores_at(self.matrix, *question)
         low = np.inf
-        for rival in sorted(self._distinct(rivals), key=lambda index: -scores[index]):
-            low = min(low, self._least(question, answer, int(rival), low))
+        stated = np.isin(np.arange(self.problem.answers), self.problem.cell_answer)
+        # One of the rivals that nobody states is enough: they can be exchanged without changing the problem.
+        distinct = np.concatenate([np.flatnonzero(rivals & stated), np.flatnonzero(rivals & ~stated)[:1]])
+        for rival in sorted(map(int, distinct), key=lambda index: -scores[index]):
+            low = min(low, self._least(question, answer, rival, low))
         return low, self._greatest(question, answer, rivals)
-
-    def _distinct(self, rivals: Bool[np.ndarray, "answer"]) -> list[int]:
-        """One of every kind of rival: those that nobody states can be exchanged without changing the problem."""
-        stated = np.zeros(self.problem.answers, dtype=bool)
-        stated[self.problem.cell_answer] = True
-        silent = np.flatnonzero(rivals & ~stated)
-        return [*map(int, np.flatnonzero(rivals & stated)), *map(int, silent[:1])]
 
     def _least(self, question: tuple[int, int], answer: int, rival: int, known: float) -> float:
         """A lower bound on score(answer) - score(rival); stops as soon as it cannot fall below `known`."""
         lead = np.zeros(self.problem.answers)
         lead[answer], lead[rival] = 1, -1
-
-        def tilt(scores: Scores, weight: float) -> Scores:
-            return scores - weight * lead
-
-        return self._bound(question, tilt, lambda scores: float(scores @ lead), known)
+        return self._bound(
+            question, lambda scores, weight: scores - weight * lead, lambda scores: float(scores @ lead), known
+        )
 
     def _greatest(self, question: tuple[int, int], answer: int, rivals: Bool[np.ndarray, "answer"]) -> float:
         """An upper bound on score(answer) - the best score of the rivals."""
@@ -105,13 +86,7 @@ class RangeSolver:
 
         return -self._bound(question, tilt, lambda scores: float(scores[rivals].max() - scores[answer]), np.inf)
 
-    def _bound(
-        self,
-        question: tuple[int, int],
-        tilt: Callable[[Scores, float], Scores],
-        value: Callable[[Scores], float],
-        known: float,
-    ) -> float:
+    def _bound(self, question: tuple[int, int], tilt: Tilt, value: Callable[[Scores], float], known: float) -> float:
         """The best proven lower bound on the least `value` of the scores at `question`."""
         weight, balance = steps(self.problem)
         weight *= self.price
@@ -141,7 +116,7 @@ class RangeSolver:
         multipliers = multipliers_of(self.problem, force)
         stated = force_of(self.problem, multipliers)
         total = float(stated[np.arange(self.problem.cells), self.problem.cell_answer].sum())
-        direction = combination(self.problem, stated)
+        direction = self.problem.gather @ stated
         wanted = np.zeros_like(direction)
         wanted[question[0]] = -force[-1] / np.sqrt(self.problem.sizes[question[0]])
         wanted[len(self.problem.sizes) + question[1]] -= force[-1]

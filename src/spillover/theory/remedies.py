@@ -6,7 +6,7 @@ Source: docs/theory.md, "What abstaining does", "What contradicting and leaving 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -20,10 +20,8 @@ from spillover.packs.edits import (
     with_fewer_bridging,
 )
 from spillover.packs.pack import Implication, Pack, Question
-from spillover.theory.feasibility import infeasibility
 from spillover.theory.norms import Mixed
-from spillover.theory.prediction import WHOLE, Solved, iterations, solved, unknowns
-from spillover.theory.splitting import minimise
+from spillover.theory.prediction import WHOLE, Solved, as_a_whole, solved, unknowns
 from spillover.theory.table import lead, table_of
 
 #: Remedies that change rows, under the names that they have for a language model: (pack, implication, rows, seed).
@@ -143,16 +141,13 @@ def _solution(pack: Pack, share: float, gap: float) -> Solved:
     table = table_of(pack)
     if share == 0:
         return solved(table, gap)
-    norm, size = Mixed(share), unknowns(table.problem)
-    if size > WHOLE:
+    if (size := unknowns(table.problem)) > WHOLE:
         return Solved(table, "none", f"Beyond reach: {size:,} unknowns, and a mixed norm is not solved in parts.")
-    proof = infeasibility(table)
-    if proof is not None:
-        return Solved(table, "none", proof.verdict)
-    optimum = minimise(table.problem, norm, gap, iterations(size))
-    reached = optimum.gap(norm)
-    verdict = f"The mixed norm is proven to be within {reached:.2g} of the least possible."
-    return Solved(table, "exact" if optimum.matrix is not None else "none", verdict, optimum.matrix, reached)
+    found = as_a_whole(table, Mixed(share), gap)
+    if found.gap is None:
+        return found
+    verdict = f"The mixed norm is proven to be within {found.gap:.2g} of the least possible."
+    return replace(found, verdict=verdict)
 
 
 def _lead(found: Solved, questions: Sequence[Question], rival: str | None = None) -> float | None:

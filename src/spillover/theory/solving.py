@@ -202,7 +202,9 @@ def _numerically(table: FactTable, norm: Norm, gap: float, ranges: bool, max_ite
     if optimum.matrix is None:
         return solution
     found = certificate(table.problem, norm, optimum.matrix, lower)
-    answers = answers_of(table, table.problem, optimum.matrix, found.margin, _tie(norm, found.objective, found.gap))
+    # Margins up to this are ties. Frobenius: |W - W*|^2 <= objective - optimum, and a margin is 2-Lipschitz in W.
+    tie = max(1e-9, 2 * np.sqrt(found.objective * found.gap)) if norm.power == 2 else max(1e-6, found.gap)
+    answers = answers_of(table, table.problem, optimum.matrix, found.margin, tie)
     proven = found.gap <= gap
     return replace(
         solution,
@@ -215,11 +217,6 @@ def _numerically(table: FactTable, norm: Norm, gap: float, ranges: bool, max_ite
         gap=found.gap,
         questions=tuple(_with_ranges(table, norm, optimum, answers) if ranges else answers),
     )
-
-
-def _tie(norm: Norm, objective: float, gap: float) -> float:
-    """Margins up to this are ties. Frobenius: |W - W*|^2 <= objective - optimum, and a margin is 2-Lipschitz in W."""
-    return max(1e-9, 2 * np.sqrt(objective * gap)) if norm.power == 2 else max(1e-6, gap)
 
 
 def _with_ranges(table: FactTable, norm: Norm, optimum: Optimum, answers: list[Answer]) -> list[Answer]:

@@ -46,34 +46,21 @@ class Anderson:
             retreat = self.plain
             self.forget()
             return retreat
-        products = self._remember(point, residual)
+        previous, used = self.previous, min(self.filled, len(self.gram))
         self.previous, self.last, self.plain = (point, residual), size, image
-        if products is None:
-            return image
-        used = len(products)
-        gram = self.gram[:used, :used] + 1e-8 * used * np.eye(used)
-        return image - np.linalg.solve(gram, products) @ self.image_steps[:used]
-
-    def _remember(self, point: Vector, residual: Vector) -> Float[np.ndarray, "used"] | None:
-        """Put the last step, scaled to a unit change of the residual, in place of the oldest.
-
-        Returns the products of all the changes remembered with the residual, or None before there are any.
-        """
-        if self.previous is None:
-            return None
-        change = residual - self.previous[1]
-        size = float(np.linalg.norm(change))
-        if size > 0:
+        change = residual - previous[1] if previous is not None else np.zeros(0)
+        if (length := float(np.linalg.norm(change))) > 0 and previous is not None:
+            # The last step, scaled to a unit change of the residual, in place of the oldest.
             slot = self.filled % len(self.gram)
-            np.divide(change, size, out=self.residual_steps[slot])
-            self.image_steps[slot] = (point - self.previous[0] + change) / size
+            np.divide(change, length, out=self.residual_steps[slot])
+            self.image_steps[slot] = (point - previous[0] + change) / length
             self.filled += 1
-        used = min(self.filled, len(self.gram))
+            used = min(self.filled, len(self.gram))
+            self.gram[slot, :used] = self.gram[:used, slot] = self.residual_steps[:used] @ self.residual_steps[slot]
         if not used:
-            return None
-        newest, steps = (self.filled - 1) % len(self.gram), self.residual_steps[:used]
-        self.gram[newest, :used] = self.gram[:used, newest] = steps @ self.residual_steps[newest]
-        return steps @ residual
+            return image
+        gram = self.gram[:used, :used] + 1e-8 * used * np.eye(used)
+        return image - np.linalg.solve(gram, self.residual_steps[:used] @ residual) @ self.image_steps[:used]
 
 
 Columns = Float[np.ndarray, "column answer"]
@@ -141,24 +128,21 @@ class Splitting:
         self.back = self.map.T.tocsr()
         #: Where the last projection ended; the next begins there, which changes its time and not its result.
         self.levels: Float[np.ndarray, "cell"] | None = None
-        self._prepare_agreement()
+        #: Numbers in a state.
+        self.length = (self.problem.columns + self.map.shape[0]) * self.problem.answers
+        # I + eta B^T B is diagonal over subjects: eliminating them leaves one equation a relation.
+        subjects = len(self.problem.sizes)
+        square = (self.balance * (self.back @ self.map)).tocsr()
+        self.diagonal = 1 + square.diagonal()[:subjects]
+        self.cross = square[:subjects, subjects:].toarray()
+        corner = np.eye(self.problem.relations) + square[subjects:, subjects:].toarray()
+        self.corner = np.linalg.inv(corner - self.cross.T @ (self.cross / self.diagonal[:, None]))
 
-    @property
-    def length(self) -> int:
-        """Numbers in a state."""
-        return (self.problem.columns + self.map.shape[0]) * self.problem.answers
-
-    def start(self, matrix: Columns | None = None, force: Cells | None = None) -> Float[np.ndarray, "state"]:
-        """The state of a matrix and its force, or zero."""
-        columns, cells, answers = self.problem.columns, self.map.shape[0], self.problem.answers
-        state = np.zeros(self.length)
-        if matrix is not None:
-            state[: columns * answers] = matrix.ravel()
-        if force is not None:
-            padded = np.zeros((cells, answers))
-            padded[: len(force)] = force
-            state[columns * answers :] = np.sqrt(self.balance) * padded.ravel() / (self.weight * self.balance)
-        return state
+    def start(self, matrix: Columns, force: Cells) -> Float[np.ndarray, "state"]:
+        """The state of a matrix and its force."""
+        padded = np.zeros((self.map.shape[0], self.problem.answers))
+        padded[: len(force)] = force
+        return np.concatenate([matrix.ravel(), np.sqrt(self.balance) * padded.ravel() / (self.weight * self.balance)])
 
     def step(self, state: Float[np.ndarray, "state"]) -> Iterate:
         """One round; the state's image, and the primal and dual candidates found on the way."""
@@ -167,33 +151,18 @@ class Splitting:
         drift = state[columns * answers :].reshape(-1, answers) / np.sqrt(self.balance)
         matrix, size = self.shrink(agreed + self.balance * (self.back @ drift), 1 / self.weight)
         before = self.map @ agreed - drift
-        cells = self._into_place(before)
-        new = self._agree(matrix + self.balance * (self.back @ cells))
+        cells, self.levels = into_cones(before[: self.problem.cells], self.problem.cell_answer, self.levels)
+        if self.tilt is not None:
+            tilted = self.tilt(before[-1], 1 / (self.weight * self.balance))
+            cells = np.concatenate([cells, tilted[None]])
+        # (I + eta B^T B)^-1 of what the matrix and the cells want.
+        wanted, subjects = matrix + self.balance * (self.back @ cells), len(self.diagonal)
+        ahead = wanted[:subjects] / self.diagonal[:, None]
+        relations = self.corner @ (wanted[subjects:] - self.cross.T @ ahead)
+        new = np.concatenate([ahead - (self.cross / self.diagonal[:, None]) @ relations, relations])
         drift = drift + cells - self.map @ new
         image = np.concatenate([new.ravel(), np.sqrt(self.balance) * drift.ravel()])
         return Iterate(image, matrix, size, new, self.weight * self.balance * (cells - before))
-
-    def _into_place(self, scores: Cells) -> Cells:
-        stated, self.levels = into_cones(scores[: self.problem.cells], self.problem.cell_answer, self.levels)
-        if self.tilt is None:
-            return stated
-        return np.concatenate([stated, self.tilt(scores[-1], 1 / (self.weight * self.balance))[None]])
-
-    def _prepare_agreement(self) -> None:
-        """Factor I + eta B^T B: diagonal over subjects, so that eliminating them leaves one equation a relation."""
-        subjects = len(self.problem.sizes)
-        square = (self.balance * (self.back @ self.map)).tocsr()
-        self.diagonal = 1 + square.diagonal()[:subjects]
-        self.cross = square[:subjects, subjects:].toarray()
-        corner = np.eye(self.problem.relations) + square[subjects:, subjects:].toarray()
-        self.corner = np.linalg.inv(corner - self.cross.T @ (self.cross / self.diagonal[:, None]))
-
-    def _agree(self, wanted: Columns) -> Columns:
-        """(I + eta B^T B)^-1 wanted."""
-        subjects = len(self.diagonal)
-        ahead = wanted[:subjects] / self.diagonal[:, None]
-        relations = self.corner @ (wanted[subjects:] - self.cross.T @ ahead)
-        return np.concatenate([ahead - (self.cross / self.diagonal[:, None]) @ relations, relations])
 
 
 #: How strongly the matrix and its copy pull on each other, and how much more the cells pull (for sizes near 2).
@@ -239,7 +208,7 @@ def minimise(problem: Problem, norm: Norm, gap: float = 1e-4, max_iterations: in
         return Optimum(np.zeros((problem.answers, problem.columns)), nothing, 0.0, 0.0, 0)
     best = Optimum(None, nothing, np.inf, 0.0, 0)
     splitting = Splitting(problem, norm.shrink, *steps(problem))
-    accelerated, state = Anderson(splitting.length, memory_for(splitting.length)), splitting.start()
+    accelerated, state = Anderson(splitting.length, memory_for(splitting.length)), np.zeros(splitting.length)
     look = 4 * LOOK_EVERY
     for iteration in range(1, max_iterations + 1):
         found = splitting.step(state)

@@ -127,22 +127,18 @@ class Task(EqualClasses):
 
     @property
     def subjects_each(self) -> int:
-        """Subjects of one class."""
         return self.train + self.test
 
     @property
     def subjects(self) -> int:
-        """Subjects in all."""
         return self.classes * self.subjects_each
 
     @property
     def relations(self) -> tuple[int, int]:
-        """The tokens r1 (fact) and r2 (implication)."""
         return 0, 1
 
     @property
     def noise(self) -> slice:
-        """Tokens of the noise."""
         return slice(2, 2 + self.noise_tokens)
 
     @property
@@ -152,7 +148,7 @@ class Task(EqualClasses):
 
     @property
     def context(self) -> int:
-        """How many tokens stand before the first subject: relations, noise and end."""
+        """Tokens before the first subject: relations, noise and end."""
         return self.end + 1
 
     @property
@@ -167,7 +163,6 @@ class Task(EqualClasses):
 
     @property
     def implication_answers(self) -> slice:
-        """Tokens of the implication answers c_1 .. c_n."""
         return slice(self.answers.stop - self.classes, self.answers.stop)
 
     @property

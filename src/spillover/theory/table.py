@@ -136,10 +136,7 @@ class FactTable:
     @cached_property
     def codes(self) -> tuple[dict[str, int], dict[str, int], dict[str, int]]:
         """Name -> code, of subjects, relations and answers."""
-        subjects, relations, answers = (
-            {name: code for code, name in enumerate(names)} for names in (self.subjects, self.relations, self.answers)
-        )
-        return subjects, relations, answers
+        return numbered(self.subjects), numbered(self.relations), numbered(self.answers)
 
     @cached_property
     def representative(self) -> Int[np.ndarray, "signature"]:
@@ -154,17 +151,15 @@ class FactTable:
     @cached_property
     def problem(self) -> Problem:
         """The compressed program, a column a signature."""
-        sizes = np.bincount(self.signature).astype(np.float64)
-        return self._problem(sizes, self.signature[self.subject], self.first)
+        rows = self.first
+        cells = (self.signature[self.subject[rows]], self.relation[rows], self.answer[rows])
+        return Problem(len(self.answers), len(self.relations), np.bincount(self.signature).astype(np.float64), *cells)
 
     @cached_property
     def full_problem(self) -> Problem:
         """The program as stated, a column a subject."""
-        return self._problem(np.ones(len(self.subjects)), self.subject, np.ones(len(self.subject), dtype=bool))
-
-    def _problem(self, sizes: np.ndarray, subject: np.ndarray, rows: np.ndarray) -> Problem:
-        cells = (subject[rows], self.relation[rows], self.answer[rows])
-        return Problem(len(self.answers), len(self.relations), sizes, *cells)
+        cells = (self.subject, self.relation, self.answer)
+        return Problem(len(self.answers), len(self.relations), np.ones(len(self.subjects)), *cells)
 
     def expand(self, matrix: Float[np.ndarray, "answer column"]) -> Float[np.ndarray, "answer full"]:
         """The matrix W over all subjects and relations behind a compressed, scaled matrix."""
@@ -178,11 +173,13 @@ def table_of(pack: Pack) -> FactTable:
     relations = tuple(relation.name for relation in pack.relations)
     answers = tuple(dict.fromkeys(answer for name in relations for answer in pack.candidates[name]))
     subjects = pack.subjects
-    code = {name: index for index, name in enumerate(answers)}
-    relation_code = {name: index for index, name in enumerate(relations)}
-    subject_code = {name: index for index, name in enumerate(subjects)}
+    subject_code, relation_code, code = numbered(subjects), numbered(relations), numbered(answers)
     codes = [(subject_code[s], relation_code[r], code[a]) for s, r, a in pack.facts]
-    rows = distinct_rows(np.array(codes, dtype=np.int64).reshape(-1, 3), len(relations), len(answers))
+    subject, relation, answer = np.array(codes, dtype=np.int64).reshape(-1, 3).T
+    key = np.unique((subject * len(relations) + relation) * len(answers) + answer)
+    pair, answer = np.divmod(key, max(1, len(answers)))
+    subject, relation = np.divmod(pair, max(1, len(relations)))
+    rows = np.stack([subject, relation, answer], axis=1)
     candidates = np.zeros((len(relations), len(answers)), dtype=bool)
     for index, name in enumerate(relations):
         candidates[index, [code[answer] for answer in pack.candidates[name]]] = True
@@ -192,14 +189,11 @@ def table_of(pack: Pack) -> FactTable:
         for rule in pack.implications
     ]
     questions = questions_of(rows, signature, len(relations), maps)
-    subject, relation, answer = rows.T
     return FactTable(subjects, relations, answers, subject, relation, answer, signature, candidates, questions)
 
 
-def distinct_rows(rows: Int[np.ndarray, "row 3"], relations: int, answers: int) -> Int[np.ndarray, "distinct 3"]:
-    """Rows sorted by subject, relation and answer, each once."""
-    key = np.unique((rows[:, 0] * relations + rows[:, 1]) * answers + rows[:, 2])
-    return np.stack([key // (relations * answers), key // answers % relations, key % answers], axis=1)
+def numbered(names: Sequence[str]) -> dict[str, int]:
+    return {name: code for code, name in enumerate(names)}
 
 
 def signatures(rows: Int[np.ndarray, "row 3"], subjects: int) -> Int[np.ndarray, "subject"]:

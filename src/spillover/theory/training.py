@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from spillover.errors import UsageError, nearest
 from spillover.theory.models import BagBatch, Ensemble, Model
@@ -262,10 +263,17 @@ def train(
     """
     each = [tasks] * len(models) if isinstance(tasks, Task) else list(tasks)
     ensemble = Ensemble(each, models, dtype=getattr(torch, recipe.precision), device=recipe.device)
-    sampled = _Sampled(ensemble, recipe.batch) if recipe.batch else None
-    batch_at = sampled.at if sampled else _exact(ensemble, recipe)
+    batch_at: Callable[[int], BagBatch]
+    if recipe.batch:
+        sampled = _Sampled(ensemble, recipe.batch)
+        batch_at, generators = sampled.at, sampled.generators
+    else:
+        rows = [task.stated for task in ensemble.tasks]
+        even = [np.full(len(each), 1 / len(each)) if recipe.weighting == "rows" else None for each in rows]
+        whole = stacked_bags(ensemble, list(map(exact_bags, ensemble.tasks, rows, even)))
+        batch_at, generators = (lambda step: whole), []
     awake = torch.tensor(rates or [1.0] * len(ensemble), **ensemble.like)[:, None]
-    trainer = Trainer(recipe, ensemble.flat, awake, sampled.generators if sampled else ())
+    trainer = Trainer(recipe, ensemble.flat, awake, generators)
 
     def gradient(step: int) -> Flat:
         batch, now = batch_at(step), ensemble.read()
@@ -310,32 +318,13 @@ def cross_entropy(
 
 def stacked_bags(ensemble: Ensemble, bags: Sequence[Bags]) -> BagBatch:
     """One Bags a model as tensors; shorter ones are filled with bags of weight 0."""
-    longest = max(len(bag.answer) for bag in bags)
 
-    def filled(name: str, dtype: torch.dtype, fill: Literal["edge", "constant"] = "edge") -> Tensor:
-        padded = [
-            np.pad(v, [(0, longest - len(v))] + [(0, 0)] * (v.ndim - 1), fill if len(v) else "constant")
-            for v in (getattr(bag, name) for bag in bags)
-        ]
-        return torch.tensor(np.stack(padded), dtype=dtype, device=ensemble.like["device"])
+    def filled(name: str, dtype: torch.dtype) -> Tensor:
+        values = [torch.tensor(getattr(bag, name), dtype=dtype) for bag in bags]
+        return pad_sequence(values, batch_first=True).to(ensemble.like["device"])
 
-    real = ensemble.like["dtype"]
-    return BagBatch(
-        filled("subject", torch.int64),
-        filled("context", real),
-        filled("answer", torch.int64),
-        filled("weight", real, "constant"),
-    )
-
-
-def _exact(ensemble: Ensemble, recipe: Recipe) -> Callable[[int], BagBatch]:
-    even = recipe.weighting == "rows"
-    bags = [
-        exact_bags(task, task.stated, np.full(len(task.stated), 1 / len(task.stated)) if even else None)
-        for task in ensemble.tasks
-    ]
-    whole = stacked_bags(ensemble, bags)
-    return lambda step: whole
+    whole, real = torch.int64, ensemble.like["dtype"]
+    return BagBatch(filled("subject", whole), filled("context", real), filled("answer", whole), filled("weight", real))
 
 
 class _Sampled:
@@ -345,34 +334,25 @@ class _Sampled:
     """
 
     def __init__(self, ensemble: Ensemble, size: int) -> None:
-        self.ensemble, self.size = ensemble, size
+        self.size, self.like = size, ensemble.like
         pairs = [(task, model.seed) for task, model in zip(ensemble.tasks, ensemble.models, strict=True)]
         self.distinct = list(dict.fromkeys(pairs))
         self.which = [self.distinct.index(pair) for pair in pairs]
         self.generators = [np.random.default_rng([seed, 0]) for _, seed in self.distinct]
-        self.ahead: list[BagBatch] = []
 
     def at(self, step: int) -> BagBatch:
         if step % EVERY == 0:
-            self.ahead = self._draw()
-        return self.ahead[step % EVERY]
+            drawn = [
+                training_batches(task, self.size, EVERY, generator)
+                for (task, _), generator in zip(self.distinct, self.generators, strict=True)
+            ]
+            self.ahead = [self._stacked(drawn, name) for name in ("subject", "context", "answer")]
+        subject, context, answer = (values[step % EVERY] for values in self.ahead)
+        weight = torch.full((len(self.which), self.size), 1 / self.size, **self.like)
+        return BagBatch(subject, context, answer, weight)
 
-    def _draw(self) -> list[BagBatch]:
-        drawn = [
-            training_batches(task, self.size, EVERY, generator)
-            for (task, _), generator in zip(self.distinct, self.generators, strict=True)
-        ]
-        like = self.ensemble.like
-
-        def stacked(name: str, dtype: torch.dtype) -> Tensor:
-            values = torch.from_numpy(np.stack([getattr(bags, name) for bags in drawn], axis=1))
-            values = values.to(like["device"], dtype)
-            if len(drawn) == 1:
-                # Models that see the same batch share its memory.
-                return values.expand(-1, len(self.which), *values.shape[2:])
-            return values if len(drawn) == len(self.which) else values[:, self.which]
-
-        subject, answer = stacked("subject", torch.int64), stacked("answer", torch.int64)
-        context = stacked("context", like["dtype"])
-        weight = torch.full((len(self.ensemble), self.size), 1 / self.size, **like)
-        return [BagBatch(subject[now], context[now], answer[now], weight) for now in range(EVERY)]
+    def _stacked(self, drawn: Sequence[Bags], name: str) -> Tensor:
+        values = torch.from_numpy(np.stack([getattr(bags, name) for bags in drawn], axis=1))
+        values = values.to(self.like["device"], self.like["dtype"] if name == "context" else torch.int64)
+        # Models that see the same batch share its memory.
+        return values.expand(-1, len(self.which), *values.shape[2:]) if len(drawn) == 1 else values[:, self.which]
