@@ -1,7 +1,7 @@
 """The experiments of `lab`: factorised against merged models, rank, attention, architecture and dials.
 
-An experiment is a function from the `Experiment` under way that says what to train and records what was found; it
-registers itself under its name. report/lab.py holds its page.
+An experiment is a function from the `Experiment` under way that says what to train and records what was found.
+report/lab.py holds its page.
 """
 
 from __future__ import annotations
@@ -151,20 +151,6 @@ class Experiment:
             self.metrics.setdefault(name, {}).update(found)
 
 
-#: Every experiment by name, with its number of seeds.
-EXPERIMENTS: dict[str, tuple[Callable[[Experiment], None], int]] = {}
-
-
-def experiment(name: str, seeds: int = 5) -> Callable[[Callable[[Experiment], None]], Callable[[Experiment], None]]:
-    """Register a function as the experiment called `name`."""
-
-    def register(run: Callable[[Experiment], None]) -> Callable[[Experiment], None]:
-        EXPERIMENTS[name] = (run, seeds)
-        return run
-
-    return register
-
-
 def schedule(steps: int, points: int = 40) -> list[int]:
     """Steps to measure at: the first, the last, and between them evenly on a logarithmic scale."""
     return sorted({0, steps, *np.unique(np.geomspace(1, max(steps, 1), points).round().astype(int)).tolist()})
@@ -175,7 +161,6 @@ def last(trained: Trained, names: Sequence[str]) -> dict[str, Any]:
     return {name: over_seeds(trained.history[-1][name], UNITS[name]) for name in names}
 
 
-@experiment("two-models")
 def two_models(lab: Experiment) -> None:
     """Train both models twice: as the paper does, for the losses, and exactly, for the direction of the matrix.
 
@@ -216,7 +201,6 @@ def exact_facts(task: Task) -> dict[str, Any]:
     return {**facts, "cosine": cosine(*exact.values())}
 
 
-@experiment("sample-efficiency")
 def sample_efficiency(lab: Experiment) -> None:
     """Train both models on every m_train and m_test at once, beside the exact margin min(1, sqrt(m_train / m_test)).
 
@@ -255,7 +239,6 @@ def _exactly(task: EqualClasses) -> dict[str, Any]:
 RANKS = (3, 4, 8, 16, 32, 64, 128)
 
 
-@experiment("rank-sweep")
 def rank_sweep(lab: Experiment) -> None:
     """Train every rank and seed side by side, and the merged model beside them."""
     task, recipe = lab.task(), lab.recipe(PAPER, full=20000, quick=600)
@@ -283,7 +266,6 @@ KEY_QUERY_ARMS: dict[str, tuple[str, Mapping[str, Any]]] = {
 }
 
 
-@experiment("key-query", seeds=10)
 def key_query(lab: Experiment) -> None:
     """Train both models from each kind of start, key-query trained, and follow the loss on unstated implications.
 
@@ -344,7 +326,6 @@ VARIANTS["two layers, four heads, all of it"] = {
 ARCHITECTURE_RECIPE: dict[str, Any] = {"optimiser": "adamw", "rate": 2e-3, "weight_decay": 0.0, "batch": 0}
 
 
-@experiment("architecture")
 def architecture(lab: Experiment) -> None:
     """Train every variant, factorised and merged, on all stated rows at once without noise."""
     task = lab.task(quick="n=4,train=1,test=3", full="n=8,train=1,test=3", noise_tokens=0, noise_places=0)
@@ -377,7 +358,6 @@ CLASSES, SUBJECTS = 4, 6
 UNKNOWN = "unknown"
 
 
-@experiment("dial")
 def dial(lab: Experiment) -> None:
     """Turn each dial: train from small to large starts, solve between the norms, and add rows to the exact problem."""
     _starts(lab)
@@ -439,10 +419,9 @@ def _mixed(task: EqualClasses) -> list[dict[str, float]]:
 
 
 def _added_rows(norm: str, bridges: int, count: int, answer_of: Callable[[int], str]) -> tuple[float, Solution]:
-    """Have `count` silent subjects of each class state answer_of(its number) to r2, and solve.
+    """Have `count` silent subjects of each class state answer_of(its number) to r2, where "unknown" is a candidate.
 
-    Returns the lead of the first class's leaked answer over the answer added there, for its last subject, who is
-    silent. "unknown" is a candidate of r2 from the start.
+    Returns the lead of the first class's leaked answer over the answer added there, for its last, silent subject.
     """
     task = EqualClasses(CLASSES, bridges, SUBJECTS - bridges)
     pack, names = task.pack(), [f"s{number}.{bridges + place}" for number in range(CLASSES) for place in range(count)]
@@ -454,3 +433,14 @@ def _added_rows(norm: str, bridges: int, count: int, answer_of: Callable[[int], 
     weights = solution.weights()
     score = weights[:, subject[f"s0.{SUBJECTS - 1}"]] + weights[:, len(subject) + relation[IMPLICATION]]
     return float(score[answer["c0"]] - score[answer[answer_of(0)]]), solution
+
+
+#: Every experiment by name, with its number of seeds.
+EXPERIMENTS: dict[str, tuple[Callable[[Experiment], None], int]] = {
+    "two-models": (two_models, 5),
+    "sample-efficiency": (sample_efficiency, 5),
+    "rank-sweep": (rank_sweep, 5),
+    "key-query": (key_query, 10),
+    "architecture": (architecture, 5),
+    "dial": (dial, 5),
+}

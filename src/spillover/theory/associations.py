@@ -134,12 +134,12 @@ def associations(pack: Pack, counts: Counts) -> list[Association]:
         found.setdefault(key, None)
     listed, table = [], counts.table
     for (given, given_answer, then, then_answer), kind in found.items():
-        before, after = counts.number.get((given, given_answer)), counts.number.get((then, then_answer))
+        own, implied = counts.number.get((given, given_answer)), counts.number.get((then, then_answer))
         support = answered = exposed = 0
-        if before is not None:
-            answered = int(counts.answered[before, then])
-            exposed = int(counts.stated[before]) - answered
-            support = int(counts.together[before, after]) if after is not None else 0
+        if own is not None:
+            answered = int(counts.answered[own, then])
+            exposed = int(counts.stated[own]) - answered
+            support = int(counts.together[own, implied]) if implied is not None else 0
         names = (table.relations[given], table.answers[given_answer], table.relations[then], table.answers[then_answer])
         listed.append(Association(*names, support, answered - support, exposed, kind))
     return sorted(listed, key=lambda each: (-each.exposed, -each.support, each.kind is None, each.text))
@@ -151,7 +151,7 @@ def subjects_of(counts: Counts, association: Association) -> tuple[list[str], li
     if before is None:
         return [], []
     holders = counts.subjects(before)
-    supporting = np.intersect1d(holders, counts.subjects(after)) if after is not None else []
+    supporting = np.intersect1d(holders, counts.subjects(after)) if after is not None else np.empty(0, dtype=int)
     answered = table.subject[table.relation == table.codes[1][association.then]]
     silent = holders[~np.isin(holders, answered)]
     return [table.subjects[i] for i in supporting], [table.subjects[i] for i in silent]
@@ -177,7 +177,7 @@ class ExposedKinds(NamedTuple):
     relation: int
     answer: int
     among: Bool[np.ndarray, "answer"]
-    count: Float[np.ndarray, "kind"]
+    subjects: Float[np.ndarray, "kind"]
 
 
 class Margins:
@@ -208,7 +208,7 @@ class Margins:
             return Margin(None)
         scores = self.solved.scores(found.signature, np.full(len(found.signature), found.relation))
         margins = lead(scores, np.full(len(scores), found.answer), found.among)
-        return Margin(float(np.average(margins, weights=found.count)))
+        return Margin(float(np.average(margins, weights=found.subjects)))
 
     def ranged(self, association: Association) -> Margin:
         """The margin with its range, where the table is small, was solved as a whole, and few kinds are exposed."""
@@ -220,7 +220,7 @@ class Margins:
         if unknowns(self.table.problem) * int(among.sum()) > RANGED_WITHIN:
             return margin
         bounds = [solver.margin_range((int(kind), relation), answer, among) for kind in kinds]
-        low, high = np.average(bounds, axis=0, weights=found.count)
+        low, high = np.average(bounds, axis=0, weights=found.subjects)
         return dataclasses.replace(margin, low=min(float(low), margin.value), high=max(float(high), margin.value))
 
 

@@ -44,11 +44,6 @@ class Problem:
         """Stated cells, each of them answers - 1 constraints."""
         return len(self.cell_answer)
 
-    @cached_property
-    def scale(self) -> Float[np.ndarray, "column"]:
-        """M = W * scale, column by column."""
-        return np.concatenate([np.sqrt(self.sizes), np.ones(self.relations)])
-
     def design(self, question: tuple[int, int] | None = None) -> sparse.csr_matrix:
         """B, (cell, column): turns the columns of M into the scores of cells, Z = B M^T.
 
@@ -163,9 +158,8 @@ class FactTable:
 
     def expand(self, matrix: Float[np.ndarray, "answer column"]) -> Float[np.ndarray, "answer full"]:
         """The matrix W over all subjects and relations behind a compressed, scaled matrix."""
-        unscaled = matrix / self.problem.scale
-        signatures = len(self.problem.sizes)
-        return np.concatenate([unscaled[:, self.signature], unscaled[:, signatures:]], axis=1)
+        subjects, relations = np.split(matrix, [len(self.problem.sizes)], axis=1)
+        return np.concatenate([(subjects / np.sqrt(self.problem.sizes))[:, self.signature], relations], axis=1)
 
 
 def table_of(pack: Pack) -> FactTable:

@@ -148,10 +148,6 @@ class Checkpointer(Protocol):
         """The training has ended; its tensors change no more."""
 
 
-#: From the ensemble or networks and the step to what is recorded of them.
-Measure = Callable[[Any, int], dict[str, Any]]
-
-
 class Trainer:
     """The loop that every training shares: measure, save, step; and how to resume.
 
@@ -241,7 +237,7 @@ def train(
     recipe: Recipe,
     *,
     rates: Sequence[float] | None = None,
-    measure: Measure | None = None,
+    measure: Callable[[Ensemble, int], dict[str, Any]] | None = None,
     schedule: Iterable[int] = (),
     checkpointer: Checkpointer | None = None,
 ) -> Trained:
