@@ -118,8 +118,9 @@ class Trainings:
         from spillover.theory.training import Snapshot
 
         self.run, self._ended, self._known = run, list[Snapshot](), list[Snapshot]()
-        state = run.resume(patience)
-        for number, facts in enumerate(state.facts["trainings"] if state is not None else ()):
+        if (state := run.resume(patience)) is None:
+            return
+        for number, facts in enumerate(state.facts["trainings"]):
             mine = f"{number} "
             tensors = {key.removeprefix(mine): value for key, value in state.tensors.items() if key.startswith(mine)}
             self._known.append(Snapshot(facts.pop("step"), tensors, facts, facts.pop("done")))
