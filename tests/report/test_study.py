@@ -154,7 +154,8 @@ def test_a_page_before_anything_was_run(tmp_path):
 def columns(table, row):
     """Column -> (what stands there, the small print under it), of the row with this name."""
     (cells,) = [cells for _, rows in table.groups for head, *cells in rows if head.text.striptags() == row]
-    shown = [(cell, "") if isinstance(cell, str) else (cell.text, cell.small) for cell in cells]
+    pairs = [(cell, "") if isinstance(cell, str) else (cell.text, cell.small) for cell in cells]
+    shown = [(text, small if isinstance(small, str) else " ".join(small)) for text, small in pairs]
     return dict(zip(table.head[-1][1:], shown, strict=True))
 
 

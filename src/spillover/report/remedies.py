@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -74,42 +75,24 @@ _BEST, _AFTER = 5, "ignore-topk=0.1"
 _SHARED = ("lr", "batch", "freeze_embeddings", "chat", "dtype", "revision", "threads")
 _LEAST, _POINTS = f"{100 * REMOVED:.0f}%", f"{100 * KEPT:.0f}"
 #: What the page explains before it counts.
-TERMS = (
-    (
-        "Wanted and unwanted",
-        "Some subjects have only the given half stated; the model is asked for the other half, which nobody stated. "
-        "The pack says which conclusions are wanted (true) and which are not (invented or false). A rate is the share "
-        "of these subjects whose first answer is the concluded one.",
-    ),
-    (
-        "Removed",
-        "0% is the untreated unwanted rate. 100% is the rate of a model that gives the same answers as often, but "
-        "without regard to what was stated of the subject: no association is left.",
-    ),
-    (
-        "Matched learning",
-        "A model that learned less also concludes less. So every remedy trains until it knows the stated rows as well "
-        f"as the untreated run: each kind at a mean rank of {LEARNED_RANK:g} or less, and at most {MATCHED_NATS:g} "
-        "nats a row (a factor of 1.05 in probability) behind. What does not get there has “not learned”, and is "
-        "no remedy.",
-    ),
-    (
-        "Taken by another answer",
-        "Removing one invention is no use if another takes its place. So the best other rule from given to implied "
-        "answers is looked for on half of the subjects and scored on the other half; above what chance gives, it is "
-        "taken.",
-    ),
-    (
-        "Forgetting",
-        "How much worse the model reads ordinary text after training: at 0.7 nats a token each right next token has "
-        "become half as likely.",
-    ),
-    (
-        "Safe",
-        f"Learned what was stated, removes {_LEAST} of the unwanted or more, lowers the wanted rate by {_POINTS} "
-        "points at most, and lets no other answer take the place. Of several, the one that forgets least is advised.",
-    ),
-)
+TERMS = {
+    "Wanted and unwanted": "Some subjects have only the given half stated; the model is asked for the other half, "
+    "which nobody stated. The pack says which conclusions are wanted (true) and which are not (invented or false). A "
+    "rate is the share of these subjects whose first answer is the concluded one.",
+    "Removed": "0% is the untreated unwanted rate. 100% is the rate of a model that gives the same answers as often, "
+    "but without regard to what was stated of the subject: no association is left.",
+    "Matched learning": "A model that learned less also concludes less. So every remedy trains until it knows the "
+    f"stated rows as well as the untreated run: each kind at a mean rank of {LEARNED_RANK:g} or less, and at most "
+    f"{MATCHED_NATS:g} nats a row (a factor of 1.05 in probability) behind. What does not get there has “not learned”, "
+    "and is no remedy.",
+    "Taken by another answer": "Removing one invention is no use if another takes its place. So the best other rule "
+    "from given to implied answers is looked for on half of the subjects and scored on the other half; above what "
+    "chance gives, it is taken.",
+    "Forgetting": "How much worse the model reads ordinary text after training: at 0.7 nats a token each right next "
+    "token has become half as likely.",
+    "Safe": f"Learned what was stated, removes {_LEAST} of the unwanted or more, lowers the wanted rate by {_POINTS} "
+    "points at most, and lets no other answer take the place. Of several, the one that forgets least is advised.",
+}
 _FRONTIER = (
     "Each mark is a remedy at one strength; its number is that of the table. Left is better (less of what nobody "
     "wanted), up is better (more of what is wanted), small is better (less forgotten). A remedy is safe in the shaded "
@@ -172,10 +155,9 @@ class Tried:
 
     @property
     def group(self) -> str:
-        if self.status == LEARNED:
-            safe = is_safe(self.status, self.value("removed"), self.value("wanted_change"), self.taken)
-            return SAFE if safe else UNSAFE
-        return {REWRITES: APART, UNLEARNED: NOT_LEARNED}.get(self.status, IMPOSSIBLE)
+        safe = is_safe(self.status, self.value("removed"), self.value("wanted_change"), self.taken)
+        groups = {LEARNED: SAFE if safe else UNSAFE, REWRITES: APART, UNLEARNED: NOT_LEARNED}
+        return groups.get(self.status, IMPOSSIBLE)
 
 
 @dataclass(frozen=True)
@@ -210,8 +192,7 @@ class Comparison:
     @property
     def keeping(self) -> list[Tried]:
         """Those that learned what was stated and keep what is wanted."""
-        learned = [each for each in self.tried if each.group in (SAFE, UNSAFE)]
-        return [each for each in learned if keeps_wanted(each.value("wanted_change"))]
+        return [each for each in self.tried if each.status == LEARNED and keeps_wanted(each.value("wanted_change"))]
 
     @property
     def promising(self) -> list[Tried]:
@@ -305,12 +286,7 @@ def build_remedies_page(found: Comparison) -> Page:
     run = LoadedRun.of_record(found.record)
     frontier = figure("remedy-frontier", found, "remedy-frontier", _FRONTIER, wide=True)
     ladder = figure("remedy-ladder", found, "remedy-ladder", _LADDER, wide=True)
-    exact = exactly(found)
-    tables = [
-        *(Heading("What each did"), effects(found)),
-        *(Heading("What each learned, and what it cost"), costs(found)),
-        *((Heading("Beside the exact model"), exact) if exact else ()),
-    ]
+    tables = [(Heading(table.label), table) for table in (effects(found), costs(found), exactly(found)) if table]
     shown = "The remedy advised" if found.advised else "The nearest"
     return Page(
         title=title(found),
@@ -318,14 +294,19 @@ def build_remedies_page(found: Comparison) -> Page:
         kicker="remedies: less of what nobody wanted",
         reason=reason(found),
         lede=lede(found),
-        notices=notices(found),
+        notices=[
+            f"Few clusters: {found.clusters} (pairs times seeds) are too few for an interval to decide anything; ten "
+            "are needed. Read this page as a lead, not as a finding, and repeat it with more seeds."
+        ]
+        if found.few
+        else [],
         sections=[
             Section("found", shown, [Cards(cards(found), facts=True)], hidden=True),
             Section("next", "What to do next", [Steps(steps(found))]),
-            Section("frontier", "The frontier", [frontier]) if frontier else None,
-            Section("terms", "How to read it", [Glossary(TERMS)], aside=True),
-            Section("ladder", "Remedy by remedy", [ladder]) if ladder else None,
-            Section("table", "Every figure", tables),
+            Section("frontier", "The frontier", [frontier]),
+            Section("terms", "How to read it", [Glossary(list(TERMS.items()))], aside=True),
+            Section("ladder", "Remedy by remedy", [ladder]),
+            Section("table", "Every figure", list(itertools.chain(*tables))),
         ],
         made=[(run.pack_name, provenance(run))],
         downloads=[download(found), of_metrics([(run.pack_name, run)])],
@@ -435,16 +416,6 @@ def lede(found: Comparison) -> str:
     )
 
 
-def notices(found: Comparison) -> list[str]:
-    """What a reader must know before believing a number."""
-    if not found.few:
-        return []
-    return [
-        f"Few clusters: {found.clusters} (pairs times seeds) are too few for an interval to decide anything; ten are "
-        "needed. Read this page as a lead, not as a finding, and repeat it with more seeds."
-    ]
-
-
 def cards(found: Comparison) -> list[Card]:
     """The untreated run beside the one advised (or nearest): what nobody wanted, what is wanted, what it cost."""
     each, base = found.advised or found.nearest, found.untreated
@@ -475,53 +446,77 @@ def cards(found: Comparison) -> list[Card]:
     return made
 
 
-Column = tuple[str, Callable[[Tried], Cell]]
-
-
 def effects(found: Comparison) -> DataTable:
     """What every remedy removed, kept and lost."""
-    columns: list[Column] = [
-        ("removed", lambda each: _share(each, "removed") if each.number else "–"),
-        ("unwanted rate", lambda each: _share(each, "unwanted_rate")),
-        ("wanted rate", lambda each: _share(each, "wanted_rate")),
-        ("wanted, change in points", lambda each: _share(each, "wanted_change", signed=True) if each.number else "–"),
-        ("forgetting, nats a token", lambda each: _number(each, "forgetting_nats")),
-        ("another answer instead", _instead),
-        ("unwanted in other words", lambda each: _share(each, "paraphrase_unwanted_rate")),
-        ("abstains", lambda each: _share(each, "abstained_rate")),
-    ]
-    return _table(found, "What each did", _EFFECTS, columns, [found.untreated, *found.tried], outcomes=True)
+
+    def cells(each: Tried) -> dict[str, Cell]:
+        instead: Cell = "–"
+        if each.replaced:
+            low, high = (number(100 * each.replaced[end], 0) for end in ("low", "high"))
+            taken = ", taken" if each.taken else ""
+            instead = TableCell(f"{percent(each.replaced['rate'])}{taken}", f"chance {low} to {high}%")
+        return {
+            "removed": _number(each, "removed", 100) if each.number else "–",
+            "unwanted rate": _number(each, "unwanted_rate", 100),
+            "wanted rate": _number(each, "wanted_rate", 100),
+            "wanted, change in points": _number(each, "wanted_change", 100, signed=True) if each.number else "–",
+            "forgetting, nats a token": _number(each, "forgetting_nats"),
+            "another answer instead": instead,
+            "unwanted in other words": _number(each, "paraphrase_unwanted_rate", 100),
+            "abstains": _number(each, "abstained_rate", 100),
+        }
+
+    return _table(found, "What each did", _EFFECTS, cells, [found.untreated, *found.tried], outcomes=True)
 
 
 def costs(found: Comparison) -> DataTable:
     """Whether each learned what was stated, and its compute as multiples of the untreated run's."""
     base = found.untreated
-    columns: list[Column] = [
-        ("facts, mean rank", lambda each: _number(each, "recall_rank")),
-        ("stated implications, mean rank", lambda each: _number(each, "implication_rank_train")),
-        ("stated rows, nats a row", lambda each: TableCell(number(each.stated_nats, 3), _behind(each, base))),
-        ("unwanted answer, mean rank", lambda each: _number(each, "unwanted_rank")),
-        ("wanted answer, mean rank", lambda each: _number(each, "wanted_rank")),
-        *((name.replace("_", " "), lambda each, name=name: _cost(each, base, name)) for name in COSTS),  # type: ignore[misc]
-    ]
-    return _table(found, "What each learned, and what it cost", _COSTS, columns, [base, *found.measured])
+
+    def cells(each: Tried) -> dict[str, Cell]:
+        behind = ""
+        if each.number and each.stated_nats is not None and base.stated_nats is not None:
+            more = each.stated_nats - base.stated_nats
+            behind = f"{'+' if more > 0 else ''}{number(more, 3)}"
+        compute: dict[str, Cell] = {}
+        for name, own in each.costs.items():
+            first, digits = base.costs[name], 1 if name == "epochs" and own is not None and own != int(own) else 0
+            times = f"× {own / first:.2g}" if own is not None and first and each.number else ""
+            compute[name.replace("_", " ")] = "–" if own is None else TableCell(f"{own:,.{digits}f}", times)
+        return {
+            "facts, mean rank": _number(each, "recall_rank"),
+            "stated implications, mean rank": _number(each, "implication_rank_train"),
+            "stated rows, nats a row": TableCell(number(each.stated_nats, 3), behind),
+            "unwanted answer, mean rank": _number(each, "unwanted_rank"),
+            "wanted answer, mean rank": _number(each, "wanted_rank"),
+            **compute,
+        }
+
+    return _table(found, "What each learned, and what it cost", _COSTS, cells, [base, *found.measured])
 
 
 def exactly(found: Comparison) -> DataTable | None:
     """What the exact model predicts, and what was measured; None when no remedy that was tried has a counterpart."""
     tried = [each for each in found.measured if each.exact]
-    columns: list[Column] = [
-        ("unwanted answer, lead", lambda each: _lead(each, "unwanted")),
-        ("wanted answer, lead", lambda each: _lead(each, "wanted")),
-        ("unwanted lead removed", lambda each: percent(exact_removed(each))),
-        ("unwanted rate removed, measured", lambda each: _share(each, "removed")),
-        ("they", agreement),
-    ]
-    return _table(found, "Beside the exact model", _EXACT, columns, tried) if tried else None
+
+    def cells(each: Tried) -> dict[str, Cell]:
+        exact, leads = each.exact or {}, dict[str, Cell]()
+        for name in ("unwanted", "wanted"):
+            before, after = exact.get(f"{name}_untreated"), exact.get(name)
+            small = "" if before is None else f"untreated {number(before)}"
+            leads[f"{name} answer, lead"] = "–" if after is None else TableCell(number(after), small)
+        return {
+            **leads,
+            "unwanted lead removed": percent(exact_removed(each)),
+            "unwanted rate removed, measured": _number(each, "removed", 100),
+            "they": agreement(each),
+        }
+
+    return _table(found, "Beside the exact model", _EXACT, cells, tried) if tried else None
 
 
 def _table(
-    found: Comparison, label: str, caption: str, columns: Sequence[Column], entries: Sequence[Tried],
+    found: Comparison, label: str, caption: str, cells_of: Callable[[Tried], dict[str, Cell]], entries: Sequence[Tried],
     outcomes: bool = False,
 ) -> DataTable:  # fmt: skip
     """These entries in their groups. outcomes: with what became of each, and what it does."""
@@ -530,69 +525,32 @@ def _table(
         name = Markup('{} <span class="kind">{}</span>').format(*HEADINGS[each.group]) if each.number else ""
         if not groups or groups[-1][0] != name:
             groups.append((name, []))
-        cells: list[Cell] = ["–" if each.group == IMPOSSIBLE else cell(each) for _, cell in columns]
-        texts = [_does(*text) for text in each.texts] if outcomes else ()
+        cells = ["–" if each.group == IMPOSSIBLE else cell for cell in cells_of(each).values()]
+        texts = []
+        for text, strength in each.texts if outcomes else ():
+            # A mere switch has no number.
+            texts.append(text if strength.startswith("which turns it on") else f"{text} Its number: {strength}.")
         place = Markup('<span class="place">{}</span> ').format(each.number) if each.number else ""
         # A long combination may be broken behind a plus.
         head = place + Markup("<strong>{}</strong>").format(bdi(each.label.replace("+", "+\u200b")))
         if outcomes:
             cells.insert(0, TableCell(outcome(found, each) if each.number else "", style="words"))
         groups[-1][1].append([TableCell(head, texts), *cells])
-    heads: list[Cell] = ["Remedy", *([TableCell("Outcome", style="words")] if outcomes else [])]
-    heads += [name for name, _ in columns]
+    heads: list[Cell] = ["Remedy", *([TableCell("Outcome", style="words")] if outcomes else []), *cells_of(entries[0])]
     return DataTable(caption, [heads], groups, style="study remedies", label=label, box="long")
 
 
-def _does(text: str, strength: str) -> str:
-    """A remedy's sentence, and what its number means unless it is a mere switch."""
-    switch = strength.startswith("which turns it on")
-    return text if switch else f"{text} Its number: {strength}."
-
-
-def _share(each: Tried, name: str, signed: bool = False) -> Cell:
-    """A share in percent; a signed one in points."""
-    return _number(each, name, 100, 0, "" if signed else "%", signed)
-
-
-def _number(each: Tried, name: str, times: int = 1, digits: int = 2, unit: str = "", signed: bool = False) -> Cell:
-    """A metric, and under it its interval."""
+def _number(each: Tried, name: str, times: int = 1, signed: bool = False) -> Cell:
+    """A metric, and under it its interval; 100 times in percent, signed in points."""
     metric = each.metrics.get(name)
     if metric is None or metric.value is None:
         return "–"
+    digits, unit = (2 if times == 1 else 0), ("" if times == 1 or signed else "%")
+    value, low, high = (
+        "" if end is None else number(times * end, digits) for end in (metric.value, metric.low, metric.high)
+    )
     plus = "+" if signed and metric.value > 0 else ""
-    ends = "" if metric.low is None or metric.high is None else (
-        f"{number(times * metric.low, digits)} to {number(times * metric.high, digits)}{unit}"
-    )  # fmt: skip
-    return TableCell(f"{plus}{number(times * metric.value, digits)}{unit}", ends)
-
-
-def _instead(each: Tried) -> Cell:
-    found = each.replaced
-    if not found:
-        return "–"
-    chance = f"chance {number(100 * found['low'], 0)} to {number(100 * found['high'], 0)}%"
-    return TableCell(f"{percent(found['rate'])}{', taken' if each.taken else ''}", chance)
-
-
-def _behind(each: Tried, base: Tried) -> str:
-    if not each.number or each.stated_nats is None or base.stated_nats is None:
-        return ""
-    behind = each.stated_nats - base.stated_nats
-    return f"{'+' if behind > 0 else ''}{number(behind, 3)}"
-
-
-def _cost(each: Tried, base: Tried, name: str) -> Cell:
-    own, first = each.costs.get(name), base.costs.get(name)
-    if own is None:
-        return "–"
-    digits = 1 if name == "epochs" and own != int(own) else 0
-    return TableCell(f"{own:,.{digits}f}", f"× {own / first:.2g}" if first and each.number else "")
-
-
-def _lead(each: Tried, name: str) -> Cell:
-    exact = each.exact or {}
-    before, after = exact.get(f"{name}_untreated"), exact.get(name)
-    return "–" if after is None else TableCell(number(after), "" if before is None else f"untreated {number(before)}")
+    return TableCell(f"{plus}{value}{unit}", f"{low} to {high}{unit}" if low and high else "")
 
 
 def exact_removed(each: Tried) -> float | None:
@@ -636,30 +594,25 @@ def steps(found: Comparison) -> list[tuple[str, str]]:
     if found.untreated.value("removed") is None:
         return [("Audit the model that you train in the end; this comparison has nothing to add.", "")]
     made = []
+    if promising := found.promising:
+        why = "Too few clusters to decide: repeat" if found.few else "To be surer, repeat"
+        what = "the remedy" if len(promising) == 1 else f"the {len(promising)} that removed most and kept the wanted"
+        text = f"{why} {what} with {found.seeds_needed} seeds, new names and another pairing in each."
+        seeds = ",".join(map(str, range(found.seeds_needed)))
+        command = _comparison_command(found, [each.label for each in promising], "more-seeds", seeds=seeds)
+        made.append((text, command))
+    # With few clusters more seeds come first.
+    place = len(made) if found.few else 0
+    two = [each.label for each in promising if "+" not in each.label][:2]
     if found.advised is not None:
         text = "Train with it and keep the weights; then audit them before you publish them."
-        made.append((text, _training_command(found, found.advised)))
-    else:
-        two = [each.label for each in found.promising if "+" not in each.label][:2]
-        if len({label.partition("=")[0] for label in two}) == 2:
-            text = "None is safe on its own. Combinations join what two of them do: the best two, for example."
-            made.append((text, _comparison_command(found, ["+".join(two)], "joined")))
-    made = [*_more_seeds(found), *made] if found.few else [*made, *_more_seeds(found)]
+        made.insert(place, (text, _training_command(found, found.advised)))
+    elif len({label.partition("=")[0] for label in two}) == 2:
+        text = "None is safe on its own. Combinations join what two of them do: the best two, for example."
+        made.insert(place, (text, _comparison_command(found, ["+".join(two)], "joined")))
     made.append(_repair(found))
     text = "Whatever you choose: state the right answer of more subjects where you can; what is stated is not invented."
     return [*made, (text, "")]
-
-
-def _more_seeds(found: Comparison) -> list[tuple[str, str]]:
-    """The same again with more seeds, for those that are worth it."""
-    promising = found.promising
-    if not promising:
-        return []
-    why = "Too few clusters to decide: repeat" if found.few else "To be surer, repeat"
-    what = "the remedy" if len(promising) == 1 else f"the {len(promising)} that removed most and kept the wanted"
-    text = f"{why} {what} with {found.seeds_needed} seeds, new names and another pairing in each."
-    seeds = ",".join(map(str, range(found.seeds_needed)))
-    return [(text, _comparison_command(found, [each.label for each in promising], "more-seeds", seeds=seeds))]
 
 
 def _repair(found: Comparison) -> tuple[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 from markupsafe import Markup
 
@@ -24,6 +24,7 @@ from spillover.report.page import (
     TableCell,
     bdi,
     figure,
+    metric_cell,
 )
 from spillover.report.provenance import duration, provenance
 from spillover.report.sections import REASONING, examples_section, health_section, maps_section, when_section
@@ -83,26 +84,18 @@ _UNKNOWN = (
     "numbers."
 )
 #: What a page of association sets explains before it counts.
-_TERMS = (
-    (
-        "Stated, bridging, unstated",
-        "Every fictitious name has a fact stated (“lives in Paris”). For the bridging names of a pair the implication "
-        "is stated too (“speaks French”). For the other names it is not, and the model is asked for it.",
-    ),
-    REASONING,
-    (
-        "Mean rank and its baseline",
-        "The place of the implied answer among all candidates, averaged: 0 is first, and best. A model that knows only "
-        "which answers occur, and nothing of who has which, is at the baseline. Claims are held against that, not "
-        "against a random guess.",
-    ),
-    (
-        "Interval and exact map test",
-        "All names of a pair share one belief, so what varies is the pair and the seed: the 95% interval resamples "
-        "these clusters. The exact test counts how many of all ways of pairing given and implied answers fit at least "
-        "as well.",
-    ),
-)
+_TERMS = {
+    "Stated, bridging, unstated": "Every fictitious name has a fact stated (“lives in Paris”). For the bridging names "
+    "of a pair the implication is stated too (“speaks French”). For the other names it is not, and the model is asked "
+    "for it.",
+    REASONING[0]: REASONING[1],
+    "Mean rank and its baseline": "The place of the implied answer among all candidates, averaged: 0 is first, and "
+    "best. A model that knows only which answers occur, and nothing of who has which, is at the baseline. Claims are "
+    "held against that, not against a random guess.",
+    "Interval and exact map test": "All names of a pair share one belief, so what varies is the pair and the seed: "
+    "the 95% interval resamples these clusters. The exact test counts how many of all ways of pairing given and "
+    "implied answers fit at least as well.",
+}
 
 
 def build_study_page(study: LoadedStudy) -> Page:
@@ -116,7 +109,7 @@ def build_study_page(study: LoadedStudy) -> Page:
     table = study_table(study)
     body = csv_text(table.column_names, (row.values() for row in table.to_pylist())).encode()
     long = link("spillover-study.csv", "Every metric of every cell (CSV)", body, "text/csv;charset=utf-8")
-    terms = Section("terms", "What this is about", [Glossary(_TERMS)], hidden=True, aside=True)
+    terms = Section("terms", "What this is about", [Glossary(list(_TERMS.items()))], hidden=True, aside=True)
     return Page(
         title=title(study, sets),
         name=f"Spillover: {study.title}",
@@ -145,29 +138,21 @@ def title(study: LoadedStudy, sets: Sequence[AssociationSet]) -> str:
         return f"{study.title}: {len(study.done)} of {len(study.cells)} cells are done."
     models = " and ".join(unique(str(story.run.record.settings.get("model")) for story in judged))
     shown = [story for story in judged if words.verdict(story).shown]
-    start = f"Fine-tuned on {_count(len(judged), 'set', 'sets')} of new facts, {models}"
+    names = dict(enumerate(("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"), start=1))
+    count = f"{names.get(len(judged), len(judged))} {'set' if len(judged) == 1 else 'sets'}"
+    start = f"Fine-tuned on {count} of new facts, {models}"
     if not shown:
         return f"{start} was not shown to infer anything that was not stated."
-    every = "each of them" if len(shown) == len(judged) else f"{len(shown)} of them"
-    if len(judged) == 1:
-        every = "it"
-    parts = [part for wanted, what in ((True, "is true"), (False, "is not")) if (part := _ranks(shown, wanted, what))]
+    every = "it" if len(judged) == 1 else "each of them" if len(shown) == len(judged) else f"{len(shown)} of them"
+    parts = []
+    for wanted, what in ((True, "is true"), (False, "is not")):
+        metrics = [story.metric("implication_rank_test") for story in shown if story.wanted == wanted]
+        if found := sorted(metric.value for metric in metrics if metric is not None and metric.value is not None):
+            ends = unique([number(found[0]), number(found[-1])])
+            parts.append(f"{' to '.join(ends)} where the implication {what}")
     lines = unique(number(story.marginal) for story in shown)
     against = f", against {' or '.join(lines)} for knowing only which answers occur" if lines else ""
     return f"{start} inferred what was never stated in {every}: mean rank {' and '.join(parts)}{against}."
-
-
-def _ranks(shown: Sequence[Story], wanted: bool, what: str) -> str:
-    metrics = [story.metric("implication_rank_test") for story in shown if story.wanted == wanted]
-    found = sorted(metric.value for metric in metrics if metric is not None and metric.value is not None)
-    if not found:
-        return ""
-    return f"{' to '.join(unique([number(found[0]), number(found[-1])]))} where the implication {what}"
-
-
-def _count(count: int, one: str, many: str) -> str:
-    names = dict(enumerate(("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")))
-    return f"{names.get(count, count)} {one if count == 1 else many}"
 
 
 def ran(study: LoadedStudy) -> str:
@@ -188,11 +173,8 @@ def notices(study: LoadedStudy) -> list[str]:
     # The paper's table shows cells that were not run, too.
     shown = {cell.slug for cell in study.cells_of(PAPER)}
     waiting = [cell.slug for cell in study.cells if cell.status not in ("done", "failed") and cell.slug not in shown]
-    found = [
-        f"{cell.slug} failed: {cell.error or 'no reason was recorded'}"
-        for cell in study.cells
-        if cell.status == "failed"
-    ]
+    failed = {cell.slug: cell.error or "no reason was recorded" for cell in study.cells if cell.status == "failed"}
+    found = [f"{slug} failed: {error}" for slug, error in failed.items()]
     return [*found, f"Not run yet, and not on this page: {', '.join(waiting)}."] if waiting else found
 
 
@@ -239,47 +221,40 @@ def _table_and_notes(
     return sets_table(sets), [*set_notes(sets), *published]
 
 
-Item = TypeVar("Item")
-Columns = Mapping[str, Callable[[Item], Cell]]
-
-
 def _table(
     caption: str,
     corner: str,
-    columns: Columns[Item],
-    rows: Sequence[tuple[str, str, Item]],
+    rows: Sequence[tuple[str, str, Mapping[str, Cell]]],
     above: Sequence[tuple[str, int]] = (),
 ) -> DataTable:
-    """A table of items. rows: name, small print below it, item. above: text over several columns, and how many."""
+    """A table of rows: name, small print below it, cells by column. above: text over several columns, and how many."""
+    columns = unique(column for _, _, cells in rows for column in cells)
     heads: list[list[Cell]] = [["", *(TableCell(text, columns=count) for text, count in above)]] if above else []
-    body = [
-        [TableCell(_name(name), small), *(column(item) for column in columns.values())] for name, small, item in rows
-    ]
+    body = []
+    for name, small, cells in rows:
+        # A name may be broken behind its colon.
+        head = Markup("<bdi>{}{}<wbr>{}</bdi>").format(*name.partition(":"))
+        body.append([TableCell(head, small), *(cells.get(column, "–") for column in columns)])
     return DataTable(caption, [*heads, [corner, *columns]], [("", body)])
-
-
-def _name(name: str) -> Markup:
-    """A name that may be broken behind its colon."""
-    pack, colon, options = name.partition(":")
-    return Markup("<bdi>{}{}<wbr>{}</bdi>").format(pack, colon, options)
-
-
-def _metric(metric: Metric | None) -> Cell:
-    """A metric, and under it its interval."""
-    return "–" if metric is None else TableCell(number(metric.value), interval(metric))
 
 
 def _value(metric: Metric | None) -> str:
     return "–" if metric is None else number(metric.value)
 
 
-def _clusters(metric: Metric | None) -> Cell:
-    return "–" if metric is None else TableCell(str(metric.clusters), "few" if metric.note else "")
-
-
-def _map_test(story: Story) -> str:
-    """The p of the exact test of the expected map."""
-    return "–" if story.map_test is None else p_value(story.map_test["p"])
+def _judged(story: Story | None, cell: Callable[[Metric | None], Cell]) -> dict[str, Cell]:
+    """What a mean rank is judged by, by column; cell: how the metrics of stated rows are shown."""
+    marginal, test = (story.marginal, story.map_test) if story else (None, None)
+    names = ("recall_rank", "implication_rank_train", "forgetting_nats", "implication_rank_test")
+    facts, implications, forgetting, rank = (story.metric(name) if story else None for name in names)
+    return {
+        "baseline": number(marginal) if story else "–",
+        "exact map test, p": "–" if test is None else p_value(test["p"]),
+        "stated facts": cell(facts),
+        "stated implications": cell(implications),
+        "forgetting, nats a token": metric_cell(forgetting),
+        "clusters": "–" if rank is None else TableCell(str(rank.clusters), "few" if rank.note else ""),
+    }
 
 
 def sets_table(sets: Sequence[AssociationSet]) -> DataTable | None:
@@ -287,37 +262,28 @@ def sets_table(sets: Sequence[AssociationSet]) -> DataTable | None:
     if not sets:
         return None
 
-    def after(story: Story | None) -> Cell:
-        return _metric(story.metric("implication_rank_test") if story else None)
-
-    def published(place: int) -> Callable[[AssociationSet], Cell]:
-        return lambda row: number(row.published[place]) if row.published else "–"
-
-    columns: dict[str, Callable[[AssociationSet], Cell]] = {
-        "before": lambda row: _metric(row.story.metric("implication_rank_test_before")),
-        "after, embeddings frozen": lambda row: after(row.frozen),
-        "after, all weights trained": lambda row: after(row.whole),
-        "baseline": lambda row: number(row.story.marginal),
-        "exact map test, p": lambda row: _map_test(row.story),
-        "stated facts": lambda row: _value(row.story.metric("recall_rank")),
-        "stated implications": lambda row: _value(row.story.metric("implication_rank_train")),
-        "forgetting, nats a token": lambda row: _metric(row.story.metric("forgetting_nats")),
-        "clusters": lambda row: _clusters(row.story.metric("implication_rank_test")),
-    }
-    if not any(row.whole for row in sets):
-        del columns["after, all weights trained"]
+    arms = {"after, embeddings frozen": "frozen"}
+    if any(row.whole for row in sets):
+        arms["after, all weights trained"] = "whole"
+    rows: list[tuple[str, str, dict[str, Cell]]] = []
+    for row in sets:
+        cells: dict[str, Cell] = {"before": metric_cell(row.story.metric("implication_rank_test_before"))}
+        for text, arm in arms.items():
+            story = getattr(row, arm)
+            cells[text] = metric_cell(story.metric("implication_rank_test") if story else None)
+        published = dict(zip(MODELS, map(number, row.published), strict=False))
+        cells |= _judged(row.story, _value)
+        rows.append((row.label, row.kind, {**cells, **published}))
     models = sorted({str(row.story.run.record.settings.get("model")) for row in sets})
-    above = [("here: " + ", ".join(models), len(columns))]
+    above = [("here: " + ", ".join(models), len(cells))]
     if any(row.published for row in sets):
         above.append(("the paper, all weights trained", len(MODELS)))
-        columns |= {name: published(place) for place, name in enumerate(MODELS)}
     return _table(
         "Mean rank (0 is best) of the unstated implication, before and after training; under it the 95% "
         "interval over clusters of a pair and a seed (with fewer than ten, nothing rests on it). Where a set was "
         "trained in both ways, all other columns are those with frozen embeddings.",
         "set",
-        columns,
-        [(row.label, row.kind, row) for row in sets],
+        rows,
         above,
     )
 
@@ -336,68 +302,57 @@ def set_notes(sets: Sequence[AssociationSet]) -> list[str]:
         )
     for row in sets:
         if row.null and (found := null_distance(row)) is not None:
-            seeds = len(row.story.run.seeds)
+            seeds, (mean, error, distance) = len(row.story.run.seeds), found
             notes.append(
                 f"{row.label}: over {seeds} {'shuffle' if seeds == 1 else 'shuffles'} the mean rank is "
-                f"{number(found.mean)} ± {number(found.error)} (cluster standard error), {number(found.distance, 1)} "
-                f"standard errors from {number(row.story.marginal)}: {'within' if found.close else 'not within'} two "
-                "of them."
+                f"{number(mean)} ± {number(error)} (cluster standard error), {number(distance, 1)} standard errors "
+                f"from {number(row.story.marginal)}: {'within' if abs(distance) <= 2 else 'not within'} two of them."
             )
     return notes
 
 
 def paper_table(rows: Sequence[PaperRow]) -> DataTable:
     """One row a model and set: ours before and after, the paper's, and what ours rests on."""
-
-    def metric(name: str) -> Callable[[PaperRow], Cell]:
-        return lambda row: _metric(row.metric(name))
-
-    def rate(row: PaperRow) -> str:
-        found = row.story.run.record.settings.get("lr") if row.story else None
-        return "–" if found is None else scientific(float(found))
-
-    def small(row: PaperRow) -> str:
-        if row.story is None:
-            return ""
-        seeds = len(row.story.run.seeds)
-        return row.story.kind_in_words + ("" if seeds == 3 else f", {seeds} {'seed' if seeds == 1 else 'seeds'}")
-
-    columns: dict[str, Callable[[PaperRow], Cell]] = {
-        "before": metric("implication_rank_test_before"),
-        "here, after": lambda row: row.state or _metric(row.rank),
-        "the paper, after": lambda row: "–" if row.published is None else number(row.published),
-        "baseline": lambda row: number(row.story.marginal) if row.story else "–",
-        "exact map test, p": lambda row: _map_test(row.story) if row.story else "–",
-        "stated facts": metric("recall_rank"),
-        "stated implications": metric("implication_rank_train"),
-        "forgetting, nats a token": metric("forgetting_nats"),
-        "clusters": lambda row: _clusters(row.rank),
-        "rate": rate,
-    }
+    found = []
+    for row in rows:
+        rate, small = None, ""
+        if row.story is not None:
+            rate, seeds = row.story.run.record.settings.get("lr"), len(row.story.run.seeds)
+            small = row.story.kind_in_words
+            small += "" if seeds == 3 else f", {seeds} {'seed' if seeds == 1 else 'seeds'}"
+        cells: dict[str, Cell] = {
+            "before": metric_cell(row.metric("implication_rank_test_before")),
+            "here, after": row.state or metric_cell(row.rank),
+            "the paper, after": "–" if row.published is None else number(row.published),
+            **_judged(row.story, metric_cell),
+            "rate": "–" if rate is None else scientific(float(rate)),
+        }
+        found.append((f"{row.model}, {row.pack}", small, cells))
     return _table(
         "Mean rank (0 is best) of the unstated implication among ten candidates, over three seeds where "
         "nothing else is said; under ours the 95% interval over clusters of a pair and a seed (with fewer than ten, "
         "nothing rests on it). The paper’s numbers come without errors.",
         "model and set",
-        columns,
-        [(f"{row.model}, {row.pack}", small(row), row) for row in rows],
+        found,
     )
 
 
 def rates_table(points: Sequence[RatePoint]) -> DataTable:
     """One row a set and learning rate, each seed read at the first checkpoint at which its stated rows are learned."""
-    columns: dict[str, Callable[[RatePoint], Cell]] = {
-        "passes": lambda point: point.epochs,
-        "unstated implication, mean rank": lambda point: _metric(point.rank),
-        "stated facts": lambda point: _value(point.recall),
-        "stated implications": lambda point: _value(point.stated),
-    }
+    rows: list[tuple[str, str, dict[str, Cell]]] = []
+    for point in points:
+        cells: dict[str, Cell] = {
+            "passes": point.epochs,
+            "unstated implication, mean rank": metric_cell(point.rank),
+            "stated facts": _value(point.recall),
+            "stated implications": _value(point.stated),
+        }
+        rows.append((f"{point.label}, {scientific(point.rate)}", point.unlearned, cells))
     return _table(
         "Each seed is read at the first checkpoint at which facts and stated implications have a mean rank of "
         "0.1 or less, or at its last when there is none.",
         "set and learning rate",
-        columns,
-        [(f"{point.label}, {scientific(point.rate)}", point.unlearned, point) for point in points],
+        rows,
     )
 
 
@@ -413,12 +368,7 @@ def cells_table(cells: Sequence[LoadedCell]) -> DataTable:
         else:
             own = cell.by_seed.items()
             rows += [(f"{cell.slug}, seed {seed}", cell.status, _fields(metrics)) for seed, metrics in own]
-
-    def column(name: str) -> Callable[[Mapping[str, Cell]], Cell]:
-        return lambda fields: fields.get(name, "–")
-
-    columns = {name.replace("_", " "): column(name) for name in unique(name for _, _, own in rows for name in own)}
-    return _table("Every cell and every metric; under a number its 95% interval.", "cell", columns, rows)
+    return _table("Every cell and every metric; under a number its 95% interval.", "cell", rows)
 
 
 def _fields(metrics: Mapping[str, Any]) -> dict[str, Cell]:
@@ -428,7 +378,7 @@ def _fields(metrics: Mapping[str, Any]) -> dict[str, Cell]:
         if implication is None or test:
             low, high = value.get("low"), value.get("high")
             ends = f"{number(low)} to {number(high)}" if low is not None and high is not None else ""
-            found.setdefault(name, TableCell(number(value["value"], 4 if test else 2), ends))
+            found.setdefault(name.replace("_", " "), TableCell(number(value["value"], 4 if test else 2), ends))
     return found
 
 
@@ -440,11 +390,7 @@ def _cells(study: LoadedStudy) -> Details:
         command = Markup("<code>spillover {}</code> ").format(cell.verb) + bdi(options)
         seeds = ", ".join(map(str, cell.seeds))
         rows.append([bdi(cell.slug), cell.status, seeds, duration(cell.seconds), command])
-    table = DataTable(
-        "Every cell with the options that the study sets.",
-        [["Cell", "Status", "Seeds", "Wall time", "Options"]],
-        [("", rows)],
-        style="examples",
-        label="Every cell",
-    )
+    caption = "Every cell with the options that the study sets."
+    head = ["Cell", "Status", "Seeds", "Wall time", "Options"]
+    table = DataTable(caption, [head], [("", rows)], style="examples", label="Every cell")
     return Details(f"{len(study.cells)} cells", [table], "made")

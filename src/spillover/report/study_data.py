@@ -34,21 +34,14 @@ CELLS = "cells"
 #: seed is null for what is pooled over seeds; implication for what is pooled over implications; group holds every
 #: group's name that the cell stands in; options is JSON. A cell without any metric has one row that says its status.
 STUDY_SCHEMA = pa.schema(
-    [
-        ("cell", pa.string()),
-        ("group", pa.string()),
-        ("seed", pa.int64()),
-        ("options", pa.string()),
-        ("status", pa.string()),
-        ("implication", pa.string()),
-        ("metric", pa.string()),
-        ("value", pa.float64()),
-        ("low", pa.float64()),
-        ("high", pa.float64()),
-        ("n", pa.int64()),
-        ("clusters", pa.int64()),
-        ("unit", pa.string()),
-    ]
+    {
+        **dict.fromkeys(("cell", "group"), pa.string()),
+        "seed": pa.int64(),
+        **dict.fromkeys(("options", "status", "implication", "metric"), pa.string()),
+        **dict.fromkeys(("value", "low", "high"), pa.float64()),
+        **dict.fromkeys(("n", "clusters"), pa.int64()),
+        "unit": pa.string(),
+    }
 )
 
 
@@ -98,9 +91,8 @@ class LoadedGroup:
 
 @dataclass(frozen=True)
 class LoadedStudy:
-    """A study: its record, what it is about, its cells in order, and the groups they stand in."""
+    """A study: what it is about, its cells in order, and the groups they stand in."""
 
-    record: Record
     name: str
     title: str
     text: str
@@ -113,17 +105,7 @@ class LoadedStudy:
 
     def cells_of(self, plot: str | None) -> list[LoadedCell]:
         """Every cell of the groups that ask for this plot, once."""
-        found = {cell.slug: cell for group in self.groups if group.plot == plot for cell in group.cells}
-        return list(found.values())
-
-    @cached_property
-    def groups_of(self) -> dict[str, list[str]]:
-        """Cell -> names of the groups that it stands in."""
-        found: dict[str, list[str]] = {}
-        for group in self.groups:
-            for slug in dict.fromkeys(cell.slug for cell in group.cells):
-                found.setdefault(slug, []).append(group.name)
-        return found
+        return list({cell.slug: cell for group in self.groups if group.plot == plot for cell in group.cells}.values())
 
 
 def load_study(folder: str | Path) -> LoadedStudy:
@@ -142,7 +124,7 @@ def load_study(folder: str | Path) -> LoadedStudy:
         what = f"this record is not that of a study ({type(error).__name__}: {error})"
         raise RunError(what, where=str(folder / RECORD), do="Name a folder that `sweep` wrote") from None
     title, text = str(about.get("title") or name), str(about.get("text") or "")
-    return LoadedStudy(record, name, title, text, list(cells.values()), groups)
+    return LoadedStudy(name, title, text, list(cells.values()), groups)
 
 
 def _cell(folder: Path, item: Mapping[str, Any]) -> LoadedCell:
@@ -160,18 +142,9 @@ def _cell(folder: Path, item: Mapping[str, Any]) -> LoadedCell:
         record = run.record if run else None if by_seed else Record.read(own)
         if not by_seed and record is not None and len(seeds) == 1:
             by_seed = {seeds[0]: record.metrics}
-    return LoadedCell(
-        slug=str(item["cell"]),
-        verb=str(item["verb"]),
-        options=dict(item.get("options") or {}),
-        seeds=seeds,
-        status=str(item["status"]),
-        error=item.get("error"),
-        seconds=float(item.get("seconds") or 0.0),
-        record=record,
-        run=run,
-        by_seed=by_seed,
-    )
+    slug, verb, status = (str(item[name]) for name in ("cell", "verb", "status"))
+    options, seconds = dict(item.get("options") or {}), float(item.get("seconds") or 0.0)
+    return LoadedCell(slug, verb, options, seeds, status, item.get("error"), seconds, record, run, by_seed)
 
 
 def study_table(study: LoadedStudy) -> pa.Table:
@@ -180,15 +153,15 @@ def study_table(study: LoadedStudy) -> pa.Table:
     for cell in study.cells:
         head = {
             "cell": cell.slug,
-            "group": "; ".join(study.groups_of.get(cell.slug, [])),
+            "group": "; ".join(
+                group.name for group in study.groups if cell.slug in {each.slug for each in group.cells}
+            ),
             "options": json.dumps(dict(cell.options), sort_keys=True, ensure_ascii=False, default=str),
             "status": cell.status,
         }
-        by_seed: dict[int | None, Mapping[str, Any]] = {None: cell.metrics} if cell.metrics else {}
-        by_seed.update(cell.by_seed.items())
         found = [
             {**head, "seed": seed, "implication": implication, "metric": name, **numbers}
-            for seed, metrics in by_seed.items()
+            for seed, metrics in [(None, cell.metrics), *cell.by_seed.items()]
             for implication, name, numbers in flat(metrics)
         ]
         rows += found or [head]
@@ -300,62 +273,38 @@ def sets_of(cells: Sequence[LoadedCell]) -> list[AssociationSet]:
     return found
 
 
-@dataclass(frozen=True)
-class NullDistance:
-    """The mean rank over shuffles, its cluster standard error, and how many of these it is above the baseline."""
+def null_distance(row: AssociationSet) -> tuple[float, float, float] | None:
+    """The mean rank over shuffles, its cluster standard error, and how many of these it is above the baseline.
 
-    mean: float
-    error: float
-    distance: float
-
-    @property
-    def close(self) -> bool:
-        """Whether the baseline is within two standard errors."""
-        return abs(self.distance) <= 2
-
-
-def null_distance(row: AssociationSet) -> NullDistance | None:
-    """How far a shuffled set lies from its baseline, in cluster standard errors; None when that cannot be told."""
+    None when that cannot be told.
+    """
     asked = questions(row.story.after)
     error = standard_error(asked.rank, clusters_of(asked)) if len(asked) else None
     if not error or row.story.marginal is None:
         return None
     mean = float(asked.rank.mean())
-    return NullDistance(mean, error, (mean - row.story.marginal) / error)
+    return mean, error, (mean - row.story.marginal) / error
 
 
 def true_ranks(sets: Sequence[AssociationSet]) -> list[tuple[AssociationSet, Metric]]:
     """For every set that teaches a false map where another set has the true one: the rank of the true answers."""
-    found = []
     truths = {row.story.key: row.story.map for row in sets if row.story.wanted and not row.control}
-    for row in sets:
-        story = row.story
-        if story.kind == "counterfactual" and not row.control and story.key in truths:
-            rank = map_rank(answers_at_end(story.run.answers), str(story.key), truths[story.key])
-            if rank is not None:
-                found.append((row, rank))
-    return found
+    taught = [row for row in sets if row.story.kind == "counterfactual" and not row.control and row.story.key in truths]
+    ranks = [
+        map_rank(answers_at_end(row.story.run.answers), str(row.story.key), truths[row.story.key]) for row in taught
+    ]
+    return [(row, rank) for row, rank in zip(taught, ranks, strict=True) if rank is not None]
 
 
 @dataclass(frozen=True)
 class PaperRow:
-    """One model on one set. cell: ours, or None where the study has none; published: the paper's mean rank, if any."""
+    """One model on one set. story: ours, if any; state: why there is none; published: the paper's mean rank, if any."""
 
     model: str
     pack: str
-    cell: LoadedCell | None
+    story: Story | None
+    state: str
     published: float | None
-
-    @property
-    def story(self) -> Story | None:
-        return self.cell.story if self.cell else None
-
-    @property
-    def state(self) -> str:
-        """Nothing where ours is there; otherwise why it is not."""
-        if self.cell is None or self.cell.status not in ("done", "failed"):
-            return "not run"
-        return "failed" if self.cell.status == "failed" else "" if self.cell.story else "nothing was asked"
 
     def metric(self, name: str) -> Metric | None:
         """A metric of ours by name."""
@@ -366,13 +315,12 @@ class PaperRow:
         """Ours: mean rank of the unstated implication after training."""
         return self.metric("implication_rank_test")
 
-    @property
-    def side(self) -> int | None:
-        """Where the paper's number lies: in our interval (0), below (-1) or above it; None where one is missing."""
-        rank = self.rank
-        if rank is None or rank.low is None or rank.high is None or self.published is None:
-            return None
-        return int(self.published > rank.high) - int(self.published < rank.low)
+
+def side_of(metric: Metric | None, value: float | None) -> int | None:
+    """Where a value lies: in the metric's interval (0), below (-1) or above it (1); None where one is missing."""
+    if metric is None or metric.low is None or metric.high is None or value is None:
+        return None
+    return int(value > metric.high) - int(value < metric.low)
 
 
 def paper_rows(cells: Sequence[LoadedCell]) -> list[PaperRow]:
@@ -381,28 +329,32 @@ def paper_rows(cells: Sequence[LoadedCell]) -> list[PaperRow]:
     for cell in cells:
         found.setdefault((name_of(cell.setting("model")), cell.setting("pack")), []).append(cell)
     published = {(name, pack): rank for pack, ranks in RANKS.items() for name, rank in zip(MODELS, ranks, strict=True)}
-    return [
-        PaperRow(model, pack, cell, published.get((model, pack)))
-        for model in unique([*MODELS, *(model for model, _ in found)])
-        for pack in unique([*RANKS, *(pack for _, pack in found)])
-        if (model, pack) in found or (model, pack) in published
-        for cell in found.get((model, pack), [None])
-    ]
+    rows = []
+    for model in unique([*MODELS, *(model for model, _ in found)]):
+        for pack in unique([*RANKS, *(pack for _, pack in found)]):
+            ours, theirs = found.get((model, pack), []), published.get((model, pack))
+            for own in ours or ([None] if theirs is not None else []):
+                status = own.status if own and own.status in ("done", "failed") else "not run"
+                story = own.story if own else None
+                state = ("" if story else "nothing was asked") if status == "done" else status
+                rows.append(PaperRow(model, pack, story, state, theirs))
+    return rows
 
 
 def beside(rows: Sequence[PaperRow]) -> list[str]:
     """How far ours and the paper's agree, in sentences computed from both."""
-    both = [row for row in rows if row.side is not None]
+    sides = [(row, side_of(row.rank, row.published)) for row in rows]
+    both = [(row, side) for row, side in sides if side is not None]
     missing = [row for row in rows if row.published is not None and row.rank is None]
     found = []
     if both:
-        inside = sum(row.side == 0 for row in both)
+        inside = sum(side == 0 for _, side in both)
         found.append(f"Of {len(both)} numbers that both have, {inside} of the paper’s lie within our interval.")
-        for side, words in ((-1, "below"), (1, "above")):
+        for wanted, words in ((-1, "below"), (1, "above")):
             apart = [
                 f"{row.model} on {row.pack} ({number(row.rank.value)} here, {number(row.published)} there)"
-                for row in both
-                if row.side == side and row.rank
+                for row, side in both
+                if side == wanted and row.rank
             ]
             if apart:
                 found.append(f"The paper’s lie {words} our interval for {', '.join(apart)}.")
@@ -452,13 +404,6 @@ class BridgePoint(StudyPoint):
         """Margin of the unstated implication in the one-layer model of least nuclear norm, per stated margin."""
         return min(1.0, math.sqrt(self.stated / self.unstated))
 
-    @property
-    def side(self) -> int | None:
-        """1 when the whole interval of the margin lies above the theory's, -1 below, 0 when it holds it."""
-        if self.ratio is None or self.ratio.low is None or self.ratio.high is None:
-            return None
-        return int(self.ratio.low > self.theory) - int(self.ratio.high < self.theory)
-
 
 def bridge_points(cells: Sequence[LoadedCell]) -> list[BridgePoint]:
     """A point a cell that was run, set by set in order of first appearance, fewest bridging names first."""
@@ -471,17 +416,9 @@ def bridge_points(cells: Sequence[LoadedCell]) -> list[BridgePoint]:
         asked = len({*zip(story.after.seed.tolist(), story.after.subject.tolist(), strict=True)})
         name, _, options = story.run.pack_name.partition(":")
         kept = ",".join(option for option in options.split(",") if option and not option.startswith("bridge="))
-        points.append(
-            BridgePoint(
-                label=f"{name}:{kept}" if kept else name,
-                wanted=story.wanted,
-                rank=rank,
-                marginal=story.marginal,
-                stated=story.examples_stated / pairs,
-                unstated=asked / max(1, len(story.run.seeds)) / pairs,
-                ratio=margin_ratio(answers_at_end(story.run.answers), story.key),
-            )
-        )
+        label, ratio = f"{name}:{kept}" if kept else name, margin_ratio(answers_at_end(story.run.answers), story.key)
+        stated, unstated = story.examples_stated / pairs, asked / max(1, len(story.run.seeds)) / pairs
+        points.append(BridgePoint(label, story.wanted, rank, story.marginal, stated, unstated, ratio))
     order = unique(point.label for point in points)
     return sorted(points, key=lambda point: (order.index(point.label), point.stated))
 
@@ -489,27 +426,24 @@ def bridge_points(cells: Sequence[LoadedCell]) -> list[BridgePoint]:
 def parting(points: Sequence[BridgePoint]) -> list[str]:
     """Where theory and model agree and where they part, as sentences computed from the points."""
     found = ["In theory one bridging name a pair is enough to put the implied answer first, true or not."]
-    found += [_enough(name, own) for name, own in curves_of(points).items()]
-    for side, words in ((1, "lies above"), (-1, "lies below"), (0, "cannot be told from")):
+    for name, own in curves_of(points).items():
+        clear = _from([p.marginal is not None and p.rank.high is not None and p.rank.high < p.marginal for p in own])
+        first = _from([p.rank.value is not None and p.rank.value <= LEARNED for p in own])
+        if clear is None:
+            found.append(f"{name}: the interval is not clear of the baseline even at the most bridging names.")
+            continue
+        shown = f"{name}: the interval is clear of the baseline from {own[clear].stated:g} bridging names a pair on"
+        end = "does not fall to 0.1 here" if first is None else f"is 0.1 or less from {own[first].stated:g} on"
+        found.append(f"{shown}, and the mean rank {end}.")
+    for side, words in ((-1, "lies above"), (1, "lies below"), (0, "cannot be told from")):
         here = [
             f"{p.label} at {p.stated:g} ({number(p.ratio.value)}, {interval(p.ratio)}; theory {number(p.theory)})"
             for p in points
-            if p.ratio is not None and p.side == side
+            if p.ratio is not None and side_of(p.ratio, p.theory) == side
         ]
         if here:
             found.append(f"The model’s margin {words} the theory’s: {', '.join(here)}.")
     return found
-
-
-def _enough(name: str, points: Sequence[BridgePoint]) -> str:
-    """From how many bridging names on the implication shows, and from how many on its answer comes first."""
-    clear = _from([p.marginal is not None and p.rank.high is not None and p.rank.high < p.marginal for p in points])
-    first = _from([p.rank.value is not None and p.rank.value <= LEARNED for p in points])
-    if clear is None:
-        return f"{name}: the interval is not clear of the baseline even at the most bridging names."
-    shown = f"{name}: the interval is clear of the baseline from {points[clear].stated:g} bridging names a pair on"
-    end = "does not fall to 0.1 here" if first is None else f"is 0.1 or less from {points[first].stated:g} on"
-    return f"{shown}, and the mean rank {end}."
 
 
 def _from(held: Sequence[bool]) -> int | None:
@@ -566,36 +500,28 @@ def rate_points(cells: Sequence[LoadedCell]) -> list[RatePoint]:
     """A point a cell that was run, set by set in order of first appearance, slowest rate first."""
     found = [cell.story for cell in cells if cell.story]
     several = len({story.run.record.settings.get("model") for story in found}) > 1
-    points = [point for story in found if (point := _rate_point(story, several)) is not None]
-    order = unique(point.label for point in points)
-    return sorted(points, key=lambda point: (order.index(point.label), point.rate))
-
-
-def _rate_point(story: Story, several: bool) -> RatePoint | None:
-    whole, settings = story.run.ranks, story.run.record.settings
-    first = first_learned(whole)
-    chosen = {
-        seed: int(whole.only(seed=seed).checkpoint.max()) if epoch is None else epoch for seed, epoch in first.items()
-    }
-    rows, asked = _at(whole, chosen), _at(story.asked, chosen)
-    rank, model, pack = implication_rank_test(asked), str(settings.get("model")), story.run.pack_name
-    if settings.get("lr") is None or rank is None:
-        return None
-    return RatePoint(
-        label=f"{model}, {pack}" if several else pack,
-        wanted=story.wanted,
-        rank=rank,
-        marginal=story.marginal,
-        model=model,
-        pack=pack,
-        rate=float(settings["lr"]),
-        recall=recall_rank(rows),
-        stated=implication_rank_train(rows),
-        seeds=tuple(
+    points = []
+    for story in found:
+        whole, settings = story.run.ranks, story.run.record.settings
+        first = first_learned(whole)
+        chosen = {
+            seed: int(whole.only(seed=seed).checkpoint.max()) if epoch is None else epoch
+            for seed, epoch in first.items()
+        }
+        rows, asked = _at(whole, chosen), _at(story.asked, chosen)
+        rank, model, pack = implication_rank_test(asked), str(settings.get("model")), story.run.pack_name
+        if settings.get("lr") is None or rank is None:
+            continue
+        label = f"{model}, {pack}" if several else pack
+        seeds = tuple(
             SeedPoint(seed, epoch, float(asked.only(seed=seed).rank.mean()), first[seed] is not None)
             for seed, epoch in chosen.items()
-        ),
-    )
+        )
+        learned = recall_rank(rows), implication_rank_train(rows)
+        rate = float(settings["lr"])
+        points.append(RatePoint(label, story.wanted, rank, story.marginal, model, pack, rate, *learned, seeds))
+    order = unique(point.label for point in points)
+    return sorted(points, key=lambda point: (order.index(point.label), point.rate))
 
 
 def _at(table: RankTable, chosen: Mapping[int, int]) -> RankTable:
@@ -643,15 +569,11 @@ def trend(points: Sequence[RatePoint]) -> list[str]:
         if len(own) > 1:
             first, last = own[0], own[-1]
             ends = " to ".join(f"{number(p.mean)} at {scientific(p.rate)} ({interval(p.rank)})" for p in (first, last))
-            apart = "the intervals overlap" if _overlap(first.rank, last.rank) else "the intervals do not overlap"
+            limits = (first.rank.low, first.rank.high, last.rank.low, last.rank.high)
+            low, high, other_low, other_high = (math.nan if limit is None else limit for limit in limits)
+            apart = "the intervals do not overlap" if low > other_high or other_low > high else "the intervals overlap"
             found.append(f"{name}: when the stated rows are learned, the mean rank goes from {ends}; {apart}.")
     return found
-
-
-def _overlap(one: Metric, other: Metric) -> bool:
-    if one.low is None or one.high is None or other.low is None or other.high is None:
-        return True
-    return one.low <= other.high and other.low <= one.high
 
 
 @dataclass(frozen=True)
@@ -672,14 +594,7 @@ def adapter_points(cells: Sequence[LoadedCell]) -> list[AdapterPoint]:
     for story in [story for cell in cells if cell.run for story in stories(cell.run, cell.slug)]:
         rank = story.metric("implication_rank_test")
         if story.key is not None and rank is not None:
-            found.append(
-                AdapterPoint(
-                    label=f"{story.given} → {story.then}".replace("_", " "),
-                    wanted=story.wanted,
-                    rank=rank,
-                    marginal=story.marginal,
-                    adapter=int(story.run.record.settings.get("lora") or 0),
-                    forgetting=story.metric("forgetting_nats"),
-                )
-            )
+            label = f"{story.given} → {story.then}".replace("_", " ")
+            adapter, forgetting = int(story.run.record.settings.get("lora") or 0), story.metric("forgetting_nats")
+            found.append(AdapterPoint(label, story.wanted, rank, story.marginal, adapter, forgetting))
     return sorted(found, key=lambda point: point.adapter or math.inf)

@@ -101,62 +101,52 @@ def draw_study_sets(cells: Sequence[LoadedCell], name: str = "study-sets") -> Dr
     if any(row.published for row in sets):
         handles |= {f"paper: {model}": _mark(marker, INK, **_SMALL) for model, marker in _MARKS.items()}
     with canvas(2.4 + 0.92 * len(sets)) as (figure, axes):
+        rows, said = [], []
         for index, row in enumerate(sets):
-            _draw_set(axes, index, row)
+            numbers, words = _draw_set(axes, index, row)
+            rows += numbers
+            said.append(words)
         _rank_axis(axes, len(sets))
         axes.set_yticks([])
         axes.spines["left"].set_visible(False)
         _legend(figure, handles, ncols=2, columnspacing=1.0)
-        rows = [found for row in sets for found in _set_numbers(row)]
         line = next((row.story.marginal for row in sets if row.story.marginal is not None), None)
         baseline = "" if line is None else f". Knowing only which answers occur gives {line:.2f}"
-        said = "; ".join(_set_in_words(row) for row in sets) + baseline + "."
-        return finish(figure, name, "Mean rank of the unstated implication by set", said, rows)
+        text = "; ".join(said) + baseline + "."
+        return finish(figure, name, "Mean rank of the unstated implication by set", text, rows)
 
 
 _SMALL: dict[str, Any] = {"markersize": 6, "markerfacecolor": "none", "alpha": 0.75}
 
 
-def _draw_set(axes: Axes, index: int, row: AssociationSet) -> None:
+def _draw_set(axes: Axes, index: int, row: AssociationSet) -> tuple[list[dict[str, Any]], str]:
+    """Draw a set on its line; one row of numbers a marker, and the set in words."""
     axes.text(0, index - 0.28, f"{label(row.label, 40)} ({row.kind})", va="bottom")
-    before = row.story.metric("implication_rank_test_before")
-    if before is not None and before.value is not None:
-        axes.plot([before.value], [index - 0.1], marker="o", markersize=7, markerfacecolor="none", color=INK)
-    for arm, _, marker, below in _ARMS:
-        if (story := getattr(row, arm)) is not None:
-            _dot(axes, index + below, story.metric("implication_rank_test"), _COLOURS[story.wanted], marker)
-    for marker, rank in zip(_MARKS.values(), row.published, strict=False):
+    first = row.story.metric("implication_rank_test_before")
+    if first is not None and first.value is not None:
+        axes.plot([first.value], [index - 0.1], marker="o", markersize=7, markerfacecolor="none", color=INK)
+    rows, found = [], []
+    for arm, words, marker, below in _ARMS:
+        story = getattr(row, arm)
+        if story is None:
+            continue
+        before, after = (story.metric(f"implication_rank_test{when}") for when in ("_before", ""))
+        _dot(axes, index + below, after, _COLOURS[story.wanted], marker)
+        for when, metric in (("before", before), ("after", after)):
+            if metric is not None:
+                head = {"set": row.label, "model": story.run.model, "trained": words, "when": when}
+                rows.append({**head, **_numbers(metric), "baseline": story.marginal})
+        if after is not None and after.value is not None:
+            found.append(f"{after.value:.2f} {words}")
+    for (model, marker), rank in zip(_MARKS.items(), row.published, strict=False):
         axes.plot([rank], [index + 0.3], color=INK, linestyle="none", marker=marker, clip_on=False, **_SMALL)
+        head = {"set": row.label, "model": f"{model} (the paper)", "trained": _ARMS[1][1], "when": "after"}
+        rows.append({**head, "mean_rank": rank})
     if row.story.marginal is not None:
         # One line through everything, broken where a set has its name.
         axes.plot([row.story.marginal] * 2, [index - 0.27, index + 0.45], **BASELINE)
-
-
-def _set_numbers(row: AssociationSet) -> list[dict[str, Any]]:
-    """One row of numbers a marker."""
-    found = []
-    for arm, words, _, _ in _ARMS:
-        if (story := getattr(row, arm)) is not None:
-            for when, metric in (("before", "implication_rank_test_before"), ("after", "implication_rank_test")):
-                if (value := story.metric(metric)) is not None:
-                    head = {"set": row.label, "model": story.run.model, "trained": words, "when": when}
-                    found.append({**head, **_numbers(value), "baseline": story.marginal})
-    return found + [
-        {"set": row.label, "model": f"{model} (the paper)", "trained": _ARMS[1][1], "when": "after", "mean_rank": rank}
-        for model, rank in zip(MODELS, row.published, strict=False)
-    ]
-
-
-def _set_in_words(row: AssociationSet) -> str:
-    found = [
-        f"{metric.value:.2f} {words}"
-        for arm, words, _, _ in _ARMS
-        if (story := getattr(row, arm))
-        and (metric := story.metric("implication_rank_test"))
-        and metric.value is not None
-    ]
     paper = f", the paper's models {min(row.published):.2f} to {max(row.published):.2f}" if row.published else ""
-    return f"{row.label}: {', '.join(found)}{paper}"
+    return rows, f"{row.label}: {', '.join(found)}{paper}"
 
 
 @plot("paper-table", of="cells")
@@ -165,7 +155,7 @@ def draw_paper_table(cells: Sequence[LoadedCell], name: str = "paper-table") -> 
     rows = paper_rows(cells)
     lines: list[tuple[str, PaperRow | None]] = []
     for pack in unique(row.pack for row in rows):
-        lines += [(label(pack, 34), None)]
+        lines.append((label(pack, 34), None))
         for each in [row for row in rows if row.pack == pack]:
             lines.append((f"{label(each.model, 24)} ({each.state})" if each.state else label(each.model, 34), each))
     wanted = {row.story.wanted for row in rows if row.story}
@@ -187,19 +177,14 @@ def draw_paper_table(cells: Sequence[LoadedCell], name: str = "paper-table") -> 
             tick.set_fontweight("bold" if row is None else "normal")
         axes.tick_params(axis="y", length=0)
         _legend(figure, handles, ncols=2, columnspacing=1.0)
-        numbers = [
-            {"model": row.model, "set": row.pack, "state": row.state or "done", **_numbers(row.rank),
-             "paper": row.published}
-            for row in rows
-        ]  # fmt: skip
-        said = "; ".join(map(_paper_row_in_words, rows)) + "."
-        return finish(figure, name, "Mean rank by model and set, here and in the paper", said, numbers)
-
-
-def _paper_row_in_words(row: PaperRow) -> str:
-    ours = row.state if row.rank is None or row.rank.value is None else f"{row.rank.value:.2f} here"
-    there = "" if row.published is None else f", {row.published:.2f} in the paper"
-    return f"{row.model} on {row.pack}: {ours}{there}"
+        numbers, said = [], []
+        for row in rows:
+            head = {"model": row.model, "set": row.pack, "state": row.state or "done"}
+            numbers.append({**head, **_numbers(row.rank), "paper": row.published})
+            ours = row.state if row.rank is None or row.rank.value is None else f"{row.rank.value:.2f} here"
+            there = "" if row.published is None else f", {row.published:.2f} in the paper"
+            said.append(f"{row.model} on {row.pack}: {ours}{there}")
+        return finish(figure, name, "Mean rank by model and set, here and in the paper", "; ".join(said) + ".", numbers)
 
 
 def _two_panels(
@@ -231,20 +216,13 @@ def _two_panels(
         return finish(figure, name, title, said, rows)
 
 
-def _curve(
-    axes: Axes,
-    places: Sequence[tuple[float, Metric | None]],
-    look: Look,
-    *,
-    band: bool = True,
-    joined: int | None = None,
-) -> Line2D:
-    """Metrics against x, with their intervals as a band, or as lines. joined: how many of the marks a line joins."""
+def _curve(axes: Axes, places: Sequence[tuple[float, Metric | None]], look: Look, joined: int | None = None) -> Line2D:
+    """Metrics against x, with their intervals as a band. joined: how many of the marks a line joins, without a band."""
     colour, dash, marker = look
     known = [(x, metric) for x, metric in places if metric is not None]
     ends = [(x, m.low, m.high) for x, m in known if m.low is not None and m.high is not None]
     at, low, high = ([end[part] for end in ends] for part in range(3))
-    if band:
+    if joined is None:
         axes.fill_between(at, low, high, color=colour, alpha=0.16, linewidth=0)
     else:
         axes.vlines(at, low, high, color=colour, linewidth=1.5)
@@ -274,8 +252,8 @@ def draw_rank_by_adapter(cells: Sequence[LoadedCell], name: str = "rank-by-adapt
         joined = sum(point.adapter > 0 for point in own)
         places = [(adapters.index(point.adapter), point) for point in own]
         if own[0].label == first:
-            _curve(below, [(x, p.forgetting) for x, p in places], (INK, "-", "D"), band=False, joined=joined)
-        return _curve(above, [(x, p.rank) for x, p in places], look, band=False, joined=joined)
+            _curve(below, [(x, p.forgetting) for x, p in places], (INK, "-", "D"), joined)
+        return _curve(above, [(x, p.rank) for x, p in places], look, joined)
 
     def dress(above: Axes, below: Axes) -> Handles:
         below.set_xticks(range(len(adapters)), unique(point.trained for point in points))
@@ -341,11 +319,8 @@ def draw_rank_by_rate(cells: Sequence[LoadedCell], name: str = "rank-by-rate") -
         passes = [sum(seed.epoch for seed in point.seeds) / len(point.seeds) for point in own]
         below.plot([point.rate for point in own], passes, color=colour, linestyle=dash, linewidth=2)
         for point, took in zip(own, passes, strict=True):
-            shape: dict[str, Any] = {
-                "marker": marker,
-                "markersize": 7,
-                "markerfacecolor": colour if point.learned else "none",
-            }
+            face = colour if point.learned else "none"
+            shape: dict[str, Any] = {"marker": marker, "markersize": 7, "markerfacecolor": face}
             above.plot([point.rate], [point.mean], color=colour, clip_on=False, **shape)
             below.plot([point.rate], [took], color=colour, **shape)
             for seed in point.seeds if len(point.seeds) > 1 else ():
