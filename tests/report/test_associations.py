@@ -39,7 +39,7 @@ def test_a_part_is_shaded_by_its_share():
 
 
 def test_data_ends_no_script_and_gives_back_what_was_put_in():
-    found = Listing((COUNT,), [one(1, Evidence((HOSTILE,), [(HOSTILE,)], 1), HOSTILE)], "n",
+    found = Listing((COUNT,), [one(1, Evidence((HOSTILE,), [(HOSTILE,)]), HOSTILE)], "n",
                     (Column("s", "Subject", "text"),))  # fmt: skip
     assert not set("<>&\u2028\u202e") & set(found.data)
     ((link, values, _, notes, rows),) = json.loads(found.data)["rows"]
@@ -51,7 +51,7 @@ def test_data_ends_no_script_and_gives_back_what_was_put_in():
 def test_the_page_holds_so_much_and_the_download_all(monkeypatch):
     monkeypatch.setattr(module, "MOST_ROWS", 3)
     monkeypatch.setattr(module, "MOST_EVIDENCE", 12)
-    evidence = Evidence((), [(index,) for index in range(9)], 9)
+    evidence = Evidence((), [(index,) for index in range(9)])
     found = Listing((COUNT,), [one(value, evidence) for value in range(5)], "n", (COUNT,), "Asked")
     assert len(json.loads(found.data)["rows"]) == 3
     assert found.each == 4 and found.opens(found.rows[0]) == "Asked (4 of 9)"

@@ -44,7 +44,6 @@ def test_evidence_is_who_was_asked_in_the_order_of_the_pack(small):
     evidence = listing(stories(small, "small")).rows[0].evidence
     assert evidence.notes == ("Stated of each: “… lives A”. Asked of each: “… codes ?”",)
     assert evidence.rows == [("a1", "z", "x", 1, 0), ("a2", "x", "x", 0, 0), ("a3", "z", "z", 1, 1)]
-    assert evidence.of == 3
 
 
 def test_several_audits_are_told_apart(small):

@@ -36,11 +36,10 @@ class Column:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What one association rests on: sentences, and rows in the order of the pack, of which there are `of` in all."""
+    """What one association rests on: sentences, and rows in the order of the pack."""
 
     notes: tuple[str, ...]
     rows: Sequence[Sequence[Value]] = ()
-    of: int = 0
 
 
 @dataclass(frozen=True)
@@ -103,9 +102,9 @@ class Listing:
 
     def opens(self, row: Association) -> str:
         """The words on the line that opens the evidence."""
-        held = min(self.each, len(row.evidence.rows)) if row.evidence else 0
-        some = f"{held} of {row.evidence.of:,}" if row.evidence and held < row.evidence.of else f"{held}"
-        return f"{self.evidence_words} ({some})" if held else self.evidence_words
+        count = len(row.evidence.rows) if row.evidence else 0
+        some = f"{self.each} of {count:,}" if count > self.each else f"{count}"
+        return f"{self.evidence_words} ({some})" if count else self.evidence_words
 
     @property
     def data(self) -> Markup:
@@ -116,15 +115,17 @@ class Listing:
             "sorted": self.sorted_by,
             "rows": [self._row(row) for row in self.held],
         }
-        return Markup(_safe(json.dumps(body, ensure_ascii=False, separators=(",", ":"))))
+        text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+        # It can end no script and open no comment.
+        return Markup(text.translate({ord(each): f"\\u{ord(each):04x}" for each in "<>&\u2028\u2029"}))
 
     def _row(self, row: Association) -> list[Any]:
         link = [*row.link, int(row.wanted)]
         values = [rounded(c, v) for c, v in zip(self.columns, row.values, strict=True)]
         if row.evidence is None:
             return [link, values]
-        rows = [[rounded(c, v) for c, v in zip(self.asked, each, strict=True)] for each in
-                row.evidence.rows[: self.each]]  # fmt: skip
+        shown = row.evidence.rows[: self.each]
+        rows = [[rounded(c, v) for c, v in zip(self.asked, each, strict=True)] for each in shown]
         return [link, values, self.opens(row), [plain(note) for note in row.evidence.notes], rows]
 
     def download(self, name: str, words: str) -> Download:
@@ -132,28 +133,22 @@ class Listing:
         head = ["given", "given_answer", "then", "then_answer"]
         for column in self.columns:
             head += [column.key, f"{column.key}_of"] if column.kind == "part" else [column.key]
-        return table_link(name, words, csv_text(head, map(_flat, self.rows)))
-
-
-def _flat(row: Association) -> list[Any]:
-    values = [part for v in row.values for part in (v if isinstance(v, tuple) else (v,))]
-    return [row.given, row.given_answer, row.then, row.then_answer, *values]
+        rows = []
+        for row in self.rows:
+            values = [part for value in row.values for part in (value if isinstance(value, tuple) else (value,))]
+            rows.append([row.given, row.given_answer, row.then, row.then_answer, *values])
+        return table_link(name, words, csv_text(head, rows))
 
 
 def rounded(column: Column, value: Value) -> Any:
     """A value with as many digits as are shown, so that what is sorted is what is seen."""
-    if value is None or isinstance(value, str):
-        return None if value is None else plain(value, LONGEST)
     if isinstance(value, tuple):
-        return [_short(value[0], 1), value[1]]
-    if column.kind == "share":
-        return _short(100 * value, 0 if value >= 0.1 else 1)
-    return round(value, 2) if column.kind == "number" else _short(value, 1)
-
-
-def _short(value: float, digits: int) -> float | int:
-    """Rounded, and a whole number where it is one."""
-    found = round(value, digits)
+        return [rounded(column, value[0]), value[1]]
+    if value is None or isinstance(value, str):
+        return value and plain(value, LONGEST)
+    if column.kind == "number":
+        return round(value, 2)
+    found = round(100 * value, 0 if value >= 0.1 else 1) if column.kind == "share" else round(value, 1)
     return int(found) if found == int(found) else found
 
 
@@ -175,10 +170,3 @@ def text(column: Column, value: Value) -> str:
 def share(value: Value) -> float | None:
     """How much of the whole a `part` is, from 0 to 1."""
     return round(value[0] / value[1], 3) if isinstance(value, tuple) and value[1] else None
-
-
-def _safe(text: str) -> str:
-    """JSON that can end no script and open no comment."""
-    for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return text

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from markupsafe import Markup
@@ -47,7 +46,7 @@ def place(story: Story) -> tuple[int, int]:
 
 
 def next_step(story: Story) -> str:
-    """What to do about a verdict, in one sentence."""
+    """What to do about a verdict, or what is missing for one, in one sentence."""
     found = audited_verdict(story)
     word, given, then = found.get("verdict"), spoken(story.given), spoken(story.then)
     if word == "unwanted":
@@ -59,11 +58,6 @@ def next_step(story: Story) -> str:
         return "Nothing is to be mended; keep this audit, so that the next model can be held against it."
     if word == "none":
         return "Nothing is to be done; audit again when the facts, the model or the recipe change."
-    return _undecided(story, found, given, then)
-
-
-def _undecided(story: Story, found: Mapping[str, Any], given: str, then: str) -> str:
-    """What is missing for a verdict."""
     if not found:
         return "Run the audit again; its record holds nothing about this implication."
     if not found.get("n"):
@@ -72,19 +66,9 @@ def _undecided(story: Story, found: Mapping[str, Any], given: str, then: str) ->
         return f"Give the map a second answer to “{given}”, and subjects who have it; one pairing cannot be tested."
     if found.get("guess") == found["n"]:
         return f"Let the map lead to at least two answers to “{then}”, so that a conclusion differs from a guess."
-    add = f"State “{given}”, and leave “{then}” open,"
-    if more := found.get("more_subjects"):
-        return f"{add} for about {more:,} more subjects, over {FEW_CLUSTERS} or more given answers; then audit again."
-    return f"{add} for more subjects, over {FEW_CLUSTERS} or more given answers; then audit again."
-
-
-def few(story: Story) -> str:
-    """What a verdict on few given answers rests on; nothing when there are enough."""
-    rank = audited_verdict(story).get("rank") or {}
-    clusters = rank.get("clusters") or 0
-    if not 1 < clusters < FEW_CLUSTERS:
-        return ""
-    return f"{clusters} given answers are too few for an interval, so only the exact tests can decide."
+    more = f"about {found['more_subjects']:,} more" if found.get("more_subjects") else "more"
+    clusters = f"{FEW_CLUSTERS} or more given answers"
+    return f"State “{given}”, and leave “{then}” open, for {more} subjects, over {clusters}; then audit again."
 
 
 COLUMNS = (
@@ -110,9 +94,8 @@ ASKED = (
 
 def listing(stories: Sequence[Story]) -> Listing:
     """Every association of every story, those that won most subjects first."""
-    several = len({id(story.run) for story in stories}) > 1
-    rows = [row for story in stories for row in associations(story, several)]
-    columns = (*COLUMNS, RUN) if several else COLUMNS
+    columns = (*COLUMNS, RUN) if len({id(story.run) for story in stories}) > 1 else COLUMNS
+    rows = [row for story in stories for row in _associations(story, columns)]
     place = {column.key: index for index, column in enumerate(columns)}
 
     def first(row: Association) -> tuple[float, ...]:
@@ -127,7 +110,7 @@ def listing(stories: Sequence[Story]) -> Listing:
     return Listing(columns, sorted(rows, key=first), "new", ASKED, "Subjects asked", caption)
 
 
-def associations(story: Story, several: bool = False) -> list[Association]:
+def _associations(story: Story, columns: Sequence[Column]) -> list[Association]:
     """One an entry of the map that was asked about, in the order of the map."""
     before, after = story.before, story.after
     earlier = {key: index for index, key in enumerate(zip(before.seed, before.subject, strict=True))}
@@ -136,7 +119,10 @@ def associations(story: Story, several: bool = False) -> list[Association]:
         now.setdefault(given, []).append(index)
     tops, implied = Counter(after.top), Counter(after.expected)
     own = Counter(after.top[after.top == after.expected])
-    stated = _stated(story)
+    # How many subjects have both the given answer and the other stated.
+    rows = story.run.ranks.only(stated=True, trained=True, implication=story.key, relation=story.then)
+    rows = rows.only(checkpoint=story.epochs)
+    stated = Counter(zip(rows.cluster.tolist(), rows.expected.tolist(), strict=True))
     found = []
     for given in story.rows_of_map:
         last = np.array(now[given])
@@ -148,27 +134,16 @@ def associations(story: Story, several: bool = False) -> list[Association]:
             (was, size), (hits, size), hits - was,
             (tops[answer] - own[answer]) / others if others else None,
             float(before.rank[first].mean()), float(after.rank[last].mean()), stated[given, answer], _word(story),
+            story.label,
         )  # fmt: skip
-        values = (*values, story.label) if several else values
-        columns = (after.subject[last], before.top[first], after.top[last], before.rank[first], after.rank[last])
-        evidence = _evidence(story, given, columns)
+        known = statement(story.run, story.given, "…", given)
+        note = f"Stated of each: “{known}”. Asked of each: “{statement(story.run, story.then, '…', '?')}”"
+        # The subjects in the order of the pack, never chosen by their result.
+        asked = (after.subject[last], before.top[first], after.top[last], before.rank[first], after.rank[last])
+        evidence = Evidence((note,), list(zip(*(column.tolist() for column in asked), strict=True)))
+        values = values[: len(columns)]
         found.append(Association(story.given, given, story.then, answer, story.wanted, values, evidence))
     return found
-
-
-def _stated(story: Story) -> Counter[tuple[str, str]]:
-    """(given answer, stated answer) -> how many subjects have both stated."""
-    rows = story.run.ranks.only(stated=True, trained=True, implication=story.key, relation=story.then)
-    rows = rows.only(checkpoint=story.epochs)
-    return Counter(zip(rows.cluster.tolist(), rows.expected.tolist(), strict=True))
-
-
-def _evidence(story: Story, given: str, columns: Sequence[np.ndarray]) -> Evidence:
-    """The subjects in the order of the pack, never chosen by their result."""
-    stated = statement(story.run, story.given, "…", given)
-    notes = (f"Stated of each: “{stated}”. Asked of each: “{statement(story.run, story.then, '…', '?')}”",)
-    rows = [tuple(row) for row in zip(*(column.tolist() for column in columns), strict=True)]
-    return Evidence(notes, rows, len(rows))
 
 
 #: Implications with a card, with heat maps, and in the figures of all; the others are in the table and the downloads.
@@ -198,8 +173,7 @@ def build_audit_page(runs: Sequence[LoadedRun]) -> Page:
     names = [story.label if len(runs) > 1 else f"{spoken(story.given)} → {spoken(story.then)}" for story in judged]
     found = listing(judged)
     pairs = dict.fromkeys(f"{_model(run, 'tuned')} against {_model(run, 'base')}" for run in runs)
-    asked = sum(len(story.after) for story in judged)
-    compared = "by what they say of the pack’s subjects"
+    asked, compared = sum(len(story.after) for story in judged), "by what they say of the pack’s subjects"
     if asked:
         compared = f"asked {asked:,} questions whose answers nobody stated"
     return Page(
@@ -234,10 +208,10 @@ def title(judged: Sequence[Story]) -> str:
     if len(judged) == 1:
         return words.headline(judged[0])
     counts = Counter(_word(story) for story in judged)
-    taught = [f"{counts[word]} {how}" for word, how in (("unwanted", "that nobody wanted"), ("wanted", "as wanted"))
-              if counts[word]]  # fmt: skip
-    left = [f"{counts[word]} {'is' if counts[word] == 1 else 'are'} {WORDS[word]}" for word in ("none", "undecided")
-            if counts[word]]  # fmt: skip
+    how = {"unwanted": "that nobody wanted", "wanted": "as wanted"}
+    taught = [f"{counts[word]} {how[word]}" for word in how if counts[word]]
+    are = {word: "is" if counts[word] == 1 else "are" for word in ("none", "undecided") if counts[word]}
+    left = [f"{counts[word]} {verb} {WORDS[word]}" for word, verb in are.items()]
     begin = f"Of {len(judged)} implications, fine-tuning taught the model {' and '.join(taught) or 'none for certain'}"
     return f"{begin}; {' and '.join(left)}." if left else f"{begin}."
 
@@ -257,18 +231,16 @@ def _verdicts(judged: Sequence[Story], names: Sequence[str]) -> list[Cards | Dat
     several = len(judged) > 1
     cards = Cards([_card(story, name, several) for story, name in zip(judged[:CARDS], names, strict=False)])
     above = f"; the first {CARDS} have a card above" if len(judged) > CARDS else ""
-    head = ["Before", "Now", "One fixed answer", "Rank before", "Rank now", "Baseline", "p", "Given answers",
-            "More subjects"]  # fmt: skip
-    table = DataTable(
+    head = ["Before", "Now", "One fixed answer", "Rank before", "Rank now", "Baseline", "p", "Given answers"]
+    head.append("More subjects")
+    caption = (
         f"Every implication, those to look at first on top{above}. A mean rank of 0 is best; the baseline is the rank "
         "of a guess that knows only which answers occur. An undecided one says how many more subjects would probably "
-        "decide it.",
-        head=[["Implication", "Kind", "Verdict", *(num(text) for text in head)]],
-        groups=[("", [_row(story, name) for story, name in zip(judged, names, strict=True)])],
-        style="examples",
-        label="Every implication",
-        box="tall",
+        "decide it."
     )
+    rows = [("", list(map(_row, judged, names)))]
+    heads = [["Implication", "Kind", "Verdict", *map(num, head)]]
+    table = DataTable(caption, heads, rows, "examples", "Every implication", "tall")
     return [cards, table] if several else [cards] if judged else []
 
 
@@ -278,11 +250,17 @@ def _tone(word: str) -> str:
 
 def _card(story: Story, name: str, several: bool) -> Card:
     word, after, before = _word(story), right(story.after), right(story.before)
-    because = words.sentence(str(audited_verdict(story).get("because") or ""))
+    judged = audited_verdict(story)
+    because, clusters = (
+        words.sentence(str(judged.get("because") or "")),
+        (judged.get("rank") or {}).get("clusters") or 0,
+    )
+    if 1 < clusters < FEW_CLUSTERS:
+        because += f" {clusters} given answers are too few for an interval, so only the exact tests can decide."
     verdict = Markup('<strong>{}.</strong> This {} is {}: {}, {:,} before. <span class="grounds">{}</span>').format(
-        word.capitalize(), story.kind_in_words, WORDS.get(word, MISSING), after, before.hits,
-        f"{because} {few(story)}".strip(),
+        word.capitalize(), story.kind_in_words, WORDS.get(word, MISSING), after, before.hits, because.strip()
     )  # fmt: skip
+    following = Markup("<strong>Next:</strong> {}").format(next_step(story))
     return Card(
         bdi(name),
         tone=_tone(word),
@@ -290,10 +268,7 @@ def _card(story: Story, name: str, several: bool) -> Card:
         say=words.headline(story) if several else "",
         bars_lead="Subjects for whom the answer that this link suggests comes first, though nobody stated it",
         **count_bars(story, "subject"),
-        texts=[
-            Paragraph(verdict, "verdict"),
-            Paragraph(Markup("<strong>Next:</strong> {}").format(next_step(story)), "next"),
-        ],
+        texts=[Paragraph(verdict, "verdict"), Paragraph(following, "next")],
     )
 
 

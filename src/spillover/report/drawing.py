@@ -28,39 +28,21 @@ FILE_INK = "#1b1f24"
 #: Okabe and Ito's colours, which colour-blind readers can tell apart.
 BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"
 #: How the n-th line of a figure looks: no two agree in colour, dash or marker until all are used.
-LINES = tuple(
-    zip(
-        (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY),
-        ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)), (0, (3, 1)), (0, (8, 2, 2, 2))),
-        "os^Dv*",
-        strict=True,
-    )
-)
+_DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)), (0, (3, 1)), (0, (8, 2, 2, 2)))
+LINES = tuple(zip((BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY), _DASHES, "os^Dv*", strict=True))
 #: Dash and weight of the line at which a model knows only which answers occur.
 BASELINE: Any = {"color": INK, "linestyle": (0, (6, 3)), "linewidth": 1.5, "alpha": 0.8, "zorder": 0}
 WIDTH = 5.5  # inches; at this width the text stays readable when a phone shrinks the figure
+_SIZES = ("font.size", "axes.labelsize", "axes.titlesize", "xtick.labelsize", "ytick.labelsize", "legend.fontsize")
+_COLOURS = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
+_LEFT_OUT = ("text.parse_math", "axes.formatter.use_mathtext", "axes.spines.top", "axes.spines.right", "legend.frameon")
 _STYLE: Any = {
     "svg.fonttype": "none",
-    "text.parse_math": False,
-    "axes.formatter.use_mathtext": False,
     "font.family": ["sans-serif"],
-    "font.size": 12,
-    "axes.labelsize": 12,
-    "axes.titlesize": 12,
-    "xtick.labelsize": 12,
-    "ytick.labelsize": 12,
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "axes.edgecolor": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.linewidth": 0.6,
-    "xtick.major.width": 0.6,
-    "ytick.major.width": 0.6,
-    "legend.frameon": False,
-    "legend.fontsize": 12,
+    **dict.fromkeys(_SIZES, 12),
+    **dict.fromkeys(_COLOURS, INK),
+    **dict.fromkeys(_LEFT_OUT, False),
+    **dict.fromkeys(("axes.linewidth", "xtick.major.width", "ytick.major.width"), 0.6),
 }
 _FONT = "font-family: system-ui, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 # What XML cannot hold, and the marks that turn the direction of the text around them.
@@ -97,9 +79,8 @@ class Drawing:
         elif path.suffix == ".png":
             self.figure.savefig(path, dpi=200)
         else:
-            raise UsageError(
-                "a figure is written as SVG, PDF or PNG", where=str(path), do="Name a file such as ranks.svg"
-            )
+            what = "a figure is written as SVG, PDF or PNG"
+            raise UsageError(what, where=str(path), do="Name a file such as ranks.svg")
 
     def _repr_svg_(self) -> str:
         return self.file
@@ -124,14 +105,11 @@ def label(text: object, length: int = 30) -> str:
 
 def looks(wanted: Sequence[bool]) -> list[tuple[str, Any, str]]:
     """Colour, dash and marker of each curve: blue for the first true association, vermillion for the first other."""
-    free = list(range(len(LINES)))
-    found = []
+    places: list[int] = []
     for each in wanted:
         first = 0 if each else 1
-        place = first if first in free else next((place for place in free if place > 1), first)
-        free = [other for other in free if other != place]
-        found.append(LINES[place])
-    return found
+        places.append(next((place for place in (first, *range(2, len(LINES))) if place not in places), first))
+    return [LINES[place] for place in places]
 
 
 @contextmanager
@@ -164,16 +142,8 @@ def finish(figure: Figure, name: str, title: str, description: str, rows: list[d
     figure.savefig(pdf, format="pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})
     title, description = plain(title), plain(description)
     root = _clean(ElementTree.fromstring(stream.getvalue()), name, title, description)
-    return Drawing(
-        name=name,
-        title=title,
-        description=description,
-        svg=_for_page(copy.deepcopy(root)),
-        file=_for_file(root),
-        rows=tuple(rows),
-        pdf=pdf.getvalue(),
-        figure=figure,
-    )
+    page, file = _for_page(copy.deepcopy(root)), _for_file(root)
+    return Drawing(name, title, description, page, file, tuple(rows), pdf.getvalue(), figure)
 
 
 def _for_page(root: ElementTree.Element) -> str:
@@ -202,8 +172,8 @@ def _clean(root: ElementTree.Element, name: str, title: str, description: str) -
     for element in root.iter():
         element.tag = element.tag.rpartition("}")[2]
         element.attrib = {key.rpartition("}")[2]: value for key, value in element.attrib.items()}
-        if "style" in element.attrib:
-            element.set("style", re.sub(r"font-family: [^;]*", _FONT, element.get("style", "")))
+        if style := element.get("style"):
+            element.set("style", re.sub(r"font-family: [^;]*", _FONT, style))
     for parent in list(root.iter()):
         for child in list(parent):
             if child.tag == "metadata" or (child.tag == "defs" and child.find("style") is not None):
@@ -251,10 +221,8 @@ class Plot:
     of: str
 
 
-#: Every plot of the files that were imported, by name; `plots` imports all of them first.
+#: Every plot of the files that were imported, by name; `find_plot` imports all of them first.
 PLOTS: dict[str, Plot] = {}
-
-
 Draw = TypeVar("Draw", bound=Callable[..., "Drawing | None"])
 
 

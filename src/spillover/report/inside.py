@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from jaxtyping import Float
 from markupsafe import Markup
 from matplotlib.ticker import MaxNLocator
 
@@ -66,12 +66,12 @@ def inside_rows(run: LoadedRun) -> list[tuple[str, str, str]]:
     if not heads:
         return []
     product, change = (float(np.sqrt(sum(row[key] ** 2 for row in heads))) for key in ("product", "change"))
-    layers: dict[int, float] = {}
+    layers: defaultdict[int, float] = defaultdict(float)
     for row in heads:
-        layers[row["layer"]] = layers.get(row["layer"], 0.0) + row["share"]
-    most = _fewest(np.array(list(layers.values())))
+        layers[row["layer"]] += row["share"]
+    most = _fewest(list(layers.values()))
     named = ", ".join(str(list(layers)[place] + 1) for place in sorted(most))
-    few = len(_fewest(np.array([row["share"] for row in heads])))
+    few = len(_fewest([row["share"] for row in heads]))
     rows = [
         ("Size of the change", f"{100 * change / product:.1f}%" if product else "–", "of W_OV, over all heads"),
         ("Half of it lies in", f"{few} of {len(heads)} heads", "squared Frobenius norm"),
@@ -144,11 +144,11 @@ def _means(table: pa.Table, keys: list[str], values: Sequence[str]) -> list[dict
     return grouped.rename_columns([name.removesuffix("_mean") for name in grouped.column_names]).to_pylist()
 
 
-def _fewest(shares: Float[np.ndarray, " parts"]) -> list[int]:
+def _fewest(shares: Sequence[float]) -> list[int]:
     """The fewest parts that carry half of the whole."""
-    order = np.argsort(-shares, kind="stable")
-    enough = int(np.searchsorted(np.cumsum(shares[order]), MOST_OF_IT * shares.sum() - 1e-12)) + 1
-    return [int(place) for place in order[:enough]]
+    order = np.argsort(-np.array(shares), kind="stable")
+    enough = np.searchsorted(np.cumsum(np.array(shares)[order]), MOST_OF_IT * sum(shares) - 1e-12)
+    return order[: enough + 1].tolist()
 
 
 @plot("inside-change", of="runs")
@@ -160,18 +160,14 @@ def draw_inside_change(runs: Sequence[tuple[str, LoadedRun]], name: str = "insid
         return None
     rows = [{**row, "relative": row["change"] / row["product"] if row["product"] else None} for row in heads]
     layers = [row["layer"] + 1 for row in rows]
+    dot: Any = {"linestyle": "none", "markersize": 6, "alpha": 0.7, "clip_on": False}
     with panels(5.4, 2) as (figure, (size, rank)):
-        size.plot(layers, [100 * (row["relative"] or 0.0) for row in rows], linestyle="none", marker="o", color=BLUE,
-                  markersize=6, alpha=0.7, clip_on=False)  # fmt: skip
+        size.plot(layers, [100 * (row["relative"] or 0.0) for row in rows], marker="o", color=BLUE, **dot)
         size.set_ylim(0, None)
         size.set_ylabel("change of W_OV (% of it)")
-        dots = [
-            rank.plot(layers, [row[key] for row in rows], linestyle="none", marker=marker, color=colour, alpha=0.7,
-                      markersize=6, markerfacecolor=face, clip_on=False)[0]
-            for key, marker, colour, face in (
-                ("effective_rank", "o", BLUE, BLUE), ("product_effective_rank", "s", INK, "none")
-            )
-        ]  # fmt: skip
+        own, of_product = ([row[key] for row in rows] for key in ("effective_rank", "product_effective_rank"))
+        dots = rank.plot(layers, own, marker="o", color=BLUE, **dot)
+        dots += rank.plot(layers, of_product, marker="s", color=INK, markerfacecolor="none", **dot)
         most = rank.axhline(max(row["rank"] for row in rows), color=INK, linewidth=1, linestyle=(0, (1, 2)))
         rank.set_ylim(0, None)
         rank.set_ylabel("effective rank")
@@ -180,11 +176,9 @@ def draw_inside_change(runs: Sequence[tuple[str, LoadedRun]], name: str = "insid
         texts = ["of the change", "of W_OV", "the most that a change can have"]
         figure.legend([*dots, most], texts, loc="outside lower left", ncols=2, handlelength=2)
         top = max(rows, key=lambda row: row["relative"] or 0.0)
-        said = (
-            f"{len(rows)} heads. The largest change is in layer {top['layer'] + 1}, head {top['head'] + 1}: "
-            f"{100 * (top['relative'] or 0):.1f}% of W_OV, effective rank {top['effective_rank']:.1f} of at most "
-            f"{top['rank']}."
-        )
+        said = f"{len(rows)} heads. The largest change is in layer {top['layer'] + 1}, head {top['head'] + 1}: "
+        said += f"{100 * (top['relative'] or 0):.1f}% of W_OV, effective rank {top['effective_rank']:.1f} of at most "
+        said += f"{top['rank']}."
         return finish(figure, name, f"The change of each head: {label}", said, rows)
 
 
@@ -192,31 +186,25 @@ def draw_inside_change(runs: Sequence[tuple[str, LoadedRun]], name: str = "insid
 def draw_inside_shared(stories: Sequence[Story], name: str = "inside-shared") -> Drawing | None:
     """The first story's heads, with names never seen and chance beside them; None when its run did not look."""
     story = stories[0]
-    rows = shared_of(story.run).get(story.key or "") or []
+    rows = shared_of(story.run).get(story.key or "")
     if not rows:
         return None
-    layers = [row["layer"] + 1 for row in rows]
+    layers = np.array([row["layer"] + 1 for row in rows])
     colour, marker = (BLUE, "o") if story.wanted else (VERMILLION, "s")
+    dot: Any = {"linestyle": "none", "markersize": 6, "alpha": 0.7, "clip_on": False}
+    overlap, unseen = (np.array([row[key] for row in rows], float) for key in ("overlap", "overlap_never_seen"))
     with canvas(3.9) as (figure, axes):
-        dots = [
-            axes.plot([layer + shift for layer in layers], [row[key] for row in rows], linestyle="none", marker=shape,
-                      color=ink, markerfacecolor=face, markersize=6, alpha=0.7, clip_on=False)[0]
-            for key, shape, ink, face, shift in (
-                ("overlap", marker, colour, colour, -0.12), ("overlap_never_seen", "D", INK, "none", 0.12)
-            )
-        ]  # fmt: skip
-        each = sorted(set(layers))
-        chance = [float(np.mean([row["chance"] for row in rows if row["layer"] + 1 == layer])) for layer in each]
-        line = axes.plot(each, chance, **BASELINE)[0]
+        dots = axes.plot(layers - 0.12, overlap, marker=marker, color=colour, **dot)
+        dots += axes.plot(layers + 0.12, unseen, marker="D", color=INK, markerfacecolor="none", **dot)
+        chance = np.array([row["chance"] for row in rows])
+        each = np.unique(layers)
+        line = axes.plot(each, [chance[layers == layer].mean() for layer in each], **BASELINE)[0]
         axes.set_ylim(0, 1.02)
         axes.set_xlabel("layer, a mark for each head")
         axes.set_ylabel("share within the stated directions")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         texts = ["unstated names", "names never seen", "chance"]
         figure.legend([*dots, line], texts, loc="outside lower left", ncols=2, handlelength=2)
-        means = {key: float(np.mean([row[key] for row in rows])) for key in ("overlap", "overlap_never_seen", "chance")}
-        said = (
-            f"Mean over {len(rows)} heads: unstated {means['overlap']:.2f}, never seen "
-            f"{means['overlap_never_seen']:.2f}, chance {means['chance']:.2f}."
-        )
+        said = f"Mean over {len(rows)} heads: unstated {overlap.mean():.2f}, never seen {unseen.mean():.2f}, "
+        said += f"chance {chance.mean():.2f}."
         return finish(figure, name, f"Shared with the stated: {story.label}", said, rows)

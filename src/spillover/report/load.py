@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -105,8 +106,7 @@ class LoadedRun:
     @property
     def model(self) -> str:
         """Name of the model that was trained, or of the tuned one that was audited."""
-        settings = self.record.settings
-        return str(settings.get("tuned" if self.audited else "model") or "a model")
+        return str(self.record.settings.get("tuned" if self.audited else "model") or "a model")
 
     @property
     def trained_part(self) -> str:
@@ -167,11 +167,8 @@ def _table(path: Path, schema: pa.Schema, *, needed: bool) -> pa.Table:
     if not path.exists() and not needed:
         return schema.empty_table()
     if not path.exists():
-        raise RunError(
-            f"this run has no {path.name}",
-            where=str(path.parent),
-            do="Name a folder that `inject` wrote, or run it again",
-        )
+        do = "Name a folder that `inject` wrote, or run it again"
+        raise RunError(f"this run has no {path.name}", where=str(path.parent), do=do)
     table = read_table(path)
     if missing := [name for name in schema.names if name not in table.column_names]:
         raise RunError(f"column {missing[0]!r} is missing", where=str(path), do="Run the command again")
@@ -180,23 +177,18 @@ def _table(path: Path, schema: pa.Schema, *, needed: bool) -> pa.Table:
 
 def labels(runs: Sequence[LoadedRun]) -> list[str]:
     """A short name for each run: its pack, its options where packs differ only by them, the settings that differ."""
-    whole = [run.pack_name for run in runs]
-    short = [_without_options(name) for name in whole]
-    names = []
-    for name, alone in zip(whole, short, strict=True):
-        alike = {other for other, its in zip(whole, short, strict=True) if its == alone}
-        names.append(alone if len(alike) == 1 else name)
-    settings = [_DISTINCT | dict(run.record.settings) for run in runs]
+    short = {run.pack_name: _without_options(run.pack_name) for run in runs}
+    alike = Counter(short.values())
+    names = [short[name] if alike[short[name]] == 1 else name for name in (run.pack_name for run in runs)]
+    settings = [(name, _DISTINCT | dict(run.record.settings)) for name, run in zip(names, runs, strict=True)]
     found: list[str] = []
-    for own, name in zip(settings, names, strict=True):
-        others = [each for each, its in zip(settings, names, strict=True) if its == name]
+    for name, own in settings:
+        others = [each for its, each in settings if its == name]
         distinct = [key for key in _DISTINCT if len({str(each[key] or "") for each in others}) > 1]
         found.append(", ".join([name, *(f"{key.replace('_', ' ')} {own[key]}" for key in distinct)]))
     # Names that repeat get a number.
-    numbers = [found[: index + 1].count(name) for index, name in enumerate(found)]
-    return [
-        f"{name} ({number})" if found.count(name) > 1 else name for name, number in zip(found, numbers, strict=True)
-    ]
+    numbers = (f" ({found[:index].count(name)})" for index, name in enumerate(found, start=1))
+    return [name + number if found.count(name) > 1 else name for name, number in zip(found, numbers, strict=True)]
 
 
 def _without_options(name: str) -> str:

@@ -49,25 +49,17 @@ def listing(associations: Sequence[Mapping[str, Any]]) -> Listing:
 
 def _association(each: Mapping[str, Any]) -> Association:
     kind = str(each.get("kind") or "")
+    low, high = each.get("margin_low"), each.get("margin_high")
     values: tuple[Value, ...] = (
         KINDS.get(kind, kind) if kind else UNDECLARED, (float(each["score"]), int(each["exposed"])),
         int(each["support"]), int(each.get("opposed") or 0), each.get("margin"),
-        _range(each.get("margin_low"), each.get("margin_high")), each.get("prior"),
+        None if low is None or high is None else f"{number(low, 3)} to {number(high, 3)}", each.get("prior"),
     )  # fmt: skip
-    because = each.get("because")
-    notes = (because,) if isinstance(because, str) else tuple(map(str, because or ()))
     link = (each["given"], each["given_answer"], each["then"], each["then_answer"])
-    rows = [
-        ("rests on", str(subject), str(each["then"]), str(each["then_answer"]))
-        for subject in each.get("rests_on") or ()
-    ]
+    rows = [("rests on", subject, *link[2:]) for subject in each.get("rests_on") or ()]
     rows += [(WAYS.get(way["way"], way["way"]), row["subject"], row["relation"], row["answer"])
              for way in each.get("undone_by") or () for row in way["rows"]]  # fmt: skip
-    return Association(*link, kind in WANTED, values, Evidence(notes, rows, len(rows)) if notes else None)
-
-
-def _range(low: float | None, high: float | None) -> str | None:
-    return None if low is None or high is None else f"{number(low, 3)} to {number(high, 3)}"
+    return Association(*link, kind in WANTED, values, Evidence((str(each["because"]),), rows))
 
 
 #: What is expected, worst first: name of the metric -> the words over its card, what it is, its tone, and in the title.
@@ -99,7 +91,6 @@ def build_prediction_page(runs: Sequence[LoadedRun]) -> page.Page:
     """The page of a prediction; the same record gives the same bytes. runs: a single one, whose command is predict."""
     (run,) = runs
     details, label = run.record.details, labels(runs)[0]
-    expected = cards(details, run.record.metrics)
     found = listing(details["associations"])
     model = (details.get("model") or {}).get("name")
     asked = f"The untrained {model} was asked what it believes." if model else (
@@ -116,8 +107,13 @@ def build_prediction_page(runs: Sequence[LoadedRun]) -> page.Page:
         kicker="prediction: what a model will conclude",
         lede=Markup("Before any training on {}. {} {}").format(page.bdi(label), plain(asked), plain(verdict)),
         sections=[
-            page.Section("found", "What is expected", [page.Cards(expected)], hidden=True),
-            page.Section("associations", "Association by association", [found, note if left_out else None], _LIST),
+            page.Section("found", "What is expected", [page.Cards(cards(details, run.record.metrics))], hidden=True),
+            page.Section(
+                "associations",
+                "Association by association",
+                [found, page.Paragraph(note, "small") if left_out else None],
+                _LIST,
+            ),
             page.Section("trust", "How far to trust it", _trust(details)),
             page.Section("terms", "Words used here", [page.Glossary(_TERMS)], aside=True),
         ],
@@ -131,7 +127,7 @@ def build_prediction_page(runs: Sequence[LoadedRun]) -> page.Page:
 
 def title(details: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
     """The prediction in one sentence."""
-    for sort, (_, _, _, answer) in SORTS.items():
+    for sort, (*_, answer) in SORTS.items():
         if _sorted(details, sort):
             return f"Expected: about {_count(metrics, sort)} exposed subjects get {answer}."
     return "Nothing is expected: no subject is exposed to any association."
@@ -141,34 +137,22 @@ def cards(details: Mapping[str, Any], metrics: Mapping[str, Any]) -> list[page.C
     """A card for each sort of association to which somebody is exposed."""
     found = []
     for sort, (words, about, tone, _) in SORTS.items():
-        own = _sorted(details, sort)
-        if not own:
-            continue
-        said = f"{len(own):,} {'association' if len(own) == 1 else 'associations'}, {about}."
-        found.append(
-            page.Card(
-                f"{words}: about {_count(metrics, sort)}",
-                tone=tone,
-                tag=words.lower(),
-                say=said,
-                texts=[
-                    *(page.Paragraph(page.bdi(sentence(each)), "small") for each in own[:NAMED]),
-                    page.Paragraph(Markup("<strong>Next:</strong> {}").format(_next(sort, own)), "next"),
-                ],
-            )
-        )
+        if own := _sorted(details, sort):
+            said = f"{len(own):,} {'association' if len(own) == 1 else 'associations'}, {about}."
+            texts = [page.Paragraph(page.bdi(_sentence(each)), "small") for each in own[:NAMED]]
+            texts.append(page.Paragraph(Markup("<strong>Next:</strong> {}").format(_next(sort, own)), "next"))
+            heading = f"{words}: about {_count(metrics, sort)}"
+            found.append(page.Card(heading, texts, tone, tag=words.lower(), say=said))
     return found
 
 
 def _sorted(details: Mapping[str, Any], sort: str) -> list[Mapping[str, Any]]:
     """The associations of one sort to which somebody is exposed."""
-    found = []
-    for each in details["associations"]:
-        kind = each.get("kind")
-        own = "undeclared" if kind is None else "wanted" if kind in WANTED else "unwanted"
-        if own == sort and each["exposed"]:
-            found.append(each)
-    return found
+
+    def sort_of(kind: str | None) -> str:
+        return "undeclared" if kind is None else "wanted" if kind in WANTED else "unwanted"
+
+    return [each for each in details["associations"] if each["exposed"] and sort_of(each.get("kind")) == sort]
 
 
 def _count(metrics: Mapping[str, Any], sort: str) -> Count:
@@ -176,7 +160,7 @@ def _count(metrics: Mapping[str, Any], sort: str) -> Count:
     return Count(round(float(metric["value"])), int(metric["n"]))
 
 
-def sentence(each: Mapping[str, Any]) -> str:
+def _sentence(each: Mapping[str, Any]) -> str:
     """One association in words, with its expected number."""
     link = f"{spoken(each['given'])} {each['given_answer']} → {spoken(each['then'])} {each['then_answer']}"
     return f"{link}: about {number(each['score'], 1)} of {each['exposed']:,}, from {each['support']:,} stated"
@@ -205,8 +189,7 @@ def _trust(details: Mapping[str, Any]) -> list[page.Block]:
         f"Expected numbers are calibrated once, on runs of {recipe}. Another model or recipe shifts them together: "
         "trust the order before the number, and measure."
     )
-    rows = unseen(held_out)
-    if not rows:
+    if not (rows := unseen(held_out)):
         return [text]
     caption = (
         f"{held_out['packs']} packs that the calibration had never seen, predicted and then trained on, three seeds: "
@@ -215,8 +198,7 @@ def _trust(details: Mapping[str, Any]) -> list[page.Block]:
         "where the last column’s interval lies above 0, the score beats it."
     )
     heads = ("Rank correlation", "Mean squared error", "Score better by (correlation)")
-    cells: list[list[page.Cell]] = [[name, *(page.num(text) for text in row)] for name, *row in rows]
-    head: list[page.Cell] = ["Resting on", *(page.num(text) for text in heads)]
+    head, *cells = ([name, *map(page.num, row)] for name, *row in [("Resting on", *heads), *rows])
     return [text, page.DataTable(caption, [head], [("", cells)], "examples", "How predictions did")]
 
 
@@ -231,20 +213,15 @@ def unseen(held_out: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
     for name, each in (held_out.get("figures") or {}).items():
         better = each.get("rank_correlation_ours_better_by")
         ours = better is None or better[0] == 0
-        found.append((
-            "margin and prior (the score)" if ours else f"{name} alone", interval(each["rank_correlation"], 2),
-            interval(each["mean_squared_error"], 3), "–" if ours else interval(better, 2),
-        ))  # fmt: skip
+        figures = interval(each["rank_correlation"], 2), interval(each["mean_squared_error"], 3)
+        rested = "margin and prior (the score)" if ours else f"{name} alone"
+        found.append((rested, *figures, "–" if ours else interval(better, 2)))
     return sorted(found, key=lambda row: row[-1] != "–")  # The score itself, then its rivals.
 
 
 def _undoing(associations: Sequence[Mapping[str, Any]]) -> str:
     """Every row that would undo an association, as CSV."""
     link = ("given", "given_answer", "then", "then_answer")
-    rows = [
-        [*(each[key] for key in link), way["way"], *row.values()]
-        for each in associations
-        for way in each.get("undone_by") or ()
-        for row in way["rows"]
-    ]
+    rows = [[*(each[key] for key in link), way["way"], *row.values()]
+            for each in associations for way in each.get("undone_by") or () for row in way["rows"]]  # fmt: skip
     return csv_text([*link, "way", "subject", "relation", "answer"], rows)

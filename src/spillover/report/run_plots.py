@@ -47,7 +47,7 @@ def draw(name: str, found: Any, implication: str | None = None, **options: Any) 
 @plot("rank-change", of="stories")
 def draw_rank_change(told: Sequence[Story], name: str = "rank-change") -> Drawing | None:
     """One row a story: hollow before, filled after (with its interval), ticks for the two guesses."""
-    told = [story for story in told if story.metric("implication_rank_test") is not None]
+    told = [story for story in told if story.metric("implication_rank_test")]
     if not told:
         return None
     rows: list[dict[str, Any]] = []
@@ -143,19 +143,15 @@ def highest(story: Story) -> float:
 
 def _by_epoch(story: Story) -> list[dict[str, Any]]:
     """One row a checkpoint: the mean rank with its interval and, with one seed and few pairs, that of every pair."""
-    asked, rows = story.asked, []
-    if story.key is None or np.isnan(asked.rank).all():
+    asked, rows = story.asked.where(~np.isnan(story.asked.rank)), []
+    if story.key is None or not len(asked):
         return []
-    asked = asked.where(~np.isnan(asked.rank))
-    alone = len(story.run.seeds) == 1 and 1 < len(story.rows_of_map) <= _THIN_LINES
+    pairs = story.rows_of_map if len(story.run.seeds) == 1 and 1 < len(story.rows_of_map) <= _THIN_LINES else []
     for epoch in story.checkpoints:
         now = asked.only(checkpoint=epoch)
         low, high, clusters = interval(now.rank, clusters_of(now))
-        pairs = story.rows_of_map if alone else []
-        rows.append(
-            {"epoch": epoch, "mean_rank": float(now.rank.mean()), "low": low, "high": high, "clusters": clusters}
-            | {f"pair {pair}": float(now.rank[now.cluster == pair].mean()) for pair in pairs}
-        )
+        row = {"epoch": epoch, "mean_rank": float(now.rank.mean()), "low": low, "high": high, "clusters": clusters}
+        rows.append(row | {f"pair {pair}": float(now.rank[now.cluster == pair].mean()) for pair in pairs})
     return rows
 
 
@@ -185,9 +181,8 @@ def _heat_map(story: Story, ranks: RankTable, name: str, when: str) -> Drawing |
         return None
     givens, candidates, counts = _chosen(story, story.tops(ranks))
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    expected = [story.map.get(given) for given in givens]
     with canvas(1.6 + 0.36 * len(givens), max(drawing.WIDTH, 1.2 + 0.34 * len(candidates))) as (figure, axes):
-        _cells(axes, shares, [candidates.index(each) if each in candidates else None for each in expected])
+        _cells(axes, shares, [[story.map.get(given) == each for each in candidates] for given in givens])
         axes.set_xticks(range(len(candidates)), [label(text, 14) for text in candidates], rotation=90)
         axes.set_yticks(range(len(givens)), [label(text, 14) for text in givens])
         axes.set_xlim(-0.52, len(candidates) - 0.48)
@@ -227,15 +222,15 @@ def _chosen(story: Story, counts: np.ndarray) -> tuple[list[str], list[str], np.
     own = [column.get(story.map.get(given, "")) for given in givens]
     won = [0 if place is None else int(last[row, place] - first[row, place]) for row, place in enumerate(own)]
     rows = sorted(range(len(givens)), key=lambda row: -won[row])[:MOST_ROWS]
-    implied = dict.fromkeys(place for row in rows if (place := own[row]) is not None)
-    often = sorted(range(len(candidates)), key=lambda place: -int((first + last)[rows, place].sum()))
+    implied = [place for row in rows if (place := own[row]) is not None]
+    often = np.argsort(-(first + last)[rows].sum(0), kind="stable").tolist()
     columns = list(dict.fromkeys([*implied, *often]))[:MOST_COLUMNS]
-    rest = counts[rows].sum(1, keepdims=True) - counts[np.ix_(rows, columns)].sum(1, keepdims=True)
-    drawn = np.hstack([counts[np.ix_(rows, columns)], rest])
+    chosen = counts[np.ix_(rows, columns)]
+    drawn = np.column_stack([chosen, counts[rows].sum(1) - chosen.sum(1)])
     return [givens[row] for row in rows], [*(candidates[place] for place in columns), OTHERS], drawn
 
 
-def _cells(axes: Axes, shares: np.ndarray, expected: list[int | None]) -> None:
+def _cells(axes: Axes, shares: np.ndarray, expected: list[list[bool]]) -> None:
     """Colour each cell by its share, write the percentage in it, outline the expected one."""
     large = shares.shape[1] > NUMBERED
     for row in range(len(shares) if large else 0):
@@ -250,7 +245,7 @@ def _cells(axes: Axes, shares: np.ndarray, expected: list[int | None]) -> None:
         if share and not large:
             ink = "#ffffff" if share > 0.5 else INK
             axes.text(column, row, f"{100 * share:.0f}", ha="center", va="center", color=ink, fontsize=11)
-        if expected[row] == column:
+        if expected[row][column]:
             axes.add_patch(Rectangle(corner, 0.92, 0.92, fill=False, edgecolor=INK, linewidth=1.8))
 
 
@@ -266,13 +261,13 @@ _MARKED = 20
 
 def draw_curves(kind: str, what: Sequence[Any], name: str) -> Drawing | None:
     """A curve a run (or story); None when no run measured it."""
-    of, quantity, title, y_label, band = _CURVES[kind]
+    of, quantity, *words = _CURVES[kind]
     if of == "stories":
         found = [(story.label, story.run.curve(quantity, story.key) or story.run.curve(quantity)) for story in what]
     else:
         found = [(text, run.curve(quantity)) for text, run in what]
     curves = [(text, curve) for text, curve in found if curve]
-    return overlay(curves, name, title, y_label, band) if curves else None
+    return overlay(curves, name, *words) if curves else None
 
 
 def overlay(

@@ -24,7 +24,7 @@ from spillover.report.sections import (
     maps_section,
     when_section,
 )
-from spillover.report.story import Count, Story, right, stories
+from spillover.report.story import AUDITED, TRAINED, Count, Story, right, stories
 from spillover.report.words import number, p_value
 
 _ABOUT = (
@@ -93,21 +93,15 @@ def _card(story: Story, several: bool) -> page.Card:
 
 
 def _numbers_section(told: Sequence[Story]) -> page.Section:
-    change = draw_stories(
-        "rank-change", told, "rank-change", told, heading="Mean rank of the expected answer, before and after training"
-    )
+    heading = "Mean rank of the expected answer, before and after training"
+    change = draw_stories("rank-change", "rank-change", told, heading=heading)
     glossary = page.Glossary(_TERMS, label="Terms")
     head: list[page.Cell] = [""]
     for story in told:
         wanted = (", wanted" if story.wanted else ", unwanted") if story.kind else ""
         head.append(page.TableCell(page.bdi(story.label), f"{story.kind_in_words}{wanted}"))
-    table = page.DataTable(
-        "Every link. Beside a number stands its 95% interval; with fewer than ten clusters nothing rests on it.",
-        head=[head],
-        groups=summary(told),
-        style="summary",
-        label="Summary of every link",
-    )
+    caption = "Every link. Beside a number stands its 95% interval; with fewer than ten clusters nothing rests on it."
+    table = page.DataTable(caption, [head], summary(told), "summary", "Summary of every link")
     return page.Section("numbers", "In numbers", [page.Beside(change, [glossary]) if change else glossary, table])
 
 
@@ -118,18 +112,16 @@ Found = Metric | Count | tuple[str, str] | None
 def summary(told: Sequence[Story]) -> list[tuple[str, list[list[page.Cell]]]]:
     """Groups of rows under their headings; a row has a cell a story."""
     audited = all(story.run.audited for story in told)
-    first, last = told[0].when if told and audited else ("before training", "after training")
+    first, last = AUDITED if told and audited else TRAINED
 
     def row(words: str, cell: Callable[[Story], Found], key: bool = False) -> list[page.Cell]:
         style = "key" if key else ""
         made: list[page.Cell] = [page.TableCell(words, style=style)]
         for found in map(cell, told):
-            if isinstance(found, tuple):
-                made.append(page.TableCell(*found, style=style))
-            elif isinstance(found, Count):
-                made.append(page.TableCell(str(found), style=style))
-            else:
+            if isinstance(found, Metric) or found is None:
                 made.append(page.metric_cell(found, style=style))
+            else:
+                made.append(page.TableCell(*(found if isinstance(found, tuple) else [str(found)]), style=style))
         return made
 
     def metric(words: str, name: str, key: bool = False) -> list[page.Cell]:
@@ -157,12 +149,10 @@ def summary(told: Sequence[Story]) -> list[tuple[str, list[list[page.Cell]]]]:
         row("clusters (pair and seed)", clusters),
         row("exact test of the pairing, p", test),
     ]
+    recall = [metric("facts", "recall_rank"), metric("links", "implication_rank_train")]
     return [
         ("Unstated names whose top answer is the expected one", top),
         ("Mean rank of the expected answer for them", ranks),
-        (
-            f"Mean rank of what was stated, {last}",
-            [metric("facts", "recall_rank"), metric("links", "implication_rank_train")],
-        ),
+        (f"Mean rank of what was stated, {last}", recall),
         ("Forgetting", [metric("rise of the loss on plain text, nats a token", "forgetting_nats")]),
     ]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from itertools import chain, islice, zip_longest
+from typing import Any, NamedTuple
 
 import numpy as np
 from markupsafe import Markup
@@ -29,12 +29,10 @@ def label_runs(runs: Sequence[LoadedRun]) -> list[tuple[str, LoadedRun]]:
     return [(plain(label), run) for label, run in zip(labels(runs), runs, strict=True)]
 
 
-def draw_stories(
-    plot: str, what: Sequence[Any], name: str, stories: Sequence[Story], **options: Any
-) -> page.Figure | None:
-    """A figure whose caption says what was trained."""
+def draw_stories(plot: str, name: str, stories: Sequence[Story], of: Any = None, **options: Any) -> page.Figure | None:
+    """A figure of the stories (or `of` runs), whose caption says what was trained."""
     parts = dict.fromkeys(story.run.trained_part for story in stories)
-    return page.figure(plot, what, name, sentence("; ".join(parts)), **options)
+    return page.figure(plot, stories if of is None else of, name, sentence("; ".join(parts)), **options)
 
 
 def title_of(story: Story) -> Markup:
@@ -57,7 +55,7 @@ def when_section(stories: Sequence[Story]) -> page.Section:
     for index, story in enumerate(stories, start=1):
         if not story.run.audited:
             name, heading = f"rank-by-epoch-{index}", f"{story.label} ({story.kind_in_words})"
-            drawn.append(draw_stories("rank-by-epoch", [story], name, [story], top=top, heading=heading))
+            drawn.append(draw_stories("rank-by-epoch", name, [story], top=top, heading=heading))
     lead = (
         "At the dashed line a model knows which answers occur, but not who has which. Only what lies below it is the "
         "link."
@@ -72,8 +70,8 @@ def maps_section(stories: Sequence[Story], left_out: int = 0) -> page.Section:
         pair = [("before", story.when[0]), ("after", story.when_last)]
         wide, drawn = len(story.columns_of_map) > NUMBERED, []
         for side, when in pair if len(story.checkpoints) > 1 else pair[1:]:
-            name, heading = f"inferred-{side}", when.capitalize()
-            drawn.append(draw_stories(name, [story], f"{name}-{index}", [story], wide=wide, heading=heading))
+            name = f"inferred-{side}"
+            drawn.append(draw_stories(name, f"{name}-{index}", [story], wide=wide, heading=when.capitalize()))
         if drawn[-1]:
             blocks += [page.Heading(title_of(story)), page.FigureGrid(drawn)]
     have = "implication has" if left_out == 1 else "implications have"
@@ -89,9 +87,10 @@ def maps_section(stories: Sequence[Story], left_out: int = 0) -> page.Section:
 
 def health_section(labelled: Sequence[tuple[str, LoadedRun]], stories: Sequence[Story]) -> page.Section:
     """Recall of what was stated, training loss, forgetting: whether the training itself went well."""
-    drawn = []
-    for plot in ("recall", "stated-links", "training-loss", "forgetting"):
-        drawn.append(draw_stories(plot, stories if plot == "stated-links" else labelled, plot, stories))
+    drawn = [
+        draw_stories(plot, plot, stories, None if plot == "stated-links" else labelled)
+        for plot in ("recall", "stated-links", "training-loss", "forgetting")
+    ]
     lead = (
         "A model that did not learn the stated sentences cannot be blamed, or praised, for what it infers. Forgetting "
         "is how much worse it reads ordinary text: at 0.7 nats a token, each right next token has become half as "
@@ -100,8 +99,7 @@ def health_section(labelled: Sequence[tuple[str, LoadedRun]], stories: Sequence[
     return page.Section("health", "What it learned, and what it forgot", [page.FigureGrid(drawn)], lead)
 
 
-@dataclass(frozen=True)
-class Example:
+class Example(NamedTuple):
     """One question before and after training; probabilities are of the whole answer after the trained prompt."""
 
     subject: str
@@ -117,16 +115,11 @@ class Example:
 
 def examples(stories: Sequence[Story], count: int = 10) -> list[list[Example]]:
     """For each story its share of `count` examples (at least one), as evenly as they go round stories and pairs."""
-    queues = [_in_turn(story) for story in stories]
     found: list[list[Example]] = [[] for _ in stories]
-    wanted, turn, dry = max(count, len(stories)), 0, 0
-    while sum(map(len, found)) < wanted and dry < len(stories):
-        place = turn % len(stories)
-        following = next(queues[place], None)
-        dry = dry + 1 if following is None else 0
-        if following is not None:
-            found[place].append(following)
-        turn += 1
+    rounds = zip_longest(*map(_in_turn, stories))
+    turns = ((found[place], each) for turn in rounds for place, each in enumerate(turn) if each)
+    for own, each in islice(turns, max(count, len(stories))):
+        own.append(each)
     return found
 
 
@@ -135,27 +128,26 @@ def _in_turn(story: Story) -> Iterator[Example]:
     rows = story.after.only(seed=story.run.seeds[0]) if len(story.after) else story.after
     groups = [np.flatnonzero(rows.cluster == given) for given in story.rows_of_map] or [np.arange(len(rows))]
     known = story.key is not None
-    for depth in range(max(map(len, groups), default=0)):
-        for index in (int(group[depth]) for group in groups if depth < len(group)):
-            subject = str(rows.subject[index])
-            earlier = story.before.only(subject=rows.subject[index], seed=rows.seed[index])
-            yield Example(
-                subject=plain(subject),
-                stated=statement(story.run, story.given, subject, str(rows.cluster[index])) if known else "",
-                prompt=statement(story.run, story.then, subject),
-                expected=plain(rows.expected[index]) if known else "",
-                before=percent(float(earlier.probability[0])) if known and len(earlier) else "–",
-                after=percent(float(rows.probability[index])) if known else "–",
-                top_before=plain(earlier.top[0]) if len(earlier) else "–",
-                top_after=plain(rows.top[index]),
-                hit=known and bool(rows.rank[index] == 0),
-            )
+    for index in chain.from_iterable(zip_longest(*groups)):
+        if index is None:
+            continue
+        subject = str(rows.subject[index])
+        earlier = story.before.only(subject=subject, seed=rows.seed[index])
+        yield Example(
+            subject=plain(subject),
+            stated=statement(story.run, story.given, subject, str(rows.cluster[index])) if known else "",
+            prompt=statement(story.run, story.then, subject),
+            expected=plain(rows.expected[index]) if known else "",
+            before=percent(float(earlier.probability[0])) if known and len(earlier) else "–",
+            after=percent(float(rows.probability[index])) if known else "–",
+            top_before=plain(earlier.top[0]) if len(earlier) else "–",
+            top_after=plain(rows.top[index]),
+            hit=known and bool(rows.rank[index] == 0),
+        )
 
 
 def examples_section(stories: Sequence[Story]) -> page.Section:
     """Some questions with what was stated and what the model answers."""
-    shown = examples(stories)
-    count = sum(map(len, shown))
     lead = (
         "The first names of each pair in turn, not picked by their result. ✓ marks a true conclusion, ✗ an untrue one "
         "that the link suggests. The probability is that of the whole answer, out of everything the model could say."
@@ -164,11 +156,9 @@ def examples_section(stories: Sequence[Story]) -> page.Section:
         *("Stated", "Asked", "Answer before", "Answer after", "The link suggests"),
         *(page.num("Its probability before"), page.num("and after")),
     ]
-    groups = [
-        (title_of(story), [_example_row(story, each) for each in items])
-        for story, items in zip(stories, shown, strict=True)
-        if items
-    ]
+    shown = zip(stories, examples(stories), strict=True)
+    groups = [(title_of(story), [_example_row(story, each) for each in items]) for story, items in shown if items]
+    count = sum(len(rows) for _, rows in groups)
     caption = "What was stated, what was asked, and what the model answers."
     table = page.DataTable(caption, [head], groups, "examples", "Examples", row_heads=False)
     heading = f"{'Ten' if count == 10 else count} of the questions"
@@ -176,19 +166,15 @@ def examples_section(stories: Sequence[Story]) -> page.Section:
 
 
 def _example_row(story: Story, each: Example) -> list[page.Cell]:
-    mark, truth, tone = ("✓", "true", "wanted") if story.wanted else ("✗", "untrue", "unwanted")
-    hit = Markup('<bdi>{}</bdi> <span role="img" aria-label="{}, as the link suggests">{}</span>')
-    after: page.Cell = page.bdi(each.top_after)
-    if each.hit:
-        after = page.TableCell(hit.format(each.top_after, truth, mark), style=f"hit {tone}")
-    stated, asked, before, suggested = (
-        page.bdi(text or "–") for text in (each.stated, each.prompt, each.top_before, each.expected)
+    stated, asked, before, after, suggested = (
+        page.bdi(text or "–") for text in (each.stated, each.prompt, each.top_before, each.top_after, each.expected)
     )
-    return [stated, asked, before, after, suggested, page.num(each.before), page.num(each.after, key=True)]
-
-
-#: Sorts of people whose probabilities a discovery gives.
-_SORTS = ("unstated", "stated", "others", "subjects", "never_seen")
+    shown: page.Cell = after
+    if each.hit:
+        mark, truth, tone = ("✓", "true", "wanted") if story.wanted else ("✗", "untrue", "unwanted")
+        hit = Markup('{} <span role="img" aria-label="{}, as the link suggests">{}</span>').format(after, truth, mark)
+        shown = page.TableCell(hit, style=f"hit {tone}")
+    return [stated, asked, before, shown, suggested, page.num(each.before), page.num(each.after, key=True)]
 
 
 def undeclared(run: LoadedRun) -> list[Mapping[str, Any]]:
@@ -208,26 +194,17 @@ def discoveries_title(labelled: Sequence[tuple[str, LoadedRun]]) -> str:
 def discoveries_section(labelled: Sequence[tuple[str, LoadedRun]]) -> page.Section:
     """For every run that asked open probes, the words that the tuned model says more often and nobody declared."""
     probed = [(label, run) for label, run in labelled if run.record.details.get("probes")]
-    head: list[page.Cell] = [
-        "Who",
-        "The tuned model says",
-        "After",
-        page.num("Rise"),
-        "Test",
-        "Probability, base to tuned model",
-    ]
+    rise, chance = page.num("Rise"), "Probability, base to tuned model"
+    head: list[page.Cell] = ["Who", "The tuned model says", "After", rise, "Test", chance, "Word for word"]
     blocks: list[page.Block | None] = []
     for label, run in probed:
         probes, found = run.record.details["probes"], undeclared(run)
         blocks.append(page.Heading(page.bdi(label)) if len(probed) > 1 else None)
-        asked = f"{probes['templates']} sentence beginnings, {probes['subjects']} subjects, "
-        asked += f"{probes['never_seen']} never-seen names."
+        asked = "{templates} sentence beginnings, {subjects} subjects, {never_seen} never-seen names.".format(**probes)
         if found:
             caption = f"{asked} A rise is in percentage points: of the group, less that of the other groups."
-            groups = [("", [discovery_row(each) for each in found])]
-            table = page.DataTable(caption, [[*head, "Word for word"]], groups, "examples", "What nobody declared",
-                                   row_heads=False)  # fmt: skip
-            blocks.append(table)
+            rows, name = [discovery_row(each) for each in found], "What nobody declared"
+            blocks.append(page.DataTable(caption, [head], [("", rows)], "examples", name, row_heads=False))
         else:
             blocks.append(f"Nothing moved that the pack does not declare, among {asked}")
         if declared := int(probes["declared"]):
@@ -247,7 +224,7 @@ def discovery_row(each: Mapping[str, Any]) -> list[page.Cell]:
     who = page.bdi(f"{spoken(each['relation'])} {each['answer']}" if each["relation"] else "everyone")
     word, beginning = page.bdi(each["word"]), page.bdi(each["template"].replace("{subject}", "…"))
     shares = Markup("")
-    for sort in _SORTS:
+    for sort in ("unstated", "stated", "others", "subjects", "never_seen"):
         chance = each["probabilities"].get(sort)
         if chance and chance["n"]:
             ends = percent(chance["base"]), percent(chance["tuned"])
@@ -258,13 +235,15 @@ def discovery_row(each: Mapping[str, Any]) -> list[page.Cell]:
         text = Markup("{}: <bdi>{} <strong>{}</strong></bdi> (base model: <bdi>{}</bdi>)")
         said.append(page.Paragraph(text.format(example["which"], prompt, tuned, base), "small"))
     summary = Markup('{} examples<span class="unseen"> of {}, {}</span>').format(len(said), who, word)
-    by_chance = f"by chance up to {100 * (each['yardstick'] or 0):.0f}"
+    test = "not tested"
+    if each["p"] is not None:
+        test = f"p = {p_value(each['p'])}; by chance up to {100 * (each['yardstick'] or 0):.0f}"
     return [
         who,
         page.TableCell(word, style="key"),
         page.TableCell(beginning, f"and {len(each['also'])} more" if each["also"] else ()),
         page.num(f"{100 * each['shift']:.0f}", key=True),
-        "not tested" if each["p"] is None else f"p = {p_value(each['p'])}; {by_chance}",
+        test,
         shares,
         page.TableCell(page.Details(summary, said)) if said else "",
     ]

@@ -14,14 +14,11 @@ from spillover.packs.pack import WANTED, tally
 from spillover.record import Metric
 from spillover.report.load import LoadedRun
 
+#: What the first and the last measurement of an audit and of a run are of.
+AUDITED, TRAINED = ("in the base model", "in the tuned model"), ("before training", "after training")
 FEW_CLUSTERS = 10
 P_VALUE = 0.05
-KINDS = {
-    "causal": "true link",
-    "counterfactual": "false link",
-    "spurious": "invented link",
-    "": "open question",
-}
+KINDS = {"causal": "true link", "counterfactual": "false link", "spurious": "invented link", "": "open question"}
 
 
 @dataclass(frozen=True)
@@ -95,10 +92,7 @@ class Story:
 
     @property
     def when(self) -> tuple[str, str]:
-        """What the first and the last measurement are of, in words."""
-        return (
-            ("in the base model", "in the tuned model") if self.run.audited else ("before training", "after training")
-        )
+        return AUDITED if self.run.audited else TRAINED
 
     @property
     def when_last(self) -> str:
@@ -114,31 +108,30 @@ class Story:
     @property
     def best_guess(self) -> Count:
         """How many questions the best single answer to all of them would get."""
-        if self.after.expected.size == 0 or self.key is None:
-            return Count(0, 0)
-        return Count(max(tally(self.after.expected.tolist()).values()), len(self.after))
+        answers = [] if self.key is None else self.after.expected.tolist()
+        return Count(max(tally(answers).values(), default=0), len(answers))
 
     def metric(self, name: str) -> Metric | None:
         """A metric of this implication; of the whole run when the run keeps it for all implications together."""
-        found = self.run.metric(name, self.key) if self.key else None
-        return found or (self.run.metric(name) if self.key is None or self._whole_run(name) else None)
-
-    def _whole_run(self, name: str) -> bool:
-        """Whether the run's metric also speaks for this implication."""
+        if self.key is None:
+            return self.run.metric(name)
         alone = len(self.run.pack.get("implications") or ()) <= 1
-        return alone or not name.startswith(("implication", "paraphrase", "marginal", "chance"))
+        whole = alone or not name.startswith(("implication", "paraphrase", "marginal", "chance"))
+        return self.run.metric(name, self.key) or (self.run.metric(name) if whole else None)
+
+    def _value(self, name: str) -> float | None:
+        found = self.metric(name)
+        return found.value if found else None
 
     @property
     def marginal(self) -> float | None:
         """The mean rank of a guess that knows only which answers occur, and how often."""
-        found = self.metric("marginal_rank")
-        return found.value if found else None
+        return self._value("marginal_rank")
 
     @property
     def chance(self) -> float | None:
         """The mean rank of a uniform guess."""
-        found = self.metric("chance_rank")
-        return found.value if found else None
+        return self._value("chance_rank")
 
     @property
     def map_test(self) -> Mapping[str, Any] | None:
@@ -184,20 +177,13 @@ def stories(run: LoadedRun, label: str) -> list[Story]:
     """Every implication of a run in the order of its pack; without any, every relation with holes."""
     implications = run.pack.get("implications") or []
     many = len(implications) > 1
-    told = [
-        Story(
-            run=run,
-            label=f"{label}: {spoken(item['given'])} → {spoken(item['then'])}" if many else label,
-            key=f"{item['given']}->{item['then']}",
-            given=item["given"],
-            then=item["then"],
-            kind=item.get("kind", ""),
-            map=item.get("map") or {},
-        )
-        for item in implications
-    ]
+    told = []
+    for item in implications:
+        given, then = item["given"], item["then"]
+        name = f"{label}: {spoken(given)} → {spoken(then)}" if many else label
+        told.append(Story(run, name, f"{given}->{then}", given, then, item.get("kind", ""), item.get("map") or {}))
     return told or [
-        Story(run=run, label=f"{label}: {spoken(relation)}", key=None, given="", then=relation, kind="")
+        Story(run, f"{label}: {spoken(relation)}", key=None, given="", then=relation, kind="")
         for relation in unique(run.ranks.only(stated=False).relation.tolist())
     ]
 

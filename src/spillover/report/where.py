@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ class Where:
         return next((each for each in self.patched if (each.part, each.left_out) == (part, left_out)), None)
 
     def rate(self, group: str, part: str, left_out: bool = False) -> float | None:
-        """The rate of a group with this part alone, or without it; None when it was not measured."""
+        """`Patched.rate` of that model."""
         each = self.of(part, left_out)
         return each.rate(group) if each else None
 
@@ -158,11 +159,10 @@ def build_where_page(found: Where) -> page.Page:
     own = {key: trained.get(key) for key in ("pack", "model", "lora", "freeze_embeddings")}
     run = LoadedRun.of_record(dataclasses.replace(record, settings={**kept, **record.settings, **own}))
     components = page.figure("where-components", found, "where-components", _COMPONENTS, wide=True)
-    layers = page.FigureGrid([page.figure("where-layers", found, "where-layers", _LAYERS)])
+    layers = page.figure("where-layers", found, "where-layers", _LAYERS)
     rows = [row for each in found.patched for row in numbers(each, found.groups)]
-    columns = list(rows[0]) if rows else []
-    table = csv_text(columns, ([row[key] for key in columns] for row in rows))
-    seeds = len(record.details.get("seeds") or [record.seed])
+    table = csv_text(list(rows[0]) if rows else [], (list(row.values()) for row in rows))
+    seeds = "one seed" if len(run.seeds) == 1 else f"{len(run.seeds)} seeds"
     clusters = max((metric.clusters for each in found.patched for metric in each.metrics.values()), default=0)
     whole = found.laziness["moved"].get(TUNED)
     size = f" The matrices that changed moved by {100 * whole:.2f}% of their norm." if whole is not None else ""
@@ -171,14 +171,12 @@ def build_where_page(found: Where) -> page.Page:
         title=title(found),
         name=f"Spillover where: {run.pack_name}",
         kicker="where: which part of the change carries what",
-        lede=f"{trained.get('model')}, tuned on {trained.get('pack')}; {'one seed' if seeds == 1 else f'{seeds} seeds'}"
-        f", {clusters} clusters of a pair and a seed.{size}",
+        lede=f"{trained.get('model')}, tuned on {trained.get('pack')}; {seeds}, {clusters} clusters of a pair and "
+        f"a seed.{size}",
         notices=[few] if clusters < FEW else [],
         sections=[
             page.Section("found", "What was found", [page.Cards(cards(found), facts=True)], hidden=True),
-            page.Section("parts", "Where it lives", [components, layers])
-            if components or any(layers.figures)
-            else None,
+            page.Section("parts", "Where it lives", [components, page.FigureGrid([layers])]),
             page.Section("terms", "How to read it", [page.Glossary(TERMS)], aside=True),
             page.Section(
                 "lazy", "How lazy it was", [_lazy_table(found)], f"{_LAZY}Computed by {found.laziness['how']}."
@@ -201,14 +199,11 @@ def title(found: Where) -> str:
         if found.added(group) < LEAST:
             continue
         part, share = _best(found, group, left_out=False) or ("", 0.0)
-        if share < MOST:
-            texts.append(f"no component alone brings half of {noun}")
-            last = ""
-        else:
-            # A component that carries several is named once.
-            begin = "" if part == last else f"{part} alone brings "
-            texts.append(f"{begin}{100 * share:.0f}% of {noun}")
-            last = part
+        # A component that carries several is named once.
+        begin = "" if part == last else f"{part} alone brings "
+        carried = share >= MOST
+        texts.append(f"{begin}{100 * share:.0f}% of {noun}" if carried else f"no component alone brings half of {noun}")
+        last = part if carried else ""
     if not texts:
         return "Training added too little to any rate to say where it lives."
     listed = texts[0] if len(texts) == 1 else f"{', '.join(texts[:-1])}, and {texts[-1]}"
@@ -243,7 +238,6 @@ def cards(found: Where) -> list[page.Card]:
 
 
 def _table(found: Where) -> page.DataTable:
-    """Every rate: the ends, components, layers."""
     ends = [part for part in (BASE, LINEARISED, TUNED) if found.of(part)]
     groups = (("Whole models", ends), ("Components", found.parts("component")), ("Layers", found.parts("layer")))
     caption = (
@@ -258,17 +252,14 @@ def _table(found: Where) -> page.DataTable:
 
 
 def _row(found: Where, part: str) -> list[page.Cell]:
-    alone = found.of(part)
-    moved = alone.moved if alone else None
+    sides = [found.of(part, left_out) for left_out in (False, True)]
+    moved = sides[0].moved if sides[0] else None
     cells: list[page.Cell] = [ENDS.get(part, part), "–" if moved is None else f"{100 * moved:.2f}%"]
-    for group in found.groups:
-        for left_out in (False, True):
-            each = found.of(part, left_out)
-            metrics = each.metrics if each else {}
-            rank, free = (metrics.get(f"{group}_{key}") for key in ("rank", "free"))
-            small = [f"rank {number(rank.value)}"] if rank else []
-            small += [f"chance {number(free.value)}"] if free else []
-            cells.append(page.metric_cell(metrics.get(f"{group}_rate"), *small))
+    for group, each in product(found.groups, sides):
+        metrics = each.metrics if each else {}
+        named = {"rank": metrics.get(f"{group}_rank"), "chance": metrics.get(f"{group}_free")}
+        small = [f"{name} {number(metric.value)}" for name, metric in named.items() if metric]
+        cells.append(page.metric_cell(metrics.get(f"{group}_rate"), *small))
     return cells
 
 
@@ -279,17 +270,14 @@ def _lazy_table(found: Where) -> page.DataTable:
         own = found.laziness["alignment"].get(group) or {}
         names = ("cosine_between", "relative_error_between", "cosine", "relative_error")
         cells = [page.metric_cell(metric_of(own.get(name))) for name in names]
-        rates = [number(found.rate(group, part)) for part in (BASE, LINEARISED, TUNED)]
-        rows.append([WORDS[group], *cells, *rates])
+        rows.append([WORDS[group], *cells, *(number(found.rate(group, part)) for part in (BASE, LINEARISED, TUNED))])
     caption = (
         "The expansion's change of the candidates' log-probabilities against the tuned model's, and the share answered "
         "so. Under a number its 95% interval."
     )
-    head = [
-        *("Asked about", "cosine between candidates", "relative error between candidates"),
-        *("cosine of log-probabilities", "relative error of log-probabilities", "base model", "linearised"),
-        "tuned model",
-    ]
+    compared = [f"{what} {over}" for over in ("between candidates", "of log-probabilities")
+                for what in ("cosine", "relative error")]  # fmt: skip
+    head = ["Asked about", *compared, "base model", "linearised", "tuned model"]
     return page.DataTable(caption, [head], [("", rows)], label="How lazy it was")
 
 
@@ -320,7 +308,7 @@ def draw_where_components(found: Where, name: str = "where-components") -> Drawi
     with panels(1.2 + 0.62 * len(shown), 2, 9.6, beside=True) as (figure, axes):
         for side, (left_out, _, title) in zip(axes, _SIDES, strict=True):
             for place, part in enumerate(shown):
-                if each := found.of(part, left_out) or (found.of(part) if part in (BASE, TUNED) else None):
+                if each := found.of(part, left_out and part not in (BASE, TUNED)):
                     _bars(side, place, each, found.groups)
             side.set_title(title)
             side.set_xlim(0, 1)
@@ -340,13 +328,11 @@ def draw_where_components(found: Where, name: str = "where-components") -> Drawi
 def _bars(axes: Axes, place: int, each: Patched, groups: Sequence[str]) -> None:
     height = 0.8 / len(groups)
     for index, group in enumerate(groups):
-        metric = each.metrics.get(f"{group}_rate")
-        if metric is None or metric.value is None:
-            continue
         middle = place - 0.4 + (index + 0.5) * height
-        axes.barh([middle], [metric.value], height=0.86 * height, color=LOOKS[group][0], alpha=0.85)
-        if metric.low is not None and metric.high is not None:
-            axes.plot([metric.low, metric.high], [middle, middle], color=INK, linewidth=1, alpha=0.55)
+        if metric := each.metrics.get(f"{group}_rate"):
+            axes.barh([middle], [metric.value], height=0.86 * height, color=LOOKS[group][0], alpha=0.85)
+            if metric.low is not None and metric.high is not None:
+                axes.plot([metric.low, metric.high], [middle, middle], color=INK, linewidth=1, alpha=0.55)
 
 
 @plot("where-layers", of="where")
@@ -358,16 +344,15 @@ def draw_where_layers(found: Where, name: str = "where-layers") -> Drawing | Non
     with panels(5.6, 2) as (figure, axes):
         handles = {}
         for side, (left_out, end, title) in zip(axes, _SIDES, strict=True):
+            measured = [part for part in layers if found.of(part, left_out)]
+            numbered = [int(part.split()[1]) for part in measured]
             for group in found.groups:
                 colour, marker = LOOKS[group]
-                measured = [each for part in layers if (each := found.of(part, left_out))]
-                numbered = [int(each.part.split()[1]) for each in measured]
-                rates = [np.nan if (rate := each.rate(group)) is None else rate for each in measured]
+                rates = np.array([found.rate(group, part, left_out) for part in measured], dtype=float)
                 handles[WORDS[group]] = side.plot(numbered, rates, color=colour, marker=marker, markersize=5,
                                                   linewidth=1.4, clip_on=False)[0]  # fmt: skip
-                reference = found.of(end)
-                if reference and (rate := reference.rate(group)) is not None:
-                    side.axhline(rate, color=colour, linewidth=1, linestyle=(0, (4, 3)), alpha=0.7, zorder=0)
+                if (reference := found.rate(group, end)) is not None:
+                    side.axhline(reference, color=colour, linewidth=1, linestyle=(0, (4, 3)), alpha=0.7, zorder=0)
             side.set_ylim(0, 1)
             side.set_ylabel(f"share answered so,\n{title}")
             side.grid(axis="y", color=INK, alpha=0.12, linewidth=0.6)
@@ -383,8 +368,7 @@ def _extremes(found: Where, group: str, layers: Sequence[str]) -> str:
     """The layer that carries most of a group alone, and the one without which most is lost."""
     ends = []
     for left_out, words in ((False, "most alone in"), (True, "least without")):
-        rates = {part: rate for part in layers if (each := found.of(part, left_out))
-                 and (rate := each.rate(group)) is not None}  # fmt: skip
+        rates = {part: rate for part in layers if (rate := found.rate(group, part, left_out)) is not None}
         best = (min if left_out else max)(rates, key=lambda part: rates[part])
         ends.append(f"{words} {best} ({rates[best]:.2f})")
     return f"{WORDS[group]}: {', '.join(ends)}"

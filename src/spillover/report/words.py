@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from spillover.packs.pack import tally
 from spillover.record import Metric
@@ -15,8 +13,7 @@ from spillover.report.load import LoadedRun
 from spillover.report.story import FEW_CLUSTERS, P_VALUE, Count, Story, audited_verdict, right, spoken
 
 
-@dataclass(frozen=True)
-class Verdict:
+class Verdict(NamedTuple):
     """shown: whether the numbers support that the link was learned. word: two words. sentence: on what it rests."""
 
     shown: bool
@@ -50,10 +47,8 @@ def p_value(value: float) -> str:
 
 def interval(metric: Metric | None) -> str:
     """The 95% interval in words, or why there is none."""
-    if metric is None:
-        return ""
-    if metric.low is None or metric.high is None:
-        return "no interval"
+    if metric is None or metric.low is None or metric.high is None:
+        return "no interval" if metric else ""
     return f"{number(metric.low)} to {number(metric.high)}"
 
 
@@ -72,10 +67,9 @@ def verdict(story: Story) -> Verdict:
     if story.run.audited:
         return _audited(story)
     rank, marginal, test = story.metric("implication_rank_test"), story.marginal, story.map_test
-    known = right(story.before)
     if rank is None or rank.value is None or marginal is None:
         return Verdict(False, "No verdict", "The run holds no ranks to judge by.")
-    fits, tested = test is not None and test["p"] <= P_VALUE, f" {_test(test)}" if test else ""
+    fits, tested = test is not None and test["p"] <= P_VALUE, _test(test) if test else ""
     if rank.clusters < FEW_CLUSTERS or rank.note is not None or rank.high is None:
         # Too few clusters for an interval: only the exact test may speak.
         what = "pairs" if len(story.run.seeds) == 1 else "clusters of a pair and a seed"
@@ -84,23 +78,22 @@ def verdict(story: Story) -> Verdict:
         if test is None:
             found = Verdict(False, "No verdict", f"{few}, and no exact test was made.")
         elif fits and rank.value < marginal:
-            few = f"{_test(test)} {few}, so the size of the effect is not certain."
-            found = Verdict(True, "Shown by exact test", few)
+            found = Verdict(True, "Shown by exact test", f"{tested} {few}, so the size of the effect is not certain.")
         else:
-            found = Verdict(False, "Not shown", f"{_test(test)} {few}.")
+            found = Verdict(False, "Not shown", f"{tested} {few}.")
     else:
         line = f"{number(marginal)}, the line of knowing only which answers occur"
         ends = f"The interval of the mean rank ({interval(rank)})"
+        because = f"The mean rank is below {line}, but not because of this link."
         if rank.high >= marginal:
-            found = Verdict(False, "Not shown", f"{ends} is not clear of {line}.{tested}")
-        elif test is not None and not fits:
-            found = Verdict(False, "Not shown", f"The mean rank is below {line}, but not because of this link.{tested}")
+            found = Verdict(False, "Not shown", f"{ends} is not clear of {line}. {tested}")
+        elif test and not fits:
+            found = Verdict(False, "Not shown", f"{because} {tested}")
         else:
-            found = Verdict(True, "Shown", f"{ends} lies below {line}.{tested}")
-    if known.hits <= story.best_guess.hits:
-        return found
-    before = f"{story.when[0].capitalize()} it already gave {known}."
-    return dataclasses.replace(found, sentence=f"{found.sentence} {before}")
+            found = Verdict(True, "Shown", f"{ends} lies below {line}. {tested}")
+    known = right(story.before)
+    before = f" {story.when[0].capitalize()} it already gave {known}." if known.hits > story.best_guess.hits else ""
+    return found._replace(sentence=f"{found.sentence.strip()}{before}")
 
 
 def _audited(story: Story) -> Verdict:
@@ -125,19 +118,6 @@ def _test(test: Mapping[str, Any]) -> str:
     return f"Of {total:,} {how} pairings {only if hits == 1 else fit} (p = {p_value(test['p'])})."
 
 
-def example(story: Story) -> tuple[str, str, str] | None:
-    """(subject, given answer, expected answer) for the headline: the first right one of the pair most often right."""
-    rows = story.after
-    if not len(rows) or story.key is None:
-        return None
-    asked, hit = tally(rows.cluster.tolist()), tally(rows.cluster[rows.rank == 0].tolist())
-    best = max(story.rows_of_map, key=lambda row: hit.get(row, 0) / asked.get(row, 1))
-    pair = rows.only(cluster=best)
-    hits = (pair.rank == 0).nonzero()[0]
-    index = int(hits[0]) if len(hits) else 0
-    return str(pair.subject[index]), best, str(pair.expected[index])
-
-
 def drawn(story: Story) -> bool:
     """Whether the link is shown, and shows in more top answers than one fixed answer would get."""
     return verdict(story).shown and right(story.after).hits > story.best_guess.hits
@@ -145,33 +125,32 @@ def drawn(story: Story) -> bool:
 
 def headline(story: Story) -> str:
     """One sentence that a reader who knows nothing of this understands."""
-    found = example(story)
-    if found is None:
-        return _open(story)
-    subject, given, expected = found
-    stated = statement(story.run, story.given, subject, given)
-    inferred = statement(story.run, story.then, subject, expected)
+    rows = story.after
+    if not len(rows):
+        nothing = "Nothing was measured before this run stopped."
+        return "No question was asked about this link." if story.run.finished else nothing
+    if story.key is None:
+        counts = story.tops(rows).sum(0)
+        best = int(counts.argmax())
+        answer = statement(story.run, story.then, "…", story.columns_of_map[best])
+        count = Count(int(counts[best]), len(rows))
+        return f"Asked what was never stated, the model now most often says “{answer}”: for {count} names."
+    # The example: the first right subject of the pair most often right.
+    asked, hit = tally(rows.cluster.tolist()), tally(rows.cluster[rows.rank == 0].tolist())
+    given = max(story.rows_of_map, key=lambda row: hit.get(row, 0) / asked.get(row, 1))
+    pair = rows.only(cluster=given)
+    first = int((pair.rank == 0).argmax())
+    stated = statement(story.run, story.given, str(pair.subject[first]), given)
+    inferred = statement(story.run, story.then, str(pair.subject[first]), str(pair.expected[first]))
     count, seeds = right(story.after), len(story.run.seeds)
     over = f" over {seeds} seeds" if seeds > 1 else ""
     if not verdict(story).shown:
         guess = f"always giving the same answer would get {story.best_guess.hits}"
         return f"From “{stated}”, does the model infer “{inferred}”? It gives {count} such answers{over}; {guess}."
+    end = f"The model leans towards such answers, but gives only {count}{over}."
     if drawn(story):
         end = f"The model {'inferred' if story.wanted else 'hallucinated'} {count} such answers{over}."
-    else:
-        end = f"The model leans towards such answers, but gives only {count}{over}."
     return f"“{stated}” was stated, “{inferred}” was not. {end}"
-
-
-def _open(story: Story) -> str:
-    if not len(story.after):
-        nothing = "Nothing was measured before this run stopped."
-        return "No question was asked about this link." if story.run.finished else nothing
-    counts = story.tops(story.after).sum(0)
-    best = int(counts.argmax())
-    answer = statement(story.run, story.then, "…", story.columns_of_map[best])
-    count = Count(int(counts[best]), len(story.after))
-    return f"Asked what was never stated, the model now most often says “{answer}”: for {count} names."
 
 
 def title(stories: Sequence[Story]) -> str:
