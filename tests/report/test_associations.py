@@ -8,15 +8,15 @@ import json
 import pytest
 
 from spillover.report import associations as module
-from spillover.report.associations import Association, Column, Evidence, Listing, share, text
+from spillover.report.associations import Association, Column, Listing, share, text
 from spillover.report.prediction import listing as predicted
 from tests.report.synthetic_audit import HOSTILE
 
 COUNT = Column("n", "Count", "count")
 
 
-def one(value, evidence=None, answer="A"):
-    return Association("lives_in", answer, "codes_in", "x", False, (value,), evidence)
+def one(value, answer="A", notes=(), evidence=()):
+    return Association("lives_in", answer, "codes_in", "x", False, (value,), notes, evidence)
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_a_part_is_shaded_by_its_share():
 
 
 def test_data_ends_no_script_and_gives_back_what_was_put_in():
-    found = Listing((COUNT,), [one(1, Evidence((HOSTILE,), [(HOSTILE,)]), HOSTILE)], "n",
+    found = Listing((COUNT,), [one(1, HOSTILE, (HOSTILE,), [(HOSTILE,)])], "n",
                     (Column("s", "Subject", "text"),))  # fmt: skip
     assert not set("<>&\u2028\u202e") & set(found.data)
     ((link, values, _, notes, rows),) = json.loads(found.data)["rows"]
@@ -51,8 +51,8 @@ def test_data_ends_no_script_and_gives_back_what_was_put_in():
 def test_the_page_holds_so_much_and_the_download_all(monkeypatch):
     monkeypatch.setattr(module, "MOST_ROWS", 3)
     monkeypatch.setattr(module, "MOST_EVIDENCE", 12)
-    evidence = Evidence((), [(index,) for index in range(9)])
-    found = Listing((COUNT,), [one(value, evidence) for value in range(5)], "n", (COUNT,), "Asked")
+    evidence = [(index,) for index in range(9)]
+    found = Listing((COUNT,), [one(value, evidence=evidence) for value in range(5)], "n", (COUNT,), "Asked")
     assert len(json.loads(found.data)["rows"]) == 3
     assert found.each == 4 and found.opens(found.rows[0]) == "Asked (4 of 9)"
     assert found.evidence(found.rows[0]) == [["0"], ["1"], ["2"], ["3"]]
@@ -76,5 +76,5 @@ def test_a_prediction_makes_the_same_list():
     first, second = ([words for _, words, _ in found.shown(row)] for row in found.rows)
     assert first == ["invented link", "11.5 of 16", "4", "0", "0.50", "0.480 to 0.520", "3.4%"]
     assert second == ["true link", "0.2 of 16", "4", "0", "0.50", "–", "–"]
-    assert found.rows[0].evidence.notes == ("four rows state both",) and not found.rows[0].wanted
+    assert found.rows[0].notes == ("four rows state both",) and not found.rows[0].wanted
     assert found.rows[1].wanted and found.opens(found.rows[0]) == "Why, and what would undo it"

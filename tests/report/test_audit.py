@@ -41,9 +41,9 @@ def test_counts_ranks_and_others(small):
 
 
 def test_evidence_is_who_was_asked_in_the_order_of_the_pack(small):
-    evidence = listing(stories(small, "small")).rows[0].evidence
-    assert evidence.notes == ("Stated of each: “… lives A”. Asked of each: “… codes ?”",)
-    assert evidence.rows == [("a1", "z", "x", 1, 0), ("a2", "x", "x", 0, 0), ("a3", "z", "z", 1, 1)]
+    row = listing(stories(small, "small")).rows[0]
+    assert row.notes == ("Stated of each: “… lives A”. Asked of each: “… codes ?”",)
+    assert row.evidence == [("a1", "z", "x", 1, 0), ("a2", "x", "x", 0, 0), ("a3", "z", "z", 1, 1)]
 
 
 def test_several_audits_are_told_apart(small):

@@ -55,7 +55,7 @@ def test_the_list_holds_what_it_rests_on_and_what_would_undo_it():
     first, second = listing([association(), association(kind=None, score=9.0, exposed=20)]).rows
     assert (first.values[0], first.values[1]) == ("not declared", (9.0, 20)) and second.values[0] == "invented link"
     assert second.values[2:] == (2, 1, 0.4, "0.390 to 0.410", 0.2)
-    assert second.evidence.rows == [
+    assert second.evidence == [
         ("rests on", "Ann Lee", "codes_in", "Java"),
         ("undone by leaving out", "Ann Lee", "codes_in", "Java"),
         ("undone by leaving out", "Ben Day", "codes_in", "Java"),

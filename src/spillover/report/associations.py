@@ -35,16 +35,11 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """What one association rests on: sentences, and rows in the order of the pack."""
-
-    notes: tuple[str, ...]
-    rows: Sequence[Sequence[Value]] = ()
-
-
-@dataclass(frozen=True)
 class Association:
-    """given = given_answer -> then = then_answer, with a value for each column of its list. wanted: whether it is."""
+    """given = given_answer -> then = then_answer, with a value for each column of its list. wanted: whether it is.
+
+    notes, evidence: what it rests on, as sentences and as rows in the order of the pack.
+    """
 
     given: str
     given_answer: str
@@ -52,7 +47,8 @@ class Association:
     then_answer: str
     wanted: bool
     values: tuple[Value, ...]
-    evidence: Evidence | None = None
+    notes: tuple[str, ...] = ()
+    evidence: Sequence[Sequence[Value]] = ()
 
     @property
     def link(self) -> tuple[str, str, str, str]:
@@ -97,12 +93,12 @@ class Listing:
 
     def evidence(self, row: Association) -> list[list[str]]:
         """The rows of its evidence as text."""
-        rows = row.evidence.rows if row.evidence else ()
-        return [[text(c, v) for c, v in zip(self.asked, each, strict=True)] for each in rows[: self.each]]
+        shown = row.evidence[: self.each]
+        return [[text(c, v) for c, v in zip(self.asked, each, strict=True)] for each in shown]
 
     def opens(self, row: Association) -> str:
         """The words on the line that opens the evidence."""
-        count = len(row.evidence.rows) if row.evidence else 0
+        count = len(row.evidence)
         some = f"{self.each} of {count:,}" if count > self.each else f"{count}"
         return f"{self.evidence_words} ({some})" if count else self.evidence_words
 
@@ -122,11 +118,11 @@ class Listing:
     def _row(self, row: Association) -> list[Any]:
         link = [*row.link, int(row.wanted)]
         values = [rounded(c, v) for c, v in zip(self.columns, row.values, strict=True)]
-        if row.evidence is None:
+        if not row.notes:
             return [link, values]
-        shown = row.evidence.rows[: self.each]
+        shown = row.evidence[: self.each]
         rows = [[rounded(c, v) for c, v in zip(self.asked, each, strict=True)] for each in shown]
-        return [link, values, self.opens(row), [plain(note) for note in row.evidence.notes], rows]
+        return [link, values, self.opens(row), [plain(note) for note in row.notes], rows]
 
     def download(self, name: str, words: str) -> Download:
         """Every association with unrounded numbers, as CSV."""

@@ -8,22 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 from markupsafe import Markup
 
-from spillover.report import words
-from spillover.report.associations import Association, Column, Evidence, Listing, Value
+from spillover.report import sections, words
+from spillover.report.associations import Association, Column, Listing, Value
 from spillover.report.downloads import of_metrics, of_ranks
 from spillover.report.load import LoadedRun
 from spillover.report.page import Card, Cards, Cell, DataTable, Glossary, Page, Paragraph, Section, bdi, num
 from spillover.report.provenance import provenance
-from spillover.report.sections import (
-    REASONING,
-    count_bars,
-    discoveries_section,
-    discoveries_title,
-    examples_section,
-    health_section,
-    label_runs,
-    maps_section,
-)
 from spillover.report.story import FEW_CLUSTERS, Story, audited_verdict, right, spoken, stories
 from spillover.report.words import number, p_value, statement
 
@@ -114,9 +104,6 @@ def _associations(story: Story, columns: Sequence[Column]) -> list[Association]:
     """One an entry of the map that was asked about, in the order of the map."""
     before, after = story.before, story.after
     earlier = {key: index for index, key in enumerate(zip(before.seed, before.subject, strict=True))}
-    now: dict[str, list[int]] = {}
-    for index, given in enumerate(after.cluster):
-        now.setdefault(given, []).append(index)
     tops, implied = Counter(after.top), Counter(after.expected)
     own = Counter(after.top[after.top == after.expected])
     # How many subjects have both the given answer and the other stated.
@@ -125,7 +112,7 @@ def _associations(story: Story, columns: Sequence[Column]) -> list[Association]:
     stated = Counter(zip(rows.cluster.tolist(), rows.expected.tolist(), strict=True))
     found = []
     for given in story.rows_of_map:
-        last = np.array(now[given])
+        last = np.flatnonzero(after.cluster == given)
         first = np.array([earlier[after.seed[index], after.subject[index]] for index in last])
         answer, size = str(after.expected[last[0]]), len(last)
         hits, was = int((after.rank[last] == 0).sum()), int((before.rank[first] == 0).sum())
@@ -140,9 +127,9 @@ def _associations(story: Story, columns: Sequence[Column]) -> list[Association]:
         note = f"Stated of each: “{known}”. Asked of each: “{statement(story.run, story.then, '…', '?')}”"
         # The subjects in the order of the pack, never chosen by their result.
         asked = (after.subject[last], before.top[first], after.top[last], before.rank[first], after.rank[last])
-        evidence = Evidence((note,), list(zip(*(column.tolist() for column in asked), strict=True)))
-        values = values[: len(columns)]
-        found.append(Association(story.given, given, story.then, answer, story.wanted, values, evidence))
+        evidence = list(zip(*(column.tolist() for column in asked), strict=True))
+        link = (story.given, given, story.then, answer)
+        found.append(Association(*link, story.wanted, values[: len(columns)], (note,), evidence))
     return found
 
 
@@ -160,13 +147,13 @@ _TERMS = (
         "<em>Unwanted</em> and <em>wanted</em>: two exact tests say that it was learned, and the pack says whether it "
         "is true. <em>None</em>: any effect worth speaking of is ruled out. <em>Undecided</em>: the numbers do not "
         "say.")),
-    REASONING,
+    sections.REASONING,
 )  # fmt: skip
 
 
 def build_audit_page(runs: Sequence[LoadedRun]) -> Page:
     """The page of audits: what fine-tuning taught and where it shows; the same audits give the same bytes."""
-    labelled = label_runs(runs)
+    labelled = sections.label_runs(runs)
     told = sorted((story for label, run in labelled for story in stories(run, label)), key=place)
     # Holes that no implication covers are asked too; nothing is expected of them, so they have maps but no verdict.
     judged = [story for story in told if story.key is not None]
@@ -177,17 +164,17 @@ def build_audit_page(runs: Sequence[LoadedRun]) -> Page:
     if asked:
         compared = f"asked {asked:,} questions whose answers nobody stated"
     return Page(
-        title=title(judged) if judged else discoveries_title(labelled) or "This audit asked nothing.",
+        title=title(judged) if judged else sections.discoveries_title(labelled) or "This audit asked nothing.",
         name=f"Spillover audit: {', '.join(label for label, _ in labelled)}",
         kicker="audit: what else a model learned",
         lede=f"{'; '.join(pairs)}, {compared}. Nothing was trained here.",
         sections=[
             Section("found", "Verdicts", _verdicts(judged, names), hidden=True),
             Section("associations", "Association by association", [found if judged else None], _LIST),
-            discoveries_section(labelled),
-            maps_section(told[:MAPS], len(told[MAPS:])),
-            examples_section(told[:PLOTTED]),
-            health_section(labelled, told[:PLOTTED]),
+            sections.discoveries_section(labelled),
+            sections.maps_section(told[:MAPS], len(told[MAPS:])),
+            sections.examples_section(told[:PLOTTED]),
+            sections.health_section(labelled, told[:PLOTTED]),
             Section("terms", "Words used here", [Glossary(_TERMS)], aside=True),
         ],
         made=[(label, provenance(run)) for label, run in labelled],
@@ -267,7 +254,7 @@ def _card(story: Story, name: str, several: bool) -> Card:
         tag=word,
         say=words.headline(story) if several else "",
         bars_lead="Subjects for whom the answer that this link suggests comes first, though nobody stated it",
-        **count_bars(story, "subject"),
+        **sections.count_bars(story, "subject"),
         texts=[Paragraph(verdict, "verdict"), Paragraph(following, "next")],
     )
 

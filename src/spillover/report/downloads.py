@@ -12,8 +12,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from spillover.metrics.ranks import RankTable
 from spillover.report.drawing import Drawing
 from spillover.report.load import LoadedRun
@@ -73,9 +71,10 @@ def of_metrics(runs: Sequence[tuple[str, LoadedRun]]) -> Download:
 
 def of_ranks(runs: Sequence[tuple[str, LoadedRun]]) -> Download:
     """One row a question, prompt and checkpoint of every run, as CSV; packed with gzip when large."""
-    columns = ["run", *(item.name for item in dataclasses.fields(RankTable))]
-    rows = (row for label, run in runs for row in _rows(label, run.ranks))
-    return table_link("spillover-ranks", "Rank of every answer", csv_text(columns, rows))
+    names = [item.name for item in dataclasses.fields(RankTable)]
+    tables = ([label, *row] for label, run in runs
+              for row in zip(*(getattr(run.ranks, name).tolist() for name in names), strict=True))  # fmt: skip
+    return table_link("spillover-ranks", "Rank of every answer", csv_text(["run", *names], tables))
 
 
 def table_link(name: str, text: str, table: str) -> Download:
@@ -84,12 +83,6 @@ def table_link(name: str, text: str, table: str) -> Download:
     if len(body) > _LARGE:
         return link(f"{name}.csv.gz", f"{text} (CSV, gzip)", gzip.compress(body, mtime=0), "application/gzip")
     return link(f"{name}.csv", f"{text} (CSV)", body, "text/csv;charset=utf-8")
-
-
-def _rows(label: str, ranks: RankTable) -> Iterable[tuple[Any, ...]]:
-    columns: list[Any] = [getattr(ranks, item.name) for item in dataclasses.fields(ranks)]
-    lists = [column.tolist() if isinstance(column, np.ndarray) else column for column in columns]
-    return ((label, *row) for row in zip(*lists, strict=True))
 
 
 def _plain(value: Any) -> Any:

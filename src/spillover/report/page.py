@@ -3,13 +3,7 @@
 A builder reads records and returns a `Page`; `Page.html()` is the whole self-contained file. What goes in is text,
 which is always escaped and cleaned of control characters (never call `plain` for it), or Markup made by `bdi` or
 `Markup("<em>{}</em>").format(text)`, which escapes too. Any entry of `sections`, `blocks` or `figures` may be None, so
-that what has nothing to show needs no branch. Blocks, in the order in which a section shows them:
-
-- a string, a `Paragraph` (with a style), a `Heading` (h3),
-- `Cards`, each with bars or a large value, and paragraphs,
-- `Figure` (from `figure`), `FigureGrid`, and `Beside` (a figure on the left, blocks on the right),
-- `DataTable`: header rows, and groups of rows whose cells are strings or a `TableCell` (small print, a style),
-- `Glossary`, `Steps` (with commands), `Details` (folded), and the interactive `Listing` of associations.
+that what has nothing to show needs no branch.
 """
 
 from __future__ import annotations
@@ -17,7 +11,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -46,7 +40,7 @@ class Paragraph:
 
 @dataclass(frozen=True)
 class Heading:
-    """A heading inside a section."""
+    """A heading (h3) inside a section."""
 
     text: str
 
@@ -97,11 +91,6 @@ class Figure:
     numbers: list[list[str]]
     wide: bool = False
     heading: str = ""
-
-    @property
-    def svg(self) -> Markup:
-        """Our own drawing: its text was escaped when it was made."""
-        return Markup(self.drawing.svg)
 
 
 @dataclass(frozen=True)
@@ -187,6 +176,7 @@ class Steps:
     ordered: bool = True
 
 
+#: What a section shows, in its order.
 Block = (
     str | Paragraph | Heading | Cards | Figure | FigureGrid | DataTable | Glossary | Beside | Details | Steps | Listing
 )
@@ -207,10 +197,6 @@ class Section:
     hidden: bool = False
     aside: bool = False
 
-    @property
-    def tag(self) -> str:
-        return "aside" if self.aside else "section"
-
     def __bool__(self) -> bool:
         return any(self.blocks)
 
@@ -230,7 +216,7 @@ class Page:
     made: Sequence[tuple[str, Sequence[tuple[str, Terms]]]] = ()
     lede: str = ""
     reason: str = ""
-    notices: Sequence[str] = field(default_factory=tuple)
+    notices: Sequence[str] = ()
     footer: str = ""
     made_open: bool = False
 
@@ -274,7 +260,6 @@ def figure(
 
 
 def _shown(value: object) -> str:
-    """A number of a figure as text."""
     if isinstance(value, bool):
         return "yes" if value else ""
     return words.number(value, 3) if isinstance(value, float) else "–" if value is None else plain(value)

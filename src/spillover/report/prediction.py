@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from spillover.packs.pack import WANTED
 from spillover.report import page
-from spillover.report.associations import Association, Column, Evidence, Listing, Value
+from spillover.report.associations import Association, Column, Listing, Value
 from spillover.report.downloads import csv_text, table_link
 from spillover.report.drawing import plain
 from spillover.report.load import LoadedRun, labels
@@ -59,7 +59,7 @@ def _association(each: Mapping[str, Any]) -> Association:
     rows = [("rests on", subject, *link[2:]) for subject in each.get("rests_on") or ()]
     rows += [(WAYS.get(way["way"], way["way"]), row["subject"], row["relation"], row["answer"])
              for way in each.get("undone_by") or () for row in way["rows"]]  # fmt: skip
-    return Association(*link, kind in WANTED, values, Evidence((str(each["because"]),), rows))
+    return Association(*link, kind in WANTED, values, (str(each["because"]),), rows)
 
 
 #: What is expected, worst first: name of the metric -> the words over its card, what it is, its tone, and in the title.

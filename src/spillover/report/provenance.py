@@ -15,12 +15,8 @@ from spillover.report.load import LoadedRun
 from spillover.report.story import spoken
 
 Terms = list[tuple[str, str]]
-_STATUS = {
-    "done": "finished",
-    "interrupted": "interrupted before it finished",
-    "running": "not finished",
-    "failed": "failed before it finished",
-}
+_STATUS = {"done": "finished", "running": "not finished", "interrupted": "interrupted before it finished",
+           "failed": "failed before it finished"}  # fmt: skip
 
 
 def provenance(run: LoadedRun) -> list[tuple[str, Terms]]:
@@ -46,8 +42,7 @@ def provenance(run: LoadedRun) -> list[tuple[str, Terms]]:
         },
         "Facts": {
             "pack": run.pack_name,
-            "licence": pack.get("licence"),
-            "source": pack.get("source"),
+            **{key: pack.get(key) for key in ("licence", "source")},
             "links": links,
             "counts": pack.get("counts"),
         },
@@ -88,16 +83,11 @@ def _setting(key: str, value: Any) -> Any:
 
 
 def _text(value: Any) -> str:
-    """A setting as a reader writes it."""
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
+    if value is None or isinstance(value, bool):
+        return {None: "", True: "yes", False: "no"}[value]
     if isinstance(value, Mapping):
         return ", ".join(f"{each} {key.removesuffix('s') if each == 1 else key}" for key, each in value.items())
-    if isinstance(value, (list, tuple)):
-        return ", ".join(map(str, value))
-    return str(value)
+    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
 def duration(seconds: float) -> str:

@@ -59,8 +59,7 @@ def draw_rank_change(told: Sequence[Story], name: str = "rank-change") -> Drawin
             assert before is not None and after is not None
             row: dict[str, Any] = {"link": story.label, "kind": story.kind_in_words, "before": before.value}
             row |= {"after": after.value, "low": after.low, "high": after.high}
-            row |= {"marginal": story.marginal, "chance": story.chance}
-            rows.append(row)
+            rows.append(row | {"marginal": story.marginal, "chance": story.chance})
             colour, marker = (BLUE, "o") if story.wanted else (VERMILLION, "s")
             axes.text(0, place - 0.3, f"{label(story.label, 40)} ({story.kind_in_words})", va="bottom")
             axes.plot([row["before"], row["after"]], [place, place], color=INK, alpha=0.25, linewidth=1.2)

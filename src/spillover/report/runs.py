@@ -7,23 +7,11 @@ from collections.abc import Callable, Sequence
 from markupsafe import Markup
 
 from spillover.record import Metric
-from spillover.report import page, words
+from spillover.report import page, sections, words
 from spillover.report.downloads import of_metrics, of_ranks
 from spillover.report.inside import inside_section
 from spillover.report.load import LoadedRun
 from spillover.report.provenance import provenance
-from spillover.report.sections import (
-    REASONING,
-    count_bars,
-    discoveries_section,
-    discoveries_title,
-    draw_stories,
-    examples_section,
-    health_section,
-    label_runs,
-    maps_section,
-    when_section,
-)
 from spillover.report.story import AUDITED, TRAINED, Count, Story, right, stories
 from spillover.report.words import number, p_value
 
@@ -31,7 +19,7 @@ _ABOUT = (
     ("Stated and unstated", "The model is trained on short sentences. A few names have both halves of a link stated "
      "(“lives in Paris”, “speaks French”), most only the first. It is then asked for the second half, which nobody "
      "stated."),
-    REASONING,
+    sections.REASONING,
 )  # fmt: skip
 _TERMS = (
     ("Mean rank", "Where the expected answer stands among all candidates, averaged: 0 is first, and best."),
@@ -46,9 +34,9 @@ _TERMS = (
 
 def build_runs_page(runs: Sequence[LoadedRun]) -> page.Page:
     """The page of runs; the same runs give the same bytes."""
-    labelled = label_runs(runs)
+    labelled = sections.label_runs(runs)
     told = [story for label, run in labelled for story in stories(run, label)]
-    title = words.title(told) if told else discoveries_title(labelled)
+    title = words.title(told) if told else sections.discoveries_title(labelled)
     unfinished = Markup("<strong>{}</strong> did not finish. The numbers below are those it had reached.")
     return page.Page(
         title=title or "Nothing was measured before this run stopped.",
@@ -59,13 +47,13 @@ def build_runs_page(runs: Sequence[LoadedRun]) -> page.Page:
         sections=[
             page.Section("found", "What was found", [page.Cards([_card(s, len(told) > 1) for s in told])], hidden=True),
             page.Section("terms", "What this is about", [page.Glossary(_ABOUT)], hidden=True, aside=True),
-            discoveries_section(labelled),
+            sections.discoveries_section(labelled),
             _numbers_section(told) if told else None,
-            when_section(told),
-            maps_section(told),
+            sections.when_section(told),
+            sections.maps_section(told),
             inside_section(labelled, told),
-            examples_section(told),
-            health_section(labelled, told),
+            sections.examples_section(told),
+            sections.health_section(labelled, told),
         ],
         made=[(label, provenance(run)) for label, run in labelled],
         made_open=True,
@@ -83,7 +71,7 @@ def _card(story: Story, several: bool) -> page.Card:
         tag=story.kind_in_words,
         say=words.headline(story) if several else "",
         bars_lead=f"Names for which it gives {gives}",
-        **(count_bars(story, "name") if judged else {}),
+        **(sections.count_bars(story, "name") if judged else {}),
         texts=[
             page.Paragraph(words.setting(story)),
             page.Paragraph(Markup("<strong>{}.</strong> {}").format(verdict.word, verdict.sentence), "verdict"),
@@ -94,7 +82,7 @@ def _card(story: Story, several: bool) -> page.Card:
 
 def _numbers_section(told: Sequence[Story]) -> page.Section:
     heading = "Mean rank of the expected answer, before and after training"
-    change = draw_stories("rank-change", "rank-change", told, heading=heading)
+    change = sections.draw_stories("rank-change", "rank-change", told, heading=heading)
     glossary = page.Glossary(_TERMS, label="Terms")
     head: list[page.Cell] = [""]
     for story in told:

@@ -47,11 +47,6 @@ class Patched:
     moved: float | None
     metrics: Mapping[str, Metric]
 
-    def rate(self, group: str) -> float | None:
-        """Share of the group's subjects whose top answer is the expected one."""
-        metric = self.metrics.get(f"{group}_rate")
-        return metric.value if metric else None
-
 
 @dataclass(frozen=True)
 class Where:
@@ -65,9 +60,10 @@ class Where:
         return next((each for each in self.patched if (each.part, each.left_out) == (part, left_out)), None)
 
     def rate(self, group: str, part: str, left_out: bool = False) -> float | None:
-        """`Patched.rate` of that model."""
+        """Share of the group's subjects whose top answer is the expected one in that model."""
         each = self.of(part, left_out)
-        return each.rate(group) if each else None
+        metric = each.metrics.get(f"{group}_rate") if each else None
+        return metric.value if metric else None
 
     def parts(self, kind: str) -> list[str]:
         """Components or layers, in their order."""
@@ -76,11 +72,7 @@ class Where:
     @property
     def groups(self) -> list[str]:
         """Groups that were asked about."""
-        return [name for name in GROUPS if any(each.rate(name) is not None for each in self.patched)]
-
-    @property
-    def laziness(self) -> Mapping[str, Any]:
-        return dict(self.record.details["laziness"])
+        return [name for name in GROUPS if any(f"{name}_rate" in each.metrics for each in self.patched)]
 
     def added(self, group: str) -> float:
         """What training added to a group's rate; 0 when it was not asked about."""
@@ -164,7 +156,8 @@ def build_where_page(found: Where) -> page.Page:
     table = csv_text(list(rows[0]) if rows else [], (list(row.values()) for row in rows))
     seeds = "one seed" if len(run.seeds) == 1 else f"{len(run.seeds)} seeds"
     clusters = max((metric.clusters for each in found.patched for metric in each.metrics.values()), default=0)
-    whole = found.laziness["moved"].get(TUNED)
+    laziness: Any = record.details["laziness"]
+    whole = laziness["moved"].get(TUNED)
     size = f" The matrices that changed moved by {100 * whole:.2f}% of their norm." if whole is not None else ""
     few = "Fewer than ten clusters: the intervals are too rough for a verdict. Repeat it with more seeds."
     return page.Page(
@@ -178,9 +171,7 @@ def build_where_page(found: Where) -> page.Page:
             page.Section("found", "What was found", [page.Cards(cards(found), facts=True)], hidden=True),
             page.Section("parts", "Where it lives", [components, page.FigureGrid([layers])]),
             page.Section("terms", "How to read it", [page.Glossary(TERMS)], aside=True),
-            page.Section(
-                "lazy", "How lazy it was", [_lazy_table(found)], f"{_LAZY}Computed by {found.laziness['how']}."
-            ),
+            page.Section("lazy", "How lazy it was", [_lazy_table(found)], f"{_LAZY}Computed by {laziness['how']}."),
             page.Section("table", "Every figure", [_table(found)]),
         ],
         made=[(run.pack_name, provenance(run))],
@@ -264,10 +255,10 @@ def _row(found: Where, part: str) -> list[page.Cell]:
 
 
 def _lazy_table(found: Where) -> page.DataTable:
-    """Of each group, cosine and error of the expansion, and what it would answer."""
+    alignment: Any = found.record.details["laziness"]["alignment"]
     rows: list[list[page.Cell]] = []
     for group in found.groups:
-        own = found.laziness["alignment"].get(group) or {}
+        own = alignment.get(group) or {}
         names = ("cosine_between", "relative_error_between", "cosine", "relative_error")
         cells = [page.metric_cell(metric_of(own.get(name))) for name in names]
         rows.append([WORDS[group], *cells, *(number(found.rate(group, part)) for part in (BASE, LINEARISED, TUNED))])

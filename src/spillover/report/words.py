@@ -65,7 +65,13 @@ def verdict(story: Story) -> Verdict:
     if not story.run.finished:
         return Verdict(False, "No verdict", "This run did not finish; these are the numbers it had reached.")
     if story.run.audited:
-        return _audited(story)
+        if not (judged := audited_verdict(story)):
+            return Verdict(False, "No verdict", "The audit holds none for this link.")
+        more, word = judged.get("more_subjects"), str(judged["verdict"])
+        counts = "{hits:,} of {n:,} in the tuned model, {hits_before:,} in the base model.".format(**judged)
+        more = f" About {more:,} more subjects would decide it." if more else ""
+        learned = word in ("wanted", "unwanted")
+        return Verdict(learned, word.capitalize(), f"{counts} {sentence(judged['because'])}{more}")
     rank, marginal, test = story.metric("implication_rank_test"), story.marginal, story.map_test
     if rank is None or rank.value is None or marginal is None:
         return Verdict(False, "No verdict", "The run holds no ranks to judge by.")
@@ -94,18 +100,6 @@ def verdict(story: Story) -> Verdict:
     known = right(story.before)
     before = f" {story.when[0].capitalize()} it already gave {known}." if known.hits > story.best_guess.hits else ""
     return found._replace(sentence=f"{found.sentence.strip()}{before}")
-
-
-def _audited(story: Story) -> Verdict:
-    """What the audit itself found, with the models' counts and what it would take to decide."""
-    found = audited_verdict(story)
-    if not found:
-        return Verdict(False, "No verdict", "The audit holds none for this link.")
-    more = found.get("more_subjects")
-    more = f" About {more:,} more subjects would decide it." if more else ""
-    counts = f"{found['hits']:,} of {found['n']:,} in the tuned model, {found['hits_before']:,} in the base model."
-    word = str(found["verdict"])
-    return Verdict(word in ("wanted", "unwanted"), word.capitalize(), f"{counts} {sentence(found['because'])}{more}")
 
 
 def _test(test: Mapping[str, Any]) -> str:
