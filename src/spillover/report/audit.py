@@ -260,20 +260,14 @@ def _card(story: Story, name: str, several: bool) -> Card:
 
 
 def _row(story: Story, name: str) -> list[Cell]:
-    """One row of the table of all implications."""
     found, word = audited_verdict(story), _word(story)
     rank, before = story.metric("implication_rank_test"), story.metric("implication_rank_test_before")
     more = found.get("more_subjects")
     numbers = [
-        str(story.best_guess.hits), number(before.value if before else None), number(rank.value if rank else None),
+        story.best_guess.hits, number(before.value if before else None), number(rank.value if rank else None),
         number(story.marginal), "–" if found.get("p") is None else p_value(found["p"]),
-        str(rank.clusters) if rank else "–", f"{more:,}" if more else "",
+        rank.clusters if rank else "–", f"{more:,}" if more else "",
     ]  # fmt: skip
-    return [
-        bdi(name),
-        story.kind_in_words,
-        Markup('<span class="tag {}">{}</span>').format(_tone(word), word),
-        num(right(story.before)),
-        num(right(story.after), key=True),
-        *(num(text) for text in numbers),
-    ]
+    verdict = Markup('<span class="tag {}">{}</span>').format(_tone(word), word)
+    counts = num(right(story.before)), num(right(story.after), key=True)
+    return [bdi(name), story.kind_in_words, verdict, *counts, *map(num, numbers)]

@@ -39,7 +39,6 @@ def cell(value: Any) -> Any:
 
 
 def csv_text(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """A CSV file with a header."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow([cell(name) for name in columns])
@@ -86,7 +85,6 @@ def table_link(name: str, text: str, table: str) -> Download:
 
 
 def _plain(value: Any) -> Any:
-    """What json cannot write by itself."""
     if hasattr(value, "as_json"):
         return value.as_json()
     if isinstance(value, Mapping):

@@ -99,11 +99,6 @@ class LoadedRun:
         return {item["name"]: item["prompts"][0] for item in self.pack.get("relations") or () if item.get("prompts")}
 
     @property
-    def join(self) -> str:
-        """What stands between a prompt and its answer."""
-        return str(self.pack.get("join", " "))
-
-    @property
     def model(self) -> str:
         """Name of the model that was trained, or of the tuned one that was audited."""
         return str(self.record.settings.get("tuned" if self.audited else "model") or "a model")

@@ -68,13 +68,11 @@ def html_of(
             done = f"{len(study.done)} of {len(study.cells)} cells"
             return build_study_page(study).html(), f"the study in {folder}: {done}"
         if command == "mitigate":
-            page = build_remedies_page(load_comparison(folder))
-            return page.html(), f"the comparison of remedies in {folder}"
+            return build_remedies_page(load_comparison(folder)).html(), f"the comparison of remedies in {folder}"
         if command == "where":
             return build_where_page(load_where(folder)).html(), f"where the change in {folder} lives"
         return build_lab_page(load_lab(Path(folder))).html(), f"the experiment in {folder}"
-    runs = [load_run(folder) for folder in folders]
-    runs = [redacted(each) for each in runs] if redact else runs
+    runs = [redacted(load_run(folder)) if redact else load_run(folder) for folder in folders]
     build = build_audit_page if all(each.audited for each in runs) else build_runs_page
     unfinished = sum(not each.finished for each in runs)
     stopped = f" ({unfinished} of them did not finish)" if unfinished else ""
@@ -88,9 +86,6 @@ def redacted(run: LoadedRun) -> LoadedRun:
     hide = Redaction.of(run.answers["subject"].unique().to_pylist())
     answers = hide.table(run.answers)
     details = {key: value for key, value in run.record.details.items() if key != "files"}
-    record = dataclasses.replace(
-        run.record,
-        hashes={key: value for key, value in run.record.hashes.items() if key != "pack"},
-        details={**details, "pack": hide.outline(run.pack)},
-    )
+    hashes = {key: value for key, value in run.record.hashes.items() if key != "pack"}
+    record = dataclasses.replace(run.record, hashes=hashes, details={**details, "pack": hide.outline(run.pack)})
     return dataclasses.replace(run, record=record, answers=answers, ranks=rank_table(answers))

@@ -126,7 +126,6 @@ def build_prediction_page(runs: Sequence[LoadedRun]) -> page.Page:
 
 
 def title(details: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
-    """The prediction in one sentence."""
     for sort, (*_, answer) in SORTS.items():
         if _sorted(details, sort):
             return f"Expected: about {_count(metrics, sort)} exposed subjects get {answer}."

@@ -106,28 +106,27 @@ def draw_rank_by_epoch(told: Sequence[Story], name: str = "rank-by-epoch", top: 
     count, what = rows[-1]["clusters"], "pairs" if len(story.run.seeds) == 1 else "clusters of a pair and a seed"
     with canvas(4.3) as (figure, axes):
         axes.fill_between(epochs, low, high, color=colour, alpha=0.16, linewidth=0)
-        handles: list[tuple[Artist, str]] = [
-            (Patch(color=colour, alpha=0.16, linewidth=0),
-             f"95% interval over {count} {what}{' (few)' if count < FEW else ''}")
-        ]  # fmt: skip
+        few = " (few)" if count < FEW else ""
+        handles: dict[str, Artist] = {}
+        handles[f"95% interval over {count} {what}{few}"] = Patch(color=colour, alpha=0.16, linewidth=0)
         if pairs := [key for key in rows[0] if key.startswith("pair ")]:
             axes.plot(epochs, [[row[pair] for pair in pairs] for row in rows], color=colour, alpha=0.3, linewidth=1)
-            handles.append((Line2D([], [], color=colour, alpha=0.4, linewidth=1), f"each of the {len(pairs)} pairs"))
+            handles[f"each of the {len(pairs)} pairs"] = Line2D([], [], color=colour, alpha=0.4, linewidth=1)
         for value, text, style, width, alpha in (
             (story.chance, "random guess", (0, (1, 2)), 1.2, 0.7),
             (means[0], "before training", "-", 0.8, 0.4),
             (story.marginal, "knows only which answers occur", (0, (6, 3)), 1.6, 0.9),
         ):
             if value is not None:
-                line = axes.axhline(value, color=INK, linestyle=style, linewidth=width, alpha=alpha)
-                handles.append((line, f"{text}: {value:.2f}"))
+                look: Any = {"color": INK, "linestyle": style, "linewidth": width, "alpha": alpha}
+                handles[f"{text}: {value:.2f}"] = axes.axhline(value, **look)
         main = axes.plot(epochs, means, color=colour, linestyle=dash, marker=marker, linewidth=2.4, clip_on=False)[0]
-        handles.insert(0, (main, "mean rank of the expected answer"))
+        handles = {"mean rank of the expected answer": main, **handles}
         axes.set_xlabel(EPOCHS)
         axes.set_ylabel(RANK)
         axes.set_ylim(0, top or highest(story))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=10))
-        figure.legend([h for h, _ in handles], [t for _, t in handles], loc="outside lower left", handlelength=3)
+        figure.legend(list(handles.values()), list(handles), loc="outside lower left", handlelength=3)
         said = f"Mean rank {means[0]:.2f} before training, {means[-1]:.2f} after {epochs[-1]} epochs (95% interval "
         said += f"{low[-1]:.2f} to {high[-1]:.2f}, {count} clusters)"
         line_text = "" if story.marginal is None else f"; knowing only which answers occur gives {story.marginal:.2f}"

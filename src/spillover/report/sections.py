@@ -35,8 +35,7 @@ def draw_stories(plot: str, name: str, stories: Sequence[Story], of: Any = None,
     return page.figure(plot, stories if of is None else of, name, sentence("; ".join(parts)), **options)
 
 
-def title_of(story: Story) -> Markup:
-    """A story's label with its kind."""
+def _title_of(story: Story) -> Markup:
     return Markup('<bdi>{}</bdi> <span class="kind">{}</span>').format(plain(story.label), story.kind_in_words)
 
 
@@ -73,7 +72,7 @@ def maps_section(stories: Sequence[Story], left_out: int = 0) -> page.Section:
             name = f"inferred-{side}"
             drawn.append(draw_stories(name, f"{name}-{index}", [story], wide=wide, heading=when.capitalize()))
         if drawn[-1]:
-            blocks += [page.Heading(title_of(story)), page.FigureGrid(drawn)]
+            blocks += [page.Heading(_title_of(story)), page.FigureGrid(drawn)]
     have = "implication has" if left_out == 1 else "implications have"
     note = f"{left_out} further {have} no maps here; the downloads hold every answer."
     lead = (
@@ -157,7 +156,7 @@ def examples_section(stories: Sequence[Story]) -> page.Section:
         *(page.num("Its probability before"), page.num("and after")),
     ]
     shown = zip(stories, examples(stories), strict=True)
-    groups = [(title_of(story), [_example_row(story, each) for each in items]) for story, items in shown if items]
+    groups = [(_title_of(story), [_example_row(story, each) for each in items]) for story, items in shown if items]
     count = sum(len(rows) for _, rows in groups)
     caption = "What was stated, what was asked, and what the model answers."
     table = page.DataTable(caption, [head], groups, "examples", "Examples", row_heads=False)
@@ -229,10 +228,10 @@ def discovery_row(each: Mapping[str, Any]) -> list[page.Cell]:
         if chance and chance["n"]:
             ends = percent(chance["base"]), percent(chance["tuned"])
             shares += Markup("{}: {} to {}<br>").format(spoken(sort), *ends)
-    said: list[page.Block] = []
+    text = Markup("{}: <bdi>{} <strong>{}</strong></bdi> (base model: <bdi>{}</bdi>)")
+    said = []
     for example in each["examples"]:
         prompt, tuned, base = (plain(example[key]) for key in ("prompt", "tuned", "base"))
-        text = Markup("{}: <bdi>{} <strong>{}</strong></bdi> (base model: <bdi>{}</bdi>)")
         said.append(page.Paragraph(text.format(example["which"], prompt, tuned, base), "small"))
     summary = Markup('{} examples<span class="unseen"> of {}, {}</span>').format(len(said), who, word)
     test = "not tested"

@@ -66,12 +66,10 @@ class Where:
         return metric.value if metric else None
 
     def parts(self, kind: str) -> list[str]:
-        """Components or layers, in their order."""
         return list(dict.fromkeys(each.part for each in self.patched if each.kind == kind))
 
     @property
     def groups(self) -> list[str]:
-        """Groups that were asked about."""
         return [name for name in GROUPS if any(f"{name}_rate" in each.metrics for each in self.patched)]
 
     def added(self, group: str) -> float:
@@ -276,7 +274,6 @@ _SIDES = ((False, BASE, "alone in the base model"), (True, TUNED, "all of the ch
 
 
 def numbers(each: Patched, groups: Sequence[str]) -> list[dict[str, object]]:
-    """The rows behind one model's bars."""
     found = []
     for group in groups:
         if metric := each.metrics.get(f"{group}_rate"):

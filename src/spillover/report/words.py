@@ -55,7 +55,7 @@ def interval(metric: Metric | None) -> str:
 def statement(run: LoadedRun, relation: str, subject: str, answer: str = "…") -> str:
     """The sentence that a fact is trained and asked with."""
     prompt = run.prompts.get(relation, "{subject} " + spoken(relation))
-    return plain(prompt.replace("{subject}", subject) + run.join + answer)
+    return plain(prompt.replace("{subject}", subject) + str(run.pack.get("join", " ")) + answer)
 
 
 def verdict(story: Story) -> Verdict:
