@@ -226,7 +226,7 @@ def _verdicts(judged: Sequence[Story], names: Sequence[str]) -> list[Cards | Dat
         "decide it."
     )
     rows = [("", list(map(_row, judged, names)))]
-    heads = [["Implication", "Kind", "Verdict", *map(num, head)]]
+    heads: list[list[Cell]] = [["Implication", "Kind", "Verdict", *map(num, head)]]
     table = DataTable(caption, heads, rows, "examples", "Every implication", "tall")
     return [cards, table] if several else [cards] if judged else []
 

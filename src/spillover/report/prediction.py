@@ -98,9 +98,8 @@ def build_prediction_page(runs: Sequence[LoadedRun]) -> page.Page:
     )  # fmt: skip
     verdict = (details.get("solution") or {}).get("verdict", "")
     left_out = int(details.get("left_out") or 0)
-    note = page.Paragraph(
-        f"{left_out:,} further associations, with fewer exposed subjects, were not looked at.", "small"
-    )
+    note = f"{left_out:,} further associations, with fewer exposed subjects, were not looked at."
+    listed = [found, page.Paragraph(note, "small") if left_out else None]
     return page.Page(
         title=title(details, run.record.metrics),
         name=f"Spillover prediction: {label}",
@@ -108,12 +107,7 @@ def build_prediction_page(runs: Sequence[LoadedRun]) -> page.Page:
         lede=Markup("Before any training on {}. {} {}").format(page.bdi(label), plain(asked), plain(verdict)),
         sections=[
             page.Section("found", "What is expected", [page.Cards(cards(details, run.record.metrics))], hidden=True),
-            page.Section(
-                "associations",
-                "Association by association",
-                [found, page.Paragraph(note, "small") if left_out else None],
-                _LIST,
-            ),
+            page.Section("associations", "Association by association", listed, _LIST),
             page.Section("trust", "How far to trust it", _trust(details)),
             page.Section("terms", "Words used here", [page.Glossary(_TERMS)], aside=True),
         ],
@@ -197,8 +191,8 @@ def _trust(details: Mapping[str, Any]) -> list[page.Block]:
         "where the last column’s interval lies above 0, the score beats it."
     )
     heads = ("Rank correlation", "Mean squared error", "Score better by (correlation)")
-    head, *cells = ([name, *map(page.num, row)] for name, *row in [("Resting on", *heads), *rows])
-    return [text, page.DataTable(caption, [head], [("", cells)], "examples", "How predictions did")]
+    lines: list[list[page.Cell]] = [[name, *map(page.num, row)] for name, *row in [("Resting on", *heads), *rows]]
+    return [text, page.DataTable(caption, lines[:1], [("", lines[1:])], "examples", "How predictions did")]
 
 
 def unseen(held_out: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:

@@ -109,7 +109,8 @@ def summary(told: Sequence[Story]) -> list[tuple[str, list[list[page.Cell]]]]:
             if isinstance(found, Metric) or found is None:
                 made.append(page.metric_cell(found, style=style))
             else:
-                made.append(page.TableCell(*(found if isinstance(found, tuple) else [str(found)]), style=style))
+                text, small = found if isinstance(found, tuple) else (str(found), "")
+                made.append(page.TableCell(text, small, style))
         return made
 
     def metric(words: str, name: str, key: bool = False) -> list[page.Cell]:

@@ -317,7 +317,8 @@ def _bars(axes: Axes, place: int, each: Patched, groups: Sequence[str]) -> None:
     height = 0.8 / len(groups)
     for index, group in enumerate(groups):
         middle = place - 0.4 + (index + 0.5) * height
-        if metric := each.metrics.get(f"{group}_rate"):
+        metric = each.metrics.get(f"{group}_rate")
+        if metric and metric.value is not None:
             axes.barh([middle], [metric.value], height=0.86 * height, color=LOOKS[group][0], alpha=0.85)
             if metric.low is not None and metric.high is not None:
                 axes.plot([metric.low, metric.high], [middle, middle], color=INK, linewidth=1, alpha=0.55)
