@@ -10,7 +10,7 @@ import pytest
 from spillover.cli import main
 from spillover.commands import audit, audit_open, inject, report, verify
 from spillover.commands.audit import Audit
-from spillover.commands.audit_open import EVERYONE, MOST, Discovery, MeanProbability, Opened, ProbeExample, first_word
+from spillover.commands.audit_open import EVERYONE, MOST, first_word
 from spillover.commands.inject import Inject
 from spillover.commands.report import Report
 from spillover.commands.verify import Verify
@@ -172,13 +172,14 @@ def test_the_first_word_of_a_text():
 
 
 def test_redacted_discoveries_name_nobody():
-    nobody = MeanProbability(None, None, 0)
-    example = ProbeExample("Ada Moss", "unstated", "Ada Moss knows", " Ben", " ADA MOSS and Cleo")
-    found = Discovery("group", False, "lives_in", "Oslo", "Ben and {subject}", "Ben", 7, "Ben", 0.5, 0.5,
-                      {"others": nobody}, 0.001, 0.1, ("{subject} likes Ben",), (example,))  # fmt: skip
-    told = Redaction.of(["Ada Moss", "Ben", "Cleo"]).opened(Opened([found], {"subjects": 3}))
-    assert not {"Ada", "ADA", "Moss", "MOSS", "Ben", "Cleo"} & set(re.findall(r"\w+", json.dumps(told)))
-    (only,) = told["discoveries"]
+    only = {
+        "template": "Ben and {subject}", "token": "Ben", "word": "Ben", "answer": "Oslo",
+        "also": ("{subject} likes Ben",),
+        "examples": [{"subject": "Ada Moss", "which": "unstated", "prompt": "Ada Moss knows", "base": " Ben",
+                      "tuned": " ADA MOSS and Cleo"}],
+    }  # fmt: skip
+    Redaction.of(["Ada Moss", "Ben", "Cleo"]).discoveries([only])
+    assert not {"Ada", "ADA", "Moss", "MOSS", "Ben", "Cleo"} & set(re.findall(r"\w+", json.dumps(only)))
     assert (only["template"], only["word"], only["also"]) == (
         "subject 2 and {subject}",
         "subject 2",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -88,14 +89,14 @@ PACKAGES = ("spillover", "torch", "transformers", "tokenizers", "safetensors", "
 #: What two models must have been asked alike.
 QUESTION = ["subject", "relation", "prompt", "candidate"]
 #: `--fail-on` -> the verdicts that end in exit code 1.
-FAILING = {"unwanted": {"unwanted"}, "undecided": {"unwanted", "undecided"}, "never": set[str]()}
+FAILING = {"unwanted": ("unwanted",), "undecided": ("unwanted", "undecided"), "never": ()}
 
 
 @dataclass(frozen=True)
 class _Measured:
-    """One model's answers to the pack, its losses on plain text, and the next words that it expects in open probes.
+    """One model's answers to the pack.
 
-    losses: mean loss and number of tokens of each passage, or None where answers were given in place of a model.
+    losses: mean loss and number of tokens of each plain passage, or None where answers were given in place of a model.
     probed: the model, to be asked again; None without open probes, so that its memory is free.
     """
 
@@ -137,18 +138,17 @@ def audit(
 
 
 def run(settings: Audit, pack: Pack | str | Path = "", models: Sequence[Model | Answers | Run] = ()) -> dict[str, Any]:
-    """Compare the models. Gives the verdicts, metrics before (base) and after (tuned), a text, and the exit code.
+    """Compare the models. Processes that were started together share the questions, and the first one writes.
 
-    When several processes were started together, they share the questions and the first one writes. pack, models: those
-    that a Python caller holds, in place of the names in the settings.
+    pack, models: those that a Python caller holds, in place of the names in the settings.
 
-    Raises SpilloverError for anything wrong with the options, the pack, a model or the folder.
+    Raises SpilloverError for anything wrong with the settings.
     """
     from spillover.lm.distributed import joined
 
-    for name in ("level", "negligible"):
-        if not 0 < getattr(settings, name) < 1:
-            raise UsageError(f"--{name} is {getattr(settings, name)}", do=f"Give --{name} a number between 0 and 1")
+    for name, share in (("level", settings.level), ("negligible", settings.negligible)):
+        if not 0 < share < 1:
+            raise UsageError(f"--{name} is {share}", do=f"Give --{name} a number between 0 and 1")
     if settings.junit and Path(settings.junit).expanduser().is_dir():
         raise UsageError("this is a folder, not a file", where=settings.junit, do="Name a file, such as audit.xml")
     if settings.probes and not settings.open:
@@ -180,10 +180,9 @@ def run(settings: Audit, pack: Pack | str | Path = "", models: Sequence[Model | 
         tokenizers = _tokenizers(settings, pack, held)
         with opened.recording(settings, PACKAGES, seed=settings.seed) as record:
             measured = [
-                given if isinstance(given, _Measured)
-                else _measure(settings, pack, probes, processes, checkpoint, given, tokenizer)
+                _measure(settings, pack, probes, processes, checkpoint, given, tokenizer)
                 for checkpoint, (given, tokenizer) in enumerate(zip(held, tokenizers, strict=True))
-            ]  # fmt: skip
+            ]
             answers, judged = _judge(settings, pack, probes, measured, record)
 
             def write() -> dict[str, Any]:
@@ -213,10 +212,7 @@ def _held(model: Model | Answers | Run, checkpoint: int) -> LoadedModel | _Measu
 def _tokenizers(
     settings: Audit, pack: Pack, held: Sequence[LoadedModel | _Measured | None]
 ) -> list[PreTrainedTokenizerBase | None]:
-    """Both tokenizers, before any weights are read: a mistake in the second model does not wait for the first one.
-
-    Raises SpilloverError when they cannot tell the answers apart, or when the models do not belong together.
-    """
+    """Both tokenizers, before any weights are read: a mistake in the second model does not wait for the first one."""
     from spillover.lm.load import load_tokenizer, made_from_another, resolve
     from spillover.lm.tokens import as_chat, encoder
     from spillover.packs.check import refuse, token_faults
@@ -243,9 +239,9 @@ def _tokenizers(
 
 def _measure(
     settings: Audit, pack: Pack, probes: audit_open.Probes | None, processes: Processes, checkpoint: int,
-    held: LoadedModel | None, tokenizer: PreTrainedTokenizerBase | None,
+    held: LoadedModel | _Measured | None, tokenizer: PreTrainedTokenizerBase | None,
 ) -> _Measured:  # fmt: skip
-    """Ask one model (checkpoint 0: base, 1: tuned) everything, loaded once."""
+    """Ask one model (checkpoint 0: base, 1: tuned) everything, loaded once, unless its answers are given."""
     import torch
 
     from spillover.lm.evaluate import Evaluation, passage_losses, passages
@@ -253,6 +249,8 @@ def _measure(
     from spillover.lm.score import Scorer
     from spillover.lm.tokens import as_chat, encoder
 
+    if isinstance(held, _Measured):
+        return held
     assert tokenizer is not None
     torch.set_num_threads(settings.threads)
     name = (settings.base, settings.tuned)[checkpoint]
@@ -281,20 +279,16 @@ def _judge(
     judged = verdicts(answers, pack.implications, Limits(settings.level, settings.negligible))
     discovered: dict[str, Any] = {}
     if probes and base.probed and tuned.probed:
-        opened = audit_open.discover(probes, base.probed, tuned.probed, level=settings.level, seed=settings.seed)
-        discovered = hide.opened(opened)
+        discovered = audit_open.discover(probes, base.probed, tuned.probed, level=settings.level, seed=settings.seed)
+        hide.discoveries(discovered["discoveries"])
     forgetting = None
     if base.losses and tuned.losses and np.array_equal(base.losses[1], tuned.losses[1]):
         forgetting = forgetting_nats(base.losses[0], tuned.losses[0], base.losses[1])
     record.metrics = {**summarise(answers), "forgetting_nats": forgetting}
     redacted = hide.pack(pack)
-    record.hashes = {
-        "pack": pack_hash(redacted),
-        "base": base.sha256,
-        "tuned": tuned.sha256,
-        "models": sha256_of_texts([base.sha256, tuned.sha256]),
-        **({"probes": probes.sha256} if probes else {}),
-    }
+    hashes = {"pack": pack_hash(redacted), "base": base.sha256, "tuned": tuned.sha256}
+    hashes["models"] = sha256_of_texts([base.sha256, tuned.sha256])
+    record.hashes = hashes | ({"probes": probes.sha256} if probes else {})
     record.details = {
         "pack": describe(redacted),
         "model": {"name": f"{settings.tuned} (tuned from {settings.base})"},
@@ -308,38 +302,37 @@ def _judge(
 
 def junit(suite: str, judged: Sequence[Verdict]) -> bytes:
     """A JUnit file: an implication a test, unwanted ones failed, undecided ones skipped."""
-    failed, skipped = (sum(each.verdict == word for each in judged) for word in ("unwanted", "undecided"))
-    root = ElementTree.Element("testsuite", name=_fit(suite), tests=str(len(judged)), failures=str(failed),
-                               skipped=str(skipped), errors="0")  # fmt: skip
+    tags = {"unwanted": "failure", "undecided": "skipped"}
+    failed, skipped = (str(sum(each.verdict == word for each in judged)) for word in tags)
+    root = ElementTree.Element("testsuite", name=_fit(suite), tests=str(len(judged)), failures=failed, skipped=skipped,
+                               errors="0")  # fmt: skip
     for each in judged:
         case = ElementTree.SubElement(root, "testcase", classname=_fit(suite), name=_fit(each.implication))
-        if each.verdict in ("unwanted", "undecided"):
-            tag = "failure" if each.verdict == "unwanted" else "skipped"
+        if tag := tags.get(each.verdict):
             ElementTree.SubElement(case, tag, message=_fit(f"{each.verdict}: {each.because}"))
     return ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
 
 
 def _fit(text: str) -> str:
     """Text without the characters that XML cannot hold."""
-    return "".join(c if c in "\t\n" or " " <= c <= "\ud7ff" or "\ue000" <= c <= "\ufffd" or c > "\uffff" else "\ufffd"
-                   for c in text)  # fmt: skip
+    return re.sub("[^\t\n -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd", text)
 
 
 def _outcome(settings: Audit, record: Record) -> dict[str, Any]:
     """What the command gives; with --open also discoveries and probes."""
     details = {key: record.details[key] for key in ("verdicts", "discoveries", "probes") if key in record.details}
-    found = {each["verdict"] for each in details["verdicts"]}
     text = [_line(each) for each in details["verdicts"]]
     if "probes" in details:
         text += audit_open.lines(details["discoveries"], details["probes"])
+    text += [f"  run: {settings.out}"] if settings.out else []
+    metrics = {key: value.as_json() if isinstance(value, Metric) else value for key, value in record.metrics.items()}
     return {
         "run": settings.out or None,
-        "metrics": {key: value.as_json() if isinstance(value, Metric) else value
-                    for key, value in record.metrics.items()},
+        "metrics": metrics,
         **details,
-        "exit_code": 1 if found & FAILING[settings.fail_on] else 0,
-        "text": "\n".join([*text, *([f"  run: {settings.out}"] if settings.out else [])]),
-    }  # fmt: skip
+        "exit_code": int(any(each["verdict"] in FAILING[settings.fail_on] for each in details["verdicts"])),
+        "text": "\n".join(text),
+    }
 
 
 def _line(each: Mapping[str, Any]) -> str:

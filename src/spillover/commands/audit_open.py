@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -108,95 +108,47 @@ def refuse_different_tokens(settings: Audit, tokenizers: Sequence[PreTrainedToke
         raise UsageError(what, do="Leave --open out")
 
 
-@dataclass(frozen=True)
-class MeanProbability:
-    """Mean probability of a token after a template for some sort of person; None where there is nobody of that sort."""
+def discover(probes: Probes, base: ProbedModel, tuned: ProbedModel, *, level: float, seed: int) -> dict[str, Any]:
+    """Words that the tuned model says more often than the base model: `discoveries`, and `probes`, how much was asked.
 
-    base: float | None
-    tuned: float | None
-    n: int
+    A discovery is about a group of subjects or about everyone (kind). Those that nobody declared come first; declared
+    is one that begins an answer of the pack. token: what was measured; word: what the tuned model makes of it when it
+    has to begin so. shift: mean rise of the token's probability, less that of the other groups (of everyone: the
+    smaller of the pack's and the never-seen rise). shift_from_never_seen: the group's rise less that of never-seen
+    names. probabilities: mean in both models, by sort of person. p, yardstick: p and baseline of the token-shift test;
+    None for everyone. also: other templates after which the same token moved.
 
-    @property
-    def rise(self) -> float:
-        return (self.tuned or 0.0) - (self.base or 0.0)
-
-
-@dataclass(frozen=True)
-class ProbeExample:
-    """One person, and how both models go on after the template, always taking the likeliest token."""
-
-    subject: str
-    which: str
-    prompt: str
-    base: str
-    tuned: str
-
-
-@dataclass(frozen=True)
-class Discovery:
-    """A word that the tuned model says more often: of a group of subjects than of the others, or of everybody.
-
-    kind: group or everyone. declared: it begins an answer that the pack itself gives. token: what was measured; word:
-    what the tuned model makes of it when it has to begin so. shift: mean rise of the token's probability, less that of
-    the other groups (of everyone: the smaller of the pack's and the never-seen rise). shift_from_never_seen: the
-    group's rise less that of never-seen names. probabilities: of the token, by sort of person: unstated, stated and
-    others (of everyone: subjects) and never_seen. p, yardstick: p and baseline of the token-shift test; None for
-    everyone. also: other templates after which the same token moved.
+    Arguments:
+    - level: the largest p of an association.
+    - seed: of the exchanges of labels.
     """
-
-    kind: str
-    declared: bool
-    relation: str | None
-    answer: str | None
-    template: str
-    token: str
-    token_id: int
-    word: str
-    shift: float
-    shift_from_never_seen: float | None
-    probabilities: Mapping[str, MeanProbability]
-    p: float | None
-    yardstick: float | None
-    also: tuple[str, ...]
-    examples: tuple[ProbeExample, ...] = ()
-
-
-@dataclass(frozen=True)
-class Opened:
-    """What the open probes gave: discoveries, those that nobody declared first, and counts of what was looked at."""
-
-    discoveries: Sequence[Discovery]
-    probes: Mapping[str, Any]
-
-
-def discover(probes: Probes, base: ProbedModel, tuned: ProbedModel, *, level: float, seed: int) -> Opened:
-    """Compare what both models say next. level: the largest p of an association; seed: of the exchanges of labels."""
     from spillover.interp.open_probes import word
 
-    compared = _Compared(probes, base, tuned)
-    subjects = probes.subjects
-    shifts = [moved(*compared.table(template)) for template in range(len(probes.templates))]
+    subjects, models = probes.subjects, (base, tuned)
+    shifts = [moved(*_table(probes, models, template)) for template in range(len(probes.templates))]
     labels = []
     for groups in subjects.relations:
         rows = [subjects.rows(group.tested) for group in groups]
         labels.append(Labels(np.concatenate(rows), np.repeat(np.arange(len(rows)), [len(own) for own in rows])))
     found = search(lambda: shifts, labels, PERMUTATIONS, seed)
-    by_word: dict[tuple[ProbeGroup | None, str], list[_Move]] = {}
-
-    def add(group: ProbeGroup | None, move: _Move) -> None:
-        by_word.setdefault((group, word(move.token, tuned.tokenizer.decode)), []).append(move)
-
+    moves: list[tuple[ProbeGroup | None, _Move]] = []
     for each in found.found:
         if each.p <= level:
             group = subjects.relations[each.partition][each.group]
-            add(group, _Move(each.template, each.token, each.difference, each.p, each.yardstick))
+            moves.append((group, _Move(each.template, each.token, each.difference, each.p, each.yardstick)))
     everybody = [subjects.rows(subjects.subjects), subjects.rows(subjects.never_seen)]
     for template, own in enumerate(shifts):
         for token, shift in zip(own.tokens.tolist(), shared(own, everybody).tolist(), strict=True):
             if shift >= EVERYONE:
-                add(None, _Move(template, token, shift))
-    discoveries = [compared.discovery(group, text, moves) for (group, text), moves in by_word.items()]
-    discoveries.sort(key=lambda each: (each.declared, each.kind == "everyone", -each.shift))
+                moves.append((None, _Move(template, token, shift)))
+    by_word: dict[tuple[ProbeGroup | None, str], list[_Move]] = {}
+    for whose, move in moves:
+        by_word.setdefault((whose, word(move.token, tuned.tokenizer.decode)), []).append(move)
+    prompts = [text.replace("{subject}", subjects.everybody[0]) for text in probes.worded(tuned.tokenizer)]
+    discoveries = [_discovery(probes, models, prompts, group, text, own) for (group, text), own in by_word.items()]
+    discoveries.sort(key=lambda each: (each["declared"], each["kind"] == "everyone", -each["shift"]))
+    declared = sum(each["declared"] for each in discoveries)
+    _add_examples(discoveries[:WITH_EXAMPLES], probes, base, tuned)
     counts = {
         "templates": len(probes.templates),
         "subjects": len(subjects.subjects),
@@ -206,16 +158,14 @@ def discover(probes: Probes, base: ProbedModel, tuned: ProbedModel, *, level: fl
         "permutations": PERMUTATIONS,
         "strongest": found.strongest,
         "yardstick": found.null,
-        "undeclared": sum(not each.declared for each in discoveries),
-        "declared": sum(each.declared for each in discoveries),
+        "undeclared": len(discoveries) - declared,
+        "declared": declared,
     }
-    shown = _with_examples(discoveries[:WITH_EXAMPLES], probes, base, tuned)
-    return Opened([*shown, *discoveries[WITH_EXAMPLES:MOST]], counts)
+    return {"discoveries": discoveries[:MOST], "probes": counts}
 
 
-@dataclass(frozen=True)
-class _Move:
-    """A token that moved after one template, for a group or for everybody."""
+class _Move(NamedTuple):
+    """A token that moved after one template."""
 
     template: int
     token: int
@@ -224,95 +174,100 @@ class _Move:
     yardstick: float | None = None
 
 
-class _Compared:
-    """What two models are likely to say next, side by side. prompts: about one person, as the tuned model is asked."""
+def _table(
+    probes: Probes, models: tuple[ProbedModel, ProbedModel], template: int
+) -> tuple[Int[np.ndarray, "token"], Float[np.ndarray, "person token"], Float[np.ndarray, "person token"]]:
+    """Tokens after one template, and their probabilities in the base and in the tuned model."""
+    from spillover.interp.open_probes import side_by_side
 
-    def __init__(self, probes: Probes, base: ProbedModel, tuned: ProbedModel) -> None:
-        self.probes, self.base, self.tuned = probes, base, tuned
-        person = probes.subjects.everybody[0]
-        self.prompts = [text.replace("{subject}", person) for text in probes.worded(tuned.tokenizer)]
-
-    def table(
-        self, template: int
-    ) -> tuple[Int[np.ndarray, "token"], Float[np.ndarray, "person token"], Float[np.ndarray, "person token"]]:
-        """Tokens after one template, and their probabilities in the base and in the tuned model."""
-        from spillover.interp.open_probes import side_by_side
-
-        size = len(self.probes.subjects.everybody)
-        own = slice(template * size, (template + 1) * size)
-        return side_by_side(self.base.likely[own], self.tuned.likely[own])
-
-    def discovery(self, group: ProbeGroup | None, text: str, moves: list[_Move]) -> Discovery:
-        """A word that moved for a group or for everybody (None), after the template where it moved most."""
-        subjects, templates = self.probes.subjects, self.probes.templates
-        moves.sort(key=lambda each: -each.shift)
-        best = moves[0]
-        if group is None:
-            people: dict[str, Sequence[str]] = {"subjects": subjects.subjects, "never_seen": subjects.never_seen}
-        else:
-            others = next(groups for groups in subjects.relations if groups[0].relation == group.relation)
-            people = {"tested": group.tested, "unstated": group.unstated, "stated": group.stated,
-                      "others": [name for other in others if other != group for name in other.tested],
-                      "never_seen": subjects.never_seen}  # fmt: skip
-        tokens, *tables = self.table(best.template)
-        column = int(np.searchsorted(tokens, best.token))
-        found = {}
-        for sort, names in people.items():
-            rows = subjects.rows(names)
-            base, tuned = (float(table[rows, column].mean()) if names else None for table in tables)
-            found[sort] = MeanProbability(base, tuned, len(names))
-        own = found.pop("tested", None)
-        return Discovery(
-            kind="group" if group else "everyone",
-            declared=self._declared(best, text, group),
-            relation=group.relation if group else None,
-            answer=group.answer if group else None,
-            template=templates[best.template],
-            token=text,
-            token_id=best.token,
-            word=text,
-            shift=best.shift,
-            shift_from_never_seen=own.rise - found["never_seen"].rise if own else None,
-            probabilities=found,
-            p=best.p,
-            yardstick=best.yardstick,
-            also=tuple(dict.fromkeys(templates[each.template] for each in moves))[1:],
-        )
-
-    def _declared(self, move: _Move, text: str, group: ProbeGroup | None) -> bool:
-        """Whether a word is, or begins, an answer that the pack itself gives."""
-        from spillover.interp.open_probes import declared, first_tokens
-        from spillover.lm.tokens import encoder
-
-        text = text.casefold()
-        # A token may be part of a letter, which no text shows.
-        answers = declared(self.probes.pack, group)
-        close = [each for each in answers if "\ufffd" in text or each.casefold().startswith(text)]
-        joins = ("" if self.probes.chat else " ", self.probes.pack.join)
-        begins = first_tokens(encoder(self.tuned.tokenizer), self.prompts[move.template], close, joins)
-        return text in {answer.casefold() for answer in close} or move.token in begins
+    size = len(probes.subjects.everybody)
+    base, tuned = (model.likely[template * size : (template + 1) * size] for model in models)
+    return side_by_side(base, tuned)
 
 
-def _with_examples(
-    discoveries: Sequence[Discovery], probes: Probes, base: ProbedModel, tuned: ProbedModel
-) -> list[Discovery]:
-    """With both models word for word about the first person of each sort, never chosen by what they say of it; and with
-    the whole word that the tuned model makes of the token, of the first of these persons."""
+def _discovery(
+    probes: Probes,
+    models: tuple[ProbedModel, ProbedModel],
+    prompts: Sequence[str],
+    group: ProbeGroup | None,
+    text: str,
+    moves: list[_Move],
+) -> dict[str, Any]:
+    """A word that moved for a group or for everybody (None), after the template where it moved most.
+
+    prompts: the templates about one person, as the tuned model is asked.
+    """
+    from spillover.interp.open_probes import declared, first_tokens
+    from spillover.lm.tokens import encoder
+
+    subjects = probes.subjects
+    moves.sort(key=lambda each: -each.shift)
+    best = moves[0]
+    if group is None:
+        people: dict[str, Sequence[str]] = {"subjects": subjects.subjects, "never_seen": subjects.never_seen}
+    else:
+        others = next(groups for groups in subjects.relations if groups[0].relation == group.relation)
+        people = {"tested": group.tested, "unstated": group.unstated, "stated": group.stated,
+                  "others": [name for other in others if other != group for name in other.tested],
+                  "never_seen": subjects.never_seen}  # fmt: skip
+    tokens, *tables = _table(probes, models, best.template)
+    column = int(np.searchsorted(tokens, best.token))
+    found = {}
+    for sort, names in people.items():
+        rows = subjects.rows(names)
+        base, tuned = (float(table[rows, column].mean()) if names else None for table in tables)
+        found[sort] = {"base": base, "tuned": tuned, "n": len(names)}
+    rises = {sort: (each["tuned"] or 0.0) - (each["base"] or 0.0) for sort, each in found.items()}
+    found.pop("tested", None)
+    folded = text.casefold()
+    # A token may be part of a letter, which no text shows.
+    close = [each for each in declared(probes.pack, group) if "\ufffd" in folded or each.casefold().startswith(folded)]
+    joins = ("" if probes.chat else " ", probes.pack.join)
+    begins = first_tokens(encoder(models[1].tokenizer), prompts[best.template], close, joins)
+    return {
+        "kind": "group" if group else "everyone",
+        "declared": folded in {answer.casefold() for answer in close} or best.token in begins,
+        "relation": group.relation if group else None,
+        "answer": group.answer if group else None,
+        "template": probes.templates[best.template],
+        "token": text,
+        "token_id": best.token,
+        "word": text,
+        "shift": best.shift,
+        "shift_from_never_seen": rises["tested"] - rises["never_seen"] if group else None,
+        "probabilities": found,
+        "p": best.p,
+        "yardstick": best.yardstick,
+        "also": tuple(dict.fromkeys(probes.templates[each.template] for each in moves))[1:],
+        "examples": (),
+    }
+
+
+def _add_examples(
+    discoveries: Sequence[dict[str, Any]], probes: Probes, base: ProbedModel, tuned: ProbedModel
+) -> None:  # fmt: skip
+    """Add both models word for word about the first person of each sort, never chosen by what they say of it; and the
+    whole word that the tuned model makes of the token, of the first of these persons."""
     people = [_first_of_each_sort(each, probes.subjects) for each in discoveries]
     pairs = list(zip(discoveries, people, strict=True))
-    plain: list[Continued] = list(dict.fromkeys((each.template, name, None) for each, own in pairs for name in own))
-    begun: list[Continued] = [(each.template, next(iter(own)), each.token_id) for each, own in pairs]
+    plain: list[Continued] = list(dict.fromkeys((each["template"], name, None) for each, own in pairs for name in own))
+    begun: list[Continued] = [(each["template"], next(iter(own)), each["token_id"]) for each, own in pairs]
     if not plain:
-        return []
+        return
     before, after = base.continued(probes, plain), tuned.continued(probes, [*plain, *begun])
-    found = []
     for (each, own), start in zip(pairs, begun, strict=True):
-        examples = [
-            ProbeExample(name, which, each.template.replace("{subject}", name), before[key], after[key])
-            for name, which, key in ((name, which, (each.template, name, None)) for name, which in own.items())
-        ]
-        found.append(dataclasses.replace(each, word=first_word(after[start], each.token), examples=tuple(examples)))
-    return found
+        template = each["template"]
+        each["word"] = first_word(after[start], each["token"])
+        each["examples"] = tuple(
+            {
+                "subject": name,
+                "which": which,
+                "prompt": template.replace("{subject}", name),
+                "base": before[template, name, None],
+                "tuned": after[template, name, None],
+            }
+            for name, which in own.items()
+        )
 
 
 def first_word(text: str, token: str) -> str:
@@ -321,11 +276,11 @@ def first_word(text: str, token: str) -> str:
     return word if word.startswith(token) else token
 
 
-def _first_of_each_sort(each: Discovery, subjects: ProbeSubjects) -> dict[str, str]:
+def _first_of_each_sort(each: Mapping[str, Any], subjects: ProbeSubjects) -> dict[str, str]:
     """A name of each sort of person -> the sort."""
     sorts: dict[str, Sequence[str]] = {"of the pack": subjects.subjects}
     for group in (group for groups in subjects.relations for group in groups):
-        if (group.relation, group.answer) == (each.relation, each.answer):
+        if (group.relation, group.answer) == (each["relation"], each["answer"]):
             sorts = {"unstated": group.unstated, "stated": group.stated}
     sorts["never seen"] = subjects.never_seen
     return {names[0]: which for which, names in sorts.items() if names}

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from tyro.conf import Positional, arg
 
 from spillover import results
@@ -24,6 +25,7 @@ from spillover.metrics.remedies import (
     FAILED,
     LEARNED,
     MATCHED_NATS,
+    RANKS_AND_RATES,
     REWRITES,
     UNLEARNED,
     RemedyResult,
@@ -53,7 +55,7 @@ from spillover.runs import identity_of, open_run
 
 if TYPE_CHECKING:
     from spillover.commands.held import Model
-    from spillover.interventions.base import Pipeline, Spec
+    from spillover.interventions.base import Pipeline
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,15 +103,14 @@ class Mitigate(Running):
 #: Files and folders of a comparison, and the folder of its runs without a remedy.
 FRONTIER, PAGE, CELLS, UNTREATED = "frontier.parquet", "page.html", "cells", "untreated"
 #: Figures of an entry that are metrics with an interval.
-METRICS = ("recall_rank", "implication_rank_train", "unwanted_rate", "wanted_rate", "unwanted_rank", "wanted_rank",
-           "paraphrase_unwanted_rate", "abstained_rate", "removed", "wanted_change", "forgetting_nats")  # fmt: skip
-#: The remedy that penalises a Frobenius norm, and the share of that norm in its exact counterpart.
+METRICS = (*RANKS_AND_RATES, "paraphrase_unwanted_rate", "abstained_rate", "removed", "wanted_change",
+           "forgetting_nats")  # fmt: skip
+#: A penalty on the product of output and value matrices has a mixed norm for its exact counterpart, half of it the
+#: Frobenius norm, whatever its strength: no rule turns the one into the other.
 PENALTY, HALF = "output-value-penalty", 0.5
 
 
-def mitigate(
-    pack: Pack | str | Path, model: Model, *, out: str | Path = "", **options: Any
-) -> results.Comparison:  # fmt: skip
+def mitigate(pack: Pack | str | Path, model: Model, *, out: str | Path = "", **options: Any) -> results.Comparison:
     """Compare remedies against unwanted conclusions, all at the same learning, and recommend one or none.
 
     Arguments:
@@ -130,12 +131,11 @@ def mitigate(
 
 
 def run(settings: Mitigate, pack: Pack | str | Path = "", model: Model | None = None) -> dict[str, Any]:
-    """Run the comparison or find it. Gives the run's path, the frontier, the recommendation and a text for a person.
+    """Run the comparison or find it. A remedy that cannot be done says so in the frontier and stops no other.
 
     pack, model: those that a Python caller holds, in place of the names in the settings.
 
-    Raises SpilloverError for anything wrong with the options, the pack, the model or the folder, before anything is
-    trained. A remedy that cannot be done to this pack or model says so in the frontier and does not stop the others.
+    Raises SpilloverError for anything wrong with the settings, before anything is trained.
     """
     from spillover.interventions.base import unwanted_implications
 
@@ -150,8 +150,8 @@ def run(settings: Mitigate, pack: Pack | str | Path = "", model: Model | None = 
     with open_run(folder, "mitigate", identity) as opened:
         if opened.finished is None:
             remedies = describe_remedies(spec.name for pipeline in cells.values() for spec in pipeline.specs)
-            details = {"pack": describe(packs[0]), "model": {"name": settings.model}, "seeds": seeds,
-                       "remedies": remedies}  # fmt: skip
+            details = {"pack": describe(packs[0]), "model": {"name": settings.model}, "seeds": seeds}
+            details["remedies"] = remedies
             hashes = {"pack": sha256_of_texts([pack_hash(each) for each in packs])}
             with opened.recording(settings, PACKAGES, seed=settings.seed, hashes=hashes, details=details) as record:
                 own_pack, own_model = write_held(pack, held, folder)
@@ -172,18 +172,14 @@ def run(settings: Mitigate, pack: Pack | str | Path = "", model: Model | None = 
     return {
         "run": str(folder),
         "metrics": record.metrics,
-        "frontier": record.details["frontier"],
-        "recommendation": record.details["recommendation"],
+        **{name: record.details[name] for name in ("frontier", "recommendation")},
         "page": str(folder / PAGE),
         "text": "\n".join(_lines(folder, record)),
     }
 
 
 def cells_of(settings: Mitigate) -> dict[str, Pipeline]:
-    """Name of its folder -> every remedy and strength that is to be tried, in the order named.
-
-    Raises UsageError for what does not exist.
-    """
+    """Name of its folder -> every remedy and strength that is to be tried, in the order named."""
     from spillover.interventions.base import REMEDIES, Pipeline, Spec, find_remedy, read_specs
 
     try:
@@ -191,25 +187,21 @@ def cells_of(settings: Mitigate) -> dict[str, Pipeline]:
     except ValueError:
         what = f"--strengths takes numbers, not {settings.strengths!r}"
         raise UsageError(what, do="Write --strengths 0.5,1") from None
-    found: dict[str, Pipeline] = {}
+    pipelines: list[Pipeline] = []
     for entry in [part.strip() for part in settings.remedies.split(",") if part.strip()] or list(REMEDIES):
         if "=" in entry or "+" in entry:
-            choices = [read_specs(entry)]
+            pipelines.append(Pipeline(read_specs(entry)))
         else:
-            choices = [[Spec(entry, strength)] for strength in strengths or find_remedy(entry).strengths]
-        for specs in choices:
-            if (pipeline := Pipeline(specs)).specs:
-                found[re.sub(r"[^\w.=+-]", "-", str(pipeline))] = pipeline
+            own = strengths or find_remedy(entry).strengths
+            pipelines += [Pipeline([Spec(entry, strength)]) for strength in own]
+    found = {re.sub(r"[^\w.=+-]", "-", str(pipeline)): pipeline for pipeline in pipelines if pipeline.specs}
     if not found:
         raise UsageError("every strength is 0, so nothing would be compared", where="--strengths", do="Name others")
     return found
 
 
 def _run_cells(settings: Mitigate, seeds: Sequence[int], cells: Mapping[str, Pipeline], folder: Path) -> dict[str, str]:
-    """The untreated runs, then those of the remedies. Gives the error of each cell that has one, by name.
-
-    Raises RunError when an untreated run failed.
-    """
+    """The untreated runs, then those of the remedies. Gives the error of each cell that has one, by name."""
     cores = int(hardware()["cores"])
     with LocalPool(settings.processes or max(1, cores // (settings.threads or cores))) as pool:
         tasks = [Task((UNTREATED, seed), "inject", untreated_run(settings, seed, cells)) for seed in seeds]
@@ -254,8 +246,11 @@ def frontier_of(
     untreated: RemedyResult | None = None
     frontier = []
     for cell, pipeline in {UNTREATED: None, **cells}.items():
-        entry: dict[str, Any] = {"cell": cell, **_named(pipeline.specs if pipeline else ())}
-        entry["exact"] = _exact(pack, entry["remedy"], entry["strength"])
+        specs = pipeline.specs if pipeline else ()
+        remedy = specs[0].name if len(specs) == 1 else "+".join(map(str, specs)) or UNTREATED
+        strength = specs[0].strength if len(specs) == 1 else None
+        entry: dict[str, Any] = {"cell": cell, "remedy": remedy, "strength": strength}
+        entry["exact"] = _exact(pack, remedy, strength)
         frontier.append(entry)
         if cell in errors:
             entry["status"] = f"{FAILED}: {errors[cell]}"
@@ -265,18 +260,13 @@ def frontier_of(
         if any(record.status != "done" for record in records):
             raise RunError("a run of this comparison is not done", where=cell, do="Give the same command again")
         answers = [read_table(run / ANSWERS) for run in runs]
-        steps = [max(filter(None, read_table(run / TRAJECTORY)["step"].to_pylist()), default=0) for run in runs]
+        steps = [pc.max(read_table(run / TRAJECTORY)["step"]).as_py() or 0 for run in runs]
         found = remedy_result(pa.concat_tables(answers), names[False], names[True])
         untreated = untreated or found
         compared = effect(untreated, found)
         matched = found.learned and found.nats <= untreated.nats + MATCHED_NATS + 1e-6
         entry |= {
-            "recall_rank": found.recall_rank,
-            "implication_rank_train": found.implication_rank_train,
-            "unwanted_rate": found.unwanted_rate,
-            "wanted_rate": found.wanted_rate,
-            "unwanted_rank": found.unwanted_rank,
-            "wanted_rank": found.wanted_rank,
+            **{name: getattr(found, name) for name in RANKS_AND_RATES},
             "paraphrase_unwanted_rate": found.paraphrase,
             "abstained_rate": found.abstained,
             "removed": compared.removed,
@@ -294,31 +284,18 @@ def frontier_of(
     return frontier
 
 
-def _named(specs: Sequence[Spec]) -> dict[str, Any]:
-    if len(specs) == 1:
-        return {"remedy": specs[0].name, "strength": specs[0].strength}
-    return {"remedy": "+".join(map(str, specs)) or UNTREATED, "strength": None}
-
-
 def _exact(pack: Pack, remedy: str, strength: float | None) -> dict[str, float | None] | None:
-    """What the exact model says of the same remedy; None where it has none.
-
-    The mean lead of the unwanted and of the wanted answer over the best other one, in units of the smallest stated
-    margin. A penalty on the product of output and value matrices has a mixed norm for its counterpart, half of it the
-    Frobenius norm, whatever its strength: no rule turns the one into the other.
-    """
+    """What the exact model says of the same remedy, None where it has none: the mean lead of the unwanted and of the
+    wanted answer over the best other one, in units of the smallest stated margin."""
     from spillover.theory.remedies import MIXED_NORM, ROWS, exactly_remedied
 
     if strength is None or remedy not in (*ROWS, PENALTY):
         return None
     found = exactly_remedied(pack, *((MIXED_NORM, HALF) if remedy == PENALTY else (remedy, strength)))
-    return {
-        "unwanted_untreated": found.untreated.unwanted,
-        "unwanted": found.treated.unwanted,
-        "wanted_untreated": found.untreated.wanted,
-        "wanted": found.treated.wanted,
-        "gap": found.treated.gap,
-    }
+    leads: dict[str, float | None] = {}
+    for name in ("unwanted", "wanted"):
+        leads |= {f"{name}_untreated": getattr(found.untreated, name), name: getattr(found.treated, name)}
+    return {**leads, "gap": found.treated.gap}
 
 
 def _mean(metrics: Sequence[Mapping[str, Any] | None]) -> Metric | None:
@@ -337,8 +314,8 @@ def frontier_table(frontier: Sequence[Mapping[str, Any]]) -> pa.Table:
     for entry in frontier:
         row = {name: entry[name] for name in (*texts, "strength")}
         for name in METRICS:
-            for part in ("value", "low", "high"):
-                row[name if part == "value" else f"{name}_{part}"] = getattr(entry.get(name), part, None)
+            for part, column in (("value", name), ("low", f"{name}_low"), ("high", f"{name}_high")):
+                row[column] = getattr(entry.get(name), part, None)
         # Not what it took of time and passes, which a run that was cut short counts anew.
         rows.append(row | {name: entry.get(name) for name in ("stated_nats", "epochs", "steps")})
     schema = pa.schema([(name, pa.string() if name in texts else pa.float64()) for name in rows[0]])
@@ -346,37 +323,36 @@ def frontier_table(frontier: Sequence[Mapping[str, Any]]) -> pa.Table:
 
 
 def recommendation(frontier: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """One remedy with its reason, or none: {"remedy", "strength", "safe", "because"}.
-
-    Safe is one that learned as well as the untreated run, removes at least 90% of the unwanted, lowers the wanted rate
-    by at most 0.05, and lets no other answer take the place. Of several, the one that forgets least.
-    """
+    """Of the safe remedies (`is_safe`) the one that forgets least, or none, with the reason."""
+    advice: dict[str, Any] = {"remedy": None, "strength": None, "safe": False}
     if frontier[0].get("removed") is None:
         because = "none is needed: the untreated run concludes no more of the unwanted than chance"
         if frontier[0]["status"] == UNLEARNED:
             because = "none can be judged: the untreated run did not learn the stated rows; raise --untreated-epochs"
-        return {"remedy": None, "strength": None, "safe": False, "because": because}
+        return advice | {"because": because}
     learned = [entry for entry in frontier[1:] if entry["status"] == LEARNED]
-    safe = [entry for entry in learned if _safe(entry)]
+    kept = [entry for entry in learned if keeps_wanted(_value(entry, "wanted_change", 0.0))]
+    safe = [
+        entry
+        for entry in kept
+        if is_safe(LEARNED, _value(entry, "removed", 0.0), _value(entry, "wanted_change", 0.0), _taken(entry))
+    ]
     if safe:
         best = min(safe, key=lambda entry: (_value(entry, "forgetting_nats", 0.0), -_value(entry, "removed", 0.0)))
         because = f"{_achieved(best)}; of {len(safe)} that are safe it forgets least"
         if best["removed"].note:
             because += "; with few clusters this is a lead, not a finding: repeat it with more seeds"
         return {"remedy": best["remedy"], "strength": best["strength"], "safe": True, "because": because}
-    kept = [entry for entry in learned if keeps_wanted(_value(entry, "wanted_change", 0.0))]
-    if not kept:
-        because = "no remedy learned the stated rows as well as the untreated run and kept what is wanted"
-        return {"remedy": None, "strength": None, "safe": False, "because": f"none is safe: {because}"}
-    best = max(kept, key=lambda entry: _value(entry, "removed", -1.0))
-    because = f"none is safe: the best that keeps what is wanted is {best['cell']}, which {_achieved(best)}"
-    return {"remedy": None, "strength": None, "safe": False, "because": because}
+    because = "no remedy learned the stated rows as well as the untreated run and kept what is wanted"
+    if kept:
+        best = max(kept, key=lambda entry: _value(entry, "removed", -1.0))
+        because = f"the best that keeps what is wanted is {best['cell']}, which {_achieved(best)}"
+    return advice | {"because": f"none is safe: {because}"}
 
 
-def _safe(entry: Mapping[str, Any]) -> bool:
-    taken = bool(entry["replaced"] and entry["replaced"]["taken"])
-    change = _value(entry, "wanted_change", 0.0)
-    return is_safe(entry["status"], _value(entry, "removed", 0.0), change, taken)
+def _taken(entry: Mapping[str, Any]) -> bool:
+    """Whether another answer has taken the implied one's place."""
+    return bool(entry["replaced"] and entry["replaced"]["taken"])
 
 
 def _value(entry: Mapping[str, Any], name: str, missing: float) -> float:
@@ -387,17 +363,15 @@ def _value(entry: Mapping[str, Any], name: str, missing: float) -> float:
 def _achieved(entry: Mapping[str, Any]) -> str:
     removed, change = _value(entry, "removed", float("nan")), _value(entry, "wanted_change", 0.0)
     text = f"removes {100 * removed:.0f}% of the unwanted, changes the wanted rate by {change:+.2f}"
-    if entry["replaced"] and entry["replaced"]["taken"]:
-        text += ", but another answer has taken its place"
-    return text
+    return text + (", but another answer has taken its place" if _taken(entry) else "")
 
 
 def describe_remedies(names: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Of each remedy what it does, what its strength means, and whether a finished model is all that it needs."""
     from spillover.interventions.base import REMEDIES
 
-    found = {name: REMEDIES[name] for name in names if name in REMEDIES}
-    return {name: {"text": each.text, "strength": each.strength, "after": each.after} for name, each in found.items()}
+    parts = ("text", "strength", "after")
+    return {name: {part: getattr(REMEDIES[name], part) for part in parts} for name in names if name in REMEDIES}
 
 
 def compared(folder: str | Path) -> Comparison:
@@ -409,13 +383,12 @@ def compared(folder: str | Path) -> Comparison:
 
 
 def _lines(folder: Path, record: Record) -> Iterator[str]:
-    """The frontier as a table, then the advice and where everything is."""
     frontier = record.details["frontier"]
     columns = {"unwanted_rate": "unwanted", "wanted_rate": "wanted", "removed": "removed", "forgetting_nats": "forgets"}
     rows = [["remedy", *columns.values(), "epochs", "outcome"]]
     for entry in frontier:
-        numbers = [f"{value:.2f}" if (value := (entry.get(name) or {}).get("value")) is not None else ""
-                   for name in columns]  # fmt: skip
+        values = [(entry.get(name) or {}).get("value") for name in columns]
+        numbers = ["" if value is None else f"{value:.2f}" for value in values]
         epochs = "" if entry.get("epochs") is None else f"{entry['epochs']:.0f}"
         rows.append([entry["cell"], *numbers, epochs, entry["status"]])
     yield from text_table(rows, left=(0, 6))
@@ -428,8 +401,8 @@ def _lines(folder: Path, record: Record) -> Iterator[str]:
             ]
             yield f"In the exact model, {entry['cell']}: {'; '.join(leads)} (in units of the smallest stated margin)"
     advice = record.details["recommendation"]
-    yield ""
-    named = advice["remedy"] if advice["strength"] is None else f"{advice['remedy']}={advice['strength']:g}"
-    yield f"Advice: {named}: {advice['because']}." if advice["safe"] else f"Advice: {advice['because']}."
+    strength = "" if advice["strength"] is None else f"={advice['strength']:g}"
+    named = f"{advice['remedy']}{strength}: " if advice["safe"] else ""
+    yield f"\nAdvice: {named}{advice['because']}."
     yield f"Rates are shares of unstated subjects; run: {folder}"
     yield f"page: {folder / PAGE}"

@@ -118,16 +118,14 @@ def _nameless_script() -> Iterator[None]:
 @contextmanager
 def environment(values: Mapping[str, str]) -> Iterator[None]:
     """Inside, the environment has these values, for processes that are started; afterwards it is as it was."""
-    before = {name: os.environ.get(name) for name in values}
+    before = {name: os.environ[name] for name in values if name in os.environ}
     os.environ.update(values)
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        for name in values:
+            os.environ.pop(name, None)
+        os.environ.update(before)
 
 
 def _work(pipe: Connection) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from spillover.metrics.associations import best_features, calibration, held_out,
 from spillover.packs.open import open_pack
 from spillover.packs.pack import Pack, describe, pack_hash
 from spillover.packs.redaction import Redaction
-from spillover.record import Metric, Record, hardware
+from spillover.record import Metric, hardware
 from spillover.results import PredictedAssociation
 from spillover.runs import identity_of, open_run
 from spillover.theory.associations import (
@@ -75,6 +76,7 @@ WAYS = {
     "abstain": "adding {rows} that say `unknown` of an exposed subject",
     "contradict": "adding {rows} that state another answer of an exposed subject",
 }
+NOTE = "expected, not measured"
 #: Metric -> the kinds of association that it sums.
 KINDS = {"wanted": ("causal",), "unwanted": ("counterfactual", "spurious"), "undeclared": (None,)}
 
@@ -104,16 +106,15 @@ def predict(
 
 
 def run(settings: Predict, pack: Pack | str | Path = "", model: Model | None = None) -> dict[str, Any]:
-    """Predict, and write a record if asked to. Gives `associations`, `metrics`, a text and how it was solved.
+    """Predict, and write a record if asked to.
 
     pack, model: those that a Python caller holds, in place of the names in the settings.
 
-    Raises SpilloverError for anything wrong with the options, the pack, the model or the folder.
+    Raises SpilloverError for anything wrong with the settings.
     """
-    for name, least in (("most", 1), ("evidence", 0)):
-        if getattr(settings, name) < least:
-            do = f"Give --{name} a whole number from {least}"
-            raise UsageError(f"--{name} is {getattr(settings, name)}", do=do)
+    for name, number, least in (("most", settings.most, 1), ("evidence", settings.evidence, 0)):
+        if number < least:
+            raise UsageError(f"--{name} is {number}", do=f"Give --{name} a whole number from {least}")
     if settings.chat and settings.model is None:
         raise UsageError("--chat needs the model whose template it uses", do="Name it with --model")
     loaded = held_model(model) if model else None
@@ -122,8 +123,7 @@ def run(settings: Predict, pack: Pack | str | Path = "", model: Model | None = N
         if opened.finished is None:
             pack = open_pack(pack or settings.pack, settings.seed)
             if not pack.facts:
-                what = "this pack states nothing, so nothing can follow"
-                raise UsageError(what, where=settings.pack, do="Add facts")
+                raise UsageError("this pack states nothing, so nothing can follow", where=settings.pack, do="Add facts")
             if settings.model:
                 loaded = _load(settings, pack, loaded)
             redacted = Redaction.of(pack.subjects, settings.redact).pack(pack)
@@ -141,7 +141,15 @@ def run(settings: Predict, pack: Pack | str | Path = "", model: Model | None = N
                     "calibration": {key: value for key, value in calibration().items() if key != "fits"},
                     "held_out": held_out(),
                 }
-        return _outcome(settings, opened.record)
+        details = opened.record.details
+        recorded = opened.record.metrics.items()
+        metrics = {key: value.as_json() if isinstance(value, Metric) else value for key, value in recorded}
+        return {
+            "run": settings.out or None,
+            "metrics": metrics,
+            **{key: details[key] for key in ("associations", "left_out", "solution", "calibration")},
+            "text": "\n".join(_lines(settings, details, metrics)),
+        }
 
 
 def _load(settings: Predict, pack: Pack, held: LoadedModel | None) -> LoadedModel:
@@ -163,29 +171,23 @@ def _load(settings: Predict, pack: Pack, held: LoadedModel | None) -> LoadedMode
 def _predicted(
     settings: Predict, pack: Pack, loaded: LoadedModel | None
 ) -> tuple[list[PredictedAssociation], Solved, int]:
-    """The pack's associations, scored by the exact model and the base model's beliefs, highest score first.
-
-    Gives also how the exact model was solved, and how many associations were not looked at.
-    """
+    """The pack's associations, highest score first; how the exact model was solved; how many were not looked at."""
     table = table_of(pack)
     counts = counts_of(table)
     every = associations(pack, counts)
     kept = every[: settings.most]
     margins = Margins(solved(table), counts)
-    priors: Sequence[float | None] = [None] * len(kept)
-    if loaded:
-        priors = _priors(settings, pack, loaded, counts, kept)
-    leads = [margins.margin(each) for each in kept]
-    rates = []
-    for association, lead, prior in zip(kept, leads, priors, strict=True):
+    priors = _priors(settings, pack, loaded, counts, kept) if loaded else [None] * len(kept)
+    scored: list[tuple[float, Association, Margin, float | None]] = []
+    for association, prior in zip(kept, priors, strict=True):
+        lead = margins.margin(association)
         known = {"margin": lead.value, "prior": prior, "support": association.support}
-        features = best_features(lead.value, prior)
-        rates.append(rate(features, {name: float(value) for name, value in known.items() if value is not None}))
+        measured = {name: float(value) for name, value in known.items() if value is not None}
+        scored.append((rate(best_features(lead.value, prior), measured), association, lead, prior))
+    scored.sort(key=lambda each: -each[0] * each[1].exposed)
     hide = Redaction.of(pack.subjects, settings.redact)
-    order = sorted(range(len(kept)), key=lambda index: -rates[index] * kept[index].exposed)
     found = []
-    for place, index in enumerate(order):
-        association, margin, prior = kept[index], leads[index], priors[index]
+    for place, (own_rate, association, margin, prior) in enumerate(scored):
         ways: list[Undoing] | None = None
         supporting: list[str] = []
         if place < settings.evidence:
@@ -198,9 +200,9 @@ def _predicted(
                 **dataclasses.asdict(association),
                 margin=margin.value,
                 prior=prior,
-                score=rates[index] * association.exposed,
+                score=own_rate * association.exposed,
                 because=_because(association, margin, prior, settings.model, ways),
-                rate=rates[index],
+                rate=own_rate,
                 margin_low=margin.low,
                 margin_high=margin.high,
                 rests_on=[hide.name(subject) for subject in supporting],
@@ -217,7 +219,7 @@ def _undone(way: Undoing, hide: Redaction) -> dict[str, Any]:
 
 def _priors(
     settings: Predict, pack: Pack, loaded: LoadedModel, counts: Counts, kept: Sequence[Association]
-) -> list[float]:
+) -> list[float | None]:
     """The base model's belief in each association's answer, the mean over some of its subjects."""
     from spillover.lm.evaluate import GivenQuestion, priors, with_given_facts
     from spillover.lm.score import Scorer
@@ -229,14 +231,12 @@ def _priors(
         supporting, silent = subjects_of(counts, each)
         subjects = (silent or supporting or list(pack.subjects))[:some]
         questions.append([GivenQuestion(subject, each.given, each.given_answer, each.then) for subject in subjects])
-    flat = [question for group in questions for question in group]
+    flat = list(itertools.chain.from_iterable(questions))
     asked = with_given_facts(pack, flat)
     asked = as_chat(asked, loaded.tokenizer) if settings.chat else asked
     beliefs = iter(priors(asked, flat, Scorer(loaded.model), encoder(loaded.tokenizer)))
-    return [
-        sum(next(beliefs)[each.then_answer] for _ in group) / len(group)
-        for each, group in zip(kept, questions, strict=True)
-    ]
+    pairs = zip(kept, questions, strict=True)
+    return [sum(next(beliefs)[each.then_answer] for _ in group) / len(group) for each, group in pairs]
 
 
 def _metrics(found: Sequence[PredictedAssociation]) -> dict[str, Metric]:
@@ -245,20 +245,8 @@ def _metrics(found: Sequence[PredictedAssociation]) -> dict[str, Metric]:
     for name, kinds in KINDS.items():
         members = [each for each in found if each.kind in kinds and each.exposed]
         total, exposed = sum(each.score for each in members), sum(each.exposed for each in members)
-        note = "expected, not measured"
-        metrics[f"expected_{name}"] = Metric(total, None, None, exposed, len(members), "subjects", note)
+        metrics[f"expected_{name}"] = Metric(total, None, None, exposed, len(members), "subjects", NOTE)
     return metrics
-
-
-def _outcome(settings: Predict, record: Record) -> dict[str, Any]:
-    details = record.details
-    metrics = {key: value.as_json() if isinstance(value, Metric) else value for key, value in record.metrics.items()}
-    return {
-        "run": settings.out or None,
-        "metrics": metrics,
-        **{key: details[key] for key in ("associations", "left_out", "solution", "calibration")},
-        "text": "\n".join(_lines(settings, details, metrics)),
-    }
 
 
 def _because(
@@ -292,8 +280,7 @@ def _lines(settings: Predict, details: Mapping[str, Any], metrics: Mapping[str, 
         if metric["n"]:
             lines.append(f"  {name}: about {metric['value']:,.0f} of {metric['n']:,} exposed subjects will answer so")
     lines += map(_line, exposed[:MOST_SHOWN])
-    if len(exposed) > MOST_SHOWN:
-        more = len(exposed) - MOST_SHOWN
+    if (more := len(exposed) - MOST_SHOWN) > 0:
         lines.append(f"  and {more:,} more: --json lists all, and `report` makes a page of a run with --out")
     if details["left_out"]:
         lines.append(f"  {_count(details['left_out'], 'association')} not looked at: raise --most")

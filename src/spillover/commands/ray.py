@@ -103,7 +103,6 @@ def stage(wanted: Iterable[Source], contents: Callable[[Source], Iterable[bytes]
     """Copy the files that are absent here to their paths, each whole or not at all; gives those that were copied.
 
     One process of a machine does so at a time, so that each file comes once. contents: gives a file in pieces.
-    Raises UsageError when a path cannot be written.
     """
     import fcntl
 
@@ -178,7 +177,7 @@ class NodeWorker:
         import ray
 
         try:
-            stage(wanted, lambda source: (ray.get(reference) for reference in pieces[source.path]))
+            stage(wanted, lambda source: map(ray.get, pieces[source.path]))
         except SpilloverError as error:
             return NodeReport(platform.node(), str(error))
         return NodeReport(platform.node())
@@ -217,11 +216,10 @@ class _RemoteWorker:
 
 @contextmanager
 def ray_pool(folder: Path, *, address: str = "", processes: int = 0, threads: int = 1) -> Iterator[RayPool]:
-    """Workers on a Ray cluster; interrupted, they write what they saw.
+    """Workers on a Ray cluster, or with no address on a Ray that is started here.
 
-    folder: the study's, held by this process and seen by every node. address: HOST:PORT of the head node or `auto`;
-    nothing starts Ray on this machine. processes: most workers; 0 takes all the cores. threads: cores a worker.
-    Raises UsageError when Ray is not installed, does not answer, or has no node that can work.
+    folder: the study's, held by this process and seen by every node. processes: most workers; 0 takes all the cores.
+    threads: cores a worker. Raises UsageError when Ray is not installed, does not answer, or has no node that can work.
     """
     with _connected(address) as ray, RayPool(ray, folder, processes, threads) as pool:
         yield pool
@@ -267,7 +265,7 @@ class RayPool(Pool):
     def _prepare(self, tasks: Sequence[Task]) -> None:
         """Before the first worker: what every node must have, and whether workers take a GPU each."""
         devices = {str(getattr(task.settings, "device", "")) for task in tasks}
-        there = any(node["Resources"].get("GPU") for node in self._nodes())
+        there = any(resources.get("GPU") for resources in self._resources())
         self.gpus = int(any(name.startswith("cuda") for name in devices) or ("auto" in devices and there))
         folder = self.folder.absolute()
         lock, files = (folder / LOCK).read_text(encoding="utf-8"), sources(task.settings for task in tasks)
@@ -284,24 +282,27 @@ class RayPool(Pool):
             changes["device"] = "cuda"
         return dataclasses.replace(task, settings=dataclasses.replace(settings, **changes))
 
-    def _nodes(self) -> list[dict[str, Any]]:
-        return [node for node in self.ray.nodes() if node["Alive"]]
-
-    def _room_on(self, resources: Mapping[str, float]) -> int:
-        room = int(resources.get("CPU", 0) // self.threads)
-        return min(room, int(resources.get("GPU", 0))) if self.gpus else room
+    def _resources(self) -> list[Mapping[str, float]]:
+        """What every node that is alive has."""
+        return [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
 
     def _recruit(self, waiting: int) -> None:
         """Have as many workers as there is room and work for. Raises UsageError when none can work."""
         now = time.monotonic()
         if now - self.counted >= _COUNT or not self.workers:
             self.counted = now
-            self.room = sum(self._room_on(node["Resources"]) for node in self._nodes())
+            needed = {"CPU": self.threads, **({"GPU": 1} if self.gpus else {})}
+            rooms = [[each.get(name, 0) // count for name, count in needed.items()] for each in self._resources()]
+            self.room = int(sum(map(min, rooms)))
         busy = sum(worker.task is not None for worker in self.workers)
         useless = sum(bool(worker.refusal) for worker in self.workers)
         most = min(self.room or self.processes, (self.processes or self.room) + useless)
         if useless == len(self.workers) and (useless >= most or len(self.failed) >= _TRIES):
-            self._give_up()
+            reasons = [worker.refusal for worker in self.workers if worker.refusal] + self.failed
+            if reasons:
+                raise UsageError(reasons[0], where=WHERE)
+            what = f"no node of this cluster has {self.threads} cores" + (" and a GPU" if self.gpus else "")
+            raise UsageError(what, where=WHERE, do="Set fewer `threads` in the study, or add nodes")
         if len(self.failed) < _TRIES:
             for _ in range(min(most, useless + busy + waiting) - len(self.workers)):
                 options = {"num_cpus": self.threads, "num_gpus": self.gpus, "max_concurrency": 2}
@@ -312,13 +313,6 @@ class RayPool(Pool):
         elif now - self.idle_since > _ANNOUNCE:
             print(f"Waiting for a node of the cluster with {self.threads} free cores.", file=sys.stderr)
             self.idle_since = float("inf")
-
-    def _give_up(self) -> None:
-        reasons = [worker.refusal for worker in self.workers if worker.refusal] + self.failed
-        if reasons:
-            raise UsageError(reasons[0], where=WHERE)
-        what = f"no node of this cluster has {self.threads} cores" + (" and a GPU" if self.gpus else "")
-        raise UsageError(what, where=WHERE, do="Set fewer `threads` in the study, or add nodes")
 
     def _answer(self, worker: _RemoteWorker, waiting: deque[Task]) -> Ended | None:
         """Read an awaited answer: a task's end, or a step of a worker that gets ready, or its loss."""

@@ -14,7 +14,7 @@ from spillover.commands import audit
 from spillover.commands.audit import Audit
 from spillover.config import Flag, Running
 from spillover.errors import RunError, UsageError
-from spillover.metrics.remedies import effect, remedy_result
+from spillover.metrics.remedies import RANKS_AND_RATES, effect, remedy_result
 from spillover.packs.open import open_pack
 from spillover.packs.pack import Pack, describe, pack_hash
 from spillover.record import ANSWERS, Record, hardware, read_table
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from spillover.interventions.base import Pipeline
 
 BEFORE, AFTER, WEIGHTS = "before", "after", "weights"
-#: Figures of the model before and after.
-FIGURES = ("recall_rank", "implication_rank_train", "unwanted_rate", "wanted_rate", "unwanted_rank", "wanted_rank",
-           "paraphrase")  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,11 +46,7 @@ class Repair(Running):
 
 
 def run(settings: Repair) -> dict[str, Any]:
-    """Repair a model. Gives the run's path, the new model's, figures before and after, and a text for a person.
-
-    Raises SpilloverError for anything wrong with the options, the pack, a model or the folder. The model and its base
-    are never written to.
-    """
+    """Repair a model. Raises SpilloverError for anything wrong with the settings."""
     pipeline = _pipeline(settings)
     pack = open_pack(settings.pack, settings.seed)
     if not pack.implications:
@@ -66,13 +59,11 @@ def run(settings: Repair) -> dict[str, Any]:
         if given.is_dir() and given.resolve() in (folder.resolve(), *folder.resolve().parents):
             what = "the repaired model would be written into a model that was given"
             raise RunError(what, where=settings.out, do="Choose another --out")
+    details = {"pack": describe(pack), "model": {"name": settings.model}, "seeds": [settings.seed]}
+    about = {"seed": settings.seed, "hashes": {"pack": pack_hash(pack)}, "details": details}
     with open_run(folder, "repair", identity_of(settings)) as opened:
         if opened.finished is None:
-            hashes = {"pack": pack_hash(pack)}
-            details = {"pack": describe(pack), "model": {"name": settings.model}, "seeds": [settings.seed]}
-            with opened.recording(
-                settings, audit.PACKAGES, seed=settings.seed, hashes=hashes, details=details
-            ) as record:
+            with opened.recording(settings, audit.PACKAGES, **about) as record:
                 before = _audited(settings, settings.model, folder / BEFORE)
                 if not (folder / WEIGHTS).exists():
                     _write_repaired(settings, pack, pipeline, folder)
@@ -83,8 +74,7 @@ def run(settings: Repair) -> dict[str, Any]:
         "run": str(folder),
         "model": str(folder / WEIGHTS),
         "metrics": record.metrics,
-        "before": record.details[BEFORE],
-        "after": record.details[AFTER],
+        **{side: record.details[side] for side in (BEFORE, AFTER)},
         "text": "\n".join(_lines(folder, record)),
     }
 
@@ -148,14 +138,13 @@ def _write_repaired(settings: Repair, pack: Pack, pipeline: Pipeline, folder: Pa
 
 def _conclude(record: Record, pack: Pack, audits: dict[str, dict[str, Any]], folder: Path) -> None:
     names = [[each.name for each in pack.implications if each.wanted is wanted] for wanted in (False, True)]
-    before, after = (remedy_result(read_table(folder / name / ANSWERS), *names) for name in (BEFORE, AFTER))
-    compared = effect(before, after)
-    for name, found in ((BEFORE, before), (AFTER, after)):
-        figures = {key: getattr(found, key) for key in FIGURES}
-        figures["forgetting_nats"] = audits[name]["metrics"].get("forgetting_nats")
-        record.details = {**record.details, name: {**figures, "verdicts": audits[name]["verdicts"]}}
-        # Those of the repaired model, which come last.
-        record.metrics = {**figures, "removed": compared.removed, "wanted_change": compared.wanted_change}
+    found = {side: remedy_result(read_table(folder / side / ANSWERS), *names) for side in audits}
+    for side, audited in audits.items():
+        figures = {key: getattr(found[side], key) for key in (*RANKS_AND_RATES, "paraphrase")}
+        figures["forgetting_nats"] = audited["metrics"].get("forgetting_nats")
+        record.details = {**record.details, side: {**figures, "verdicts": audited["verdicts"]}}
+    # Those of the repaired model, which come last.
+    record.metrics = figures | vars(effect(found[BEFORE], found[AFTER]))
 
 
 def _lines(folder: Path, record: Record) -> Iterator[str]:
@@ -165,9 +154,9 @@ def _lines(folder: Path, record: Record) -> Iterator[str]:
              "forgetting_nats": "loss on plain text, nats"}  # fmt: skip
     rows = [["", "before", "after"]]
     for name, word in words.items():
-        values = [record.details[side].get(name) for side in (BEFORE, AFTER)]
-        if all(value and value["value"] is not None for value in values):
-            rows.append([word, *(f"{value['value']:.2f}" for value in values)])
+        figures = [record.details[side].get(name) or {} for side in (BEFORE, AFTER)]
+        if None not in (values := [figure.get("value") for figure in figures]):
+            rows.append([word, *(f"{value:.2f}" for value in values)])
     yield from text_table(rows)
     if removed := record.metrics.get("removed"):
         yield f"{100 * removed['value']:.0f}% of the unwanted conclusions are gone."

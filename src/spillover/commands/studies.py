@@ -77,10 +77,7 @@ def builtin_studies() -> list[str]:
 
 def read_study(name: str) -> Study:
     """A built-in study by name, or one from a file. Raises UsageError with the first thing that is wrong with it."""
-    if name in builtin_studies():
-        text = _BUILT_IN.joinpath(f"{name}.yaml").read_text(encoding="utf-8")
-    else:
-        text = _text_of(Path(name).expanduser(), name)
+    text = _text_of(name)
     try:
         # The safe loader knows no tags; a document is small, and anchors are refused, so nothing can grow.
         if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text, Loader=yaml.SafeLoader)):
@@ -96,8 +93,11 @@ def read_study(name: str) -> Study:
     raise UsageError(reason, where=name, do="See docs/verbs/sweep.md for an example")
 
 
-def _text_of(path: Path, name: str) -> str:
+def _text_of(name: str) -> str:
+    if name in builtin_studies():
+        return _BUILT_IN.joinpath(f"{name}.yaml").read_text(encoding="utf-8")
     try:
+        path = Path(name).expanduser()
         if not path.is_file():
             raise UsageError("there is no such study file", where=name, do=nearest(name, builtin_studies()))
         if path.stat().st_size > _MOST_BYTES:
@@ -112,25 +112,20 @@ def _text_of(path: Path, name: str) -> str:
 
 def with_model(study: Study, model: str) -> Study:
     """The study with one model in place of every model that it names. Raises UsageError when it names none."""
-    replaced = 0
+    named = False
 
-    def put(options: Options, value: Any) -> Options:
-        nonlocal replaced
-        replaced += "model" in options
+    def put(options: Options, value: Any = model) -> Options:
+        nonlocal named
+        named = named or "model" in options
         return {**options, "model": value} if "model" in options else options
 
-    groups = [
-        group.model_copy(
-            update={
-                "options": put(group.options, model),
-                "cells": [put(cell, model) for cell in group.cells],
-                "grid": put(group.grid, [model]),
-            }
-        )
-        for group in study.groups
-    ]
-    changed = study.model_copy(update={"options": put(study.options, model), "groups": groups})
-    if not replaced:
+    groups = []
+    for group in study.groups:
+        cells = [put(cell) for cell in group.cells]
+        own = {"options": put(group.options), "cells": cells, "grid": put(group.grid, [model])}
+        groups.append(group.model_copy(update=own))
+    changed = study.model_copy(update={"options": put(study.options), "groups": groups})
+    if not named:
         raise UsageError("this study names no model that --model could replace", where=study.name, do="Leave it out")
     return changed
 
@@ -171,12 +166,13 @@ def _cell(study: Study, group: StudyGroup, own: Options, settings_class: type, f
 
 def _settings(options: Options, settings_class: type, where: str) -> Any:
     """The verb's settings from a study's options, each read as its type. Raises UsageError."""
-    names = [item.name for item in dataclasses.fields(settings_class) if item.name not in _OWN]  # type: ignore[arg-type]
+    every = [item.name for item in dataclasses.fields(settings_class)]  # type: ignore[arg-type]
+    names = [name for name in every if name not in _OWN]
     for key in options:
         if key.replace("-", "_") not in names:
             raise UsageError(f"{key!r} is no option that a study sets", where=where, do=nearest(key, names))
     values = {key.replace("-", "_"): value for key, value in options.items()}
-    out = {"out": ""} if any(item.name == "out" for item in dataclasses.fields(settings_class)) else {}  # type: ignore[arg-type]
+    out = {"out": ""} if "out" in every else {}
     try:
         return _reader(settings_class).validate_python(values | out)
     except ValidationError as error:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
+import itertools
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,12 +15,12 @@ from tyro.conf import Positional, arg
 from spillover.commands.pool import Ended, LocalPool, Pool, Task
 from spillover.commands.ray import ray_pool
 from spillover.commands.studies import Cell, Study, expand, read_study, with_model
-from spillover.commands.sweep_plan import plan_text, study_plan, wants_device
+from spillover.commands.sweep_plan import plan_text, study_plan
 from spillover.config import MOST_THREADS, Common, Flag, within
 from spillover.errors import UsageError
 from spillover.record import RECORD, Record, hardware, identity, write_atomically, write_table
 from spillover.report.study import RATES, build_study_page
-from spillover.report.study_data import ChosenRate, chosen_rates, load_study, rate_points, study_table
+from spillover.report.study_data import chosen_rates, load_study, rate_points, study_table
 from spillover.runs import OpenRun, open_run
 
 
@@ -56,11 +56,6 @@ class Sweep(Common):
 
     def __post_init__(self) -> None:
         within("--processes", self.processes, MOST_THREADS)
-        self._refuse_half_a_plan()
-        if self.address and self.engine != "ray":
-            raise UsageError("--address is for --engine ray alone", do="Add --engine ray, or leave --address out")
-
-    def _refuse_half_a_plan(self) -> None:
         described = {"--memory": self.memory, "--tflops": self.tflops, "--bandwidth": self.bandwidth}
         for option, value in described.items():
             if not 0 <= value < float("inf"):
@@ -76,6 +71,8 @@ class Sweep(Common):
         if self.on == "cpu" and (self.tflops or self.bandwidth):
             do = "Leave --on out to describe another device"
             raise UsageError("--on cpu is this machine, whose speed is known", do=do)
+        if self.address and self.engine != "ray":
+            raise UsageError("--address is for --engine ray alone", do="Add --engine ray, or leave --address out")
 
 
 CELLS, TABLE, PAGE = "cells", "table.parquet", "page.html"
@@ -83,10 +80,9 @@ PACKAGES = ("spillover", "torch", "transformers", "numpy", "pyarrow")
 
 
 def run(settings: Sweep) -> dict[str, Any]:
-    """Run or plan a study. Gives the folder, the state of every cell, its metrics, and a text for a person.
+    """Run or plan a study. A cell that fails is recorded and does not stop the rest; the exit code is then 1.
 
-    Raises UsageError for a study that cannot be read, RunError for a folder that is not the study's. A cell that
-    fails is recorded and does not stop the rest; the exit code is then 1.
+    Raises UsageError for a study that cannot be read, RunError for a folder that is not the study's.
     """
     study = read_study(settings.study)
     study = with_model(study, settings.model) if settings.model else study
@@ -97,16 +93,31 @@ def run(settings: Sweep) -> dict[str, Any]:
         raise UsageError("missing --out", where="spillover sweep", do="Name a folder for the study")
     folder = Path(settings.out).expanduser()
     own = identity({"study": study.name, "verb": study.verb})
-    with open_run(folder, "sweep", own, whole=lambda record: _is_whole(record, folder, cells)) as opened:
+    cells_identity = identity({cell.name: [asdict(cell.settings), list(cell.seeds)] for cell in cells})
+
+    def whole(record: Record) -> bool:
+        """Whether every cell of the study as it reads now is done and here."""
+        here = all((folder / CELLS / cell.name / RECORD).exists() for cell in cells if pooled(cell))
+        done = all(cell["status"] == "done" for cell in record.details["cells"])
+        return here and done and record.hashes.get("cells") == cells_identity
+
+    with open_run(folder, "sweep", own, whole=whole) as opened:
         if opened.finished:
+            # A kill may have come between the last word of the study and what is made from it.
             if not all((folder / name).exists() for name in (TABLE, PAGE)):
-                # A kill may have come between the last word of the study and what is made from it.
                 write(folder)
             return _outcome(folder, opened.finished)
         for name in (TABLE, PAGE):
             # Those of the study as it was before it gained a cell.
             (folder / name).unlink(missing_ok=True)
-        with opened.recording(settings, PACKAGES, seed=0, **_about(study, cells, groups)) as record:
+        listed = [
+            {"name": group.name, "text": group.text, "plot": group.plot, "cells": groups[group.name]}
+            for group in study.groups
+        ]
+        about = {"name": study.name, "title": study.title, "text": study.text, "groups": listed}
+        details = {"study": about, "cells": cell_states(study.verb, cells, {})}
+        hashes = {"cells": cells_identity}
+        with opened.recording(settings, PACKAGES, seed=0, hashes=hashes, details=details) as record:
             _run(settings, StudyProgress(opened, study.verb, cells))
         write(folder)
         return _outcome(folder, record)
@@ -140,13 +151,10 @@ class StudyProgress:
             now = time.monotonic()
             self._next_write = now + self.SHARE * (now - began)
 
-    def states(self) -> list[dict[str, Any]]:
-        """The state of every cell, for the record and for --json."""
-        return cell_states(self.verb, self.cells, self.ended)
-
     def mirror(self) -> None:
         """Bring the record to how things stand."""
-        self.opened.record.details = {**self.opened.record.details, "cells": self.states()}
+        states = cell_states(self.verb, self.cells, self.ended)
+        self.opened.record.details = {**self.opened.record.details, "cells": states}
 
 
 def pooled(cell: Cell) -> bool:
@@ -182,79 +190,47 @@ def _run(settings: Sweep, progress: StudyProgress) -> None:
     """Run every seed of every cell, then pool the seeds of each cell of which none failed."""
     cells, folder, verb = progress.cells, progress.opened.folder, progress.verb
     assert folder is not None
+    cores = int(hardware()["cores"])
+    threads = max(getattr(cell.settings, "threads", 1) or cores for cell in cells)
+    workers: AbstractContextManager[Pool] = (
+        ray_pool(folder, address=settings.address, processes=settings.processes, threads=threads)
+        if settings.engine == "ray"
+        else LocalPool(settings.processes or max(1, cores // threads))
+    )
+    tasks = []
+    # The first seed of every cell comes first, so that a picture forms early.
+    for seeds in itertools.zip_longest(*(cell.seeds for cell in cells)):
+        for cell, seed in zip(cells, seeds, strict=True):
+            if seed is not None:
+                own = folder / CELLS / cell.name / (f"seed-{seed}" if len(cell.seeds) > 1 else "")
+                tasks.append(Task((cell.name, seed), verb, _settings(cell, seed=seed, out=str(own))))
     try:
-        with _pool(settings, cells, folder) as pool:
-            for ended in pool.run(_seed_tasks(verb, cells, folder)):
+        with workers as pool:
+            for ended in pool.run(tasks):
                 progress.add(ended)
-            failed = {state["cell"] for state in progress.states() if state["status"] == "failed"}
-            whole = [cell for cell in cells if pooled(cell) and cell.name not in failed]
-            for ended in pool.run([_pooling_task(verb, cell, folder) for cell in whole]):
+            failed = {name for (name, _), ended in progress.ended.items() if ended.error}
+            pooling = []
+            for cell in cells:
+                if pooled(cell) and cell.name not in failed:
+                    options = {"seeds": ",".join(map(str, cell.seeds)), "out": str(folder / CELLS / cell.name)}
+                    pooling.append(Task((cell.name, None), verb, _settings(cell, **options)))
+            for ended in pool.run(pooling):
                 progress.add(ended)
     finally:
         progress.mirror()
 
 
-def _seed_tasks(verb: str, cells: Sequence[Cell], folder: Path) -> list[Task]:
-    """One task a cell and seed; the first seed of every cell comes first, so that a picture forms early."""
-    tasks = []
-    for place in range(max(len(cell.seeds) for cell in cells)):
-        for cell in cells:
-            if place < len(cell.seeds):
-                seed = cell.seeds[place]
-                own = folder / CELLS / cell.name / (f"seed-{seed}" if len(cell.seeds) > 1 else "")
-                tasks.append(Task((cell.name, seed), verb, _settings(cell, seed=seed, out=str(own))))
-    return tasks
-
-
-def _pooling_task(verb: str, cell: Cell, folder: Path) -> Task:
-    """The run that finds all seeds of a cell finished and pools them."""
-    seeds = ",".join(map(str, cell.seeds))
-    return Task((cell.name, None), verb, _settings(cell, seeds=seeds, out=str(folder / CELLS / cell.name)))
-
-
 def _settings(cell: Cell, **changes: Any) -> Any:
-    known = {item.name for item in dataclasses.fields(cell.settings)}
-    return dataclasses.replace(cell.settings, **{key: value for key, value in changes.items() if key in known})
-
-
-def _pool(settings: Sweep, cells: Sequence[Cell], folder: Path) -> AbstractContextManager[Pool]:
-    """The engine's workers, each with as many cores as the study's threads, or all."""
-    cores = int(hardware()["cores"])
-    threads = max(getattr(cell.settings, "threads", 1) or cores for cell in cells)
-    if settings.engine == "ray":
-        return ray_pool(folder, address=settings.address, processes=settings.processes, threads=threads)
-    return LocalPool(settings.processes or max(1, cores // threads))
-
-
-def _about(study: Study, cells: Sequence[Cell], groups: Mapping[str, list[str]]) -> dict[str, Any]:
-    """Fields of the study's record: what its cells are, and what they are shown with."""
-    listed = [
-        {"name": group.name, "text": group.text, "plot": group.plot, "cells": groups[group.name]}
-        for group in study.groups
-    ]
-    about = {"name": study.name, "title": study.title, "text": study.text, "groups": listed}
-    return {
-        "hashes": {"cells": _cells_identity(cells)},
-        "details": {"study": about, "cells": cell_states(study.verb, cells, {})},
-    }
-
-
-def _cells_identity(cells: Sequence[Cell]) -> str:
-    return identity({cell.name: [dataclasses.asdict(cell.settings), list(cell.seeds)] for cell in cells})
-
-
-def _is_whole(record: Record, folder: Path, cells: Sequence[Cell]) -> bool:
-    """Whether every cell of the study as it reads now is done and here."""
-    here = all((folder / CELLS / cell.name / RECORD).exists() for cell in cells if pooled(cell))
-    done = all(cell["status"] == "done" for cell in record.details["cells"])
-    return here and done and record.hashes.get("cells") == _cells_identity(cells)
+    known = {item.name for item in fields(cell.settings)}
+    return replace(cell.settings, **{key: value for key, value in changes.items() if key in known})
 
 
 def _outcome(folder: Path, record: Record) -> dict[str, Any]:
     cells = record.details["cells"]
     failed = [cell for cell in cells if cell["status"] == "failed"]
     folders = {cell["cell"]: folder / CELLS / cell["cell"] for cell in cells}
-    rates = _rates(folder, record)
+    swept = any(group["plot"] == RATES for group in record.details["study"]["groups"])
+    rates = chosen_rates(rate_points(load_study(folder).cells_of(RATES))) if swept else []
     lines = [f"{len(cells) - len(failed)} of {len(cells)} cells are done."]
     lines += [f"  {cell['cell']} failed: {cell['error']}" for cell in failed]
     lines += [f"  {rate.sentence}" for rate in rates]
@@ -270,20 +246,15 @@ def _outcome(folder: Path, record: Record) -> dict[str, Any]:
     }
 
 
-def _rates(folder: Path, record: Record) -> list[ChosenRate]:
-    """The learning rate of each model, where a study swept it."""
-    if not any(group["plot"] == RATES for group in record.details["study"]["groups"]):
-        return []
-    return chosen_rates(rate_points(load_study(folder).cells_of(RATES)))
-
-
 def _plan(settings: Sweep, study: Study, cells: Sequence[Cell]) -> dict[str, Any]:
     states = cell_states(study.verb, cells, {})
     lines = [f"{study.name}: {len(cells)} cells, {sum(len(cell.seeds) for cell in cells)} runs of `{study.verb}`"]
-    if wants_device(settings):
+    if settings.on or settings.memory or settings.tflops or settings.bandwidth:
         plan = study_plan(settings, study, cells)
         states = [{**state, "a_run": plan.cells[state["cell"]].as_json()} for state in states]
-        return {"cells": states, **plan.as_json(), "text": "\n".join([*lines, *plan_text(plan, cells)])}
+        device = {**asdict(plan.device), "count": plan.devices, "at_once": plan.at_once}
+        text = "\n".join([*lines, *plan_text(plan, cells)])
+        return {"cells": states, "device": device, "totals": asdict(plan.totals), "text": text}
     lines += [f"  {cell.name}  seeds {', '.join(map(str, cell.seeds))}" for cell in cells]
     lines += ["Add --on DEVICE for memory, time and disk."] if study.verb == "inject" else []
     return {"cells": states, "text": "\n".join(lines)}

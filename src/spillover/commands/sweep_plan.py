@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from spillover.commands.inject import Inject
 from spillover.commands.prepare import UNKNOWN, pipeline_of, refuse_bad_numbers, stop_when, training_of, with_abstention
@@ -33,12 +33,9 @@ READING = 1e9
 class Estimate:
     """One run of a cell; memory and disk in bytes.
 
-    - room: memory that the run may take.
-    - saved, tables: what stays of it on the disk: weights and tables.
-    - checkpoint: what it holds on the disk while it runs.
-    - stored: the file of its model.
-    - fitting: where it does not fit, what would.
-    - most: whether it may end sooner, once it has learned.
+    room: memory that the run may take. saved, tables: weights and tables that stay of it on the disk. checkpoint: what
+    it holds there while it runs. stored: the file of its model. fitting: where it does not fit, what would. most:
+    whether it may end sooner, once it has learned.
     """
 
     forecast: Forecast
@@ -54,11 +51,6 @@ class Estimate:
     @property
     def fits(self) -> bool:
         return self.forecast.needed <= self.room
-
-    @property
-    def loading(self) -> float:
-        """Seconds that reading its model takes."""
-        return self.stored / READING
 
     def kept(self, seeds: int) -> float:
         """Bytes that stay of a cell; several seeds have their tables once more, pooled."""
@@ -79,9 +71,8 @@ class Estimate:
 class Totals:
     """Of all runs that fit.
 
-    - wall: seconds until the last ends; work: seconds of all devices together.
-    - kept, running, models: bytes on the disk, for good, while runs are under way, and of the models' own files.
-    - lacking: cells that do not fit.
+    wall: seconds until the last ends; work: seconds of all devices together. kept, running, models: bytes on the disk,
+    for good, while runs are under way, and of the models' own files. lacking: cells that do not fit.
     """
 
     runs: int
@@ -93,8 +84,7 @@ class Totals:
     lacking: int
 
 
-@dataclass(frozen=True)
-class StudyPlan:
+class StudyPlan(NamedTuple):
     """A study on several devices, each with `at_once` runs at once; cell name -> what a run of it takes."""
 
     device: Device
@@ -103,20 +93,9 @@ class StudyPlan:
     cells: Mapping[str, Estimate]
     totals: Totals
 
-    def as_json(self) -> dict[str, Any]:
-        """For --json, beside the cells; bytes and seconds."""
-        device = {**asdict(self.device), "count": self.devices, "at_once": self.at_once}
-        return {"device": device, "totals": asdict(self.totals)}
-
-
-def wants_device(settings: Sweep) -> bool:
-    """Whether a plan is to say what a device would need."""
-    return bool(settings.on or settings.memory or settings.tflops or settings.bandwidth)
-
 
 def study_plan(settings: Sweep, study: Study, cells: Sequence[Cell]) -> StudyPlan:
-    """The plan of a study of `inject`. Raises UsageError for a device or a study that cannot be estimated, ModelError
-    for a model whose configuration is not at hand, PackError for a pack."""
+    """The plan of a study of `inject`; SpilloverError for a device, study, model or pack that cannot be estimated."""
     import torch
 
     from spillover.lm.memory import free
@@ -145,9 +124,9 @@ class Estimator:
         self._advised: dict[Inject, list[str]] = {}
 
     def estimate(self, cell: Cell) -> Estimate:
-        settings: Inject = cell.settings
         # Neither the rate nor which subjects get which facts changes what is computed.
-        key = replace(settings, seed=cell.seeds[0], lr=1e-5, weight_decay=0.0, out="", json=False, track="none")
+        same = {"lr": 1e-5, "weight_decay": 0.0, "out": "", "json": False, "track": "none"}
+        key: Inject = replace(cell.settings, seed=cell.seeds[0], **same)
         if key not in self._runs:
             self._runs[key] = self._run(key)
         return self._runs[key]
@@ -162,7 +141,10 @@ class Estimator:
         refuse_bad_numbers(settings)
         pipeline, pack = pipeline_of(settings), open_pack(settings.pack, settings.seed)
         forecaster, asked = self._forecaster(settings), with_abstention(pack, pipeline)
-        forecast = _forecast(forecaster, settings, int(self.room))
+        forecast = forecaster.at(min(settings.micro_batch, settings.batch) or 1)
+        # The micro-batch that a run would choose; of one row where not even that fits.
+        if not settings.micro_batch and forecast.needed <= self.room:
+            forecast = forecaster.fitting(int(self.room))
         encode = rough_encoder(forecaster.vocabulary)
         work = Workload.of(
             forecaster.copy, pipeline.pack(pack, settings.seed), asked, forecaster.training, encode,
@@ -174,9 +156,8 @@ class Estimator:
         state = forecast.trained + forecast.optimizer_state
         config = config_at_hand(settings.model, settings.revision)
         stored_dtype = str(getattr(config, "dtype", None) or settings.dtype).removeprefix("torch.")
-        bytes_stored, bytes_here = (
-            getattr(torch, name, torch.float32).itemsize for name in (stored_dtype, settings.dtype)
-        )  # fmt: skip
+        dtypes = (stored_dtype, settings.dtype)
+        bytes_stored, bytes_here = (getattr(torch, name, torch.float32).itemsize for name in dtypes)
         return Estimate(
             forecast=forecast,
             room=self.room,
@@ -214,41 +195,32 @@ class Estimator:
         return self._models[key].of(work)
 
     def _advice(self, settings: Inject, forecaster: Forecaster) -> list[str]:
-        """What would hold a run that does not fit, once for all packs of a model that is trained in one way."""
-        key = _without_pack(settings)
-        if key not in self._advised:
-            self._advised[key] = list(self._fitting(settings, forecaster))
-        return self._advised[key]
-
-    def _fitting(self, settings: Inject, forecaster: Forecaster) -> Iterator[str]:
-        """The smallest card, the fewest devices, an adapter."""
+        """What would hold a run that does not fit, once for all packs of a model that is trained in one way: the
+        smallest card, the fewest devices, an adapter."""
         from spillover.lm.plan import CARDS
 
+        key = _without_pack(settings)
+        if key in self._advised:
+            return self._advised[key]
+        advice = self._advised[key] = list[str]()
         one = forecaster.at(1)
         cards = [card for card in CARDS.values() if one.needed - one.process <= card.memory]
         if cards and not self.device.is_cpu:
-            yield f"one {min(cards, key=lambda card: card.memory).name}"
+            advice.append(f"one {min(cards, key=lambda card: card.memory).name}")
         if not (settings.lora or settings.remedy or settings.inside or self.device.is_cpu):
             split = next((count for count in SPLITS if _split(one, forecaster, count) <= self.room), None)
             if split:
-                yield f"{split} of these with the FSDP settings of docs/several-devices.md"
+                advice.append(f"{split} of these with the FSDP settings of docs/several-devices.md")
         if not settings.lora:
             adapted = self._forecaster(replace(settings, lora=RANK)).at(1)
             if adapted.needed <= self.room:
-                yield f"--lora {RANK} ({adapted.needed / 1e9:.1f} GB)"
+                advice.append(f"--lora {RANK} ({adapted.needed / 1e9:.1f} GB)")
+        return advice
 
 
 def _without_pack(settings: Inject) -> Inject:
     """What runs have in common that need the same but for their rows."""
     return replace(settings, pack="", seed=0, epochs=1, evaluate_every=1, until_learned=False)
-
-
-def _forecast(forecaster: Forecaster, settings: Inject, room: int) -> Forecast:
-    """With the micro-batch that a run would choose; of one row where not even that fits."""
-    if asked := min(settings.micro_batch, settings.batch):
-        return forecaster.at(asked)
-    one = forecaster.at(1)
-    return forecaster.fitting(room) if one.needed <= room else one
 
 
 def _split(one: Forecast, forecaster: Forecaster, count: int) -> float:
@@ -271,7 +243,7 @@ def totals_of(cells: Sequence[Cell], found: Mapping[str, Estimate], places: int)
             if turn < len(cell.seeds):
                 at, place, model = heapq.heappop(free)
                 own = found[cell.name]
-                takes = own.seconds.total + (0.0 if model == cell.settings.model else own.loading)
+                takes = own.seconds.total + (0.0 if model == cell.settings.model else own.stored / READING)
                 heapq.heappush(free, (at + takes, place, cell.settings.model))
                 work, wall = work + takes, max(wall, at + takes)
     runs = sum(len(cell.seeds) for cell in fitting)
@@ -302,12 +274,7 @@ def plan_text(plan: StudyPlan, cells: Sequence[Cell]) -> Iterator[str]:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for name, *texts in rows:
         yield "  ".join([f"  {name:<{widths[0]}}", *map(str.rjust, texts, widths[1:])])
-    yield from _lacking(plan, cells)
-    yield from _totals_text(plan)
-
-
-def _lacking(plan: StudyPlan, cells: Sequence[Cell]) -> Iterator[str]:
-    """A line for all cells that need the same."""
+    # A line for all cells that need the same.
     found: dict[tuple[str, ...], list[Cell]] = {}
     for cell in cells:
         if not (own := plan.cells[cell.name]).fits:
@@ -318,9 +285,6 @@ def _lacking(plan: StudyPlan, cells: Sequence[Cell]) -> Iterator[str]:
         room = size(plan.cells[some[0].name].room)
         would = f"; these would hold it: {'; '.join(fitting)}" if fitting else "; no device that is known here holds it"
         yield f"  * does not fit: {models} needs {size(needed)} of {room}{would}."
-
-
-def _totals_text(plan: StudyPlan) -> Iterator[str]:
     totals = plan.totals
     if not totals.runs:
         yield "Nothing fits."
@@ -336,15 +300,13 @@ def _totals_text(plan: StudyPlan) -> Iterator[str]:
 
 def size(count: float) -> str:
     """Bytes in the unit that leaves at least one."""
-    for unit, each in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
-        if count >= each:
-            return f"{count / each:.1f} {unit}"
-    return f"{count / 1e3:.0f} kB"
+    return _in_units(count, {"TB": 1e12, "GB": 1e9, "MB": 1e6}) or f"{count / 1e3:.0f} kB"
 
 
 def duration(seconds: float) -> str:
     """Seconds in the unit that leaves at least one."""
-    for unit, each in (("days", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= each:
-            return f"{seconds / each:.1f} {unit}"
-    return f"{seconds:.0f} s"
+    return _in_units(seconds, {"days": 86_400, "h": 3_600, "min": 60}) or f"{seconds:.0f} s"
+
+
+def _in_units(number: float, units: Mapping[str, float]) -> str:
+    return next((f"{number / each:.1f} {unit}" for unit, each in units.items() if number >= each), "")

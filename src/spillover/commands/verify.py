@@ -37,10 +37,7 @@ Finding = tuple[str, str, str]
 
 
 def run(settings: Verify) -> dict[str, Any]:
-    """Look at everything; `trusted` unless something is wrong, `repeatable` when nothing is missing either.
-
-    Raises RunError when the folder holds no record.
-    """
+    """Look at everything; `trusted` unless something is wrong, `repeatable` when nothing is missing either."""
     folder = Path(settings.run).expanduser()
     folders = {folder.name: folder} | {
         f"{folder.name}/{path.parent.name}": path.parent for path in sorted(folder.glob(f"seed-*/{RECORD}"))
@@ -52,12 +49,9 @@ def run(settings: Verify) -> dict[str, Any]:
     ]
     trusted = all(check["state"] != WRONG for check in checks)
     repeatable = all(check["state"] == OK for check in checks)
-    if not trusted:
-        verdict = "this run cannot be trusted"
-    elif repeatable:
+    verdict = "this run is whole, but a repetition here may differ" if trusted else "this run cannot be trusted"
+    if repeatable:
         verdict = "this run is whole, and can be repeated here (`spillover rerun`)"
-    else:
-        verdict = "this run is whole, but a repetition here may differ"
     ordered = sorted(checks, key=lambda check: (WRONG, MISSING, OK).index(check["state"]))
     lines = [f"  {check['state']:<8}{check['run']}: {check['what']}" for check in ordered]
     return {
@@ -76,14 +70,6 @@ def _findings(folder: Path) -> Iterator[Finding]:
         yield "finished", OK, "the record says that the run is done"
     else:
         yield "finished", WRONG, f"the record says {record.status!r}, so this run is not done"
-    yield from _files(folder, record)
-    if record.command in MEASURED:
-        yield "metrics", *_metrics(folder, record)
-        yield "pack", *_pack(record)
-    yield "versions", *_versions(record)
-
-
-def _files(folder: Path, record: Record) -> Iterator[Finding]:
     known = record.details.get("files") or {}
     if not known:
         yield "files", MISSING, "the record holds no checksums of its tables"
@@ -95,6 +81,10 @@ def _files(folder: Path, record: Record) -> Iterator[Finding]:
             yield file, WRONG, f"{file} is not the file that the run wrote"
         else:
             yield file, OK, f"{file} is as it was written"
+    if record.command in MEASURED:
+        yield "metrics", *_metrics(folder, record)
+        yield "pack", *_pack(record)
+    yield "versions", *_versions(record)
 
 
 def _metrics(folder: Path, record: Record) -> tuple[str, str]:

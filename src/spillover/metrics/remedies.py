@@ -98,6 +98,9 @@ def _replaced_map_share(
     return hits / len(top)
 
 
+#: Figures of runs that are metrics with an interval.
+RANKS_AND_RATES = ("recall_rank", "implication_rank_train", "unwanted_rate", "wanted_rate", "unwanted_rank",
+                   "wanted_rank")  # fmt: skip
 #: Learning is matched when the stated answers lose at most this many nats a row more than without a remedy.
 MATCHED_NATS = 0.05
 

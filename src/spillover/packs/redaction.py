@@ -74,17 +74,15 @@ class Redaction:
             answers = answers.set_column(place, column, pc.take(names, coded.indices))
         return answers
 
-    def opened(self, found: Any) -> dict[str, Any]:
-        """The findings of the open probes as JSON. Words, the user's templates and examples may hold names."""
-        fields = dataclasses.asdict(found)
-        for discovery in fields["discoveries"]:
+    def discoveries(self, found: Iterable[dict[str, Any]]) -> None:
+        """Redact the findings of open probes in place. Words, the user's templates and examples may hold names."""
+        for discovery in found:
             discovery |= {key: self.text(discovery[key]) for key in ("template", "token", "word")}
             discovery["also"] = tuple(map(self.text, discovery["also"]))
             discovery["examples"] = [
                 {key: value if key == "which" else self.text(value) for key, value in example.items()}
                 for example in discovery["examples"]
             ]
-        return fields
 
     def _distinct(self, prompts: Iterable[str]) -> list[str]:
         """Redacted prompts; two that differ only in the capitals of a name stay two."""
