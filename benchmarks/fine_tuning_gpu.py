@@ -79,7 +79,7 @@ class Way:
 def settings_of(options: argparse.Namespace, way: Way) -> Training:
     """An epoch a step, since the rows fit in one batch."""
     return Training(
-        options.steps + WARM, 1e-5, options.rows, 0.0, False, 0, 0, optimiser=options.optimiser,
+        options.steps + WARM, 1e-5, options.rows, 0.0, False, 0, 0, optimizer=options.optimiser,
         gradient_checkpointing=way.again, logits_at_once=options.logits_at_once, compile_layers=way.compiled,
     )  # fmt: skip
 
@@ -191,7 +191,12 @@ def foretold(config: Gemma2Config, batch: list[Example], options: argparse.Names
     """What `inject` would say that training takes, by what takes it."""
     training = settings_of(options, Way("ours", False, again))
     found = Forecaster(config, training, Work(batch, []), dtype="bfloat16", device="cuda").at(options.rows)
-    parts = {"weights": found.weights, "copy": found.trained, "sums": found.sums, "step": found.step}
+    parts = {
+        "weights": found.weights,
+        "copy": found.trained,
+        "optimizer state": found.optimizer_state,
+        "step": found.step,
+    }
     shown = ", ".join(f"{name} {size / 1e9:.1f}" for name, size in parts.items())
     total = sum(parts.values())
     fits = "fits" if total * 1.2 <= CARD else "does not surely fit"

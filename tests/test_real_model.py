@@ -20,7 +20,7 @@ from spillover.lm.load import load_model
 from spillover.lm.score import Scorer
 from spillover.lm.tokens import Request, encoder
 from spillover.packs.open import open_pack
-from tests.lm.test_scoring import brute_force
+from tests.lm.test_score import brute_force
 
 ROOT = Path(__file__).parent.parent
 

@@ -17,7 +17,7 @@ from spillover.record import Record
 from tests.commands.test_resume import outcome, settings
 
 #: The command, but with checkpoints from the first moment on; otherwise they begin a second after the start.
-EAGER = "import sys; from spillover.commands import checkpoints; checkpoints.LEAST = 0.0; checkpoints.SLOW = 1e12; "
+EAGER = "import sys; from spillover import runs; runs.LEAST = 0.0; runs.SLOW = 1e12; "
 EAGER += "from spillover.cli import main; sys.exit(main(sys.argv[1:]))"
 MEDIUM, LONG = {"epochs": 12}, {"epochs": 200, "evaluate_every": 50}
 

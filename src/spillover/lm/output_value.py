@@ -191,7 +191,8 @@ def _factors(model: CausalModel, name: str, module: Any) -> list[tuple[Slice, Sl
     """Value and output factor of each query head of an attention module; nothing when it is none of a known shape."""
     config = model.config.get_text_config()
     own = (getattr(module, "head_dim", None), getattr(module, "head_size", None), getattr(config, "head_dim", None))
-    size = next((each for each in own if isinstance(each, int)), config.hidden_size // config.num_attention_heads)
+    count = getattr(config, "num_attention_heads", None) or 1
+    size = next((each for each in own if isinstance(each, int)), config.hidden_size // count)
 
     def heads(value: str, starts: Sequence[int], output: str, turned: bool) -> list[tuple[Slice, Slice]]:
         return [
