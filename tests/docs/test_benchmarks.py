@@ -22,7 +22,7 @@ def test_a_step_is_compared_with_the_trainer_s_on_a_processor(more, capsys):
     words = "--device cpu --size tiny --rows 2 --tokens 12 --answers 2,11 --repeats 1 --steps 1"
     assert fine_tuning_gpu.main(f"{words} {more}".split()) == 0
     said = capsys.readouterr().out.splitlines()
-    kinds = ["tiny:", "foretold", "ours", "ours,", "Trainer", "Trainer", "Trainer"]
+    kinds = ["tiny:", "estimated", "ours", "ours,", "Trainer", "Trainer", "Trainer"]
     assert [line.split()[0].rstrip(",:") for line in said] == 2 * [kind.rstrip(",:") for kind in kinds]
     assert all(" tokens a second (" in line for line in (*said[2:5], *said[9:12]))
     assert said[5].startswith("  Trainer at its fastest takes ") and "does not fit" not in "".join(said)
