@@ -46,7 +46,7 @@ def test_it_knows_what_it_should_know(gemma):
 def test_it_knows_the_countries_of_the_real_cities(gemma):
     """The rule by which the cities of `city-talisman` were chosen, in the trained words; one may flip by rounding."""
     pack, encode = open_pack("city-talisman:pairs=10,names=50"), encoder(gemma.tokenizer)
-    asks = [tokens.ask(encode, pack, "is_in", city, 0) for city in pack.subjects]
+    asks = [tokens.request(encode, pack, "is_in", city, 0) for city in pack.subjects]
     firsts = [pack.candidates["is_in"][int(scores.argmax())] for scores in Scorer(gemma.model).score(asks)]
     known = [first == pack.stated[city, "is_in"] for first, city in zip(firsts, pack.subjects, strict=True)]
     assert sum(known) >= 49
@@ -77,7 +77,7 @@ def test_scores_equal_brute_force(gemma):
     answers = ["French", "Brazilian Portuguese", "Brazilian Spanish", "Old Norse", "Java", "JavaScript"]
     encode = encoder(gemma.tokenizer)
     asks = [ask(encode, f"{name} speaks", answers) for name in ("Ada Moss", "Zoë Åström-Papadopoulos", "李明")]
-    scorer = Scorer(gemma.model, side="left")
+    scorer = Scorer(gemma.model)
     for question, scores in zip(asks, scorer.score(asks), strict=True):
         np.testing.assert_allclose(scores, brute_force(gemma.model, question), atol=1e-4)
     assert scorer.method == "tree"
