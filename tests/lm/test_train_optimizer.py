@@ -56,6 +56,17 @@ def test_what_is_kept_and_what_it_takes(dtype):
         assert optimizer_bytes(made, kind) == sum(value.nbytes for value in kept)
 
 
+def test_settings_that_another_optimizer_left_in_the_process_are_not_taken():
+    from bitsandbytes.optim import GlobalOptimManager
+
+    manager = GlobalOptimManager.get_instance()
+    manager.index2config[0, 0] = {"optim_bits": 32}
+    try:
+        test_what_is_kept_and_what_it_takes(torch.float32)
+    finally:
+        del manager.index2config[0, 0]
+
+
 @pytest.mark.parametrize(
     ("changes", "dtype"),
     [

@@ -212,9 +212,12 @@ class _AdamW:
 
 
 def _eight_bit(parameter: nn.Parameter, rate: float, decay: float) -> Optimizer:
-    from bitsandbytes.optim import AdamW8bit
+    from bitsandbytes.optim import AdamW8bit, GlobalOptimManager
 
     made: Any = AdamW8bit([parameter], lr=rate, weight_decay=decay, min_8bit_size=SMALL)
+    # Its settings by parameter are the process's, where a Trainer that ran before leaves 32 bits for the first weight.
+    made.mng = GlobalOptimManager.__new__(GlobalOptimManager)
+    made.mng.initialize()
     made.init_state(made.param_groups[0], parameter, 0, 0)
     found: Optimizer = made
     return found
