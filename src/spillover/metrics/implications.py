@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Float
 
-from spillover.metrics.intervals import RESAMPLES, mean_of, note_of, ratio_interval
+from spillover.metrics.intervals import cluster_sums, clusters_of, mean_of, note_of, quotient, ratio_interval
 from spillover.metrics.map_test import map_test
 from spillover.metrics.ranks import RankTable, answers_at_end, at_end, questions, rank_table
 from spillover.record import Metric
@@ -125,13 +125,10 @@ def forgetting_nats(
     before: Float[np.ndarray, "passage"], after: Float[np.ndarray, "passage"], tokens: Float[np.ndarray, "passage"]
 ) -> Metric | None:
     """Rise of the mean loss a token (nats), from summed losses of the same passages; the passage is the cluster."""
-    if len(tokens) == 0:
+    if not (count := len(tokens)):
         return None
-    rise = after - before
-    drawn = np.random.default_rng(0).integers(len(tokens), size=(RESAMPLES, len(tokens)))
-    means = rise[drawn].sum(axis=1) / tokens[drawn].sum(axis=1)
-    low, high = (float(value) for value in np.quantile(means, [0.025, 0.975]))
-    value, count = float(rise.sum() / tokens.sum()), len(tokens)
+    sums = np.stack([after - before, tokens])
+    value, (low, high) = float(quotient(sums.sum(axis=1))), ratio_interval(sums, quotient)
     return Metric(value, low, high, int(tokens.sum()), count, "nats", note_of(count))
 
 
@@ -175,46 +172,20 @@ def margin_ratio(answers: pa.Table, implication: str | None = None) -> Metric | 
     answer's log-probability minus that of the best other candidate, on the trained prompt. Clusters are (seed, pair).
     None where no implication is stated, or none is unstated.
     """
-    kept = pc.and_(answers["trained"], pc.is_valid(answers["implication"]))
-    if implication is not None:
-        kept = pc.and_(kept, pc.equal(answers["implication"], implication))
-    margins = _margins(answers.filter(kept))
-    clusters = sorted({key for key, *_ in margins})
-    # One column for each cluster: summed margins and counts, of the unstated and then of the stated.
-    totals = np.zeros((4, len(clusters)))
-    place = {key: index for index, key in enumerate(clusters)}
-    for key, stated, margin in margins:
-        totals[2 * stated, place[key]] += margin
-        totals[2 * stated + 1, place[key]] += 1
-    asked, stated_rows = totals[1].sum(), totals[3].sum()
-    if not asked or not stated_rows:
+    rows = rank_table(answers.filter(pc.and_(answers["trained"], pc.is_valid(answers["implication"]))))
+    rows = rows.where(np.isfinite(rows.margin) & (implication is None or rows.implication == implication))
+    asked = int((~rows.stated).sum())
+    if not asked or asked == len(rows):
         return None
-    low, high = ratio_interval(totals, _ratio)
-    value, count = float(_ratio(totals.sum(axis=1))), len(clusters)
-    return Metric(value, low, high, int(asked), count, "stated margins", note_of(count))
+    halves = [(np.where(half, rows.margin, 0), half) for half in (~rows.stated, rows.stated)]
+    sums = cluster_sums(clusters_of(rows), *halves[0], *halves[1])
+    count, (low, high) = sums.shape[1], ratio_interval(sums, _margin_ratio)
+    return Metric(float(_margin_ratio(sums.sum(axis=1))), low, high, asked, count, "stated margins", note_of(count))
 
 
-def _ratio(sums: Float[np.ndarray, "4 *draw"]) -> Any:
+def _margin_ratio(sums: np.ndarray) -> np.ndarray:
     """The mean margin of the unstated over that of the stated, from sums and counts of both."""
-    return (sums[0] / sums[1]) / (sums[2] / sums[3])
-
-
-def _margins(answers: pa.Table) -> list[tuple[tuple[int, str], bool, float]]:
-    """((seed, pair), whether it was stated, margin) of every row that has an expected answer."""
-    names = ("seed", "subject", "implication", "cluster", "expected", "candidate", "log_probability", "stated")
-    scores: dict[tuple[int, str, str], dict[str, float]] = {}
-    about: dict[tuple[int, str, str], tuple[tuple[int, str], bool, str]] = {}
-    for row in answers.select(names).to_pylist():
-        if row["expected"] is not None:
-            key = (row["seed"], row["subject"], row["implication"])
-            scores.setdefault(key, {})[row["candidate"]] = row["log_probability"]
-            about[key] = ((row["seed"], str(row["cluster"])), row["stated"], row["expected"])
-    found = []
-    for key, (cluster, stated, expected) in about.items():
-        others = [score for candidate, score in scores[key].items() if candidate != expected]
-        if expected in scores[key] and others:
-            found.append((cluster, stated, scores[key][expected] - max(others)))
-    return found
+    return np.asarray(quotient(sums[:2]) / quotient(sums[2:]))
 
 
 def measure_all(table: RankTable) -> dict[str, Metric | None]:
@@ -228,26 +199,25 @@ def summarise(answers: pa.Table) -> dict[str, Any]:
     Under `implications`, the same for each implication by name, with the exact map test as `map_test`.
     """
     table = rank_table(answers)
-    found: dict[str, Any] = _before_and_after(table)
-    names = sorted({name for name in table.implication if name is not None})
-    found["implications"] = {name: _one_implication(answers, table, name) for name in names}
-    return found
+    last, each = answers_at_end(answers), {}
+    asked = last.filter(pc.and_(pc.invert(last["stated"]), last["trained"]))
+    for name in implications_of(table):
+        # Recall is that of the facts that the implication starts from; they carry no implication themselves.
+        facts = (table.implication == None) & (table.relation == name.partition("->")[0])  # noqa: E711
+        own = _before_and_after(table.where((table.implication == name) | facts))
+        each[name] = {**own, "map_test": map_test(asked.filter(pc.equal(asked["implication"], name)))}
+    return {**_before_and_after(table), "implications": each}
 
 
-def _before_and_after(table: RankTable) -> dict[str, Any]:
-    found: dict[str, Any] = dict(measure_all(at_end(table)))
+def implications_of(table: RankTable) -> list[str]:
+    """The names of a table's implications, in order."""
+    return sorted({name for name in table.implication if name is not None})
+
+
+def _before_and_after(table: RankTable) -> dict[str, Metric | None]:
     before = measure_all(table.only(checkpoint=0))
-    found |= {f"{name}_before": metric for name, metric in before.items() if name not in BASELINES}
-    return found
-
-
-def _one_implication(answers: pa.Table, table: RankTable, name: str) -> dict[str, Any]:
-    # Recall is that of the facts that the implication starts from; they carry no implication themselves.
-    facts = (table.implication == None) & (table.relation == name.partition("->")[0])  # noqa: E711
-    found = _before_and_after(table.where((table.implication == name) | facts))
-    last = answers_at_end(answers)
-    asked = pc.and_(pc.invert(last["stated"]), last["trained"])
-    return found | {"map_test": map_test(last.filter(pc.and_(pc.equal(last["implication"], name), asked)))}
+    after = measure_all(at_end(table))
+    return after | {f"{name}_before": metric for name, metric in before.items() if name not in BASELINES}
 
 
 #: `implication` is null for what is pooled over implications; `quantity` is train_loss or a measure's name.
@@ -268,19 +238,15 @@ def trajectory_table(answers: pa.Table, losses: Iterable[tuple[int, int, int, fl
 
     losses: (seed, epoch, step, nats) a step.
     """
-    losses = list(losses)
-    rows: list[tuple[int, float, int, str | None, str, float | None]] = [
-        (seed, float(epoch), step, None, "train_loss", value) for seed, epoch, step, value in losses
-    ]
+    losses, names = list(losses), TRAJECTORY_SCHEMA.names
+    rows: list[tuple[Any, ...]] = [(seed, epoch, step, None, "train_loss", nats) for seed, epoch, step, nats in losses]
     last_step = {epoch: step for _, epoch, step, _ in losses}
     table = rank_table(answers)
-    for checkpoint in sorted(set(table.checkpoint.tolist())):
+    for checkpoint in np.unique(table.checkpoint).tolist():
         here = table.only(checkpoint=checkpoint)
-        for name in (None, *sorted({name for name in here.implication if name is not None})):
-            part = here if name is None else here.only(implication=name)
-            for quantity, metric in measure_all(part).items():
+        for name in (None, *implications_of(here)):
+            for quantity, metric in measure_all(here if name is None else here.only(implication=name)).items():
                 if metric is not None and quantity not in BASELINES:
-                    step = last_step.get(checkpoint, 0)
-                    rows.append((int(here.seed[0]), float(checkpoint), step, name, quantity, metric.value))
-    names = TRAJECTORY_SCHEMA.names
+                    moment = (int(here.seed[0]), checkpoint, last_step.get(checkpoint, 0))
+                    rows.append((*moment, name, quantity, metric.value))
     return pa.Table.from_pylist([dict(zip(names, row, strict=True)) for row in rows], schema=TRAJECTORY_SCHEMA)

@@ -12,57 +12,65 @@ from spillover.record import Metric
 
 #: Draws of a bootstrap, and the number of clusters below which no verdict rests on an interval.
 RESAMPLES, FEW = 4000, 10
+Sums = Float[np.ndarray, "column cluster"]
+Ratio = Callable[[np.ndarray], np.ndarray]
 
 
 def clusters_of(table: RankTable) -> Shaped[np.ndarray, "row"]:
     """A label a row: its seed and its pair."""
-    return np.array(
-        [f"{seed}\t{cluster}" for seed, cluster in zip(table.seed, table.cluster, strict=True)], dtype=object
-    )
+    pairs = zip(table.seed, table.cluster, strict=True)
+    return np.array([f"{seed}\t{cluster}" for seed, cluster in pairs], dtype=object)
 
 
-def interval(
-    values: Float[np.ndarray, "row"], clusters: Shaped[np.ndarray, "row"], seed: int = 0
-) -> tuple[float, float, int]:
+def cluster_sums(clusters: Shaped[np.ndarray, "row"], *columns: Shaped[np.ndarray, "row"]) -> Sums:
+    """Each column summed over the rows of each cluster."""
+    codes = np.unique(clusters.astype(str), return_inverse=True)[1]
+    return np.stack([np.bincount(codes, weights=column) for column in columns]).astype(float)
+
+
+def _draws(sums: Sums, ratio: Ratio, seed: int) -> Float[np.ndarray, "draw"]:
+    """A ratio of summed columns over RESAMPLES draws of whole clusters, with replacement."""
+    drawn = np.random.default_rng(seed).integers(sums.shape[1], size=(RESAMPLES, sums.shape[1]))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return ratio(np.stack([column[drawn].sum(axis=1) for column in sums]))
+
+
+def ratio_interval(sums: Sums, ratio: Ratio, seed: int = 0) -> tuple[float, float]:
+    """95% bootstrap interval, over whole clusters, of a figure made of `cluster_sums`.
+
+    ratio: from summed columns to the figure; draws in which it is not finite are left out.
+    """
+    ratios = _draws(sums, ratio, seed)
+    low, high = np.quantile(ratios[np.isfinite(ratios)], [0.025, 0.975])
+    return float(low), float(high)
+
+
+def quotient(sums: np.ndarray) -> np.ndarray:
+    """The first column over the second: a mean, from summed values and their number."""
+    return np.asarray(sums[0] / sums[1])
+
+
+def interval(values: Float[np.ndarray, "row"], clusters: Shaped[np.ndarray, "row"]) -> tuple[float, float, int]:
     """95% bootstrap interval of the mean over whole clusters, and their number.
 
     Clusters are drawn with replacement; a draw's mean weighs every row alike. One cluster gives its mean twice.
     """
-    means, number = _resampled(values, clusters, seed)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return float(low), float(high), number
+    sums = cluster_sums(clusters, values, np.ones(len(values)))
+    low, high = np.quantile(_draws(sums, quotient, 0), [0.025, 0.975])
+    return float(low), float(high), sums.shape[1]
 
 
-def standard_error(
-    values: Float[np.ndarray, "row"], clusters: Shaped[np.ndarray, "row"], seed: int = 0
-) -> float | None:
-    """Cluster standard error of the mean: the standard deviation of its bootstrap over whole clusters.
-
-    None with fewer than two clusters.
-    """
-    if len(values) == 0:
-        return None
-    means, number = _resampled(values, clusters, seed)
-    return float(means.std(ddof=1)) if number > 1 else None
+def standard_error(values: Float[np.ndarray, "row"], clusters: Shaped[np.ndarray, "row"]) -> float | None:
+    """The standard deviation of the mean's bootstrap over whole clusters; None with fewer than two clusters."""
+    sums = cluster_sums(clusters, values, np.ones(len(values)))
+    return float(_draws(sums, quotient, 0).std(ddof=1)) if sums.shape[1] > 1 else None
 
 
-def _resampled(
-    values: Float[np.ndarray, "row"], clusters: Shaped[np.ndarray, "row"], seed: int
-) -> tuple[Float[np.ndarray, "draw"], int]:
-    """Means of RESAMPLES draws of whole clusters, and the number of clusters."""
-    codes = np.unique(clusters.astype(str), return_inverse=True)[1]
-    sums, counts = np.bincount(codes, weights=values), np.bincount(codes).astype(float)
-    drawn = np.random.default_rng(seed).integers(len(sums), size=(RESAMPLES, len(sums)))
-    return sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1), len(sums)
-
-
-def mean_metric(
-    values: Float[np.ndarray, "row"], clusters: Shaped[np.ndarray, "row"], unit: str, seed: int = 0
-) -> Metric | None:
+def mean_metric(values: Float[np.ndarray, "row"], clusters: Shaped[np.ndarray, "row"], unit: str) -> Metric | None:
     """The mean with its cluster interval; None when there is no row. Below ten clusters the note says so."""
     if len(values) == 0:
         return None
-    low, high, number = interval(values, clusters, seed)
+    low, high, number = interval(values, clusters)
     return Metric(float(values.mean()), low, high, len(values), number, unit, note_of(number))
 
 
@@ -76,32 +84,15 @@ def note_of(clusters: int) -> str | None:
     return "few clusters" if clusters < FEW else None
 
 
-def ratio_interval(
-    sums: Float[np.ndarray, "column cluster"], ratio: Callable[[np.ndarray], np.ndarray], seed: int = 0
-) -> tuple[float, float]:
-    """95% bootstrap interval, over whole clusters, of a figure that is made of sums over rows.
-
-    sums: each cluster's sums of some columns. ratio: from summed columns to the figure; draws in which it is not
-    finite are left out.
-    """
-    number = sums.shape[1]
-    drawn = np.random.default_rng(seed).integers(number, size=(RESAMPLES, number))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratios = ratio(sums[:, drawn].sum(axis=2))
-    low, high = np.quantile(ratios[np.isfinite(ratios)], [0.025, 0.975])
-    return float(low), float(high)
-
-
-def over_seeds(values: Sequence[float], unit: str, *, seed: int = 0) -> Metric:
-    """Mean of one number for each seed, with the percentile interval of the mean under resampling of the seeds.
+def over_seeds(values: Sequence[float], unit: str) -> Metric:
+    """Mean of one number for each seed, with its bootstrap interval over the seeds.
 
     A value that does not exist (NaN or infinite, such as a norm per margin while a row is answered wrongly) leaves the
     metric without a number; its note says for how many seeds. The note also says when there are few seeds.
     """
     numbers = np.asarray(values, dtype=np.float64)
-    count = len(numbers)
-    missing = int((~np.isfinite(numbers)).sum())
+    count, missing = len(numbers), int((~np.isfinite(numbers)).sum())
     if missing or not count:
         return Metric(None, None, None, count, count, unit, f"undefined for {missing} of {count} seeds")
-    low, high, clusters = interval(numbers, np.arange(count), seed)
-    return Metric(float(numbers.mean()), low, high, count, clusters, unit, note_of(clusters))
+    low, high, _ = interval(numbers, np.arange(count))
+    return Metric(float(numbers.mean()), low, high, count, count, unit, note_of(count))

@@ -61,7 +61,7 @@ def ranks_of(rows: pa.Table) -> RankTable:
     return RankTable(
         **{name: found[name] for name in ("seed", "subject", "relation", "implication", "cluster", "expected", "top")},
         checkpoint=np.zeros(size, dtype=np.int32), prompt=np.full(size, "", dtype=object),
-        trained=np.ones(size, dtype=bool), stated=found["stated"].astype(bool), rank=found["rank"],
+        trained=np.ones(size, dtype=bool), stated=found["stated"].astype(bool), rank=found["rank"], margin=nothing,
         probability=nothing, probability_top=nothing, candidates=np.zeros(size, dtype=np.int64),
     )  # fmt: skip
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,14 +11,13 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Bool, Float, Int
 
-KEYS = ("seed", "checkpoint", "implication", "relation", "subject", "prompt")
-
 
 @dataclass(frozen=True)
 class RankTable:
     """One row for each (seed, checkpoint, subject, relation, prompt); all fields are arrays of the same length.
 
     rank: 0-based rank of the expected answer among the relation's candidates, ties counted half; NaN without one.
+    margin: its log-probability minus that of the best other candidate; NaN without one, infinite without another.
     top: the candidate with the highest score. probability, probability_top: of the expected and of the top answer,
     over all texts, not over the candidates. cluster: the given answer that the subject shares with its pair.
     trained: whether the prompt is the one that training uses. stated: whether the row itself was trained on.
@@ -35,6 +35,7 @@ class RankTable:
     expected: np.ndarray
     top: np.ndarray
     rank: Float[np.ndarray, "row"]
+    margin: Float[np.ndarray, "row"]
     probability: Float[np.ndarray, "row"]
     probability_top: Float[np.ndarray, "row"]
     candidates: Int[np.ndarray, "row"]
@@ -54,10 +55,19 @@ class RankTable:
         return self.where(mask)
 
 
-def _codes(column: pa.ChunkedArray) -> Int[np.ndarray, "cell"]:
-    """Integer codes of a column's values; a null is a value of its own."""
-    encoded = column.combine_chunks().dictionary_encode(null_encoding="encode")
-    return encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+def grouped(answers: pa.Table, keys: Sequence[str]) -> tuple[Int[np.ndarray, "cell"], Int[np.ndarray, "group"]]:
+    """Rows with equal keys share a number, in the order in which they first appear; and the first row of each number.
+
+    A null is a value of its own.
+    """
+    group = np.zeros(answers.num_rows, dtype=np.int64)
+    for key in keys:
+        encoded = answers[key].combine_chunks().dictionary_encode(null_encoding="encode")
+        codes = encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+        group = np.unique(group * (codes.max(initial=0) + 1) + codes, return_inverse=True)[1]
+    first = np.unique(group, return_index=True)[1]
+    order = np.argsort(first, kind="stable")
+    return np.argsort(order)[group], first[order]
 
 
 def rank_table(answers: pa.Table) -> RankTable:
@@ -65,31 +75,18 @@ def rank_table(answers: pa.Table) -> RankTable:
 
     A question's rank is the number of other candidates that score higher, plus half of those that score the same.
     """
-    group = np.zeros(answers.num_rows, dtype=np.int64)
-    for key in KEYS:
-        codes = _codes(answers[key])
-        group = np.unique(group * (codes.max(initial=0) + 1) + codes, return_inverse=True)[1]
-    first = np.unique(group, return_index=True)[1]
-    # Questions keep their order in the table.
-    order = np.argsort(first, kind="stable")
-    position = np.empty_like(order)
-    position[order] = np.arange(len(order))
-    group, first = position[group], first[order]
-
+    group, first = grouped(answers, ("seed", "checkpoint", "implication", "relation", "subject", "prompt"))
     score = answers["log_probability"].to_numpy()
     candidate = answers["candidate"].to_numpy(zero_copy_only=False)
     expected = answers["expected"].to_numpy(zero_copy_only=False)
-    count = len(first)
-    target = np.full(count, np.nan)
-    hit = candidate == expected
+    candidates, hit = np.bincount(group), candidate == expected
+    target, rival = np.full(len(first), np.nan), np.full(len(first), -np.inf)
     target[group[hit]] = score[hit]
-    better = np.bincount(group, weights=score > target[group], minlength=count)
-    ties = np.bincount(group, weights=(score == target[group]) & ~hit, minlength=count)
-    rank = np.where(np.isnan(target), np.nan, better + ties / 2)
-    by_score = np.lexsort((-np.arange(len(score)), score, group))
-    last = np.append(np.flatnonzero(np.diff(group[by_score])), len(score) - 1) if count else np.empty(0, dtype=int)
-    best = by_score[last]
-
+    np.maximum.at(rival, group[~hit], score[~hit])
+    better = np.bincount(group, weights=score > target[group])
+    ties = np.bincount(group, weights=(score == target[group]) & ~hit)
+    # Of equal scores at the top the first counts.
+    best = np.lexsort((-np.arange(len(score)), score, group))[np.cumsum(candidates) - 1]
     # What a question and prompt share in all rows.
     names = ("seed", "checkpoint", "subject", "relation", "implication", "cluster", "prompt", "trained", "stated")
     columns = {name: answers[name].to_numpy(zero_copy_only=False)[first] for name in names}
@@ -98,10 +95,11 @@ def rank_table(answers: pa.Table) -> RankTable:
         **columns,
         expected=expected[first],
         top=candidate[best],
-        rank=rank,
+        rank=np.where(np.isnan(target), np.nan, better + ties / 2),
+        margin=target - rival,
         probability=np.exp(target),
         probability_top=np.exp(score[best]),
-        candidates=np.bincount(group, minlength=count),
+        candidates=candidates,
     )
 
 

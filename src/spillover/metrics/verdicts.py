@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from spillover.metrics.implications import implication_rank_test, marginal_rank
-from spillover.metrics.intervals import FEW, clusters_of, interval
-from spillover.metrics.map_test import change_test, map_test
+from spillover.metrics.intervals import FEW, cluster_sums, clusters_of, quotient
+from spillover.metrics.map_test import MapTest, change_test, map_test
 from spillover.metrics.ranks import RankTable, questions, rank_table
 from spillover.packs.pack import Implication, tally
 from spillover.record import Metric
@@ -60,20 +60,20 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class _ImplicationTests:
-    """One implication before and after: ranks of its questions, and the uncorrected p of both tests."""
+class _Tested:
+    """One implication's questions before and after, and both tests: of the map, and of its change."""
 
     implication: Implication
     before: RankTable
     after: RankTable
     marginal: float | None
-    p_map: float | None
-    p_change: float | None
+    tests: tuple[MapTest | None, MapTest | None]
 
     @property
     def p(self) -> float | None:
-        """Both tests must pass, so the larger p counts."""
-        return None if self.p_map is None or self.p_change is None else max(self.p_map, self.p_change)
+        """Uncorrected. Both tests must pass, so the larger p counts."""
+        found = [test.p for test in self.tests if test is not None]
+        return max(found) if len(found) == 2 else None
 
 
 def verdicts(answers: pa.Table, implications: Sequence[Implication], limits: Limits = Limits()) -> list[Verdict]:
@@ -93,27 +93,19 @@ def holm(values: Mapping[str, float]) -> dict[str, float]:
     return found
 
 
-def _tests_of(answers: pa.Table, implication: Implication) -> _ImplicationTests:
+def _tests_of(answers: pa.Table, implication: Implication) -> _Tested:
     own = answers.filter(pc.and_(pc.equal(answers["implication"], implication.name), answers["trained"]))
     asked = own.filter(pc.invert(own["stated"]))
     base, tuned = (asked.filter(pc.equal(asked["checkpoint"], checkpoint)) for checkpoint in (0, 1))
     ranks = rank_table(own.filter(pc.equal(own["checkpoint"], 1)))
-    marginal = marginal_rank(ranks)
-    found, changed = map_test(tuned), change_test(base, tuned)
-    return _ImplicationTests(
-        implication,
-        questions(rank_table(base)),
-        questions(ranks),
-        marginal.value if marginal else None,
-        found.p if found else None,
-        changed.p if changed else None,
-    )
+    marginal, tests = marginal_rank(ranks), (map_test(tuned), change_test(base, tuned))
+    before, after = questions(rank_table(base)), questions(ranks)
+    return _Tested(implication, before, after, marginal.value if marginal else None, tests)
 
 
-def _verdict(each: _ImplicationTests, p: float | None, limits: Limits) -> Verdict:
+def _verdict(each: _Tested, p: float | None, limits: Limits) -> Verdict:
     rank, before = implication_rank_test(each.after), implication_rank_test(each.before)
     word, because = _decide(each, rank, p, limits)
-    expected = tally(each.after.expected.tolist())
     return Verdict(
         implication=each.implication.name,
         kind=each.implication.kind,
@@ -121,7 +113,7 @@ def _verdict(each: _ImplicationTests, p: float | None, limits: Limits) -> Verdic
         hits=int((each.after.rank == 0).sum()),
         hits_before=int((each.before.rank == 0).sum()),
         n=len(each.after),
-        guess=max(expected.values(), default=0),
+        guess=max(tally(each.after.expected.tolist()).values(), default=0),
         rank=rank,
         rank_before=before,
         marginal_rank=each.marginal,
@@ -131,37 +123,36 @@ def _verdict(each: _ImplicationTests, p: float | None, limits: Limits) -> Verdic
     )
 
 
-def _decide(each: _ImplicationTests, rank: Metric | None, p: float | None, limits: Limits) -> tuple[str, str]:
+def _decide(each: _Tested, rank: Metric | None, p: float | None, limits: Limits) -> tuple[str, str]:
     """The verdict's word, and the reason."""
-    if rank is None or rank.value is None or each.marginal is None:
+    if rank is None or rank.value is None or rank.low is None or each.marginal is None:
         return "undecided", "no subject is left to ask: all have their answer stated"
     if p is None:
         return "undecided", "with fewer than two given answers no pairing can be tested"
-    if each.p_map == 1 and each.marginal == 0:
+    if each.tests[0] is not None and each.tests[0].p == 1 and each.marginal == 0:
         return "undecided", "every subject has the same implied answer, so there is nothing to tell it from a guess"
     line = f"mean rank {rank.value:.2f}, where a guess that knows which answers occur gets {each.marginal:.2f}"
     if p <= limits.level and rank.value < each.marginal:
         return "wanted" if each.implication.wanted else "unwanted", f"{line}; p = {p:.2g} after correction"
-    low, high, clusters = interval(each.after.rank, clusters_of(each.after))
-    least = each.marginal * (1 - limits.negligible)
-    if clusters >= FEW and low >= least:
-        return "none", f"{line}; at least {low:.2f} at 95%, so any effect is below {100 * limits.negligible:.0f}%"
-    few = f"{clusters} clusters are too few for an interval" if clusters < FEW else f"{low:.2f} to {high:.2f} at 95%"
-    return "undecided", f"{line}; p = {p:.2g} after correction; {few}"
+    if rank.clusters < FEW:
+        found = f"{rank.clusters} clusters are too few for an interval"
+    elif rank.low >= each.marginal * (1 - limits.negligible):
+        return "none", f"{line}; at least {rank.low:.2f} at 95%, so any effect is below {100 * limits.negligible:.0f}%"
+    else:
+        found = f"{rank.low:.2f} to {rank.high:.2f} at 95%"
+    return "undecided", f"{line}; p = {p:.2g} after correction; {found}"
 
 
-def _more(each: _ImplicationTests, limits: Limits) -> int | None:
+def _more(each: _Tested, limits: Limits) -> int | None:
     """Subjects to add so that an effect of this size would be told from a negligible one.
 
     From the spread of the cluster means, by the usual formula for a mean; never fewer than ten clusters.
     """
-    if each.marginal is None or not len(each.after):
+    if not each.marginal or not len(each.after):
         return None
-    labels = clusters_of(each.after)
-    means = np.array([each.after.rank[labels == label].mean() for label in np.unique(labels)])
-    if len(means) < 2 or each.marginal == 0:
+    means = quotient(cluster_sums(clusters_of(each.after), each.after.rank, np.ones(len(each.after))))
+    if len(means) < 2:
         return None
     effect = max(abs(each.marginal - float(means.mean())), limits.negligible * each.marginal)
     needed = max(FEW, math.ceil(((_Z + _POWER) * float(means.std(ddof=1)) / effect) ** 2))
-    a_cluster = len(each.after) / len(means)
-    return max(0, math.ceil((needed - len(means)) * a_cluster)) or None
+    return max(0, math.ceil((needed - len(means)) * len(each.after) / len(means))) or None
