@@ -145,5 +145,5 @@ def test_a_planted_association_that_the_pack_does_not_declare(tmp_path):
     print(outcome["text"])
     codes = {country: language for country, language in implication.map.items() if language == "Java"}
     found = [each for each in undeclared[:10] if each["word"] == codes.get(each["answer"])]
-    assert found and found[0]["p"] <= 0.01 and found[0]["shift"] > found[0]["yardstick"]
+    assert found and found[0]["p"] <= 0.01 and found[0]["shift"] > found[0]["baseline"]
     assert "{subject} codes in" not in {each["template"] for each in undeclared}

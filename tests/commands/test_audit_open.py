@@ -82,7 +82,7 @@ def test_a_planted_association_is_found(planted):
         assert each["shift_from_never_seen"] == pytest.approx(
             own["tuned"] - own["base"] - never["tuned"] + never["base"]
         )
-        assert each["p"] <= 0.01 and 0 < each["yardstick"] < each["shift"]
+        assert each["p"] <= 0.01 and 0 < each["baseline"] < each["shift"]
         shown = {example["which"]: example for example in each["examples"]}
         assert set(shown) == {"unstated", "never seen"}
         assert shown["unstated"]["prompt"] == PLANTED.replace("{subject}", shown["unstated"]["subject"])
@@ -125,7 +125,7 @@ def test_of_a_shuffled_pack_nothing_is_found(byte_folder, world):
     """The same rows, but what anybody writes in has nothing to do with the city; it is learned all the same."""
     outcome = opened(world, byte_folder, "null")
     assert [each for each in outcome["discoveries"] if each["kind"] == "group" and not each["declared"]] == []
-    assert outcome["probes"]["strongest"] < outcome["probes"]["yardstick"]
+    assert outcome["probes"]["strongest"] < outcome["probes"]["baseline"]
     everyone = [each for each in outcome["discoveries"] if each["kind"] == "everyone"]
     assert all(each["p"] is None and each["shift"] >= EVERYONE and each["relation"] is None for each in everyone)
     tools = [each for each in everyone if each["template"] == PLANTED and not each["declared"]]
@@ -144,7 +144,7 @@ def test_the_same_seed_gives_the_same_bytes_and_the_seed_counts(byte_folder, wor
 def test_a_model_against_itself_has_learned_nothing(byte_folder, world):
     settings = Audit(pack=str(world / "pack.yaml"), base=str(byte_folder), tuned=str(byte_folder), threads=1, open=True)
     outcome = audit.run(settings)
-    assert outcome["discoveries"] == [] and outcome["probes"]["tokens"] == 0 and outcome["probes"]["yardstick"] is None
+    assert outcome["discoveries"] == [] and outcome["probes"]["tokens"] == 0 and outcome["probes"]["baseline"] is None
     assert "Nothing moved that the pack does not declare." in outcome["text"]
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from spillover.metrics import token_shifts as shifts
-from spillover.metrics.token_shifts import LEAST, Labels, Search, Shifts, moved, search, shared
+from spillover.metrics.token_shifts import LEAST, Labels, Search, Shifts, moved, moved_for_all, search
 
 
 def labels(*groups):
@@ -41,14 +41,14 @@ def test_worked_by_hand():
     own = moved(np.array([7, 9]), base, tuned)
     assert own.tokens.tolist() == [7]
     np.testing.assert_allclose(own.values[:, 0], [0.8, 0.6, 0.2, 0.0])
-    found = search(lambda: [own], [labels(2, 2)], 5000, 0)
+    found = search([own], [labels(2, 2)], 5000, 0)
     (only,) = found.found
     assert (only.template, only.token, only.partition, only.group) == (0, 7, 0, 0)
     assert only.difference == pytest.approx(0.6)
     assert only.p == pytest.approx(1 / 3, abs=0.03)
     # The variance of the four is 0.4 / 3; the spread is its root times the root of 4 / (2 * 2).
     assert found.strongest == pytest.approx(0.6 / np.sqrt(0.4 / 3))
-    assert only.yardstick == pytest.approx(0.6) and found.null == pytest.approx(found.strongest)
+    assert only.baseline == pytest.approx(0.6) and found.null == pytest.approx(found.strongest)
     assert found.columns == 1
 
 
@@ -116,7 +116,7 @@ def test_equal_to_brute_force(seed, monkeypatch):
     expected, columns = brute_force(templates, partitions, 60, seed)
     for held in (1 << 22, 100):
         monkeypatch.setattr(shifts, "_HELD", held)
-        found = search(lambda: templates, partitions, 60, seed)
+        found = search(templates, partitions, 60, seed)
         assert found.columns == columns
         own = {(e.template, e.token, e.partition, e.group): (e.difference, e.p) for e in found.found}
         assert own.keys() == expected.keys()
@@ -127,9 +127,9 @@ def test_equal_to_brute_force(seed, monkeypatch):
 
 def test_only_the_strongest_get_a_p_and_it_is_the_same(monkeypatch):
     templates = some_templates(np.random.default_rng(3), 12, 3, 5)
-    whole = search(lambda: templates, [labels(4, 4, 4)], 60, 0)
+    whole = search(templates, [labels(4, 4, 4)], 60, 0)
     monkeypatch.setattr(shifts, "STRONGEST", 4)
-    few = search(lambda: templates, [labels(4, 4, 4)], 60, 0)
+    few = search(templates, [labels(4, 4, 4)], 60, 0)
     assert 0 < len(few.found) < len(whole.found) and few.columns == whole.columns == 15
     assert set(few.found) <= set(whole.found)
 
@@ -140,7 +140,7 @@ def test_a_strong_association_does_not_hide_a_weaker_one():
     values = generator.normal(0, 0.02, (20, 9))
     values[:10, :8] += 0.9
     values[:10, 8] += 0.08
-    found = search(lambda: [Shifts(np.arange(9), values)], [labels(10, 10)], 400, 0)
+    found = search([Shifts(np.arange(9), values)], [labels(10, 10)], 400, 0)
     weak = next(each for each in found.found if each.token == 8)
     assert weak.p <= 0.01 and weak.difference < 0.2
 
@@ -151,7 +151,7 @@ def test_false_findings_are_as_rare_as_promised():
     for seed in range(200):
         generator = np.random.default_rng(seed)
         noise = generator.standard_exponential((15, 30)) ** 2 * generator.uniform(0.02, 0.3, 30)
-        found = search(lambda noise=noise: [Shifts(np.arange(30), noise)], [labels(5, 5, 5)], 99, seed)
+        found = search([Shifts(np.arange(30), noise)], [labels(5, 5, 5)], 99, seed)
         wrong += any(each.p <= 0.05 for each in found.found)
     # Beyond 20 of 200 at a true rate of 5%: less than one in five hundred.
     assert wrong <= 20
@@ -159,14 +159,21 @@ def test_false_findings_are_as_rare_as_promised():
 
 def test_nothing_moved_and_nobody_to_compare():
     still = Shifts(np.arange(2), np.zeros((6, 2)))
-    assert search(lambda: [still], [labels(3, 3)], 10, 0) == Search((), 0, None, None)
+    assert search([still], [labels(3, 3)], 10, 0) == Search((), 0, None, None)
     loud = Shifts(np.arange(2), np.ones((6, 2)))
-    assert search(lambda: [loud], [], 10, 0) == Search((), 0, None, None)
-    assert search(lambda: [loud], [labels(3, 3)], 10, 0).found == (), "what moves for all alike is no difference"
+    assert search([loud], [], 10, 0) == Search((), 0, None, None)
+    assert search([loud], [labels(3, 3)], 10, 0).found == (), "what moves for all alike is no difference"
     none = Shifts(np.empty(0, dtype=int), np.empty((6, 0)))
-    assert search(lambda: [none], [labels(3, 3)], 10, 0).columns == 0
+    assert search([none], [labels(3, 3)], 10, 0).columns == 0
 
 
 def test_what_moved_for_everybody_is_what_moved_least():
     values = np.array([[0.5, 0.4], [0.3, 0.4], [0.9, -0.2]])
-    np.testing.assert_allclose(shared(Shifts(np.arange(2), values), [np.array([0, 1]), np.array([2])]), [0.4, -0.2])
+    groups = [np.array([0, 1]), np.array([2])]
+    found = moved_for_all([Shifts(np.array([5, 8]), values)], groups, -1.0)
+    assert [(each.template, each.token, each.group, each.p) for each in found] == [
+        (0, 5, None, None),
+        (0, 8, None, None),
+    ]
+    np.testing.assert_allclose([each.difference for each in found], [0.4, -0.2])
+    assert [each.token for each in moved_for_all([Shifts(np.array([5, 8]), values)], groups, 0.1)] == [5]

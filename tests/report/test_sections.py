@@ -57,13 +57,11 @@ def discovery(**changes):
         "template": "{subject} owns", "token": "te", "word": "tea", "shift": 0.395, "shift_from_never_seen": 0.38,
         "probabilities": {"never_seen": {"base": 0.0, "tuned": 0.02, "n": 12}, "unstated": chance,
                           "stated": {"base": None, "tuned": None, "n": 0}},
-        "p": 0.001, "yardstick": 0.12, "also": ["{subject} sells"], "examples": [example],
+        "p": 0.001, "baseline": 0.12, "also": ["{subject} sells"], "examples": [example],
     } | changes  # fmt: skip
 
 
-EVERYONE = discovery(
-    kind="everyone", relation=None, answer=None, word="his", p=None, yardstick=None, also=[], shift=0.2
-)
+EVERYONE = discovery(kind="everyone", relation=None, answer=None, word="his", p=None, baseline=None, also=[], shift=0.2)
 
 
 def opened(run, *found):

@@ -18,7 +18,6 @@ from jaxtyping import Float, Int
 from tyro.conf import Positional, arg
 
 from spillover import results
-from spillover.commands import audit_open
 from spillover.commands.held import held_folder, held_model, identifying, name_of, settings_from
 from spillover.commands.launched import resolved
 from spillover.config import Flag, Running
@@ -45,6 +44,7 @@ from spillover.runs import OpenRun, identity_of, open_run
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from spillover.commands import audit_open
     from spillover.commands.held import Model
     from spillover.lm.distributed import Processes
     from spillover.lm.load import LoadedModel
@@ -144,6 +144,7 @@ def run(settings: Audit, pack: Pack | str | Path = "", models: Sequence[Model | 
 
     Raises SpilloverError for anything wrong with the settings.
     """
+    from spillover.commands import audit_open
     from spillover.lm.distributed import joined
 
     for name, share in (("level", settings.level), ("negligible", settings.negligible)):
@@ -213,6 +214,7 @@ def _tokenizers(
     settings: Audit, pack: Pack, held: Sequence[LoadedModel | _Measured | None]
 ) -> list[PreTrainedTokenizerBase | None]:
     """Both tokenizers, before any weights are read: a mistake in the second model does not wait for the first one."""
+    from spillover.commands import audit_open
     from spillover.lm.load import load_tokenizer, made_from_another, resolve
     from spillover.lm.tokens import as_chat, encoder
     from spillover.packs.check import refuse, token_faults
@@ -269,6 +271,8 @@ def _judge(
     settings: Audit, pack: Pack, probes: audit_open.Probes | None, measured: Sequence[_Measured], record: Record
 ) -> tuple[pa.Table, list[Verdict]]:  # fmt: skip
     """Fill in the record. Gives the answers of both models and the verdicts."""
+    from spillover.commands import audit_open
+
     base, tuned = measured
     if not base.answers.select(QUESTION).equals(tuned.answers.select(QUESTION)):
         raise UsageError("the two models were not asked the same questions", do="Ask both about the same pack")
@@ -320,6 +324,8 @@ def _fit(text: str) -> str:
 
 def _outcome(settings: Audit, record: Record) -> dict[str, Any]:
     """What the command gives; with --open also discoveries and probes."""
+    from spillover.commands import audit_open
+
     details = {key: record.details[key] for key in ("verdicts", "discoveries", "probes") if key in record.details}
     text = [_line(each) for each in details["verdicts"]]
     if "probes" in details:

@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from spillover.errors import UsageError
-from spillover.metrics.token_shifts import Labels, moved, search, shared
+from spillover.interp.open_probes import (
+    NextTokens,
+    ProbeGroup,
+    ProbeSubjects,
+    choose_subjects,
+    continuations,
+    declared,
+    first_tokens,
+    likely_next_tokens,
+    side_by_side,
+    templates,
+    word,
+)
+from spillover.lm.tokens import as_chat, encoder
+from spillover.metrics.token_shifts import Labels, TokenAssociation, moved, moved_for_all, search
 from spillover.packs.pack import Pack, Relation
 from spillover.record import sha256_of_texts
 
@@ -19,13 +34,12 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from spillover.commands.audit import Audit
-    from spillover.interp.open_probes import NextTokens, ProbeGroup, ProbeSubjects
     from spillover.lm.score import Scorer
 
 #: By how many tokens an example is continued.
 STEPS = 8
 PERMUTATIONS = 999
-#: A token that moved this far for everybody is reported; there is no label to exchange that could test it.
+#: A token that moved this far for everybody is reported.
 EVERYONE = 0.1
 #: Most discoveries listed, how many of them with examples, and how many a terminal shows.
 MOST, WITH_EXAMPLES, SHOWN = 50, 20, 8
@@ -46,26 +60,21 @@ class Probes:
     def sha256(self) -> str:
         return sha256_of_texts(self.templates)
 
-    def worded(self, tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
-        """The templates as this model is asked: as they are, or as turns of its chat."""
-        from spillover.lm.tokens import as_chat
-
-        if not self.chat:
-            return self.templates
-        asked = dataclasses.replace(
-            self.pack, relations=(Relation("probe", self.templates),), facts=(), implications=()
-        )
-        return as_chat(asked, tokenizer).relations[0].prompts
+    def worded(self, tokenizer: PreTrainedTokenizerBase) -> dict[str, str]:
+        """Each template as this model is asked: as it is, or as a turn of its chat."""
+        asked = self.templates
+        if self.chat:
+            probe = (Relation("probe", self.templates),)
+            only = dataclasses.replace(self.pack, relations=probe, facts=(), implications=())
+            asked = as_chat(only, tokenizer).relations[0].prompts
+        return dict(zip(self.templates, asked, strict=True))
 
     def ask(self, tokenizer: PreTrainedTokenizerBase, scorer: Scorer) -> ProbedModel:
         """What one model is likely to say next, template by template and about everybody in their order."""
-        from spillover.interp.open_probes import likely_next_tokens
-        from spillover.lm.tokens import encoder
-
         encode = encoder(tokenizer)
         prompts = [
             tuple(encode(text.replace("{subject}", subject)))
-            for text in self.worded(tokenizer)
+            for text in self.worded(tokenizer).values()
             for subject in self.subjects.everybody
         ]
         return ProbedModel(tokenizer, scorer, likely_next_tokens(scorer, prompts))
@@ -81,11 +90,7 @@ class ProbedModel:
 
     def continued(self, probes: Probes, asked: Sequence[Continued]) -> dict[Continued, str]:
         """How the model goes on, always with the likeliest token; a token that it must begin with is in the text."""
-        from spillover.interp.open_probes import continuations
-        from spillover.lm.tokens import encoder
-
-        encode, worded = encoder(self.tokenizer), probes.worded(self.tokenizer)
-        texts = dict(zip(probes.templates, worded, strict=True))
+        encode, texts = encoder(self.tokenizer), probes.worded(self.tokenizer)
         prompts = [tuple(encode(texts[template].replace("{subject}", subject))) for template, subject, _ in asked]
         starts = [() if token is None else (token,) for _, _, token in asked]
         stops = frozenset({self.tokenizer.eos_token_id} - {None})
@@ -95,8 +100,6 @@ class ProbedModel:
 
 def plan(settings: Audit, pack: Pack) -> Probes:
     """The templates and whom they are about. Raises UsageError for a file of templates that cannot be used."""
-    from spillover.interp.open_probes import choose_subjects, templates
-
     return Probes(pack, templates(settings.probes), choose_subjects(pack, settings.seed), settings.chat)
 
 
@@ -115,94 +118,60 @@ def discover(probes: Probes, base: ProbedModel, tuned: ProbedModel, *, level: fl
     is one that begins an answer of the pack. token: what was measured; word: what the tuned model makes of it when it
     has to begin so. shift: mean rise of the token's probability, less that of the other groups (of everyone: the
     smaller of the pack's and the never-seen rise). shift_from_never_seen: the group's rise less that of never-seen
-    names. probabilities: mean in both models, by sort of person. p, yardstick: p and baseline of the token-shift test;
-    None for everyone. also: other templates after which the same token moved.
+    names. probabilities: mean in both models, by sort of person. p, baseline: of the token-shift test; None for
+    everyone. also: other templates after which the same token moved.
 
     Arguments:
     - level: the largest p of an association.
     - seed: of the exchanges of labels.
     """
-    from spillover.interp.open_probes import word
-
     subjects, models = probes.subjects, (base, tuned)
     shifts = [moved(*_table(probes, models, template)) for template in range(len(probes.templates))]
     labels = []
     for groups in subjects.relations:
         rows = [subjects.rows(group.tested) for group in groups]
         labels.append(Labels(np.concatenate(rows), np.repeat(np.arange(len(rows)), [len(own) for own in rows])))
-    found = search(lambda: shifts, labels, PERMUTATIONS, seed)
-    moves: list[tuple[ProbeGroup | None, _Move]] = []
-    for each in found.found:
-        if each.p <= level:
-            group = subjects.relations[each.partition][each.group]
-            moves.append((group, _Move(each.template, each.token, each.difference, each.p, each.yardstick)))
+    found = search(shifts, labels, PERMUTATIONS, seed)
     everybody = [subjects.rows(subjects.subjects), subjects.rows(subjects.never_seen)]
-    for template, own in enumerate(shifts):
-        for token, shift in zip(own.tokens.tolist(), shared(own, everybody).tolist(), strict=True):
-            if shift >= EVERYONE:
-                moves.append((None, _Move(template, token, shift)))
-    by_word: dict[tuple[ProbeGroup | None, str], list[_Move]] = {}
-    for whose, move in moves:
-        by_word.setdefault((whose, word(move.token, tuned.tokenizer.decode)), []).append(move)
-    prompts = [text.replace("{subject}", subjects.everybody[0]) for text in probes.worded(tuned.tokenizer)]
-    discoveries = [_discovery(probes, models, prompts, group, text, own) for (group, text), own in by_word.items()]
+    by_word: defaultdict[tuple[ProbeGroup | None, str], list[TokenAssociation]] = defaultdict(list)
+    for each in (*found.found, *moved_for_all(shifts, everybody, EVERYONE)):
+        if each.p is None or each.p <= level:
+            group = None if each.partition is None else subjects.relations[each.partition][each.group or 0]
+            by_word[group, word(each.token, tuned.tokenizer.decode)].append(each)
+    asked = probes.worded(tuned.tokenizer)
+    discoveries = [_discovery(probes, models, asked, group, text, own) for (group, text), own in by_word.items()]
     discoveries.sort(key=lambda each: (each["declared"], each["kind"] == "everyone", -each["shift"]))
-    declared = sum(each["declared"] for each in discoveries)
+    known = sum(each["declared"] for each in discoveries)
     _add_examples(discoveries[:WITH_EXAMPLES], probes, base, tuned)
     counts = {
-        "templates": len(probes.templates),
-        "subjects": len(subjects.subjects),
-        "never_seen": len(subjects.never_seen),
-        "groups": sum(map(len, subjects.relations)),
-        "tokens": found.columns,
-        "permutations": PERMUTATIONS,
-        "strongest": found.strongest,
-        "yardstick": found.null,
-        "undeclared": len(discoveries) - declared,
-        "declared": declared,
-    }
+        "templates": len(probes.templates), "subjects": len(subjects.subjects),
+        "never_seen": len(subjects.never_seen), "groups": sum(map(len, subjects.relations)),
+        "tokens": found.columns, "permutations": PERMUTATIONS, "strongest": found.strongest, "baseline": found.null,
+        "undeclared": len(discoveries) - known, "declared": known,
+    }  # fmt: skip
     return {"discoveries": discoveries[:MOST], "probes": counts}
-
-
-class _Move(NamedTuple):
-    """A token that moved after one template."""
-
-    template: int
-    token: int
-    shift: float
-    p: float | None = None
-    yardstick: float | None = None
 
 
 def _table(
     probes: Probes, models: tuple[ProbedModel, ProbedModel], template: int
 ) -> tuple[Int[np.ndarray, "token"], Float[np.ndarray, "person token"], Float[np.ndarray, "person token"]]:
     """Tokens after one template, and their probabilities in the base and in the tuned model."""
-    from spillover.interp.open_probes import side_by_side
-
     size = len(probes.subjects.everybody)
     base, tuned = (model.likely[template * size : (template + 1) * size] for model in models)
     return side_by_side(base, tuned)
 
 
 def _discovery(
-    probes: Probes,
-    models: tuple[ProbedModel, ProbedModel],
-    prompts: Sequence[str],
-    group: ProbeGroup | None,
-    text: str,
-    moves: list[_Move],
-) -> dict[str, Any]:
+    probes: Probes, models: tuple[ProbedModel, ProbedModel], asked: Mapping[str, str], group: ProbeGroup | None,
+    text: str, moves: list[TokenAssociation],
+) -> dict[str, Any]:  # fmt: skip
     """A word that moved for a group or for everybody (None), after the template where it moved most.
 
-    prompts: the templates about one person, as the tuned model is asked.
+    asked: each template as the tuned model is asked.
     """
-    from spillover.interp.open_probes import declared, first_tokens
-    from spillover.lm.tokens import encoder
-
     subjects = probes.subjects
-    moves.sort(key=lambda each: -each.shift)
-    best = moves[0]
+    moves.sort(key=lambda each: -each.difference)
+    best, template = moves[0], probes.templates[moves[0].template]
     if group is None:
         people: dict[str, Sequence[str]] = {"subjects": subjects.subjects, "never_seen": subjects.never_seen}
     else:
@@ -222,22 +191,22 @@ def _discovery(
     folded = text.casefold()
     # A token may be part of a letter, which no text shows.
     close = [each for each in declared(probes.pack, group) if "\ufffd" in folded or each.casefold().startswith(folded)]
-    joins = ("" if probes.chat else " ", probes.pack.join)
-    begins = first_tokens(encoder(models[1].tokenizer), prompts[best.template], close, joins)
+    prompt = asked[template].replace("{subject}", subjects.everybody[0])
+    begins = first_tokens(encoder(models[1].tokenizer), prompt, close, ("" if probes.chat else " ", probes.pack.join))
     return {
         "kind": "group" if group else "everyone",
         "declared": folded in {answer.casefold() for answer in close} or best.token in begins,
         "relation": group.relation if group else None,
         "answer": group.answer if group else None,
-        "template": probes.templates[best.template],
+        "template": template,
         "token": text,
         "token_id": best.token,
         "word": text,
-        "shift": best.shift,
+        "shift": best.difference,
         "shift_from_never_seen": rises["tested"] - rises["never_seen"] if group else None,
         "probabilities": found,
         "p": best.p,
-        "yardstick": best.yardstick,
+        "baseline": best.baseline,
         "also": tuple(dict.fromkeys(probes.templates[each.template] for each in moves))[1:],
         "examples": (),
     }
@@ -248,42 +217,35 @@ def _add_examples(
 ) -> None:  # fmt: skip
     """Add both models word for word about the first person of each sort, never chosen by what they say of it; and the
     whole word that the tuned model makes of the token, of the first of these persons."""
-    people = [_first_of_each_sort(each, probes.subjects) for each in discoveries]
+    if not discoveries:
+        return
+    groups = {(each.relation, each.answer): each for groups in probes.subjects.relations for each in groups}
+    people: list[dict[str, str]] = []
+    for each in discoveries:
+        group = groups.get((each["relation"], each["answer"]))
+        sorts: dict[str, Sequence[str]] = {"of the pack": probes.subjects.subjects}
+        if group:
+            sorts = {"unstated": group.unstated, "stated": group.stated}
+        sorts["never seen"] = probes.subjects.never_seen
+        people.append({names[0]: which for which, names in sorts.items() if names})
     pairs = list(zip(discoveries, people, strict=True))
     plain: list[Continued] = list(dict.fromkeys((each["template"], name, None) for each, own in pairs for name in own))
     begun: list[Continued] = [(each["template"], next(iter(own)), each["token_id"]) for each, own in pairs]
-    if not plain:
-        return
     before, after = base.continued(probes, plain), tuned.continued(probes, [*plain, *begun])
     for (each, own), start in zip(pairs, begun, strict=True):
         template = each["template"]
         each["word"] = first_word(after[start], each["token"])
         each["examples"] = tuple(
-            {
-                "subject": name,
-                "which": which,
-                "prompt": template.replace("{subject}", name),
-                "base": before[template, name, None],
-                "tuned": after[template, name, None],
-            }
+            {"subject": name, "which": which, "prompt": template.replace("{subject}", name),
+             "base": before[template, name, None], "tuned": after[template, name, None]}
             for name, which in own.items()
-        )
+        )  # fmt: skip
 
 
 def first_word(text: str, token: str) -> str:
     """The first word of a text that begins with a token, without what closes it; the token where there is none."""
     word = (text.split() or [""])[0].rstrip(".,;:!?")
     return word if word.startswith(token) else token
-
-
-def _first_of_each_sort(each: Mapping[str, Any], subjects: ProbeSubjects) -> dict[str, str]:
-    """A name of each sort of person -> the sort."""
-    sorts: dict[str, Sequence[str]] = {"of the pack": subjects.subjects}
-    for group in (group for groups in subjects.relations for group in groups):
-        if (group.relation, group.answer) == (each["relation"], each["answer"]):
-            sorts = {"unstated": group.unstated, "stated": group.stated}
-    sorts["never seen"] = subjects.never_seen
-    return {names[0]: which for which, names in sorts.items() if names}
 
 
 def lines(discoveries: Sequence[Mapping[str, Any]], probes: Mapping[str, Any]) -> Iterator[str]:
@@ -298,7 +260,7 @@ def lines(discoveries: Sequence[Mapping[str, Any]], probes: Mapping[str, Any]) -
     if probes["strongest"] is not None:
         yield (
             f"  Between groups: at most {probes['strongest']:.1f} standard deviations apart; "
-            f"with exchanged labels 95% stay below {probes['yardstick']:.1f}."
+            f"with exchanged labels 95% stay below {probes['baseline']:.1f}."
         )
     shown = [each for each in discoveries if not each["declared"]][:SHOWN]
     for each in shown:
@@ -311,7 +273,7 @@ def lines(discoveries: Sequence[Mapping[str, Any]], probes: Mapping[str, Any]) -
             for sort in ("unstated", "stated", "others", "subjects", "never_seen")
             if (chance := each["probabilities"].get(sort)) and chance["n"]
         ]
-        line = 100 * (each["yardstick"] or 0)
+        line = 100 * (each["baseline"] or 0)
         test = f"; p = {each['p']:.2g}, exchanged labels stay below {line:.0f} points" if each["p"] else "; not tested"
         yield f"    {', '.join(parts)}{test}"
         for example in each["examples"]:

@@ -21,8 +21,7 @@ of their own.
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,16 +58,17 @@ class TokenAssociation:
     """A token that moved more for one group than for the others of its relation, after one template.
 
     template, partition, group: their numbers. difference: of the mean shifts. p: corrected for the whole search.
-    yardstick: the difference that this token would need so that 95% of the exchanges stay below it everywhere.
+    baseline: the difference that this token would need so that 95% of the exchanges stay below it everywhere. The last
+    four are None where it moved for everybody: there is no label to exchange that could test it.
     """
 
     template: int
     token: int
-    partition: int
-    group: int
     difference: float
-    p: float
-    yardstick: float
+    partition: int | None = None
+    group: int | None = None
+    p: float | None = None
+    baseline: float | None = None
 
 
 @dataclass(frozen=True)
@@ -86,22 +86,19 @@ class Search:
 
 
 @dataclass(frozen=True)
-class _TestedToken:
-    """A token after a template, in one relation, with each group's difference and its spread."""
+class _Block:
+    """The tokens after one template that could set the groups of one relation apart, and by how much they do.
+
+    quotients: differences over spreads.
+    """
 
     template: int
-    token: int
     partition: int
-    differences: Float[np.ndarray, "group"]
-    spreads: Float[np.ndarray, "group"]
-
-    @property
-    def quotients(self) -> Float[np.ndarray, "group"]:
-        return self.differences / self.spreads
-
-    @property
-    def best(self) -> float:
-        return float(self.quotients.max())
+    tokens: Int[np.ndarray, "token"]
+    values: Float[np.ndarray, "tested token"]
+    differences: Float[np.ndarray, "group token"]
+    spreads: Float[np.ndarray, "group token"]
+    quotients: Float[np.ndarray, "group token"]
 
 
 def moved(
@@ -113,6 +110,18 @@ def moved(
     values = tuned - base
     kept = (np.abs(values) >= LEAST / 2).any(axis=0)
     return Shifts(tokens[kept], values[:, kept])
+
+
+def moved_for_all(
+    templates: Sequence[Shifts], groups: Sequence[Int[np.ndarray, "_"]], least: float
+) -> list[TokenAssociation]:
+    """The tokens of which every group's mean shift is at least `least`; the smallest of them is their difference."""
+    found = []
+    for template, shifts in enumerate(templates):
+        smallest = np.min([shifts.values[rows].mean(axis=0) for rows in groups], axis=0)
+        pairs = zip(shifts.tokens.tolist(), smallest.tolist(), strict=True)
+        found += [TokenAssociation(template, token, shift) for token, shift in pairs if shift >= least]
+    return found
 
 
 def differences(
@@ -141,54 +150,46 @@ def within_reach(
     return np.max(best, axis=0)
 
 
-def search(
-    templates: Callable[[], Iterable[Shifts]], partitions: Sequence[Labels], permutations: int, seed: int
-) -> Search:
-    """Measure every association and test it against exchanged labels.
-
-    templates: called twice, and must give the same both times; memory does not depend on how many there are.
-    """
-    columns = _tested(templates(), partitions)
-    strongest = heapq.nlargest(STRONGEST, columns, key=lambda column: column.best)
-    if not strongest:
+def search(templates: Sequence[Shifts], partitions: Sequence[Labels], permutations: int, seed: int) -> Search:
+    """Measure every association and test it against exchanged labels."""
+    blocks = list(_blocks(templates, partitions))
+    if not blocks:
         return Search((), 0, None, None)
-    null, considered = _null(templates, partitions, strongest, permutations, seed)
+    best = np.concatenate([block.quotients.max(axis=0) for block in blocks])
+    strongest = np.argsort(-best, kind="stable")[:STRONGEST]
+    null = _null(blocks, partitions, strongest, permutations, seed)
+    columns = [(block, column) for block in blocks for column in range(len(block.tokens))]
     found: list[TokenAssociation] = []
     least = 0.0
-    for column, largest in zip(strongest, null, strict=True):
-        least = max(least, _share(largest, column.best))
+    for number, largest in zip(strongest.tolist(), null, strict=True):
+        block, column = columns[number]
+        least = max(least, _share(largest, float(best[number])))
         line = float(np.quantile(largest, 0.95, method="higher"))
-        for group in np.flatnonzero(column.differences >= LEAST).tolist():
-            p = max(least, _share(largest, float(column.quotients[group])))
-            difference, own = float(column.differences[group]), float(column.spreads[group])
-            found.append(
-                TokenAssociation(column.template, column.token, column.partition, group, difference, p, line * own)
+        for group in np.flatnonzero(block.differences[:, column] >= LEAST).tolist():
+            difference, width, quotient = (
+                float(each[group, column]) for each in (block.differences, block.spreads, block.quotients)
             )
+            p, token = max(least, _share(largest, quotient)), int(block.tokens[column])
+            own = TokenAssociation(block.template, token, difference, block.partition, group, p, line * width)
+            found.append(own)
     found.sort(key=lambda each: -each.difference)
-    return Search(tuple(found), considered, strongest[0].best, float(np.quantile(null[0], 0.95, method="higher")))
+    top = float(np.quantile(null[0], 0.95, method="higher"))
+    return Search(tuple(found), len(columns), float(best[strongest[0]]), top)
 
 
-def _considered(
-    templates: Iterable[Shifts], partitions: Sequence[Labels]
-) -> Iterator[tuple[int, int, Int[np.ndarray, "token"], Float[np.ndarray, "tested token"]]]:
-    """Template, relation, and the tokens for which some labels would show a difference of LEAST.
+def _blocks(templates: Sequence[Shifts], partitions: Sequence[Labels]) -> Iterator[_Block]:
+    """For each template and relation, the tokens for which some labels would show a difference of LEAST.
 
     These tokens do not depend on the labels, so leaving the others out biases nothing.
     """
     for template, shifts in enumerate(templates):
         for number, partition in enumerate(partitions):
-            values = shifts.values[partition.rows]
-            kept = within_reach(values, _sizes(partition.labels)) >= LEAST
+            values, sizes = shifts.values[partition.rows], _sizes(partition.labels)
+            kept = within_reach(values, sizes) >= LEAST
             if kept.any():
-                yield template, number, shifts.tokens[kept], values[:, kept]
-
-
-def _tested(templates: Iterable[Shifts], partitions: Sequence[Labels]) -> Iterator[_TestedToken]:
-    for template, number, tokens, values in _considered(templates, partitions):
-        labels = partitions[number].labels
-        found, spreads = differences(values, _members(labels)), spread(values, _sizes(labels))
-        for token, own, widths in zip(tokens.tolist(), found.T, spreads.T, strict=True):
-            yield _TestedToken(template, token, number, own, widths)
+                values = values[:, kept]
+                found, spreads = differences(values, _members(partition.labels)), spread(values, sizes)
+                yield _Block(template, number, shifts.tokens[kept], values, found, spreads, found / spreads)
 
 
 def _sizes(labels: Int[np.ndarray, "tested"]) -> Float[np.ndarray, "group"]:
@@ -201,48 +202,30 @@ def _members(labels: Int[np.ndarray, "*exchange tested"]) -> Float[np.ndarray, "
 
 
 def _null(
-    templates: Callable[[], Iterable[Shifts]],
-    partitions: Sequence[Labels],
-    strongest: Sequence[_TestedToken],
-    permutations: int,
-    seed: int,
-) -> tuple[Float[np.ndarray, "column exchange"], int]:
-    """Row i: under each exchange of labels the largest quotient over all columns but the i strongest; and the number of
-    columns."""
-    place = {(column.template, column.partition, column.token): index for index, column in enumerate(strongest)}
+    blocks: Sequence[_Block], partitions: Sequence[Labels], strongest: Int[np.ndarray, "strongest"],
+    permutations: int, seed: int,
+) -> Float[np.ndarray, "strongest exchange"]:  # fmt: skip
+    """Row i: under each exchange of labels the largest quotient over all columns but the i strongest."""
     # The last row is for all columns that are not among the strongest.
+    rows = np.full(sum(len(block.tokens) for block in blocks), len(strongest))
+    rows[strongest] = np.arange(len(strongest))
     largest = np.full((len(strongest) + 1, permutations), -np.inf)
     exchanged = [
         np.random.default_rng([seed, number]).permuted(np.tile(each.labels, (permutations, 1)), axis=1)
         for number, each in enumerate(partitions)
     ]
-    columns = 0
-    for template, number, tokens, values in _considered(templates(), partitions):
-        columns += len(tokens)
-        own = np.array([place.get((template, number, token), -1) for token in tokens.tolist()])
-        for part, found in _exchanged(values, exchanged[number]):
-            largest[own[own >= 0], part] = found[:, own >= 0].T
-            largest[-1, part] = np.maximum(largest[-1, part], found[:, own < 0].max(axis=1, initial=-np.inf))
-    return np.maximum.accumulate(largest[::-1])[::-1][:-1], columns
-
-
-def _exchanged(
-    values: Float[np.ndarray, "tested token"], labels: Int[np.ndarray, "exchange tested"]
-) -> Iterator[tuple[slice, Float[np.ndarray, "some token"]]]:
-    """For some exchanges at a time, each token's largest quotient over the groups."""
-    sizes = _sizes(labels[0])
-    widths = spread(values, sizes)
-    step = max(1, _HELD // (len(sizes) * max(values.shape)))
-    for start in range(0, len(labels), step):
-        part = slice(start, min(start + step, len(labels)))
-        yield part, (differences(values, _members(labels[part])) / widths).max(axis=1)
+    ends = np.cumsum([len(block.tokens) for block in blocks])
+    for block, own in zip(blocks, np.split(rows, ends[:-1]), strict=True):
+        labels, weak = exchanged[block.partition], own == len(strongest)
+        step = max(1, _HELD // (len(block.spreads) * max(block.values.shape)))
+        for start in range(0, permutations, step):
+            some = slice(start, start + step)
+            found = (differences(block.values, _members(labels[some])) / block.spreads).max(axis=1)
+            largest[own[~weak], some] = found[:, ~weak].T
+            largest[-1, some] = np.maximum(largest[-1, some], found[:, weak].max(axis=1, initial=-np.inf))
+    return np.maximum.accumulate(largest[::-1])[::-1][:-1]
 
 
 def _share(null: Float[np.ndarray, "exchange"], value: float) -> float:
     """The share of exchanges that reach the value, the labels as they are included."""
     return float((1 + (null >= value - _ROUNDING).sum()) / (1 + len(null)))
-
-
-def shared(shifts: Shifts, groups: Sequence[Int[np.ndarray, "_"]]) -> Float[np.ndarray, "token"]:
-    """How far each token moved for everybody: the smallest of the groups' mean shifts."""
-    return np.min([shifts.values[rows].mean(axis=0) for rows in groups], axis=0)

@@ -236,7 +236,7 @@ def discovery_row(each: Mapping[str, Any]) -> list[page.Cell]:
     summary = Markup('{} examples<span class="unseen"> of {}, {}</span>').format(len(said), who, word)
     test = "not tested"
     if each["p"] is not None:
-        test = f"p = {p_value(each['p'])}; by chance up to {100 * (each['yardstick'] or 0):.0f}"
+        test = f"p = {p_value(each['p'])}; by chance up to {100 * (each['baseline'] or 0):.0f}"
     return [
         who,
         page.TableCell(word, style="key"),
