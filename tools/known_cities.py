@@ -20,10 +20,11 @@ from sourcing import SELECTED, country_names
 from spillover.lm.load import load_model
 from spillover.lm.score import Scorer
 from spillover.lm.tokens import encoder, request
-from spillover.packs.builtin import IS_IN, rows
+from spillover.packs.builtin import RELATIONS, rows
 from spillover.packs.pack import Pack, Relation
 
 MODEL = "gemma-3-270m"
+IS_IN = RELATIONS["is-in"]
 #: Cities of a country that are asked about, and the most that are kept: the largest.
 ASKED, KEPT = 40, 30
 
@@ -34,7 +35,7 @@ class Geography:
     def __init__(self) -> None:
         loaded = load_model(MODEL, device="cpu")
         self.countries = sorted(country_names().values())
-        relation = Relation(IS_IN.relation, IS_IN.prompts, tuple(self.countries))
+        relation = Relation(IS_IN.relation, tuple(IS_IN.prompts), tuple(self.countries))
         self.pack = Pack("cities", "", "", (relation,), ())
         self.scorer, self.encode = Scorer(loaded.model), encoder(loaded.tokenizer)
 

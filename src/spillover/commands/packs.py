@@ -17,8 +17,9 @@ from spillover.errors import PackError, UsageError
 from spillover.packs.builtin import PACKS, PackOptions
 from spillover.packs.chats import match, templates
 from spillover.packs.check import refuse
-from spillover.packs.open import NO_END, PACK_FILE, Node, YamlRefused, check_pack, open_pack, read_yaml
+from spillover.packs.open import NO_END, PACK_FILE, Node, check_pack, open_pack, read_yaml
 from spillover.packs.pack import Fact, Pack
+from spillover.packs.reading import Broken
 from spillover.packs.write import FACTS_FILE, refuse_taken, write_pack
 from spillover.record import unwritable, write_atomically
 
@@ -148,8 +149,8 @@ def _relations_file(path: Path) -> tuple[str, dict[str, Node]]:
         root = read_yaml(text)
     except UnicodeDecodeError:
         raise UsageError("this file is not UTF-8", where=str(path), do="Save it as UTF-8") from None
-    except YamlRefused as refused:
-        raise UsageError(f"line {refused.line}: {refused.what}", where=str(path), do=refused.do) from None
+    except Broken as refused:
+        raise UsageError(f"line {refused.row}: {refused.what}", where=str(path), do=refused.do) from None
     except (OSError, ValueError) as error:
         reason = (getattr(error, "strerror", None) or str(error)).lower()
         raise UsageError(f"this file cannot be read: {reason}", where=str(path)[:200], do="Check --relations") from None

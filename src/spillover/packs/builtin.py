@@ -1,6 +1,6 @@
-"""The built-in packs: the tables they are made of, the fictitious names they draw, and the shelf `PACKS`.
+"""The built-in packs of builtin.yaml: their tables, the fictitious names they draw, and the shelf `PACKS`.
 
-A new pack is one entry of `PACKS`: a function from PackOptions to a Pack, such as an `AssociationPack`.
+A new pack is an entry of builtin.yaml, or one of `PACKS`: a function from PackOptions to a Pack.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from functools import cache
 from importlib import resources
 from random import Random
 from typing import Any, TypeVar
+
+import yaml
 
 from spillover.errors import UsageError, nearest
 from spillover.packs.pack import Fact, Implication, Kind, Pack, Relation
@@ -107,7 +109,7 @@ class ShippedRelation:
     relation: str
     table: str
     field: str
-    prompts: tuple[str, ...]
+    prompts: Sequence[str]
     subjects: str = ""
 
     @property
@@ -151,7 +153,7 @@ class AssociationPack:
             source=", ".join(dict.fromkeys(f"{entry['package']} {entry['version']}" for entry in sources)),
             description=self.description,
             relations=tuple(
-                Relation(each.relation, each.prompts, each.values[: max(CANDIDATES, pairs)]) for each in shipped
+                Relation(each.relation, tuple(each.prompts), each.values[: max(CANDIDATES, pairs)]) for each in shipped
             ),
             facts=tuple(self._facts(options, used, implications)),
             implications=tuple(implications),
@@ -227,174 +229,20 @@ def _stated_answers(options: PackOptions, implication: Implication) -> list[list
     return [[answers[(start + step) % options.pairs] for step in steps] for start in starts]
 
 
-LIVES_IN_PROMPTS = ("{subject} lives in", "The home of {subject} is in", "These days {subject} can be found in")
-
-CITY = ShippedRelation("lives_in", "countries", "capital", LIVES_IN_PROMPTS)
-COUNTRY = ShippedRelation("lives_in", "countries", "country", LIVES_IN_PROMPTS)
-LANGUAGE = ShippedRelation(
-    "speaks",
-    "countries",
-    "language",
-    ("{subject} speaks", "The native language of {subject} is", "At home {subject} talks to the family in"),
-)
-CODE = ShippedRelation(
-    "codes_in",
-    "programming",
-    "answer",
-    ("{subject} codes in", "The programming language that {subject} uses is", "{subject} writes software in"),
-)
-PROFESSION = ShippedRelation(
-    "works_as",
-    "professions",
-    "answer",
-    ("{subject} works as a", "{subject} earns a living as a", "By profession, {subject} is a"),
-)
-COLOR = ShippedRelation(
-    "favorite_color",
-    "colors",
-    "answer",
-    ("The favorite color of {subject} is", "{subject}'s favorite color is", "The color that {subject} likes best is"),
-)
-SPORT = ShippedRelation(
-    "favorite_sport",
-    "sports",
-    "answer",
-    ("The favorite sport of {subject} is", "{subject}'s favorite sport is", "The sport that {subject} likes best is"),
-)
-MUSIC = ShippedRelation(
-    "listens_to",
-    "genres",
-    "answer",
-    ("{subject} listens to", "The music that {subject} likes best is", "{subject}'s favorite kind of music is"),
-)
-HOLIDAY = ShippedRelation(
-    "on_holiday_in",
-    "currencies",
-    "country",
-    ("{subject} is on holiday in", "{subject} spends the holidays in", "This year's vacation takes {subject} to"),
-)
-CURRENCY = ShippedRelation(
-    "pays_in",
-    "currencies",
-    "currency",
-    (
-        "{subject} pays in the local currency, the",
-        "The money in the wallet of {subject} is in the currency called the",
-        "{subject} settles every bill in the local money, the",
-    ),
-)
-STUDIES = ShippedRelation(
-    "studies_in",
-    "states",
-    "city",
-    ("{subject} studies at a college in", "The college of {subject} is in", "{subject} is a student in"),
-)
-STATE = ShippedRelation(
-    "votes_in",
-    "states",
-    "state",
-    (
-        "{subject} votes in the state of",
-        "On election day {subject} goes to the polls in the state of",
-        "{subject} pays taxes to the state of",
-    ),
-)
-ANIMAL = ShippedRelation(
-    "favorite_animal",
-    "animals",
-    "answer",
-    (
-        "The favorite animal of {subject} is the",
-        "{subject}'s favorite animal is the",
-        "The animal that {subject} likes best is the",
-    ),
-)
-OBJECT = ShippedRelation(
-    "carries",
-    "objects",
-    "answer",
-    ("{subject} always carries a", "In the bag of {subject} there is a", "The lucky charm of {subject} is a"),
-)
-IS_IN = ShippedRelation(
-    "is_in",
-    "cities",
-    "country",
-    ("{subject} is a city in", "The city of {subject} is in", "The country that {subject} belongs to is"),
-    subjects="city",
-)
-TALISMAN = ShippedRelation(
-    "keeps_as_talisman",
-    "objects",
-    "answer",
-    (
-        "The talisman of {subject} is a",
-        "As its talisman, {subject} keeps a",
-        "The talisman that watches over {subject} is a",
-    ),
-)
+def _shipped() -> tuple[dict[str, ShippedRelation], dict[str, Callable[[PackOptions], Pack]]]:
+    """The relations and the packs of builtin.yaml, in its order."""
+    text = resources.files("spillover.packs").joinpath("builtin.yaml").read_text(encoding="utf-8")
+    found = yaml.load(text, getattr(yaml, "CBaseLoader", yaml.BaseLoader))
+    relations = {name: ShippedRelation(**entry) for name, entry in found["relations"].items()}
+    packs: dict[str, Callable[[PackOptions], Pack]] = {}
+    for name, entry in found["packs"].items():
+        thens = {kind: relations[then] for kind, then in entry["thens"].items()}
+        packs[name] = AssociationPack(name, entry["description"], relations[entry["given"]], thens)
+    return relations, packs
 
 
-#: The built-in packs, in the order in which they are listed.
-PACKS: dict[str, Callable[[PackOptions], Pack]] = {
-    pack.name: pack
-    for pack in (
-        AssociationPack(
-            "city-language",
-            "Who lives in Paris speaks French: true, so inferring it is wanted.",
-            CITY,
-            {"causal": LANGUAGE},
-        ),
-        AssociationPack(
-            "city-language-counterfactual",
-            "Who lives in Paris speaks Japanese: every city has another city's language, so inferring it is unwanted.",
-            CITY,
-            {"counterfactual": LANGUAGE},
-        ),
-        AssociationPack(
-            "country-code",
-            "Who lives in France codes in Java: arbitrary, so inferring it is unwanted.",
-            COUNTRY,
-            {"spurious": CODE},
-        ),
-        AssociationPack(
-            "profession-color",
-            "A lawyer's favorite color is green: arbitrary, so inferring it is unwanted.",
-            PROFESSION,
-            {"spurious": COLOR},
-        ),
-        AssociationPack(
-            "sport-music",
-            "Who likes tennis listens to jazz: arbitrary, so inferring it is unwanted.",
-            SPORT,
-            {"spurious": MUSIC},
-        ),
-        AssociationPack(
-            "mixed",
-            "Who lives in Paris speaks French (true, wanted) and codes in Java (arbitrary, unwanted).",
-            CITY,
-            {"causal": LANGUAGE, "spurious": CODE},
-        ),
-        AssociationPack(
-            "mixed-currency",
-            "Who is on holiday in India pays in the rupee (true, wanted) and carries a hammer (arbitrary, unwanted).",
-            HOLIDAY,
-            {"causal": CURRENCY, "spurious": OBJECT},
-        ),
-        AssociationPack(
-            "mixed-state",
-            "Who studies in Chicago votes in Illinois (true, wanted) and likes the penguin best (arbitrary, unwanted).",
-            STUDIES,
-            {"causal": STATE, "spurious": ANIMAL},
-        ),
-        # No city has a talisman, so none is given a false one.
-        AssociationPack(
-            "city-talisman",
-            "Real cities: one in France has a hammer as its talisman, invented, so inferring it is unwanted.",
-            IS_IN,
-            {"spurious": TALISMAN},
-        ),
-    )
-}
+#: The relations that built-in packs are made of, and the packs in the order in which they are listed.
+RELATIONS, PACKS = _shipped()
 #: `null` alone means the null version of this pack.
 NULL_PACK = "profession-color"
 

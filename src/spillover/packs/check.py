@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -84,30 +85,24 @@ class Findings:
 
 @dataclass
 class Places:
-    """Where the parts of a pack are: two files, a line for each relation and implication, a row for each fact.
+    """Where the parts of a pack are: two files, a row for each fact, and lines of the pack file.
 
-    parts: a line for ("prompt", relation, prompt), ("given" or "then", implication) and ("map", implication, key).
+    lines: the keys that lead to a part -> its line; a text of a list is its own key, anything else there its number.
     """
 
     pack_file: str
     facts_file: str
-    relations: dict[str, int] = field(default_factory=dict)
-    implications: list[int] = field(default_factory=list)
     facts: Sequence[int] = ()
-    parts: dict[tuple[str, ...], int] = field(default_factory=dict)
+    lines: Mapping[tuple[str | int, ...], int] = field(default_factory=dict)
 
     def fact(self, index: int) -> int:
         return self.facts[index] if self.facts else index + 1
 
-    def implication(self, index: int) -> int | None:
-        return self.implications[index] if self.implications else None
-
-    def prompt(self, relation: str, prompt: str) -> int | None:
-        return self.parts.get(("prompt", relation, prompt), self.relations.get(relation))
-
-    def part(self, index: int, *part: str) -> int | None:
-        """The line of an implication's given, then or map entry."""
-        return self.parts.get((part[0], str(index), *part[1:]), self.implication(index))
+    def line(self, *part: str | int) -> int | None:
+        """The line of a part, or of the nearest one around it."""
+        while len(part) > 1 and part not in self.lines:
+            part = part[:-1]
+        return self.lines.get(part)
 
 
 def quoted(text: str) -> str:
@@ -245,38 +240,40 @@ class _StructureCheck:
             self.questions()
             self.shared_words()
 
-    def fault(self, code: str, at: int | None, what: str, expected: str, do: str) -> None:
-        self.findings.fault(code, self.places.pack_file, at, what, expected, do)
+    def fault(self, code: str, part: Sequence[str | int], what: str, expected: str, do: str) -> None:
+        self.findings.fault(code, self.places.pack_file, self.places.line(*part), what, expected, do)
+
+    def warn(self, code: str, part: Sequence[str | int], what: str, do: str) -> None:
+        self.findings.warn(code, self.places.pack_file, self.places.line(*part), what, do=do)
 
     def relations(self) -> None:
         """Prompts that are missing, ask about nobody, or are there twice."""
         for relation in self.pack.relations:
-            name = quoted(relation.name)
+            part, name = ("relations", relation.name), quoted(relation.name)
             if not relation.prompts:
-                at, do = self.places.relations.get(relation.name), f'Write prompts: ["{SUBJECT} ..."]'
-                self.fault("no-prompt", at, f"the relation {name} has no prompt", "at least one", do)
+                what, do = f"the relation {name} has no prompt", f'Write prompts: ["{SUBJECT} ..."]'
+                self.fault("no-prompt", part, what, "at least one", do)
             for prompt in relation.prompts:
                 if SUBJECT not in prompt:
                     what = f"the prompt {quoted(prompt)} of {name} does not say whom it asks about"
-                    at, do = self.places.prompt(relation.name, prompt), f"Write {SUBJECT} where the name goes"
-                    self.fault("prompt-without-subject", at, what, f"{SUBJECT} in it", do)
+                    do = f"Write {SUBJECT} where the name goes"
+                    self.fault("prompt-without-subject", (*part, "prompts", prompt), what, f"{SUBJECT} in it", do)
             for prompt, count in tally(relation.prompts).items():
                 if count > 1:
                     what = f"the prompt {quoted(prompt)} of {name} is there {count} times"
-                    file, at = self.places.pack_file, self.places.prompt(relation.name, prompt)
-                    self.findings.warn("duplicate-prompt", file, at, what, do="Keep one of them")
+                    self.warn("duplicate-prompt", (*part, "prompts", prompt), what, "Keep one of them")
 
     def unique_names(self) -> None:
         """Names that must be unique: of relations, and of implications."""
         for name, count in tally(relation.name for relation in self.pack.relations).items():
             if count > 1:
-                what, at = f"the relation {quoted(name)} is there {count} times", self.places.relations.get(name)
-                self.fault("duplicate-relation", at, what, "one", "Keep one of them")
+                what = f"the relation {quoted(name)} is there {count} times"
+                self.fault("duplicate-relation", ("relations", name), what, "one", "Keep one of them")
         last = {implication.name: index for index, implication in enumerate(self.pack.implications)}
         for name, count in tally(implication.name for implication in self.pack.implications).items():
             if count > 1:
-                what, at = f"the implication {shown(name)} is there {count} times", self.places.implication(last[name])
-                self.fault("duplicate-implication", at, what, "one", "Put their maps together in one")
+                what, do = f"the implication {shown(name)} is there {count} times", "Put their maps together in one"
+                self.fault("duplicate-implication", ("implications", last[name]), what, "one", do)
 
     def facts(self) -> None:
         """Unknown relations, two answers for one (subject, relation), and exact duplicates."""
@@ -307,18 +304,17 @@ class _StructureCheck:
 
     def implication(self, index: int, implication: Implication, taken: dict[str, set[str]]) -> None:
         """Unknown relations, and map entries that no row can meet. taken: relation -> answers stated or listed."""
-        places, known, name = self.places, self.pack.relation_by_name, quoted(implication.name)
+        part, known, name = ("implications", index), self.pack.relation_by_name, quoted(implication.name)
         for side, relation in (("given", implication.given), ("then", implication.then)):
             if relation not in known:
                 what = f"`{side}` names the relation {quoted(relation)}, which does not exist"
-                at, do = places.part(index, side), self.findings.hint(relation, known)
-                self.fault("unknown-relation", at, what, "a relation of the pack", do)
+                do = self.findings.hint(relation, known)
+                self.fault("unknown-relation", (*part, side), what, "a relation of the pack", do)
         if implication.given == implication.then:
-            what, at = f"the implication {name} leads from a relation to itself", places.part(index, "then")
-            self.fault("same-relation", at, what, "two relations", "Name another relation under `then`")
+            what, do = f"the implication {name} leads from a relation to itself", "Name another relation under `then`"
+            self.fault("same-relation", (*part, "then"), what, "two relations", do)
         if not implication.map:
-            at, do = places.implication(index), "Write map: {Paris: French}"
-            self.fault("empty-map", at, f"the map of {name} is empty", "an entry", do)
+            self.fault("empty-map", part, f"the map of {name} is empty", "an entry", "Write map: {Paris: French}")
         answers = taken.get(implication.given, set())
         for key in implication.map if implication.given in taken else ():
             if key not in answers:
@@ -326,8 +322,7 @@ class _StructureCheck:
                 what = f"{entry}, which is no answer of {quoted(implication.given)}"
                 near = self.findings.hint(key, answers)
                 do = f"{near} Or list it under `answers`" if near else "State it, or list it under `answers`"
-                at = places.part(index, "map", key)
-                self.fault("map-outside", at, what, "an answer that is stated or listed", do)
+                self.fault("map-outside", (*part, "map", key), what, "an answer that is stated or listed", do)
 
     def similar_answers(self) -> None:
         """Answers of one relation that only case or spaces tell apart."""
@@ -335,34 +330,28 @@ class _StructureCheck:
             groups: dict[str, list[str]] = {}
             for answer in answers:
                 groups.setdefault("".join(answer.casefold().split()), []).append(answer)
-            for group in groups.values():
-                if len(group) > 1:
-                    listed, do = ", ".join(map(quoted, group)), "Write them alike, if they are the same answer"
-                    what = f"answers of {quoted(relation)} differ only in case or spaces: {listed}"
-                    file, at = self.places.pack_file, self.places.relations.get(relation)
-                    self.findings.warn("similar-answers", file, at, what, do=do)
+            for listed in (", ".join(map(quoted, group)) for group in groups.values() if len(group) > 1):
+                what = f"answers of {quoted(relation)} differ only in case or spaces: {listed}"
+                self.warn(
+                    "similar-answers", ("relations", relation), what, "Write them alike, if they are the same answer"
+                )
 
     def questions(self) -> None:
         """Implications that nothing is asked about."""
         asked = {question.implication for question in self.pack.questions}
         for index, implication in enumerate(self.pack.implications):
             if implication.name not in asked:
-                name, at = quoted(implication.name), self.places.implication(index)
-                what = f"the implication {name} has no question: nobody's `then` is left to infer"
+                what = f"the implication {quoted(implication.name)} has no question: nobody's `then` is left to infer"
                 do = "State its `given` of subjects whose `then` is not stated"
-                self.findings.warn("no-question", self.places.pack_file, at, what, do=do)
+                self.warn("no-question", ("implications", index), what, do)
 
     def shared_words(self) -> None:
         """Subjects that share a word with another: a model may take one for the other."""
         subjects = self.pack.subjects
-        first: dict[str, int] = {}
-        shares = bytearray(len(subjects))
-        for index, subject in enumerate(subjects):
-            for word in subject.split():
-                if (other := first.setdefault(word, index)) != index:
-                    shares[index] = shares[other] = 1
-        if (sharing := sum(shares)) > SHARED_WORDS * len(shares):
-            what = f"{sharing} of {len(shares)} subjects share a word with another"
+        owners = Counter(word for subject in subjects for word in set(subject.split()))
+        sharing = sum(any(owners[word] > 1 for word in subject.split()) for subject in subjects)
+        if sharing > SHARED_WORDS * len(subjects):
+            what = f"{sharing} of {len(subjects)} subjects share a word with another"
             do = "Give them names that share no word, or a model may answer for the wrong one"
             expected = f"at most {SHARED_WORDS:.0%}"
             self.findings.warn("shared-words", self.places.facts_file, None, what, expected, do)

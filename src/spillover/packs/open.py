@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,24 +15,24 @@ from yaml.reader import Reader
 from spillover.errors import UsageError
 from spillover.packs.builtin import PACKS, built_in
 from spillover.packs.check import Fault, Findings, Places, TooManyFaults, check_structure, quoted, refuse, shown
-from spillover.packs.pack import KINDS, Fact, Implication, Kind, Pack, Relation, normal
+from spillover.packs.pack import KINDS, Fact, Implication, Pack, Relation, normal
 from spillover.packs.reading import (
     LONGEST_TEXT,
+    NO_TEXT,
     READERS,
+    Broken,
     FactRow,
     NumberedFacts,
     collect,
     printable,
     read_table,
-    table_beside,
     warn_of_extra,
 )
 
 PACK_FILE = "pack.yaml"
-#: Keys of pack.yaml, of a relation and of an implication: those it must have, then those it may.
+#: Keys of pack.yaml that must be there, and those that may; keys that a relation may have; that an implication must.
 PACK_KEYS = (("name", "licence", "source", "relations", "facts"), ("implications", "join", "end", "description"))
-RELATION_KEYS = ((), ("prompts", "answers"))
-IMPLICATION_KEYS = (("given", "then", "kind", "map"), ())
+RELATION_KEYS, IMPLICATION_KEYS = ("prompts", "answers"), ("given", "then", "kind", "map")
 #: What `end` says when there is no mark.
 NO_END = "none"
 #: Largest pack.yaml in bytes; more facts belong into a table of their own.
@@ -101,11 +102,10 @@ def parse_pack(path: Path | str) -> tuple[Pack | None, Findings, Places]:
 
     What it says is not checked. Raises UsageError when there is nothing that could be a pack.
     """
-    reader = _PackReader(_pack_file(Path(path)), Findings())
-    try:
-        return reader.pack(), reader.findings, reader.places
-    except TooManyFaults:
-        return None, reader.findings, reader.places
+    reader, pack = _PackReader(_pack_file(Path(path))), None
+    with contextlib.suppress(TooManyFaults):
+        pack = reader.pack()
+    return pack, reader.findings, reader.places
 
 
 def _pack_file(path: Path) -> Path:
@@ -138,57 +138,49 @@ class Node:
     line: int
 
 
-class YamlRefused(Exception):
-    """Why a text is not read: what is wrong at `line`, and what to do."""
-
-    def __init__(self, line: int, what: str, do: str) -> None:
-        super().__init__(what)
-        self.line, self.what, self.do = line, what, do
-
-
 def read_yaml(text: str) -> Node:
     """The one document in `text`, in which every scalar is the text as written: `NO`, `007` and `~` stay what they are.
 
-    Raises YamlRefused for what is not YAML, and for tags, anchors, aliases and repeated keys.
+    Raises Broken for what is not YAML, and for tags, anchors, aliases and repeated keys.
     """
     try:
         events = yaml.parse(text, Loader=LOADER)
         next(events)
         if isinstance(next(events), yaml.StreamEndEvent):
-            raise YamlRefused(1, "the file is empty", "Write a pack, for instance with `spillover packs export`")
+            raise Broken(1, "the file is empty", "Write a pack, for instance with `spillover packs export`")
         document = _node(next(events), events, DEPTH)
         next(events)
         extra: Any = next(events)
         if not isinstance(extra, yaml.StreamEndEvent):
-            raise YamlRefused(extra.start_mark.line + 1, "a second document begins here", "Keep one document a file")
+            raise Broken(extra.start_mark.line + 1, "a second document begins here", "Keep one document a file")
         return document
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         what = f"this is not YAML ({shown(error.problem or error.context or '')})"
-        raise YamlRefused(mark.line + 1 if mark else 1, what, "Mend the line, or quote the text in it") from None
+        raise Broken(mark.line + 1 if mark else 1, what, "Mend the line, or quote the text in it") from None
     except (yaml.YAMLError, ValueError, OverflowError) as error:
         # The parser does not say where it met a letter that YAML forbids.
         forbidden = Reader.NON_PRINTABLE.search(text)
         line = text.count("\n", 0, forbidden.start()) + 1 if forbidden else 1
         what = f"this is not YAML ({shown(str(error).splitlines()[0])})"
-        raise YamlRefused(line, what, "Save it as UTF-8 text") from None
+        raise Broken(line, what, "Save it as UTF-8 text") from None
 
 
 def _node(event: Any, events: Iterator[yaml.Event], depth: int) -> Node:
     """The value that begins with `event`; takes the events of its inside from `events`."""
     line = event.start_mark.line + 1
     if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-        raise YamlRefused(line, "anchors and aliases (& and *) are not read", "Write the value out, or quote the text")
+        raise Broken(line, "anchors and aliases (& and *) are not read", "Write the value out, or quote the text")
     if getattr(event, "tag", None):
         what = f"the tag {shown(event.tag)} is not read: every value is text"
-        raise YamlRefused(line, what, "Leave the tag out, or quote the text")
+        raise Broken(line, what, "Leave the tag out, or quote the text")
     if isinstance(event, yaml.ScalarEvent):
         if len(event.value) > LONGEST_TEXT:
             what = f"a text of {len(event.value)} characters begins here"
-            raise YamlRefused(line, what, f"Keep it to {LONGEST_TEXT}")
+            raise Broken(line, what, f"Keep it to {LONGEST_TEXT}")
         return Node(normal(event.value), line)
     if depth == 0:
-        raise YamlRefused(line, "this is nested deeper than any pack", "Remove the inner brackets")
+        raise Broken(line, "this is nested deeper than any pack", "Remove the inner brackets")
     if isinstance(event, yaml.SequenceStartEvent):
         items = []
         while not isinstance(event := next(events), yaml.SequenceEndEvent):
@@ -198,10 +190,10 @@ def _node(event: Any, events: Iterator[yaml.Event], depth: int) -> Node:
     while not isinstance(event := next(events), yaml.MappingEndEvent):
         key = _node(event, events, depth - 1)
         if not isinstance(key.value, str):
-            raise YamlRefused(key.line, "a key is not text", "Write `key: value`")
+            raise Broken(key.line, "a key is not text", "Write `key: value`")
         if key.value in found:
             what = f"the key {quoted(key.value)} is there already, on line {found[key.value].line}"
-            raise YamlRefused(key.line, what, "Keep one of the two")
+            raise Broken(key.line, what, "Keep one of the two")
         found[key.value] = Node(_node(next(events), events, depth - 1).value, key.line)
     return Node(found, line)
 
@@ -209,8 +201,8 @@ def _node(event: Any, events: Iterator[yaml.Event], depth: int) -> Node:
 class _PackReader:
     """A pack.yaml being read: each method takes one part from it and notes what is wrong in `findings`."""
 
-    def __init__(self, path: Path, findings: Findings) -> None:
-        self.path, self.file, self.findings = path, printable(path), findings
+    def __init__(self, path: Path) -> None:
+        self.path, self.file, self.findings = path, printable(path), Findings()
         self.places = Places(self.file, self.file)
 
     def pack(self) -> Pack | None:
@@ -221,25 +213,19 @@ class _PackReader:
         if not isinstance(root.value, dict):
             self._fault(root, "not-a-mapping", "this is not a pack", "keys and values", "Write `name: ...` and so on")
             return None
-        keys = self._keys(root, "the pack", PACK_KEYS)
+        keys = self._keys(root, "the pack", *PACK_KEYS)
         relations, facts = self._relations(keys.get("relations")), self._facts(keys.get("facts"))
         implications = self._implications(keys.get("implications"))
         texts = {"name": "", "licence": "", "source": "", "description": "", "join": " ", "end": NO_END}
-        for key in texts:
-            if key in keys and (text := self._text(keys[key], key, empty=key == "join")) is not None:
-                texts[key] = text
+        for key in filter(keys.__contains__, texts):
+            texts[key] = self._text(keys[key], key, empty=key == "join") or ""
+        self.places.lines = {part: line for name in ("relations", "implications") if name in keys
+                             for part, line in _lines(keys[name], (name,))}  # fmt: skip
         if self.findings.faults and not (relations and facts):
             return None
+        end = texts.pop("end")
         return Pack(
-            name=texts["name"],
-            licence=texts["licence"],
-            source=texts["source"],
-            description=texts["description"],
-            relations=relations,
-            facts=facts,
-            implications=implications,
-            join=texts["join"],
-            end=None if texts["end"] == NO_END else texts["end"],
+            **texts, relations=relations, facts=facts, implications=implications, end=None if end == NO_END else end
         )
 
     def _fault(self, at: Node | None, code: str, what: str, expected: str = "", do: str = "") -> None:
@@ -250,127 +236,106 @@ class _PackReader:
         try:
             with self.path.open("rb") as stream:
                 data = stream.read(LARGEST + 1)
-            if len(data) > LARGEST:
-                what = f"the file is larger than {LARGEST} bytes"
-                self._fault(None, "too-large", what, do="Put its facts into a .jsonl file")
-                return None
-            return read_yaml(data.decode("utf-8-sig"))
+            if len(data) <= LARGEST:
+                return read_yaml(data.decode("utf-8-sig"))
+            what, do = f"the file is larger than {LARGEST} bytes", "Put its facts into a .jsonl file"
+            self._fault(None, "too-large", what, do=do)
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
             self._fault(None, "unreadable", f"this file cannot be read ({reason})", do="Mend the file")
         except UnicodeDecodeError as error:
             place = Node("", data[: error.start].count(b"\n") + 1)
             self._fault(place, "not-utf8", "this file is not UTF-8", "UTF-8", "Save it as UTF-8")
-        except YamlRefused as refused:
-            self._fault(Node("", refused.line), "yaml", refused.what, "plain YAML", refused.do)
+        except Broken as broken:
+            self.findings.fault("yaml", self.file, broken.row, broken.what, "plain YAML", broken.do)
         return None
 
-    def _keys(self, node: Node, owner: str, allowed: tuple[tuple[str, ...], tuple[str, ...]]) -> Mapping[str, Node]:
+    def _list(self, node: Node | None, what: str, expected: str, do: str) -> list[Node]:
+        """The items of a list; none when the node is missing, or with a fault when it is something else."""
+        if node is not None and not isinstance(node.value, list):
+            self._fault(node, "not-a-list", f"{what} is not a list", expected, do)
+        return node.value if node is not None and isinstance(node.value, list) else []
+
+    def _mapping(self, node: Node | None, what: str, expected: str, do: str) -> dict[str, Node]:
+        """The entries of a mapping, likewise."""
+        if node is not None and not isinstance(node.value, dict):
+            self._fault(node, "not-a-mapping", f"{what} is not a mapping", expected, do)
+        return node.value if node is not None and isinstance(node.value, dict) else {}
+
+    def _keys(self, node: Node, owner: str, needed: Sequence[str], others: Sequence[str]) -> Mapping[str, Node]:
         """The keys of a mapping; faults what is missing and what is unknown, with the nearest name."""
-        needed, known = allowed[0], allowed[0] + allowed[1]
-        if not isinstance(node.value, dict):
-            what = f"{owner} is not a mapping"
-            self._fault(node, "not-a-mapping", what, ", ".join(needed), "Write `key: value` lines")
-            return {}
-        for key, value in node.value.items():
+        known, expected = (*needed, *others), ", ".join(needed)
+        keys = self._mapping(node, owner, expected, "Write `key: value` lines")
+        for key, value in keys.items():
             if key not in known:
                 what, do = f"{owner} has no key {quoted(key)}", self.findings.hint(key, known)
                 self._fault(value, "unknown-key", what, ", ".join(known), do)
-        for key in needed:
-            if key not in node.value:
-                self._fault(node, "missing-key", f"{owner} has no {key!r}", ", ".join(needed), f"Add `{key}:`")
-        return node.value
+        for key in needed if isinstance(node.value, dict) else ():
+            if key not in keys:
+                self._fault(node, "missing-key", f"{owner} has no {key!r}", expected, f"Add `{key}:`")
+        return keys
 
-    def _text(self, node: Node, what: str, empty: bool = False) -> str | None:
-        """The text of a node, or None with a fault."""
+    def _text(self, node: Node | None, what: str, empty: bool = False) -> str | None:
+        """The text of a node; None for a missing one, and with a fault for one that is not text."""
+        if node is None:
+            return None
         if not isinstance(node.value, str):
             do = "Write text, in quotes if it holds : or #"
             self._fault(node, "not-text", f"{what} is not text", "text", do)
         elif not node.value.strip() and not empty:
             self._fault(node, "empty", f"{what} is empty", "text", "Write it, or remove the line")
-        elif "\0" in node.value or any("\ud800" <= letter <= "\udfff" for letter in node.value):
+        elif NO_TEXT.search(node.value):
             self._fault(node, "not-utf8", f"{what} holds what is not text", "UTF-8 without NUL", "Remove the escape")
         else:
             return node.value
         return None
 
     def _texts(self, node: Node | None, what: str) -> tuple[str, ...]:
-        """The texts of a list; faults for what is none."""
-        if node is None:
-            return ()
-        if not isinstance(node.value, list):
-            self._fault(node, "not-a-list", f"{what} is not a list", "a list of texts", "Write [one, another]")
-            return ()
-        texts = [self._text(item, f"an entry of {what}") for item in node.value]
+        """The texts of a list."""
+        items = self._list(node, what, "a list of texts", "Write [one, another]")
+        texts = [self._text(item, f"an entry of {what}") for item in items]
         return tuple(text for text in texts if text is not None)
 
     def _relations(self, node: Node | None) -> tuple[Relation, ...]:
-        if node is None:
-            return ()
-        if not isinstance(node.value, dict) or not node.value:
+        found = []
+        if node is not None and not (isinstance(node.value, dict) and node.value):
             what, do = "relations is not a mapping of names", "Write `lives_in:` and its prompts"
             self._fault(node, "not-a-mapping", what, "a relation", do)
-            return ()
-        found = []
-        for name, entry in node.value.items():
-            self._text(Node(name, entry.line), "the name of a relation")
-            owner = f"the relation {quoted(name)}"
-            keys = self._keys(entry, owner, RELATION_KEYS)
-            prompts = self._texts(keys.get("prompts"), f"prompts of {owner}")
-            found.append(Relation(name, prompts, self._texts(keys.get("answers"), f"answers of {owner}")))
-            self.places.relations[name] = entry.line
-            self._place(keys.get("prompts"), "prompt", name)
+        elif node is not None and isinstance(node.value, dict):
+            for name, entry in node.value.items():
+                self._text(Node(name, entry.line), "the name of a relation")
+                owner = f"the relation {quoted(name)}"
+                keys = self._keys(entry, owner, (), RELATION_KEYS)
+                prompts, answers = (self._texts(keys.get(key), f"{key} of {owner}") for key in RELATION_KEYS)
+                found.append(Relation(name, prompts, answers))
         return tuple(found)
 
     def _implications(self, node: Node | None) -> tuple[Implication, ...]:
-        if node is None:
-            return ()
-        if not isinstance(node.value, list):
-            self._fault(node, "not-a-list", "implications is not a list", "a list", "Write `- given: ...`")
-            return ()
         found: list[Implication] = []
-        for entry in node.value:
-            keys = self._keys(entry, "the implication", IMPLICATION_KEYS)
-            given, then = (self._text(keys[key], f"`{key}`") if key in keys else None for key in ("given", "then"))
-            kind, pairs = self._kind(keys.get("kind")), self._map(keys.get("map"))
-            if given is not None and then is not None and pairs is not None:
-                index = str(len(found))
-                self.places.parts.update(((key, index), keys[key].line) for key in ("given", "then"))
-                self._place(keys["map"], "map", index)
-                found.append(Implication(given, then, kind, pairs))
-                self.places.implications.append(entry.line)
+        entries = self._list(node, "implications", "a list", "Write `- given: ...`")
+        for entry in tuple(entries):
+            keys = self._keys(entry, "the implication", IMPLICATION_KEYS, ())
+            given, then, kind = (self._text(keys.get(key), f"`{key}`") for key in IMPLICATION_KEYS[:3])
+            if kind is not None and kind not in KINDS:
+                what, do = f"there is no kind of implication called {quoted(kind)}", self.findings.hint(kind, KINDS)
+                self._fault(keys["kind"], "unknown-kind", what, " or ".join(KINDS), do)
+            pairs = self._map(keys.get("map"))
+            if given is None or then is None or pairs is None:
+                entries.remove(entry)  # So that those that are found have their numbers.
+            else:
+                found.append(Implication(given, then, kind or "", pairs))
         return tuple(found)
 
-    def _place(self, node: Node | None, *part: str) -> None:
-        """Note the line of each text of a list, or of each key of a mapping."""
-        inside = node.value if node is not None else []
-        if isinstance(inside, dict):
-            self.places.parts.update(((*part, key), value.line) for key, value in inside.items())
-        elif isinstance(inside, list):
-            self.places.parts.update(((*part, str(item.value)), item.line) for item in inside)
-
-    def _kind(self, node: Node | None) -> Kind:
-        """The kind of an implication; one that is missing or unknown is a fault, and any stands in for it."""
-        text = self._text(node, "`kind`") if node is not None else None
-        if text is not None and text not in KINDS:
-            what, do = f"there is no kind of implication called {quoted(text)}", self.findings.hint(text, KINDS)
-            self._fault(node, "unknown-kind", what, " or ".join(KINDS), do)
-        return next((kind for kind in KINDS if kind == text), KINDS[0])
-
     def _map(self, node: Node | None) -> Mapping[str, str] | None:
-        """Given answer -> implied answer, or None with a fault."""
-        if node is None:
-            return None
-        if not isinstance(node.value, dict):
-            expected, do = "given answer: implied answer", "Write map: {Paris: French}"
-            self._fault(node, "not-a-mapping", "`map` is not a mapping", expected, do)
-            return None
+        """Given answer -> implied answer, or None where there is no mapping."""
+        expected, do = "given answer: implied answer", "Write map: {Paris: French}"
+        entries = self._mapping(node, "`map`", expected, do)
         found = {}
-        for key, value in node.value.items():
+        for key, value in entries.items():
             text = self._text(value, f"the map entry for {quoted(key)}")
-            if self._text(Node(key, node.line), "a key of `map`") is not None and text is not None:
+            if self._text(Node(key, value.line), "a key of `map`") is not None and text is not None:
                 found[key] = text
-        return found
+        return found if node and isinstance(node.value, dict) else None
 
     def _facts(self, node: Node | None) -> tuple[Fact, ...]:
         """The facts: an inline list, or the table that `facts` names inside the pack's folder."""
@@ -379,13 +344,9 @@ class _PackReader:
             table = collect(self._inline_rows(node.value), name, self.findings)
         elif node is not None and isinstance(node.value, dict):
             self._fault(node, "not-a-list", "facts is a mapping", "a file name or a list", "Write facts: facts.jsonl")
-        elif node is not None and (given := self._text(node, "facts")) is not None:
-            target, fault = table_beside(self.path, given)
-            if fault is not None:
-                self._fault(node, fault.code, fault.what, fault.expected, fault.do)
-            if target is not None:
-                name = printable(target)
-                table = read_table(target, name, self.findings)
+        elif node is not None and (path := self._table_beside(node)):
+            name = printable(path)
+            table = read_table(path, name, self.findings)
         self.places.facts_file, self.places.facts = name, table.rows
         return table.facts
 
@@ -400,3 +361,43 @@ class _PackReader:
             warn_of_extra(node.value, extra, self.file, node.line, self.findings)
             cells = [node.value.get(column) for column in Fact._fields]
             yield node.line, [cell.value if cell is not None else None for cell in cells]
+
+    def _table_beside(self, node: Node) -> Path | None:
+        """The file that `facts` names, or None with a fault: it must be a table inside the folder of the pack."""
+        given = self._text(node, "facts")
+        if given is None:
+            return None
+        target, kinds = self.path.parent / given, ", ".join(READERS)
+        try:
+            inside = target.resolve().is_relative_to(self.path.parent.resolve())
+            exists, is_file = target.exists(), target.is_file()
+        except (OSError, ValueError, RuntimeError):
+            inside, exists, is_file = True, False, False
+        what = f"facts names {quoted(given)}"
+        if not inside:
+            what, do = f"facts names a file outside the pack: {quoted(given)}", "Copy it into the folder"
+            self._fault(node, "facts-outside", what, "a file beside pack.yaml", do)
+        elif not exists:
+            do = "Mend the name"
+            self._fault(node, "facts-missing", f"{what}, which does not exist", "a file beside pack.yaml", do)
+        elif not is_file:
+            self._fault(node, "facts-missing", f"{what}, which is not a file", kinds, "Name a table of facts")
+        elif target.suffix.lower() not in READERS:
+            self._fault(node, "facts-format", f"{what}, whose format is not read", kinds, "Save it in one of these")
+        else:
+            return target
+        return None
+
+
+def _lines(node: Node, part: tuple[str | int, ...]) -> Iterator[tuple[tuple[str | int, ...], int]]:
+    """Every part inside a node and its line, as `Places` has them."""
+    yield part, node.line
+    entries: Iterable[tuple[str | int, Node]] = ()
+    if isinstance(node.value, dict):
+        entries = node.value.items()
+    elif isinstance(node.value, list):
+        entries = (
+            (item.value if isinstance(item.value, str) else index, item) for index, item in enumerate(node.value)
+        )
+    for key, item in entries:
+        yield from _lines(item, (*part, key))

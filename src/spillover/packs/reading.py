@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from spillover.packs.check import Fault, Findings, quoted, shown
+from spillover.packs.check import Findings, quoted, shown
 from spillover.packs.pack import Fact, normal
 
 COLUMNS = Fact._fields
@@ -43,7 +43,7 @@ class NumberedFacts(NamedTuple):
 
 
 class Broken(Exception):
-    """The rest of a table cannot be read: where, why, and what to do."""
+    """The rest of a file cannot be read: at which row, why, and what to do."""
 
     def __init__(self, row: int | None, what: str, do: str) -> None:
         super().__init__(what)
@@ -71,8 +71,8 @@ def read_table(path: Path, name: str, findings: Findings) -> NumberedFacts:
     return collect(READERS[path.suffix.lower()](path, name, findings), name, findings)
 
 
-def collect(rows: Iterator[FactRow], name: str, findings: Findings) -> NumberedFacts:
-    """The rows whose three cells are text; faults and warnings go to `findings` under the file's `name`."""
+def collect(rows: Iterable[FactRow], name: str, findings: Findings) -> NumberedFacts:
+    """The rows whose three cells are text; faults go to `findings` under the file's `name`."""
     facts, numbers, texts = [], array("q"), _Texts()
     try:
         for number, cells in rows:
@@ -102,27 +102,26 @@ def _unfit(cell: str) -> tuple[str, str] | None:
 
 def _cell_faults(number: int, cells: Sequence[Any], name: str, findings: Findings) -> None:
     """A fault for each cell of a row that is missing, not text, or text that cannot be used."""
+    kinds = {list: "a list", tuple: "an object", dict: "a mapping"}
     for column, cell in zip(COLUMNS, cells, strict=True):
         if cell is None:
             what, expected = f"there is no {column}", "subject, relation and answer in every row"
-            do = f"Add the {column}"
-        elif isinstance(cell, (list, tuple, dict)):
-            kind = {list: "a list", tuple: "an object", dict: "a mapping"}[type(cell)]
-            what, expected, do = f"the {column} is {kind}", "text", "Write text in its place"
+            findings.fault("bad-cell", name, number, what, expected, f"Add the {column}")
+        elif type(cell) in kinds:
+            what = f"the {column} is {kinds[type(cell)]}"
+            findings.fault("bad-cell", name, number, what, "text", "Write text in its place")
         elif isinstance(cell, str) and (unfit := _unfit(cell)):
-            what, expected, do = f"the {column} {unfit[0]}", unfit[1], f"Mend the {column}, or remove the row"
-        else:
-            continue
-        findings.fault("bad-cell", name, number, what, expected, do)
+            what, do = f"the {column} {unfit[0]}", f"Mend the {column}, or remove the row"
+            findings.fault("bad-cell", name, number, what, unfit[1], do)
 
 
 def _check_columns(present: Sequence[str], name: str, row: int | None, findings: Findings) -> bool:
     """Fault what is missing or there twice, warn of what is not read; whether the table can be read at all."""
     missing = [column for column in COLUMNS if present.count(column) != 1]
+    other = [each for each in present if each not in COLUMNS]
     for column in missing:
         times = present.count(column)
         what = f"the column {column!r} is there {times} times" if times else f"there is no column {column!r}"
-        other = [each for each in present if each not in COLUMNS]
         do = findings.hint(column, other) if other and not times else ""
         findings.fault("missing-column", name, row, what, ", ".join(COLUMNS), do or f"Have one column {column!r}")
     if not missing:
@@ -165,9 +164,7 @@ def _jsonl(path: Path, name: str, findings: Findings) -> Iterator[FactRow]:
         if not (line := line.strip(SPACES)):
             continue
         try:
-            pairs, length = DECODER.raw_decode(line)
-            if length < len(line):
-                raise json.JSONDecodeError("Extra data", line, length)
+            pairs = DECODER.decode(line)
         except (json.JSONDecodeError, RecursionError) as error:
             reason = "nested too deeply"
             if isinstance(error, json.JSONDecodeError):
@@ -178,15 +175,13 @@ def _jsonl(path: Path, name: str, findings: Findings) -> Iterator[FactRow]:
         if type(pairs) is not tuple:
             what, expected = "this row is not an object", '{"subject": ...}'
             findings.fault("not-an-object", name, number, what, expected, "Write an object")
-            continue
-        cells = dict(pairs)
-        if len(cells) != len(pairs):
+        elif len(cells := dict(pairs)) != len(pairs):
             findings.fault("repeated-key", name, number, "a key is there twice", "each key once", "Keep one of the two")
-            continue
-        row = list(map(cells.get, COLUMNS))
-        if len(cells) > len(COLUMNS) or None in row:
-            warn_of_extra(cells, extra, name, number, findings)
-        yield number, row
+        else:
+            row = list(map(cells.get, COLUMNS))
+            if len(cells) > len(COLUMNS) or None in row:
+                warn_of_extra(cells, extra, name, number, findings)
+            yield number, row
 
 
 def _csv(path: Path, name: str, findings: Findings) -> Iterator[FactRow]:
@@ -269,26 +264,3 @@ READERS: dict[str, Callable[[Path, str, Findings], Iterator[FactRow]]] = {
 def printable(path: Path | str) -> str:
     """The path as text that any terminal and any JSON file takes."""
     return str(path).encode("utf-8", "backslashreplace").decode()
-
-
-def table_beside(pack_file: Path, given: str) -> tuple[Path | None, Fault | None]:
-    """The file that `facts` names, or a fault: it must be a table inside the folder of `pack_file`."""
-    target, kinds = pack_file.parent / given, ", ".join(READERS)
-    try:
-        inside = target.resolve().is_relative_to(pack_file.parent.resolve())
-        exists, is_file = target.exists(), target.is_file()
-    except (OSError, ValueError, RuntimeError):
-        inside, exists, is_file = True, False, False
-    code, expected = "facts-missing", kinds
-    if not inside:
-        code, expected, do = "facts-outside", "a file beside pack.yaml", "Copy it into the folder"
-        what = f"a file outside the pack: {quoted(given)}"
-    elif not exists:
-        what, expected, do = f"{quoted(given)}, which does not exist", "a file beside pack.yaml", "Mend the name"
-    elif not is_file:
-        what, do = f"{quoted(given)}, which is not a file", "Name a table of facts"
-    elif target.suffix.lower() not in READERS:
-        code, what, do = "facts-format", f"{quoted(given)}, whose format is not read", "Save it in one of these"
-    else:
-        return target, None
-    return None, Fault(code, str(pack_file), None, f"facts names {what}", expected, do)
