@@ -216,17 +216,17 @@ class _PackReader:
         keys = self._keys(root, "the pack", *PACK_KEYS)
         relations, facts = self._relations(keys.get("relations")), self._facts(keys.get("facts"))
         implications = self._implications(keys.get("implications"))
-        texts = {"name": "", "licence": "", "source": "", "description": "", "join": " ", "end": NO_END}
-        for key in filter(keys.__contains__, texts):
-            texts[key] = self._text(keys[key], key, empty=key == "join") or ""
+        defaults = {"name": "", "licence": "", "source": "", "description": "", "join": " ", "end": NO_END}
+        name, licence, source, description, join, end = (
+            self._text(keys[key], key, empty=key == "join") or "" if key in keys else default
+            for key, default in defaults.items()
+        )
         self.places.lines = {part: line for name in ("relations", "implications") if name in keys
                              for part, line in _lines(keys[name], (name,))}  # fmt: skip
         if self.findings.faults and not (relations and facts):
             return None
-        end = texts.pop("end")
-        return Pack(
-            **texts, relations=relations, facts=facts, implications=implications, end=None if end == NO_END else end
-        )
+        mark = None if end == NO_END else end
+        return Pack(name, licence, source, relations, facts, implications, join, mark, description)
 
     def _fault(self, at: Node | None, code: str, what: str, expected: str = "", do: str = "") -> None:
         self.findings.fault(code, self.file, at.line if at else None, what, expected, do)

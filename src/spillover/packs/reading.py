@@ -102,7 +102,7 @@ def _unfit(cell: str) -> tuple[str, str] | None:
 
 def _cell_faults(number: int, cells: Sequence[Any], name: str, findings: Findings) -> None:
     """A fault for each cell of a row that is missing, not text, or text that cannot be used."""
-    kinds = {list: "a list", tuple: "an object", dict: "a mapping"}
+    kinds: dict[type, str] = {list: "a list", tuple: "an object", dict: "a mapping"}
     for column, cell in zip(COLUMNS, cells, strict=True):
         if cell is None:
             what, expected = f"there is no {column}", "subject, relation and answer in every row"
