@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from spillover.commands.experiments import EXPERIMENTS
 from spillover.record import Record
-from spillover.report.lab import PAGES, LabRun, build_lab_page, points_of
+from spillover.report.lab import PAGES, LabRun, build_lab_page
 
 EXACT = {
     "nuclear": {"norm": 5.0, "margin_ratio_test": 0.6},
@@ -107,10 +107,10 @@ def test_text_of_a_record_is_escaped():
     assert "&lt;script&gt;" in page
 
 
-def test_points_are_means_with_intervals_and_gaps():
-    places = np.array([1.0, 1.0, 2.0, 2.0])
-    points = points_of(places, np.array([1.0, 3.0, 5.0, np.nan]))
-    assert [(point.x, point.mean, point.low, point.high, point.n) for point in points] == [(1.0, 2.0, 1.0, 3.0, 2)]
+def test_curves_are_means_with_intervals_and_gaps():
+    table = pa.table({"place": [1.0, 1.0, 2.0, 2.0], "value": [1.0, 3.0, 5.0, np.nan], "arm": ["a"] * 4})
+    curve = LabRun(Record("lab", {}, 0), table, {}).curve("place", "value", arm="a")
+    assert [(x, each.value, each.low, each.high, each.n) for x, each in curve.items()] == [(1.0, 2.0, 1.0, 3.0, 2)]
 
 
 def test_every_preset_has_a_page():

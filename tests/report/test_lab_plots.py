@@ -3,25 +3,23 @@
 import numpy as np
 import pytest
 
+from spillover.record import Metric
 from spillover.report.lab_plots import (
     Chart,
-    Map,
     Maps,
     Pairs,
-    Point,
-    Series,
     by_split,
     draw_lab_curves,
     draw_lab_matrices,
     draw_lab_pairs,
 )
 
-POINTS = (Point(0.0, 1.0, 0.5, 1.5, 3), Point(10.0, 2.0, 1.5, 2.5, 3))
+CURVE = {0.0: Metric(1.0, 0.5, 1.5, 3, 3, ""), 10.0: Metric(2.0, 1.5, 2.5, 3, 3, "")}
+EXACT = {x: Metric(x, x, x, 0, 0, "") for x in (0.0, 10.0)}
 
 
 def test_a_chart_carries_its_numbers_and_its_references():
-    lines = (Series("a", POINTS, 0), Series("empty", (), 1))
-    drawing = draw_lab_curves(Chart("t", "x", "y", lines, (("log n", 3.0),), log_x=True), "chart")
+    drawing = draw_lab_curves(Chart("t", "y", {"a": CURVE, "empty": {}}, {"log n": 3.0}), "chart")
     assert drawing.pdf.startswith(b"%PDF")
     assert [row["mean"] for row in drawing.rows] == [1.0, 2.0, 3.0]
     assert "log n: 3" in drawing.description
@@ -29,27 +27,25 @@ def test_a_chart_carries_its_numbers_and_its_references():
 
 
 def test_no_lines_are_no_drawing():
-    assert draw_lab_curves(Chart("t", "x", "y", (Series("empty", (), 1),)), "none") is None
+    assert draw_lab_curves(Chart("t", "y", {"empty": {}}), "none") is None
 
 
 @pytest.mark.parametrize("log_x", [True, False])
 @pytest.mark.parametrize("log_y", [True, False])
 def test_every_scale_is_labelled_with_plain_numbers(log_x, log_y):
-    drawing = draw_lab_curves(Chart("t", "x", "y", (Series("a", POINTS, 0),), log_x=log_x, log_y=log_y), "chart")
+    drawing = draw_lab_curves(Chart("t", "y", {"a": CURVE}, log_x=log_x, log_y=log_y), "chart")
     assert "mathdefault" not in drawing.svg
     assert "10" in drawing.svg
 
 
-def test_known_values_have_no_band():
-    banded, bare = (
-        draw_lab_curves(Chart("t", "x", "y", (Series("a", POINTS, 0, known),)), "c").svg for known in (False, True)
-    )
+def test_exact_values_have_no_band():
+    banded, bare = (draw_lab_curves(Chart("t", "y", {"a": curve}), "c").svg for curve in (CURVE, EXACT))
     assert banded.count("opacity: 0.18") == 1
     assert "opacity: 0.18" not in bare
 
 
 def test_the_same_chart_gives_the_same_bytes():
-    chart = Chart("t", "x", "y", (Series("a", POINTS, 0),), ticks=(0, 10), limits=(0, 3))
+    chart = Chart("t", "y", {"a": CURVE}, ticks=(0, 10), limits=(0, 3))
     one, other = draw_lab_curves(chart, "c"), draw_lab_curves(chart, "c")
     assert (one.svg, one.file, one.pdf) == (other.svg, other.file, other.pdf)
 
@@ -63,7 +59,7 @@ def solution(ratio):
 
 
 def maps(*ratios):
-    return Maps("m", tuple(Map(f"ratio {ratio}", solution(ratio)) for ratio in ratios), classes=2, train=1, test=2)
+    return Maps("m", {f"ratio {ratio}": solution(ratio) for ratio in ratios}, classes=2, train=1, test=2)
 
 
 def test_columns_are_drawn_by_split():
@@ -90,13 +86,8 @@ def test_no_maps_are_no_drawing():
     assert draw_lab_matrices(maps(), "m") is None
 
 
-PAIRS = Pairs(
-    "t",
-    "share",
-    ("factorised", "merged"),
-    {name: (Point(0, 0.9, 0.8, 1.0, 5), Point(0, 0.1, 0.0, 0.2, 5)) for name in ("plain", "deep")},
-    ("log n", 3.0),
-)
+MODELS = {"factorised": Metric(0.9, 0.8, 1.0, 5, 5, ""), "merged": Metric(0.1, 0.0, 0.2, 5, 5, "")}
+PAIRS = Pairs("t", "share", {"plain": MODELS, "deep": MODELS}, {"log n": 3.0})
 
 
 def test_every_variant_and_model_has_its_numbers():
@@ -111,4 +102,4 @@ def test_every_variant_and_model_has_its_numbers():
 
 
 def test_no_pairs_are_no_drawing():
-    assert draw_lab_pairs(Pairs("t", "x", ("a",), {}), "none") is None
+    assert draw_lab_pairs(Pairs("t", "x", {}), "none") is None

@@ -2,58 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import cycle
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
-from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
+from spillover.record import Metric
 from spillover.report.drawing import INK, LINES, Drawing, canvas, finish, label, plot
 
 #: More points than this are drawn without markers.
 _MARKED = 20
 _REFERENCE_DASHES = ((0, (1, 2)), (0, (6, 3)), (0, (3, 2, 1, 2)))
-
-
-@dataclass(frozen=True)
-class Point:
-    """Mean of some seeds at one place, with its interval; low and high equal the mean for one seed."""
-
-    x: float
-    mean: float
-    low: float
-    high: float
-    n: int
-
-
-@dataclass(frozen=True)
-class Series:
-    """A named line; style: its place in the house's list of line styles. known: exact values, drawn without a band."""
-
-    label: str
-    points: tuple[Point, ...]
-    style: int
-    known: bool = False
+#: Place on the x axis -> mean of some seeds with its interval. An exact value is of no seeds (n = 0).
+Curve = Mapping[float, Metric]
 
 
 @dataclass(frozen=True)
 class Chart:
-    """What to draw: lines against x, and horizontal lines at values with a name. ticks: places to label on the x axis.
+    """What to draw, by name: curves against x, and horizontal lines at values.
 
-    limits: least and greatest y shown.
+    ticks: places to label on the x axis. limits: least and greatest y shown.
     """
 
     title: str
-    x_label: str
     y_label: str
-    lines: tuple[Series, ...]
-    references: tuple[tuple[str, float], ...] = ()
-    log_x: bool = False
+    curves: Mapping[str, Curve]
+    references: Mapping[str, float] = field(default_factory=dict)
+    x_label: str = "training step"
+    log_x: bool = True
     log_y: bool = False
     ticks: tuple[float, ...] = ()
     limits: tuple[float, float] | None = None
@@ -61,48 +43,53 @@ class Chart:
 
 @plot("lab-curves", of="lab")
 def draw_lab_curves(chart: Chart, name: str) -> Drawing | None:
-    """The chart; None when no line has a point."""
-    lines = [line for line in chart.lines if line.points]
-    if not lines:
+    """The chart; None when no curve has a point."""
+    curves = {text: curve for text, curve in chart.curves.items() if curve}
+    if not curves:
         return None
-    with canvas(2.7 + 0.25 * (len(lines) + len(chart.references))) as (figure, axes):
-        handles = [_line(axes, line) for line in lines] + [
-            axes.axhline(value, color=INK, linestyle=_REFERENCE_DASHES[index % 3], linewidth=1.1)
-            for index, (_, value) in enumerate(chart.references)
+    with canvas(2.7 + 0.25 * (len(curves) + len(chart.references))) as (figure, axes):
+        handles = {text: _draw(axes, curve, *look) for look, (text, curve) in zip(cycle(LINES), curves.items())}
+        for dashes, (text, value) in zip(cycle(_REFERENCE_DASHES), chart.references.items()):
+            handles[text] = axes.axhline(value, color=INK, linestyle=dashes, linewidth=1.1)
+        _scale(axes, chart, zero=any(0 in curve for curve in curves.values()))
+        names = [label(text, 60) for text in handles]
+        figure.legend(list(handles.values()), names, loc="outside lower left", handlelength=3)
+        rows: list[dict[str, Any]] = [
+            {"line": text, "x": x, "mean": point.value, "low": point.low, "high": point.high, "seeds": point.n}
+            for text, curve in curves.items()
+            for x, point in curve.items()
         ]
-        _axes(axes, chart)
-        names = [label(line.label, 60) for line in lines] + [label(text, 60) for text, _ in chart.references]
-        figure.legend(handles, names, loc="outside lower left", handlelength=3)
-        return finish(figure, name, chart.title, _described(lines, chart.references), _numbers(lines, chart))
+        rows += [{"line": text, "x": None, "mean": value} for text, value in chart.references.items()]
+        means = {text: [point.value for point in curve.values()] for text, curve in curves.items()}
+        parts = [f"{text}: {values[0]:.3g} first, {values[-1]:.3g} last" for text, values in means.items()]
+        parts += [f"{text}: {value:.3g}" for text, value in chart.references.items()]
+        return finish(figure, name, chart.title, ". ".join(parts) + ".", rows)
 
 
-def _line(axes: Axes, line: Series) -> Line2D:
-    colour, dash, marker = LINES[line.style % len(LINES)]
-    places = [point.x for point in line.points]
-    if not line.known and any(point.n > 1 for point in line.points):
-        low, high = [point.low for point in line.points], [point.high for point in line.points]
-        axes.fill_between(places, low, high, color=colour, alpha=0.18, linewidth=0)
-    means = [point.mean for point in line.points]
-    shown = marker if len(places) <= _MARKED else ""
-    drawn = axes.plot(places, means, color=colour, linestyle=dash, marker=shown, markersize=4.5, linewidth=1.8)[0]
-    if line.known:
-        drawn.set_markerfacecolor("none")
-    return drawn
+def _draw(axes: Axes, curve: Curve, colour: str, dash: Any, marker: str) -> Line2D:
+    """The means, with a band for their intervals where there are several seeds; exact values are hollow."""
+    seeds = max(point.n for point in curve.values())
+    mean, low, high = np.array([(point.value, point.low, point.high) for point in curve.values()], float).T
+    if seeds > 1:
+        axes.fill_between(list(curve), low, high, color=colour, alpha=0.18, linewidth=0)
+    look = {"color": colour, "linestyle": dash, "linewidth": 1.8, "markersize": 4.5}
+    shown, face = marker if len(curve) <= _MARKED else "", colour if seeds else "none"
+    return axes.plot(list(curve), mean, marker=shown, markerfacecolor=face, **look)[0]
 
 
-def _axes(axes: Axes, chart: Chart) -> None:
+def _scale(axes: Axes, chart: Chart, zero: bool) -> None:
+    """Labels, scales and ticks. zero: whether a curve has a point at 0, which a logarithmic axis cannot show."""
     axes.set_xlabel(chart.x_label)
     axes.set_ylabel(chart.y_label)
     if chart.log_x:
-        zero = any(point.x == 0 for line in chart.lines for point in line.points)
         axes.set_xscale("symlog" if zero else "log", **({"linthresh": 1} if zero else {}))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
-        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_xlim(left=0 if zero else None)
     if chart.log_y:
         axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.yaxis.set_minor_formatter(NullFormatter())
+    for axis, logarithmic in ((axes.xaxis, chart.log_x), (axes.yaxis, chart.log_y)):
+        if logarithmic:
+            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+            axis.set_minor_formatter(NullFormatter())
     if chart.limits:
         axes.set_ylim(*chart.limits)
     if chart.ticks:
@@ -111,39 +98,19 @@ def _axes(axes: Axes, chart: Chart) -> None:
     axes.grid(axis="y", color=INK, alpha=0.12, linewidth=0.6)
 
 
-def _numbers(lines: Sequence[Series], chart: Chart) -> list[dict[str, Any]]:
-    points = [
-        {"line": line.label, "x": p.x, "mean": p.mean, "low": p.low, "high": p.high, "seeds": p.n}
-        for line in lines
-        for p in line.points
-    ]
-    return points + [{"line": text, "x": None, "mean": value} for text, value in chart.references]
-
-
-def _described(lines: Sequence[Series], references: Sequence[tuple[str, float]]) -> str:
-    """First and last value of every line, and the reference lines, in words."""
-    parts = [f"{li.label}: {li.points[0].mean:.3g} first, {li.points[-1].mean:.3g} last" for li in lines]
-    return ". ".join([*parts, *(f"{text}: {value:.3g}" for text, value in references)]) + "."
-
-
 #: Wide enough for four maps in two rows.
 WIDTH = 10.4
 
 
 @dataclass(frozen=True)
-class Map:
-    """A matrix to draw under a title; rows are the b, then the c answers; columns train, test subjects, r1, r2."""
-
-    title: str
-    matrix: Float[np.ndarray, "answer column"]
-
-
-@dataclass(frozen=True)
 class Maps:
-    """Maps of one task: how many classes, and how many subjects a class of each kind."""
+    """Matrices of one task by title: rows are the b, then the c answers; columns train and test subjects, r1, r2.
+
+    classes: how many. train, test: subjects a class of each kind.
+    """
 
     title: str
-    maps: tuple[Map, ...]
+    matrices: Mapping[str, Float[np.ndarray, "answer column"]]
     classes: int
     train: int
     test: int
@@ -152,9 +119,8 @@ class Maps:
 def by_split(maps: Maps, matrix: Float[np.ndarray, "answer column"]) -> Float[np.ndarray, "answer column"]:
     """Columns reordered from class by class to all train subjects, all test subjects, r1, r2."""
     each = maps.train + maps.test
-    place = np.arange(maps.classes * each) % each
-    order = [*np.flatnonzero(place < maps.train), *np.flatnonzero(place >= maps.train)]
-    return matrix[:, [*order, matrix.shape[1] - 2, matrix.shape[1] - 1]]
+    tested = np.arange(maps.classes * each) % each >= maps.train
+    return matrix[:, np.argsort([*tested, True, True], kind="stable")]
 
 
 @plot("lab-matrices", of="lab")
@@ -163,44 +129,43 @@ def draw_lab_matrices(maps: Maps, name: str) -> Drawing | None:
 
     Its numbers are the mean entry of each block that the theory names.
     """
-    if not maps.maps:
+    if not maps.matrices:
         return None
-    top, lines = max(float(np.abs(item.matrix).max()) for item in maps.maps), -(-len(maps.maps) // 2)
+    ordered = {title: by_split(maps, matrix) for title, matrix in maps.matrices.items()}
+    top, lines = max(float(np.abs(matrix).max()) for matrix in ordered.values()), -(-len(ordered) // 2)
     with canvas(3.1 * lines + 0.5, WIDTH) as (figure, first):
         first.remove()
         grid = figure.subplots(lines, 2, squeeze=False)
-        for index, (axes, item) in enumerate(zip(grid.ravel(), maps.maps, strict=False)):
-            image = _map(axes, maps, item, top, left=index % 2 == 0)
+        for place, (axes, (title, matrix)) in enumerate(zip(grid.flat, ordered.items(), strict=False)):
+            image = axes.imshow(matrix, cmap="RdBu_r", vmin=-top, vmax=top, interpolation="none", aspect="auto")
+            axes.set_title(title, loc="left")
+            _mark_blocks(axes, maps, left=place % 2 == 0)
         bar = figure.colorbar(image, ax=grid, shrink=0.6, pad=0.02)
         bar.set_label("entry, at a smallest stated margin of 1")
         bar.outline.set_visible(False)
-        rows: list[dict[str, Any]] = [{"matrix": item.title, **_blocks(maps, item.matrix)} for item in maps.maps]
-        means = (", ".join(f"{key} {value:.2f}" for key, value in list(row.items())[1:]) for row in rows)
-        described = ". ".join(f"{row['matrix']}: {mean}" for row, mean in zip(rows, means, strict=True))
-        return finish(figure, name, maps.title, f"Mean entries. {described}.", rows)
+        blocks = {title: _blocks(maps, matrix) for title, matrix in ordered.items()}
+        means = (f"{t}: " + ", ".join(f"{key} {mean:.2f}" for key, mean in own.items()) for t, own in blocks.items())
+        rows = [{"matrix": title, **own} for title, own in blocks.items()]
+        return finish(figure, name, maps.title, f"Mean entries. {'. '.join(means)}.", rows)
 
 
-def _map(axes: Axes, maps: Maps, item: Map, top: float, left: bool) -> AxesImage:
-    """One map with its blocks marked; left: whether its rows are labelled."""
-    ordered = by_split(maps, item.matrix)
-    image = axes.imshow(ordered, cmap="RdBu_r", vmin=-top, vmax=top, interpolation="none", aspect="auto")
-    axes.set_title(item.title, loc="left")
+def _mark_blocks(axes: Axes, maps: Maps, left: bool) -> None:
+    """The edges and names of a map's blocks; left: whether its rows are labelled."""
     train, both = maps.classes * maps.train, maps.classes * (maps.train + maps.test)
     for place in (train, both):
         axes.axvline(place - 0.5, color=INK, linewidth=0.6)
     axes.axhline(maps.classes - 0.5, color=INK, linewidth=0.6)
-    names = [((train - 1) / 2, "both stated"), ((train + both - 1) / 2, "the fact only"), (both + 0.5, "r")]
-    shown = names if train else names[1:]
-    axes.set_xticks([place for place, _ in shown], [text for _, text in shown])
+    names = {"both stated": (train - 1) / 2, "the fact only": (train + both - 1) / 2, "r": both + 0.5}
+    if not train:
+        del names["both stated"]
+    axes.set_xticks(list(names.values()), list(names))
     axes.set_yticks([(maps.classes - 1) / 2, 1.5 * maps.classes - 0.5], ["facts b", "implied c"] if left else ["", ""])
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    return image
 
 
-def _blocks(maps: Maps, matrix: Float[np.ndarray, "answer column"]) -> dict[str, float]:
+def _blocks(maps: Maps, ordered: Float[np.ndarray, "answer column"]) -> dict[str, float]:
     """Mean entry of a subject's own answer in each block, and of the relations in their own answers."""
-    ordered = by_split(maps, matrix)
     n, found = maps.classes, {}
     starts = {"both stated": (0, maps.train), "the fact only": (n * maps.train, maps.test)}
     for words, (start, each) in starts.items():
@@ -209,23 +174,20 @@ def _blocks(maps: Maps, matrix: Float[np.ndarray, "answer column"]) -> dict[str,
             columns = start + np.arange(n * each)
             found[f"own fact, {words}"] = float(ordered[owner, columns].mean())
             found[f"own implication, {words}"] = float(ordered[n + owner, columns].mean())
-    found["r1 on facts"] = float(ordered[:n, -2].mean())
-    found["r2 on implied answers"] = float(ordered[n:, -1].mean())
-    return found
+    return found | {
+        "r1 on facts": float(ordered[:n, -2].mean()),
+        "r2 on implied answers": float(ordered[n:, -1].mean()),
+    }
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """What each model reached (Point.x is not used), by variant from top to bottom, in the order of the models' names.
-
-    reference: a value with a name, or None.
-    """
+    """What each model reached: variant, from top to bottom -> model -> mean over seeds. references: values by name."""
 
     title: str
     x_label: str
-    names: tuple[str, ...]
-    pairs: Mapping[str, Sequence[Point]]
-    reference: tuple[str, float] | None = None
+    pairs: Mapping[str, Mapping[str, Metric]]
+    references: Mapping[str, float] = field(default_factory=dict)
 
 
 @plot("lab-pairs", of="lab")
@@ -234,28 +196,25 @@ def draw_lab_pairs(pairs: Pairs, name: str) -> Drawing | None:
     if not pairs.pairs:
         return None
     with canvas(1.4 + 0.52 * len(pairs.pairs)) as (figure, axes):
-        for index, (variant, points) in enumerate(pairs.pairs.items()):
+        handles: dict[str, Line2D] = {}
+        rows: list[dict[str, Any]] = []
+        for index, (variant, models) in enumerate(pairs.pairs.items()):
             across = axes.get_yaxis_transform()
             axes.text(0, index - 0.24, label(variant, 46), va="bottom", fontsize=11, transform=across)
-            for place, point in enumerate(points):
-                colour, _, marker = LINES[place]
+            for place, ((model, point), (colour, _, marker)) in enumerate(zip(models.items(), LINES, strict=False)):
+                low, mean, high = np.array([point.low, point.value, point.high], float)
                 height = index + 0.16 * place
-                axes.plot([point.low, point.high], [height, height], color=colour, linewidth=2.4, alpha=0.5)
-                axes.plot([point.mean], [height], color=colour, marker=marker, markersize=7, clip_on=False)
-        handles = [Line2D([], [], color=LINES[i][0], marker=LINES[i][2], linestyle="") for i in range(len(pairs.names))]
-        names = list(pairs.names)
-        if pairs.reference:
-            handles.append(axes.axvline(pairs.reference[1], color=INK, linestyle=(0, (1, 2)), linewidth=1.1))
-            names.append(pairs.reference[0])
+                axes.plot([low, high], [height, height], color=colour, linewidth=2.4, alpha=0.5)
+                axes.plot([mean], [height], color=colour, marker=marker, markersize=7, clip_on=False)
+                handles[model] = Line2D([], [], color=colour, marker=marker, linestyle="")
+                row = {"variant": variant, "model": model, "mean": point.value, "low": point.low, "high": point.high}
+                rows.append({**row, "seeds": point.n})
+        for text, value in pairs.references.items():
+            handles[text] = axes.axvline(value, color=INK, linestyle=_REFERENCE_DASHES[0], linewidth=1.1)
         axes.set_ylim(len(pairs.pairs) - 0.45, -0.75)
         axes.set_yticks([])
         axes.spines["left"].set_visible(False)
         axes.set_xlabel(pairs.x_label)
-        figure.legend(handles, names, loc="outside lower left", ncols=2)
-        rows = [
-            {"variant": variant, "model": n, "mean": p.mean, "low": p.low, "high": p.high, "seeds": p.n}
-            for variant, points in pairs.pairs.items()
-            for n, p in zip(pairs.names, points, strict=True)
-        ]
+        figure.legend(list(handles.values()), list(handles), loc="outside lower left", ncols=2)
         described = ". ".join(f"{row['variant']}, {row['model']}: {row['mean']:.2f}" for row in rows)
         return finish(figure, name, pairs.title, described + ".", rows)
