@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated, Literal
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from tyro.conf import FlagCreatePairsOff
 
 from spillover.errors import UsageError
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Other = TypeVar("Other", bound="DataclassInstance")
 Flag = Annotated[bool, FlagCreatePairsOff]
 #: Every generator takes seeds up to here; more threads than this no machine starts for one process.
 MOST_SEED, MOST_THREADS = 2**32 - 1, 512
@@ -18,6 +22,12 @@ def within(option: str, value: int, most: int) -> None:
     """Raise UsageError unless 0 <= value <= most."""
     if not 0 <= value <= most:
         raise UsageError(f"{option} is {value}", do=f"Give {option} a whole number from 0 to {most}")
+
+
+def with_fields_of(settings: DataclassInstance, kind: type[Other], **changes: Any) -> Other:
+    """Settings of another kind: the values of fields with the same name, and `changes`."""
+    names = {item.name for item in fields(kind)} & {item.name for item in fields(settings)}
+    return kind(**{name: getattr(settings, name) for name in names} | changes)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,80 +26,39 @@ from spillover.errors import RunError
 SCHEMA_VERSION = 2
 RECORD, ANSWERS, TRAJECTORY = "record.json", "answers.parquet", "trajectory.parquet"
 
+
+def _schema(columns: str) -> pa.Schema:
+    """A schema from the names and types of its columns."""
+    return pa.schema([(name, pa.type_for_alias(kind)) for name, kind in map(str.split, columns.split(","))])
+
+
 #: One row a question, prompt, candidate and checkpoint. `log_probability` is natural, of the whole answer. `cluster`
 #: is the given answer that the subject shares with others; `trained` says whether the prompt is the one trained on.
-ANSWER_SCHEMA = pa.schema(
-    [
-        ("seed", pa.int64()),
-        ("checkpoint", pa.int32()),
-        ("subject", pa.string()),
-        ("relation", pa.string()),
-        ("implication", pa.string()),
-        ("cluster", pa.string()),
-        ("prompt", pa.string()),
-        ("trained", pa.bool_()),
-        ("candidate", pa.string()),
-        ("log_probability", pa.float64()),
-        ("expected", pa.string()),
-        ("stated", pa.bool_()),
-    ]
+ANSWER_SCHEMA = _schema(
+    "seed int64, checkpoint int32, subject string, relation string, implication string, cluster string, prompt string,"
+    "trained bool, candidate string, log_probability double, expected string, stated bool"
 )
-
 #: What `inject --inside` adds. One row an attention head, matrix (`product`: W_OV, `change`: what training made of it)
 #: and checkpoint. All numbers but the norm are null where it is zero, and at checkpoints where only norms are taken.
 #: `effective_rank` is exp of the entropy of the singular values over their sum, at most `rank`.
 INSIDE, SHARED = "inside.parquet", "inside-shared.parquet"
-INSIDE_SCHEMA = pa.schema(
-    [
-        ("seed", pa.int64()),
-        ("checkpoint", pa.int32()),
-        ("layer", pa.int32()),
-        ("head", pa.int32()),
-        ("matrix", pa.string()),
-        ("rank", pa.int32()),
-        ("frobenius", pa.float64()),
-        ("nuclear_to_frobenius", pa.float64()),
-        ("effective_rank", pa.float64()),
-        ("top_share", pa.float64()),
-    ]
+INSIDE_SCHEMA = _schema(
+    "seed int64, checkpoint int32, layer int32, head int32, matrix string, rank int32, frobenius double,"
+    "nuclear_to_frobenius double, effective_rank double, top_share double"
 )
 #: How much of what a head's change writes for unstated subjects, and for names never seen, lies in the few directions
 #: that it writes for the stated ones; `chance` is that of as many random directions among all that it can write.
-SHARED_SCHEMA = pa.schema(
-    [
-        ("seed", pa.int64()),
-        ("checkpoint", pa.int32()),
-        ("implication", pa.string()),
-        ("layer", pa.int32()),
-        ("head", pa.int32()),
-        ("directions", pa.int32()),
-        ("overlap", pa.float64()),
-        ("overlap_never_seen", pa.float64()),
-        ("chance", pa.float64()),
-        ("stated", pa.int32()),
-        ("unstated", pa.int32()),
-    ]
+SHARED_SCHEMA = _schema(
+    "seed int64, checkpoint int32, implication string, layer int32, head int32, directions int32, overlap double,"
+    "overlap_never_seen double, chance double, stated int32, unstated int32"
 )
-
 #: What `where` measures: one row a question and a model with part of a change. `part`: a component, a layer, or
 #: `nothing` (the base model), `everything` (the tuned one), `linearised`. left_out: the tuned model but for this part.
 WHERE = "where.parquet"
 UNTUNED, WHOLLY, EXPANSION = "nothing", "everything", "linearised"
-WHERE_SCHEMA = pa.schema(
-    [
-        ("seed", pa.int64()),
-        ("part", pa.string()),
-        ("kind", pa.string()),
-        ("left_out", pa.bool_()),
-        ("subject", pa.string()),
-        ("relation", pa.string()),
-        ("implication", pa.string()),
-        ("cluster", pa.string()),
-        ("stated", pa.bool_()),
-        ("expected", pa.string()),
-        ("top", pa.string()),
-        ("rank", pa.float64()),
-    ]
+WHERE_SCHEMA = _schema(
+    "seed int64, part string, kind string, left_out bool, subject string, relation string, implication string,"
+    "cluster string, stated bool, expected string, top string, rank double"
 )
 
 
@@ -117,10 +76,7 @@ class Metric:
 
     def as_json(self) -> dict[str, Any]:
         """The metric as CONTRACT names it; the note only when there is one."""
-        fields = dataclasses.asdict(self)
-        if self.note is None:
-            del fields["note"]
-        return fields
+        return {name: value for name, value in vars(self).items() if name != "note" or value is not None}
 
 
 @dataclass
@@ -140,13 +96,11 @@ class Record:
     seconds: float = 0.0
     resumed: int = 0
     metrics: Mapping[str, Any] = field(default_factory=dict)
-    details: Mapping[str, Any] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
 
     def write(self, folder: Path) -> Path:
         """Write `record.json` into `folder` in one step; a reader sees the old one or the new one, never half."""
-        # Not asdict, which would take metrics apart before they can say how they are written.
-        fields = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
-        body = json.dumps(fields, indent=1, ensure_ascii=False, sort_keys=True, default=_plain)
+        body = json.dumps(vars(self), indent=1, ensure_ascii=False, sort_keys=True, default=plain)
         write_atomically(folder / RECORD, (body + "\n").encode())
         return folder / RECORD
 
@@ -159,16 +113,13 @@ class Record:
             known = {item.name for item in dataclasses.fields(cls)}
             return cls(**{key: value for key, value in fields.items() if key in known})
         except FileNotFoundError:
-            raise RunError(
-                "there is no finished run here", where=str(folder), do="Name a folder with a record.json"
-            ) from None
+            what, where, do = "there is no finished run here", folder, "Name a folder with a record.json"
         except (ValueError, TypeError, AttributeError, OSError) as error:
-            raise RunError(
-                f"this record cannot be read ({error})", where=str(path), do="Run the command again"
-            ) from None
+            what, where, do = f"this record cannot be read ({error})", path, "Run the command again"
+        raise RunError(what, where=str(where), do=do)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: object) -> Any:
     """What json cannot write by itself: metrics, paths, numpy numbers."""
     if hasattr(value, "as_json"):
         return value.as_json()
@@ -184,12 +135,9 @@ def identity(settings: Mapping[str, Any]) -> str:
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's bytes, read in blocks."""
-    digest = hashlib.sha256()
+    """SHA-256 of a file's bytes."""
     with path.open("rb") as stream:
-        while block := stream.read(1 << 22):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def checksums(folder: Path, *names: str) -> dict[str, str]:
@@ -203,23 +151,18 @@ def sha256_of_texts(parts: Sequence[str]) -> str:
 
 
 def write_atomically(path: Path, body: bytes) -> None:
-    """Write through a temporary file beside `path` and rename. Raises RunError on a full disk or a read-only folder."""
-    temporary = None
+    """Write beside `path` and rename. Raises RunError on a full disk or a read-only folder."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(body)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-        temporary = None
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+            temporary = Path(folder) / path.name
+            with temporary.open("wb") as stream:
+                stream.write(body)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(temporary, path)
     except OSError as error:
         raise unwritable(path, error) from None
-    finally:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
 
 
 def unwritable(path: Path, error: OSError) -> RunError:
@@ -281,16 +224,17 @@ def versions(packages: Sequence[str]) -> dict[str, str]:
 
 def commit() -> str | None:
     """The commit of the source tree that runs (with `+` when it has changes), or None outside a checkout."""
-    here = Path(__file__).resolve().parent
-    git = ["git", "-C", str(here)]
+
+    def git(*words: str) -> str:
+        here = Path(__file__).resolve().parent
+        return subprocess.check_output(["git", *words], cwd=here, stderr=subprocess.PIPE, text=True, timeout=10).strip()
+
     try:
         # Asked of this file, so that a package installed inside somebody else's checkout does not report theirs.
-        subprocess.run([*git, "ls-files", "--error-unmatch", __file__], check=True, capture_output=True, timeout=10)
-        head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True, timeout=10)
-        changed = subprocess.run([*git, "status", "--porcelain", "."], capture_output=True, text=True, timeout=10)
+        git("ls-files", "--error-unmatch", __file__)
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", ".") else "")
     except (OSError, subprocess.SubprocessError):
         return None
-    return head.stdout.strip() + ("+" if changed.stdout.strip() else "")
 
 
 def hardware() -> dict[str, Any]:

@@ -21,21 +21,12 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from spillover import __version__
+from spillover import record as records
 from spillover.errors import RunError
-from spillover.record import (
-    RECORD,
-    SCHEMA_VERSION,
-    Record,
-    commit,
-    hardware,
-    identity,
-    save_tensors,
-    sha256_of,
-    unwritable,
-    versions,
-)
+from spillover.record import RECORD, SCHEMA_VERSION, Record, identity, save_tensors, sha256_of, unwritable, versions
 
 if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
     from torch import Tensor
 
 #: Seconds in which a worker whose study was killed has followed it, and let go of its run.
@@ -47,40 +38,32 @@ _LEFT = re.compile(r"\.saving-.*|\.(record\.json|page\.html|\w+\.parquet)\.[a-z0
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
 
 
-def identity_of(settings: Any, *ignored: str, **more: Any) -> str:
+def identity_of(settings: DataclassInstance, *ignored: str, **more: object) -> str:
     """What must be equal for two commands to be the same run: every resolved setting, the version and the schema.
 
-    settings: a verb's settings. ignored: names of those that change no result, besides `out` and `json`. more: what
-    else the result depends on.
+    ignored: settings that change no result, besides `out` and `json`. more: what else the result depends on.
     """
-    values = dataclasses.asdict(settings)
-    kept = {name: value for name, value in values.items() if name not in ("out", "json", *ignored)}
-    return identity({**kept, **more, "schema": SCHEMA_VERSION, "version": __version__})
+    ignored = ("out", "json", *ignored)
+    values = {name: value for name, value in dataclasses.asdict(settings).items() if name not in ignored}
+    return identity({**values, **more, "schema": SCHEMA_VERSION, "version": __version__})
 
 
 class OpenRun:
     """A run whose folder this process holds until it lets go of it, or one without a folder, which leaves nothing.
 
-    finished: the record of a run that was done before; then there is nothing to do. record: that, or the record that
-    `recording` gives. resumed: how often the run was resumed, this time included.
+    begun: the record that was here before, or None. finished: the same, if it says that there is nothing to do. record:
+    the finished one, or the one that `recording` gives. resumed: how often the run was resumed, this time included.
+    seconds_before: time that the run took before this process, or before `recording`.
     """
+
+    record: Record
 
     def __init__(self, folder: Path | None, command: str, identity: str) -> None:
         self.folder, self.command, self.identity = folder, command, identity
+        self.begun: Record | None = None
         self.finished: Record | None = None
-        self.resumed = 0
         self.checkpoints: Checkpoints | None = None
-        self._record: Record | None = None
-        #: Time taken before this process, or before the record was begun.
-        self.seconds_before = 0.0
-        self._began = time.monotonic()
-
-    @property
-    def record(self) -> Record:
-        """The record of the run, once it is finished or being recorded."""
-        record = self.finished or self._record
-        assert record is not None
-        return record
+        self.resumed, self.seconds_before, self._began = 0, 0.0, time.monotonic()
 
     @property
     def seconds(self) -> float:
@@ -88,16 +71,17 @@ class OpenRun:
         return self.seconds_before + time.monotonic() - self._began
 
     @contextmanager
-    def recording(self, settings: Any, packages: Sequence[str], **fields: Any) -> Iterator[Record]:
+    def recording(
+        self, settings: DataclassInstance | Mapping[str, object], packages: Sequence[str], **fields: Any
+    ) -> Iterator[Record]:
         """Inside, the record says `running`; afterwards it says how the run ended, and checkpoints of a done run go.
 
-        settings: the verb's, all resolved. packages: whose versions matter. fields: what else of the record is known.
+        settings: all resolved. packages: whose versions matter. fields: what else of the record is known.
         """
         values = settings if isinstance(settings, Mapping) else dataclasses.asdict(settings)
-        self._record = record = Record(
+        self.record = record = Record(
             command=self.command, settings=values, identity=self.identity, resumed=self.resumed,
-            versions=versions(packages), commit=commit(), hardware=hardware(),
-            **fields,
+            versions=versions(packages), commit=records.commit(), hardware=records.hardware(), **fields,
         )  # fmt: skip
         self._began = time.monotonic()
         self.write()
@@ -109,11 +93,11 @@ class OpenRun:
             raise
         finally:
             record.seconds = round(self.seconds, 2)
-            if self.checkpoints is not None:
-                record.details = {**record.details, "checkpoints": self.checkpoints.as_json()}
+            if made := self.checkpoints:
+                record.details["checkpoints"] = {"written": made.written, "seconds": round(made.seconds, 3)}
             self.write()
         if self.checkpoints:
-            self.checkpoints.remove()
+            shutil.rmtree(self.checkpoints.folder, ignore_errors=True)
 
     def write(self) -> None:
         """Write the record as it is, if there is a folder."""
@@ -131,7 +115,7 @@ class OpenRun:
         state = self.checkpoints.newest()
         if state is not None:
             self.seconds_before = float(state.facts["seconds"])
-            _say(f"Going on behind step {state.step} of the run in {self.folder}.")
+            say(f"Going on behind step {state.step} of the run in {self.folder}.")
         return state
 
     def keep(self, size: int, state: Callable[[], State]) -> None:
@@ -152,51 +136,49 @@ def open_run(
 ) -> Iterator[OpenRun]:
     """Claim `folder` for a run of this identity; inside, no other process works on it. Says when it is finished.
 
-    whole: whether a record that says `done` is all of the run. silent: says nothing.
-
-    Raises RunError when the folder holds another run or somebody's files, cannot be written, or another process is at
-    work on it.
+    whole: whether a record that says `done` is all of the run. Raises RunError as `claim_folder` and `locked` do.
     """
     run = OpenRun(Path(folder).expanduser() if folder else None, command, identity)
     if run.folder is None:
         yield run
         return
+    own = run.folder
 
     def finished() -> bool:
-        assert run.folder is not None
-        found = claim_folder(run.folder, command, identity)
-        run.finished = found if found is not None and whole(found) else None
+        run.begun = begun = claim_folder(own, command, identity)
+        run.resumed = begun.resumed + (begun.status != "done") if begun else 0
+        if begun is not None and begun.status == "done" and whole(begun):
+            run.finished = run.record = begun
         return run.finished is not None
 
     if not finished():
-        with locked(run.folder):
+        with locked(own):
             # Another process may have finished it just before.
             if not finished():
-                run.resumed = times_resumed(run.folder)
                 yield run
                 return
     # A kill may have come after the record said `done` and before what the run no longer needs was removed.
-    shutil.rmtree(run.folder / CHECKPOINTS, ignore_errors=True)
-    (run.folder / LOCK).unlink(missing_ok=True)
+    shutil.rmtree(own / CHECKPOINTS, ignore_errors=True)
+    (own / LOCK).unlink(missing_ok=True)
     if not silent:
-        _say(f"Found this run finished in {run.folder}; nothing was run.")
+        say(f"Found this run finished in {own}; nothing was run.")
     yield run
 
 
 def claim_folder(folder: Path, command: str, identity: str) -> Record | None:
-    """Make `folder` ready for a run of this identity; the finished record if that run is already there.
+    """Make `folder` ready for a run of this identity; its record, if it has begun before.
 
     Raises RunError when the folder holds another run or somebody's files, or cannot be written.
     """
+    do = "Choose another --out"
     try:
         if folder.exists() and not folder.is_dir():
-            raise RunError("this is a file, not a folder", where=str(folder), do="Choose another --out")
+            raise RunError("this is a file, not a folder", where=str(folder), do=do)
         if (folder / RECORD).exists():
             record = Record.read(folder)
             if (record.command, record.identity) != (command, identity):
-                do = "Choose another --out, or remove the folder"
-                raise RunError("this folder holds another run", where=str(folder), do=do)
-            return record if record.status == "done" else None
+                raise RunError("this folder holds another run", where=str(folder), do=f"{do}, or remove the folder")
+            return record
         if folder.is_dir() and any(not entry.name.startswith((".", "seed-")) for entry in folder.iterdir()):
             what = "this folder holds files that are not a run"
             raise RunError(what, where=str(folder), do="Choose a new or an empty folder")
@@ -204,24 +186,16 @@ def claim_folder(folder: Path, command: str, identity: str) -> Record | None:
     except OSError as error:
         raise unwritable(folder, error) from None
     if not os.access(folder, os.W_OK):
-        raise RunError("this folder cannot be written to", where=str(folder), do="Choose another --out")
+        raise RunError("this folder cannot be written to", where=str(folder), do=do)
     return None
-
-
-def times_resumed(folder: Path) -> int:
-    """How often the run in a claimed folder was resumed, if it is resumed now."""
-    if not (folder / RECORD).exists():
-        return 0
-    record = Record.read(folder)
-    return record.resumed + (record.status != "done")
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Inside, this process holds the folder; the system lets go of it when the process ends, however it ends.
 
-    What a killed process left half-written is removed first.
-    Raises RunError that names the process which holds it, or when the folder cannot be written.
+    What a killed process left half-written is removed first. Raises RunError that names the process which holds it, or
+    when the folder cannot be written.
     """
     path, lock = folder / LOCK, FileLock(folder / LOCK)
     since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
@@ -252,8 +226,7 @@ def locked(folder: Path) -> Iterator[None]:
 def release(folder: Path, patience: float) -> None:
     """Free the runs in `folder` of a holder whose machine is known to be gone.
 
-    The lock goes with the process, but a file system on a network may keep that of a machine that died for a while, or
-    for ever: after `patience` seconds, the file makes way for a new one.
+    A file system on a network may keep the lock of a machine that died: after `patience` seconds, its file goes.
     """
     deadline = time.monotonic() + patience
     for path in [*folder.glob(LOCK), *folder.glob(f"seed-*/{LOCK}")]:
@@ -271,8 +244,6 @@ PATIENCE = 20.0
 #: What the first checkpoint is expected to take: seconds, and bytes a second of a slow disk.
 LEAST, SLOW = 0.05, 1e8
 MANIFEST, TENSORS, FACTS = "manifest.json", "state.safetensors", "state.json"
-NAMES = (TENSORS, FACTS)
-_NAME = re.compile(r"step-(\d{9})")
 
 
 @dataclass(frozen=True)
@@ -295,16 +266,14 @@ class _Stored(Mapping[str, "Tensor"]):
     def __init__(self, path: Path) -> None:
         from safetensors import safe_open
 
-        self.path = path
-        with safe_open(path, "pt") as stored:
+        self._open = lambda: safe_open(path, "pt")
+        with self._open() as stored:
             self.names = list(stored.keys())
 
     def __getitem__(self, name: str) -> Tensor:
-        from safetensors import safe_open
-
         if name not in self.names:
             raise KeyError(name)
-        with safe_open(self.path, "pt") as stored:
+        with self._open() as stored:
             tensor: Tensor = stored.get_tensor(name)
         return tensor
 
@@ -319,7 +288,7 @@ class Checkpoints:
     """The checkpoints of the run in `folder`, in its folder `checkpoints`, while the run is not done.
 
     key: hash of everything that a checkpoint must have in common with the run that goes on from it. patience: how many
-    times what the last one took to wait before the next; 0 writes one whenever asked.
+    times what the last one took to wait before the next; 0 writes one whenever asked. written, seconds: since resumed.
     """
 
     def __init__(self, folder: Path, key: str, patience: float = PATIENCE) -> None:
@@ -342,7 +311,7 @@ class Checkpoints:
         except OSError as error:
             if not self._refused:
                 reason = (error.strerror or str(error)).lower()
-                _say(f"{self.folder}: no checkpoint can be written: {reason}. The run goes on without it.")
+                say(f"{self.folder}: no checkpoint can be written: {reason}. The run goes on without it.")
             self._refused = True
         self._since = time.monotonic()
         self._cost = self._since - began
@@ -350,36 +319,23 @@ class Checkpoints:
 
     def newest(self) -> State | None:
         """The newest that is whole and fits this run, or nothing; whatever else a kill left there is removed."""
-        found, used, useless = None, None, 0
-        for path in self._all():
+        found, used, every = None, None, self._all()
+        for path in every:
             try:
                 found, used = self._read(path), path
                 break
             except (OSError, ValueError, KeyError, TypeError) as error:
-                _say(f"{path}: this checkpoint cannot be used: {error}.")
-                useless += 1
-        if useless and found is None:
-            _say("There is no other checkpoint; the run starts again from the beginning.")
+                say(f"{path}: this checkpoint cannot be used: {error}.")
+        if every and found is None:
+            say("There is no other checkpoint; the run starts again from the beginning.")
         for entry in self.folder.iterdir() if self.folder.is_dir() else ():
             if entry != used:
                 shutil.rmtree(entry, ignore_errors=True)
         return found
 
-    def as_json(self) -> dict[str, float]:
-        """For the record: checkpoints written since the run was last resumed, and the seconds they took."""
-        return {"written": self.written, "seconds": round(self.seconds, 3)}
-
-    def remove(self) -> None:
-        """The run is done, and needs none any more."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-    def _at(self, step: int) -> Path:
-        return self.folder / f"step-{step:09d}"
-
     def _all(self) -> list[Path]:
         """Newest first."""
-        entries = self.folder.iterdir() if self.folder.is_dir() else ()
-        return sorted((entry for entry in entries if _NAME.fullmatch(entry.name)), reverse=True)
+        return sorted(self.folder.glob("step-" + "[0-9]" * 9), reverse=True)
 
     def _prune(self, kept: int) -> None:
         for path in self._all()[kept:]:
@@ -389,30 +345,26 @@ class Checkpoints:
         self.folder.mkdir(exist_ok=True)
         if shutil.disk_usage(self.folder).free < state.size:
             self._prune(KEPT - 1)
-        temporary = Path(tempfile.mkdtemp(dir=self.folder, prefix=".writing-"))
-        try:
-            save_tensors({name: value.contiguous() for name, value in state.tensors.items()}, temporary / TENSORS)
-            (temporary / FACTS).write_text(json.dumps({"step": state.step, **state.facts}), encoding="utf-8")
-            manifest = {"key": self.key, "files": {name: sha256_of(temporary / name) for name in NAMES}}
-            for name in NAMES:
-                _to_disk(temporary / name)
+        with tempfile.TemporaryDirectory(dir=self.folder, prefix=".writing-", ignore_cleanup_errors=True) as made:
+            tensors, facts, manifest = (Path(made) / name for name in (TENSORS, FACTS, MANIFEST))
+            save_tensors({name: value.contiguous() for name, value in state.tensors.items()}, tensors)
+            facts.write_text(json.dumps({"step": state.step, **state.facts}), encoding="utf-8")
+            files = {path.name: sha256_of(path) for path in (tensors, facts)}
             # Last, so that a checkpoint with a manifest is a whole one.
-            (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-            _to_disk(temporary / MANIFEST)
-            target = self._at(state.step)
-            if target.exists():
-                shutil.rmtree(target)
-            os.replace(temporary, target)
+            manifest.write_text(json.dumps({"key": self.key, "files": files}, indent=1), encoding="utf-8")
+            for path in (tensors, facts, manifest):
+                _to_disk(path)
+            target = self.folder / f"step-{state.step:09d}"
+            shutil.rmtree(target, ignore_errors=True)
+            os.replace(made, target)
             _to_disk(self.folder)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
 
     def _read(self, path: Path) -> State:
         """Raises ValueError for one that is damaged or another run's, KeyError or TypeError for a strange manifest."""
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
         if manifest["key"] != self.key:
             raise ValueError("it was made by another version, or from another model or pack")
-        for name in NAMES:
+        for name in (TENSORS, FACTS):
             if sha256_of(path / name) != manifest["files"][name]:
                 raise ValueError(f"{name} does not have the checksum that it was written with")
         facts = json.loads((path / FACTS).read_text(encoding="utf-8"))
@@ -430,5 +382,6 @@ def _to_disk(path: Path) -> None:
         os.close(handle)
 
 
-def _say(sentence: str) -> None:
+def say(sentence: str) -> None:
+    """Tell the user on standard error."""
     print(sentence, file=sys.stderr, flush=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, TypeAlias, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, get_type_hints
 
 from spillover.errors import UsageError, nearest
 from spillover.packs.pack import Pack, pack_hash
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     #: A tag, hub id or folder; or a transformers model and its tokenizer.
     Model: TypeAlias = str | Path | tuple[PreTrainedModel, PreTrainedTokenizerBase] | LoadedModel
+
+Settings = TypeVar("Settings")
 
 
 def held_model(model: Model) -> LoadedModel | None:
@@ -51,13 +53,10 @@ def name_of(held: Model | Pack | Answers | Result) -> str:
     raise UsageError(what, do="Give a name or a path, a Pack, (model, tokenizer), or what `ask` or `inject` gave")
 
 
-def identifying(pack: Pack | str | Path, *hashes: str) -> dict[str, Any]:
-    """What the identity of a run rests on beside its settings: the content of what was held in place of a name.
-
-    hashes: of the models or answers that were held.
-    """
-    packs = [pack_hash(pack)] if isinstance(pack, Pack) else []
-    return {"held": [*packs, *hashes]} if packs or hashes else {}
+def identifying(pack: Pack | str | Path, *hashes: str | None) -> dict[str, Any]:
+    """What the identity of a run rests on beside its settings: the pack, and hashes of models or answers, if held."""
+    found = [each for each in (pack_hash(pack) if isinstance(pack, Pack) else None, *hashes) if each]
+    return {"held": found} if found else {}
 
 
 def held_folder(out: str | Path) -> tuple[str, TemporaryDirectory[str] | None]:
@@ -68,7 +67,7 @@ def held_folder(out: str | Path) -> tuple[str, TemporaryDirectory[str] | None]:
     return str(Path(holder.name) / "run"), holder
 
 
-def settings_from(settings_class: type, **options: Any) -> Any:
+def settings_from(settings_class: type[Settings], **options: Any) -> Settings:
     """A verb's settings from the options of a Python caller; a list stands for its parts with commas between them.
 
     Raises UsageError for an option that does not exist, with the nearest that does, and for a value of another type.

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
-import os
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,16 +14,8 @@ import pyarrow as pa
 from tyro.conf import Positional, arg
 
 from spillover.commands.launched import resolved
-from spillover.commands.prepare import (
-    Models,
-    Prepared,
-    pipeline_of,
-    prepare,
-    refuse_bad_numbers,
-    seeds_of,
-)
+from spillover.commands.prepare import Models, Prepared, pipeline_of, prepare, refuse_bad_numbers, seeds_of
 from spillover.config import Flag, Running
-from spillover.errors import RunError
 from spillover.metrics.implications import forgetting_nats, summarise, trajectory_table
 from spillover.packs.open import open_pack
 from spillover.packs.pack import Pack, describe, pack_hash
@@ -42,7 +31,7 @@ from spillover.record import (
     sha256_of_texts,
     write_table,
 )
-from spillover.runs import PATIENCE, OpenRun, State, identity_of, open_run, times_resumed
+from spillover.runs import PATIENCE, OpenRun, State, identity_of, open_run, say
 
 if TYPE_CHECKING:
     from spillover.commands.held import Model
@@ -55,7 +44,7 @@ if TYPE_CHECKING:
 
 TABLES = (ANSWERS, TRAJECTORY, INSIDE, SHARED)
 PACKAGES = ("spillover", "torch", "transformers", "tokenizers", "safetensors", "peft", "numpy", "pyarrow", "gguf")
-#: Bytes a trained weight takes in a checkpoint: itself and AdamW's two sums, in single precision.
+#: Bytes a trained weight takes in a checkpoint: itself and AdamW's two moments, in single precision.
 BYTES = 12
 
 
@@ -155,14 +144,13 @@ def inject(pack: Pack | str | Path, model: Model, *, out: str | Path = "", **opt
 
     folder, holder = held_folder(out)
     options = options if out else {"save": "delta", **options}
-    settings: Inject = settings_from(Inject, pack=name_of(pack), model=name_of(model), out=folder, **options)
-    models, hashes = Models(), []
-    if (loaded := held_model(model)) is not None:
+    settings = settings_from(Inject, pack=name_of(pack), model=name_of(model), out=folder, **options)
+    models, loaded = Models(), held_model(model)
+    if loaded is not None:
         models.add(loaded)
-        hashes.append(loaded.sha256)
         dtype: Any = str(loaded.model.dtype).removeprefix("torch.")
         settings = replace(settings, device=str(loaded.model.device), dtype=dtype)
-    _run(settings, models, pack=pack, held=identifying(pack, *hashes))
+    _run(settings, models, pack=pack, held=identifying(pack, loaded.sha256 if loaded else None))
     return Run(folder, holder, pack=pack, model=model)
 
 
@@ -170,19 +158,15 @@ def run(settings: Inject, models: Models | None = None, patience: float = PATIEN
     """Run every seed, then pool them. Gives the run's path, its metrics and a text for a person.
 
     models: give the same to several runs, and those on the same model load it once. patience: see `Checkpoints`.
-
-    Raises SpilloverError for anything wrong with the options, the pack, the model or the folder; KeyboardInterrupt
-    passes through once a record that says `interrupted` has been written.
     """
     record = _run(settings, models or Models(), patience=patience)
-    metrics = json.loads(json.dumps(record.metrics, default=lambda value: value.as_json()))
-    folder = Path(settings.out).expanduser()
-    return {"run": os.fspath(folder), "metrics": metrics, "text": _text(folder, record, metrics)}
+    folder = str(Path(settings.out).expanduser())
+    return {"run": folder, "metrics": record.metrics, "text": _text(folder, record)}
 
 
 def _run(
     settings: Inject, models: Models, *, patience: float = PATIENCE, pack: Pack | str | Path = "",
-    held: Mapping[str, Any] | None = None,
+    held: Mapping[str, object] | None = None,
 ) -> Record:  # fmt: skip
     """The record of the whole run. pack, held: what a Python caller holds, and its part of the run's identity.
 
@@ -212,30 +196,25 @@ def _run(
 
         def finished(own: Inject) -> Record | None:
             """The record, if this run is done; until the end, no other command may work on it."""
+            identity = identity_of(own, "track", **(held or {}))
+            opened[own.out] = stack.enter_context(open_run(own.out, "inject", identity, silent=own is not settings))
+            return opened[own.out].finished
 
-            def claim() -> Record | None:
-                run = open_run(own.out, "inject", identity_of(own, "track", **(held or {})), silent=own is not settings)
-                opened[own.out] = stack.enter_context(run)
-                return opened[own.out].finished
-
-            return processes.broadcast(claim)
-
-        if (found := finished(settings)) is not None:
+        if (found := processes.broadcast(lambda: finished(settings))) is not None:
             return found
         texts = passages(settings.plain_text)
+        every = [replace(settings, seed=seeds[0], seeds="")]
         if len(seeds) > 1:
             # A seed of several is the run that `--seed` alone would make, and is found again like it.
-            each = [replace(settings, seed=seed, seeds="", out=str(folder / f"seed-{seed}")) for seed in seeds]
-            each = [own for own in each if finished(own) is None]
-        else:
-            each = [replace(settings, seed=seeds[0], seeds="")]
+            every = [replace(settings, seed=seed, seeds="", out=str(folder / f"seed-{seed}")) for seed in seeds]
+            every = processes.broadcast(lambda: [own for own in every if finished(own) is None])
         # Every pack is checked before the first is trained on.
-        for job in [prepare(own, packs[own.seed], models) for own in each]:
+        for job in [prepare(own, packs[own.seed], models) for own in every]:
             _train(job, texts, models, patience, processes, opened.get(job.settings.out))
 
         def pooled() -> Record:
             if len(seeds) > 1:
-                _pool(opened[settings.out], settings, seeds)
+                _pool(opened[settings.out], settings, [folder / f"seed-{seed}" for seed in seeds])
             return Record.read(folder)
 
         return processes.broadcast(pooled)
@@ -244,7 +223,7 @@ def _run(
 def _train(
     job: Prepared, texts: list[str], models: Models, patience: float, processes: Processes, run: OpenRun | None
 ) -> None:
-    """One seed's run, written into its folder however it ends: done, or interrupted with what it saw."""
+    """One seed's run, written into its folder however it ends; a process beside the first has no `run` to write."""
     from tqdm.auto import tqdm
 
     from spillover.interp.patching import moved
@@ -255,44 +234,41 @@ def _train(
     from spillover.lm.train import MicroBatches
 
     settings, loaded, seen, sha256 = job.settings, job.loaded, FineTuned(job.settings.seed), sha256_of_texts(texts)
-    models.recall_plain(job, sha256, seen)
-    how: dict[str, Any] = {
-        "texts": texts, "evaluate_every": settings.evaluate_every, "into": seen, "enough": job.enough,
-        "training_set": job.training_set, "before": models.before(job), "processes": processes,
-    }  # fmt: skip
-    if run is None or run.folder is None:
+    plain = f"{sha256} {job.measured_as}"
+    if plain in models.plain:
+        seen.plain_before, seen.plain_tokens = models.plain[plain]
+
+    def train(micro_batches: MicroBatches, progress: Callable[[int], None] = lambda step: None, **more: Any) -> None:
         fine_tune(
-            loaded, job.asked, job.training, progress=lambda step: None,
-            micro_batches=MicroBatches(processes.broadcast(list)), **how,
+            loaded, job.asked, job.training, texts=texts, evaluate_every=settings.evaluate_every, into=seen,
+            enough=job.enough, training_set=job.training_set, before=models.before(job), processes=processes,
+            micro_batches=micro_batches, progress=progress, **more,
         )  # fmt: skip
-        models.remember_plain(job, sha256, seen)
+        models.plain[plain] = seen.plain_before, seen.plain_tokens
+
+    if run is None:
+        train(MicroBatches(processes.broadcast(list)))
         return
-    hide, folder, inside = Redaction.of(job.pack.subjects, settings.redact), run.folder, None
-    pack, begun = hide.pack(job.pack), _micro_batches(folder)
+    assert run.folder is not None
+    hide, folder, inside, tracking = Redaction.of(job.pack.subjects, settings.redact), run.folder, None, None
+    pack = hide.pack(job.pack)
     hashes = {"pack": pack_hash(pack), "model": loaded.sha256, "plain_text": sha256}
     model = {"name": loaded.name, "licence_note": loaded.licence_note}
     details = {"pack": describe(pack), "model": model, "seeds": [settings.seed]}
     packages = (*PACKAGES, "bitsandbytes") if settings.optimiser == "adamw-8bit" else PACKAGES
     with run.recording(settings, packages, seed=settings.seed, hashes=hashes, details=details) as record:
-        progress = TrainingProgress(run, seen, begun, patience, job.budget.micro_batch)
-        tracking = None
+        progress = TrainingProgress(run, seen, patience, job.budget.micro_batch)
         if settings.track != "none":
             from spillover.commands.tracking import Tracking
 
             tracking = Tracking(settings.track, record, folder, hide, progress.start)
-        steps = job.training_set.steps(job.training)
         try:
             if settings.inside:
-                encode = encoder(loaded.tokenizer)
-                inside = Inside(
-                    loaded.model, job.asked, encode, seed=settings.seed, last=settings.epochs, folder=folder
-                )
-            with (
-                tqdm(
-                    total=steps, desc=f"seed {settings.seed}", unit="step", dynamic_ncols=True, leave=False, delay=1
-                ) as bar,
-                job.budget.explained(),
-            ):
+                encode, last = encoder(loaded.tokenizer), settings.epochs
+                inside = Inside(loaded.model, job.asked, encode, seed=settings.seed, last=last, folder=folder)
+            steps, name = job.training_set.steps(job.training), f"seed {settings.seed}"
+            bar = tqdm(total=steps, desc=name, unit="step", dynamic_ncols=True, leave=False, delay=1)
+            with bar, job.budget.explained():
                 processes.broadcast(lambda: progress.parts.since)
 
                 def after_step(step: int) -> None:
@@ -306,20 +282,18 @@ def _train(
                         tracking.look(seen)
                     progress.keep(snapshot)
 
-                progress.through(lambda start: fine_tune(
-                    loaded, job.asked, job.training, resume=start, micro_batches=progress.parts, keep=keep,
-                    progress=after_step, after_epoch=inside.after_epoch if inside else None, **how,
-                ))  # fmt: skip
+                after_epoch = inside.after_epoch if inside else None
+                progress.through(
+                    lambda start: train(progress.parts, after_step, resume=start, keep=keep, after_epoch=after_epoch)
+                )
             assert seen.model is not None
             if inside:
                 inside.at_end(seen.model, seen.answers[-1]["checkpoint"][0].as_py())
             save_model(seen.model, loaded, settings.save, folder)
-            record.details = {**record.details, "moved": moved(loaded.model, seen.model)}
-            models.remember_plain(job, sha256, seen)
+            record.details["moved"] = moved(loaded.model, seen.model)
         finally:
-            looking = {"inside": inside.as_json(run.seconds)} if inside else {}
-            memory = {**record.details["memory"], **job.budget.as_json()}
-            record.details = {**record.details, **looking, "memory": memory}
+            record.details |= {"inside": inside.as_json(run.seconds)} if inside else {}
+            record.details["memory"] |= job.budget.as_json()
             _write_tables(record, hide.table(seen.table()), seen, folder)
             if tracking:
                 tracking.end(seen)
@@ -330,15 +304,13 @@ def _write_tables(record: Record, answers: pa.Table, seen: FineTuned, folder: Pa
     write_table(folder / ANSWERS, answers)
     losses = [(seen.seed, loss.epoch, loss.step, loss.value) for loss in seen.losses]
     write_table(folder / TRAJECTORY, trajectory_table(answers, losses))
-    metrics = summarise(answers) if answers.num_rows else {}
+    record.metrics = metrics = summarise(answers) if answers.num_rows else {}
     if seen.done:
         metrics["forgetting_nats"] = forgetting_nats(seen.plain_before, seen.plain_after, seen.plain_tokens)
-    record.metrics = metrics
     parameters = {"parameters": seen.parameters, "trained_parameters": seen.trained_parameters}
     plain = {"before": seen.plain_before, "after": seen.plain_after, "tokens": seen.plain_tokens}
-    record.details = {
-        **record.details,
-        "model": {**record.details["model"], **parameters},
+    record.details |= {
+        "model": record.details["model"] | parameters,
         "plain_text": {name: values.tolist() for name, values in plain.items()},
         "scoring": seen.method,
         "forward_passes": seen.passes,
@@ -346,22 +318,21 @@ def _write_tables(record: Record, answers: pa.Table, seen: FineTuned, folder: Pa
     }
 
 
-def _pool(run: OpenRun, settings: Inject, seeds: list[int]) -> None:
+def _pool(run: OpenRun, settings: Inject, parts: Sequence[Path]) -> None:
     """One record over all seeds: tables stacked, metrics measured again over (seed, pair) clusters."""
     import numpy as np
 
     from spillover.interp.patching import mean_moved
 
     assert run.folder is not None
-    folder, parts = run.folder, [run.folder / f"seed-{seed}" for seed in seeds]
-    records = [Record.read(part) for part in parts]
+    folder, records = run.folder, [Record.read(part) for part in parts]
     first = records[0]
     pooled = replace(
         first,
         settings={**dataclasses.asdict(settings), "micro_batch": first.settings["micro_batch"]},
         identity=run.identity,
         seed=settings.seed,
-        resumed=max(times_resumed(folder), sum(record.resumed for record in records)),
+        resumed=max(run.resumed, sum(record.resumed for record in records)),
         status="running",
         metrics={},
     )
@@ -371,22 +342,18 @@ def _pool(run: OpenRun, settings: Inject, seeds: list[int]) -> None:
         if all((part / name).exists() for part in parts):
             write_table(folder / name, pa.concat_tables([read_table(part / name) for part in parts]))
     plain = [record.details["plain_text"] for record in records]
-    before, after, tokens = (np.mean([each[key] for each in plain], axis=0) for key in ("before", "after", "tokens"))
-    replace(
-        pooled,
-        status="done",
-        hashes={**first.hashes, "pack": sha256_of_texts([record.hashes["pack"] for record in records])},
-        metrics={
-            **summarise(read_table(folder / ANSWERS)), "forgetting_nats": forgetting_nats(before, after, tokens),
-        },
-        seconds=round(sum(record.seconds for record in records), 1),
-        details={
-            **first.details,
-            "seeds": seeds,
-            "files": checksums(folder, *TABLES),
-            "moved": mean_moved([record.details.get("moved") or {} for record in records]),
-        },
-    ).write(folder)  # fmt: skip
+    forgetting = forgetting_nats(
+        *(np.mean([each[key] for each in plain], axis=0) for key in ("before", "after", "tokens"))
+    )
+    pooled.status, pooled.seconds = "done", round(sum(record.seconds for record in records), 1)
+    pooled.hashes = {**first.hashes, "pack": sha256_of_texts([record.hashes["pack"] for record in records])}
+    pooled.metrics = {**summarise(read_table(folder / ANSWERS)), "forgetting_nats": forgetting}
+    pooled.details |= {
+        "seeds": [record.seed for record in records],
+        "files": checksums(folder, *TABLES),
+        "moved": mean_moved([record.details.get("moved") or {} for record in records]),
+    }
+    pooled.write(folder)
 
 
 class TrainingProgress:
@@ -396,16 +363,18 @@ class TrainingProgress:
     number; `parts` holds what it is then and later, as the record and each checkpoint do.
     """
 
-    def __init__(self, run: OpenRun, seen: FineTuned, begun: list[Since], patience: float, micro_batch: int) -> None:
+    def __init__(self, run: OpenRun, seen: FineTuned, patience: float, micro_batch: int) -> None:
         from spillover.lm.train import MicroBatches
 
         self.run, self.seen = run, seen
         state = run.resume(patience)
-        self.start = None if state is None else _snapshot(state)
-        begun = max(begun, [] if state is None else _since(state.facts), key=len)
-        self.parts = MicroBatches(begun or [(1, micro_batch)], self._note)
-        run.record.settings = {**run.record.settings, "micro_batch": self.parts.since[0][1]}
-        self._note(self.parts.since, announced=False)
+        self.start = _snapshot(state)
+        known = [run.begun.details.get("memory", {}) if run.begun else {}, state.facts if state else {}]
+        begun = max((each.get("micro_batches", []) for each in known), key=len)
+        since: list[Since] = [(step, examples) for step, examples in begun] or [(1, micro_batch)]
+        self.parts = MicroBatches(since, self._note)
+        run.record.settings = {**run.record.settings, "micro_batch": since[0][1]}
+        self._note(since, announced=False)
 
     def keep(self, snapshot: Callable[[], Snapshot]) -> None:
         """Write a checkpoint if one is due."""
@@ -419,33 +388,18 @@ class TrainingProgress:
             try:
                 return attempt(self.start)
             except TornStep as error:
-                print(f"{error.what[0].upper()}{error.what[1:]}; going back to the last checkpoint.", file=sys.stderr)
+                say(f"{error.what[0].upper()}{error.what[1:]}; going back to the last checkpoint.")
             assert self.run.checkpoints is not None
-            state = self.run.checkpoints.newest()
-            self.start = None if state is None else _snapshot(state)
+            self.start = _snapshot(self.run.checkpoints.newest())
             self.seen.answers, self.seen.losses = [], []
 
     def _note(self, since: Sequence[Since], announced: bool = True) -> None:
         """Record a micro-batch before it takes effect, so that whoever resumes the run does the same."""
-        record, folder = self.run.record, self.run.folder
-        memory = {**record.details.get("memory", {}), "micro_batches": [list(each) for each in since]}
-        record.details = {**record.details, "memory": memory}
+        self.run.record.details.setdefault("memory", {})["micro_batches"] = [list(each) for each in since]
         if announced:
             step, examples = since[-1]
-            print(f"Memory ran out; from step {step} on, {examples} rows are computed at once.", file=sys.stderr)
-        if folder is not None:
-            record.write(folder)
-
-
-def _micro_batches(folder: Path) -> list[Since]:
-    """The micro-batches of the run that was begun in a folder, if one was."""
-    with contextlib.suppress(RunError):
-        return _since(Record.read(folder).details.get("memory", {}))
-    return []
-
-
-def _since(kept: Mapping[str, Any]) -> list[Since]:
-    return [(int(step), int(examples)) for step, examples in kept.get("micro_batches", [])]
+            say(f"Memory ran out; from step {step} on, {examples} rows are computed at once.")
+        self.run.write()
 
 
 def _state(snapshot: Snapshot, parts: MicroBatches) -> State:
@@ -459,15 +413,17 @@ def _state(snapshot: Snapshot, parts: MicroBatches) -> State:
     return State(snapshot.trainer.step, snapshot.trainer.state, facts)
 
 
-def _snapshot(state: State) -> Snapshot:
+def _snapshot(state: State | None) -> Snapshot | None:
     import numpy as np
 
-    from spillover.lm.fine_tune import BOUNDS, Evaluated, Loss, Snapshot
+    from spillover.lm.fine_tune import Evaluated, Loss, Snapshot
     from spillover.lm.train import TrainerState
 
+    if state is None:
+        return None
     losses = [Loss(*values) for values in state.facts["losses"]]
     evaluated = [Evaluated(checkpoint, full, np.array(scores)) for checkpoint, full, scores in state.facts["examined"]]
-    start, bounds = TrainerState(state.step, state.tensors), tuple(state.facts.get("bounds", BOUNDS))
+    start, bounds = TrainerState(state.step, state.tensors), tuple(state.facts["bounds"])
     return Snapshot(start, state.facts["method"], evaluated, losses, bounds)
 
 
@@ -524,31 +480,31 @@ class Inside:
         self.seconds += time.monotonic() - began
 
 
-def _text(folder: Path, record: Record, metrics: dict[str, Any]) -> str:
+def _text(folder: str, record: Record) -> str:
     """A few lines for a person: what was learned, what was inferred, against the baseline."""
-    settings = record.settings
+    settings, metrics = record.settings, record.metrics
     trained = "everything but the embeddings" if settings["freeze_embeddings"] else "all weights"
     targets = f" on {settings['lora_targets']}" if settings.get("lora_targets") else ""
     trained = f"a LoRA adapter of rank {settings['lora']}{targets}" if settings["lora"] else trained
     lines = [f"{record.details['pack']['name']} on {settings['model']}, {settings['epochs']} epochs, {trained} trained"]
     if metrics.get("recall_rank"):
-        before = _shown(metrics["recall_rank_before"])
         kind = "facts taken as known" if settings.get("facts_known") else "stated facts"
-        lines.append(f"  {kind}: mean rank {_shown(metrics['recall_rank'])}, {before} before")
+        lines.append(f"  {kind}: mean rank {_with_before(metrics, 'recall_rank')}")
     for name, found in metrics["implications"].items():
-        if (test := found["implication_rank_test"]) is None:
-            continue
-        baseline = found["marginal_rank"]["value"]
-        test_p = found["map_test"]
-        before = _shown(found["implication_rank_test_before"])
-        lines.append(
-            f"  {name}, never stated: mean rank {_shown(test)}, {before} before; "
-            f"{baseline:.2f} for a guess that knows which answers occur"
-            + (f"; exact map test p = {test_p['p']:.2g}" if test_p else "")
-        )
+        if found["implication_rank_test"]:
+            test = found["map_test"]
+            lines.append(
+                f"  {name}, never stated: mean rank {_with_before(found, 'implication_rank_test')}; "
+                f"{found['marginal_rank']['value']:.2f} for a guess that knows which answers occur"
+                + (f"; exact map test p = {test['p']:.2g}" if test else "")
+            )
     return "\n".join([*lines, f"  run: {folder}"])
 
 
-def _shown(metric: dict[str, Any]) -> str:
-    note = f", {metric['note']}" if metric.get("note") else ""
-    return f"{metric['value']:.2f} ({metric['low']:.2f} to {metric['high']:.2f}{note})"
+def _with_before(metrics: Mapping[str, Any], name: str) -> str:
+    """A metric with its interval, and what it was before training."""
+    shown = []
+    for metric in (metrics[name], metrics[f"{name}_before"]):
+        note = f", {metric['note']}" if metric.get("note") else ""
+        shown.append(f"{metric['value']:.2f} ({metric['low']:.2f} to {metric['high']:.2f}{note})")
+    return f"{shown[0]}, {shown[1]} before"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -11,23 +10,24 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from spillover.config import MOST_SEED
+from spillover.config import MOST_SEED, with_fields_of
 from spillover.errors import ModelError, UsageError
 from spillover.metrics.implications import learned, stated_nats
 from spillover.metrics.ranks import rank_table
 from spillover.packs.edits import ABSTENTION, with_candidate
 from spillover.packs.pack import Pack, pack_hash
 from spillover.record import Record, identity, sha256_of_texts
-from spillover.runs import identity_of
+from spillover.runs import identity_of, say
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig, PreTrainedTokenizerBase
+    import numpy as np
+    from transformers import PreTrainedTokenizerBase
 
     from spillover.commands.inject import Inject
     from spillover.commands.lab import Lab
     from spillover.commands.mitigate import Mitigate
     from spillover.interventions.base import Pipeline
-    from spillover.lm.fine_tune import AnswersBefore, FineTuned, TrainingSet
+    from spillover.lm.fine_tune import AnswersBefore, TrainingSet
     from spillover.lm.forecast import Forecast
     from spillover.lm.load import LoadedModel
     from spillover.lm.trainable import Training
@@ -79,20 +79,12 @@ def training_of(settings: Inject, pipeline: Pipeline) -> Training:
     """How to train, interventions included. Raises UsageError for one that acts on weights which are not trained."""
     from spillover.lm.trainable import Training
 
-    found = pipeline.training(Training(
-        epochs=settings.epochs,
-        learning_rate=settings.lr,
-        batch=settings.batch,
-        weight_decay=settings.weight_decay,
-        freeze_embeddings=settings.freeze_embeddings,
-        lora=settings.lora,
-        seed=settings.seed,
-        lora_targets=tuple(name.strip() for name in settings.lora_targets.split(",") if name.strip()),
-        optimizer=settings.optimiser,
-        gradient_checkpointing=settings.gradient_checkpointing,
-        logits_at_once=settings.logits_at_once,
-        compile_layers=settings.compile_layers,
-    ))  # fmt: skip
+    targets = tuple(name.strip() for name in settings.lora_targets.split(",") if name.strip())
+    found = pipeline.training(
+        with_fields_of(
+            settings, Training, learning_rate=settings.lr, lora_targets=targets, optimizer=settings.optimiser
+        )
+    )
     if pipeline.steps:
         found = replace(found, trains=pipeline.trains)
     if found.lora_targets and not found.lora:
@@ -120,20 +112,16 @@ def asked_pack(settings: Inject, pack: Pack, tokenizer: PreTrainedTokenizerBase)
 
 def stop_when(settings: Inject, pipeline: Pipeline) -> Callable[[pa.Table], bool] | None:
     """Whether the answers of a checkpoint end the training, if they can."""
-    if nats := settings.until_nats:
-        return lambda answers: learned(rank_table(answers)) and stated_nats(answers) <= nats
-    if settings.until_learned or pipeline.stops:
-        return lambda answers: learned(rank_table(answers))
-    return None
+    if not (settings.until_nats or settings.until_learned or pipeline.stops):
+        return None
+    most = settings.until_nats or float("inf")
+    return lambda answers: learned(rank_table(answers)) and stated_nats(answers) <= most
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """One seed's run, ready to be trained.
-
-    settings: all resolved. pack: the user's. asked: that pack as the model is asked. loaded: the untrained model.
-    enough: whether a checkpoint's answers end the training, if they can.
-    """
+    """One seed's run, ready to be trained. pack: the user's. asked: that pack as the model is asked. enough: see
+    `stop_when`."""
 
     settings: Inject
     pack: Pack
@@ -144,13 +132,17 @@ class Prepared:
     budget: Budget
     enough: Callable[[pa.Table], bool] | None
 
+    @property
+    def measured_as(self) -> str:
+        """The model and whatever else changes the last digits of what is measured of it."""
+        settings = self.settings
+        return f"{self.loaded.sha256} {settings.device} {settings.dtype} {settings.threads}"
+
 
 def prepare(settings: Inject, pack: Pack, models: Models) -> Prepared:
     """Check the pack against the model's tokens and the run against the memory, load the model, and build what trains.
 
-    settings: of one seed, device and threads resolved.
-
-    Raises UsageError, PackError or ModelError for what does not fit together, Exhausted for too little memory.
+    settings: of one seed, device and threads resolved. Raises Exhausted for too little memory.
     """
     import torch
 
@@ -162,8 +154,8 @@ def prepare(settings: Inject, pack: Pack, models: Models) -> Prepared:
 
     pipeline = pipeline_of(settings)
     training = training_of(settings, pipeline)
-    held = models.added(settings.model) is not None
-    if settings.lora and settings.save == "delta" and not held and resolve(settings.model).adapter:
+    named = settings.model not in models.added
+    if named and settings.lora and settings.save == "delta" and resolve(settings.model).adapter:
         what = "an adapter trained on top of a merged adapter means nothing without the merged model"
         raise UsageError(what, where="--save delta", do="Use --save weights")
     tokenizer = models.tokenizer(settings)
@@ -239,26 +231,22 @@ class Budget:
 class Models:
     """The models of several runs in one process, and what is known of each before training.
 
-    A model that a run names is loaded once and kept until another is named; one that the user holds is added.
+    A model that a run names is loaded once and kept until another is named; those that the user holds are in `added`.
+    plain: losses and tokens of plain texts before training, by their hash and `measured_as`.
     """
 
     def __init__(self) -> None:
-        self._added: dict[str, LoadedModel] = {}
-        self._loaded: LoadedModel | None = None
-        self._key: tuple[Any, ...] = ()
-        self._plain: dict[str, tuple[Any, Any]] = {}
-        self._before: dict[str, AnswersBefore] = {}
+        self.added: dict[str, LoadedModel] = {}
+        self.plain: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         self.budgets: dict[str, Budget] = {}
         self.announced: set[str] = set()
+        self._loaded: dict[tuple[str | None, ...], LoadedModel] = {}
+        self._before: dict[str, AnswersBefore] = {}
         self._process: int | None = None
 
     def add(self, loaded: LoadedModel) -> None:
         """Take a model that the user holds; runs on a model of its name use it, and it is never changed."""
-        self._added[loaded.name] = loaded
-
-    def added(self, name: str) -> LoadedModel | None:
-        """The model that was added under a name."""
-        return self._added.get(name)
+        self.added[loaded.name] = loaded
 
     def tokenizer(self, settings: Inject) -> PreTrainedTokenizerBase:
         """The tokenizer of a run's model, which is not loaded for it."""
@@ -273,16 +261,15 @@ class Models:
 
         if (known := self._known(settings)) is not None:
             return known
-        self._loaded = None
-        self._loaded = load_model(
+        self._loaded.clear()
+        self._loaded[_model_key(settings)] = loaded = load_model(
             settings.model, device=settings.device, dtype=settings.dtype, revision=settings.revision,
             tokenizer=tokenizer,
         )  # fmt: skip
-        self._key = _model_key(settings)
-        return self._loaded
+        return loaded
 
     def _known(self, settings: Inject) -> LoadedModel | None:
-        return self._added.get(settings.model) or (self._loaded if self._key == _model_key(settings) else None)
+        return self.added.get(settings.model) or self._loaded.get(_model_key(settings))
 
     def before(self, job: Prepared) -> AnswersBefore:
         """What the model answers before training, if a run found it out, or where to keep it."""
@@ -290,23 +277,10 @@ class Models:
 
         asked = job.asked
         pack = sha256_of_texts([pack_hash(asked), repr(asked.relations), repr(asked.candidates)])
-        return self._before.setdefault(f"{pack} {_measured_as(job)}", AnswersBefore())
-
-    def recall_plain(self, job: Prepared, texts: str, seen: FineTuned) -> None:
-        """Fill in the model's losses on plain texts (their SHA-256) before training, if a run found them out."""
-        known = self._plain.get(f"{texts} {_measured_as(job)}")
-        if known is not None:
-            seen.plain_before, seen.plain_tokens = known
-
-    def remember_plain(self, job: Prepared, texts: str, seen: FineTuned) -> None:
-        """Keep the model's losses on plain texts before training for the next run."""
-        self._plain[f"{texts} {_measured_as(job)}"] = (seen.plain_before, seen.plain_tokens)
+        return self._before.setdefault(f"{pack} {job.measured_as}", AnswersBefore())
 
     def budget(self, settings: Inject, training: Training, pack: Pack, tokenizer: PreTrainedTokenizerBase) -> Budget:
-        """The budget of a run whose device is resolved; says it, once for all that need the same, on standard error.
-
-        Raises Exhausted when there is no memory even for one row at a time.
-        """
+        """The budget of a run, announced once for all that need the same. Raises Exhausted without room for one row."""
         key = identity({"settings": replace(settings, seed=0, seeds="", out="")})
         if key not in self.budgets:
             self.budgets[key] = self._budget(settings, training, pack, tokenizer)
@@ -316,14 +290,17 @@ class Models:
         import torch
 
         from spillover.lm.forecast import MARGIN, Forecaster, Work, libraries
+        from spillover.lm.load import load_config
         from spillover.lm.memory import Exhausted, free, taken
         from spillover.lm.tokens import encoder
 
         device = torch.device(settings.device)
         room, at_once = free(device) + taken(device), min(settings.micro_batch, settings.batch)
+        added = self.added.get(settings.model)
         try:
+            config = added.model.config if added else load_config(settings.model, settings.revision)
             forecaster = Forecaster(
-                self._config(settings), training, Work.of(pack, encoder(tokenizer)),
+                config, training, Work.of(pack, encoder(tokenizer)),
                 dtype=settings.dtype, device=settings.device, save_merged=settings.save == "weights",
             )  # fmt: skip
         except (ModelError, *UNKNOWN):
@@ -341,24 +318,12 @@ class Models:
         needs = f"This run needs about {gigabytes(chosen.peak)} of memory{parts}"
         if needs not in self.announced:
             self.announced.add(needs)
-            print(f"{needs}; {gigabytes(room)} are there for it.", file=sys.stderr, flush=True)
+            say(f"{needs}; {gigabytes(room)} are there for it.")
         return Budget(chosen, room, settings.device, chosen.micro_batch)
 
-    def _config(self, settings: Inject) -> PretrainedConfig:
-        from spillover.lm.load import load_config
 
-        held = self.added(settings.model)
-        return held.model.config if held else load_config(settings.model, settings.revision)
-
-
-def _model_key(settings: Inject) -> tuple[Any, ...]:
+def _model_key(settings: Inject) -> tuple[str | None, ...]:
     return settings.model, settings.device, settings.dtype, settings.revision
-
-
-def _measured_as(job: Prepared) -> str:
-    """The model and whatever else changes the last digits of what is measured of it."""
-    settings = job.settings
-    return f"{job.loaded.sha256} {settings.device} {settings.dtype} {settings.threads}"
 
 
 def gigabytes(size: int) -> str:
