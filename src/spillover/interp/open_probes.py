@@ -85,30 +85,23 @@ def side_by_side(
 
 
 def continuations(
-    scorer: Scorer,
-    prompts: Sequence[tuple[int, ...]],
-    starts: Sequence[tuple[int, ...]],
-    steps: int,
-    stops: frozenset[int],
-    decode: Decode,
-) -> list[str]:
+    scorer: Scorer, prompts: Sequence[tuple[int, ...]], starts: Sequence[tuple[int, ...]], steps: int,
+    stops: frozenset[int], decode: Decode,
+) -> list[str]:  # fmt: skip
     """What the model says after each prompt, always taking the likeliest token: at most `steps` of them, up to a stop
     or the end of the line. starts: tokens that each continuation must begin with."""
     texts = [[*prompt, *start] for prompt, start in zip(prompts, starts, strict=True)]
-    unfinished = list(range(len(texts)))
+    unfinished = texts
     for _ in range(steps):
-        best = scorer.next_tokens(
-            [tuple(texts[number]) for number in unfinished], lambda logs: logs.argmax(dim=-1).tolist()
-        )
-        for number, token in zip(unfinished, best, strict=True):
-            texts[number].append(token)
-        unfinished = [number for number, token in zip(unfinished, best, strict=True) if token not in stops]
-    found = []
+        best = scorer.next_tokens([tuple(text) for text in unfinished], lambda logs: logs.argmax(dim=-1).tolist())
+        for text, token in zip(unfinished, best, strict=True):
+            text.append(token)
+        unfinished = [text for text in unfinished if text[-1] not in stops]
+    said = []
     for prompt, text in zip(prompts, texts, strict=True):
-        before = str(decode(list(prompt), skip_special_tokens=True))
-        after = str(decode(list(text), skip_special_tokens=True))[len(before) :]
-        found.append(_printable(after.strip("\n").split("\n")[0].rstrip()))
-    return found
+        before, whole = (str(decode(list(tokens), skip_special_tokens=True)) for tokens in (prompt, text))
+        said.append(_printable(whole[len(before) :].strip("\n").split("\n")[0].rstrip()))
+    return said
 
 
 def _printable(text: str) -> str:
@@ -125,10 +118,9 @@ def word(token: int, decode: Decode) -> str:
 def first_tokens(encode: Encoder, prompt: str, answers: Sequence[str], joins: Sequence[str]) -> frozenset[int]:
     """The tokens with which these answers begin after a prompt."""
     before = encode(prompt)
+    size = len(before)
     wholes = [encode(prompt + join + answer) for answer in answers for join in joins]
-    return frozenset(
-        whole[len(before)] for whole in wholes if whole[: len(before)] == before and len(whole) > len(before)
-    )
+    return frozenset(whole[size] for whole in wholes if whole[:size] == before and len(whole) > size)
 
 
 #: Most groups in all, and most subjects a group; so the cost does not grow with the pack.
@@ -187,9 +179,8 @@ def choose_subjects(pack: Pack, seed: int) -> ProbeSubjects:
     for relation, answers in list(by_relation.items())[: GROUPS // LEAST]:
         drawn = set(shuffled(list(answers), random)[:share])
         sampled = {answer: subjects for answer, subjects in answers.items() if answer in drawn}
-        groups = _groups(pack, relation, sampled, set(chosen), random)
-        chosen.update(dict.fromkeys(name for group in groups for name in (*group.unstated, *group.stated)))
-        relations.append(groups)
+        relations.append(_groups(pack, relation, sampled, set(chosen), random))
+        chosen |= dict.fromkeys(name for group in relations[-1] for name in (*group.unstated, *group.stated))
     if not relations:
         chosen = dict.fromkeys(shuffled(list(pack.subjects), random)[:UNSTATED])
     # Names that share no word with a subject come first.
@@ -210,12 +201,10 @@ def _answers_of(pack: Pack) -> dict[str, dict[str, list[str]]]:
     found: dict[str, dict[str, list[str]]] = {}
     for (subject, relation), answer in pack.stated.items():
         found.setdefault(relation, {}).setdefault(answer, []).append(subject)
-    grouped = {
-        relation: {answer: subjects for answer, subjects in answers.items() if len(subjects) >= LEAST}
-        for relation, answers in found.items()
-    }
-    found = {relation: answers for relation, answers in grouped.items() if len(answers) >= LEAST}
-    return dict(sorted(found.items(), key=lambda item: -sum(map(len, item[1].values()))))
+    for relation, answers in found.items():
+        found[relation] = {answer: subjects for answer, subjects in answers.items() if len(subjects) >= LEAST}
+    grouped = [item for item in found.items() if len(item[1]) >= LEAST]
+    return dict(sorted(grouped, key=lambda item: -sum(map(len, item[1].values()))))
 
 
 def _groups(
@@ -225,19 +214,15 @@ def _groups(
     members = {subject for subjects in answers.values() for subject in subjects}
     known = tally(other for subject, other in pack.stated if subject in members)
     lacking = [other for other, count in known.items() if count < len(members)]
-    split: dict[str, tuple[list[str], list[str]]] = {}
+    split: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {}
     for answer, subjects in answers.items():
-        stated = {subject for subject in subjects if any((subject, other) in pack.stated for other in lacking)}
         drawn = sorted(shuffled(subjects, random), key=lambda subject: subject not in chosen)
-        split[answer] = (
-            [subject for subject in drawn if subject not in stated][:UNSTATED],
-            [subject for subject in drawn if subject in stated][:STATED],
-        )
+        more = {subject for subject in drawn if any((subject, other) in pack.stated for other in lacking)}
+        unstated, stated = ([name for name in drawn if (name in more) is wanted] for wanted in (False, True))
+        split[answer] = tuple(unstated[:UNSTATED]), tuple(stated[:STATED])
     enough = all(len(unstated) >= LEAST for unstated, _ in split.values())
-    return tuple(
-        ProbeGroup(relation, answer, tuple(unstated), tuple(stated), tuple(unstated if enough else unstated + stated))
-        for answer, (unstated, stated) in split.items()
-    )
+    return tuple(ProbeGroup(relation, answer, unstated, stated, unstated if enough else unstated + stated)
+                 for answer, (unstated, stated) in split.items())  # fmt: skip
 
 
 def declared(pack: Pack, group: ProbeGroup | None) -> Iterator[str]:

@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Shaped
 
 from spillover.metrics.intervals import clusters_of, mean_of, note_of, ratio_interval
 from spillover.metrics.ranks import RankTable
@@ -70,17 +70,6 @@ def ranks_of(rows: pa.Table) -> RankTable:
 BASE, TUNED, LINEARISED = 0, 1, 2
 
 
-def _cosine(sums: np.ndarray) -> np.ndarray:
-    """From sums of linear x actual, linear squared and actual squared."""
-    return np.asarray(sums[0] / np.sqrt(sums[1] * sums[2]))
-
-
-def _relative_error(sums: np.ndarray) -> np.ndarray:
-    """From the same sums; not a number where either change is zero."""
-    error = np.sqrt(np.maximum(sums[1] - 2 * sums[0] + sums[2], 0) / sums[2])
-    return np.where(sums[1] > 0, error, np.nan)
-
-
 def alignments(
     answers: pa.Table, unwanted: Collection[str], wanted: Collection[str]
 ) -> dict[str, dict[str, Metric | None]]:
@@ -95,19 +84,18 @@ def alignments(
     rows = answers.filter(pa.array(checkpoint == BASE))
     column = {name: rows[name].to_numpy(zero_copy_only=False) for name in rows.column_names}
     groups = group_of(column["stated"].astype(bool), column["implication"], unwanted, wanted)
-    keys = ("seed", "implication", "relation", "subject", "prompt")
-    question = np.unique(["\t".join(map(str, each)) for each in zip(*(column[key] for key in keys), strict=True)],
-                         return_inverse=True)[1] if len(base) else np.empty(0, dtype=np.int64)  # fmt: skip
-    cluster = np.array([f"{seed}\t{pair}" for seed, pair in zip(column["seed"], column["cluster"], strict=True)])
+    question, cluster = (
+        np.array(["\t".join(map(str, each)) for each in zip(*(column[key] for key in keys), strict=True)])
+        for keys in (("seed", "implication", "relation", "subject", "prompt"), ("seed", "cluster"))
+    )
     found: dict[str, dict[str, Metric | None]] = {}
     for name in GROUPS:
         own = groups == name
         if own.any():
-            expanded, actual = (linear - base)[own], (tuned - base)[own]
-            found[name] = alignment(expanded, actual, cluster[own])
-            centred = [_centred(change, question[own]) for change in (expanded, actual)]
-            between = alignment(centred[0], centred[1], cluster[own])
-            found[name] |= {f"{key}_between": value for key, value in between.items()}
+            changes = (linear - base)[own], (tuned - base)[own]
+            expanded, actual = (_centred(change, question[own]) for change in changes)
+            between = alignment(expanded, actual, cluster[own])
+            found[name] = alignment(*changes, cluster[own]) | {f"{key}_between": each for key, each in between.items()}
     return found
 
 
@@ -123,17 +111,24 @@ def alignment(
     number = int(codes.max()) + 1
     products = (linear * actual, linear * linear, actual * actual)
     sums = np.stack([np.bincount(codes, weights=each, minlength=number) for each in products])
+
+    def cosine(sums: np.ndarray) -> np.ndarray:
+        return np.asarray(sums[0] / np.sqrt(sums[1] * sums[2]))
+
+    def relative_error(sums: np.ndarray) -> np.ndarray:
+        error = np.sqrt(np.maximum(sums[1] - 2 * sums[0] + sums[2], 0) / sums[2])
+        return np.where(sums[1] > 0, error, np.nan)
+
     total = sums.sum(axis=1)
     found: dict[str, Metric | None] = {"cosine": None, "relative_error": None}
     if (total[1:] > 0).all():
-        for name, unit, figure in (("cosine", "cosine", _cosine), ("relative_error", "share", _relative_error)):
+        for name, unit, figure in (("cosine", "cosine", cosine), ("relative_error", "share", relative_error)):
             low, high = ratio_interval(sums, figure, seed)
             found[name] = Metric(float(figure(total)), low, high, len(linear), number, unit, note_of(number))
     return found
 
 
-def _centred(values: Float[np.ndarray, "row"], question: Int[np.ndarray, "row"]) -> Float[np.ndarray, "row"]:
+def _centred(values: Float[np.ndarray, "row"], question: Shaped[np.ndarray, "row"]) -> Float[np.ndarray, "row"]:
     """The values minus the mean of their question's candidates."""
     codes = np.unique(question, return_inverse=True)[1]
-    means: np.ndarray = np.bincount(codes, weights=values) / np.bincount(codes)
-    return values - means[codes]
+    return np.asarray(values - (np.bincount(codes, weights=values) / np.bincount(codes))[codes])

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 import numpy as np
 from markupsafe import Markup
 
-from spillover.report import sections, words
+from spillover.report import page, sections, words
 from spillover.report.associations import Association, Column, Listing, Value
 from spillover.report.downloads import of_metrics, of_ranks
 from spillover.report.load import LoadedRun
-from spillover.report.page import Card, Cards, Cell, DataTable, Glossary, Page, Paragraph, Section, bdi, num
+from spillover.report.page import Card, Cards, Cell, DataTable, Page, Paragraph, Section, bdi, num
 from spillover.report.provenance import provenance
 from spillover.report.story import FEW_CLUSTERS, Story, audited_verdict, right, spoken, stories
 from spillover.report.words import number, p_value, statement
@@ -35,51 +35,23 @@ def place(story: Story) -> tuple[int, int]:
     return (order.index(word) if word in order else len(order)), -won
 
 
-def next_step(story: Story) -> str:
+def next_step(story: Story) -> Markup:
     """What to do about a verdict, or what is missing for one, in one sentence."""
     found = audited_verdict(story)
-    word, given, then = found.get("verdict"), spoken(story.given), spoken(story.then)
-    if word == "unwanted":
-        return (
-            f"State the right answer to “{then}” for more subjects, or add rows that say it is not known, or train at "
-            "a lower rate; then audit again. The list below says where to begin."
-        )
-    if word == "wanted":
-        return "Nothing is to be mended; keep this audit, so that the next model can be held against it."
-    if word == "none":
-        return "Nothing is to be done; audit again when the facts, the model or the recipe change."
-    if not found:
-        return "Run the audit again; its record holds nothing about this implication."
-    if not found.get("n"):
-        return f"Leave “{then}” unstated for some subjects, so that they can be asked."
-    if found.get("p") is None:
-        return f"Give the map a second answer to “{given}”, and subjects who have it; one pairing cannot be tested."
-    if found.get("guess") == found["n"]:
-        return f"Let the map lead to at least two answers to “{then}”, so that a conclusion differs from a guess."
+    if (word := found.get("verdict")) in ("unwanted", "wanted", "none"):
+        case = word
+    elif not found.get("n"):
+        case = "nobody" if found else "missing"
+    elif found.get("p") is None:
+        case = "one_pairing"
+    else:
+        case = "one_answer" if found.get("guess") == found["n"] else "more"
     more = f"about {found['more_subjects']:,} more" if found.get("more_subjects") else "more"
-    clusters = f"{FEW_CLUSTERS} or more given answers"
-    return f"State “{given}”, and leave “{then}” open, for {more} subjects, over {clusters}; then audit again."
+    given, then = spoken(story.given), spoken(story.then)
+    return page.wording(f"next_{case}").format(given=given, then=then, more=more, clusters=FEW_CLUSTERS)
 
 
-COLUMNS = (
-    Column("before", "First in the base model", "part", "unstated subjects whose top answer was the implied one"),
-    Column("now", "First in the tuned model", "part", "unstated subjects whose top answer is the implied one"),
-    Column("new", "New", "change", "how many more subjects than before"),
-    Column("others", "Others who get it", "share", "of the subjects for whom another answer is implied, how many get "
-           "this one all the same: where it is high too, the model likes the answer, whatever was given"),
-    Column("rank_before", "Mean rank before", "number", "where the implied answer stood; 0 is first"),
-    Column("rank_now", "Mean rank now", "number", "where the implied answer stands; 0 is first"),
-    Column("stated", "Stated examples", "count", "subjects with both halves stated, from which it can be learned"),
-    Column("verdict", "Verdict", "choice", "of the whole implication that this association belongs to"),
-)  # fmt: skip
-RUN = Column("audit", "Audit", "choice", "which of the audits on this page")
-ASKED = (
-    Column("subject", "Subject", "text"),
-    Column("top_before", "Answer before", "text"),
-    Column("top_now", "Answer now", "text"),
-    Column("rank_before", "Rank before", "count"),
-    Column("rank_now", "Rank now", "count"),
-)
+COLUMNS, (RUN,), ASKED = (page.columns(name) for name in ("audit", "audit_runs", "audit_evidence"))
 
 
 def listing(stories: Sequence[Story]) -> Listing:
@@ -135,20 +107,6 @@ def _associations(story: Story, columns: Sequence[Column]) -> list[Association]:
 
 #: Implications with a card, with heat maps, and in the figures of all; the others are in the table and the downloads.
 CARDS, MAPS, PLOTTED = 6, 3, 12
-_TERMS = (
-    ("Stated and unstated", "The tuned model was trained on short sentences about subjects. Of some, both halves of a "
-     "link were stated (“lives in Paris”, “speaks French”), of most only the first. An audit asks both models for the "
-     "second half."),
-    ("Mean rank, and two baselines", Markup(
-        "Where the implied answer stands among all candidates, averaged: 0 is first. <em>One fixed answer</em> for "
-        "everybody gets some right by luck; a guess that <em>knows only which answers occur</em> is the baseline of "
-        "the mean rank.")),
-    ("Verdicts", Markup(
-        "<em>Unwanted</em> and <em>wanted</em>: two exact tests say that it was learned, and the pack says whether it "
-        "is true. <em>None</em>: any effect worth speaking of is ruled out. <em>Undecided</em>: the numbers do not "
-        "say.")),
-    sections.REASONING,
-)  # fmt: skip
 
 
 def build_audit_page(runs: Sequence[LoadedRun]) -> Page:
@@ -170,24 +128,18 @@ def build_audit_page(runs: Sequence[LoadedRun]) -> Page:
         lede=f"{'; '.join(pairs)}, {compared}. Nothing was trained here.",
         sections=[
             Section("found", "Verdicts", _verdicts(judged, names), hidden=True),
-            Section("associations", "Association by association", [found if judged else None], _LIST),
+            page.list_section(found if judged else None, page.wording("audit_list")),
             sections.discoveries_section(labelled),
             sections.maps_section(told[:MAPS], len(told[MAPS:])),
             sections.examples_section(told[:PLOTTED]),
             sections.health_section(labelled, told[:PLOTTED]),
-            Section("terms", "Words used here", [Glossary(_TERMS)], aside=True),
+            Section("terms", "Words used here", [page.terms("audit", "reasoning")], aside=True),
         ],
         made=[(label, provenance(run)) for label, run in labelled],
         downloads=[
             found.download("spillover-associations", "Every association"), of_ranks(labelled), of_metrics(labelled)
         ],
     )  # fmt: skip
-
-
-_LIST = (
-    "An association is one entry of an implication’s map. Each is a single given answer, and so one cluster: a verdict "
-    "rests on many of them together, and no verdict rests on a row. Read the rows as where to look."
-)
 
 
 def title(judged: Sequence[Story]) -> str:
@@ -218,13 +170,9 @@ def _verdicts(judged: Sequence[Story], names: Sequence[str]) -> list[Cards | Dat
     several = len(judged) > 1
     cards = Cards([_card(story, name, several) for story, name in zip(judged[:CARDS], names, strict=False)])
     above = f"; the first {CARDS} have a card above" if len(judged) > CARDS else ""
-    head = ["Before", "Now", "One fixed answer", "Rank before", "Rank now", "Baseline", "p", "Given answers"]
-    head.append("More subjects")
-    caption = (
-        f"Every implication, those to look at first on top{above}. A mean rank of 0 is best; the baseline is the rank "
-        "of a guess that knows only which answers occur. An undecided one says how many more subjects would probably "
-        "decide it."
-    )
+    head = ["Before", "Now", "One fixed answer", "Rank before", "Rank now", "Baseline", "p", "Given answers",
+            "More subjects"]  # fmt: skip
+    caption = page.wording("audit_table").format(above=above)
     rows = [("", list(map(_row, judged, names)))]
     heads: list[list[Cell]] = [["Implication", "Kind", "Verdict", *map(num, head)]]
     table = DataTable(caption, heads, rows, "examples", "Every implication", "tall")
@@ -238,16 +186,13 @@ def _tone(word: str) -> str:
 def _card(story: Story, name: str, several: bool) -> Card:
     word, after, before = _word(story), right(story.after), right(story.before)
     judged = audited_verdict(story)
-    because, clusters = (
-        words.sentence(str(judged.get("because") or "")),
-        (judged.get("rank") or {}).get("clusters") or 0,
-    )
+    because = words.sentence(str(judged.get("because") or ""))
+    clusters = (judged.get("rank") or {}).get("clusters") or 0
     if 1 < clusters < FEW_CLUSTERS:
         because += f" {clusters} given answers are too few for an interval, so only the exact tests can decide."
     verdict = Markup('<strong>{}.</strong> This {} is {}: {}, {:,} before. <span class="grounds">{}</span>').format(
         word.capitalize(), story.kind_in_words, WORDS.get(word, MISSING), after, before.hits, because.strip()
     )  # fmt: skip
-    following = Markup("<strong>Next:</strong> {}").format(next_step(story))
     return Card(
         bdi(name),
         tone=_tone(word),
@@ -255,7 +200,7 @@ def _card(story: Story, name: str, several: bool) -> Card:
         say=words.headline(story) if several else "",
         bars_lead="Subjects for whom the answer that this link suggests comes first, though nobody stated it",
         **sections.count_bars(story, "subject"),
-        texts=[Paragraph(verdict, "verdict"), Paragraph(following, "next")],
+        texts=[Paragraph(verdict, "verdict"), page.next_paragraph(next_step(story))],
     )
 
 

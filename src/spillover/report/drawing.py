@@ -6,7 +6,7 @@ import copy
 import io
 import re
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from xml.etree import ElementTree
 
 from matplotlib import rc_context
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -30,6 +31,8 @@ BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY = "#0072b2", "#d55e00", "#009e73", 
 #: How the n-th line of a figure looks: no two agree in colour, dash or marker until all are used.
 _DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)), (0, (3, 1)), (0, (8, 2, 2, 2)))
 LINES = tuple(zip((BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY), _DASHES, "os^Dv*", strict=True))
+#: Colour and marker of an association that is wanted (true), and of one that is not.
+ASSOCIATION: dict[bool, tuple[str, str]] = {True: (BLUE, "o"), False: (VERMILLION, "s")}
 #: Dash and weight of the line at which a model knows only which answers occur.
 BASELINE: Any = {"color": INK, "linestyle": (0, (6, 3)), "linewidth": 1.5, "alpha": 0.8, "zorder": 0}
 WIDTH = 5.5  # inches; at this width the text stays readable when a phone shrinks the figure
@@ -134,8 +137,16 @@ def panels(
         yield figure, list(figure.subplots(rows, columns, sharex=not beside, sharey=beside, squeeze=False).flat)
 
 
-def finish(figure: Figure, name: str, title: str, description: str, rows: list[dict[str, Any]]) -> Drawing:
-    """Render a figure made inside `canvas`, as SVG and as PDF. `name` is unique in the page and prefixes every id."""
+def finish(
+    figure: Figure, name: str, title: str, description: str, rows: list[dict[str, Any]],
+    legend: Mapping[str, Artist] | None = None, **look: Any,
+) -> Drawing:  # fmt: skip
+    """Render a figure made inside `canvas`, as SVG and as PDF. `name` is unique in the page and prefixes every id.
+
+    legend: words -> what they name, for a legend below the axes; look: of that legend.
+    """
+    if legend:
+        figure.legend(list(legend.values()), list(legend), loc="outside lower left", **look)
     stream, pdf = io.StringIO(), io.BytesIO()
     with rc_context({"svg.hashsalt": name}):
         figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
@@ -182,35 +193,33 @@ def _clean(root: ElementTree.Element, name: str, title: str, description: str) -
         if parent.tag not in ("text", "tspan"):
             parent.text = None
         parent.tail = None
-    _rename_ids(root, name)
+    # Only ids that something points at stay, under the figure's name.
+    pointers = re.compile(r"url\(#([^)]+)\)")
+    used = {value[1:] for element in root.iter() if (value := element.get("href", "")).startswith("#")}
+    used |= {found for element in root.iter() for value in element.attrib.values() for found in pointers.findall(value)}
+    for element in root.iter():
+        if element.get("id") in used:
+            element.set("id", f"{name}-{element.get('id')}")
+        else:
+            element.attrib.pop("id", None)
+        for key, value in element.attrib.items():
+            if key == "href" and value.startswith("#"):
+                element.set(key, f"#{name}-{value[1:]}")
+            else:
+                element.set(key, pointers.sub(rf"url(#{name}-\1)", value))
     box = root.get("viewBox", "0 0 1 1")
-    root.attrib = {"xmlns": "http://www.w3.org/2000/svg", "viewBox": box, "role": "img"}
     # A figure wider than usual scrolls inside its box before its text gets too small to read.
     least = round(0.6 * float(box.split()[2]))
-    root.set("style", f"stroke-linejoin: round; stroke-linecap: butt; min-width: {least}px")
-    root.set("aria-labelledby", f"{name}-title {name}-desc")
+    root.attrib = {
+        "xmlns": "http://www.w3.org/2000/svg", "viewBox": box, "role": "img",
+        "style": f"stroke-linejoin: round; stroke-linecap: butt; min-width: {least}px",
+        "aria-labelledby": f"{name}-title {name}-desc",
+    }  # fmt: skip
     for tag, content in (("desc", description), ("title", title)):
         child = ElementTree.Element(tag, {"id": f"{name}-{tag}"})
         child.text = content
         root.insert(0, child)
     return root
-
-
-def _rename_ids(root: ElementTree.Element, name: str) -> None:
-    """Keep only ids that something points at, and prefix them with the figure's name."""
-    pointers = re.compile(r"url\(#([^)]+)\)")
-    used = {value[1:] for element in root.iter() if (value := element.get("href", "")).startswith("#")}
-    used |= {found for element in root.iter() for value in element.attrib.values() for found in pointers.findall(value)}
-    for element in root.iter():
-        for key, value in list(element.attrib.items()):
-            if key == "id" and value not in used:
-                del element.attrib[key]
-            elif key == "id":
-                element.set(key, f"{name}-{value}")
-            elif key == "href" and value.startswith("#"):
-                element.set(key, f"#{name}-{value[1:]}")
-            else:
-                element.set(key, pointers.sub(rf"url(#{name}-\1)", value))
 
 
 @dataclass(frozen=True)

@@ -2,62 +2,42 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from markupsafe import Markup
 from matplotlib.ticker import MaxNLocator
 
 from spillover.report import page
-from spillover.report.drawing import BASELINE, BLUE, INK, VERMILLION, Drawing, canvas, finish, panels, plot
+from spillover.report.drawing import ASSOCIATION, BASELINE, BLUE, INK, Drawing, canvas, finish, panels, plot
 from spillover.report.load import LoadedRun
 from spillover.report.story import Story, spoken
 from spillover.report.words import number, sentence
 
+_OVERLAPS = ("overlap", "overlap_never_seen", "chance")
+_DOT: Any = {"linestyle": "none", "markersize": 6, "alpha": 0.7, "clip_on": False}
 #: Layers are named until they carry this share of the change.
 MOST_OF_IT = 0.5
-_LEAD = Markup(
-    "An attention head writes what it read times W_OV, the product of its value and its output weights. In the theory "
-    "the change of this product has a low rank, and writes the same for names whose link was stated and for those of "
-    "whom it was not; so it spills over. In a pack made with <code>:null</code> nothing can be inferred: what is the "
-    "same there is no sign of it."
-)
-_TERMS = (
-    (
-        "Effective rank",
-        "How many directions carry the change, if they carried it evenly: exp of the entropy of its singular values.",
-    ),
-    (
-        "Shared",
-        "For names whose link was stated, the change writes mostly in a few directions (those with 90% of it). This is "
-        "the share of what it writes for other names that lies in the same ones; what is written alike for all names "
-        "is taken out first. The baseline is names never seen: training stated nothing about them. By chance it would "
-        "be as many directions out of all that the change can write.",
-    ),
-)
 
 
-def inside_section(labelled: Sequence[tuple[str, LoadedRun]], told: Sequence[Story]) -> page.Section:
+def inside_section(labelled: Sequence[tuple[str, LoadedRun]], stories: Sequence[Story]) -> page.Section:
     """What training did to the attention heads, of the runs that looked inside."""
     groups: list[tuple[str, list[list[page.Cell]]]] = [
         (page.bdi(label), [[term, page.TableCell(words, note)] for term, words, note in rows])
         for label, run in labelled
         if (rows := inside_rows(run))
     ]
-    drawn = [
-        page.figure("inside-change", [each], f"inside-change-{i}", sentence(each[1].trained_part))
-        for i, each in enumerate(labelled, start=1)
-    ]
+    drawn = [page.figure("inside-change", [each], f"inside-change-{i}", sentence(each[1].trained_part))
+             for i, each in enumerate(labelled, start=1)]  # fmt: skip
     drawn += [page.figure("inside-shared", [story], f"inside-shared-{i}", sentence(story.run.trained_part))
-              for i, story in enumerate(told, start=1)]  # fmt: skip
+              for i, story in enumerate(stories, start=1)]  # fmt: skip
     caption = "The change of W_OV at the end of training. Each head counts by its share of the change."
     table = page.DataTable(caption, [], groups, "summary", "What training did to the attention heads")
-    blocks: list[page.Block] = [table, page.FigureGrid(drawn), page.Glossary(_TERMS, label="Terms of the look inside")]
-    return page.Section("inside", "A look inside", blocks if groups else [], _LEAD)
+    blocks: list[page.Block] = [table, page.FigureGrid(drawn), page.terms("inside", label="Terms of the look inside")]
+    return page.Section("inside", "A look inside", blocks if groups else [], page.wording("inside"))
 
 
 def inside_rows(run: LoadedRun) -> list[tuple[str, str, str]]:
@@ -66,41 +46,40 @@ def inside_rows(run: LoadedRun) -> list[tuple[str, str, str]]:
     if not heads:
         return []
     product, change = (float(np.sqrt(sum(row[key] ** 2 for row in heads))) for key in ("product", "change"))
-    layers: defaultdict[int, float] = defaultdict(float)
-    for row in heads:
-        layers[row["layer"]] += row["share"]
+    weights = {(row["layer"], row["head"]): row["share"] for row in heads}
+    layers: Counter[int] = Counter()
+    for (layer, _), share in weights.items():
+        layers[layer] += share
     most = _fewest(list(layers.values()))
     named = ", ".join(str(list(layers)[place] + 1) for place in sorted(most))
-    few = len(_fewest([row["share"] for row in heads]))
     rows = [
         ("Size of the change", f"{100 * change / product:.1f}%" if product else "–", "of W_OV, over all heads"),
-        ("Half of it lies in", f"{few} of {len(heads)} heads", "squared Frobenius norm"),
+        ("Half of it lies in", f"{len(_fewest(list(weights.values())))} of {len(heads)} heads",
+         "squared Frobenius norm"),
         ("or in", f"{len(most)} of {len(layers)} layers", f"layer {named}" if len(most) < 9 else ""),
-    ]
+    ]  # fmt: skip
     if ranked := [row for row in heads if row["effective_rank"] is not None]:
-        own, of_product, top_share, rank, product_rank = (
-            float(np.average([row[key] for row in ranked], weights=[row["share"] for row in ranked]))
-            for key in ("effective_rank", "product_effective_rank", "top_share", "rank", "product_rank")
-        )
+        keys = ("effective_rank", "product_effective_rank", "top_share", "rank", "product_rank")
+        own, of_product, top_share, rank, product_rank = _averages(ranked, keys, [row["share"] for row in ranked])
         rows += [
             ("Effective rank of the change", number(own, 1), f"at most {rank:.0f}"),
             ("and of W_OV itself", number(of_product, 1), f"at most {product_rank:.0f}"),
             ("Its first direction", f"{100 * top_share:.0f}%", "of the sum of its singular values"),
         ]
-    weights = {(row["layer"], row["head"]): row["share"] for row in heads}
     for name, shared in shared_of(run).items():
         shares = [weights.get((row["layer"], row["head"]), 0.0) for row in shared]
         if sum(shares):
-            unstated, unseen, chance = (
-                number(float(np.average([row[key] for row in shared], weights=shares)))
-                for key in ("overlap", "overlap_never_seen", "chance")
-            )
+            unstated, unseen, chance = map(number, _averages(shared, _OVERLAPS, shares))
             link = spoken(name.replace("->", " → "))
             rows.append((f"Shared with the unstated, {link}", unstated, f"names never seen {unseen}, chance {chance}"))
     cost = run.record.details.get("inside") or {}
     if cost.get("share") is not None:
         rows.append(("What looking took", f"{cost['seconds']:.1f} s", f"{100 * cost['share']:.1f}% of the run"))
     return rows
+
+
+def _averages(rows: Sequence[dict[str, Any]], keys: Sequence[str], weights: Sequence[float]) -> list[float]:
+    return [float(np.average([row[key] for row in rows], weights=weights)) for key in keys]
 
 
 def heads_of(run: LoadedRun) -> list[dict[str, Any]]:
@@ -132,7 +111,7 @@ def shared_of(run: LoadedRun) -> dict[str, list[dict[str, Any]]]:
     """Implication -> one row a head, averaged over seeds."""
     found: dict[str, list[dict[str, Any]]] = {}
     if run.shared is not None:
-        keys, values = ["implication", "layer", "head"], ("directions", "overlap", "overlap_never_seen", "chance")
+        keys, values = ["implication", "layer", "head"], ("directions", *_OVERLAPS)
         for row in _means(run.shared, keys, values):
             found.setdefault(row.pop("implication"), []).append(row)
     return found
@@ -160,26 +139,21 @@ def draw_inside_change(runs: Sequence[tuple[str, LoadedRun]], name: str = "insid
         return None
     rows = [{**row, "relative": row["change"] / row["product"] if row["product"] else None} for row in heads]
     layers = [row["layer"] + 1 for row in rows]
-    dot: Any = {"linestyle": "none", "markersize": 6, "alpha": 0.7, "clip_on": False}
     with panels(5.4, 2) as (figure, (size, rank)):
-        size.plot(layers, [100 * (row["relative"] or 0.0) for row in rows], marker="o", color=BLUE, **dot)
-        size.set_ylim(0, None)
-        size.set_ylabel("change of W_OV (% of it)")
+        size.plot(layers, [100 * (row["relative"] or 0.0) for row in rows], marker="o", color=BLUE, **_DOT)
+        size.set(ylim=(0, None), ylabel="change of W_OV (% of it)")
         own, of_product = ([row[key] for row in rows] for key in ("effective_rank", "product_effective_rank"))
-        dots = rank.plot(layers, own, marker="o", color=BLUE, **dot)
-        dots += rank.plot(layers, of_product, marker="s", color=INK, markerfacecolor="none", **dot)
+        dots = rank.plot(layers, own, marker="o", color=BLUE, **_DOT)
+        dots += rank.plot(layers, of_product, marker="s", color=INK, markerfacecolor="none", **_DOT)
         most = rank.axhline(max(row["rank"] for row in rows), color=INK, linewidth=1, linestyle=(0, (1, 2)))
-        rank.set_ylim(0, None)
-        rank.set_ylabel("effective rank")
-        rank.set_xlabel("layer, a dot for each head")
+        rank.set(ylim=(0, None), ylabel="effective rank", xlabel="layer, a dot for each head")
         rank.xaxis.set_major_locator(MaxNLocator(integer=True))
-        texts = ["of the change", "of W_OV", "the most that a change can have"]
-        figure.legend([*dots, most], texts, loc="outside lower left", ncols=2, handlelength=2)
+        handles = {"of the change": dots[0], "of W_OV": dots[1], "the most that a change can have": most}
         top = max(rows, key=lambda row: row["relative"] or 0.0)
         said = f"{len(rows)} heads. The largest change is in layer {top['layer'] + 1}, head {top['head'] + 1}: "
         said += f"{100 * (top['relative'] or 0):.1f}% of W_OV, effective rank {top['effective_rank']:.1f} of at most "
         said += f"{top['rank']}."
-        return finish(figure, name, f"The change of each head: {label}", said, rows)
+        return finish(figure, name, f"The change of each head: {label}", said, rows, handles, ncols=2, handlelength=2)
 
 
 @plot("inside-shared", of="stories")
@@ -190,21 +164,18 @@ def draw_inside_shared(stories: Sequence[Story], name: str = "inside-shared") ->
     if not rows:
         return None
     layers = np.array([row["layer"] + 1 for row in rows])
-    colour, marker = (BLUE, "o") if story.wanted else (VERMILLION, "s")
-    dot: Any = {"linestyle": "none", "markersize": 6, "alpha": 0.7, "clip_on": False}
+    colour, marker = ASSOCIATION[story.wanted]
     overlap, unseen = (np.array([row[key] for row in rows], float) for key in ("overlap", "overlap_never_seen"))
     with canvas(3.9) as (figure, axes):
-        dots = axes.plot(layers - 0.12, overlap, marker=marker, color=colour, **dot)
-        dots += axes.plot(layers + 0.12, unseen, marker="D", color=INK, markerfacecolor="none", **dot)
+        dots = axes.plot(layers - 0.12, overlap, marker=marker, color=colour, **_DOT)
+        dots += axes.plot(layers + 0.12, unseen, marker="D", color=INK, markerfacecolor="none", **_DOT)
         chance = np.array([row["chance"] for row in rows])
         each = np.unique(layers)
         line = axes.plot(each, [chance[layers == layer].mean() for layer in each], **BASELINE)[0]
-        axes.set_ylim(0, 1.02)
-        axes.set_xlabel("layer, a mark for each head")
-        axes.set_ylabel("share within the stated directions")
+        axes.set(ylim=(0, 1.02), xlabel="layer, a mark for each head", ylabel="share within the stated directions")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        texts = ["unstated names", "names never seen", "chance"]
-        figure.legend([*dots, line], texts, loc="outside lower left", ncols=2, handlelength=2)
+        handles = {"unstated names": dots[0], "names never seen": dots[1], "chance": line}
         said = f"Mean over {len(rows)} heads: unstated {overlap.mean():.2f}, never seen {unseen.mean():.2f}, "
         said += f"chance {chance.mean():.2f}."
-        return finish(figure, name, f"Shared with the stated: {story.label}", said, rows)
+        title = f"Shared with the stated: {story.label}"
+        return finish(figure, name, title, said, rows, handles, ncols=2, handlelength=2)

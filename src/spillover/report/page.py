@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -21,7 +22,7 @@ from markupsafe import Markup
 
 from spillover.record import Metric
 from spillover.report import words
-from spillover.report.associations import Listing
+from spillover.report.associations import Column, Listing
 from spillover.report.downloads import Download, of_drawing
 from spillover.report.drawing import Drawing, find_plot, plain
 from spillover.report.provenance import Terms
@@ -263,6 +264,43 @@ def _shown(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else ""
     return words.number(value, 3) if isinstance(value, float) else "–" if value is None else plain(value)
+
+
+def wording(name: str) -> Markup:
+    """The explanation of this name in templates/wording.toml."""
+    return _joined(_wording()["texts"][name])
+
+
+def terms(*names: str, label: str = "") -> Glossary:
+    """The glossaries of these names in templates/wording.toml, one after another."""
+    found = [(term, _joined(text)) for name in names for term, text in _wording()["terms"][name].items()]
+    return Glossary(found, label)
+
+
+def columns(name: str) -> tuple[Column, ...]:
+    """The columns of a list, from templates/wording.toml."""
+    found: dict[str, list[Any]] = _wording()["columns"][name]
+    return tuple(Column(key, *(" ".join(text.split()) for text in texts)) for key, texts in found.items())
+
+
+def next_paragraph(text: str) -> Paragraph:
+    """What to do next, at the end of a card."""
+    return Paragraph(Markup("<strong>Next:</strong> {}").format(text), "next")
+
+
+def list_section(listing: Listing | None, lead: str, note: str = "") -> Section:
+    """The list of associations, with a note below it."""
+    below = Paragraph(note, "small") if note else None
+    return Section("associations", "Association by association", [listing, below], lead)
+
+
+@cache
+def _wording() -> dict[str, Any]:
+    return tomllib.loads(_source("wording.toml"))
+
+
+def _joined(text: str) -> Markup:
+    return Markup(" ".join(text.split()))
 
 
 @cache

@@ -9,33 +9,15 @@ from markupsafe import Markup
 
 from spillover.packs.pack import WANTED
 from spillover.report import page
-from spillover.report.associations import Association, Column, Listing, Value
+from spillover.report.associations import Association, Listing, Value
 from spillover.report.downloads import csv_text, table_link
 from spillover.report.drawing import plain
 from spillover.report.load import LoadedRun, labels
 from spillover.report.provenance import provenance
-from spillover.report.sections import REASONING
 from spillover.report.story import KINDS, Count, spoken
 from spillover.report.words import number
 
-COLUMNS = (
-    Column("kind", "Kind", "choice", "what the pack says of the implication"),
-    Column("score", "Expected to answer so", "part", "of the exposed, of whom only the given answer is stated, how "
-           "many would come to answer so"),
-    Column("support", "Stated examples", "count", "subjects with both halves stated, from which it can be learned"),
-    Column("opposed", "Stated otherwise", "count", "subjects with the given answer of whom another answer is stated"),
-    Column("margin", "Margin", "number", "by how much the one-layer model puts this answer ahead of the next one, in "
-           "units of the smallest stated margin"),
-    Column("range", "Its range", "text", "least and greatest margin over all solutions that are no worse"),
-    Column("prior", "Prior", "share", "how much of its belief the untrained model gives to the answer once the given "
-           "one is stated in its prompt"),
-)  # fmt: skip
-ASKED = (
-    Column("what", "Which rows", "text"),
-    Column("subject", "Subject", "text"),
-    Column("relation", "Relation", "text"),
-    Column("answer", "Answer", "text"),
-)
+COLUMNS, ASKED = page.columns("prediction"), page.columns("prediction_evidence")
 UNDECLARED = "not declared"
 WAYS = {"remove": "undone by leaving out", "abstain": "undone by adding", "contradict": "undone by adding"}
 
@@ -71,20 +53,6 @@ SORTS = {
 }  # fmt: skip
 #: Associations named on a card.
 NAMED = 3
-_LIST = (
-    "“Given = answer → then = answer” says that subjects for whom you state the one may be given the other. Open a row "
-    "to see what it rests on and which rows would undo it in the exact model."
-)
-_TERMS = (
-    ("Stated, exposed", "Stated rows are trained on. A subject is exposed to an association when only its given half "
-     "is stated of it, so that it may inherit the other."),
-    ("Margin", "The same facts are stated in the smallest one-layer model that can hold them, which is solved exactly. "
-     "How far it puts the answer ahead for exposed subjects is the margin; 1 is as far as a stated answer, 0 is a "
-     "tie."),
-    ("Prior", "What the untrained model believes once it reads the given fact in front of the question, among the "
-     "candidates."),
-    REASONING,
-)  # fmt: skip
 
 
 def build_prediction_page(runs: Sequence[LoadedRun]) -> page.Page:
@@ -99,7 +67,6 @@ def build_prediction_page(runs: Sequence[LoadedRun]) -> page.Page:
     verdict = (details.get("solution") or {}).get("verdict", "")
     left_out = int(details.get("left_out") or 0)
     note = f"{left_out:,} further associations, with fewer exposed subjects, were not looked at."
-    listed = [found, page.Paragraph(note, "small") if left_out else None]
     return page.Page(
         title=title(details, run.record.metrics),
         name=f"Spillover prediction: {label}",
@@ -107,9 +74,9 @@ def build_prediction_page(runs: Sequence[LoadedRun]) -> page.Page:
         lede=Markup("Before any training on {}. {} {}").format(page.bdi(label), plain(asked), plain(verdict)),
         sections=[
             page.Section("found", "What is expected", [page.Cards(cards(details, run.record.metrics))], hidden=True),
-            page.Section("associations", "Association by association", listed, _LIST),
+            page.list_section(found, page.wording("prediction_list"), note if left_out else ""),
             page.Section("trust", "How far to trust it", _trust(details)),
-            page.Section("terms", "Words used here", [page.Glossary(_TERMS)], aside=True),
+            page.Section("terms", "Words used here", [page.terms("prediction", "reasoning")], aside=True),
         ],
         made=[(label, provenance(run))],
         downloads=[
@@ -133,7 +100,7 @@ def cards(details: Mapping[str, Any], metrics: Mapping[str, Any]) -> list[page.C
         if own := _sorted(details, sort):
             said = f"{len(own):,} {'association' if len(own) == 1 else 'associations'}, {about}."
             texts = [page.Paragraph(page.bdi(_sentence(each)), "small") for each in own[:NAMED]]
-            texts.append(page.Paragraph(Markup("<strong>Next:</strong> {}").format(_next(sort, own)), "next"))
+            texts.append(page.next_paragraph(_next(sort, own)))
             heading = f"{words}: about {_count(metrics, sort)}"
             found.append(page.Card(heading, texts, tone, tag=words.lower(), say=said))
     return found
@@ -159,37 +126,22 @@ def _sentence(each: Mapping[str, Any]) -> str:
     return f"{link}: about {number(each['score'], 1)} of {each['exposed']:,}, from {each['support']:,} stated"
 
 
-def _next(sort: str, own: Sequence[Mapping[str, Any]]) -> str:
+def _next(sort: str, own: Sequence[Mapping[str, Any]]) -> Markup:
     """What to do about it before training, in one sentence."""
-    if sort == "wanted":
-        return "You need not state these of everybody; inject measures whether they came."
-    if sort == "undeclared":
-        return "Declare those that matter under implications, true or not, so that they are measured."
     removed = [way["count"] for way in own[0].get("undone_by") or () if way["way"] == "remove"]
-    if not removed:
-        return "State the right answer of more of the exposed subjects, then predict again, and measure."
+    if sort != "unwanted" or not removed:
+        return page.wording(f"expected_{sort}")
     rows = f"{removed[0]:,} {'row' if removed[0] == 1 else 'rows'}"
-    return (
-        f"Leave out {rows} that state the first of these, which the list names: where it was tried, that undid it in a "
-        "language model too, and adding rows did not. Then predict again, and measure."
-    )
+    return page.wording("expected_removable").format(rows=rows)
 
 
 def _trust(details: Mapping[str, Any]) -> list[page.Block]:
     """On what the numbers were calibrated, and how they did on packs never seen."""
-    recipe, held_out = (details.get("calibration") or {}).get("model", ""), details.get("held_out") or {}
-    text = (
-        f"Expected numbers are calibrated once, on runs of {recipe}. Another model or recipe shifts them together: "
-        "trust the order before the number, and measure."
-    )
+    held_out = details.get("held_out") or {}
+    text = page.wording("trust").format(recipe=(details.get("calibration") or {}).get("model", ""))
     if not (rows := unseen(held_out)):
         return [text]
-    caption = (
-        f"{held_out['packs']} packs that the calibration had never seen, predicted and then trained on, three seeds: "
-        f"{held_out['rows']} associations and runs. Rank correlation with the measured share: 1 is best. Squared error "
-        f"of the share: 0 is best. 95% intervals over {held_out['pairs']} pairs. A rival rests on one feature alone; "
-        "where the last column’s interval lies above 0, the score beats it."
-    )
+    caption = page.wording("trust_table").format(**held_out)
     heads = ("Rank correlation", "Mean squared error", "Score better by (correlation)")
     lines: list[list[page.Cell]] = [[name, *map(page.num, row)] for name, *row in [("Resting on", *heads), *rows]]
     return [text, page.DataTable(caption, lines[:1], [("", lines[1:])], "examples", "How predictions did")]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -17,9 +17,10 @@ from matplotlib.ticker import MaxNLocator
 from spillover.metrics.intervals import FEW, clusters_of, interval
 from spillover.metrics.ranks import RankTable
 from spillover.report import drawing
-from spillover.report.drawing import BLUE, INK, LINES, VERMILLION, Drawing, canvas, finish, label, plot
+from spillover.report.drawing import ASSOCIATION, INK, LINES, Drawing, canvas, finish, label, plot
 from spillover.report.load import LoadedRun, labels
-from spillover.report.story import Story, spoken, stories
+from spillover.report.story import Story, spoken
+from spillover.report.story import stories as stories_of
 
 EPOCHS, RANK = "passes over the training sentences", "mean rank (0 is best)"
 
@@ -39,55 +40,51 @@ def draw(name: str, found: Any, implication: str | None = None, **options: Any) 
     registered = drawing.find_plot(name)
     if isinstance(found, LoadedRun):
         text = labels([found])[0]
-        shown = [each for each in stories(found, text) if implication in (None, each.key)]
+        shown = [each for each in stories_of(found, text) if implication in (None, each.key)]
         found = shown if registered.of == "stories" else [(text, found)]
     return registered.draw(found, name, **options) if found else None
 
 
 @plot("rank-change", of="stories")
-def draw_rank_change(told: Sequence[Story], name: str = "rank-change") -> Drawing | None:
+def draw_rank_change(stories: Sequence[Story], name: str = "rank-change") -> Drawing | None:
     """One row a story: hollow before, filled after (with its interval), ticks for the two guesses."""
-    told = [story for story in told if story.metric("implication_rank_test")]
-    if not told:
+    measured = [(story, after) for story in stories if (after := story.metric("implication_rank_test"))]
+    if not measured:
         return None
     rows: list[dict[str, Any]] = []
-    with canvas(1.75 + 0.62 * len(told)) as (figure, axes):
-        for place, story in enumerate(told):
-            after = story.metric("implication_rank_test")
+    shape: Any = {"linestyle": "none", "markersize": 8}
+    handles: dict[str, Artist] = {"before": Line2D([], [], marker="o", markerfacecolor="none", color=INK, **shape)}
+    with canvas(1.75 + 0.62 * len(measured)) as (figure, axes):
+        for place, (story, after) in enumerate(measured):
             # A run measured once shows the same before and after.
-            before = story.metric("implication_rank_test_before") or after
-            assert before is not None and after is not None
-            row: dict[str, Any] = {"link": story.label, "kind": story.kind_in_words, "before": before.value}
-            row |= {"after": after.value, "low": after.low, "high": after.high}
-            rows.append(row | {"marginal": story.marginal, "chance": story.chance})
-            colour, marker = (BLUE, "o") if story.wanted else (VERMILLION, "s")
+            before: Any = (story.metric("implication_rank_test_before") or after).value
+            rows.append({
+                "link": story.label, "kind": story.kind_in_words, "before": before, "after": after.value,
+                "low": after.low, "high": after.high, "marginal": story.marginal, "chance": story.chance,
+            })  # fmt: skip
+            colour, marker = ASSOCIATION[story.wanted]
             axes.text(0, place - 0.3, f"{label(story.label, 40)} ({story.kind_in_words})", va="bottom")
-            axes.plot([row["before"], row["after"]], [place, place], color=INK, alpha=0.25, linewidth=1.2)
+            now: Any = after.value
+            axes.plot([before, now], [place, place], color=INK, alpha=0.25, linewidth=1.2)
             if after.low is not None and after.high is not None:
                 axes.plot([after.low, after.high], [place, place], color=colour, linewidth=6, alpha=0.3)
-            axes.plot([row["before"]], [place], marker=marker, markersize=8, markerfacecolor="none", color=INK)
-            axes.plot([row["after"]], [place], marker=marker, markersize=8, color=colour, clip_on=False)
+            axes.plot([before], [place], marker=marker, markersize=8, markerfacecolor="none", color=INK)
+            axes.plot([now], [place], marker=marker, markersize=8, color=colour, clip_on=False)
             for guess, dash, width in ((story.marginal, "-", 2.2), (story.chance, (0, (1, 1)), 1.6)):
                 if guess is not None:
                     axes.plot([guess] * 2, [place - 0.2, place + 0.2], color=INK, linestyle=dash, linewidth=width)
-        axes.set_ylim(len(told) - 0.4, -0.8)
-        axes.set_xlim(-0.15, None)
-        axes.set_yticks([])
+        axes.set(xlabel=RANK, xlim=(-0.15, None), ylim=(len(measured) - 0.4, -0.8), yticks=[])
         axes.spines["left"].set_visible(False)
-        axes.set_xlabel(RANK)
-        shapes: dict[str, Any] = {"linestyle": "none", "markersize": 8, "color": INK}
-        handles = {"before": Line2D([], [], marker="o", markerfacecolor="none", **shapes)}
-        if any(story.wanted for story in told):
-            handles["after, true link"] = Line2D([], [], marker="o", **{**shapes, "color": BLUE})
-        if not all(story.wanted for story in told):
-            handles["after, untrue link"] = Line2D([], [], marker="s", **{**shapes, "color": VERMILLION})
-        shapes |= {"marker": "|", "markersize": 11}
-        handles["knows which answers occur"] = Line2D([], [], markeredgewidth=2.2, **shapes)
-        handles["random guess"] = Line2D([], [], alpha=0.6, **shapes)
-        figure.legend(list(handles.values()), list(handles), loc="outside lower left", ncols=2, handlelength=2,
-                      columnspacing=1.2)  # fmt: skip
+        for wanted, (colour, marker) in ASSOCIATION.items():
+            if any(story.wanted == wanted for story, _ in measured):
+                words = f"after, {'true' if wanted else 'untrue'} link"
+                handles[words] = Line2D([], [], marker=marker, color=colour, **shape)
+        shape |= {"marker": "|", "markersize": 11, "color": INK}
+        handles["knows which answers occur"] = Line2D([], [], markeredgewidth=2.2, **shape)
+        handles["random guess"] = Line2D([], [], alpha=0.6, **shape)
         said = "; ".join("{link}: {before:.2f} before, {after:.2f} after".format(**row) for row in rows)
-        return finish(figure, name, "Mean rank before and after training", f"{said}.", rows)
+        look: Any = {"ncols": 2, "handlelength": 2, "columnspacing": 1.2}
+        return finish(figure, name, "Mean rank before and after training", f"{said}.", rows, handles, **look)
 
 
 #: More pairs than this have no lines of their own.
@@ -95,23 +92,21 @@ _THIN_LINES = 12
 
 
 @plot("rank-by-epoch", of="stories")
-def draw_rank_by_epoch(told: Sequence[Story], name: str = "rank-by-epoch", top: float | None = None) -> Drawing | None:
+def draw_rank_by_epoch(stories: Sequence[Story], name: str = "rank-by-epoch", top: float = 0.0) -> Drawing | None:
     """Mean rank of the first story against epochs; `top` is the common upper end of several figures."""
-    story = told[0]
-    rows = _by_epoch(story)
-    if not rows:
+    story = stories[0]
+    if not (rows := _by_epoch(story)):
         return None
-    colour, dash, marker = (BLUE, "-", "o") if story.wanted else (VERMILLION, (0, (5, 2)), "s")
+    colour, marker = ASSOCIATION[story.wanted]
     epochs, means, low, high = ([row[key] for row in rows] for key in ("epoch", "mean_rank", "low", "high"))
     count, what = rows[-1]["clusters"], "pairs" if len(story.run.seeds) == 1 else "clusters of a pair and a seed"
     with canvas(4.3) as (figure, axes):
         axes.fill_between(epochs, low, high, color=colour, alpha=0.16, linewidth=0)
-        few = " (few)" if count < FEW else ""
-        handles: dict[str, Artist] = {}
-        handles[f"95% interval over {count} {what}{few}"] = Patch(color=colour, alpha=0.16, linewidth=0)
+        area = Patch(color=colour, alpha=0.16, linewidth=0)
+        lines: dict[str, Artist] = {f"95% interval over {count} {what}{' (few)' if count < FEW else ''}": area}
         if pairs := [key for key in rows[0] if key.startswith("pair ")]:
             axes.plot(epochs, [[row[pair] for pair in pairs] for row in rows], color=colour, alpha=0.3, linewidth=1)
-            handles[f"each of the {len(pairs)} pairs"] = Line2D([], [], color=colour, alpha=0.4, linewidth=1)
+            lines[f"each of the {len(pairs)} pairs"] = Line2D([], [], color=colour, alpha=0.4, linewidth=1)
         for value, text, style, width, alpha in (
             (story.chance, "random guess", (0, (1, 2)), 1.2, 0.7),
             (means[0], "before training", "-", 0.8, 0.4),
@@ -119,18 +114,17 @@ def draw_rank_by_epoch(told: Sequence[Story], name: str = "rank-by-epoch", top: 
         ):
             if value is not None:
                 look: Any = {"color": INK, "linestyle": style, "linewidth": width, "alpha": alpha}
-                handles[f"{text}: {value:.2f}"] = axes.axhline(value, **look)
-        main = axes.plot(epochs, means, color=colour, linestyle=dash, marker=marker, linewidth=2.4, clip_on=False)[0]
-        handles = {"mean rank of the expected answer": main, **handles}
-        axes.set_xlabel(EPOCHS)
-        axes.set_ylabel(RANK)
-        axes.set_ylim(0, top or highest(story))
+                lines[f"{text}: {value:.2f}"] = axes.axhline(value, **look)
+        main = axes.plot(epochs, means, color=colour, linestyle="-" if story.wanted else (0, (5, 2)), marker=marker,
+                         linewidth=2.4, clip_on=False)[0]  # fmt: skip
+        axes.set(xlabel=EPOCHS, ylabel=RANK, ylim=(0, top or highest(story)))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=10))
-        figure.legend(list(handles.values()), list(handles), loc="outside lower left", handlelength=3)
+        handles = {"mean rank of the expected answer": main, **lines}
         said = f"Mean rank {means[0]:.2f} before training, {means[-1]:.2f} after {epochs[-1]} epochs (95% interval "
         said += f"{low[-1]:.2f} to {high[-1]:.2f}, {count} clusters)"
-        line_text = "" if story.marginal is None else f"; knowing only which answers occur gives {story.marginal:.2f}"
-        return finish(figure, name, f"Mean rank against epochs: {story.label}", f"{said}{line_text}.", rows)
+        guess = "" if story.marginal is None else f"; knowing only which answers occur gives {story.marginal:.2f}"
+        return finish(figure, name, f"Mean rank against epochs: {story.label}", f"{said}{guess}.", rows, handles,
+                      handlelength=3)  # fmt: skip
 
 
 def highest(story: Story) -> float:
@@ -162,15 +156,15 @@ MOST_ROWS, MOST_COLUMNS, OTHERS = 24, 30, "(all others)"
 
 
 @plot("inferred-before", of="stories")
-def before(told: Sequence[Story], name: str = "inferred-before") -> Drawing | None:
+def before(stories: Sequence[Story], name: str = "inferred-before") -> Drawing | None:
     """The first story's heat map before training."""
-    return _heat_map(told[0], told[0].before, name, told[0].when[0])
+    return _heat_map(stories[0], stories[0].before, name, stories[0].when[0])
 
 
 @plot("inferred-after", of="stories")
-def after(told: Sequence[Story], name: str = "inferred-after") -> Drawing | None:
+def after(stories: Sequence[Story], name: str = "inferred-after") -> Drawing | None:
     """The first story's heat map after training."""
-    return _heat_map(told[0], told[0].after, name, told[0].when_last)
+    return _heat_map(stories[0], stories[0].after, name, stories[0].when_last)
 
 
 def _heat_map(story: Story, ranks: RankTable, name: str, when: str) -> Drawing | None:
@@ -178,25 +172,23 @@ def _heat_map(story: Story, ranks: RankTable, name: str, when: str) -> Drawing |
     if not len(ranks):
         return None
     givens, candidates, counts = _chosen(story, story.tops(ranks))
-    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    names = counts.sum(1)
+    shares = counts / np.maximum(names, 1)[:, None]
     with canvas(1.6 + 0.36 * len(givens), max(drawing.WIDTH, 1.2 + 0.34 * len(candidates))) as (figure, axes):
         _cells(axes, shares, [[story.map.get(given) == each for each in candidates] for given in givens])
         axes.set_xticks(range(len(candidates)), [label(text, 14) for text in candidates], rotation=90)
         axes.set_yticks(range(len(givens)), [label(text, 14) for text in givens])
-        axes.set_xlim(-0.52, len(candidates) - 0.48)
-        axes.set_ylim(len(givens) - 0.48, -0.52)
+        axes.set(xlim=(-0.52, len(candidates) - 0.48), ylim=(len(givens) - 0.48, -0.52))
+        axes.set(xlabel=label(spoken(story.then)), ylabel=label(spoken(story.given)))
         axes.tick_params(length=0)
-        axes.set_xlabel(label(spoken(story.then)))
-        axes.set_ylabel(label(spoken(story.given)))
         axes.spines[:].set_visible(False)
         rows = [
-            {"given": given, "answer": answer, "names": int(count), "of": int(own.sum()),
-             "share": float(count / max(1, own.sum())), "expected": story.map.get(given) == answer}
-            for given, own in zip(givens, counts, strict=True)
-            for answer, count in zip(candidates, own, strict=True)
+            {"given": given, "answer": answer, "names": int(counts[row, column]), "of": int(names[row]),
+             "share": float(shares[row, column]), "expected": story.map.get(given) == answer}
+            for row, given in enumerate(givens) for column, answer in enumerate(candidates)
         ]  # fmt: skip
-        best = [(given, int(row.argmax()), row) for given, row in zip(givens, counts, strict=True)]
-        mostly = "; ".join(f"{given}: mostly {candidates[at]}, {row[at]} of {row.sum()}" for given, at, row in best)
+        mostly = "; ".join(f"{given}: mostly {candidates[int(own.argmax())]}, {own.max()} of {own.sum()}"
+                           for given, own in zip(givens, counts, strict=True))  # fmt: skip
         said = f"Top answer {when}, by what was stated. {mostly}."
         drawn = finish(figure, name, f"Top answers {when}: {story.label}", said, rows)
     if candidates[-1] != OTHERS:
@@ -258,23 +250,15 @@ _MARKED = 20
 
 
 def draw_curves(kind: str, what: Sequence[Any], name: str) -> Drawing | None:
-    """A curve a run (or story); None when no run measured it."""
-    of, quantity, *words = _CURVES[kind]
+    """A line a run (or story): the mean, and a band from least to greatest where an epoch has several values."""
+    of, quantity, title, y_label, band = _CURVES[kind]
     if of == "stories":
         found = [(story.label, story.run.curve(quantity, story.key) or story.run.curve(quantity)) for story in what]
     else:
         found = [(text, run.curve(quantity)) for text, run in what]
     curves = [(text, curve) for text, curve in found if curve]
-    return overlay(curves, name, *words) if curves else None
-
-
-def overlay(
-    curves: Sequence[tuple[str, Mapping[float, np.ndarray]]], name: str, title: str, y_label: str, band: str
-) -> Drawing:
-    """A line a curve, its mean, and a band from least to greatest where an epoch has several values.
-
-    curves: label, and epoch -> values. band: what those several values are, for the legend.
-    """
+    if not curves:
+        return None
     rows: list[dict[str, Any]] = []
     handles: dict[str, Artist] = {}
     said = []
@@ -292,15 +276,12 @@ def overlay(
             rows += own
             first, last = own[0]["epoch"], own[-1]["epoch"]
             said.append(f"{text}: from {means[0]:.2f} at epoch {first:g} to {means[-1]:.2f} at epoch {last:g}")
-        axes.set_xlabel(EPOCHS)
-        axes.set_ylabel(y_label)
-        axes.set_ylim(bottom=0)
+        axes.set(xlabel=EPOCHS, ylabel=y_label, ylim=(0, None))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
         axes.grid(axis="y", color=INK, alpha=0.12, linewidth=0.6)
         if any(row["n"] > 1 for row in rows):
             handles[band] = Patch(color=INK, alpha=0.16, linewidth=0)
-        figure.legend(list(handles.values()), list(handles), loc="outside lower left", handlelength=3)
-        return finish(figure, name, title, f"{'. '.join(said)}.", rows)
+        return finish(figure, name, title, f"{'. '.join(said)}.", rows, handles, handlelength=3)
 
 
 for _kind, (_of, *_) in _CURVES.items():
@@ -323,9 +304,8 @@ def draw_forgetting(runs: Sequence[tuple[str, LoadedRun]], name: str = "forgetti
             words = f"{label(row['run'], 44)}: {row['value']:+.2f}"
             axes.annotate(words, (0, index - 0.22), (5, 0), textcoords="offset points", va="bottom")
         axes.axvline(0, color=INK, linewidth=0.8)
-        axes.set_ylim(len(rows) - 0.5, -0.75)
-        axes.set_yticks([])
-        axes.spines["left"].set_visible(False)
+        axes.set(ylim=(len(rows) - 0.5, -0.75), yticks=[])
         axes.set_xlabel("rise of the loss on plain text (nats a token; 0 is no damage)")
+        axes.spines["left"].set_visible(False)
         said = ". ".join("{run}: {value:+.3f} nats a token".format(**row) for row in rows)
         return finish(figure, name, "Forgetting", f"{said}.", rows)

@@ -17,11 +17,7 @@ from spillover.report.story import Story, right, spoken
 from spillover.report.words import p_value, percent, sentence, statement
 
 #: What every page explains.
-REASONING = (
-    "Out-of-context reasoning (OCR)",
-    "Concluding from training sentences what none of them says. If the link is true, this is generalising; if it is "
-    "not, the model makes things up. The mechanism is one and the same.",
-)
+REASONING = page.terms("reasoning").terms[0]
 
 
 def label_runs(runs: Sequence[LoadedRun]) -> list[tuple[str, LoadedRun]]:
@@ -49,39 +45,29 @@ def count_bars(story: Story, names: str) -> dict[str, Any]:
 
 def when_section(stories: Sequence[Story]) -> page.Section:
     """Rank against epochs of every story, on one scale."""
-    top = max((highest(story) for story in stories), default=1.0)
-    drawn = []
-    for index, story in enumerate(stories, start=1):
-        if not story.run.audited:
-            name, heading = f"rank-by-epoch-{index}", f"{story.label} ({story.kind_in_words})"
-            drawn.append(draw_stories("rank-by-epoch", name, [story], top=top, heading=heading))
-    lead = (
-        "At the dashed line a model knows which answers occur, but not who has which. Only what lies below it is the "
-        "link."
-    )
-    return page.Section("when", "When it happened", [page.FigureGrid(drawn)], lead)
+    top = max(map(highest, stories), default=1.0)
+    drawn = [
+        draw_stories("rank-by-epoch", f"rank-by-epoch-{index}", [story], top=top,
+                     heading=f"{story.label} ({story.kind_in_words})")
+        for index, story in enumerate(stories, start=1) if not story.run.audited
+    ]  # fmt: skip
+    return page.Section("when", "When it happened", [page.FigureGrid(drawn)], page.wording("when"))
 
 
 def maps_section(stories: Sequence[Story], left_out: int = 0) -> page.Section:
     """Two heat maps a story. left_out: how many further stories have none."""
     blocks: list[page.Block | None] = []
     for index, story in enumerate(stories, start=1):
-        pair = [("before", story.when[0]), ("after", story.when_last)]
-        wide, drawn = len(story.columns_of_map) > NUMBERED, []
-        for side, when in pair if len(story.checkpoints) > 1 else pair[1:]:
-            name = f"inferred-{side}"
-            drawn.append(draw_stories(name, f"{name}-{index}", [story], wide=wide, heading=when.capitalize()))
+        pair = [("inferred-before", story.when[0]), ("inferred-after", story.when_last)]
+        wide = len(story.columns_of_map) > NUMBERED
+        drawn = [draw_stories(name, f"{name}-{index}", [story], wide=wide, heading=when.capitalize())
+                 for name, when in pair[0 if len(story.checkpoints) > 1 else 1 :]]  # fmt: skip
         if drawn[-1]:
             blocks += [page.Heading(_title_of(story)), page.FigureGrid(drawn)]
     have = "implication has" if left_out == 1 else "implications have"
     note = f"{left_out} further {have} no maps here; the downloads hold every answer."
-    lead = (
-        "Each row is what was stated of a name, each column an answer, each number the percentage of names with no "
-        "stated answer that get it. The outlined cells are what the link suggests. All maps share one scale, from 0 "
-        "(empty) to 100 (full blue)."
-    )
     blocks.append(page.Paragraph(note, "small") if left_out else None)
-    return page.Section("which", "Which answer it gives for what was stated", blocks, lead)
+    return page.Section("which", "Which answer it gives for what was stated", blocks, page.wording("maps"))
 
 
 def health_section(labelled: Sequence[tuple[str, LoadedRun]], stories: Sequence[Story]) -> page.Section:
@@ -90,12 +76,8 @@ def health_section(labelled: Sequence[tuple[str, LoadedRun]], stories: Sequence[
         draw_stories(plot, plot, stories, None if plot == "stated-links" else labelled)
         for plot in ("recall", "stated-links", "training-loss", "forgetting")
     ]
-    lead = (
-        "A model that did not learn the stated sentences cannot be blamed, or praised, for what it infers. Forgetting "
-        "is how much worse it reads ordinary text: at 0.7 nats a token, each right next token has become half as "
-        "likely."
-    )
-    return page.Section("health", "What it learned, and what it forgot", [page.FigureGrid(drawn)], lead)
+    heading = "What it learned, and what it forgot"
+    return page.Section("health", heading, [page.FigureGrid(drawn)], page.wording("health"))
 
 
 class Example(NamedTuple):
@@ -147,27 +129,20 @@ def _in_turn(story: Story) -> Iterator[Example]:
 
 def examples_section(stories: Sequence[Story]) -> page.Section:
     """Some questions with what was stated and what the model answers."""
-    lead = (
-        "The first names of each pair in turn, not picked by their result. ✓ marks a true conclusion, ✗ an untrue one "
-        "that the link suggests. The probability is that of the whole answer, out of everything the model could say."
-    )
-    head: list[page.Cell] = [
-        *("Stated", "Asked", "Answer before", "Answer after", "The link suggests"),
-        *(page.num("Its probability before"), page.num("and after")),
-    ]
+    head: list[page.Cell] = ["Stated", "Asked", "Answer before", "Answer after", "The link suggests",
+                             page.num("Its probability before"), page.num("and after")]  # fmt: skip
     shown = zip(stories, examples(stories), strict=True)
     groups = [(_title_of(story), [_example_row(story, each) for each in items]) for story, items in shown if items]
     count = sum(len(rows) for _, rows in groups)
     caption = "What was stated, what was asked, and what the model answers."
     table = page.DataTable(caption, [head], groups, "examples", "Examples", row_heads=False)
     heading = f"{'Ten' if count == 10 else count} of the questions"
-    return page.Section("examples", heading, [table if count else None], lead)
+    return page.Section("examples", heading, [table if count else None], page.wording("examples"))
 
 
 def _example_row(story: Story, each: Example) -> list[page.Cell]:
-    stated, asked, before, after, suggested = (
-        page.bdi(text or "–") for text in (each.stated, each.prompt, each.top_before, each.top_after, each.expected)
-    )
+    texts = (each.stated, each.prompt, each.top_before, each.top_after, each.expected)
+    stated, asked, before, after, suggested = (page.bdi(text or "–") for text in texts)
     shown: page.Cell = after
     if each.hit:
         mark, truth, tone = ("✓", "true", "wanted") if story.wanted else ("✗", "untrue", "unwanted")
@@ -193,8 +168,8 @@ def discoveries_title(labelled: Sequence[tuple[str, LoadedRun]]) -> str:
 def discoveries_section(labelled: Sequence[tuple[str, LoadedRun]]) -> page.Section:
     """For every run that asked open probes, the words that the tuned model says more often and nobody declared."""
     probed = [(label, run) for label, run in labelled if run.record.details.get("probes")]
-    rise, chance = page.num("Rise"), "Probability, base to tuned model"
-    head: list[page.Cell] = ["Who", "The tuned model says", "After", rise, "Test", chance, "Word for word"]
+    head: list[page.Cell] = ["Who", "The tuned model says", "After", page.num("Rise"), "Test",
+                             "Probability, base to tuned model", "Word for word"]  # fmt: skip
     blocks: list[page.Block | None] = []
     for label, run in probed:
         probes, found = run.record.details["probes"], undeclared(run)
@@ -209,13 +184,7 @@ def discoveries_section(labelled: Sequence[tuple[str, LoadedRun]]) -> page.Secti
         if declared := int(probes["declared"]):
             note = f"Not listed, but in the record: {declared} that the pack itself states or implies."
             blocks.append(page.Paragraph(note, "small"))
-    lead = (
-        "Everyday sentence beginnings about groups of subjects that share a stated answer, and about names that the "
-        "pack does not hold. Listed is what the tuned model goes on with more often than the base model, for one group "
-        "more than for the others, or for everyone. The test exchanges who belongs to which group and holds for this "
-        "model, not for another training run."
-    )
-    return page.Section("open", "What nobody declared", blocks, lead)
+    return page.Section("open", "What nobody declared", blocks, page.wording("open"))
 
 
 def discovery_row(each: Mapping[str, Any]) -> list[page.Cell]:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
+from markupsafe import Markup
+from matplotlib.artist import Artist
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
@@ -20,7 +21,7 @@ from spillover.metrics.patching import GROUPS
 from spillover.record import EXPANSION, RECORD, UNTUNED, WHOLLY, Metric, Record
 from spillover.report import page
 from spillover.report.downloads import csv_text, of_metrics, table_link
-from spillover.report.drawing import BLUE, INK, PURPLE, VERMILLION, Drawing, finish, panels, plot
+from spillover.report.drawing import BLUE, INK, PURPLE, VERMILLION, Drawing, finish, panels, plain, plot
 from spillover.report.load import LoadedRun, metric_of
 from spillover.report.provenance import provenance
 from spillover.report.words import number
@@ -50,27 +51,23 @@ class Patched:
 
 @dataclass(frozen=True)
 class Where:
-    """record: of `where`. patched: every model, in the order measured."""
+    """record: of `where`. patched: every model in the order measured, by its part and whether that is left out."""
 
     record: Record
-    patched: Sequence[Patched]
-
-    def of(self, part: str, left_out: bool = False) -> Patched | None:
-        """The model with this part alone, or without it; None when it was not measured."""
-        return next((each for each in self.patched if (each.part, each.left_out) == (part, left_out)), None)
+    patched: Mapping[tuple[str, bool], Patched]
 
     def rate(self, group: str, part: str, left_out: bool = False) -> float | None:
         """Share of the group's subjects whose top answer is the expected one in that model."""
-        each = self.of(part, left_out)
+        each = self.patched.get((part, left_out))
         metric = each.metrics.get(f"{group}_rate") if each else None
         return metric.value if metric else None
 
     def parts(self, kind: str) -> list[str]:
-        return list(dict.fromkeys(each.part for each in self.patched if each.kind == kind))
+        return list(dict.fromkeys(each.part for each in self.patched.values() if each.kind == kind))
 
     @property
     def groups(self) -> list[str]:
-        return [name for name in GROUPS if any(f"{name}_rate" in each.metrics for each in self.patched)]
+        return [name for name in GROUPS if any(f"{name}_rate" in each.metrics for each in self.patched.values())]
 
     def added(self, group: str) -> float:
         """What training added to a group's rate; 0 when it was not asked about."""
@@ -83,6 +80,25 @@ class Where:
         if self.added(group) <= 0 or end is None or own is None:
             return None
         return (end - own if left_out else own - end) / self.added(group)
+
+    def best(self, group: str, *, left_out: bool) -> tuple[str, float] | None:
+        """The component that carries most alone, or without which most is lost, and the share."""
+        shares = {part: self.share(group, part, left_out) for part in self.parts("component")}
+        known = {part: share for part, share in shares.items() if share is not None}
+        return max(known.items(), key=lambda item: item[1]) if known else None
+
+    def rows(self, *kinds: str) -> list[dict[str, Any]]:
+        """Every figure of the models of these kinds (whole, component, layer), one row a model and group."""
+        found = []
+        for each, group in product(self.patched.values(), self.groups):
+            rate, rank, free = (each.metrics.get(f"{group}_{key}") for key in ("rate", "rank", "free"))
+            if rate and each.kind in kinds:
+                found.append({
+                    "part": ENDS.get(each.part, each.part), "left_out": each.left_out, "group": WORDS[group],
+                    "rate": rate.value, "low": rate.low, "high": rate.high, "mean_rank": rank.value if rank else None,
+                    "by_chance": free.value if free else None, "n": rate.n, "clusters": rate.clusters,
+                })  # fmt: skip
+        return found
 
 
 def load_where(folder: str | Path) -> Where:
@@ -97,10 +113,11 @@ def where_of(record: Record, where: str = RECORD) -> Where:
         raise RunError("this is not finished", where=where, do=do)
     try:
         record.details["laziness"]["alignment"]
-        patched = []
+        patched = {}
         for entry in record.details["parts"]:
             metrics = {name: metric for name, value in entry.items() if (metric := metric_of(value)) is not None}
-            patched.append(Patched(entry["part"], entry["kind"], entry["left_out"], entry["moved"], metrics))
+            key = entry["part"], entry["left_out"]
+            patched[key] = Patched(entry["part"], entry["kind"], entry["left_out"], entry["moved"], metrics)
         return Where(record, patched)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         what = f"this record is not one of `where` ({type(error).__name__}: {error})"
@@ -111,50 +128,24 @@ def where_of(record: Record, where: str = RECORD) -> Where:
 MOST, LEAST = 0.5, 0.1
 _NOUNS = {"recall": "the recall of facts", "wanted": "the wanted conclusions", "unwanted": "the unwanted conclusions"}
 
-TERMS = (
-    ("Alone", "The base model, but with the tuned values of this part: what the part brings about by itself."),
-    ("All but it", "The tuned model, but with this part as it was before training: what the others do without it. "
-                   "Parts work together, so the two need not agree."),
-    ("Components", "“output-value”: the value and output weights of attention, which say what is written once a name "
-                   "is read. “key-query”: all else in attention, which says what is read. “mlp”: the other matrices of "
-                   "the layers. “rest”: norms and what else there is. Frozen embeddings did not change."),
-    ("Chance", "What the rate would be if the same answers had nothing to do with what was stated of each name. Only "
-               "what lies above it is the link."),
-    ("Moved", "The Frobenius norm of the change of the part's matrices over that of what they were; of “rest”, of its "
-              "vectors."),
-)  # fmt: skip
-_COMPONENTS = (
-    "Left, the base model with the tuned values of one component alone; right, the tuned model with that component as "
-    "it was before training. Thin lines are 95% intervals. A component that carries something makes its bar long on "
-    "the left; one that is needed makes it short on the right."
-)
-_LAYERS = (
-    "The same for each layer with all of its components, the first layer on the left. Dashed: the base model (above) "
-    "and the tuned one (below)."
-)
-_LAZY = (
-    "Training is lazy where the model moves as its first-order expansion at the base weights says: then a low rank "
-    "gains nothing, and in theory an arbitrary link, which needs new features, is not drawn. A cosine near 1 with an "
-    "error near 0 is lazy. “Between candidates”: differences within a question, on which alone the top answer depends. "
-)
-
 
 def build_where_page(found: Where) -> page.Page:
     """The page of `where`: what carries what, every figure, and how lazy training was."""
     record = found.record
     trained: Any = record.details.get("trained") or {}
     # The shared parts of a page read the settings of the run that was taken apart.
-    kept = {f"run: {key}": value for key, value in trained.items() if key in ("model", "pack", "epochs", "lr", "batch",
-            "lora", "freeze_embeddings", "remedy", "weight_decay")}  # fmt: skip
     own = {key: trained.get(key) for key in ("pack", "model", "lora", "freeze_embeddings")}
+    kept = {f"run: {key}": trained[key] for key in (*own, "epochs", "lr", "batch", "remedy", "weight_decay")
+            if key in trained}  # fmt: skip
     run = LoadedRun.of_record(dataclasses.replace(record, settings={**kept, **record.settings, **own}))
-    components = page.figure("where-components", found, "where-components", _COMPONENTS, wide=True)
-    layers = page.figure("where-layers", found, "where-layers", _LAYERS)
-    rows = [row for each in found.patched for row in numbers(each, found.groups)]
+    components = page.figure("where-components", found, "where-components", page.wording("where_components"), wide=True)
+    layers = page.figure("where-layers", found, "where-layers", page.wording("where_layers"))
+    rows = found.rows("whole", "component", "layer")
     table = csv_text(list(rows[0]) if rows else [], (list(row.values()) for row in rows))
     seeds = "one seed" if len(run.seeds) == 1 else f"{len(run.seeds)} seeds"
-    clusters = max((metric.clusters for each in found.patched for metric in each.metrics.values()), default=0)
+    clusters = max((row["clusters"] for row in rows), default=0)
     laziness: Any = record.details["laziness"]
+    lazy = Markup("{} Computed by {}.").format(page.wording("where_lazy"), plain(laziness["how"]))
     whole = laziness["moved"].get(TUNED)
     size = f" The matrices that changed moved by {100 * whole:.2f}% of their norm." if whole is not None else ""
     few = "Fewer than ten clusters: the intervals are too rough for a verdict. Repeat it with more seeds."
@@ -168,8 +159,8 @@ def build_where_page(found: Where) -> page.Page:
         sections=[
             page.Section("found", "What was found", [page.Cards(cards(found), facts=True)], hidden=True),
             page.Section("parts", "Where it lives", [components, page.FigureGrid([layers])]),
-            page.Section("terms", "How to read it", [page.Glossary(TERMS)], aside=True),
-            page.Section("lazy", "How lazy it was", [_lazy_table(found)], f"{_LAZY}Computed by {laziness['how']}."),
+            page.Section("terms", "How to read it", [page.terms("where")], aside=True),
+            page.Section("lazy", "How lazy it was", [_lazy_table(found)], lazy),
             page.Section("table", "Every figure", [_table(found)]),
         ],
         made=[(run.pack_name, provenance(run))],
@@ -187,23 +178,17 @@ def title(found: Where) -> str:
     for group, noun in _NOUNS.items():
         if found.added(group) < LEAST:
             continue
-        part, share = _best(found, group, left_out=False) or ("", 0.0)
-        # A component that carries several is named once.
-        begin = "" if part == last else f"{part} alone brings "
-        carried = share >= MOST
-        texts.append(f"{begin}{100 * share:.0f}% of {noun}" if carried else f"no component alone brings half of {noun}")
-        last = part if carried else ""
+        part, share = found.best(group, left_out=False) or ("", 0.0)
+        if share >= MOST:
+            # A component that carries several is named once.
+            texts.append(f"{'' if part == last else f'{part} alone brings '}{100 * share:.0f}% of {noun}")
+        else:
+            texts.append(f"no component alone brings half of {noun}")
+        last = part if share >= MOST else ""
     if not texts:
         return "Training added too little to any rate to say where it lives."
     listed = texts[0] if len(texts) == 1 else f"{', '.join(texts[:-1])}, and {texts[-1]}"
     return f"Of what training added, {listed}."
-
-
-def _best(found: Where, group: str, *, left_out: bool) -> tuple[str, float] | None:
-    """The component that carries most alone, or without which most is lost, and the share."""
-    shares = {part: found.share(group, part, left_out) for part in found.parts("component")}
-    known = {part: share for part, share in shares.items() if share is not None}
-    return max(known.items(), key=lambda item: item[1]) if known else None
 
 
 def cards(found: Where) -> list[page.Card]:
@@ -215,9 +200,9 @@ def cards(found: Where) -> list[page.Card]:
         if found.added(group) < LEAST:
             text += " Training added too little to say where it lives."
         else:
-            if alone := _best(found, group, left_out=False):
+            if alone := found.best(group, left_out=False):
                 text += f" Of what was added, {alone[0]} alone brings most: {100 * alone[1]:.0f}%."
-            if without := _best(found, group, left_out=True):
+            if without := found.best(group, left_out=True):
                 text += f" Without {without[0]} most is lost: {100 * without[1]:.0f}%."
             if linearised is not None:
                 text += f" The base model’s first-order expansion would get {number(linearised)}."
@@ -227,13 +212,9 @@ def cards(found: Where) -> list[page.Card]:
 
 
 def _table(found: Where) -> page.DataTable:
-    ends = [part for part in (BASE, LINEARISED, TUNED) if found.of(part)]
+    ends = [part for part in (BASE, LINEARISED, TUNED) if (part, False) in found.patched]
     groups = (("Whole models", ends), ("Components", found.parts("component")), ("Layers", found.parts("layer")))
-    caption = (
-        "Share of subjects whose top answer is the expected one, with the part alone in the base model, and with all "
-        "but it. Under it the 95% interval over clusters, the mean rank (0 is best), and for conclusions what chance "
-        "gives."
-    )
+    caption = page.wording("where_table")
     spans = [page.TableCell(WORDS[group], columns=2) for group in found.groups]
     head = [page.TableCell("Part", rows=2), page.TableCell("moved", rows=2), *spans]
     rows = [(heading, [_row(found, part) for part in parts]) for heading, parts in groups if parts]
@@ -241,7 +222,7 @@ def _table(found: Where) -> page.DataTable:
 
 
 def _row(found: Where, part: str) -> list[page.Cell]:
-    sides = [found.of(part, left_out) for left_out in (False, True)]
+    sides = [found.patched.get((part, left_out)) for left_out in (False, True)]
     moved = sides[0].moved if sides[0] else None
     cells: list[page.Cell] = [ENDS.get(part, part), "–" if moved is None else f"{100 * moved:.2f}%"]
     for group, each in product(found.groups, sides):
@@ -260,10 +241,7 @@ def _lazy_table(found: Where) -> page.DataTable:
         names = ("cosine_between", "relative_error_between", "cosine", "relative_error")
         cells = [page.metric_cell(metric_of(own.get(name))) for name in names]
         rows.append([WORDS[group], *cells, *(number(found.rate(group, part)) for part in (BASE, LINEARISED, TUNED))])
-    caption = (
-        "The expansion's change of the candidates' log-probabilities against the tuned model's, and the share answered "
-        "so. Under a number its 95% interval."
-    )
+    caption = page.wording("where_lazy_table")
     compared = [f"{what} {over}" for over in ("between candidates", "of log-probabilities")
                 for what in ("cosine", "relative error")]  # fmt: skip
     head = ["Asked about", *compared, "base model", "linearised", "tuned model"]
@@ -273,55 +251,34 @@ def _lazy_table(found: Where) -> page.DataTable:
 _SIDES = ((False, BASE, "alone in the base model"), (True, TUNED, "all of the change but it"))
 
 
-def numbers(each: Patched, groups: Sequence[str]) -> list[dict[str, object]]:
-    found = []
-    for group in groups:
-        if metric := each.metrics.get(f"{group}_rate"):
-            rank, free = (each.metrics.get(f"{group}_{key}") for key in ("rank", "free"))
-            found.append({
-                "part": ENDS.get(each.part, each.part), "left_out": each.left_out, "group": WORDS[group],
-                "rate": metric.value, "low": metric.low, "high": metric.high, "mean_rank": rank.value if rank else None,
-                "by_chance": free.value if free else None, "n": metric.n, "clusters": metric.clusters,
-            })  # fmt: skip
-    return found
-
-
 @plot("where-components", of="where")
 def draw_where_components(found: Where, name: str = "where-components") -> Drawing | None:
     """Bars of the ends and every component. None when no component was measured."""
     parts = found.parts("component")
     if not parts or not found.groups:
         return None
-    shown = [part for part in (BASE, *parts, TUNED) if found.of(part)]
+    shown = [part for part in (BASE, *parts, TUNED) if (part, False) in found.patched]
+    height = 0.8 / len(found.groups)
     with panels(1.2 + 0.62 * len(shown), 2, 9.6, beside=True) as (figure, axes):
         for side, (left_out, _, title) in zip(axes, _SIDES, strict=True):
-            for place, part in enumerate(shown):
-                if each := found.of(part, left_out and part not in (BASE, TUNED)):
-                    _bars(side, place, each, found.groups)
-            side.set_title(title)
-            side.set_xlim(0, 1)
-            side.set_xlabel("share answered so")
+            for (place, part), (index, group) in product(enumerate(shown), enumerate(found.groups)):
+                each = found.patched.get((part, left_out and part not in (BASE, TUNED)))
+                metric = each.metrics.get(f"{group}_rate") if each else None
+                middle = place - 0.4 + (index + 0.5) * height
+                if metric and metric.value is not None:
+                    side.barh([middle], [metric.value], height=0.86 * height, color=LOOKS[group][0], alpha=0.85)
+                    if metric.low is not None and metric.high is not None:
+                        side.plot([metric.low, metric.high], [middle, middle], color=INK, linewidth=1, alpha=0.55)
+            side.set(title=title, xlim=(0, 1), xlabel="share answered so")
             side.grid(axis="x", color=INK, alpha=0.12, linewidth=0.6)
         axes[0].set_yticks(range(len(shown)), [ENDS.get(part, part) for part in shown])
         axes[0].set_ylim(len(shown) - 0.4, -0.6)
-        handles = [Patch(color=LOOKS[group][0]) for group in found.groups]
-        figure.legend(handles, [WORDS[group] for group in found.groups], loc="outside lower left", ncols=len(handles))
-        rows = [row for each in found.patched if each.kind != "layer" for row in numbers(each, found.groups)]
+        rows = found.rows("whole", "component")
+        handles = {WORDS[group]: Patch(color=LOOKS[group][0]) for group in found.groups}
         sides = {False: "alone", True: "left out"}
-        said = [f"{row['part']} {sides[bool(row['left_out'])]}: {row['group']} {row['rate']:.2f}" for row in rows
-                if row["part"] in parts]  # fmt: skip
-        return finish(figure, name, "What each component carries", "; ".join(said) + ".", rows)
-
-
-def _bars(axes: Axes, place: int, each: Patched, groups: Sequence[str]) -> None:
-    height = 0.8 / len(groups)
-    for index, group in enumerate(groups):
-        middle = place - 0.4 + (index + 0.5) * height
-        metric = each.metrics.get(f"{group}_rate")
-        if metric and metric.value is not None:
-            axes.barh([middle], [metric.value], height=0.86 * height, color=LOOKS[group][0], alpha=0.85)
-            if metric.low is not None and metric.high is not None:
-                axes.plot([metric.low, metric.high], [middle, middle], color=INK, linewidth=1, alpha=0.55)
+        said = "; ".join(f"{row['part']} {sides[row['left_out']]}: {row['group']} {row['rate']:.2f}" for row in rows
+                         if row["part"] in parts)  # fmt: skip
+        return finish(figure, name, "What each component carries", f"{said}.", rows, handles, ncols=len(handles))
 
 
 @plot("where-layers", of="where")
@@ -331,9 +288,9 @@ def draw_where_layers(found: Where, name: str = "where-layers") -> Drawing | Non
     if not layers or not found.groups:
         return None
     with panels(5.6, 2) as (figure, axes):
-        handles = {}
+        handles: dict[str, Artist] = {}
         for side, (left_out, end, title) in zip(axes, _SIDES, strict=True):
-            measured = [part for part in layers if found.of(part, left_out)]
+            measured = [part for part in layers if (part, left_out) in found.patched]
             numbered = [int(part.split()[1]) for part in measured]
             for group in found.groups:
                 colour, marker = LOOKS[group]
@@ -342,15 +299,13 @@ def draw_where_layers(found: Where, name: str = "where-layers") -> Drawing | Non
                                                   linewidth=1.4, clip_on=False)[0]  # fmt: skip
                 if (reference := found.rate(group, end)) is not None:
                     side.axhline(reference, color=colour, linewidth=1, linestyle=(0, (4, 3)), alpha=0.7, zorder=0)
-            side.set_ylim(0, 1)
-            side.set_ylabel(f"share answered so,\n{title}")
+            side.set(ylim=(0, 1), ylabel=f"share answered so,\n{title}")
             side.grid(axis="y", color=INK, alpha=0.12, linewidth=0.6)
         axes[1].set_xlabel("layer")
         axes[1].xaxis.set_major_locator(MaxNLocator(integer=True))
-        figure.legend(list(handles.values()), list(handles), loc="outside lower left", ncols=2, handlelength=2)
-        rows = [row for each in found.patched if each.kind == "layer" for row in numbers(each, found.groups)]
-        said = f"{len(layers)} layers. " + "; ".join(_extremes(found, group, layers) for group in found.groups) + "."
-        return finish(figure, name, "What each layer carries", said, rows)
+        said = "; ".join(_extremes(found, group, layers) for group in found.groups)
+        return finish(figure, name, "What each layer carries", f"{len(layers)} layers. {said}.", found.rows("layer"),
+                      handles, ncols=2, handlelength=2)  # fmt: skip
 
 
 def _extremes(found: Where, group: str, layers: Sequence[str]) -> str:
