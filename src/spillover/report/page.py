@@ -279,8 +279,8 @@ def terms(*names: str, label: str = "") -> Glossary:
 
 def columns(name: str) -> tuple[Column, ...]:
     """The columns of a list, from templates/wording.toml."""
-    found: dict[str, list[Any]] = _wording()["columns"][name]
-    return tuple(Column(key, *(" ".join(text.split()) for text in texts)) for key, texts in found.items())
+    found: dict[str, Any] = _wording()["columns"][name]
+    return tuple(Column(key, words, kind, _joined(" ".join(about))) for key, (words, kind, *about) in found.items())
 
 
 def next_paragraph(text: str) -> Paragraph:
