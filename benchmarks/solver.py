@@ -71,7 +71,7 @@ def program_of(problem: Problem) -> tuple[cvxpy.Problem, cvxpy.Variable, cvxpy.C
     matrix = cvxpy.Variable((problem.answers, problem.columns))
     place = (problem.cell_answer, np.arange(problem.cells))
     right = sparse.csr_matrix((np.ones(problem.cells), place), shape=(problem.answers, problem.cells)).toarray()
-    scores = matrix @ problem.design().T
+    scores = matrix @ problem.design.T
     stated = cvxpy.reshape(cvxpy.sum(cvxpy.multiply(right, scores), axis=0), (1, problem.cells), order="C")
     constraint = np.ones((problem.answers, 1)) @ stated - scores + right >= 1
     return cvxpy.Problem(cvxpy.Minimize(cvxpy.normNuc(matrix)), [constraint]), matrix, constraint

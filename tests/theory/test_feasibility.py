@@ -42,7 +42,7 @@ def test_leaving_out_any_row_of_an_exclusive_or_makes_it_feasible():
 
 def feasible_by_program(table):
     """All constraints at once as a linear program, nothing left out."""
-    problem, scores = table.problem, table.problem.design().toarray()
+    problem, scores = table.problem, table.problem.design.toarray()
     rows = []
     for cell, answer in enumerate(problem.cell_answer):
         for rival in range(problem.answers):

@@ -55,10 +55,11 @@ def test_a_part_of_two_answers_is_scaled_until_it_leads_the_others_too():
 
 @pytest.mark.parametrize("seed", range(4))
 def test_the_factorised_gap_holds_against_an_independent_solver(seed):
-    problem = table_of(random_pack(seed)).problem
+    table = table_of(random_pack(seed))
+    problem = table.problem
     if problem.answers < 2:
         pytest.fail("a pack of one answer tests nothing")
-    found = factorised(problem)
+    found = factorised(table)
     size = np.linalg.svd(found.matrix, compute_uv=False).sum()
     best = peer_optimum(problem, "nuclear")
     assert problem.margins(found.matrix).min() == pytest.approx(1)
@@ -71,8 +72,8 @@ def test_the_factorised_gradient_is_the_slope_of_its_loss():
     generator, rank = np.random.default_rng(0), 3
     values = generator.standard_normal(rank * (problem.answers + problem.columns))
     step = generator.standard_normal(len(values))
-    gradient = penalised_loss(problem, values, rank, 2.0)[1]
-    ahead, behind = (penalised_loss(problem, values + sign * 1e-6 * step, rank, 2.0)[0] for sign in (1, -1))
+    gradient = penalised_loss(problem, values, 2.0)[1]
+    ahead, behind = (penalised_loss(problem, values + sign * 1e-6 * step, 2.0)[0] for sign in (1, -1))
     assert (ahead - behind) / 2e-6 == pytest.approx(float(gradient @ step), rel=1e-5)
 
 

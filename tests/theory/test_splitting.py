@@ -42,7 +42,7 @@ def test_a_projection_is_the_nearest_point_from_any_start(seed, start):
 def test_the_map_gives_the_scores_of_the_cells(seed):
     problem = table_of(random_pack(seed)).problem
     matrix = np.random.default_rng(seed).normal(size=(problem.answers, problem.columns))
-    assert np.allclose(problem.design() @ matrix.T, problem.scores(matrix, problem.cell_subject, problem.cell_relation))
+    assert np.allclose(problem.design @ matrix.T, problem.scores(matrix, problem.cell_subject, problem.cell_relation))
 
 
 QUICK, ALL = range(10), range(10, 50)

@@ -8,15 +8,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from spillover.errors import UsageError
 from spillover.theory.norms import Norm
-from spillover.theory.table import FactTable, Problem, lead
+from spillover.theory.table import FactTable, Problem, Weights, lead
 
 #: How many holes are listed one by one; beyond, one entry stands for all subjects of a signature.
 LISTED = 10_000
 UNDETERMINED = "undetermined"
+#: Questions whose scores are held at once.
+BLOCK = 4096
+Codes = Int[np.ndarray, "question"]
+Multipliers = Float[np.ndarray, "cell answer"]
 
 
 @dataclass(frozen=True)
@@ -57,16 +61,14 @@ class Certificate:
     @property
     def verdict(self) -> str:
         if not self.feasible:
-            return (
-                f"Not feasible: the smallest stated margin is {self.margin:.6g}, so some stated answer does not lead."
-            )
+            return f"Not feasible: the smallest stated margin is {self.margin:.6g}: some stated answer does not lead."
         return (
             f"Feasible, and within {self.gap:.3g} of the optimum: objective {self.objective:.6g} at smallest margin 1, "
             f"and no matrix that states everything has less than {self.lower_bound:.6g}."
         )
 
 
-def certificate(problem: Problem, norm: Norm, matrix: Float[np.ndarray, "answer column"], lower: float) -> Certificate:
+def certificate(problem: Problem, norm: Norm, matrix: Weights, lower: float) -> Certificate:
     """Certify a scaled matrix of `problem`, with a lower bound on the least norm (see `lower_bound`)."""
     margin = float(problem.margins(matrix).min(initial=np.inf))
     feasible = margin > 0
@@ -76,7 +78,7 @@ def certificate(problem: Problem, norm: Norm, matrix: Float[np.ndarray, "answer 
     return Certificate(norm.name, margin, feasible, objective, min(bound, objective), gap)
 
 
-def lower_bound(problem: Problem, norm: Norm, multipliers: Float[np.ndarray, "cell answer"]) -> float:
+def lower_bound(problem: Problem, norm: Norm, multipliers: Multipliers) -> float:
     """A number that the norm of no feasible matrix is below: sum(lambda) / |sum_k lambda_k A_k|, dual norm below.
 
     multipliers: lambda, one a cell and wrong answer; negative entries and those at the stated answer count as zero.
@@ -86,7 +88,7 @@ def lower_bound(problem: Problem, norm: Norm, multipliers: Float[np.ndarray, "ce
     return total / norm.dual_size(problem.gather @ force) if total > 0 else 0.0
 
 
-def force_of(problem: Problem, multipliers: Float[np.ndarray, "cell answer"]) -> Float[np.ndarray, "cell answer"]:
+def force_of(problem: Problem, multipliers: Multipliers) -> Multipliers:
     """Row k: sum over wrong answers a' of lambda_(k, a') (e_a* - e_a')."""
     rows = np.arange(problem.cells)
     force = -np.maximum(multipliers, 0)
@@ -96,55 +98,50 @@ def force_of(problem: Problem, multipliers: Float[np.ndarray, "cell answer"]) ->
 
 
 def answers_of(
-    table: FactTable,
-    problem: Problem,
-    matrix: Float[np.ndarray, "answer column"],
-    unit: float,
-    resolution: float = 1e-9,
+    table: FactTable, problem: Problem, matrix: Weights, unit: float, resolution: float = 1e-9
 ) -> list[Answer]:
     """What a matrix answers to every question of the table.
 
     problem: `table.problem` or `table.full_problem`, whichever the scaled matrix belongs to. unit: the smallest stated
     margin. resolution: margins up to this, in that unit, are ties.
     """
-    full, found = problem is table.full_problem, []
-    for subject, index, count in _asked(table, full):
-        relation, expected = int(table.questions.relation[index]), int(table.questions.expected[index])
-        scores = problem.scores_at(matrix, subject if full else int(table.signature[subject]), relation)[None]
-        among = table.candidates[relation]
-        predicted = int(np.where(among, scores[0], -np.inf).argmax())
-        leads = [
-            float(lead(scores, np.array([answer]), among)[0]) if answer >= 0 else np.inf
-            for answer in (predicted, expected)
-        ]
-        margin, expected_margin = (each / unit if unit > 0 and np.isfinite(each / unit) else None for each in leads)
+    full = problem is table.full_problem
+    subject, index, count = _asked(table, full)
+    relation, expected = table.questions.relation[index], table.questions.expected[index]
+    column = subject if full else table.signature[subject]
+    predicted, leads = np.empty_like(index), np.empty((2, len(index)))
+    for start in range(0, len(index), BLOCK):
+        rows = slice(start, start + BLOCK)
+        scores, among = problem.scores(matrix, column[rows], relation[rows]), table.candidates[relation[rows]]
+        predicted[rows] = np.where(among, scores, -np.inf).argmax(axis=1)
+        leads[:, rows] = [lead(scores, answer[rows], among) for answer in (predicted, expected)]
+    leads[1, expected < 0] = np.inf
+    found = []
+    for i, (margin, expected_margin) in enumerate(zip(*(leads / unit).tolist(), strict=True)):
+        known = np.isfinite(margin)
         found.append(
             Answer(
-                subject=table.subjects[subject],
-                relation=table.relations[relation],
-                predicted=table.answers[predicted] if margin is None or margin > resolution else UNDETERMINED,
-                margin=margin,
-                expected=table.answers[expected] if expected >= 0 else None,
-                ocr_margin=expected_margin,
-                count=count,
+                subject=table.subjects[subject[i]],
+                relation=table.relations[relation[i]],
+                predicted=UNDETERMINED if known and margin <= resolution else table.answers[predicted[i]],
+                margin=margin if known else None,
+                expected=table.answers[expected[i]] if expected[i] >= 0 else None,
+                ocr_margin=expected_margin if np.isfinite(expected_margin) else None,
+                count=int(count[i]),
             )
         )
     return found
 
 
-def _asked(table: FactTable, full: bool) -> list[tuple[int, int, int]]:
+def _asked(table: FactTable, full: bool) -> tuple[Codes, Codes, Codes]:
     """(subject, question, count): every subject on its own, or one for its signature where there are too many."""
-    questions = table.questions
+    questions, number = table.questions, np.arange(len(table.questions.count))
     if int(questions.count.sum()) > LISTED and not full:
-        first = table.representative[questions.signature]
-        return [(int(first[i]), i, int(questions.count[i])) for i in range(len(questions.count))]
+        return table.representative[questions.signature], number, questions.count
     order = np.argsort(table.signature, kind="stable")
-    start = np.searchsorted(table.signature[order], np.arange(len(table.representative) + 1))
-    return [
-        (int(subject), index, 1)
-        for index, signature in enumerate(questions.signature)
-        for subject in order[start[signature] : start[signature + 1]]
-    ]
+    of_signature = np.split(order, np.cumsum(np.bincount(table.signature))[:-1])
+    subject = np.concatenate([np.empty(0, dtype=np.int64), *(of_signature[each] for each in questions.signature)])
+    return subject, np.repeat(number, questions.count), np.ones_like(subject)
 
 
 def checked_matrix(table: FactTable, matrix: np.ndarray) -> Float[np.ndarray, "answer column"]:
@@ -155,14 +152,12 @@ def checked_matrix(table: FactTable, matrix: np.ndarray) -> Float[np.ndarray, "a
             f"the matrix has shape {' x '.join(map(str, matrix.shape)) or 'none'}, but this pack needs {answers} x "
             f"{subjects + relations}: its {answers} answers by its {subjects} subjects and {relations} relations"
         )
-        raise UsageError(
-            what, where="matrix", do="Give one row an answer and one column a subject, then one a relation"
-        )
-    if matrix.dtype.kind not in "fiu":
-        what = f"the matrix holds {matrix.dtype}, not numbers"
-        raise UsageError(what, where="matrix", do="Store it as float32 or float64")
-    found = matrix.astype(np.float64)
-    if len(bad := np.argwhere(~np.isfinite(found))):
+        do = "Give one row an answer and one column a subject, then one a relation"
+    elif matrix.dtype.kind not in "fiu":
+        what, do = f"the matrix holds {matrix.dtype}, not numbers", "Store it as float32 or float64"
+    elif len(bad := np.argwhere(~np.isfinite(matrix))):
         what = f"{len(bad)} of its numbers are not finite, the first at row {bad[0, 0]}, column {bad[0, 1]}"
-        raise UsageError(what, where="matrix", do="Give a matrix of finite numbers")
-    return found
+        do = "Give a matrix of finite numbers"
+    else:
+        return matrix.astype(np.float64)
+    raise UsageError(what, where="matrix", do=do)

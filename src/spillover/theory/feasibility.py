@@ -6,7 +6,6 @@ Source: docs/theory.md, "Infeasible packs". Only rivals that the same subject st
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -16,17 +15,17 @@ from spillover.packs.pack import Fact
 from spillover.theory.certificate import force_of
 from spillover.theory.table import FactTable, Problem
 
+Constraints = Int[np.ndarray, "constraint"]
+
 
 @dataclass(frozen=True, eq=False)
 class Infeasible:
     """A proof that no matrix states every row: positive weights whose constraints add up to 0 >= 1.
 
-    cells, rivals, weights: (constraint,), the ray, summing to 1. residual: how far sum_k weight_k A_k is from zero.
-    rows: the stated rows it uses, those of a contradiction first; for a contradiction, every contradicting row.
+    weights: (constraint,), summing to 1. residual: how far sum_k weight_k A_k is from zero. rows: the stated rows it
+    uses; for a contradiction, every contradicting row.
     """
 
-    cells: Int[np.ndarray, "constraint"]
-    rivals: Int[np.ndarray, "constraint"]
     weights: Float[np.ndarray, "constraint"]
     residual: float
     rows: tuple[Fact, ...]
@@ -35,18 +34,16 @@ class Infeasible:
     @property
     def verdict(self) -> str:
         """The proof as a sentence."""
-        why = (
-            "a subject has two answers to one relation"
-            if self.contradiction
-            else "subject and relation add up, so these rows ask for a lead that is both positive and negative"
-        )
+        why = "subject and relation add up, so these rows ask for a lead that is both positive and negative"
+        if self.contradiction:
+            why = "a subject has two answers to one relation"
         return f"Infeasible: no matrix states these {len(self.rows)} rows together, because {why}."
 
 
 def infeasibility(table: FactTable) -> Infeasible | None:
     """The proof that a table cannot be stated, or None when it can."""
     problem = table.problem
-    cells, rivals = critical_constraints(problem)
+    cells, rivals = _critical_constraints(problem)
     found = _ray(problem, cells, rivals)
     if found is None:
         return None
@@ -60,25 +57,24 @@ def infeasibility(table: FactTable) -> Infeasible | None:
     multipliers = np.zeros((problem.cells, problem.answers))
     np.add.at(multipliers, (cells, rivals), weights)
     residual = float(np.abs(problem.gather @ force_of(problem, multipliers)).max())
-    return Infeasible(cells, rivals, weights, residual, rows, bool(contradicting))
+    return Infeasible(weights, residual, rows, bool(contradicting))
 
 
-def critical_constraints(problem: Problem) -> tuple[Int[np.ndarray, "constraint"], Int[np.ndarray, "constraint"]]:
+def _critical_constraints(problem: Problem) -> tuple[Constraints, Constraints]:
     """Cells and rivals of the constraints that could be in each other's way; all others can be met together.
 
     A rival that its subject never states falls to a large enough lead of all that the subject states; one that nobody
     states for the relation, to a low relation score; one whose subject needs it for nothing, to a low subject score.
     """
     order = np.argsort(problem.cell_subject, kind="stable")
-    bounds = np.searchsorted(problem.cell_subject[order], np.arange(len(problem.sizes) + 1))
+    own = np.split(order, np.cumsum(np.bincount(problem.cell_subject))[:-1])
     used = np.zeros((problem.relations, problem.answers), dtype=bool)
     used[problem.cell_relation, problem.cell_answer] = True
     pairs = [
         (int(cell), int(rival))
-        for start, stop in pairwise(bounds)
-        for own in [order[start:stop]]
-        for rival in np.unique(problem.cell_answer[own])
-        for cell in own
+        for cells in own
+        for rival in np.unique(problem.cell_answer[cells])
+        for cell in cells
         if problem.cell_answer[cell] != rival and used[problem.cell_relation[cell], rival]
     ]
     found = np.array(pairs, dtype=np.int64).reshape(-1, 2)
@@ -95,7 +91,7 @@ def critical_constraints(problem: Problem) -> tuple[Int[np.ndarray, "constraint"
 
 
 def _ray(
-    problem: Problem, cells: Int[np.ndarray, "constraint"], rivals: Int[np.ndarray, "constraint"]
+    problem: Problem, cells: Constraints, rivals: Constraints
 ) -> tuple[Int[np.ndarray, "used"], Float[np.ndarray, "used"]] | None:
     """Non-negative weights of sum 1 with sum_k weight_k A_k = 0: a vertex, so that no smaller set of them does."""
     if not len(cells):
@@ -122,7 +118,5 @@ def _ray(
 
 
 def _facts(table: FactTable, rows: Int[np.ndarray, "row"]) -> tuple[Fact, ...]:
-    return tuple(
-        Fact(table.subjects[table.subject[i]], table.relations[table.relation[i]], table.answers[table.answer[i]])
-        for i in rows
-    )
+    names = ((table.subjects, table.subject), (table.relations, table.relation), (table.answers, table.answer))
+    return tuple(Fact(*(name[code[row]] for name, code in names)) for row in rows)

@@ -9,44 +9,41 @@ from collections.abc import Callable
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from scipy import optimize
 
 from spillover.theory.certificate import force_of
 from spillover.theory.norms import Norm, to_simplex
-from spillover.theory.splitting import Anderson, Optimum, Splitting, Tilt, memory_for, multipliers_of, steps
+from spillover.theory.splitting import Anderson, Cells, Iterate, Optimum, Scores, Splitting, Tilt, steps
 from spillover.theory.table import Problem
 
-Scores = Float[np.ndarray, "answer"]
 #: Least slack of the radius over the lower bound: closer, rounding decides; a wider ball's range is still valid.
 LEAST_SLACK = 1e-7
-#: Iterations between two looks at the bound, and without any gain before giving up.
-LOOK_EVERY, PATIENCE = 20, 200
+#: Iterations between two looks at the bound, without any gain before giving up, and in all.
+LOOK_EVERY, PATIENCE, MOST = 20, 200, 2000
+#: Iterations stop when the bound and the margin met agree to this.
+PRECISION = 3e-4
 
 
 class RangeSolver:
     """Ranges of margins over the matrices that are feasible for `problem` and no larger than the optimum's upper bound.
 
     optimum: with a matrix, from which the search starts, and a lower bound above 0 on the size of any feasible one.
-    precision: iterations stop when the bound and the margin met agree to this.
     """
 
-    def __init__(
-        self, problem: Problem, norm: Norm, optimum: Optimum, precision: float = 3e-4, max_iterations: int = 2000
-    ) -> None:
+    def __init__(self, problem: Problem, norm: Norm, optimum: Optimum) -> None:
         assert optimum.matrix is not None
         self.problem, self.norm, self.matrix, self.multipliers = problem, norm, optimum.matrix, optimum.multipliers
-        self.precision, self.max_iterations = precision, max_iterations
         # The radius: the upper bound, or a little more where that leaves no room.
         self.reach = max(optimum.upper, optimum.lower * (1 + LEAST_SLACK))
         # Roughly how much margin one unit of size buys: a margin moves with the root of the slack in the size.
         self.price = max(1.0, 0.3 / float(np.sqrt(self.reach / optimum.lower - 1)))
 
     @cached_property
-    def force(self) -> Float[np.ndarray, "cell answer"]:
+    def force(self) -> Cells:
         """The force of the optimum's multipliers, scaled until its combination has dual size 1."""
-        unit = self.norm.dual_size(self.problem.gather @ force_of(self.problem, self.multipliers))
-        return force_of(self.problem, self.multipliers / unit)
+        force = force_of(self.problem, self.multipliers)
+        return force / self.norm.dual_size(self.problem.gather @ force)
 
     def margin_range(
         self, question: tuple[int, int], answer: int, among: Bool[np.ndarray, "answer"]
@@ -66,10 +63,12 @@ class RangeSolver:
     def _least(self, question: tuple[int, int], answer: int, rival: int, known: float) -> float:
         """A lower bound on score(answer) - score(rival); stops as soon as it cannot fall below `known`."""
         lead = np.zeros(self.problem.answers)
-        lead[answer], lead[rival] = 1, -1
-        return self._bound(
-            question, lambda scores, weight: scores - weight * lead, lambda scores: float(scores @ lead), known
-        )
+        lead[[answer, rival]] = 1, -1
+
+        def tilt(scores: Scores, weight: float) -> Scores:
+            return scores - weight * lead
+
+        return self._bound(question, tilt, lambda scores: float(scores @ lead), known)
 
     def _greatest(self, question: tuple[int, int], answer: int, rivals: Bool[np.ndarray, "answer"]) -> float:
         """An upper bound on score(answer) - the best score of the rivals."""
@@ -79,9 +78,8 @@ class RangeSolver:
             found[answer] += weight
             others = scores[rivals]
             # The proximal map of the maximum takes `weight` off the top, as far down as it goes.
-            found[rivals] = (
-                others - to_simplex(others - others.min() + weight, weight) if len(others) > 1 else others - weight
-            )
+            top = to_simplex(others - others.min() + weight, weight) if len(others) > 1 else weight
+            found[rivals] = others - top
             return found
 
         return -self._bound(question, tilt, lambda scores: float(scores[rivals].max() - scores[answer]), np.inf)
@@ -96,30 +94,27 @@ class RangeSolver:
 
         splitting = Splitting(self.problem, shrink, weight, balance, question, tilt)
         state = splitting.start(self.matrix.T, self.price * self.force)
-        accelerated, best = Anderson(splitting.length, memory_for(splitting.length)), -np.inf
+        accelerated, best = Anderson(splitting.length), -np.inf
         gained = 0
-        for iteration in range(1, self.max_iterations + 1):
+        for iteration in range(1, MOST + 1):
             found = splitting.step(state)
             if iteration % LOOK_EVERY == 0:
-                proven = self._proven(question, found.force)
-                if proven > best + self.precision / 10:
+                proven = self._proven(question, found)
+                if proven > best + PRECISION / 10:
                     gained = iteration
                 best = max(best, proven)
                 now = value(self.problem.scores_at(found.matrix.T, *question))
-                if best >= known or abs(now - best) <= self.precision or iteration - gained >= PATIENCE:
+                if best >= known or abs(now - best) <= PRECISION or iteration - gained >= PATIENCE:
                     break
             state = accelerated.next(state, found.state)
         return best
 
-    def _proven(self, question: tuple[int, int], force: Float[np.ndarray, "cell answer"]) -> float:
+    def _proven(self, question: tuple[int, int], found: Iterate) -> float:
         """max over s >= 0 of s sum(lambda) - radius |D - s sum_k lambda_k A_k|, D the question's part of the force."""
-        multipliers = multipliers_of(self.problem, force)
-        stated = force_of(self.problem, multipliers)
+        stated = force_of(self.problem, -found.force)
         total = float(stated[np.arange(self.problem.cells), self.problem.cell_answer].sum())
         direction = self.problem.gather @ stated
-        wanted = np.zeros_like(direction)
-        wanted[question[0]] = -force[-1] / np.sqrt(self.problem.sizes[question[0]])
-        wanted[len(self.problem.sizes) + question[1]] -= force[-1]
+        wanted = self.problem.inputs(*np.array(question)[:, None]).T @ -found.asked
 
         def loss(scale: float) -> float:
             return self.reach * self.norm.dual_size(wanted - scale * direction) - scale * total

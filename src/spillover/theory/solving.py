@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from html import escape
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 
 from spillover.errors import UsageError
 from spillover.packs.open import open_pack
@@ -21,22 +21,50 @@ from spillover.theory.certificate import (
     UNDETERMINED,
     Answer,
     Certificate,
+    Multipliers,
     answers_of,
     certificate,
     checked_matrix,
     lower_bound,
 )
 from spillover.theory.closed_form import ClosedForm, closed_form
-from spillover.theory.feasibility import Infeasible, infeasibility
+from spillover.theory.feasibility import infeasibility
 from spillover.theory.norms import Norm, norm_called
 from spillover.theory.ranges import RangeSolver
-from spillover.theory.splitting import Optimum, minimise
+from spillover.theory.splitting import minimise
 from spillover.theory.symbolic import IMPLICATION, EqualClasses
-from spillover.theory.table import FactTable, table_of
+from spillover.theory.table import FactTable, Weights, table_of
+
+#: Questions that a printed solution lists.
+MOST_DESCRIBED = 20
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Solution:
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class _Verdict:
+    """What is said of a pack: a sentence, kinds of subject, answers to its questions, and rows that are to blame."""
+
+    norm: str
+    verdict: str
+    signatures: int
+    questions: tuple[Answer, ...] = ()
+    rows: tuple[Fact, ...] = ()
+
+    def __repr__(self) -> str:
+        lines = [f"{type(self).__name__} ({self.norm} norm): {self.verdict}"]
+        for each in self.questions[:MOST_DESCRIBED]:
+            margin = "" if each.margin is None else f", margin {each.margin:.3g}"
+            expected = f", expected {each.expected}" if each.expected else ""
+            lines.append(f"  {each.subject}, {each.relation}: {each.predicted}{margin}{expected}")
+        if (more := len(self.questions) - MOST_DESCRIBED) > 0:
+            lines.append(f"  and {more:,} more questions")
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{escape(repr(self))}</pre>"
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class Solution(_Verdict):
     """The matrix of least norm that states a pack, how sure that is, and what it answers to every question.
 
     status: optimal, infeasible or iterations; verdict says it as a sentence. objective: the nuclear norm, or the
@@ -45,30 +73,18 @@ class Solution:
     problem's names, scaled matrix (answer, column) and dual (cell, answer); exact: a symbolic task's solution instead.
     """
 
-    norm: str
     status: str
-    verdict: str
-    signatures: int
     objective: float | None = None
     lower_bound: float | None = None
     gap: float | None = None
     seconds: float = 0.0
     iterations: int = 0
-    questions: tuple[Answer, ...] = ()
-    rows: tuple[Fact, ...] = ()
     table: FactTable | None = None
-    matrix: Float[np.ndarray, "answer column"] | None = None
-    multipliers: Float[np.ndarray, "cell answer"] | None = None
-    proof: Infeasible | None = None
+    matrix: Weights | None = None
+    multipliers: Multipliers | None = None
     exact: ClosedForm | None = None
 
-    def __repr__(self) -> str:
-        return _described(f"Solution ({self.norm} norm): {self.verdict}", self.questions)
-
-    def _repr_html_(self) -> str:
-        return f"<pre>{escape(repr(self))}</pre>"
-
-    def weights(self) -> Float[np.ndarray, "answer column"]:
+    def weights(self) -> Weights:
         """W itself: a row an answer, a column a subject, then a column a relation. Raises UsageError without one."""
         if self.exact is not None:
             return self.exact.matrix.dense()
@@ -84,18 +100,6 @@ class Solution:
         if self.status == "infeasible":
             found["rows"] = [row._asdict() for row in self.rows]
         return found
-
-
-def _described(verdict: str, questions: tuple[Answer, ...], most: int = 20) -> str:
-    """The verdict, then a line a question, up to `most` of them."""
-    lines = [
-        f"  {each.subject}, {each.relation}: {each.predicted}"
-        + ("" if each.margin is None else f", margin {each.margin:.3g}")
-        + (f", expected {each.expected}" if each.expected else "")
-        for each in questions[:most]
-    ]
-    more = [f"  and {len(questions) - most:,} more questions"] if len(questions) > most else []
-    return "\n".join([verdict, *lines, *more])
 
 
 def as_entry(answer: Answer, ranges: bool = False) -> dict[str, Any]:
@@ -165,13 +169,13 @@ def _exactly(task: EqualClasses, norm: str) -> Solution:
         for i in (task.names if task.test else [])
     )
     return Solution(
-        norm,
-        "optimal",
-        f"Optimal: the closed form, whose multipliers prove it to within {gap:.2g} (rounding).",
-        task.classes * ((task.train > 0) + (task.test > 0)),
-        exact.objective,
-        min(exact.lower_bound, exact.objective),
-        gap,
+        norm=norm,
+        status="optimal",
+        verdict=f"Optimal: the closed form, whose multipliers prove it to within {gap:.2g} (rounding).",
+        signatures=task.classes * ((task.train > 0) + (task.test > 0)),
+        objective=exact.objective,
+        lower_bound=min(exact.lower_bound, exact.objective),
+        gap=gap,
         questions=questions,
         exact=exact,
     )
@@ -179,23 +183,23 @@ def _exactly(task: EqualClasses, norm: str) -> Solution:
 
 def _numerically(table: FactTable, norm: Norm, gap: float, ranges: bool, max_iterations: int) -> Solution:
     """A table by the splitting method, certified afresh: the iteration's own bounds are not taken on trust."""
-    kinds = len(table.representative)
+    solution = Solution(
+        norm=norm.name, status="infeasible", verdict="", signatures=len(table.representative), table=table
+    )
     if (proof := infeasibility(table)) is not None:
-        return Solution(norm.name, "infeasible", proof.verdict, kinds, rows=proof.rows, table=table, proof=proof)
+        return replace(solution, verdict=proof.verdict, rows=proof.rows)
     # The Frobenius margins follow from the gap, and a hundredth of it costs next to nothing.
     target = gap * 1e-2 if norm.power == 2 else gap
     optimum = minimise(table.problem, norm, max(target, 1e-12), max_iterations)
     lower = lower_bound(table.problem, norm, optimum.multipliers)
     limit = f"Stopped at the limit of {optimum.iterations} iterations"
-    solution = Solution(
-        norm.name,
-        "iterations",
-        f"{limit}, before any matrix stated the whole pack.",
-        kinds,
+    solution = replace(
+        solution,
+        status="iterations",
+        verdict=f"{limit}, before any matrix stated the whole pack.",
         lower_bound=lower**norm.power,
         gap=1.0,
         iterations=optimum.iterations,
-        table=table,
         matrix=optimum.matrix,
         multipliers=optimum.multipliers,
     )
@@ -205,69 +209,60 @@ def _numerically(table: FactTable, norm: Norm, gap: float, ranges: bool, max_ite
     # Margins up to this are ties. Frobenius: |W - W*|^2 <= objective - optimum, and a margin is 2-Lipschitz in W.
     tie = max(1e-9, 2 * np.sqrt(found.objective * found.gap)) if norm.power == 2 else max(1e-6, found.gap)
     answers = answers_of(table, table.problem, optimum.matrix, found.margin, tie)
-    proven = found.gap <= gap
+    verdict = f"{limit}, proven to be within {found.gap:.2g} only."
+    if proven := found.gap <= gap:
+        verdict = f"Optimal: proven to be within {found.gap:.2g} of the least possible."
     return replace(
         solution,
         status="optimal" if proven else "iterations",
-        verdict=f"Optimal: proven to be within {found.gap:.2g} of the least possible."
-        if proven
-        else f"{limit}, proven to be within {found.gap:.2g} only.",
+        verdict=verdict,
         objective=found.objective,
         lower_bound=found.lower_bound,
         gap=found.gap,
-        questions=tuple(_with_ranges(table, norm, optimum, answers) if ranges else answers),
+        questions=tuple(_with_ranges(table, RangeSolver(table.problem, norm, optimum), answers) if ranges else answers),
     )
 
 
-def _with_ranges(table: FactTable, norm: Norm, optimum: Optimum, answers: list[Answer]) -> list[Answer]:
+def _with_ranges(table: FactTable, solver: RangeSolver, answers: list[Answer]) -> list[Answer]:
     """The answers with the range of each margin; a range that holds both signs leaves its answer undetermined.
 
     Equal questions of equal subjects are computed once.
     """
-    solver = RangeSolver(table.problem, norm, optimum)
-    subjects, relations, _ = table.codes
-    known: dict[tuple[int, int], tuple[float, float]] = {}
+
+    @cache
+    def margin_range(signature: int, relation: int) -> tuple[float, float]:
+        among = table.candidates[relation]
+        scores = table.problem.scores_at(solver.matrix, signature, relation)
+        return solver.margin_range((signature, relation), int(np.where(among, scores, -np.inf).argmax()), among)
+
     found = []
     for answer in answers:
-        key = (int(table.signature[subjects[answer.subject]]), relations[answer.relation])
-        if answer.margin is not None and key not in known:
-            among, scores = table.candidates[key[1]], table.problem.scores_at(solver.matrix, *key)
-            known[key] = solver.margin_range(key, int(np.where(among, scores, -np.inf).argmax()), among)
-        if key in known:
-            low, high = known[key]
+        if answer.margin is not None:
+            signature = int(table.signature[table.codes[0][answer.subject]])
+            low, high = margin_range(signature, table.codes[1][answer.relation])
             predicted = answer.predicted if low > 0 else UNDETERMINED
             answer = replace(answer, margin_low=low, margin_high=high, predicted=predicted)
         found.append(answer)
     return found
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Certified:
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class Certified(_Verdict):
     """A certificate for a given matrix, with what it answers to every question.
 
     signatures: kinds of subject. verdict: a sentence. rows: of a pack that no matrix states, those to blame.
     """
 
     certificate: Certificate
-    questions: tuple[Answer, ...]
-    signatures: int
-    verdict: str
-    rows: tuple[Fact, ...] = ()
-
-    def __repr__(self) -> str:
-        return _described(f"Certified ({self.certificate.norm} norm): {self.verdict}", self.questions)
-
-    def _repr_html_(self) -> str:
-        return f"<pre>{escape(repr(self))}</pre>"
 
 
 def certify(
     pack: Pack | str | Path,
-    matrix: Float[np.ndarray, "answer column"],
+    matrix: Weights,
     norm: str = "nuclear",
     *,
     gap: float = 1e-4,
-    multipliers: Float[np.ndarray, "cell answer"] | None = None,
+    multipliers: Multipliers | None = None,
 ) -> Certified:
     """Is this matrix feasible, how far is it from the optimum at most, and what does it answer?
 
@@ -287,9 +282,9 @@ def certify(
     given = checked_matrix(table, np.asarray(matrix))
     if (proof := infeasibility(table)) is not None:
         nothing = Certificate(norm, float(full.margins(given).min()), False, np.inf, np.inf, 1.0)
-        return Certified(nothing, (), kinds, proof.verdict, proof.rows)
+        return Certified(norm=norm, verdict=proof.verdict, signatures=kinds, rows=proof.rows, certificate=nothing)
     if multipliers is None:
         multipliers = minimise(table.problem, chosen, gap).multipliers
     found = certificate(full, chosen, given, lower_bound(table.problem, chosen, multipliers))
     answers = tuple(answers_of(table, full, given, found.margin if found.feasible else 1.0))
-    return Certified(found, answers, kinds, found.verdict)
+    return Certified(norm=norm, verdict=found.verdict, signatures=kinds, questions=answers, certificate=found)

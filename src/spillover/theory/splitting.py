@@ -8,27 +8,46 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
+from scipy import sparse
 
 from spillover.errors import UsageError
 from spillover.theory.certificate import lower_bound
 from spillover.theory.norms import Norm
-from spillover.theory.table import Problem
+from spillover.theory.table import Problem, Weights
 
 Vector = Float[np.ndarray, "state"]
+Columns = Float[np.ndarray, "column answer"]
+Cells = Float[np.ndarray, "cell answer"]
+Scores = Float[np.ndarray, "answer"]
+#: (matrix, weight) -> the proximal matrix and its size.
+Shrink = Callable[[Columns, float], tuple[Columns, float]]
+#: (scores of one row, weight) -> the proximal scores.
+Tilt = Callable[[Scores, float], Scores]
+#: How strongly the matrix and its copy pull on each other, and how much more the cells pull (for sizes near 2).
+WEIGHT, BALANCE = 0.3, 1.0
+#: Cells that may pull on one relation at full strength; more share that strength, or its column would hardly move.
+FEW_CELLS = 60
+#: Numbers that the states remembered may hold together (4 GB of float64).
+MOST_NUMBERS = 5 * 10**8
+#: Above this length a step costs so much more than its memory that twice the memory pays.
+LONG_STATE = 10**5
+#: Fewest iterations between two looks at the bounds, and how many more for every factor of ten that the gap lacks.
+LOOK_EVERY, LOOK_LATER = 5, 5
+#: Growth of the residual at which an extrapolation is undone.
+PATIENCE = 2.0
 
 
 class Anderson:
-    """Remembers the last `memory` steps of one iteration w -> g(w) and extrapolates them.
+    """Remembers the last steps of one iteration w -> g(w) and extrapolates them.
 
-    A proposal whose residual |g(w) - w| is more than `patience` times the one before is undone: the iteration goes on
+    A proposal whose residual |g(w) - w| is more than PATIENCE times the one before is undone: the iteration goes on
     from the last plain step, with its memory cleared. So the worst case is the plain iteration's.
     """
 
-    def __init__(self, length: int, memory: int = 20, patience: float = 2.0) -> None:
-        self.image_steps = np.zeros((memory, length))
-        self.residual_steps = np.zeros((memory, length))
+    def __init__(self, length: int) -> None:
+        memory = memory_for(length)
+        self.image_steps, self.residual_steps = np.zeros((2, memory, length))
         self.gram = np.zeros((memory, memory))
-        self.patience = patience
         self.forget()
 
     def forget(self) -> None:
@@ -42,7 +61,7 @@ class Anderson:
         """Where to evaluate next, given that the iteration maps `point` to `image`."""
         residual = image - point
         size = float(np.linalg.norm(residual))
-        if self.plain is not None and size > self.patience * self.last:
+        if self.plain is not None and size > PATIENCE * self.last:
             retreat = self.plain
             self.forget()
             return retreat
@@ -63,25 +82,18 @@ class Anderson:
         return image - np.linalg.solve(gram, self.residual_steps[:used] @ residual) @ self.image_steps[:used]
 
 
-Columns = Float[np.ndarray, "column answer"]
-Cells = Float[np.ndarray, "cell answer"]
-#: (matrix, weight) -> the proximal matrix and its size.
-Shrink = Callable[[Columns, float], tuple[Columns, float]]
-#: (scores of one row, weight) -> the proximal scores.
-Tilt = Callable[[Float[np.ndarray, "answer"], float], Float[np.ndarray, "answer"]]
-
-
 class Iterate(NamedTuple):
     """What one step finds. matrix: X. size: its norm. agreed: Y.
 
-    force: rho eta (Z - P), -lambda off the stated answer.
+    force: rho eta (Z - P), -lambda off the stated answer; asked: the same of the question, if there is one.
     """
 
-    state: Float[np.ndarray, "state"]
+    state: Vector
     matrix: Columns
     size: float
     agreed: Columns
     force: Cells
+    asked: Float[np.ndarray, "question answer"]
 
 
 def into_cones(
@@ -108,7 +120,6 @@ def into_cones(
     return found, level
 
 
-@dataclass
 class Splitting:
     """The iteration for min f(X) + cones(Z) + tilt(z) subject to X = Y, Z = B Y, in the state (Y, V).
 
@@ -116,65 +127,55 @@ class Splitting:
     tilt: with a `question` (subject column, relation), the proximal map of a function of its scores.
     """
 
-    problem: Problem
-    shrink: Shrink
-    weight: float
-    balance: float
-    question: tuple[int, int] | None = None
-    tilt: Tilt | None = None
-
-    def __post_init__(self) -> None:
-        self.map = self.problem.design(self.question)
+    def __init__(
+        self,
+        problem: Problem,
+        shrink: Shrink,
+        weight: float,
+        balance: float,
+        question: tuple[int, int] | None = None,
+        tilt: Tilt | None = None,
+    ) -> None:
+        self.problem, self.shrink, self.weight, self.balance, self.tilt = problem, shrink, weight, balance, tilt
+        self.map = problem.design
+        if question is not None:
+            self.map = sparse.vstack([self.map, problem.inputs(*np.array(question)[:, None])], format="csr")
         self.back = self.map.T.tocsr()
         #: Where the last projection ended; the next begins there, which changes its time and not its result.
         self.levels: Float[np.ndarray, "cell"] | None = None
         #: Numbers in a state.
-        self.length = (self.problem.columns + self.map.shape[0]) * self.problem.answers
+        self.length = (problem.columns + self.map.shape[0]) * problem.answers
         # I + eta B^T B is diagonal over subjects: eliminating them leaves one equation a relation.
-        subjects = len(self.problem.sizes)
-        square = (self.balance * (self.back @ self.map)).tocsr()
+        subjects = len(problem.sizes)
+        square = (balance * (self.back @ self.map)).tocsr()
         self.diagonal = 1 + square.diagonal()[:subjects]
         self.cross = square[:subjects, subjects:].toarray()
-        corner = np.eye(self.problem.relations) + square[subjects:, subjects:].toarray()
+        corner = np.eye(problem.relations) + square[subjects:, subjects:].toarray()
         self.corner = np.linalg.inv(corner - self.cross.T @ (self.cross / self.diagonal[:, None]))
 
-    def start(self, matrix: Columns, force: Cells) -> Float[np.ndarray, "state"]:
+    def start(self, matrix: Columns, force: Cells) -> Vector:
         """The state of a matrix and its force."""
         padded = np.zeros((self.map.shape[0], self.problem.answers))
         padded[: len(force)] = force
-        return np.concatenate([matrix.ravel(), np.sqrt(self.balance) * padded.ravel() / (self.weight * self.balance)])
+        return np.concatenate([matrix, np.sqrt(self.balance) * padded / (self.weight * self.balance)]).ravel()
 
-    def step(self, state: Float[np.ndarray, "state"]) -> Iterate:
+    def step(self, state: Vector) -> Iterate:
         """One round; the state's image, and the primal and dual candidates found on the way."""
-        columns, answers = self.problem.columns, self.problem.answers
-        agreed = state[: columns * answers].reshape(columns, answers)
-        drift = state[columns * answers :].reshape(-1, answers) / np.sqrt(self.balance)
+        problem, pull = self.problem, self.weight * self.balance
+        agreed, drift = np.split(state.reshape(-1, problem.answers), [problem.columns])
+        drift = drift / np.sqrt(self.balance)
         matrix, size = self.shrink(agreed + self.balance * (self.back @ drift), 1 / self.weight)
         before = self.map @ agreed - drift
-        cells, self.levels = into_cones(before[: self.problem.cells], self.problem.cell_answer, self.levels)
+        cells, self.levels = into_cones(before[: problem.cells], problem.cell_answer, self.levels)
         if self.tilt is not None:
-            tilted = self.tilt(before[-1], 1 / (self.weight * self.balance))
-            cells = np.concatenate([cells, tilted[None]])
+            cells = np.concatenate([cells, self.tilt(before[-1], 1 / pull)[None]])
         # (I + eta B^T B)^-1 of what the matrix and the cells want.
         wanted, subjects = matrix + self.balance * (self.back @ cells), len(self.diagonal)
         ahead = wanted[:subjects] / self.diagonal[:, None]
         relations = self.corner @ (wanted[subjects:] - self.cross.T @ ahead)
         new = np.concatenate([ahead - (self.cross / self.diagonal[:, None]) @ relations, relations])
-        drift = drift + cells - self.map @ new
-        image = np.concatenate([new.ravel(), np.sqrt(self.balance) * drift.ravel()])
-        return Iterate(image, matrix, size, new, self.weight * self.balance * (cells - before))
-
-
-#: How strongly the matrix and its copy pull on each other, and how much more the cells pull (for sizes near 2).
-WEIGHT, BALANCE = 0.3, 1.0
-#: Cells that may pull on one relation at full strength; more share that strength, or its column would hardly move.
-FEW_CELLS = 60
-#: Numbers that the states remembered may hold together (4 GB of float64).
-MOST_NUMBERS = 5 * 10**8
-#: Above this length a step costs so much more than its memory that twice the memory pays.
-LONG_STATE = 10**5
-#: Fewest iterations between two looks at the bounds, and how many more for every factor of ten that the gap lacks.
-LOOK_EVERY, LOOK_LATER = 5, 5
+        image = np.concatenate([new, np.sqrt(self.balance) * (drift + cells - self.map @ new)]).ravel()
+        return Iterate(image, matrix, size, new, *np.split(pull * (cells - before), [problem.cells]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,8 +186,8 @@ class Optimum:
     multipliers: (cell, answer), non-negative. upper and lower bound the least norm, whatever the iteration did.
     """
 
-    matrix: Float[np.ndarray, "answer column"] | None
-    multipliers: Float[np.ndarray, "cell answer"]
+    matrix: Weights | None
+    multipliers: Cells
     upper: float
     lower: float
     iterations: int
@@ -208,12 +209,12 @@ def minimise(problem: Problem, norm: Norm, gap: float = 1e-4, max_iterations: in
         return Optimum(np.zeros((problem.answers, problem.columns)), nothing, 0.0, 0.0, 0)
     best = Optimum(None, nothing, np.inf, 0.0, 0)
     splitting = Splitting(problem, norm.shrink, *steps(problem))
-    accelerated, state = Anderson(splitting.length, memory_for(splitting.length)), np.zeros(splitting.length)
+    accelerated, state = Anderson(splitting.length), np.zeros(splitting.length)
     look = 4 * LOOK_EVERY
     for iteration in range(1, max_iterations + 1):
         found = splitting.step(state)
         if iteration >= look or iteration == max_iterations:
-            best = replace(better(problem, norm, best, found, gap), iterations=iteration)
+            best = replace(_better(problem, norm, best, found, gap), iterations=iteration)
             if best.gap(norm) <= gap:
                 break
             look = iteration + LOOK_EVERY + int(LOOK_LATER * np.log10(best.gap(norm) / gap))
@@ -224,11 +225,8 @@ def minimise(problem: Problem, norm: Norm, gap: float = 1e-4, max_iterations: in
 def memory_for(length: int) -> int:
     """Steps that the acceleration may remember. Raises UsageError when not even two states fit in 4 GB."""
     if length > MOST_NUMBERS // 4:
-        raise UsageError(
-            f"the compressed problem has {length:,} unknowns, more than this solver's {MOST_NUMBERS // 4:,}",
-            where="solve",
-            do="Take fewer answers or fewer kinds of subject",
-        )
+        what = f"the compressed problem has {length:,} unknowns, more than this solver's {MOST_NUMBERS // 4:,}"
+        raise UsageError(what, where="solve", do="Take fewer answers or fewer kinds of subject")
     return min(40 if length > LONG_STATE else 20, max(2, MOST_NUMBERS // (2 * length)))
 
 
@@ -239,14 +237,14 @@ def steps(problem: Problem) -> tuple[float, float]:
     return WEIGHT / np.sqrt(size * np.sqrt(share)), BALANCE * size * share
 
 
-def better(problem: Problem, norm: Norm, best: Optimum, found: Iterate, gap: float) -> Optimum:
+def _better(problem: Problem, norm: Norm, best: Optimum, found: Iterate, gap: float) -> Optimum:
     """The best of both bounds so far, given what one step found.
 
     X's size comes free; Y has the better margin, but its size is worth finding only where it may end the search.
     """
-    multipliers = multipliers_of(problem, found.force)
-    lower = lower_bound(problem, norm, multipliers)
-    if lower > best.lower:
+    multipliers = np.maximum(-found.force, 0)
+    multipliers[np.arange(problem.cells), problem.cell_answer] = 0
+    if (lower := lower_bound(problem, norm, multipliers)) > best.lower:
         best = replace(best, multipliers=multipliers, lower=lower)
     best = _if_smaller(best, found.matrix, float(problem.margins(found.matrix.T).min()), found.size)
     margin = float(problem.margins(found.agreed.T).min())
@@ -260,10 +258,3 @@ def _if_smaller(best: Optimum, matrix: Columns, margin: float, size: float) -> O
     if margin <= 0 or size / margin >= best.upper:
         return best
     return replace(best, matrix=matrix.T / margin, upper=size / margin)
-
-
-def multipliers_of(problem: Problem, force: Float[np.ndarray, "row answer"]) -> Float[np.ndarray, "cell answer"]:
-    """The multipliers behind a step's force: minus its entries off each cell's answer, none of them negative."""
-    found = np.maximum(-force[: problem.cells], 0)
-    found[np.arange(problem.cells), problem.cell_answer] = 0
-    return found

@@ -16,6 +16,10 @@ from scipy import sparse
 
 from spillover.packs.pack import Pack
 
+Weights = Float[np.ndarray, "answer column"]
+Scores = Float[np.ndarray, "row answer"]
+Codes = dict[str, int]
+
 
 @dataclass(frozen=True, eq=False)
 class Problem:
@@ -44,55 +48,46 @@ class Problem:
         """Stated cells, each of them answers - 1 constraints."""
         return len(self.cell_answer)
 
-    def design(self, question: tuple[int, int] | None = None) -> sparse.csr_matrix:
-        """B, (cell, column): turns the columns of M into the scores of cells, Z = B M^T.
-
-        question: a (subject column, relation) that asks and states nothing; its row is the last.
-        """
-        asked = np.array([question], dtype=np.int64).reshape(-1, 2) if question else np.empty((0, 2), dtype=np.int64)
-        subject = np.concatenate([self.cell_subject, asked[:, 0]])
-        relation = np.concatenate([self.cell_relation, asked[:, 1]])
+    def inputs(self, subject: Int[np.ndarray, "row"], relation: Int[np.ndarray, "row"]) -> sparse.csr_matrix:
+        """The inputs e_s / sqrt(g) + e_r, (row, column), of pairs of subject column and relation."""
         values = np.concatenate([1 / np.sqrt(self.sizes[subject]), np.ones(len(subject))])
         row, column = np.tile(np.arange(len(subject)), 2), np.concatenate([subject, len(self.sizes) + relation])
         return sparse.csr_matrix((values, (row, column)), shape=(len(subject), self.columns))
 
     @cached_property
+    def design(self) -> sparse.csr_matrix:
+        """B, (cell, column): turns the columns of M into the scores of cells, Z = B M^T."""
+        return self.inputs(self.cell_subject, self.cell_relation)
+
+    @cached_property
     def gather(self) -> sparse.csr_matrix:
         """B^T, (column, cell): adds up what is said of cells, for each subject column (over sqrt g) and relation."""
-        return self.design().T.tocsr()
+        return self.design.T.tocsr()
 
     def scores(
-        self,
-        matrix: Float[np.ndarray, "answer column"],
-        subject: Int[np.ndarray, "row"],
-        relation: Int[np.ndarray, "row"],
-    ) -> Float[np.ndarray, "row answer"]:
+        self, matrix: Weights | sparse.csc_matrix, subject: Int[np.ndarray, "row"], relation: Int[np.ndarray, "row"]
+    ) -> Scores:
         """Logits W (e_s + e_r) of the scaled matrix at pairs of subject column and relation."""
-        subject_part = matrix[:, subject].T / np.sqrt(self.sizes[subject])[:, None]
-        return subject_part + matrix[:, len(self.sizes) + relation].T
+        found = self.inputs(subject, relation) @ matrix.T
+        return found.toarray() if sparse.issparse(found) else found
 
-    def scores_at(
-        self, matrix: Float[np.ndarray, "answer column"], subject: int, relation: int
-    ) -> Float[np.ndarray, "answer"]:
+    def scores_at(self, matrix: Weights, subject: int, relation: int) -> Float[np.ndarray, "answer"]:
         """`scores` at one subject column and relation."""
         return self.scores(matrix, np.array([subject]), np.array([relation]))[0]
 
-    def margins(self, matrix: Float[np.ndarray, "answer column"], block: int = 4096) -> Float[np.ndarray, "cell"]:
+    def margins(self, matrix: Weights, block: int = 4096) -> Float[np.ndarray, "cell"]:
         """Each cell's stated answer's score minus the best other; blocks of cells keep the memory small."""
-        found, every = np.empty(self.cells), np.ones(self.answers, dtype=bool)
-        for start in range(0, self.cells, block):
-            cells = slice(start, start + block)
-            scores = self.scores(matrix, self.cell_subject[cells], self.cell_relation[cells])
-            found[cells] = lead(scores, self.cell_answer[cells], every)
-        return found
+        parts = [slice(start, start + block) for start in range(0, self.cells, block)]
+        found = [lead(self.design[cells] @ matrix.T, self.cell_answer[cells]) for cells in parts]
+        return np.concatenate([np.empty(0), *found])
 
 
 def lead(
-    scores: Float[np.ndarray, "row answer"], answer: Int[np.ndarray, "row"], among: Bool[np.ndarray, "answer"]
+    scores: Scores, answer: Int[np.ndarray, "row"], among: Bool[np.ndarray, "*rows answer"] | None = None
 ) -> Float[np.ndarray, "row"]:
     """Score of `answer` minus the best other score among those allowed; infinite when there is no other."""
     rows = np.arange(len(scores))
-    others = np.where(among, scores, -np.inf)
+    others = scores.copy() if among is None else np.where(among, scores, -np.inf)
     others[rows, answer] = -np.inf
     return scores[rows, answer] - others.max(axis=1)
 
@@ -129,7 +124,7 @@ class FactTable:
     questions: Questions
 
     @cached_property
-    def codes(self) -> tuple[dict[str, int], dict[str, int], dict[str, int]]:
+    def codes(self) -> tuple[Codes, Codes, Codes]:
         """Name -> code, of subjects, relations and answers."""
         return numbered(self.subjects), numbered(self.relations), numbered(self.answers)
 
@@ -156,53 +151,41 @@ class FactTable:
         cells = (self.subject, self.relation, self.answer)
         return Problem(len(self.answers), len(self.relations), np.ones(len(self.subjects)), *cells)
 
-    def expand(self, matrix: Float[np.ndarray, "answer column"]) -> Float[np.ndarray, "answer full"]:
+    def expand(self, matrix: Weights) -> Float[np.ndarray, "answer full"]:
         """The matrix W over all subjects and relations behind a compressed, scaled matrix."""
         subjects, relations = np.split(matrix, [len(self.problem.sizes)], axis=1)
         return np.concatenate([(subjects / np.sqrt(self.problem.sizes))[:, self.signature], relations], axis=1)
+
+
+def numbered(names: Sequence[str]) -> Codes:
+    return {name: code for code, name in enumerate(names)}
 
 
 def table_of(pack: Pack) -> FactTable:
     """The table of a pack. Answers are ordered relation by relation; rows stated twice count once."""
     relations = tuple(relation.name for relation in pack.relations)
     answers = tuple(dict.fromkeys(answer for name in relations for answer in pack.candidates[name]))
-    subjects = pack.subjects
-    subject_code, relation_code, code = numbered(subjects), numbered(relations), numbered(answers)
-    codes = [(subject_code[s], relation_code[r], code[a]) for s, r, a in pack.facts]
-    subject, relation, answer = np.array(codes, dtype=np.int64).reshape(-1, 3).T
-    key = np.unique((subject * len(relations) + relation) * len(answers) + answer)
-    pair, answer = np.divmod(key, max(1, len(answers)))
-    subject, relation = np.divmod(pair, max(1, len(relations)))
-    rows = np.stack([subject, relation, answer], axis=1)
+    subject_code, relation_code, code = numbered(pack.subjects), numbered(relations), numbered(answers)
+    stated = [(subject_code[s], relation_code[r], code[a]) for s, r, a in pack.facts]
+    rows = np.unique(np.array(stated, dtype=np.int64).reshape(-1, 3), axis=0)
     candidates = np.zeros((len(relations), len(answers)), dtype=bool)
     for index, name in enumerate(relations):
         candidates[index, [code[answer] for answer in pack.candidates[name]]] = True
-    signature = signatures(rows, len(subjects))
+    # Rows are sorted: subjects who state the same have equal stretches of them, and share the first one's number.
+    bounds = np.searchsorted(rows[:, 0], np.arange(len(pack.subjects) + 1)).tolist()
+    contents, number = np.ascontiguousarray(rows[:, 1:]), dict[bytes, int]()
+    numbers = [number.setdefault(contents[start:stop].tobytes(), len(number)) for start, stop in pairwise(bounds)]
+    signature = np.array(numbers, dtype=np.int64)
     maps = [
         (relation_code[rule.given], relation_code[rule.then], {code[a]: code[b] for a, b in rule.map.items()})
         for rule in pack.implications
     ]
-    questions = questions_of(rows, signature, len(relations), maps)
-    return FactTable(subjects, relations, answers, subject, relation, answer, signature, candidates, questions)
+    questions = _questions(rows, signature, len(relations), maps)
+    subject, relation, answer = rows.T
+    return FactTable(pack.subjects, relations, answers, subject, relation, answer, signature, candidates, questions)
 
 
-def numbered(names: Sequence[str]) -> dict[str, int]:
-    return {name: code for code, name in enumerate(names)}
-
-
-def signatures(rows: Int[np.ndarray, "row 3"], subjects: int) -> Int[np.ndarray, "subject"]:
-    """Number subjects in order of appearance, so that two share a number exactly when they state the same.
-
-    rows: sorted and distinct, so that subjects who state the same have equal stretches of them.
-    """
-    stated = np.ascontiguousarray(rows[:, 1:])
-    bounds = np.searchsorted(rows[:, 0], np.arange(subjects + 1)).tolist()
-    number: dict[bytes, int] = {}
-    found = [number.setdefault(stated[start:stop].tobytes(), len(number)) for start, stop in pairwise(bounds)]
-    return np.array(found, dtype=np.int64)
-
-
-def questions_of(
+def _questions(
     rows: Int[np.ndarray, "row 3"],
     signature: Int[np.ndarray, "subject"],
     relations: int,
@@ -211,14 +194,13 @@ def questions_of(
     """Every hole that is asked about: those of the implications (given, then, map), or all of them without any."""
     stated = np.full((int(signature.max(initial=-1)) + 1, relations), -1, dtype=np.int64)
     stated[signature[rows[:, 0]], rows[:, 1]] = rows[:, 2]
-    if maps:
-        found = [
-            (index, then, answers[int(stated[index, given])])
-            for given, then, answers in maps
-            for index in range(len(stated))
-            if int(stated[index, given]) in answers and stated[index, then] < 0
-        ]
-    else:
+    found = [
+        (index, then, answers[int(stated[index, given])])
+        for given, then, answers in maps
+        for index in range(len(stated))
+        if int(stated[index, given]) in answers and stated[index, then] < 0
+    ]
+    if not maps:
         asked = np.asarray((stated >= 0).any(axis=0))
         found = [(int(s), int(r), -1) for r, s in np.argwhere((stated < 0).T & asked[:, None])]
     index, relation, expected = np.array(found, dtype=np.int64).reshape(-1, 3).T
