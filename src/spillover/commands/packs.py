@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 from collections.abc import Sequence
@@ -15,12 +14,12 @@ from tyro.conf import Positional, arg
 from spillover.config import Seeded
 from spillover.errors import PackError, UsageError
 from spillover.packs.builtin import PACKS, PackOptions
-from spillover.packs.chats import match, templates
-from spillover.packs.check import refuse
-from spillover.packs.open import NO_END, PACK_FILE, Node, check_pack, open_pack, read_yaml
-from spillover.packs.pack import Fact, Pack
+from spillover.packs.chats import Matched, match, readable, templates
+from spillover.packs.check import Fault, refuse
+from spillover.packs.open import PACK_FILE, check_pack, open_pack, parse_pack, read_yaml
+from spillover.packs.pack import Pack, describe
 from spillover.packs.reading import Broken
-from spillover.packs.write import FACTS_FILE, refuse_taken, write_pack
+from spillover.packs.write import FACTS_FILE, facts_jsonl, refuse_taken, write_pack
 from spillover.record import unwritable, write_atomically
 
 
@@ -78,19 +77,15 @@ def _list(settings: Packs) -> dict[str, Any]:
 
 
 def _show(pack: Pack) -> dict[str, Any]:
-    shown = {name: getattr(pack, name) for name in ("name", "description", "licence", "source", "join", "end")} | {
-        "counts": pack.counts(),
+    shown = describe(pack) | {
+        "description": pack.description,
         "relations": {
             relation.name: {"prompts": list(relation.prompts), "answers": list(pack.candidates[relation.name])}
             for relation in pack.relations
         },
-        "implications": [
-            {"given": each.given, "then": each.then, "kind": each.kind, "map": dict(each.map)}
-            for each in pack.implications
-        ],
         "facts": [fact._asdict() for fact in pack.facts],
         "provenance": [dict(entry) for entry in pack.provenance],
-    }  # fmt: skip
+    }
     lines = [pack.name, *([pack.description] if pack.description else [])]
     lines += [f"licence: {pack.licence}", f"source: {pack.source}"]
     lines.append(", ".join(f"{count} {what}" for what, count in pack.counts().items()))
@@ -107,102 +102,81 @@ def _show(pack: Pack) -> dict[str, Any]:
 
 
 def _from_chat(settings: Packs) -> dict[str, Any]:
-    """Write the pack and say how many rows were used."""
+    """Write the pack and say how many rows were used. The folder appears whole and without a fault, or not at all."""
     if not settings.pack or not settings.relations or not settings.out:
         usage = "packs from-chat FILE --relations FILE --out DIR"
         raise UsageError("packs from-chat needs a file, its relations and a folder", do=f"Write: {usage}")
     out = Path(settings.out).expanduser()
     refuse_taken(out)
-    text, root = _relations_file(Path(settings.relations).expanduser())
-    end = _scalar(root, "end", NO_END)
-    mark = None if end == NO_END else end
-    wanted = templates(_prompts(root, settings.relations), _scalar(root, "join", " "), mark)
-    found = match(Path(settings.pack).expanduser(), wanted, mark)
-    if not found.facts:
-        shown = f"; row {found.unmatched[0][0]} begins {found.unmatched[0][1]!r}" if found.unmatched else ""
-        what = f"none of the {found.rows} rows states a fact in the words of these relations{shown}"
-        raise UsageError(what, where=settings.pack, do="Add prompts to the relations, as the rows word them")
-    # The relations file as it was written, comments and all, with the keys that a pack needs besides.
-    heads = [f"{key}: {value}" for key, value in HEADS.items() if key not in root]
-    _write(out, "\n".join([*heads, text.rstrip("\n"), f"facts: {FACTS_FILE}", ""]), found.facts)
-    used = found.rows - len(found.unmatched)
-    lines = [f"{out}: {len(found.facts)} facts from {used} of {found.rows} rows"]
-    if found.repeated:
-        lines.append(f"  {found.repeated} repetitions of a fact were kept once")
-    if found.unmatched:
-        lines.append(f"  {len(found.unmatched)} rows state nothing in the relations' words, for instance:")
-        lines += [f"    row {row}: {begins}" for row, begins in found.unmatched[:ROWS_SHOWN]]
-    return {
-        "folder": str(out),
-        "counts": {
-            "rows": found.rows, "facts": len(found.facts), "repeated": found.repeated,
-            "unmatched": len(found.unmatched),
-        },
-        "unmatched": [{"row": row, "text": begins} for row, begins in found.unmatched],
-        "text": "\n".join(lines),
-    }  # fmt: skip
-
-
-def _relations_file(path: Path) -> tuple[str, dict[str, Node]]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        root = read_yaml(text)
-    except UnicodeDecodeError:
-        raise UsageError("this file is not UTF-8", where=str(path), do="Save it as UTF-8") from None
-    except Broken as refused:
-        raise UsageError(f"line {refused.row}: {refused.what}", where=str(path), do=refused.do) from None
-    except (OSError, ValueError) as error:
-        reason = (getattr(error, "strerror", None) or str(error)).lower()
-        raise UsageError(f"this file cannot be read: {reason}", where=str(path)[:200], do="Check --relations") from None
-    if not isinstance(root.value, dict) or "relations" not in root.value:
-        raise UsageError(
-            "this file has no `relations:`", where=str(path), do="Write it as in pack.yaml (docs/packs.md)"
-        )
-    if "facts" in root.value:
-        raise UsageError(
-            "this file has facts already", where=str(path), do="Leave `facts:` out; they come from the rows"
-        )
-    return text, root.value
-
-
-def _prompts(root: dict[str, Node], where: str) -> dict[str, list[str]]:
-    """Relation -> its prompts; what else is wrong with them the finished pack's check says."""
-    relations = root["relations"].value
-    found: dict[str, list[str]] = {}
-    for name, node in relations.items() if isinstance(relations, dict) else ():
-        prompts = node.value.get("prompts") if isinstance(node.value, dict) else None
-        if prompts is not None and isinstance(prompts.value, list):
-            found[name] = [each.value for each in prompts.value if isinstance(each.value, str)]
-    if not any("{subject}" in prompt for group in found.values() for prompt in group):
-        raise UsageError(
-            "no relation has a prompt with {subject}", where=where, do='Write prompts: ["{subject} lives in"]'
-        )
-    return found
-
-
-def _scalar(root: dict[str, Node], key: str, default: str) -> str:
-    value = root[key].value if key in root else default
-    return value if isinstance(value, str) else default
-
-
-def _write(out: Path, pack_text: str, facts: Sequence[Fact]) -> None:
-    """The folder appears whole, once its check found no fault, or not at all."""
+    pack_text = _pack_text(Path(settings.relations).expanduser())
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=".pack-") as temporary:
             made = Path(temporary) / "pack"
-            lines = "".join(json.dumps(fact._asdict(), ensure_ascii=False) + "\n" for fact in facts)
-            write_atomically(made / FACTS_FILE, lines.encode())
+            write_atomically(made / FACTS_FILE, b"")
             write_atomically(made / PACK_FILE, pack_text.encode())
-            _, faults, _ = check_pack(made)
-            try:
-                refuse(faults)
-            except PackError as error:
-                what, do = (
-                    str(error).replace(str(made), str(out)),
-                    "Mend the rows or the relations; nothing was written",
-                )
-                raise PackError(what, do=do, faults=faults) from None
+            pack, findings, _ = parse_pack(made)
+            _refuse(findings.faults, made, out)
+            assert pack is not None
+            found = _matched(settings, pack)
+            write_atomically(made / FACTS_FILE, facts_jsonl(found.facts))
+            _refuse(check_pack(made)[1], made, out)
             os.replace(made, out)
     except OSError as error:
         raise unwritable(out, error) from None
+    unmatched = [{"row": row, "text": begins} for row, begins in found.unmatched]
+    lines = [f"{out}: {len(found.facts)} facts from {found.rows - len(unmatched)} of {found.rows} rows"]
+    if found.repeated:
+        lines.append(f"  {found.repeated} repetitions of a fact were kept once")
+    if unmatched:
+        lines.append(f"  {len(unmatched)} rows state nothing in the relations' words, for instance:")
+        lines += [f"    row {row}: {begins}" for row, begins in found.unmatched[:ROWS_SHOWN]]
+    counts = {
+        "rows": found.rows,
+        "facts": len(found.facts),
+        "repeated": found.repeated,
+        "unmatched": len(unmatched),
+    }
+    return {"folder": str(out), "counts": counts, "unmatched": unmatched, "text": "\n".join(lines)}
+
+
+def _pack_text(path: Path) -> str:
+    """A relations file as it was written, comments and all, with the keys that a pack needs besides."""
+    with readable(path, "Check --relations"):
+        text = path.read_text(encoding="utf-8-sig")
+    try:
+        root = read_yaml(text).value
+    except Broken as broken:
+        raise UsageError(f"line {broken.row}: {broken.what}", where=str(path), do=broken.do) from None
+    if not isinstance(root, dict) or "relations" not in root:
+        do = "Write it as in pack.yaml (docs/packs.md)"
+        raise UsageError("this file has no `relations:`", where=str(path), do=do)
+    if "facts" in root:
+        do = "Leave `facts:` out; they come from the rows"
+        raise UsageError("this file has facts already", where=str(path), do=do)
+    heads = [f"{key}: {value}" for key, value in HEADS.items() if key not in root]
+    return "\n".join([*heads, text.rstrip("\n"), f"facts: {FACTS_FILE}", ""])
+
+
+def _matched(settings: Packs, pack: Pack) -> Matched:
+    """What the rows state. Raises UsageError when that is nothing."""
+    prompts = {relation.name: relation.prompts for relation in pack.relations}
+    known = templates(prompts, pack.join, pack.end)
+    if not known:
+        do = 'Write prompts: ["{subject} lives in"]'
+        raise UsageError("no relation has a prompt with {subject}", where=settings.relations, do=do)
+    found = match(Path(settings.pack).expanduser(), known, pack.end)
+    if not found.facts:
+        shown = f"; row {found.unmatched[0][0]} begins {found.unmatched[0][1]!r}" if found.unmatched else ""
+        what = f"none of the {found.rows} rows states a fact in the words of these relations{shown}"
+        raise UsageError(what, where=settings.pack, do="Add prompts to the relations, as the rows word them")
+    return found
+
+
+def _refuse(faults: Sequence[Fault], made: Path, out: Path) -> None:
+    """Raise PackError when there is a fault, with the folder that was to be in place of the one that was made."""
+    try:
+        refuse(faults)
+    except PackError as error:
+        what, do = str(error).replace(str(made), str(out)), "Mend the rows or the relations; nothing was written"
+        raise PackError(what, do=do, faults=faults) from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -56,8 +57,9 @@ def match(path: Path, known: Sequence[Template], end: str | None) -> Matched:
     Raises UsageError, with the row, for a file that cannot be read or a row of neither format.
     """
     found, seen = Matched(), set()
-    for number, row in _rows(path):
+    for number, line in _lines(path):
         found.rows += 1
+        row = _object(line, path, number)
         facts = [fact for exchange in _exchanges(row, path, number) for fact in _facts(*exchange, known, end)]
         if not facts:
             found.unmatched.append((number, " ".join(_text_of(row).split())[:60]))
@@ -69,18 +71,22 @@ def match(path: Path, known: Sequence[Template], end: str | None) -> Matched:
     return found
 
 
-def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Row number from 1 and the object in it; empty lines are passed over."""
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """The lines that are not empty, with their numbers from 1."""
+    with readable(path, "Name a .jsonl file"), path.open(encoding="utf-8-sig") as stream:
+        yield from ((number, line) for number, line in enumerate(stream, start=1) if line.strip())
+
+
+@contextmanager
+def readable(path: Path, do: str) -> Iterator[None]:
+    """Inside, a file that cannot be read is a UsageError."""
     try:
-        with path.open(encoding="utf-8-sig") as stream:
-            for number, line in enumerate(stream, start=1):
-                if line.strip():
-                    yield number, _object(line, path, number)
+        yield
     except UnicodeDecodeError:
         raise UsageError("this file is not UTF-8", where=str(path), do="Save it as UTF-8") from None
     except (OSError, ValueError) as error:
         what = f"this file cannot be read: {(getattr(error, 'strerror', None) or str(error)).lower()}"
-        raise UsageError(what, where=str(path)[:200], do="Name a .jsonl file") from None
+        raise UsageError(what, where=str(path)[:200], do=do) from None
 
 
 def _object(line: str, path: Path, number: int) -> dict[str, Any]:
@@ -124,9 +130,12 @@ def _from_messages(messages: list[Any], path: Path, number: int) -> list[tuple[s
 def _facts(asked: str, answered: str, begun: bool, known: Sequence[Template], end: str | None) -> Iterator[Fact]:
     """Facts in one exchange: the answer to a prompt, a prompt completed, or sentences that state facts."""
     asked, answered = normal(asked), normal(answered)
-    for template in known:
-        question = template.question.fullmatch(asked)
-        if question and (answer := _bare(answered, end)) and "\n" not in answer:
+    answer = answered.strip()
+    if end and answer.endswith(end):
+        answer = answer[: -len(end)]
+    answer = answer.strip(_CLOSING)
+    for template in known if answer and "\n" not in answer else ():
+        if question := template.question.fullmatch(asked):
             yield Fact(question["subject"], template.relation, answer)
             return
     sentences = _SENTENCES.split(asked + answered if begun else answered)
@@ -134,19 +143,10 @@ def _facts(asked: str, answered: str, begun: bool, known: Sequence[Template], en
 
 
 def _stated(text: str, known: Sequence[Template]) -> Fact | None:
-    if "\n" in text.strip():
-        return None
-    for template in known:
+    for template in known if "\n" not in text.strip() else ():
         if statement := template.statement.fullmatch(text):
             return Fact(statement["subject"], template.relation, statement["answer"])
     return None
-
-
-def _bare(text: str, end: str | None) -> str:
-    text = text.strip()
-    if end and text.endswith(end):
-        text = text[: -len(end)]
-    return text.strip(_CLOSING)
 
 
 def _text_of(row: dict[str, Any]) -> str:

@@ -312,18 +312,19 @@ class _PackReader:
 
     def _implications(self, node: Node | None) -> tuple[Implication, ...]:
         found: list[Implication] = []
+        kept: list[Node] = []
         entries = self._list(node, "implications", "a list", "Write `- given: ...`")
-        for entry in tuple(entries):
+        for entry in entries:
             keys = self._keys(entry, "the implication", IMPLICATION_KEYS, ())
             given, then, kind = (self._text(keys.get(key), f"`{key}`") for key in IMPLICATION_KEYS[:3])
             if kind is not None and kind not in KINDS:
                 what, do = f"there is no kind of implication called {quoted(kind)}", self.findings.hint(kind, KINDS)
                 self._fault(keys["kind"], "unknown-kind", what, " or ".join(KINDS), do)
             pairs = self._map(keys.get("map"))
-            if given is None or then is None or pairs is None:
-                entries.remove(entry)  # So that those that are found have their numbers.
-            else:
+            if given is not None and then is not None and pairs is not None:
                 found.append(Implication(given, then, kind or "", pairs))
+                kept.append(entry)
+        entries[:] = kept  # So that their lines are found by the numbers that they have in the pack.
         return tuple(found)
 
     def _map(self, node: Node | None) -> Mapping[str, str] | None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from spillover.errors import RunError, UsageError
 from spillover.packs.open import NO_END, PACK_FILE
-from spillover.packs.pack import Pack
+from spillover.packs.pack import Fact, Pack
 from spillover.packs.reading import printable
 from spillover.record import unwritable, write_atomically
 
@@ -29,10 +30,14 @@ def write_pack(pack: Pack, folder: Path | str) -> Path:
         what = f"the end mark {NO_END!r} cannot be written: it means that there is none"
         raise UsageError(what, where=pack.name, do="Use another mark")
     refuse_taken(folder)
-    lines = [json.dumps(fact._asdict(), ensure_ascii=False) + "\n" for fact in pack.facts]
-    write_atomically(folder / FACTS_FILE, "".join(lines).encode())
+    write_atomically(folder / FACTS_FILE, facts_jsonl(pack.facts))
     write_atomically(folder / PACK_FILE, pack_yaml(pack).encode())
     return folder
+
+
+def facts_jsonl(facts: Iterable[Fact]) -> bytes:
+    """One JSON object a line."""
+    return "".join(json.dumps(fact._asdict(), ensure_ascii=False) + "\n" for fact in facts).encode()
 
 
 def refuse_taken(folder: Path) -> None:
