@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
@@ -22,6 +23,13 @@ def within(option: str, value: int, most: int) -> None:
     """Raise UsageError unless 0 <= value <= most."""
     if not 0 <= value <= most:
         raise UsageError(f"{option} is {value}", do=f"Give {option} a whole number from 0 to {most}")
+
+
+def refuse_idle(settings: DataclassInstance, names: Container[str], why: str, do: str) -> None:
+    """Raise UsageError for the first option among `names` that was given although it does nothing here."""
+    for item in fields(settings):
+        if item.name in names and getattr(settings, item.name) != item.default:
+            raise UsageError(f"--{item.name.replace('_', '-')} {why}", do=do)
 
 
 def with_fields_of(settings: DataclassInstance, kind: type[Other], **changes: Any) -> Other:

@@ -81,6 +81,8 @@ def test_a_contradiction_is_proven_and_named(capsys, tmp_path):
         (["solve", "--symbolic", "n=3,train=1,test=-2"], "cannot be negative"),
         (["solve", "--symbolic", "three"], "not a symbolic task"),
         (["solve", "mixed", "--gap", "0"], "cannot be certified"),
+        (["solve", "--symbolic", "n=3,train=1,test=1", "--seed", "1"], "--seed does nothing with --symbolic"),
+        (["solve", "--symbolic", "n=3,train=1,test=1", "--max-iterations", "9"], "--max-iterations does nothing"),
         (["certify", "mixed", "--matrix", "none.npy"], "no such file"),
         (["certify", "mixed", "--matrix", "weights.pkl"], "cannot be read from"),
     ],

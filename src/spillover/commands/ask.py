@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spillover.commands.held import held_model, name_of
+from spillover.config import Running
 from spillover.errors import UsageError
 from spillover.packs.check import refuse, token_faults
 from spillover.packs.open import open_pack
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from spillover.commands.held import Model
+    from spillover.lm.load import LoadedModel
 
 
 def ask(
@@ -42,22 +44,45 @@ def ask(
     model's tokens cannot tell apart; ModelError for a model that is not there.
     """
     if pack is None:
-        raise UsageError(
-            "no pack was given", where="ask", do="Call ask(model, tokenizer, pack), or ask(name, pack=pack)"
-        )
-    import torch
-
+        do = "Call ask(model, tokenizer, pack), or ask(name, pack=pack)"
+        raise UsageError("no pack was given", where="ask", do=do)
     from spillover.lm.evaluate import Evaluation
-    from spillover.lm.load import load_model, load_tokenizer
     from spillover.lm.score import Scorer
-    from spillover.lm.tokens import as_chat, encoder
+    from spillover.lm.tokens import encoder
 
     given: Model = model if tokenizer is None else (model, tokenizer)  # type: ignore[assignment]
-    opened, loaded = open_pack(pack, seed), held_model(given)
-    tokenizer = loaded.tokenizer if loaded else load_tokenizer(str(model), revision)
-    asked, encode = as_chat(opened, tokenizer) if chat else opened, encoder(tokenizer)
-    refuse(token_faults(asked, encode))
-    torch.set_num_threads(threads or int(hardware()["cores"]))
-    loaded = loaded or load_model(str(model), device=device, dtype=dtype, revision=revision, tokenizer=tokenizer)
-    table = Evaluation(asked, encode).answers(Scorer(loaded.model), seed=seed, checkpoint=0, full=True)
+    settings = Running(seed=seed, device=device, dtype=dtype, revision=revision, threads=threads)  # type: ignore[arg-type]
+    opened, held = open_pack(pack, seed), held_model(given)
+    asked, tokenizer = asked_of(str(model), held, opened, settings, chat)
+    loaded = weights_of(str(model), held, tokenizer, settings)
+    table = Evaluation(asked, encoder(tokenizer)).answers(Scorer(loaded.model), seed=seed, checkpoint=0, full=True)
     return Answers(table, name_of(given), loaded.sha256)
+
+
+def asked_of(
+    name: str, held: LoadedModel | None, pack: Pack, settings: Running, chat: bool
+) -> tuple[Pack, PreTrainedTokenizerBase]:
+    """The pack as a model is asked, and its tokenizer, before any weights are read. held: a model that a caller holds.
+
+    Raises PackError when the model's tokens cannot tell the pack's answers apart.
+    """
+    from spillover.lm.load import load_tokenizer
+    from spillover.lm.tokens import as_chat, encoder
+
+    tokenizer = held.tokenizer if held else load_tokenizer(name, settings.revision)
+    asked = as_chat(pack, tokenizer) if chat else pack
+    refuse(token_faults(asked, encoder(tokenizer)))
+    return asked, tokenizer
+
+
+def weights_of(
+    name: str, held: LoadedModel | None, tokenizer: PreTrainedTokenizerBase, settings: Running
+) -> LoadedModel:
+    """The model, loaded unless it is held; the process computes with as many threads as the settings say."""
+    import torch
+
+    from spillover.lm.load import load_model
+
+    torch.set_num_threads(settings.threads or int(hardware()["cores"]))
+    return held or load_model(name, device=settings.device, dtype=settings.dtype, revision=settings.revision,
+                              tokenizer=tokenizer)  # fmt: skip

@@ -18,6 +18,7 @@ from jaxtyping import Float, Int
 from tyro.conf import Positional, arg
 
 from spillover import results
+from spillover.commands.ask import asked_of, weights_of
 from spillover.commands.held import held_folder, held_model, identifying, name_of, settings_from
 from spillover.commands.launched import resolved
 from spillover.config import Flag, Running
@@ -108,13 +109,9 @@ class _Measured:
 
 
 def audit(
-    pack: Pack | str | Path,
-    base: Model | Answers | Run,
-    tuned: Model | Answers | Run,
-    *,
-    out: str | Path = "",
+    pack: Pack | str | Path, base: Model | Answers | Run, tuned: Model | Answers | Run, *, out: str | Path = "",
     **options: Any,
-) -> results.Audit:
+) -> results.Audit:  # fmt: skip
     """Compare two models on a pack, without training: which implications did the tuned one learn?
 
     Arguments:
@@ -215,9 +212,7 @@ def _tokenizers(
 ) -> list[PreTrainedTokenizerBase | None]:
     """Both tokenizers, before any weights are read: a mistake in the second model does not wait for the first one."""
     from spillover.commands import audit_open
-    from spillover.lm.load import load_tokenizer, made_from_another, resolve
-    from spillover.lm.tokens import as_chat, encoder
-    from spillover.packs.check import refuse, token_faults
+    from spillover.lm.load import made_from_another, resolve
 
     found: list[PreTrainedTokenizerBase | None] = []
     for name, given in zip((settings.base, settings.tuned), held, strict=True):
@@ -226,9 +221,7 @@ def _tokenizers(
                 raise UsageError("--open asks the models themselves", where=name, do="Give a model, not its answers")
             found.append(None)
             continue
-        tokenizer = given.tokenizer if given else load_tokenizer(name, settings.revision)
-        refuse(token_faults(as_chat(pack, tokenizer) if settings.chat else pack, encoder(tokenizer)))
-        found.append(tokenizer)
+        found.append(asked_of(name, given, pack, settings, settings.chat)[1])
     if settings.open:
         audit_open.refuse_different_tokens(settings, [each for each in found if each])
     if held == [None, None]:
@@ -244,21 +237,14 @@ def _measure(
     held: LoadedModel | _Measured | None, tokenizer: PreTrainedTokenizerBase | None,
 ) -> _Measured:  # fmt: skip
     """Ask one model (checkpoint 0: base, 1: tuned) everything, loaded once, unless its answers are given."""
-    import torch
-
     from spillover.lm.evaluate import Evaluation, passage_losses, passages
-    from spillover.lm.load import load_model
     from spillover.lm.score import Scorer
     from spillover.lm.tokens import as_chat, encoder
 
     if isinstance(held, _Measured):
         return held
     assert tokenizer is not None
-    torch.set_num_threads(settings.threads)
-    name = (settings.base, settings.tuned)[checkpoint]
-    loaded = held or load_model(
-        name, device=settings.device, dtype=settings.dtype, revision=settings.revision, tokenizer=tokenizer
-    )
+    loaded = weights_of((settings.base, settings.tuned)[checkpoint], held, tokenizer, settings)
     encode, scorer = encoder(tokenizer), Scorer(loaded.model, processes=processes)
     evaluation = Evaluation(as_chat(pack, tokenizer) if settings.chat else pack, encode)
     answers = evaluation.answers(scorer, seed=settings.seed, checkpoint=checkpoint, full=True)

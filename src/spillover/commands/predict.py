@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import Positional, arg
 
 from spillover import results
+from spillover.commands.ask import asked_of, weights_of
 from spillover.commands.held import held_folder, held_model, identifying, name_of, settings_from
-from spillover.config import Flag, Running
+from spillover.config import Flag, Running, refuse_idle
 from spillover.errors import UsageError
 from spillover.metrics.associations import best_features, calibration, held_out, rate
 from spillover.packs.open import open_pack
 from spillover.packs.pack import Pack, describe, pack_hash
 from spillover.packs.redaction import Redaction
-from spillover.record import Metric, hardware
+from spillover.record import Metric
 from spillover.results import PredictedAssociation
 from spillover.runs import identity_of, open_run
 from spillover.theory.associations import (
@@ -115,8 +116,9 @@ def run(settings: Predict, pack: Pack | str | Path = "", model: Model | None = N
     for name, number, least in (("most", settings.most, 1), ("evidence", settings.evidence, 0)):
         if number < least:
             raise UsageError(f"--{name} is {number}", do=f"Give --{name} a whole number from {least}")
-    if settings.chat and settings.model is None:
-        raise UsageError("--chat needs the model whose template it uses", do="Name it with --model")
+    if settings.model is None:
+        refuse_idle(settings, ("chat", "device", "dtype", "revision"), "needs the model that is asked",
+                    "Name it with --model, or leave the option out")  # fmt: skip
     loaded = held_model(model) if model else None
     identity = identity_of(settings, **identifying(pack, *([loaded.sha256] if loaded else [])))
     with open_run(settings.out, "predict", identity) as opened:
@@ -125,7 +127,8 @@ def run(settings: Predict, pack: Pack | str | Path = "", model: Model | None = N
             if not pack.facts:
                 raise UsageError("this pack states nothing, so nothing can follow", where=settings.pack, do="Add facts")
             if settings.model:
-                loaded = _load(settings, pack, loaded)
+                _, tokenizer = asked_of(settings.model, loaded, pack, settings, settings.chat)
+                loaded = weights_of(settings.model, loaded, tokenizer, settings)
             redacted = Redaction.of(pack.subjects, settings.redact).pack(pack)
             hashes = {"pack": pack_hash(redacted)} | ({"model": loaded.sha256} if loaded else {})
             with opened.recording(settings, PACKAGES, seed=settings.seed, hashes=hashes) as record:
@@ -150,22 +153,6 @@ def run(settings: Predict, pack: Pack | str | Path = "", model: Model | None = N
             **{key: details[key] for key in ("associations", "left_out", "solution", "calibration")},
             "text": "\n".join(_lines(settings, details, metrics)),
         }
-
-
-def _load(settings: Predict, pack: Pack, held: LoadedModel | None) -> LoadedModel:
-    """The model. Raises PackError when its tokens cannot tell the pack's answers apart."""
-    import torch
-
-    from spillover.lm.load import load_model, load_tokenizer
-    from spillover.lm.tokens import as_chat, encoder
-    from spillover.packs.check import refuse, token_faults
-
-    assert settings.model is not None
-    tokenizer = held.tokenizer if held else load_tokenizer(settings.model, settings.revision)
-    refuse(token_faults(as_chat(pack, tokenizer) if settings.chat else pack, encoder(tokenizer)))
-    torch.set_num_threads(settings.threads or int(hardware()["cores"]))
-    return held or load_model(settings.model, device=settings.device, dtype=settings.dtype, revision=settings.revision,
-                              tokenizer=tokenizer)  # fmt: skip
 
 
 def _predicted(

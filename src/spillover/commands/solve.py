@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from tyro.conf import Positional, arg
 
-from spillover.config import Flag, Seeded
+from spillover.config import Flag, Seeded, refuse_idle
 from spillover.errors import PackError, UsageError
 from spillover.packs.open import open_pack, parse_pack
 from spillover.packs.pack import Fact, Pack
@@ -59,6 +59,9 @@ def run(settings: Solve) -> dict[str, Any]:
     if bool(settings.pack) == bool(settings.symbolic):
         what = "a pack and a symbolic task cannot be solved at once" if settings.pack else "there is nothing to solve"
         raise UsageError(what, where="spillover solve", do="Give a pack, or --symbolic n=20,train=1,test=3")
+    if settings.symbolic:
+        idle = ("seed", "gap", "max_iterations")
+        refuse_idle(settings, idle, "does nothing with --symbolic, which is solved in closed form", "Leave it out")
     task = EqualClasses.parse(settings.symbolic) if settings.symbolic else opened(settings.pack, settings.seed)
     with (
         open_run(settings.out, "solve", identity_of(settings), silent=True) as opened_run,
@@ -67,7 +70,9 @@ def run(settings: Solve) -> dict[str, Any]:
         solution = solve(
             task, settings.norm, gap=settings.gap, ranges=settings.ranges, max_iterations=settings.max_iterations
         )
-        record.metrics = _metrics(solution)
+        # An exact number, whose interval is the certified one.
+        bounds = {"value": solution.objective, "low": solution.lower_bound, "high": solution.objective}
+        record.metrics = {"objective": {**bounds, "n": 1, "clusters": 1, "unit": f"{solution.norm} norm"}}
         record.details = {key: value for key, value in solution.as_json(ranges=True).items() if key != "seconds"}
         if opened_run.folder is not None and solution.objective is not None:
             _write_matrix(opened_run.folder, task, solution)
@@ -86,21 +91,14 @@ def opened(spec: str, seed: int) -> Pack:
     except PackError as error:
         if {getattr(fault, "code", "") for fault in error.faults} != {"two-answers"}:
             raise
-        pack, _, _ = parse_pack(spec)
-        if pack is None:
-            raise
-        return pack
+        if pack := parse_pack(spec)[0]:
+            return pack
+        raise
 
 
 def infeasible(verdict: str, where: str) -> dict[str, Any]:
     """What an outcome says besides of a pack that no matrix states."""
     return {"exit_code": 2, "error": {"what": verdict, "where": where, "do": "Remove or change one of the rows"}}
-
-
-def _metrics(solution: Solution) -> dict[str, Any]:
-    """The numbers of a solution as metrics: exact ones, whose interval is the certified one."""
-    bounds = {"value": solution.objective, "low": solution.lower_bound, "high": solution.objective}
-    return {"objective": {**bounds, "n": 1, "clusters": 1, "unit": f"{solution.norm} norm"}}
 
 
 def _write_matrix(folder: Path, task: Pack | EqualClasses, solution: Solution) -> None:
