@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from spillover.errors import UsageError
-from spillover.theory.models import STARTS, Ensemble, Model, token_kinds
+from spillover.theory.models import STARTS, Ensemble, Model, token_kinds, views
 from spillover.theory.symbolic import Task, sampled_bags
 from spillover.theory.training import cross_entropy, slope, stacked_bags
 
@@ -32,7 +32,7 @@ def test_gradients_equal_autograd(parameters, attention, key_query):
     logits = ensemble.logits(batch, now)
     by_hand = ensemble.pull_back(batch, slope(logits, batch), logits, now).clone()
     flat = ensemble.flat.clone().requires_grad_()
-    ensemble.weights = ensemble._views(flat)
+    ensemble.weights = views(flat, ensemble.shapes)
     (cross_entropy(ensemble.logits(batch), batch.answer) * batch.weight).sum().backward()
     torch.testing.assert_close(by_hand, flat.grad, rtol=1e-9, atol=1e-12)
 

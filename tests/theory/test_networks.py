@@ -41,7 +41,7 @@ def test_one_layer_is_the_bag_model(parameters, attention):
     rows = TASK.stated
     tokens = torch.tensor(np.stack([rows.subject, rows.relation, np.full(len(rows), TASK.end)], 1))
     expected = ensemble.logits(stacked_bags(ensemble, [exact_bags(TASK, rows)]))
-    torch.testing.assert_close(networks.logits(tokens).detach(), expected, rtol=0, atol=1e-10)
+    torch.testing.assert_close(networks.at_end(tokens).detach(), expected, rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize("fields", VARIANTS, ids=str)
@@ -67,7 +67,7 @@ def test_order_of_subject_and_relation_does_not_matter_at_any_depth():
     networks = Networks(Architecture(layers=2, residual=True, attention="softmax"), TASK, (0,), RECIPE)
     tokens = torch.tensor([[TASK.context, 0, TASK.end]])
     swapped = tokens[:, [1, 0, 2]]
-    torch.testing.assert_close(networks.logits(tokens), networks.logits(swapped))
+    torch.testing.assert_close(networks.at_end(tokens), networks.at_end(swapped))
 
 
 @pytest.mark.parametrize(

@@ -125,23 +125,20 @@ def associations(pack: Pack, counts: Counts) -> list[Association]:
     pairs = counts.together.tocoo()
     order = np.lexsort((pairs.col, -pairs.data, counts.relation[pairs.col], pairs.row))
     row, column = pairs.row[order], pairs.col[order]
-    groups = np.stack([row, counts.relation[column]])
-    first = np.ones(len(row), dtype=bool)
-    first[1:] = (groups[:, 1:] != groups[:, :-1]).any(axis=0)
+    first = np.unique(np.stack([row, counts.relation[column]]), axis=1, return_index=True)[1]
     row, column = row[first], column[first]
-    codes = (counts.relation[row], counts.answer[row], counts.relation[column], counts.answer[column])
-    for key in zip(*(each.tolist() for each in codes), strict=True):
+    codes = np.stack([counts.relation[row], counts.answer[row], counts.relation[column], counts.answer[column]], axis=1)
+    for key in map(tuple, codes.tolist()):
         found.setdefault(key, None)
-    listed, table = [], counts.table
+    listed, relations, answers = [], counts.table.relations, counts.table.answers
     for (given, given_answer, then, then_answer), kind in found.items():
         own, implied = counts.number.get((given, given_answer)), counts.number.get((then, then_answer))
-        support = answered = exposed = 0
+        support = answered = stated = 0
         if own is not None:
-            answered = int(counts.answered[own, then])
-            exposed = int(counts.stated[own]) - answered
+            stated, answered = int(counts.stated[own]), int(counts.answered[own, then])
             support = int(counts.together[own, implied]) if implied is not None else 0
-        names = (table.relations[given], table.answers[given_answer], table.relations[then], table.answers[then_answer])
-        listed.append(Association(*names, support, answered - support, exposed, kind))
+        names = (relations[given], answers[given_answer], relations[then], answers[then_answer])
+        listed.append(Association(*names, support, answered - support, stated - answered, kind))
     return sorted(listed, key=lambda each: (-each.exposed, -each.support, each.kind is None, each.text))
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from spillover.theory.closed_form import closed_form
-from spillover.theory.models import BagBatch, Ensemble
+from spillover.theory.models import BagBatch, Ensemble, Models
 from spillover.theory.symbolic import Rows, Task, exact_bags, sampled_bags
 from spillover.theory.training import cross_entropy, stacked_bags
 
@@ -103,7 +103,7 @@ class Probe:
         self.matrices, self.draws = matrices, draws
         self.bags: dict[str, BagBatch] = {}
 
-    def __call__(self, ensemble: Ensemble, step: int) -> dict[str, list[float]]:
+    def __call__(self, ensemble: Models, step: int) -> dict[str, list[float]]:
         found = {}
         for name, loss_name in (("stated", "train_loss"), ("questions", "implication_loss_test")):
             if name not in self.bags:
@@ -117,12 +117,12 @@ class Probe:
             float((cross_entropy(one[None], answer[None], task.implication_answers)[0] * weight).sum())
             for task, one, answer, weight in zip(ensemble.tasks, logits, batch.answer, batch.weight, strict=True)
         ]
-        if self.matrices:
+        if self.matrices and isinstance(ensemble, Ensemble):
             compared = list(map(compare, ensemble.tasks, effective_matrices(ensemble)))
             found |= {name: [one[name] for one in compared] for name in COMPARISONS}
         return found
 
-    def _drawn(self, ensemble: Ensemble, name: str) -> BagBatch:
+    def _drawn(self, ensemble: Models, name: str) -> BagBatch:
         drawn = {}
         for task in dict.fromkeys(ensemble.tasks):
             rows: Rows = getattr(task, name)

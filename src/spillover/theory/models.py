@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -54,7 +55,7 @@ def token_kinds(task: Task) -> Int[np.ndarray, "token"]:
     """A number for each token's kind: train subject, test subject, r1, r2, b, c, noise, end and unused."""
     kind = np.full(task.vocabulary, 7)
     kind[task.context : task.inputs] = np.arange(task.subjects) % task.subjects_each >= task.train
-    kind[list(task.relations)] = (2, 3)
+    kind[:2] = (2, 3)
     kind[task.answers] = 4
     kind[task.implication_answers] = 5
     kind[task.noise] = 6
@@ -122,6 +123,17 @@ class BagBatch:
     weight: Float[Tensor, "model bag"]
 
 
+@runtime_checkable
+class Models(Protocol):
+    """Models side by side, as a Probe measures them."""
+
+    tasks: tuple[Task, ...]
+    like: dict[str, Any]
+
+    def logits(self, batch: BagBatch) -> Float[Tensor, "model bag token"]:
+        """The logits of every bag under every model."""
+
+
 @dataclass(frozen=True)
 class Reading:
     """What an ensemble reads with: W_OV transposed, the tokens' key scores, and their product W_OV diag(k).
@@ -132,6 +144,12 @@ class Reading:
     matrix: Float[Tensor, "model input token"]
     keys: Float[Tensor, "model input"]
     effective: Float[Tensor, "model input token"]
+
+
+def views(flat: Float[Tensor, "model parameter"], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
+    """Every matrix by name, the model first, as views into all numbers of all models."""
+    parts = flat.split([math.prod(shape) for shape in shapes.values()], dim=1)
+    return {name: part.unflatten(1, shape) for (name, shape), part in zip(shapes.items(), parts, strict=True)}
 
 
 class Ensemble:
@@ -156,9 +174,10 @@ class Ensemble:
         if self.kind == "linearised":
             trained |= {name: torch.zeros_like(trained[name]) for name in ("W_O", "W_V")}
         self.flat = torch.cat([value.reshape(len(models), -1) for value in trained.values()], dim=1)
-        self.weights = self._views(self.flat)
+        self.shapes = {name: value.shape[1:] for name, value in self.start.items()}
+        self.weights = views(self.flat, self.shapes)
         self._gradient = torch.zeros_like(self.flat)
-        self._gradient_views = self._views(self._gradient)
+        self._gradient_views = views(self._gradient, self.shapes)
         # The fixed attention: 1 on subjects and relations, which are weighed equally, and 0 elsewhere.
         self.fixed = torch.zeros(len(models), self.inputs, **self.like)
         for fixed, task in zip(self.fixed, self.tasks, strict=True):
@@ -172,11 +191,6 @@ class Ensemble:
 
     def __len__(self) -> int:
         return len(self.models)
-
-    def _views(self, flat: Float[Tensor, "model parameter"]) -> dict[str, Tensor]:
-        shapes = {name: value.shape[1:] for name, value in self.start.items()}
-        parts = flat.split([shape.numel() for shape in shapes.values()], dim=1)
-        return {name: part.unflatten(1, shape) for (name, shape), part in zip(shapes.items(), parts, strict=True)}
 
     def _product(self, values: Mapping[str, Tensor], outputs: Mapping[str, Tensor]) -> Tensor:
         """W_OV transposed, (model, input, token), from the value and the output matrix of two sets of weights."""

@@ -16,9 +16,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from spillover.errors import UsageError
-from spillover.theory.models import ATTENTIONS, check_choices
-from spillover.theory.symbolic import Rows, Task, exact_bags
-from spillover.theory.training import Checkpointer, Recipe, Trainer, cross_entropy
+from spillover.theory.comparison import Probe
+from spillover.theory.models import ATTENTIONS, BagBatch, check_choices, views
+from spillover.theory.symbolic import Task, exact_bags
+from spillover.theory.training import Checkpointer, Recipe, Trainer, cross_entropy, stacked_bags
+
+#: What a Probe measures of a network, in the order of the trajectory's columns.
+MEASURED = ("train_loss", "implication_loss_test", "implication_loss_among", "implication_accuracy_test")
 
 
 @dataclass(frozen=True)
@@ -70,31 +74,34 @@ class Networks:
     """
 
     def __init__(self, architecture: Architecture, task: Task, seeds: Sequence[int], recipe: Recipe) -> None:
-        self.architecture, self.task, self.seeds = architecture, task, tuple(seeds)
+        self.architecture, self.tasks = architecture, (task,) * len(seeds)
         self.like: dict[str, Any] = {"dtype": getattr(torch, recipe.precision), "device": recipe.device}
         self.shapes = architecture.shapes(task.vocabulary)
+        rows = {name: shape[-1] if name == "embed" else shape[-2] for name, shape in self.shapes.items()}
         flat = []
-        for generator in (np.random.default_rng([seed, 7]) for seed in self.seeds):
-            parts = []
+        for generator in (np.random.default_rng([seed, 7]) for seed in seeds):
             for name, shape in self.shapes.items():
-                rows = shape[-1] if name == "embed" else shape[-2]
-                parts.append(architecture.scale * generator.standard_normal(int(np.prod(shape))) / np.sqrt(rows))
-            flat.append(np.concatenate(parts))
-        self.flat = torch.tensor(np.stack(flat), **self.like).requires_grad_()
+                drawn = generator.standard_normal(int(np.prod(shape)))
+                flat.append(architecture.scale * drawn / np.sqrt(rows[name]))
+        self.flat = torch.tensor(np.concatenate(flat).reshape(len(seeds), -1), **self.like).requires_grad_()
 
     def weights(self) -> dict[str, Tensor]:
         """Every matrix by name as a view, the seed first."""
-        parts = self.flat.split([int(np.prod(shape)) for shape in self.shapes.values()], dim=1)
-        return {name: part.unflatten(1, shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)}
+        return views(self.flat, self.shapes)
 
-    def logits(self, tokens: Int[Tensor, "bag 3"]) -> Float[Tensor, "seed bag token"]:
-        """Logits at the end token."""
+    def logits(self, batch: BagBatch) -> Float[Tensor, "seed bag token"]:
+        """Logits of bags without noise, the same for every seed."""
+        relation = batch.context[0, :, :2].argmax(-1)
+        return self.at_end(torch.stack([batch.subject[0], relation, torch.full_like(relation, self.tasks[0].end)], 1))
+
+    def at_end(self, tokens: Int[Tensor, "bag 3"]) -> Float[Tensor, "seed bag token"]:
+        """Logits at the last token."""
         weights = self.weights()
         if self.architecture.embedding:
             stream = weights["embed"][:, tokens]
         else:
-            one_hot = torch.nn.functional.one_hot(tokens, self.task.vocabulary).to(**self.like)
-            stream = one_hot.expand(len(self.seeds), *one_hot.shape)
+            one_hot = torch.nn.functional.one_hot(tokens, self.tasks[0].vocabulary).to(**self.like)
+            stream = one_hot.expand(len(self.tasks), *one_hot.shape)
         for layer in range(self.architecture.layers):
             stream = self._layer(stream, weights, layer)
         end = stream[:, :, -1]
@@ -132,44 +139,25 @@ def train_networks(
 ) -> tuple[Networks, list[dict[str, Any]]]:
     """Train on all stated rows at once (recipe.batch must be 0); gives the networks and what was measured on schedule.
 
-    Each entry: step, and a list over seeds of train_loss, implication_loss_test, implication_accuracy_test and
-    implication_loss_among (docs/theory.md). Raises UsageError for a recipe with sampled batches.
+    Each entry: step, and a list over seeds of each of MEASURED (docs/theory.md). Raises UsageError for a recipe with
+    sampled batches.
     """
     if recipe.batch or task.noise_places:
         raise UsageError("these networks train on all rows at once, without noise", do="Set batch=0 and noise_places=0")
-    networks = Networks(architecture, task, seeds, recipe)
-    tokens, answer, weight = _inputs(networks, task.stated)
+    networks, probe = Networks(architecture, task, seeds, recipe), Probe(matrices=False)
+    batch = stacked_bags(networks, [exact_bags(task, task.stated)] * len(seeds))
 
     def gradient(step: int) -> Float[Tensor, "seed parameter"]:
         networks.flat.grad = None
-        (cross_entropy(networks.logits(tokens), answer) * weight).sum().backward()
+        (cross_entropy(networks.logits(batch), batch.answer) * batch.weight).sum().backward()
         assert networks.flat.grad is not None
         return networks.flat.grad
 
-    trainer = Trainer(recipe, networks.flat.detach(), torch.ones(len(networks.seeds), 1, **networks.like))
-    trainer.run(gradient, lambda step: _measured(networks), schedule, checkpointer)
+    @torch.no_grad()
+    def measure(step: int) -> dict[str, list[float]]:
+        found = probe(networks, step)
+        return {name: found[name] for name in MEASURED}
+
+    trainer = Trainer(recipe, networks.flat.detach(), torch.ones(len(seeds), 1, **networks.like))
+    trainer.run(gradient, measure, schedule, checkpointer)
     return networks, trainer.history
-
-
-def _inputs(networks: Networks, rows: Rows) -> tuple[Tensor, Tensor, Tensor]:
-    """Tokens (bag, 3), answers (seed, bag) and weights (bag) of rows."""
-    end = np.full(len(rows), networks.task.end)
-    device = networks.like["device"]
-    tokens = torch.tensor(np.stack([rows.subject, rows.relation, end], 1), device=device)
-    answer = torch.tensor(rows.answer, device=device).expand(len(networks.seeds), -1)
-    return tokens, answer, torch.tensor(exact_bags(networks.task, rows).weight, **networks.like)
-
-
-@torch.no_grad()
-def _measured(networks: Networks) -> dict[str, list[float]]:
-    task = networks.task
-    tokens, answer, weight = _inputs(networks, task.stated)
-    train_loss = (cross_entropy(networks.logits(tokens), answer) * weight).sum(-1)
-    tokens, answer, _ = _inputs(networks, task.questions)
-    logits = networks.logits(tokens)
-    return {
-        "train_loss": train_loss.tolist(),
-        "implication_loss_test": cross_entropy(logits, answer).mean(-1).tolist(),
-        "implication_loss_among": cross_entropy(logits, answer, task.implication_answers).mean(-1).tolist(),
-        "implication_accuracy_test": (logits.argmax(-1) == answer).double().mean(-1).tolist(),
-    }

@@ -6,7 +6,7 @@ Source: the paper's one-layer experiments; docs/theory.md, "The symbolic task" a
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TypeVar
 
@@ -134,10 +134,6 @@ class Task(EqualClasses):
         return self.classes * self.subjects_each
 
     @property
-    def relations(self) -> tuple[int, int]:
-        return 0, 1
-
-    @property
     def noise(self) -> slice:
         return slice(2, 2 + self.noise_tokens)
 
@@ -168,30 +164,29 @@ class Task(EqualClasses):
     @property
     def columns(self) -> Int[np.ndarray, "column"]:
         """Tokens of the exact solutions' columns: the subjects, then r1 and r2."""
-        return np.r_[self.context : self.inputs, self.relations]
+        return np.r_[self.context : self.inputs, 0, 1]
 
     @cached_property
     def stated(self) -> Rows:
         """Every stated (subject, relation), grouped as in GROUPS."""
         train, test = self._subjects_by_split()
-        subject = np.concatenate([train, train, test])
-        group = np.repeat([0, 1, 2], [len(train), len(train), len(test)])
-        return self._rows(subject, (group == 1).astype(np.int64), group)
+        return self._rows(
+            np.concatenate([train, train, test]), np.repeat([0, 1, 2], [len(train), len(train), len(test)])
+        )
 
     @cached_property
     def questions(self) -> Rows:
         """The implications nobody states: (test subject, r2), with the answer that the class would give."""
         test = self._subjects_by_split()[1]
-        return self._rows(test, np.ones_like(test), np.zeros_like(test))
+        return replace(self._rows(test, np.ones_like(test)), group=np.zeros_like(test))
 
     def _subjects_by_split(self) -> tuple[Int[np.ndarray, "train"], Int[np.ndarray, "test"]]:
-        place = np.arange(self.subjects) % self.subjects_each
-        return np.flatnonzero(place < self.train), np.flatnonzero(place >= self.train)
+        stated = np.arange(self.subjects) % self.subjects_each < self.train
+        return np.flatnonzero(stated), np.flatnonzero(~stated)
 
-    def _rows(
-        self, subject: Int[np.ndarray, "row"], relation: Int[np.ndarray, "row"], group: Int[np.ndarray, "row"]
-    ) -> Rows:
-        """Rows of subjects and relations (0 for r1, 1 for r2), which are tokens 0 and 1 too."""
+    def _rows(self, subject: Int[np.ndarray, "row"], group: Int[np.ndarray, "row"]) -> Rows:
+        """Rows of these subjects; those of train implications ask r2, which is token 1, and all others r1, token 0."""
+        relation = (group == GROUPS.index("train_implication")).astype(np.int64)
         answer = self.answers.start + relation * self.classes + subject // self.subjects_each
         return Rows(self.context + subject, relation, answer, group)
 
@@ -210,7 +205,7 @@ class Rows:
 
     def take(self, index: np.ndarray) -> Rows:
         """The rows at these positions (an index array of any shape keeps its shape)."""
-        return Rows(self.subject[index], self.relation[index], self.answer[index], self.group[index])
+        return Rows(*(values[index] for values in (self.subject, self.relation, self.answer, self.group)))
 
 
 @dataclass(frozen=True)
@@ -225,11 +220,6 @@ class Bags:
     context: Num[np.ndarray, "... bag context"]
     answer: Int[np.ndarray, "... bag"]
     weight: Float[np.ndarray, "... bag"]
-
-    def counts(self, task: Task) -> Num[np.ndarray, "... bag token"]:
-        """The counts over the whole vocabulary, u in docs/theory.md."""
-        one_hot = self.subject[..., None] == np.arange(task.vocabulary)
-        return one_hot + np.pad(self.context, [(0, 0)] * self.subject.ndim + [(0, task.vocabulary - task.context)])
 
 
 def exact_bags(task: Task, rows: Rows, weight: Float[np.ndarray, "row"] | None = None) -> Bags:
@@ -280,7 +270,7 @@ def training_batches(task: Task, size: int, steps: int, generator: np.random.Gen
 def _context(task: Task, rows: Rows) -> Float[np.ndarray, "... bag context"]:
     """Counts of the context tokens without noise: the row's relation, and the end."""
     context = np.zeros((*rows.subject.shape, task.context), dtype=np.float32)
-    for relation in task.relations:
+    for relation in (0, 1):
         context[..., relation] = rows.relation == relation
     context[..., task.end] = 1
     return context

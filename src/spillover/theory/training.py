@@ -13,8 +13,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from spillover.errors import UsageError, nearest
-from spillover.theory.models import BagBatch, Ensemble, Model
+from spillover.errors import UsageError
+from spillover.theory.models import BagBatch, Ensemble, Model, Models, check_choices
 from spillover.theory.symbolic import Bags, Task, exact_bags, training_batches
 
 #: A training may be saved before each step whose number this divides.
@@ -51,15 +51,11 @@ class Recipe:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        if self.optimiser not in OPTIMISERS:
-            do = nearest(self.optimiser, OPTIMISERS)
-            raise UsageError(f"there is no optimiser called {self.optimiser!r}", where="recipe", do=do)
+        check_choices(self, "recipe", optimiser=OPTIMISERS, weighting=("kinds", "rows"))
         if not (np.isfinite(self.rate) and self.rate > 0 and np.isfinite(self.weight_decay) and self.weight_decay >= 0):
             raise UsageError("the rate must be a positive number and the weight decay at least 0", where="recipe")
         if self.steps < 0 or self.batch < 0:
             raise UsageError("steps and batch are counts", where="recipe", do="Use 0 or more")
-        if self.weighting not in ("kinds", "rows"):
-            raise UsageError(f"there is no weighting called {self.weighting!r}", do="Use kinds or rows")
         if self.precision not in ("float32", "float64"):
             raise UsageError(f"there is no precision called {self.precision!r}", do="Use float32 or float64")
         if self.stop_loss is not None and self.batch:
@@ -197,15 +193,15 @@ class Trainer:
             checkpointer.end(self._snapshot(step, done=True))
 
     def _snapshot(self, step: int, done: bool = False) -> Snapshot:
-        tensors, counts = {"flat": self.flat, "awake": self.awake}, {}
-        for name, value in self.optimiser.state().items():
-            if not isinstance(value, Tensor):
-                counts[name] = value
-            elif not done:
-                tensors[f"optimiser {name}"] = value
-        states = [generator.bit_generator.state for generator in self.generators]
-        facts = {"history": self.history, "steps": self.steps.tolist(), "generators": states, "optimiser": counts}
-        return Snapshot(step, tensors, facts, done)
+        state = self.optimiser.state()
+        own = {f"optimiser {name}": value for name, value in state.items() if isinstance(value, Tensor) and not done}
+        facts = {
+            "history": self.history,
+            "steps": self.steps.tolist(),
+            "generators": [generator.bit_generator.state for generator in self.generators],
+            "optimiser": {name: value for name, value in state.items() if not isinstance(value, Tensor)},
+        }
+        return Snapshot(step, {"flat": self.flat, "awake": self.awake, **own}, facts, done)
 
     def _restore(self, begun: Snapshot) -> None:
         self.history[:], self.steps[:] = begun.facts["history"], begun.facts["steps"]
@@ -259,28 +255,23 @@ def train(
     """
     each = [tasks] * len(models) if isinstance(tasks, Task) else list(tasks)
     ensemble = Ensemble(each, models, dtype=getattr(torch, recipe.precision), device=recipe.device)
-    batch_at: Callable[[int], BagBatch]
-    if recipe.batch:
-        sampled = _Sampled(ensemble, recipe.batch)
-        batch_at, generators = sampled.at, sampled.generators
-    else:
+    sampled = _Sampled(ensemble, recipe.batch) if recipe.batch else None
+    if sampled is None:
         rows = [task.stated for task in ensemble.tasks]
         even = [np.full(len(each), 1 / len(each)) if recipe.weighting == "rows" else None for each in rows]
         whole = stacked_bags(ensemble, list(map(exact_bags, ensemble.tasks, rows, even)))
-        batch_at, generators = (lambda step: whole), []
     awake = torch.tensor(rates or [1.0] * len(ensemble), **ensemble.like)[:, None]
-    trainer = Trainer(recipe, ensemble.flat, awake, generators)
+    trainer = Trainer(recipe, ensemble.flat, awake, sampled.generators if sampled else [])
 
     def gradient(step: int) -> Flat:
-        batch, now = batch_at(step), ensemble.read()
+        batch, now = sampled.at(step) if sampled else whole, ensemble.read()
         logits = ensemble.logits(batch, now)
         return ensemble.pull_back(batch, slope(logits, batch, trainer.optimiser.rescales), logits, now)
 
     def rest(step: int) -> None:
         """Every ten steps, put the models to rest that have reached the recipe's stop_loss."""
         if recipe.stop_loss is not None and step % 10 == 0:
-            batch = batch_at(step)
-            loss = (cross_entropy(ensemble.logits(batch), batch.answer) * batch.weight).sum(-1)
+            loss = (cross_entropy(ensemble.logits(whole), whole.answer) * whole.weight).sum(-1)
             awake.mul_((loss >= recipe.stop_loss)[:, None])
 
     measured = (lambda step: measure(ensemble, step)) if measure is not None else None
@@ -312,7 +303,7 @@ def cross_entropy(
     return torch.logsumexp(logits[:, :, among], -1) - logits.gather(-1, answer[:, :, None])[:, :, 0]
 
 
-def stacked_bags(ensemble: Ensemble, bags: Sequence[Bags]) -> BagBatch:
+def stacked_bags(ensemble: Models, bags: Sequence[Bags]) -> BagBatch:
     """One Bags a model as tensors; shorter ones are filled with bags of weight 0."""
 
     def filled(name: str, dtype: torch.dtype) -> Tensor:
@@ -330,22 +321,20 @@ class _Sampled:
     """
 
     def __init__(self, ensemble: Ensemble, size: int) -> None:
-        self.size, self.like = size, ensemble.like
         pairs = [(task, model.seed) for task, model in zip(ensemble.tasks, ensemble.models, strict=True)]
-        self.distinct = list(dict.fromkeys(pairs))
-        self.which = [self.distinct.index(pair) for pair in pairs]
-        self.generators = [np.random.default_rng([seed, 0]) for _, seed in self.distinct]
+        distinct = list(dict.fromkeys(pairs))
+        self.which, self.tasks = [distinct.index(pair) for pair in pairs], [task for task, _ in distinct]
+        self.generators = [np.random.default_rng([seed, 0]) for _, seed in distinct]
+        self.size, self.like = size, ensemble.like
+        self.weight = torch.full((len(pairs), size), 1 / size, **ensemble.like)
 
     def at(self, step: int) -> BagBatch:
         if step % EVERY == 0:
-            drawn = [
-                training_batches(task, self.size, EVERY, generator)
-                for (task, _), generator in zip(self.distinct, self.generators, strict=True)
-            ]
+            pairs = zip(self.tasks, self.generators, strict=True)
+            drawn = [training_batches(task, self.size, EVERY, generator) for task, generator in pairs]
             self.ahead = [self._stacked(drawn, name) for name in ("subject", "context", "answer")]
         subject, context, answer = (values[step % EVERY] for values in self.ahead)
-        weight = torch.full((len(self.which), self.size), 1 / self.size, **self.like)
-        return BagBatch(subject, context, answer, weight)
+        return BagBatch(subject, context, answer, self.weight)
 
     def _stacked(self, drawn: Sequence[Bags], name: str) -> Tensor:
         values = torch.from_numpy(np.stack([getattr(bags, name) for bags in drawn], axis=1))
