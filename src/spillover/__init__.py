@@ -26,21 +26,12 @@ __version__ = "0.1.0"
 
 #: The library: name -> the module it is in, imported when the name is first asked for, so that `--help` stays quick.
 LIBRARY = {
+    **{name: f"spillover.commands.{name}" for name in ("ask", "predict", "inject", "audit", "mitigate", "where")},
+    **dict.fromkeys(("Fact", "Implication", "Pack", "Relation"), "spillover.packs.pack"),
+    **dict.fromkeys(("certify", "solve"), "spillover.theory.solving"),
     "open_pack": "spillover.packs.open",
-    "ask": "spillover.commands.ask",
-    "predict": "spillover.commands.predict",
-    "inject": "spillover.commands.inject",
-    "audit": "spillover.commands.audit",
-    "mitigate": "spillover.commands.mitigate",
-    "where": "spillover.commands.where",
-    "Fact": "spillover.packs.pack",
-    "Implication": "spillover.packs.pack",
-    "Pack": "spillover.packs.pack",
-    "Relation": "spillover.packs.pack",
     "load_run": "spillover.results",
     "SpilloverCallback": "spillover.commands.callback",
-    "certify": "spillover.theory.solving",
-    "solve": "spillover.theory.solving",
 }
 
 

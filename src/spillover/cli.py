@@ -13,13 +13,13 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
-from types import FrameType
 from typing import Any
 
 import spillover
 from spillover import commands
 from spillover.commands.launched import one_voice, sharing
 from spillover.errors import Interrupted, SpilloverError, UsageError, nearest
+from spillover.record import plain
 
 #: What the light install leaves out.
 HEAVY = {"torch", "transformers", "safetensors", "peft", "accelerate"}
@@ -62,11 +62,7 @@ def _terminable() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     finally:
@@ -90,7 +86,6 @@ def _run(words: list[str], as_json: bool) -> int:
         outcome = dict(commands.job(verb)(settings))
     text, code = outcome.pop("text", ""), outcome.pop("exit_code", 0)
     if as_json:
-        plain = lambda value: value.as_json() if hasattr(value, "as_json") else str(value)  # noqa: E731
         print(json.dumps(outcome, ensure_ascii=False, default=plain))
     elif text:
         print(text)
@@ -116,18 +111,11 @@ def parse(settings_class: type, verb: str, words: list[str]) -> Any:
         raise _usage_error(settings_class, verb, words, said.getvalue()) from None
 
 
-def _option_names(settings_class: type) -> set[str]:
-    names = {f"--{item.name.replace('_', '-')}" for item in dataclasses.fields(settings_class)}
-    flags = {
-        f"--no-{item.name.replace('_', '-')}"
-        for item in dataclasses.fields(settings_class)
-        if item.type == "bool" or item.default is True
-    }
-    return names | flags | {"--help"}
-
-
 def _refuse_unknown_options(settings_class: type, verb: str, words: list[str]) -> None:
-    known = _option_names(settings_class)
+    known = {"--help"}
+    for item in dataclasses.fields(settings_class):
+        name = item.name.replace("_", "-")
+        known |= {f"--{name}", f"--no-{name}"} if item.type == "bool" or item.default is True else {f"--{name}"}
     for word in words:
         option = word.split("=")[0].replace("_", "-")
         if option.startswith("--") and len(option) > 2 and option not in known:

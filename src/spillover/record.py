@@ -11,7 +11,7 @@ import re
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -73,6 +73,13 @@ class Metric:
     clusters: int
     unit: str
     note: str | None = None
+
+    @classmethod
+    def of(cls, value: object) -> Metric | None:
+        """A metric, or what a record holds of it; None for anything else."""
+        if isinstance(value, Mapping) and "value" in value:
+            return cls(**dict[str, Any]({item.name: value.get(item.name) for item in dataclasses.fields(cls)}))
+        return value if isinstance(value, Metric) else None
 
     def as_json(self) -> dict[str, Any]:
         """The metric as CONTRACT names it; the note only when there is one."""
@@ -215,10 +222,8 @@ def versions(packages: Sequence[str]) -> dict[str, str]:
     """Installed versions of the packages named; those that are missing are left out."""
     found = {"python": platform.python_version()}
     for package in packages:
-        try:
+        with suppress(metadata.PackageNotFoundError):
             found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
     return found
 
 

@@ -21,39 +21,30 @@ if TYPE_CHECKING:
 
 #: Rows of a table that a representation shows.
 MOST_ROWS = 20
-_FIELDS = {field.name for field in dataclasses.fields(Metric)}
 
 
-class Metrics:
+class Metrics(dict[str, Any]):
     """Metrics by name, as attributes or keys; an implication's own under `GIVEN->THEN`.
 
     A value is a `Metric` with `value`, `low` and `high`, or None where nothing could be measured.
     """
 
     def __init__(self, found: Mapping[str, Any]) -> None:
-        own = {key: value for key, value in found.items() if key != "implications"}
-        #: Metric name -> metric, pooled over implications.
-        self.pooled: dict[str, Metric | None] = {key: _metric(value) for key, value in own.items() if _is_metric(value)}
         #: `GIVEN->THEN` -> the metrics of that implication alone.
         self.implications = {key: Metrics(value) for key, value in (found.get("implications") or {}).items()}
+        #: Metric name -> metric, pooled over implications.
+        self.pooled: dict[str, Metric | None] = {
+            key: metric for key, value in found.items() if (metric := Metric.of(value)) or value is None
+        }
+        super().__init__({**self.pooled, **self.implications})
 
-    def __getitem__(self, name: str) -> Any:
-        if name in self.implications:
-            return self.implications[name]
-        if name in self.pooled:
-            return self.pooled[name]
+    def __missing__(self, name: str) -> Any:
         raise UsageError(f"there is no metric or implication {name!r} here", do=nearest(name, self))
 
     def __getattr__(self, name: str) -> Metric | None:
         if not name.startswith("_") and name in self.pooled:
             return self.pooled[name]
-        raise AttributeError(f"there is no metric {name!r} here. {nearest(name, self.__dict__.get('pooled', ()))}")
-
-    def __contains__(self, name: object) -> bool:
-        return name in self.pooled or name in self.implications
-
-    def __iter__(self) -> Iterator[str]:
-        return iter([*self.pooled, *self.implications])
+        raise AttributeError(f"there is no metric {name!r} here. {nearest(name, self)}")
 
     def __dir__(self) -> list[str]:
         return sorted([*super().__dir__(), *self.pooled])
@@ -68,11 +59,11 @@ class Metrics:
         return own + [(key, *row[1:]) for key, each in self.implications.items() for row in each.rows()]
 
     def __repr__(self) -> str:
-        lines = []
-        for key, name, metric, before in self.rows():
-            text = f"{key} {name}: {shown(metric)}".strip()
-            lines.append(text if before is None else f"{text}, before {_number(before)}")
-        return "\n".join(lines)
+        return "\n".join(
+            f"{key} {name}: {_number(metric)} {metric.unit} ({_interval(metric)})".strip()
+            + ("" if before is None else f", before {_number(before)}")
+            for key, name, metric, before in self.rows()
+        )
 
     def _repr_html_(self) -> str:
         rows = [
@@ -156,17 +147,14 @@ class Result:
         return Path(path)
 
     def _table(self, name: str) -> pa.Table:
-        if not (self.folder / name).exists():
-            raise RunError(
-                f"this {self.record.command} run has no {name}", where=str(self.folder), do="See docs/run.md"
-            )
-        return read_table(self.folder / name)
+        if (self.folder / name).exists():
+            return read_table(self.folder / name)
+        raise RunError(f"this {self.record.command} run has no {name}", where=str(self.folder), do="See docs/run.md")
 
     def summary(self) -> Sequence[tuple[str, str]]:
         """What the representation says beside the metrics: terms and values."""
-        return [
-            (name, str(self.settings[name])) for name in ("pack", "model", "base", "tuned") if self.settings.get(name)
-        ]
+        names = ("pack", "model", "base", "tuned")
+        return [(name, str(self.settings[name])) for name in names if self.settings.get(name)]
 
     def table(self) -> Sequence[Sequence[str]]:
         """Rows that the representation shows beside the metrics, the head first; none for most commands."""
@@ -209,11 +197,8 @@ class Audit(Result):
     @cached_property
     def verdicts(self) -> list[Verdict]:
         """One verdict an implication of the pack."""
-        found = [dict(each) for each in self.record.details["verdicts"]]
-        return [
-            Verdict(**each | {key: _metric(each[key]) for key in ("rank", "rank_before")})  # type: ignore[arg-type]
-            for each in found
-        ]
+        found: list[dict[str, Any]] = self.record.details["verdicts"]
+        return [Verdict(**each | {key: Metric.of(each[key]) for key in ("rank", "rank_before")}) for each in found]
 
     def summary(self) -> Sequence[tuple[str, str]]:
         """The models, then each implication with its verdict."""
@@ -260,12 +245,11 @@ class Prediction(Result):
 
     def table(self) -> Sequence[Sequence[str]]:
         """The associations, highest score first."""
-        head = ("given", "then", "kind", "expected subjects", "of")
-        return [head] + [
-            (f"{each.given}={each.given_answer}", f"{each.then}={each.then_answer}", each.kind or "undeclared",
-             f"{each.score:.1f}", str(each.exposed))
-            for each in self.associations
-        ]  # fmt: skip
+        rows = [("given", "then", "kind", "expected subjects", "of")]
+        for each in self.associations:
+            given, then = f"{each.given}={each.given_answer}", f"{each.then}={each.then_answer}"
+            rows.append((given, then, each.kind or "undeclared", f"{each.score:.1f}", str(each.exposed)))
+        return rows
 
 
 class Comparison(Result):
@@ -293,12 +277,7 @@ class Comparison(Result):
         """The frontier: what each remedy did."""
         names = ("recall_rank", "implication_rank_train", "unwanted_rate", "wanted_rate", "forgetting_nats")
         rows = [
-            (
-                str(row["remedy"]),
-                str(row["strength"] or ""),
-                *(_number(_metric(row.get(name))) for name in names),
-                row["status"],
-            )
+            (row["remedy"], str(row["strength"] or ""), *(_number(row.get(name)) for name in names), row["status"])
             for row in self.record.details.get("frontier", ())
         ]
         return [("remedy", "strength", *names, "status"), *rows]
@@ -330,10 +309,9 @@ class Location(Result):
         """Each part with its rates, patched alone into the base model or reverted alone in the tuned one."""
         rates = ("unwanted_rate", "wanted_rate")
         rows = [
-            (each["part"], "reverted" if each["left_out"] else "alone",
-             *(_number(_metric(each.get(name))) for name in rates))
+            (each["part"], "reverted" if each["left_out"] else "alone", *(_number(each.get(name)) for name in rates))
             for each in self.record.details.get("parts", ())
-        ]  # fmt: skip
+        ]
         return [("part", "patched", *rates), *rows]
 
 
@@ -353,8 +331,7 @@ class Answers:
         """The metrics of these answers by name, and by implication."""
         from spillover.metrics.implications import summarise
 
-        found = summarise(self.table.cast(ANSWER_SCHEMA))
-        return Metrics(found)
+        return Metrics(summarise(self.table.cast(ANSWER_SCHEMA)))
 
     def to_pandas(self) -> Any:
         """The table as a pandas data frame."""
@@ -367,9 +344,6 @@ class Answers:
         return f"<p><b>Answers</b> of {escape(self.model)}</p>" + self.metrics._repr_html_()
 
 
-KINDS: tuple[type[Result], ...] = (Run, Audit, Prediction, Comparison, Location)
-
-
 def load_run(path: str | Path) -> Result:
     """Open the folder of a finished or interrupted run of any command.
 
@@ -380,14 +354,8 @@ def load_run(path: str | Path) -> Result:
 
     Raises: RunError when there is no readable record.
     """
-    command = Record.read(Path(path)).command
-    kind = next((kind for kind in KINDS if kind.command == command), Result)
-    return kind(path)
-
-
-def shown(metric: Metric) -> str:
-    """A metric in one line: value, interval and unit."""
-    return f"{_number(metric)} {metric.unit} ({_interval(metric)})"
+    kinds = {kind.command: kind for kind in Result.__subclasses__()}
+    return kinds.get(Record.read(Path(path)).command, Result)(path)
 
 
 def text_table(rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> Iterator[str]:
@@ -395,10 +363,9 @@ def text_table(rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> Ite
     if not rows:
         return
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    forms = [f"{'<' if column in left else '>'}{width}" for column, width in enumerate(widths)]
     for row in rows:
-        cells = [f"{cell:<{width}}" if number in left else f"{cell:>{width}}"
-                 for number, (cell, width) in enumerate(zip(row, widths, strict=True))]  # fmt: skip
-        yield "  ".join(cells).rstrip()
+        yield "  ".join(map(format, row, forms)).rstrip()
 
 
 def html_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -408,19 +375,10 @@ def html_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
 
 
-def _number(metric: Metric | None) -> str:
-    return "–" if metric is None or metric.value is None else f"{metric.value:.3g}"
+def _number(metric: object) -> str:
+    found = Metric.of(metric)
+    return "–" if found is None or found.value is None else f"{found.value:.3g}"
 
 
 def _interval(metric: Metric) -> str:
     return "–" if metric.low is None or metric.high is None else f"{metric.low:.3g} to {metric.high:.3g}"
-
-
-def _is_metric(value: object) -> bool:
-    return value is None or isinstance(value, Metric) or (isinstance(value, Mapping) and "value" in value)
-
-
-def _metric(value: Any) -> Metric | None:
-    if value is None or isinstance(value, Metric):
-        return value
-    return Metric(**{key: each for key, each in value.items() if key in _FIELDS})

@@ -127,13 +127,9 @@ class OpenRun:
 
 @contextmanager
 def open_run(
-    folder: Path | str | None,
-    command: str,
-    identity: str,
-    *,
-    whole: Callable[[Record], bool] = lambda record: True,
+    folder: Path | str | None, command: str, identity: str, *, whole: Callable[[Record], bool] = lambda record: True,
     silent: bool = False,
-) -> Iterator[OpenRun]:
+) -> Iterator[OpenRun]:  # fmt: skip
     """Claim `folder` for a run of this identity; inside, no other process works on it. Says when it is finished.
 
     whole: whether a record that says `done` is all of the run. Raises RunError as `claim_folder` and `locked` do.

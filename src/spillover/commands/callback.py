@@ -9,20 +9,21 @@ from typing import Any
 
 import pyarrow as pa
 import torch
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerState, TrainingArguments
 
 from spillover import __version__
-from spillover.commands.inject import Inside
+from spillover.commands.inject import TABLES, Inside
 from spillover.errors import UsageError
 from spillover.lm.evaluate import Evaluation
 from spillover.lm.score import Scorer
 from spillover.lm.tokens import encoder
+from spillover.lm.trainable import count_parameters
 from spillover.metrics.implications import BASELINES, measure_all, summarise, trajectory_table
 from spillover.metrics.ranks import rank_table
 from spillover.packs.check import refuse, token_faults
 from spillover.packs.open import open_pack
 from spillover.packs.pack import Pack, describe, pack_hash
-from spillover.record import ANSWERS, INSIDE, SHARED, TRAJECTORY, checksums, identity, write_table
+from spillover.record import ANSWERS, TRAJECTORY, checksums, identity, write_table
 from spillover.runs import OpenRun, claim_folder
 
 PACKAGES = ("spillover", "torch", "transformers", "tokenizers", "peft", "trl", "numpy", "pyarrow")
@@ -63,9 +64,7 @@ class SpilloverCallback(TrainerCallback):
         self._began = 0.0
         self._evaluation: Evaluation | None = None
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:  # fmt: skip
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, *control: Any, **kwargs: Any) -> None:
         if not state.is_world_process_zero:
             return
         if kwargs.get("processing_class") is None:
@@ -74,28 +73,22 @@ class SpilloverCallback(TrainerCallback):
         if self.folder is not None:
             claim_folder(self.folder, "trainer", self._identity(args))
         self._began, self.answers, self.measuring_seconds = time.monotonic(), [], 0.0
-        encode = encoder(kwargs["processing_class"])
+        model, encode = kwargs["model"], encoder(kwargs["processing_class"])
         refuse(token_faults(self.pack, encode))
         self._evaluation = Evaluation(self.pack, encode)
         if self.inside:
             last = math.ceil(args.num_train_epochs)
-            self.look = Inside(
-                kwargs["model"], self.pack, encode, seed=self.seed, last=last, folder=self.folder, copied=True
-            )
-        self._measure(kwargs["model"], state, 0, full=True)
+            self.look = Inside(model, self.pack, encode, seed=self.seed, last=last, folder=self.folder, copied=True)
+        self._measure(model, state, 0, full=True)
 
-    def on_epoch_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:  # fmt: skip
+    def on_epoch_end(self, args: TrainingArguments, state: TrainerState, *control: Any, **kwargs: Any) -> None:
         epoch = round(state.epoch or 0)
         if self._evaluation is not None and epoch % self.every == 0 and not self._seen(epoch):
             self._measure(kwargs["model"], state, epoch, full=False)
         if self.look is not None:
             self.look.after_epoch(kwargs["model"], epoch)
 
-    def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:  # fmt: skip
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, *control: Any, **kwargs: Any) -> None:
         if self._evaluation is None:
             return
         last = max(round(state.epoch or 0), 1)
@@ -110,7 +103,7 @@ class SpilloverCallback(TrainerCallback):
     def _seen(self, epoch: int) -> bool:
         return bool(self.answers) and self.answers[-1]["checkpoint"][0].as_py() == epoch
 
-    def _measure(self, model: Any, state: TrainerState, epoch: int, *, full: bool) -> None:
+    def _measure(self, model: PreTrainedModel, state: TrainerState, epoch: int, *, full: bool) -> None:
         """Ask, log, and leave everything as it was."""
         assert self._evaluation is not None
         began, training = time.monotonic(), model.training
@@ -139,11 +132,11 @@ class SpilloverCallback(TrainerCallback):
     def _identity(self, args: TrainingArguments) -> str:
         return identity({"pack": pack_hash(self.pack), "arguments": args.to_json_string(), "version": __version__})
 
-    def _write(self, folder: Path, args: TrainingArguments, state: TrainerState, model: Any) -> None:
+    def _write(self, folder: Path, args: TrainingArguments, state: TrainerState, model: PreTrainedModel) -> None:
         """The run's folder: tables first, the record last."""
         run = OpenRun(folder, "trainer", self._identity(args))
         run.seconds_before = time.monotonic() - self._began
-        parameters = list(model.parameters())
+        parameters, trained = count_parameters(model)
         name = str(getattr(model.config, "_name_or_path", "")) or type(model).__name__
         settings = {"model": name, "epochs": args.num_train_epochs, "lr": args.learning_rate,
                     "batch": args.per_device_train_batch_size, "trainer": args.to_dict()}  # fmt: skip
@@ -160,13 +153,9 @@ class SpilloverCallback(TrainerCallback):
             record.metrics = summarise(answers)
             record.details = {
                 "pack": describe(self.pack),
-                "model": {
-                    "name": name,
-                    "parameters": sum(each.numel() for each in parameters),
-                    "trained_parameters": sum(each.numel() for each in parameters if each.requires_grad),
-                },
+                "model": {"name": name, "parameters": parameters, "trained_parameters": trained},
                 "seeds": [self.seed],
                 "measuring_seconds": round(self.measuring_seconds, 1),
-                "files": checksums(folder, ANSWERS, TRAJECTORY, INSIDE, SHARED),
+                "files": checksums(folder, *TABLES),
                 **({"inside": self.look.as_json(run.seconds)} if self.look else {}),
             }

@@ -23,10 +23,7 @@ Settings = TypeVar("Settings")
 
 
 def held_model(model: Model) -> LoadedModel | None:
-    """A model that is held, put into evaluation mode; None for a name. Its hash is that of all its weights.
-
-    Raises UsageError for anything else, and ModelError for a model that cannot be used.
-    """
+    """A model that is held, put into evaluation mode; None for a name. Raises UsageError for anything else."""
     from spillover.lm.load import LoadedModel
 
     if isinstance(model, str | Path):
@@ -68,10 +65,7 @@ def held_folder(out: str | Path) -> tuple[str, TemporaryDirectory[str] | None]:
 
 
 def settings_from(settings_class: type[Settings], **options: Any) -> Settings:
-    """A verb's settings from the options of a Python caller; a list stands for its parts with commas between them.
-
-    Raises UsageError for an option that does not exist, with the nearest that does, and for a value of another type.
-    """
+    """A verb's settings from the options of a Python caller; a list stands for its parts with commas between them."""
     from pydantic import TypeAdapter, ValidationError
 
     verb, types, values = settings_class.__name__.lower(), get_type_hints(settings_class), {}
@@ -89,10 +83,7 @@ def settings_from(settings_class: type[Settings], **options: Any) -> Settings:
 
 
 def write_held(pack: Pack | str | Path, model: LoadedModel | None, folder: Path) -> tuple[str, str]:
-    """Write a pack and a model that are held into the folder of a run, for the other processes that train on them.
-
-    Gives the name of each, empty where it is not held.
-    """
+    """Write what is held into the folder of a run, for the other processes; the name of each, empty where not held."""
     from spillover.lm.save import save_model
     from spillover.packs.write import write_pack
 

@@ -268,18 +268,17 @@ def _train(
                 inside = Inside(loaded.model, job.asked, encode, seed=settings.seed, last=last, folder=folder)
             steps, name = job.training_set.steps(job.training), f"seed {settings.seed}"
             bar = tqdm(total=steps, desc=name, unit="step", dynamic_ncols=True, leave=False, delay=1)
+            look = tracking.look if tracking else lambda seen: None
             with bar, job.budget.explained():
                 processes.broadcast(lambda: progress.parts.since)
 
                 def after_step(step: int) -> None:
                     bar.update(step - bar.n)
-                    if tracking:
-                        tracking.look(seen)
+                    look(seen)
 
                 def keep(snapshot: Callable[[], Snapshot]) -> None:
                     # First, since who goes on from the checkpoint does not track again what is in it.
-                    if tracking:
-                        tracking.look(seen)
+                    look(seen)
                     progress.keep(snapshot)
 
                 after_epoch = inside.after_epoch if inside else None
@@ -327,15 +326,9 @@ def _pool(run: OpenRun, settings: Inject, parts: Sequence[Path]) -> None:
     assert run.folder is not None
     folder, records = run.folder, [Record.read(part) for part in parts]
     first = records[0]
-    pooled = replace(
-        first,
-        settings={**dataclasses.asdict(settings), "micro_batch": first.settings["micro_batch"]},
-        identity=run.identity,
-        seed=settings.seed,
-        resumed=max(run.resumed, sum(record.resumed for record in records)),
-        status="running",
-        metrics={},
-    )
+    resumed = max(run.resumed, sum(record.resumed for record in records))
+    pooled = replace(first, identity=run.identity, seed=settings.seed, resumed=resumed, status="running", metrics={})
+    pooled.settings = {**dataclasses.asdict(settings), "micro_batch": first.settings["micro_batch"]}
     # The record first, so that tables that a kill leaves behind are known for this run's.
     pooled.write(folder)
     for name in TABLES:

@@ -17,23 +17,11 @@ from spillover.commands.held import held_folder, held_model, identifying, name_o
 from spillover.commands.inject import PACKAGES, Inject
 from spillover.commands.pool import LocalPool, Task
 from spillover.commands.prepare import refuse_bad_numbers, seeds_of
-from spillover.config import MOST_THREADS, Flag, Running, within
+from spillover.config import MOST_THREADS, Flag, Running, with_fields_of, within
 from spillover.errors import RunError, UsageError
+from spillover.metrics import remedies as judging
 from spillover.metrics.implications import stated_nats
 from spillover.metrics.ranks import answers_at_end
-from spillover.metrics.remedies import (
-    FAILED,
-    LEARNED,
-    MATCHED_NATS,
-    RANKS_AND_RATES,
-    REWRITES,
-    UNLEARNED,
-    RemedyResult,
-    effect,
-    is_safe,
-    keeps_wanted,
-    remedy_result,
-)
 from spillover.packs.open import open_pack
 from spillover.packs.pack import Pack, describe, pack_hash
 from spillover.record import (
@@ -103,7 +91,7 @@ class Mitigate(Running):
 #: Files and folders of a comparison, and the folder of its runs without a remedy.
 FRONTIER, PAGE, CELLS, UNTREATED = "frontier.parquet", "page.html", "cells", "untreated"
 #: Figures of an entry that are metrics with an interval.
-METRICS = (*RANKS_AND_RATES, "paraphrase_unwanted_rate", "abstained_rate", "removed", "wanted_change",
+METRICS = (*judging.RANKS_AND_RATES, "paraphrase_unwanted_rate", "abstained_rate", "removed", "wanted_change",
            "forgetting_nats")  # fmt: skip
 #: A penalty on the product of output and value matrices has a mixed norm for its exact counterpart, half of it the
 #: Frobenius norm, whatever its strength: no rule turns the one into the other.
@@ -134,8 +122,6 @@ def run(settings: Mitigate, pack: Pack | str | Path = "", model: Model | None = 
     """Run the comparison or find it. A remedy that cannot be done says so in the frontier and stops no other.
 
     pack, model: those that a Python caller holds, in place of the names in the settings.
-
-    Raises SpilloverError for anything wrong with the settings, before anything is trained.
     """
     from spillover.interventions.base import unwanted_implications
 
@@ -146,12 +132,12 @@ def run(settings: Mitigate, pack: Pack | str | Path = "", model: Model | None = 
     unwanted_implications(packs[0], settings.pack)
     held = held_model(model) if model else None
     folder = Path(settings.out).expanduser()
-    identity = identity_of(settings, "processes", **identifying(pack, *([held.sha256] if held else [])))
+    identity = identity_of(settings, "processes", **identifying(pack, held.sha256 if held else None))
     with open_run(folder, "mitigate", identity) as opened:
         if opened.finished is None:
             remedies = describe_remedies(spec.name for pipeline in cells.values() for spec in pipeline.specs)
-            details = {"pack": describe(packs[0]), "model": {"name": settings.model}, "seeds": seeds}
-            details["remedies"] = remedies
+            model_details = {"name": settings.model}
+            details = {"pack": describe(packs[0]), "model": model_details, "seeds": seeds, "remedies": remedies}
             hashes = {"pack": sha256_of_texts([pack_hash(each) for each in packs])}
             with opened.recording(settings, PACKAGES, seed=settings.seed, hashes=hashes, details=details) as record:
                 own_pack, own_model = write_held(pack, held, folder)
@@ -160,22 +146,14 @@ def run(settings: Mitigate, pack: Pack | str | Path = "", model: Model | None = 
                 frontier = frontier_of(folder, seeds, packs[0], cells, errors)
                 write_table(folder / FRONTIER, frontier_table(frontier))
                 record.metrics = {name: frontier[0][name] for name in METRICS}
-                record.details = {
-                    **details,
-                    "frontier": frontier,
-                    "recommendation": recommendation(frontier),
-                    "files": checksums(folder, FRONTIER),
-                }
+                record.details |= {"frontier": frontier, "recommendation": recommendation(frontier)}
+                record.details["files"] = checksums(folder, FRONTIER)
         if opened.finished is None or not (folder / PAGE).exists():
             write_atomically(folder / PAGE, html_of([folder], load_comparison=compared)[0].encode())
     record = Record.read(folder)
-    return {
-        "run": str(folder),
-        "metrics": record.metrics,
-        **{name: record.details[name] for name in ("frontier", "recommendation")},
-        "page": str(folder / PAGE),
-        "text": "\n".join(_lines(folder, record)),
-    }
+    found = {name: record.details[name] for name in ("frontier", "recommendation")}
+    text = "\n".join(_lines(folder, record))
+    return {"run": str(folder), "metrics": record.metrics, **found, "page": str(folder / PAGE), "text": text}
 
 
 def cells_of(settings: Mitigate) -> dict[str, Pipeline]:
@@ -216,10 +194,13 @@ def _run_cells(settings: Mitigate, seeds: Sequence[int], cells: Mapping[str, Pip
 
 def untreated_run(settings: Mitigate, seed: int, cells: Mapping[str, Pipeline]) -> Inject:
     """The run that remedies are compared with. It keeps its weights when a remedy for finished weights needs them."""
-    names = ("device", "dtype", "revision", "threads", "pack", "model", "lr", "batch", "freeze_embeddings", "chat")
-    return Inject(
-        **{name: getattr(settings, name) for name in names},
+    return with_fields_of(
+        settings,
+        Inject,
+        json=False,
         seed=seed,
+        seeds="",
+        processes=1,
         epochs=min(settings.untreated_epochs, settings.epochs),
         save="delta" if any(pipeline.after for pipeline in cells.values()) else settings.save,
         out=str(Path(settings.out).expanduser() / CELLS / UNTREATED / f"seed-{seed}"),
@@ -228,12 +209,12 @@ def untreated_run(settings: Mitigate, seed: int, cells: Mapping[str, Pipeline]) 
 
 def treated_run(settings: Mitigate, seed: int, cells: Mapping[str, Pipeline], name: str) -> Inject:
     """A run of a remedy: it ends as soon as it has learned as well as the untreated run of its seed did."""
-    base, remedy = untreated_run(settings, seed, cells), str(cells[name])
+    base = untreated_run(settings, seed, cells)
     out = str(Path(settings.out).expanduser() / CELLS / name / f"seed-{seed}")
-    own = replace(base, remedy=remedy, save=settings.save, out=out)
+    own = replace(base, remedy=str(cells[name]), save=settings.save, out=out)
     if cells[name].after:
         return replace(own, tuned=base.out)
-    nats = stated_nats(answers_at_end(read_table(Path(base.out) / ANSWERS))) + MATCHED_NATS
+    nats = stated_nats(answers_at_end(read_table(Path(base.out) / ANSWERS))) + judging.MATCHED_NATS
     # One run is the same whatever comes after the sixth digit, and its settings can be read.
     return replace(own, until_nats=round(nats, 6), epochs=settings.epochs)
 
@@ -243,30 +224,30 @@ def frontier_of(
 ) -> list[dict[str, Any]]:
     """One entry a remedy and strength, the untreated run first. errors: why a cell failed, by its name."""
     names = {wanted: [each.name for each in pack.implications if each.wanted is wanted] for wanted in (False, True)}
-    untreated: RemedyResult | None = None
+    untreated: judging.RemedyResult | None = None
     frontier = []
     for cell, pipeline in {UNTREATED: None, **cells}.items():
         specs = pipeline.specs if pipeline else ()
         remedy = specs[0].name if len(specs) == 1 else "+".join(map(str, specs)) or UNTREATED
         strength = specs[0].strength if len(specs) == 1 else None
-        entry: dict[str, Any] = {"cell": cell, "remedy": remedy, "strength": strength}
-        entry["exact"] = _exact(pack, remedy, strength)
+        exact = _exact(pack, remedy, strength)
+        entry: dict[str, Any] = {"cell": cell, "remedy": remedy, "strength": strength, "exact": exact}
         frontier.append(entry)
         if cell in errors:
-            entry["status"] = f"{FAILED}: {errors[cell]}"
+            entry["status"] = f"{judging.FAILED}: {errors[cell]}"
             continue
         runs = [folder / CELLS / cell / f"seed-{seed}" for seed in seeds]
         records = [Record.read(run) for run in runs]
         if any(record.status != "done" for record in records):
             raise RunError("a run of this comparison is not done", where=cell, do="Give the same command again")
         answers = [read_table(run / ANSWERS) for run in runs]
-        steps = [pc.max(read_table(run / TRAJECTORY)["step"]).as_py() or 0 for run in runs]
-        found = remedy_result(pa.concat_tables(answers), names[False], names[True])
+        found = judging.remedy_result(pa.concat_tables(answers), names[False], names[True])
         untreated = untreated or found
-        compared = effect(untreated, found)
-        matched = found.learned and found.nats <= untreated.nats + MATCHED_NATS + 1e-6
+        compared = judging.effect(untreated, found)
+        matched = found.learned and found.nats <= untreated.nats + judging.MATCHED_NATS + 1e-6
+        status = judging.LEARNED if matched else judging.UNLEARNED
         entry |= {
-            **{name: getattr(found, name) for name in RANKS_AND_RATES},
+            **{name: getattr(found, name) for name in judging.RANKS_AND_RATES},
             "paraphrase_unwanted_rate": found.paraphrase,
             "abstained_rate": found.abstained,
             "removed": compared.removed,
@@ -275,9 +256,9 @@ def frontier_of(
             "replaced": found.replaced.as_json() if found.replaced else None,
             "stated_nats": round(found.nats, 6),
             "forgetting_nats": _mean([record.metrics["forgetting_nats"] for record in records]),
-            "status": REWRITES if pipeline and pipeline.rewrites else LEARNED if matched else UNLEARNED,
+            "status": judging.REWRITES if pipeline and pipeline.rewrites else status,
             "epochs": sum(max(table["checkpoint"].to_pylist()) for table in answers) / len(answers),
-            "steps": sum(steps),
+            "steps": sum(pc.max(read_table(run / TRAJECTORY)["step"]).as_py() or 0 for run in runs),
             "forward_passes": sum(int(record.details.get("forward_passes", 0)) for record in records),
             "seconds": round(sum(record.seconds for record in records), 1),
         }
@@ -292,10 +273,9 @@ def _exact(pack: Pack, remedy: str, strength: float | None) -> dict[str, float |
     if strength is None or remedy not in (*ROWS, PENALTY):
         return None
     found = exactly_remedied(pack, *((MIXED_NORM, HALF) if remedy == PENALTY else (remedy, strength)))
-    leads: dict[str, float | None] = {}
-    for name in ("unwanted", "wanted"):
-        leads |= {f"{name}_untreated": getattr(found.untreated, name), name: getattr(found.treated, name)}
-    return {**leads, "gap": found.treated.gap}
+    before, after = found.untreated, found.treated
+    leads = {"unwanted_untreated": before.unwanted, "unwanted": after.unwanted}
+    return leads | {"wanted_untreated": before.wanted, "wanted": after.wanted, "gap": after.gap}
 
 
 def _mean(metrics: Sequence[Mapping[str, Any] | None]) -> Metric | None:
@@ -309,17 +289,16 @@ def _mean(metrics: Sequence[Mapping[str, Any] | None]) -> Metric | None:
 
 def frontier_table(frontier: Sequence[Mapping[str, Any]]) -> pa.Table:
     """One row an entry, with every figure and the ends of its interval as columns of their own."""
+    columns = {name: [entry[name] for entry in frontier] for name in ("cell", "remedy", "status", "strength")}
+    for name in METRICS:
+        for part, column in (("value", name), ("low", f"{name}_low"), ("high", f"{name}_high")):
+            columns[column] = [getattr(entry.get(name), part, None) for entry in frontier]
+    # Not what it took of time and passes, which a run that was cut short counts anew.
+    columns |= {name: [entry.get(name) for entry in frontier] for name in ("stated_nats", "epochs", "steps")}
     texts = ("cell", "remedy", "status")
-    rows = []
-    for entry in frontier:
-        row = {name: entry[name] for name in (*texts, "strength")}
-        for name in METRICS:
-            for part, column in (("value", name), ("low", f"{name}_low"), ("high", f"{name}_high")):
-                row[column] = getattr(entry.get(name), part, None)
-        # Not what it took of time and passes, which a run that was cut short counts anew.
-        rows.append(row | {name: entry.get(name) for name in ("stated_nats", "epochs", "steps")})
-    schema = pa.schema([(name, pa.string() if name in texts else pa.float64()) for name in rows[0]])
-    return pa.Table.from_pylist(rows, schema=schema)
+    return pa.table(
+        {name: pa.array(own, pa.string() if name in texts else pa.float64()) for name, own in columns.items()}
+    )
 
 
 def recommendation(frontier: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -327,15 +306,16 @@ def recommendation(frontier: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     advice: dict[str, Any] = {"remedy": None, "strength": None, "safe": False}
     if frontier[0].get("removed") is None:
         because = "none is needed: the untreated run concludes no more of the unwanted than chance"
-        if frontier[0]["status"] == UNLEARNED:
+        if frontier[0]["status"] == judging.UNLEARNED:
             because = "none can be judged: the untreated run did not learn the stated rows; raise --untreated-epochs"
         return advice | {"because": because}
-    learned = [entry for entry in frontier[1:] if entry["status"] == LEARNED]
-    kept = [entry for entry in learned if keeps_wanted(_value(entry, "wanted_change", 0.0))]
+    learned = [entry for entry in frontier[1:] if entry["status"] == judging.LEARNED]
+    kept = [entry for entry in learned if judging.keeps_wanted(_value(entry, "wanted_change", 0.0))]
+    changes = [(_value(entry, "removed", 0.0), _value(entry, "wanted_change", 0.0)) for entry in kept]
     safe = [
         entry
-        for entry in kept
-        if is_safe(LEARNED, _value(entry, "removed", 0.0), _value(entry, "wanted_change", 0.0), _taken(entry))
+        for entry, both in zip(kept, changes, strict=True)
+        if judging.is_safe(judging.LEARNED, *both, _taken(entry))
     ]
     if safe:
         best = min(safe, key=lambda entry: (_value(entry, "forgetting_nats", 0.0), -_value(entry, "removed", 0.0)))
@@ -375,11 +355,10 @@ def describe_remedies(names: Iterable[str]) -> dict[str, dict[str, Any]]:
 
 
 def compared(folder: str | Path) -> Comparison:
-    """The comparison in a folder. Raises RunError when there is no finished one."""
-    found = load_comparison(folder)
-    # An old record does not say what its remedies do.
-    old = not found.record.details.get("remedies")
-    return load_comparison(folder, describe_remedies(found.names)) if old else found
+    """The finished comparison in a folder; an old record does not say what its remedies do."""
+    from spillover.interventions.base import REMEDIES
+
+    return load_comparison(folder, describe_remedies(REMEDIES))
 
 
 def _lines(folder: Path, record: Record) -> Iterator[str]:

@@ -80,11 +80,8 @@ def training_of(settings: Inject, pipeline: Pipeline) -> Training:
     from spillover.lm.trainable import Training
 
     targets = tuple(name.strip() for name in settings.lora_targets.split(",") if name.strip())
-    found = pipeline.training(
-        with_fields_of(
-            settings, Training, learning_rate=settings.lr, lora_targets=targets, optimizer=settings.optimiser
-        )
-    )
+    other = {"learning_rate": settings.lr, "lora_targets": targets, "optimizer": settings.optimiser}
+    found = pipeline.training(with_fields_of(settings, Training, **other))
     if pipeline.steps:
         found = replace(found, trains=pipeline.trains)
     if found.lora_targets and not found.lora:

@@ -12,7 +12,7 @@ from tyro.conf import Positional, arg
 
 from spillover.commands import audit
 from spillover.commands.audit import Audit
-from spillover.config import Flag, Running
+from spillover.config import Flag, Running, with_fields_of
 from spillover.errors import RunError, UsageError
 from spillover.metrics.remedies import RANKS_AND_RATES, effect, remedy_result
 from spillover.packs.open import open_pack
@@ -70,13 +70,9 @@ def run(settings: Repair) -> dict[str, Any]:
                 after = _audited(settings, str(folder / WEIGHTS), folder / AFTER)
                 _conclude(record, pack, {BEFORE: before, AFTER: after}, folder)
     record = Record.read(folder)
-    return {
-        "run": str(folder),
-        "model": str(folder / WEIGHTS),
-        "metrics": record.metrics,
-        **{side: record.details[side] for side in (BEFORE, AFTER)},
-        "text": "\n".join(_lines(folder, record)),
-    }
+    sides = {side: record.details[side] for side in (BEFORE, AFTER)}
+    model, text = str(folder / WEIGHTS), "\n".join(_lines(folder, record))
+    return {"run": str(folder), "model": model, "metrics": record.metrics, **sides, "text": text}
 
 
 def _pipeline(settings: Repair) -> Pipeline:
@@ -85,10 +81,8 @@ def _pipeline(settings: Repair) -> Pipeline:
 
     pipeline = Pipeline(read_specs(settings.remedy))
     fitting = ", ".join(name for name, remedy in REMEDIES.items() if remedy.after)
-    for spec in pipeline.specs:
-        if not spec.remedy.after:
-            do = f"Those for a finished model: {fitting}"
-            raise UsageError("this remedy acts on training", where=spec.name, do=do)
+    if other := next((spec.name for spec in pipeline.specs if not spec.remedy.after), ""):
+        raise UsageError("this remedy acts on training", where=other, do=f"Those for a finished model: {fitting}")
     if not pipeline.specs:
         do = f"Name one of {fitting}, as in ignore-topk=0.1"
         raise UsageError("no remedy would do anything", where="--remedy", do=do)
@@ -103,18 +97,12 @@ def _resolved(settings: Repair) -> Repair:
     if not settings.base and not source.adapter:
         do = "Name with --base the model that it was tuned from"
         raise UsageError("only an adapter says which model it was made from", where=settings.model, do=do)
-    return dataclasses.replace(
-        settings,
-        base=settings.base or base_of(source),
-        device=str(pick_device(settings.device)),
-        threads=settings.threads or int(hardware()["cores"]),
-    )
+    base, threads = settings.base or base_of(source), settings.threads or int(hardware()["cores"])
+    return dataclasses.replace(settings, base=base, device=str(pick_device(settings.device)), threads=threads)
 
 
 def _audited(settings: Repair, tuned: str, folder: Path) -> dict[str, Any]:
-    names = ("device", "dtype", "revision", "threads", "pack", "base", "chat", "seed")
-    shared = {name: getattr(settings, name) for name in names}
-    return audit.run(Audit(**shared, tuned=tuned, out=str(folder), fail_on="never"))
+    return audit.run(with_fields_of(settings, Audit, json=False, tuned=tuned, out=str(folder), fail_on="never"))
 
 
 def _write_repaired(settings: Repair, pack: Pack, pipeline: Pipeline, folder: Path) -> None:
@@ -142,7 +130,7 @@ def _conclude(record: Record, pack: Pack, audits: dict[str, dict[str, Any]], fol
     for side, audited in audits.items():
         figures = {key: getattr(found[side], key) for key in (*RANKS_AND_RATES, "paraphrase")}
         figures["forgetting_nats"] = audited["metrics"].get("forgetting_nats")
-        record.details = {**record.details, side: {**figures, "verdicts": audited["verdicts"]}}
+        record.details[side] = {**figures, "verdicts": audited["verdicts"]}
     # Those of the repaired model, which come last.
     record.metrics = figures | vars(effect(found[BEFORE], found[AFTER]))
 

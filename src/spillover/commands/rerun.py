@@ -5,14 +5,19 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from tyro.conf import Positional, arg
 
 from spillover import commands
 from spillover.config import Common
 from spillover.errors import RunError
-from spillover.record import ANSWERS, TRAJECTORY, Record, sha256_of
+from spillover.record import ANSWERS, TRAJECTORY, Record, checksums
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Settings = TypeVar("Settings", bound="DataclassInstance")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,10 +31,7 @@ class Rerun(Common):
 
 
 def run(settings: Rerun) -> dict[str, Any]:
-    """Run the record's verb with the record's settings into a new folder; `same`: whether the tables are equal bytes.
-
-    Raises RunError when the record is of no verb that can be repeated, or when the folder is its own.
-    """
+    """Run the record's verb with its settings into a new folder; `same`: whether the tables are equal bytes."""
     folder, out = Path(settings.run).expanduser(), Path(settings.out).expanduser()
     record = Record.read(folder)
     verb = record.command.split(" ")[0]
@@ -41,9 +43,7 @@ def run(settings: Rerun) -> dict[str, Any]:
     outcome = dict(commands.job(verb)(settings_of(commands.settings_class(verb), record, out)))
     # The tables of the run and of each of its seeds.
     tables = [path.relative_to(folder) for name in (ANSWERS, TRAJECTORY) for path in sorted(folder.rglob(name))]
-    compared = {
-        str(name): (out / name).exists() and sha256_of(folder / name) == sha256_of(out / name) for name in tables
-    }
+    compared = {str(name): checksums(folder, str(name)) == checksums(out, str(name)) for name in tables}
     same = all(compared.values()) if compared else None
     outcome.pop("exit_code", None)
     words = {True: "every table has the same bytes", False: "the tables differ", None: "there is no table to compare"}
@@ -52,17 +52,12 @@ def run(settings: Rerun) -> dict[str, Any]:
     return {**outcome, "same": same, "compared": compared, "text": "\n".join(lines)}
 
 
-def settings_of(settings_class: type, record: Record, out: Path) -> Any:
-    """The verb's settings as the record holds them; options that it does not know yet take their default.
-
-    out: the folder in place of the record's own.
-    """
-    known = {item.name: item for item in dataclasses.fields(settings_class)}  # type: ignore[arg-type]
+def settings_of(settings_class: type[Settings], record: Record, out: Path) -> Settings:
+    """The verb's settings as the record holds them but for `out`; options that it does not know take their default."""
     changed = {**record.settings, "json": False, "track": "none", "out": str(out)}
-    values = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in changed.items() if name in known
-    }
-    if missing := [name for name, item in known.items() if item.default is dataclasses.MISSING and name not in values]:
+    known = {item.name: item.default for item in dataclasses.fields(settings_class)}
+    values = {name: tuple(each) if isinstance(each, list) else each for name, each in changed.items() if name in known}
+    if missing := [name for name, default in known.items() if default is dataclasses.MISSING and name not in values]:
         what = f"the record does not say what {missing[0]} was"
         raise RunError(what, where=record.command, do="Give the command yourself")
     return settings_class(**values)

@@ -17,7 +17,7 @@ from spillover.metrics.implications import summarise
 from spillover.packs.open import open_pack
 from spillover.packs.pack import pack_hash
 from spillover.packs.redaction import Redaction
-from spillover.record import ANSWERS, RECORD, Record, read_table, sha256_of, sha256_of_texts, versions
+from spillover.record import ANSWERS, RECORD, Record, plain, read_table, sha256_of, sha256_of_texts, versions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,12 +39,10 @@ Finding = tuple[str, str, str]
 def run(settings: Verify) -> dict[str, Any]:
     """Look at everything; `trusted` unless something is wrong, `repeatable` when nothing is missing either."""
     folder = Path(settings.run).expanduser()
-    folders = {folder.name: folder} | {
-        f"{folder.name}/{path.parent.name}": path.parent for path in sorted(folder.glob(f"seed-*/{RECORD}"))
-    }
+    parts = {f"{folder.name}/{path.parent.name}": path.parent for path in sorted(folder.glob(f"seed-*/{RECORD}"))}
     checks = [
         {"run": own, "name": name, "state": state, "what": what}
-        for own, path in folders.items()
+        for own, path in ({folder.name: folder} | parts).items()
         for name, state, what in _findings(path)
     ]
     trusted = all(check["state"] != WRONG for check in checks)
@@ -88,10 +86,9 @@ def _findings(folder: Path) -> Iterator[Finding]:
 
 
 def _metrics(folder: Path, record: Record) -> tuple[str, str]:
-    """The record's metrics against those recomputed from the answers. A measure that is newer than the record is in
-    the recomputed ones alone, and says nothing about the record."""
+    """The record's metrics against those recomputed from the answers, but for measures newer than the record."""
     try:
-        found = json.loads(json.dumps(summarise(read_table(folder / ANSWERS)), default=lambda value: value.as_json()))
+        found = json.loads(json.dumps(summarise(read_table(folder / ANSWERS)), default=plain))
     except SpilloverError as error:
         return WRONG, str(error)
     except (KeyError, ValueError, TypeError) as error:
@@ -132,11 +129,7 @@ def _pack(record: Record) -> tuple[str, str]:
 
 def _versions(record: Record) -> tuple[str, str]:
     now = versions([package for package in record.versions if package != "python"])
-    other = [
-        f"{name} {version} (here {now.get(name, 'none')})"
-        for name, version in record.versions.items()
-        if now.get(name) != version
-    ]
-    if other:
+    pairs = [(name, version, now.get(name, "none")) for name, version in record.versions.items()]
+    if other := [f"{name} {version} (here {here})" for name, version, here in pairs if here != version]:
         return MISSING, "other versions may give other numbers: " + ", ".join(other)
     return OK, f"every package is at the version that it ran with (spillover {__version__})"
