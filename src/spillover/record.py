@@ -227,6 +227,10 @@ def versions(packages: Sequence[str]) -> dict[str, str]:
     return found
 
 
+#: What tells a worker, which runs a copy of the source tree, the commit of the tree.
+COMMIT = "SPILLOVER_COMMIT"
+
+
 def commit() -> str | None:
     """The commit of the source tree that runs (with `+` when it has changes), or None outside a checkout."""
 
@@ -239,7 +243,7 @@ def commit() -> str | None:
         git("ls-files", "--error-unmatch", __file__)
         return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", ".") else "")
     except (OSError, subprocess.SubprocessError):
-        return None
+        return os.environ.get(COMMIT) or None
 
 
 def hardware() -> dict[str, Any]:

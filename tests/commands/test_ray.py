@@ -15,7 +15,7 @@ import pytest
 from spillover.cli import main
 from spillover.commands import sweep
 from spillover.commands.inject import Inject
-from spillover.commands.ray import absent, sources, stage
+from spillover.commands.ray import sources, stage
 from spillover.commands.sweep import Sweep
 from spillover.errors import RunError, UsageError
 from spillover.record import Record
@@ -171,19 +171,19 @@ def test_what_a_node_lacks_is_copied_there_once_to_its_path(tmp_path):
     (model / "deep").mkdir(parents=True)
     (model / "deep" / "weights").write_bytes(bytes(range(256)) * 100)
     cell = Inject(pack=str(pack), model=str(model), out=str(tmp_path))
-    wanted = sources([cell, cell])
-    before = {source.path: Path(source.path).read_bytes() for source in wanted}
+    wanted = sources([cell, cell]).items()
+    before = {path: Path(path).read_bytes() for path, _ in wanted}
     assert {Path(path).name for path in before} == {"pack.yaml", "rows.csv", "weights"}
-    assert absent(wanted) == []
+    pieces = lambda path: iter([before[path][:10], before[path][10:]])  # noqa: E731
+    assert stage(wanted, pieces) == []
     for path in before:
         os.unlink(path)
     (model / "deep").rmdir()
-    pieces = lambda source: iter([before[source.path][:10], before[source.path][10:]])  # noqa: E731
-    assert stage(wanted, pieces) == wanted and stage(wanted, pieces) == []
+    assert stage(wanted, pieces) == list(before) and stage(wanted, pieces) == []
     assert {path: Path(path).read_bytes() for path in before} == before
     pack.write_text("name: y\nfacts: rows.csv\n", encoding="utf-8")
     with pytest.raises(UsageError, match="another file has this name here"):
-        absent(wanted)
+        stage(wanted, pieces)
 
 
 HOLD = "import sys, time; from pathlib import Path; from spillover.runs import locked\n"

@@ -1,12 +1,12 @@
 """The experiments of `lab`: factorised against merged models, rank, attention, architecture and dials.
 
-An experiment is a function from the `Experiment` under way that says what to train and records what was found.
-report/lab.py holds its page.
+Each is a function from the `Experiment` under way that says what to train and records what was found.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -51,6 +51,7 @@ OWN_NORM = {"factorised": "nuclear_over_margin", "merged": "frobenius_over_margi
 #: The paper's recipe, and exact gradients without decay, which the theory is about.
 PAPER: dict[str, Any] = {"optimiser": "adamw", "rate": 5e-3, "weight_decay": 0.03, "batch": 252}
 EXACT: dict[str, Any] = {"optimiser": "normalised-gradient-descent", "rate": 0.1, "weight_decay": 0.0, "batch": 0}
+Rows = Sequence[Mapping[str, Any]]
 #: Models to train with every seed: what a row of the trajectory says of them, their task, and the model.
 Variants = Sequence[tuple[Mapping[str, Any], Task, Model]]
 
@@ -58,8 +59,8 @@ Variants = Sequence[tuple[Mapping[str, Any], Task, Model]]
 class Experiment:
     """An experiment under way: what the user asked, and what was found so far.
 
-    seeds: of the user, or the experiment's own. metrics: named metrics by group. details: what the page needs beside
-    them, as JSON. trajectory: one row a model and measured step. matrices: what the page draws as heat maps, by name.
+    metrics: named metrics by group. details: what the page needs beside them, as JSON. trajectory: one row a model and
+    measured step. matrices: what the page draws as heat maps, by name.
     """
 
     def __init__(self, settings: Lab, seeds: Sequence[int], checkpointer: Checkpointer) -> None:
@@ -92,35 +93,25 @@ class Experiment:
         print(message, file=sys.stderr, flush=True)
 
     def train(
-        self,
-        message: str,
-        group: str,
-        variants: Variants,
-        recipe: Recipe,
-        shown: Sequence[str],
-        *,
-        matrices: bool = True,
-        points: int = 40,
-        rates: Sequence[float] | None = None,
-    ) -> Trained:
+        self, group: str, variants: Variants, recipe: Recipe, shown: Sequence[str], *, matrices: bool = True,
+        points: int = 40, rates: Sequence[float] = (),
+    ) -> Trained:  # fmt: skip
         """Train every variant with every seed side by side, measured by a Probe, and record it.
 
         group, shown: as in `record`. matrices: whether to measure them. points: how often to measure; 0 for once, at
         the step where each model rests. rates: a factor on the recipe's rate for each variant.
         """
-        self.progress(f"{message}: {len(variants) * len(self.seeds)} models, {recipe.steps} steps")
-        each = [
-            ({**label, "seed": seed}, task, dataclasses.replace(model, seed=seed))
-            for label, task, model in variants
-            for seed in self.seeds
-        ]
-        labels, tasks, models = zip(*each, strict=True)
+        first, last, seeds = group.format(**variants[0][0]), group.format(**variants[-1][0]), self.seeds
+        self.progress(
+            f"{' to '.join(dict.fromkeys([first, last]))}: {len(variants) * len(seeds)} models, {recipe.steps} steps"
+        )
+        labels = [{**label, "seed": seed} for label, _, _ in variants for seed in seeds]
         probe = Probe(matrices=matrices)
         trained = train(
-            tasks,
-            models,
+            [task for _, task, _ in variants for _ in seeds],
+            [dataclasses.replace(model, seed=seed) for _, _, model in variants for seed in seeds],
             recipe,
-            rates=None if rates is None else np.repeat(rates, len(self.seeds)).tolist(),
+            rates=np.repeat(rates, len(seeds)).tolist() if len(rates) else None,
             measure=probe,
             schedule=schedule(recipe.steps, points) if points else (),
             checkpointer=self.checkpointer,
@@ -129,13 +120,7 @@ class Experiment:
         self.record(group, labels, history, shown)
         return trained
 
-    def record(
-        self,
-        group: str,
-        labels: Sequence[Mapping[str, Any]],
-        history: Sequence[Mapping[str, Any]],
-        shown: Sequence[str],
-    ) -> None:
+    def record(self, group: str, labels: Rows, history: Rows, shown: Sequence[str]) -> None:
         """Add a row for each measured step and model, and the last numbers `shown` as metrics of each group of models.
 
         group: the name of a model's group, to be filled in from its label; a group is pooled over its seeds.
@@ -164,9 +149,8 @@ def last(trained: Trained, names: Sequence[str]) -> dict[str, Any]:
 def two_models(lab: Experiment) -> None:
     """Train both models twice: as the paper does, for the losses, and exactly, for the direction of the matrix.
 
-    The paper's arm: AdamW, noise, key-query trained. The exact arm: fixed equal attention, no noise, all rows at every
-    step, normalised gradient descent, no decay, a small start. Adam's own geometry is another (docs/theory.md), so the
-    cosines and margins come from the exact arm alone.
+    The exact arm: fixed equal attention, no noise, all rows at every step, normalised gradient descent, no decay, a
+    small start. Adam's own geometry is another (docs/theory.md): cosines and margins come from the exact arm alone.
     """
     noisy = lab.task()
     silent = dataclasses.replace(noisy, noise_places=0)
@@ -174,9 +158,9 @@ def two_models(lab: Experiment) -> None:
     by_paper, exactly = lab.recipe(PAPER, full=5000, quick=600), lab.recipe(EXACT, full=4000, quick=1000)
     for kind in KINDS:
         variants: Variants = [({"arm": "paper", "model": kind}, noisy, lab.model(kind))]
-        paper = lab.train(f"{kind}, paper arm", "{model}", variants, by_paper, LOSSES)
+        paper = lab.train("{model}", variants, by_paper, LOSSES)
         variants = [({"arm": "exact", "model": kind}, silent, lab.model(kind, key_query="fixed", scale=0.1))]
-        exact = lab.train(f"{kind}, exact arm", "{model}", variants, exactly, (*COSINES, "margin_ratio_test"))
+        exact = lab.train("{model}", variants, exactly, (*COSINES, "margin_ratio_test"))
         final, own = exact.history[-1], OWN_NORM[kind]
         lab.metrics[kind]["norm_over_margin"] = last(exact, (own,))[own]
         difference = np.subtract(final["cosine_to_nuclear"], final["cosine_to_frobenius"]).tolist()
@@ -217,23 +201,16 @@ def sample_efficiency(lab: Experiment) -> None:
     for kind in KINDS:
         model = lab.model(kind, key_query="fixed", scale=0.1)
         variants = [({"model": kind, "m_train": task.train, "m_test": task.test}, task, model) for task in tasks]
-        lab.train(
-            f"{kind}, {len(sizes)} sizes", "{model} train={m_train} test={m_test}", variants, recipe, shown, points=12
-        )
-    exact = [_exactly(EqualClasses(classes, *size)) for size in sizes]
+        lab.train("{model} train={m_train} test={m_test}", variants, recipe, shown, points=12)
+    exact = []
+    for train_size, test_size in sizes:
+        # Beside the exact unstated margin, what the general solver finds when it is given the rows alone.
+        task = EqualClasses(classes, train_size, test_size)
+        solution = solve(task.pack(), "nuclear", gap=1e-6)
+        solved = min(answer.ocr_margin for answer in solution.questions if answer.ocr_margin is not None)
+        found = {"exact": closed_form(task, "nuclear").margin, "solved": solved, "gap": solution.gap}
+        exact.append({"m_train": train_size, "m_test": test_size, **found})
     lab.describe(tasks[0], {"exact": EXACT}, classes=classes, sizes=exact)
-
-
-def _exactly(task: EqualClasses) -> dict[str, Any]:
-    """The exact unstated margin, and what the general solver finds when it is given the rows alone."""
-    solution = solve(task.pack(), "nuclear", gap=1e-6)
-    return {
-        "m_train": task.train,
-        "m_test": task.test,
-        "exact": closed_form(task, "nuclear").margin,
-        "solved": min(answer.ocr_margin for answer in solution.questions if answer.ocr_margin is not None),
-        "gap": solution.gap,
-    }
 
 
 RANKS = (3, 4, 8, 16, 32, 64, 128)
@@ -247,14 +224,11 @@ def rank_sweep(lab: Experiment) -> None:
     lab.describe(task, {"paper": PAPER}, ranks=list(ranks), exact=exact_facts(task))
     # Narrow and wide models apart: a batch is as wide as its widest model.
     for group in ([r for r in ranks if r <= 16], [r for r in ranks if r > 16], [None]):
-        variants = []
-        for rank in group:
-            model = Model("factorised" if rank else "merged", head_dimension=rank)
-            variants.append(({"model": model.parameters, "head_dimension": rank}, task, model))
+        models = [Model("factorised" if rank else "merged", head_dimension=rank) for rank in group]
+        variants = [({"model": own.parameters, "head_dimension": own.head_dimension}, task, own) for own in models]
         if variants:
             name = "merged" if group == [None] else "d_h={head_dimension}"
-            message = ", ".join(name.format(head_dimension=rank) for rank in group)
-            lab.train(message, name, variants, recipe, LOSSES, matrices=False)
+            lab.train(name, variants, recipe, LOSSES, matrices=False)
 
 
 #: Arms: the start, and the recipe, with exact gradients (all rows, expected noise) or the paper's sampled batches.
@@ -282,16 +256,13 @@ def key_query(lab: Experiment) -> None:
         task = noisy if recipe.batch else dataclasses.replace(noisy, noise_places=0)
         for kind in KINDS:
             variants = [({"arm": arm, "model": kind}, task, lab.model(kind, start=start))]
-            trained = lab.train(f"{kind}, {arm} start", "{model} {arm}", variants, recipe, shown, matrices=False)
+            trained = lab.train("{model} {arm}", variants, recipe, shown, matrices=False)
             lowest[f"{kind} {arm}"] = _lowest(trained, lab.details["log_n"])
 
 
 def _lowest(trained: Trained, bound: float) -> dict[str, float]:
-    """The lowest loss on unstated implications at any measured step, of any seed and of the mean over seeds.
-
-    standard_errors_below: how far the lowest mean lies below the bound, in standard errors over the seeds (negative
-    when it lies above).
-    """
+    """The lowest loss on unstated implications at any step, of any seed and of the mean over seeds; and how far that
+    mean lies below the bound, in standard errors over the seeds (negative when it lies above)."""
     loss = np.array([moment["implication_loss_test"] for moment in trained.history])
     means = loss.mean(1)
     at = int(means.argmin())
@@ -317,11 +288,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "learned embeddings": {"embedding": 32},
     "learned embeddings, small start": {"embedding": 32, "scale": 0.3},
 }
+ALL_OF_IT = ("two layers, residual, softmax", "four heads", "residual, MLP", "learned embeddings")
 VARIANTS["two layers, four heads, all of it"] = {
-    **VARIANTS["two layers, residual, softmax"],
-    **VARIANTS["four heads"],
-    **VARIANTS["residual, MLP"],
-    **VARIANTS["learned embeddings"],
+    key: value for name in ALL_OF_IT for key, value in VARIANTS[name].items()
 }
 ARCHITECTURE_RECIPE: dict[str, Any] = {"optimiser": "adamw", "rate": 2e-3, "weight_decay": 0.0, "batch": 0}
 
@@ -370,11 +339,10 @@ def dial(lab: Experiment) -> None:
             ahead, solution = _added_rows(norm, 1, count, lambda number: UNKNOWN)
             found = {"norm": norm, "count": count, "leaked_minus_unknown": ahead, "gap": solution.gap}
             lab.details["abstaining"].append({**found, "status": solution.status})
-        for bridges in (1, 2):
-            for count in range(4):
-                ahead, solution = _added_rows(norm, bridges, count, lambda number: f"c{(number + 1) % CLASSES}")
-                found = {"norm": norm, "bridges": bridges, "count": count, "leaked_minus_other": ahead}
-                lab.details["contradicting"].append({**found, "gap": solution.gap})
+        for bridges, count in itertools.product((1, 2), range(4)):
+            ahead, solution = _added_rows(norm, bridges, count, lambda number: f"c{(number + 1) % CLASSES}")
+            found = {"norm": norm, "bridges": bridges, "count": count, "leaked_minus_other": ahead}
+            lab.details["contradicting"].append({**found, "gap": solution.gap})
 
 
 def _starts(lab: Experiment) -> None:
@@ -393,14 +361,11 @@ def _starts(lab: Experiment) -> None:
         fields = {"key_query": "fixed", "head_dimension": width, "start": "gaussian-width", "centred": True}
         label = {"model": kind, "width": width, "rate": rate}
         lab.train(
-            f"{kind}, d_h={width}, step size {rate:g}, {len(sizes)} sizes",
             "{model} sigma={sigma:g} d_h={width} rate={rate:g}",
             [({**label, "sigma": size}, task, lab.model(kind, scale=size, **fields)) for size in sizes],
-            recipe,
-            ("margin_ratio_test", "implication_loss_among"),
-            points=0,
+            recipe, ("margin_ratio_test", "implication_loss_among"), points=0,
             rates=[1 / max(1.0, size**2) for size in sizes],
-        )
+        )  # fmt: skip
 
 
 def _mixed(task: EqualClasses) -> list[dict[str, float]]:

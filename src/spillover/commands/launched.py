@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from spillover.errors import UsageError
 from spillover.lm.launch import launch
@@ -29,8 +29,8 @@ SPOKEN = "spoken"
 
 @contextlib.contextmanager
 def one_voice() -> Iterator[None]:
-    """Of several processes, only the first prints inside; the others end after it has spoken, since a launcher that
-    sees one end with an error ends the rest."""
+    """Of several processes, only the first prints inside; the others end after it, since a launcher that sees one end
+    with an error ends the rest."""
     own = launch()
     if own.count == 1:
         yield
@@ -42,19 +42,17 @@ def one_voice() -> Iterator[None]:
         try:
             yield
         finally:
-            for stream in (sys.stdout, sys.stderr):
-                with contextlib.suppress(OSError, ValueError):
-                    stream.flush()
-            with contextlib.suppress(RuntimeError):
+            with contextlib.suppress(OSError, ValueError, RuntimeError):
+                sys.stdout.flush()
+                sys.stderr.flush()
                 store.set(SPOKEN, "")
         return
     # A traceback comes after this, and is seen.
-    with open(os.devnull, "w") as nothing:
-        with contextlib.redirect_stdout(nothing), contextlib.redirect_stderr(nothing):
-            yield
-        # Until then, or until the first process is gone.
-        with contextlib.suppress(RuntimeError):
-            store.wait([SPOKEN], PATIENCE)
+    with open(os.devnull, "w") as nothing, contextlib.redirect_stdout(nothing), contextlib.redirect_stderr(nothing):
+        yield
+    # Until then, or until the first process is gone.
+    with contextlib.suppress(RuntimeError):
+        store.wait([SPOKEN], PATIENCE)
 
 
 @contextlib.contextmanager
@@ -105,8 +103,7 @@ def resolved(settings: Shared, processes: Processes) -> Shared:
                 if asked:
                     raise UsageError(sentence, do="Start it without --use_fsdp")
         elif found.sharded:
-            what, do = "--sharded splits a model over processes", "Start it with `accelerate launch --use_fsdp`"
-            raise UsageError(f"{what}, which were not started", do=do)
-        split: dict[str, Any] = {"sharded": processes.sharded}
-        found = replace(found, **split)
+            what = "--sharded splits a model over processes, which were not started"
+            raise UsageError(what, do="Start it with `accelerate launch --use_fsdp`")
+        found = replace(found, sharded=processes.sharded)  # type: ignore[call-arg]
     return processes.broadcast(lambda: found)

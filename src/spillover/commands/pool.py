@@ -10,7 +10,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -21,17 +21,22 @@ from typing import Any, Self
 from spillover import commands
 from spillover.errors import SpilloverError
 
-#: Threads of one process spin while they wait for each other, which starves the processes beside it.
+#: Of a worker, before it loads a library that computes: threads of one process spin while they wait for each other,
+#: which starves the processes beside it.
 WORKER_ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE", "TOKENIZERS_PARALLELISM": "false", "TQDM_DISABLE": "1"}
 #: Seconds that interrupted workers have to write what they saw.
 GRACE = 30
 
 
+#: Of a run: its cell, and its seed or None.
+Key = tuple[str, int | None]
+
+
 @dataclass(frozen=True)
 class Task:
-    """One run of a cell: settings of the verb with seed and folder filled in. key: (cell, seed or None)."""
+    """One run of a cell: settings of the verb with seed and folder filled in."""
 
-    key: tuple[str, int | None]
+    key: Key
     verb: str
     settings: Any
 
@@ -40,7 +45,7 @@ class Task:
 class Ended:
     """What became of a task: `error` is a sentence, or nothing when it is done; `outcome` what the verb gave."""
 
-    key: tuple[str, int | None]
+    key: Key
     seconds: float
     outcome: dict[str, Any]
     error: str = ""
@@ -56,9 +61,7 @@ class Worker:
 
     def run(self, task: Task) -> Ended:
         """Run one task; a mistake or a failure becomes a sentence, and only an interrupt passes through."""
-        began = time.monotonic()
-        outcome: dict[str, Any] = {}
-        error = ""
+        began, outcome, error = time.monotonic(), dict[str, Any](), ""
         job = commands.job(task.verb)
         try:
             outcome = job(task.settings, self.models) if task.verb == "inject" else job(task.settings)
@@ -76,7 +79,7 @@ class WorkerProcess:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
         self.process: BaseProcess = context.Process(target=_work, args=(theirs,), daemon=True)
-        with environment(WORKER_ENVIRONMENT), _nameless_script():
+        with _nameless_script():
             self.process.start()
         theirs.close()
         self.task: Task | None = None
@@ -115,21 +118,9 @@ def _nameless_script() -> Iterator[None]:
         sys.modules["__main__"] = script
 
 
-@contextmanager
-def environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Inside, the environment has these values, for processes that are started; afterwards it is as it was."""
-    before = {name: os.environ[name] for name in values if name in os.environ}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name in values:
-            os.environ.pop(name, None)
-        os.environ.update(before)
-
-
 def _work(pipe: Connection) -> None:
     """The loop of a worker process."""
+    os.environ.update(WORKER_ENVIRONMENT)
     # Out of the terminal's reach: an interrupt comes once, from the parent, not twice; and is heard, which it would not
     # be when the parent was started deaf to it, as in a shell's background or by a cluster's daemon.
     os.setpgrp()

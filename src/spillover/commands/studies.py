@@ -77,8 +77,14 @@ def builtin_studies() -> list[str]:
 
 def read_study(name: str) -> Study:
     """A built-in study by name, or one from a file. Raises UsageError with the first thing that is wrong with it."""
-    text = _text_of(name)
+    do = "See docs/verbs/sweep.md for an example"
     try:
+        path = _BUILT_IN.joinpath(f"{name}.yaml") if name in builtin_studies() else Path(name).expanduser()
+        if not path.is_file():
+            raise UsageError("there is no such study file", where=name, do=nearest(name, builtin_studies()))
+        if isinstance(path, Path) and path.stat().st_size > _MOST_BYTES:
+            raise UsageError("this study has more than a million bytes", where=name, do="Use a grid instead of a list")
+        text = path.read_text(encoding="utf-8")
         # The safe loader knows no tags; a document is small, and anchors are refused, so nothing can grow.
         if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text, Loader=yaml.SafeLoader)):
             raise UsageError("aliases (*) are not read", where=name, do="Write the options out")
@@ -86,48 +92,33 @@ def read_study(name: str) -> Study:
     except ValidationError as error:
         first = error.errors()[0]
         reason = f"{'.'.join(map(str, first['loc'])) or 'the study'}: {first['msg'][:1].lower()}{first['msg'][1:]}"
+    except UnicodeDecodeError:
+        reason, do = "this study is not UTF-8 text", "Save it as UTF-8"
+    except OSError as error:
+        reason, do = f"this study cannot be read: {(error.strerror or str(error)).lower()}", "Check the path"
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         problem = getattr(error, "problem", None) if mark else str(error).splitlines()[0][:200]
         reason = f"{f'line {mark.line + 1}: ' if mark else ''}this is not YAML ({problem})"
-    raise UsageError(reason, where=name, do="See docs/verbs/sweep.md for an example")
-
-
-def _text_of(name: str) -> str:
-    if name in builtin_studies():
-        return _BUILT_IN.joinpath(f"{name}.yaml").read_text(encoding="utf-8")
-    try:
-        path = Path(name).expanduser()
-        if not path.is_file():
-            raise UsageError("there is no such study file", where=name, do=nearest(name, builtin_studies()))
-        if path.stat().st_size > _MOST_BYTES:
-            raise UsageError("this study has more than a million bytes", where=name, do="Use a grid instead of a list")
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise UsageError("this study is not UTF-8 text", where=name, do="Save it as UTF-8") from None
-    except (OSError, ValueError) as error:
-        reason = (getattr(error, "strerror", None) or str(error)).lower()
-        raise UsageError(f"this study cannot be read: {reason}", where=name[:200], do="Check the path") from None
+    raise UsageError(reason, where=name[:200], do=do)
 
 
 def with_model(study: Study, model: str) -> Study:
     """The study with one model in place of every model that it names. Raises UsageError when it names none."""
-    named = False
 
     def put(options: Options, value: Any = model) -> Options:
-        nonlocal named
-        named = named or "model" in options
         return {**options, "model": value} if "model" in options else options
 
-    groups = []
-    for group in study.groups:
-        cells = [put(cell) for cell in group.cells]
-        own = {"options": put(group.options), "cells": cells, "grid": put(group.grid, [model])}
-        groups.append(group.model_copy(update=own))
-    changed = study.model_copy(update={"options": put(study.options), "groups": groups})
-    if not named:
+    groups = [
+        group.model_copy(update={
+            "options": put(group.options), "cells": [put(cell) for cell in group.cells],
+            "grid": put(group.grid, [model]),
+        })
+        for group in study.groups
+    ]  # fmt: skip
+    if not any("model" in each for own in groups for each in (study.options, own.options, own.grid, *own.cells)):
         raise UsageError("this study names no model that --model could replace", where=study.name, do="Leave it out")
-    return changed
+    return study.model_copy(update={"options": put(study.options), "groups": groups})
 
 
 def expand(study: Study) -> tuple[list[Cell], dict[str, list[str]]]:
@@ -178,18 +169,14 @@ def _settings(options: Options, settings_class: type, where: str) -> Any:
     except ValidationError as error:
         first = error.errors()[0]
         name = str(first["loc"][0])
+        what, do = f"{name}: {values.get(name)!r} does not fit ({first['msg'].lower()})", "See its page in docs/verbs"
         if first["type"] == "missing":
             what, do = f"no {name} is given", f"Add `{name}:` to its options"
-        else:
-            what = f"{name}: {values[name]!r} does not fit ({first['msg'].lower()})"
-            do = "See the option's page in docs/verbs"
         raise UsageError(what, where=where, do=do) from None
 
 
-@functools.cache
-def _reader(settings_class: type) -> TypeAdapter[Any]:
-    """What reads the options of a cell; made once, since a study may have a hundred thousand cells."""
-    return TypeAdapter(settings_class)
+#: What reads the options of a cell; made once, since a study may have a hundred thousand cells.
+_reader = functools.cache(TypeAdapter)
 
 
 def _name(own: Options, every: Options, settings: Any) -> str:

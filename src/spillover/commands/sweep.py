@@ -12,10 +12,9 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
-from spillover.commands.pool import Ended, LocalPool, Pool, Task
+from spillover.commands.pool import Ended, Key, LocalPool, Pool, Task
 from spillover.commands.ray import ray_pool
 from spillover.commands.studies import Cell, Study, expand, read_study, with_model
-from spillover.commands.sweep_plan import plan_text, study_plan
 from spillover.config import MOST_THREADS, Common, Flag, within
 from spillover.errors import UsageError
 from spillover.record import RECORD, Record, hardware, identity, write_atomically, write_table
@@ -60,19 +59,19 @@ class Sweep(Common):
         for option, value in described.items():
             if not 0 <= value < float("inf"):
                 raise UsageError(f"{option} is {value:g}", do=f"Give {option} a number above 0")
-        if self.devices < 1:
-            raise UsageError(f"--devices is {self.devices}", do="Give --devices 1 or more")
         given = [option for option, value in {"--on": self.on, **described}.items() if value]
         given += ["--devices"] if self.devices > 1 else []
-        if given and not self.plan:
-            raise UsageError(f"{given[0]} is for a plan alone", do=f"Add --plan, or leave {given[0]} out")
-        if given == ["--devices"]:
-            raise UsageError("--devices needs a device", do="Name one with --on")
-        if self.on == "cpu" and (self.tflops or self.bandwidth):
-            do = "Leave --on out to describe another device"
-            raise UsageError("--on cpu is this machine, whose speed is known", do=do)
-        if self.address and self.engine != "ray":
-            raise UsageError("--address is for --engine ray alone", do="Add --engine ray, or leave --address out")
+        first = given[0] if given else ""
+        ray, known = "--address is for --engine ray alone", "--on cpu is this machine, whose speed is known"
+        for wrong, what, do in (
+            (self.devices < 1, f"--devices is {self.devices}", "Give --devices 1 or more"),
+            (given and not self.plan, f"{first} is for a plan alone", f"Add --plan, or leave {first} out"),
+            (given == ["--devices"], "--devices needs a device", "Name one with --on"),
+            (self.on == "cpu" and (self.tflops or self.bandwidth), known, "Leave --on out to describe another device"),
+            (self.address and self.engine != "ray", ray, "Add --engine ray, or leave --address out"),
+        ):  # fmt: skip
+            if wrong:
+                raise UsageError(what, do=do)
 
 
 CELLS, TABLE, PAGE = "cells", "table.parquet", "page.html"
@@ -138,7 +137,7 @@ class StudyProgress:
 
     def __init__(self, opened: OpenRun, verb: str, cells: Sequence[Cell]) -> None:
         self.opened, self.verb, self.cells = opened, verb, cells
-        self.ended: dict[tuple[str, int | None], Ended] = {}
+        self.ended: dict[Key, Ended] = {}
         self._next_write = 0.0
 
     def add(self, ended: Ended) -> None:
@@ -162,9 +161,7 @@ def pooled(cell: Cell) -> bool:
     return len(cell.seeds) > 1 and type(cell.settings).__name__ == "Inject"
 
 
-def cell_states(
-    verb: str, cells: Sequence[Cell], ended: Mapping[tuple[str, int | None], Ended]
-) -> list[dict[str, Any]]:  # fmt: skip
+def cell_states(verb: str, cells: Sequence[Cell], ended: Mapping[Key, Ended]) -> list[dict[str, Any]]:
     """Of every cell what was asked for, whether it is done, failed or waiting, and its first failure."""
     states = []
     for cell in cells:
@@ -172,17 +169,10 @@ def cell_states(
         own = [ended[key] for key in keys if key in ended]
         errors = [(each.key[1], each.error) for each in own if each.error]
         error = next((text if seed is None else f"seed {seed}: {text}" for seed, text in errors), None)
-        states.append(
-            {
-                "cell": cell.name,
-                "verb": verb,
-                "options": cell.options,
-                "seeds": list(cell.seeds),
-                "status": "failed" if error else "done" if len(own) == len(keys) else "waiting",
-                "error": error,
-                "seconds": round(sum(each.seconds for each in own), 3),
-            }
-        )
+        status = "failed" if error else "done" if len(own) == len(keys) else "waiting"
+        seconds = round(sum(each.seconds for each in own), 3)
+        asked = {"cell": cell.name, "verb": verb, "options": cell.options, "seeds": list(cell.seeds)}
+        states.append({**asked, "status": status, "error": error, "seconds": seconds})
     return states
 
 
@@ -197,32 +187,32 @@ def _run(settings: Sweep, progress: StudyProgress) -> None:
         if settings.engine == "ray"
         else LocalPool(settings.processes or max(1, cores // threads))
     )
+
+    def task(cell: Cell, number: int | None, **changes: Any) -> Task:
+        known = {item.name for item in fields(cell.settings)}
+        own = {name: value for name, value in changes.items() if name in known}
+        return Task((cell.name, number), verb, replace(cell.settings, **own))
+
     tasks = []
     # The first seed of every cell comes first, so that a picture forms early.
     for seeds in itertools.zip_longest(*(cell.seeds for cell in cells)):
         for cell, seed in zip(cells, seeds, strict=True):
             if seed is not None:
                 own = folder / CELLS / cell.name / (f"seed-{seed}" if len(cell.seeds) > 1 else "")
-                tasks.append(Task((cell.name, seed), verb, _settings(cell, seed=seed, out=str(own))))
+                tasks.append(task(cell, seed, seed=seed, out=str(own)))
     try:
         with workers as pool:
             for ended in pool.run(tasks):
                 progress.add(ended)
             failed = {name for (name, _), ended in progress.ended.items() if ended.error}
-            pooling = []
-            for cell in cells:
-                if pooled(cell) and cell.name not in failed:
-                    options = {"seeds": ",".join(map(str, cell.seeds)), "out": str(folder / CELLS / cell.name)}
-                    pooling.append(Task((cell.name, None), verb, _settings(cell, **options)))
-            for ended in pool.run(pooling):
+            whole = [cell for cell in cells if pooled(cell) and cell.name not in failed]
+            for ended in pool.run([
+                task(cell, None, seeds=",".join(map(str, cell.seeds)), out=str(folder / CELLS / cell.name))
+                for cell in whole
+            ]):  # fmt: skip
                 progress.add(ended)
     finally:
         progress.mirror()
-
-
-def _settings(cell: Cell, **changes: Any) -> Any:
-    known = {item.name for item in fields(cell.settings)}
-    return replace(cell.settings, **{key: value for key, value in changes.items() if key in known})
 
 
 def _outcome(folder: Path, record: Record) -> dict[str, Any]:
@@ -250,11 +240,11 @@ def _plan(settings: Sweep, study: Study, cells: Sequence[Cell]) -> dict[str, Any
     states = cell_states(study.verb, cells, {})
     lines = [f"{study.name}: {len(cells)} cells, {sum(len(cell.seeds) for cell in cells)} runs of `{study.verb}`"]
     if settings.on or settings.memory or settings.tflops or settings.bandwidth:
+        from spillover.commands.sweep_plan import study_plan
+
         plan = study_plan(settings, study, cells)
-        states = [{**state, "a_run": plan.cells[state["cell"]].as_json()} for state in states]
-        device = {**asdict(plan.device), "count": plan.devices, "at_once": plan.at_once}
-        text = "\n".join([*lines, *plan_text(plan, cells)])
-        return {"cells": states, "device": device, "totals": asdict(plan.totals), "text": text}
+        states = [{**state, "a_run": own} for state, own in zip(states, plan.pop("cells"), strict=True)]
+        return {"cells": states, **plan, "text": "\n".join([*lines, plan["text"]])}
     lines += [f"  {cell.name}  seeds {', '.join(map(str, cell.seeds))}" for cell in cells]
     lines += ["Add --on DEVICE for memory, time and disk."] if study.verb == "inject" else []
     return {"cells": states, "text": "\n".join(lines)}

@@ -5,20 +5,25 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
+
+import torch
 
 from spillover.commands.inject import Inject
 from spillover.commands.prepare import UNKNOWN, pipeline_of, refuse_bad_numbers, stop_when, training_of, with_abstention
 from spillover.commands.studies import Cell, Study
 from spillover.errors import UsageError
+from spillover.lm.evaluate import passages
+from spillover.lm.forecast import Forecast, Forecaster, Work, rough_encoder
+from spillover.lm.memory import free
+from spillover.lm.plan import CARDS, Device, Seconds, Workload, config_at_hand, device, seconds
 from spillover.packs.open import open_pack
 from spillover.record import hardware
+from spillover.results import text_table
 from spillover.runs import KEPT, LEAST, PATIENCE, SLOW
 
 if TYPE_CHECKING:
     from spillover.commands.sweep import Sweep
-    from spillover.lm.forecast import Forecast, Forecaster
-    from spillover.lm.plan import Device, Seconds
 
 #: Bytes of a finished run's tables and record beside the rows of its answers, and of such a row; of the study's page, a
 #: cell (docs/scaling.md).
@@ -84,34 +89,27 @@ class Totals:
     lacking: int
 
 
-class StudyPlan(NamedTuple):
-    """A study on several devices, each with `at_once` runs at once; cell name -> what a run of it takes."""
+def study_plan(settings: Sweep, study: Study, cells: Sequence[Cell]) -> dict[str, Any]:
+    """The plan of a study of `inject`: what each of the `cells` takes, `device` and `totals` for --json, `text`.
 
-    device: Device
-    devices: int
-    at_once: int
-    cells: Mapping[str, Estimate]
-    totals: Totals
-
-
-def study_plan(settings: Sweep, study: Study, cells: Sequence[Cell]) -> StudyPlan:
-    """The plan of a study of `inject`; SpilloverError for a device, study, model or pack that cannot be estimated."""
-    import torch
-
-    from spillover.lm.memory import free
-    from spillover.lm.plan import device
-
+    Raises SpilloverError for a device, study, model or pack that cannot be estimated.
+    """
     if study.verb != "inject":
         what = f"what a device needs is estimated for runs of `inject`, and this study is one of `{study.verb}`"
         raise UsageError(what, where=study.name, do="Leave --on, --memory, --tflops and --bandwidth out")
-    named = device(settings.on, memory=settings.memory, tflops=settings.tflops, bandwidth=settings.bandwidth,
-                   room=free(torch.device("cpu")))  # fmt: skip
-    cores = int(hardware()["cores"])
+    described = {name: getattr(settings, name) for name in ("memory", "tflops", "bandwidth")}
+    named, cores = device(settings.on, room=free(torch.device("cpu")), **described), int(hardware()["cores"])
     threads = max(cell.settings.threads or cores for cell in cells)
     at_once = (settings.processes or max(1, cores // threads)) if named.is_cpu else 1
     estimator = Estimator(named, named.memory / at_once, threads)
     found = {cell.name: estimator.estimate(cell) for cell in cells}
-    return StudyPlan(named, settings.devices, at_once, found, totals_of(cells, found, settings.devices * at_once))
+    totals = totals_of(cells, found, settings.devices * at_once)
+    return {
+        "cells": [found[cell.name].as_json() for cell in cells],
+        "device": {**asdict(named), "count": settings.devices, "at_once": at_once},
+        "totals": asdict(totals),
+        "text": "\n".join(plan_text(named, settings.devices, at_once, cells, found, totals)),
+    }
 
 
 class Estimator:
@@ -132,61 +130,48 @@ class Estimator:
         return self._runs[key]
 
     def _run(self, settings: Inject) -> Estimate:
-        import torch
-
-        from spillover.lm.evaluate import passages
-        from spillover.lm.forecast import rough_encoder
-        from spillover.lm.plan import Workload, config_at_hand, seconds
-
         refuse_bad_numbers(settings)
         pipeline, pack = pipeline_of(settings), open_pack(settings.pack, settings.seed)
-        forecaster, asked = self._forecaster(settings), with_abstention(pack, pipeline)
+        forecaster = self._forecaster(settings)
         forecast = forecaster.at(min(settings.micro_batch, settings.batch) or 1)
         # The micro-batch that a run would choose; of one row where not even that fits.
         if not settings.micro_batch and forecast.needed <= self.room:
             forecast = forecaster.fitting(int(self.room))
-        encode = rough_encoder(forecaster.vocabulary)
         work = Workload.of(
-            forecaster.copy, pipeline.pack(pack, settings.seed), asked, forecaster.training, encode,
-            texts=passages(settings.plain_text), epochs=training_of(settings, pipeline).epochs,
-            evaluate_every=settings.evaluate_every, micro_batch=forecast.micro_batch,
-            lines=len(pipeline.extra_texts(pack, settings.seed)),
+            forecaster.copy, pipeline.pack(pack, settings.seed), with_abstention(pack, pipeline), forecaster.training,
+            rough_encoder(forecaster.vocabulary), texts=passages(settings.plain_text),
+            epochs=training_of(settings, pipeline).epochs, evaluate_every=settings.evaluate_every,
+            micro_batch=forecast.micro_batch, lines=len(pipeline.extra_texts(pack, settings.seed)),
         )  # fmt: skip
         estimated = seconds(work, self.device, dtype=settings.dtype, threads=self.threads)
         state = forecast.trained + forecast.optimizer_state
+        # Too short a run writes none; of a longer one, a new one is written before the oldest goes.
+        checkpoints = not settings.sharded and estimated.total >= PATIENCE * (LEAST + state / SLOW)
         config = config_at_hand(settings.model, settings.revision)
         stored_dtype = str(getattr(config, "dtype", None) or settings.dtype).removeprefix("torch.")
-        dtypes = (stored_dtype, settings.dtype)
-        bytes_stored, bytes_here = (getattr(torch, name, torch.float32).itemsize for name in dtypes)
+        stored, here = (getattr(torch, name, torch.float32).itemsize for name in (stored_dtype, settings.dtype))
         return Estimate(
             forecast=forecast,
             room=self.room,
             seconds=estimated,
             saved=float({"none": 0, "delta": forecast.trained, "weights": forecast.weights}[settings.save]),
             tables=float(RUN_BYTES + ROW_BYTES * work.answers),
-            # Too short a run writes none; of a longer one, a new one is written before the oldest goes.
-            checkpoint=0.0
-            if settings.sharded or estimated.total < PATIENCE * (LEAST + state / SLOW)
-            else float((KEPT + 1) * state),
-            stored=forecast.weights * bytes_stored / bytes_here,
+            checkpoint=float((KEPT + 1) * state) if checkpoints else 0.0,
+            stored=forecast.weights * stored / here,
             fitting=() if forecast.needed <= self.room else self._advice(settings, forecaster),
             most=stop_when(settings, pipeline) is not None,
         )
 
     def _forecaster(self, settings: Inject) -> Forecaster:
-        from spillover.lm.forecast import Forecaster, Work, rough_encoder
-        from spillover.lm.plan import config_at_hand
-
         pipeline, config = pipeline_of(settings), config_at_hand(settings.model, settings.revision)
         asked = with_abstention(open_pack(settings.pack, settings.seed), pipeline)
         work = Work.of(asked, rough_encoder(config.get_text_config().vocab_size))
         key = _without_pack(settings)
         if key not in self._models:
-            training = training_of(settings, pipeline)
             try:
                 self._models[key] = Forecaster(
-                    config, training, work, dtype=settings.dtype, save_merged=settings.save == "weights",
-                    device="cpu" if self.device.is_cpu else "cuda",
+                    config, training_of(settings, pipeline), work, dtype=settings.dtype,
+                    save_merged=settings.save == "weights", device="cpu" if self.device.is_cpu else "cuda",
                 )  # fmt: skip
             except UNKNOWN as error:
                 reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
@@ -197,8 +182,6 @@ class Estimator:
     def _advice(self, settings: Inject, forecaster: Forecaster) -> list[str]:
         """What would hold a run that does not fit, once for all packs of a model that is trained in one way: the
         smallest card, the fewest devices, an adapter."""
-        from spillover.lm.plan import CARDS
-
         key = _without_pack(settings)
         if key in self._advised:
             return self._advised[key]
@@ -207,10 +190,9 @@ class Estimator:
         cards = [card for card in CARDS.values() if one.needed - one.process <= card.memory]
         if cards and not self.device.is_cpu:
             advice.append(f"one {min(cards, key=lambda card: card.memory).name}")
-        if not (settings.lora or settings.remedy or settings.inside or self.device.is_cpu):
-            split = next((count for count in SPLITS if _split(one, forecaster, count) <= self.room), None)
-            if split:
-                advice.append(f"{split} of these with the FSDP settings of docs/several-devices.md")
+        split = next((count for count in SPLITS if _split(one, forecaster, count) <= self.room), None)
+        if split and not (settings.lora or settings.remedy or settings.inside or self.device.is_cpu):
+            advice.append(f"{split} of these with the FSDP settings of docs/several-devices.md")
         if not settings.lora:
             adapted = self._forecaster(replace(settings, lora=RANK)).at(1)
             if adapted.needed <= self.room:
@@ -227,10 +209,9 @@ def _split(one: Forecast, forecaster: Forecaster, count: int) -> float:
     """Bytes on each of several devices: the untrained model whole, a share of what is trained, its optimizer state and
     gradients, two whole layers, which compute, and its rows of the batch. one: the forecast of one row."""
     layer = one.trained / max(1, int(forecaster.copy.config.get_text_config().num_hidden_layers))
-    step = one.step * -(-forecaster.training.batch // count)
-    return float(
-        one.process + one.weights + (2 * one.trained + one.optimizer_state) / count + 2 * layer + max(step, one.ranking)
-    )
+    shared = (2 * one.trained + one.optimizer_state) / count
+    step = max(one.step * -(-forecaster.training.batch // count), one.ranking)
+    return float(one.process + one.weights + shared + 2 * layer + step)
 
 
 def totals_of(cells: Sequence[Cell], found: Mapping[str, Estimate], places: int) -> Totals:
@@ -259,42 +240,38 @@ def totals_of(cells: Sequence[Cell], found: Mapping[str, Estimate], places: int)
     )
 
 
-def plan_text(plan: StudyPlan, cells: Sequence[Cell]) -> Iterator[str]:
+def plan_text(
+    device: Device, count: int, at_once: int, cells: Sequence[Cell], found: Mapping[str, Estimate], totals: Totals
+) -> Iterator[str]:
     """The device, a line a cell, what would hold those that do not fit, and the totals."""
-    device, many = plan.device, f"{plan.devices} x " if plan.devices > 1 else ""
-    at_once = f", {plan.at_once} runs at once" if plan.at_once > 1 else ""
+    many, together = f"{count} x " if count > 1 else "", f", {at_once} runs at once" if at_once > 1 else ""
     known = "measured with a model of 270M parameters" if device.measured else "from its data sheet, not measured"
-    yield f"On {many}{device.name} ({size(device.memory)} for runs{at_once}; speed {known}):"
-    rows: list[tuple[str, ...]] = [("cell", "runs", "memory", "rows at once", "a run", "all its runs", "kept on disk")]
+    yield f"On {many}{device.name} ({size(device.memory)} for runs{together}; speed {known}):"
+    rows = [["cell", "runs", "memory", "rows at once", "a run", "all its runs", "kept on disk"]]
+    # A line for all cells that do not fit and need the same.
+    large: dict[tuple[str, ...], list[Cell]] = {}
     for cell in cells:
-        own, count = plan.cells[cell.name], len(cell.seeds)
-        most, memory = "up to " if own.most else "", size(own.forecast.needed) + ("" if own.fits else " *")
-        times = [most + duration(own.seconds.total), most + duration(count * own.seconds.total)]
-        rows.append((cell.name, str(count), memory, str(own.forecast.micro_batch), *times, size(own.kept(count))))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for name, *texts in rows:
-        yield "  ".join([f"  {name:<{widths[0]}}", *map(str.rjust, texts, widths[1:])])
-    # A line for all cells that need the same.
-    found: dict[tuple[str, ...], list[Cell]] = {}
-    for cell in cells:
-        if not (own := plan.cells[cell.name]).fits:
-            found.setdefault(tuple(own.fitting), []).append(cell)
-    for fitting, some in found.items():
+        own, runs = found[cell.name], len(cell.seeds)
+        times = [("up to " if own.most else "") + duration(many * own.seconds.total) for many in (1, runs)]
+        memory = size(own.forecast.needed) + ("" if own.fits else " *")
+        rows.append([cell.name, str(runs), memory, str(own.forecast.micro_batch), *times, size(own.kept(runs))])
+        if not own.fits:
+            large.setdefault(tuple(own.fitting), []).append(cell)
+    yield from ("  " + line for line in text_table(rows))
+    for fitting, some in large.items():
         models = ", ".join(dict.fromkeys(cell.settings.model for cell in some))
-        needed = max(plan.cells[cell.name].forecast.needed for cell in some)
-        room = size(plan.cells[some[0].name].room)
+        needed, room = max(found[cell.name].forecast.needed for cell in some), size(found[some[0].name].room)
         would = f"; these would hold it: {'; '.join(fitting)}" if fitting else "; no device that is known here holds it"
         yield f"  * does not fit: {models} needs {size(needed)} of {room}{would}."
-    totals = plan.totals
     if not totals.runs:
         yield "Nothing fits."
         return
     lacking = f" (without {totals.lacking} cells that do not fit)" if totals.lacking else ""
-    work = "" if plan.devices * plan.at_once == 1 else f", {duration(totals.work)} of all places together"
+    work = "" if count * at_once == 1 else f", {duration(totals.work)} of all places together"
     yield f"Time: {duration(totals.wall)} for {totals.runs} runs{lacking}{work}; models are read at 1 GB a second."
     running = f", up to {size(totals.running)} more for checkpoints while runs are under way" if totals.running else ""
     yield f"Disk: {size(totals.kept)} kept{running}; the models' own files take {size(totals.models)}."
-    if not plan.device.measured:
+    if not device.measured:
         yield "A card is taken to reach 40% of its peak in products, and 70% in moving weights: a rough guess."
 
 

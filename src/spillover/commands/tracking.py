@@ -20,6 +20,8 @@ from spillover.packs.redaction import Redaction
 from spillover.record import Metric, Record
 
 if TYPE_CHECKING:
+    from accelerate.tracking import GeneralTracker
+
     from spillover.lm.fine_tune import FineTuned, Snapshot
 
 PROJECT = "spillover"
@@ -32,14 +34,15 @@ def refuse_missing(track: str) -> None:
         raise UsageError(what, do=f"Run `pip install {track}`, or leave --track out")
 
 
-def _started(track: str, folder: Path, name: str, key: str, done: int) -> Any:
+def _started(track: str, folder: Path, name: str, key: str, done: int) -> GeneralTracker:
     """A tracker of accelerate, at work. key: this run's alone. done: steps that a run which is resumed has done."""
     from accelerate import PartialState
     from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
+    # What a run that was cut short wrote beyond its last checkpoint is written again.
+    again = {"purge_step": done + 1} if done else {}
     options: Mapping[str, Mapping[str, Any]] = {
-        # What a run that was cut short wrote beyond its last checkpoint is written again.
-        "tensorboard": {"run_name": track, "logging_dir": str(folder), **({"purge_step": done + 1} if done else {})},
+        "tensorboard": {"run_name": track, "logging_dir": str(folder), **again},
         "trackio": {"run_name": PROJECT, "name": f"{name}-{key}", "resume": "allow", "embed": False},
         "wandb": {"run_name": PROJECT, "name": name, "id": key, "resume": "allow"},
         "mlflow": {"experiment_name": PROJECT, "run_name": name, "tags": {f"{PROJECT}_run": key}},
@@ -54,7 +57,7 @@ def _started(track: str, folder: Path, name: str, key: str, done: int) -> Any:
     for variable, value in defaults.get(track, {}).items():
         os.environ.setdefault(variable, value)
     PartialState()
-    tracker = LOGGER_TYPE_TO_CLASS[track](**options[track])
+    tracker: GeneralTracker = LOGGER_TYPE_TO_CLASS[track](**options[track])
     tracker.start()
     return tracker
 
@@ -62,39 +65,37 @@ def _started(track: str, folder: Path, name: str, key: str, done: int) -> Any:
 class Tracking:
     """One run for its tracker: settings first, then numbers as they come, and a finished run's metrics.
 
-    A failure in the tracker is announced once, and nothing more is tracked. hide: of the run's pack. start: what the
-    run goes on from, which the tracker knows.
+    hide: of the run's pack. start: what the run goes on from, which the tracker knows.
     """
 
     def __init__(self, track: str, record: Record, folder: Path, hide: Redaction, start: Snapshot | None) -> None:
         self.track, self.record, self.hide = track, record, hide
         self.losses, self.tables = (len(start.losses), len(start.evaluated)) if start else (0, 0)
-        self._tracker: Any = None
+        self._tracker: GeneralTracker | None = None
         key = hashlib.sha256(f"{record.identity} {folder.resolve()}".encode()).hexdigest()[:16]
         settings = {name: hide.text(str(value)) for name, value in sorted(record.settings.items())}
         settings |= {f"sha256_{name}": value for name, value in record.hashes.items()}
         with self._safe():
-            self._tracker = _started(track, folder, hide.text(folder.name), key, start.trainer.step if start else 0)
+            tracker = _started(track, folder, hide.text(folder.name), key, start.trainer.step if start else 0)
             if start is None:
-                self._tracker.store_init_configuration(settings)
+                tracker.store_init_configuration(settings)
+            self._tracker = tracker
 
     def look(self, seen: FineTuned) -> None:
         """Log what is new: the loss of each step, and every metric of each checkpoint, at the steps done by then."""
-        if self._tracker is None:
-            return
         last = {loss.epoch: loss.step for loss in seen.losses}
         for table in seen.answers[self.tables :]:
             checkpoint, found = table["checkpoint"][0].as_py(), measure_all(rank_table(table))
             wanted = {name: each for name, each in found.items() if name not in BASELINES or checkpoint == 0}
             self._log(wanted, last.get(checkpoint, 0))
         for loss in seen.losses[self.losses :]:
-            self._send({"train_loss": loss.value}, loss.step)
+            self._log({"train_loss": loss.value}, loss.step)
         self.losses, self.tables = len(seen.losses), len(seen.answers)
 
     def end(self, seen: FineTuned) -> None:
         """Log the rest, and the metrics of a run that is done."""
         self.look(seen)
-        if self._tracker is not None and seen.done:
+        if seen.done:
             step = seen.losses[-1].step if seen.losses else 0
             self._log(self.record.metrics, step)
             for implication, metrics in self.record.metrics["implications"].items():
@@ -104,11 +105,13 @@ class Tracking:
                 self._tracker.finish()
 
     def _log(self, metrics: Mapping[str, Any], step: int) -> None:
-        values = {name: each.value for name, each in metrics.items() if isinstance(each, Metric)}
-        self._send({name: value for name, value in values.items() if value is not None}, step)
-
-    def _send(self, values: Mapping[str, float], step: int) -> None:
-        finite = {self.hide.text(f"{PROJECT}/{name}"): value for name, value in values.items() if math.isfinite(value)}
+        """Log the metrics and plain numbers among these that are finite."""
+        values = {name: each.value if isinstance(each, Metric) else each for name, each in metrics.items()}
+        finite = {
+            self.hide.text(f"{PROJECT}/{name}"): value
+            for name, value in values.items()
+            if isinstance(value, int | float) and math.isfinite(value)
+        }
         if self.track == "mlflow":
             # It takes no other signs in a name.
             finite = {re.sub(r"[^\w\-. :/]", "_", name): value for name, value in finite.items()}

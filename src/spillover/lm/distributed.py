@@ -32,8 +32,7 @@ ENDED = "ended"
 class Processes:
     """The processes of one run, and the rank of this one; a single process unless `joined` says otherwise.
 
-    Every method that communicates is called by all of them, in the same order. When one ends with an error, all others
-    get the same error there.
+    All call the methods that communicate, in the same order. When one ends with an error, all others get it there.
     """
 
     def __init__(self, launch: Launch | None = None, store: distributed.Store | None = None) -> None:
@@ -41,7 +40,6 @@ class Processes:
 
     @property
     def count(self) -> int:
-        """How many there are."""
         return self.launch.count
 
     @property
@@ -136,10 +134,7 @@ class Processes:
             yield name, value
 
     def device(self, wanted: str) -> str:
-        """The device to compute on: what is wanted, or a GPU of this process's own.
-
-        Raises UsageError when several processes are to share one, or when there are not enough.
-        """
+        """What is wanted, or a GPU of this process's own. Raises UsageError when several would share one."""
         if self.launch.cpu and wanted == "auto":
             return "cpu"
         if self.count == 1 or wanted == "cpu" or not torch.cuda.is_available():
@@ -155,9 +150,14 @@ class Processes:
 
     def end(self, error: BaseException) -> None:
         """Leave the reason why this process ends for the others; the first reason holds for all."""
+        interrupt, found = isinstance(error, KeyboardInterrupt), error
+        if not isinstance(found, SpilloverError):
+            what = f"process {self.launch.rank} of this run stopped: {type(error).__name__}: {error}"
+            found = SpilloverError(what, do="See what it said last")
+        reason = {**found.as_json(), "exit_code": found.exit_code, "interrupt": interrupt}
         if self._store is not None:
             with suppress(RuntimeError):
-                self._store.compare_set(ENDED, "", json.dumps(_reason(error, self.launch.rank)))
+                self._store.compare_set(ENDED, "", json.dumps(reason))
 
     def _all_reduce(self, tensor: Tensor) -> None:
         with self._joint():
@@ -178,7 +178,7 @@ class Processes:
             with suppress(RuntimeError):
                 if self._store.check([ENDED]):
                     reason = json.loads(self._store.get(ENDED))
-                    if reason.get("interrupt"):
+                    if reason["interrupt"]:
                         return KeyboardInterrupt()
                     found = RunError(reason["what"], where=reason["where"], do=reason["do"])
                     found.exit_code = reason["exit_code"]
@@ -194,10 +194,7 @@ SINGLE = Processes()
 
 @contextmanager
 def joined() -> Iterator[Processes]:
-    """Inside, this process works with those that were started beside it, if any.
-
-    An error that leaves the context ends all of them, each at its next communication.
-    """
+    """Inside, this process works with those started beside it, if any; an error that leaves it ends all of them."""
     own = launch()
     if own.count == 1:
         yield SINGLE
@@ -237,12 +234,3 @@ def _messages(weights: Sequence[Tensor]) -> Iterator[list[Tensor]]:
         group.append(weight)
     if group:
         yield group
-
-
-def _reason(error: BaseException, rank: int) -> dict[str, Any]:
-    if isinstance(error, SpilloverError):
-        return {**error.as_json(), "exit_code": error.exit_code}
-    if isinstance(error, KeyboardInterrupt):
-        return {"interrupt": True}
-    what = f"process {rank} of this run stopped: {type(error).__name__}: {error}"
-    return {"what": what, "where": "", "do": "See what it said last", "exit_code": 2}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -29,12 +30,9 @@ MARGIN = 1.2
 #: Bytes of a process on a CPU without any model: the interpreter with torch and transformers, and the tokenizer for
 #: each of its tokens. Measured with torch 2.13 on Linux.
 PROCESS, PROCESS_A_TOKEN = 430_000_000, 1300
-#: What a run then loads and keeps beside its model, and what is not given back: measured 57 to 101 MB on Linux.
-RUN = 60_000_000
-#: The library of adapters, with those that it looks for.
-ADAPTERS = 60_000_000
-#: The library of 8-bit optimizers, which that of adapters loads too: measured 47 MB on Linux.
-EIGHT_BITS = 50_000_000
+#: What a run then loads and keeps beside its model, and what is not given back: measured 57 to 101 MB on Linux. The
+#: library of adapters, with those that it looks for, and that of 8-bit optimizers among them: measured 47 MB.
+RUN, ADAPTERS, EIGHT_BITS = 60_000_000, 60_000_000, 50_000_000
 #: The most examples and prompts of a pack that are looked at; more of them take no more memory.
 EXAMPLES, PROMPTS = 2048, 512
 Item = TypeVar("Item")
@@ -68,15 +66,14 @@ class _Live(TorchDispatchMode):
 
 
 def training_pass(model: CausalModel, batch: Sequence[Example], at_once: int, logits_at_once: int = 0) -> int:
-    """Bytes of the heaviest forward and backward pass of `at_once` examples, each gradient dropped once it is there.
-
-    model: a trainable copy on the meta device. Gradients that are summed over several passes are not counted.
-    logits_at_once: see `mean_loss`.
-    """
+    """Bytes of the heaviest forward and backward pass of `at_once` examples through a trainable meta copy, each
+    gradient dropped once it is there. logits_at_once: see `mean_loss`."""
     longest = sorted(batch, key=lambda example: len(example.tokens), reverse=True)[:at_once]
     trees = cheaper_merged(longest) if may_merge(model, batch, "tree") else [PrefixTree([each]) for each in longest]
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    handles: list[Any] = [parameter.register_post_accumulate_grad_hook(_drop_gradient) for parameter in trained]
+    handles: list[Any] = [
+        parameter.register_post_accumulate_grad_hook(lambda each: setattr(each, "grad", None)) for parameter in trained
+    ]
     inputs = model.get_input_embeddings()
     if sparse := getattr(inputs, "sparse", False):
         # The meta device has no sparse gradients. They are small, but the sum with the output's is made anew.
@@ -124,10 +121,6 @@ def bytes_alive(model: CausalModel, run: Callable[[], object]) -> int:
     return live.peak
 
 
-def _drop_gradient(parameter: Tensor) -> None:
-    parameter.grad = None
-
-
 def traced_loss(model: CausalModel, trees: Sequence[PrefixTree], logits_at_once: int = 0) -> Tensor:
     """The training loss of a model on the meta device."""
     batch, fed = _fed(model, trees)
@@ -165,11 +158,10 @@ class Work:
 class Forecast:
     """Bytes that a run takes with this micro-batch, by what takes them.
 
-    process: the process and the run, without the model. stored: the file that weights are read from, if they change
-    their type on the way. weights: the model. trained: the copies of weights that are trained. optimizer_state: what
-    AdamW keeps. gradients: those summed over several micro-batches. step: one micro-batch forward and backward, or one
-    update where that takes more. ranking: one pass of ranking. reading: one passage of plain text, after training.
-    merging: a whole model that an adapter is then folded into. traced: whether the passes were traced, or only guessed.
+    process: without the model. stored: the file that weights are read from, if they change their type on the way.
+    trained: the copies of weights that are trained. gradients: those summed over several micro-batches. step: one
+    micro-batch forward and backward, or one update where that takes more. ranking: one pass. reading: one passage of
+    plain text, after training. merging: a model that an adapter is folded into. traced: not only guessed.
     """
 
     micro_batch: int
@@ -202,24 +194,16 @@ class Forecast:
 
 
 class Forecaster:
-    """Estimates the memory of one run for any micro-batch.
+    """Estimates the memory of one run for any micro-batch; a GPU's context is not counted.
 
-    config: of the model. save_merged: whether an adapter is folded into a whole model at the end. process: bytes that
-    the process takes without a model, if they are known. device: where it will compute; a GPU's context is not counted.
-    Raises what transformers raises for a configuration of no language model.
+    save_merged: whether an adapter is folded into a whole model at the end. process: bytes of the process without a
+    model, if known. Raises what transformers raises for a configuration of no language model.
     """
 
     def __init__(
-        self,
-        config: PretrainedConfig,
-        training: Training,
-        work: Work,
-        *,
-        dtype: str = "float32",
-        device: str = "cpu",
-        save_merged: bool = False,
-        process: int | None = None,
-    ) -> None:
+        self, config: PretrainedConfig, training: Training, work: Work, *, dtype: str = "float32", device: str = "cpu",
+        save_merged: bool = False, process: int | None = None,
+    ) -> None:  # fmt: skip
         self.training, self.work, self.dtype = training, work, getattr(torch, dtype)
         self.vocabulary: int = config.get_text_config().vocab_size
         on_cpu = torch.device(device).type == "cpu"
@@ -250,25 +234,18 @@ class Forecaster:
 
     def at(self, micro_batch: int) -> Forecast:
         """The forecast for this many examples at once."""
-        lengths = sorted((len(each.tokens) for each in self.work.examples), reverse=True)[:micro_batch]
-        step, traced = self._passed(
-            lambda: training_pass(self.copy, self.work.examples, micro_batch, self.training.logits_at_once),
-            lengths,
-            training=True,
-        )
+        examples, logits = self.work.examples, self.training.logits_at_once
+        lengths = sorted((len(each.tokens) for each in examples), reverse=True)[:micro_batch]
+        trace = functools.partial(training_pass, self.copy, examples, micro_batch, logits)
+        step, traced = self._passed(trace, lengths, training=True)
+        same = ("stored", "weights", "trained", "optimizer_state", "ranking", "reading", "merging")
         return Forecast(
             micro_batch=micro_batch,
             process=self.process + self.run,
-            stored=self.stored,
-            weights=self.weights,
-            trained=self.trained,
-            optimizer_state=self.optimizer_state,
             gradients=self.trained if micro_batch < self.training.batch else 0,
             step=max(step, self.update),
-            ranking=self.ranking,
-            reading=self.reading,
-            merging=self.merging,
             traced=traced and self._ranking_traced,
+            **{name: getattr(self, name) for name in same},
         )
 
     def fitting(self, room: int) -> Forecast:
@@ -281,9 +258,8 @@ class Forecaster:
 
     def _rank(self) -> None:
         requests = self.work.requests
-        self.ranking, self._ranking_traced = self._passed(
-            lambda: ranking_pass(self.copy, requests), [len(each.prompt) for each in requests], training=False
-        )
+        trace, lengths = functools.partial(ranking_pass, self.copy, requests), [len(each.prompt) for each in requests]
+        self.ranking, self._ranking_traced = self._passed(trace, lengths, training=False)
 
     def _passed(self, trace: Callable[[], int], lengths: Sequence[int], training: bool) -> tuple[int, bool]:
         """The bytes of a pass, and whether they were traced."""

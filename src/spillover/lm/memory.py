@@ -65,12 +65,9 @@ def most_taken(device: torch.device) -> int:
         # Not what getrusage says, which on Linux begins with what the parent process held.
         lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
         return int(next(line for line in lines if line.startswith("VmHWM:")).split()[1]) * 1024
-    with contextlib.suppress(ImportError):
-        import resource
+    import resource
 
-        unit = 1 if sys.platform == "darwin" else 1024
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    return int(getattr(psutil.Process().memory_info(), "peak_wset", 0))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def own_cgroup() -> Path:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import operator
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -47,10 +48,8 @@ def shipped() -> dict[str, dict[str, Any]]:
 
 
 def config_at_hand(name: str, revision: str | None = None) -> PretrainedConfig:
-    """The configuration of a model by tag, folder or hub id; of an adapter, its base's. Nothing is fetched.
-
-    Raises ModelError when there is no such model, or when its configuration is not on this machine.
-    """
+    """The configuration of a model by tag, folder or hub id; of an adapter, its base's. Nothing is fetched; raises
+    ModelError when it is not on this machine."""
     if name in shipped():
         own = dict(shipped()[name])
         return AutoConfig.for_model(own.pop("model_type"), **own)
@@ -60,10 +59,9 @@ def config_at_hand(name: str, revision: str | None = None) -> PretrainedConfig:
     if source.local:
         return load_config(name, revision)
     try:
+        own = {"revision": revision or "main", "local_files_only": True, "trust_remote_code": False}
         with quiet():
-            return AutoConfig.from_pretrained(
-                source.path, revision=revision or "main", local_files_only=True, trust_remote_code=False
-            )
+            return AutoConfig.from_pretrained(source.path, **own)
     except Exception:
         # The library raises bare Exception subclasses for what is not there and for what is damaged.
         do = f"Fetch it once with `hf download {name} config.json`, or name a local folder"
@@ -76,8 +74,7 @@ class Device:
 
     memory: bytes that a run may take. float32, bfloat16: operations a second that it reaches in matrix products, for a
     CPU of one thread. bandwidth: bytes a second that it reaches. layer, trained_layer: seconds that starting the work
-    of a layer takes, in a pass forward and in a step of training. is_cpu: True for a CPU. measured: whether its speeds
-    were measured with this program, or follow from a data sheet.
+    of a layer takes, forward and in training. measured: whether its speeds were measured with this program.
     """
 
     name: str
@@ -92,25 +89,23 @@ class Device:
 
 
 def _card(name: str, gigabytes: float, float32: float, bfloat16: float, bandwidth: float) -> Device:
-    """A GPU from its data sheet: 10^9 bytes that programs can take, 10^12 operations a second of dense products in
-    float32 without and in bfloat16 with tensor cores, and 10^9 bytes a second."""
     rates = (float32 * 1e12 * COMPUTING, bfloat16 * 1e12 * COMPUTING, bandwidth * 1e9 * MOVING)
     return Device(name, gigabytes * 1e9 - CONTEXT, *rates)
 
 
-#: Name -> device. A data sheet's gigabytes are binary for these cards, and error correction takes a part of some.
-CARDS: Mapping[str, Device] = {
-    each.name: each
-    for each in (
-        _card("l4-24", 23.6, 30.3, 121.0, 300.0),
-        _card("rtx-4090-24", 25.2, 82.6, 165.0, 1008.0),
-        _card("a100-40", 42.3, 19.5, 312.0, 1555.0),
-        _card("l40s-48", 47.7, 91.6, 362.0, 864.0),
-        _card("a100-80", 84.9, 19.5, 312.0, 2039.0),
-        _card("h100-80", 84.9, 67.0, 989.0, 3350.0),
-        _card("h200-141", 150.0, 67.0, 989.0, 4800.0),
-    )
+#: From data sheets: 10^9 bytes that programs can take (a sheet's gigabytes are binary, and error correction takes a
+#: part of some), 10^12 operations a second of dense products in float32 without and in bfloat16 with tensor cores, and
+#: 10^9 bytes a second.
+_SHEETS = {
+    "l4-24": (23.6, 30.3, 121.0, 300.0),
+    "rtx-4090-24": (25.2, 82.6, 165.0, 1008.0),
+    "a100-40": (42.3, 19.5, 312.0, 1555.0),
+    "l40s-48": (47.7, 91.6, 362.0, 864.0),
+    "a100-80": (84.9, 19.5, 312.0, 2039.0),
+    "h100-80": (84.9, 67.0, 989.0, 3350.0),
+    "h200-141": (150.0, 67.0, 989.0, 4800.0),
 }
+CARDS: Mapping[str, Device] = {name: _card(name, *numbers) for name, numbers in _SHEETS.items()}
 
 
 def cpu_device(memory: float) -> Device:
@@ -119,12 +114,8 @@ def cpu_device(memory: float) -> Device:
 
 
 def device(name: str, *, memory: float = 0.0, tflops: float = 0.0, bandwidth: float = 0.0, room: int = 0) -> Device:
-    """A device by name, or one described by all three numbers, which also replace those of a named one.
-
-    memory: 10^9 bytes; tflops: 10^12 operations a second at its peak, in the number format of the runs; bandwidth: 10^9
-    bytes a second at its peak. room: bytes that a run could take on this machine, for `cpu`. Raises UsageError for a
-    name that is not known, or a description that is not whole.
-    """
+    """A device by name, or one described by all three numbers, which also replace those of a named one; their units are
+    those of `sweep`'s options. room: bytes that a run could take on this machine, for `cpu`. Raises UsageError."""
     if name == "cpu":
         found = cpu_device(float(room))
     elif name in CARDS:
@@ -136,14 +127,14 @@ def device(name: str, *, memory: float = 0.0, tflops: float = 0.0, bandwidth: fl
     else:
         do = "Give --memory, --tflops and --bandwidth together, or name a device with --on"
         raise UsageError("this describes no whole device", where="spillover sweep --plan", do=do)
-    changes: dict[str, float] = {}
-    if memory:
-        changes["memory"] = memory * 1e9 - (0 if found.is_cpu else CONTEXT)
-    if tflops:
-        changes |= {"float32": tflops * 1e12 * COMPUTING, "bfloat16": tflops * 1e12 * COMPUTING}
-    if bandwidth:
-        changes["bandwidth"] = bandwidth * 1e9 * MOVING
-    return replace(found, **changes)  # type: ignore[arg-type]
+    rate = tflops * 1e12 * COMPUTING
+    return replace(
+        found,
+        memory=memory * 1e9 - CONTEXT * (not found.is_cpu) if memory else found.memory,
+        float32=rate or found.float32,
+        bfloat16=rate or found.bfloat16,
+        bandwidth=bandwidth * 1e9 * MOVING or found.bandwidth,
+    )
 
 
 @dataclass(frozen=True)
@@ -167,21 +158,18 @@ class Passes:
         return total
 
     def __add__(self, other: Passes) -> Passes:
-        return Passes(
-            self.count + other.count, self.tokens + other.tokens, self.pairs + other.pairs, self.logits + other.logits
-        )
+        return Passes(*map(operator.add, astuple(self), astuple(other)))
 
     def __mul__(self, times: Number) -> Passes:
-        return Passes(self.count * times, self.tokens * times, self.pairs * times, self.logits * times)
+        return Passes(*(own * times for own in astuple(self)))
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """The sizes of a model that its cost depends on.
+    """The sizes of a model that its cost depends on, in numbers.
 
-    matrices: weights that each token is multiplied with; trained_matrices: those of them that are trained; vocabulary:
-    weights of the output embedding; trains_vocabulary: whether they are trained; trained: all trained weights; all: all
-    weights; attended: numbers that a pair of tokens takes part in; itemsize: bytes a weight.
+    matrices: weights that each token is multiplied with. vocabulary: weights of the output embedding. trained, all: of
+    all weights. attended: numbers that a pair of tokens takes part in. itemsize: bytes a weight.
     """
 
     matrices: int
@@ -196,12 +184,8 @@ class Sizes:
 
     @classmethod
     def of(cls, model: CausalModel) -> Sizes:
-        """The sizes of what `trainable_copy` gives, on the meta device too.
-
-        All experts of a mixture count for each token, which is more than is computed.
-        """
-        config = model.config.get_text_config()
-        outputs = model.get_output_embeddings()
+        """Of what `trainable_copy` gives. All experts of a mixture count for each token, more than is computed."""
+        config, outputs = model.config.get_text_config(), model.get_output_embeddings()
         embeddings = {id(module.weight) for module in (model.get_input_embeddings(), outputs)}
         inner = [each for each in model.parameters() if each.dim() > 1 and id(each) not in embeddings]
         head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
@@ -220,11 +204,7 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Workload:
-    """What one run computes.
-
-    training: forward and backward passes; asking: passes of ranking; reading: passes of plain text, once a run; steps:
-    of AdamW; answers: rows of the table of answers.
-    """
+    """What one run computes: passes in training, ranking and plain text; steps of AdamW; rows of answers."""
 
     sizes: Sizes
     training: Passes
@@ -240,37 +220,36 @@ class Workload:
     ) -> Workload:  # fmt: skip
         """Counted on the very trees that a run would feed; of a large pack, on a sample.
 
-        model: a trainable copy, on the meta device or not. taught: the pack whose rows are trained on; asked: the one
-        that is evaluated, in full before and after and in part in between. texts: plain passages. micro_batch: examples
-        at once, 0 for the batch. lines: how many texts are trained beside the rows.
+        taught: the pack whose rows are trained on; asked: the one that is evaluated, in full before and after and in
+        part in between. micro_batch: examples at once, 0 for the batch. lines: texts trained beside the rows.
         """
         some = examples(encode, replace(taught, facts=tuple(evenly(taught.facts, EXAMPLES))))
         times = epochs * (len(taught.facts) + lines) / max(1, len(some))
         batches, merge = list(shuffled(some, training, 1)), bool(some) and may_merge(model, some, "tree")
         parts = [part for batch in batches for part in cut(batch, micro_batch or training.batch)]
         epoch = Passes.of(cheaper_merged(part) if merge else [PrefixTree([each]) for each in part] for part in parts)
-        (full, full_rows), (part, part_rows) = (_evaluated(model, asked, encode, full) for full in (True, False))
-        between = (epochs - 1) // evaluate_every
+        between, evaluation, scorer = (
+            (epochs - 1) // evaluate_every,
+            Evaluation(asked, encode),
+            Scorer(model, method="tree"),
+        )
+        asking, answers = Passes(), 0
+        for full, count in ((True, 2), (False, between)):
+            keys = list(evaluation.prompts(full))
+            some_keys = evenly(keys, PROMPTS)
+            fed = Passes.of(scorer.passes([request(encode, asked, *key) for key in some_keys]))
+            asking += fed * (count * len(keys) / max(1, len(some_keys)))
+            answers += count * sum(len(asked.candidates[each.question.relation]) for each in evaluation.items(full))
         lengths = [len(encode(text)[:WINDOW]) for text in texts]
         return cls(
             sizes=Sizes.of(model),
             training=epoch * times,
-            asking=full * 2 + part * between,
+            asking=asking,
             # A passage a pass, with logits behind every token.
             reading=sum((Passes(1, length, length**2, length - 1) for length in lengths), Passes()),
             steps=len(batches) * times,
-            answers=2 * full_rows + between * part_rows,
+            answers=answers,
         )
-
-
-def _evaluated(model: CausalModel, pack: Pack, encode: Encoder, full: bool) -> tuple[Passes, int]:
-    """Passes of one evaluation, and the rows of answers that it leaves."""
-    evaluation = Evaluation(pack, encode)
-    keys = list(evaluation.prompts(full))
-    some = evenly(keys, PROMPTS)
-    fed = Passes.of(Scorer(model, method="tree").passes([request(encode, pack, *key) for key in some]))
-    rows = sum(len(pack.candidates[item.question.relation]) for item in evaluation.items(full))
-    return fed * (len(keys) / max(1, len(some))), rows
 
 
 @dataclass(frozen=True)
@@ -285,35 +264,31 @@ class Seconds:
 
     @property
     def total(self) -> float:
-        """All of it."""
         return self.training + self.updating + self.asking + self.reading + self.beside
 
 
 def seconds(work: Workload, device: Device, *, dtype: str = "float32", threads: int = 1) -> Seconds:
     """Estimated for a device in a number format. threads: of a CPU that the run has.
 
-    A pass takes as long as its products or as moving the weights, whichever is longer; of a CPU the speed of products
-    was measured on such passes, and so includes the moving.
+    A pass takes as long as its products or as moving the weights, whichever is longer; a CPU's products include it.
     """
     rate, sizes = getattr(device, dtype) * (threads if device.is_cpu else 1), work.sizes
 
-    def forward(some: Passes) -> Number:
-        """Multiplications and additions of passes forward."""
-        return 2 * (sizes.matrices * some.tokens + sizes.attended * some.pairs + sizes.vocabulary * some.logits)
-
-    def backward(some: Passes) -> Number:
-        """As many as forward for what flows back, and once more for each trained weight."""
-        trained = sizes.trained_matrices * some.tokens + sizes.attended * some.pairs
-        trained += sizes.vocabulary * some.logits if sizes.trains_vocabulary else 0
-        return forward(some) + 2 * trained
-
-    def passes(some: Passes, operations: Number, times: int, layer: float) -> float:
-        moved = 0 if device.is_cpu else times * sizes.all * sizes.itemsize * some.count
-        return max(operations / rate, moved / device.bandwidth) + some.count * sizes.layers * layer
+    def passes(some: Passes, trained: bool = False) -> float:
+        """Forward: a multiplication and an addition for each weight and pair. In training as many for what flows back,
+        and once more for each trained weight."""
+        attended = sizes.attended * some.pairs
+        operations = 2 * (sizes.matrices * some.tokens + attended + sizes.vocabulary * some.logits)
+        if trained:
+            learned = sizes.vocabulary * some.logits if sizes.trains_vocabulary else 0
+            operations = 2 * operations + 2 * (sizes.trained_matrices * some.tokens + attended + learned)
+        moved = 0 if device.is_cpu else (1 + trained) * sizes.all * sizes.itemsize * some.count
+        starting = some.count * sizes.layers * (device.trained_layer if trained else device.layer)
+        return max(operations / rate, moved / device.bandwidth) + starting
 
     return Seconds(
-        training=passes(work.training, forward(work.training) + backward(work.training), 2, device.trained_layer),
+        training=passes(work.training, trained=True),
         updating=TOUCHED * sizes.trained * sizes.itemsize * work.steps / device.bandwidth,
-        asking=passes(work.asking, forward(work.asking), 1, device.layer),
-        reading=passes(work.reading, forward(work.reading), 1, device.layer),
+        asking=passes(work.asking),
+        reading=passes(work.reading),
     )
