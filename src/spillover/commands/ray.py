@@ -201,10 +201,11 @@ class RayPool(Pool):
         self.running: dict[Any, Task] = {}
         self.lost: Counter[Key] = Counter()
         self.refused: dict[str, str] = {}
+        self.remote: Any = None
         self.work: Any = None
 
     def ends(self, tasks: Sequence[Task]) -> Iterator[Ended]:
-        if tasks and self.work is None:
+        if tasks and self.remote is None:
             self._prepare(tasks)
         waiting = deque(tasks)
         while waiting or self.running:
@@ -228,7 +229,8 @@ class RayPool(Pool):
         ray, devices = self.ray, {str(getattr(task.settings, "device", "")) for task in tasks}
         if any(name.startswith("cuda") for name in devices) or ("auto" in devices and "GPU" in ray.cluster_resources()):
             self.needed["GPU"] = 1
-        folder = self.folder.absolute()
+        gpus, folder = self.needed.get("GPU", 0), self.folder.absolute()
+        self.remote = ray.remote(num_cpus=self.needed["CPU"], num_gpus=gpus, max_retries=0)(run_on_node)
         self.work = ray.put(WorkFolder(
             home=ray.get_runtime_context().get_node_id(),
             working=os.getcwd(),
@@ -257,13 +259,10 @@ class RayPool(Pool):
             changes["threads"] = int(hardware()["cores"])
         if getattr(task.settings, "device", "") == "auto" and "GPU" in self.needed:
             changes["device"] = "cuda"
-        run = self.ray.remote(num_cpus=self.needed["CPU"], num_gpus=self.needed.get("GPU", 0), max_retries=0)(
-            run_on_node
-        )
-        if self.refused:
-            run = run.options(label_selector={"ray.io/node-id": f"!in({','.join(self.refused)})"})
         own = dataclasses.replace(task, settings=dataclasses.replace(task.settings, **changes))
-        self.running[run.remote(own, self.work, task.key in self.lost)] = task
+        elsewhere = {"label_selector": {"ray.io/node-id": f"!in({','.join(self.refused)})"}} if self.refused else {}
+        started = self.remote.options(**elsewhere).remote(own, self.work, task.key in self.lost)
+        self.running[started] = task
 
     def _answer(self, reference: Any, waiting: deque[Task]) -> Ended | None:
         """How a task ended; or nothing, when it is the next to be started again elsewhere."""

@@ -109,11 +109,9 @@ def run(settings: Sweep) -> dict[str, Any]:
         for name in (TABLE, PAGE):
             # Those of the study as it was before it gained a cell.
             (folder / name).unlink(missing_ok=True)
-        listed = [
-            {"name": group.name, "text": group.text, "plot": group.plot, "cells": groups[group.name]}
-            for group in study.groups
-        ]
-        about = {"name": study.name, "title": study.title, "text": study.text, "groups": listed}
+        about = study.model_dump(include={"name", "title", "text"})
+        listed = [group.model_dump(include={"name", "text", "plot"}) for group in study.groups]
+        about["groups"] = [{**group, "cells": groups[group["name"]]} for group in listed]
         details = {"study": about, "cells": cell_states(study.verb, cells, {})}
         hashes = {"cells": cells_identity}
         with opened.recording(settings, PACKAGES, seed=0, hashes=hashes, details=details) as record:
@@ -180,12 +178,12 @@ def _run(settings: Sweep, progress: StudyProgress) -> None:
     """Run every seed of every cell, then pool the seeds of each cell of which none failed."""
     cells, folder, verb = progress.cells, progress.opened.folder, progress.verb
     assert folder is not None
-    cores = int(hardware()["cores"])
+    cores, workers = int(hardware()["cores"]), settings.processes
     threads = max(getattr(cell.settings, "threads", 1) or cores for cell in cells)
-    workers: AbstractContextManager[Pool] = (
-        ray_pool(folder, address=settings.address, processes=settings.processes, threads=threads)
+    pools: AbstractContextManager[Pool] = (
+        ray_pool(folder, address=settings.address, processes=workers, threads=threads)
         if settings.engine == "ray"
-        else LocalPool(settings.processes or max(1, cores // threads))
+        else LocalPool(workers or max(1, cores // threads))
     )
 
     def task(cell: Cell, number: int | None, **changes: Any) -> Task:
@@ -201,7 +199,7 @@ def _run(settings: Sweep, progress: StudyProgress) -> None:
                 own = folder / CELLS / cell.name / (f"seed-{seed}" if len(cell.seeds) > 1 else "")
                 tasks.append(task(cell, seed, seed=seed, out=str(own)))
     try:
-        with workers as pool:
+        with pools as pool:
             for ended in pool.run(tasks):
                 progress.add(ended)
             failed = {name for (name, _), ended in progress.ended.items() if ended.error}

@@ -38,9 +38,8 @@ READING = 1e9
 class Estimate:
     """One run of a cell; memory and disk in bytes.
 
-    room: memory that the run may take. saved, tables: weights and tables that stay of it on the disk. checkpoint: what
-    it holds there while it runs. stored: the file of its model. fitting: where it does not fit, what would. most:
-    whether it may end sooner, once it has learned.
+    room: memory that it may take. saved, tables: what stays on the disk. checkpoint: what it holds there while it runs.
+    stored: the file of its model. fitting: what would hold it if this does not. most: whether it may end sooner.
     """
 
     forecast: Forecast
@@ -74,11 +73,8 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Totals:
-    """Of all runs that fit.
-
-    wall: seconds until the last ends; work: seconds of all devices together. kept, running, models: bytes on the disk,
-    for good, while runs are under way, and of the models' own files. lacking: cells that do not fit.
-    """
+    """Of all runs that fit; seconds until the last ends and of all devices together; bytes on the disk for good, while
+    runs are under way, and of the models' own files. lacking: cells that do not fit."""
 
     runs: int
     wall: float
@@ -147,9 +143,6 @@ class Estimator:
         state = forecast.trained + forecast.optimizer_state
         # Too short a run writes none; of a longer one, a new one is written before the oldest goes.
         checkpoints = not settings.sharded and estimated.total >= PATIENCE * (LEAST + state / SLOW)
-        config = config_at_hand(settings.model, settings.revision)
-        stored_dtype = str(getattr(config, "dtype", None) or settings.dtype).removeprefix("torch.")
-        stored, here = (getattr(torch, name, torch.float32).itemsize for name in (stored_dtype, settings.dtype))
         return Estimate(
             forecast=forecast,
             room=self.room,
@@ -157,7 +150,7 @@ class Estimator:
             saved=float({"none": 0, "delta": forecast.trained, "weights": forecast.weights}[settings.save]),
             tables=float(RUN_BYTES + ROW_BYTES * work.answers),
             checkpoint=float((KEPT + 1) * state) if checkpoints else 0.0,
-            stored=forecast.weights * stored / here,
+            stored=float(forecaster.file),
             fitting=() if forecast.needed <= self.room else self._advice(settings, forecaster),
             most=stop_when(settings, pipeline) is not None,
         )

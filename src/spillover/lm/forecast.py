@@ -213,7 +213,8 @@ class Forecaster:
         stored = getattr(torch, str(getattr(config, "dtype", None) or dtype).removeprefix("torch."), self.dtype)
         model = on_meta_device(config, self.dtype)
         self.weights = sum(parameter.nbytes for parameter in model.parameters())
-        self.stored = self.weights * stored.itemsize // self.dtype.itemsize if on_cpu and stored != self.dtype else 0
+        self.file = self.weights * stored.itemsize // self.dtype.itemsize
+        self.stored = self.file if on_cpu and stored != self.dtype else 0
         self.copy = trainable_copy(model, training)
         trained = [parameter for parameter in self.copy.parameters() if parameter.requires_grad]
         self.trained = sum(parameter.nbytes for parameter in trained)
