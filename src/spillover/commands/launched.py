@@ -42,9 +42,10 @@ def one_voice() -> Iterator[None]:
         try:
             yield
         finally:
-            with contextlib.suppress(OSError, ValueError, RuntimeError):
+            with contextlib.suppress(OSError, ValueError):
                 sys.stdout.flush()
                 sys.stderr.flush()
+            with contextlib.suppress(RuntimeError):
                 store.set(SPOKEN, "")
         return
     # A traceback comes after this, and is seen.

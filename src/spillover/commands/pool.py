@@ -11,7 +11,6 @@ import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -79,8 +78,12 @@ class WorkerProcess:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
         self.process: BaseProcess = context.Process(target=_work, args=(theirs,), daemon=True)
-        with _nameless_script():
+        # It needs nothing of the caller's script, and must not run it again.
+        script, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
+        try:
             self.process.start()
+        finally:
+            sys.modules["__main__"] = script
         theirs.close()
         self.task: Task | None = None
 
@@ -107,17 +110,6 @@ class WorkerProcess:
         return ended
 
 
-@contextmanager
-def _nameless_script() -> Iterator[None]:
-    """Inside, a process that is started does not run the caller's script again: it needs nothing of the script."""
-    script = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = script
-
-
 def _work(pipe: Connection) -> None:
     """The loop of a worker process."""
     os.environ.update(WORKER_ENVIRONMENT)
@@ -137,8 +129,7 @@ def _work(pipe: Connection) -> None:
 
 def _end_with_parent() -> None:
     """Wait for the death of the process that started this one, and follow it."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
+    if (parent := multiprocessing.parent_process()) is not None:
         parent.join()
         os._exit(1)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -113,19 +114,15 @@ class Estimator:
 
     def __init__(self, device: Device, room: float, threads: int) -> None:
         self.device, self.room, self.threads = device, room, threads
-        self._runs: dict[Inject, Estimate] = {}
-        self._models: dict[Inject, Forecaster] = {}
         self._advised: dict[Inject, list[str]] = {}
+        self._estimated, self._model = cache(self._estimate), cache(self._forecaster_of)
 
     def estimate(self, cell: Cell) -> Estimate:
         # Neither the rate nor which subjects get which facts changes what is computed.
         same = {"lr": 1e-5, "weight_decay": 0.0, "out": "", "json": False, "track": "none"}
-        key: Inject = replace(cell.settings, seed=cell.seeds[0], **same)
-        if key not in self._runs:
-            self._runs[key] = self._run(key)
-        return self._runs[key]
+        return self._estimated(replace(cell.settings, seed=cell.seeds[0], **same))
 
-    def _run(self, settings: Inject) -> Estimate:
+    def _estimate(self, settings: Inject) -> Estimate:
         refuse_bad_numbers(settings)
         pipeline, pack = pipeline_of(settings), open_pack(settings.pack, settings.seed)
         forecaster = self._forecaster(settings)
@@ -156,21 +153,22 @@ class Estimator:
         )
 
     def _forecaster(self, settings: Inject) -> Forecaster:
-        pipeline, config = pipeline_of(settings), config_at_hand(settings.model, settings.revision)
-        asked = with_abstention(open_pack(settings.pack, settings.seed), pipeline)
-        work = Work.of(asked, rough_encoder(config.get_text_config().vocab_size))
-        key = _without_pack(settings)
-        if key not in self._models:
-            try:
-                self._models[key] = Forecaster(
-                    config, training_of(settings, pipeline), work, dtype=settings.dtype,
-                    save_merged=settings.save == "weights", device="cpu" if self.device.is_cpu else "cuda",
-                )  # fmt: skip
-            except UNKNOWN as error:
-                reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-                what = f"no language model can be made of its configuration ({reason})"
-                raise UsageError(what, where=settings.model, do="Name a causal language model") from None
-        return self._models[key].of(work)
+        asked = with_abstention(open_pack(settings.pack, settings.seed), pipeline_of(settings))
+        forecaster = self._model(_without_pack(settings))
+        return forecaster.of(Work.of(asked, rough_encoder(forecaster.vocabulary)))
+
+    def _forecaster_of(self, settings: Inject) -> Forecaster:
+        """Of a model and a training, without examples and prompts."""
+        config, device = config_at_hand(settings.model, settings.revision), "cpu" if self.device.is_cpu else "cuda"
+        training, merged = training_of(settings, pipeline_of(settings)), settings.save == "weights"
+        try:
+            return Forecaster(
+                config, training, Work([], []), dtype=settings.dtype, save_merged=merged, device=device
+            )  # fmt: skip
+        except UNKNOWN as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+            what = f"no language model can be made of its configuration ({reason})"
+            raise UsageError(what, where=settings.model, do="Name a causal language model") from None
 
     def _advice(self, settings: Inject, forecaster: Forecaster) -> list[str]:
         """What would hold a run that does not fit, once for all packs of a model that is trained in one way: the
