@@ -174,7 +174,8 @@ def _from_home(node: str, path: str) -> Iterator[bytes]:
 
 def _pieces(path: str) -> Iterator[bytes]:
     with open(path, "rb") as stream:
-        yield from iter(lambda: stream.read(_PIECE), b"")
+        while piece := stream.read(_PIECE):
+            yield piece
 
 
 @contextmanager
@@ -210,7 +211,7 @@ class RayPool(Pool):
         waiting = deque(tasks)
         while waiting or self.running:
             room = self._room()
-            while waiting and len(self.running) < (self.processes or room):
+            while waiting and len(self.running) < min(room, self.processes or room):
                 self._start(waiting.popleft())
             done, _ = self.ray.wait(list(self.running), timeout=_COUNT)
             for reference in done:
