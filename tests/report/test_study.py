@@ -11,15 +11,9 @@ from itertools import pairwise
 import pytest
 
 from spillover.record import Metric, Record
-from spillover.report.study import (
-    build_study_page,
-    cells_table,
-    paper_table,
-    rates_table,
-    set_notes,
-    sets_table,
-)
-from spillover.report.study_data import MODELS, load_study, paper_rows, rate_points, sets_of
+from spillover.report.study import build_study_page
+from spillover.report.study_data import load_study
+from spillover.report.study_parts import MODELS, cells_table, show_paper, show_rates, show_sets
 from tests.report.conftest import Synthetic
 from tests.report.synthetic_study import of_model, write_study
 from tests.report.test_page import HOSTILE, Reader
@@ -160,8 +154,8 @@ def columns(table, row):
 
 
 def test_a_set_in_one_line(study):
-    sets = sets_of(study.done[:5])
-    found, notes = sets_table(sets), set_notes(sets)
+    found, notes = show_sets(study.done[:5])
+    notes = notes[:-2]  # Those of the paper's numbers.
     line = columns(found, "city-language")
     assert line["before"][0] == "4.40" and line["after, embeddings frozen"][0] == "0.55"
     assert line["after, all weights trained"] == ("0.00", "0.00 to 0.00")
@@ -176,13 +170,13 @@ def test_a_set_in_one_line(study):
 
 
 def test_without_published_or_whole_there_are_no_such_columns(study):
-    found = sets_table([row for row in sets_of(study.done) if row.null])
+    found, _ = show_sets([cell for cell in study.done if cell.slug == "null"])
     assert not {*MODELS, "after, all weights trained"} & set(found.head[-1])
-    assert sets_table([]) is None
+    assert show_sets([]) == (None, [])
 
 
 def test_rates(study):
-    found = rates_table(rate_points(study.done))
+    found, _ = show_rates(study.done)
     assert columns(found, "city-language, 1e−5")["passes"] == ("2", "")
     heads = [(head.text.striptags(), head.small) for head, *_ in found.groups[0][1]]
     assert ("city-language, 1e−4", "3 of 3 seeds never learned") in heads
@@ -196,7 +190,7 @@ def test_any_cells(study):
 
 
 def test_the_table_has_both_numbers(paper_study):
-    found = paper_table(paper_rows(paper_study.cells))
+    found, _ = show_paper(paper_study.cells)
     gemma = columns(found, "Gemma-2-9B, city-language")
     assert gemma["here, after"] == ("0.00", "0.00 to 0.00") and gemma["the paper, after"] == ("0.00", "")
     assert (gemma["before"][0], gemma["baseline"][0], gemma["clusters"]) == ("4.40", "2.00", ("15", ""))

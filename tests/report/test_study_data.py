@@ -9,17 +9,20 @@ import pytest
 from spillover.errors import RunError
 from spillover.record import Metric, Record
 from spillover.report.study_data import (
-    MODELS,
-    RANKS,
     STUDY_SCHEMA,
     LoadedCell,
     LoadedGroup,
     LoadedStudy,
+    load_study,
+    study_table,
+)
+from spillover.report.study_parts import (
+    MODELS,
+    RANKS,
     beside,
     bridge_points,
     chosen_rates,
     curves_of,
-    load_study,
     name_of,
     null_distance,
     paper_rows,
@@ -27,7 +30,6 @@ from spillover.report.study_data import (
     rate_points,
     scientific,
     sets_of,
-    study_table,
     trend,
     true_ranks,
 )

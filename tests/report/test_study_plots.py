@@ -3,7 +3,7 @@
 import pytest
 
 from spillover.report.study_data import load_study
-from spillover.report.study_plots import (
+from spillover.report.study_parts import (
     draw_paper_table,
     draw_rank_by_adapter,
     draw_rank_by_bridging,

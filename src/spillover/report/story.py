@@ -119,6 +119,16 @@ class Story:
         whole = alone or not name.startswith(("implication", "paraphrase", "marginal", "chance"))
         return self.run.metric(name, self.key) or (self.run.metric(name) if whole else None)
 
+    @property
+    def rank(self) -> Metric | None:
+        """The mean rank of the unstated implication after training."""
+        return self.metric("implication_rank_test")
+
+    @property
+    def rank_before(self) -> Metric | None:
+        """The same before training."""
+        return self.metric("implication_rank_test_before")
+
     def _value(self, name: str) -> float | None:
         found = self.metric(name)
         return found.value if found else None
