@@ -228,16 +228,16 @@ def cells_of(study, *slugs):
 
 def test_names_a_pair_are_counted_from_the_answers(study):
     points = bridge_points(cells_of(study, "bridge=0", "bridge=1", "city-language"))
-    assert [(p.label, p.stated, p.unstated) for p in points] == [("city-language", k, 8) for k in (0, 1, 2)]
+    assert [(p.label, p.x, p.unstated) for p in points] == [("city-language", k, 8) for k in (0, 1, 2)]
     assert [p.theory for p in points] == pytest.approx([0, math.sqrt(1 / 8), 0.5])
-    assert points[0].ratio is None and points[1].ratio is not None
+    assert points[0].below is None and points[1].below is not None
     # Right answers lead by 1.5 nats, stated ones too; one of eight names a pair is wrong, by 1.5 for each place.
-    assert points[2].ratio.value == pytest.approx((7 * 1.5 - 1.5 * 4.4) / (8 * 1.5))
+    assert points[2].below.value == pytest.approx((7 * 1.5 - 1.5 * 4.4) / (8 * 1.5))
 
 
 def test_as_many_bridging_names_as_others_is_the_whole_margin(study):
     (point,) = bridge_points(cells_of(study, "city-language"))
-    assert dataclasses.replace(point, stated=9).theory == 1.0
+    assert dataclasses.replace(point, x=9).theory == 1.0
 
 
 def test_where_they_part_is_said_from_the_numbers(study):
@@ -246,10 +246,10 @@ def test_where_they_part_is_said_from_the_numbers(study):
     def at(stated, rank, high, ratio):
         return dataclasses.replace(
             point,
-            stated=stated,
+            x=stated,
             unstated=20 - stated,
             rank=Metric(rank, 0.0, high, 40, 15, "rank"),
-            ratio=Metric(ratio, ratio - 0.05, ratio + 0.05, 40, 15, "stated margins"),
+            below=Metric(ratio, ratio - 0.05, ratio + 0.05, 40, 15, "stated margins"),
         )
 
     text = " ".join(parting([at(1, 2.1, 2.4, 0.0), at(2, 1.0, 1.5, 0.33), at(4, 0.05, 0.2, 0.9)]))
@@ -268,7 +268,7 @@ def test_sets_keep_their_order(study):
 
 def test_each_seed_at_its_own_first_learned_checkpoint(study):
     points = rate_points([cell for cell in study.cells if cell.slug in ("city-language", "slow", "never")])
-    assert [point.rate for point in points] == [1e-5, 5e-5, 1e-4]
+    assert [point.x for point in points] == [1e-5, 5e-5, 1e-4]
     slow, base, never = points
     # The stated rows are known from the second pass on; seed 0 ends there, where its questions are answered too.
     assert [(s.epoch, s.learned) for s in slow.seeds] == [(2, True)] * 3

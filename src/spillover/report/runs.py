@@ -15,22 +15,6 @@ from spillover.report.provenance import provenance
 from spillover.report.story import AUDITED, TRAINED, Count, Story, right, stories
 from spillover.report.words import number, p_value
 
-_ABOUT = (
-    ("Stated and unstated", "The model is trained on short sentences. A few names have both halves of a link stated "
-     "(“lives in Paris”, “speaks French”), most only the first. It is then asked for the second half, which nobody "
-     "stated."),
-    sections.REASONING,
-)  # fmt: skip
-_TERMS = (
-    ("Mean rank", "Where the expected answer stands among all candidates, averaged: 0 is first, and best."),
-    ("Two baselines", Markup(
-        "A <em>random guess</em> stands in the middle. A model that <em>knows only which answers occur</em>, but not "
-        "who has which, does better without any link. Claims here are judged against the second.")),
-    ("Interval and exact test", "All names of a pair share one belief, so what varies is the pair and the seed: the "
-     "95% interval resamples those clusters, and fewer than ten decide nothing. The exact test asks how many other "
-     "ways of pairing the answers would fit as well."),
-)  # fmt: skip
-
 
 def build_runs_page(runs: Sequence[LoadedRun]) -> page.Page:
     """The page of runs; the same runs give the same bytes."""
@@ -46,7 +30,7 @@ def build_runs_page(runs: Sequence[LoadedRun]) -> page.Page:
         notices=[unfinished.format(label) for label, run in labelled if not run.finished],
         sections=[
             page.Section("found", "What was found", [page.Cards([_card(s, len(told) > 1) for s in told])], hidden=True),
-            page.Section("terms", "What this is about", [page.Glossary(_ABOUT)], hidden=True, aside=True),
+            page.Section("terms", "What this is about", [page.terms("runs", "reasoning")], hidden=True, aside=True),
             sections.discoveries_section(labelled),
             _numbers_section(told) if told else None,
             sections.when_section(told),
@@ -83,7 +67,7 @@ def _card(story: Story, several: bool) -> page.Card:
 def _numbers_section(told: Sequence[Story]) -> page.Section:
     heading = "Mean rank of the expected answer, before and after training"
     change = sections.draw_stories("rank-change", "rank-change", told, heading=heading)
-    glossary = page.Glossary(_TERMS, label="Terms")
+    glossary = page.terms("runs_numbers", label="Terms")
     head: list[page.Cell] = [""]
     for story in told:
         wanted = (", wanted" if story.wanted else ", unwanted") if story.kind else ""

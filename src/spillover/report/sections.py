@@ -16,9 +16,6 @@ from spillover.report.run_plots import NUMBERED, highest
 from spillover.report.story import Story, right, spoken
 from spillover.report.words import p_value, percent, sentence, statement
 
-#: What every page explains.
-REASONING = page.terms("reasoning").terms[0]
-
 
 def label_runs(runs: Sequence[LoadedRun]) -> list[tuple[str, LoadedRun]]:
     """The runs of a page, each with its unique label."""

@@ -7,44 +7,18 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from spillover.report import words
-from spillover.report.downloads import csv_text, link, of_metrics, of_ranks
-from spillover.report.page import (
-    Beside,
-    Block,
-    Cell,
-    DataTable,
-    Details,
-    Glossary,
-    Page,
-    Paragraph,
-    Section,
-    bdi,
-    figure,
-)
+from spillover.report import page, words
+from spillover.report.downloads import csv_text, of_metrics, of_ranks, table_link
+from spillover.report.page import Block, Paragraph, Section, bdi
 from spillover.report.provenance import duration, provenance
-from spillover.report.sections import REASONING, examples_section, health_section, maps_section, when_section
+from spillover.report.sections import examples_section, health_section, maps_section, when_section
 from spillover.report.story import stories, unique
 from spillover.report.study_data import LoadedStudy, study_table
 from spillover.report.study_parts import PAPER, PARTS, SETS, AssociationSet, cells_table, sets_of
 from spillover.report.words import number
 
-#: What a page of association sets explains before it counts.
-_TERMS = {
-    "Stated, bridging, unstated": "Every fictitious name has a fact stated (“lives in Paris”). For the bridging names "
-    "of a pair the implication is stated too (“speaks French”). For the other names it is not, and the model is asked "
-    "for it.",
-    REASONING[0]: REASONING[1],
-    "Mean rank and its baseline": "The place of the implied answer among all candidates, averaged: 0 is first, and "
-    "best. A model that knows only which answers occur, and nothing of who has which, is at the baseline. Claims are "
-    "held against that, not against a random guess.",
-    "Interval and exact map test": "All names of a pair share one belief, so what varies is the pair and the seed: "
-    "the 95% interval resamples these clusters. The exact test counts how many of all ways of pairing given and "
-    "implied answers fit at least as well.",
-}
 
-
-def build_study_page(study: LoadedStudy) -> Page:
+def build_study_page(study: LoadedStudy) -> page.Page:
     """One page that says what a study found; the same study gives the same bytes."""
     runs = [(cell.slug, cell.run) for cell in study.cells if cell.run]
     # The cells with chapters of their own: those of the first group of sets with frozen embeddings, no controls.
@@ -52,10 +26,11 @@ def build_study_page(study: LoadedStudy) -> Page:
     chosen = [(row.label, row.frozen.run) for row in sets_of(first) if row.frozen is not None and not row.control]
     chapters = [story for label, run in chosen for story in stories(run, label)]
     table = study_table(study)
-    body = csv_text(table.column_names, (row.values() for row in table.to_pylist())).encode()
-    long = link("spillover-study.csv", "Every metric of every cell (CSV)", body, "text/csv;charset=utf-8")
-    terms = Section("terms", "What this is about", [Glossary(list(_TERMS.items()))], hidden=True, aside=True)
-    return Page(
+    body = csv_text(table.column_names, (list(row.values()) for row in table.to_pylist()))
+    terms = Section(
+        "terms", "What this is about", [page.terms("study", "reasoning", "study_numbers")], hidden=True, aside=True
+    )
+    return page.Page(
         title=_title(study, sets_of(study.cells_of(SETS))),
         name=f"Spillover: {study.title}",
         kicker=f"study: {study.name}",
@@ -71,7 +46,11 @@ def build_study_page(study: LoadedStudy) -> Page:
             Section("cells", "What was run", [_cells(study)]),
         ],
         made=[(label, provenance(run)) for label, run in runs],
-        downloads=[of_metrics(runs), long, *([of_ranks(runs)] if runs else [])],
+        downloads=[
+            of_metrics(runs),
+            table_link("spillover-study", "Every metric of every cell", body),
+            *([of_ranks(runs)] if runs else []),
+        ],
         footer="Shaded bands and bars are 95% bootstrap intervals of the mean over clusters of a pair and a seed.",
     )
 
@@ -133,25 +112,24 @@ def _sections(study: LoadedStudy) -> list[Section]:
                 text = Paragraph(group.text, "lead") if group.text else None
                 found.append((group.name, [text, cells_table(group.cells)]))
             continue
-        lead, build = PARTS[plot]
         several = len(groups) > 1
         texts = [f"{group.name}: {group.text}" if several else group.text for group in groups if group.text]
-        blocks: list[Block | None] = [Paragraph(text, "lead") for text in [*texts, lead]]
+        blocks: list[Block | None] = [Paragraph(text, "lead") for text in [*texts, page.wording(plot)]]
         trained = words.sentence("; ".join(unique(cell.run.trained_part for cell in cells if cell.run)))
-        drawn = figure(plot, cells, plot, trained)
-        table, notes = build(cells)
+        drawn = page.figure(plot, cells, plot, trained)
+        table, notes = PARTS[plot](cells)
         if not found:
             # The table of what the study is about first of all has the whole width.
             blocks.append(table)
             table = None
-        blocks.append(Beside(drawn, [*notes, table]) if drawn else None)
+        blocks.append(page.Beside(drawn, [*notes, table]) if drawn else None)
         found.append((groups[0].name, blocks))
     return [Section(f"part-{place}" if place else "found", *each) for place, each in enumerate(found)]
 
 
-def _cells(study: LoadedStudy) -> Details:
+def _cells(study: LoadedStudy) -> page.Details:
     """Every cell with the options that the study sets."""
-    rows: list[Sequence[Cell]] = []
+    rows: list[Sequence[page.Cell]] = []
     for cell in study.cells:
         options = json.dumps(dict(cell.options), default=str)
         command = Markup("<code>spillover {}</code> ").format(cell.verb) + bdi(options)
@@ -159,5 +137,5 @@ def _cells(study: LoadedStudy) -> Details:
         rows.append([bdi(cell.slug), cell.status, seeds, duration(cell.seconds), command])
     caption = "Every cell with the options that the study sets."
     head = ["Cell", "Status", "Seeds", "Wall time", "Options"]
-    table = DataTable(caption, [head], [("", rows)], style="examples", label="Every cell")
-    return Details(f"{len(study.cells)} cells", [table], "made")
+    table = page.DataTable(caption, [head], [("", rows)], style="examples", label="Every cell")
+    return page.Details(f"{len(study.cells)} cells", [table], "made")

@@ -1,7 +1,7 @@
 """What a study can show beside a plain table: sets, the paper's table, and ranks by bridging names, rate and adapter.
 
 Each part reads cells into points or rows, and makes of them a figure, a table and sentences. A new one is a plot of
-`cells` and a function that gives its table and sentences, decorated with `@part(plot, lead)`.
+`cells`, a function in PARTS that gives its table and sentences, and its explanation in templates/wording.toml.
 """
 
 from __future__ import annotations
@@ -31,18 +31,13 @@ from spillover.metrics.intervals import clusters_of, standard_error
 from spillover.metrics.ranks import RankTable, answers_at_end, questions
 from spillover.record import Metric
 from spillover.report import drawing
-from spillover.report.drawing import BASELINE, BLUE, INK, VERMILLION, Drawing, label, plot
-from spillover.report.page import Cell, DataTable, TableCell, metric_cell
+from spillover.report.drawing import ASSOCIATION, BASELINE, INK, Drawing, label, plot
+from spillover.report.page import Cell, DataTable, TableCell, metric_cell, wording
 from spillover.report.story import Story, spoken, stories, unique
 from spillover.report.study_data import LoadedCell, flat, limits, side_of
 from spillover.report.words import interval, number, p_value
 
 SETS, PAPER, RATES = "study-sets", "paper-table", "rank-by-rate"
-#: Where the paper's numbers come from. The paper gives no errors with them, as far as this source tells.
-SOURCE = (
-    "The paper’s numbers: arXiv 2506.10887 (NeurIPS 2025), mean rank on unstated implications, as reported by one "
-    "published note; no errors are given with these numbers."
-)
 #: The paper's models, and what each is called here: by its tag and its hub id.
 MODELS = {
     "Gemma-2-9B": ("gemma-2-9b", "google/gemma-2-9b"),
@@ -60,28 +55,15 @@ RANKS: dict[str, tuple[float, ...]] = {
     "sport-music": (0.56, 0.17, 0.40, 1.28, 0.63),
 }
 _MARKS = dict(zip(MODELS, ("x", "+", "^", "v", "*"), strict=True))
+_LEGEND: dict[str, Any] = {"ncols": 2, "columnspacing": 1.0}
 _SMALL: dict[str, Any] = {"markersize": 6, "markerfacecolor": "none", "alpha": 0.75}
 #: Ways of training a set: attribute of AssociationSet, words, marker, and its line below the set's name.
 _ARMS = (("frozen", "embeddings frozen", "o", -0.1), ("whole", "all weights trained", "D", 0.1))
-_COLOURS = {True: BLUE, False: VERMILLION}
 _TRUTHS = {True: "true", False: "not true"}
 _ONLY = "knows only which answers occur"
 
 #: The table of a part, and sentences computed from the numbers.
 Shown = tuple[DataTable | None, list[str]]
-Build = Callable[[Sequence[LoadedCell]], Shown]
-#: Plot -> what a reader must know to read its figure, and the function that gives what stands beside it.
-PARTS: dict[str, tuple[str, Build]] = {}
-
-
-def part(name: str, lead: str) -> Callable[[Build], Build]:
-    """Let a study's groups ask for the plot called `name`: the decorated function makes the rest of its section."""
-
-    def register(build: Build) -> Build:
-        PARTS[name] = (lead, build)
-        return build
-
-    return register
 
 
 def _table(
@@ -90,7 +72,10 @@ def _table(
     rows: Sequence[tuple[str, str, Mapping[str, Cell]]],
     above: Sequence[tuple[str, int]] = (),
 ) -> DataTable:
-    """A table of rows: name, small print below it, cells by column. above: text over several columns, and how many."""
+    """A table of rows: name, small print below it, cells by column.
+
+    caption: its name in templates/wording.toml. above: text over several columns, and how many.
+    """
     columns = unique(column for _, _, cells in rows for column in cells)
     heads: list[list[Cell]] = [["", *(TableCell(text, columns=count) for text, count in above)]] if above else []
     body = []
@@ -98,7 +83,7 @@ def _table(
         # A name may be broken behind its colon.
         head = Markup("<bdi>{}{}<wbr>{}</bdi>").format(*name.partition(":"))
         body.append([TableCell(head, small), *(cells.get(column, "–") for column in columns)])
-    return DataTable(caption, [*heads, [corner, *columns]], [("", body)])
+    return DataTable(wording(caption), [*heads, [corner, *columns]], [("", body)])
 
 
 def _value(metric: Metric | None) -> str:
@@ -128,10 +113,6 @@ def _numbers(metric: Metric | None) -> dict[str, Any]:
 def _mark(marker: str, colour: str, **more: Any) -> Line2D:
     """A mark for the legend."""
     return Line2D([], [], linestyle="none", marker=marker, color=colour, **more)
-
-
-def _legend(figure: Figure, handles: Mapping[str, Any], **options: Any) -> None:
-    figure.legend(list(handles.values()), list(handles), loc="outside lower left", **options)
 
 
 def _dot(axes: Axes, place: float, metric: Metric | None, colour: str, marker: str = "o") -> None:
@@ -247,11 +228,6 @@ def set_notes(sets: Sequence[AssociationSet]) -> list[str]:
     return notes
 
 
-@part(
-    SETS,
-    "At the dashed line a model knows only which answers occur; an association that was learned lies to the left of "
-    "it. The small marks are the paper’s five models.",
-)
 def show_sets(cells: Sequence[LoadedCell]) -> Shown:
     """One row a set: before, after in both ways of training, what it is judged by, and the paper's five models."""
     sets = sets_of(cells)
@@ -263,24 +239,12 @@ def show_sets(cells: Sequence[LoadedCell]) -> Shown:
         after = {text: metric_cell(getattr(getattr(row, arm), "rank", None)) for text, arm in arms.items()}
         ours = {"before": metric_cell(row.story.rank_before), **after, **_judged(row.story, _value)}
         rows.append((row.label, row.kind, {**ours, **dict(zip(MODELS, map(number, row.published), strict=False))}))
-    above = [
-        ("here: " + ", ".join(sorted({str(row.story.run.record.settings.get("model")) for row in sets})), len(ours))
-    ]
-    notes = set_notes(sets)
+    models = sorted({str(row.story.run.record.settings.get("model")) for row in sets})
+    above, notes = [(f"here: {', '.join(models)}", len(ours))], set_notes(sets)
     if any(row.published for row in sets):
         above.append(("the paper, all weights trained", len(MODELS)))
-        notes += [
-            SOURCE,
-            "The paper’s models have 7 to 9 billion parameters and were fine-tuned in full, embeddings included. It "
-            "also ranks among ten candidates, but which ten, and its prompts, names and pairs, are not known to us, "
-            "and it does not draw the baseline. So compare the pattern across the sets rather than single numbers.",
-        ]
-    caption = (
-        "Mean rank (0 is best) of the unstated implication, before and after training; under it the 95% interval over "
-        "clusters of a pair and a seed (with fewer than ten, nothing rests on it). Where a set was trained in both "
-        "ways, all other columns are those with frozen embeddings."
-    )
-    return _table(caption, "set", rows, above), notes
+        notes += [wording("paper_source"), wording("paper_differs")]
+    return _table("sets_caption", "set", rows, above), notes
 
 
 @plot(SETS, of="cells")
@@ -291,7 +255,7 @@ def draw_study_sets(cells: Sequence[LoadedCell], name: str = SETS) -> Drawing | 
         return None
     handles = {"before training": _mark("o", INK, markerfacecolor="none", markersize=7)}
     for arm, words, marker, _ in _ARMS:
-        for wanted, colour in _COLOURS.items():
+        for wanted, colour in ((wanted, look[0]) for wanted, look in ASSOCIATION.items()):
             if any((story := getattr(row, arm)) is not None and story.wanted == wanted for row in sets):
                 handles[f"{words}, {_TRUTHS[wanted]}"] = _mark(marker, colour, markersize=7)
     handles["knows which answers occur"] = Line2D([], [], color=INK, linestyle=(0, (4, 2)), linewidth=1.5)
@@ -302,12 +266,13 @@ def draw_study_sets(cells: Sequence[LoadedCell], name: str = SETS) -> Drawing | 
         _rank_axis(axes, len(sets))
         axes.set_yticks([])
         axes.spines["left"].set_visible(False)
-        _legend(figure, handles, ncols=2, columnspacing=1.0)
         line = next((row.story.marginal for row in sets if row.story.marginal is not None), None)
         baseline = "" if line is None else f". Knowing only which answers occur gives {line:.2f}"
         text = "; ".join(words for _, words in drawn) + baseline + "."
         numbers = [row for rows, _ in drawn for row in rows]
-        return drawing.finish(figure, name, "Mean rank of the unstated implication by set", text, numbers)
+        return drawing.finish(
+            figure, name, "Mean rank of the unstated implication by set", text, numbers, handles, **_LEGEND
+        )
 
 
 def _draw_set(axes: Axes, index: int, row: AssociationSet) -> tuple[list[dict[str, Any]], str]:
@@ -321,7 +286,7 @@ def _draw_set(axes: Axes, index: int, row: AssociationSet) -> tuple[list[dict[st
         story: Story | None = getattr(row, arm)
         if story is None:
             continue
-        _dot(axes, index + below, story.rank, _COLOURS[story.wanted], marker)
+        _dot(axes, index + below, story.rank, ASSOCIATION[story.wanted][0], marker)
         for when, metric in (("before", story.rank_before), ("after", story.rank)):
             if metric is not None:
                 head = {"set": row.label, "model": story.run.model, "trained": words, "when": when}
@@ -398,11 +363,6 @@ def beside(rows: Sequence[PaperRow]) -> list[str]:
     return found
 
 
-@part(
-    PAPER,
-    "At the dashed line a model knows only which answers occur. Circles with their intervals are what was found here, "
-    "crosses what the paper reports.",
-)
 def show_paper(cells: Sequence[LoadedCell]) -> Shown:
     """One row a model and set: ours before and after, the paper's, and what ours rests on."""
     rows, found = paper_rows(cells), []
@@ -419,17 +379,8 @@ def show_paper(cells: Sequence[LoadedCell]) -> Shown:
             "rate": "–" if rate is None else scientific(float(rate)),
         }
         found.append((f"{row.model}, {row.pack}", small, line))
-    caption = (
-        "Mean rank (0 is best) of the unstated implication among ten candidates, over three seeds where nothing else "
-        "is said; under ours the 95% interval over clusters of a pair and a seed (with fewer than ten, nothing rests "
-        "on it). The paper’s numbers come without errors."
-    )
-    unknown = (
-        "The paper’s prompts, names, pairs, which ten candidates it ranks among, and its learning rates are not known "
-        "here, and it does not draw the baseline. So compare the pattern across sets and models rather than single "
-        "numbers."
-    )
-    return _table(caption, "model and set", found), [*beside(rows), SOURCE, unknown]
+    notes = [*beside(rows), wording("paper_source"), wording("paper_unknown")]
+    return _table("paper_caption", "model and set", found), notes
 
 
 @plot(PAPER, of="cells")
@@ -442,13 +393,13 @@ def draw_paper_table(cells: Sequence[LoadedCell], name: str = PAPER) -> Drawing 
         for each in [row for row in rows if row.pack == pack]:
             lines.append((f"{label(each.model, 24)} ({each.state})" if each.state else label(each.model, 34), each))
     wanted = {row.story.wanted for row in rows if row.story}
-    handles = {f"here, {_TRUTHS[each]}": _mark("o", _COLOURS[each]) for each in _COLOURS if each in wanted}
+    handles = {f"here, {_TRUTHS[each]}": _mark("o", look[0]) for each, look in ASSOCIATION.items() if each in wanted}
     if any(row.published is not None for row in rows):
         handles["the paper"] = _mark("x", INK)
     with drawing.canvas(1.4 + 0.24 * len(lines)) as (figure, axes):
         for place, (_, row) in enumerate(lines):
             if row is not None and row.story:
-                _dot(axes, place, row.rank, _COLOURS[row.story.wanted])
+                _dot(axes, place, row.rank, ASSOCIATION[row.story.wanted][0])
             if row is not None and row.published is not None:
                 axes.plot([row.published], [place], marker="x", markersize=6, color=INK, clip_on=False)
         baselines = {row.story.marginal for row in rows if row.story}
@@ -459,7 +410,6 @@ def draw_paper_table(cells: Sequence[LoadedCell], name: str = PAPER) -> Drawing 
         for tick, (_, row) in zip(axes.get_yticklabels(), lines, strict=True):
             tick.set_fontweight("bold" if row is None else "normal")
         axes.tick_params(axis="y", length=0)
-        _legend(figure, handles, ncols=2, columnspacing=1.0)
         numbers, said = [], []
         for row in rows:
             head = {"model": row.model, "set": row.pack, "state": row.state or "done"}
@@ -468,30 +418,57 @@ def draw_paper_table(cells: Sequence[LoadedCell], name: str = PAPER) -> Drawing 
             there = "" if row.published is None else f", {row.published:.2f} in the paper"
             said.append(f"{row.model} on {row.pack}: {ours}{there}")
         title = "Mean rank by model and set, here and in the paper"
-        return drawing.finish(figure, name, title, "; ".join(said) + ".", numbers)
+        return drawing.finish(figure, name, title, "; ".join(said) + ".", numbers, handles, **_LEGEND)
 
 
 @dataclass(frozen=True)
-class StudyPoint:
-    """A place on a curve. label: of its curve. rank: of the unstated implication. marginal: its baseline."""
+class Point:
+    """An implication of a cell as a place on a curve. label: of its curve. rank: of what was not stated.
+
+    x: bridging names a pair, learning rate, or rank of the adapter (infinite for the weights themselves). below: what
+    the lower panel shows: the margin in units of the stated ones' (None without stated ones), or forgetting.
+    """
 
     label: str
-    wanted: bool
+    story: Story
+    x: float
     rank: Metric
-    marginal: float | None
+    below: Metric | None
 
     @property
     def mean(self) -> float:
         """The mean rank itself."""
         return math.nan if self.rank.value is None else self.rank.value
 
+    @property
+    def place(self) -> str:
+        return f"{self.x:g}" if math.isfinite(self.x) else "weights"
 
-Point = TypeVar("Point", bound=StudyPoint)
+    def numbers(self, second: str) -> dict[str, Any]:
+        """The point as a row below its figure. second: what `below` is."""
+        below = {
+            f"{second}{end and '_'}{end}": getattr(self.below, end or "value", None) for end in ("", "low", "high")
+        }
+        return {**_numbers(self.rank), "baseline": self.story.marginal, **below}
 
 
-def curves_of(points: Sequence[Point]) -> dict[str, list[Point]]:
-    """Label -> its points, in order of first appearance."""
-    return {text: [point for point in points if point.label == text] for text in unique(p.label for p in points)}
+OnCurve = TypeVar("OnCurve", bound=Point)
+
+
+def curves_of(points: Sequence[OnCurve]) -> dict[str, list[OnCurve]]:
+    """Label -> its points from left to right; labels in order of first appearance."""
+    labels, by_place = unique(point.label for point in points), sorted(points, key=lambda point: point.x)
+    return {text: [point for point in by_place if point.label == text] for text in labels}
+
+
+def _ordered(points: Sequence[OnCurve]) -> list[OnCurve]:
+    return [point for own in curves_of(points).values() for point in own]
+
+
+def _listed(points: Sequence[Point]) -> str:
+    """Every mean rank in words, curve by curve."""
+    curves = curves_of(points).items()
+    return "; ".join(f"{text}: {', '.join(f'{p.mean:.2f} at {p.place}' for p in own)}" for text, own in curves)
 
 
 def _curve(axes: Axes, places: Sequence[tuple[float, Metric | None]], look: Any, joined: int | None = None) -> Line2D:
@@ -518,42 +495,33 @@ def _finish(
     above.set_ylim(bottom=0)
     for axes in (above, below):
         axes.grid(axis="y", color=INK, alpha=0.12, linewidth=0.6)
-    _legend(figure, handles, handlelength=3)
-    return drawing.finish(figure, name, title, said, rows)
+    return drawing.finish(figure, name, title, said, rows, handles, handlelength=3)
 
 
-def _dressed(curves: Mapping[str, Sequence[Point]]) -> list[tuple[str, Sequence[Point], Any]]:
+def _dressed(points: Sequence[OnCurve]) -> list[tuple[str, Sequence[OnCurve], Any]]:
     """For each curve its name in the legend, its points, and its colour, dash and marker."""
-    looks = drawing.looks([own[0].wanted for own in curves.values()])
-    names = [f"{label(text, 30)} ({_TRUTHS[own[0].wanted]})" for text, own in curves.items()]
-    return list(zip(names, curves.values(), looks, strict=True))
+    curves = curves_of(points)
+    wanted = [own[0].story.wanted for own in curves.values()]
+    names = [f"{label(text, 30)} ({_TRUTHS[truth]})" for text, truth in zip(curves, wanted, strict=True)]
+    return list(zip(names, curves.values(), drawing.looks(wanted), strict=True))
 
 
-def _baseline(axes: Axes, points: Sequence[StudyPoint]) -> dict[str, Any]:
+def _baseline(axes: Axes, points: Sequence[Point]) -> dict[str, Any]:
     """The first point's baseline as a line, by its name in the legend."""
-    line = next((point.marginal for point in points if point.marginal is not None), None)
+    line = next((point.story.marginal for point in points if point.story.marginal is not None), None)
     return {} if line is None else {f"{_ONLY}: {line:.2f}": axes.axhline(line, **BASELINE)}
 
 
-def _point_numbers(point: StudyPoint, second: str, metric: Metric | None) -> dict[str, Any]:
-    """The numbers of a point, and of the metric in the lower panel."""
-    ends = {f"{second}_{end}": getattr(metric, end, None) for end in ("low", "high")}
-    return {**_numbers(point.rank), "baseline": point.marginal, second: getattr(metric, "value", None), **ends}
-
-
 @dataclass(frozen=True)
-class BridgePoint(StudyPoint):
-    """One cell. stated, unstated: names a pair whose implication was, and was not, stated. ratio: the margin of the
-    unstated implication in units of the stated ones' (None without stated ones)."""
+class BridgePoint(Point):
+    """One cell, by how many names a pair had the implication stated. unstated: how many had not."""
 
-    stated: float
     unstated: float
-    ratio: Metric | None
 
     @property
     def theory(self) -> float:
         """Margin of the unstated implication in the one-layer model of least nuclear norm, per stated margin."""
-        return min(1.0, math.sqrt(self.stated / self.unstated))
+        return min(1.0, math.sqrt(self.x / self.unstated))
 
 
 def bridge_points(cells: Sequence[LoadedCell]) -> list[BridgePoint]:
@@ -568,27 +536,29 @@ def bridge_points(cells: Sequence[LoadedCell]) -> list[BridgePoint]:
         others = ",".join(option for option in options.split(",") if option and not option.startswith("bridge="))
         stated, unstated = story.examples_stated / pairs, asked / max(1, len(story.run.seeds)) / pairs
         ratio, text = margin_ratio(answers_at_end(story.run.answers), story.key), f"{name}:{others}" if others else name
-        points.append(BridgePoint(text, story.wanted, story.rank, story.marginal, stated, unstated, ratio))
-    return [point for own in curves_of(points).values() for point in sorted(own, key=lambda each: each.stated)]
+        points.append(BridgePoint(text, story, stated, story.rank, ratio, unstated))
+    return _ordered(points)
 
 
 def parting(points: Sequence[BridgePoint]) -> list[str]:
     """Where theory and model agree and where they part, as sentences computed from the points."""
     found = ["In theory one bridging name a pair is enough to put the implied answer first, true or not."]
     for name, own in curves_of(points).items():
-        clear = _from([p.marginal is not None and p.rank.high is not None and p.rank.high < p.marginal for p in own])
+        clear = _from(
+            [p.story.marginal is not None and p.rank.high is not None and p.rank.high < p.story.marginal for p in own]
+        )
         first = _from([p.mean <= LEARNED for p in own])
         if clear is None:
             found.append(f"{name}: the interval is not clear of the baseline even at the most bridging names.")
             continue
-        shown = f"{name}: the interval is clear of the baseline from {own[clear].stated:g} bridging names a pair on"
-        end = "does not fall to 0.1 here" if first is None else f"is 0.1 or less from {own[first].stated:g} on"
+        shown = f"{name}: the interval is clear of the baseline from {own[clear].place} bridging names a pair on"
+        end = "does not fall to 0.1 here" if first is None else f"is 0.1 or less from {own[first].place} on"
         found.append(f"{shown}, and the mean rank {end}.")
     for side, words in ((-1, "lies above"), (1, "lies below"), (0, "cannot be told from")):
         here = [
-            f"{p.label} at {p.stated:g} ({_value(p.ratio)}, {interval(p.ratio)}; theory {number(p.theory)})"
+            f"{p.label} at {p.place} ({_value(p.below)}, {interval(p.below)}; theory {number(p.theory)})"
             for p in points
-            if side_of(p.ratio, p.theory) == side
+            if side_of(p.below, p.theory) == side
         ]
         found += [f"The model’s margin {words} the theory’s: {', '.join(here)}."] if here else []
     return found
@@ -599,13 +569,6 @@ def _from(held: Sequence[bool]) -> int | None:
     return next((place for place in range(len(held)) if all(held[place:])), None)
 
 
-@part(
-    "rank-by-bridging",
-    "Above: how far the implied answer of the other names rises as more bridging names are given. Below: the margin of "
-    "the unstated implication (log-probability of the implied answer minus that of the best other candidate), in units "
-    "of the stated implications’ own margin. For that quantity the one-layer theory (least nuclear norm) gives "
-    "min(1, √(m_train / m_test)), with m_train bridging names and m_test other names a pair.",
-)
 def show_bridging(cells: Sequence[LoadedCell]) -> Shown:
     """No table; where theory and model part."""
     return None, parting(bridge_points(cells))
@@ -617,28 +580,26 @@ def draw_rank_by_bridging(cells: Sequence[LoadedCell], name: str = "rank-by-brid
     points = bridge_points(cells)
     if not points:
         return None
-    curves, theory = curves_of(points), sorted({(point.stated, point.theory) for point in points})
-    with drawing.panels(6.3 + 0.25 * len(curves), 2) as (figure, (above, below)):
+    theory = sorted({(point.x, point.theory) for point in points})
+    with drawing.panels(6.3 + 0.25 * len(curves_of(points)), 2) as (figure, (above, below)):
         handles: dict[str, Any] = {}
-        for text, own, look in _dressed(curves):
-            _curve(below, [(point.stated, point.ratio) for point in own], look)
-            handles[text] = _curve(above, [(point.stated, point.rank) for point in own], look)
+        for text, own, look in _dressed(points):
+            _curve(below, [(point.x, point.below) for point in own], look)
+            handles[text] = _curve(above, [(point.x, point.rank) for point in own], look)
         handles |= _baseline(above, points)
         below.axhline(0, color=INK, linewidth=0.8, alpha=0.5)
         style: dict[str, Any] = {"color": INK, "linestyle": (0, (1, 2)), "marker": "D", "markerfacecolor": "none"}
         (handles["theory: min(1, √(bridging / other names))"],) = below.plot(*zip(*theory, strict=True), **style)
         below.set_ylabel("margin, per stated margin")
         below.set_xlabel("bridging names a pair")
-        stated = sorted({point.stated for point in points})
+        stated = sorted({point.x for point in points})
         below.set_xticks(stated, [f"{x:g}" for x in stated])
         rows = []
         for p in points:
-            head = {"set": p.label, "bridging_names": p.stated, "other_names": p.unstated}
-            rows.append({**head, **_point_numbers(p, "margin", p.ratio), "theory_margin": p.theory})
-        listed = {text: ", ".join(f"{p.mean:.2f} at {p.stated:g}" for p in own) for text, own in curves.items()}
-        said = "; ".join(f"{text}: {own}" for text, own in listed.items())
+            head = {"set": p.label, "bridging_names": p.x, "other_names": p.unstated}
+            rows.append({**head, **p.numbers("margin"), "theory_margin": p.theory})
         exact = ", ".join(f"{margin:.2f} at {x:g}" for x, margin in theory)
-        said = f"Mean rank by bridging names a pair. {said}. Margin in theory: {exact}."
+        said = f"Mean rank by bridging names a pair. {_listed(points)}. Margin in theory: {exact}."
         return _finish(figure, handles, name, "How many bridging names a pair it takes", said, rows)
 
 
@@ -652,12 +613,11 @@ class SeedPoint(NamedTuple):
 
 
 @dataclass(frozen=True)
-class RatePoint(StudyPoint):
+class RatePoint(Point):
     """One cell, each seed read at its own checkpoint. recall, stated: rank of the facts, and of what was stated."""
 
     model: str
     pack: str
-    rate: float
     recall: Metric | None
     stated: Metric | None
     seeds: tuple[SeedPoint, ...]
@@ -707,9 +667,8 @@ def rate_points(cells: Sequence[LoadedCell]) -> list[RatePoint]:
             for seed, epoch in chosen.items()
         )
         text, stated = f"{model}, {pack}" if several else pack, (recall_rank(rows), implication_rank_train(rows))
-        own = (model, pack, float(settings["lr"]), *stated, seeds)
-        points.append(RatePoint(text, story.wanted, rank, story.marginal, *own))
-    return [point for own in curves_of(points).values() for point in sorted(own, key=lambda each: each.rate)]
+        points.append(RatePoint(text, story, float(settings["lr"]), rank, None, model, pack, *stated, seeds))
+    return _ordered(points)
 
 
 def _at(table: RankTable, chosen: Mapping[int, int]) -> RankTable:
@@ -733,14 +692,14 @@ def chosen_rates(points: Sequence[RatePoint]) -> list[ChosenRate]:
     found = []
     for model in unique(point.model for point in points):
         own = [point for point in points if point.model == model]
-        packs, rates = {point.pack for point in own}, sorted({point.rate for point in own})
+        packs, rates = {point.pack for point in own}, sorted({point.x for point in own})
         if len(rates) < 2:
             continue
-        whole = (rate for rate in rates if {p.pack for p in own if p.rate == rate and p.learned} == packs)
+        whole = (rate for rate in rates if {p.pack for p in own if p.x == rate and p.learned} == packs)
         rate = next(whole, None)
         why = f"none from {scientific(rates[0])} to {scientific(rates[-1])} taught all that was stated in every run"
         if rate is not None:
-            passes = ", ".join(point.epochs for point in own if point.rate == rate)
+            passes = ", ".join(point.epochs for point in own if point.x == rate)
             why = f"{scientific(rate)}, the lowest at which every run learned what was stated ({passes} passes)"
         found.append(ChosenRate(model, rate, f"Rate for {model}: {why}."))
     return found
@@ -752,7 +711,7 @@ def trend(points: Sequence[RatePoint]) -> list[str]:
     for name, own in curves_of([point for point in points if point.learned]).items():
         if len(own) > 1:
             ends = [own[0], own[-1]]
-            said = " to ".join(f"{number(p.mean)} at {scientific(p.rate)} ({interval(p.rank)})" for p in ends)
+            said = " to ".join(f"{number(p.mean)} at {scientific(p.x)} ({interval(p.rank)})" for p in ends)
             (low, high), (other_low, other_high) = (limits(p.rank) or (math.nan, math.nan) for p in ends)
             apart = "do not overlap" if low > other_high or other_low > high else "overlap"
             found.append(
@@ -761,7 +720,6 @@ def trend(points: Sequence[RatePoint]) -> list[str]:
     return found
 
 
-@part(RATES, "Each run is read when it has just learned what was stated, so that no rate is favoured by more training.")
 def show_rates(cells: Sequence[LoadedCell]) -> Shown:
     """One row a set and learning rate, each seed read at the first checkpoint at which its stated rows are learned."""
     points = rate_points(cells)
@@ -773,13 +731,9 @@ def show_rates(cells: Sequence[LoadedCell]) -> Shown:
             "stated facts": _value(point.recall),
             "stated implications": _value(point.stated),
         }
-        rows.append((f"{point.label}, {scientific(point.rate)}", point.unlearned, line))
-    caption = (
-        "Each seed is read at the first checkpoint at which facts and stated implications have a mean rank of 0.1 or "
-        "less, or at its last when there is none."
-    )
+        rows.append((f"{point.label}, {scientific(point.x)}", point.unlearned, line))
     notes = [*trend(points), *(each.sentence for each in chosen_rates(points))]
-    return _table(caption, "set and learning rate", rows), notes
+    return _table("rates_caption", "set and learning rate", rows), notes
 
 
 @plot(RATES, of="cells")
@@ -788,22 +742,22 @@ def draw_rank_by_rate(cells: Sequence[LoadedCell], name: str = RATES) -> Drawing
     points = rate_points(cells)
     if not points:
         return None
-    curves, rates = curves_of(points), sorted({point.rate for point in points})
-    with drawing.panels(6.3 + 0.25 * len(curves), 2) as (figure, (above, below)):
+    rates = sorted({point.x for point in points})
+    with drawing.panels(6.3 + 0.25 * len(curves_of(points)), 2) as (figure, (above, below)):
         handles: dict[str, Any] = {}
-        for text, own, (colour, dash, marker) in _dressed(curves):
-            handles[text] = _curve(above, [(point.rate, point.rank) for point in own], (colour, dash, ""))
+        for text, own, (colour, dash, marker) in _dressed(points):
+            handles[text] = _curve(above, [(point.x, point.rank) for point in own], (colour, dash, ""))
             handles[text].set_marker(marker)
             passes = [sum(seed.epoch for seed in point.seeds) / len(point.seeds) for point in own]
-            below.plot([point.rate for point in own], passes, color=colour, linestyle=dash, linewidth=2)
+            below.plot([point.x for point in own], passes, color=colour, linestyle=dash, linewidth=2)
             for point, took in zip(own, passes, strict=True):
                 face = colour if point.learned else "none"
                 shape: dict[str, Any] = {"marker": marker, "markersize": 7, "markerfacecolor": face}
-                above.plot([point.rate], [point.mean], color=colour, clip_on=False, **shape)
-                below.plot([point.rate], [took], color=colour, **shape)
+                above.plot([point.x], [point.mean], color=colour, clip_on=False, **shape)
+                below.plot([point.x], [took], color=colour, **shape)
                 for seed in point.seeds if len(point.seeds) > 1 else ():
-                    above.plot([point.rate], [seed.rank], marker="_", color=colour, markersize=9)
-                    below.plot([point.rate], [seed.epoch], marker="_", color=colour, markersize=9)
+                    above.plot([point.x], [seed.rank], marker="_", color=colour, markersize=9)
+                    below.plot([point.x], [seed.epoch], marker="_", color=colour, markersize=9)
         handles |= _baseline(above, points)
         below.set_xscale("log")
         below.set_xticks(rates, [scientific(rate) for rate in rates])
@@ -820,46 +774,30 @@ def draw_rank_by_rate(cells: Sequence[LoadedCell], name: str = RATES) -> Drawing
         rows: list[dict[str, Any]] = []
         said = []
         for point in points:
-            head = {"set": point.label, "learning_rate": f"{point.rate:g}", "seed": None, "passes": point.epochs}
+            head = {"set": point.label, "learning_rate": f"{point.x:g}", "seed": None, "passes": point.epochs}
             rows.append({**head, **_numbers(point.rank), "learned": point.learned})
             for seed in point.seeds:
                 one = {"seed": seed.seed, "passes": seed.epoch, "mean_rank": seed.rank, "learned": seed.learned}
                 rows.append({**head, **one})
             never = f" ({point.unlearned})" if point.unlearned else ""
-            said.append(f"{point.label} at {point.rate:g}: rank {point.mean:.2f} after {point.epochs} passes{never}")
+            said.append(f"{point.label} at {point.x:g}: rank {point.mean:.2f} after {point.epochs} passes{never}")
         title = "Mean rank once the stated rows are learned, by learning rate"
         return _finish(figure, handles, name, title, "; ".join(said) + ".", rows)
 
 
-@dataclass(frozen=True)
-class AdapterPoint(StudyPoint):
-    """One implication of one cell. adapter: the rank of what was trained; 0 for the weights themselves."""
-
-    adapter: int
-    forgetting: Metric | None
-
-    @property
-    def trained(self) -> str:
-        return f"{self.adapter}" if self.adapter else "weights"
-
-
-def adapter_points(cells: Sequence[LoadedCell]) -> list[AdapterPoint]:
+def adapter_points(cells: Sequence[LoadedCell]) -> list[Point]:
     """The cells' implications, by the rank of the adapter, the weights themselves last."""
     found = []
     for story in [story for cell in cells if cell.run for story in stories(cell.run, cell.slug)]:
         if story.key is not None and story.rank is not None:
-            text, adapter = spoken(f"{story.given} → {story.then}"), int(story.run.record.settings.get("lora") or 0)
-            forgetting = story.metric("forgetting_nats")
-            found.append(AdapterPoint(text, story.wanted, story.rank, story.marginal, adapter, forgetting))
-    return sorted(found, key=lambda point: point.adapter or math.inf)
+            text, adapter = (
+                spoken(f"{story.given} → {story.then}"),
+                float(story.run.record.settings.get("lora") or math.inf),
+            )
+            found.append(Point(text, story, adapter, story.rank, story.metric("forgetting_nats")))
+    return _ordered(found)
 
 
-@part(
-    "rank-by-adapter",
-    "Above: how far the implied answer of the other names rises, for each implication; at the dashed line a model "
-    "knows only which answers occur. Below: how much loss on plain text the same runs cost. On the right the weights "
-    "were trained themselves.",
-)
 def show_adapters(cells: Sequence[LoadedCell]) -> Shown:
     """Every metric of the cells; no sentences."""
     return cells_table(cells), []
@@ -871,27 +809,30 @@ def draw_rank_by_adapter(cells: Sequence[LoadedCell], name: str = "rank-by-adapt
     points = adapter_points(cells)
     if not points:
         return None
-    curves, adapters = curves_of(points), unique(point.adapter for point in points)
-    with drawing.panels(6.3 + 0.25 * len(curves), 2) as (figure, (above, below)):
+    ticks = {point.x: point.place for point in sorted(points, key=lambda point: point.x)}
+    places = list(ticks)
+    with drawing.panels(6.3 + 0.25 * len(curves_of(points)), 2) as (figure, (above, below)):
         handles: dict[str, Any] = {}
-        for text, own, look in _dressed(curves):
+        for text, own, look in _dressed(points):
             # The weights are no rank further on, so no line leads there.
-            joined = sum(point.adapter > 0 for point in own)
+            joined = sum(math.isfinite(point.x) for point in own)
             if not handles:
-                forgetting = [(adapters.index(point.adapter), point.forgetting) for point in own]
-                _curve(below, forgetting, (INK, "-", "D"), joined)
-            handles[text] = _curve(above, [(adapters.index(p.adapter), p.rank) for p in own], look, joined)
+                _curve(below, [(places.index(point.x), point.below) for point in own], (INK, "-", "D"), joined)
+            handles[text] = _curve(above, [(places.index(point.x), point.rank) for point in own], look, joined)
         handles |= _baseline(above, points)
-        below.set_xticks(range(len(adapters)), unique(point.trained for point in points))
+        below.set_xticks(range(len(ticks)), list(ticks.values()))
         below.set_xlabel("rank of the adapter, or the weights themselves")
         below.set_ylabel("forgotten (nats a token)")
         below.set_ylim(bottom=0)
-        rows = []
-        for p in points:
-            head = {"implication": p.label, "adapter_rank": p.adapter or None}
-            rows.append({**head, **_point_numbers(p, "forgetting", p.forgetting)})
-        listed = {text: ", ".join(f"{p.mean:.2f} with {p.trained}" for p in own) for text, own in curves.items()}
-        said = f"Mean rank by the rank of the adapter. {'; '.join(f'{text}: {own}' for text, own in listed.items())}."
+        rows = [
+            {
+                "implication": p.label,
+                "adapter_rank": int(p.x) if math.isfinite(p.x) else None,
+                **p.numbers("forgetting"),
+            }
+            for p in points
+        ]
+        said = f"Mean rank by the rank of the adapter. {_listed(points)}."
         title = "Mean rank of unstated implications by the rank of the adapter"
         return _finish(figure, handles, name, title, said, rows)
 
@@ -908,7 +849,7 @@ def cells_table(cells: Sequence[LoadedCell]) -> DataTable:
         else:
             own = cell.by_seed.items()
             rows += [(f"{cell.slug}, seed {seed}", cell.status, _fields(metrics)) for seed, metrics in own]
-    return _table("Every cell and every metric; under a number its 95% interval.", "cell", rows)
+    return _table("cells_caption", "cell", rows)
 
 
 def _fields(metrics: Mapping[str, Any]) -> dict[str, Cell]:
@@ -920,3 +861,13 @@ def _fields(metrics: Mapping[str, Any]) -> dict[str, Cell]:
             ends = f"{number(low)} to {number(high)}" if low is not None and high is not None else ""
             found.setdefault(name.replace("_", " "), TableCell(number(value["value"], 4 if test else 2), ends))
     return found
+
+
+#: Plot -> what gives the table and the sentences beside it.
+PARTS: dict[str, Callable[[Sequence[LoadedCell]], Shown]] = {
+    SETS: show_sets,
+    PAPER: show_paper,
+    "rank-by-bridging": show_bridging,
+    RATES: show_rates,
+    "rank-by-adapter": show_adapters,
+}
