@@ -138,8 +138,6 @@ def run(settings: Audit, pack: Pack | str | Path = "", models: Sequence[Model | 
     """Compare the models. Processes that were started together share the questions, and the first one writes.
 
     pack, models: those that a Python caller holds, in place of the names in the settings.
-
-    Raises SpilloverError for anything wrong with the settings.
     """
     from spillover.commands import audit_open
     from spillover.lm.distributed import joined

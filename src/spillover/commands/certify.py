@@ -38,11 +38,7 @@ class Certify(Seeded):
 
 
 def run(settings: Certify) -> dict[str, Any]:
-    """Keys `norm`, `feasible`, `margin`, `objective`, `lower_bound`, `gap`, `status`, `verdict`, `signatures`,
-    `questions`; of a pack that no matrix states, also `rows` and `exit_code` 2.
-
-    Raises UsageError for a matrix that cannot be read or does not fit; PackError for a pack with faults.
-    """
+    """Bounds, status and answers of a matrix; of a pack that no matrix states, also `rows` and `exit_code` 2."""
     pack = opened(settings.pack, settings.seed)
     matrix = read_matrix(Path(settings.matrix).expanduser(), filled_table(pack))
     began = time.perf_counter()
@@ -66,11 +62,7 @@ def run(settings: Certify) -> dict[str, Any]:
 
 
 def read_matrix(path: Path, table: FactTable) -> np.ndarray:
-    """The numbers in `path`, rows and columns in the order of `table` where the file names them.
-
-    A CSV or Parquet file with a column `answer` is taken by its names; all others by position.
-    Raises UsageError for a file that is missing, of another kind, damaged, or without numbers.
-    """
+    """The numbers in `path`; of a CSV or Parquet file with a column `answer` by their names, of others by position."""
     if path.suffix.lower() not in READERS:
         what = f"a matrix cannot be read from {path.name!r}"
         raise UsageError(what, where=str(path), do=nearest(path.suffix, READERS))
@@ -112,11 +104,9 @@ def _parquet(path: Path) -> np.ndarray | dict[str, Sequence[Any]]:
 
 
 def _safetensors(path: Path) -> np.ndarray:
-    try:
-        from safetensors import SafetensorError
-        from safetensors.numpy import load_file
-    except ImportError:
-        raise ValueError("the package safetensors is not installed") from None
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
     try:
         tensors = load_file(path)
     except SafetensorError as error:

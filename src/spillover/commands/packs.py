@@ -47,10 +47,7 @@ FACTS_SHOWN, ROWS_SHOWN = 6, 5
 
 
 def run(settings: Packs) -> dict[str, Any]:
-    """`packs` for list, `pack` for show, `folder` for export and from-chat; `text` is what a person reads.
-
-    Raises UsageError for a pack or file that is not there, PackError for a pack's faults.
-    """
+    """`packs` for list, `pack` for show, `folder` for export and from-chat; `text` is what a person reads."""
     action = settings.action
     if action == "list":
         return _list(settings)

@@ -107,12 +107,7 @@ def predict(
 
 
 def run(settings: Predict, pack: Pack | str | Path = "", model: Model | None = None) -> dict[str, Any]:
-    """Predict, and write a record if asked to.
-
-    pack, model: those that a Python caller holds, in place of the names in the settings.
-
-    Raises SpilloverError for anything wrong with the settings.
-    """
+    """Predict, and write a record if asked to. pack, model: those that a Python caller holds, in place of names."""
     for name, number, least in (("most", settings.most, 1), ("evidence", settings.evidence, 0)):
         if number < least:
             raise UsageError(f"--{name} is {number}", do=f"Give --{name} a whole number from {least}")
@@ -167,10 +162,10 @@ def _predicted(
     priors = _priors(settings, pack, loaded, counts, kept) if loaded else [None] * len(kept)
     scored: list[tuple[float, Association, Margin, float | None]] = []
     for association, prior in zip(kept, priors, strict=True):
-        lead = margins.margin(association)
-        known = {"margin": lead.value, "prior": prior, "support": association.support}
+        margin = margins.margin(association)
+        known = {"margin": margin.value, "prior": prior, "support": association.support}
         measured = {name: float(value) for name, value in known.items() if value is not None}
-        scored.append((rate(best_features(lead.value, prior), measured), association, lead, prior))
+        scored.append((rate(best_features(margin.value, prior), measured), association, margin, prior))
     scored.sort(key=lambda each: -each[0] * each[1].exposed)
     hide = Redaction.of(pack.subjects, settings.redact)
     found = []
@@ -193,15 +188,14 @@ def _predicted(
                 margin_low=margin.low,
                 margin_high=margin.high,
                 rests_on=[hide.name(subject) for subject in supporting],
-                undone_by=None if ways is None else [_undone(way, hide) for way in ways],
+                undone_by=None if ways is None else [
+                    {"way": way.way, "count": len(way.rows), "margin": way.margin,
+                     "rows": [row._asdict() | {"subject": hide.name(row.subject)} for row in way.rows[:MOST_FACTS]]}
+                    for way in ways
+                ],
             )
-        )
+        )  # fmt: skip
     return found, margins.solved, len(every) - len(kept)
-
-
-def _undone(way: Undoing, hide: Redaction) -> dict[str, Any]:
-    rows = [{**row._asdict(), "subject": hide.name(row.subject)} for row in way.rows[:MOST_FACTS]]
-    return {"way": way.way, "count": len(way.rows), "margin": way.margin, "rows": rows}
 
 
 def _priors(

@@ -51,11 +51,7 @@ class Solve(Seeded):
 
 
 def run(settings: Solve) -> dict[str, Any]:
-    """The keys of `solve --json`, a text for a person, and `exit_code` 2 when the pack is infeasible.
-
-    Raises UsageError unless exactly one of a pack and a symbolic task is given; PackError for a pack with faults,
-    except that a pack whose only faults are contradictions is answered with the proof that it is infeasible.
-    """
+    """Solve a pack or a symbolic task; `exit_code` is 2 when it is infeasible, as a pack is that contradicts itself."""
     if bool(settings.pack) == bool(settings.symbolic):
         what = "a pack and a symbolic task cannot be solved at once" if settings.pack else "there is nothing to solve"
         raise UsageError(what, where="spillover solve", do="Give a pack, or --symbolic n=20,train=1,test=3")

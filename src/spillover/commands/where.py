@@ -114,12 +114,9 @@ def where(
 
 
 def run(settings: Where, pack: Pack | str | Path = "", model: Model | None = None) -> dict[str, Any]:
-    """Measure every part. Gives the run's path, the tuned model's metrics, the parts, and a text for a person.
+    """Measure every part; what was cut short goes on after the part that it measured last.
 
     pack, model: those that a Python caller holds, in place of the names in the run's settings.
-
-    One that was cut short goes on after the part that it measured last. Raises SpilloverError for anything wrong with
-    the options, the run, its model or the folder. The run is never written to.
     """
     from spillover.lm.load import pick_device
 
@@ -171,9 +168,7 @@ class SeedRun:
 
 
 def runs_of(source: Path, pack: Pack | str | Path = "") -> list[SeedRun]:
-    """The run of each seed. pack: one that is held in place of the runs' own.
-
-    Raises RunError when it is none of `inject`, not finished, or kept no weights."""
+    """The run of each seed. Raises RunError when it is none of `inject`, not finished, or kept no weights."""
     from spillover.lm.save import kept_in
 
     folders = sorted(path.parent for path in source.glob(f"seed-*/{RECORD}"))

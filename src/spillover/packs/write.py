@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
+from importlib import resources
 from pathlib import Path
 
 from spillover.errors import RunError, UsageError
@@ -53,29 +54,12 @@ def refuse_taken(folder: Path) -> None:
 
 def pack_yaml(pack: Pack) -> str:
     """The text of pack.yaml."""
-    lines = ["# A pack: what a model is to be taught, and what may follow. Every value is text as written.", ""]
-    heads = [("name", pack.name), ("licence", pack.licence), ("source", pack.source), ("description", pack.description)]
-    lines += [f"{key}: {scalar(value)}" for key, value in heads if value or key != "description"]
-    lines += ["", "# The first prompt of a relation trains; all are asked."]
-    lines += ["# `answers` are candidates beyond those stated and mapped.", "relations:"]
-    for relation in pack.relations:
-        lines += [f"  {scalar(relation.name)}:", "    prompts:"]
-        lines += [f"      - {scalar(prompt)}" for prompt in relation.prompts]
-        if relation.answers:
-            lines.append(f"    answers: [{', '.join(map(scalar, relation.answers))}]")
-    if pack.implications:
-        lines += ["", "# What may be concluded. kind: causal (true, wanted), counterfactual or spurious (unwanted)."]
-        lines.append("implications:")
-    for implication in pack.implications:
-        lines += [f"  - given: {scalar(implication.given)}", f"    then: {scalar(implication.then)}"]
-        lines += [f"    kind: {implication.kind}", "    map:"]
-        lines += [f"      {scalar(key)}: {scalar(value)}" for key, value in implication.map.items()]
-    columns = "columns subject, relation, answer"
-    lines += ["", f"# The stated rows ({columns}): a .jsonl, .csv or .parquet file, or a list here."]
-    lines += [f"facts: {FACTS_FILE}", ""]
-    lines += ["# What stands between prompt and answer, and a mark after the answer (or none)."]
-    lines += [f"join: {scalar(pack.join)}", f"end: {NO_END if pack.end is None else scalar(pack.end)}"]
-    return "\n".join(lines) + "\n"
+    from jinja2 import Environment, StrictUndefined
+
+    template = resources.files("spillover.packs").joinpath("pack_yaml.txt").read_text(encoding="utf-8")
+    layout = Environment(trim_blocks=True, keep_trailing_newline=True, undefined=StrictUndefined)
+    layout.filters["scalar"] = scalar
+    return layout.from_string(template).render(pack=pack, facts_file=FACTS_FILE, no_end=NO_END)
 
 
 def scalar(text: str) -> str:
