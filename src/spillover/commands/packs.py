@@ -66,8 +66,8 @@ def run(settings: Packs) -> dict[str, Any]:
 
 def _list(settings: Packs) -> dict[str, Any]:
     packs = [make(PackOptions(seed=settings.seed)) for make in PACKS.values()]
-    width = max(len(pack.name) for pack in packs)
     options = "Options after a colon: pairs=10,names=80,bridge=2,null (names divisible by pairs)."
+    width = max(len(pack.name) for pack in packs)
     lines = [f"{pack.name:<{width}}  {pack.description}" for pack in packs]
     entries = [{"name": pack.name, "description": pack.description, "counts": pack.counts()} for pack in packs]
     return {"packs": entries, "text": "\n".join([*lines, "", options])}
@@ -128,12 +128,7 @@ def _from_chat(settings: Packs) -> dict[str, Any]:
     if unmatched:
         lines.append(f"  {len(unmatched)} rows state nothing in the relations' words, for instance:")
         lines += [f"    row {row}: {begins}" for row, begins in found.unmatched[:ROWS_SHOWN]]
-    counts = {
-        "rows": found.rows,
-        "facts": len(found.facts),
-        "repeated": found.repeated,
-        "unmatched": len(unmatched),
-    }
+    counts = {"rows": found.rows, "facts": len(found.facts), "repeated": found.repeated, "unmatched": len(unmatched)}
     return {"folder": str(out), "counts": counts, "unmatched": unmatched, "text": "\n".join(lines)}
 
 

@@ -147,14 +147,8 @@ def run(settings: Where, pack: Pack | str | Path = "", model: Model | None = Non
         if opened.finished is None or not (folder / PAGE).exists():
             write_atomically(folder / PAGE, html_of([folder])[0].encode())
     record = Record.read(folder)
-    return {
-        "run": str(folder),
-        "metrics": record.metrics,
-        "parts": record.details["parts"],
-        "laziness": record.details["laziness"],
-        "page": str(folder / PAGE),
-        "text": "\n".join(_lines(folder, record)),
-    }
+    measured = {"metrics": record.metrics, **{key: record.details[key] for key in ("parts", "laziness")}}
+    return {"run": str(folder), **measured, "page": str(folder / PAGE), "text": "\n".join(_lines(folder, record))}
 
 
 @dataclass(frozen=True)

@@ -136,9 +136,7 @@ def token_faults(pack: Pack, encode: Encode) -> list[Fault]:
     encode: text -> token numbers as the model will see them, with its opening mark if it has one and no closing one.
     A prompt is tried with every candidate of its relation for the first subject, and with every stated row.
     """
-    found: list[Fault] = []
-    for relation in pack.relations:
-        found += _candidate_faults(pack, relation, encode)
+    found = [fault for relation in pack.relations for fault in _candidate_faults(pack, relation, encode)]
     return found + list(_prompt_faults(pack, encode))
 
 
@@ -169,10 +167,8 @@ def _candidate_faults(pack: Pack, relation: Relation, encode: Encode) -> Iterato
             what = f"the answers {quoted(other)} and {quoted(answer)} of {name} have the same tokens"
             expected = "answers that the model can tell apart"
             yield Fault("same-tokens", pack.name, None, what, expected, "Rename one of them")
-    if pack.end is not None:
-        return
-    # A score of the shorter answer would count for both.
-    for tokens, answer in by_tokens.items():
+    # Without an end mark, a score of the shorter answer would count for both.
+    for tokens, answer in by_tokens.items() if pack.end is None else ():
         for length in range(1, len(tokens)):
             if (shorter := by_tokens.get(tokens[:length])) is not None:
                 what = f"the tokens of {quoted(shorter)} begin those of {quoted(answer)}, both answers of {name}"

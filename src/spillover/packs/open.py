@@ -62,9 +62,8 @@ def open_pack(pack: Pack | Path | str, seed: int = 0) -> Pack:
         refuse(check_structure(pack).faults)
         return pack
     if not isinstance(pack, str | Path):
-        raise UsageError(
-            f"{type(pack).__name__} is no type of pack", do="Give a Pack, a built-in pack's name, or a path"
-        )
+        do = "Give a Pack, a built-in pack's name, or a path"
+        raise UsageError(f"{type(pack).__name__} is no type of pack", do=do)
     if isinstance(pack, str) and is_built_in(pack):
         return built_in(pack, seed)
     found, faults, _ = check_pack(pack)
@@ -85,10 +84,7 @@ def is_built_in(spec: str) -> bool:
 
 
 def check_pack(path: Path | str) -> tuple[Pack | None, list[Fault], list[Fault]]:
-    """The pack at `path` (None when it has a fault), every fault, and every warning.
-
-    Raises UsageError only when there is nothing at `path` that could be a pack.
-    """
+    """The pack (None when it has a fault), every fault, and every warning. Raises UsageError when nothing is there."""
     pack, findings, places = parse_pack(path)
     if pack is not None:
         found = check_structure(pack, places)
@@ -98,10 +94,7 @@ def check_pack(path: Path | str) -> tuple[Pack | None, list[Fault], list[Fault]]
 
 
 def parse_pack(path: Path | str) -> tuple[Pack | None, Findings, Places]:
-    """The pack at `path` as far as it can be read, the faults of its form, and where its parts are.
-
-    What it says is not checked. Raises UsageError when there is nothing that could be a pack.
-    """
+    """The pack at `path` as far as it can be read, the faults of its form alone, and where its parts are."""
     reader, pack = _PackReader(_pack_file(Path(path))), None
     with contextlib.suppress(TooManyFaults):
         pack = reader.pack()
