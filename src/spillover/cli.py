@@ -93,10 +93,7 @@ def _run(words: list[str], as_json: bool) -> int:
 
 
 def parse(settings_class: type, verb: str, words: list[str]) -> Any:
-    """Settings from a verb's words, or None when they asked for help, which is then printed.
-
-    Raises UsageError for an unknown option (with the nearest), a missing one, or a value that does not fit.
-    """
+    """Settings from a verb's words, or None when they asked for help, which is then printed. Raises UsageError."""
     import tyro
 
     _refuse_unknown_options(settings_class, verb, words)

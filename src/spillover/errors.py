@@ -32,7 +32,7 @@ class UsageError(SpilloverError):
 
 
 class PackError(SpilloverError):
-    """A pack that cannot be read or trained on; `faults` holds every fault found, the message tells the first."""
+    """A pack that cannot be read or trained on; `faults` holds every fault found, the message is of the first."""
 
     def __init__(self, what: str, *, where: str = "", do: str = "", faults: Iterable[object] = ()) -> None:
         super().__init__(what, where=where, do=do)

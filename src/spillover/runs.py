@@ -39,10 +39,7 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
 
 
 def identity_of(settings: DataclassInstance, *ignored: str, **more: object) -> str:
-    """What must be equal for two commands to be the same run: every resolved setting, the version and the schema.
-
-    ignored: settings that change no result, besides `out` and `json`. more: what else the result depends on.
-    """
+    """What two commands of one run have in common: every setting but `ignored`, the version, the schema, `more`."""
     ignored = ("out", "json", *ignored)
     values = {name: value for name, value in dataclasses.asdict(settings).items() if name not in ignored}
     return identity({**values, **more, "schema": SCHEMA_VERSION, "version": __version__})
@@ -74,10 +71,7 @@ class OpenRun:
     def recording(
         self, settings: DataclassInstance | Mapping[str, object], packages: Sequence[str], **fields: Any
     ) -> Iterator[Record]:
-        """Inside, the record says `running`; afterwards it says how the run ended, and checkpoints of a done run go.
-
-        settings: all resolved. packages: whose versions matter. fields: what else of the record is known.
-        """
+        """Inside, the record says `running`; afterwards it says how the run ended, and checkpoints of a done run go."""
         values = settings if isinstance(settings, Mapping) else dataclasses.asdict(settings)
         self.record = record = Record(
             command=self.command, settings=values, identity=self.identity, resumed=self.resumed,
@@ -105,11 +99,9 @@ class OpenRun:
             self.record.write(self.folder)
 
     def resume(self, patience: float) -> State | None:
-        """The newest checkpoint of the run that is being recorded, if there is one; says so. patience: see Checkpoints.
-
-        What has another version, model or pack would end in numbers that neither gives alone, and is not used.
-        """
+        """The newest checkpoint of the run being recorded, if there is one; says so. patience: see `Checkpoints`."""
         assert self.folder is not None
+        # One of another version, model or pack would end in numbers that neither gives alone.
         key = identity({"identity": self.identity, "hashes": self.record.hashes, "versions": self.record.versions})
         self.checkpoints = Checkpoints(self.folder, key, patience)
         state = self.checkpoints.newest()
@@ -220,10 +212,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def release(folder: Path, patience: float) -> None:
-    """Free the runs in `folder` of a holder whose machine is known to be gone.
-
-    A file system on a network may keep the lock of a machine that died: after `patience` seconds, its file goes.
-    """
+    """Free the runs in `folder` of a holder whose machine is known to be gone."""
     deadline = time.monotonic() + patience
     for path in [*folder.glob(LOCK), *folder.glob(f"seed-*/{LOCK}")]:
         lock = FileLock(path)
@@ -231,6 +220,7 @@ def release(folder: Path, patience: float) -> None:
             lock.acquire(timeout=max(0.0, deadline - time.monotonic()), poll_interval=0.2)
             lock.release()
         except Timeout:
+            # A file system on a network may keep the lock of a dead machine for ever.
             path.unlink(missing_ok=True)
 
 

@@ -155,10 +155,7 @@ def inject(pack: Pack | str | Path, model: Model, *, out: str | Path = "", **opt
 
 
 def run(settings: Inject, models: Models | None = None, patience: float = PATIENCE) -> dict[str, Any]:
-    """Run every seed, then pool them. Gives the run's path, its metrics and a text for a person.
-
-    models: give the same to several runs, and those on the same model load it once. patience: see `Checkpoints`.
-    """
+    """Run every seed, then pool them. models: shared by runs on the same model. patience: see `Checkpoints`."""
     record = _run(settings, models or Models(), patience=patience)
     folder = str(Path(settings.out).expanduser())
     return {"run": folder, "metrics": record.metrics, "text": _text(folder, record)}

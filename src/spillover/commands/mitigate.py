@@ -119,10 +119,7 @@ def mitigate(pack: Pack | str | Path, model: Model, *, out: str | Path = "", **o
 
 
 def run(settings: Mitigate, pack: Pack | str | Path = "", model: Model | None = None) -> dict[str, Any]:
-    """Run the comparison or find it. A remedy that cannot be done says so in the frontier and stops no other.
-
-    pack, model: those that a Python caller holds, in place of the names in the settings.
-    """
+    """Run the comparison or find it. pack, model: what a Python caller holds in place of names in the settings."""
     from spillover.interventions.base import unwanted_implications
 
     seeds = seeds_of(settings)
@@ -186,9 +183,8 @@ def _run_cells(settings: Mitigate, seeds: Sequence[int], cells: Mapping[str, Pip
         if error := next((ended.error for ended in list(pool.run(tasks)) if ended.error), None):
             raise RunError(f"the untreated run did not end: {error}", where=str(folder), do="Mend that first")
         # The settings of these depend on what the untreated runs learned.
-        tasks = [
-            Task((name, seed), "inject", treated_run(settings, seed, cells, name)) for seed in seeds for name in cells
-        ]
+        pairs = [(name, seed) for seed in seeds for name in cells]
+        tasks = [Task((name, seed), "inject", remedy_run(settings, seed, cells, name)) for name, seed in pairs]
         return {ended.key[0]: ended.error for ended in pool.run(tasks) if ended.error}
 
 
@@ -207,7 +203,7 @@ def untreated_run(settings: Mitigate, seed: int, cells: Mapping[str, Pipeline]) 
     )
 
 
-def treated_run(settings: Mitigate, seed: int, cells: Mapping[str, Pipeline], name: str) -> Inject:
+def remedy_run(settings: Mitigate, seed: int, cells: Mapping[str, Pipeline], name: str) -> Inject:
     """A run of a remedy: it ends as soon as it has learned as well as the untreated run of its seed did."""
     base = untreated_run(settings, seed, cells)
     out = str(Path(settings.out).expanduser() / CELLS / name / f"seed-{seed}")
@@ -366,8 +362,8 @@ def _lines(folder: Path, record: Record) -> Iterator[str]:
     columns = {"unwanted_rate": "unwanted", "wanted_rate": "wanted", "removed": "removed", "forgetting_nats": "forgets"}
     rows = [["remedy", *columns.values(), "epochs", "outcome"]]
     for entry in frontier:
-        values = [(entry.get(name) or {}).get("value") for name in columns]
-        numbers = ["" if value is None else f"{value:.2f}" for value in values]
+        metrics = [Metric.of(entry.get(name)) for name in columns]
+        numbers = ["" if each is None or each.value is None else f"{each.value:.2f}" for each in metrics]
         epochs = "" if entry.get("epochs") is None else f"{entry['epochs']:.0f}"
         rows.append([entry["cell"], *numbers, epochs, entry["status"]])
     yield from text_table(rows, left=(0, 6))

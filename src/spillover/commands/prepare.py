@@ -137,10 +137,7 @@ class Prepared:
 
 
 def prepare(settings: Inject, pack: Pack, models: Models) -> Prepared:
-    """Check the pack against the model's tokens and the run against the memory, load the model, and build what trains.
-
-    settings: of one seed, device and threads resolved. Raises Exhausted for too little memory.
-    """
+    """Check a run of one seed against the model's tokens and the memory, load the model, and build what trains."""
     import torch
 
     from spillover.interventions.base import training_set
@@ -278,12 +275,6 @@ class Models:
 
     def budget(self, settings: Inject, training: Training, pack: Pack, tokenizer: PreTrainedTokenizerBase) -> Budget:
         """The budget of a run, announced once for all that need the same. Raises Exhausted without room for one row."""
-        key = identity({"settings": replace(settings, seed=0, seeds="", out="")})
-        if key not in self.budgets:
-            self.budgets[key] = self._budget(settings, training, pack, tokenizer)
-        return self.budgets[key]
-
-    def _budget(self, settings: Inject, training: Training, pack: Pack, tokenizer: PreTrainedTokenizerBase) -> Budget:
         import torch
 
         from spillover.lm.forecast import MARGIN, Forecaster, Work, libraries
@@ -291,7 +282,9 @@ class Models:
         from spillover.lm.memory import Exhausted, free, taken
         from spillover.lm.tokens import encoder
 
-        device = torch.device(settings.device)
+        key, device = identity({"settings": replace(settings, seed=0, seeds="", out="")}), torch.device(settings.device)
+        if key in self.budgets:
+            return self.budgets[key]
         room, at_once = free(device) + taken(device), min(settings.micro_batch, settings.batch)
         added = self.added.get(settings.model)
         try:
@@ -302,7 +295,7 @@ class Models:
             )  # fmt: skip
         except (ModelError, *UNKNOWN):
             # What is wrong with the model, if anything, its loading says.
-            return Budget(None, room, settings.device, at_once or settings.batch)
+            return self.budgets.setdefault(key, Budget(None, room, settings.device, at_once or settings.batch))
         # What the process holds before its first model; later it holds models too, which the next run does without.
         self._process = taken(device) if self._process is None else self._process
         forecaster.process = self._process + libraries(training)
@@ -316,7 +309,7 @@ class Models:
         if needs not in self.announced:
             self.announced.add(needs)
             say(f"{needs}; {gigabytes(room)} are there for it.")
-        return Budget(chosen, room, settings.device, chosen.micro_batch)
+        return self.budgets.setdefault(key, Budget(chosen, room, settings.device, chosen.micro_batch))
 
 
 def _model_key(settings: Inject) -> tuple[str | None, ...]:
