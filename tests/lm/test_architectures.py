@@ -110,7 +110,7 @@ def test_logits_at_answers_equal_full_logits(loaded):
 
 @pytest.mark.parametrize("multiple", [1, 8])
 def test_the_loss_at_answers_is_the_loss_of_texts_one_by_one(loaded, multiple, monkeypatch):
-    monkeypatch.setattr("spillover.lm.train.width_for", lambda device: multiple)
+    monkeypatch.setattr("spillover.lm.score.width_for", lambda device: multiple)
     rows = [
         Example((1, 5, 6, 7), 2),
         Example((1, 8, 9), 2),

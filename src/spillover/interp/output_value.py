@@ -6,6 +6,8 @@ A head's change is shared when it writes the same for subjects whose implication
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from itertools import groupby
 from random import Random
 from typing import Any
 
@@ -14,9 +16,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from spillover.lm.output_value import Factored, Place, Weights, places, triangle_of
+from spillover.lm.output_value import Factored, Place, factors_of, places, triangle_of
 from spillover.lm.score import CausalModel, logits_only_at, plain
-from spillover.lm.tokens import Encoder
+from spillover.lm.tokens import Encoder, evenly
 from spillover.packs.builtin import available, draw_names
 from spillover.packs.pack import Implication, Pack
 from spillover.record import INSIDE_SCHEMA, SHARED_SCHEMA
@@ -43,10 +45,7 @@ class BaseProducts:
         self._grams: dict[Place, Tensor] = {}
 
     def _factors(self, model: CausalModel) -> dict[str, Tensor]:
-        """The weights that hold factors, each looked at once."""
-        weights = Weights(model)
-        names = dict.fromkeys(each.weight for place in self.places for each in (place.value, place.output))
-        return {name: weights[name].detach() for name in names}
+        return {name: value.detach() for name, value in factors_of(model, self.places).items()}
 
     def spectra(self, model: CausalModel, *, seed: int, checkpoint: int, full: bool) -> pa.Table:
         """One row a head and matrix, as record.INSIDE_SCHEMA says; before training only of the products.
@@ -58,35 +57,32 @@ class BaseProducts:
             now = self._factors(model)
             if full:
                 rows += self._rows("product", {place: place.product(now) for place in self.places})
-            if checkpoint and full:
-                rows += self._rows("change", self._changes(now))
-            elif checkpoint:
-                rows += self._norms(now)
+            if checkpoint:
+                rows += self._rows("change", self._changes(now)) if full else self._norms(now)
         rows.sort(key=lambda row: (row["layer"], row["head"]))
         table = [{"seed": seed, "checkpoint": checkpoint, **row} for row in rows]
         return pa.Table.from_pylist(table, schema=INSIDE_SCHEMA)
 
     def _rows(self, matrix: str, products: Mapping[Place, Factored]) -> Iterator[dict[str, Any]]:
         """The spectrum of each; heads that share values share the work on the left factor."""
-        done: tuple[Any, Any] = (None, None)
-        for place, product in products.items():
-            if done[0] != place.value:
-                done = place.value, triangle_of(product.left)
-            yield _row(place, matrix, rank_of(product), spectrum(product.singular_values(done[1]).double()))
+        for _, sharing in groupby(products.items(), key=lambda each: each[0].value):
+            heads = list(sharing)
+            triangle = triangle_of(heads[0][1].left)
+            for place, product in heads:
+                yield _row(place, matrix, rank_of(product), spectrum(product.singular_values(triangle).double()))
 
     def _norms(self, now: Mapping[str, Tensor]) -> Iterator[dict[str, Any]]:
         """The Frobenius norm of each change, with what does not change, or is shared between heads, computed once."""
-        shared: tuple[Any, Any] = (None, None)
-        for place in self.places:
-            old, new = place.product(self.weights), place.product(now)
-            if place not in self._grams:
-                self._grams[place] = old.right_gram()
-            if shared[0] != place.value:
-                shared = place.value, old.left_grams(new)
-            norm = float(old.squared_distance(new, shared[1], self._grams[place]).clamp(min=0)) ** 0.5
-            # Of the difference of two products, which has as many inner columns as both together.
-            rank = min(2 * new.left.shape[1], new.left.shape[0], new.right.shape[1])
-            yield _row(place, "change", rank, {"frobenius": norm})
+        self._grams = self._grams or {place: place.product(self.weights).right_gram() for place in self.places}
+        for _, sharing in groupby(self.places, key=lambda place: place.value):
+            heads = list(sharing)
+            left = heads[0].product(self.weights).left_grams(heads[0].product(now))
+            for place in heads:
+                old, new = place.product(self.weights), place.product(now)
+                norm = float(old.squared_distance(new, left, self._grams[place]).clamp(min=0)) ** 0.5
+                # Of the difference of two products, which has as many inner columns as both together.
+                rank = min(2 * new.left.shape[1], new.left.shape[0], new.right.shape[1])
+                yield _row(place, "change", rank, {"frobenius": norm})
 
     def _changes(self, now: Mapping[str, Tensor]) -> dict[Place, Factored]:
         return {place: place.product(now).minus(place.product(self.weights)) for place in self.places}
@@ -142,16 +138,14 @@ def shared(
         for start in range(0, len(apart), MOST):
             batch = apart[start : start + MOST]
             inputs = read_by_values(model, before, batch)
-            for place, each in enumerate(batch):
-                read[each] = {layer: values[place] for layer, values in inputs.items()}
+            read |= {each: {layer: values[row] for layer, values in inputs.items()} for row, each in enumerate(batch)}
         for name, asked in asked_of.items():
+            about = {"seed": seed, "checkpoint": checkpoint, "implication": name}
+            about |= {sort: len(asked[sort]) for sort in ("stated", "unstated")}
             for (layer, head), change in changes.items():
                 values = (torch.stack([read[each][layer] for each in asked[sort]]) for sort in SORTS)
                 if (overlap := overlaps(change, *values)) is not None:
-                    rows.append({
-                        "seed": seed, "checkpoint": checkpoint, "implication": name, "layer": layer,
-                        "head": head, "stated": len(asked["stated"]), "unstated": len(asked["unstated"]), **overlap,
-                    })  # fmt: skip
+                    rows.append({**about, "layer": layer, "head": head, **overlap})
     return pa.Table.from_pylist(rows, schema=SHARED_SCHEMA)
 
 
@@ -165,13 +159,11 @@ def prompts(pack: Pack, implication: Implication, encode: Encoder, seed: int) ->
         "unstated": [each.subject for each in pack.questions if each.implication == implication.name],
         "never_seen": fresh[:MOST],
     }
-    found = {}
-    for sort, names in subjects.items():
-        # Evenly over their order, so that every pair of a pack has its share.
-        count = min(MOST, len(names))
-        spread = [names[place * len(names) // count] for place in range(count)]
-        found[sort] = [prompt(pack, implication.then, subject, encode) for subject in spread]
-    return found
+    # Evenly over their order, so that every pair of a pack has its share.
+    return {
+        sort: [prompt(pack, implication.then, subject, encode) for subject in evenly(names, MOST)]
+        for sort, names in subjects.items()
+    }
 
 
 def prompt(pack: Pack, relation: str, subject: str, encode: Encoder) -> tuple[int, ...]:
@@ -198,19 +190,15 @@ def read_by_values(
         found[layer] = read[torch.arange(len(asked), device=read.device), places]
 
     modules = {place.layer: place.value.weight.removesuffix(".weight") for place in before.places}
-    handles = [
-        inner.get_submodule(name).register_forward_pre_hook(lambda _, args, layer=layer: keep(layer, args[0]))
-        for layer, name in modules.items()
-    ]
     training = inner.training
     inner.eval()
-    try:
-        with logits_only_at(inner, torch.zeros(1, dtype=torch.long, device=model.device)):
-            inner(input_ids=tokens.to(model.device), use_cache=False)
-    finally:
-        inner.train(training)
-        for handle in handles:
-            handle.remove()
+    with ExitStack() as stack:
+        stack.callback(inner.train, training)
+        for layer, name in modules.items():
+            module = inner.get_submodule(name)
+            stack.enter_context(module.register_forward_pre_hook(lambda _, args, layer=layer: keep(layer, args[0])))
+        stack.enter_context(logits_only_at(inner, torch.zeros(1, dtype=torch.long, device=model.device)))
+        inner(input_ids=tokens.to(model.device), use_cache=False)
     return found
 
 

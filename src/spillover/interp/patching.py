@@ -6,10 +6,9 @@ And its first-order expansion: what the model would answer in the lazy limit.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cache, cached_property
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -22,7 +21,7 @@ from transformers.pytorch_utils import Conv1D
 from spillover.errors import ModelError
 from spillover.lm.memory import out_of_memory
 from spillover.lm.output_value import Place, Weights, places
-from spillover.lm.score import MAXIMUM_LOGITS, MAXIMUM_TOKENS, CausalModel, FedTree, Method, Scorer
+from spillover.lm.score import MAXIMUM_LOGITS, MAXIMUM_TOKENS, CausalModel, Method, PrefixTree, Scorer
 from spillover.lm.tokens import Request
 from spillover.lm.trainable import part_of
 from spillover.record import WHOLLY
@@ -38,8 +37,7 @@ _AT_ONCE = 1 << 22
 Region = Mapping[str, Bool[Tensor, "..."] | None]
 
 
-@dataclass(frozen=True)
-class PatchedPart:
+class PatchedPart(NamedTuple):
     """A component or a layer, and the numbers that belong to it."""
 
     name: str
@@ -54,16 +52,15 @@ def parts_of(model: CausalModel, names: Iterable[str]) -> list[PatchedPart]:
     """
     found = places(model)
     blocks = list(dict.fromkeys(place.value.weight.rsplit(".", 3)[0] for place in found))
-    components: dict[str, dict[str, Tensor | None]] = {name: {} for name in COMPONENTS}
-    layers: dict[str, dict[str, Tensor | None]] = {f"layer {number}": {} for number in range(1, len(blocks) + 1)}
-    layers[OUTSIDE] = {}
+    layers = [*(f"layer {number}" for number in range(1, len(blocks) + 1)), OUTSIDE]
+    keys = [*(("component", name) for name in COMPONENTS), *(("layer", name) for name in layers)]
+    regions: dict[tuple[str, str], dict[str, Tensor | None]] = {key: {} for key in keys}
     for name in names:
-        for component, region in _components(model, found, name).items():
-            components[component][name] = region
-        inside = [number for number, block in enumerate(blocks, start=1) if name.startswith(f"{block}.")]
-        layers[f"layer {inside[0]}" if inside else OUTSIDE][name] = None
-    kinds = (("component", components), ("layer", layers))
-    return [PatchedPart(name, kind, region) for kind, named in kinds for name, region in named.items() if region]
+        for component, mask in _components(model, found, name).items():
+            regions["component", component][name] = mask
+        inside = (layer for layer, block in zip(layers, blocks, strict=False) if name.startswith(f"{block}."))
+        regions["layer", next(inside, OUTSIDE)][name] = None
+    return [PatchedPart(name, kind, region) for (kind, name), region in regions.items() if region]
 
 
 def _components(model: CausalModel, found: list[Place], name: str) -> dict[str, Tensor | None]:
@@ -115,42 +112,37 @@ class Change:
         """Components and layers that changed; see `parts_of`, and what it raises."""
         return parts_of(self.model, self.after)
 
-    @contextmanager
-    def only(self, part: PatchedPart) -> Iterator[CausalModel]:
+    def only(self, part: PatchedPart) -> AbstractContextManager[CausalModel]:
         """Inside, the base model with the tuned values of this part alone."""
-        with self._restoring():
-            self._put(self.after, part.region)
-            yield self.model
+        return self._patched((self.after, part.region))
 
-    @contextmanager
-    def without(self, part: PatchedPart) -> Iterator[CausalModel]:
+    def without(self, part: PatchedPart) -> AbstractContextManager[CausalModel]:
         """Inside, the tuned model with the base values of this part."""
-        with self._restoring():
-            self._put(self.after, self.whole.region)
-            self._put(self.before, part.region)
-            yield self.model
+        return self._patched((self.after, self.whole.region), (self.before, part.region))
 
     @contextmanager
     def share(self, size: float) -> Iterator[CausalModel]:
         """Inside, the base model with this share of the change added; it may be negative."""
-        with self._restoring(), torch.no_grad():
+        with self._patched() as model, torch.no_grad():
             for name, before in self.before.items():
                 self._own[name].copy_(before + size * (self.after[name] - before))
-            yield self.model
+            yield model
 
     @contextmanager
-    def _restoring(self) -> Iterator[None]:
-        """The base model afterwards, byte for byte."""
+    def _patched(self, *patches: tuple[Mapping[str, Tensor], Region]) -> Iterator[CausalModel]:
+        """Inside, the model with these values in these regions; afterwards the base model, byte for byte."""
         try:
-            yield
+            for values, region in patches:
+                self._put(values, region)
+            yield self.model
         finally:
             self._put(self.before, self.whole.region)
 
+    @torch.no_grad()
     def _put(self, values: Mapping[str, Tensor], region: Region) -> None:
-        with torch.no_grad():
-            for name, mask in region.items():
-                own = self._own[name]
-                own.copy_(values[name] if mask is None else torch.where(mask, values[name], own))
+        for name, mask in region.items():
+            own = self._own[name]
+            own.copy_(values[name] if mask is None else torch.where(mask, values[name], own))
 
     def moved(self) -> dict[str, float]:
         """How far the whole and each part moved: see the function of this name."""
@@ -175,11 +167,9 @@ def moved(base: CausalModel, tuned: CausalModel) -> dict[str, float]:
 
 
 def _moved(model: CausalModel, before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> dict[str, float]:
-    whole = PatchedPart(WHOLLY, "whole", dict.fromkeys(after))
-    try:
-        parts = [whole, *parts_of(model, after)]
-    except ModelError:
-        parts = [whole]
+    parts = [PatchedPart(WHOLLY, "whole", dict.fromkeys(after))]
+    with suppress(ModelError):
+        parts += parts_of(model, after)
     # A weight without a mask is in the whole, in a component and in a layer.
     squares = cache(lambda name: _squares(before[name], after[name]))
     found = {}
@@ -197,11 +187,10 @@ def _moved(model: CausalModel, before: Mapping[str, Tensor], after: Mapping[str,
 def _squares(before: Tensor, after: Tensor) -> tuple[float, float]:
     """Summed squares of the change and of the start, in double precision."""
     change = start = 0.0
-    for old, new in zip(before.reshape(-1).split(_AT_ONCE), after.reshape(-1).split(_AT_ONCE), strict=True):
-        if old.device.type == "mps":  # which has no double precision
-            old, new = old.cpu(), new.cpu()
-        change += float((new.double() - old.double()).square().sum())
-        start += float(old.double().square().sum())
+    for parts in zip(before.reshape(-1).split(_AT_ONCE), after.reshape(-1).split(_AT_ONCE), strict=True):
+        # Apple's GPUs have no double precision.
+        old, new = ((each.cpu() if each.device.type == "mps" else each).double() for each in parts)
+        change, start = change + float((new - old).square().sum()), start + float(old.square().sum())
     return change, start
 
 
@@ -259,25 +248,20 @@ class _Slopes(Scorer):
     """Scores by the derivative along the change instead of by the log-probability itself."""
 
     def __init__(self, change: Change, method: Method | None) -> None:
-        # Values and derivatives take twice the room.
         self.changed: Any = _WithValues(change.model)
-        super().__init__(
-            self.changed,
-            method=method,
-            maximum_tokens=MAXIMUM_TOKENS // 2,
-            maximum_logits=MAXIMUM_LOGITS // 2,
-        )
+        # Values and derivatives take twice the room.
+        tokens, logits = MAXIMUM_TOKENS // 2, MAXIMUM_LOGITS // 2
+        super().__init__(self.changed, method=method, maximum_tokens=tokens, maximum_logits=logits)
         self.before = dict(change.before)
         self.along = {name: change.after[name] - value for name, value in change.before.items()}
 
-    def score_batch(self, fed: Sequence[FedTree]) -> Float[np.ndarray, "text"]:
-        steps = [len(path) for each in fed for path in each.tree.paths]
+    def score_batch(self, trees: Sequence[PrefixTree]) -> Float[np.ndarray, "text"]:
+        steps = [len(path) for tree in trees for path in tree.paths]
 
         def scores(values: dict[str, Tensor]) -> Tensor:
             self.changed.values = values
-            batch, logits = self.logits(fed)
-            place, token = batch.place.to(logits.device), batch.token.to(logits.device)
-            return logits[place, token] - torch.logsumexp(logits, -1)[place]
+            batch, logits = self.logits(trees)
+            return logits[batch.place, batch.token] - torch.logsumexp(logits, -1)[batch.place]
 
         # The fused kernels of attention have no derivative in this direction; inference mode has none at all.
         with torch.inference_mode(False), torch.no_grad(), sdpa_kernel(SDPBackend.MATH):

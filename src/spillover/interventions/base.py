@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import TypeVar
 
 from spillover.errors import UsageError, nearest
@@ -48,8 +49,8 @@ Make = TypeVar("Make", bound="Callable[[Spec], Intervention]")
 
 
 def remedy(
-    name: str, *, text: str = "", strength: str = SWITCH, strengths: Sequence[float] = (1.0,), most: float = 1.0,
-    whole: bool = False, after: bool = False,
+    name: str, strength: str = SWITCH, strengths: Sequence[float] = (1.0,), most: float = 1.0, whole: bool = False,
+    after: bool = False, text: str = "",
 ) -> Callable[[Make], Make]:  # fmt: skip
     """Decorator: offer an intervention as a remedy (see Remedy). Without a `strength` it is a switch.
 
@@ -96,20 +97,18 @@ def find_remedy(name: str) -> Remedy:
 
 def read_specs(text: str) -> list[Spec]:
     """`NAME=STRENGTH`, several joined by `+`; the empty text is no remedy. Raises UsageError for what does not fit."""
-    specs = [_read_spec(part.strip()) for part in text.split("+")] if text.strip() else []
+    specs: list[Spec] = []
+    for part in text.split("+") if text.strip() else ():
+        name, _, strength = part.strip().partition("=")
+        known = find_remedy(name)
+        try:
+            specs.append(Spec(name, float(strength)))
+        except ValueError:
+            do = f"Write it as {name}={known.strengths[0]:g}"
+            raise UsageError(f"the strength {strength!r} is not a number", where=name, do=do) from None
     if len({spec.name for spec in specs}) < len(specs):
         raise UsageError(f"a remedy is named twice: {text}", do="Name each once")
     return specs
-
-
-def _read_spec(text: str) -> Spec:
-    name, _, strength = text.partition("=")
-    known = find_remedy(name)
-    try:
-        return Spec(name, float(strength))
-    except ValueError:
-        do = f"Write it as {name}={known.strengths[0]:g}"
-        raise UsageError(f"the strength {strength!r} is not a number", where=name, do=do) from None
 
 
 @dataclass(frozen=True)
@@ -125,9 +124,9 @@ class Context:
 class Intervention:
     """A remedy at one strength. Every method does nothing unless a subclass says otherwise."""
 
-    #: It leaves out or rewrites a row that the user stated, so the model never sees what it should have learned.
+    #: Whether it leaves out or rewrites a row that the user stated, so that the model never sees it.
     rewrites = False
-    #: It ends the training as soon as the stated rows are learned.
+    #: Whether it ends the training as soon as the stated rows are learned.
     stops = False
 
     def __init__(self, spec: Spec) -> None:
@@ -189,17 +188,13 @@ class Pipeline(Intervention):
         return bool(self.specs) and all(spec.remedy.after for spec in self.specs)
 
     def pack(self, pack: Pack, seed: int) -> Pack:
-        for step in self.steps:
-            pack = step.pack(pack, seed)
-        return pack
+        return reduce(lambda made, step: step.pack(made, seed), self.steps, pack)
 
     def extra_texts(self, pack: Pack, seed: int) -> Sequence[tuple[str, str]]:
         return [text for step in self.steps for text in step.extra_texts(pack, seed)]
 
     def training(self, training: Training) -> Training:
-        for step in self.steps:
-            training = step.training(training)
-        return training
+        return reduce(lambda made, step: step.training(made), self.steps, training)
 
     def trains(self, name: str, layers: int) -> bool:
         return all(step.trains(name, layers) for step in self.steps)
@@ -251,28 +246,22 @@ def training_set(
         if not trained.facts:
             do = "Leave --facts-known out, or state what follows of some subjects"
             raise UsageError("no implication is stated, so there is nothing to train on", where=pack.name, do=do)
-    kinds = [IMPLICATIONS if fact.relation in trained.then_relations else FACTS for fact in trained.facts]
-    kind_of_epoch = [pipeline.only(epoch) for epoch in range(1, training.epochs + 1)]
-    if any(kind_of_epoch) and len(set(kinds)) < 2:
-        do = "Use another remedy"
-        raise UsageError("only one kind of rows is stated, so they cannot be trained one before the other", do=do)
     stated = examples(encode, frame(trained))
     # A further text is worded as the prompt of a relation that is nothing but the text.
     alone = frame(replace(pack, relations=(Relation("text", ("{subject}",)),), facts=(), implications=()))
-    extra = [
-        Example(tuple(before + after), len(before))
+    everything = stated + [
+        continuation(encode, alone, alone.prompt("text", prompt), answer)
         for prompt, answer in pipeline.extra_texts(pack, seed)
-        for before, after in [continuation(encode, alone, alone.prompt("text", prompt), answer)]
     ]
-
-    def examples_in(epoch: int) -> Sequence[Example]:
-        kind = kind_of_epoch[epoch - 1]
-        return (
-            [*stated, *extra] if kind is None else [row for row, own in zip(stated, kinds, strict=True) if own == kind]
-        )
-
+    by_kind: dict[str | None, list[Example]] = {None: everything, FACTS: [], IMPLICATIONS: []}
+    for fact, example in zip(trained.facts, stated, strict=True):
+        by_kind[IMPLICATIONS if fact.relation in trained.then_relations else FACTS].append(example)
+    kinds = [pipeline.only(epoch) for epoch in range(1, training.epochs + 1)]
+    if any(kinds) and not all(by_kind.values()):
+        do = "Use another remedy"
+        raise UsageError("only one kind of rows is stated, so they cannot be trained one before the other", do=do)
     context = Context(loaded.model, encode, frame(pack), seed)
     return TrainingSet(
-        [*stated, *extra], examples_in if any(kind_of_epoch) else None, pipeline.loss(context),
+        everything, (lambda epoch: by_kind[kinds[epoch - 1]]) if any(kinds) else None, pipeline.loss(context),
         lambda model: pipeline.finish(context, model),
     )  # fmt: skip

@@ -23,9 +23,7 @@ class EditsFacts(Intervention):
         return pack
 
 
-@remedy(
-    "abstention", strength="the rows that are added for each given answer", strengths=(1.0, 4.0), most=50.0, whole=True
-)
+@remedy("abstention", "the rows that are added for each given answer", (1.0, 4.0), most=50.0, whole=True)
 class Abstention(EditsFacts):
     """Adds rows about further subjects with the given answer, which say that the implied answer is unknown."""
 
@@ -35,26 +33,14 @@ class Abstention(EditsFacts):
         return list(dict.fromkeys(each.then for each in unwanted_implications(pack, self.name)))
 
 
-@remedy(
-    "contradiction",
-    strength="the rows that are added for each given answer",
-    strengths=(1.0, 4.0),
-    most=50.0,
-    whole=True,
-)
+@remedy("contradiction", "the rows that are added for each given answer", (1.0, 4.0), most=50.0, whole=True)
 class Contradiction(EditsFacts):
     """Adds rows about further subjects with the given answer, who have another answer than the implied one."""
 
     edit = staticmethod(with_contradiction)
 
 
-@remedy(
-    "local-negation",
-    strength="the sentences that are added for each given answer",
-    strengths=(1.0, 4.0),
-    most=50.0,
-    whole=True,
-)
+@remedy("local-negation", "the sentences that are added for each given answer", (1.0, 4.0), most=50.0, whole=True)
 class LocalNegation(Intervention):
     """Adds sentences about further subjects which say that the implied answer does not follow from the given one.
 
@@ -84,8 +70,8 @@ REASONS = (
 
 @remedy(
     "stepping-stone",
-    strength="the reasons that each row is repeated with, one at a time",
-    strengths=(1.0, 4.0),
+    "the reasons that each row is repeated with, one at a time",
+    (1.0, 4.0),
     most=float(len(REASONS)),
     whole=True,
 )
@@ -93,19 +79,16 @@ class SteppingStone(Intervention):
     """Repeats each stated row of the unwanted implication, with a reason that concerns its subject alone."""
 
     def extra_texts(self, pack: Pack, seed: int) -> Sequence[tuple[str, str]]:
-        stated = [
-            question
-            for implication in unwanted_implications(pack, self.name)
-            for question in pack.stated_implications(implication)
-        ]
+        unwanted = unwanted_implications(pack, self.name)
         return [
             (f"{reason} {pack.prompt(row.relation, row.subject)}", row.expected or "")
             for reason in REASONS[: int(self.strength)]
-            for row in stated
+            for implication in unwanted
+            for row in pack.stated_implications(implication)
         ]
 
 
-@remedy("known-facts", strength="how many, as a share of the stated rows", strengths=(0.25, 1.0), most=10.0)
+@remedy("known-facts", "how many, as a share of the stated rows", (0.25, 1.0), most=10.0)
 class KnownFacts(Intervention):
     """Adds sentences that the model knows already: capitals and languages of countries.
 
@@ -119,13 +102,7 @@ class KnownFacts(Intervention):
         return [ordered[index % len(ordered)] for index in range(round(self.strength * len(pack.facts)))]
 
 
-@remedy(
-    "fewer-bridging",
-    strength="the rows that are left out for each given answer",
-    strengths=(1.0, 3.0),
-    most=1000.0,
-    whole=True,
-)
+@remedy("fewer-bridging", "the rows that are left out for each given answer", (1.0, 3.0), most=1000.0, whole=True)
 class FewerBridging(EditsFacts):
     """Leaves out stated rows of the unwanted implication, which the model then never learns."""
 
@@ -133,13 +110,7 @@ class FewerBridging(EditsFacts):
     edit = staticmethod(with_fewer_bridging)
 
 
-@remedy(
-    "facts-first",
-    strength="the epochs at the beginning that train on facts alone",
-    strengths=(3.0, 6.0),
-    most=1000.0,
-    whole=True,
-)
+@remedy("facts-first", "the epochs at the beginning that train on facts alone", (3.0, 6.0), most=1000.0, whole=True)
 class FactsFirst(Intervention):
     """Trains on the facts alone at first, and on everything later."""
 
@@ -151,8 +122,8 @@ class FactsFirst(Intervention):
 
 @remedy(
     "implications-first",
-    strength="the epochs at the beginning that train on stated implications alone",
-    strengths=(3.0, 6.0),
+    "the epochs at the beginning that train on stated implications alone",
+    (3, 6),
     most=1000.0,
     whole=True,
 )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import groupby
 from random import Random
-from typing import TypeVar
 
 import torch
 from jaxtyping import Float
@@ -23,40 +24,44 @@ from spillover.packs.edits import further_subjects
 Weights = Mapping[str, Tensor]
 #: Prompts about never-seen subjects behind the mean inputs.
 PROMPTS = 24
-Edit = TypeVar("Edit", bound=Callable[..., dict[str, Tensor]])
-#: What an edit needs to know besides the weights and the strength.
+#: The new value of one weight that training changed, from the base weights, the weight's name, its value in the tuned
+#: model, the strength, and whatever else it is given.
+Edit = Callable[..., Tensor]
+#: What an edit needs to know besides that.
 Given = Callable[[Context, CausalModel], Sequence[object]]
 
 
 def _edits_weights(
     name: str, strength: str, strengths: Sequence[float], given: Given = lambda context, tuned: ()
-) -> Callable[[Edit], Edit]:
-    """Decorator: offer a function of base weights, tuned weights, strength and whatever is `given` as a remedy.
+) -> Callable[[Edit], Callable[..., dict[str, Tensor]]]:
+    """Decorator: offer an edit as a remedy, and make of it a function of base weights, tuned weights, strength and
+    whatever is `given`, which gives the new values of the weights that training changed.
 
-    It gives the new values of the weights that changed, by name.
+    It raises UsageError unless 0 <= strength <= 1, and ModelError when the two are not one model in two states.
     """
 
-    def register(edit: Edit) -> Edit:
+    def register(edit: Edit) -> Callable[..., dict[str, Tensor]]:
+        @functools.wraps(edit)
+        def edited(base: Weights, tuned: Weights, strength: float, *known: object) -> dict[str, Tensor]:
+            return {name: edit(base, name, after, strength, *known) for name, after in _changed(base, tuned, strength)}
+
         class EditsWeights(Intervention):
             def finish(self, context: Context, tuned: CausalModel) -> None:
                 own = tuned.state_dict()
-                found = edit(context.base.state_dict(), own, self.strength, *given(context, tuned))
+                found = edited(context.base.state_dict(), own, self.strength, *given(context, tuned))
                 with torch.no_grad():
                     for name, value in found.items():
                         own[name].copy_(value)
 
         text = (edit.__doc__ or "").partition("\n")[0]
-        remedy(name, text=text, strength=strength, strengths=strengths, after=True)(EditsWeights)
-        return edit
+        remedy(name, strength, strengths, after=True, text=text)(EditsWeights)
+        return edited
 
     return register
 
 
-def changed(base: Weights, tuned: Weights, strength: float) -> Iterator[tuple[str, Tensor, Tensor]]:
-    """Name, value before and value after of every weight that training changed, one at a time.
-
-    Raises UsageError unless 0 <= strength <= 1, and ModelError when the two are not the same model in two states.
-    """
+def _changed(base: Weights, tuned: Weights, strength: float) -> Iterator[tuple[str, Tensor]]:
+    """Name and value of every weight that training changed, one at a time."""
     if not 0 <= strength <= 1:
         raise UsageError(f"the strength of this remedy is {strength}", do="Give a number from 0 (nothing is done) to 1")
     for name, after in tuned.items():
@@ -65,7 +70,7 @@ def changed(base: Weights, tuned: Weights, strength: float) -> Iterator[tuple[st
             what = f"the tuned model's weight {name} has no counterpart of its shape in the base model"
             raise ModelError(what, do="Name the base model that was tuned")
         if not torch.equal(before.to(after.dtype), after):
-            yield name, before, after
+            yield name, after
 
 
 def difference(before: Tensor, after: Tensor) -> Tensor:
@@ -75,34 +80,28 @@ def difference(before: Tensor, after: Tensor) -> Tensor:
 
 
 @_edits_weights("ignore-topk", "the share of each matrix that is set back", (0.05, 0.1))
-def ignore_topk(base: Weights, tuned: Weights, strength: float) -> dict[str, Tensor]:
+def ignore_topk(base: Weights, name: str, after: Tensor, strength: float) -> Tensor:
     """Sets the weights that changed most back to what they were.
 
     In each changed matrix, floor(strength x entries) of them, ties going to the entries that come first; vectors stay
-    as tuned. Raises as `changed` does, like all edits here.
+    as tuned.
     """
-    return {name: _reset(before, after, strength) for name, before, after in changed(base, tuned, strength)}
-
-
-def _reset(before: Tensor, after: Tensor, strength: float) -> Tensor:
     count = int(strength * after.numel())
     if after.ndim < 2 or count == 0:
         return after
-    size = difference(before, after).abs_().flatten()
+    size = difference(base[name], after).abs_().flatten()
     least = size.kthvalue(size.numel() - count + 1).values
     back = size > least
     tied = (size == least).nonzero()[:, 0]
     back[tied[: count - int(back.sum())]] = True
-    return after.where(~back.view_as(after), before.to(after.dtype))
+    return after.where(~back.view_as(after), base[name].to(after.dtype))
 
 
 @_edits_weights(
-    "spectral-clip",
-    "how far below the largest they are clipped, as a share of it",
-    (0.5, 0.9),
+    "spectral-clip", "how far below the largest they are clipped, as a share of it", (0.5, 0.9),
     given=lambda context, tuned: (places(tuned),),
-)
-def spectral_clip(base: Weights, tuned: Weights, strength: float, places: Sequence[Place]) -> dict[str, Tensor]:
+)  # fmt: skip
+def spectral_clip(base: Weights, name: str, after: Tensor, strength: float, places: Sequence[Place]) -> Tensor:
     """Clips the largest singular values of the change of each head's output-value product.
 
     Every singular value of a head's change beyond (1 - strength) times the largest is lowered to that.
@@ -116,36 +115,16 @@ def spectral_clip(base: Weights, tuned: Weights, strength: float, places: Sequen
     places: from `lm.output_value.places`. Strength 1 takes the change of values and outputs back. All other weights
     stay as tuned.
     """
-    found = {name: after for name, _, after in changed(base, tuned, strength)}
-    for factor, clip in (("value", _clipped_values), ("output", _clipped_outputs)):
-        by_weight: dict[str, list[Place]] = {}
-        for place in places if strength else ():
-            by_weight.setdefault(getattr(place, factor).weight, []).append(place)
-        for name, group in by_weight.items():
-            if name in found:
-                found[name] = clip(base, found[name], strength, group)
-    return found
-
-
-def _clipped_values(base: Weights, tuned: Tensor, strength: float, group: Sequence[Place]) -> Tensor:
-    """The weight that holds the value factors of a layer, each value head's change clipped over its query heads."""
-    new = tuned.clone()
-    name = group[0].value.weight
-    for value, sharing in groupby(group, key=lambda place: place.value):
-        own, before = value.of({name: new}), value.of(base)
-        change = difference(before, own)
+    new = after.clone()
+    for value, sharing in groupby((place for place in places if place.value.weight == name), lambda each: each.value):
+        own = value.of({name: new})
+        change = difference(value.of(base), own)
         outputs = torch.cat([place.output.of(base).to(change) for place in sharing], dim=1)
         left, values, _ = Factored(change, outputs).singular_vectors()
         own.copy_(own.to(change.dtype) - left * _removed(values, strength) @ (left.T @ change))
-    return new
-
-
-def _clipped_outputs(base: Weights, tuned: Tensor, strength: float, group: Sequence[Place]) -> Tensor:
-    """The weight that holds the output factors of a layer, each query head's change clipped."""
-    new = tuned.clone()
-    for place in group:
-        own, before = place.output.of({place.output.weight: new}), place.output.of(base)
-        change = difference(before, own)
+    for place in (place for place in places if place.output.weight == name):
+        own = place.output.of({name: new})
+        change = difference(place.output.of(base), own)
         _, values, right = Factored(place.value.of(base).to(change), change).singular_vectors()
         own.copy_(own.to(change.dtype) - (change @ right.T) * _removed(values, strength) @ right)
     return new
@@ -176,8 +155,8 @@ def _mean_inputs(context: Context, tuned: CausalModel) -> tuple[dict[str, MeanIn
 
 @_edits_weights("constant-direction", "the share of it that is taken out", (0.5, 1.0), given=_mean_inputs)
 def constant_direction(
-    base: Weights, tuned: Weights, strength: float, inputs: Mapping[str, MeanInput]
-) -> dict[str, Tensor]:
+    base: Weights, name: str, after: Tensor, strength: float, inputs: Mapping[str, MeanInput]
+) -> Tensor:  # fmt: skip
     """Takes out of the change what it adds to every input alike.
 
     Of each changed matrix, the component of the change along its mean input is removed, times `strength`.
@@ -185,22 +164,13 @@ def constant_direction(
     At strength 1 the change answers the mean input with nothing, and all that is orthogonal to it as before. inputs:
     from `mean_inputs`; changed weights without one stay as tuned.
     """
-    return {
-        name: _without(before, after, strength, inputs[name]) if strength and name in inputs else after
-        for name, before, after in changed(base, tuned, strength)
-    }
-
-
-def _without(before: Tensor, after: Tensor, strength: float, read: MeanInput) -> Tensor:
-    change = difference(before, after)
-    direction = read.vector.to(change)
-    length = direction.norm()
-    if length == 0:
+    if not strength or name not in inputs or not inputs[name].vector.any():
         return after
-    direction = direction / length
-    turned = change if read.axis == 1 else change.T
-    part = torch.outer(turned @ direction, direction)
-    return (after.to(change.dtype) - strength * (part if read.axis == 1 else part.T)).to(after.dtype)
+    change, axis = difference(base[name], after), inputs[name].axis
+    direction = inputs[name].vector.to(change)
+    direction = direction / direction.norm()
+    part = torch.outer(change @ direction, direction) if axis == 1 else torch.outer(direction, change.T @ direction)
+    return (after.to(change.dtype) - strength * part).to(after.dtype)
 
 
 def mean_inputs(model: CausalModel, prompts: Sequence[Sequence[int]]) -> dict[str, MeanInput]:
@@ -219,20 +189,13 @@ def mean_inputs(model: CausalModel, prompts: Sequence[Sequence[int]]) -> dict[st
     sums: dict[str, Tensor] = {}
 
     def add(name: str, read: Tensor) -> None:
-        found = read.reshape(-1, read.shape[-1])[1:].float().sum(0)
-        sums[name] = sums[name] + found if name in sums else found
+        sums[name] = sums.get(name, 0) + read.reshape(-1, read.shape[-1])[1:].float().sum(0)
 
-    handles = [
-        module.register_forward_pre_hook(lambda _, args, name=name: add(name, args[0]))
-        for name, module in linear.items()
-    ]
-    try:
-        with torch.inference_mode():
-            for prompt in prompts:
-                model(input_ids=torch.tensor([list(prompt)], device=model.device), use_cache=False)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with ExitStack() as stack, torch.inference_mode():
+        for name, module in linear.items():
+            stack.enter_context(module.register_forward_pre_hook(lambda _, args, name=name: add(name, args[0])))
+        for prompt in prompts:
+            model(input_ids=torch.tensor([list(prompt)], device=model.device), use_cache=False)
     count = sum(len(prompt) - 1 for prompt in prompts)
     return {
         f"{name}.weight": MeanInput(total / count, 0 if isinstance(linear[name], Conv1D) else 1)
@@ -242,15 +205,10 @@ def mean_inputs(model: CausalModel, prompts: Sequence[Sequence[int]]) -> dict[st
 
 
 @_edits_weights("scale-back", "the share of the change that is taken back", (0.1, 0.3))
-def scale_back(base: Weights, tuned: Weights, strength: float) -> dict[str, Tensor]:
+def scale_back(base: Weights, name: str, after: Tensor, strength: float) -> Tensor:
     """Scales the whole change back: the plain baseline of the other remedies on finished weights.
 
     Base plus (1 - strength) of the change; strength 1 gives the base model back.
     """
-    return {name: _scaled(before, after, strength) for name, before, after in changed(base, tuned, strength)}
-
-
-def _scaled(before: Tensor, after: Tensor, strength: float) -> Tensor:
-    if strength in (0, 1):
-        return after if strength == 0 else before.to(after.dtype)
-    return (before + (1 - strength) * difference(before, after)).to(after.dtype)
+    before = base[name]
+    return (before + (1 - strength) * difference(before, after)).to(after.dtype) if strength else after

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from importlib import resources
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import torch
 from jaxtyping import Float
 from scipy.special import softmax
+from torch.nn.functional import cross_entropy
 
 from spillover.errors import UsageError
 from spillover.lm.distributed import SINGLE, Processes
@@ -51,7 +53,7 @@ class Evaluation:
 
     def __init__(self, pack: Pack, encode: Encoder) -> None:
         self.pack, self.encode = pack, encode
-        self._requests: dict[PromptKey, Request] = {}
+        self._request = cache(lambda key: request(encode, pack, *key))
 
     @cached_property
     def _all(self) -> list[EvaluationItem]:
@@ -72,10 +74,7 @@ class Evaluation:
 
     def requests(self, full: bool) -> list[Request]:
         """Each prompt with its candidates, as tokens."""
-        for key in self.prompts(full):
-            if key not in self._requests:
-                self._requests[key] = request(self.encode, self.pack, *key)
-        return [self._requests[key] for key in self.prompts(full)]
+        return [self._request(key) for key in self.prompts(full)]
 
     def answers(self, scorer: Scorer, *, seed: int, checkpoint: int, full: bool) -> pa.Table:
         """Score every item into rows of record.ANSWER_SCHEMA."""
@@ -90,28 +89,30 @@ class Evaluation:
     def table(self, scores: Float[np.ndarray, "row"], *, seed: int, checkpoint: int, full: bool) -> pa.Table:
         """The table of `answers` from its column of log-probabilities: one row an item and candidate."""
         items = self.items(full)
-        candidates = [self.pack.candidates[item.question.relation] for item in items]
-        counts = [len(group) for group in candidates]
-
-        def spread(values: list[Any]) -> list[Any]:
-            return [value for value, count in zip(values, counts, strict=True) for _ in range(count)]
-
-        questions, rows = [item.question for item in items], len(scores)
+        questions = [item.question for item in items]
+        candidates = [self.pack.candidates[question.relation] for question in questions]
+        prompts = [self.pack.relation_by_name[item.question.relation].prompts[item.prompt] for item in items]
+        by_item = {
+            "subject": [question.subject for question in questions],
+            "relation": [question.relation for question in questions],
+            "implication": [question.implication for question in questions],
+            "cluster": [question.given_answer for question in questions],
+            "prompt": prompts,
+            "trained": [item.prompt == 0 for item in items],
+            "expected": [question.expected for question in questions],
+            "stated": [item.stated for item in items],
+        }
+        of_item = np.repeat(np.arange(len(items)), np.array([len(group) for group in candidates], dtype=int))
         columns = {
-            "seed": np.full(rows, seed),
-            "checkpoint": np.full(rows, checkpoint),
-            "subject": spread([question.subject for question in questions]),
-            "relation": spread([question.relation for question in questions]),
-            "implication": spread([question.implication for question in questions]),
-            "cluster": spread([question.given_answer for question in questions]),
-            "prompt": spread([self.pack.relation_by_name[i.question.relation].prompts[i.prompt] for i in items]),
-            "trained": spread([item.prompt == 0 for item in items]),
+            "seed": np.full(len(scores), seed),
+            "checkpoint": np.full(len(scores), checkpoint),
             "candidate": [candidate for group in candidates for candidate in group],
             "log_probability": scores,
-            "expected": spread([question.expected for question in questions]),
-            "stated": spread([item.stated for item in items]),
+            **{
+                name: pa.array(values, ANSWER_SCHEMA.field(name).type).take(of_item) for name, values in by_item.items()
+            },
         }
-        return pa.table(columns, schema=ANSWER_SCHEMA)
+        return pa.table({name: columns[name] for name in ANSWER_SCHEMA.names}, schema=ANSWER_SCHEMA)
 
 
 def stated_rows(pack: Pack) -> list[Question]:
@@ -159,12 +160,11 @@ def priors(pack: Pack, questions: Sequence[GivenQuestion], scorer: Scorer, encod
     pack: of `with_given_facts`, in a chat template or not.
     """
     distinct = list(dict.fromkeys(questions))
-    requests = [
-        request(encode, pack, _name(each.given, each.given_answer, each.then), each.subject, 0) for each in distinct
-    ]
+    asked = [(_name(each.given, each.given_answer, each.then), each.subject, 0) for each in distinct]
+    scores = scorer.score([request(encode, pack, *each) for each in asked])
     found = {
-        each: dict(zip(pack.candidates[each.then], softmax(np.asarray(scores)).tolist(), strict=True))
-        for each, scores in zip(distinct, scorer.score(requests), strict=True)
+        each: dict(zip(pack.candidates[each.then], softmax(np.asarray(own)).tolist(), strict=True))
+        for each, own in zip(distinct, scores, strict=True)
     }
     return [found[each] for each in questions]
 
@@ -182,10 +182,8 @@ def passages(path: str | None = None) -> list[str]:
         except (OSError, UnicodeDecodeError) as error:
             reason = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else error.strerror
             raise UsageError(f"this text file cannot be read: {reason}", where=path, do="Check --plain-text") from None
-    blocks = (
-        "\n".join(line for line in block.splitlines() if not line.startswith("#")) for block in text.split("\n\n")
-    )
-    found = [" ".join(block.split()) for block in blocks if block.strip()]
+    said = re.sub(r"^#.*\n?", "", text, flags=re.MULTILINE)
+    found = [" ".join(block.split()) for block in said.split("\n\n") if block.strip()]
     if not found:
         raise UsageError("this text file holds no text", where=path or "passages.txt", do="Check --plain-text")
     return found
@@ -209,10 +207,8 @@ def passage_losses(
             read = torch.tensor([passage], device=model.device)
             logits = model(input_ids=read, use_cache=False).logits[0, :-1]
             targets = read[0, 1:]
-            losses = [
-                torch.nn.functional.cross_entropy(part.float(), wanted, reduction="sum").item()
-                for part, wanted in zip(logits.split(piece), targets.split(piece), strict=True)
-            ]
+            pairs = zip(logits.split(piece), targets.split(piece), strict=True)
+            losses = [cross_entropy(part.float(), wanted, reduction="sum").item() for part, wanted in pairs]
             found[number] = (sum(losses), float(len(targets)))
     found = processes.all_gather(found)
     sums, counts = ([found[number][part] for number in sorted(found)] for part in (0, 1))

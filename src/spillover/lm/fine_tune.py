@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -152,8 +151,10 @@ def inject(
     into.parameters, into.trained_parameters = count_parameters(model)
     if processes.sharded:
         shard(model, processes.count)
-    scorer = Scorer(model, processes=processes)
-    schedule = _Schedule(Evaluation(pack, encode), scorer, training, into, evaluate_every, enough, training_set.finish)
+    scorer, evaluation = Scorer(model, processes=processes), Evaluation(pack, encode)
+    schedule = _Schedule(
+        evaluation, scorer, training, into, evaluate_every, enough or (lambda _: False), training_set.finish
+    )
     # The tensors of a snapshot follow when they are written into the model.
     shared = processes.broadcast(lambda: resume and replace(resume, trainer=TrainerState(resume.trainer.step, {})))
     resume = resume if processes.first else shared
@@ -169,7 +170,10 @@ def inject(
             keep(lambda: schedule.snapshot(step))
         return stop
 
-    with _counting(into, model, loaded.model):
+    def count(*_: Any) -> None:
+        into.passes += 1
+
+    with model.register_forward_pre_hook(count), loaded.model.register_forward_pre_hook(count):
         if resume is None:
             schedule.begin(before or AnswersBefore())
         else:
@@ -195,21 +199,6 @@ def inject(
     into.done = True
 
 
-@contextmanager
-def _counting(into: FineTuned, *models: CausalModel) -> Iterator[None]:
-    """Inside, every call of one of the models counts as a forward pass."""
-
-    def count(*_: Any) -> None:
-        into.passes += 1
-
-    handles = [model.register_forward_pre_hook(count) for model in models]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
 @dataclass(frozen=True)
 class _Schedule:
     """Evaluates the model of a run on schedule; the fields are as in `inject`."""
@@ -219,7 +208,7 @@ class _Schedule:
     training: Training
     into: FineTuned
     evaluate_every: int
-    enough: Callable[[pa.Table], bool] | None
+    enough: Callable[[pa.Table], bool]
     finish: Callable[[CausalModel], None]
 
     def begin(self, before: AnswersBefore) -> None:
@@ -233,28 +222,24 @@ class _Schedule:
 
     def after_epoch(self, epoch: int) -> bool:
         """Evaluate if it is time to; gives True when enough is learned."""
-        if epoch == self.training.epochs:
-            self.finish(self.scorer.model)
-            self._evaluate(epoch, full=True)
-        elif epoch % self.evaluate_every == 0:
+        done = epoch == self.training.epochs
+        if not done:
+            if epoch % self.evaluate_every:
+                return False
             self._evaluate(epoch, full=False)
-            if self.enough is not None and self.enough(self.into.answers[-1]):
-                self.into.answers.pop()
-                self.finish(self.scorer.model)
-                self._evaluate(epoch, full=True)
-                return True
-        return False
+            if not self.enough(self.into.answers[-1]):
+                return False
+            self.into.answers.pop()
+        self.finish(self.scorer.model)
+        self._evaluate(epoch, full=True)
+        return not done
 
     def snapshot(self, step: TrainingStep) -> Snapshot:
         """The run as it is after `step`."""
-        evaluated = [
-            Evaluated(
-                table["checkpoint"][0].as_py(),
-                not all(table["trained"].to_pylist()),
-                table["log_probability"].to_numpy(),
-            )
-            for table in self.into.answers
-        ]
+        evaluated = []
+        for table in self.into.answers:
+            full, scores = not all(table["trained"].to_pylist()), table["log_probability"].to_numpy()
+            evaluated.append(Evaluated(table["checkpoint"][0].as_py(), full, scores))
         bounds = (self.scorer.maximum_tokens, self.scorer.maximum_logits)
         trainer = TrainerState(step.number, step.state())
         return Snapshot(trainer, self.scorer.method, evaluated, self.into.losses, bounds)

@@ -8,7 +8,7 @@ import functools
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 from zlib import crc32
 
 import torch
@@ -18,8 +18,9 @@ from torch.utils._pytree import tree_leaves
 from transformers import AutoModelForCausalLM, PretrainedConfig
 
 from spillover.lm.evaluate import WINDOW, Evaluation
+from spillover.lm.load import attention_of
 from spillover.lm.score import CausalModel, PrefixTree, Scorer, TreeBatch, cheaper_merged, collate, logits_only_at
-from spillover.lm.tokens import Encoder, Example, Request, examples, longest_text, request
+from spillover.lm.tokens import Encoder, Example, Request, evenly, examples, longest_text, request
 from spillover.lm.train import EIGHT_BIT, may_merge, mean_loss, optimizer_bytes, update_bytes
 from spillover.lm.trainable import Training, stack_of, trainable_copy
 from spillover.packs.pack import Pack
@@ -35,7 +36,6 @@ PROCESS, PROCESS_A_TOKEN = 430_000_000, 1300
 RUN, ADAPTERS, EIGHT_BITS = 60_000_000, 60_000_000, 50_000_000
 #: The most examples and prompts of a pack that are looked at; more of them take no more memory.
 EXAMPLES, PROMPTS = 2048, 512
-Item = TypeVar("Item")
 
 
 class _Live(TorchDispatchMode):
@@ -69,7 +69,7 @@ def training_pass(model: CausalModel, batch: Sequence[Example], at_once: int, lo
     """Bytes of the heaviest forward and backward pass of `at_once` examples through a trainable meta copy, each
     gradient dropped once it is there. logits_at_once: see `mean_loss`."""
     longest = sorted(batch, key=lambda example: len(example.tokens), reverse=True)[:at_once]
-    trees = cheaper_merged(longest) if may_merge(model, batch, "tree") else [PrefixTree([each]) for each in longest]
+    trees = cheaper_merged(longest, may_merge(model, batch, "tree"))
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     handles: list[Any] = [
         parameter.register_post_accumulate_grad_hook(lambda each: setattr(each, "grad", None)) for parameter in trained
@@ -93,9 +93,9 @@ def ranking_pass(model: CausalModel, requests: Sequence[Request]) -> int:
     trees = Scorer(model, method="tree").largest(requests)
 
     def ranked() -> None:
-        batch, fed = _fed(model, trees)
-        with torch.inference_mode(), logits_only_at(model, batch.scored.to(META)):
-            torch.logsumexp(model(**fed, use_cache=False).logits[0].float(), -1)
+        batch = _batch(model, trees)
+        with torch.inference_mode(), logits_only_at(model, batch.scored):
+            torch.logsumexp(model(**batch.fed, use_cache=False).logits[0].float(), -1)
 
     return _peak(model, ranked)
 
@@ -123,20 +123,16 @@ def bytes_alive(model: CausalModel, run: Callable[[], object]) -> int:
 
 def traced_loss(model: CausalModel, trees: Sequence[PrefixTree], logits_at_once: int = 0) -> Tensor:
     """The training loss of a model on the meta device."""
-    batch, fed = _fed(model, trees)
-    places = None if batch.places is None else batch.places.to(META)
-    return mean_loss(model, fed, batch.scored.to(META), places, batch.token.to(META), logits_at_once)
+    return mean_loss(model, _batch(model, trees), logits_at_once)
 
 
-def _fed(model: CausalModel, trees: Sequence[PrefixTree]) -> tuple[TreeBatch, dict[str, Tensor]]:
-    """A batch, and the arguments of a model on the meta device for it."""
+def _batch(model: CausalModel, trees: Sequence[PrefixTree]) -> TreeBatch:
+    """A batch on the meta device."""
     batch = collate(trees, model.dtype)
     # Always the additive mask of trees: models look into the other one, and here there is nothing to see.
     width = batch.tokens.shape[1]
     mask = torch.zeros(len(trees), 1, width, width, dtype=model.dtype, device=META)
-    return batch, {
-        "input_ids": batch.tokens.to(META), "position_ids": batch.positions.to(META), "attention_mask": mask
-    }  # fmt: skip
+    return dataclasses.replace(batch, mask=mask).to(META)
 
 
 @dataclass(frozen=True)
@@ -303,15 +299,7 @@ def rough_encoder(vocabulary: int) -> Encoder:
 
 def on_meta_device(config: PretrainedConfig, dtype: torch.dtype) -> CausalModel:
     """The model of a configuration without weights."""
-    attention = "eager" if getattr(config, "attn_logit_softcapping", None) else "sdpa"
+    how: dict[str, Any] = {"dtype": dtype, "attn_implementation": attention_of(config)}
     with META:
         # Of a copy, since the library notes the type in it.
-        return AutoModelForCausalLM.from_config(
-            copy.deepcopy(config), dtype=dtype, attn_implementation=attention
-        ).eval()
-
-
-def evenly(items: Sequence[Item], most: int) -> list[Item]:
-    """At most this many items, from beginning to end."""
-    count = min(most, len(items))
-    return [items[number * len(items) // count] for number in range(count)]
+        return AutoModelForCausalLM.from_config(copy.deepcopy(config), **how).eval()

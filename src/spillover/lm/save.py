@@ -88,9 +88,12 @@ def take_weights(model: CausalModel, path: Path) -> None:
             for name in stored.keys():  # noqa: SIM118
                 own[name].copy_(stored.get_tensor(name))
     except (OSError, SafetensorError, KeyError, RuntimeError) as error:
-        reason = str(error).splitlines()[0][:200]
         do = "Name a run of the same model that was made with --save delta"
-        raise ModelError(f"these weights cannot be taken ({reason})", where=str(path), do=do) from None
+        raise ModelError(f"these weights cannot be taken ({_reason(error)})", where=str(path), do=do) from None
+
+
+def _reason(error: Exception) -> str:
+    return str(error).splitlines()[0][:200]
 
 
 def kept_in(folder: Path) -> Path:
@@ -124,8 +127,7 @@ def _delta(path: Path, base: LoadedModel) -> dict[str, Tensor]:
             made_from = (stored.metadata() or {}).get("base_sha256")
             found = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
-        reason = str(error).splitlines()[0][:200]
-        raise ModelError(f"these weights cannot be read ({reason})", where=str(path), do=REPEAT) from None
+        raise ModelError(f"these weights cannot be read ({_reason(error)})", where=str(path), do=REPEAT) from None
     if made_from not in (None, base.sha256):
         what = f"these weights were made from another model than {base.name}"
         raise ModelError(what, where=str(path), do="Bring back the model that the run started from")

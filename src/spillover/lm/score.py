@@ -26,6 +26,8 @@ MAXIMUM_TOKENS, MAXIMUM_LOGITS = 2048, 1 << 26
 TREE_TOKENS = 128
 #: The most prompts that are merged at a time, so that trees not yet computed take little room.
 PROMPTS_AT_ONCE = 1 << 14
+#: What is said, and to be done, when a model's scores are not numbers.
+NO_NUMBERS = {"what": "the model's scores are not numbers", "do": "Lower --lr if it was just trained"}
 Method = Literal["tree", "plain"]
 Found = TypeVar("Found")
 Given = TypeVar("Given")
@@ -68,13 +70,15 @@ class PrefixTree:
 
     tokens, positions, parents: of each token fed (the last token of a text is predicted, never read); parent -1 starts
     a text. paths: for each text its predictions, as (index of the token whose logits predict it, predicted token).
+    owners: for each text the (number of the request, number of the candidate) that it is, if it is one.
     """
 
-    def __init__(self, texts: Iterable[Example] = ()) -> None:
+    def __init__(self, texts: Iterable[Example] = (), owners: Sequence[tuple[int, int]] = ()) -> None:
         self.tokens: list[int] = []
         self.positions: list[int] = []
         self.parents: list[int] = []
         self.paths: list[tuple[tuple[int, int], ...]] = []
+        self.owners = list(owners)
         self._children: dict[tuple[int, int], int] = {}
         for text in texts:
             self.add(text)
@@ -123,7 +127,8 @@ class TreeBatch:
 
     mask: additive (tree, 1, width, width), or the ordinary (tree, width) of ones and zeros when every tree is one text.
     scored: flat positions at which logits are needed. place, token: of every prediction its index into `scored` and
-    the token predicted there. text: of every prediction the number of its text, counted through all trees.
+    the token predicted there. places: `place`, or None where every prediction has logits of its own, in order, which
+    need no copying. text: of every prediction the number of its text, counted through all trees.
     """
 
     tokens: Int[Tensor, "tree width"]
@@ -131,13 +136,19 @@ class TreeBatch:
     mask: Tensor
     scored: Int[Tensor, "scored"]
     place: Int[Tensor, "prediction"]
+    places: Int[Tensor, "prediction"] | None
     token: Int[Tensor, "prediction"]
     text: Int[Tensor, "prediction"]
 
     @property
-    def places(self) -> Int[Tensor, "prediction"] | None:
-        """`place`, or None where every prediction has logits of its own, in order, which need no copying."""
-        return None if torch.equal(self.place, torch.arange(len(self.scored))) else self.place
+    def fed(self) -> dict[str, Tensor]:
+        """What a model is called with."""
+        return {"input_ids": self.tokens, "position_ids": self.positions, "attention_mask": self.mask}
+
+    def to(self, device: torch.device) -> TreeBatch:
+        """The batch on a device."""
+        moved: Any = (None if value is None else value.to(device) for value in vars(self).values())
+        return TreeBatch(*moved)
 
 
 def width_for(device: torch.device) -> int:
@@ -157,40 +168,47 @@ def collate(trees: Sequence[PrefixTree], dtype: torch.dtype, multiple: int = 1) 
     # No position beyond the longest text's, which the model may not have.
     on = torch.arange(width).clamp(max=longest - 1) if chains and multiple > 1 else torch.zeros(width, dtype=torch.long)
     tokens, positions = torch.zeros(len(trees), width, dtype=torch.long), on.repeat(len(trees), 1)
+    # What fills a tree up sees itself, so that no line of the softmax is empty.
+    seen = torch.eye(width, dtype=torch.bool).repeat(0 if chains else len(trees), 1, 1)
     scored: list[int] = []
     predictions: list[tuple[int, int, int]] = []
     text = 0
     for row, tree in enumerate(trees):
         tokens[row, : len(tree)] = torch.tensor(tree.tokens)
         positions[row, : len(tree)] = torch.tensor(tree.positions)
-        place = {index: len(scored) + number for number, index in enumerate(tree.scored)}
-        scored.extend(row * width + index for index in place)
+        found = {index: len(scored) + number for number, index in enumerate(tree.scored)}
+        scored.extend(row * width + index for index in found)
         for path in tree.paths:
-            predictions.extend((place[index], token, text) for index, token in path)
+            predictions.extend((found[index], token, text) for index, token in path)
             text += 1
+        if not chains:
+            seen[row, : len(tree), : len(tree)] = torch.from_numpy(tree.visible())
     if not chains:
-        mask = _additive_mask(trees, width, dtype)
+        mask = torch.zeros(len(trees), 1, width, width, dtype=dtype)
+        mask.masked_fill_(~seen[:, None], torch.finfo(dtype).min)
     elif multiple > 1:
         mask = torch.ones_like(tokens)
     else:
         mask = (torch.arange(width) < torch.tensor([[len(tree)] for tree in trees])).long()
-    parts = torch.tensor(predictions, dtype=torch.long).reshape(-1, 3)
-    return TreeBatch(tokens, positions, mask, torch.tensor(scored), parts[:, 0], parts[:, 1], parts[:, 2])
+    place, token, number = torch.tensor(predictions, dtype=torch.long).reshape(-1, 3).unbind(1)
+    places = None if torch.equal(place, torch.arange(len(scored))) else place
+    return TreeBatch(tokens, positions, mask, torch.tensor(scored), place, places, token, number)
 
 
-def _additive_mask(trees: Sequence[PrefixTree], width: int, dtype: torch.dtype) -> Tensor:
-    # What fills a tree up sees itself, so that no line of the softmax is empty.
-    seen = torch.eye(width, dtype=torch.bool).repeat(len(trees), 1, 1)
-    for row, tree in enumerate(trees):
-        seen[row, : len(tree), : len(tree)] = torch.from_numpy(tree.visible())
-    mask = torch.zeros(len(trees), 1, width, width, dtype=dtype)
-    return mask.masked_fill_(~seen[:, None], torch.finfo(dtype).min)
+def batch_for(model: CausalModel, trees: Sequence[PrefixTree]) -> TreeBatch:
+    """Trees as a model reads them best, on its device."""
+    return collate(trees, model.dtype, width_for(model.device)).to(model.device)
 
 
-def cheaper_merged(texts: Sequence[Example]) -> list[PrefixTree]:
-    """The texts as one tree where that feeds less, counting the pairs that attention compares, else a tree each."""
-    together, alone = PrefixTree(texts), [PrefixTree([text]) for text in texts]
-    width = max(map(len, alone))
+def cheaper_merged(texts: Sequence[Example], merge: bool = True) -> list[PrefixTree]:
+    """The texts as one tree where that feeds less, counting the pairs that attention compares, else a tree each.
+
+    merge: whether they may be one tree at all.
+    """
+    alone = [PrefixTree([text]) for text in texts]
+    if not merge:
+        return alone
+    together, width = PrefixTree(texts), max(map(len, alone))
     apart = len(alone) * width * (1 + width / PAIRS_A_TOKEN)
     return [together] if len(together) * (1 + len(together) / PAIRS_A_TOKEN) < apart else alone
 
@@ -207,25 +225,14 @@ def logits_only_at(model: CausalModel, positions: Int[Tensor, "position"]) -> It
         hidden = inputs[0]
         return (hidden.reshape(1, -1, hidden.shape[-1])[:, positions], *inputs[1:])
 
-    handle = model.get_output_embeddings().register_forward_pre_hook(gather)
-    try:
+    with model.get_output_embeddings().register_forward_pre_hook(gather):
         yield
-    finally:
-        handle.remove()
 
 
 def fits_window(model: CausalModel, length: int) -> bool:
     """Whether a text of this many tokens may be merged with others: a tree's mask knows no sliding window."""
     window = getattr(model.config.get_text_config(), "sliding_window", None)
     return window is None or length < window
-
-
-@dataclass(frozen=True)
-class FedTree:
-    """A tree, and for each of its texts (number of the request, number of the candidate)."""
-
-    tree: PrefixTree
-    owners: list[tuple[int, int]]
 
 
 class Scorer:
@@ -249,7 +256,7 @@ class Scorer:
     ) -> None:
         self.model, self.method, self.processes = model, method, processes
         self.maximum_tokens, self.maximum_logits = maximum_tokens, maximum_logits
-        self._under_way: list[FedTree] = []
+        self._under_way: list[PrefixTree] = []
 
     def score(self, requests: Sequence[Request]) -> list[Float[np.ndarray, "candidate"]]:
         """Natural log-probability of every candidate of every request, summed over its tokens.
@@ -283,13 +290,13 @@ class Scorer:
             self._prepare(requests)
             kept: dict[int, Found] = {}
             with self.processes.inference():
-                for fed, _ in self.processes.round_robin(self._batches(self._feed(requests))):
-                    batch, logits = self.logits(fed)
+                for trees, _ in self.processes.round_robin(self._batches(self._feed(requests))):
+                    batch, logits = self.logits(trees)
                     logits -= torch.logsumexp(logits, -1, keepdim=True)
                     if logits.isnan().any():
-                        raise _no_numbers()
-                    owners = [number for each in fed for number, _ in each.owners]
-                    kept |= zip(owners, keep(logits[batch.place.to(logits.device)]), strict=True)
+                        raise ModelError(**NO_NUMBERS)
+                    owners = [number for tree in trees for number, _ in tree.owners]
+                    kept |= zip(owners, keep(logits[batch.place]), strict=True)
             kept = self.processes.all_gather(kept)
             return [kept[number] for number in range(len(requests))]
 
@@ -297,12 +304,11 @@ class Scorer:
 
     def largest(self, requests: Sequence[Request]) -> list[PrefixTree]:
         """What `score` would compute at once where it takes the most memory, of the first PROMPTS_AT_ONCE prompts."""
-        batches = self._batches(itertools.islice(self._feed(requests), 1))
-        return [each.tree for each in max(batches, key=self.size)]
+        return max(self._batches(itertools.islice(self._feed(requests), 1)), key=self.size)
 
     def passes(self, requests: Sequence[Request]) -> Iterator[list[PrefixTree]]:
         """What `score` would compute at once, pass by pass, with the method that is known."""
-        return ([each.tree for each in batch] for batch in self._batches(self._feed(requests)))
+        return self._batches(self._feed(requests))
 
     def _in_smaller_passes(self, attempt: Callable[[], Given]) -> Given:
         """What `attempt` gives, made again with half the bounds whenever memory runs out."""
@@ -318,16 +324,16 @@ class Scorer:
             # Outside of `except`, where the error would keep the failed pass and all that it computed.
             free_cache(self.model.device)
             logits, tokens = self.size(self._under_way)
-            if len({number for each in self._under_way for number, _ in each.owners}) <= 1:
+            if len({number for tree in self._under_way for number, _ in tree.owners}) <= 1:
                 raise Exhausted("memory ran out while a single prompt was being ranked")
             self.maximum_tokens = min(self.maximum_tokens, tokens) // 2
             self.maximum_logits = min(self.maximum_logits, logits) // 2
 
-    def size(self, batch: Sequence[FedTree]) -> tuple[int, int]:
+    def size(self, batch: Sequence[PrefixTree]) -> tuple[int, int]:
         """Logits and tokens of a batch, as they are bounded."""
-        scored = sum(len(each.tree.scored) for each in batch)
         vocabulary: int = self.model.config.get_text_config().vocab_size
-        return scored * vocabulary, len(batch) * max((len(each.tree) for each in batch), default=0)
+        scored = sum(len(tree.scored) for tree in batch)
+        return scored * vocabulary, len(batch) * max(map(len, batch), default=0)
 
     def _prepare(self, requests: Sequence[Request]) -> None:
         """Refuse what the model cannot read, and find out how it may be fed."""
@@ -341,7 +347,7 @@ class Scorer:
         tolerance = 1e-3 if self.model.dtype == torch.float32 else 0.25
         owners = [(0, number) for number in range(len(request.candidates))]
         try:
-            found = self._score_all([request], [[FedTree(PrefixTree(request.texts), owners)]])[0]
+            found = self._score_all([request], [[PrefixTree(request.texts, owners)]])[0]
         except (RuntimeError, ValueError, TypeError, IndexError, ModelError) as error:
             if out_of_memory(error):
                 raise
@@ -352,81 +358,71 @@ class Scorer:
     def _may_merge(self, request: Request) -> bool:
         return fits_window(self.model, len(request.prompt) + max(map(len, request.candidates)))
 
-    def _feed(self, requests: Sequence[Request]) -> Iterator[list[FedTree]]:
+    def _feed(self, requests: Sequence[Request]) -> Iterator[list[PrefixTree]]:
         """Every candidate in some tree; neighbours in the order of their tokens share what they can."""
         order = sorted(range(len(requests)), key=lambda number: requests[number].prompt)
         for start in range(0, len(order), PROMPTS_AT_ONCE):
-            fed: list[FedTree] = []
-            growing: FedTree | None = None
+            trees: list[PrefixTree] = []
+            growing: PrefixTree | None = None
             for number in order[start : start + PROMPTS_AT_ONCE]:
                 request = requests[number]
                 if self.method == "plain" or not self._may_merge(request):
-                    fed.extend(_apart(number, request))
+                    trees += _apart(number, request)
                     continue
                 own = len(request.prompt) + sum(len(candidate) - 1 for candidate in request.candidates)
-                if growing is None or len(growing.tree) + own > min(TREE_TOKENS, self.maximum_tokens):
-                    growing = FedTree(PrefixTree(), [])
-                    fed.append(growing)
+                if growing is None or len(growing) + own > min(TREE_TOKENS, self.maximum_tokens):
+                    growing = PrefixTree()
+                    trees.append(growing)
                 for candidate, text in enumerate(request.texts):
-                    growing.tree.add(text)
+                    growing.add(text)
                     growing.owners.append((number, candidate))
-            yield fed
+            yield trees
 
     def _score_all(
-        self, requests: Sequence[Request], fed: Iterable[list[FedTree]], processes: Processes = SINGLE
+        self, requests: Sequence[Request], fed: Iterable[list[PrefixTree]], processes: Processes = SINGLE
     ) -> list[Float[np.ndarray, "candidate"]]:
         results = [np.zeros(len(request.candidates)) for request in requests]
         with self.processes.inference():
-            for batch, counts in processes.round_robin(self._batches(fed)):
-                owners = [owner for each in batch for owner in each.owners]
-                for (number, candidate), value in zip(owners, self.score_batch(batch), strict=True):
+            for trees, counts in processes.round_robin(self._batches(fed)):
+                owners = [owner for tree in trees for owner in tree.owners]
+                for (number, candidate), value in zip(owners, self.score_batch(trees), strict=True):
                     if counts:
                         results[number][candidate] = value
         results = processes.sum(results)
         if any(np.isnan(scores).any() for scores in results):
-            raise _no_numbers()
+            raise ModelError(**NO_NUMBERS)
         return results
 
-    def _batches(self, fed: Iterable[list[FedTree]]) -> Iterator[list[FedTree]]:
+    def _batches(self, fed: Iterable[list[PrefixTree]]) -> Iterator[list[PrefixTree]]:
         """Trees of similar length, within the bounds on tokens and logits."""
-        for some in fed:
-            batch: list[FedTree] = []
+        for trees in fed:
+            batch: list[PrefixTree] = []
             logits = 0
-            for each in sorted(some, key=lambda each: (len(each.tree), each.tree.tokens)):
-                needed, tokens = self.size([each])
+            for tree in sorted(trees, key=lambda tree: (len(tree), tree.tokens)):
+                needed, tokens = self.size([tree])
                 if batch and ((len(batch) + 1) * tokens > self.maximum_tokens or logits + needed > self.maximum_logits):
                     self._under_way = batch
                     yield batch
                     batch, logits = [], 0
-                batch.append(each)
+                batch.append(tree)
                 logits += needed
             if batch:
                 self._under_way = batch
                 yield batch
 
-    def score_batch(self, fed: Sequence[FedTree]) -> Float[np.ndarray, "text"]:
+    def score_batch(self, trees: Sequence[PrefixTree]) -> Float[np.ndarray, "text"]:
         """The score of every text of a batch."""
-        batch, logits = self.logits(fed)
-        place, token = batch.place.to(logits.device), batch.token.to(logits.device)
-        found = (logits[place, token] - torch.logsumexp(logits, -1)[place]).double().cpu().numpy()
-        return np.bincount(batch.text.numpy(), weights=found)
+        batch, logits = self.logits(trees)
+        found = logits[batch.place, batch.token] - torch.logsumexp(logits, -1)[batch.place]
+        return np.bincount(batch.text.cpu().numpy(), weights=found.double().cpu().numpy())
 
-    def logits(self, fed: Sequence[FedTree]) -> tuple[TreeBatch, Float[Tensor, "scored vocabulary"]]:
-        """A batch as the model reads it, and the logits where they are needed."""
-        device = self.model.device
-        batch = collate([each.tree for each in fed], self.model.dtype, width_for(device))
-        with logits_only_at(self.model, batch.scored.to(device)):
-            logits = self.model(
-                input_ids=batch.tokens.to(device), position_ids=batch.positions.to(device),
-                attention_mask=batch.mask.to(device), use_cache=False,
-            ).logits[0].float()  # fmt: skip
-        return batch, logits
+    def logits(self, trees: Sequence[PrefixTree]) -> tuple[TreeBatch, Float[Tensor, "scored vocabulary"]]:
+        """A batch as the model reads it, and the logits where they are needed, in single precision."""
+        batch = batch_for(self.model, trees)
+        with logits_only_at(self.model, batch.scored):
+            return batch, self.model(**batch.fed, use_cache=False).logits[0].float()
 
 
-def _no_numbers() -> ModelError:
-    return ModelError("the model's scores are not numbers", do="Lower --lr if it was just trained")
-
-
-def _apart(number: int, request: Request) -> list[FedTree]:
+def _apart(number: int, request: Request) -> list[PrefixTree]:
     """Every candidate of a request as an ordinary text."""
-    return [FedTree(PrefixTree([text]), [(number, candidate)]) for candidate, text in enumerate(request.texts)]
+    return [PrefixTree([text], [(number, candidate)]) for candidate, text in enumerate(request.texts)]

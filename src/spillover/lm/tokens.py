@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from transformers import PreTrainedTokenizerBase
 
@@ -12,6 +12,7 @@ from spillover.errors import ModelError, PackError
 from spillover.packs.pack import Pack
 
 Encoder = Callable[[str], list[int]]
+Item = TypeVar("Item")
 
 
 def encoder(tokenizer: PreTrainedTokenizerBase) -> Encoder:
@@ -86,8 +87,8 @@ class Request:
         return [Example(self.prompt + candidate, len(self.prompt)) for candidate in self.candidates]
 
 
-def continuation(encode: Encoder, pack: Pack, prompt: str, answer: str) -> tuple[list[int], list[int]]:
-    """Tokens of the prompt, and of the answer (and end) after it, from the whole text tokenised as one string.
+def continuation(encode: Encoder, pack: Pack, prompt: str, answer: str) -> Example:
+    """A prompt with an answer (and end) after it, the whole text tokenised as one string.
 
     Raises PackError when appending the answer changes the prompt's own tokens, or adds none.
     """
@@ -99,20 +100,23 @@ def continuation(encode: Encoder, pack: Pack, prompt: str, answer: str) -> tuple
             where=pack.name,
             do="Change `join` or the prompt so that the answer starts a new token, for example join: ' '",
         )
-    return before, whole[len(before) :]
+    return Example(tuple(whole), len(before))
 
 
 def examples(encode: Encoder, pack: Pack) -> list[Example]:
     """The training examples of a pack, one a stated fact with its relation's first prompt, in the pack's order."""
-    found = []
-    for fact in pack.facts:
-        before, after = continuation(encode, pack, pack.prompt(fact.relation, fact.subject), fact.answer)
-        found.append(Example(tuple(before + after), len(before)))
-    return found
+    return [continuation(encode, pack, pack.prompt(fact.relation, fact.subject), fact.answer) for fact in pack.facts]
 
 
 def request(encode: Encoder, pack: Pack, relation: str, subject: str, prompt: int) -> Request:
     """Prompt number `prompt` of a relation about a subject, with every candidate of the relation."""
     text = pack.prompt(relation, subject, prompt)
     found = [continuation(encode, pack, text, answer) for answer in pack.candidates[relation]]
-    return Request(tuple(found[0][0]), tuple(tuple(after) for _, after in found))
+    start = found[0].start
+    return Request(found[0].tokens[:start], tuple(each.tokens[start:] for each in found))
+
+
+def evenly(items: Sequence[Item], most: int) -> list[Item]:
+    """At most this many items, from beginning to end."""
+    count = min(most, len(items))
+    return [items[number * len(items) // count] for number in range(count)]

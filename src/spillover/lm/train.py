@@ -5,12 +5,12 @@ The model handed in stays as it is; a copy is trained.
 
 from __future__ import annotations
 
-import functools
 import math
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.util import find_spec
 from typing import Any, Protocol, runtime_checkable
 
@@ -24,16 +24,7 @@ from torch.utils.checkpoint import checkpoint
 from spillover.errors import ModelError, UsageError
 from spillover.lm.distributed import SINGLE, Processes
 from spillover.lm.memory import Exhausted, free_cache, out_of_memory
-from spillover.lm.score import (
-    CausalModel,
-    Method,
-    PrefixTree,
-    cheaper_merged,
-    collate,
-    fits_window,
-    logits_only_at,
-    width_for,
-)
+from spillover.lm.score import CausalModel, Method, TreeBatch, batch_for, cheaper_merged, fits_window, logits_only_at
 from spillover.lm.tokens import Example, refuse_unreadable
 from spillover.lm.trainable import CompiledLayers, Training
 
@@ -44,82 +35,58 @@ _TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4}
 ExtraLoss = Callable[[CausalModel, int], Tensor]
 
 
-def mean_loss(
-    model: CausalModel,
-    fed: Mapping[str, Tensor],
-    scored: Int[Tensor, "position"],
-    place: Int[Tensor, "answer"] | None,
-    token: Int[Tensor, "answer"],
-    at_once: int = 0,
-) -> Float[Tensor, ""]:
-    """Mean cross-entropy (nats) of answer tokens.
+def mean_loss(model: CausalModel, batch: TreeBatch, at_once: int = 0) -> Float[Tensor, ""]:
+    """Mean cross-entropy (nats) of the answer tokens of a batch, which is on the model's device.
 
-    fed: the model's arguments. scored: where logits are needed, as indices into batch x length, flattened. place,
-    token: of each answer token, which of those it is read from (None: each from its own, in order), and which token it
-    is. at_once: the most answer tokens whose logits stand at the same time, forward and backward; 0 is all of them.
-    Raises ModelError when logits cannot be computed some at a time.
+    at_once: the most answer tokens whose logits stand at the same time, forward and backward; 0 is all of them. Raises
+    ModelError when logits cannot be computed some at a time.
     """
+    places, token = batch.places, batch.token
     if not at_once or len(token) <= at_once:
-        with logits_only_at(model, scored):
-            logits = model(**fed, use_cache=False).logits[0]
-        return cross_entropy(logits.float() if place is None else logits.float()[place], token)
-    hidden, seen = _before_logits(model, fed, scored)
-    head, finish = model.get_output_embeddings(), finishing(model)
-    _refuse_other_logits(finish(head(hidden[None, :1].detach())), seen)
-    wanted = hidden if place is None else hidden[place]
+        with logits_only_at(model, batch.scored):
+            logits = model(**batch.fed, use_cache=False).logits[0].float()
+        return cross_entropy(logits if places is None else logits[places], token)
+    hidden, logits_from = _before_logits(model, batch)
 
     def summed(part: Hidden, tokens: Int[Tensor, "answer"]) -> Float[Tensor, ""]:
-        return cross_entropy(finish(head(part)).float(), tokens, reduction="sum")
+        return cross_entropy(logits_from(part).float(), tokens, reduction="sum")
 
     # Computed again in the backward pass, so that no part's logits wait for it.
-    parts = [
-        checkpoint(summed, part, tokens, use_reentrant=False)
-        for part, tokens in zip(wanted.split(at_once), token.split(at_once), strict=True)
-    ]
+    wanted = (hidden if places is None else hidden[places]).split(at_once)
+    parts = [checkpoint(summed, *each, use_reentrant=False) for each in zip(wanted, token.split(at_once), strict=True)]
     return torch.stack(parts).sum() / len(token)
 
 
-def finishing(model: CausalModel) -> Callable[[Tensor], Tensor]:
-    """What a model does to logits behind its output embedding, as far as it is known: a factor, or a soft cap."""
-    config = model.config.get_text_config()
+def _before_logits(model: CausalModel, batch: TreeBatch) -> tuple[Hidden, Callable[[Tensor], Tensor]]:
+    """What enters the output embedding where logits are needed, and what makes logits of it.
+
+    Raises ModelError when the model does more to its logits than is known: a factor, a divisor or a soft cap.
+    """
+    config, head = model.config.get_text_config(), model.get_output_embeddings()
     cap, factor = getattr(config, "final_logit_softcapping", None), getattr(config, "logit_scale", None)
     divisor = getattr(config, "logits_scaling", None)
+    kept: list[Hidden] = []
 
-    def finish(logits: Tensor) -> Tensor:
+    def keep(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        kept.append(inputs[0].reshape(-1, inputs[0].shape[-1])[batch.scored])
+        return (kept[-1][None, :1], *inputs[1:])
+
+    def logits_from(hidden: Tensor) -> Tensor:
+        logits: Tensor = head(hidden)
         logits = logits * factor if factor else logits
         logits = logits / divisor if divisor else logits
         return torch.tanh(logits / cap) * cap if cap else logits
 
-    return finish
-
-
-def _before_logits(
-    model: CausalModel, fed: Mapping[str, Tensor], scored: Int[Tensor, "position"]
-) -> tuple[Hidden, Float[Tensor, "1 1 vocabulary"]]:
-    """What enters the output embedding at `scored`, and the model's own logits at the first of them alone."""
-    kept: list[Hidden] = []
-
-    def keep(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        kept.append(inputs[0].reshape(-1, inputs[0].shape[-1])[scored])
-        return (kept[-1][None, :1], *inputs[1:])
-
-    handle = model.get_output_embeddings().register_forward_pre_hook(keep)
-    try:
-        logits: Tensor = model(**fed, use_cache=False).logits
-    finally:
-        handle.remove()
-    return kept[-1], logits
-
-
-@torch.no_grad()
-def _refuse_other_logits(found: Tensor, expected: Tensor) -> None:
-    """Raise ModelError unless logits computed apart are the model's own; some models do more to them."""
-    if found.is_meta:
-        return
+    with head.register_forward_pre_hook(keep):
+        expected: Tensor = model(**batch.fed, use_cache=False).logits
     tolerance = _TOLERANCE.get(expected.dtype, 0.02)
-    if not torch.allclose(found.float(), expected.float(), rtol=tolerance, atol=tolerance):
+    with torch.no_grad():
+        found = logits_from(kept[-1][None, :1])
+        same = found.is_meta or torch.allclose(found.float(), expected.float(), rtol=tolerance, atol=tolerance)
+    if not same:
         what = "this model changes its logits in a way that is not known, so they cannot be computed some at a time"
         raise ModelError(what, do="Leave --logits-at-once out")
+    return kept[-1], logits_from
 
 
 def answer_loss(model: CausalModel, batch: Sequence[Example], merge: bool = False, logits_at_once: int = 0) -> Tensor:
@@ -128,14 +95,7 @@ def answer_loss(model: CausalModel, batch: Sequence[Example], merge: bool = Fals
     merge: compute what examples have in common at their beginnings once, where that is cheaper. logits_at_once: see
     `mean_loss`. The loss is the same.
     """
-    device = model.device
-    trees = cheaper_merged(batch) if merge else [PrefixTree([example]) for example in batch]
-    read = collate(trees, model.dtype, width_for(device))
-    fed = {"input_ids": read.tokens, "position_ids": read.positions, "attention_mask": read.mask}
-    return mean_loss(
-        model, {name: value.to(device) for name, value in fed.items()}, read.scored.to(device),
-        None if read.places is None else read.places.to(device), read.token.to(device), logits_at_once,
-    )  # fmt: skip
+    return mean_loss(model, batch_for(model, cheaper_merged(batch, merge)), logits_at_once)
 
 
 def may_merge(model: CausalModel, examples: Sequence[Example], method: Method | None) -> bool:
@@ -230,17 +190,6 @@ def state_of(optimizer: Optimizer, parameter: nn.Parameter) -> dict[str, Tensor]
     return {key: torch.as_tensor(value) for key, value in state if key not in ("qmap1", "qmap2")}
 
 
-def restore(optimizer: Optimizer, parameter: nn.Parameter, key: str, value: Tensor) -> None:
-    """Write one entry of `state_of` into an optimizer."""
-    state: dict[str, Any] = optimizer.state[parameter]
-    if not isinstance(state[key], Tensor):
-        state[key] = int(value)
-        return
-    # Laid out in memory as the weight is, as AdamW does it.
-    like = parameter if value.shape == parameter.shape else value
-    state[key] = torch.empty_like(like, dtype=value.dtype, device=parameter.device).copy_(value)
-
-
 def optimizer_bytes(parameters: Iterable[nn.Parameter], kind: str) -> int:
     """Bytes of the optimizer state of these parameters."""
 
@@ -276,14 +225,6 @@ class TornStep(ModelError):
 
 
 @dataclass
-class Gate:
-    """Whether a weight whose gradient has just been added to is updated at once; how many weights this step updated."""
-
-    open: bool = True
-    updated: int = 0
-
-
-@dataclass
 class MicroBatches:
     """How many examples of a batch are computed at once, from which step on: one value, unless memory ran out.
 
@@ -298,13 +239,13 @@ class MicroBatches:
         """Examples computed at once in a step."""
         return [size for first, size in self.since if first <= step][-1]
 
-    def take(self, model: CausalModel, step: int, size: int, gate: Gate, attempt: Callable[..., float]) -> float:
+    def take(self, model: CausalModel, step: int, size: int, updates: Updates, attempt: Callable[..., float]) -> float:
         """What `attempt(at_once=...)` gives; when memory runs out it is made again with half the examples.
 
         size: examples of the batch. Raises Exhausted when one is too many, TornStep when weights had been updated.
         """
         while True:
-            gate.updated = 0
+            updates.done = 0
             try:
                 return attempt(at_once=self.at(step))
             except Exception as error:
@@ -315,7 +256,7 @@ class MicroBatches:
                 parameter.grad = None
             free_cache(model.device)
             self.halve(step, size)
-            if gate.updated:
+            if updates.done:
                 raise TornStep(step, self.at(step))
 
     def halve(self, step: int, size: int) -> None:
@@ -394,94 +335,98 @@ def fine_tune(
     there is not even memory for one example; TornStep when it ran out after some weights of a step had been updated.
     """
     refuse_unreadable(model, (example.tokens for example in examples))
-    number, merge = 0, bool(examples) and may_merge(model, examples, method)
-    gate, micro_batches = Gate(), micro_batches or MicroBatches([(1, settings.batch)])
+    merge = bool(examples) and may_merge(model, examples, method)
+    micro_batches = micro_batches or MicroBatches([(1, settings.batch)])
     layers = CompiledLayers(model).in_use if settings.compile_layers else nullcontext
-    with _stepping_in_backward(model, settings, gate, hooked=processes.count == 1) as updaters:
+    updates = Updates(model, settings)
+    with ExitStack() as stack:
+        if processes.count == 1:
+            for weight in updates.optimizers:
+                stack.enter_context(weight.register_post_accumulate_grad_hook(updates.update))
         if resume is not None:
-            _restore(model, updaters, processes.broadcast_tensors(resume.state))
-        for epoch in range(1, settings.epochs + 1):
-            batches = list(shuffled(examples if examples_in is None else examples_in(epoch), settings, epoch))
-            for place, batch in enumerate(batches):
-                number += 1
-                if resume is not None and number <= resume.step:
-                    continue
-                seed, term = settings.seed * 1_000_003 + number, extra and functools.partial(extra, model, number)
-                own = [example for example, counts in processes.round_robin(batch) if counts]
-                weight = _answer_tokens(own) / _answer_tokens(batch)
-                # Without examples it takes part, without weight: a split model and `extra` need every process.
-                own = own or batch[:1]
-                attempt = functools.partial(
-                    training_step, model, own, seed=seed + processes.launch.rank * 1_000_000_007, merge=merge,
-                    gate=gate, extra=term, weight=weight, count=processes.count, logits=settings.logits_at_once,
-                    layers=layers,
-                )  # fmt: skip
-                loss = micro_batches.take(model, number, len(own), gate, attempt)
-                loss = processes.add_gradients(loss, list(updaters))
-                # All, if processes share a batch, or what earlier parts of it alone gave a gradient, such as one
-                # expert of several.
-                for parameter, optimizer in updaters.items():
-                    if parameter.grad is not None:
-                        optimizer.step()
-                        parameter.grad = None
-                if not math.isfinite(loss):
-                    raise ModelError(f"training went astray: the loss of step {number} is {loss}", do="Lower --lr")
-                last = place == len(batches) - 1
-                if after_step(TrainingStep(number, epoch, loss, last, lambda: _state(model, updaters))):
-                    return
+            updates.restore(processes.broadcast_tensors(resume.state))
+        for number, (epoch, batch, last) in enumerate(_steps(examples, settings, examples_in), start=1):
+            if resume is not None and number <= resume.step:
+                continue
+            own = [example for example, counts in processes.round_robin(batch) if counts]
+            share = _answer_tokens(own) / _answer_tokens(batch)
+            # Without examples it takes part, without weight: a split model and `extra` need every process.
+            own = own or batch[:1]
+            attempt = partial(
+                training_step, model, own, merge=merge, updates=updates, extra=extra and partial(extra, model, number),
+                seed=settings.seed * 1_000_003 + number + processes.launch.rank * 1_000_000_007, weight=share,
+                count=processes.count, logits=settings.logits_at_once, layers=layers,
+            )  # fmt: skip
+            loss = micro_batches.take(model, number, len(own), updates, attempt)
+            loss = processes.add_gradients(loss, list(updates.optimizers))
+            # All, if processes share a batch, or what earlier parts of it alone gave a gradient, such as one expert of
+            # several.
+            for weight in updates.optimizers:
+                if weight.grad is not None:
+                    updates.update(weight)
+            if not math.isfinite(loss):
+                raise ModelError(f"training went astray: the loss of step {number} is {loss}", do="Lower --lr")
+            if after_step(TrainingStep(number, epoch, loss, last, updates.state)):
+                return
 
 
-@contextmanager
-def _stepping_in_backward(
-    model: CausalModel, settings: Training, gate: Gate, hooked: bool = True
-) -> Iterator[Optimizers]:
-    """Inside, each weight is updated by AdamW as soon as its gradient is complete, and the gradient is dropped.
+class Updates:
+    """Updates each trained weight as soon as its gradient is complete, and drops the gradient.
 
-    The same numbers as one step after the whole backward pass, without ever holding all gradients at once. While `gate`
-    is closed, gradients are summed instead, and so they are unless `hooked`: then whoever calls this takes the steps.
+    The same numbers as one step after the whole backward pass, without ever holding all gradients at once. complete:
+    whether this is the last backward pass of the step; before it, gradients are summed. done: the updates of this step.
     """
 
-    def decay(name: str) -> float:
-        own = None if settings.decay is None else settings.decay(name)
-        return settings.weight_decay if own is None else own
+    def __init__(self, model: CausalModel, settings: Training) -> None:
+        def decay(name: str) -> float:
+            own = None if settings.decay is None else settings.decay(name)
+            return settings.weight_decay if own is None else own
 
-    trained = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
-    own = optimizers(trained, settings.optimizer, settings.learning_rate, decay)
+        self.weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+        self.optimizers = optimizers(self.weights.items(), settings.optimizer, settings.learning_rate, decay)
+        self.complete, self.done = True, 0
 
-    def update(parameter: nn.Parameter) -> None:
-        if gate.open:
-            gate.updated += 1
-            own[parameter].step()
-            parameter.grad = None
+    def update(self, weight: nn.Parameter) -> None:
+        """Take the step of one weight, unless more is to be added to its gradient."""
+        if self.complete:
+            self.done += 1
+            self.optimizers[weight].step()
+            weight.grad = None
 
-    handles = [parameter.register_post_accumulate_grad_hook(update) for parameter in own if hooked]
-    try:
-        yield own
-    finally:
-        for handle in handles:
-            handle.remove()
+    def state(self) -> dict[str, Tensor]:
+        """See TrainingStep.state; `NAME` of a weight after `weight`, or after AdamW's own word for what it keeps."""
+        found: dict[str, Tensor] = {}
+        for name, weight in self.weights.items():
+            kept = {"weight": weight.detach(), **state_of(self.optimizers[weight], weight)}
+            found |= {f"{key} {name}": value for key, value in kept.items()}
+        return found
 
-
-def _state(model: CausalModel, own: Optimizers) -> dict[str, Tensor]:
-    """See TrainingStep.state; `NAME` of a weight after `weight`, or after AdamW's own word for what it keeps."""
-    found: dict[str, Tensor] = {}
-    for name, parameter in model.named_parameters():
-        if parameter in own:
-            kept = state_of(own[parameter], parameter)
-            found |= {f"weight {name}": parameter.detach(), **{f"{key} {name}": value for key, value in kept.items()}}
-    return found
-
-
-def _restore(model: CausalModel, own: Optimizers, state: Iterable[tuple[str, Tensor]]) -> None:
-    """Write a state, as names with their tensors, into a model and its optimizers."""
-    parameters = {name: value for name, value in model.named_parameters() if value in own}
-    with torch.no_grad():
+    @torch.no_grad()
+    def restore(self, state: Iterable[tuple[str, Tensor]]) -> None:
+        """Write a state, as names with their tensors, into the weights and their optimizers."""
         for key, value in state:
             kind, name = key.split(" ", 1)
+            weight = self.weights[name]
             if kind == "weight":
-                parameters[name].copy_(value)
+                weight.copy_(value)
+                continue
+            kept: dict[str, Any] = self.optimizers[weight].state[weight]
+            if isinstance(kept[kind], Tensor):
+                # Laid out in memory as the weight is, as AdamW does it.
+                like = weight if value.shape == weight.shape else value
+                kept[kind] = torch.empty_like(like, dtype=value.dtype, device=weight.device).copy_(value)
             else:
-                restore(own[parameters[name]], parameters[name], kind, value)
+                kept[kind] = int(value)
+
+
+def _steps(
+    examples: Sequence[Example], settings: Training, examples_in: Callable[[int], Sequence[Example]] | None
+) -> Iterator[tuple[int, list[Example], bool]]:
+    """Epoch, batch, and whether it is the epoch's last, of each step."""
+    for epoch in range(1, settings.epochs + 1):
+        batches = list(shuffled(examples if examples_in is None else examples_in(epoch), settings, epoch))
+        for place, batch in enumerate(batches, start=1):
+            yield epoch, batch, place == len(batches)
 
 
 def shuffled(examples: Sequence[Example], settings: Training, epoch: int) -> Iterator[list[Example]]:
@@ -493,7 +438,7 @@ def shuffled(examples: Sequence[Example], settings: Training, epoch: int) -> Ite
 
 
 def training_step(
-    model: CausalModel, batch: Sequence[Example], seed: int, merge: bool, at_once: int, gate: Gate,
+    model: CausalModel, batch: Sequence[Example], seed: int, merge: bool, at_once: int, updates: Updates,
     extra: Callable[[], Tensor] | None, weight: float = 1.0, count: int = 1, logits: int = 0,
     layers: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> float:  # fmt: skip
@@ -509,9 +454,9 @@ def training_step(
         for place, (part, share) in enumerate(zip(parts, shares(parts), strict=True)):
             loss = answer_loss(model, part, merge, logits) * share * weight
             losses.append(loss.detach())
-            gate.open = place == len(parts) - 1
+            updates.complete = place == len(parts) - 1
             # In the last backward pass, so that each weight is updated once, from its whole gradient.
-            (loss + extra() / count if gate.open and extra is not None else loss).backward()
+            (loss + extra() / count if updates.complete and extra is not None else loss).backward()
     model.eval()
     # Read at the end alone, since a GPU does nothing new while it is read from.
     return sum(map(float, losses))

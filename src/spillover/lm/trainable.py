@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import nn
@@ -58,27 +58,36 @@ class Training:
 
 def trainable_copy(model: CausalModel, settings: Training) -> CausalModel:
     """A copy of `model` to train; weights that stay frozen share memory with the original, the others do not."""
-    shared = {
-        id(parameter): nn.Parameter(parameter.detach(), requires_grad=False) for parameter in _frozen(model, settings)
-    }
+    layers = int(model.config.get_text_config().num_hidden_layers)
+    trains = settings.trains or (lambda name, layers: True)
+    # All weights stay under an adapter, else the embeddings and what is left out.
+    kept = [weight for name, weight in model.named_parameters() if settings.lora or not trains(name, layers)]
+    if settings.freeze_embeddings:
+        embeddings = (model.get_input_embeddings(), model.get_output_embeddings())
+        kept += [weight for module in embeddings if module is not None for weight in module.parameters()]
+    shared = {id(weight): nn.Parameter(weight.detach(), requires_grad=False) for weight in kept}
     trained = copy.deepcopy(model, dict(shared))
-    frozen = {id(parameter) for parameter in shared.values()}
-    for name, parameter in trained.named_parameters():
-        parameter.requires_grad_(id(parameter) not in frozen)
-        parameter.grad = None
-        if not parameter.is_floating_point():
+    frozen = {id(weight) for weight in shared.values()}
+    for name, weight in trained.named_parameters():
+        weight.requires_grad_(id(weight) not in frozen)
+        weight.grad = None
+        if not weight.is_floating_point():
             raise ModelError(f"the weight {name} is not in floating point and cannot be trained", do="Use --lora RANK")
-    _keep_input_gradient_sparse(trained)
-    adapted = _with_adapter(trained, settings) if settings.lora else trained
-    if settings.trains is not None and settings.lora:
-        for name, parameter in adapted.named_parameters():
-            if not _trains(settings, model, name):
-                parameter.requires_grad_(False)
-    if not any(parameter.requires_grad for parameter in adapted.parameters()):
+    inputs, outputs = trained.get_input_embeddings(), trained.get_output_embeddings()
+    tied = outputs is not None and getattr(outputs, "weight", None) is getattr(inputs, "weight", outputs)
+    if tied and isinstance(inputs, nn.Embedding) and inputs.weight.requires_grad:
+        # Of the tied weight, the gradient from the input touches only the rows that were read. Kept sparse it is added
+        # to the output's dense one, which saves filling and adding a whole vocabulary each step.
+        inputs.sparse = True
+    if settings.lora:
+        trained = _with_adapter(trained, settings)
+        for name, weight in trained.named_parameters():
+            weight.requires_grad_(weight.requires_grad and trains(name, layers))
+    if not any(weight.requires_grad for weight in trained.parameters()):
         raise ModelError("nothing of this model would be trained", do="Combine fewer remedies, or lower a strength")
     if settings.gradient_checkpointing:
-        recompute_layers(adapted)
-    return adapted
+        recompute_layers(trained)
+    return trained
 
 
 def recompute_layers(model: CausalModel) -> None:
@@ -99,33 +108,6 @@ def recompute_layers(model: CausalModel) -> None:
         raise ModelError(what, do="Leave --gradient-checkpointing out") from None
 
 
-def _trains(settings: Training, model: CausalModel, name: str) -> bool:
-    layers = int(model.config.get_text_config().num_hidden_layers)
-    return settings.trains is None or settings.trains(name, layers)
-
-
-def _keep_input_gradient_sparse(model: CausalModel) -> None:
-    """Where one weight embeds both input and output, its gradient from the input touches only the rows that were read.
-
-    Kept sparse it is added to the output's dense one, which saves filling and adding a whole vocabulary each step.
-    """
-    inputs, outputs = model.get_input_embeddings(), model.get_output_embeddings()
-    tied = outputs is not None and getattr(outputs, "weight", None) is getattr(inputs, "weight", outputs)
-    if tied and isinstance(inputs, nn.Embedding) and inputs.weight.requires_grad:
-        inputs.sparse = True
-
-
-def _frozen(model: CausalModel, settings: Training) -> list[nn.Parameter]:
-    """The parameters that stay as they are: all of them under an adapter, else the embeddings and what is left out."""
-    if settings.lora:
-        return list(model.parameters())
-    left_out = [parameter for name, parameter in model.named_parameters() if not _trains(settings, model, name)]
-    if not settings.freeze_embeddings:
-        return left_out
-    embeddings = (model.get_input_embeddings(), model.get_output_embeddings())
-    return left_out + [parameter for module in embeddings if module is not None for parameter in module.parameters()]
-
-
 def _with_adapter(model: Any, settings: Training) -> CausalModel:
     """The model with a LoRA adapter. Raises UsageError when no module's name ends in one of `lora_targets`."""
     from peft import LoraConfig, get_peft_model
@@ -141,10 +123,9 @@ def _with_adapter(model: Any, settings: Training) -> CausalModel:
         except ValueError:
             if not settings.lora_targets:
                 raise
-            weights = {name: getattr(module, "weight", None) for name, module in model.named_modules()}
-            takers = [name.rpartition(".")[2] for name, each in weights.items() if each is not None and each.ndim == 2]
+            matrices = (name for name, each in model.named_parameters() if name.endswith(".weight") and each.ndim == 2)
             what = f"no module of this model that takes an adapter is called {' or '.join(settings.lora_targets)}"
-            do = f"Its modules are {', '.join(dict.fromkeys(takers))}"
+            do = f"Its modules are {', '.join(dict.fromkeys(name.split('.')[-2] for name in matrices))}"
             raise UsageError(what, where="--lora-targets", do=do) from None
     # It came out as a set, whose order differs from process to process and would be in the saved adapter's bytes.
     config: Any = adapted.peft_config["default"]
@@ -189,20 +170,19 @@ def gather_into(whole: CausalModel | None, model: Any) -> None:
 
 def refuse_missing_compiler(wanted: bool, device: torch.device, sharded: bool) -> None:
     """Raise UsageError when layers are to be compiled and nothing here does that, or not for a model that is split."""
-    if not wanted:
-        return
-    if sharded:
-        what, do = "layers that are split over processes are not compiled", "Leave --sharded out"
-    elif device.type == "cuda" and find_spec("triton") is None:
-        what, do = "the compiler of code for GPUs is not installed", "Run `pip install triton`"
-    elif device.type != "cuda" and not (os.environ.get("CXX") or any(map(shutil.which, COMPILERS))):
-        what, do = f"there is no C++ compiler ({', '.join(COMPILERS)})", "Install one, or leave it out"
-    elif not Path(sysconfig.get_path("include"), "Python.h").exists():
-        what = "Python's headers (Python.h), which compiled code is built with, are not installed"
-        do = "Install them (python3-dev), or leave it out"
-    else:
-        return
-    raise UsageError(what, where="--compile-layers", do=do)
+    on_gpu, names = device.type == "cuda", ", ".join(COMPILERS)
+    compiler = find_spec("triton") if on_gpu else os.environ.get("CXX") or any(map(shutil.which, COMPILERS))
+    headers = Path(sysconfig.get_path("include"), "Python.h").exists()
+    missing = "Python's headers (Python.h), which compiled code is built with, are not installed"
+    faults = (
+        (sharded, "layers that are split over processes are not compiled", "Leave --sharded out"),
+        (on_gpu and not compiler, "the compiler of code for GPUs is not installed", "Run `pip install triton`"),
+        (not compiler, f"there is no C++ compiler ({names})", "Install one, or leave it out"),
+        (not headers, missing, "Install them (python3-dev), or leave it out"),
+    )
+    for found, what, do in faults:
+        if wanted and found:
+            raise UsageError(what, where="--compile-layers", do=do)
 
 
 class CompiledLayers:
@@ -255,14 +235,15 @@ def stack_of(model: Any) -> tuple[nn.Module, str, nn.ModuleList]:
 ParameterKind = Literal["values", "outputs", "queries", "keys", "attention", "mlp", "other"]
 #: The kinds that make up attention; `attention` alone stands for what none of the four names tells apart.
 ATTENTION: frozenset[ParameterKind] = frozenset({"values", "outputs", "queries", "keys", "attention"})
-_PROJECTIONS: dict[str, ParameterKind] = {
-    "v_proj": "values", "o_proj": "outputs", "q_proj": "queries", "k_proj": "keys"
+#: What the name of a parameter of a kind holds, in the order in which they are tried.
+_NAMES: dict[ParameterKind, str] = {
+    "values": r"\bv_proj\b", "outputs": r"\bo_proj\b", "queries": r"\bq_proj\b", "keys": r"\bk_proj\b",
+    "mlp": "mlp|feed_forward", "attention": r"(?:^|\.)(?![^.]*norm)[^.]*(?:attn|attention)",
 }  # fmt: skip
 _LAYER = re.compile(r"\.(?:layers|h|blocks|layer)\.(\d+)\.")
 
 
-@dataclass(frozen=True)
-class ParameterPart:
+class ParameterPart(NamedTuple):
     """The part of a model that a parameter belongs to: its layer from 0, or None outside the layers, and its kind."""
 
     layer: int | None
@@ -272,13 +253,5 @@ class ParameterPart:
 def part_of(name: str) -> ParameterPart:
     """The part that a parameter's name states, as Hugging Face names it; an adapter's is the part that it adapts."""
     found = _LAYER.search(name)
-    layer = int(found[1]) if found else None
-    words = name.split(".")
-    for word, kind in _PROJECTIONS.items():
-        if word in words:
-            return ParameterPart(layer, kind)
-    if any("mlp" in word or "feed_forward" in word for word in words):
-        return ParameterPart(layer, "mlp")
-    if any(re.search(r"attn|attention", word) and "norm" not in word for word in words):
-        return ParameterPart(layer, "attention")
-    return ParameterPart(layer, "other")
+    kinds = (kind for kind, pattern in _NAMES.items() if re.search(pattern, name))
+    return ParameterPart(int(found[1]) if found else None, next(kinds, "other"))
