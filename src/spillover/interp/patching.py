@@ -152,9 +152,8 @@ class Change:
 def moved(base: CausalModel, tuned: CausalModel) -> dict[str, float]:
     """Part -> Frobenius norm of its change over that of what it was, both over the matrices that training changed.
 
-    Vectors count in `rest` alone: those of norms may be so large that they hide what moved.
-    `everything` and each component and layer; of a model without attention of a known shape only the first. tuned: may
-    be a PEFT model, whose adapter counts as what it adds to the weights. Empty when nothing changed.
+    Vectors count in `rest` alone: those of norms may be so large that they hide what moved. Of a model without
+    attention of a known shape, only `everything`; empty when nothing changed. tuned: may be a PEFT model.
     """
     before: dict[str, Tensor] = {}
     after: dict[str, Tensor] = {}

@@ -123,7 +123,7 @@ class FactsFirst(Intervention):
 @remedy(
     "implications-first",
     "the epochs at the beginning that train on stated implications alone",
-    (3, 6),
+    (3.0, 6.0),
     most=1000.0,
     whole=True,
 )

@@ -121,10 +121,7 @@ class AttentionDecay(Intervention):
 
 @remedy("lora", "the adapter's rank", (2.0, 16.0), most=4096.0, whole=True)
 class Lora(Intervention):
-    """Trains a LoRA adapter instead of the weights.
-
-    Its scaling is twice its rank.
-    """
+    """Trains a LoRA adapter instead of the weights."""
 
     def training(self, training: Training) -> Training:
         return replace(training, lora=int(self.strength))

@@ -116,10 +116,7 @@ class Evaluation:
 
 
 def stated_rows(pack: Pack) -> list[Question]:
-    """Every stated row as a question whose answer is known: facts, then each implication's stated rows.
-
-    A stated answer of an implied relation whose given is not stated belongs to no implication.
-    """
+    """Every stated row as a question whose answer is known: facts, then each implication's stated rows."""
     stated = [question for each in pack.implications for question in pack.stated_implications(each)]
     covered = {(question.subject, question.relation) for question in stated}
     facts = [

@@ -443,11 +443,8 @@ def base_of(source: ModelSource) -> str:
 
 
 def with_adapter(model: Any, source: ModelSource) -> CausalModel:
-    """The adapter folded into its base, in place.
-
-    Raises ModelError when it cannot be read, or was made for another model: for modules that this one does not have,
-    for some of its layers only, or for weights of other sizes.
-    """
+    """The adapter folded into its base, in place. Raises ModelError when it cannot be read, or was made for a model
+    with other modules, layers or sizes."""
     with quiet(), _one_sentence(source, "adapter"):
         path = Path(source.path) / ADAPTER_WEIGHTS
         if not path.exists():
@@ -489,10 +486,7 @@ def made_from_another(adapter: ModelSource, base: ModelSource) -> str:
 
 
 def other_weights(first: Path, second: Path) -> bool:
-    """Whether two model folders surely hold different weights, by the beginning of each, whatever its precision.
-
-    Weights that another package packed are not compared.
-    """
+    """Whether two model folders surely hold different weights, by the beginning of each, unless they are packed."""
     own, other = ({}, {}) if first.resolve() == second.resolve() else (_beginnings(first), _beginnings(second))
     pairs = [(value, other[name]) for name, value in own.items() if name in other]
     same = all(one.shape == two.shape and torch.allclose(one, two, rtol=0.01, atol=1e-4) for one, two in pairs)

@@ -55,26 +55,20 @@ def save_model(
 
 
 def merged(model: CausalModel) -> CausalModel:
-    """An adapter folded into its base, as a model of its own.
-
-    On a copy: merging writes into the base's weights, which the adapter may share with the model it was made from.
-    """
+    """An adapter folded into a copy of its base, whose own weights it may share with other models."""
     adapted: Any = copy.deepcopy(model)
     whole: CausalModel = adapted.merge_and_unload()
     return whole
 
 
 def _save_changed(model: CausalModel, base: LoadedModel, path: Path) -> None:
-    before = base.model.state_dict()
-    changed: dict[str, Tensor] = {}
-    stored: set[int] = set()
+    before, changed = base.model.state_dict(), dict[int, tuple[str, Tensor]]()
     for name, value in model.state_dict().items():
-        # A weight that goes by two names, as where input and output share it, is stored under the first.
-        if value.data_ptr() not in stored and not torch.equal(value, before[name]):
-            stored.add(value.data_ptr())
-            changed[name] = value.contiguous()
+        if not torch.equal(value, before[name]):
+            # A weight that goes by two names, as where input and output share it, is stored under the first.
+            changed.setdefault(value.data_ptr(), (name, value.contiguous()))
     # One note only: the library writes several in an order that differs from time to time.
-    save_tensors(changed, path, {"base_sha256": base.sha256})
+    save_tensors(dict(changed.values()), path, {"base_sha256": base.sha256})
 
 
 def take_weights(model: CausalModel, path: Path) -> None:

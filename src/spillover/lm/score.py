@@ -201,10 +201,7 @@ def batch_for(model: CausalModel, trees: Sequence[PrefixTree]) -> TreeBatch:
 
 
 def cheaper_merged(texts: Sequence[Example], merge: bool = True) -> list[PrefixTree]:
-    """The texts as one tree where that feeds less, counting the pairs that attention compares, else a tree each.
-
-    merge: whether they may be one tree at all.
-    """
+    """The texts as one tree, if they may `merge` and that feeds less, attention's pairs counted; else a tree each."""
     alone = [PrefixTree([text]) for text in texts]
     if not merge:
         return alone
@@ -215,11 +212,8 @@ def cheaper_merged(texts: Sequence[Example], merge: bool = True) -> list[PrefixT
 
 @contextmanager
 def logits_only_at(model: CausalModel, positions: Int[Tensor, "position"]) -> Iterator[None]:
-    """Inside, the model computes logits only at `positions` (indices into batch x length, flattened).
-
-    Its logits then have the shape (1, positions, vocabulary). Works for every model whose output embedding is a
-    module applied to the hidden states, whatever it does to logits afterwards.
-    """
+    """Inside, the model computes logits only at `positions` (indices into batch x length, flattened), and gives them in
+    the shape (1, positions, vocabulary), if its output embedding is a module that is applied to the hidden states."""
 
     def gather(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         hidden = inputs[0]

@@ -90,11 +90,7 @@ def _before_logits(model: CausalModel, batch: TreeBatch) -> tuple[Hidden, Callab
 
 
 def answer_loss(model: CausalModel, batch: Sequence[Example], merge: bool = False, logits_at_once: int = 0) -> Tensor:
-    """Mean cross-entropy (nats) of the answer tokens of a batch; logits are computed at no other position.
-
-    merge: compute what examples have in common at their beginnings once, where that is cheaper. logits_at_once: see
-    `mean_loss`. The loss is the same.
-    """
+    """`mean_loss` of examples; merge: what they share at their beginnings is computed once, if that is cheaper."""
     return mean_loss(model, batch_for(model, cheaper_merged(batch, merge)), logits_at_once)
 
 
@@ -152,13 +148,9 @@ class _AdamW:
 
     def __init__(self, parameter: nn.Parameter, rate: float, decay: float) -> None:
         self.parameter, self.rate, self.decay = parameter, rate, decay
-        self.state: dict[Any, Any] = {
-            parameter: {
-                "step": torch.zeros((), dtype=torch.float32, device=parameter.device),
-                "exp_avg": torch.zeros_like(parameter, memory_format=torch.preserve_format),
-                "exp_avg_sq": torch.zeros_like(parameter, memory_format=torch.preserve_format),
-            }
-        }
+        step = torch.zeros((), dtype=torch.float32, device=parameter.device)
+        moments = {key: torch.zeros_like(parameter) for key in ("exp_avg", "exp_avg_sq")}
+        self.state: dict[Any, Any] = {parameter: {"step": step, **moments}}
 
     @torch.no_grad()
     def step(self) -> None:
@@ -193,13 +185,10 @@ def state_of(optimizer: Optimizer, parameter: nn.Parameter) -> dict[str, Tensor]
 def optimizer_bytes(parameters: Iterable[nn.Parameter], kind: str) -> int:
     """Bytes of the optimizer state of these parameters."""
 
-    def own(parameter: nn.Parameter) -> int:
-        count = parameter.numel()
-        if kind == ADAMW:
-            return 2 * parameter.nbytes
-        return 2 * count * 4 if count < SMALL else 2 * (count + 4 * -(-count // BLOCK) + 4 * 256)
-
-    return sum(map(own, parameters))
+    if kind == ADAMW:
+        return sum(2 * parameter.nbytes for parameter in parameters)
+    counts = [parameter.numel() for parameter in parameters]
+    return sum(8 * count if count < SMALL else 2 * (count + 4 * -(-count // BLOCK) + 4 * 256) for count in counts)
 
 
 def update_bytes(parameters: Iterable[nn.Parameter], kind: str, device: torch.device) -> int:
