@@ -481,7 +481,9 @@ def dial(run: LabRun) -> Findings:
         )
         starts.append(curves(name, title, unit, lines, references, text, x_label="sigma, size of the start"))
     main = run.curve("sigma", "margin_ratio_test", model="factorised", width=first[0], rate=first[1])
-    (least, small), *_, (most, large) = ((sigma, point.value or 0.0) for sigma, point in main.items())
+    # Margins that are undefined, as after very few steps, are left out of the curve.
+    ends = [(sigma, point.value or 0.0) for sigma, point in main.items()] or [(0.0, 0.0)]
+    (least, small), (most, large) = ends[0], ends[-1]
     mixed = {
         "by hand, one unknown": exact_curve(details["mixed"], "share", "exact"),
         "by the general solver": exact_curve(details["mixed"], "share", "solved"),
