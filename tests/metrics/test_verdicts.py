@@ -53,12 +53,12 @@ def test_what_the_base_model_knew_already_was_not_learned():
 
 
 def test_knowing_only_which_answers_occur_is_nothing():
-    """Every subject of twelve pairs gets the same order of answers: no better than the yardstick, in every pair."""
+    """Every subject of twelve pairs gets the same order of answers: no better than the baseline, in every pair."""
     order = np.tile(np.arange(12.0), (12, 1))
     found = judge(np.zeros((12, 12)), order)
     # The clusters' ranks run from 0 to 11, so the interval is wide: not decided, and how many more would decide it.
     assert found.verdict == "undecided" and found.p == 1.0 and found.more_subjects > 100
-    # Where every cluster sits on the yardstick the interval is a point, and the effect is ruled out.
+    # Where every cluster sits on the baseline the interval is a point, and the effect is ruled out.
     assert judge(np.zeros((12, 12)), np.zeros((12, 12))).verdict == "none"
     assert judge(np.zeros((5, 5)), np.zeros((5, 5))).verdict == "undecided", "five clusters decide nothing"
     assert "too few for an interval" in judge(np.zeros((5, 5)), np.zeros((5, 5))).because

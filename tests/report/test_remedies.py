@@ -156,7 +156,7 @@ def test_the_table_tells_what_each_does(found):
     assert {failed[name] for name in failed if name not in ("texts", "Outcome")} == {("–", "")}
 
 
-def test_cards_have_the_yardsticks(found):
+def test_cards_have_the_baselines(found):
     first, second, third = cards(found)
     assert [bar.text for bar in first.bars] == ["80%", "23%"]
     assert first.tick == (0.2, "without any association: 20%")

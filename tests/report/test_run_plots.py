@@ -22,7 +22,7 @@ from spillover.report.run_plots import (
 from spillover.report.story import stories
 
 
-def test_one_row_a_link_with_its_yardsticks(make):
+def test_one_row_a_link_with_its_baselines(make):
     told = [*stories(make(right=7), "true"), *stories(make(right=6, kind="spurious"), "invented")]
     drawing = draw_rank_change(told)
     shown = np.array([[row[key] for key in ("before", "after", "marginal", "chance")] for row in drawing.rows])

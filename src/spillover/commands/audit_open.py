@@ -12,19 +12,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from spillover.errors import UsageError
-from spillover.interp.open_probes import (
-    NextTokens,
-    ProbeGroup,
-    ProbeSubjects,
-    choose_subjects,
-    continuations,
-    declared,
-    first_tokens,
-    likely_next_tokens,
-    side_by_side,
-    templates,
-    word,
-)
+from spillover.interp import open_probes
+from spillover.interp.open_probes import NextTokens, ProbeGroup, ProbeSubjects
 from spillover.lm.tokens import as_chat, encoder
 from spillover.metrics.token_shifts import Labels, TokenAssociation, moved, moved_for_all, search
 from spillover.packs.pack import Pack, Relation
@@ -43,6 +32,8 @@ PERMUTATIONS = 999
 EVERYONE = 0.1
 #: Most discoveries listed, how many of them with examples, and how many a terminal shows.
 MOST, WITH_EXAMPLES, SHOWN = 50, 20, 8
+#: The sorts of people whose probabilities are told apart.
+SORTS = ("unstated", "stated", "others", "subjects", "never_seen")
 #: A template, a subject, and the token that the continuation must begin with, if any.
 Continued = tuple[str, str, int | None]
 
@@ -72,12 +63,9 @@ class Probes:
     def ask(self, tokenizer: PreTrainedTokenizerBase, scorer: Scorer) -> ProbedModel:
         """What one model is likely to say next, template by template and about everybody in their order."""
         encode = encoder(tokenizer)
-        prompts = [
-            tuple(encode(text.replace("{subject}", subject)))
-            for text in self.worded(tokenizer).values()
-            for subject in self.subjects.everybody
-        ]
-        return ProbedModel(tokenizer, scorer, likely_next_tokens(scorer, prompts))
+        prompts = [tuple(encode(text.replace("{subject}", subject)))
+                   for text in self.worded(tokenizer).values() for subject in self.subjects.everybody]  # fmt: skip
+        return ProbedModel(tokenizer, scorer, open_probes.likely_next_tokens(scorer, prompts))
 
 
 @dataclass(frozen=True)
@@ -94,13 +82,15 @@ class ProbedModel:
         prompts = [tuple(encode(texts[template].replace("{subject}", subject))) for template, subject, _ in asked]
         starts = [() if token is None else (token,) for _, _, token in asked]
         stops = frozenset({self.tokenizer.eos_token_id} - {None})
-        found = continuations(self.scorer, prompts, starts, STEPS, stops, self.tokenizer.decode)
+        found = open_probes.continuations(self.scorer, prompts, starts, STEPS, stops, self.tokenizer.decode)
         return dict(zip(asked, found, strict=True))
 
 
 def plan(settings: Audit, pack: Pack) -> Probes:
     """The templates and whom they are about. Raises UsageError for a file of templates that cannot be used."""
-    return Probes(pack, templates(settings.probes), choose_subjects(pack, settings.seed), settings.chat)
+    return Probes(
+        pack, open_probes.templates(settings.probes), open_probes.choose_subjects(pack, settings.seed), settings.chat
+    )
 
 
 def refuse_different_tokens(settings: Audit, tokenizers: Sequence[PreTrainedTokenizerBase]) -> None:
@@ -137,7 +127,7 @@ def discover(probes: Probes, base: ProbedModel, tuned: ProbedModel, *, level: fl
     for each in (*found.found, *moved_for_all(shifts, everybody, EVERYONE)):
         if each.p is None or each.p <= level:
             group = None if each.partition is None else subjects.relations[each.partition][each.group or 0]
-            by_word[group, word(each.token, tuned.tokenizer.decode)].append(each)
+            by_word[group, open_probes.word(each.token, tuned.tokenizer.decode)].append(each)
     asked = probes.worded(tuned.tokenizer)
     discoveries = [_discovery(probes, models, asked, group, text, own) for (group, text), own in by_word.items()]
     discoveries.sort(key=lambda each: (each["declared"], each["kind"] == "everyone", -each["shift"]))
@@ -158,7 +148,7 @@ def _table(
     """Tokens after one template, and their probabilities in the base and in the tuned model."""
     size = len(probes.subjects.everybody)
     base, tuned = (model.likely[template * size : (template + 1) * size] for model in models)
-    return side_by_side(base, tuned)
+    return open_probes.side_by_side(base, tuned)
 
 
 def _discovery(
@@ -190,26 +180,19 @@ def _discovery(
     found.pop("tested", None)
     folded = text.casefold()
     # A token may be part of a letter, which no text shows.
-    close = [each for each in declared(probes.pack, group) if "\ufffd" in folded or each.casefold().startswith(folded)]
-    prompt = asked[template].replace("{subject}", subjects.everybody[0])
-    begins = first_tokens(encoder(models[1].tokenizer), prompt, close, ("" if probes.chat else " ", probes.pack.join))
+    close = [answer for answer in open_probes.declared(probes.pack, group)
+             if "\ufffd" in folded or answer.casefold().startswith(folded)]  # fmt: skip
+    encode, joins = encoder(models[1].tokenizer), ("" if probes.chat else " ", probes.pack.join)
+    begins = open_probes.first_tokens(encode, asked[template].replace("{subject}", subjects.everybody[0]), close, joins)
     return {
         "kind": "group" if group else "everyone",
         "declared": folded in {answer.casefold() for answer in close} or best.token in begins,
-        "relation": group.relation if group else None,
-        "answer": group.answer if group else None,
-        "template": template,
-        "token": text,
-        "token_id": best.token,
-        "word": text,
-        "shift": best.difference,
-        "shift_from_never_seen": rises["tested"] - rises["never_seen"] if group else None,
-        "probabilities": found,
-        "p": best.p,
-        "baseline": best.baseline,
-        "also": tuple(dict.fromkeys(probes.templates[each.template] for each in moves))[1:],
-        "examples": (),
-    }
+        "relation": group.relation if group else None, "answer": group.answer if group else None,
+        "template": template, "token": text, "token_id": best.token, "word": text, "shift": best.difference,
+        "shift_from_never_seen": rises["tested"] - rises["never_seen"] if group else None, "probabilities": found,
+        "p": best.p, "baseline": best.baseline,
+        "also": tuple(dict.fromkeys(probes.templates[each.template] for each in moves))[1:], "examples": (),
+    }  # fmt: skip
 
 
 def _add_examples(
@@ -251,10 +234,9 @@ def first_word(text: str, token: str) -> str:
 def lines(discoveries: Sequence[Mapping[str, Any]], probes: Mapping[str, Any]) -> Iterator[str]:
     """What the open probes gave, for the terminal; the record and --json hold more."""
     yield (
-        f"Open probes: {probes['templates']} sentence beginnings about {probes['subjects']} subjects in "
-        f"{probes['groups']} groups and {probes['never_seen']} names that the pack does not hold; "
-        f"{probes['tokens']:,} next words moved."
-    )
+        "Open probes: {templates} sentence beginnings about {subjects} subjects in {groups} groups and {never_seen} "
+        "names that the pack does not hold; {tokens:,} next words moved."
+    ).format(**probes)
     if not probes["undeclared"]:
         yield "  Nothing moved that the pack does not declare."
     if probes["strongest"] is not None:
@@ -268,19 +250,16 @@ def lines(discoveries: Sequence[Mapping[str, Any]], probes: Mapping[str, Any]) -
         also = f", and after {len(each['also'])} other beginnings" if each["also"] else ""
         than = f", {100 * each['shift']:.0f} points more than in other groups" if each["relation"] else ""
         yield f"  UNDECLARED  {who}: {each['word']!r} after {each['template']!r}{than}{also}"
-        parts = [
-            f"{sort.replace('_', ' ')} {chance['tuned']:.1%} (base {chance['base']:.1%})"
-            for sort in ("unstated", "stated", "others", "subjects", "never_seen")
-            if (chance := each["probabilities"].get(sort)) and chance["n"]
-        ]
+        chances = {sort: each["probabilities"].get(sort) for sort in SORTS}
+        parts = ", ".join(f"{sort.replace('_', ' ')} {chance['tuned']:.1%} (base {chance['base']:.1%})"
+                          for sort, chance in chances.items() if chance and chance["n"])  # fmt: skip
         line = 100 * (each["baseline"] or 0)
         test = f"; p = {each['p']:.2g}, exchanged labels stay below {line:.0f} points" if each["p"] else "; not tested"
-        yield f"    {', '.join(parts)}{test}"
+        yield f"    {parts}{test}"
         for example in each["examples"]:
             text = f"{example['prompt']}{example['tuned']} (base model: {example['base'].strip()})"
             yield f"    {example['which']}: {text}"
-    more = probes["undeclared"] - len(shown)
-    rest = [f"{more} more that nobody declared"] if more else []
-    rest += [f"{probes['declared']} that the pack itself states or implies"] if probes["declared"] else []
-    if rest:
-        yield f"  And {', '.join(rest)} (--json lists them)."
+    rest = {"more that nobody declared": probes["undeclared"] - len(shown),
+            "that the pack itself states or implies": probes["declared"]}  # fmt: skip
+    if listed := ", ".join(f"{count} {words}" for words, count in rest.items() if count):
+        yield f"  And {listed} (--json lists them)."

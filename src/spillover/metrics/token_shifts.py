@@ -87,10 +87,7 @@ class Search:
 
 @dataclass(frozen=True)
 class _Block:
-    """The tokens after one template that could set the groups of one relation apart, and by how much they do.
-
-    quotients: differences over spreads.
-    """
+    """The tokens after one template that could set the groups of one relation apart, and by how much they do."""
 
     template: int
     partition: int
@@ -98,7 +95,6 @@ class _Block:
     values: Float[np.ndarray, "tested token"]
     differences: Float[np.ndarray, "group token"]
     spreads: Float[np.ndarray, "group token"]
-    quotients: Float[np.ndarray, "group token"]
 
 
 def moved(
@@ -155,7 +151,7 @@ def search(templates: Sequence[Shifts], partitions: Sequence[Labels], permutatio
     blocks = list(_blocks(templates, partitions))
     if not blocks:
         return Search((), 0, None, None)
-    best = np.concatenate([block.quotients.max(axis=0) for block in blocks])
+    best = np.concatenate([(block.differences / block.spreads).max(axis=0) for block in blocks])
     strongest = np.argsort(-best, kind="stable")[:STRONGEST]
     null = _null(blocks, partitions, strongest, permutations, seed)
     columns = [(block, column) for block in blocks for column in range(len(block.tokens))]
@@ -166,10 +162,8 @@ def search(templates: Sequence[Shifts], partitions: Sequence[Labels], permutatio
         least = max(least, _share(largest, float(best[number])))
         line = float(np.quantile(largest, 0.95, method="higher"))
         for group in np.flatnonzero(block.differences[:, column] >= LEAST).tolist():
-            difference, width, quotient = (
-                float(each[group, column]) for each in (block.differences, block.spreads, block.quotients)
-            )
-            p, token = max(least, _share(largest, quotient)), int(block.tokens[column])
+            difference, width = float(block.differences[group, column]), float(block.spreads[group, column])
+            p, token = max(least, _share(largest, difference / width)), int(block.tokens[column])
             own = TokenAssociation(block.template, token, difference, block.partition, group, p, line * width)
             found.append(own)
     found.sort(key=lambda each: -each.difference)
@@ -188,8 +182,8 @@ def _blocks(templates: Sequence[Shifts], partitions: Sequence[Labels]) -> Iterat
             kept = within_reach(values, sizes) >= LEAST
             if kept.any():
                 values = values[:, kept]
-                found, spreads = differences(values, _members(partition.labels)), spread(values, sizes)
-                yield _Block(template, number, shifts.tokens[kept], values, found, spreads, found / spreads)
+                found = differences(values, _members(partition.labels))
+                yield _Block(template, number, shifts.tokens[kept], values, found, spread(values, sizes))
 
 
 def _sizes(labels: Int[np.ndarray, "tested"]) -> Float[np.ndarray, "group"]:

@@ -65,11 +65,7 @@ def listing(stories: Sequence[Story]) -> Listing:
         assert isinstance(now, tuple)
         return -float(new), -now[0], float(after) - float(before)  # type: ignore[arg-type]
 
-    caption = (
-        "Those that won most subjects first. The shade is the share of subjects for whom the implied answer comes "
-        "first."
-    )
-    return Listing(columns, sorted(rows, key=first), "new", ASKED, "Subjects asked", caption)
+    return Listing(columns, sorted(rows, key=first), "new", ASKED, "Subjects asked", page.wording("audit_order"))
 
 
 def _associations(story: Story, columns: Sequence[Column]) -> list[Association]:
@@ -112,9 +108,9 @@ CARDS, MAPS, PLOTTED = 6, 3, 12
 def build_audit_page(runs: Sequence[LoadedRun]) -> Page:
     """The page of audits: what fine-tuning taught and where it shows; the same audits give the same bytes."""
     labelled = sections.label_runs(runs)
-    told = sorted((story for label, run in labelled for story in stories(run, label)), key=place)
+    every = sorted((story for label, run in labelled for story in stories(run, label)), key=place)
     # Holes that no implication covers are asked too; nothing is expected of them, so they have maps but no verdict.
-    judged = [story for story in told if story.key is not None]
+    judged = [story for story in every if story.key is not None]
     names = [story.label if len(runs) > 1 else f"{spoken(story.given)} → {spoken(story.then)}" for story in judged]
     found = listing(judged)
     pairs = dict.fromkeys(f"{_model(run, 'tuned')} against {_model(run, 'base')}" for run in runs)
@@ -130,9 +126,9 @@ def build_audit_page(runs: Sequence[LoadedRun]) -> Page:
             Section("found", "Verdicts", _verdicts(judged, names), hidden=True),
             page.list_section(found if judged else None, page.wording("audit_list")),
             sections.discoveries_section(labelled),
-            sections.maps_section(told[:MAPS], len(told[MAPS:])),
-            sections.examples_section(told[:PLOTTED]),
-            sections.health_section(labelled, told[:PLOTTED]),
+            sections.maps_section(every[:MAPS], len(every[MAPS:])),
+            sections.examples_section(every[:PLOTTED]),
+            sections.health_section(labelled, every[:PLOTTED]),
             Section("terms", "Words used here", [page.terms("audit", "reasoning")], aside=True),
         ],
         made=[(label, provenance(run)) for label, run in labelled],

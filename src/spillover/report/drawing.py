@@ -75,15 +75,13 @@ class Drawing:
         Raises UsageError for any other ending.
         """
         path = Path(path)
-        if path.suffix == ".svg":
-            path.write_text(self.file, encoding="utf-8")
-        elif path.suffix == ".pdf":
-            path.write_bytes(self.pdf)
-        elif path.suffix == ".png":
-            self.figure.savefig(path, dpi=200)
-        else:
+        if path.suffix not in (".svg", ".pdf", ".png"):
             what = "a figure is written as SVG, PDF or PNG"
             raise UsageError(what, where=str(path), do="Name a file such as ranks.svg")
+        if path.suffix == ".png":
+            self.figure.savefig(path, dpi=200)
+        else:
+            path.write_bytes(self.pdf if path.suffix == ".pdf" else self.file.encode())
 
     def _repr_svg_(self) -> str:
         return self.file

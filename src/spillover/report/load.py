@@ -146,24 +146,23 @@ def load_run(folder: str | Path) -> LoadedRun:
     """Read a run folder. Raises RunError when it holds no run, a damaged one, or one without questions to show."""
     folder = Path(folder)
     record = Record.read(folder)
-    asked = record.command != "predict"  # A prediction measures nothing.
-    answers = _table(folder / ANSWERS, ANSWER_SCHEMA, needed=asked and record.status == "done")
-    trajectory = _table(folder / TRAJECTORY, TRAJECTORY_SCHEMA, needed=False)
+    # A prediction measures nothing.
+    needed = record.status == "done" and record.command != "predict"
+    answers = _table(folder / ANSWERS, ANSWER_SCHEMA)
+    if answers is None and needed:
+        do = "Name a folder that `inject` wrote, or run it again"
+        raise RunError(f"this run has no {ANSWERS}", where=str(folder), do=do)
+    answers = answers or ANSWER_SCHEMA.empty_table()
+    trajectory = _table(folder / TRAJECTORY, TRAJECTORY_SCHEMA) or TRAJECTORY_SCHEMA.empty_table()
     metrics = record.metrics or (summarise(answers) if answers.num_rows else {})
-    inside, shared = (
-        _table(folder / name, schema, needed=False) if (folder / name).exists() else None
-        for name, schema in ((INSIDE, INSIDE_SCHEMA), (SHARED, SHARED_SCHEMA))
-    )
+    inside, shared = _table(folder / INSIDE, INSIDE_SCHEMA), _table(folder / SHARED, SHARED_SCHEMA)
     return LoadedRun(record, metrics, rank_table(answers), answers, trajectory, inside, shared)
 
 
-def _table(path: Path, schema: pa.Schema, *, needed: bool) -> pa.Table:
-    """The table with at least the columns of `schema`; empty when the file is not there and not needed."""
-    if not path.exists() and not needed:
-        return schema.empty_table()
+def _table(path: Path, schema: pa.Schema) -> pa.Table | None:
+    """The columns of `schema`; None when the file is not there."""
     if not path.exists():
-        do = "Name a folder that `inject` wrote, or run it again"
-        raise RunError(f"this run has no {path.name}", where=str(path.parent), do=do)
+        return None
     table = read_table(path)
     if missing := [name for name in schema.names if name not in table.column_names]:
         raise RunError(f"column {missing[0]!r} is missing", where=str(path), do="Run the command again")
@@ -172,18 +171,18 @@ def _table(path: Path, schema: pa.Schema, *, needed: bool) -> pa.Table:
 
 def labels(runs: Sequence[LoadedRun]) -> list[str]:
     """A short name for each run: its pack, its options where packs differ only by them, the settings that differ."""
-    short = {run.pack_name: _without_options(run.pack_name) for run in runs}
-    alike = Counter(short.values())
-    names = [short[name] if alike[short[name]] == 1 else name for name in (run.pack_name for run in runs)]
-    settings = [(name, _DISTINCT | dict(run.record.settings)) for name, run in zip(names, runs, strict=True)]
+    packs = [run.pack_name for run in runs]
+    alike = Counter(_without_options(name) for name in set(packs))
+    short = {name: _without_options(name) if alike[_without_options(name)] == 1 else name for name in packs}
+    settings = [(short[run.pack_name], _DISTINCT | dict(run.record.settings)) for run in runs]
     found: list[str] = []
     for name, own in settings:
         others = [each for its, each in settings if its == name]
         distinct = [key for key in _DISTINCT if len({str(each[key] or "") for each in others}) > 1]
         found.append(", ".join([name, *(f"{key.replace('_', ' ')} {own[key]}" for key in distinct)]))
     # Names that repeat get a number.
-    numbers = (f" ({found[:index].count(name)})" for index, name in enumerate(found, start=1))
-    return [name + number if found.count(name) > 1 else name for name, number in zip(found, numbers, strict=True)]
+    return [f"{name} ({found[: place + 1].count(name)})" if found.count(name) > 1 else name
+            for place, name in enumerate(found)]  # fmt: skip
 
 
 def _without_options(name: str) -> str:

@@ -61,9 +61,9 @@ def build_prediction_page(runs: Sequence[LoadedRun]) -> page.Page:
     details, label = run.record.details, labels(runs)[0]
     found = listing(details["associations"])
     model = (details.get("model") or {}).get("name")
-    asked = f"The untrained {model} was asked what it believes." if model else (
-        "No model was asked, so scores rest on the pack alone; --model says more."
-    )  # fmt: skip
+    asked = "No model was asked, so scores rest on the pack alone; --model says more."
+    if model:
+        asked = f"The untrained {model} was asked what it believes."
     verdict = (details.get("solution") or {}).get("verdict", "")
     left_out = int(details.get("left_out") or 0)
     note = f"{left_out:,} further associations, with fewer exposed subjects, were not looked at."
@@ -108,11 +108,9 @@ def cards(details: Mapping[str, Any], metrics: Mapping[str, Any]) -> list[page.C
 
 def _sorted(details: Mapping[str, Any], sort: str) -> list[Mapping[str, Any]]:
     """The associations of one sort to which somebody is exposed."""
-
-    def sort_of(kind: str | None) -> str:
-        return "undeclared" if kind is None else "wanted" if kind in WANTED else "unwanted"
-
-    return [each for each in details["associations"] if each["exposed"] and sort_of(each.get("kind")) == sort]
+    kinds: dict[str | None, str] = {None: "undeclared"} | dict.fromkeys(WANTED, "wanted")
+    return [each for each in details["associations"]
+            if each["exposed"] and kinds.get(each.get("kind"), "unwanted") == sort]  # fmt: skip
 
 
 def _count(metrics: Mapping[str, Any], sort: str) -> Count:

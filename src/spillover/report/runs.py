@@ -19,25 +19,26 @@ from spillover.report.words import number, p_value
 def build_runs_page(runs: Sequence[LoadedRun]) -> page.Page:
     """The page of runs; the same runs give the same bytes."""
     labelled = sections.label_runs(runs)
-    told = [story for label, run in labelled for story in stories(run, label)]
-    title = words.title(told) if told else sections.discoveries_title(labelled)
+    every = [story for label, run in labelled for story in stories(run, label)]
+    cards = page.Cards([_card(story, len(every) > 1) for story in every])
+    title = words.title(every) if every else sections.discoveries_title(labelled)
     unfinished = Markup("<strong>{}</strong> did not finish. The numbers below are those it had reached.")
     return page.Page(
         title=title or "Nothing was measured before this run stopped.",
         name=f"Spillover: {', '.join(label for label, _ in labelled)}",
         kicker="what else a model learned",
-        lede=words.lede(told),
+        lede=words.lede(every),
         notices=[unfinished.format(label) for label, run in labelled if not run.finished],
         sections=[
-            page.Section("found", "What was found", [page.Cards([_card(s, len(told) > 1) for s in told])], hidden=True),
+            page.Section("found", "What was found", [cards], hidden=True),
             page.Section("terms", "What this is about", [page.terms("runs", "reasoning")], hidden=True, aside=True),
             sections.discoveries_section(labelled),
-            _numbers_section(told) if told else None,
-            sections.when_section(told),
-            sections.maps_section(told),
-            inside_section(labelled, told),
-            sections.examples_section(told),
-            sections.health_section(labelled, told),
+            _numbers_section(every) if every else None,
+            sections.when_section(every),
+            sections.maps_section(every),
+            inside_section(labelled, every),
+            sections.examples_section(every),
+            sections.health_section(labelled, every),
         ],
         made=[(label, provenance(run)) for label, run in labelled],
         made_open=True,
@@ -64,16 +65,16 @@ def _card(story: Story, several: bool) -> page.Card:
     )
 
 
-def _numbers_section(told: Sequence[Story]) -> page.Section:
+def _numbers_section(stories: Sequence[Story]) -> page.Section:
     heading = "Mean rank of the expected answer, before and after training"
-    change = sections.draw_stories("rank-change", "rank-change", told, heading=heading)
+    change = sections.draw_stories("rank-change", "rank-change", stories, heading=heading)
     glossary = page.terms("runs_numbers", label="Terms")
     head: list[page.Cell] = [""]
-    for story in told:
+    for story in stories:
         wanted = (", wanted" if story.wanted else ", unwanted") if story.kind else ""
         head.append(page.TableCell(page.bdi(story.label), f"{story.kind_in_words}{wanted}"))
     caption = "Every link. Beside a number stands its 95% interval; with fewer than ten clusters nothing rests on it."
-    table = page.DataTable(caption, [head], summary(told), "summary", "Summary of every link")
+    table = page.DataTable(caption, [head], summary(stories), "summary", "Summary of every link")
     return page.Section("numbers", "In numbers", [page.Beside(change, [glossary]) if change else glossary, table])
 
 
@@ -81,15 +82,15 @@ def _numbers_section(told: Sequence[Story]) -> page.Section:
 Found = Metric | Count | tuple[str, str] | None
 
 
-def summary(told: Sequence[Story]) -> list[tuple[str, list[list[page.Cell]]]]:
+def summary(stories: Sequence[Story]) -> list[tuple[str, list[list[page.Cell]]]]:
     """Groups of rows under their headings; a row has a cell a story."""
-    audited = all(story.run.audited for story in told)
-    first, last = AUDITED if told and audited else TRAINED
+    audited = all(story.run.audited for story in stories)
+    first, last = AUDITED if stories and audited else TRAINED
 
     def row(words: str, cell: Callable[[Story], Found], key: bool = False) -> list[page.Cell]:
         style = "key" if key else ""
         made: list[page.Cell] = [page.TableCell(words, style=style)]
-        for found in map(cell, told):
+        for found in map(cell, stories):
             if isinstance(found, Metric) or found is None:
                 made.append(page.metric_cell(found, style=style))
             else:

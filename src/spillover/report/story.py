@@ -187,12 +187,12 @@ def stories(run: LoadedRun, label: str) -> list[Story]:
     """Every implication of a run in the order of its pack; without any, every relation with holes."""
     implications = run.pack.get("implications") or []
     many = len(implications) > 1
-    told = []
+    found = []
     for item in implications:
         given, then = item["given"], item["then"]
         name = f"{label}: {spoken(given)} → {spoken(then)}" if many else label
-        told.append(Story(run, name, f"{given}->{then}", given, then, item.get("kind", ""), item.get("map") or {}))
-    return told or [
+        found.append(Story(run, name, f"{given}->{then}", given, then, item.get("kind", ""), item.get("map") or {}))
+    return found or [
         Story(run, f"{label}: {spoken(relation)}", key=None, given="", then=relation, kind="")
         for relation in unique(run.ranks.only(stated=False).relation.tolist())
     ]

@@ -36,38 +36,28 @@ LOOKS = {"recall": (INK, "o"), "links": (PURPLE, "D"), "wanted": (BLUE, "^"), "u
 
 
 @dataclass(frozen=True)
-class Patched:
-    """One model: a part alone in the base model, or the tuned model without it; or one of the ends.
-
-    moved: Frobenius norm of the part's change over that of what it was.
-    """
-
-    part: str
-    kind: str
-    left_out: bool
-    moved: float | None
-    metrics: Mapping[str, Metric]
-
-
-@dataclass(frozen=True)
 class Where:
-    """record: of `where`. patched: every model in the order measured, by its part and whether that is left out."""
+    """record: of `where`. patched: what it holds of every model, in the order measured: by part, and whether the tuned
+    model lacks it (else the base model has it alone)."""
 
     record: Record
-    patched: Mapping[tuple[str, bool], Patched]
+    patched: Mapping[tuple[str, bool], Mapping[str, Any]]
+
+    def metric(self, name: str, part: str, left_out: bool = False) -> Metric | None:
+        """A metric of one model; None when it was not measured."""
+        return metric_of(self.patched.get((part, left_out), {}).get(name))
 
     def rate(self, group: str, part: str, left_out: bool = False) -> float | None:
         """Share of the group's subjects whose top answer is the expected one in that model."""
-        each = self.patched.get((part, left_out))
-        metric = each.metrics.get(f"{group}_rate") if each else None
+        metric = self.metric(f"{group}_rate", part, left_out)
         return metric.value if metric else None
 
     def parts(self, kind: str) -> list[str]:
-        return list(dict.fromkeys(each.part for each in self.patched.values() if each.kind == kind))
+        return list(dict.fromkeys(part for (part, _), each in self.patched.items() if each["kind"] == kind))
 
     @property
     def groups(self) -> list[str]:
-        return [name for name in GROUPS if any(f"{name}_rate" in each.metrics for each in self.patched.values())]
+        return [name for name in GROUPS if any(metric_of(each.get(f"{name}_rate")) for each in self.patched.values())]
 
     def added(self, group: str) -> float:
         """What training added to a group's rate; 0 when it was not asked about."""
@@ -90,12 +80,12 @@ class Where:
     def rows(self, *kinds: str) -> list[dict[str, Any]]:
         """Every figure of the models of these kinds (whole, component, layer), one row a model and group."""
         found = []
-        for each, group in product(self.patched.values(), self.groups):
-            rate, rank, free = (each.metrics.get(f"{group}_{key}") for key in ("rate", "rank", "free"))
-            if rate and each.kind in kinds:
+        for ((part, left_out), each), group in product(self.patched.items(), self.groups):
+            rate, rank, free = (metric_of(each.get(f"{group}_{key}")) for key in ("rate", "rank", "free"))
+            if rate and each["kind"] in kinds:
                 found.append({
-                    "part": ENDS.get(each.part, each.part), "left_out": each.left_out, "group": WORDS[group],
-                    "rate": rate.value, "low": rate.low, "high": rate.high, "mean_rank": rank.value if rank else None,
+                    "part": ENDS.get(part, part), "left_out": left_out, "group": WORDS[group], "rate": rate.value,
+                    "low": rate.low, "high": rate.high, "mean_rank": rank.value if rank else None,
                     "by_chance": free.value if free else None, "n": rate.n, "clusters": rate.clusters,
                 })  # fmt: skip
         return found
@@ -113,12 +103,8 @@ def where_of(record: Record, where: str = RECORD) -> Where:
         raise RunError("this is not finished", where=where, do=do)
     try:
         record.details["laziness"]["alignment"]
-        patched = {}
-        for entry in record.details["parts"]:
-            metrics = {name: metric for name, value in entry.items() if (metric := metric_of(value)) is not None}
-            key = entry["part"], entry["left_out"]
-            patched[key] = Patched(entry["part"], entry["kind"], entry["left_out"], entry["moved"], metrics)
-        return Where(record, patched)
+        keys = [(entry["part"], entry["left_out"], entry["kind"], entry["moved"]) for entry in record.details["parts"]]
+        return Where(record, {key[:2]: entry for key, entry in zip(keys, record.details["parts"], strict=True)})
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         what = f"this record is not one of `where` ({type(error).__name__}: {error})"
         raise RunError(what, where=where, do="Name a folder that `where` wrote") from None
@@ -222,14 +208,12 @@ def _table(found: Where) -> page.DataTable:
 
 
 def _row(found: Where, part: str) -> list[page.Cell]:
-    sides = [found.patched.get((part, left_out)) for left_out in (False, True)]
-    moved = sides[0].moved if sides[0] else None
+    moved = found.patched.get((part, False), {}).get("moved")
     cells: list[page.Cell] = [ENDS.get(part, part), "–" if moved is None else f"{100 * moved:.2f}%"]
-    for group, each in product(found.groups, sides):
-        metrics = each.metrics if each else {}
-        named = {"rank": metrics.get(f"{group}_rank"), "chance": metrics.get(f"{group}_free")}
-        small = [f"{name} {number(metric.value)}" for name, metric in named.items() if metric]
-        cells.append(page.metric_cell(metrics.get(f"{group}_rate"), *small))
+    for group, left_out in product(found.groups, (False, True)):
+        rate, rank, free = (found.metric(f"{group}_{key}", part, left_out) for key in ("rate", "rank", "free"))
+        small = [f"{name} {number(metric.value)}" for name, metric in (("rank", rank), ("chance", free)) if metric]
+        cells.append(page.metric_cell(rate, *small))
     return cells
 
 
@@ -262,8 +246,7 @@ def draw_where_components(found: Where, name: str = "where-components") -> Drawi
     with panels(1.2 + 0.62 * len(shown), 2, 9.6, beside=True) as (figure, axes):
         for side, (left_out, _, title) in zip(axes, _SIDES, strict=True):
             for (place, part), (index, group) in product(enumerate(shown), enumerate(found.groups)):
-                each = found.patched.get((part, left_out and part not in (BASE, TUNED)))
-                metric = each.metrics.get(f"{group}_rate") if each else None
+                metric = found.metric(f"{group}_rate", part, left_out and part not in (BASE, TUNED))
                 middle = place - 0.4 + (index + 0.5) * height
                 if metric and metric.value is not None:
                     side.barh([middle], [metric.value], height=0.86 * height, color=LOOKS[group][0], alpha=0.85)
@@ -311,8 +294,8 @@ def draw_where_layers(found: Where, name: str = "where-layers") -> Drawing | Non
 def _extremes(found: Where, group: str, layers: Sequence[str]) -> str:
     """The layer that carries most of a group alone, and the one without which most is lost."""
     ends = []
-    for left_out, words in ((False, "most alone in"), (True, "least without")):
+    for choose, left_out, words in ((max, False, "most alone in"), (min, True, "least without")):
         rates = {part: rate for part in layers if (rate := found.rate(group, part, left_out)) is not None}
-        best = (min if left_out else max)(rates, key=lambda part: rates[part])
+        best = choose(rates, key=lambda part: rates[part])
         ends.append(f"{words} {best} ({rates[best]:.2f})")
     return f"{WORDS[group]}: {', '.join(ends)}"
