@@ -10,7 +10,7 @@ from spillover.commands.experiments import EXPERIMENTS
 from spillover.commands.lab import PAGE, Lab, run
 from spillover.commands.report import Report
 from spillover.commands.report import run as report
-from spillover.errors import RunError, UsageError
+from spillover.errors import RunError, SpilloverError, UsageError
 from spillover.record import TRAJECTORY, Record, read_table
 from spillover.report.lab import load_lab
 
@@ -149,11 +149,11 @@ def test_the_command_line_prints_one_json_object(tmp_path, capsys):
         ({"seeds": "0,zero"}, "--seeds takes whole numbers"),
         ({"seeds": "1,1"}, "names a seed twice"),
         ({"steps": -4}, "-4 steps cannot be taken"),
-        ({"device": "cuda:77"}, "is not there"),
+        ({"device": "cuda:77"}, "this machine has no device 'cuda:77'"),
     ],
 )
 def test_mistakes_are_sentences(fields, says, tmp_path):
-    with pytest.raises(UsageError, match=says):
+    with pytest.raises(SpilloverError, match=says):
         run(Lab(**{"preset": "two-models", "out": str(tmp_path / "run"), **fields}))
     assert not (tmp_path / "run").exists()
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 PAGE = "page.html"
 PACKAGES = ("spillover", "torch", "numpy", "scipy", "pyarrow")
+MATRIX_COLUMNS = {"name": pa.string(), "row": pa.int32(), "column": pa.int32(), "value": pa.float64()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +54,11 @@ class Lab(Common):
 
     def __post_init__(self) -> None:
         within("--threads", self.threads, MOST_THREADS)
+        if self.steps < 0:
+            raise UsageError(f"{self.steps} steps cannot be taken", where="--steps", do="Use 1 or more")
+        if self.head_dimension is not None and self.head_dimension < 1:
+            what = f"d_h is {self.head_dimension}, but must be at least 1"
+            raise UsageError(what, where="--head-dimension", do="Use 1 or more")
 
 
 def run(settings: Lab, patience: float = PATIENCE) -> dict[str, Any]:
@@ -65,18 +71,17 @@ def run(settings: Lab, patience: float = PATIENCE) -> dict[str, Any]:
     import torch
 
     from spillover.commands.experiments import EXPERIMENTS, Experiment
+    from spillover.lm.load import pick_device
 
     if settings.preset not in EXPERIMENTS:
         raise UsageError(f"there is no preset called {settings.preset!r}", do=nearest(settings.preset, EXPERIMENTS))
     experiment, count = EXPERIMENTS[settings.preset]
-    if settings.steps < 0:
-        raise UsageError(f"{settings.steps} steps cannot be taken", where="--steps", do="Use 1 or more")
-    if (width := settings.head_dimension) is not None and width < 1:
-        raise UsageError(f"d_h is {width}, but must be at least 1", where="--head-dimension", do="Use 1 or more")
     if settings.symbolic:
         Task.parse(settings.symbolic)
     seeds, before = seeds_of(settings) if settings.seeds else range(count), torch.get_num_threads()
-    resolved = dataclasses.replace(settings, device=_device(settings.device), threads=settings.threads or before)
+    resolved = dataclasses.replace(
+        settings, device=str(pick_device(settings.device)), threads=settings.threads or before
+    )
     with open_run(settings.out, f"lab {settings.preset}", identity_of(resolved)) as opened:
         folder = opened.folder
         assert folder is not None
@@ -95,23 +100,10 @@ def run(settings: Lab, patience: float = PATIENCE) -> dict[str, Any]:
     return {"run": str(folder), "metrics": metrics, "text": _text(metrics, folder)}
 
 
-def _device(name: str) -> str:
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.zeros(1, device=name)
-    except (RuntimeError, AssertionError):
-        raise UsageError(f"the device {name!r} is not there", where="--device", do="Use auto or cpu") from None
-    return name
-
-
 class Trainings:
-    """Saves and resumes the trainings of an experiment; a theory.training.Checkpointer.
+    """Saves and resumes the trainings of an experiment, in their order; a theory.training.Checkpointer.
 
-    They are told apart by their order. Those that have ended are in every checkpoint too, without what only their steps
-    needed.
+    Those that have ended are in every checkpoint too, without what only their steps needed.
     """
 
     def __init__(self, run: OpenRun, patience: float) -> None:
@@ -127,8 +119,7 @@ class Trainings:
 
     def begin(self) -> Snapshot | None:
         """The snapshot of the next training, if a checkpoint holds one."""
-        number = len(self._ended)
-        known = self._known[number] if number < len(self._known) else None
+        known = next(iter(self._known[len(self._ended) :]), None)
         if known is not None and known.done:
             self._ended.append(known)
         return known
@@ -162,13 +153,12 @@ def _write(opened: OpenRun, found: Experiment) -> None:
 
 def matrices_table(matrices: Mapping[str, np.ndarray]) -> pa.Table:
     """All matrices as one table: name, row, column, value."""
-    schema = pa.schema({"name": pa.string(), "row": pa.int32(), "column": pa.int32(), "value": pa.float64()})
-    parts = []
-    for name, matrix in matrices.items():
-        row, column = np.indices(matrix.shape).reshape(2, -1)
-        columns = {"name": [name] * matrix.size, "row": row, "column": column, "value": matrix.ravel()}
-        parts.append(pa.table(columns, schema=schema))
-    return pa.concat_tables(parts).combine_chunks() if parts else schema.empty_table()
+    cells = [
+        {"name": name, "row": row, "column": column, "value": float(value)}
+        for name, matrix in matrices.items()
+        for (row, column), value in np.ndenumerate(matrix)
+    ]
+    return pa.Table.from_pylist(cells, pa.schema(MATRIX_COLUMNS))
 
 
 def _plain(value: Any) -> Any:
@@ -186,8 +176,6 @@ def _text(metrics: Mapping[str, Any], folder: Path) -> str:
     """A few lines for the terminal: every metric of every group, then where the run is."""
     lines = []
     for name, group in metrics.items():
-        lines.append(name)
-        for key, metric in group.items():
-            value = "undefined" if metric["value"] is None else f"{metric['value']:.4g}"
-            lines.append(f"  {key:32s}{value:>12s}  {metric['unit']}")
+        values = {key: "undefined" if each["value"] is None else f"{each['value']:.4g}" for key, each in group.items()}
+        lines += [name, *(f"  {key:32s}{value:>12s}  {group[key]['unit']}" for key, value in values.items())]
     return "\n".join([*lines, f"page: {folder / PAGE}"])

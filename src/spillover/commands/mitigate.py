@@ -243,7 +243,7 @@ def frontier_of(
         matched = found.learned and found.nats <= untreated.nats + judging.MATCHED_NATS + 1e-6
         status = judging.LEARNED if matched else judging.UNLEARNED
         entry |= {
-            **{name: getattr(found, name) for name in judging.RANKS_AND_RATES},
+            **found.metrics,
             "paraphrase_unwanted_rate": found.paraphrase,
             "abstained_rate": found.abstained,
             "removed": compared.removed,

@@ -14,7 +14,7 @@ from spillover.commands import audit
 from spillover.commands.audit import Audit
 from spillover.config import Flag, Running, with_fields_of
 from spillover.errors import RunError, UsageError
-from spillover.metrics.remedies import RANKS_AND_RATES, effect, remedy_result
+from spillover.metrics.remedies import effect, remedy_result
 from spillover.packs.open import open_pack
 from spillover.packs.pack import Pack, describe, pack_hash
 from spillover.record import ANSWERS, Record, hardware, read_table
@@ -128,7 +128,7 @@ def _conclude(record: Record, pack: Pack, audits: dict[str, dict[str, Any]], fol
     names = [[each.name for each in pack.implications if each.wanted is wanted] for wanted in (False, True)]
     found = {side: remedy_result(read_table(folder / side / ANSWERS), *names) for side in audits}
     for side, audited in audits.items():
-        figures = {key: getattr(found[side], key) for key in (*RANKS_AND_RATES, "paraphrase")}
+        figures: dict[str, Any] = {**found[side].metrics, "paraphrase": found[side].paraphrase}
         figures["forgetting_nats"] = audited["metrics"].get("forgetting_nats")
         record.details[side] = {**figures, "verdicts": audited["verdicts"]}
     # Those of the repaired model, which come last.

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 
 from spillover.metrics.implications import (
     implication_rank_test,
@@ -17,7 +17,7 @@ from spillover.metrics.implications import (
     recall_rank,
     stated_nats,
 )
-from spillover.metrics.intervals import clusters_of, mean_of, note_of, ratio_interval
+from spillover.metrics.intervals import cluster_sums, clusters_of, mean_of, note_of, ratio_interval
 from spillover.metrics.ranks import RankTable, answers_at_end, questions, rank_table
 from spillover.packs.edits import ABSTENTION
 from spillover.record import Metric
@@ -39,13 +39,9 @@ class ReplacedMap:
     high: float
     n: int
 
-    @property
-    def taken(self) -> bool:
-        """Whether another map is there: the rate is above its null interval."""
-        return self.rate > self.high
-
     def as_json(self) -> dict[str, Any]:
-        return {**asdict(self), "taken": self.taken}
+        """taken: another map is there, for the rate is above its null interval."""
+        return {**asdict(self), "taken": self.rate > self.high}
 
 
 def replaced_map(table: RankTable, seed: int = 0) -> ReplacedMap | None:
@@ -54,20 +50,15 @@ def replaced_map(table: RankTable, seed: int = 0) -> ReplacedMap | None:
     For each run (seed) and given answer, the most frequent top answer on one half of the subjects is compared with the
     other half, and the other way round. None when a given answer has fewer than two subjects.
     """
-    if not len(table):
+    groups, runs = _codes(clusters_of(table)), _codes(table.seed)
+    if not len(table) or np.bincount(groups).min() < 2:
         return None
-    groups = np.unique(clusters_of(table).astype(str), return_inverse=True)[1]
-    if np.bincount(groups).min() < 2:
-        return None
-    answers = np.unique(np.concatenate([table.top.astype(str), table.expected.astype(str)]), return_inverse=True)[1]
-    top, expected = answers[: len(table)], answers[len(table) :]
-    runs = np.unique(table.seed, return_inverse=True)[1]
+    top, expected = np.split(_codes(np.concatenate([table.top, table.expected])), 2)
     generator = np.random.default_rng(seed)
     half = np.empty(len(groups), dtype=np.int64)
     for group in range(groups.max() + 1):
         members = generator.permutation(np.flatnonzero(groups == group))
         half[members] = np.arange(len(members)) % 2
-    rate = _replaced_map_share(top, expected, groups, half)
     null = []
     for _ in range(DRAWS):
         shuffled = top.copy()
@@ -76,7 +67,11 @@ def replaced_map(table: RankTable, seed: int = 0) -> ReplacedMap | None:
             shuffled[members] = top[generator.permutation(members)]
         null.append(_replaced_map_share(shuffled, expected, groups, half))
     low, high = np.quantile(null, [0.025, 0.975])
-    return ReplacedMap(rate, float(low), float(high), len(table))
+    return ReplacedMap(_replaced_map_share(top, expected, groups, half), float(low), float(high), len(table))
+
+
+def _codes(values: Shaped[np.ndarray, "row"]) -> Int[np.ndarray, "row"]:
+    return np.unique(values, return_inverse=True)[1]
 
 
 def _replaced_map_share(
@@ -84,18 +79,12 @@ def _replaced_map_share(
     half: Int[np.ndarray, "row"],
 ) -> float:  # fmt: skip
     """The share of rows that the map from the other half predicts."""
-    count, kinds = groups.max() + 1, max(top.max(), expected.max()) + 1
-    hits = 0
-    for scored in (0, 1):
-        votes = np.zeros((count, kinds))
-        other = half != scored
-        np.add.at(votes, (groups[other], top[other]), 1)
-        votes[groups, expected] = -1
-        best = votes.argmax(axis=1)
-        own = half == scored
-        # A map says nothing where the other half gave nothing but the expected answer.
-        hits += int((top[own] == np.where(votes.max(axis=1) > 0, best, -1)[groups[own]]).sum())
-    return hits / len(top)
+    votes = np.zeros((2, groups.max() + 1, max(top.max(), expected.max()) + 1))
+    np.add.at(votes, (1 - half, groups, top), 1)
+    votes[:, groups, expected] = -1
+    # A map says nothing where the other half gave nothing but the expected answer.
+    best = np.where(votes.max(axis=2) > 0, votes.argmax(axis=2), -1)
+    return float((top == best[half, groups]).mean())
 
 
 #: Figures of runs that are metrics with an interval.
@@ -109,19 +98,14 @@ MATCHED_NATS = 0.05
 class RemedyResult:
     """Runs of one remedy at one strength, all seeds together.
 
-    unwanted_rate, wanted_rate: share of unstated subjects whose top answer is what the unwanted or the wanted
-    implications say; the abstention answer is among the candidates. free_rate: what the first would be if the same top
-    answers had nothing to do with the given ones. paraphrase: the unwanted rate on prompts never trained on. abstained:
-    share of the unwanted implications' questions answered by abstention. nats: mean loss of the stated answers, nats a
-    row.
+    metrics: RANKS_AND_RATES by name. A rate is the share of unstated subjects whose top answer is what the unwanted or
+    the wanted implications say; the abstention answer is among the candidates. free_rate: what the unwanted one would
+    be if the same top answers had nothing to do with the given ones. paraphrase: the unwanted rate on prompts never
+    trained on. abstained: share of the unwanted implications' questions answered by abstention. nats: mean loss of the
+    stated answers, nats a row.
     """
 
-    recall_rank: Metric | None
-    implication_rank_train: Metric | None
-    unwanted_rate: Metric | None
-    wanted_rate: Metric | None
-    unwanted_rank: Metric | None
-    wanted_rank: Metric | None
+    metrics: dict[str, Metric | None]
     paraphrase: Metric | None
     abstained: Metric | None
     free_rate: float | None
@@ -139,18 +123,19 @@ def remedy_result(answers: pa.Table, unwanted: Collection[str], wanted: Collecti
     """
     last = answers_at_end(answers)
     table = rank_table(last)
-    asked = questions(table)
-    against, kept = (asked.where(np.isin(asked.implication, list(names))) for names in (unwanted, wanted))
-    other = questions(table, trained=False)
-    other = other.where(np.isin(other.implication, list(unwanted)))
+    against, kept, other = (
+        asked.where(np.isin(asked.implication, list(names)))
+        for asked, names in (
+            (questions(table), unwanted),
+            (questions(table), wanted),
+            (questions(table, trained=False), unwanted),
+        )
+    )
+    metrics = (recall_rank(table), implication_rank_train(table), _rate(against), _rate(kept),
+               implication_rank_test(against), implication_rank_test(kept))  # fmt: skip
     return RemedyResult(
-        recall_rank=recall_rank(table),
-        implication_rank_train=implication_rank_train(table),
-        unwanted_rate=mean_of(against, against.rank == 0, "share"),
-        wanted_rate=mean_of(kept, kept.rank == 0, "share"),
-        unwanted_rank=implication_rank_test(against),
-        wanted_rank=implication_rank_test(kept),
-        paraphrase=mean_of(other, other.rank == 0, "share"),
+        metrics=dict(zip(RANKS_AND_RATES, metrics, strict=True)),
+        paraphrase=_rate(other),
         abstained=mean_of(against, against.top == ABSTENTION, "share"),
         free_rate=float(free_rates(against).mean()) if len(against) else None,
         nats=stated_nats(last),
@@ -159,6 +144,10 @@ def remedy_result(answers: pa.Table, unwanted: Collection[str], wanted: Collecti
         unwanted=against,
         wanted=kept,
     )
+
+
+def _rate(table: RankTable) -> Metric | None:
+    return mean_of(table, table.rank == 0, "share")
 
 
 def free_rates(table: RankTable) -> Float[np.ndarray, "row"]:
@@ -201,15 +190,13 @@ def _removed(first: RankTable, second: RankTable) -> Metric | None:
     other = _aligned(first, second)
     if other is None:
         return None
-    columns = np.stack([first.rank == 0, other.rank == 0, free_rates(first)]).astype(float)
-    before, after, free = columns.mean(axis=1)
+    columns = (first.rank == 0, other.rank == 0, free_rates(first))
+    before, after, free = (float(column.mean()) for column in columns)
     if before <= free:
         return None
-    codes = np.unique(clusters_of(first).astype(str), return_inverse=True)[1]
-    number = int(codes.max()) + 1
-    sums = np.stack([np.bincount(codes, weights=column, minlength=number) for column in columns])
+    sums = cluster_sums(clusters_of(first), *columns)
     low, high = ratio_interval(sums, _removed_share)
-    value = float((before - after) / (before - free))
+    value, number = (before - after) / (before - free), sums.shape[1]
     return Metric(value, low, high, len(first), number, "share", note_of(number))
 
 

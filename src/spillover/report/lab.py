@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from spillover.report.downloads import csv_text, of_metrics, table_link
 from spillover.report.drawing import plain
 from spillover.report.lab_plots import Chart, Curve, Maps, Pairs
 from spillover.report.load import LoadedRun
-from spillover.report.page import Card, Cards, Figure, FigureGrid, Glossary, Page, Paragraph, Section, figure
+from spillover.report.page import Card, Cards, Figure, FigureGrid, Glossary, Page, Paragraph, Section, figure, wording
 from spillover.report.provenance import Terms, provenance
 from spillover.report.words import number
 
@@ -99,32 +99,18 @@ def load_lab(folder: Path) -> LabRun:
     return LabRun(Record.read(folder), read_table(folder / TRAJECTORY), matrices)
 
 
-#: Terms that every page explains.
-TERMS = {
-    "The task": "Every class has two answers, b and c. Of some subjects both are stated (“bridges”), of the others "
-    "only b. Asked for the c of the others, which nobody stated, does a model answer as their class would?",
-    "Factorised and merged": "One layer of attention reads with a matrix W. The factorised model trains W as a product "
-    "of two, as real models do; the merged one trains W itself. Both can express the same.",
-    "Two exact solutions": "Of all matrices that state every row with the same margin, one is least in the nuclear "
-    "norm (the sum of the singular values), one in the Frobenius norm (the root of the summed squares). The first "
-    "concludes c, the second does not.",
-}
-
-
 @dataclass(frozen=True)
 class Findings:
-    """What the page of an experiment says.
+    """What an experiment found; what its page says besides stands in templates/lab.yaml.
 
-    title: the finding as one sentence. facts: (what, number, how to read it) at a glance. parts: heading, a paragraph
-    for a newcomer, figures. terms: those of this page alone. notes: what the numbers do not show, or what was found and
-    not expected.
+    title: the finding as one sentence. facts: (what, number, how to read it) at a glance. figures: of each part of the
+    page. slots: what its notes name.
     """
 
     title: str
     facts: Sequence[tuple[str, str, str]]
-    parts: Sequence[tuple[str, str, Sequence[Figure | None]]]
-    terms: Mapping[str, str]
-    notes: Sequence[str]
+    figures: Sequence[Sequence[Figure | None]]
+    slots: Mapping[str, Any] = field(default_factory=dict)
 
 
 def build_lab_page(run: LabRun) -> Page:
@@ -132,8 +118,11 @@ def build_lab_page(run: LabRun) -> Page:
     preset = run.record.command.removeprefix("lab ")
     if preset not in PAGES:
         raise UsageError(f"there is no preset called {preset!r}", do=nearest(preset, PAGES))
-    found = PAGES[preset](run)
+    words, found = wording("lab"), PAGES[preset](run)
+    every, own = words["every"], words[preset]
     cards = [Card(what, [Paragraph(reading, "small")], value=value) for what, value, reading in found.facts]
+    terms = Glossary([*every["terms"].items(), *own["terms"].items()])
+    parts = zip(own["parts"].items(), found.figures, strict=True)
     steps = csv_text(run.trajectory.column_names, (list(row.values()) for row in run.trajectory.to_pylist()))
     return Page(
         found.title,
@@ -141,11 +130,10 @@ def build_lab_page(run: LabRun) -> Page:
         f"lab: {preset}",
         [
             Section("found", "What was found", [Cards(cards, facts=True)], hidden=True),
-            Section("terms", "What this is about", [Glossary([*TERMS.items(), *found.terms.items()])], hidden=True,
-                    aside=True),
+            Section("terms", "What this is about", [terms], hidden=True, aside=True),
             *(Section(f"part-{place}", heading, [FigureGrid(figures)], lead)
-              for place, (heading, lead, figures) in enumerate(found.parts, start=1)),
-            Section("notes", "What to keep in mind", found.notes),
+              for place, ((heading, lead), figures) in enumerate(parts, start=1)),
+            Section("notes", "What to keep in mind", [note.format(**found.slots) for note in own["notes"]]),
         ],
         downloads=[
             of_metrics([(preset, LoadedRun.of_record(run.record))]),
@@ -192,6 +180,11 @@ def two_models(run: LabRun) -> Findings:
     factorised, merged = (f"{run.metric(kind, LOSSES[2]).value:.0%}" for kind in KINDS)
     stated, unstated, share = (run.kinds(y, arm="paper") for y in LOSSES)
     recipe = f"{BAND} Paper's recipe."
+    losses = [
+        curves("train-loss", STATED, "nats", stated, {}, recipe, log_y=True),
+        curves("test-loss", UNSTATED, "nats", unstated, run.log_n, recipe),
+        curves("test-accuracy", ANSWERED, "share", share, {}, recipe),
+    ]
     titles = {
         "factorised": "trained, factorised",
         "nuclear": EXACT,
@@ -222,44 +215,8 @@ def two_models(run: LabRun) -> Findings:
         "Of two models with the same power, trained on the same facts, the factorised one also answers "
         f"{factorised} of what nobody stated as the class would; the merged one {merged}.",
         facts,
-        [
-            (
-                "What was stated, and what nobody stated",
-                "Both models are trained to fit every stated row. What of the implications nobody stated? At log n a "
-                "model does no better than a uniform guess among the implied answers.",
-                [
-                    curves("train-loss", STATED, "nats", stated, {}, recipe, log_y=True),
-                    curves("test-loss", UNSTATED, "nats", unstated, run.log_n, recipe),
-                    curves("test-accuracy", ANSWERED, "share", share, {}, recipe),
-                ],
-            ),
-            (
-                "What the matrices hold",
-                "Rows are answers (facts b above, implied answers c below), columns are what is read: subjects of whom "
-                "both answers are stated, subjects of whom the fact alone is, and the two relations. The block that "
-                "matters is below right of the middle: what the matrix holds of c for subjects whose c nobody stated. "
-                "It is filled where a model concludes c, and empty where it does not.",
-                [figure("lab-matrices", maps, "matrices", caption, wide=True)],
-            ),
-            (
-                "Which solution each one goes to",
-                "Theorem 1 of the paper: under gradients the factorised model's matrix turns towards the nuclear "
-                "solution, the merged model's towards the Frobenius solution. Each approaches the least norm of its "
-                "own kind from above; and the nuclear optimum is flat, so that margins differ before norms do.",
-                directions,
-            ),
-        ],
-        {
-            "Two arms": "Losses come from the paper's recipe: AdamW, noise tokens, a trained key-query vector. "
-            "Directions come from an exact arm: equal attention, no noise, all rows at every step, normalised gradient "
-            "descent, no decay. The theory is about gradients; Adam prefers another geometry."
-        },
-        [
-            f"Under the paper's AdamW recipe the directions are: {'; '.join(arms)}. Adam's update is sign-like, so "
-            "these cosines test nothing about Theorem 1.",
-            "The factorised model's unstated margin may lie well away from the exact nuclear solution's: matrices "
-            "within a fraction of a percent of the least norm have quite different margins there.",
-        ],
+        [losses, [figure("lab-matrices", maps, "matrices", caption, wide=True)], directions],
+        {"arms": "; ".join(arms)},
     )
 
 
@@ -282,29 +239,20 @@ def sample_efficiency(run: LabRun) -> Findings:
             f"model {number(merged.value)}"
         )
         facts.append((f"one bridge, {test} with the fact only", number(factorised.value), reading))
-    return Findings(
-        "One bridging subject a class was enough: the factorised model's unstated margin is above zero."
-        if min(least) > 0
-        else "One bridging subject a class was not enough everywhere for a margin above zero on what nobody stated.",
-        facts,
-        [
-            (
-                "Margin of what nobody stated, against the number of bridges",
-                "Above 0 every unstated implication is answered as the class would. The exact margin of the least "
-                "nuclear norm is min(1, √(m_train / m_test)), that of the least Frobenius norm is 0.",
-                figures,
-            )
-        ],
-        {"m_train, m_test": "Subjects a class of whom both answers are stated (bridges), and the fact only."},
-        ["The nuclear optimum is flat: training ends near its norm, not at its margins, which may lie on either side."],
-    )
+    enough = "enough: the factorised model's unstated margin is above zero."
+    if min(least) <= 0:
+        enough = "not enough everywhere for a margin above zero on what nobody stated."
+    return Findings(f"One bridging subject a class was {enough}", facts, [figures])
 
 
 def rank_sweep(run: LabRun) -> Findings:
     """Test loss and accuracy against d_h at the end, and against time."""
-    ranks, ends = run.details["ranks"], []
-    shares = {rank: run.metric(f"d_h={rank}", LOSSES[2]).value or 0.0 for rank in ranks}
-    learned = [rank for rank, share in shares.items() if share >= 0.9]
+    ranks, learned, facts, ends = run.details["ranks"], [], [], []
+    for rank in ranks:
+        loss, share = (run.metric(f"d_h={rank}", name).value or 0.0 for name in LOSSES[1:])
+        reading = f"nats on unstated implications; {share:.0%} answered as the class would"
+        facts.append((f"d_h = {rank}", number(loss, 3), reading))
+        learned += [rank] if share >= 0.9 else []
     for name, title, y, unit, log_n in (
         ("loss", f"{UNSTATED}, after training", LOSSES[1], "nats", run.log_n),
         ("accuracy", f"{ANSWERED}, after training", LOSSES[2], "share", {}),
@@ -321,38 +269,14 @@ def rank_sweep(run: LabRun) -> Findings:
     )
     # What the narrowest model learned, so that its failure can be told from not having learned at all.
     end, test = (run.metric(f"d_h={ranks[0]}", name) for name in LOSSES[:2])
+    way = [
+        curves("train", STATED, "nats", stated, {}, "Paper's recipe."),
+        curves("test", UNSTATED, "nats", unstated, run.log_n, "Paper's recipe."),
+    ]
+    enough = f"d_h = {learned[0]} is enough" if learned else "no d_h was enough"
+    slots = {"narrowest": ranks[0], "stated": end.value, "low": number(test.low), "high": number(test.high)}
     return Findings(
-        "To conclude nine tenths of what nobody stated, "
-        + (f"d_h = {learned[0]} is enough." if learned else "no d_h was enough."),
-        [
-            (
-                f"d_h = {rank}",
-                number(run.metric(f"d_h={rank}", LOSSES[1]).value, 3),
-                f"nats on unstated implications; {share:.0%} answered as the class would",
-            )
-            for rank, share in shares.items()
-        ],
-        [
-            (
-                "How many columns are enough",
-                "The same task and recipe with narrower and narrower models, beside the merged model, whose full "
-                "matrix has no such limit.",
-                ends,
-            ),
-            (
-                "On the way",
-                "Narrow models learn the stated rows later, and the unstated ones later still.",
-                [
-                    curves("train", STATED, "nats", stated, {}, "Paper's recipe."),
-                    curves("test", UNSTATED, "nats", unstated, run.log_n, "Paper's recipe."),
-                ],
-            ),
-        ],
-        {"d_h": "The head dimension: columns of W_O and W_V, hence the highest rank that their product can have."},
-        [
-            f"With d_h = {ranks[0]} the loss on stated rows ends at {end.value:.2g} nats; on unstated implications it "
-            f"is between {number(test.low)} and {number(test.high)} (95% interval over {test.n} seeds: few)."
-        ],
+        f"To conclude nine tenths of what nobody stated, {enough}.", facts, [ends, way], {**slots, "seeds": test.n}
     )
 
 
@@ -385,26 +309,7 @@ def key_query(run: LabRun) -> Findings:
         f"With its key-query matrix trained, the merged model {'still never gets' if held else 'was seen to get'} "
         f"below log n on what nobody stated, from {len(run.seeds)} starts of each kind.",
         facts,
-        [
-            (
-                UNSTATED,
-                "Theorem 3 of the paper: from a symmetric start, the merged model's loss on unstated implications "
-                "never falls below log n, the loss of a uniform guess among the implied answers. The factorised case "
-                "is open; here it is measured.",
-                unstated,
-            ),
-            (STATED, "If this loss is small, the loss above is not for want of learning.", stated),
-        ],
-        {
-            "Symmetric start": "All subjects of a kind, all b and all c start with the same random weight, so that no "
-            "class stands out, in the output-value matrix and in the key scores alike."
-        },
-        [
-            "A symmetric start of the factorised model is a saddle: in exact arithmetic its classes would never part. "
-            "In floating point rounding parts them, in an order that has nothing to do with what was stated.",
-            "For the random start with sampled batches, “not below” means not below log n by more than three standard "
-            "errors.",
-        ],
+        [unstated, stated],
     )
 
 
@@ -415,49 +320,22 @@ def architecture(run: LabRun) -> Findings:
     stated, unstated, share = (
         {name: {kind: run.metric(f"{name} / {kind}", y) for kind in KINDS} for name in contrasts} for y in LOSSES
     )
+    facts = [(name, number(each["value"]), f"interval {number(each['low'])} to {number(each['high'])}")
+             for name, each in contrasts.items()]  # fmt: skip
+    losses = [
+        figure("lab-pairs", Pairs(STATED, "nats", stated), "train", ""),
+        figure("lab-pairs", Pairs(UNSTATED, "nats", unstated, run.log_n), "loss", ""),
+    ]
+    way = [
+        curves(f"way-{place}", name, "nats", run.kinds(LOSSES[1], variant=name), run.log_n)
+        for place, name in enumerate(contrasts)
+    ]
     return Findings(
         f"In {len(contrasts) - len(unclear)} of {len(contrasts)} architectures the factorised network concluded more "
         "of what nobody stated than the merged one.",
-        [
-            (name, number(each["value"]), f"interval {number(each['low'])} to {number(each['high'])}")
-            for name, each in contrasts.items()
-        ],
-        [
-            (
-                "What nobody stated, answered as the class would",
-                "Each row is one change (or several) to the paper's one linear layer, trained in both ways. A dot is "
-                "the mean over seeds, a bar its 95% interval.",
-                [figure("lab-pairs", Pairs(ANSWERED, "share", share), "accuracy", "", wide=True)],
-            ),
-            (
-                "Losses",
-                "Whether the stated rows were learned at all, and how sure the answers to the unstated ones are.",
-                [
-                    figure("lab-pairs", Pairs(STATED, "nats", stated), "train", ""),
-                    figure("lab-pairs", Pairs(UNSTATED, "nats", unstated, run.log_n), "loss", ""),
-                ],
-            ),
-            (
-                "On the way",
-                "Loss on unstated implications while training.",
-                [
-                    curves(f"way-{place}", name, "nats", run.kinds(LOSSES[1], variant=name), run.log_n)
-                    for place, name in enumerate(contrasts)
-                ],
-            ),
-        ],
-        {
-            "The number on a card": "Accuracy of the factorised network minus that of the merged one on what nobody "
-            "stated. Above 0, the factorised one concludes more."
-        },
-        [
-            f"The difference is not clear of zero for: {', '.join(unclear) or 'none'}.",
-            "A network with an MLP or with learned embeddings is factorised in other places, whatever is done to W_O "
-            "and W_V. Where merging takes nothing away this may be why; nothing here tests it.",
-            f"Intervals are over {len(run.seeds)} seeds; below ten they are shown and decide nothing.",
-            "Trained with AdamW on all rows at once, without noise; one step size for all, which need not suit each "
-            "alike.",
-        ],
+        facts,
+        [[figure("lab-pairs", Pairs(ANSWERED, "share", share), "accuracy", "", wide=True)], losses, way],
+        {"unclear": ", ".join(unclear) or "none", "seeds": len(run.seeds)},
     )
 
 
@@ -498,75 +376,39 @@ def dial(run: LabRun) -> Findings:
     }
     silent = abstaining["least nuclear norm"]
     worst = max(row["gap"] for row in details["mixed"])
+    facts = [
+        (f"start of size {least:g}", number(small), "unstated margin, in units of the smallest stated margin"),
+        (f"start of size {most:g}", number(large), "the same model, task and loss reached; below 0 some are wrong"),
+        (
+            "one abstaining row a class",
+            f"{number(silent[0.0].value, 3)} → {number(silent[1.0].value, 3)}",
+            "lead of the leaked answer over “unknown”, for subjects of whom neither is stated (exact, certified)",
+        ),
+    ]
+    norm = curves(
+        "mixed", "Margin of what nobody stated at the optimum", PER_MARGIN, mixed, {},
+        f"Both ways of computing it; the solver's largest certified gap is {worst:.1e}.",
+        x_label="t, share of the Frobenius norm", log_x=False,
+    )  # fmt: skip
+    rows = [
+        curves(
+            "abstaining", "Lead of the leaked answer over “unknown”", PER_MARGIN, abstaining, {"no lead": 0.0},
+            "Exact solutions, certified to a gap of 1e-6.",
+            x_label="subjects a class that say “unknown”", log_x=False, ticks=(0, 1, 2, 3, 4),
+        ),
+        curves(
+            "contradicting", "Lead of the leaked answer over another class's", PER_MARGIN, contradicting,
+            {"no lead": 0.0}, "Least nuclear norm, certified to a gap of 1e-6. Other: the answer that those subjects "
+            "state.", x_label="subjects a class that contradict", log_x=False, ticks=(0, 1, 2, 3),
+        ),
+    ]  # fmt: skip
     return Findings(
         "From a small start the factorised model concludes what nobody stated, from a large one no longer."
         if small > 0 >= large
-        else f"From the smallest start the unstated margin is {number(small)}, from the largest "
-        f"{number(large)}.",
-        [
-            (
-                f"start of size {least:g}",
-                number(small),
-                "unstated margin, in units of the smallest stated margin",
-            ),
-            (
-                f"start of size {most:g}",
-                number(large),
-                "the same model, task and loss reached; below 0 some are wrong",
-            ),
-            (
-                "one abstaining row a class",
-                f"{number(silent[0.0].value, 3)} → {number(silent[1.0].value, 3)}",
-                "lead of the leaked answer over “unknown”, for subjects of whom neither is stated (exact, certified)",
-            ),
-        ],
-        [
-            (
-                "The size of the start",
-                "Weights start Gaussian with standard deviation sigma / √d_h. All are trained to the same loss on what "
-                "was stated. The linearised model is the limit of lazy training.",
-                starts,
-            ),
-            (
-                "The norm",
-                "Between the two exact solutions lie those of least (1 − t) · nuclear + t · Frobenius norm. At t = 0 "
-                "stands the margin of the one, at t = 1 that of the other.",
-                [
-                    curves(
-                        "mixed", "Margin of what nobody stated at the optimum", PER_MARGIN, mixed, {},
-                        f"Both ways of computing it; the solver's largest certified gap is {worst:.1e}.",
-                        x_label="t, share of the Frobenius norm", log_x=False,
-                    ),
-                ],
-            ),
-            (
-                "Rows that abstain, rows that contradict",
-                "Four classes of six subjects. Some subjects of each class answer “unknown” to the implication, or "
-                "state another class's; the others stay silent. What do the silent ones get?",
-                [
-                    curves(
-                        "abstaining", "Lead of the leaked answer over “unknown”", PER_MARGIN, abstaining,
-                        {"no lead": 0.0}, "Exact solutions, certified to a gap of 1e-6.",
-                        x_label="subjects a class that say “unknown”", log_x=False, ticks=(0, 1, 2, 3, 4),
-                    ),
-                    curves(
-                        "contradicting", "Lead of the leaked answer over another class's", PER_MARGIN, contradicting,
-                        {"no lead": 0.0}, "Least nuclear norm, certified to a gap of 1e-6. Other: the answer that "
-                        "those subjects state.",
-                        x_label="subjects a class that contradict", log_x=False, ticks=(0, 1, 2, 3),
-                    ),
-                ],
-            ),
-        ],
-        {
-            "Rich and lazy": "From a small start the change is large against the start, and features are learned "
-            "(rich). From a large one the model hardly moves and behaves as its linearisation, a fixed kernel (lazy)."
-        },
-        [
-            "That a pretrained language model starts large, so that gentle fine-tuning is lazy and concludes less, is "
-            "a conjecture that this experiment suggests and does not test."
-        ],
-    )  # fmt: skip
+        else f"From the smallest start the unstated margin is {number(small)}, from the largest {number(large)}.",
+        facts,
+        [starts, [norm], rows],
+    )
 
 
 #: What fills in the page of each experiment, by the experiment's name.

@@ -17,6 +17,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
+import yaml
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
@@ -309,6 +310,12 @@ def _environment() -> Environment:
         loader=FunctionLoader(_source), autoescape=True, trim_blocks=True, lstrip_blocks=True,
         undefined=StrictUndefined, finalize=lambda each: plain(each) if type(each) is str else each,
     )  # fmt: skip
+
+
+def wording(name: str) -> dict[str, Any]:
+    """What a kind of page says beside its numbers: templates/NAME.yaml."""
+    found: dict[str, Any] = yaml.safe_load(_source(f"{name}.yaml"))
+    return found
 
 
 def _source(name: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,9 +27,8 @@ from spillover.report.drawing import (
     panels,
     plot,
 )
-from spillover.report.remedies import APART, NOT_LEARNED, SAFE, UNSAFE, Comparison, Tried
+from spillover.report.remedies import APART, NOT_LEARNED, SAFE, UNSAFE, UNTREATED, Comparison, Tried
 
-UNTREATED = "untreated"
 #: Group -> (marker, colour, whether it is filled, words of the legend).
 LOOKS = {
     UNTREATED: ("s", INK, True, "untreated"),
@@ -40,11 +39,6 @@ LOOKS = {
 }
 _DOTTED: dict[str, Any] = {**BASELINE, "linestyle": (0, (1, 1.5))}
 _WIDTH, _ROW = 10.6, 0.285
-Size = Callable[[float | None], float]
-
-
-def _group(each: Tried) -> str:
-    return each.group if each.number else UNTREATED
 
 
 def _look(group: str) -> dict[str, Any]:
@@ -57,80 +51,84 @@ def _percentages(axis: Any) -> None:
     axis.set_major_formatter(PercentFormatter(1.0, decimals=0))
 
 
+def _ends(each: Tried, name: str) -> list[float]:
+    """The ends of a metric's interval, or nothing."""
+    metric = each.metric(name)
+    return [] if metric is None or metric.low is None or metric.high is None else [metric.low, metric.high]
+
+
 @plot("remedy-frontier", of="comparison")
 def draw_remedy_frontier(comparison: Comparison, name: str = "remedy-frontier") -> Drawing | None:
     """One numbered mark a remedy and strength, faint lines for its intervals. None when nothing unwanted was measured.
 
     Where the pack wants nothing, what was forgotten takes the y axis.
     """
-    wants = comparison.untreated.value("wanted_rate") is not None
+    untreated = comparison.untreated
+    wants = untreated.value("wanted_rate") is not None
     upright = "wanted_rate" if wants else "forgetting_nats"
-    every = [each for each in (comparison.untreated, *comparison.measured)
-             if each.value("unwanted_rate") is not None and each.value(upright) is not None]  # fmt: skip
-    if comparison.untreated not in every:
+    marks = {each: np.array([each.value("unwanted_rate"), each.value(upright)], float)
+             for each in (untreated, *comparison.measured)}  # fmt: skip
+    marks = {each: place for each, place in marks.items() if np.isfinite(place).all()}
+    if untreated not in marks:
         return None
-    most = max([each.value("forgetting_nats") or 0.0 for each in every] + [1e-3])
-    points = np.array([(each.value("unwanted_rate"), each.value(upright)) for each in every], float)
+    most = max([each.value("forgetting_nats") or 0.0 for each in marks] + [1e-3])
 
     def size(nats: float | None) -> float:
         """Diameter of a mark in points; its area grows with what was forgotten, up to the most of all."""
         return 5.0 + 11.0 * math.sqrt(min(1.0, max(0.0, nats or 0.0) / most))
 
     with canvas(7.4, _WIDTH) as (figure, axes):
-        for each, (x, y) in zip(every, points, strict=True):
-            look, diameter = _look(_group(each)), size(each.value("forgetting_nats")) if each.number else 10.0
+        for each, (x, y) in marks.items():
+            look, diameter = _look(each.group), size(each.value("forgetting_nats"))
             faint = {"color": look["color"], "alpha": 0.7 if each is comparison.advised else 0.22, "linewidth": 1.2}
-            for metric, ends in (("unwanted_rate", _ends(each, "unwanted_rate")), (upright, _ends(each, upright))):
-                if ends and each.number and metric != "forgetting_nats":
-                    axes.plot(*((ends, [y, y]) if metric == "unwanted_rate" else ([x, x], ends)), zorder=1, **faint)
-            axes.plot(
-                [x],
-                [y],
-                markersize=diameter,
-                alpha=0.8 if each.number else 1.0,
-                zorder=4 if each.number else 6,
-                clip_on=False,
-                **look,
-            )
+            if each is untreated:
+                diameter, look = 10.0, {**look, "zorder": 6}
+            else:
+                look |= {"alpha": 0.8, "zorder": 4}
+                if ends := _ends(each, "unwanted_rate"):
+                    axes.plot(ends, [y, y], zorder=1, **faint)
+                if ends := _ends(each, "wanted_rate"):
+                    axes.plot([x, x], ends, zorder=1, **faint)
+            axes.plot([x], [y], markersize=diameter, clip_on=False, **look)
             if each.taken:
                 axes.plot([x], [y], marker="x", markersize=diameter + 4, color=INK, zorder=5)
-        _frontier_axes(axes, points, comparison, wants)
-        handles = {
-            text: Line2D([], [], markersize=9, **_look(group))
-            for group, (_, _, _, text) in LOOKS.items()
-            if any(_group(each) == group for each in every)
-        }
-        if any(each.taken for each in every):
+        points = np.stack(list(marks.values()))
+        _frontier_axes(axes, points, untreated.value("free_rate"), wants)
+        groups = {each.group for each in marks}
+        handles = {LOOKS[group][3]: Line2D([], [], markersize=9, **_look(group)) for group in LOOKS if group in groups}
+        if any(each.taken for each in marks):
             handles["another answer took the place"] = Line2D([], [], marker="x", color=INK, linestyle="none")
         if wants:
             # Two round numbers, near the most and near a fifth of it.
             for nats in (float(f"{most / 5:.1g}"), float(f"{most:.1g}")):
                 look = {**_look(NOT_LEARNED), "markersize": size(nats), "alpha": 0.6}
                 handles[f"forgets {nats:g} {'nat' if nats == 1 else 'nats'} a token"] = Line2D([], [], **look)
-        handles |= _frontier_lines(axes, comparison.untreated)
+        handles |= _frontier_lines(axes, untreated)
         figure.legend(list(handles.values()), list(handles), loc="outside lower left", ncols=2, columnspacing=1.6)
         figure.draw_without_rendering()
-        _number_marks(axes, points, every, comparison.advised)
-        rows = [_frontier_numbers(each) for each in every]
-        described = []
-        for each in every:
-            rates = (("unwanted", each.value("unwanted_rate")), ("wanted", each.value("wanted_rate")))
-            shares = [f"{what} {100 * value:.0f}%" for what, value in rates if value is not None]
-            described.append(f"{each.label}: {', '.join(shares)}")
-        said = "; ".join(described) + "."
-        return finish(figure, name, "Unwanted rate against wanted rate of every remedy", said, rows)
+        _number_marks(axes, points, list(marks), comparison.advised)
+        rows: list[dict[str, Any]] = []
+        for each in marks:
+            row: dict[str, Any] = {"number": each.number or None, "remedy": each.label, "group": each.group}
+            for key in ("unwanted_rate", "wanted_rate", "removed"):
+                row |= {key: each.value(key)}
+                row |= {f"{key}_{end}": getattr(each.metric(key), end, None) for end in ("low", "high")}
+            rows.append({**row, "forgetting_nats": each.value("forgetting_nats")})
+        described = _described(marks, {"unwanted_rate": "unwanted {:.0%}", "wanted_rate": "wanted {:.0%}"})
+        return finish(figure, name, "Unwanted rate against wanted rate of every remedy", described, rows)
 
 
-def _ends(each: Tried, name: str) -> list[float]:
-    """The ends of a metric's interval, or nothing."""
-    metric = each.metrics.get(name)
-    return [] if metric is None or metric.low is None or metric.high is None else [metric.low, metric.high]
+def _described(every: Iterable[Tried], texts: Mapping[str, str]) -> str:
+    """Figures of each remedy in words. texts: figure -> the words, with a slot for it."""
+    parts = {each.label: [text.format(value) for name, text in texts.items() if (value := each.value(name)) is not None]
+             for each in every}  # fmt: skip
+    return "; ".join(f"{label}: {', '.join(words)}" for label, words in parts.items() if words) + "."
 
 
 def _frontier_lines(axes: Axes, untreated: Tried) -> dict[str, Any]:
     """The two lines of the safe corner, the corner itself, and the line of no association at all."""
     found: dict[str, Any] = {}
-    before, free, wanted = untreated.value("unwanted_rate"), untreated.free_rate, untreated.value("wanted_rate")
+    before, free, wanted = (untreated.value(name) for name in ("unwanted_rate", "free_rate", "wanted_rate"))
     if free is not None:
         found[f"unwanted rate without any association ({100 * free:.0f}%)"] = axes.axvline(free, **BASELINE)
     if wanted is not None:
@@ -149,14 +147,12 @@ def _frontier_lines(axes: Axes, untreated: Tried) -> dict[str, Any]:
     return found
 
 
-def _frontier_axes(axes: Axes, points: np.ndarray, comparison: Comparison, wants: bool) -> None:
+def _frontier_axes(axes: Axes, points: np.ndarray, free: float | None, wants: bool) -> None:
     """Every mark is inside; an interval may go on beyond, the ladder shows it whole."""
-    free = comparison.untreated.free_rate
     across, upward = [*points[:, 0], *([] if free is None else [free])], points[:, 1]
-    space = 0.09 * max(max(across) - min(across), 0.1)
-    axes.set_xlim(min(across) - space, max(across) + space)
-    space = 0.1 * max(max(upward) - min(upward), 0.1)
-    axes.set_ylim(min(upward) - space, max(upward) + space)
+    for limit, values, share in ((axes.set_xlim, across, 0.09), (axes.set_ylim, upward, 0.1)):
+        space = share * max(max(values) - min(values), 0.1)
+        limit(min(values) - space, max(values) + space)
     _percentages(axes.xaxis)
     axes.set_xlabel("unwanted rate: unstated subjects that get the answer nobody wanted (less is better)")
     axes.set_ylabel("wanted rate (more is better)" if wants else "forgetting, nats a token (less is better)")
@@ -189,15 +185,6 @@ def _number_marks(axes: Axes, points: np.ndarray, every: Sequence[Tried], advise
                       va="center", fontweight="bold" if each is advised else "normal", zorder=6)  # fmt: skip
 
 
-def _frontier_numbers(each: Tried) -> dict[str, Any]:
-    row: dict[str, Any] = {"number": each.number or None, "remedy": each.label, "group": _group(each)}
-    for name in ("unwanted_rate", "wanted_rate", "removed"):
-        metric = each.metrics.get(name)
-        row |= {name: metric.value if metric else None}
-        row |= {f"{name}_{end}": getattr(metric, end, None) for end in ("low", "high")}
-    return {**row, "forgetting_nats": each.value("forgetting_nats")}
-
-
 _PANELS = (("unwanted_rate", "unwanted rate\n(less is better)"), ("wanted_rate", "wanted rate\n(more is better)"),
            ("forgetting_nats", "forgetting, nats a token\n(less is better)"))  # fmt: skip
 
@@ -206,14 +193,14 @@ _PANELS = (("unwanted_rate", "unwanted rate\n(less is better)"), ("wanted_rate",
 def draw_remedy_ladder(comparison: Comparison, name: str = "remedy-ladder") -> Drawing | None:
     """One row a remedy and strength, in the order of the table. None when nothing was measured."""
     every = [comparison.untreated, *comparison.measured]
-    shown = [item for item in _PANELS if any(item[0] in each.metrics for each in every)]
+    shown = [item for item in _PANELS if any(each.metric(item[0]) for each in every)]
     if not shown or len(every) < 2:
         return None
     places: list[int] = []
     heads: dict[int, str] = {}
     for before, each in zip([comparison.untreated, *every], every, strict=False):
         # A line for each, one more for the heading of each group.
-        if _group(each) != _group(before):
+        if each.group != before.group:
             heads[places[-1] + 1] = LOOKS[each.group][3]
         places.append(len(places) + len(heads))
     with panels(1.3 + _ROW * (max(places) + 1), len(shown), _WIDTH, beside=True) as (figure, many):
@@ -230,16 +217,17 @@ def draw_remedy_ladder(comparison: Comparison, name: str = "remedy-ladder") -> D
                 text, (0, place), (-8, 0), ("axes fraction", "data"), "offset points", ha="right", va="center",
                 fontweight="bold",
             )  # fmt: skip
+        described = _described(every, {"removed": "{:.0%} removed", "forgetting_nats": "forgets {:.2f} nats"})
         rows: list[dict[str, Any]] = [
             {"number": each.number or None, "remedy": each.label, "quantity": metric, "value": found.value,
              "low": found.low, "high": found.high, "clusters": found.clusters}
-            for each in every for metric, _ in shown if (found := each.metrics.get(metric)) is not None
+            for each in every for metric, _ in shown if (found := each.metric(metric)) is not None
         ]  # fmt: skip
-        return finish(figure, name, "Remedy by remedy, with intervals", _ladder_said(every), rows)
+        return finish(figure, name, "Remedy by remedy, with intervals", described, rows)
 
 
 def _rung(axes: Axes, place: int, each: Tried, metric: str) -> None:
-    value, ends, look = each.value(metric), _ends(each, metric), _look(_group(each))
+    value, ends, look = each.value(metric), _ends(each, metric), _look(each.group)
     if value is None:
         return
     if ends:
@@ -253,8 +241,8 @@ def _ladder_axes(axes: Axes, untreated: Tried, metric: str, text: str) -> None:
     value = untreated.value(metric)
     if value is not None:
         axes.axvline(value, color=INK, alpha=0.35, linewidth=1, zorder=0)
-    if metric == "unwanted_rate" and untreated.free_rate is not None:
-        axes.axvline(untreated.free_rate, **BASELINE)
+    if metric == "unwanted_rate" and (free := untreated.value("free_rate")) is not None:
+        axes.axvline(free, **BASELINE)
     if metric == "wanted_rate" and value is not None:
         axes.axvline(value - KEPT, **_DOTTED)
     if metric != "forgetting_nats":
@@ -264,14 +252,3 @@ def _ladder_axes(axes: Axes, untreated: Tried, metric: str, text: str) -> None:
     axes.grid(axis="y", color=INK, alpha=0.12, linewidth=0.6)
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
-
-
-def _ladder_said(every: Sequence[Tried]) -> str:
-    """Share removed and forgetting of each, in words."""
-    parts = []
-    for each in every:
-        removed, forgets = each.value("removed"), each.value("forgetting_nats")
-        found = [f"{100 * removed:.0f}% removed"] if removed is not None and each.number else []
-        found += [f"forgets {forgets:.2f} nats"] if forgets is not None else []
-        parts += [f"{each.label}: {', '.join(found)}"] if found else []
-    return "; ".join(parts) + "."

@@ -11,14 +11,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from spillover.errors import UsageError, nearest
-from spillover.packs.edits import (
-    ABSTENTION,
-    unwanted,
-    with_abstention,
-    with_candidate,
-    with_contradiction,
-    with_fewer_bridging,
-)
+from spillover.packs import edits
+from spillover.packs.edits import ABSTENTION, unwanted, with_candidate
 from spillover.packs.pack import Implication, Pack, Question
 from spillover.theory.norms import Mixed
 from spillover.theory.prediction import WHOLE, Solved, as_a_whole, solved, unknowns
@@ -26,9 +20,9 @@ from spillover.theory.table import lead, table_of
 
 #: Remedies that change rows, under the names that they have for a language model: (pack, implication, rows, seed).
 ROWS: dict[str, Callable[[Pack, Implication, int, int], Pack]] = {
-    "abstention": with_abstention,
-    "contradiction": with_contradiction,
-    "fewer-bridging": with_fewer_bridging,
+    "abstention": edits.with_abstention,
+    "contradiction": edits.with_contradiction,
+    "fewer-bridging": edits.with_fewer_bridging,
 }
 #: The remedy that changes the norm: its strength is the share of the Frobenius norm.
 MIXED_NORM = "mixed-norm"
@@ -68,14 +62,9 @@ class ExactResult:
 
 
 def exactly_remedied(
-    pack: Pack,
-    remedy: str,
-    strength: int | float,
-    implication: Implication | None = None,
-    *,
-    seed: int = 0,
+    pack: Pack, remedy: str, strength: int | float, implication: Implication | None = None, *, seed: int = 0,
     gap: float = 1e-6,
-) -> ExactResult:
+) -> ExactResult:  # fmt: skip
     """The exact leads of what is unwanted and what is wanted, without and with a remedy.
 
     implication: the one to act on; by default every unwanted one of the pack, as remedies of a language model do. The
@@ -90,25 +79,17 @@ def exactly_remedied(
     if not targets or any(target.wanted for target in targets):
         what = f"{implication.name} is wanted" if implication else "this pack declares no unwanted implication"
         raise UsageError(what, where=pack.name, do="Choose an implication of kind spurious or counterfactual")
-    share, treated = 0.0, pack
-    if remedy == MIXED_NORM:
-        share = float(strength)
-    elif strength < 0 or not float(strength).is_integer():
-        raise UsageError(f"{strength:g} rows are no whole number", where=remedy, do="Use 0, 1, 2 or more")
-    else:
+    treated, share = pack, float(strength) if remedy == MIXED_NORM else 0.0
+    if remedy != MIXED_NORM:
+        if strength < 0 or not float(strength).is_integer():
+            raise UsageError(f"{strength:g} rows are no whole number", where=remedy, do="Use 0, 1, 2 or more")
         for target in targets:
             treated = ROWS[remedy](treated, target, int(strength), seed)
+    before = after = leads(pack, pack, targets, gap=gap)
+    if treated is not pack or share != 0:
+        after = leads(treated, pack, targets, share=share, gap=gap)
     own, now = set(pack.facts), set(treated.facts)
-    before = leads(pack, pack, targets, gap=gap)
-    untouched = treated is pack and share == 0
-    return ExactResult(
-        remedy=remedy,
-        strength=strength,
-        untreated=before,
-        treated=before if untouched else leads(treated, pack, targets, share=share, gap=gap),
-        added=len(now - own),
-        left_out=len(own - now),
-    )
+    return ExactResult(remedy, strength, before, after, added=len(now - own), left_out=len(own - now))
 
 
 def leads(stated: Pack, asked: Pack, targets: Sequence[Implication], *, share: float = 0.0, gap: float = 1e-6) -> Leads:
@@ -122,18 +103,13 @@ def leads(stated: Pack, asked: Pack, targets: Sequence[Implication], *, share: f
         if ABSTENTION not in stated.candidates[target.then]:
             candidates = with_candidate(candidates, target.then, ABSTENTION)
     found = _solution(stated, share, gap)
-    with_abstaining = found if candidates is stated else _solution(candidates, share, gap)
-    unwanted_questions, wanted_questions = (
+    abstaining = found if candidates is stated else _solution(candidates, share, gap)
+    against, kept = (
         [question for question in asked.questions if question.implication in {rule.name for rule in rules}]
         for rules in (targets, [rule for rule in asked.implications if rule.wanted])
     )
-    return Leads(
-        unwanted=_lead(found, unwanted_questions),
-        wanted=_lead(found, wanted_questions),
-        over_abstention=_lead(with_abstaining, unwanted_questions, ABSTENTION),
-        gap=found.gap,
-        verdict=found.verdict,
-    )
+    over_abstention = _lead(abstaining, against, ABSTENTION)
+    return Leads(_lead(found, against), _lead(found, kept), over_abstention, found.gap, found.verdict)
 
 
 def _solution(pack: Pack, share: float, gap: float) -> Solved:
@@ -159,11 +135,9 @@ def _lead(found: Solved, questions: Sequence[Question], rival: str | None = None
     asked = np.array([relation[question.relation] for question in questions])
     expected = np.array([answer[question.expected] for question in questions if question.expected is not None])
     scores = found.scores(table.signature[[subject[question.subject] for question in questions]], asked)
-    own = []
-    for code in np.unique(asked):
-        mine, among = asked == code, table.candidates[code]
-        if rival is not None:
-            among = np.arange(len(table.answers)) == answer[rival]
-        own.append(lead(scores[mine], expected[mine], among))
-    mean = float(np.mean(np.concatenate(own)))
+    among = {code: table.candidates[code] for code in np.unique(asked).tolist()}
+    if rival is not None:
+        among = dict.fromkeys(among, np.arange(len(table.answers)) == answer[rival])
+    own = [lead(scores[asked == code], expected[asked == code], allowed) for code, allowed in among.items()]
+    mean = float(np.concatenate(own).mean())
     return mean if np.isfinite(mean) else None
