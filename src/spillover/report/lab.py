@@ -15,11 +15,12 @@ import pyarrow as pa
 from spillover.errors import UsageError, nearest
 from spillover.metrics.intervals import over_seeds
 from spillover.record import TRAJECTORY, Metric, Record, read_table
+from spillover.report import page
 from spillover.report.downloads import csv_text, of_metrics, table_link
 from spillover.report.drawing import plain
 from spillover.report.lab_plots import Chart, Curve, Maps, Pairs
 from spillover.report.load import LoadedRun
-from spillover.report.page import Card, Cards, Figure, FigureGrid, Glossary, Page, Paragraph, Section, figure, wording
+from spillover.report.page import Card, Cards, Figure, FigureGrid, Glossary, Page, Paragraph, Section, figure
 from spillover.report.provenance import Terms, provenance
 from spillover.report.words import number
 
@@ -101,7 +102,7 @@ def load_lab(folder: Path) -> LabRun:
 
 @dataclass(frozen=True)
 class Findings:
-    """What an experiment found; what its page says besides stands in templates/lab.yaml.
+    """What an experiment found; what its page says besides stands in templates/wording.toml.
 
     title: the finding as one sentence. facts: (what, number, how to read it) at a glance. figures: of each part of the
     page. slots: what its notes name.
@@ -118,10 +119,9 @@ def build_lab_page(run: LabRun) -> Page:
     preset = run.record.command.removeprefix("lab ")
     if preset not in PAGES:
         raise UsageError(f"there is no preset called {preset!r}", do=nearest(preset, PAGES))
-    words, found = wording("lab"), PAGES[preset](run)
-    every, own = words["every"], words[preset]
+    own, found = page.experiment_wording(preset), PAGES[preset](run)
     cards = [Card(what, [Paragraph(reading, "small")], value=value) for what, value, reading in found.facts]
-    terms = Glossary([*every["terms"].items(), *own["terms"].items()])
+    terms = Glossary([*page.terms("lab").terms, *own["terms"].items()])
     parts = zip(own["parts"].items(), found.figures, strict=True)
     steps = csv_text(run.trajectory.column_names, (list(row.values()) for row in run.trajectory.to_pylist()))
     return Page(

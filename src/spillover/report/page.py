@@ -17,7 +17,6 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-import yaml
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
@@ -295,6 +294,12 @@ def list_section(listing: Listing | None, lead: str, note: str = "") -> Section:
     return Section("associations", "Association by association", [listing, below], lead)
 
 
+def experiment_wording(preset: str) -> dict[str, Any]:
+    """The parts, terms and notes of an experiment's page, from templates/wording.toml."""
+    found: dict[str, Any] = _wording()["lab"][preset]
+    return found
+
+
 @cache
 def _wording() -> dict[str, Any]:
     return tomllib.loads(_source("wording.toml"))
@@ -310,12 +315,6 @@ def _environment() -> Environment:
         loader=FunctionLoader(_source), autoescape=True, trim_blocks=True, lstrip_blocks=True,
         undefined=StrictUndefined, finalize=lambda each: plain(each) if type(each) is str else each,
     )  # fmt: skip
-
-
-def wording(name: str) -> dict[str, Any]:
-    """What a kind of page says beside its numbers: templates/NAME.yaml."""
-    found: dict[str, Any] = yaml.safe_load(_source(f"{name}.yaml"))
-    return found
 
 
 def _source(name: str) -> str:

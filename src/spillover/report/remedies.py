@@ -31,7 +31,7 @@ from spillover.record import RECORD, Metric, Record
 from spillover.report import page
 from spillover.report.downloads import Download, csv_text, of_metrics, table_link
 from spillover.report.load import LoadedRun, metric_of
-from spillover.report.page import Cell, TableCell, wording
+from spillover.report.page import Cell, TableCell
 from spillover.report.provenance import command_line, provenance
 from spillover.report.story import spoken
 from spillover.report.words import number
@@ -210,11 +210,10 @@ def _label(name: Any, strength: Any) -> str:
 def build_remedies_page(found: Comparison) -> page.Page:
     """The page: the advice and its reason, the frontier, every figure, and what to do next."""
     run = LoadedRun.of_record(found.record)
-    words = wording("remedies")
     bounds = {"rank": LEARNED_RANK, "nats": MATCHED_NATS, "least": _LEAST, "points": _POINTS}
-    terms = [(term, text.format(**bounds)) for term, text in words["terms"].items()]
+    terms = [(term, text.format(**bounds)) for term, text in page.terms("remedies").terms]
     frontier, ladder = (
-        page.figure(f"remedy-{name}", found, f"remedy-{name}", words["captions"][name], wide=True)
+        page.figure(f"remedy-{name}", found, f"remedy-{name}", page.wording(f"remedy_{name}"), wide=True)
         for name in ("frontier", "ladder")
     )
     tables = [table for table in (effects(found), costs(found), exactly(found)) if table]
@@ -449,7 +448,7 @@ def _table(
         groups.setdefault(name, []).append([TableCell(head, texts), *cells_of(each).values()])
     names: list[Cell] = ["Remedy", *(TableCell(name, style="words" if name == "Outcome" else "") for name in heads)]
     return page.DataTable(
-        wording("remedies")["captions"][name],
+        page.wording(f"remedy_{name}"),
         [names],
         list(groups.items()),
         style="study remedies",
