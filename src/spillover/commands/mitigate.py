@@ -249,7 +249,7 @@ def frontier_of(
             "removed": compared.removed,
             "wanted_change": compared.wanted_change,
             "free_rate": found.free_rate,
-            "replaced": found.replaced.as_json() if found.replaced else None,
+            "replaced": vars(found.replaced) if found.replaced else None,
             "stated_nats": round(found.nats, 6),
             "forgetting_nats": _mean([record.metrics["forgetting_nats"] for record in records]),
             "status": judging.REWRITES if pipeline and pipeline.rewrites else status,

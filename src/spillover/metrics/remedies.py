@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 from jaxtyping import Float, Int, Shaped
 
-from spillover.metrics.implications import (
-    implication_rank_test,
-    implication_rank_train,
-    learned,
-    recall_rank,
-    stated_nats,
-)
+from spillover.metrics import implications
 from spillover.metrics.intervals import cluster_sums, clusters_of, mean_of, note_of, ratio_interval
 from spillover.metrics.ranks import RankTable, answers_at_end, questions, rank_table
 from spillover.packs.edits import ABSTENTION
@@ -31,17 +24,15 @@ class ReplacedMap:
     """Whether the top answers follow another map than the expected one.
 
     rate: share of subjects whose top answer is what a map that was found on the other half of the subjects implies.
-    low, high: 95% of the same share when top answers are shuffled. n: subjects scored.
+    low, high: 95% of the same share when top answers are shuffled. n: subjects scored. taken: another map is there, for
+    the rate is above its null interval.
     """
 
     rate: float
     low: float
     high: float
     n: int
-
-    def as_json(self) -> dict[str, Any]:
-        """taken: another map is there, for the rate is above its null interval."""
-        return {**asdict(self), "taken": self.rate > self.high}
+    taken: bool
 
 
 def replaced_map(table: RankTable, seed: int = 0) -> ReplacedMap | None:
@@ -66,8 +57,8 @@ def replaced_map(table: RankTable, seed: int = 0) -> ReplacedMap | None:
             members = np.flatnonzero(runs == run)
             shuffled[members] = top[generator.permutation(members)]
         null.append(_replaced_map_share(shuffled, expected, groups, half))
-    low, high = np.quantile(null, [0.025, 0.975])
-    return ReplacedMap(_replaced_map_share(top, expected, groups, half), float(low), float(high), len(table))
+    rate, (low, high) = _replaced_map_share(top, expected, groups, half), np.quantile(null, [0.025, 0.975]).tolist()
+    return ReplacedMap(rate, low, high, len(table), taken=rate > high)
 
 
 def _codes(values: Shaped[np.ndarray, "row"]) -> Int[np.ndarray, "row"]:
@@ -131,15 +122,15 @@ def remedy_result(answers: pa.Table, unwanted: Collection[str], wanted: Collecti
             (questions(table, trained=False), unwanted),
         )
     )
-    metrics = (recall_rank(table), implication_rank_train(table), _rate(against), _rate(kept),
-               implication_rank_test(against), implication_rank_test(kept))  # fmt: skip
+    metrics = (implications.recall_rank(table), implications.implication_rank_train(table), _rate(against), _rate(kept),
+               implications.implication_rank_test(against), implications.implication_rank_test(kept))  # fmt: skip
     return RemedyResult(
         metrics=dict(zip(RANKS_AND_RATES, metrics, strict=True)),
         paraphrase=_rate(other),
         abstained=mean_of(against, against.top == ABSTENTION, "share"),
         free_rate=float(free_rates(against).mean()) if len(against) else None,
-        nats=stated_nats(last),
-        learned=learned(table),
+        nats=implications.stated_nats(last),
+        learned=implications.learned(table),
         replaced=replaced_map(against),
         unwanted=against,
         wanted=kept,

@@ -151,11 +151,8 @@ def _made(run: LabRun) -> list[tuple[str, Terms]]:
     about, *others = (group for group in provenance(LoadedRun.of_record(record)) if group[0] not in ("Model", "Facts"))
     arms = {f"Arm: {name}": recipe for name, recipe in run.details["arms"].items()}
     own = {"Task": run.details["task"], **arms}.items()
-    return [
-        about,
-        *((name, [(k.replace("_", " "), plain(v)) for k, v in terms.items()]) for name, terms in own),
-        *others,
-    ]
+    made = [(name, [(key.replace("_", " "), plain(value)) for key, value in terms.items()]) for name, terms in own]
+    return [about, *made, *others]
 
 
 def curves(
@@ -354,10 +351,8 @@ def dial(run: LabRun) -> Findings:
         lines = {text: run.curve("sigma", y, model="factorised", width=w, rate=r) for text, (w, r) in arms.items()}
         linear = run.curve("sigma", y, model="linearised").values()
         references |= {f"linearised, d_h = {first[0]:g}": point.value or 0.0 for point in linear}
-        text = (
-            "Gradient descent to a loss of 0.01, centred at the start; equal attention, no noise. Band: 95% interval."
-        )
-        starts.append(curves(name, title, unit, lines, references, text, x_label="sigma, size of the start"))
+        caption = "Gradient descent to a loss of 0.01, centred at the start; equal attention, no noise. " + BAND
+        starts.append(curves(name, title, unit, lines, references, caption, x_label="sigma, size of the start"))
     main = run.curve("sigma", "margin_ratio_test", model="factorised", width=first[0], rate=first[1])
     # Margins that are undefined, as after very few steps, are left out of the curve.
     ends = [(sigma, point.value or 0.0) for sigma, point in main.items()] or [(0.0, 0.0)]

@@ -52,8 +52,7 @@ def draw_lab_curves(chart: Chart, name: str) -> Drawing | None:
         for dashes, (text, value) in zip(cycle(_REFERENCE_DASHES), chart.references.items()):
             handles[text] = axes.axhline(value, color=INK, linestyle=dashes, linewidth=1.1)
         _scale(axes, chart, zero=any(0 in curve for curve in curves.values()))
-        names = [label(text, 60) for text in handles]
-        figure.legend(list(handles.values()), names, loc="outside lower left", handlelength=3)
+        legend = {label(text, 60): handle for text, handle in handles.items()}
         rows: list[dict[str, Any]] = [
             {"line": text, "x": x, "mean": point.value, "low": point.low, "high": point.high, "seeds": point.n}
             for text, curve in curves.items()
@@ -63,7 +62,7 @@ def draw_lab_curves(chart: Chart, name: str) -> Drawing | None:
         means = {text: [point.value for point in curve.values()] for text, curve in curves.items()}
         parts = [f"{text}: {values[0]:.3g} first, {values[-1]:.3g} last" for text, values in means.items()]
         parts += [f"{text}: {value:.3g}" for text, value in chart.references.items()]
-        return finish(figure, name, chart.title, ". ".join(parts) + ".", rows)
+        return finish(figure, name, chart.title, ". ".join(parts) + ".", rows, legend, handlelength=3)
 
 
 def _draw(axes: Axes, curve: Curve, colour: str, dash: Any, marker: str) -> Line2D:
@@ -215,6 +214,5 @@ def draw_lab_pairs(pairs: Pairs, name: str) -> Drawing | None:
         axes.set_yticks([])
         axes.spines["left"].set_visible(False)
         axes.set_xlabel(pairs.x_label)
-        figure.legend(list(handles.values()), list(handles), loc="outside lower left", ncols=2)
         described = ". ".join(f"{row['variant']}, {row['model']}: {row['mean']:.2f}" for row in rows)
-        return finish(figure, name, pairs.title, described + ".", rows)
+        return finish(figure, name, pairs.title, described + ".", rows, handles, ncols=2)

@@ -15,17 +15,7 @@ from markupsafe import Markup
 from spillover.errors import RunError
 from spillover.metrics.implications import LEARNED as LEARNED_RANK
 from spillover.metrics.intervals import FEW
-from spillover.metrics.remedies import (
-    FAILED,
-    KEPT,
-    LEARNED,
-    MATCHED_NATS,
-    REMOVED,
-    REWRITES,
-    UNLEARNED,
-    is_safe,
-    keeps_wanted,
-)
+from spillover.metrics.remedies import KEPT, LEARNED, MATCHED_NATS, REMOVED, REWRITES, UNLEARNED, is_safe, keeps_wanted
 from spillover.packs.pack import WANTED
 from spillover.record import RECORD, Metric, Record
 from spillover.report import page
@@ -268,19 +258,23 @@ def reason(found: Comparison) -> str:
     each, base = found.advised or found.nearest, found.untreated
     if each is None or base.value("removed") is None:
         return ""
-    rates = {name: (percent(each.value(name)), percent(base.value(name))) for name in ("unwanted_rate", "wanted_rate")}
-    text = "With {} the answer that nobody wanted is given by {} of the unstated subjects instead of {}".format(
-        each.label, *rates["unwanted_rate"]
+    unwanted, unwanted_before = percent(each.value("unwanted_rate")), percent(base.value("unwanted_rate"))
+    text = (
+        f"With {each.label} the answer that nobody wanted is given by {unwanted} of the unstated subjects instead of "
     )
+    text += unwanted_before
     if base.value("free_rate") is not None:
         text += f" ({percent(base.value('free_rate'))} without any association)"
     if each.value("wanted_rate") is not None:
-        text += ", the wanted one by {} instead of {}".format(*rates["wanted_rate"])
+        text += (
+            f", the wanted one by {percent(each.value('wanted_rate'))} instead of {percent(base.value('wanted_rate'))}"
+        )
     forgets, before = each.value("forgetting_nats"), base.value("forgetting_nats")
     if forgets is not None and before is not None:
         text += f"; it forgets {number(forgets)} nats a token instead of {number(before)}"
     if each is not found.advised:
-        return f"{text}. It is not safe, because it {', and '.join(faults(each))}."
+        why = ", and ".join(faults(each))
+        return f"{text}. It is not safe, because it {why}." if why else f"{text}."
     others = sum(other.group == SAFE for other in found.tried) - 1
     also = f" {others} more {'is' if others == 1 else 'are'} safe; this one forgets least." if others else ""
     return f"{text}.{also}"
@@ -301,7 +295,7 @@ def outcome(found: Comparison, each: Tried) -> str:
     """What became of an entry, for its row of the table."""
     sentences = {
         UNTREATED: "",
-        IMPOSSIBLE: each.status.removeprefix(f"{FAILED}:").strip(),
+        IMPOSSIBLE: each.status.partition(":")[2].strip(),
         APART: "changes what is stated",
         SAFE: "safe, and advised" if each is found.advised else "safe",
         UNSAFE: ", and ".join(faults(each)),
@@ -350,17 +344,14 @@ def cards(found: Comparison) -> list[page.Card]:
         before, after = base.metric(name), each.metric(name) if each else None
         if before is None or after is None:
             continue
-        values = {"untreated": before.value or 0.0, "remedied": after.value or 0.0}
-        note, scale, texts = "Rise of the loss on ordinary text, a token", 1.1 * max(1e-9, *values.values()), "{} nats"
-        if name != "forgetting_nats":
-            seeds = "" if found.seeds == 1 else f" over {found.seeds} seeds"
-            note, scale = f"Of {before.n:,} unstated subjects{seeds}", 1.0
-        bars = [
-            page.Bar(
-                label, max(0.0, value) / scale, texts.format(number(value)) if scale != 1 else percent(value), shade
-            )
-            for (label, value), shade in zip(values.items(), ("pale", "full"), strict=True)
-        ]
+        values = [before.value or 0.0, after.value or 0.0]
+        seeds = "" if found.seeds == 1 else f" over {found.seeds} seeds"
+        note, most, texts = f"Of {before.n:,} unstated subjects{seeds}", 1.0, [percent(value) for value in values]
+        if name == "forgetting_nats":
+            note, most = "Rise of the loss on ordinary text, a token", 1.1 * max(1e-9, *values)
+            texts = [f"{number(value)} nats" for value in values]
+        shares = [max(0.0, value) / most for value in values]
+        bars = list(map(page.Bar, ("untreated", "remedied"), shares, texts, ("pale", "full")))
         tick = None if place is None else (place, f"{mark}: {percent(place)}")
         made.append(page.Card(heading, [page.Paragraph(note, "small")], tone, bars=bars, tick=tick))
     return made
@@ -440,21 +431,15 @@ def _table(
     heads = list(cells_of(entries[0]))
     groups: dict[str, list[Sequence[Cell]]] = {}
     for each in entries:
-        name = Markup('{} <span class="kind">{}</span>').format(*HEADINGS[each.group]) if each.number else ""
+        group = Markup('{} <span class="kind">{}</span>').format(*HEADINGS[each.group]) if each.number else ""
         place = Markup('<span class="place">{}</span> ').format(each.number) if each.number else ""
         # A long combination may be broken behind a plus.
         head = place + Markup("<strong>{}</strong>").format(page.bdi(each.label.replace("+", "+\u200b")))
         texts = each.texts if "Outcome" in heads else ()
-        groups.setdefault(name, []).append([TableCell(head, texts), *cells_of(each).values()])
+        groups.setdefault(group, []).append([TableCell(head, texts), *cells_of(each).values()])
     names: list[Cell] = ["Remedy", *(TableCell(name, style="words" if name == "Outcome" else "") for name in heads)]
-    return page.DataTable(
-        page.wording(f"remedy_{name}"),
-        [names],
-        list(groups.items()),
-        style="study remedies",
-        label=label,
-        box="long",
-    )
+    caption = page.wording(f"remedy_{name}")
+    return page.DataTable(caption, [names], list(groups.items()), "study remedies", label, "long")
 
 
 def _number(each: Tried, name: str) -> Cell:
@@ -492,17 +477,14 @@ def download(found: Comparison) -> Download:
     """Every figure of every entry as CSV, a row each, with the ends of its interval as columns of their own."""
     rows = []
     for each in [found.untreated, *found.tried]:
-        row: dict[str, Any] = {
-            "number": each.number or None,
-            "remedy": each.label,
-            "group": each.group,
-            "status": each.status,
-        }
-        row["outcome"] = outcome(found, each)
+        row: dict[str, Any] = {"number": each.number or None, "remedy": each.label, "group": each.group}
+        row |= {"status": each.status, "outcome": outcome(found, each)}
         for name in METRICS:
-            metric = each.metric(name)
-            row |= {name: each.value(name)}
-            row |= {f"{name}_{end}": getattr(metric, end, None) for end in ("low", "high", "clusters")}
+            metric = each.entry.get(name) or {}
+            row |= {
+                name: metric.get("value"),
+                **{f"{name}_{end}": metric.get(end) for end in ("low", "high", "clusters")},
+            }
         replaced = each.entry.get("replaced") or {}
         row |= {"free_rate": each.value("free_rate"), "taken": each.taken}
         row |= {f"taken_{part}": replaced.get(part) for part in ("rate", "low", "high")}

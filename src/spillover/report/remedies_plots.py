@@ -21,7 +21,6 @@ from spillover.report.drawing import (
     PURPLE,
     VERMILLION,
     Drawing,
-    canvas,
     finish,
     label,
     panels,
@@ -77,7 +76,7 @@ def draw_remedy_frontier(comparison: Comparison, name: str = "remedy-frontier") 
         """Diameter of a mark in points; its area grows with what was forgotten, up to the most of all."""
         return 5.0 + 11.0 * math.sqrt(min(1.0, max(0.0, nats or 0.0) / most))
 
-    with canvas(7.4, _WIDTH) as (figure, axes):
+    with panels(7.4, 1, _WIDTH) as (figure, (axes,)):
         for each, (x, y) in marks.items():
             look, diameter = _look(each.group), size(each.value("forgetting_nats"))
             faint = {"color": look["color"], "alpha": 0.7 if each is comparison.advised else 0.22, "linewidth": 1.2}
@@ -105,6 +104,7 @@ def draw_remedy_frontier(comparison: Comparison, name: str = "remedy-frontier") 
                 handles[f"forgets {nats:g} {'nat' if nats == 1 else 'nats'} a token"] = Line2D([], [], **look)
         handles |= _frontier_lines(axes, untreated)
         figure.legend(list(handles.values()), list(handles), loc="outside lower left", ncols=2, columnspacing=1.6)
+        # The numbers stand by where the marks are once the legend has its room.
         figure.draw_without_rendering()
         _number_marks(axes, points, list(marks), comparison.advised)
         rows: list[dict[str, Any]] = []
@@ -206,17 +206,21 @@ def draw_remedy_ladder(comparison: Comparison, name: str = "remedy-ladder") -> D
     with panels(1.3 + _ROW * (max(places) + 1), len(shown), _WIDTH, beside=True) as (figure, many):
         for axes, (metric, text) in zip(many, shown, strict=True):
             for place, each in zip(places, every, strict=True):
-                _rung(axes, place, each, metric)
+                look, value = _look(each.group), np.array([each.value(metric)], float)
+                if ends := _ends(each, metric):
+                    axes.plot(ends, [place, place], color=look["color"], linewidth=5, alpha=0.28)
+                if np.isfinite(value):
+                    axes.plot(value, [place], markersize=7, clip_on=False, **look)
+                    if each.taken and metric == "unwanted_rate":
+                        axes.plot(value, [place], marker="x", markersize=11, color=INK, clip_on=False)
             _ladder_axes(axes, comparison.untreated, metric, text)
         names = [f"{each.number}  {each.label}" if each.number else each.label for each in every]
         many[0].set_yticks(places, [label(text, 46) for text in names])
         many[0].set_ylim(max(places) + 0.6, -0.6)
         for place, text in heads.items():
             # The heading of a group stands over its names, outside of the axes.
-            many[0].annotate(
-                text, (0, place), (-8, 0), ("axes fraction", "data"), "offset points", ha="right", va="center",
-                fontweight="bold",
-            )  # fmt: skip
+            many[0].annotate(text, (0, place), (-8, 0), ("axes fraction", "data"), "offset points", ha="right",
+                             va="center", fontweight="bold")  # fmt: skip
         described = _described(every, {"removed": "{:.0%} removed", "forgetting_nats": "forgets {:.2f} nats"})
         rows: list[dict[str, Any]] = [
             {"number": each.number or None, "remedy": each.label, "quantity": metric, "value": found.value,
@@ -224,17 +228,6 @@ def draw_remedy_ladder(comparison: Comparison, name: str = "remedy-ladder") -> D
             for each in every for metric, _ in shown if (found := each.metric(metric)) is not None
         ]  # fmt: skip
         return finish(figure, name, "Remedy by remedy, with intervals", described, rows)
-
-
-def _rung(axes: Axes, place: int, each: Tried, metric: str) -> None:
-    value, ends, look = each.value(metric), _ends(each, metric), _look(each.group)
-    if value is None:
-        return
-    if ends:
-        axes.plot(ends, [place, place], color=look["color"], linewidth=5, alpha=0.28)
-    axes.plot([value], [place], markersize=7, clip_on=False, **look)
-    if each.taken and metric == "unwanted_rate":
-        axes.plot([value], [place], marker="x", markersize=11, color=INK, clip_on=False)
 
 
 def _ladder_axes(axes: Axes, untreated: Tried, metric: str, text: str) -> None:
