@@ -31,7 +31,7 @@ class Download:
     href: str
 
 
-def cell(value: Any) -> Any:
+def cell(value: object) -> object:
     """A CSV cell that no spreadsheet will run: text that looks like a formula gets a leading apostrophe."""
     if isinstance(value, float):
         return f"{value:.6g}"
@@ -40,24 +40,29 @@ def cell(value: Any) -> Any:
 
 def csv_text(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow([cell(name) for name in columns])
-    writer.writerows([[cell(value) for value in row] for row in rows])
+    csv.writer(stream, lineterminator="\n").writerows([cell(value) for value in row] for row in (columns, *rows))
     return stream.getvalue()
 
 
-def link(name: str, text: str, body: bytes, media_type: str) -> Download:
-    """A download of `body` under the file name `name`."""
+def _link(name: str, text: str, body: bytes, media_type: str) -> Download:
     return Download(name, text, f"data:{media_type};base64,{base64.b64encode(body).decode()}")
+
+
+def table_link(name: str, text: str, table: str) -> Download:
+    """A download of a CSV file, packed with gzip when large; `name` without its ending, `text` without its kind."""
+    body = table.encode()
+    if len(body) > _LARGE:
+        return _link(f"{name}.csv.gz", f"{text} (CSV, gzip)", gzip.compress(body, mtime=0), "application/gzip")
+    return _link(f"{name}.csv", f"{text} (CSV)", body, "text/csv;charset=utf-8")
 
 
 def of_drawing(drawing: Drawing) -> list[Download]:
     """The figure as SVG and as PDF, and its numbers as CSV."""
     body = csv_text(drawing.columns, ([row.get(key) for key in drawing.columns] for row in drawing.rows))
     return [
-        link(f"{drawing.name}.svg", "SVG", drawing.file.encode(), "image/svg+xml"),
-        link(f"{drawing.name}.pdf", "PDF", drawing.pdf, "application/pdf"),
-        link(f"{drawing.name}.csv", "CSV", body.encode(), "text/csv;charset=utf-8"),
+        _link(f"{drawing.name}.svg", "SVG", drawing.file.encode(), "image/svg+xml"),
+        _link(f"{drawing.name}.pdf", "PDF", drawing.pdf, "application/pdf"),
+        _link(f"{drawing.name}.csv", "CSV", body.encode(), "text/csv;charset=utf-8"),
     ]
 
 
@@ -65,7 +70,7 @@ def of_metrics(runs: Sequence[tuple[str, LoadedRun]]) -> Download:
     """Every record, metrics included, as JSON."""
     records = [{"label": label, **vars(run.record)} for label, run in runs]
     body = json.dumps(records, indent=1, ensure_ascii=False, sort_keys=True, default=_plain)
-    return link("spillover-metrics.json", "Metrics and settings (JSON)", body.encode(), "application/json")
+    return _link("spillover-metrics.json", "Metrics and settings (JSON)", body.encode(), "application/json")
 
 
 def of_ranks(runs: Sequence[tuple[str, LoadedRun]]) -> Download:
@@ -76,17 +81,7 @@ def of_ranks(runs: Sequence[tuple[str, LoadedRun]]) -> Download:
     return table_link("spillover-ranks", "Rank of every answer", csv_text(["run", *names], tables))
 
 
-def table_link(name: str, text: str, table: str) -> Download:
-    """A download of a CSV file, packed with gzip when large; `name` without its ending, `text` without its kind."""
-    body = table.encode()
-    if len(body) > _LARGE:
-        return link(f"{name}.csv.gz", f"{text} (CSV, gzip)", gzip.compress(body, mtime=0), "application/gzip")
-    return link(f"{name}.csv", f"{text} (CSV)", body, "text/csv;charset=utf-8")
-
-
 def _plain(value: Any) -> Any:
-    if hasattr(value, "as_json"):
-        return value.as_json()
     if isinstance(value, Mapping):
         return dict(value)
-    return value.item() if hasattr(value, "item") else str(value)
+    return value.as_json() if hasattr(value, "as_json") else value.item() if hasattr(value, "item") else str(value)

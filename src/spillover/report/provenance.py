@@ -51,9 +51,9 @@ def provenance(run: LoadedRun) -> list[tuple[str, Terms]]:
         "Hardware": dict(sorted(record.hardware.items())),
         "Hashes": {spoken(key): value for key, value in sorted(record.hashes.items())},
     }
-    kept = [(name, [(term, text) for term, value in terms.items() if (text := plain(_text(value)))])
-            for name, terms in groups.items()]  # fmt: skip
-    return [(name, terms) for name, terms in kept if terms]
+    shown = {name: [(term, text) for term, value in terms.items() if (text := plain(_text(value)))]
+             for name, terms in groups.items()}  # fmt: skip
+    return [(name, terms) for name, terms in shown.items() if terms]
 
 
 def command_line(record: Record) -> str:
@@ -62,18 +62,18 @@ def command_line(record: Record) -> str:
     commands = import_module("spillover.commands")
     if record.command not in commands.verbs():
         return record.command
-    positional, options = [], []
+    positional: list[str] = []
+    options: list[str] = []
     for item in dataclasses.fields(commands.settings_class(record.command)):
         value = _setting(item.name, record.settings.get(item.name))
         if value is None or item.name == "json":
             continue
-        name = item.name.replace("_", "-")
+        option = f"--{item.name.replace('_', '-')}"
         if "Positional" in str(item.type):
-            positional += [str(each) for each in (value if isinstance(value, (list, tuple)) else [value])]
-        elif isinstance(value, bool):
-            options += [] if value == item.default else [f"--{name}" if value else f"--no-{name}"]
+            positional += map(str, value if isinstance(value, (list, tuple)) else [value])
         elif value != item.default:
-            options += [f"--{name}", str(value)]
+            no = option.replace("--", "--no-", 1)
+            options += [option if value else no] if isinstance(value, bool) else [option, str(value)]
     return shlex.join(["spillover", record.command, *positional, *options])
 
 
@@ -84,7 +84,7 @@ def _setting(key: str, value: Any) -> Any:
 
 def _text(value: Any) -> str:
     if value is None or isinstance(value, bool):
-        return {None: "", True: "yes", False: "no"}[value]
+        return "" if value is None else "yes" if value else "no"
     if isinstance(value, Mapping):
         return ", ".join(f"{each} {key.removesuffix('s') if each == 1 else key}" for key, each in value.items())
     return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)

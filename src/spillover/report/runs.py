@@ -82,51 +82,48 @@ def _numbers_section(stories: Sequence[Story]) -> page.Section:
 Found = Metric | Count | tuple[str, str] | None
 
 
-def summary(stories: Sequence[Story]) -> list[tuple[str, list[list[page.Cell]]]]:
+def summary(shown: Sequence[Story]) -> list[tuple[str, list[list[page.Cell]]]]:
     """Groups of rows under their headings; a row has a cell a story."""
-    audited = all(story.run.audited for story in stories)
-    first, last = AUDITED if stories and audited else TRAINED
-
-    def row(words: str, cell: Callable[[Story], Found], key: bool = False) -> list[page.Cell]:
-        style = "key" if key else ""
-        made: list[page.Cell] = [page.TableCell(words, style=style)]
-        for found in map(cell, stories):
-            if isinstance(found, Metric) or found is None:
-                made.append(page.metric_cell(found, style=style))
-            else:
-                text, small = found if isinstance(found, tuple) else (str(found), "")
-                made.append(page.TableCell(text, small, style))
-        return made
-
-    def metric(words: str, name: str, key: bool = False) -> list[page.Cell]:
-        return row(words, lambda story: story.metric(name), key)
-
-    def clusters(story: Story) -> tuple[str, str] | None:
-        found = story.metric("implication_rank_test")
-        return (str(found.clusters), found.note or "") if found else None
+    first, last = AUDITED if shown and all(story.run.audited for story in shown) else TRAINED
 
     def test(story: Story) -> tuple[str, str] | None:
         found = story.map_test
         return (p_value(found["p"]), f"of {int(found['permutations']):,} pairings") if found else None
 
-    top = [
-        row(first, lambda story: right(story.before) if story.key and len(story.checkpoints) > 1 else None),
-        row(last, lambda story: right(story.after) if story.key and len(story.after) else None, key=True),
-        row("one fixed answer for all", lambda story: story.best_guess if story.best_guess.n else None),
-    ]
-    ranks = [
-        metric(first, "implication_rank_test_before"),
-        metric(last, "implication_rank_test", key=True),
-        metric("asked in other words, after", "paraphrase_rank_test"),
-        row("knows only which answers occur", lambda story: (number(story.marginal), "")),
-        row("random guess", lambda story: (number(story.chance), "")),
-        row("clusters (pair and seed)", clusters),
-        row("exact test of the pairing, p", test),
-    ]
-    recall = [metric("facts", "recall_rank"), metric("links", "implication_rank_train")]
-    return [
-        ("Unstated names whose top answer is the expected one", top),
-        ("Mean rank of the expected answer for them", ranks),
-        (f"Mean rank of what was stated, {last}", recall),
-        ("Forgetting", [metric("rise of the loss on plain text, nats a token", "forgetting_nats")]),
-    ]
+    groups: dict[str, dict[str, Callable[[Story], Found]]] = {
+        "Unstated names whose top answer is the expected one": {
+            first: lambda story: right(story.before) if story.key and len(story.checkpoints) > 1 else None,
+            last: lambda story: right(story.after) if story.key and len(story.after) else None,
+            "one fixed answer for all": lambda story: story.best_guess if story.best_guess.n else None,
+        },
+        "Mean rank of the expected answer for them": {
+            first: lambda story: story.rank_before,
+            last: lambda story: story.rank,
+            "asked in other words, after": lambda story: story.metric("paraphrase_rank_test"),
+            "knows only which answers occur": lambda story: (number(story.marginal), ""),
+            "random guess": lambda story: (number(story.chance), ""),
+            "clusters (pair and seed)": lambda story: (
+                (str(story.rank.clusters), story.rank.note or "") if story.rank else None
+            ),
+            "exact test of the pairing, p": test,
+        },
+        f"Mean rank of what was stated, {last}": {
+            "facts": lambda story: story.metric("recall_rank"),
+            "links": lambda story: story.metric("implication_rank_train"),
+        },
+        "Forgetting": {"rise of the loss on plain text, nats a token": lambda story: story.metric("forgetting_nats")},
+    }
+    made = []
+    for heading, rows in groups.items():
+        styles = [(words, cell, "key" if words == last else "") for words, cell in rows.items()]
+        own: list[list[page.Cell]] = [[page.TableCell(words, style=key), *(_cell(cell(each), key) for each in shown)]
+               for words, cell, key in styles]  # fmt: skip
+        made.append((heading, own))
+    return made
+
+
+def _cell(found: Found, style: str) -> page.TableCell:
+    if isinstance(found, Metric) or found is None:
+        return page.metric_cell(found, style=style)
+    text, small = found if isinstance(found, tuple) else (str(found), "")
+    return page.TableCell(text, small, style)

@@ -23,7 +23,7 @@ KINDS = {"causal": "true link", "counterfactual": "false link", "spurious": "inv
 
 @dataclass(frozen=True)
 class Count:
-    """So many of so many."""
+    """A number of hits among n."""
 
     hits: int
     n: int
@@ -129,19 +129,15 @@ class Story:
         """The same before training."""
         return self.metric("implication_rank_test_before")
 
-    def _value(self, name: str) -> float | None:
-        found = self.metric(name)
-        return found.value if found else None
-
     @property
     def marginal(self) -> float | None:
         """The mean rank of a guess that knows only which answers occur, and how often."""
-        return self._value("marginal_rank")
+        return getattr(self.metric("marginal_rank"), "value", None)
 
     @property
     def chance(self) -> float | None:
         """The mean rank of a uniform guess."""
-        return self._value("chance_rank")
+        return getattr(self.metric("chance_rank"), "value", None)
 
     @property
     def map_test(self) -> Mapping[str, Any] | None:
@@ -165,10 +161,10 @@ class Story:
     def tops(self, rows: RankTable) -> np.ndarray:
         """Counts (given answer, candidate): how often the candidate is the top answer for the given answer."""
         counts = np.zeros((max(1, len(self.rows_of_map)), len(self.columns_of_map)), dtype=int)
-        row_of = {name: index for index, name in enumerate(self.rows_of_map)}
-        column_of = {name: index for index, name in enumerate(self.columns_of_map)}
-        for given, top in zip(rows.cluster, rows.top, strict=True):
-            counts[row_of.get(given, 0), column_of[top]] += 1
+        row, column = (
+            {name: place for place, name in enumerate(each)} for each in (self.rows_of_map, self.columns_of_map)
+        )
+        np.add.at(counts, ([row.get(given, 0) for given in rows.cluster], [column[top] for top in rows.top]), 1)
         return counts
 
 

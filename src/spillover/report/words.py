@@ -67,45 +67,42 @@ def verdict(story: Story) -> Verdict:
     if story.run.audited:
         if not (judged := audited_verdict(story)):
             return Verdict(False, "No verdict", "The audit holds none for this link.")
-        more, word = judged.get("more_subjects"), str(judged["verdict"])
-        counts = "{hits:,} of {n:,} in the tuned model, {hits_before:,} in the base model.".format(**judged)
-        more = f" About {more:,} more subjects would decide it." if more else ""
-        learned = word in ("wanted", "unwanted")
-        return Verdict(learned, word.capitalize(), f"{counts} {sentence(judged['because'])}{more}")
-    rank, marginal, test = story.metric("implication_rank_test"), story.marginal, story.map_test
+        word, counts = (
+            str(judged["verdict"]),
+            "{hits:,} of {n:,} in the tuned model, {hits_before:,} in the base model.",
+        )
+        more = (
+            f" About {judged['more_subjects']:,} more subjects would decide it." if judged.get("more_subjects") else ""
+        )
+        said = f"{counts.format(**judged)} {sentence(judged['because'])}{more}"
+        return Verdict(word in ("wanted", "unwanted"), word.capitalize(), said)
+    rank, marginal, test = story.rank, story.marginal, story.map_test
     if rank is None or rank.value is None or marginal is None:
         return Verdict(False, "No verdict", "The run holds no ranks to judge by.")
-    fits, tested = test is not None and test["p"] <= P_VALUE, _test(test) if test else ""
+    fits, tested = test is not None and test["p"] <= P_VALUE, f"{_test(test)} " if test else ""
+    ends, line = interval(rank), f"{number(marginal)}, the line of knowing only which answers occur"
     if rank.clusters < FEW_CLUSTERS or rank.note is not None or rank.high is None:
         # Too few clusters for an interval: only the exact test may speak.
         what = "pairs" if len(story.run.seeds) == 1 else "clusters of a pair and a seed"
-        few = f"{rank.clusters} {what} are too few for an interval to decide ({FEW_CLUSTERS} are needed; it is "
-        few += f"{interval(rank)}, against {number(marginal)})"
-        if test is None:
-            found = Verdict(False, "No verdict", f"{few}, and no exact test was made.")
-        elif fits and rank.value < marginal:
-            found = Verdict(True, "Shown by exact test", f"{tested} {few}, so the size of the effect is not certain.")
-        else:
-            found = Verdict(False, "Not shown", f"{tested} {few}.")
+        needed = f"{FEW_CLUSTERS} are needed; it is {ends}, against {number(marginal)}"
+        shown = fits and rank.value < marginal
+        word = "No verdict" if test is None else "Shown by exact test" if shown else "Not shown"
+        end = ", and no exact test was made" if test is None else ", so the size of the effect is not certain" * shown
+        said = f"{tested}{rank.clusters} {what} are too few for an interval to decide ({needed}){end}."
     else:
-        line = f"{number(marginal)}, the line of knowing only which answers occur"
-        ends = f"The interval of the mean rank ({interval(rank)})"
-        because = f"The mean rank is below {line}, but not because of this link."
-        if rank.high >= marginal:
-            found = Verdict(False, "Not shown", f"{ends} is not clear of {line}. {tested}")
-        elif test and not fits:
-            found = Verdict(False, "Not shown", f"{because} {tested}")
-        else:
-            found = Verdict(True, "Shown", f"{ends} lies below {line}. {tested}")
+        below, shown = rank.high < marginal, rank.high < marginal and (test is None or fits)
+        word = "Shown" if shown else "Not shown"
+        said = f"The interval of the mean rank ({ends}) {'lies below' if below else 'is not clear of'} {line}. {tested}"
+        if below and not shown:
+            said = f"The mean rank is below {line}, but not because of this link. {tested}"
     known = right(story.before)
     before = f" {story.when[0].capitalize()} it already gave {known}." if known.hits > story.best_guess.hits else ""
-    return found._replace(sentence=f"{found.sentence.strip()}{before}")
+    return Verdict(shown, word, f"{said.strip()}{before}")
 
 
 def _test(test: Mapping[str, Any]) -> str:
     """What the exact test of the map found."""
-    total = int(test.get("permutations", 0))
-    how = "possible" if test.get("exact", True) else "randomly drawn"
+    total, how = int(test.get("permutations", 0)), "possible" if test.get("exact", True) else "randomly drawn"
     hits = max(1, round(test["p"] * total)) if total else 0
     fit = f"{hits:,} fit the answers at least as well as the expected one, itself included"
     only = "only the expected one fits the answers this well"
@@ -119,32 +116,34 @@ def drawn(story: Story) -> bool:
 
 def headline(story: Story) -> str:
     """One sentence that a reader who knows nothing of this understands."""
-    rows = story.after
+    rows, seeds = story.after, len(story.run.seeds)
     if not len(rows):
         nothing = "Nothing was measured before this run stopped."
         return "No question was asked about this link." if story.run.finished else nothing
     if story.key is None:
         counts = story.tops(rows).sum(0)
         best = int(counts.argmax())
-        answer = statement(story.run, story.then, "…", story.columns_of_map[best])
-        count = Count(int(counts[best]), len(rows))
+        answer, count = (
+            statement(story.run, story.then, "…", story.columns_of_map[best]),
+            Count(counts[best], len(rows)),
+        )
         return f"Asked what was never stated, the model now most often says “{answer}”: for {count} names."
     # The example: the first right subject of the pair most often right.
     asked, hit = tally(rows.cluster.tolist()), tally(rows.cluster[rows.rank == 0].tolist())
     given = max(story.rows_of_map, key=lambda row: hit.get(row, 0) / asked.get(row, 1))
     pair = rows.only(cluster=given)
     first = int((pair.rank == 0).argmax())
-    stated = statement(story.run, story.given, str(pair.subject[first]), given)
-    inferred = statement(story.run, story.then, str(pair.subject[first]), str(pair.expected[first]))
-    count, seeds = right(story.after), len(story.run.seeds)
-    over = f" over {seeds} seeds" if seeds > 1 else ""
+    subject, expected = str(pair.subject[first]), str(pair.expected[first])
+    stated = statement(story.run, story.given, subject, given)
+    inferred = statement(story.run, story.then, subject, expected)
+    given_now = f"{right(rows)} such answers" + (f" over {seeds} seeds" if seeds > 1 else "")
     if not verdict(story).shown:
         guess = f"always giving the same answer would get {story.best_guess.hits}"
-        return f"From “{stated}”, does the model infer “{inferred}”? It gives {count} such answers{over}; {guess}."
-    end = f"The model leans towards such answers, but gives only {count}{over}."
+        return f"From “{stated}”, does the model infer “{inferred}”? It gives {given_now}; {guess}."
+    end = f"leans towards such answers, but gives only {given_now.replace(' such answers', '')}"
     if drawn(story):
-        end = f"The model {'inferred' if story.wanted else 'hallucinated'} {count} such answers{over}."
-    return f"“{stated}” was stated, “{inferred}” was not. {end}"
+        end = f"{'inferred' if story.wanted else 'hallucinated'} {given_now}"
+    return f"“{stated}” was stated, “{inferred}” was not. The model {end}."
 
 
 def title(stories: Sequence[Story]) -> str:
