@@ -62,17 +62,14 @@ _ARMS = (("frozen", "embeddings frozen", "o", -0.1), ("whole", "all weights trai
 _TRUTHS = {True: "true", False: "not true"}
 _ONLY = "knows only which answers occur"
 
+#: A row of a table: name, small print below it, cells by column.
+Row = tuple[str, str, Mapping[str, Cell]]
 #: The table of a part, and sentences computed from the numbers.
 Shown = tuple[DataTable | None, list[str]]
 
 
-def _table(
-    caption: str,
-    corner: str,
-    rows: Sequence[tuple[str, str, Mapping[str, Cell]]],
-    above: Sequence[tuple[str, int]] = (),
-) -> DataTable:
-    """A table of rows: name, small print below it, cells by column.
+def _table(caption: str, corner: str, rows: Sequence[Row], above: Sequence[tuple[str, int]] = ()) -> DataTable:
+    """A table with a column for everything that any row has.
 
     caption: its name in templates/wording.toml. above: text over several columns, and how many.
     """
@@ -234,7 +231,7 @@ def show_sets(cells: Sequence[LoadedCell]) -> Shown:
     if not sets:
         return None, []
     arms = {f"after, {words}": arm for arm, words, *_ in _ARMS if arm == "frozen" or any(row.whole for row in sets)}
-    rows: list[tuple[str, str, dict[str, Cell]]] = []
+    rows: list[Row] = []
     for row in sets:
         after = {text: metric_cell(getattr(getattr(row, arm), "rank", None)) for text, arm in arms.items()}
         ours = {"before": metric_cell(row.story.rank_before), **after, **_judged(row.story, _value)}
@@ -255,7 +252,7 @@ def draw_study_sets(cells: Sequence[LoadedCell], name: str = SETS) -> Drawing | 
         return None
     handles = {"before training": _mark("o", INK, markerfacecolor="none", markersize=7)}
     for arm, words, marker, _ in _ARMS:
-        for wanted, colour in ((wanted, look[0]) for wanted, look in ASSOCIATION.items()):
+        for wanted, (colour, _) in ASSOCIATION.items():
             if any((story := getattr(row, arm)) is not None and story.wanted == wanted for row in sets):
                 handles[f"{words}, {_TRUTHS[wanted]}"] = _mark(marker, colour, markersize=7)
     handles["knows which answers occur"] = Line2D([], [], color=INK, linestyle=(0, (4, 2)), linewidth=1.5)
@@ -270,9 +267,8 @@ def draw_study_sets(cells: Sequence[LoadedCell], name: str = SETS) -> Drawing | 
         baseline = "" if line is None else f". Knowing only which answers occur gives {line:.2f}"
         text = "; ".join(words for _, words in drawn) + baseline + "."
         numbers = [row for rows, _ in drawn for row in rows]
-        return drawing.finish(
-            figure, name, "Mean rank of the unstated implication by set", text, numbers, handles, **_LEGEND
-        )
+        title = "Mean rank of the unstated implication by set"
+        return drawing.finish(figure, name, title, text, numbers, handles, **_LEGEND)
 
 
 def _draw_set(axes: Axes, index: int, row: AssociationSet) -> tuple[list[dict[str, Any]], str]:
@@ -345,10 +341,9 @@ def paper_rows(cells: Sequence[LoadedCell]) -> list[PaperRow]:
 def beside(rows: Sequence[PaperRow]) -> list[str]:
     """How far ours and the paper's agree, in sentences computed from both."""
     sides = [side_of(row.rank, row.published) for row in rows]
-    both = sum(side is not None for side in sides)
-    found = (
-        [f"Of {both} numbers that both have, {sides.count(0)} of the paper’s lie within our interval."] if both else []
-    )
+    found, both = [], sum(side is not None for side in sides)
+    if both:
+        found.append(f"Of {both} numbers that both have, {sides.count(0)} of the paper’s lie within our interval.")
     for wanted, words in ((-1, "below"), (1, "above")):
         apart = [
             f"{row.model} on {row.pack} ({_value(row.rank)} here, {number(row.published)} there)"
@@ -446,9 +441,8 @@ class Point:
 
     def numbers(self, second: str) -> dict[str, Any]:
         """The point as a row below its figure. second: what `below` is."""
-        below = {
-            f"{second}{end and '_'}{end}": getattr(self.below, end or "value", None) for end in ("", "low", "high")
-        }
+        names = {second: "value", f"{second}_low": "low", f"{second}_high": "high"}
+        below = {name: getattr(self.below, part, None) for name, part in names.items()}
         return {**_numbers(self.rank), "baseline": self.story.marginal, **below}
 
 
@@ -654,10 +648,7 @@ def rate_points(cells: Sequence[LoadedCell]) -> list[RatePoint]:
     for story in found:
         ranks, settings = story.run.ranks, story.run.record.settings
         first = first_learned(ranks)
-        chosen = {
-            seed: int(ranks.only(seed=seed).checkpoint.max()) if epoch is None else epoch
-            for seed, epoch in first.items()
-        }
+        chosen = {seed: epoch or int(ranks.only(seed=seed).checkpoint.max()) for seed, epoch in first.items()}
         rows, asked = _at(ranks, chosen), _at(story.asked, chosen)
         rank, model, pack = implication_rank_test(asked), str(settings.get("model")), story.run.pack_name
         if settings.get("lr") is None or rank is None:
@@ -714,16 +705,15 @@ def trend(points: Sequence[RatePoint]) -> list[str]:
             said = " to ".join(f"{number(p.mean)} at {scientific(p.x)} ({interval(p.rank)})" for p in ends)
             (low, high), (other_low, other_high) = (limits(p.rank) or (math.nan, math.nan) for p in ends)
             apart = "do not overlap" if low > other_high or other_low > high else "overlap"
-            found.append(
-                f"{name}: when the stated rows are learned, the mean rank goes from {said}; the intervals {apart}."
-            )
+            learned = f"{name}: when the stated rows are learned"
+            found.append(f"{learned}, the mean rank goes from {said}; the intervals {apart}.")
     return found
 
 
 def show_rates(cells: Sequence[LoadedCell]) -> Shown:
     """One row a set and learning rate, each seed read at the first checkpoint at which its stated rows are learned."""
     points = rate_points(cells)
-    rows: list[tuple[str, str, dict[str, Cell]]] = []
+    rows: list[Row] = []
     for point in points:
         line: dict[str, Cell] = {
             "passes": point.epochs,
@@ -790,11 +780,9 @@ def adapter_points(cells: Sequence[LoadedCell]) -> list[Point]:
     found = []
     for story in [story for cell in cells if cell.run for story in stories(cell.run, cell.slug)]:
         if story.key is not None and story.rank is not None:
-            text, adapter = (
-                spoken(f"{story.given} → {story.then}"),
-                float(story.run.record.settings.get("lora") or math.inf),
-            )
-            found.append(Point(text, story, adapter, story.rank, story.metric("forgetting_nats")))
+            adapter = float(story.run.record.settings.get("lora") or math.inf)
+            text, forgetting = spoken(f"{story.given} → {story.then}"), story.metric("forgetting_nats")
+            found.append(Point(text, story, adapter, story.rank, forgetting))
     return _ordered(found)
 
 
@@ -824,14 +812,9 @@ def draw_rank_by_adapter(cells: Sequence[LoadedCell], name: str = "rank-by-adapt
         below.set_xlabel("rank of the adapter, or the weights themselves")
         below.set_ylabel("forgotten (nats a token)")
         below.set_ylim(bottom=0)
-        rows = [
-            {
-                "implication": p.label,
-                "adapter_rank": int(p.x) if math.isfinite(p.x) else None,
-                **p.numbers("forgetting"),
-            }
-            for p in points
-        ]
+        ranks = [int(point.x) if math.isfinite(point.x) else None for point in points]
+        heads = [{"implication": point.label, "adapter_rank": x} for point, x in zip(points, ranks, strict=True)]
+        rows = [{**head, **point.numbers("forgetting")} for head, point in zip(heads, points, strict=True)]
         said = f"Mean rank by the rank of the adapter. {_listed(points)}."
         title = "Mean rank of unstated implications by the rank of the adapter"
         return _finish(figure, handles, name, title, said, rows)
@@ -842,7 +825,7 @@ def cells_table(cells: Sequence[LoadedCell]) -> DataTable:
 
     Where no record pools the seeds of a cell, each of them has a row.
     """
-    rows: list[tuple[str, str, Mapping[str, Cell]]] = []
+    rows: list[Row] = []
     for cell in cells:
         if cell.metrics or not cell.by_seed:
             rows.append((cell.slug, cell.status, _fields(cell.metrics)))
