@@ -67,14 +67,10 @@ def verdict(story: Story) -> Verdict:
     if story.run.audited:
         if not (judged := audited_verdict(story)):
             return Verdict(False, "No verdict", "The audit holds none for this link.")
-        word, counts = (
-            str(judged["verdict"]),
-            "{hits:,} of {n:,} in the tuned model, {hits_before:,} in the base model.",
-        )
-        more = (
-            f" About {judged['more_subjects']:,} more subjects would decide it." if judged.get("more_subjects") else ""
-        )
-        said = f"{counts.format(**judged)} {sentence(judged['because'])}{more}"
+        word, more = str(judged["verdict"]), judged.get("more_subjects")
+        counts = "{hits:,} of {n:,} in the tuned model, {hits_before:,} in the base model.".format(**judged)
+        said = f"{counts} {sentence(judged['because'])}"
+        said += f" About {more:,} more subjects would decide it." if more else ""
         return Verdict(word in ("wanted", "unwanted"), word.capitalize(), said)
     rank, marginal, test = story.rank, story.marginal, story.map_test
     if rank is None or rank.value is None or marginal is None:
@@ -85,9 +81,11 @@ def verdict(story: Story) -> Verdict:
         # Too few clusters for an interval: only the exact test may speak.
         what = "pairs" if len(story.run.seeds) == 1 else "clusters of a pair and a seed"
         needed = f"{FEW_CLUSTERS} are needed; it is {ends}, against {number(marginal)}"
-        shown = fits and rank.value < marginal
-        word = "No verdict" if test is None else "Shown by exact test" if shown else "Not shown"
-        end = ", and no exact test was made" if test is None else ", so the size of the effect is not certain" * shown
+        shown, word, end = False, "Not shown", ""
+        if test is None:
+            word, end = "No verdict", ", and no exact test was made"
+        elif fits and rank.value < marginal:
+            shown, word, end = True, "Shown by exact test", ", so the size of the effect is not certain"
         said = f"{tested}{rank.clusters} {what} are too few for an interval to decide ({needed}){end}."
     else:
         below, shown = rank.high < marginal, rank.high < marginal and (test is None or fits)
@@ -122,11 +120,8 @@ def headline(story: Story) -> str:
         return "No question was asked about this link." if story.run.finished else nothing
     if story.key is None:
         counts = story.tops(rows).sum(0)
-        best = int(counts.argmax())
-        answer, count = (
-            statement(story.run, story.then, "…", story.columns_of_map[best]),
-            Count(counts[best], len(rows)),
-        )
+        best, count = int(counts.argmax()), Count(int(counts.max()), len(rows))
+        answer = statement(story.run, story.then, "…", story.columns_of_map[best])
         return f"Asked what was never stated, the model now most often says “{answer}”: for {count} names."
     # The example: the first right subject of the pair most often right.
     asked, hit = tally(rows.cluster.tolist()), tally(rows.cluster[rows.rank == 0].tolist())
@@ -136,13 +131,13 @@ def headline(story: Story) -> str:
     subject, expected = str(pair.subject[first]), str(pair.expected[first])
     stated = statement(story.run, story.given, subject, given)
     inferred = statement(story.run, story.then, subject, expected)
-    given_now = f"{right(rows)} such answers" + (f" over {seeds} seeds" if seeds > 1 else "")
+    count, over = right(rows), f" over {seeds} seeds" if seeds > 1 else ""
     if not verdict(story).shown:
         guess = f"always giving the same answer would get {story.best_guess.hits}"
-        return f"From “{stated}”, does the model infer “{inferred}”? It gives {given_now}; {guess}."
-    end = f"leans towards such answers, but gives only {given_now.replace(' such answers', '')}"
+        return f"From “{stated}”, does the model infer “{inferred}”? It gives {count} such answers{over}; {guess}."
+    end = f"leans towards such answers, but gives only {count}{over}"
     if drawn(story):
-        end = f"{'inferred' if story.wanted else 'hallucinated'} {given_now}"
+        end = f"{'inferred' if story.wanted else 'hallucinated'} {count} such answers{over}"
     return f"“{stated}” was stated, “{inferred}” was not. The model {end}."
 
 
