@@ -325,7 +325,10 @@ def _pool(run: OpenRun, settings: Inject, parts: Sequence[Path]) -> None:
     first = records[0]
     resumed = max(run.resumed, sum(record.resumed for record in records))
     pooled = replace(first, identity=run.identity, seed=settings.seed, resumed=resumed, status="running", metrics={})
-    pooled.settings = {**dataclasses.asdict(settings), "micro_batch": first.settings["micro_batch"]}
+    pooled.settings = {
+        **dataclasses.asdict(settings),
+        "micro_batch": first.settings.get("micro_batch", settings.micro_batch),
+    }
     # The record first, so that tables that a kill leaves behind are known for this run's.
     pooled.write(folder)
     for name in TABLES:
