@@ -15,7 +15,9 @@ import pytest
 from spillover.cli import main
 from spillover.commands import sweep
 from spillover.commands.inject import Inject
-from spillover.commands.ray import sources, stage
+from spillover.commands.pool import Task
+from spillover.commands.ray import from_home, ray_pool, sources, stage
+from spillover.commands.solve import Solve
 from spillover.commands.sweep import Sweep
 from spillover.errors import RunError, UsageError
 from spillover.record import Record
@@ -42,6 +44,7 @@ def study(byte_folder, tmp_path):
 @pytest.fixture
 def cluster(monkeypatch):
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv("RAY_worker_niceness", "0")
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(
@@ -184,6 +187,28 @@ def test_what_a_node_lacks_is_copied_there_once_to_its_path(tmp_path):
     pack.write_text("name: y\nfacts: rows.csv\n", encoding="utf-8")
     with pytest.raises(UsageError, match="another file has this name here"):
         stage(wanted, pieces)
+
+
+@pytest.mark.slow
+def test_a_study_that_every_node_refuses_ends_and_a_missing_file_is_streamed(tmp_path, monkeypatch):
+    """Ray's workers see another numpy than this process does."""
+    import ray
+
+    installed = tmp_path / "site" / "numpy-0.0.1.dist-info"
+    installed.mkdir(parents=True)
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: numpy\nVersion: 0.0.1\n", encoding="utf-8")
+    monkeypatch.setenv("RAY_worker_niceness", "0")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(installed.parent), *sys.path]))
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.write_bytes(os.urandom(20 << 20))
+    tasks = [Task((name, None), "solve", Solve(symbolic="n=4,train=1,test=3")) for name in "ab"]
+    with locked(tmp_path), ray_pool(tmp_path) as pool:
+        with pytest.raises(UsageError, match=r"this node has numpy 0\.0\.1, and the study was started with \d") as said:
+            list(pool.run(tasks))
+        assert str(said.value).endswith("Install the same packages on every node.")
+        node, contents = ray.get_runtime_context().get_node_id(), sources([Solve(pack=str(here))])[str(here)]
+        assert stage([(str(there), contents)], lambda _: from_home(node, str(here))) == [str(there)]
+    assert there.read_bytes() == here.read_bytes()
 
 
 HOLD = "import sys, time; from pathlib import Path; from spillover.runs import locked\n"

@@ -160,11 +160,11 @@ def _worker_in(work: WorkFolder) -> Worker:
     if not lock.is_file() or lock.read_text(encoding="utf-8") != work.lock:
         do = "Give an --out on a file system that every node shares"
         raise UsageError("this node does not see the study's folder", where=work.folder, do=do)
-    stage(work.sources, partial(_from_home, work.home))
+    stage(work.sources, partial(from_home, work.home))
     return Worker()
 
 
-def _from_home(node: str, path: str) -> Iterator[bytes]:
+def from_home(node: str, path: str) -> Iterator[bytes]:
     """The contents of a file, which a task on the study's own node reads."""
     import ray
 
