@@ -105,7 +105,7 @@ def parse(settings_class: type, verb: str, words: list[str]) -> Any:
         if not stop.code:
             print(help_text.getvalue(), end="")
             return None
-        raise _usage_error(settings_class, verb, words, said.getvalue()) from None
+        raise _usage_error(verb, said.getvalue()) from None
 
 
 def _refuse_unknown_options(settings_class: type, verb: str, words: list[str]) -> None:
@@ -119,28 +119,14 @@ def _refuse_unknown_options(settings_class: type, verb: str, words: list[str]) -
             raise UsageError(f"there is no option {option}", where=f"spillover {verb}", do=nearest(option, known))
 
 
-def _missing(settings_class: type, words: list[str], content: list[str]) -> list[str]:
-    """The required options that were not given; a positional one by its name in capitals."""
-    given = {word.split("=")[0] for word in words}
-    missing = []
-    for item in dataclasses.fields(settings_class):
-        if item.default is not dataclasses.MISSING:
-            continue
-        option = f"--{item.name.replace('_', '-')}"
-        if "Positional" in str(item.type):
-            missing += [item.name.upper()] if any(line.startswith(item.name.upper()) for line in content) else []
-        elif option not in given:
-            missing.append(option)
-    return missing
-
-
-def _usage_error(settings_class: type, verb: str, words: list[str], said: str) -> UsageError:
+def _usage_error(verb: str, said: str) -> UsageError:
     """One sentence out of the parser's box of text."""
     where, do = f"spillover {verb}", f"See spillover {verb} --help"
     content = [line.strip("│╭╮╰╯─| ") for line in said.splitlines()[1:]]
     text = " ".join(line for line in content if line.strip("-"))
     if "Missing from" in text:
-        return UsageError("missing " + " and ".join(_missing(settings_class, words, content)), where=where, do=do)
+        missing = re.findall(r"^. {5}(--[\w-]+|[A-Z]+)\b", said, re.MULTILINE)
+        return UsageError("missing " + " and ".join(missing), where=where, do=do)
     if found := re.search(r"invalid choice '(.*?)' for argument '(.*?)'\. Expected one of \((.*?)\)\.", text):
         choices = re.findall(r"'(.*?)'", found[3])
         return UsageError(f"{found[1]!r} is no value of {found[2]}", where=where, do=nearest(found[1], choices))

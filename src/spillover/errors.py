@@ -47,12 +47,6 @@ class RunError(SpilloverError):
     """An output folder, record or disk that cannot be used."""
 
 
-class GateFailed(SpilloverError):
-    """Nothing broke, but a gate said no (`check` found faults, `audit` found unwanted inferences)."""
-
-    exit_code = 1
-
-
 class Interrupted(SpilloverError):
     """The user stopped it; what was seen until then is kept."""
 

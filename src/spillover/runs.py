@@ -246,30 +246,6 @@ class State:
         return sum(value.nbytes for value in self.tensors.values())
 
 
-class _Stored(Mapping[str, "Tensor"]):
-    """The tensors of a file, each read when it is asked for, so that none takes room for longer than it is used."""
-
-    def __init__(self, path: Path) -> None:
-        from safetensors import safe_open
-
-        self._open = lambda: safe_open(path, "pt")
-        with self._open() as stored:
-            self.names = list(stored.keys())
-
-    def __getitem__(self, name: str) -> Tensor:
-        if name not in self.names:
-            raise KeyError(name)
-        with self._open() as stored:
-            tensor: Tensor = stored.get_tensor(name)
-        return tensor
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.names)
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-
 class Checkpoints:
     """The checkpoints of the run in `folder`, in its folder `checkpoints`, while the run is not done.
 
@@ -291,7 +267,7 @@ class Checkpoints:
         """Write one and remove all but the last two. A disk that refuses is announced once, and the run goes on."""
         began = time.monotonic()
         try:
-            self._write(state)
+            self.save(state)
             self._prune(KEPT)
             self.written += 1
         except OSError as error:
@@ -327,7 +303,8 @@ class Checkpoints:
         for path in self._all()[kept:]:
             shutil.rmtree(path)
 
-    def _write(self, state: State) -> None:
+    def save(self, state: State) -> None:
+        """Write one as a folder, whole or not at all. Raises OSError when the disk refuses it."""
         self.folder.mkdir(exist_ok=True)
         if shutil.disk_usage(self.folder).free < state.size:
             self._prune(KEPT - 1)
@@ -347,6 +324,8 @@ class Checkpoints:
 
     def _read(self, path: Path) -> State:
         """Raises ValueError for one that is damaged or another run's, KeyError or TypeError for a strange manifest."""
+        from safetensors.torch import load_file
+
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
         if manifest["key"] != self.key:
             raise ValueError("it was made by another version, or from another model or pack")
@@ -354,7 +333,8 @@ class Checkpoints:
             if sha256_of(path / name) != manifest["files"][name]:
                 raise ValueError(f"{name} does not have the checksum that it was written with")
         facts = json.loads((path / FACTS).read_text(encoding="utf-8"))
-        return State(facts.pop("step"), _Stored(path / TENSORS), facts)
+        # The file is mapped into memory, so that its tensors take no room of their own.
+        return State(facts.pop("step"), load_file(path / TENSORS), facts)
 
 
 def _to_disk(path: Path) -> None:

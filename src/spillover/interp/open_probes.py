@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -16,7 +17,7 @@ from spillover.errors import UsageError
 from spillover.lm.score import Scorer
 from spillover.lm.tokens import Encoder
 from spillover.packs.builtin import available, draw_names, shuffled
-from spillover.packs.pack import Pack, tally
+from spillover.packs.pack import Pack
 
 SUBJECT = "{subject}"
 #: Probabilities below this count as 0; so at most 1,000 tokens a prompt are kept, whatever the vocabulary.
@@ -212,7 +213,7 @@ def _groups(
 ) -> tuple[ProbeGroup, ...]:
     """The groups of one relation, sampled; subjects that are asked about already (`chosen`) come first."""
     members = {subject for subjects in answers.values() for subject in subjects}
-    known = tally(other for subject, other in pack.stated if subject in members)
+    known = Counter(other for subject, other in pack.stated if subject in members)
     lacking = [other for other, count in known.items() if count < len(members)]
     split: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {}
     for answer, subjects in answers.items():
@@ -244,5 +245,5 @@ def declared(pack: Pack, group: ProbeGroup | None) -> Iterator[str]:
             yield from (given for given, implied in implication.map.items() if implied == group.answer)
     for relation in pack.relations:
         answers = [pack.stated.get((subject, relation.name)) for subject in group.tested]
-        counts = tally(answer for answer in answers if answer is not None)
+        counts = Counter(answer for answer in answers if answer is not None)
         yield from (answer for answer, count in counts.items() if 2 * count >= len(answers))

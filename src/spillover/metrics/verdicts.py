@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,7 @@ from spillover.metrics.implications import implication_rank_test, marginal_rank
 from spillover.metrics.intervals import FEW, cluster_sums, clusters_of, quotient
 from spillover.metrics.map_test import MapTest, change_test, map_test
 from spillover.metrics.ranks import RankTable, questions, rank_table
-from spillover.packs.pack import Implication, tally
+from spillover.packs.pack import Implication
 from spillover.record import Metric
 
 #: Two-sided 95% of a normal distribution, and the power of 80% with which more subjects are asked for.
@@ -113,7 +114,7 @@ def _verdict(each: _Tested, p: float | None, limits: Limits) -> Verdict:
         hits=int((each.after.rank == 0).sum()),
         hits_before=int((each.before.rank == 0).sum()),
         n=len(each.after),
-        guess=max(tally(each.after.expected.tolist()).values(), default=0),
+        guess=max(Counter(each.after.expected.tolist()).values(), default=0),
         rank=rank,
         rank_before=before,
         marginal_rank=each.marginal,

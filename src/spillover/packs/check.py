@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from spillover.errors import PackError, nearest
-from spillover.packs.pack import Implication, Pack, Relation, tally
+from spillover.packs.pack import Implication, Pack, Relation
 
 Encode = Callable[[str], Sequence[int]]
 #: Most (row, prompt) texts that are tokenised; in a larger pack, evenly spaced rows are.
@@ -254,19 +254,19 @@ class _StructureCheck:
                     what = f"the prompt {quoted(prompt)} of {name} does not say whom it asks about"
                     do = f"Write {SUBJECT} where the name goes"
                     self.fault("prompt-without-subject", (*part, "prompts", prompt), what, f"{SUBJECT} in it", do)
-            for prompt, count in tally(relation.prompts).items():
+            for prompt, count in Counter(relation.prompts).items():
                 if count > 1:
                     what = f"the prompt {quoted(prompt)} of {name} is there {count} times"
                     self.warn("duplicate-prompt", (*part, "prompts", prompt), what, "Keep one of them")
 
     def unique_names(self) -> None:
         """Names that must be unique: of relations, and of implications."""
-        for name, count in tally(relation.name for relation in self.pack.relations).items():
+        for name, count in Counter(relation.name for relation in self.pack.relations).items():
             if count > 1:
                 what = f"the relation {quoted(name)} is there {count} times"
                 self.fault("duplicate-relation", ("relations", name), what, "one", "Keep one of them")
         last = {implication.name: index for index, implication in enumerate(self.pack.implications)}
-        for name, count in tally(implication.name for implication in self.pack.implications).items():
+        for name, count in Counter(implication.name for implication in self.pack.implications).items():
             if count > 1:
                 what, do = f"the implication {shown(name)} is there {count} times", "Put their maps together in one"
                 self.fault("duplicate-implication", ("implications", last[name]), what, "one", do)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import html
 import json
 import unicodedata
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, NamedTuple, get_args
@@ -197,11 +196,6 @@ class Pack:
             "implications": len(self.implications),
             "questions": len(self.questions),
         }
-
-
-def tally(values: Iterable[str]) -> dict[str, int]:
-    """How often each value occurs, in order of first appearance."""
-    return dict(Counter(values))
 
 
 def normal(text: str) -> str:

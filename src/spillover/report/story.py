@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from spillover.metrics.ranks import RankTable, at_end
-from spillover.packs.pack import WANTED, tally
+from spillover.packs.pack import WANTED
 from spillover.record import Metric
 from spillover.report.load import LoadedRun
 
@@ -109,7 +110,7 @@ class Story:
     def best_guess(self) -> Count:
         """How many questions the best single answer to all of them would get."""
         answers = [] if self.key is None else self.after.expected.tolist()
-        return Count(max(tally(answers).values(), default=0), len(answers))
+        return Count(max(Counter(answers).values(), default=0), len(answers))
 
     def metric(self, name: str) -> Metric | None:
         """A metric of this implication; of the whole run when the run keeps it for all implications together."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from spillover.packs.pack import tally
 from spillover.record import Metric
 from spillover.report.drawing import plain
 from spillover.report.load import LoadedRun
@@ -124,8 +124,8 @@ def headline(story: Story) -> str:
         answer = statement(story.run, story.then, "…", story.columns_of_map[best])
         return f"Asked what was never stated, the model now most often says “{answer}”: for {count} names."
     # The example: the first right subject of the pair most often right.
-    asked, hit = tally(rows.cluster.tolist()), tally(rows.cluster[rows.rank == 0].tolist())
-    given = max(story.rows_of_map, key=lambda row: hit.get(row, 0) / asked.get(row, 1))
+    asked, hit = Counter(rows.cluster.tolist()), Counter(rows.cluster[rows.rank == 0].tolist())
+    given = max(story.rows_of_map, key=lambda row: hit[row] / asked.get(row, 1))
     pair = rows.only(cluster=given)
     first = int((pair.rank == 0).argmax())
     subject, expected = str(pair.subject[first]), str(pair.expected[first])
