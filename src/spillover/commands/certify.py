@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tyro.conf import Positional, arg
 
-from spillover.commands.solve import ROW_NAMES, first_lines, infeasible, opened
+from spillover.commands.solve import MOST_SHOWN, ROW_NAMES, infeasible, opened
 from spillover.config import Seeded
 from spillover.errors import UsageError, nearest
 from spillover.theory.solving import as_entry, certify, filled_table
@@ -45,7 +45,7 @@ def run(settings: Certify) -> dict[str, Any]:
     found = certify(pack, matrix, settings.norm, gap=settings.gap)
     bounds = dataclasses.asdict(found.certificate)
     status = "infeasible" if found.rows else "feasible" if found.certificate.feasible else "not feasible"
-    lines = [f"{settings.matrix} for {settings.pack}, {settings.norm} norm: {found.verdict}"]
+    head = f"{settings.matrix} for {settings.pack}, {settings.norm} norm: {found.verdict}"
     outcome = {
         # JSON has no infinite numbers.
         **{key: None if value in (np.inf, -np.inf) else value for key, value in bounds.items()},
@@ -54,7 +54,7 @@ def run(settings: Certify) -> dict[str, Any]:
         "seconds": time.perf_counter() - began,
         "signatures": found.signatures,
         "questions": [as_entry(answer) for answer in found.questions],
-        "text": "\n".join([*lines, *first_lines(found.rows, found.questions)]),
+        "text": "\n".join([head, *found.lines(MOST_SHOWN)]),
     }
     if found.rows:
         outcome |= {"rows": [row._asdict() for row in found.rows], **infeasible(found.verdict, settings.pack)}

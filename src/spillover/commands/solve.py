@@ -14,10 +14,9 @@ from tyro.conf import Positional, arg
 from spillover.config import Flag, Seeded, refuse_idle
 from spillover.errors import PackError, UsageError
 from spillover.packs.open import open_pack, parse_pack
-from spillover.packs.pack import Fact, Pack
+from spillover.packs.pack import Pack
 from spillover.record import write_atomically, write_table
 from spillover.runs import identity_of, open_run
-from spillover.theory.certificate import Answer
 from spillover.theory.solving import Solution, solve
 from spillover.theory.symbolic import EqualClasses
 from spillover.theory.table import table_of
@@ -119,18 +118,5 @@ def _lines(name: str, solution: Solution, ranges: bool) -> list[str]:
         found.append(f"  {label} {solution.objective:.6f}, at least {solution.lower_bound:.6f}; gap {solution.gap:.2g}")
         found.append(f"  {solution.signatures} kinds of subject, {solution.seconds:.2f} s")
     more = max(len(solution.rows), len(solution.questions)) - MOST_SHOWN
-    found += first_lines(solution.rows, solution.questions, ranges)
+    found += solution.lines(MOST_SHOWN, ranges)
     return [*found, f"  and {more} more: --json lists all"] if more > 0 else found
-
-
-def first_lines(rows: tuple[Fact, ...], questions: tuple[Answer, ...], ranges: bool = False) -> list[str]:
-    """The first rows that cannot be stated, and questions: who, what, the answer, its lead, and what was expected."""
-    found = [f"  {row.subject} | {row.relation} | {row.answer}" for row in rows[:MOST_SHOWN]]
-    for answer in questions[:MOST_SHOWN]:
-        margin = "nothing to compare with" if answer.margin is None else f"leads by {answer.margin:.4f}"
-        if ranges and answer.margin_low is not None:
-            margin += f" (from {answer.margin_low:.4f} to {answer.margin_high:.4f})"
-        expected = "" if answer.expected is None else f"; expected {answer.expected}"
-        many = f" and {answer.count - 1} like it" if answer.count > 1 else ""
-        found.append(f"  {answer.subject}{many} | {answer.relation}: {answer.predicted}, {margin}{expected}")
-    return found

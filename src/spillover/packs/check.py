@@ -64,6 +64,7 @@ class Findings:
     faults: list[Fault] = field(default_factory=list)
     warnings: list[Fault] = field(default_factory=list)
     hints: int = 0
+    extra_columns: set[str] = field(default_factory=set)
 
     def fault(self, code: str, file: str, row: int | None, what: str, expected: str = "", do: str = "") -> None:
         """Note a fault. Raises TooManyFaults after the last one that is listed."""

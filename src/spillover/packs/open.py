@@ -346,13 +346,12 @@ class _PackReader:
 
     def _inline_rows(self, nodes: list[Node]) -> Iterator[FactRow]:
         """The rows of an inline list; row numbers are lines of the YAML file."""
-        extra: set[str] = set()
         for node in nodes:
             if not isinstance(node.value, dict):
                 expected, do = "subject, relation and answer", "Write - {subject: ..., relation: ..., answer: ...}"
                 self._fault(node, "not-an-object", "this row is not a mapping", expected, do)
                 continue
-            warn_of_extra(node.value, extra, self.file, node.line, self.findings)
+            warn_of_extra(node.value, self.file, node.line, self.findings)
             cells = [node.value.get(column) for column in Fact._fields]
             yield node.line, [cell.value if cell is not None else None for cell in cells]
 

@@ -50,18 +50,14 @@ class Broken(Exception):
         self.row, self.what, self.do = row, what, do
 
 
-class _Unusable(Exception):
-    """A cell that is not text, or text that no fact may hold."""
-
-
 class _Texts(dict[Any, str]):
-    """A cell as it was read -> its text in NFC, so that equal texts are kept once. Raises _Unusable for other cells."""
+    """A cell as it was read -> its text in NFC, so that equal texts are kept once. Raises TypeError for other cells."""
 
     def __missing__(self, cell: Any) -> str:
         if isinstance(cell, bool):
             return "true" if cell else "false"  # As JSON writes them.
         if type(cell) is not str or _unfit(cell):
-            raise _Unusable
+            raise TypeError
         text = self[cell] = normal(cell)
         return text
 
@@ -79,7 +75,7 @@ def collect(rows: Iterable[FactRow], name: str, findings: Findings) -> NumberedF
             subject, relation, answer = cells
             try:
                 fact = Fact(texts[subject], texts[relation], texts[answer])
-            except (_Unusable, TypeError):  # A list has no hash.
+            except TypeError:  # Of a list, too, which has no hash.
                 _cell_faults(number, cells, name, findings)
                 continue
             facts.append(fact)
@@ -125,15 +121,15 @@ def _check_columns(present: Sequence[str], name: str, row: int | None, findings:
         do = findings.hint(column, other) if other and not times else ""
         findings.fault("missing-column", name, row, what, ", ".join(COLUMNS), do or f"Have one column {column!r}")
     if not missing:
-        warn_of_extra(present, set(), name, row, findings)
+        warn_of_extra(present, name, row, findings)
     return not missing
 
 
-def warn_of_extra(keys: Iterable[str], warned: set[str], name: str, row: int | None, findings: Findings) -> None:
-    """Warn of each column that is not read, once a table."""
+def warn_of_extra(keys: Iterable[str], name: str, row: int | None, findings: Findings) -> None:
+    """Warn of each column that is not read, once a pack."""
     for key in keys:
-        if key not in COLUMNS and key not in warned:
-            warned.add(key)
+        if key not in COLUMNS and key not in findings.extra_columns:
+            findings.extra_columns.add(key)
             what, do = f"the column {quoted(key)} is not read", "Remove it, if it was meant to count"
             findings.warn("extra-column", name, row, what, ", ".join(COLUMNS), do)
 
@@ -159,7 +155,6 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
 
 def _jsonl(path: Path, name: str, findings: Findings) -> Iterator[FactRow]:
     """One JSON object a line. Numbers keep the text they were written with; blank lines are passed over."""
-    extra: set[str] = set()
     for number, line in _lines(path):
         if not (line := line.strip(SPACES)):
             continue
@@ -180,7 +175,7 @@ def _jsonl(path: Path, name: str, findings: Findings) -> Iterator[FactRow]:
         else:
             row = list(map(cells.get, COLUMNS))
             if len(cells) > len(COLUMNS) or None in row:
-                warn_of_extra(cells, extra, name, number, findings)
+                warn_of_extra(cells, name, number, findings)
             yield number, row
 
 

@@ -50,14 +50,21 @@ class _Verdict:
     rows: tuple[Fact, ...] = ()
 
     def __repr__(self) -> str:
-        lines = [f"{type(self).__name__} ({self.norm} norm): {self.verdict}"]
-        for each in self.questions[:MOST_DESCRIBED]:
-            margin = "" if each.margin is None else f", margin {each.margin:.3g}"
-            expected = f", expected {each.expected}" if each.expected else ""
-            lines.append(f"  {each.subject}, {each.relation}: {each.predicted}{margin}{expected}")
-        if (more := len(self.questions) - MOST_DESCRIBED) > 0:
-            lines.append(f"  and {more:,} more questions")
-        return "\n".join(lines)
+        lines = [f"{type(self).__name__} ({self.norm} norm): {self.verdict}", *self.lines(MOST_DESCRIBED)]
+        more = len(self.questions) - MOST_DESCRIBED
+        return "\n".join([*lines, f"  and {more:,} more questions"] if more > 0 else lines)
+
+    def lines(self, most: int, ranges: bool = False) -> list[str]:
+        """Up to `most` rows to blame, and answers: who, what, the answer, its lead, and what was expected."""
+        found = ["  " + " | ".join(row) for row in self.rows[:most]]
+        for each in self.questions[:most]:
+            margin = "nothing to compare with" if each.margin is None else f"leads by {each.margin:.4f}"
+            if ranges and each.margin_low is not None:
+                margin += f" (from {each.margin_low:.4f} to {each.margin_high:.4f})"
+            expected = "" if each.expected is None else f"; expected {each.expected}"
+            many = f" and {each.count - 1} like it" if each.count > 1 else ""
+            found.append(f"  {each.subject}{many} | {each.relation}: {each.predicted}, {margin}{expected}")
+        return found
 
     def _repr_html_(self) -> str:
         return f"<pre>{escape(repr(self))}</pre>"
