@@ -14,7 +14,7 @@ from tyro.conf import Positional, arg
 from spillover.config import Seeded
 from spillover.errors import PackError, UsageError
 from spillover.packs.builtin import PACKS, PackOptions
-from spillover.packs.chats import Matched, match, readable, templates
+from spillover.packs.chats import Matched, match, read_text, templates
 from spillover.packs.check import Fault, refuse
 from spillover.packs.open import PACK_FILE, check_pack, open_pack, parse_pack, read_yaml
 from spillover.packs.pack import Pack, describe
@@ -134,8 +134,7 @@ def _from_chat(settings: Packs) -> dict[str, Any]:
 
 def _pack_text(path: Path) -> str:
     """A relations file as it was written, comments and all, with the keys that a pack needs besides."""
-    with readable(path, "Check --relations"):
-        text = path.read_text(encoding="utf-8-sig")
+    text = read_text(path, "Check --relations")
     try:
         root = read_yaml(text).value
     except Broken as broken:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +17,14 @@ _CLOSING = " \t.!。！"
 _SENTENCES = re.compile(r"(?<=[.!?。！？])\s+|\n+")
 
 
-@dataclass
+@dataclass(frozen=True)
 class Matched:
     """Facts in the order of the file, each once, and what was not used: (row, the beginning of its text)."""
 
-    facts: list[Fact] = field(default_factory=list)
-    repeated: int = 0
-    unmatched: list[tuple[int, str]] = field(default_factory=list)
-    rows: int = 0
+    facts: list[Fact]
+    repeated: int
+    unmatched: list[tuple[int, str]]
+    rows: int
 
 
 @dataclass(frozen=True)
@@ -56,32 +55,24 @@ def match(path: Path, known: Sequence[Template], end: str | None) -> Matched:
 
     Raises UsageError, with the row, for a file that cannot be read or a row of neither format.
     """
-    found, seen = Matched(), set()
-    for number, line in _lines(path):
-        found.rows += 1
+    stated, unmatched, rows = list[Fact](), [], 0
+    for number, line in enumerate(read_text(path, "Name a .jsonl file").split("\n"), start=1):
+        if not line.strip():
+            continue
+        rows += 1
         row = _object(line, path, number)
         facts = [fact for exchange in _exchanges(row, path, number) for fact in _facts(*exchange, known, end)]
         if not facts:
-            found.unmatched.append((number, " ".join(_text_of(row).split())[:60]))
-        for fact in facts:
-            found.repeated += fact in seen
-            if fact not in seen:
-                seen.add(fact)
-                found.facts.append(fact)
-    return found
+            unmatched.append((number, " ".join(_text_of(row).split())[:60]))
+        stated += facts
+    distinct = list(dict.fromkeys(stated))
+    return Matched(distinct, len(stated) - len(distinct), unmatched, rows)
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """The lines that are not empty, with their numbers from 1."""
-    with readable(path, "Name a .jsonl file"), path.open(encoding="utf-8-sig") as stream:
-        yield from ((number, line) for number, line in enumerate(stream, start=1) if line.strip())
-
-
-@contextmanager
-def readable(path: Path, do: str) -> Iterator[None]:
-    """Inside, a file that cannot be read is a UsageError."""
+def read_text(path: Path, do: str) -> str:
+    """The text of a file. Raises UsageError when it cannot be read."""
     try:
-        yield
+        return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise UsageError("this file is not UTF-8", where=str(path), do="Save it as UTF-8") from None
     except (OSError, ValueError) as error:

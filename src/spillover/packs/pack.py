@@ -210,10 +210,7 @@ def describe(pack: Pack) -> dict[str, Any]:
         "licence": pack.licence,
         "source": pack.source,
         "relations": [{"name": relation.name, "prompts": list(relation.prompts)} for relation in pack.relations],
-        "implications": [
-            {"given": item.given, "then": item.then, "kind": item.kind, "map": dict(item.map)}
-            for item in pack.implications
-        ],
+        "implications": [vars(each) | {"map": dict(each.map)} for each in pack.implications],
         "join": pack.join,
         "end": pack.end,
         "counts": pack.counts(),

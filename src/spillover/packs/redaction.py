@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import unicodedata
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -15,9 +15,11 @@ from spillover.packs.pack import Pack
 
 #: Stands for the subject in prompts; never a name, even of a subject called "subject".
 _PLACE = "{subject}"
+#: Texts of a pack, and of its outline, that may hold a name.
+TEXTS = ("name", "licence", "source")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Redaction:
     """Subject -> `subject 1`, `subject 2`, ... in the order of first appearance; with no names, nothing is changed.
 
@@ -41,25 +43,17 @@ class Redaction:
         """The pack as records describe and hash it."""
         if not self.names:
             return pack
-        relations = tuple(
-            dataclasses.replace(each, prompts=tuple(self._distinct(each.prompts))) for each in pack.relations
+        changed: dict[str, Any] = {key: self.text(getattr(pack, key)) for key in (*TEXTS, "description")}
+        changed["relations"] = tuple(
+            replace(each, prompts=tuple(self._distinct(each.prompts))) for each in pack.relations
         )
-        return dataclasses.replace(
-            pack,
-            name=self.text(pack.name),
-            licence=self.text(pack.licence),
-            source=self.text(pack.source),
-            description=self.text(pack.description),
-            relations=relations,
-            facts=tuple(fact._replace(subject=self.name(fact.subject)) for fact in pack.facts),
-        )
+        changed["facts"] = tuple(fact._replace(subject=self.name(fact.subject)) for fact in pack.facts)
+        return replace(pack, **changed)
 
     def outline(self, pack: Mapping[str, Any]) -> dict[str, Any]:
         """The outline of a pack (`packs.pack.describe`), redacted."""
-        relations = [
-            {**each, "prompts": self._distinct(each.get("prompts") or ())} for each in pack.get("relations") or ()
-        ]
-        texts = {name: self.text(str(pack[name])) for name in ("name", "licence", "source") if pack.get(name)}
+        relations = [{**each, "prompts": self._distinct(each["prompts"])} for each in pack.get("relations") or ()]
+        texts = {name: self.text(str(pack[name])) for name in TEXTS if pack.get(name)}
         return {**pack, **texts, "relations": relations}
 
     def table(self, answers: pa.Table) -> pa.Table:
