@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spillover.metrics import map_test as module
@@ -44,6 +44,7 @@ def test_rank_totals_add_up_subjects_and_count_ties_half():
     np.testing.assert_array_equal(totals, [[0, 3, 3], [4, 0, 2], [2, 2, 2]])
 
 
+@settings(deadline=None)
 @given(st.integers(2, 6).flatmap(lambda n: st.lists(
     st.lists(st.integers(0, 9), min_size=n, max_size=n), min_size=n, max_size=n)))  # fmt: skip
 def test_the_count_equals_brute_force(scores):
