@@ -1,6 +1,8 @@
 """`spillover lab`: every preset writes its folder, two-models shows the separation, mistakes are sentences."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -137,6 +139,17 @@ def test_the_command_line_prints_one_json_object(tmp_path, capsys):
     assert main([*words, "--threads", "1", "--head-dimension", "2"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert set(found["metrics"]) == {"d_h=2", "merged"}
+
+
+def test_of_the_libraries_for_language_models_it_needs_torch_alone(tmp_path):
+    body = (
+        "import sys\n"
+        "sys.modules |= dict.fromkeys(('transformers', 'safetensors', 'accelerate', 'peft', 'psutil'))\n"
+        "from spillover.cli import main\n"
+        f"sys.exit(main(['lab', 'rank-sweep', '--out', {str(tmp_path / 'run')!r}, '--quick', '--steps', '1']))"
+    )
+    done = subprocess.run([sys.executable, "-c", body], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(

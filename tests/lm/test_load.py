@@ -26,6 +26,7 @@ from transformers import (
 from spillover.cli import main
 from spillover.errors import ModelError
 from spillover.lm import load as stored
+from spillover.lm.distributed import pick_device
 from spillover.lm.evaluate import Evaluation
 from spillover.lm.load import (
     MODELS,
@@ -34,7 +35,6 @@ from spillover.lm.load import (
     load_model,
     load_tokenizer,
     other_weights,
-    pick_device,
     resolve,
     with_adapter,
 )

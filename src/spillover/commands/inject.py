@@ -170,9 +170,8 @@ def _run(
     A run that was cut short is resumed from its newest checkpoint, and ends with the bytes of one that was not. Of
     several processes that were started together, all share the work, and the first alone touches the folder.
     """
-    from spillover.lm.distributed import joined
+    from spillover.lm.distributed import joined, pick_device
     from spillover.lm.evaluate import passages
-    from spillover.lm.load import pick_device
     from spillover.lm.train import refuse_missing_optimizer
     from spillover.lm.trainable import refuse_missing_compiler
 

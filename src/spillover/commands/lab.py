@@ -71,7 +71,7 @@ def run(settings: Lab, patience: float = PATIENCE) -> dict[str, Any]:
     import torch
 
     from spillover.commands.experiments import EXPERIMENTS, Experiment
-    from spillover.lm.load import pick_device
+    from spillover.lm.distributed import pick_device
 
     if settings.preset not in EXPERIMENTS:
         raise UsageError(f"there is no preset called {settings.preset!r}", do=nearest(settings.preset, EXPERIMENTS))

@@ -81,7 +81,7 @@ def resolved(settings: Shared, processes: Processes) -> Shared:
     Raises UsageError when as many processes as the settings name were not started.
     """
     from spillover.commands.inject import Inject
-    from spillover.lm.load import pick_device
+    from spillover.lm.distributed import pick_device
     from spillover.record import hardware
 
     count = processes.count

@@ -91,7 +91,8 @@ def _pipeline(settings: Repair) -> Pipeline:
 
 def _resolved(settings: Repair) -> Repair:
     """With the base model named and the device and threads as they are here. Raises ModelError, UsageError."""
-    from spillover.lm.load import base_of, pick_device, resolve
+    from spillover.lm.distributed import pick_device
+    from spillover.lm.load import base_of, resolve
 
     source = resolve(settings.model)
     if not settings.base and not source.adapter:

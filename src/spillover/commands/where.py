@@ -118,7 +118,7 @@ def run(settings: Where, pack: Pack | str | Path = "", model: Model | None = Non
 
     pack, model: those that a Python caller holds, in place of the names in the run's settings.
     """
-    from spillover.lm.load import pick_device
+    from spillover.lm.distributed import pick_device
 
     runs = runs_of(Path(settings.run).expanduser(), pack)
     first, folder = runs[0], Path(settings.out).expanduser()

@@ -18,7 +18,7 @@ import torch.distributed as distributed
 from jaxtyping import Float
 from torch import Tensor
 
-from spillover.errors import RunError, SpilloverError, UsageError
+from spillover.errors import ModelError, RunError, SpilloverError, UsageError
 from spillover.lm.launch import Launch, launch
 
 Item = TypeVar("Item")
@@ -27,6 +27,20 @@ PATIENCE = timedelta(hours=2)
 #: The most numbers of a gradient message, unless one weight alone has more (100 MB).
 MESSAGE = 25_000_000
 ENDED = "ended"
+
+
+def pick_device(name: str) -> torch.device:
+    """The torch device for `auto`, `cpu`, `cuda`, `cuda:N` or `mps`. Raises ModelError when it is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ModelError(f"there is no device called {name!r}", do="Use auto, cpu, cuda, cuda:0 or mps") from None
+    cuda = torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count()
+    if not {"cpu": True, "cuda": cuda, "mps": torch.backends.mps.is_available()}.get(device.type, False):
+        raise ModelError(f"this machine has no device {name!r}", do="Use --device cpu or auto")
+    return device
 
 
 class Processes:

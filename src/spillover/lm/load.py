@@ -35,6 +35,7 @@ from transformers import (
 from transformers.utils import logging as library
 
 from spillover.errors import ModelError, nearest
+from spillover.lm.distributed import pick_device
 from spillover.lm.memory import Exhausted, out_of_memory
 from spillover.lm.score import CausalModel
 from spillover.record import sha256_of, sha256_of_texts, unwritable
@@ -209,20 +210,6 @@ def load_model(
         what = f"does not fit on {target} ({error})".split("\n")[0]
         raise ModelError(what, where=name, do="Try --device cpu") from None
     return LoadedModel(name, model.eval(), tokenizer, sha256, note)
-
-
-def pick_device(name: str) -> torch.device:
-    """The torch device for `auto`, `cpu`, `cuda`, `cuda:N` or `mps`. Raises ModelError when it is not there."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise ModelError(f"there is no device called {name!r}", do="Use auto, cpu, cuda, cuda:0 or mps") from None
-    cuda = torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count()
-    if not {"cpu": True, "cuda": cuda, "mps": torch.backends.mps.is_available()}.get(device.type, False):
-        raise ModelError(f"this machine has no device {name!r}", do="Use --device cpu or auto")
-    return device
 
 
 def _options(source: ModelSource, revision: str | None) -> dict[str, Any]:
