@@ -98,6 +98,11 @@ def test_every_preset_runs_and_tells(preset, tmp_path):
     assert read_table(tmp_path / "run" / TRAJECTORY).num_rows > 0
 
 
+def test_one_seed_alone_has_a_page(tmp_path):
+    run(Lab(preset="key-query", out=str(tmp_path / "run"), quick=True, steps=3, seeds="3"))
+    assert "still never gets below log n" in (tmp_path / "run" / PAGE).read_text(encoding="utf-8")
+
+
 def test_sample_efficiency_is_solved_and_exact_alike(tmp_path):
     run(Lab(preset="sample-efficiency", out=str(tmp_path / "run"), quick=True, steps=2, seeds="0"))
     for size in Record.read(tmp_path / "run").details["sizes"]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,8 @@ from spillover.metrics.intervals import over_seeds
 from spillover.packs.edits import with_candidate
 from spillover.packs.pack import Fact
 from spillover.record import Metric
+from spillover.report.lab import KINDS, LOSSES, NORMS
+from spillover.runs import say
 from spillover.theory.closed_form import closed_form, exact_margin
 from spillover.theory.comparison import Probe, cosine, effective_matrices, exact_matrix, margins, norms
 from spillover.theory.models import Model
@@ -43,9 +44,7 @@ UNITS = {
     "frobenius_over_margin": "Frobenius norm at a smallest stated margin of 1",
     "margin_ratio_test": "smallest unstated margin in units of the smallest stated margin",
 }
-LOSSES = ("train_loss", "implication_loss_test", "implication_accuracy_test")
 COSINES = ("cosine_to_nuclear", "cosine_to_frobenius")
-KINDS = ("factorised", "merged")
 #: Each model's own norm: the one that Theorem 1 says its training minimises.
 OWN_NORM = {"factorised": "nuclear_over_margin", "merged": "frobenius_over_margin"}
 #: The paper's recipe, and exact gradients without decay, which the theory is about.
@@ -89,9 +88,6 @@ class Experiment:
         log_n = float(np.log(task.classes))
         self.details |= {"task": dataclasses.asdict(task), "log_n": log_n, "arms": arms, **details}
 
-    def progress(self, message: str) -> None:
-        print(message, file=sys.stderr, flush=True)
-
     def train(
         self, group: str, variants: Variants, recipe: Recipe, shown: Sequence[str], *, matrices: bool = True,
         points: int = 40, rates: Sequence[float] = (),
@@ -101,23 +97,21 @@ class Experiment:
         group, shown: as in `record`. matrices: whether to measure them. points: how often to measure; 0 for once, at
         the step where each model rests. rates: a factor on the recipe's rate for each variant.
         """
-        first, last, seeds = group.format(**variants[0][0]), group.format(**variants[-1][0]), self.seeds
-        self.progress(
-            f"{' to '.join(dict.fromkeys([first, last]))}: {len(variants) * len(seeds)} models, {recipe.steps} steps"
-        )
-        labels = [{**label, "seed": seed} for label, _, _ in variants for seed in seeds]
+        every = [(label, task, model, seed) for label, task, model in variants for seed in self.seeds]
+        ends = dict.fromkeys(group.format(**label) for label, _, _ in (variants[0], variants[-1]))
+        say(f"{' to '.join(ends)}: {len(every)} models, {recipe.steps} steps")
         probe = Probe(matrices=matrices)
         trained = train(
-            [task for _, task, _ in variants for _ in seeds],
-            [dataclasses.replace(model, seed=seed) for _, _, model in variants for seed in seeds],
+            [task for _, task, _, _ in every],
+            [dataclasses.replace(model, seed=seed) for _, _, model, seed in every],
             recipe,
-            rates=np.repeat(rates, len(seeds)).tolist() if len(rates) else None,
+            rates=np.repeat(rates, len(self.seeds)).tolist() if len(rates) else None,
             measure=probe,
             schedule=schedule(recipe.steps, points) if points else (),
             checkpointer=self.checkpointer,
         )
         history = trained.history or ({"step": trained.steps.tolist(), **probe(trained.ensemble, recipe.steps)},)
-        self.record(group, labels, history, shown)
+        self.record(group, [{**label, "seed": seed} for label, _, _, seed in every], history, shown)
         return trained
 
     def record(self, group: str, labels: Rows, history: Rows, shown: Sequence[str]) -> None:
@@ -125,10 +119,9 @@ class Experiment:
 
         group: the name of a model's group, to be filled in from its label; a group is pooled over its seeds.
         """
-        for moment in history:
-            for index, label in enumerate(labels):
-                measured = {name: value[index] if isinstance(value, list) else value for name, value in moment.items()}
-                self.trajectory.append({**label, **measured})
+        for moment, (index, label) in itertools.product(history, enumerate(labels)):
+            measured = {name: value[index] if isinstance(value, list) else value for name, value in moment.items()}
+            self.trajectory.append({**label, **measured})
         names, final = [group.format(**label) for label in labels], history[-1]
         for name in dict.fromkeys(names):
             mine = [index for index, other in enumerate(names) if other == name]
@@ -171,13 +164,12 @@ def two_models(lab: Experiment) -> None:
             "train_loss_exact_arm": last(exact, ("train_loss",))["train_loss"],
         }
         lab.matrices[kind] = effective_matrices(exact.ensemble)[0] / final["smallest_margin"][0]
-    for norm in ("nuclear", "frobenius"):
-        lab.matrices[norm] = exact_matrix(silent, norm)
+    lab.matrices |= {norm: exact_matrix(silent, norm) for norm in NORMS}
 
 
 def exact_facts(task: Task) -> dict[str, Any]:
     """The two exact solutions in numbers: norms, smallest unstated margin, and their cosine with each other."""
-    exact = {norm: exact_matrix(task, norm) for norm in ("nuclear", "frobenius")}
+    exact = {norm: exact_matrix(task, norm) for norm in NORMS}
     facts: dict[str, Any] = {}
     for index, (norm, matrix) in enumerate(exact.items()):
         least = float(margins(task, matrix, task.questions, same_relation=True).min()) if task.test else None
@@ -264,14 +256,14 @@ def _lowest(trained: Trained, bound: float) -> dict[str, float]:
     """The lowest loss on unstated implications at any step, of any seed and of the mean over seeds; and how far that
     mean lies below the bound, in standard errors over the seeds (negative when it lies above)."""
     loss = np.array([moment["implication_loss_test"] for moment in trained.history])
-    means = loss.mean(1)
-    at = int(means.argmin())
+    at = int(loss.mean(1).argmin())
+    mean = float(loss.mean(1)[at])
     error = float(loss[at].std(ddof=1) / np.sqrt(loss.shape[1])) if loss.shape[1] > 1 else float("nan")
     return {
         "loss_of_a_seed": float(loss.min()),
-        "mean_loss": float(means[at]),
+        "mean_loss": mean,
         "standard_error": error,
-        "standard_errors_below": (bound - float(means[at])) / error if error > 0 else float("nan"),
+        "standard_errors_below": (bound - mean) / error if error > 0 else float("nan"),
         "step": float(trained.history[at]["step"]),
     }
 
@@ -289,9 +281,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "learned embeddings, small start": {"embedding": 32, "scale": 0.3},
 }
 ALL_OF_IT = ("two layers, residual, softmax", "four heads", "residual, MLP", "learned embeddings")
-VARIANTS["two layers, four heads, all of it"] = {
-    key: value for name in ALL_OF_IT for key, value in VARIANTS[name].items()
-}
+VARIANTS["two layers, four heads, all of it"] = dict(item for name in ALL_OF_IT for item in VARIANTS[name].items())
 ARCHITECTURE_RECIPE: dict[str, Any] = {"optimiser": "adamw", "rate": 2e-3, "weight_decay": 0.0, "batch": 0}
 
 
@@ -304,7 +294,7 @@ def architecture(lab: Experiment) -> None:
     lab.describe(task, {"all": ARCHITECTURE_RECIPE}, contrast=contrast, order=list(VARIANTS), variants=shapes)
     points = schedule(recipe.steps, 20)
     for variant, fields in VARIANTS.items():
-        lab.progress(f"{variant}: {len(lab.seeds)} seeds, {recipe.steps} steps, factorised and merged")
+        say(f"{variant}: {len(lab.seeds)} seeds, {recipe.steps} steps, factorised and merged")
         accuracy = []
         for kind in KINDS:
             shape = Architecture(parameters=kind, **fields)
@@ -330,11 +320,11 @@ UNKNOWN = "unknown"
 def dial(lab: Experiment) -> None:
     """Turn each dial: train from small to large starts, solve between the norms, and add rows to the exact problem."""
     _starts(lab)
-    lab.progress("the mixed norm")
+    say("the mixed norm")
     lab.details["mixed"] = _mixed(EqualClasses(4 if lab.settings.quick else 6, 1, 3))
-    lab.progress("abstaining and contradicting rows")
+    say("abstaining and contradicting rows")
     lab.details |= {"abstaining": [], "contradicting": []}
-    for norm in ("nuclear", "frobenius"):
+    for norm in NORMS:
         for count in range(5):
             ahead, solution = _added_rows(norm, 1, count, lambda number: UNKNOWN)
             found = {"norm": norm, "count": count, "leaked_minus_unknown": ahead, "gap": solution.gap}
@@ -374,12 +364,13 @@ def _mixed(task: EqualClasses) -> list[dict[str, float]]:
     answer, relation = table.codes[2][f"c{task.names[0]}"], table.codes[1][IMPLICATION]
     silent = int(table.signature[table.codes[0][f"s{task.names[0]}.{task.train}"]])
     for share in SHARES:
-        norm = Mixed(share)
-        optimum = minimise(table.problem, norm, 1e-6, 4000)
+        optimum = minimise(table.problem, Mixed(share), 1e-6, 4000)
         assert optimum.matrix is not None
         scores = table.problem.scores_at(optimum.matrix, silent, relation)[None]
         solved = float(lead(scores, np.array([answer]), table.candidates[relation])[0])
-        found.append({"share": share, "exact": exact_margin(task, share), "solved": solved, "gap": optimum.gap(norm)})
+        found.append(
+            {"share": share, "exact": exact_margin(task, share), "solved": solved, "gap": optimum.gap(Mixed(share))}
+        )
     return found
 
 

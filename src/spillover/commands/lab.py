@@ -15,7 +15,7 @@ from tyro.conf import Positional, arg
 from spillover.commands.prepare import seeds_of
 from spillover.config import MOST_THREADS, Common, Flag, within
 from spillover.errors import UsageError, nearest
-from spillover.record import TRAJECTORY, checksums, write_atomically, write_table
+from spillover.record import TRAJECTORY, Record, checksums, write_atomically, write_table
 from spillover.report.lab import MATRICES, build_lab_page, load_lab
 from spillover.runs import PATIENCE, OpenRun, State, identity_of, open_run
 from spillover.theory.symbolic import Task
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 PAGE = "page.html"
 PACKAGES = ("spillover", "torch", "numpy", "scipy", "pyarrow")
-MATRIX_COLUMNS = {"name": pa.string(), "row": pa.int32(), "column": pa.int32(), "value": pa.float64()}
+MATRIX_SCHEMA = pa.schema({"name": pa.string(), "row": pa.int32(), "column": pa.int32(), "value": pa.float64()})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,8 +76,7 @@ def run(settings: Lab, patience: float = PATIENCE) -> dict[str, Any]:
     if settings.preset not in EXPERIMENTS:
         raise UsageError(f"there is no preset called {settings.preset!r}", do=nearest(settings.preset, EXPERIMENTS))
     experiment, count = EXPERIMENTS[settings.preset]
-    if settings.symbolic:
-        Task.parse(settings.symbolic)
+    Task.parse(settings.symbolic)
     seeds, before = seeds_of(settings) if settings.seeds else range(count), torch.get_num_threads()
     resolved = dataclasses.replace(
         settings, device=str(pick_device(settings.device)), threads=settings.threads or before
@@ -86,14 +85,14 @@ def run(settings: Lab, patience: float = PATIENCE) -> dict[str, Any]:
         folder = opened.folder
         assert folder is not None
         if opened.finished is None:
-            with opened.recording(resolved, PACKAGES, seed=0):
+            with opened.recording(resolved, PACKAGES, seed=0) as record:
                 torch.set_num_threads(resolved.threads)
                 try:
-                    under_way = Experiment(resolved, seeds, Trainings(opened, patience))
-                    experiment(under_way)
+                    found = Experiment(resolved, seeds, Trainings(opened, patience))
+                    experiment(found)
                 finally:
                     torch.set_num_threads(before)
-                _write(opened, under_way)
+                _write(folder, record, found)
         if not (folder / PAGE).exists():
             write_atomically(folder / PAGE, build_lab_page(load_lab(folder)).html().encode())
         metrics = dict(opened.record.metrics)
@@ -137,28 +136,21 @@ class Trainings:
         self._ended.append(snapshot)
 
 
-def _write(opened: OpenRun, found: Experiment) -> None:
+def _write(folder: Path, record: Record, found: Experiment) -> None:
     """The tables, and what the record says of them."""
-    folder, record = opened.folder, opened.record
-    assert folder is not None
     names = dict.fromkeys(name for row in found.trajectory for name in row)
     columns = {name: _plain([row.get(name) for row in found.trajectory]) for name in names}
     write_table(folder / TRAJECTORY, pa.table(columns))
-    write_table(folder / MATRICES, matrices_table(found.matrices))
+    cells = [
+        {"name": name, "row": row, "column": column, "value": float(value)}
+        for name, matrix in found.matrices.items()
+        for (row, column), value in np.ndenumerate(matrix)
+    ]
+    write_table(folder / MATRICES, pa.Table.from_pylist(cells, MATRIX_SCHEMA))
     record.hashes = checksums(folder, TRAJECTORY, MATRICES)
     record.metrics, record.details = _plain(found.metrics), _plain(found.details)
     # An old page would be taken for this run's.
     (folder / PAGE).unlink(missing_ok=True)
-
-
-def matrices_table(matrices: Mapping[str, np.ndarray]) -> pa.Table:
-    """All matrices as one table: name, row, column, value."""
-    cells = [
-        {"name": name, "row": row, "column": column, "value": float(value)}
-        for name, matrix in matrices.items()
-        for (row, column), value in np.ndenumerate(matrix)
-    ]
-    return pa.Table.from_pylist(cells, pa.schema(MATRIX_COLUMNS))
 
 
 def _plain(value: Any) -> Any:

@@ -23,6 +23,11 @@ _REFERENCE_DASHES = ((0, (1, 2)), (0, (6, 3)), (0, (3, 2, 1, 2)))
 Curve = Mapping[float, Metric]
 
 
+def numbers(point: Metric) -> dict[str, Any]:
+    """The columns of a mean over seeds in a figure's table."""
+    return {"mean": point.value, "low": point.low, "high": point.high, "seeds": point.n}
+
+
 @dataclass(frozen=True)
 class Chart:
     """What to draw, by name: curves against x, and horizontal lines at values.
@@ -53,10 +58,8 @@ def draw_lab_curves(chart: Chart, name: str) -> Drawing | None:
             handles[text] = axes.axhline(value, color=INK, linestyle=dashes, linewidth=1.1)
         _scale(axes, chart, zero=any(0 in curve for curve in curves.values()))
         legend = {label(text, 60): handle for text, handle in handles.items()}
-        rows: list[dict[str, Any]] = [
-            {"line": text, "x": x, "mean": point.value, "low": point.low, "high": point.high, "seeds": point.n}
-            for text, curve in curves.items()
-            for x, point in curve.items()
+        rows = [
+            {"line": text, "x": x, **numbers(point)} for text, curve in curves.items() for x, point in curve.items()
         ]
         rows += [{"line": text, "x": None, "mean": value} for text, value in chart.references.items()]
         means = {text: [point.value for point in curve.values()] for text, curve in curves.items()}
@@ -166,17 +169,13 @@ def _mark_blocks(axes: Axes, maps: Maps, left: bool) -> None:
 def _blocks(maps: Maps, ordered: Float[np.ndarray, "answer column"]) -> dict[str, float]:
     """Mean entry of a subject's own answer in each block, and of the relations in their own answers."""
     n, found = maps.classes, {}
-    starts = {"both stated": (0, maps.train), "the fact only": (n * maps.train, maps.test)}
-    for words, (start, each) in starts.items():
+    for words, start, each in (("both stated", 0, maps.train), ("the fact only", n * maps.train, maps.test)):
         if each:
-            owner = np.repeat(np.arange(n), each)
-            columns = start + np.arange(n * each)
+            owner, columns = np.repeat(np.arange(n), each), start + np.arange(n * each)
             found[f"own fact, {words}"] = float(ordered[owner, columns].mean())
             found[f"own implication, {words}"] = float(ordered[n + owner, columns].mean())
-    return found | {
-        "r1 on facts": float(ordered[:n, -2].mean()),
-        "r2 on implied answers": float(ordered[n:, -1].mean()),
-    }
+    relations = {"r1 on facts": ordered[:n, -2], "r2 on implied answers": ordered[n:, -1]}
+    return found | {words: float(entries.mean()) for words, entries in relations.items()}
 
 
 @dataclass(frozen=True)
@@ -206,8 +205,7 @@ def draw_lab_pairs(pairs: Pairs, name: str) -> Drawing | None:
                 axes.plot([low, high], [height, height], color=colour, linewidth=2.4, alpha=0.5)
                 axes.plot([mean], [height], color=colour, marker=marker, markersize=7, clip_on=False)
                 handles[model] = Line2D([], [], color=colour, marker=marker, linestyle="")
-                row = {"variant": variant, "model": model, "mean": point.value, "low": point.low, "high": point.high}
-                rows.append({**row, "seeds": point.n})
+                rows.append({"variant": variant, "model": model, **numbers(point)})
         for text, value in pairs.references.items():
             handles[text] = axes.axvline(value, color=INK, linestyle=_REFERENCE_DASHES[0], linewidth=1.1)
         axes.set_ylim(len(pairs.pairs) - 0.45, -0.75)

@@ -168,13 +168,14 @@ class Trainer:
         rest: Callable[[int], None] = lambda step: None,
     ) -> None:
         """Take the recipe's steps, or those left. gradient: of the loss at a step. rest: may stop some models first."""
-        begun = checkpointer.begin() if checkpointer is not None else None
-        if begun is not None:
+        recipe, wanted, first = self.recipe, set(schedule), 0
+        if checkpointer is not None and (begun := checkpointer.begin()) is not None:
             self._restore(begun)
-        recipe, wanted, first = self.recipe, set(schedule), begun.step if begun is not None else 0
+            if begun.done:
+                return
+            first = begun.step
         whole = bool((self.awake == 1).all()) and recipe.stop_loss is None
-        step = first
-        for step in range(first, 0 if begun is not None and begun.done else recipe.steps + 1):
+        for step in range(first, recipe.steps + 1):
             if checkpointer is not None and step > first and step % EVERY == 0:
                 checkpointer.save(partial(self._snapshot, step))
             if measure is not None and step in wanted:
@@ -189,7 +190,7 @@ class Trainer:
                 change.sub_(self.flat, alpha=recipe.rate * recipe.weight_decay)
             self.flat.add_(change if whole else change.mul_(self.awake))
             self.steps += self.awake[:, 0].cpu().numpy() > 0
-        if checkpointer is not None and not (begun is not None and begun.done):
+        if checkpointer is not None:
             checkpointer.end(self._snapshot(step, done=True))
 
     def _snapshot(self, step: int, done: bool = False) -> Snapshot:
