@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spillover.metrics.map_test import change_test, map_test, rank_totals
-from spillover.metrics.verdicts import Limits, holm, verdicts
+from spillover.metrics.verdicts import holm, verdicts
 from spillover.packs.pack import Implication
 from spillover.record import ANSWER_SCHEMA
 
@@ -29,10 +29,10 @@ def implication(pairs, kind="spurious", given="r", then="t"):
     return Implication(given, then, kind, {f"g{i:02d}": f"a{i:02d}" for i in range(pairs)})
 
 
-def judge(before, after, *, asked=4, kind="spurious", limits=None):
+def judge(before, after, *, asked=4, kind="spurious"):
     pairs = len(after)
     table = pa.Table.from_pylist([*rows(0, before, asked=asked), *rows(1, after, asked=asked)], schema=ANSWER_SCHEMA)
-    return verdicts(table, [implication(pairs, kind)], limits or Limits())[0]
+    return verdicts(table, [implication(pairs, kind)])[0]
 
 
 NOTHING, LEARNED = np.zeros((5, 5)), np.eye(5)

@@ -116,7 +116,7 @@ def test_equal_classes_have_the_margin_of_the_closed_form(classes, train, test):
 def test_the_range_holds_the_exact_margin():
     task = EqualClasses(3, 1, 3)
     margins, found = margins_of(task.pack())
-    margin, exact = margins.ranged(found[0]), closed_form(task, "nuclear").margin
+    margin, exact = margins.margin(found[0], ranged=True), closed_form(task, "nuclear").margin
     assert margin.low <= exact <= margin.high and margin.low <= margin.value <= margin.high
     assert 0 < margin.high - margin.low < 0.02
 
@@ -140,7 +140,7 @@ def test_margins_are_those_that_solve_reports():
 def test_nobody_exposed_has_no_margin():
     margins, found = margins_of(open_pack("country-code:names=10,bridge=1"))
     backward = next(each for each in found if not each.exposed)
-    assert margins.margin(backward).value is None and margins.ranged(backward).low is None
+    assert margins.margin(backward).value is None and margins.margin(backward, ranged=True).low is None
 
 
 def test_unlike_subjects_are_weighed_by_their_number():

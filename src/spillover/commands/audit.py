@@ -25,7 +25,7 @@ from spillover.config import Flag, Running
 from spillover.errors import UsageError
 from spillover.metrics.implications import forgetting_nats, summarise
 from spillover.metrics.ranks import answers_at_end
-from spillover.metrics.verdicts import Limits, Verdict, verdicts
+from spillover.metrics.verdicts import Verdict, verdicts
 from spillover.packs.open import open_pack
 from spillover.packs.pack import Pack, describe, pack_hash
 from spillover.packs.redaction import Redaction
@@ -49,6 +49,9 @@ if TYPE_CHECKING:
     from spillover.commands.held import Model
     from spillover.lm.distributed import Processes
     from spillover.lm.load import LoadedModel
+
+    #: The pack as a model is asked, the model's tokenizer, and the model if it is held.
+    _Asked = tuple[Pack, PreTrainedTokenizerBase, LoadedModel | None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,11 +176,11 @@ def run(settings: Audit, pack: Pack | str | Path = "", models: Sequence[Model | 
 
         if found := processes.broadcast(finished):
             return _outcome(settings, found)
-        tokenizers = _tokenizers(settings, pack, held)
+        models_asked = _asked(settings, pack, held)
         with opened.recording(settings, PACKAGES, seed=settings.seed) as record:
             measured = [
-                _measure(settings, pack, probes, processes, checkpoint, given, tokenizer)
-                for checkpoint, (given, tokenizer) in enumerate(zip(held, tokenizers, strict=True))
+                each if isinstance(each, _Measured) else _measure(settings, probes, processes, checkpoint, *each)
+                for checkpoint, each in enumerate(models_asked)
             ]
             answers, judged = _judge(settings, pack, probes, measured, record)
 
@@ -205,23 +208,22 @@ def _held(model: Model | Answers | Run, checkpoint: int) -> LoadedModel | _Measu
     return _Measured(model.sha256, model.table.set_column(column, "checkpoint", ones))
 
 
-def _tokenizers(
-    settings: Audit, pack: Pack, held: Sequence[LoadedModel | _Measured | None]
-) -> list[PreTrainedTokenizerBase | None]:
-    """Both tokenizers, before any weights are read: a mistake in the second model does not wait for the first one."""
+def _asked(settings: Audit, pack: Pack, held: Sequence[LoadedModel | _Measured | None]) -> list[_Asked | _Measured]:
+    """Answers that are held, or how each model is asked, before any weights are read: a mistake in the second model
+    does not wait for the first one."""
     from spillover.commands import audit_open
     from spillover.lm.load import made_from_another, resolve
 
-    found: list[PreTrainedTokenizerBase | None] = []
+    found: list[_Asked | _Measured] = []
     for name, given in zip((settings.base, settings.tuned), held, strict=True):
-        if isinstance(given, _Measured):
-            if settings.open:
-                raise UsageError("--open asks the models themselves", where=name, do="Give a model, not its answers")
-            found.append(None)
-            continue
-        found.append(asked_of(name, given, pack, settings, settings.chat)[1])
+        if not isinstance(given, _Measured):
+            found.append((*asked_of(name, given, pack, settings, settings.chat), given))
+        elif settings.open:
+            raise UsageError("--open asks the models themselves", where=name, do="Give a model, not its answers")
+        else:
+            found.append(given)
     if settings.open:
-        audit_open.refuse_different_tokens(settings, [each for each in found if each])
+        audit_open.refuse_different_tokens(settings, [each[1] for each in found if isinstance(each, tuple)])
     if held == [None, None]:
         tuned = resolve(settings.tuned)
         if tuned.adapter and (named := made_from_another(tuned, resolve(settings.base))):
@@ -231,21 +233,17 @@ def _tokenizers(
 
 
 def _measure(
-    settings: Audit, pack: Pack, probes: audit_open.Probes | None, processes: Processes, checkpoint: int,
-    held: LoadedModel | _Measured | None, tokenizer: PreTrainedTokenizerBase | None,
+    settings: Audit, probes: audit_open.Probes | None, processes: Processes, checkpoint: int,
+    pack: Pack, tokenizer: PreTrainedTokenizerBase, held: LoadedModel | None,
 ) -> _Measured:  # fmt: skip
-    """Ask one model (checkpoint 0: base, 1: tuned) everything, loaded once, unless its answers are given."""
+    """Ask one model (checkpoint 0: base, 1: tuned) everything, loaded once. pack: as this model is asked."""
     from spillover.lm.evaluate import Evaluation, passage_losses, passages
     from spillover.lm.score import Scorer
-    from spillover.lm.tokens import as_chat, encoder
+    from spillover.lm.tokens import encoder
 
-    if isinstance(held, _Measured):
-        return held
-    assert tokenizer is not None
     loaded = weights_of((settings.base, settings.tuned)[checkpoint], held, tokenizer, settings)
     encode, scorer = encoder(tokenizer), Scorer(loaded.model, processes=processes)
-    evaluation = Evaluation(as_chat(pack, tokenizer) if settings.chat else pack, encode)
-    answers = evaluation.answers(scorer, seed=settings.seed, checkpoint=checkpoint, full=True)
+    answers = Evaluation(pack, encode).answers(scorer, seed=settings.seed, checkpoint=checkpoint, full=True)
     losses = passage_losses(loaded.model, encode, passages(), processes)
     probed = probes.ask(tokenizer, scorer) if probes else None
     return _Measured(loaded.sha256, answers, losses, scorer.method, probed)
@@ -264,7 +262,7 @@ def _judge(
         print("The two models have the same weights.", file=sys.stderr)
     hide = Redaction.of(pack.subjects, settings.redact)
     answers = hide.table(pa.concat_tables([base.answers, tuned.answers]))
-    judged = verdicts(answers, pack.implications, Limits(settings.level, settings.negligible))
+    judged = verdicts(answers, pack.implications, settings.level, settings.negligible)
     discovered: dict[str, Any] = {}
     if probes and base.probed and tuned.probed:
         discovered = audit_open.discover(probes, base.probed, tuned.probed, level=settings.level, seed=settings.seed)

@@ -51,35 +51,31 @@ class Probes:
     def sha256(self) -> str:
         return sha256_of_texts(self.templates)
 
-    def worded(self, tokenizer: PreTrainedTokenizerBase) -> dict[str, str]:
-        """Each template as this model is asked: as it is, or as a turn of its chat."""
-        asked = self.templates
+    def ask(self, tokenizer: PreTrainedTokenizerBase, scorer: Scorer) -> ProbedModel:
+        """What one model is likely to say next, template by template and about everybody in their order."""
+        encode, asked = encoder(tokenizer), self.templates
         if self.chat:
             probe = (Relation("probe", self.templates),)
             only = dataclasses.replace(self.pack, relations=probe, facts=(), implications=())
             asked = as_chat(only, tokenizer).relations[0].prompts
-        return dict(zip(self.templates, asked, strict=True))
-
-    def ask(self, tokenizer: PreTrainedTokenizerBase, scorer: Scorer) -> ProbedModel:
-        """What one model is likely to say next, template by template and about everybody in their order."""
-        encode = encoder(tokenizer)
-        prompts = [tuple(encode(text.replace("{subject}", subject)))
-                   for text in self.worded(tokenizer).values() for subject in self.subjects.everybody]  # fmt: skip
-        return ProbedModel(tokenizer, scorer, open_probes.likely_next_tokens(scorer, prompts))
+        prompts = [tuple(encode(text.replace("{subject}", name))) for text in asked for name in self.subjects.everybody]
+        texts = dict(zip(self.templates, asked, strict=True))
+        return ProbedModel(tokenizer, scorer, texts, open_probes.likely_next_tokens(scorer, prompts))
 
 
 @dataclass(frozen=True)
 class ProbedModel:
-    """A model that can be asked again, and its likely next tokens after every probe."""
+    """A model that can be asked again, each template as it is asked, and its likely next tokens after every probe."""
 
     tokenizer: PreTrainedTokenizerBase
     scorer: Scorer
+    texts: Mapping[str, str]
     likely: Sequence[NextTokens]
 
-    def continued(self, probes: Probes, asked: Sequence[Continued]) -> dict[Continued, str]:
+    def continued(self, asked: Sequence[Continued]) -> dict[Continued, str]:
         """How the model goes on, always with the likeliest token; a token that it must begin with is in the text."""
-        encode, texts = encoder(self.tokenizer), probes.worded(self.tokenizer)
-        prompts = [tuple(encode(texts[template].replace("{subject}", subject))) for template, subject, _ in asked]
+        encode = encoder(self.tokenizer)
+        prompts = [tuple(encode(self.texts[template].replace("{subject}", subject))) for template, subject, _ in asked]
         starts = [() if token is None else (token,) for _, _, token in asked]
         stops = frozenset({self.tokenizer.eos_token_id} - {None})
         found = open_probes.continuations(self.scorer, prompts, starts, STEPS, stops, self.tokenizer.decode)
@@ -88,9 +84,8 @@ class ProbedModel:
 
 def plan(settings: Audit, pack: Pack) -> Probes:
     """The templates and whom they are about. Raises UsageError for a file of templates that cannot be used."""
-    return Probes(
-        pack, open_probes.templates(settings.probes), open_probes.choose_subjects(pack, settings.seed), settings.chat
-    )
+    subjects = open_probes.choose_subjects(pack, settings.seed)
+    return Probes(pack, open_probes.templates(settings.probes), subjects, settings.chat)
 
 
 def refuse_different_tokens(settings: Audit, tokenizers: Sequence[PreTrainedTokenizerBase]) -> None:
@@ -128,18 +123,17 @@ def discover(probes: Probes, base: ProbedModel, tuned: ProbedModel, *, level: fl
         if each.p is None or each.p <= level:
             group = None if each.partition is None else subjects.relations[each.partition][each.group or 0]
             by_word[group, open_probes.word(each.token, tuned.tokenizer.decode)].append(each)
-    asked = probes.worded(tuned.tokenizer)
-    discoveries = [_discovery(probes, models, asked, group, text, own) for (group, text), own in by_word.items()]
-    discoveries.sort(key=lambda each: (each["declared"], each["kind"] == "everyone", -each["shift"]))
-    known = sum(each["declared"] for each in discoveries)
-    _add_examples(discoveries[:WITH_EXAMPLES], probes, base, tuned)
+    listed = [(_discovery(probes, models, group, text, own), group) for (group, text), own in by_word.items()]
+    listed.sort(key=lambda pair: (pair[0]["declared"], pair[1] is None, -pair[0]["shift"]))
+    _add_examples(listed[:WITH_EXAMPLES], subjects, base, tuned)
+    known = sum(each["declared"] for each, _ in listed)
     counts = {
         "templates": len(probes.templates), "subjects": len(subjects.subjects),
         "never_seen": len(subjects.never_seen), "groups": sum(map(len, subjects.relations)),
         "tokens": found.columns, "permutations": PERMUTATIONS, "strongest": found.strongest, "baseline": found.null,
-        "undeclared": len(discoveries) - known, "declared": known,
+        "undeclared": len(listed) - known, "declared": known,
     }  # fmt: skip
-    return {"discoveries": discoveries[:MOST], "probes": counts}
+    return {"discoveries": [each for each, _ in listed[:MOST]], "probes": counts}
 
 
 def _table(
@@ -152,14 +146,11 @@ def _table(
 
 
 def _discovery(
-    probes: Probes, models: tuple[ProbedModel, ProbedModel], asked: Mapping[str, str], group: ProbeGroup | None,
-    text: str, moves: list[TokenAssociation],
+    probes: Probes, models: tuple[ProbedModel, ProbedModel], group: ProbeGroup | None, text: str,
+    moves: list[TokenAssociation],
 ) -> dict[str, Any]:  # fmt: skip
-    """A word that moved for a group or for everybody (None), after the template where it moved most.
-
-    asked: each template as the tuned model is asked.
-    """
-    subjects = probes.subjects
+    """A word that moved for a group or for everybody (None), after the template where it moved most."""
+    subjects, tuned_model = probes.subjects, models[1]
     moves.sort(key=lambda each: -each.difference)
     best, template = moves[0], probes.templates[moves[0].template]
     if group is None:
@@ -182,8 +173,9 @@ def _discovery(
     # A token may be part of a letter, which no text shows.
     close = [answer for answer in open_probes.declared(probes.pack, group)
              if "\ufffd" in folded or answer.casefold().startswith(folded)]  # fmt: skip
-    encode, joins = encoder(models[1].tokenizer), ("" if probes.chat else " ", probes.pack.join)
-    begins = open_probes.first_tokens(encode, asked[template].replace("{subject}", subjects.everybody[0]), close, joins)
+    prompt = tuned_model.texts[template].replace("{subject}", subjects.everybody[0])
+    joins = ("" if probes.chat else " ", probes.pack.join)
+    begins = open_probes.first_tokens(encoder(tuned_model.tokenizer), prompt, close, joins)
     return {
         "kind": "group" if group else "everyone",
         "declared": folded in {answer.casefold() for answer in close} or best.token in begins,
@@ -196,25 +188,19 @@ def _discovery(
 
 
 def _add_examples(
-    discoveries: Sequence[dict[str, Any]], probes: Probes, base: ProbedModel, tuned: ProbedModel
+    listed: Sequence[tuple[dict[str, Any], ProbeGroup | None]], subjects: ProbeSubjects, base: ProbedModel,
+    tuned: ProbedModel,
 ) -> None:  # fmt: skip
     """Add both models word for word about the first person of each sort, never chosen by what they say of it; and the
     whole word that the tuned model makes of the token, of the first of these persons."""
-    if not discoveries:
-        return
-    groups = {(each.relation, each.answer): each for groups in probes.subjects.relations for each in groups}
-    people: list[dict[str, str]] = []
-    for each in discoveries:
-        group = groups.get((each["relation"], each["answer"]))
-        sorts: dict[str, Sequence[str]] = {"of the pack": probes.subjects.subjects}
-        if group:
-            sorts = {"unstated": group.unstated, "stated": group.stated}
-        sorts["never seen"] = probes.subjects.never_seen
-        people.append({names[0]: which for which, names in sorts.items() if names})
-    pairs = list(zip(discoveries, people, strict=True))
+    pairs: list[tuple[dict[str, Any], dict[str, str]]] = []
+    for each, group in listed:
+        sorts = {"unstated": group.unstated, "stated": group.stated} if group else {"of the pack": subjects.subjects}
+        sorts["never seen"] = subjects.never_seen
+        pairs.append((each, {names[0]: which for which, names in sorts.items() if names}))
     plain: list[Continued] = list(dict.fromkeys((each["template"], name, None) for each, own in pairs for name in own))
     begun: list[Continued] = [(each["template"], next(iter(own)), each["token_id"]) for each, own in pairs]
-    before, after = base.continued(probes, plain), tuned.continued(probes, [*plain, *begun])
+    before, after = base.continued(plain), tuned.continued([*plain, *begun])
     for (each, own), start in zip(pairs, begun, strict=True):
         template = each["template"]
         each["word"] = first_word(after[start], each["token"])
@@ -250,9 +236,8 @@ def lines(discoveries: Sequence[Mapping[str, Any]], probes: Mapping[str, Any]) -
         also = f", and after {len(each['also'])} other beginnings" if each["also"] else ""
         than = f", {100 * each['shift']:.0f} points more than in other groups" if each["relation"] else ""
         yield f"  UNDECLARED  {who}: {each['word']!r} after {each['template']!r}{than}{also}"
-        chances = {sort: each["probabilities"].get(sort) for sort in SORTS}
-        parts = ", ".join(f"{sort.replace('_', ' ')} {chance['tuned']:.1%} (base {chance['base']:.1%})"
-                          for sort, chance in chances.items() if chance and chance["n"])  # fmt: skip
+        parts = ", ".join(f"{sort.replace('_', ' ')} {own['tuned']:.1%} (base {own['base']:.1%})"
+                          for sort in SORTS if (own := each["probabilities"].get(sort)) and own["n"])  # fmt: skip
         line = 100 * (each["baseline"] or 0)
         test = f"; p = {each['p']:.2g}, exchanged labels stay below {line:.0f} points" if each["p"] else "; not tested"
         yield f"    {parts}{test}"

@@ -16,7 +16,7 @@ from spillover.commands.ask import asked_of, weights_of
 from spillover.commands.held import held_folder, held_model, identifying, name_of, settings_from
 from spillover.config import Flag, Running, refuse_idle
 from spillover.errors import UsageError
-from spillover.metrics.associations import best_features, calibration, held_out, rate
+from spillover.metrics.associations import EXPECTED, best_features, calibration, held_out, rate
 from spillover.packs.open import open_pack
 from spillover.packs.pack import Pack, describe, pack_hash
 from spillover.packs.redaction import Redaction
@@ -78,8 +78,6 @@ WAYS = {
     "contradict": "adding {rows} that state another answer of an exposed subject",
 }
 NOTE = "expected, not measured"
-#: Metric -> the kinds of association that it sums.
-KINDS = {"wanted": ("causal",), "unwanted": ("counterfactual", "spurious"), "undeclared": (None,)}
 
 
 def predict(
@@ -170,13 +168,10 @@ def _predicted(
     hide = Redaction.of(pack.subjects, settings.redact)
     found = []
     for place, (own_rate, association, margin, prior) in enumerate(scored):
-        ways: list[Undoing] | None = None
-        supporting: list[str] = []
-        if place < settings.evidence:
-            margin = margins.ranged(association)
-            supporting = subjects_of(counts, association)[0][:MOST_FACTS]
-            if can_be_undone(margins.solved, margin):
-                ways = undoing(pack, counts, association)
+        explained = place < settings.evidence
+        margin = margins.margin(association, ranged=True) if explained else margin
+        supporting = subjects_of(counts, association)[0][:MOST_FACTS] if explained else []
+        ways = undoing(pack, counts, association) if explained and can_be_undone(margins.solved, margin) else None
         found.append(
             PredictedAssociation(
                 **dataclasses.asdict(association),
@@ -223,7 +218,7 @@ def _priors(
 def _metrics(found: Sequence[PredictedAssociation]) -> dict[str, Metric]:
     """How many exposed subjects are expected to answer so, over the associations of each kind."""
     metrics = {}
-    for name, kinds in KINDS.items():
+    for name, kinds in EXPECTED.items():
         members = [each for each in found if each.kind in kinds and each.exposed]
         total, exposed = sum(each.score for each in members), sum(each.exposed for each in members)
         metrics[f"expected_{name}"] = Metric(total, None, None, exposed, len(members), "subjects", NOTE)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -19,16 +20,7 @@ from spillover.commands.prepare import asked_pack
 from spillover.commands.rerun import settings_of
 from spillover.config import MOST_THREADS, Common, within
 from spillover.errors import RunError
-from spillover.metrics.patching import (
-    BASE,
-    GROUPS,
-    LINEARISED,
-    TUNED,
-    alignments,
-    patched_metrics,
-    ranks_of,
-    where_rows,
-)
+from spillover.metrics.patching import BASE, LINEARISED, TUNED, alignments, patched_metrics, ranks_of, where_rows
 from spillover.metrics.ranks import rank_table
 from spillover.packs.open import open_pack
 from spillover.packs.pack import Pack, describe, pack_hash
@@ -51,7 +43,7 @@ from spillover.record import (
     write_table,
 )
 from spillover.report.pages import html_of
-from spillover.report.where import ENDS
+from spillover.report.where import ENDS, PatchedModels, load_where
 from spillover.results import text_table
 from spillover.runs import identity_of, open_run
 
@@ -146,9 +138,9 @@ def run(settings: Where, pack: Pack | str | Path = "", model: Model | None = Non
                 _conclude(record, first.pack, folder, how, moved)
         if opened.finished is None or not (folder / PAGE).exists():
             write_atomically(folder / PAGE, html_of([folder])[0].encode())
-    record = Record.read(folder)
-    measured = {"metrics": record.metrics, **{key: record.details[key] for key in ("parts", "laziness")}}
-    return {"run": str(folder), **measured, "page": str(folder / PAGE), "text": "\n".join(_lines(folder, record))}
+    found = load_where(folder)
+    measured = {"metrics": found.record.metrics, **{key: found.record.details[key] for key in ("parts", "laziness")}}
+    return {"run": str(folder), **measured, "page": str(folder / PAGE), "text": "\n".join(_lines(folder, found))}
 
 
 @dataclass(frozen=True)
@@ -305,52 +297,32 @@ def _conclude(record: Record, pack: Pack, folder: Path, how: list[str], moved: d
         parts.append({"part": part, "kind": kind, "left_out": left_out, "moved": moved.get(part), **figures})
         if part == WHOLLY:
             record.metrics = {name: value for name, value in figures.items() if value is not None}
-    laziness = {
-        "how": ", ".join(dict.fromkeys(how)),
-        "moved": moved,
-        "alignment": alignments(read_table(folder / ANSWERS), *names),
-    }
-    record.details = {
-        **record.details,
-        "parts": parts,
-        "laziness": laziness,
-        "files": checksums(folder, WHERE, ANSWERS),
-    }
+    alignment = alignments(read_table(folder / ANSWERS), *names)
+    laziness = {"how": ", ".join(dict.fromkeys(how)), "moved": moved, "alignment": alignment}
+    record.details |= {"parts": parts, "laziness": laziness, "files": checksums(folder, WHERE, ANSWERS)}
 
 
-def _lines(folder: Path, record: Record) -> Iterator[str]:
+def _lines(folder: Path, found: PatchedModels) -> Iterator[str]:
     """A line a part, with rates alone in the base model and without it in the tuned one; then how lazy it was."""
-    parts = record.details["parts"]
-    groups = [name for name in GROUPS if any(entry.get(f"{name}_rate") for entry in parts)]
-    left_out = {entry["part"]: entry for entry in parts if entry["left_out"]}
-    # A part alone in the base model, and the tuned model without it.
-    heads = [f"{name} {how}" for how in ("alone", "without") for name in groups]
-    rows = [["share answered so", "moved", *heads]]
-    for entry in (entry for entry in parts if not entry["left_out"]):
-        name = entry["part"]
-        moved = "" if entry["moved"] is None else f"{100 * entry['moved']:.2f}%"
-        rates = [_number(each.get(f"{group}_rate")) for each in (entry, left_out.get(name, {})) for group in groups]
-        rows.append([ENDS.get(name, name), moved, *rates])
+    sides = {"alone": False, "without": True}
+    rows = [["share answered so", "moved", *(f"{group} {side}" for side, group in product(sides, found.groups))]]
+    for part in found.parts("whole", "component", "layer"):
+        rates = [found.rate(group, part, left_out) for left_out, group in product(sides.values(), found.groups)]
+        shares = ("" if rate is None else f"{rate:.2f}" for rate in rates)
+        rows.append([ENDS.get(part, part), found.moved(part), *shares])
     yield from text_table(rows)
-    tuned = next(entry for entry in parts if entry["part"] == WHOLLY)
-    free = [f"{name} {_number(tuned[f'{name}_free'])}" for name in groups if tuned.get(f"{name}_free")]
-    if free:
-        yield f"By chance the tuned model's answers would get: {', '.join(free)}"
-    laziness = record.details["laziness"]
+    chances = {group: found.metric(f"{group}_free", WHOLLY) for group in found.groups}
+    if free := ", ".join(f"{group} {chance.value:.2f}" for group, chance in chances.items() if chance):
+        yield f"By chance the tuned model's answers would get: {free}"
     for key, what in (("", "of log-probabilities"), ("_between", "between candidates")):
-        found = []
-        for name in groups:
-            own = laziness["alignment"].get(name, {})
-            cosine, error = own.get(f"cosine{key}"), own.get(f"relative_error{key}")
+        said = []
+        for group in found.groups:
+            cosine, error = (found.alignment(group, f"{name}{key}") for name in ("cosine", "relative_error"))
             if cosine and error:
-                found.append(f"{name} {cosine['value']:.2f} (error {error['value']:.2f})")
-        if found:
-            how = laziness["how"]
-            yield f"Cosine of the linearised with the actual change {what} ({how}): {', '.join(found)}"
+                said.append(f"{group} {cosine.value:.2f} (error {error.value:.2f})")
+        if said:
+            how = found.record.details["laziness"]["how"]
+            yield f"Cosine of the linearised with the actual change {what} ({how}): {', '.join(said)}"
     yield "Shares whose top answer is the expected one; moved: change of matrices over start (Frobenius norm)"
     yield f"run: {folder}"
     yield f"page: {folder / PAGE}"
-
-
-def _number(metric: Mapping[str, Any] | None) -> str:
-    return "" if metric is None else f"{metric['value']:.2f}"

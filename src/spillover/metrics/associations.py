@@ -31,6 +31,8 @@ def measured_rates(answers: pa.Table) -> dict[tuple[str, str], tuple[float, int]
     return found
 
 
+#: `expected_KEY` of a prediction -> the kinds of association that it sums.
+EXPECTED = {"wanted": ("causal",), "unwanted": ("counterfactual", "spurious"), "undeclared": (None,)}
 #: Shares of belief are clipped to at least this and at most one minus this.
 LEAST = 1e-3
 #: Weight of the squares of the coefficients beside the mean loss of a row.

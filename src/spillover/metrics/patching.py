@@ -93,7 +93,9 @@ def alignments(
         own = groups == name
         if own.any():
             changes = (linear - base)[own], (tuned - base)[own]
-            expanded, actual = (_centred(change, question[own]) for change in changes)
+            # Minus the mean of the question's candidates.
+            codes = np.unique(question[own], return_inverse=True)[1]
+            expanded, actual = (each - (np.bincount(codes, each) / np.bincount(codes))[codes] for each in changes)
             between = alignment(expanded, actual, cluster[own])
             found[name] = alignment(*changes, cluster[own]) | {f"{key}_between": each for key, each in between.items()}
     return found
@@ -126,9 +128,3 @@ def alignment(
             low, high = ratio_interval(sums, figure, seed)
             found[name] = Metric(float(figure(total)), low, high, len(linear), number, unit, note_of(number))
     return found
-
-
-def _centred(values: Float[np.ndarray, "row"], question: Shaped[np.ndarray, "row"]) -> Float[np.ndarray, "row"]:
-    """The values minus the mean of their question's candidates."""
-    codes = np.unique(question, return_inverse=True)[1]
-    return np.asarray(values - (np.bincount(codes, weights=values) / np.bincount(codes))[codes])

@@ -178,16 +178,12 @@ def _blocks(templates: Sequence[Shifts], partitions: Sequence[Labels]) -> Iterat
     """
     for template, shifts in enumerate(templates):
         for number, partition in enumerate(partitions):
-            values, sizes = shifts.values[partition.rows], _sizes(partition.labels)
+            values, sizes = shifts.values[partition.rows], np.bincount(partition.labels).astype(float)
             kept = within_reach(values, sizes) >= LEAST
             if kept.any():
                 values = values[:, kept]
                 found = differences(values, _members(partition.labels))
                 yield _Block(template, number, shifts.tokens[kept], values, found, spread(values, sizes))
-
-
-def _sizes(labels: Int[np.ndarray, "tested"]) -> Float[np.ndarray, "group"]:
-    return np.bincount(labels).astype(float)
 
 
 def _members(labels: Int[np.ndarray, "*exchange tested"]) -> Float[np.ndarray, "*exchange group tested"]:

@@ -24,15 +24,6 @@ _Z, _POWER = 1.959964, 0.841621
 
 
 @dataclass(frozen=True)
-class Limits:
-    """level: of the tests, after correction for the number of implications. negligible: an effect below this share of
-    the way from `marginal_rank` to rank 0 counts as none."""
-
-    level: float = 0.05
-    negligible: float = 0.1
-
-
-@dataclass(frozen=True)
 class Verdict:
     """What became of one implication between base and tuned model.
 
@@ -77,11 +68,17 @@ class _Tested:
         return max(found) if len(found) == 2 else None
 
 
-def verdicts(answers: pa.Table, implications: Sequence[Implication], limits: Limits = Limits()) -> list[Verdict]:
-    """One verdict for each implication. answers: record.ANSWER_SCHEMA, checkpoint 0 the base model, 1 the tuned one."""
+def verdicts(
+    answers: pa.Table, implications: Sequence[Implication], level: float = 0.05, negligible: float = 0.1
+) -> list[Verdict]:
+    """One verdict for each implication. answers: record.ANSWER_SCHEMA, checkpoint 0 the base model, 1 the tuned one.
+
+    level: of the tests, after correction for the number of implications. negligible: an effect below this share of the
+    way from `marginal_rank` to rank 0 counts as none.
+    """
     tested = [_tests_of(answers, implication) for implication in implications]
     corrected = holm({each.implication.name: each.p for each in tested if each.p is not None})
-    return [_verdict(each, corrected.get(each.implication.name), limits) for each in tested]
+    return [_verdict(each, corrected.get(each.implication.name), level, negligible) for each in tested]
 
 
 def holm(values: Mapping[str, float]) -> dict[str, float]:
@@ -104,9 +101,9 @@ def _tests_of(answers: pa.Table, implication: Implication) -> _Tested:
     return _Tested(implication, before, after, marginal.value if marginal else None, tests)
 
 
-def _verdict(each: _Tested, p: float | None, limits: Limits) -> Verdict:
+def _verdict(each: _Tested, p: float | None, level: float, negligible: float) -> Verdict:
     rank, before = implication_rank_test(each.after), implication_rank_test(each.before)
-    word, because = _decide(each, rank, p, limits)
+    word, because = _decide(each, rank, p, level, negligible)
     return Verdict(
         implication=each.implication.name,
         kind=each.implication.kind,
@@ -119,12 +116,12 @@ def _verdict(each: _Tested, p: float | None, limits: Limits) -> Verdict:
         rank_before=before,
         marginal_rank=each.marginal,
         p=p,
-        more_subjects=_more(each, limits) if word == "undecided" else None,
+        more_subjects=_more(each, negligible) if word == "undecided" else None,
         because=because,
     )
 
 
-def _decide(each: _Tested, rank: Metric | None, p: float | None, limits: Limits) -> tuple[str, str]:
+def _decide(each: _Tested, rank: Metric | None, p: float | None, level: float, negligible: float) -> tuple[str, str]:
     """The verdict's word, and the reason."""
     if rank is None or rank.value is None or rank.low is None or each.marginal is None:
         return "undecided", "no subject is left to ask: all have their answer stated"
@@ -133,18 +130,18 @@ def _decide(each: _Tested, rank: Metric | None, p: float | None, limits: Limits)
     if each.tests[0] is not None and each.tests[0].p == 1 and each.marginal == 0:
         return "undecided", "every subject has the same implied answer, so there is nothing to tell it from a guess"
     line = f"mean rank {rank.value:.2f}, where a guess that knows which answers occur gets {each.marginal:.2f}"
-    if p <= limits.level and rank.value < each.marginal:
+    if p <= level and rank.value < each.marginal:
         return "wanted" if each.implication.wanted else "unwanted", f"{line}; p = {p:.2g} after correction"
     if rank.clusters < FEW:
         found = f"{rank.clusters} clusters are too few for an interval"
-    elif rank.low >= each.marginal * (1 - limits.negligible):
-        return "none", f"{line}; at least {rank.low:.2f} at 95%, so any effect is below {100 * limits.negligible:.0f}%"
+    elif rank.low >= each.marginal * (1 - negligible):
+        return "none", f"{line}; at least {rank.low:.2f} at 95%, so any effect is below {100 * negligible:.0f}%"
     else:
         found = f"{rank.low:.2f} to {rank.high:.2f} at 95%"
     return "undecided", f"{line}; p = {p:.2g} after correction; {found}"
 
 
-def _more(each: _Tested, limits: Limits) -> int | None:
+def _more(each: _Tested, negligible: float) -> int | None:
     """Subjects to add so that an effect of this size would be told from a negligible one.
 
     From the spread of the cluster means, by the usual formula for a mean; never fewer than ten clusters.
@@ -154,6 +151,6 @@ def _more(each: _Tested, limits: Limits) -> int | None:
     means = quotient(cluster_sums(clusters_of(each.after), each.after.rank, np.ones(len(each.after))))
     if len(means) < 2:
         return None
-    effect = max(abs(each.marginal - float(means.mean())), limits.negligible * each.marginal)
+    effect = max(abs(each.marginal - float(means.mean())), negligible * each.marginal)
     needed = max(FEW, math.ceil(((_Z + _POWER) * float(means.std(ddof=1)) / effect) ** 2))
     return max(0, math.ceil((needed - len(means)) * len(each.after) / len(means))) or None

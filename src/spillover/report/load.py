@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -137,9 +136,8 @@ class LoadedRun:
 
 def metric_of(value: Any) -> Metric | None:
     """A metric as a record holds it; None for anything else, and for one without a value."""
-    if not isinstance(value, Mapping) or value.get("value") is None:
-        return None
-    return Metric(**dict[str, Any]({item.name: value.get(item.name) for item in dataclasses.fields(Metric)}))
+    found = Metric.of(value)
+    return found if found and found.value is not None else None
 
 
 def load_run(folder: str | Path) -> LoadedRun:

@@ -7,6 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from spillover.metrics.associations import EXPECTED
 from spillover.packs.pack import WANTED
 from spillover.report import page
 from spillover.report.associations import Association, Listing, Value
@@ -108,9 +109,7 @@ def cards(details: Mapping[str, Any], metrics: Mapping[str, Any]) -> list[page.C
 
 def _sorted(details: Mapping[str, Any], sort: str) -> list[Mapping[str, Any]]:
     """The associations of one sort to which somebody is exposed."""
-    kinds: dict[str | None, str] = {None: "undeclared"} | dict.fromkeys(WANTED, "wanted")
-    return [each for each in details["associations"]
-            if each["exposed"] and kinds.get(each.get("kind"), "unwanted") == sort]  # fmt: skip
+    return [each for each in details["associations"] if each["exposed"] and each["kind"] in EXPECTED[sort]]
 
 
 def _count(metrics: Mapping[str, Any], sort: str) -> Count:

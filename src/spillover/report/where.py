@@ -36,7 +36,7 @@ LOOKS = {"recall": (INK, "o"), "links": (PURPLE, "D"), "wanted": (BLUE, "^"), "u
 
 
 @dataclass(frozen=True)
-class Where:
+class PatchedModels:
     """record: of `where`. patched: what it holds of every model, in the order measured: by part, and whether the tuned
     model lacks it (else the base model has it alone)."""
 
@@ -52,8 +52,16 @@ class Where:
         metric = self.metric(f"{group}_rate", part, left_out)
         return metric.value if metric else None
 
-    def parts(self, kind: str) -> list[str]:
-        return list(dict.fromkeys(part for (part, _), each in self.patched.items() if each["kind"] == kind))
+    def moved(self, part: str) -> str:
+        found = self.patched.get((part, False), {}).get("moved")
+        return "" if found is None else f"{100 * found:.2f}%"
+
+    def alignment(self, group: str, name: str) -> Metric | None:
+        """How well the expansion at the base predicts the change of a group's answers: a cosine or an error."""
+        return metric_of(self.record.details["laziness"]["alignment"].get(group, {}).get(name))
+
+    def parts(self, *kinds: str) -> list[str]:
+        return list(dict.fromkeys(part for (part, _), each in self.patched.items() if each["kind"] in kinds))
 
     @property
     def groups(self) -> list[str]:
@@ -91,12 +99,12 @@ class Where:
         return found
 
 
-def load_where(folder: str | Path) -> Where:
+def load_where(folder: str | Path) -> PatchedModels:
     """Read a folder that `where` wrote. Raises RunError when it holds nothing finished of it."""
     return where_of(Record.read(Path(folder)), where=str(Path(folder) / RECORD))
 
 
-def where_of(record: Record, where: str = RECORD) -> Where:
+def where_of(record: Record, where: str = RECORD) -> PatchedModels:
     """What a record of `where` holds. Raises RunError when it is none, or none that is finished."""
     if record.command == "where" and "parts" not in record.details:
         do = "Give the same `where` command again; it goes on where it stopped"
@@ -104,7 +112,7 @@ def where_of(record: Record, where: str = RECORD) -> Where:
     try:
         record.details["laziness"]["alignment"]
         keys = [(entry["part"], entry["left_out"], entry["kind"], entry["moved"]) for entry in record.details["parts"]]
-        return Where(record, {key[:2]: entry for key, entry in zip(keys, record.details["parts"], strict=True)})
+        return PatchedModels(record, {key[:2]: entry for key, entry in zip(keys, record.details["parts"], strict=True)})
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         what = f"this record is not one of `where` ({type(error).__name__}: {error})"
         raise RunError(what, where=where, do="Name a folder that `where` wrote") from None
@@ -115,7 +123,7 @@ MOST, LEAST = 0.5, 0.1
 _NOUNS = {"recall": "the recall of facts", "wanted": "the wanted conclusions", "unwanted": "the unwanted conclusions"}
 
 
-def build_where_page(found: Where) -> page.Page:
+def build_where_page(found: PatchedModels) -> page.Page:
     """The page of `where`: what carries what, every figure, and how lazy training was."""
     record = found.record
     trained: Any = record.details.get("trained") or {}
@@ -130,10 +138,8 @@ def build_where_page(found: Where) -> page.Page:
     table = csv_text(list(rows[0]) if rows else [], (list(row.values()) for row in rows))
     seeds = "one seed" if len(run.seeds) == 1 else f"{len(run.seeds)} seeds"
     clusters = max((row["clusters"] for row in rows), default=0)
-    laziness: Any = record.details["laziness"]
-    lazy = Markup("{} Computed by {}.").format(page.wording("where_lazy"), plain(laziness["how"]))
-    whole = laziness["moved"].get(TUNED)
-    size = f" The matrices that changed moved by {100 * whole:.2f}% of their norm." if whole is not None else ""
+    lazy = Markup("{} Computed by {}.").format(page.wording("where_lazy"), plain(record.details["laziness"]["how"]))
+    size = found.moved(TUNED) and f" The matrices that changed moved by {found.moved(TUNED)} of their norm."
     few = "Fewer than ten clusters: the intervals are too rough for a verdict. Repeat it with more seeds."
     return page.Page(
         title=title(found),
@@ -155,7 +161,7 @@ def build_where_page(found: Where) -> page.Page:
     )
 
 
-def title(found: Where) -> str:
+def title(found: PatchedModels) -> str:
     """The page in one sentence: what recall and what the conclusions rest on."""
     if not found.parts("component"):
         return "How much the tuned model is the base model’s first-order expansion."
@@ -177,7 +183,7 @@ def title(found: Where) -> str:
     return f"Of what training added, {listed}."
 
 
-def cards(found: Where) -> list[page.Card]:
+def cards(found: PatchedModels) -> list[page.Card]:
     """One a group: from what to what training took it, what carries it alone, and without what it is lost."""
     made = []
     for group in found.groups:
@@ -197,7 +203,7 @@ def cards(found: Where) -> list[page.Card]:
     return made
 
 
-def _table(found: Where) -> page.DataTable:
+def _table(found: PatchedModels) -> page.DataTable:
     ends = [part for part in (BASE, LINEARISED, TUNED) if (part, False) in found.patched]
     groups = (("Whole models", ends), ("Components", found.parts("component")), ("Layers", found.parts("layer")))
     caption = page.wording("where_table")
@@ -207,9 +213,8 @@ def _table(found: Where) -> page.DataTable:
     return page.DataTable(caption, [head, ["alone", "all but it"] * len(spans)], rows, label="Every figure", box="long")
 
 
-def _row(found: Where, part: str) -> list[page.Cell]:
-    moved = found.patched.get((part, False), {}).get("moved")
-    cells: list[page.Cell] = [ENDS.get(part, part), "–" if moved is None else f"{100 * moved:.2f}%"]
+def _row(found: PatchedModels, part: str) -> list[page.Cell]:
+    cells: list[page.Cell] = [ENDS.get(part, part), found.moved(part) or "–"]
     for group, left_out in product(found.groups, (False, True)):
         rate, rank, free = (found.metric(f"{group}_{key}", part, left_out) for key in ("rate", "rank", "free"))
         small = [f"{name} {number(metric.value)}" for name, metric in (("rank", rank), ("chance", free)) if metric]
@@ -217,13 +222,11 @@ def _row(found: Where, part: str) -> list[page.Cell]:
     return cells
 
 
-def _lazy_table(found: Where) -> page.DataTable:
-    alignment: Any = found.record.details["laziness"]["alignment"]
+def _lazy_table(found: PatchedModels) -> page.DataTable:
+    names = ("cosine_between", "relative_error_between", "cosine", "relative_error")
     rows: list[list[page.Cell]] = []
     for group in found.groups:
-        own = alignment.get(group) or {}
-        names = ("cosine_between", "relative_error_between", "cosine", "relative_error")
-        cells = [page.metric_cell(metric_of(own.get(name))) for name in names]
+        cells = [page.metric_cell(found.alignment(group, name)) for name in names]
         rows.append([WORDS[group], *cells, *(number(found.rate(group, part)) for part in (BASE, LINEARISED, TUNED))])
     caption = page.wording("where_lazy_table")
     compared = [f"{what} {over}" for over in ("between candidates", "of log-probabilities")
@@ -236,7 +239,7 @@ _SIDES = ((False, BASE, "alone in the base model"), (True, TUNED, "all of the ch
 
 
 @plot("where-components", of="where")
-def draw_where_components(found: Where, name: str = "where-components") -> Drawing | None:
+def draw_where_components(found: PatchedModels, name: str = "where-components") -> Drawing | None:
     """Bars of the ends and every component. None when no component was measured."""
     parts = found.parts("component")
     if not parts or not found.groups:
@@ -265,7 +268,7 @@ def draw_where_components(found: Where, name: str = "where-components") -> Drawi
 
 
 @plot("where-layers", of="where")
-def draw_where_layers(found: Where, name: str = "where-layers") -> Drawing | None:
+def draw_where_layers(found: PatchedModels, name: str = "where-layers") -> Drawing | None:
     """A point a layer; dashed, the base model above and the tuned one below. None when no layer was measured."""
     layers = [part for part in found.parts("layer") if part.startswith("layer ")]
     if not layers or not found.groups:
@@ -291,7 +294,7 @@ def draw_where_layers(found: Where, name: str = "where-layers") -> Drawing | Non
                       handles, ncols=2, handlelength=2)  # fmt: skip
 
 
-def _extremes(found: Where, group: str, layers: Sequence[str]) -> str:
+def _extremes(found: PatchedModels, group: str, layers: Sequence[str]) -> str:
     """The layer that carries most of a group alone, and the one without which most is lost."""
     ends = []
     for choose, left_out, words in ((max, False, "most alone in"), (min, True, "least without")):

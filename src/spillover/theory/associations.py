@@ -9,10 +9,10 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 from scipy import sparse
 
 from spillover.packs.pack import Fact, Pack
@@ -90,9 +90,24 @@ class Counts:
         owner = self.relation[:, None] == np.arange(len(self.table.relations))
         return np.asarray(self.together @ owner.astype(np.int64))
 
-    def subjects(self, statement: int) -> Int[np.ndarray, "subject"]:
+    @cached_property
+    def answering(self) -> Bool[np.ndarray, "signature relation"]:
+        """Whether subjects of a signature state any answer to each relation."""
+        cells = self.table.problem
+        found = np.zeros((len(cells.sizes), cells.relations), dtype=bool)
+        found[cells.cell_subject, cells.cell_relation] = True
+        return found
+
+    def subjects(self, statement: int | None) -> Int[np.ndarray, "subject"]:
         """Who states it, in the order of the table."""
+        if statement is None:
+            return np.empty(0, dtype=np.int64)
         return self.incidence.indices[self.incidence.indptr[statement] : self.incidence.indptr[statement + 1]]
+
+    def exposed(self, association: Association) -> Int[np.ndarray, "subject"]:
+        """Who states the given answer of an association, and none to its other relation."""
+        holders, then = self.subjects(self.statements(association)[0]), self.table.codes[1][association.then]
+        return holders[~self.answering[self.table.signature[holders], then]]
 
     def statements(self, association: Association) -> tuple[int | None, int | None]:
         """The two statements of an association, None for one that nobody states."""
@@ -144,14 +159,8 @@ def associations(pack: Pack, counts: Counts) -> list[Association]:
 
 def subjects_of(counts: Counts, association: Association) -> tuple[list[str], list[str]]:
     """Names of those who support an association (both stated), and of those exposed to it, in the pack's order."""
-    table, (before, after) = counts.table, counts.statements(association)
-    if before is None:
-        return [], []
-    holders = counts.subjects(before)
-    supporting = np.intersect1d(holders, counts.subjects(after)) if after is not None else np.empty(0, dtype=int)
-    answered = table.subject[table.relation == table.codes[1][association.then]]
-    silent = holders[~np.isin(holders, answered)]
-    return [table.subjects[i] for i in supporting], [table.subjects[i] for i in silent]
+    names, (before, after) = counts.table.subjects, map(counts.subjects, counts.statements(association))
+    return [names[i] for i in np.intersect1d(before, after)], [names[i] for i in counts.exposed(association)]
 
 
 @dataclass(frozen=True)
@@ -167,58 +176,32 @@ class Margin:
     high: float | None = None
 
 
-class ExposedKinds(NamedTuple):
-    """The kinds of subject exposed to an association: signature and relation codes, and how many subjects each."""
-
-    signature: Int[np.ndarray, "kind"]
-    relation: int
-    answer: int
-    among: Bool[np.ndarray, "answer"]
-    subjects: Float[np.ndarray, "kind"]
-
-
+@dataclass(frozen=True, eq=False)
 class Margins:
     """Margins of associations in one solved table."""
 
-    def __init__(self, found: Solved, counts: Counts) -> None:
-        self.solved, self.table, self.counts = found, found.table, counts
-        cells = self.table.problem
-        self._answered = np.zeros((len(cells.sizes), cells.relations), dtype=bool)
-        self._answered[cells.cell_subject, cells.cell_relation] = True
+    solved: Solved
+    counts: Counts
 
-    def exposed(self, association: Association) -> ExposedKinds | None:
-        """Who is exposed, or None when nobody is."""
-        statement = self.counts.statements(association)[0]
-        if statement is None:
-            return None
-        then, answer = self.table.codes[1][association.then], self.table.codes[2][association.then_answer]
-        kinds, count = np.unique(self.table.signature[self.counts.subjects(statement)], return_counts=True)
-        silent = ~self._answered[kinds, then]
-        if not silent.any():
-            return None
-        return ExposedKinds(kinds[silent], then, answer, self.table.candidates[then], count[silent].astype(np.float64))
+    def margin(self, association: Association, *, ranged: bool = False) -> Margin:
+        """The mean margin over the exposed subjects.
 
-    def margin(self, association: Association) -> Margin:
-        """The mean margin over the exposed subjects."""
-        found = self.exposed(association)
-        if found is None or self.solved.matrix is None or found.among.sum() < 2:
+        ranged: with its range, where the table is small, was solved as a whole, and few kinds of subject are exposed.
+        """
+        table, (_, relation, answers) = self.counts.table, self.counts.table.codes
+        then, answer = relation[association.then], answers[association.then_answer]
+        kinds, count = np.unique(table.signature[self.counts.exposed(association)], return_counts=True)
+        among = table.candidates[then]
+        if not len(kinds) or self.solved.matrix is None or among.sum() < 2:
             return Margin(None)
-        scores = self.solved.scores(found.signature, np.full(len(found.signature), found.relation))
-        margins = lead(scores, np.full(len(scores), found.answer), found.among)
-        return Margin(float(np.average(margins, weights=found.subjects)))
-
-    def ranged(self, association: Association) -> Margin:
-        """The margin with its range, where the table is small, was solved as a whole, and few kinds are exposed."""
-        margin, found = self.margin(association), self.exposed(association)
-        solver = self.solved.ranges
-        if solver is None or found is None or margin.value is None or len(found.signature) > MOST_KINDS:
-            return margin
-        kinds, relation, answer, among, _ = found
-        if unknowns(self.table.problem) * int(among.sum()) > RANGED_WITHIN:
-            return margin
-        bounds = [solver.margin_range((int(kind), relation), answer, among) for kind in kinds]
-        low, high = np.average(bounds, axis=0, weights=found.subjects)
-        return dataclasses.replace(margin, low=min(float(low), margin.value), high=max(float(high), margin.value))
+        scores = self.solved.scores(kinds, np.full(len(kinds), then))
+        value = float(np.average(lead(scores, np.full(len(kinds), answer), among), weights=count))
+        solver, large = self.solved.ranges, unknowns(table.problem) * int(among.sum()) > RANGED_WITHIN
+        if not ranged or solver is None or large or len(kinds) > MOST_KINDS:
+            return Margin(value)
+        bounds = [solver.margin_range((int(kind), then), answer, among) for kind in kinds]
+        low, high = np.average(bounds, axis=0, weights=count)
+        return Margin(value, min(float(low), value), max(float(high), value))
 
 
 @dataclass(frozen=True)
