@@ -211,7 +211,6 @@ def _held(model: Model | Answers | Run, checkpoint: int) -> LoadedModel | _Measu
 def _asked(settings: Audit, pack: Pack, held: Sequence[LoadedModel | _Measured | None]) -> list[_Asked | _Measured]:
     """Answers that are held, or how each model is asked, before any weights are read: a mistake in the second model
     does not wait for the first one."""
-    from spillover.commands import audit_open
     from spillover.lm.load import made_from_another, resolve
 
     found: list[_Asked | _Measured] = []
@@ -223,10 +222,13 @@ def _asked(settings: Audit, pack: Pack, held: Sequence[LoadedModel | _Measured |
         else:
             found.append(given)
     if settings.open:
-        audit_open.refuse_different_tokens(settings, [each[1] for each in found if isinstance(each, tuple)])
+        base, tuned = (each[1].get_vocab() for each in found if isinstance(each, tuple))
+        if any(tuned.get(token, number) != number for token, number in base.items()):
+            what = f"{settings.base} and {settings.tuned} cut text into different tokens, which --open compares"
+            raise UsageError(what, do="Leave --open out")
     if held == [None, None]:
-        tuned = resolve(settings.tuned)
-        if tuned.adapter and (named := made_from_another(tuned, resolve(settings.base))):
+        source = resolve(settings.tuned)
+        if source.adapter and (named := made_from_another(source, resolve(settings.base))):
             what = f"this adapter was made from {named}, whose weights are not those of {settings.base}"
             raise UsageError(what, where=settings.tuned, do=f"Give --base {named}")
     return found
@@ -315,13 +317,8 @@ def _outcome(settings: Audit, record: Record) -> dict[str, Any]:
         text += audit_open.lines(details["discoveries"], details["probes"])
     text += [f"  run: {settings.out}"] if settings.out else []
     metrics = {key: value.as_json() if isinstance(value, Metric) else value for key, value in record.metrics.items()}
-    return {
-        "run": settings.out or None,
-        "metrics": metrics,
-        **details,
-        "exit_code": int(any(each["verdict"] in FAILING[settings.fail_on] for each in details["verdicts"])),
-        "text": "\n".join(text),
-    }
+    code = int(any(each["verdict"] in FAILING[settings.fail_on] for each in details["verdicts"]))
+    return {"run": settings.out or None, "metrics": metrics, **details, "exit_code": code, "text": "\n".join(text)}
 
 
 def _line(each: Mapping[str, Any]) -> str:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from spillover.errors import UsageError
 from spillover.interp import open_probes
 from spillover.interp.open_probes import NextTokens, ProbeGroup, ProbeSubjects
 from spillover.lm.tokens import as_chat, encoder
@@ -86,14 +85,6 @@ def plan(settings: Audit, pack: Pack) -> Probes:
     """The templates and whom they are about. Raises UsageError for a file of templates that cannot be used."""
     subjects = open_probes.choose_subjects(pack, settings.seed)
     return Probes(pack, open_probes.templates(settings.probes), subjects, settings.chat)
-
-
-def refuse_different_tokens(settings: Audit, tokenizers: Sequence[PreTrainedTokenizerBase]) -> None:
-    """Raise UsageError when the two models number their tokens differently."""
-    base, tuned = (tokenizer.get_vocab() for tokenizer in tokenizers)
-    if any(tuned.get(token, number) != number for token, number in base.items()):
-        what = f"{settings.base} and {settings.tuned} cut text into different tokens, which --open compares"
-        raise UsageError(what, do="Leave --open out")
 
 
 def discover(probes: Probes, base: ProbedModel, tuned: ProbedModel, *, level: float, seed: int) -> dict[str, Any]:

@@ -161,9 +161,8 @@ def _predicted(
     scored: list[tuple[float, Association, Margin, float | None]] = []
     for association, prior in zip(kept, priors, strict=True):
         margin = margins.margin(association)
-        known = {"margin": margin.value, "prior": prior, "support": association.support}
-        measured = {name: float(value) for name, value in known.items() if value is not None}
-        scored.append((rate(best_features(margin.value, prior), measured), association, margin, prior))
+        features = {"margin": margin.value, "prior": prior, "support": association.support}
+        scored.append((rate(best_features(margin.value, prior), features), association, margin, prior))
     scored.sort(key=lambda each: -each[0] * each[1].exposed)
     hide = Redaction.of(pack.subjects, settings.redact)
     found = []

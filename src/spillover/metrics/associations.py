@@ -66,7 +66,9 @@ def _shipped(name: str) -> dict[str, Any]:
     return dict(json.loads(resources.files("spillover.metrics").joinpath(name).read_text("utf-8")))
 
 
-def rate(names: tuple[str, ...], values: Mapping[str, float], fits: Mapping[str, list[float]] | None = None) -> float:
+def rate(
+    names: tuple[str, ...], values: Mapping[str, float | None], fits: Mapping[str, list[float]] | None = None
+) -> float:
     """The expected share of unstated subjects whose top answer is the association's.
 
     names: the features to use, one of FEATURE_SETS. values: margin (of the exact model), support (a count), prior (a

@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from spillover.metrics.implications import implication_rank_test, marginal_rank
 from spillover.metrics.intervals import FEW, cluster_sums, clusters_of, quotient
-from spillover.metrics.map_test import MapTest, change_test, map_test
+from spillover.metrics.map_test import change_test, map_test
 from spillover.metrics.ranks import RankTable, questions, rank_table
 from spillover.packs.pack import Implication
 from spillover.record import Metric
@@ -51,21 +51,15 @@ class Verdict:
         return {key: value.as_json() if isinstance(value, Metric) else value for key, value in vars(self).items()}
 
 
-@dataclass(frozen=True)
-class _Tested:
-    """One implication's questions before and after, and both tests: of the map, and of its change."""
+class _Tested(NamedTuple):
+    """One implication's questions before and after, and the p-values of both tests: of the map, and of its change."""
 
     implication: Implication
     before: RankTable
     after: RankTable
     marginal: float | None
-    tests: tuple[MapTest | None, MapTest | None]
-
-    @property
-    def p(self) -> float | None:
-        """Uncorrected. Both tests must pass, so the larger p counts."""
-        found = [test.p for test in self.tests if test is not None]
-        return max(found) if len(found) == 2 else None
+    map_p: float | None
+    change_p: float | None
 
 
 def verdicts(
@@ -77,7 +71,9 @@ def verdicts(
     way from `marginal_rank` to rank 0 counts as none.
     """
     tested = [_tests_of(answers, implication) for implication in implications]
-    corrected = holm({each.implication.name: each.p for each in tested if each.p is not None})
+    # Both tests must pass, so the larger p counts.
+    corrected = holm({each.implication.name: max(each.map_p, each.change_p) for each in tested
+                      if each.map_p is not None and each.change_p is not None})  # fmt: skip
     return [_verdict(each, corrected.get(each.implication.name), level, negligible) for each in tested]
 
 
@@ -97,8 +93,9 @@ def _tests_of(answers: pa.Table, implication: Implication) -> _Tested:
     base, tuned = (asked.filter(pc.equal(asked["checkpoint"], checkpoint)) for checkpoint in (0, 1))
     ranks = rank_table(own.filter(pc.equal(own["checkpoint"], 1)))
     marginal, tests = marginal_rank(ranks), (map_test(tuned), change_test(base, tuned))
+    map_p, change_p = (test.p if test else None for test in tests)
     before, after = questions(rank_table(base)), questions(ranks)
-    return _Tested(implication, before, after, marginal.value if marginal else None, tests)
+    return _Tested(implication, before, after, marginal.value if marginal else None, map_p, change_p)
 
 
 def _verdict(each: _Tested, p: float | None, level: float, negligible: float) -> Verdict:
@@ -127,7 +124,7 @@ def _decide(each: _Tested, rank: Metric | None, p: float | None, level: float, n
         return "undecided", "no subject is left to ask: all have their answer stated"
     if p is None:
         return "undecided", "with fewer than two given answers no pairing can be tested"
-    if each.tests[0] is not None and each.tests[0].p == 1 and each.marginal == 0:
+    if each.map_p == 1 and each.marginal == 0:
         return "undecided", "every subject has the same implied answer, so there is nothing to tell it from a guess"
     line = f"mean rank {rank.value:.2f}, where a guess that knows which answers occur gets {each.marginal:.2f}"
     if p <= level and rank.value < each.marginal:
