@@ -20,7 +20,7 @@ from spillover.metrics.associations import EXPECTED, best_features, calibration,
 from spillover.packs.open import open_pack
 from spillover.packs.pack import Pack, describe, pack_hash
 from spillover.packs.redaction import Redaction
-from spillover.record import Metric
+from spillover.record import Metric, Record
 from spillover.results import PredictedAssociation
 from spillover.runs import identity_of, open_run
 from spillover.theory.associations import (
@@ -138,14 +138,9 @@ def run(settings: Predict, pack: Pack | str | Path = "", model: Model | None = N
                     "held_out": held_out(),
                 }
         details = opened.record.details
-        recorded = opened.record.metrics.items()
-        metrics = {key: value.as_json() if isinstance(value, Metric) else value for key, value in recorded}
-        return {
-            "run": settings.out or None,
-            "metrics": metrics,
-            **{key: details[key] for key in ("associations", "left_out", "solution", "calibration")},
-            "text": "\n".join(_lines(settings, details, metrics)),
-        }
+        metrics, text = opened.record.metrics, "\n".join(_lines(settings, opened.record))
+        shown = {key: details[key] for key in ("associations", "left_out", "solution", "calibration")}
+        return {"run": settings.out or None, "metrics": metrics, **shown, "text": text}
 
 
 def _predicted(
@@ -214,13 +209,13 @@ def _priors(
     return [sum(next(beliefs)[each.then_answer] for _ in group) / len(group) for each, group in pairs]
 
 
-def _metrics(found: Sequence[PredictedAssociation]) -> dict[str, Metric]:
+def _metrics(found: Sequence[PredictedAssociation]) -> dict[str, dict[str, Any]]:
     """How many exposed subjects are expected to answer so, over the associations of each kind."""
     metrics = {}
     for name, kinds in EXPECTED.items():
         members = [each for each in found if each.kind in kinds and each.exposed]
         total, exposed = sum(each.score for each in members), sum(each.exposed for each in members)
-        metrics[f"expected_{name}"] = Metric(total, None, None, exposed, len(members), "subjects", NOTE)
+        metrics[f"expected_{name}"] = Metric(total, None, None, exposed, len(members), "subjects", NOTE).as_json()
     return metrics
 
 
@@ -245,13 +240,14 @@ def _because(
     return "; ".join(parts)
 
 
-def _lines(settings: Predict, details: Mapping[str, Any], metrics: Mapping[str, Any]) -> list[str]:
+def _lines(settings: Predict, record: Record) -> list[str]:
     """The prediction for a person: how it was found, what is expected in all, and the highest associations."""
+    details = record.details
     exposed = [each for each in details["associations"] if each["exposed"]]
     lines = [f"{settings.pack}: {_count(len(exposed), 'association')} with subjects exposed to it"]
     lines.append("  " + details["solution"]["verdict"])
     for name in ("unwanted", "wanted", "undeclared"):
-        metric = metrics[f"expected_{name}"]
+        metric = record.metrics[f"expected_{name}"]
         if metric["n"]:
             lines.append(f"  {name}: about {metric['value']:,.0f} of {metric['n']:,} exposed subjects will answer so")
     lines += map(_line, exposed[:MOST_SHOWN])

@@ -109,7 +109,7 @@ def cards(details: Mapping[str, Any], metrics: Mapping[str, Any]) -> list[page.C
 
 def _sorted(details: Mapping[str, Any], sort: str) -> list[Mapping[str, Any]]:
     """The associations of one sort to which somebody is exposed."""
-    return [each for each in details["associations"] if each["exposed"] and each["kind"] in EXPECTED[sort]]
+    return [each for each in details["associations"] if each["exposed"] and each.get("kind") in EXPECTED[sort]]
 
 
 def _count(metrics: Mapping[str, Any], sort: str) -> Count:
