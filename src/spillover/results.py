@@ -265,8 +265,7 @@ class Comparison(Result):
     @property
     def recommendation(self) -> Mapping[str, Any]:
         """One remedy with its reason, or none: `remedy`, `strength`, `safe`, `because`."""
-        found: Mapping[str, Any] = self.record.details["recommendation"]
-        return found
+        return self.record.details["recommendation"]
 
     def summary(self) -> Sequence[tuple[str, str]]:
         """Pack and model, then the advice."""
@@ -291,14 +290,12 @@ class Location(Result):
     @property
     def parts(self) -> Sequence[Mapping[str, Any]]:
         """Rates and ranks of every patched model: a part alone in the base model, or left out of the tuned one."""
-        found: Sequence[Mapping[str, Any]] = self.record.details["parts"]
-        return found
+        return self.record.details["parts"]
 
     @property
     def laziness(self) -> Mapping[str, Any]:
         """How far each part moved, and how well the first-order expansion at the base weights predicts the answers."""
-        found: Mapping[str, Any] = self.record.details["laziness"]
-        return found
+        return self.record.details["laziness"]
 
     def summary(self) -> Sequence[tuple[str, str]]:
         """Pack and model of the run that was looked into."""

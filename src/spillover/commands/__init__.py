@@ -33,14 +33,12 @@ def verbs() -> dict[str, str]:
 
 def settings_class(verb: str) -> type:
     """The frozen dataclass whose fields are a verb's options. Raises UsageError with the nearest verb."""
-    found: type = getattr(_module(verb), verb.capitalize())
-    return found
+    return getattr(_module(verb), verb.capitalize())
 
 
 def job(verb: str) -> Callable[..., dict[str, Any]]:
     """What runs a verb's settings. Raises UsageError with the nearest verb."""
-    found: Callable[..., dict[str, Any]] = _module(verb).run
-    return found
+    return _module(verb).run
 
 
 def _module(verb: str) -> Any:

@@ -244,16 +244,12 @@ class _SeedTables:
 
         found = self.change.parts if parts != "none" else []
         patched = [part for part in found if parts == "all" or part.kind == "component"]
-        with tqdm(total=1 + 2 * len(patched), desc=f"seed {self.seed}", unit="model", dynamic_ncols=True, leave=False,
-                  delay=1) as bar:  # fmt: skip
-            how = self._measure_ends()
-            bar.update()
-            for part in patched:
-                for left_out, patch in ((False, self.change.only), (True, self.change.without)):
-                    if (part.name, left_out) not in self.known:
-                        with patch(part):
-                            self._keep(self._answers(TUNED), part.name, part.kind, left_out)
-                    bar.update()
+        how = self._measure_ends()
+        todo = [pair for pair in product(patched, (False, True)) if (pair[0].name, pair[1]) not in self.known]
+        progress = tqdm(todo, f"seed {self.seed}", unit="model", dynamic_ncols=True, leave=False, delay=1)
+        for part, left_out in progress:
+            with self.change.without(part) if left_out else self.change.only(part):
+                self._keep(self._answers(TUNED), part.name, part.kind, left_out)
         return how
 
     def _measure_ends(self) -> str:

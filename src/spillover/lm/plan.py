@@ -43,8 +43,7 @@ Number = int | float
 def shipped() -> dict[str, dict[str, Any]]:
     """Tag -> the numbers that make up its configuration: widths, heads, layers, vocabulary, and how it is stored."""
     text = resources.files("spillover.lm").joinpath("configurations.json").read_text(encoding="utf-8")
-    found: dict[str, dict[str, Any]] = json.loads(text)
-    return found
+    return json.loads(text)
 
 
 def config_at_hand(name: str, revision: str | None = None) -> PretrainedConfig:

@@ -57,8 +57,7 @@ def save_model(
 def merged(model: CausalModel) -> CausalModel:
     """An adapter folded into a copy of its base, whose own weights it may share with other models."""
     adapted: Any = copy.deepcopy(model)
-    whole: CausalModel = adapted.merge_and_unload()
-    return whole
+    return adapted.merge_and_unload()
 
 
 def _save_changed(model: CausalModel, base: LoadedModel, path: Path) -> None:

@@ -296,8 +296,7 @@ def list_section(listing: Listing | None, lead: str, note: str = "") -> Section:
 
 def experiment_wording(preset: str) -> dict[str, Any]:
     """The parts, terms and notes of an experiment's page, from templates/wording.toml."""
-    found: dict[str, Any] = _wording()["lab"][preset]
-    return found
+    return _wording()["lab"][preset]
 
 
 @cache

@@ -74,8 +74,7 @@ class Tried:
     def value(self, name: str) -> float | None:
         """The figure itself, or None when it was not measured."""
         found = self.entry.get(name)
-        value: float | None = found.get("value") if isinstance(found, Mapping) else found
-        return value
+        return found.get("value") if isinstance(found, Mapping) else found
 
     @property
     def removed(self) -> float:
