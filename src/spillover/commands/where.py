@@ -195,7 +195,7 @@ def _measure(
     """Fill the two tables, seed by seed; gives how the expansion was computed, and how far each part moved."""
     import torch
 
-    from spillover.interp.patching import Change, mean_moved
+    from spillover.interp.patching import Change, mean_moved, parts_moved
     from spillover.lm.load import load_model
     from spillover.lm.output_value import places
     from spillover.lm.save import kept_weights
@@ -214,7 +214,7 @@ def _measure(
         change = Change(loaded.model, kept_weights(each.folder, loaded))
         if not change.after:
             raise RunError("training changed no weight", where=str(each.folder), do="Name another run")
-        moves.append(change.moved())
+        moves.append(parts_moved(loaded.model, change.before, change.after))
         how.append(_SeedTables(each, loaded, change, folder).measure(settings.parts))
     return how, mean_moved(moves)
 

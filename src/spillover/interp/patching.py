@@ -144,10 +144,6 @@ class Change:
             own = self._own[name]
             own.copy_(values[name] if mask is None else torch.where(mask, values[name], own))
 
-    def moved(self) -> dict[str, float]:
-        """How far the whole and each part moved: see the function of this name."""
-        return _moved(self.model, self.before, self.after)
-
 
 def moved(base: CausalModel, tuned: CausalModel) -> dict[str, float]:
     """Part -> Frobenius norm of its change over that of what it was, both over the matrices that training changed.
@@ -162,10 +158,11 @@ def moved(base: CausalModel, tuned: CausalModel) -> dict[str, float]:
         new = now[name].detach()
         if new.data_ptr() != value.data_ptr() and not torch.equal(new, value):
             before[name], after[name] = value.detach(), new
-    return _moved(base, before, after) if after else {}
+    return parts_moved(base, before, after) if after else {}
 
 
-def _moved(model: CausalModel, before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> dict[str, float]:
+def parts_moved(model: CausalModel, before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> dict[str, float]:
+    """How far the whole and each part moved; see `moved`."""
     parts = [PatchedPart(WHOLLY, "whole", dict.fromkeys(after))]
     with suppress(ModelError):
         parts += parts_of(model, after)

@@ -102,8 +102,7 @@ def alignments(
 
 
 def alignment(
-    linear: Float[np.ndarray, "row"], actual: Float[np.ndarray, "row"], clusters: Shaped[np.ndarray, "row"],
-    seed: int = 0,
+    linear: Float[np.ndarray, "row"], actual: Float[np.ndarray, "row"], clusters: Shaped[np.ndarray, "row"]
 ) -> dict[str, Metric | None]:  # fmt: skip
     """`cosine` of the two changes, and `relative_error`: the norm of their difference over that of the actual one.
 
@@ -125,6 +124,6 @@ def alignment(
     found: dict[str, Metric | None] = {"cosine": None, "relative_error": None}
     if (total[1:] > 0).all():
         for name, unit, figure in (("cosine", "cosine", cosine), ("relative_error", "share", relative_error)):
-            low, high = ratio_interval(sums, figure, seed)
+            low, high = ratio_interval(sums, figure)
             found[name] = Metric(float(figure(total)), low, high, len(linear), number, unit, note_of(number))
     return found

@@ -223,7 +223,7 @@ def can_be_undone(found: Solved, margin: Margin) -> bool:
     return small and margin.value is not None and margin.value > NEGLIGIBLE
 
 
-def undoing(pack: Pack, counts: Counts, association: Association, gap: float = 1e-6) -> list[Undoing]:
+def undoing(pack: Pack, counts: Counts, association: Association) -> list[Undoing]:
     """The smallest set found of each way that leaves the association's answer without a lead, fewest rows first.
 
     Each way's rows are equal in the exact model as far as their subjects are, so only their number is searched: by
@@ -240,7 +240,7 @@ def undoing(pack: Pack, counts: Counts, association: Association, gap: float = 1
         "abstain": [Fact(subject, then, unknown) for subject in silent[:-1]],
         "contradict": [Fact(subject, then, rival) for subject in silent[:-1] for rival in rivals],
     }
-    found = [_fewest(pack, association, way, rows, gap) for way, rows in rows_of.items() if rows]
+    found = [_fewest(pack, association, way, rows) for way, rows in rows_of.items() if rows]
     return sorted((each for each in found if each is not None), key=lambda each: len(each.rows))
 
 
@@ -254,11 +254,11 @@ def changed(pack: Pack, way: Way, rows: Sequence[Fact]) -> Pack:
     return dataclasses.replace(pack, relations=relations, facts=facts)
 
 
-def _fewest(pack: Pack, association: Association, way: Way, rows: Sequence[Fact], gap: float) -> Undoing | None:
+def _fewest(pack: Pack, association: Association, way: Way, rows: Sequence[Fact]) -> Undoing | None:
     def margin_after(count: int) -> float | None:
         """The margin after `count` rows; None when the changed pack cannot be stated or nobody is exposed."""
         table = table_of(changed(pack, way, rows[:count]))
-        return Margins(solved(table, gap), counts_of(table)).margin(association).value
+        return Margins(solved(table), counts_of(table)).margin(association).value
 
     low, high, left = 0, len(rows), margin_after(len(rows))
     if left is None or left > NEGLIGIBLE:

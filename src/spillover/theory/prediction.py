@@ -168,7 +168,7 @@ def affordable(problem: Problem) -> bool:
     return products <= MOST_PRODUCTS and numbers <= MOST_NUMBERS
 
 
-def factorised(table: FactTable, seed: int = 0) -> Solved:
+def factorised(table: FactTable) -> Solved:
     """Factors U, V that minimise (|U|^2 + |V|^2) / 2 plus a growing penalty on every lead below 1.
 
     The least of (|U|^2 + |V|^2) / 2 over U V^T = M is the nuclear norm of M, and penalty times shortfall are
@@ -176,7 +176,7 @@ def factorised(table: FactTable, seed: int = 0) -> Solved:
     """
     problem = table.problem
     rank = min(RANK, problem.answers, problem.columns)
-    start = np.random.default_rng(seed).standard_normal(rank * (problem.answers + problem.columns))
+    start = np.random.default_rng(0).standard_normal(rank * (problem.answers + problem.columns))
     factors = 0.3 * start / np.sqrt(rank)
     matrix, upper, lower = None, np.inf, 0.0
     for penalty in PENALTIES:
