@@ -127,9 +127,11 @@ class Record:
 
 
 def plain(value: object) -> Any:
-    """What json cannot write by itself: metrics, paths, numpy numbers."""
+    """What json cannot write by itself: metrics, mappings, paths, numpy numbers."""
     if hasattr(value, "as_json"):
         return value.as_json()
+    if isinstance(value, Mapping):
+        return dict(value)
     if hasattr(value, "item"):
         return value.item()
     return str(value)

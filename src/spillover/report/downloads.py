@@ -8,11 +8,12 @@ import dataclasses
 import gzip
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from spillover.metrics.ranks import RankTable
+from spillover.record import plain
 from spillover.report.drawing import Drawing
 from spillover.report.load import LoadedRun
 
@@ -69,7 +70,7 @@ def of_drawing(drawing: Drawing) -> list[Download]:
 def of_metrics(runs: Sequence[tuple[str, LoadedRun]]) -> Download:
     """Every record, metrics included, as JSON."""
     records = [{"label": label, **vars(run.record)} for label, run in runs]
-    body = json.dumps(records, indent=1, ensure_ascii=False, sort_keys=True, default=_plain)
+    body = json.dumps(records, indent=1, ensure_ascii=False, sort_keys=True, default=plain)
     return _link("spillover-metrics.json", "Metrics and settings (JSON)", body.encode(), "application/json")
 
 
@@ -79,9 +80,3 @@ def of_ranks(runs: Sequence[tuple[str, LoadedRun]]) -> Download:
     tables = ([label, *row] for label, run in runs
               for row in zip(*(getattr(run.ranks, name).tolist() for name in names), strict=True))  # fmt: skip
     return table_link("spillover-ranks", "Rank of every answer", csv_text(["run", *names], tables))
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return dict(value)
-    return value.as_json() if hasattr(value, "as_json") else value.item() if hasattr(value, "item") else str(value)
