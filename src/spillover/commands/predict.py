@@ -156,7 +156,7 @@ def _predicted(
     scored: list[tuple[float, Association, Margin, float | None]] = []
     for association, prior in zip(kept, priors, strict=True):
         margin = margins.margin(association)
-        features = {"margin": margin.value, "prior": prior, "support": association.support}
+        features = {"margin": margin.value, "prior": prior, "support": float(association.support)}
         scored.append((rate(best_features(margin.value, prior), features), association, margin, prior))
     scored.sort(key=lambda each: -each[0] * each[1].exposed)
     hide = Redaction.of(pack.subjects, settings.redact)
