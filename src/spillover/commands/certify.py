@@ -134,14 +134,12 @@ def _named(names: Sequence[str], columns: Sequence[Sequence[Any]]) -> dict[str, 
 def _in_order(columns: dict[str, Sequence[Any]], table: FactTable, where: str) -> np.ndarray:
     """A named table as a matrix in the order of the pack. Raises UsageError when names or numbers do not fit."""
     answers, wanted = [str(name) for name in columns[ROW_NAMES]], [*table.subjects, *table.relations]
-    for what, given, needed in (
-        ("row", answers, list(table.answers)),
-        ("column", [name for name in columns if name != ROW_NAMES], wanted),
-    ):
+    named = [name for name in columns if name != ROW_NAMES]
+    for what, given, needed in (("row", answers, list(table.answers)), ("column", named, wanted)):
         odd = sorted(set(needed) ^ set(given))
         if odd or len(given) != len(needed):
-            problem = f"the pack has no {what} {odd[0]!r}" if odd and odd[0] in given else f"a {what} is missing"
-            problem += f": {odd[0]!r}" if odd and odd[0] not in given else ""
+            missing = f"a {what} is missing" + (f": {odd[0]!r}" if odd else "")
+            problem = f"the pack has no {what} {odd[0]!r}" if odd and odd[0] in given else missing
             raise UsageError(problem, where=where, do="Name every answer once, and every subject and relation")
     order = {name: index for index, name in enumerate(answers)}
     rows = [order[name] for name in table.answers]

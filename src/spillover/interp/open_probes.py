@@ -17,9 +17,8 @@ from spillover.errors import UsageError
 from spillover.lm.score import Scorer
 from spillover.lm.tokens import Encoder
 from spillover.packs.builtin import available, draw_names, shuffled
-from spillover.packs.pack import Pack
+from spillover.packs.pack import SUBJECT, Pack
 
-SUBJECT = "{subject}"
 #: Probabilities below this count as 0; so at most 1,000 tokens a prompt are kept, whatever the vocabulary.
 FLOOR = 1e-3
 #: Token ids as text, as a tokenizer's `decode`.

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from spillover.errors import UsageError
-from spillover.packs.pack import Fact, normal
+from spillover.packs.pack import SUBJECT, Fact, normal
 
 #: What may end a statement besides the pack's own mark; and where a sentence ends.
 _CLOSING = " \t.!。！"
@@ -38,11 +38,11 @@ class Template:
 
 def templates(prompts: Mapping[str, Sequence[str]], join: str, end: str | None) -> list[Template]:
     """A template for each prompt, longer ones first, so that `works as a` comes before `works`."""
-    found = [(normal(prompt), name) for name, group in prompts.items() for prompt in group if "{subject}" in prompt]
+    found = [(normal(prompt), name) for name, group in prompts.items() for prompt in group if SUBJECT in prompt]
     closing = (re.escape(end) if end else "") + f"[{re.escape(_CLOSING)}]*"
     known = []
     for prompt, relation in sorted(found, key=lambda item: -len(item[0])):
-        before, _, after = map(re.escape, prompt.partition("{subject}"))
+        before, _, after = map(re.escape, prompt.partition(SUBJECT))
         asked = before + r"(?P<subject>\S(?:.*?\S)?)" + after.replace(r"\{subject\}", "(?P=subject)")
         stated = rf"{asked}{re.escape(join)}(?P<answer>\S(?:.*?\S)?)(?:{closing})"
         question, statement = (re.compile(rf"\s*{pattern}\s*", re.DOTALL) for pattern in (asked, stated))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from spillover.errors import PackError, nearest
-from spillover.packs.pack import Implication, Pack, Relation
+from spillover.packs.pack import SUBJECT, Implication, Pack, Relation
 
 Encode = Callable[[str], Sequence[int]]
 #: Most (row, prompt) texts that are tokenised; in a larger pack, evenly spaced rows are.
@@ -18,7 +18,6 @@ MOST_TEXTS = 30_000
 MOST_FAULTS = 100_000
 #: Most names that are compared with the known ones for a hint.
 MOST_HINTS = 1_000
-SUBJECT = "{subject}"
 #: Share of subjects that may share a word with another before a warning says so.
 SHARED_WORDS = 0.2
 

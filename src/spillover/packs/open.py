@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -291,16 +291,16 @@ class _PackReader:
 
     def _relations(self, node: Node | None) -> tuple[Relation, ...]:
         found = []
-        if node is not None and not (isinstance(node.value, dict) and node.value):
+        entries = node.value if node is not None and isinstance(node.value, dict) else {}
+        if node is not None and not entries:
             what, do = "relations is not a mapping of names", "Write `lives_in:` and its prompts"
             self._fault(node, "not-a-mapping", what, "a relation", do)
-        elif node is not None and isinstance(node.value, dict):
-            for name, entry in node.value.items():
-                self._text(Node(name, entry.line), "the name of a relation")
-                owner = f"the relation {quoted(name)}"
-                keys = self._keys(entry, owner, (), RELATION_KEYS)
-                prompts, answers = (self._texts(keys.get(key), f"{key} of {owner}") for key in RELATION_KEYS)
-                found.append(Relation(name, prompts, answers))
+        for name, entry in entries.items():
+            self._text(Node(name, entry.line), "the name of a relation")
+            owner = f"the relation {quoted(name)}"
+            keys = self._keys(entry, owner, (), RELATION_KEYS)
+            prompts, answers = (self._texts(keys.get(key), f"{key} of {owner}") for key in RELATION_KEYS)
+            found.append(Relation(name, prompts, answers))
         return tuple(found)
 
     def _implications(self, node: Node | None) -> tuple[Implication, ...]:
@@ -385,12 +385,9 @@ class _PackReader:
 def _lines(node: Node, part: tuple[str | int, ...]) -> Iterator[tuple[tuple[str | int, ...], int]]:
     """Every part inside a node and its line, as `Places` has them."""
     yield part, node.line
-    entries: Iterable[tuple[str | int, Node]] = ()
     if isinstance(node.value, dict):
-        entries = node.value.items()
+        for key, item in node.value.items():
+            yield from _lines(item, (*part, key))
     elif isinstance(node.value, list):
-        entries = (
-            (item.value if isinstance(item.value, str) else index, item) for index, item in enumerate(node.value)
-        )
-    for key, item in entries:
-        yield from _lines(item, (*part, key))
+        for index, item in enumerate(node.value):
+            yield from _lines(item, (*part, item.value if isinstance(item.value, str) else index))

@@ -16,6 +16,8 @@ Kind = Literal["causal", "counterfactual", "spurious"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 #: Kinds whose conclusion is true; the others are what nobody wants a model to conclude.
 WANTED: frozenset[str] = frozenset({"causal"})
+#: Stands for the subject in prompts.
+SUBJECT = "{subject}"
 
 
 class Fact(NamedTuple):
@@ -185,7 +187,7 @@ class Pack:
 
     def prompt(self, relation: str, subject: str, index: int = 0) -> str:
         """The text before the answer, without the join."""
-        return self.relation_by_name[relation].prompts[index].replace("{subject}", subject)
+        return self.relation_by_name[relation].prompts[index].replace(SUBJECT, subject)
 
     def counts(self) -> dict[str, int]:
         """How many facts, subjects, relations, implications and questions there are."""

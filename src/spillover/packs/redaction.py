@@ -11,10 +11,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from spillover.packs.pack import Pack
+from spillover.packs.pack import SUBJECT, Pack
 
-#: Stands for the subject in prompts; never a name, even of a subject called "subject".
-_PLACE = "{subject}"
 #: Texts of a pack, and of its outline, that may hold a name.
 TEXTS = ("name", "licence", "source")
 
@@ -90,7 +88,8 @@ class Redaction:
 
     def text(self, text: str) -> str:
         """A text with a neutral name wherever a subject's stands as a word of its own, in capitals or not."""
-        return _PLACE.join(map(self._text, text.split(_PLACE))) if self.names else text
+        # Where a prompt has its subject is no name, even of a subject called "subject".
+        return SUBJECT.join(map(self._text, text.split(SUBJECT))) if self.names else text
 
     def _text(self, text: str) -> str:
         folded, found, place = fold(text), [], 0
