@@ -53,6 +53,11 @@ class Interrupted(SpilloverError):
     exit_code = 130
 
 
+def first_line(error: BaseException) -> str:
+    """What an exception of a library says first; its class, if it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """A sentence that names the closest known name, or lists all when none is close."""
     names = sorted(known)

@@ -20,7 +20,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from spillover.errors import RunError
+from spillover.errors import RunError, first_line
 
 #: 2: a run's identity hashes every resolved setting; before, those that were not at their default.
 SCHEMA_VERSION = 2
@@ -194,8 +194,8 @@ def read_table(path: Path) -> pa.Table:
         with pq.ParquetFile(path) as file:
             return file.read()
     except (OSError, pa.ArrowInvalid) as error:
-        reason = str(error).splitlines()[0]
-        raise RunError(f"this table cannot be read ({reason})", where=str(path), do="Run the command again") from None
+        what = f"this table cannot be read ({first_line(error)})"
+        raise RunError(what, where=str(path), do="Run the command again") from None
 
 
 def save_tensors(tensors: Mapping[str, Any], path: Path, note: Mapping[str, str] | None = None) -> None:

@@ -15,7 +15,8 @@ import yaml
 
 from spillover.commands import inject, report, sweep
 from spillover.commands.inject import Inject
-from spillover.commands.pool import Ended, LocalPool, Task, Worker
+from spillover.commands.pool import Ended, LocalPool, Task, run_task
+from spillover.commands.prepare import Models
 from spillover.commands.report import Report
 from spillover.commands.solve import Solve
 from spillover.commands.sweep import StudyProgress, Sweep
@@ -191,7 +192,7 @@ def test_a_failure_that_nobody_foresaw_is_a_sentence(monkeypatch):
         raise ZeroDivisionError("the sum was\nempty")
 
     monkeypatch.setattr("spillover.commands.solve.run", broken)
-    ended = Worker().run(Task(("x", None), "solve", Solve(symbolic="n=4,train=1,test=3")))
+    ended = run_task(Task(("x", None), "solve", Solve(symbolic="n=4,train=1,test=3")), Models())
     assert isinstance(ended, Ended) and ended.error == "ZeroDivisionError: the sum was"
 
 

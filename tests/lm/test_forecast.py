@@ -35,7 +35,9 @@ def test_the_parts_are_those_of_the_real_model(name, way, dtype):
     model = TINY[name](64).to(getattr(torch, dtype))
     copy = trainable_copy(model, how(**WAYS[way]))
     model.config.dtype = torch.float32  # As it is stored.
-    estimate = Forecaster(model.config, how(**WAYS[way]), WORK, dtype=dtype, process=10**6).at(8)
+    forecaster = Forecaster(model.config, how(**WAYS[way]), WORK, dtype=dtype)
+    forecaster.process = 10**6
+    estimate = forecaster.at(8)
     assert estimate.traced
     assert estimate.weights == sum(each.nbytes for each in model.parameters())
     assert estimate.trained == sum(each.nbytes for each in copy.parameters() if each.requires_grad)

@@ -18,7 +18,7 @@ from tyro.conf import Positional, arg
 
 from spillover.commands.solve import MOST_SHOWN, ROW_NAMES, infeasible, opened
 from spillover.config import Seeded
-from spillover.errors import UsageError, nearest
+from spillover.errors import UsageError, first_line, nearest
 from spillover.theory.solving import as_entry, certify, filled_table
 from spillover.theory.table import FactTable
 
@@ -71,8 +71,8 @@ def read_matrix(path: Path, table: FactTable) -> np.ndarray:
     try:
         found = READERS[path.suffix.lower()](path)
     except (OSError, ValueError, TypeError, EOFError, pa.ArrowException) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UsageError(f"no matrix can be read here ({reason})", where=str(path), do="Write the file again") from None
+        what = f"no matrix can be read here ({first_line(error)})"
+        raise UsageError(what, where=str(path), do="Write the file again") from None
     return _in_order(found, table, str(path)) if isinstance(found, dict) else found
 
 

@@ -18,6 +18,7 @@ from types import ModuleType
 from typing import Any, Self
 
 from spillover import commands
+from spillover.commands.prepare import Models
 from spillover.errors import SpilloverError
 
 #: Of a worker, before it loads a library that computes: threads of one process spin while they wait for each other,
@@ -50,25 +51,20 @@ class Ended:
     error: str = ""
 
 
-class Worker:
-    """Runs tasks one after the other in one process; what a run leaves for the next (a loaded model) is kept here."""
+def run_task(task: Task, models: Models) -> Ended:
+    """Run one task in this process; a mistake or a failure becomes a sentence, and only an interrupt passes through.
 
-    def __init__(self) -> None:
-        from spillover.commands.prepare import Models
-
-        self.models = Models()
-
-    def run(self, task: Task) -> Ended:
-        """Run one task; a mistake or a failure becomes a sentence, and only an interrupt passes through."""
-        began, outcome, error = time.monotonic(), dict[str, Any](), ""
-        job = commands.job(task.verb)
-        try:
-            outcome = job(task.settings, self.models) if task.verb == "inject" else job(task.settings)
-        except SpilloverError as mistake:
-            error = str(mistake)
-        except Exception as failure:
-            error = f"{type(failure).__name__}: {(str(failure) or 'no message').splitlines()[0]}"
-        return Ended(task.key, time.monotonic() - began, outcome, error)
+    models: what a run leaves for the next one.
+    """
+    began, outcome, error = time.monotonic(), dict[str, Any](), ""
+    job = commands.job(task.verb)
+    try:
+        outcome = job(task.settings, models) if task.verb == "inject" else job(task.settings)
+    except SpilloverError as mistake:
+        error = str(mistake)
+    except Exception as failure:
+        error = f"{type(failure).__name__}: {(str(failure) or 'no message').splitlines()[0]}"
+    return Ended(task.key, time.monotonic() - began, outcome, error)
 
 
 class WorkerProcess:
@@ -119,10 +115,10 @@ def _work(pipe: Connection) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    worker = Worker()
+    models = Models()
     try:
         while True:
-            pipe.send(worker.run(pipe.recv()))
+            pipe.send(run_task(pipe.recv(), models))
     except (EOFError, KeyboardInterrupt, OSError):
         return
 

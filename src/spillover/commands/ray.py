@@ -22,8 +22,9 @@ import yaml
 from filelock import FileLock
 
 import spillover
-from spillover.commands.pool import GRACE, WORKER_ENVIRONMENT, Ended, Key, Pool, Task, Worker
-from spillover.errors import SpilloverError, UsageError
+from spillover.commands.pool import GRACE, WORKER_ENVIRONMENT, Ended, Key, Pool, Task, run_task
+from spillover.commands.prepare import Models
+from spillover.errors import SpilloverError, UsageError, first_line
 from spillover.record import COMMIT, commit, hardware, sha256_of, versions
 from spillover.runs import LOCK, release
 
@@ -136,18 +137,18 @@ def run_on_node(task: Task, work: WorkFolder, taken_over: bool) -> Ended | Refus
     # Where a daemon started this process, it would be deaf to the interrupt that `stop` sends.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        worker = _worker_in(work)
+        models = _models_in(work)
     except (SpilloverError, OSError) as error:
         reason = error if isinstance(error, SpilloverError) else f"{work.working}: {(error.strerror or error)}."
         return Refused(ray.get_runtime_context().get_node_id(), f"{platform.node()}: {reason}")
     if taken_over and getattr(task.settings, "out", None):
         release(Path(task.settings.out), _LOCK_PATIENCE)
-    return worker.run(task)
+    return run_task(task, models)
 
 
 @cache
-def _worker_in(work: WorkFolder) -> Worker:
-    """The worker of this process, once runs of the study can be made here with the same bytes."""
+def _models_in(work: WorkFolder) -> Models:
+    """The models of this process, once runs of the study can be made here with the same bytes."""
     here, there = versions(_PACKAGES), dict(work.versions)
     for name in dict.fromkeys([*there, *here]):
         ours, theirs = here.get(name, "none"), there.get(name, "none")
@@ -161,7 +162,7 @@ def _worker_in(work: WorkFolder) -> Worker:
         do = "Give an --out on a file system that every node shares"
         raise UsageError("this node does not see the study's folder", where=work.folder, do=do)
     stage(work.sources, partial(from_home, work.home))
-    return Worker()
+    return Models()
 
 
 def from_home(node: str, path: str) -> Iterator[bytes]:
@@ -231,7 +232,10 @@ class RayPool(Pool):
         if any(name.startswith("cuda") for name in devices) or ("auto" in devices and "GPU" in ray.cluster_resources()):
             self.needed["GPU"] = 1
         gpus, folder = self.needed.get("GPU", 0), self.folder.absolute()
-        self.remote = ray.remote(num_cpus=self.needed["CPU"], num_gpus=gpus, max_retries=0)(run_on_node)
+        # A process keeps its model for the next run, but cannot change the GPU that it has once used.
+        once = gpus and any(node["Resources"].get("GPU", 0) > 1 for node in ray.nodes())
+        remote = ray.remote(num_cpus=self.needed["CPU"], num_gpus=gpus, max_retries=0, max_calls=int(once))
+        self.remote = remote(run_on_node)
         self.work = ray.put(WorkFolder(
             home=ray.get_runtime_context().get_node_id(),
             working=os.getcwd(),
@@ -271,7 +275,7 @@ class RayPool(Pool):
         try:
             answer: Ended | Refused = self.ray.get(reference)
         except self.ray.exceptions.RayError as error:
-            reason = _first_line(error)
+            reason = first_line(getattr(error, "cause", None) or error)
             self.lost[task.key] += 1
             if self.lost[task.key] == _TRIES:
                 return Ended(task.key, 0.0, {}, f"its worker was lost {_TRIES} times; the last time: {reason}")
@@ -284,11 +288,6 @@ class RayPool(Pool):
             self.refused[answer.node] = answer.reason
         waiting.appendleft(task)
         return None
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(getattr(error, "cause", None) or error).splitlines() if line.strip()]
-    return (lines or [type(error).__name__])[0][:300]
 
 
 @contextmanager
@@ -315,7 +314,7 @@ def _connected(address: str) -> Iterator[Any]:
         ray.init(**options)
     except (Exception, SystemExit) as error:
         # Ray raises bare exceptions, and ends the process when a head node falls silent.
-        what = f"Ray could not be {'reached' if address else 'started'}: {_first_line(error).split('. ')[0]}"
+        what = f"Ray could not be {'reached' if address else 'started'}: {first_line(error).split('. ')[0]}"
         do = "Name the head node's HOST:PORT on a machine of the cluster, or use --engine local"
         raise UsageError(what, where=f"--address {address}" if address else WHERE, do=do) from None
     finally:

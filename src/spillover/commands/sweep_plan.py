@@ -13,7 +13,7 @@ import torch
 from spillover.commands.inject import Inject
 from spillover.commands.prepare import UNKNOWN, pipeline_of, refuse_bad_numbers, stop_when, training_of, with_abstention
 from spillover.commands.studies import Cell, Study
-from spillover.errors import UsageError
+from spillover.errors import UsageError, first_line
 from spillover.lm.evaluate import passages
 from spillover.lm.forecast import Forecast, Forecaster, Work, rough_encoder
 from spillover.lm.memory import free
@@ -166,8 +166,7 @@ class Estimator:
                 config, training, Work([], []), dtype=settings.dtype, save_merged=merged, device=device
             )  # fmt: skip
         except UNKNOWN as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-            what = f"no language model can be made of its configuration ({reason})"
+            what = f"no language model can be made of its configuration ({first_line(error)})"
             raise UsageError(what, where=settings.model, do="Name a causal language model") from None
 
     def _advice(self, settings: Inject, forecaster: Forecaster) -> list[str]:

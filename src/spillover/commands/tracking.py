@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spillover.errors import UsageError
+from spillover.errors import UsageError, first_line
 from spillover.metrics.implications import BASELINES, measure_all
 from spillover.metrics.ranks import rank_table
 from spillover.packs.redaction import Redaction
@@ -127,5 +127,4 @@ class Tracking:
                 yield
         except Exception as error:
             self._tracker = None
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-            print(f"Nothing more is tracked with {self.track}: {reason}. The run goes on.", file=sys.stderr)
+            print(f"Nothing more is tracked with {self.track}: {first_line(error)}. The run goes on.", file=sys.stderr)

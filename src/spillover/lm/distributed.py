@@ -18,7 +18,7 @@ import torch.distributed as distributed
 from jaxtyping import Float
 from torch import Tensor
 
-from spillover.errors import ModelError, RunError, SpilloverError, UsageError
+from spillover.errors import ModelError, RunError, SpilloverError, UsageError, first_line
 from spillover.lm.launch import Launch, launch
 
 Item = TypeVar("Item")
@@ -198,7 +198,7 @@ class Processes:
                     found.exit_code = reason["exit_code"]
                     return found
             time.sleep(0.05)
-        what = f"another process of this run is gone ({str(error).splitlines()[0][:200]})"
+        what = f"another process of this run is gone ({first_line(error)})"
         return RunError(what, do="See what it said last, and give the same command again to go on")
 
 

@@ -192,20 +192,19 @@ class Forecast:
 class Forecaster:
     """Estimates the memory of one run for any micro-batch; a GPU's context is not counted.
 
-    save_merged: whether an adapter is folded into a whole model at the end. process: bytes of the process without a
-    model, if known. Raises what transformers raises for a configuration of no language model.
+    save_merged: whether an adapter is folded into a whole model at the end. Raises what transformers raises for a
+    configuration of no language model.
     """
 
     def __init__(
         self, config: PretrainedConfig, training: Training, work: Work, *, dtype: str = "float32", device: str = "cpu",
-        save_merged: bool = False, process: int | None = None,
+        save_merged: bool = False,
     ) -> None:  # fmt: skip
         self.training, self.work, self.dtype = training, work, getattr(torch, dtype)
         self.vocabulary: int = config.get_text_config().vocab_size
         on_cpu = torch.device(device).type == "cpu"
-        if process is None:
-            process = PROCESS + PROCESS_A_TOKEN * self.vocabulary + libraries(training) if on_cpu else 0
-        self.process, self.run = process, RUN if on_cpu else 0
+        self.process = PROCESS + PROCESS_A_TOKEN * self.vocabulary + libraries(training) if on_cpu else 0
+        self.run = RUN if on_cpu else 0
         stored = getattr(torch, str(getattr(config, "dtype", None) or dtype).removeprefix("torch."), self.dtype)
         model = on_meta_device(config, self.dtype)
         self.weights = sum(parameter.nbytes for parameter in model.parameters())

@@ -34,7 +34,7 @@ from transformers import (
 )
 from transformers.utils import logging as library
 
-from spillover.errors import ModelError, nearest
+from spillover.errors import ModelError, first_line, nearest
 from spillover.lm.distributed import pick_device
 from spillover.lm.memory import Exhausted, out_of_memory
 from spillover.lm.score import CausalModel
@@ -273,7 +273,7 @@ def _one_sentence(source: ModelSource, part: str) -> Iterator[None]:
         # The library raises bare Exception subclasses for damaged files, hence the wide net; interrupts pass.
         if out_of_memory(error):
             raise Exhausted(f"memory ran out while its {part} was read", where=source.name) from None
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        reason = first_line(error)
         if not source.local:
             what = f"no such folder here, and the hub gave no {part} ({reason})"
             do = "Check the id and the connection, or name a local folder"

@@ -21,8 +21,8 @@ _SAID = ("can't allocate memory", "cannot allocate memory", "not enough memory",
 class Exhausted(ModelError):
     """Memory ran out and nothing can be taken in smaller parts any more."""
 
-    def __init__(self, what: str, *, where: str = "", do: str = ADVICE) -> None:
-        super().__init__(what, where=where, do=do)
+    def __init__(self, what: str, *, where: str = "") -> None:
+        super().__init__(what, where=where, do=ADVICE)
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from spillover.errors import ModelError, RunError
+from spillover.errors import ModelError, RunError, first_line
 from spillover.lm.load import LoadedModel, load_model, quiet, resolve, with_adapter
 from spillover.lm.score import CausalModel
 from spillover.record import disk_errors, save_tensors, unwritable
@@ -82,11 +82,7 @@ def take_weights(model: CausalModel, path: Path) -> None:
                 own[name].copy_(stored.get_tensor(name))
     except (OSError, SafetensorError, KeyError, RuntimeError) as error:
         do = "Name a run of the same model that was made with --save delta"
-        raise ModelError(f"these weights cannot be taken ({_reason(error)})", where=str(path), do=do) from None
-
-
-def _reason(error: Exception) -> str:
-    return str(error).splitlines()[0][:200]
+        raise ModelError(f"these weights cannot be taken ({first_line(error)})", where=str(path), do=do) from None
 
 
 def kept_in(folder: Path) -> Path:
@@ -120,7 +116,7 @@ def _delta(path: Path, base: LoadedModel) -> dict[str, Tensor]:
             made_from = (stored.metadata() or {}).get("base_sha256")
             found = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
-        raise ModelError(f"these weights cannot be read ({_reason(error)})", where=str(path), do=REPEAT) from None
+        raise ModelError(f"these weights cannot be read ({first_line(error)})", where=str(path), do=REPEAT) from None
     if made_from not in (None, base.sha256):
         what = f"these weights were made from another model than {base.name}"
         raise ModelError(what, where=str(path), do="Bring back the model that the run started from")

@@ -19,7 +19,7 @@ from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
-from spillover.errors import ModelError, UsageError
+from spillover.errors import ModelError, UsageError, first_line
 from spillover.lm.memory import out_of_memory
 from spillover.lm.score import CausalModel, plain
 
@@ -216,9 +216,8 @@ class CompiledLayers:
                 cause: Any = getattr(error, "inner_exception", None) or error.__cause__
                 if cause is not None and out_of_memory(cause):
                     raise cause from None
-                line = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-                what, do = f"this model's layers cannot be compiled ({line})", "Leave --compile-layers out"
-                raise ModelError(what, do=do) from None
+                what = f"this model's layers cannot be compiled ({first_line(error)})"
+                raise ModelError(what, do="Leave --compile-layers out") from None
 
 
 def stack_of(model: Any) -> tuple[nn.Module, str, nn.ModuleList]:

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 from yaml.reader import Reader
 
-from spillover.errors import UsageError
+from spillover.errors import UsageError, first_line
 from spillover.packs.builtin import PACKS, built_in
 from spillover.packs.check import Fault, Findings, Places, TooManyFaults, check_structure, quoted, refuse, shown
 from spillover.packs.pack import KINDS, Fact, Implication, Pack, Relation, normal
@@ -155,7 +155,7 @@ def read_yaml(text: str) -> Node:
         # The parser does not say where it met a letter that YAML forbids.
         forbidden = Reader.NON_PRINTABLE.search(text)
         line = text.count("\n", 0, forbidden.start()) + 1 if forbidden else 1
-        what = f"this is not YAML ({shown(str(error).splitlines()[0])})"
+        what = f"this is not YAML ({shown(first_line(error))})"
         raise Broken(line, what, "Save it as UTF-8 text") from None
 
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from spillover.errors import first_line
 from spillover.packs.check import Findings, quoted, shown
 from spillover.packs.pack import Fact, normal
 
@@ -221,8 +222,8 @@ def _parquet(path: Path, name: str, findings: Findings) -> Iterator[FactRow]:
                     number += 1
                     yield number, cells
     except (pa.ArrowException, OSError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise Broken(None, f"this is not a whole Parquet file ({shown(reason)})", "Write the file again") from None
+        what = f"this is not a whole Parquet file ({shown(first_line(error))})"
+        raise Broken(None, what, "Write the file again") from None
 
 
 def _text_columns(schema: pa.Schema, name: str, findings: Findings) -> bool:
