@@ -274,12 +274,14 @@ class Comparison(Result):
 
     def table(self) -> Sequence[Sequence[str]]:
         """The frontier: what each remedy did."""
-        names = ("recall_rank", "implication_rank_train", "unwanted_rate", "wanted_rate", "forgetting_nats")
-        rows = [
-            (row["remedy"], str(row["strength"] or ""), *(_number(row.get(name)) for name in names), row["status"])
-            for row in self.record.details.get("frontier", ())
-        ]
-        return [("remedy", "strength", *names, "status"), *rows]
+        rows = [("remedy", "unwanted", "wanted", "removed", "forgets", "epochs", "outcome")]
+        for entry in self.record.details.get("frontier", ()):
+            names = ("unwanted_rate", "wanted_rate", "removed", "forgetting_nats")
+            metrics = [Metric.of(entry.get(name)) for name in names]
+            numbers = ["" if each is None or each.value is None else f"{each.value:.2f}" for each in metrics]
+            epochs = "" if entry.get("epochs") is None else f"{entry['epochs']:.0f}"
+            rows.append((entry["cell"], *numbers, epochs, entry["status"]))
+        return rows
 
 
 class Location(Result):

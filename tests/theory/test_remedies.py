@@ -6,10 +6,11 @@ import pytest
 
 from spillover.errors import UsageError
 from spillover.interventions import base as interventions
+from spillover.packs.edits import EDITS
 from spillover.packs.open import open_pack
 from spillover.packs.pack import Fact
 from spillover.theory.closed_form import closed_form, exact_margin
-from spillover.theory.remedies import REMEDIES, ROWS, ExactResult, exactly_remedied, leads
+from spillover.theory.remedies import REMEDIES, ExactResult, exactly_remedied, leads
 from spillover.theory.solving import solve
 from spillover.theory.symbolic import EqualClasses
 
@@ -71,7 +72,7 @@ def test_a_treated_pack_has_the_margins_that_solve_reports(remedy, strength):
     pack = open_pack("mixed:pairs=3,names=12,bridge=2")
     rule = arbitrary(pack)
     found = exactly_remedied(pack, remedy, strength)
-    solution = solve(ROWS[remedy](pack, rule, strength, 0), gap=1e-6)
+    solution = solve(EDITS[remedy](pack, rule, strength, 0), gap=1e-6)
     asked = {(question.subject, question.relation) for question in pack.questions}
     for relation, margin in ((rule.then, found.treated.unwanted), ("speaks", found.treated.wanted)):
         own = [
@@ -126,4 +127,4 @@ def test_where_nothing_is_unwanted_there_is_nothing_to_do():
 
 
 def test_the_names_are_those_of_a_language_models_remedies():
-    assert set(ROWS) <= set(interventions.REMEDIES)
+    assert set(EDITS) <= set(interventions.REMEDIES)

@@ -22,6 +22,7 @@ from spillover.errors import RunError, UsageError
 from spillover.metrics import remedies as judging
 from spillover.metrics.implications import stated_nats
 from spillover.metrics.ranks import answers_at_end
+from spillover.packs.edits import EDITS
 from spillover.packs.open import open_pack
 from spillover.packs.pack import Pack, describe, pack_hash
 from spillover.record import (
@@ -37,7 +38,7 @@ from spillover.record import (
     write_table,
 )
 from spillover.report.pages import html_of
-from spillover.report.remedies import Comparison, load_comparison
+from spillover.report.remedies import SAFE, Comparison, Tried, load_comparison
 from spillover.results import text_table
 from spillover.runs import identity_of, open_run
 
@@ -90,9 +91,6 @@ class Mitigate(Running):
 
 #: Files and folders of a comparison, and the folder of its runs without a remedy.
 FRONTIER, PAGE, CELLS, UNTREATED = "frontier.parquet", "page.html", "cells", "untreated"
-#: Figures of an entry that are metrics with an interval.
-METRICS = (*judging.RANKS_AND_RATES, "paraphrase_unwanted_rate", "abstained_rate", "removed", "wanted_change",
-           "forgetting_nats")  # fmt: skip
 #: A penalty on the product of output and value matrices has a mixed norm for its exact counterpart, half of it the
 #: Frobenius norm, whatever its strength: no rule turns the one into the other.
 PENALTY, HALF = "output-value-penalty", 0.5
@@ -142,7 +140,7 @@ def run(settings: Mitigate, pack: Pack | str | Path = "", model: Model | None = 
                 errors = _run_cells(own, seeds, cells, folder)
                 frontier = frontier_of(folder, seeds, packs[0], cells, errors)
                 write_table(folder / FRONTIER, frontier_table(frontier))
-                record.metrics = {name: frontier[0][name] for name in METRICS}
+                record.metrics = {name: frontier[0][name] for name in judging.METRICS}
                 record.details |= {"frontier": frontier, "recommendation": recommendation(frontier)}
                 record.details["files"] = checksums(folder, FRONTIER)
         if opened.finished is None or not (folder / PAGE).exists():
@@ -219,7 +217,6 @@ def frontier_of(
     folder: Path, seeds: Sequence[int], pack: Pack, cells: Mapping[str, Pipeline], errors: Mapping[str, str]
 ) -> list[dict[str, Any]]:
     """One entry a remedy and strength, the untreated run first. errors: why a cell failed, by its name."""
-    names = {wanted: [each.name for each in pack.implications if each.wanted is wanted] for wanted in (False, True)}
     untreated: judging.RemedyResult | None = None
     frontier = []
     for cell, pipeline in {UNTREATED: None, **cells}.items():
@@ -237,19 +234,15 @@ def frontier_of(
         if any(record.status != "done" for record in records):
             raise RunError("a run of this comparison is not done", where=cell, do="Give the same command again")
         answers = [read_table(run / ANSWERS) for run in runs]
-        found = judging.remedy_result(pa.concat_tables(answers), names[False], names[True])
+        found = judging.remedy_result(pa.concat_tables(answers), pack)
         untreated = untreated or found
-        compared = judging.effect(untreated, found)
         matched = found.learned and found.nats <= untreated.nats + judging.MATCHED_NATS + 1e-6
         status = judging.LEARNED if matched else judging.UNLEARNED
         entry |= {
             **found.metrics,
-            "paraphrase_unwanted_rate": found.paraphrase,
-            "abstained_rate": found.abstained,
-            "removed": compared.removed,
-            "wanted_change": compared.wanted_change,
+            **judging.effect(untreated, found),
             "free_rate": found.free_rate,
-            "replaced": vars(found.replaced) if found.replaced else None,
+            "replaced": found.replaced,
             "stated_nats": round(found.nats, 6),
             "forgetting_nats": _mean([record.metrics["forgetting_nats"] for record in records]),
             "status": judging.REWRITES if pipeline and pipeline.rewrites else status,
@@ -264,9 +257,9 @@ def frontier_of(
 def _exact(pack: Pack, remedy: str, strength: float | None) -> dict[str, float | None] | None:
     """What the exact model says of the same remedy, None where it has none: the mean lead of the unwanted and of the
     wanted answer over the best other one, in units of the smallest stated margin."""
-    from spillover.theory.remedies import MIXED_NORM, ROWS, exactly_remedied
+    from spillover.theory.remedies import MIXED_NORM, exactly_remedied
 
-    if strength is None or remedy not in (*ROWS, PENALTY):
+    if strength is None or remedy not in (*EDITS, PENALTY):
         return None
     found = exactly_remedied(pack, *((MIXED_NORM, HALF) if remedy == PENALTY else (remedy, strength)))
     before, after = found.untreated, found.treated
@@ -285,61 +278,45 @@ def _mean(metrics: Sequence[Mapping[str, Any] | None]) -> Metric | None:
 
 def frontier_table(frontier: Sequence[Mapping[str, Any]]) -> pa.Table:
     """One row an entry, with every figure and the ends of its interval as columns of their own."""
-    columns = {name: [entry[name] for entry in frontier] for name in ("cell", "remedy", "status", "strength")}
-    for name in METRICS:
-        for part, column in (("value", name), ("low", f"{name}_low"), ("high", f"{name}_high")):
-            columns[column] = [getattr(entry.get(name), part, None) for entry in frontier]
-    # Not what it took of time and passes, which a run that was cut short counts anew.
-    columns |= {name: [entry.get(name) for entry in frontier] for name in ("stated_nats", "epochs", "steps")}
     texts = ("cell", "remedy", "status")
-    return pa.table(
-        {name: pa.array(own, pa.string() if name in texts else pa.float64()) for name, own in columns.items()}
-    )
+    # Not what it took of time and passes, which a run that was cut short counts anew.
+    costs = ("stated_nats", "epochs", "steps")
+    rows = [
+        {name: entry[name] for name in (*texts, "strength")}
+        | Tried(entry).row(judging.METRICS, "low", "high")
+        | Tried(entry).row(costs)
+        for entry in frontier
+    ]
+    schema = pa.schema([(name, pa.string() if name in texts else pa.float64()) for name in rows[0]])
+    return pa.Table.from_pylist(rows, schema)
 
 
 def recommendation(frontier: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Of the safe remedies (`is_safe`) the one that forgets least, or none, with the reason."""
-    advice: dict[str, Any] = {"remedy": None, "strength": None, "safe": False}
-    if frontier[0].get("removed") is None:
-        because = "none is needed: the untreated run concludes no more of the unwanted than chance"
-        if frontier[0]["status"] == judging.UNLEARNED:
-            because = "none can be judged: the untreated run did not learn the stated rows; raise --untreated-epochs"
-        return advice | {"because": because}
-    learned = [entry for entry in frontier[1:] if entry["status"] == judging.LEARNED]
-    kept = [entry for entry in learned if judging.keeps_wanted(_value(entry, "wanted_change", 0.0))]
-    changes = [(_value(entry, "removed", 0.0), _value(entry, "wanted_change", 0.0)) for entry in kept]
-    safe = [
-        entry
-        for entry, both in zip(kept, changes, strict=True)
-        if judging.is_safe(judging.LEARNED, *both, _taken(entry))
-    ]
-    if safe:
-        best = min(safe, key=lambda entry: (_value(entry, "forgetting_nats", 0.0), -_value(entry, "removed", 0.0)))
+    untreated, *tried = map(Tried, frontier)
+    kept, safe = [each for each in tried if each.keeps], [each for each in tried if each.group == SAFE]
+    if untreated.value("removed") is not None and safe:
+        best = min(safe, key=lambda each: (each.value("forgetting_nats") or 0.0, -each.removed))
         because = f"{_achieved(best)}; of {len(safe)} that are safe it forgets least"
-        if best["removed"].note:
+        if best.entry["removed"].note:
             because += "; with few clusters this is a lead, not a finding: repeat it with more seeds"
-        return {"remedy": best["remedy"], "strength": best["strength"], "safe": True, "because": because}
-    because = "no remedy learned the stated rows as well as the untreated run and kept what is wanted"
-    if kept:
-        best = max(kept, key=lambda entry: _value(entry, "removed", -1.0))
-        because = f"the best that keeps what is wanted is {best['cell']}, which {_achieved(best)}"
-    return advice | {"because": f"none is safe: {because}"}
+        return {name: best.entry[name] for name in ("remedy", "strength")} | {"safe": True, "because": because}
+    because = "none is safe: no remedy learned the stated rows as well as the untreated run and kept what is wanted"
+    if untreated.value("removed") is None and untreated.status == judging.UNLEARNED:
+        because = "none can be judged: the untreated run did not learn the stated rows; raise --untreated-epochs"
+    elif untreated.value("removed") is None:
+        because = "none is needed: the untreated run concludes no more of the unwanted than chance"
+    elif kept:
+        best = max(kept, key=lambda each: each.removed)
+        because = f"none is safe: the best that keeps what is wanted is {best.entry['cell']}, which {_achieved(best)}"
+    return {"remedy": None, "strength": None, "safe": False, "because": because}
 
 
-def _taken(entry: Mapping[str, Any]) -> bool:
-    """Whether another answer has taken the implied one's place."""
-    return bool(entry["replaced"] and entry["replaced"]["taken"])
-
-
-def _value(entry: Mapping[str, Any], name: str, missing: float) -> float:
-    metric = entry.get(name)
-    return missing if metric is None or metric.value is None else float(metric.value)
-
-
-def _achieved(entry: Mapping[str, Any]) -> str:
-    removed, change = _value(entry, "removed", float("nan")), _value(entry, "wanted_change", 0.0)
-    text = f"removes {100 * removed:.0f}% of the unwanted, changes the wanted rate by {change:+.2f}"
-    return text + (", but another answer has taken its place" if _taken(entry) else "")
+def _achieved(each: Tried) -> str:
+    removed, change = each.value("removed"), each.value("wanted_change") or 0.0
+    share = "an unknown share" if removed is None else f"{100 * removed:.0f}%"
+    text = f"removes {share} of the unwanted, changes the wanted rate by {change:+.2f}"
+    return text + (", but another answer has taken its place" if each.taken else "")
 
 
 def describe_remedies(names: Iterable[str]) -> dict[str, dict[str, Any]]:
@@ -359,14 +336,7 @@ def compared(folder: str | Path) -> Comparison:
 
 def _lines(folder: Path, record: Record) -> Iterator[str]:
     frontier = record.details["frontier"]
-    columns = {"unwanted_rate": "unwanted", "wanted_rate": "wanted", "removed": "removed", "forgetting_nats": "forgets"}
-    rows = [["remedy", *columns.values(), "epochs", "outcome"]]
-    for entry in frontier:
-        metrics = [Metric.of(entry.get(name)) for name in columns]
-        numbers = ["" if each is None or each.value is None else f"{each.value:.2f}" for each in metrics]
-        epochs = "" if entry.get("epochs") is None else f"{entry['epochs']:.0f}"
-        rows.append([entry["cell"], *numbers, epochs, entry["status"]])
-    yield from text_table(rows, left=(0, 6))
+    yield from text_table(results.Comparison(folder).table(), left=(0, 6))
     for entry in frontier:
         if exact := entry.get("exact"):
             leads = [

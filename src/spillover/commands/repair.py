@@ -14,7 +14,7 @@ from spillover.commands import audit
 from spillover.commands.audit import Audit
 from spillover.config import Flag, Running, with_fields_of
 from spillover.errors import RunError, UsageError
-from spillover.metrics.remedies import effect, remedy_result
+from spillover.metrics.remedies import RANKS_AND_RATES, effect, remedy_result
 from spillover.packs.open import open_pack
 from spillover.packs.pack import Pack, describe, pack_hash
 from spillover.record import ANSWERS, Record, hardware, read_table
@@ -126,14 +126,14 @@ def _write_repaired(settings: Repair, pack: Pack, pipeline: Pipeline, folder: Pa
 
 
 def _conclude(record: Record, pack: Pack, audits: dict[str, dict[str, Any]], folder: Path) -> None:
-    names = [[each.name for each in pack.implications if each.wanted is wanted] for wanted in (False, True)]
-    found = {side: remedy_result(read_table(folder / side / ANSWERS), *names) for side in audits}
+    found = {side: remedy_result(read_table(folder / side / ANSWERS), pack) for side in audits}
     for side, audited in audits.items():
-        figures: dict[str, Any] = {**found[side].metrics, "paraphrase": found[side].paraphrase}
+        figures: dict[str, Any] = {name: found[side].metrics[name] for name in RANKS_AND_RATES}
+        figures["paraphrase"] = found[side].metrics["paraphrase_unwanted_rate"]
         figures["forgetting_nats"] = audited["metrics"].get("forgetting_nats")
         record.details[side] = {**figures, "verdicts": audited["verdicts"]}
     # Those of the repaired model, which come last.
-    record.metrics = figures | vars(effect(found[BEFORE], found[AFTER]))
+    record.metrics = figures | effect(found[BEFORE], found[AFTER])
 
 
 def _lines(folder: Path, record: Record) -> Iterator[str]:

@@ -4,30 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from random import Random
-from typing import ClassVar
 
 from spillover.interventions.base import FACTS, IMPLICATIONS, Intervention, remedy, unwanted_implications
 from spillover.packs.builtin import rows, shuffled
-from spillover.packs.edits import further_subjects, with_abstention, with_contradiction, with_fewer_bridging
-from spillover.packs.pack import Implication, Pack
+from spillover.packs.edits import EDITS, further_subjects
+from spillover.packs.pack import Pack
 
 
 class EditsFacts(Intervention):
-    """Edits the stated facts once for each unwanted implication, with a function of packs.edits."""
-
-    edit: ClassVar[staticmethod[[Pack, Implication, int, int], Pack]]
+    """Edits the stated facts once for each unwanted implication, as packs.edits does it under the remedy's name."""
 
     def pack(self, pack: Pack, seed: int) -> Pack:
         for implication in unwanted_implications(pack, self.name):
-            pack = self.edit(pack, implication, int(self.strength), seed)
+            pack = EDITS[self.name](pack, implication, int(self.strength), seed)
         return pack
 
 
 @remedy("abstention", "the rows that are added for each given answer", (1.0, 4.0), most=50.0, whole=True)
 class Abstention(EditsFacts):
     """Adds rows about further subjects with the given answer, which say that the implied answer is unknown."""
-
-    edit = staticmethod(with_abstention)
 
     def abstains(self, pack: Pack) -> Sequence[str]:
         return list(dict.fromkeys(each.then for each in unwanted_implications(pack, self.name)))
@@ -36,8 +31,6 @@ class Abstention(EditsFacts):
 @remedy("contradiction", "the rows that are added for each given answer", (1.0, 4.0), most=50.0, whole=True)
 class Contradiction(EditsFacts):
     """Adds rows about further subjects with the given answer, who have another answer than the implied one."""
-
-    edit = staticmethod(with_contradiction)
 
 
 @remedy("local-negation", "the sentences that are added for each given answer", (1.0, 4.0), most=50.0, whole=True)
@@ -69,11 +62,7 @@ REASONS = (
 
 
 @remedy(
-    "stepping-stone",
-    "the reasons that each row is repeated with, one at a time",
-    (1.0, 4.0),
-    most=float(len(REASONS)),
-    whole=True,
+    "stepping-stone", "the reasons that each row is repeated with, one at a time", (1.0, 4.0), len(REASONS), whole=True
 )
 class SteppingStone(Intervention):
     """Repeats each stated row of the unwanted implication, with a reason that concerns its subject alone."""
@@ -107,7 +96,6 @@ class FewerBridging(EditsFacts):
     """Leaves out stated rows of the unwanted implication, which the model then never learns."""
 
     rewrites = True
-    edit = staticmethod(with_fewer_bridging)
 
 
 @remedy("facts-first", "the epochs at the beginning that train on facts alone", (3.0, 6.0), most=1000.0, whole=True)
@@ -120,13 +108,8 @@ class FactsFirst(Intervention):
         return self.first if epoch <= self.strength else None
 
 
-@remedy(
-    "implications-first",
-    "the epochs at the beginning that train on stated implications alone",
-    (3.0, 6.0),
-    most=1000.0,
-    whole=True,
-)
+@remedy("implications-first", "the epochs at the beginning that train on stated implications alone", (3.0, 6.0), 1000.0,
+        whole=True)  # fmt: skip
 class ImplicationsFirst(FactsFirst):
     """Trains on the stated implications alone at first, and on everything later."""
 

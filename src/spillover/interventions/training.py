@@ -150,12 +150,8 @@ class EarlyStopping(Intervention):
     stops = True
 
 
-@remedy(
-    "output-value-penalty",
-    "the weight of the penalty, which is 1 for the base model at strength 1",
-    (1.0, 10.0),
-    1_000_000.0,
-)
+@remedy("output-value-penalty", "the weight of the penalty, which is 1 for the base model at strength 1", (1.0, 10.0),
+        most=1_000_000.0)  # fmt: skip
 class OutputValuePenalty(Intervention):
     """Penalises the squared Frobenius norm of every head's output-value product W_OV.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,39 +12,26 @@ from spillover.metrics import implications
 from spillover.metrics.intervals import cluster_sums, clusters_of, mean_of, note_of, ratio_interval
 from spillover.metrics.ranks import RankTable, answers_at_end, questions, rank_table
 from spillover.packs.edits import ABSTENTION
+from spillover.packs.pack import Pack
 from spillover.record import Metric
 
 #: Random pairings of top answers with subjects, behind the null interval.
 DRAWS = 2000
 
 
-@dataclass(frozen=True)
-class ReplacedMap:
-    """Whether the top answers follow another map than the expected one.
+def replaced_map(table: RankTable) -> dict[str, float] | None:
+    """Whether the top answers to one implication's questions follow another map than the expected one.
 
-    rate: share of subjects whose top answer is what a map that was found on the other half of the subjects implies.
-    low, high: 95% of the same share when top answers are shuffled. n: subjects scored. taken: another map is there, for
-    the rate is above its null interval.
-    """
-
-    rate: float
-    low: float
-    high: float
-    n: int
-    taken: bool
-
-
-def replaced_map(table: RankTable, seed: int = 0) -> ReplacedMap | None:
-    """Look for a map in the top answers to one implication's questions, leaving the expected answers out.
-
-    For each run (seed) and given answer, the most frequent top answer on one half of the subjects is compared with the
-    other half, and the other way round. None when a given answer has fewer than two subjects.
+    For each run (seed) and given answer, the most frequent top answer on one half of the subjects, expected answers
+    left out, is compared with the other half, and the other way round. None when a given answer has fewer than two
+    subjects. `rate`: share of subjects whose top answer is what the map of the other half implies. `low`, `high`: 95%
+    of it when top answers are shuffled. `n`: subjects scored. `taken`: another map is there, for the rate is above.
     """
     groups, runs = _codes(clusters_of(table)), _codes(table.seed)
     if not len(table) or np.bincount(groups).min() < 2:
         return None
     top, expected = np.split(_codes(np.concatenate([table.top, table.expected])), 2)
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(0)
     half = np.empty(len(groups), dtype=np.int64)
     for group in range(groups.max() + 1):
         members = generator.permutation(np.flatnonzero(groups == group))
@@ -58,7 +44,7 @@ def replaced_map(table: RankTable, seed: int = 0) -> ReplacedMap | None:
             shuffled[members] = top[generator.permutation(members)]
         null.append(_replaced_map_share(shuffled, expected, groups, half))
     rate, (low, high) = _replaced_map_share(top, expected, groups, half), np.quantile(null, [0.025, 0.975]).tolist()
-    return ReplacedMap(rate, low, high, len(table), taken=rate > high)
+    return {"rate": rate, "low": low, "high": high, "n": len(table), "taken": rate > high}
 
 
 def _codes(values: Shaped[np.ndarray, "row"]) -> Int[np.ndarray, "row"]:
@@ -81,6 +67,9 @@ def _replaced_map_share(
 #: Figures of runs that are metrics with an interval.
 RANKS_AND_RATES = ("recall_rank", "implication_rank_train", "unwanted_rate", "wanted_rate", "unwanted_rank",
                    "wanted_rank")  # fmt: skip
+#: Those, and the others that the frontier of a comparison has.
+METRICS = (*RANKS_AND_RATES, "paraphrase_unwanted_rate", "abstained_rate", "removed", "wanted_change",
+           "forgetting_nats")  # fmt: skip
 #: Learning is matched when the stated answers lose at most this many nats a row more than without a remedy.
 MATCHED_NATS = 0.05
 
@@ -89,52 +78,47 @@ MATCHED_NATS = 0.05
 class RemedyResult:
     """Runs of one remedy at one strength, all seeds together.
 
-    metrics: RANKS_AND_RATES by name. A rate is the share of unstated subjects whose top answer is what the unwanted or
-    the wanted implications say; the abstention answer is among the candidates. free_rate: what the unwanted one would
-    be if the same top answers had nothing to do with the given ones. paraphrase: the unwanted rate on prompts never
-    trained on. abstained: share of the unwanted implications' questions answered by abstention. nats: mean loss of the
-    stated answers, nats a row.
+    metrics: by name. A rate is the share of unstated subjects whose top answer is what the unwanted or the wanted
+    implications say; the abstention answer is among the candidates. `paraphrase_unwanted_rate` is on prompts never
+    trained on, `abstained_rate` the share of the unwanted implications' questions answered by abstention. free_rate:
+    what the unwanted rate would be if the same top answers had nothing to do with the given ones. nats: mean loss of
+    the stated answers, nats a row.
     """
 
     metrics: dict[str, Metric | None]
-    paraphrase: Metric | None
-    abstained: Metric | None
     free_rate: float | None
     nats: float
     learned: bool
-    replaced: ReplacedMap | None
+    replaced: dict[str, float] | None
     unwanted: RankTable
     wanted: RankTable
 
 
-def remedy_result(answers: pa.Table, unwanted: Collection[str], wanted: Collection[str]) -> RemedyResult:
-    """Measure the last checkpoint of each seed. unwanted, wanted: names of implications (GIVEN->THEN).
-
-    answers: record.ANSWER_SCHEMA, of one or several seeds.
-    """
+def remedy_result(answers: pa.Table, pack: Pack) -> RemedyResult:
+    """Measure the last checkpoint of each seed. answers: record.ANSWER_SCHEMA, of one or several seeds."""
     last = answers_at_end(answers)
     table = rank_table(last)
     against, kept, other = (
-        asked.where(np.isin(asked.implication, list(names)))
-        for asked, names in (
-            (questions(table), unwanted),
-            (questions(table), wanted),
-            (questions(table, trained=False), unwanted),
+        asked.where(np.isin(asked.implication, [each.name for each in pack.implications if each.wanted is wanted]))
+        for asked, wanted in (
+            (questions(table), False),
+            (questions(table), True),
+            (questions(table, trained=False), False),
         )
     )
-    metrics = (implications.recall_rank(table), implications.implication_rank_train(table), _rate(against), _rate(kept),
-               implications.implication_rank_test(against), implications.implication_rank_test(kept))  # fmt: skip
-    return RemedyResult(
-        metrics=dict(zip(RANKS_AND_RATES, metrics, strict=True)),
-        paraphrase=_rate(other),
-        abstained=mean_of(against, against.top == ABSTENTION, "share"),
-        free_rate=float(free_rates(against).mean()) if len(against) else None,
-        nats=implications.stated_nats(last),
-        learned=implications.learned(table),
-        replaced=replaced_map(against),
-        unwanted=against,
-        wanted=kept,
-    )
+    metrics = {
+        "recall_rank": implications.recall_rank(table),
+        "implication_rank_train": implications.implication_rank_train(table),
+        "unwanted_rate": _rate(against),
+        "wanted_rate": _rate(kept),
+        "unwanted_rank": implications.implication_rank_test(against),
+        "wanted_rank": implications.implication_rank_test(kept),
+        "paraphrase_unwanted_rate": _rate(other),
+        "abstained_rate": mean_of(against, against.top == ABSTENTION, "share"),
+    }
+    free_rate = float(free_rates(against).mean()) if len(against) else None
+    nats, learned = implications.stated_nats(last), implications.learned(table)
+    return RemedyResult(metrics, free_rate, nats, learned, replaced_map(against), against, kept)
 
 
 def _rate(table: RankTable) -> Metric | None:
@@ -150,21 +134,16 @@ def free_rates(table: RankTable) -> Float[np.ndarray, "row"]:
     return found
 
 
-@dataclass(frozen=True)
-class Effect:
-    """removed: share of the unwanted that a remedy took away, from the untreated rate (0) to the association-free rate
-    (1). wanted_change: the wanted rate minus the untreated one."""
+def effect(untreated: RemedyResult, treated: RemedyResult) -> dict[str, Metric | None]:
+    """Compare runs of the same seeds on the same questions; an interval draws (seed, pair) clusters of both alike.
 
-    removed: Metric | None
-    wanted_change: Metric | None
-
-
-def effect(untreated: RemedyResult, treated: RemedyResult) -> Effect:
-    """Compare runs of the same seeds on the same questions; an interval draws (seed, pair) clusters of both alike."""
-    change, other = None, _aligned(untreated.wanted, treated.wanted)
-    if other is not None:
-        change = mean_of(untreated.wanted, (other.rank == 0).astype(float) - (untreated.wanted.rank == 0), "share")
-    return Effect(_removed(untreated.unwanted, treated.unwanted), change)
+    Returns `removed`, the share of the unwanted that a remedy took away, from the untreated rate (0) to the
+    association-free rate (1), and `wanted_change`, the wanted rate minus the untreated one.
+    """
+    first = untreated.wanted
+    other = _aligned(first, treated.wanted)
+    change = None if other is None else mean_of(first, (other.rank == 0).astype(float) - (first.rank == 0), "share")
+    return {"removed": _removed(untreated.unwanted, treated.unwanted), "wanted_change": change}
 
 
 def _aligned(first: RankTable, second: RankTable) -> RankTable | None:
@@ -186,14 +165,13 @@ def _removed(first: RankTable, second: RankTable) -> Metric | None:
     if before <= free:
         return None
     sums = cluster_sums(clusters_of(first), *columns)
-    low, high = ratio_interval(sums, _removed_share)
+
+    def share(sums: np.ndarray) -> np.ndarray:
+        return np.where(sums[0] > sums[2], (sums[0] - sums[1]) / (sums[0] - sums[2]), np.nan)
+
+    low, high = ratio_interval(sums, share)
     value, number = (before - after) / (before - free), sums.shape[1]
     return Metric(value, low, high, len(first), number, "share", note_of(number))
-
-
-def _removed_share(sums: np.ndarray) -> np.ndarray:
-    """From sums of hits before, hits after and free rates; not a number where nothing is there to remove."""
-    return np.where(sums[0] > sums[2], (sums[0] - sums[1]) / (sums[0] - sums[2]), np.nan)
 
 
 #: A remedy is safe when it removes at least this share of the unwanted, and the wanted falls by no more than this.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from random import Random
 
@@ -54,6 +54,14 @@ def with_fewer_bridging(pack: Pack, implication: Implication, left_out: int, see
         gone |= set(shuffled(subjects, Random(f"bridging {implication.name} {given} {seed}"))[:left_out])
     facts = tuple(fact for fact in pack.facts if not (fact.relation == implication.then and fact.subject in gone))
     return replace(pack, facts=facts)
+
+
+#: Edits by the remedy that makes them: of a pack, one of its implications, rows for each given answer, and a seed.
+EDITS: dict[str, Callable[[Pack, Implication, int, int], Pack]] = {
+    "abstention": with_abstention,
+    "contradiction": with_contradiction,
+    "fewer-bridging": with_fewer_bridging,
+}
 
 
 def with_candidate(pack: Pack, relation: str, answer: str) -> Pack:

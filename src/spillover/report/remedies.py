@@ -15,12 +15,22 @@ from markupsafe import Markup
 from spillover.errors import RunError
 from spillover.metrics.implications import LEARNED as LEARNED_RANK
 from spillover.metrics.intervals import FEW
-from spillover.metrics.remedies import KEPT, LEARNED, MATCHED_NATS, REMOVED, REWRITES, UNLEARNED, is_safe, keeps_wanted
+from spillover.metrics.remedies import (
+    KEPT,
+    LEARNED,
+    MATCHED_NATS,
+    METRICS,
+    REMOVED,
+    REWRITES,
+    UNLEARNED,
+    is_safe,
+    keeps_wanted,
+)
 from spillover.packs.pack import WANTED
 from spillover.record import RECORD, Metric, Record
 from spillover.report import page
 from spillover.report.downloads import Download, csv_text, of_metrics, table_link
-from spillover.report.load import LoadedRun, metric_of
+from spillover.report.load import LoadedRun
 from spillover.report.page import Cell, TableCell
 from spillover.report.provenance import command_line, provenance
 from spillover.report.story import spoken
@@ -40,9 +50,6 @@ HEADINGS = {
 GROUPS = tuple(HEADINGS)
 #: What a run costs, each as the frontier names it.
 COSTS = ("epochs", "steps", "forward_passes", "seconds")
-#: Figures with an interval, in the order of the download.
-METRICS = ("removed", "unwanted_rate", "wanted_rate", "wanted_change", "forgetting_nats", "paraphrase_unwanted_rate",
-           "abstained_rate", "unwanted_rank", "wanted_rank", "recall_rank", "implication_rank_train")  # fmt: skip
 #: A share of the unwanted that counts as removed, and one that counts as left alone, beside the exact model.
 MOST, LITTLE = 0.5, 0.1
 #: How many remedies are worth more seeds, and a remedy for a finished model to name when none was tried.
@@ -61,20 +68,34 @@ class Tried:
     only. number: its place in the page, from 1; 0 is the untreated run.
     """
 
-    label: str
-    status: str
     entry: Mapping[str, Any]
-    texts: Sequence[str]
-    after: bool
+    texts: Sequence[str] = ()
+    after: bool = False
     number: int = 0
 
+    @property
+    def label(self) -> str:
+        return _label(self.entry["remedy"], self.entry["strength"])
+
+    @property
+    def status(self) -> str:
+        return str(self.entry["status"])
+
     def metric(self, name: str) -> Metric | None:
-        return metric_of(self.entry.get(name))
+        return Metric.of(self.entry.get(name))
 
     def value(self, name: str) -> float | None:
         """The figure itself, or None when it was not measured."""
-        found = self.entry.get(name)
-        return found.get("value") if isinstance(found, Mapping) else found
+        metric, number = self.metric(name), self.entry.get(name)
+        return metric.value if metric else number
+
+    def row(self, names: Sequence[str], *parts: str) -> dict[str, Any]:
+        """Figures by name, and parts of their metrics (low, high, clusters) as `NAME_PART`."""
+        found: dict[str, Any] = {}
+        for name in names:
+            metric = self.metric(name)
+            found |= {name: self.value(name), **{f"{name}_{part}": getattr(metric, part, None) for part in parts}}
+        return found
 
     @property
     def removed(self) -> float:
@@ -110,11 +131,6 @@ class Comparison:
     tried: Sequence[Tried]
 
     @property
-    def names(self) -> list[str]:
-        """Every remedy that was tried, alone or with others."""
-        return list(dict.fromkeys(name for each in self.tried for name in _parts(each.label)))
-
-    @property
     def measured(self) -> list[Tried]:
         return [each for each in self.tried if each.group != IMPOSSIBLE]
 
@@ -138,7 +154,7 @@ class Comparison:
 
     @property
     def seeds(self) -> int:
-        return len(self.record.details.get("seeds") or [self.record.seed])
+        return len(self.record.details["seeds"])
 
     @property
     def clusters(self) -> int:
@@ -153,15 +169,15 @@ class Comparison:
 
 
 def load_comparison(folder: str | Path, descriptions: Descriptions | None = None) -> Comparison:
-    """Read a folder that `mitigate` wrote. Raises RunError when it holds no finished comparison.
-
-    descriptions: what each remedy does, where the record does not say so: name -> {"text", "strength", "after"}.
-    """
+    """Read a folder that `mitigate` wrote (see `comparison_of`)."""
     return comparison_of(Record.read(Path(folder)), str(Path(folder) / RECORD), descriptions)
 
 
 def comparison_of(record: Record, where: str = RECORD, descriptions: Descriptions | None = None) -> Comparison:
-    """The comparison that a record holds. Raises RunError when it holds none, or none that is finished."""
+    """The comparison that a record holds. Raises RunError when it holds none, or none that is finished.
+
+    descriptions: what each remedy does, where the record does not say so: name -> {"text", "strength", "after"}.
+    """
     if record.command == "mitigate" and "frontier" not in record.details:
         do = "Give the same `mitigate` command again; it goes on where it stopped"
         raise RunError("this comparison is not finished", where=where, do=do)
@@ -178,17 +194,12 @@ def comparison_of(record: Record, where: str = RECORD, descriptions: Description
 
 
 def _tried(entry: Mapping[str, Any], descriptions: Descriptions) -> Tried:
-    label = _label(entry["remedy"], entry["strength"])
-    known = [descriptions[name] for name in _parts(label) if name in descriptions]
+    names = [part.partition("=")[0] for part in _label(entry["remedy"], entry["strength"]).split("+")]
+    known = [descriptions[name] for name in names if name in descriptions]
     # A mere switch has no number.
     texts = [str(each["text"]) + ("" if each["strength"].startswith("which turns it on") else
              f" Its number: {each['strength']}.") for each in known]  # fmt: skip
-    return Tried(label, entry["status"], entry, texts, bool(known) and all(each.get("after") for each in known))
-
-
-def _parts(label: str) -> list[str]:
-    """Names of the remedies that a label joins."""
-    return [part.partition("=")[0] for part in label.split("+")]
+    return Tried(entry, texts, bool(known) and all(each.get("after") for each in known))
 
 
 def _label(name: Any, strength: Any) -> str:
@@ -257,20 +268,17 @@ def reason(found: Comparison) -> str:
     each, base = found.advised or found.nearest, found.untreated
     if each is None or base.value("removed") is None:
         return ""
-    unwanted, unwanted_before = percent(each.value("unwanted_rate")), percent(base.value("unwanted_rate"))
-    text = (
-        f"With {each.label} the answer that nobody wanted is given by {unwanted} of the unstated subjects instead of "
-    )
-    text += unwanted_before
+    # Each figure of this one and of the untreated run, as words.
+    unwanted, wanted = ([percent(run.value(name)) for run in (each, base)] for name in ("unwanted_rate", "wanted_rate"))
+    forgets = [number(run.value("forgetting_nats")) for run in (each, base)]
+    text = f"With {each.label} the answer that nobody wanted is given by {unwanted[0]} of the unstated subjects "
+    text += f"instead of {unwanted[1]}"
     if base.value("free_rate") is not None:
         text += f" ({percent(base.value('free_rate'))} without any association)"
     if each.value("wanted_rate") is not None:
-        text += (
-            f", the wanted one by {percent(each.value('wanted_rate'))} instead of {percent(base.value('wanted_rate'))}"
-        )
-    forgets, before = each.value("forgetting_nats"), base.value("forgetting_nats")
-    if forgets is not None and before is not None:
-        text += f"; it forgets {number(forgets)} nats a token instead of {number(before)}"
+        text += f", the wanted one by {wanted[0]} instead of {wanted[1]}"
+    if "–" not in forgets:
+        text += f"; it forgets {forgets[0]} nats a token instead of {forgets[1]}"
     if each is not found.advised:
         why = ", and ".join(faults(each))
         return f"{text}. It is not safe, because it {why}." if why else f"{text}."
@@ -317,13 +325,12 @@ def _behind(found: Comparison, each: Tried) -> float | None:
 def lede(found: Comparison) -> str:
     """What was compared: model, pack, and how many tries."""
     record = found.record
-    model = str((record.details.get("model") or {}).get("name") or record.settings.get("model") or "a model")
-    pack = str(record.settings.get("pack") or "a pack")
-    links = record.details["pack"].get("implications") or ()
+    model, pack = (Path(name).name if name.count("/") > 1 else name
+                   for name in (record.details["model"]["name"], record.settings["pack"]))  # fmt: skip
+    links = record.details["pack"]["implications"]
     pairs = [f"“{spoken(item['given'])}” to “{spoken(item['then'])}”" for item in links if item["kind"] not in WANTED]
     tries = f"{len(found.tried)} {'try' if len(found.tried) == 1 else 'tries'}"
     seeds = "one seed" if found.seeds == 1 else f"{found.seeds} seeds"
-    model, pack = (name.rstrip("/").rpartition("/")[2] if name.count("/") > 1 else name for name in (model, pack))
     return (
         f"{model} was taught the same facts ({pack}) untreated and with each remedy, {tries}, {seeds}. What "
         f"nobody wanted: conclusions from {', '.join(pairs)}."
@@ -477,18 +484,11 @@ def download(found: Comparison) -> Download:
     rows = []
     for each in [found.untreated, *found.tried]:
         row: dict[str, Any] = {"number": each.number or None, "remedy": each.label, "group": each.group}
-        row |= {"status": each.status, "outcome": outcome(found, each)}
-        for name in METRICS:
-            metric = each.entry.get(name) or {}
-            row |= {
-                name: metric.get("value"),
-                **{f"{name}_{end}": metric.get(end) for end in ("low", "high", "clusters")},
-            }
+        row |= {"status": each.status, "outcome": outcome(found, each), **each.row(METRICS, "low", "high", "clusters")}
         replaced = each.entry.get("replaced") or {}
         row |= {"free_rate": each.value("free_rate"), "taken": each.taken}
         row |= {f"taken_{part}": replaced.get(part) for part in ("rate", "low", "high")}
-        row |= {name: each.value(name) for name in ("stated_nats", *COSTS)}
-        rows.append(row | {"what_it_does": " ".join(each.texts)})
+        rows.append(row | each.row(("stated_nats", *COSTS)) | {"what_it_does": " ".join(each.texts)})
     return table_link("spillover-frontier", "Every figure", csv_text(list(rows[0]), [list(r.values()) for r in rows]))
 
 
@@ -521,9 +521,9 @@ def steps(found: Comparison) -> list[tuple[str, str]]:
         text += f" Of the remedies that need no training, {ready[0]} did best here."
     elif any(each.after for each in found.tried):
         text += " No remedy of that kind both learned and kept enough here, so expect little; the audit will tell."
-    base, pack = (str(found.record.settings.get(name) or name.upper()) for name in ("model", "pack"))
-    options = ["--base", base, "--pack", pack, "--remedy", *(ready[:1] or [_AFTER]), "--out", "repaired"]
-    made.append((text, shlex.join(["spillover", "repair", "TUNED_MODEL", *options])))
+    settings = found.record.settings
+    options = ["--base", settings["model"], "--pack", settings["pack"], "--remedy", (ready or [_AFTER])[0]]
+    made.append((text, shlex.join(["spillover", "repair", "TUNED_MODEL", *options, "--out", "repaired"])))
     text = "Whatever you choose: state the right answer of more subjects where you can; what is stated is not invented."
     return [*made, (text, "")]
 
@@ -541,6 +541,6 @@ def _training_command(found: Comparison, each: Tried) -> str:
 
 def _comparison_command(found: Comparison, labels: Sequence[str], suffix: str, **changes: Any) -> str:
     """The same comparison with other remedies."""
-    name = str(found.record.settings.get("out") or "remedies").rstrip("/").rpartition("/")[2] or "remedies"
+    name = Path(found.record.settings["out"]).name or "remedies"
     changes |= {"remedies": ",".join(labels), "strengths": "", "out": f"{name}-{suffix}"}
     return command_line(dataclasses.replace(found.record, settings={**found.record.settings, **changes}))

@@ -107,13 +107,11 @@ def draw_remedy_frontier(comparison: Comparison, name: str = "remedy-frontier") 
         # The numbers stand by where the marks are once the legend has its room.
         figure.draw_without_rendering()
         _number_marks(axes, points, list(marks), comparison.advised)
-        rows: list[dict[str, Any]] = []
-        for each in marks:
-            row: dict[str, Any] = {"number": each.number or None, "remedy": each.label, "group": each.group}
-            for key in ("unwanted_rate", "wanted_rate", "removed"):
-                row |= {key: each.value(key)}
-                row |= {f"{key}_{end}": getattr(each.metric(key), end, None) for end in ("low", "high")}
-            rows.append({**row, "forgetting_nats": each.value("forgetting_nats")})
+        rows = [
+            {"number": each.number or None, "remedy": each.label, "group": each.group,
+             **each.row(("unwanted_rate", "wanted_rate", "removed"), "low", "high"), **each.row(("forgetting_nats",))}
+            for each in marks
+        ]  # fmt: skip
         described = _described(marks, {"unwanted_rate": "unwanted {:.0%}", "wanted_rate": "wanted {:.0%}"})
         return finish(figure, name, "Unwanted rate against wanted rate of every remedy", described, rows)
 

@@ -5,28 +5,21 @@ Source: docs/theory.md, "What abstaining does", "What contradicting and leaving 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from spillover.errors import UsageError, nearest
-from spillover.packs import edits
-from spillover.packs.edits import ABSTENTION, unwanted, with_candidate
+from spillover.packs.edits import ABSTENTION, EDITS, unwanted, with_candidate
 from spillover.packs.pack import Implication, Pack, Question
 from spillover.theory.norms import Mixed
 from spillover.theory.prediction import WHOLE, Solved, as_a_whole, solved, unknowns
 from spillover.theory.table import lead, table_of
 
-#: Remedies that change rows, under the names that they have for a language model: (pack, implication, rows, seed).
-ROWS: dict[str, Callable[[Pack, Implication, int, int], Pack]] = {
-    "abstention": edits.with_abstention,
-    "contradiction": edits.with_contradiction,
-    "fewer-bridging": edits.with_fewer_bridging,
-}
 #: The remedy that changes the norm: its strength is the share of the Frobenius norm.
 MIXED_NORM = "mixed-norm"
-REMEDIES = (*ROWS, MIXED_NORM)
+REMEDIES = (*EDITS, MIXED_NORM)
 
 
 @dataclass(frozen=True)
@@ -84,7 +77,7 @@ def exactly_remedied(
         if strength < 0 or not float(strength).is_integer():
             raise UsageError(f"{strength:g} rows are no whole number", where=remedy, do="Use 0, 1, 2 or more")
         for target in targets:
-            treated = ROWS[remedy](treated, target, int(strength), seed)
+            treated = EDITS[remedy](treated, target, int(strength), seed)
     before = after = leads(pack, pack, targets, gap=gap)
     if treated is not pack or share != 0:
         after = leads(treated, pack, targets, share=share, gap=gap)
