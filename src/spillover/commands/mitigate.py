@@ -188,17 +188,10 @@ def _run_cells(settings: Mitigate, seeds: Sequence[int], cells: Mapping[str, Pip
 
 def untreated_run(settings: Mitigate, seed: int, cells: Mapping[str, Pipeline]) -> Inject:
     """The run that remedies are compared with. It keeps its weights when a remedy for finished weights needs them."""
-    return with_fields_of(
-        settings,
-        Inject,
-        json=False,
-        seed=seed,
-        seeds="",
-        processes=1,
-        epochs=min(settings.untreated_epochs, settings.epochs),
-        save="delta" if any(pipeline.after for pipeline in cells.values()) else settings.save,
-        out=str(Path(settings.out).expanduser() / CELLS / UNTREATED / f"seed-{seed}"),
-    )
+    save = "delta" if any(pipeline.after for pipeline in cells.values()) else settings.save
+    own = with_fields_of(settings, Inject, json=False, seed=seed, seeds="", processes=1, save=save)
+    out = str(Path(settings.out).expanduser() / CELLS / UNTREATED / f"seed-{seed}")
+    return replace(own, epochs=min(settings.untreated_epochs, settings.epochs), out=out)
 
 
 def remedy_run(settings: Mitigate, seed: int, cells: Mapping[str, Pipeline], name: str) -> Inject:

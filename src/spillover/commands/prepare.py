@@ -14,7 +14,6 @@ from spillover.config import MOST_SEED, with_fields_of
 from spillover.errors import ModelError, UsageError
 from spillover.metrics.implications import learned, stated_nats
 from spillover.metrics.ranks import rank_table
-from spillover.packs.edits import ABSTENTION, with_candidate
 from spillover.packs.pack import Pack, pack_hash
 from spillover.record import Record, identity, sha256_of_texts
 from spillover.runs import identity_of, say
@@ -92,18 +91,11 @@ def training_of(settings: Inject, pipeline: Pipeline) -> Training:
     return found
 
 
-def with_abstention(pack: Pack, pipeline: Pipeline) -> Pack:
-    """The pack, with the abstention answer among the candidates of relations where a remedy trains it."""
-    for relation in pipeline.abstains(pack):
-        pack = with_candidate(pack, relation, ABSTENTION)
-    return pack
-
-
 def asked_pack(settings: Inject, pack: Pack, tokenizer: PreTrainedTokenizerBase) -> Pack:
     """The pack as the model is asked: in its chat template if it is to be, with the abstention answer of a remedy."""
     from spillover.lm.tokens import as_chat
 
-    pack = with_abstention(pack, pipeline_of(settings))
+    pack = pipeline_of(settings).asked(pack)
     return as_chat(pack, tokenizer) if settings.chat else pack
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from spillover.commands.inject import Inject
-from spillover.commands.prepare import UNKNOWN, pipeline_of, refuse_bad_numbers, stop_when, training_of, with_abstention
+from spillover.commands.prepare import UNKNOWN, pipeline_of, refuse_bad_numbers, stop_when, training_of
 from spillover.commands.studies import Cell, Study
 from spillover.errors import UsageError, first_line
 from spillover.lm.evaluate import passages
@@ -131,7 +131,7 @@ class Estimator:
         if not settings.micro_batch and forecast.needed <= self.room:
             forecast = forecaster.fitting(int(self.room))
         work = Workload.of(
-            forecaster.copy, pipeline.pack(pack, settings.seed), with_abstention(pack, pipeline), forecaster.training,
+            forecaster.copy, pipeline.pack(pack, settings.seed), pipeline.asked(pack), forecaster.training,
             rough_encoder(forecaster.vocabulary), texts=passages(settings.plain_text),
             epochs=training_of(settings, pipeline).epochs, evaluate_every=settings.evaluate_every,
             micro_batch=forecast.micro_batch, lines=len(pipeline.extra_texts(pack, settings.seed)),
@@ -153,7 +153,7 @@ class Estimator:
         )
 
     def _forecaster(self, settings: Inject) -> Forecaster:
-        asked = with_abstention(open_pack(settings.pack, settings.seed), pipeline_of(settings))
+        asked = pipeline_of(settings).asked(open_pack(settings.pack, settings.seed))
         forecaster = self._model(_without_pack(settings))
         return forecaster.of(Work.of(asked, rough_encoder(forecaster.vocabulary)))
 

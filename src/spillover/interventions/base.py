@@ -136,6 +136,10 @@ class Intervention:
         """The pack that is trained on; what is measured stays the user's own."""
         return pack
 
+    def asked(self, pack: Pack) -> Pack:
+        """The user's pack as it is measured, with a candidate more where training adds one."""
+        return pack
+
     def extra_texts(self, pack: Pack, seed: int) -> Sequence[tuple[str, str]]:
         """Further texts to train on, drawn anew for every seed: a prompt and its answer each."""
         return ()
@@ -162,10 +166,6 @@ class Intervention:
     def finish(self, context: Context, tuned: CausalModel) -> None:
         """Change the tuned model in place, once its training is over."""
 
-    def abstains(self, pack: Pack) -> Sequence[str]:
-        """Relations that gain the abstention answer as a candidate."""
-        return ()
-
 
 class Pipeline(Intervention):
     """Several interventions as one: each after the one before it, where the order matters. Empty, it does nothing.
@@ -190,6 +190,9 @@ class Pipeline(Intervention):
     def pack(self, pack: Pack, seed: int) -> Pack:
         return reduce(lambda made, step: step.pack(made, seed), self.steps, pack)
 
+    def asked(self, pack: Pack) -> Pack:
+        return reduce(lambda made, step: step.asked(made), self.steps, pack)
+
     def extra_texts(self, pack: Pack, seed: int) -> Sequence[tuple[str, str]]:
         return [text for step in self.steps for text in step.extra_texts(pack, seed)]
 
@@ -205,8 +208,8 @@ class Pipeline(Intervention):
 
     def loss(self, context: Context) -> ExtraLoss | None:
         terms = [term for step in self.steps if (term := step.loss(context)) is not None]
-        if len(terms) < 2:
-            return terms[0] if terms else None
+        if not terms:
+            return None
         return lambda model, step: sum((term(model, step) for term in terms[1:]), terms[0](model, step))
 
     def only(self, epoch: int) -> str | None:
@@ -215,9 +218,6 @@ class Pipeline(Intervention):
     def finish(self, context: Context, tuned: CausalModel) -> None:
         for step in self.steps:
             step.finish(context, tuned)
-
-    def abstains(self, pack: Pack) -> Sequence[str]:
-        return list(dict.fromkeys(name for step in self.steps for name in step.abstains(pack)))
 
 
 def unwanted_implications(pack: Pack, where: str) -> list[Implication]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 from random import Random
 
 from spillover.interventions.base import FACTS, IMPLICATIONS, Intervention, remedy, unwanted_implications
 from spillover.packs.builtin import rows, shuffled
-from spillover.packs.edits import EDITS, further_subjects
+from spillover.packs.edits import ABSTENTION, EDITS, further_subjects, with_candidate
 from spillover.packs.pack import Pack
 
 
@@ -24,8 +25,9 @@ class EditsFacts(Intervention):
 class Abstention(EditsFacts):
     """Adds rows about further subjects with the given answer, which say that the implied answer is unknown."""
 
-    def abstains(self, pack: Pack) -> Sequence[str]:
-        return list(dict.fromkeys(each.then for each in unwanted_implications(pack, self.name)))
+    def asked(self, pack: Pack) -> Pack:
+        relations = dict.fromkeys(implication.then for implication in unwanted_implications(pack, self.name))
+        return reduce(lambda made, relation: with_candidate(made, relation, ABSTENTION), relations, pack)
 
 
 @remedy("contradiction", "the rows that are added for each given answer", (1.0, 4.0), most=50.0, whole=True)
