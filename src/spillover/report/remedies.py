@@ -86,8 +86,8 @@ class Tried:
 
     def value(self, name: str) -> float | None:
         """The figure itself, or None when it was not measured."""
-        metric, number = self.metric(name), self.entry.get(name)
-        return metric.value if metric else number
+        metric = self.metric(name)
+        return metric.value if metric else self.entry.get(name)
 
     def row(self, names: Sequence[str], *parts: str) -> dict[str, Any]:
         """Figures by name, and parts of their metrics (low, high, clusters) as `NAME_PART`."""
