@@ -19,7 +19,7 @@ from spillover.record import Metric
 DRAWS = 2000
 
 
-def replaced_map(table: RankTable) -> dict[str, float] | None:
+def replaced_map(table: RankTable) -> dict[str, float | int] | None:
     """Whether the top answers to one implication's questions follow another map than the expected one.
 
     For each run (seed) and given answer, the most frequent top answer on one half of the subjects, expected answers
@@ -89,7 +89,7 @@ class RemedyResult:
     free_rate: float | None
     nats: float
     learned: bool
-    replaced: dict[str, float] | None
+    replaced: dict[str, float | int] | None
     unwanted: RankTable
     wanted: RankTable
 
