@@ -64,7 +64,11 @@ REASONS = (
 
 
 @remedy(
-    "stepping-stone", "the reasons that each row is repeated with, one at a time", (1.0, 4.0), len(REASONS), whole=True
+    "stepping-stone",
+    "the reasons that each row is repeated with, one at a time",
+    (1.0, 4.0),
+    float(len(REASONS)),
+    whole=True,
 )
 class SteppingStone(Intervention):
     """Repeats each stated row of the unwanted implication, with a reason that concerns its subject alone."""
