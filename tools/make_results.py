@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from spillover.record import write_table
-from spillover.report.study_parts import MODELS, RANKS
+from spillover.report.study_sets import MODELS, RANKS
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE, KEPT = ROOT / "docs/results.md", ROOT / "docs/results/paper-270m.parquet"

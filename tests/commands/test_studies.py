@@ -8,7 +8,7 @@ from spillover.commands import studies
 from spillover.commands.inject import Inject
 from spillover.commands.studies import builtin_studies, expand, read_study, with_model
 from spillover.errors import UsageError
-from spillover.report.study_parts import MODELS, RANKS
+from spillover.report.study_sets import MODELS, RANKS
 
 HEAD = "name: trial\nverb: inject\noptions: {model: tiny, pack: city-language}\ngroups:\n"
 

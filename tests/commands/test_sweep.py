@@ -216,3 +216,22 @@ def test_an_interrupted_study_goes_on_where_it_stopped(study, tmp_path):
     stamp = first.read_bytes()
     outcome = sweep.run(settings(study, tmp_path))
     assert outcome["exit_code"] == 0 and first.read_bytes() == stamp
+
+
+def test_kept_runs_whose_settings_lack_a_key_that_came_later_are_pooled(byte_folder, tmp_path):
+    settings = Inject(
+        pack=PACK, model=str(byte_folder), out=str(tmp_path / "out"), epochs=1, lr=1e-3, threads=1, seeds="0,1"
+    )
+    inject.run(settings)
+    pooled = (tmp_path / "out" / ANSWERS).read_bytes()
+    for seed in (0, 1):
+        path = tmp_path / "out" / f"seed-{seed}" / "record.json"
+        record = json.loads(path.read_text(encoding="utf-8"))
+        del record["settings"]["micro_batch"]
+        path.write_text(json.dumps(record), encoding="utf-8")
+    for name in ("record.json", ANSWERS):
+        (tmp_path / "out" / name).unlink()
+    inject.run(settings)
+    again = Record.read(tmp_path / "out")
+    assert (tmp_path / "out" / ANSWERS).read_bytes() == pooled and again.status == "done"
+    assert again.details["seeds"] == [0, 1] and again.settings["micro_batch"] == settings.micro_batch

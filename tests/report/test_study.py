@@ -11,9 +11,10 @@ from itertools import pairwise
 import pytest
 
 from spillover.record import Metric, Record
-from spillover.report.study import build_study_page
+from spillover.report.study import build_study_page, cells_table
+from spillover.report.study_curves import show_rates
 from spillover.report.study_data import load_study
-from spillover.report.study_parts import MODELS, cells_table, show_paper, show_rates, show_sets
+from spillover.report.study_sets import MODELS, show_paper, show_sets
 from tests.report.conftest import Synthetic
 from tests.report.synthetic_study import of_model, write_study
 from tests.report.test_page import HOSTILE, Reader

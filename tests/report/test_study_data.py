@@ -8,6 +8,15 @@ import pytest
 
 from spillover.errors import RunError
 from spillover.record import Metric, Record
+from spillover.report.study_curves import (
+    bridge_points,
+    chosen_rates,
+    curves_of,
+    parting,
+    rate_points,
+    scientific,
+    trend,
+)
 from spillover.report.study_data import (
     STUDY_SCHEMA,
     LoadedCell,
@@ -16,23 +25,7 @@ from spillover.report.study_data import (
     load_study,
     study_table,
 )
-from spillover.report.study_parts import (
-    MODELS,
-    RANKS,
-    beside,
-    bridge_points,
-    chosen_rates,
-    curves_of,
-    name_of,
-    null_distance,
-    paper_rows,
-    parting,
-    rate_points,
-    scientific,
-    sets_of,
-    trend,
-    true_ranks,
-)
+from spillover.report.study_sets import MODELS, RANKS, beside, name_of, null_distance, paper_rows, sets_of, true_ranks
 from tests.report.conftest import CITIES, SHIFTED, Synthetic
 from tests.report.synthetic_study import write_study
 

@@ -2,14 +2,9 @@
 
 import pytest
 
+from spillover.report.study_curves import draw_rank_by_adapter, draw_rank_by_bridging, draw_rank_by_rate
 from spillover.report.study_data import load_study
-from spillover.report.study_parts import (
-    draw_paper_table,
-    draw_rank_by_adapter,
-    draw_rank_by_bridging,
-    draw_rank_by_rate,
-    draw_study_sets,
-)
+from spillover.report.study_sets import draw_paper_table, draw_study_sets
 from tests.report.conftest import Synthetic
 from tests.report.synthetic_study import FALSE, SEEDS, write_study
 

@@ -19,8 +19,8 @@ from spillover.config import MOST_THREADS, Common, Flag, within
 from spillover.errors import UsageError
 from spillover.record import RECORD, Record, hardware, identity, write_atomically, write_table
 from spillover.report.study import build_study_page
+from spillover.report.study_curves import RATES, chosen_rates, rate_points
 from spillover.report.study_data import load_study, study_table
-from spillover.report.study_parts import RATES, chosen_rates, rate_points
 from spillover.runs import OpenRun, open_run
 
 

@@ -19,9 +19,11 @@ from matplotlib import rc_context
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from spillover import report
 from spillover.errors import UsageError, nearest
+from spillover.record import Metric
 
 #: Stands for the colour of the text around the figure: currentColor inside a page, near-black in a file.
 INK = "#0a0b0d"
@@ -34,6 +36,7 @@ LINES = tuple(zip((BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY), _DASHES, "os^D
 #: Colour and marker of an association that is wanted (true), and of one that is not.
 ASSOCIATION: dict[bool, tuple[str, str]] = {True: (BLUE, "o"), False: (VERMILLION, "s")}
 #: Dash and weight of the line at which a model knows only which answers occur.
+BASELINE_NAME = "knows only which answers occur"
 BASELINE: Any = {"color": INK, "linestyle": (0, (6, 3)), "linewidth": 1.5, "alpha": 0.8, "zorder": 0}
 WIDTH = 5.5  # inches; at this width the text stays readable when a phone shrinks the figure
 _SIZES = ("font.size", "axes.labelsize", "axes.titlesize", "xtick.labelsize", "ytick.labelsize", "legend.fontsize")
@@ -153,6 +156,54 @@ def finish(
     root = _clean(ElementTree.fromstring(stream.getvalue()), name, title, description)
     page, file = _for_page(copy.deepcopy(root)), _for_file(root)
     return Drawing(name, title, description, page, file, tuple(rows), pdf.getvalue(), figure)
+
+
+#: How a mark looks, in matplotlib's words.
+Look = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a figure: a name with marks beside it, or a heading, which has none.
+
+    marks: a number, or a metric, which has its interval as a bar; and its look. baseline: as BASELINE, on this line.
+    """
+
+    text: str
+    marks: Sequence[tuple[Metric | float | None, Look]] = ()
+    baseline: float | None = None
+
+
+def draw_lines(
+    lines: Sequence[Line], name: str, title: str, said: str, rows: list[dict[str, Any]], looks: Mapping[str, Look],
+    x_label: str,
+) -> Drawing | None:  # fmt: skip
+    """Draw the lines from top to bottom over one axis; None without any. looks: of marks, by their name."""
+    if not lines:
+        return None
+    with canvas(1.4 + 0.24 * (len(lines) + len(looks) / 2)) as (figure, axes):
+        handles: dict[str, Artist] = {text: Line2D([], [], linestyle="none", **look) for text, look in looks.items()}
+        baselines = {line.baseline for line in lines if line.baseline is not None}
+        if len(baselines) == 1:
+            only = baselines.pop()
+            handles[f"{BASELINE_NAME}: {only:.2f}"] = axes.axvline(only, **BASELINE)
+            said += f" Knowing only which answers occur gives {only:.2f}."
+        for place, line in enumerate(lines):
+            if not line.marks:
+                axes.text(0, place, line.text, va="center", fontweight="bold")
+            for mark, look in line.marks:
+                at = mark.value if isinstance(mark, Metric) else mark
+                if isinstance(mark, Metric) and mark.low is not None and mark.high is not None:
+                    axes.plot([mark.low, mark.high], [place] * 2, color=look["color"], linewidth=5, alpha=0.3)
+                if at is not None:
+                    axes.plot([at], [place], linestyle="none", clip_on=False, **look)
+            if baselines and line.baseline is not None:
+                handles[BASELINE_NAME] = axes.plot([line.baseline] * 2, [place - 0.5, place + 0.5], **BASELINE)[0]
+        axes.set_xlabel(x_label, loc="right")
+        axes.set(xlim=(-0.15, None), ylim=(len(lines) - 0.42, -0.62))
+        axes.set_yticks(range(len(lines)), [line.text if line.marks else "" for line in lines])
+        axes.tick_params(axis="y", length=0)
+        return finish(figure, name, title, said, rows, handles, ncols=2, columnspacing=1.0, fontsize=10)
 
 
 def _for_page(root: ElementTree.Element) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -142,6 +142,25 @@ class DataTable:
         """Columns of the table."""
         row = self.head[0] if self.head else self.groups[0][1][0]
         return sum(1 if isinstance(cell, str) else cell.columns for cell in row)
+
+
+#: A row of a table by column: name, small print below it, cells by column.
+Row = tuple[str, str, Mapping[str, Cell]]
+
+
+def table_of(caption: str, corner: str, rows: Sequence[Row], above: Sequence[tuple[str, int]] = ()) -> DataTable:
+    """A table with a column for everything that any row has.
+
+    caption: its name in templates/wording.toml. above: text over several columns, and how many.
+    """
+    columns = list(dict.fromkeys(column for _, _, cells in rows for column in cells))
+    heads: list[list[Cell]] = [["", *(TableCell(text, columns=count) for text, count in above)]] if above else []
+    body = []
+    for name, small, cells in rows:
+        # A name may be broken behind its colon.
+        head = Markup("<bdi>{}{}<wbr>{}</bdi>").format(*name.partition(":"))
+        body.append([TableCell(head, small), *(cells.get(column, "–") for column in columns)])
+    return DataTable(wording(caption), [*heads, [corner, *columns]], [("", body)])
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,19 @@ from matplotlib.ticker import MaxNLocator
 from spillover.metrics.intervals import FEW, clusters_of, interval
 from spillover.metrics.ranks import RankTable
 from spillover.report import drawing
-from spillover.report.drawing import ASSOCIATION, INK, LINES, Drawing, canvas, finish, label, plot
+from spillover.report.drawing import (
+    ASSOCIATION,
+    INK,
+    LINES,
+    Drawing,
+    Line,
+    Look,
+    canvas,
+    draw_lines,
+    finish,
+    label,
+    plot,
+)
 from spillover.report.load import LoadedRun, labels
 from spillover.report.story import Story, spoken
 from spillover.report.story import stories as stories_of
@@ -47,44 +59,27 @@ def draw(name: str, found: Any, implication: str | None = None, **options: Any) 
 
 @plot("rank-change", of="stories")
 def draw_rank_change(stories: Sequence[Story], name: str = "rank-change") -> Drawing | None:
-    """One row a story: hollow before, filled after (with its interval), ticks for the two guesses."""
-    measured = [(story, after) for story in stories if (after := story.metric("implication_rank_test"))]
-    if not measured:
-        return None
-    rows: list[dict[str, Any]] = []
-    shape: Any = {"linestyle": "none", "markersize": 8}
-    handles: dict[str, Artist] = {"before": Line2D([], [], marker="o", markerfacecolor="none", color=INK, **shape)}
-    with canvas(1.75 + 0.62 * len(measured)) as (figure, axes):
-        for place, (story, after) in enumerate(measured):
-            # A run measured once shows the same before and after.
-            before: Any = (story.metric("implication_rank_test_before") or after).value
-            rows.append({
-                "link": story.label, "kind": story.kind_in_words, "before": before, "after": after.value,
-                "low": after.low, "high": after.high, "marginal": story.marginal, "chance": story.chance,
-            })  # fmt: skip
-            colour, marker = ASSOCIATION[story.wanted]
-            axes.text(0, place - 0.3, f"{label(story.label, 40)} ({story.kind_in_words})", va="bottom")
-            now: Any = after.value
-            axes.plot([before, now], [place, place], color=INK, alpha=0.25, linewidth=1.2)
-            if after.low is not None and after.high is not None:
-                axes.plot([after.low, after.high], [place, place], color=colour, linewidth=6, alpha=0.3)
-            axes.plot([before], [place], marker=marker, markersize=8, markerfacecolor="none", color=INK)
-            axes.plot([now], [place], marker=marker, markersize=8, color=colour, clip_on=False)
-            for guess, dash, width in ((story.marginal, "-", 2.2), (story.chance, (0, (1, 1)), 1.6)):
-                if guess is not None:
-                    axes.plot([guess] * 2, [place - 0.2, place + 0.2], color=INK, linestyle=dash, linewidth=width)
-        axes.set(xlabel=RANK, xlim=(-0.15, None), ylim=(len(measured) - 0.4, -0.8), yticks=[])
-        axes.spines["left"].set_visible(False)
-        for wanted, (colour, marker) in ASSOCIATION.items():
-            if any(story.wanted == wanted for story, _ in measured):
-                words = f"after, {'true' if wanted else 'untrue'} link"
-                handles[words] = Line2D([], [], marker=marker, color=colour, **shape)
-        shape |= {"marker": "|", "markersize": 11, "color": INK}
-        handles["knows which answers occur"] = Line2D([], [], markeredgewidth=2.2, **shape)
-        handles["random guess"] = Line2D([], [], alpha=0.6, **shape)
-        said = "; ".join("{link}: {before:.2f} before, {after:.2f} after".format(**row) for row in rows)
-        look: Any = {"ncols": 2, "handlelength": 2, "columnspacing": 1.2}
-        return finish(figure, name, "Mean rank before and after training", f"{said}.", rows, handles, **look)
+    """Of each story hollow before, filled after (with its interval), ticks for the two guesses."""
+    lines, rows = list[Line](), list[dict[str, Any]]()
+    guess = {"marker": "|", "markersize": 11, "color": INK}
+    ticks = {"knows which answers occur": {**guess, "markeredgewidth": 2.2}, "random guess": {**guess, "alpha": 0.6}}
+    looks: dict[str, Look] = {"before": {"marker": "o", "markerfacecolor": "none", "color": INK}}
+    for story in stories:
+        if (after := story.rank) is None or after.value is None:
+            continue
+        # A run measured once shows the same before and after.
+        before = (story.rank_before or after).value
+        rows.append({
+            "link": story.label, "kind": story.kind_in_words, "before": before, "after": after.value,
+            "low": after.low, "high": after.high, "marginal": story.marginal, "chance": story.chance,
+        })  # fmt: skip
+        colour, marker = ASSOCIATION[story.wanted]
+        look = looks[f"after, {'true' if story.wanted else 'untrue'} link"] = {"marker": marker, "color": colour}
+        guesses = zip((story.marginal, story.chance), ticks.values(), strict=True)
+        lines.append(Line(f"{label(story.label, 40)} ({story.kind_in_words})"))
+        lines.append(Line("", [(before, {**looks["before"], "marker": marker}), (after, look), *guesses]))
+    said = "; ".join("{link}: {before:.2f} before, {after:.2f} after".format(**row) for row in rows)
+    return draw_lines(lines, name, "Mean rank before and after training", f"{said}.", rows, looks | ticks, RANK)
 
 
 #: More pairs than this have no lines of their own.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from markupsafe import Markup
 
@@ -13,8 +14,9 @@ from spillover.report.page import Block, Paragraph, Section, bdi
 from spillover.report.provenance import duration, provenance
 from spillover.report.sections import examples_section, health_section, maps_section, when_section
 from spillover.report.story import stories, unique
-from spillover.report.study_data import LoadedStudy, study_table
-from spillover.report.study_parts import PAPER, PARTS, SETS, AssociationSet, cells_table, sets_of
+from spillover.report.study_curves import RATES, bridge_points, parting, show_rates
+from spillover.report.study_data import LoadedCell, LoadedStudy, flat, study_table
+from spillover.report.study_sets import PAPER, SETS, AssociationSet, sets_of, show_paper, show_sets
 from spillover.report.words import number
 
 
@@ -125,6 +127,42 @@ def _sections(study: LoadedStudy) -> list[Section]:
         blocks.append(page.Beside(drawn, [*notes, table]) if drawn else None)
         found.append((groups[0].name, blocks))
     return [Section(f"part-{place}" if place else "found", *each) for place, each in enumerate(found)]
+
+
+def cells_table(cells: Sequence[LoadedCell]) -> page.DataTable:
+    """One row a cell, one column a metric, whatever the verb; of several implications, that over all of them.
+
+    Where no record pools the seeds of a cell, each of them has a row.
+    """
+    rows: list[page.Row] = []
+    for cell in cells:
+        if cell.metrics or not cell.by_seed:
+            rows.append((cell.slug, cell.status, _fields(cell.metrics)))
+        else:
+            own = cell.by_seed.items()
+            rows += [(f"{cell.slug}, seed {seed}", cell.status, _fields(metrics)) for seed, metrics in own]
+    return page.table_of("cells_caption", "cell", rows)
+
+
+def _fields(metrics: Mapping[str, Any]) -> dict[str, page.Cell]:
+    found: dict[str, page.Cell] = {}
+    for implication, name, value in flat(metrics):
+        test = name.endswith("_p")
+        if implication is None or test:
+            low, high = value.get("low"), value.get("high")
+            ends = f"{number(low)} to {number(high)}" if low is not None and high is not None else ""
+            found.setdefault(name.replace("_", " "), page.TableCell(number(value["value"], 4 if test else 2), ends))
+    return found
+
+
+#: Plot of `cells` -> what gives the table and the sentences beside it.
+PARTS: dict[str, Callable[[Sequence[LoadedCell]], tuple[page.DataTable | None, list[str]]]] = {
+    SETS: show_sets,
+    PAPER: show_paper,
+    "rank-by-bridging": lambda cells: (None, parting(bridge_points(cells))),
+    RATES: show_rates,
+    "rank-by-adapter": lambda cells: (cells_table(cells), []),
+}
 
 
 def _cells(study: LoadedStudy) -> page.Details:

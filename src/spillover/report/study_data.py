@@ -17,6 +17,7 @@ from spillover.report.load import LoadedRun, load_run
 from spillover.report.story import Story, stories
 
 CELLS = "cells"
+TRUTHS = {True: "true", False: "not true"}
 #: seed is null for what is pooled over seeds; implication for what is pooled over implications; group holds every
 #: group's name that the cell stands in; options is JSON. A cell without any metric has one row that says its status.
 STUDY_SCHEMA = pa.schema(
@@ -163,6 +164,12 @@ def flat(metrics: Mapping[str, Any]) -> Iterator[tuple[str | None, str, dict[str
             yield from ((implication, f"{name}.{key}", numbers) for implication, key, numbers in flat(found))
         elif found["value"] is not None:
             yield None, name, {key: found.get(key) for key in ("value", "low", "high", "n", "clusters", "unit")}
+
+
+def numbers_of(metric: Metric | None) -> dict[str, Any]:
+    """A mean rank as a row of numbers below a figure."""
+    ends = ("low", "high", "clusters")
+    return {"mean_rank": getattr(metric, "value", None), **{end: getattr(metric, end, None) for end in ends}}
 
 
 def limits(metric: Metric | None) -> tuple[float, float] | None:

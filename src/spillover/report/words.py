@@ -52,6 +52,11 @@ def interval(metric: Metric | None) -> str:
     return f"{number(metric.low)} to {number(metric.high)}"
 
 
+def value(metric: Metric | None) -> str:
+    """The number of a metric; a dash when there is none."""
+    return number(getattr(metric, "value", None))
+
+
 def statement(run: LoadedRun, relation: str, subject: str, answer: str = "…") -> str:
     """The sentence that a fact is trained and asked with."""
     prompt = run.prompts.get(relation, "{subject} " + spoken(relation))
