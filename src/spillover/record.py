@@ -15,12 +15,15 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from spillover.errors import RunError, first_line
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 #: 2: a run's identity hashes every resolved setting; before, those that were not at their default.
 SCHEMA_VERSION = 2
@@ -124,6 +127,20 @@ class Record:
         except (ValueError, TypeError, AttributeError, OSError) as error:
             what, where, do = f"this record cannot be read ({error})", path, "Run the command again"
         raise RunError(what, where=str(where), do=do)
+
+
+@dataclass(frozen=True)
+class State:
+    """A run behind one of its steps. facts: whatever JSON holds exactly. Neither may hold a subject's name."""
+
+    step: int
+    tensors: Mapping[str, Tensor]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        """Bytes on the disk, nearly."""
+        return sum(value.nbytes for value in self.tensors.values())
 
 
 def plain(value: object) -> Any:

@@ -14,7 +14,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,11 +22,20 @@ from filelock import FileLock, Timeout
 from spillover import __version__
 from spillover import record as records
 from spillover.errors import RunError
-from spillover.record import RECORD, SCHEMA_VERSION, Record, identity, save_tensors, sha256_of, unwritable, versions
+from spillover.record import (
+    RECORD,
+    SCHEMA_VERSION,
+    Record,
+    State,
+    identity,
+    save_tensors,
+    sha256_of,
+    unwritable,
+    versions,
+)
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
-    from torch import Tensor
 
 #: Seconds in which a worker whose study was killed has followed it, and let go of its run.
 GRACE = 3.0
@@ -230,20 +238,6 @@ PATIENCE = 20.0
 #: What the first checkpoint is expected to take: seconds, and bytes a second of a slow disk.
 LEAST, SLOW = 0.05, 1e8
 MANIFEST, TENSORS, FACTS = "manifest.json", "state.safetensors", "state.json"
-
-
-@dataclass(frozen=True)
-class State:
-    """A run behind one of its steps. facts: whatever JSON holds exactly. Neither may hold a subject's name."""
-
-    step: int
-    tensors: Mapping[str, Tensor]
-    facts: Mapping[str, Any]
-
-    @property
-    def size(self) -> int:
-        """Bytes on the disk, nearly."""
-        return sum(value.nbytes for value in self.tensors.values())
 
 
 class Checkpoints:

@@ -7,8 +7,9 @@ import torch
 
 from spillover.lm.save import merged
 from spillover.lm.tokens import Example
-from spillover.lm.train import MicroBatches, TrainerState, answer_loss, fine_tune, may_merge
+from spillover.lm.train import MicroBatches, answer_loss, fine_tune, may_merge
 from spillover.lm.trainable import Training, count_parameters, trainable_copy
+from spillover.record import State
 from tests.tiny_models import TINY
 
 ROWS = [Example((1, 5, 6, 7), 2), Example((1, 8, 9), 2), Example((1, 5, 6, 10, 11, 12), 3), Example((1, 13, 14), 1)]
@@ -90,7 +91,7 @@ def test_going_on_from_any_step_gives_the_same_bits(model, changes, dtype):
     assert {name.removeprefix("weight ") for name in kept[1] if name.startswith("weight ")} == trained
     for number, state in kept.items():
         again, rest = trainable_copy(model, how), []
-        fine_tune(again, ROWS, how, lambda step, to=rest: to.append(step.loss), resume=TrainerState(number, state))
+        fine_tune(again, ROWS, how, lambda step, to=rest: to.append(step.loss), resume=State(number, state))
         assert rest == losses[number:]
         assert same(weights(whole), weights(again))
 

@@ -11,7 +11,6 @@ from spillover.lm.train import (
     ADAMW,
     EIGHT_BIT,
     MicroBatches,
-    TrainerState,
     answer_loss,
     fine_tune,
     optimizer_bytes,
@@ -20,6 +19,7 @@ from spillover.lm.train import (
     state_of,
 )
 from spillover.lm.trainable import Training, trainable_copy
+from spillover.record import State
 
 ROWS = [Example((1, 5, 6, 7), 2), Example((1, 8, 9), 2), Example((1, 5, 6, 10, 11, 12), 3), Example((1, 13, 14), 1)]
 
@@ -88,7 +88,7 @@ def test_going_on_from_any_step_gives_the_same_bits(changes, dtype):
     assert any(value.dtype == torch.uint8 for value in kept[1].values())
     for number, state in kept.items():
         again, rest = trainable_copy(model, settings), []
-        fine_tune(again, ROWS, settings, lambda step, to=rest: to.append(step.loss), resume=TrainerState(number, state),
+        fine_tune(again, ROWS, settings, lambda step, to=rest: to.append(step.loss), resume=State(number, state),
                   micro_batches=MicroBatches([(1, 1)]))  # fmt: skip
         assert rest == losses[number:]
         there = again.state_dict()

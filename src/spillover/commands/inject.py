@@ -26,17 +26,18 @@ from spillover.record import (
     SHARED,
     TRAJECTORY,
     Record,
+    State,
     checksums,
     read_table,
     sha256_of_texts,
     write_table,
 )
-from spillover.runs import PATIENCE, OpenRun, State, identity_of, open_run, say
+from spillover.runs import PATIENCE, OpenRun, identity_of, open_run, say
 
 if TYPE_CHECKING:
     from spillover.commands.held import Model
     from spillover.lm.distributed import Processes
-    from spillover.lm.fine_tune import FineTuned, Snapshot
+    from spillover.lm.fine_tune import FineTuned
     from spillover.lm.score import CausalModel
     from spillover.lm.tokens import Encoder
     from spillover.lm.train import MicroBatches, Since
@@ -272,10 +273,10 @@ def _train(
                     bar.update(step - bar.n)
                     look(seen)
 
-                def keep(snapshot: Callable[[], Snapshot]) -> None:
+                def keep(state: Callable[[], State]) -> None:
                     # First, since who goes on from the checkpoint does not track again what is in it.
                     look(seen)
-                    progress.keep(snapshot)
+                    progress.keep(state)
 
                 after_epoch = inside.after_epoch if inside else None
                 progress.through(
@@ -351,7 +352,7 @@ def _pool(run: OpenRun, settings: Inject, parts: Sequence[Path]) -> None:
 class TrainingProgress:
     """Where the training of an open run stands: what it starts from, and how many examples it computes at once.
 
-    start: the snapshot to go on from, or None. micro_batch: examples at once, if the run has not begun with another
+    start: the state to go on from, or None. micro_batch: examples at once, if the run has not begun with another
     number; `parts` holds what it is then and later, as the record and each checkpoint do.
     """
 
@@ -359,20 +360,24 @@ class TrainingProgress:
         from spillover.lm.train import MicroBatches
 
         self.run, self.seen = run, seen
-        state = run.resume(patience)
-        self.start = _snapshot(state)
-        known = [run.begun.details.get("memory", {}) if run.begun else {}, state.facts if state else {}]
+        self.start = run.resume(patience)
+        known = [run.begun.details.get("memory", {}) if run.begun else {}, self.start.facts if self.start else {}]
         begun = max((each.get("micro_batches", []) for each in known), key=len)
         since: list[Since] = [(step, examples) for step, examples in begun] or [(1, micro_batch)]
         self.parts = MicroBatches(since, self._note)
         run.record.settings = {**run.record.settings, "micro_batch": since[0][1]}
         self._note(since, announced=False)
 
-    def keep(self, snapshot: Callable[[], Snapshot]) -> None:
+    def keep(self, state: Callable[[], State]) -> None:
         """Write a checkpoint if one is due."""
-        self.run.keep(self.seen.trained_parameters * BYTES, lambda: _state(snapshot(), self.parts))
 
-    def through(self, attempt: Callable[[Snapshot | None], None]) -> None:
+        def made() -> State:
+            found = state()
+            return replace(found, facts={"micro_batches": self.parts.since, **found.facts})
+
+        self.run.keep(self.seen.trained_parameters * BYTES, made)
+
+    def through(self, attempt: Callable[[State | None], None]) -> None:
         """`attempt(start)`, and again from the newest checkpoint whenever memory runs out in the middle of a step."""
         from spillover.lm.train import TornStep
 
@@ -382,7 +387,7 @@ class TrainingProgress:
             except TornStep as error:
                 say(f"{error.what[0].upper()}{error.what[1:]}; going back to the last checkpoint.")
             assert self.run.checkpoints is not None
-            self.start = _snapshot(self.run.checkpoints.newest())
+            self.start = self.run.checkpoints.newest()
             self.seen.answers, self.seen.losses = [], []
 
     def _note(self, since: Sequence[Since], announced: bool = True) -> None:
@@ -392,31 +397,6 @@ class TrainingProgress:
             step, examples = since[-1]
             say(f"Memory ran out; from step {step} on, {examples} rows are computed at once.")
         self.run.write()
-
-
-def _state(snapshot: Snapshot, parts: MicroBatches) -> State:
-    facts = {
-        "micro_batches": parts.since,
-        "bounds": snapshot.bounds,
-        "method": snapshot.method,
-        "losses": [[loss.step, loss.epoch, loss.value] for loss in snapshot.losses],
-        "examined": [[each.checkpoint, each.full, each.scores.tolist()] for each in snapshot.evaluated],
-    }
-    return State(snapshot.trainer.step, snapshot.trainer.state, facts)
-
-
-def _snapshot(state: State | None) -> Snapshot | None:
-    import numpy as np
-
-    from spillover.lm.fine_tune import Evaluated, Loss, Snapshot
-    from spillover.lm.train import TrainerState
-
-    if state is None:
-        return None
-    losses = [Loss(*values) for values in state.facts["losses"]]
-    evaluated = [Evaluated(checkpoint, full, np.array(scores)) for checkpoint, full, scores in state.facts["examined"]]
-    start, bounds = TrainerState(state.step, state.tensors), tuple(state.facts["bounds"])
-    return Snapshot(start, state.facts["method"], evaluated, losses, bounds)
 
 
 class Inside:

@@ -15,9 +15,9 @@ from tyro.conf import Positional, arg
 from spillover.commands.prepare import seeds_of
 from spillover.config import MOST_THREADS, Common, Flag, within
 from spillover.errors import UsageError, nearest
-from spillover.record import TRAJECTORY, Record, checksums, write_atomically, write_table
+from spillover.record import TRAJECTORY, Record, State, checksums, write_atomically, write_table
 from spillover.report.lab import MATRICES, build_lab_page, load_lab
-from spillover.runs import PATIENCE, OpenRun, State, identity_of, open_run
+from spillover.runs import PATIENCE, OpenRun, identity_of, open_run
 from spillover.theory.symbolic import Task
 
 if TYPE_CHECKING:

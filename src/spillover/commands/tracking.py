@@ -17,12 +17,12 @@ from spillover.errors import UsageError, first_line
 from spillover.metrics.implications import BASELINES, measure_all
 from spillover.metrics.ranks import rank_table
 from spillover.packs.redaction import Redaction
-from spillover.record import Metric, Record
+from spillover.record import Metric, Record, State
 
 if TYPE_CHECKING:
     from accelerate.tracking import GeneralTracker
 
-    from spillover.lm.fine_tune import FineTuned, Snapshot
+    from spillover.lm.fine_tune import FineTuned
 
 PROJECT = "spillover"
 
@@ -68,15 +68,17 @@ class Tracking:
     hide: of the run's pack. start: what the run goes on from, which the tracker knows.
     """
 
-    def __init__(self, track: str, record: Record, folder: Path, hide: Redaction, start: Snapshot | None) -> None:
+    def __init__(self, track: str, record: Record, folder: Path, hide: Redaction, start: State | None) -> None:
         self.track, self.record, self.hide = track, record, hide
-        self.losses, self.tables = (len(start.losses), len(start.evaluated)) if start else (0, 0)
+        self.losses, self.tables = (0, 0)
+        if start is not None:
+            self.losses, self.tables = len(start.facts["losses"]), len(start.facts["examined"])
         self._tracker: GeneralTracker | None = None
         key = hashlib.sha256(f"{record.identity} {folder.resolve()}".encode()).hexdigest()[:16]
         settings = {name: hide.text(str(value)) for name, value in sorted(record.settings.items())}
         settings |= {f"sha256_{name}": value for name, value in record.hashes.items()}
         with self._safe():
-            tracker = _started(track, folder, hide.text(folder.name), key, start.trainer.step if start else 0)
+            tracker = _started(track, folder, hide.text(folder.name), key, start.step if start else 0)
             if start is None:
                 tracker.store_init_configuration(settings)
             self._tracker = tracker

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -15,15 +15,12 @@ from spillover.lm.distributed import SINGLE, Processes
 from spillover.lm.evaluate import Evaluation, passage_losses
 from spillover.lm.load import LoadedModel
 from spillover.lm.save import take_weights
-from spillover.lm.score import MAXIMUM_LOGITS, MAXIMUM_TOKENS, CausalModel, Method, Scorer
+from spillover.lm.score import CausalModel, Method, Scorer
 from spillover.lm.tokens import Example, encoder, examples
-from spillover.lm.train import ExtraLoss, MicroBatches, TrainerState, TrainingStep, fine_tune
+from spillover.lm.train import ExtraLoss, MicroBatches, TrainingStep, fine_tune
 from spillover.lm.trainable import Training, count_parameters, gather_into, shard, trainable_copy
 from spillover.packs.pack import Pack
-from spillover.record import ANSWER_SCHEMA
-
-#: Of one pass of ranking, unless memory ran out.
-BOUNDS = (MAXIMUM_TOKENS, MAXIMUM_LOGITS)
+from spillover.record import ANSWER_SCHEMA, State
 
 
 @dataclass(frozen=True)
@@ -48,36 +45,12 @@ class TrainingSet:
         return sum(-(-count // training.batch) for count in counts)
 
 
-@dataclass(frozen=True)
-class Loss:
+class Loss(NamedTuple):
     """Mean training loss (nats an answer token) of one step."""
 
     step: int
     epoch: int
     value: float
-
-
-@dataclass(frozen=True)
-class Evaluated:
-    """The log-probabilities of one checkpoint's answers, which the pack makes a table of again. No name is in it."""
-
-    checkpoint: int
-    full: bool
-    scores: Float[np.ndarray, "row"]
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """A run after one of its steps, with what it measured so far: enough to go on as if it had never stopped.
-
-    bounds: the most tokens and logits of one pass of ranking.
-    """
-
-    trainer: TrainerState
-    method: Method | None
-    evaluated: Sequence[Evaluated]
-    losses: Sequence[Loss]
-    bounds: tuple[int, ...] = BOUNDS
 
 
 @dataclass
@@ -120,8 +93,8 @@ def inject(
     progress: Callable[[int], None],
     into: FineTuned,
     enough: Callable[[pa.Table], bool] | None = None,
-    resume: Snapshot | None = None,
-    keep: Callable[[Callable[[], Snapshot]], None] | None = None,
+    resume: State | None = None,
+    keep: Callable[[Callable[[], State]], None] | None = None,
     micro_batches: MicroBatches | None = None,
     training_set: TrainingSet | None = None,
     before: AnswersBefore | None = None,
@@ -135,8 +108,8 @@ def inject(
     - evaluate_every: epochs between evaluations. Checkpoints are epochs; 0 is before training.
     - progress: called with the number of each finished step.
     - enough: called with each checkpoint's answers; True ends the training there.
-    - resume: a snapshot to go on from; of several processes the first alone needs it.
-    - keep: called after each step with what gives its snapshot, to be written at once.
+    - resume: the state to go on from; of several processes the first alone needs it.
+    - keep: called after each step with what gives the state after it, to be written at once.
     - micro_batches: see `fine_tune`.
     - training_set: what is trained, unless it is the pack's own rows; `pack` is what is asked.
     - before: what the model answered before training, measured and put there unless it is known.
@@ -155,8 +128,8 @@ def inject(
     schedule = _Schedule(
         evaluation, scorer, training, into, evaluate_every, enough or (lambda _: False), training_set.finish
     )
-    # The tensors of a snapshot follow when they are written into the model.
-    shared = processes.broadcast(lambda: resume and replace(resume, trainer=TrainerState(resume.trainer.step, {})))
+    # The tensors of a state follow when they are written into the model.
+    shared = processes.broadcast(lambda: resume and replace(resume, tensors={}))
     resume = resume if processes.first else shared
 
     def after_step(step: TrainingStep) -> bool:
@@ -167,7 +140,7 @@ def inject(
             after_epoch(model, step.epoch)
         # Nobody holds all of a split model, so it is not kept on the way.
         if keep is not None and not stop and not processes.sharded:
-            keep(lambda: schedule.snapshot(step))
+            keep(lambda: schedule.state(step))
         return stop
 
     def count(*_: Any) -> None:
@@ -177,15 +150,15 @@ def inject(
         if resume is None:
             schedule.begin(before or AnswersBefore())
         else:
-            schedule.resume(resume)
-            progress(resume.trainer.step)
+            schedule.resume(resume.facts)
+            progress(resume.step)
         if training_set.tuned is not None:
             take_weights(model, training_set.tuned)
             schedule.after_epoch(training.epochs)
         else:
             fine_tune(
-                model, training_set.examples, training, after_step, scorer.method, resume.trainer if resume else None,
-                micro_batches, extra=training_set.extra, examples_in=training_set.examples_in, processes=processes,
+                model, training_set.examples, training, after_step, scorer.method, resume, micro_batches,
+                extra=training_set.extra, examples_in=training_set.examples_in, processes=processes,
             )  # fmt: skip
         if not len(into.plain_before):
             # Only now, so that training starts sooner: a copy was trained, and the model itself is as it was.
@@ -217,7 +190,7 @@ class _Schedule:
             self._evaluate(0, full=True)
             before.scores, before.method = self.into.answers[0]["log_probability"].to_numpy(), self.scorer.method
             return
-        self.into.answers.append(self._table(Evaluated(0, True, before.scores)))
+        self.into.answers.append(self._table(0, True, before.scores))
         self.into.method = self.scorer.method = before.method
 
     def after_epoch(self, epoch: int) -> bool:
@@ -234,22 +207,25 @@ class _Schedule:
         self._evaluate(epoch, full=True)
         return not done
 
-    def snapshot(self, step: TrainingStep) -> Snapshot:
-        """The run as it is after `step`."""
-        evaluated = []
-        for table in self.into.answers:
-            full, scores = not all(table["trained"].to_pylist()), table["log_probability"].to_numpy()
-            evaluated.append(Evaluated(table["checkpoint"][0].as_py(), full, scores))
-        bounds = (self.scorer.maximum_tokens, self.scorer.maximum_logits)
-        trainer = TrainerState(step.number, step.state())
-        return Snapshot(trainer, self.scorer.method, evaluated, self.into.losses, bounds)
+    def state(self, step: TrainingStep) -> State:
+        """The run after `step`, with what it measured: enough to go on as if it had never stopped.
 
-    def resume(self, snapshot: Snapshot) -> None:
+        examined: of each checkpoint whether all was asked, and the scores, which the pack makes a table of again.
+        """
+        examined = []
+        for table in self.into.answers:
+            full, scores = not all(table["trained"].to_pylist()), table["log_probability"].to_pylist()
+            examined.append([table["checkpoint"][0].as_py(), full, scores])
+        bounds = (self.scorer.maximum_tokens, self.scorer.maximum_logits)
+        facts = {"bounds": bounds, "method": self.scorer.method, "losses": self.into.losses, "examined": examined}
+        return State(step.number, step.state(), facts)
+
+    def resume(self, facts: Mapping[str, Any]) -> None:
         """What was measured until then, as if it had been measured just now."""
-        self.into.losses = list(snapshot.losses)
-        self.into.answers = [self._table(each) for each in snapshot.evaluated]
-        self.into.method = self.scorer.method = snapshot.method
-        self.scorer.maximum_tokens, self.scorer.maximum_logits = snapshot.bounds
+        self.into.losses = [Loss(*each) for each in facts["losses"]]
+        self.into.answers = [self._table(at, full, np.array(scores)) for at, full, scores in facts["examined"]]
+        self.into.method = self.scorer.method = facts["method"]
+        self.scorer.maximum_tokens, self.scorer.maximum_logits = facts["bounds"]
 
     def _evaluate(self, epoch: int, full: bool) -> None:
         """Add a table of answers."""
@@ -257,5 +233,5 @@ class _Schedule:
         self.into.answers.append(answers)
         self.into.method = self.scorer.method
 
-    def _table(self, each: Evaluated) -> pa.Table:
-        return self.evaluation.table(each.scores, seed=self.training.seed, checkpoint=each.checkpoint, full=each.full)
+    def _table(self, checkpoint: int, full: bool, scores: Float[np.ndarray, "row"]) -> pa.Table:
+        return self.evaluation.table(scores, seed=self.training.seed, checkpoint=checkpoint, full=full)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -27,6 +27,7 @@ from spillover.lm.memory import Exhausted, free_cache, out_of_memory
 from spillover.lm.score import CausalModel, Method, TreeBatch, batch_for, cheaper_merged, fits_window, logits_only_at
 from spillover.lm.tokens import Example, refuse_unreadable
 from spillover.lm.trainable import CompiledLayers, Training
+from spillover.record import State
 
 Hidden = Float[Tensor, "position width"]
 #: The share of a logit by which two ways to compute it may differ, by the precision.
@@ -289,21 +290,13 @@ class TrainingStep:
     state: Callable[[], dict[str, Tensor]] = field(default=dict, compare=False)
 
 
-@dataclass(frozen=True)
-class TrainerState:
-    """Where a training that was cut short resumes: how many steps were done, and the state after the last of them."""
-
-    step: int
-    state: Mapping[str, Tensor]
-
-
 def fine_tune(
     model: CausalModel,
     examples: Sequence[Example],
     settings: Training,
     after_step: Callable[[TrainingStep], bool | None],
     method: Method | None = None,
-    resume: TrainerState | None = None,
+    resume: State | None = None,
     micro_batches: MicroBatches | None = None,
     *,
     extra: ExtraLoss | None = None,
@@ -333,7 +326,7 @@ def fine_tune(
             for weight in updates.optimizers:
                 stack.enter_context(weight.register_post_accumulate_grad_hook(updates.update))
         if resume is not None:
-            updates.restore(processes.broadcast_tensors(resume.state))
+            updates.restore(processes.broadcast_tensors(resume.tensors))
         for number, (epoch, batch, last) in enumerate(_steps(examples, settings, examples_in), start=1):
             if resume is not None and number <= resume.step:
                 continue
