@@ -233,7 +233,7 @@ def _train(
     settings, loaded, seen, sha256 = job.settings, job.loaded, FineTuned(job.settings.seed), sha256_of_texts(texts)
     plain = f"{sha256} {job.measured_as}"
     if plain in models.plain:
-        seen.plain_before, seen.plain_tokens = models.plain[plain]
+        seen.plain["before"], seen.plain["tokens"] = models.plain[plain]
 
     def train(micro_batches: MicroBatches, progress: Callable[[int], None] = lambda step: None, **more: Any) -> None:
         fine_tune(
@@ -241,7 +241,7 @@ def _train(
             enough=job.enough, training_set=job.training_set, before=models.before(job), processes=processes,
             micro_batches=micro_batches, progress=progress, **more,
         )  # fmt: skip
-        models.plain[plain] = seen.plain_before, seen.plain_tokens
+        models.plain[plain] = seen.plain["before"], seen.plain["tokens"]
 
     if run is None:
         train(MicroBatches(processes.broadcast(list)))
@@ -302,12 +302,11 @@ def _write_tables(record: Record, answers: pa.Table, seen: FineTuned, folder: Pa
     write_table(folder / TRAJECTORY, trajectory_table(answers, losses))
     record.metrics = metrics = summarise(answers) if answers.num_rows else {}
     if seen.done:
-        metrics["forgetting_nats"] = forgetting_nats(seen.plain_before, seen.plain_after, seen.plain_tokens)
+        metrics["forgetting_nats"] = forgetting_nats(**seen.plain)
     parameters = {"parameters": seen.parameters, "trained_parameters": seen.trained_parameters}
-    plain = {"before": seen.plain_before, "after": seen.plain_after, "tokens": seen.plain_tokens}
     record.details |= {
         "model": record.details["model"] | parameters,
-        "plain_text": {name: values.tolist() for name, values in plain.items()},
+        "plain_text": {name: values.tolist() for name, values in seen.plain.items()},
         "scoring": seen.method,
         "forward_passes": seen.passes,
         "files": checksums(folder, *TABLES),
@@ -325,22 +324,18 @@ def _pool(run: OpenRun, settings: Inject, parts: Sequence[Path]) -> None:
     first = records[0]
     resumed = max(run.resumed, sum(record.resumed for record in records))
     pooled = replace(first, identity=run.identity, seed=settings.seed, resumed=resumed, status="running", metrics={})
-    pooled.settings = {
-        **dataclasses.asdict(settings),
-        "micro_batch": first.settings.get("micro_batch", settings.micro_batch),
-    }
+    micro_batch = first.settings.get("micro_batch", settings.micro_batch)
+    pooled.settings = dataclasses.asdict(settings) | {"micro_batch": micro_batch}
     # The record first, so that tables that a kill leaves behind are known for this run's.
     pooled.write(folder)
     for name in TABLES:
         if all((part / name).exists() for part in parts):
             write_table(folder / name, pa.concat_tables([read_table(part / name) for part in parts]))
     plain = [record.details["plain_text"] for record in records]
-    forgetting = forgetting_nats(
-        *(np.mean([each[key] for each in plain], axis=0) for key in ("before", "after", "tokens"))
-    )
+    means = (np.mean([each[key] for each in plain], axis=0) for key in ("before", "after", "tokens"))
     pooled.status, pooled.seconds = "done", round(sum(record.seconds for record in records), 1)
     pooled.hashes = {**first.hashes, "pack": sha256_of_texts([record.hashes["pack"] for record in records])}
-    pooled.metrics = {**summarise(read_table(folder / ANSWERS)), "forgetting_nats": forgetting}
+    pooled.metrics = {**summarise(read_table(folder / ANSWERS)), "forgetting_nats": forgetting_nats(*means)}
     pooled.details |= {
         "seeds": [record.seed for record in records],
         "files": checksums(folder, *TABLES),

@@ -54,11 +54,11 @@ class BaseProducts:
         """
         rows: list[dict[str, Any]] = []
         with torch.inference_mode():
-            now = self._factors(model)
             if full:
+                now = self._factors(model)
                 rows += self._rows("product", {place: place.product(now) for place in self.places})
             if checkpoint:
-                rows += self._rows("change", self._changes(now)) if full else self._norms(now)
+                rows += self._rows("change", self.changes(model)) if full else self._norms(self._factors(model))
         rows.sort(key=lambda row: (row["layer"], row["head"]))
         table = [{"seed": seed, "checkpoint": checkpoint, **row} for row in rows]
         return pa.Table.from_pylist(table, schema=INSIDE_SCHEMA)
@@ -84,13 +84,10 @@ class BaseProducts:
                 rank = min(2 * new.left.shape[1], new.left.shape[0], new.right.shape[1])
                 yield _row(place, "change", rank, {"frobenius": norm})
 
-    def _changes(self, now: Mapping[str, Tensor]) -> dict[Place, Factored]:
+    def changes(self, model: CausalModel) -> dict[Place, Factored]:
+        """The change of W_OV of every head."""
+        now = self._factors(model)
         return {place: place.product(now).minus(place.product(self.weights)) for place in self.places}
-
-    def changes(self, model: CausalModel) -> Mapping[tuple[int, int], Factored]:
-        """(layer, head) -> the change of its W_OV."""
-        found = self._changes(self._factors(model))
-        return {(place.layer, place.head): change for place, change in found.items()}
 
 
 def rank_of(product: Factored) -> int:
@@ -142,10 +139,10 @@ def shared(
         for name, asked in asked_of.items():
             about = {"seed": seed, "checkpoint": checkpoint, "implication": name}
             about |= {sort: len(asked[sort]) for sort in ("stated", "unstated")}
-            for (layer, head), change in changes.items():
-                values = (torch.stack([read[each][layer] for each in asked[sort]]) for sort in SORTS)
+            for place, change in changes.items():
+                values = (torch.stack([read[each][place.layer] for each in asked[sort]]) for sort in SORTS)
                 if (overlap := overlaps(change, *values)) is not None:
-                    rows.append({**about, "layer": layer, "head": head, **overlap})
+                    rows.append({**about, "layer": place.layer, "head": place.head, **overlap})
     return pa.Table.from_pylist(rows, schema=SHARED_SCHEMA)
 
 

@@ -63,14 +63,14 @@ class AnswersBefore:
 
 @dataclass
 class FineTuned:
-    """What one run saw so far; complete when `done`. plain_*: summed nats and tokens of each plain passage."""
+    """What one run saw so far; complete when `done`. plain: of each passage, summed nats and tokens."""
 
     seed: int
     answers: list[pa.Table] = field(default_factory=list)
     losses: list[Loss] = field(default_factory=list)
-    plain_before: Float[np.ndarray, "passage"] = field(default_factory=lambda: np.empty(0))
-    plain_after: Float[np.ndarray, "passage"] = field(default_factory=lambda: np.empty(0))
-    plain_tokens: Float[np.ndarray, "passage"] = field(default_factory=lambda: np.empty(0))
+    plain: dict[str, Float[np.ndarray, "passage"]] = field(
+        default_factory=lambda: dict.fromkeys(("before", "after", "tokens"), np.empty(0))
+    )
     parameters: int = 0
     trained_parameters: int = 0
     passes: int = 0
@@ -104,7 +104,7 @@ def inject(
     """Run the experiment, adding to `into` as it goes, so that an interrupted run keeps what it saw.
 
     Arguments:
-    - texts: plain passages; `into.plain_before` is measured unless it is there already.
+    - texts: plain passages; `into.plain["before"]` is measured unless it is there already.
     - evaluate_every: epochs between evaluations. Checkpoints are epochs; 0 is before training.
     - progress: called with the number of each finished step.
     - enough: called with each checkpoint's answers; True ends the training there.
@@ -160,10 +160,10 @@ def inject(
                 model, training_set.examples, training, after_step, scorer.method, resume, micro_batches,
                 extra=training_set.extra, examples_in=training_set.examples_in, processes=processes,
             )  # fmt: skip
-        if not len(into.plain_before):
+        if not len(into.plain["before"]):
             # Only now, so that training starts sooner: a copy was trained, and the model itself is as it was.
-            into.plain_before, into.plain_tokens = passage_losses(loaded.model, encode, texts, processes)
-        into.plain_after, _ = passage_losses(model, encode, texts, processes)
+            into.plain["before"], into.plain["tokens"] = passage_losses(loaded.model, encode, texts, processes)
+        into.plain["after"], _ = passage_losses(model, encode, texts, processes)
     if processes.sharded:
         into.model = trainable_copy(loaded.model, training) if processes.first else None
         gather_into(into.model, model)

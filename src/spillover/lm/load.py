@@ -350,8 +350,8 @@ def convert(folder: Path) -> None:
     (folder / "model.safetensors").chmod(0o644)
 
 
-#: Forms in which a model folder may be stored -> the package that unpacks them.
-UNPACKED_BY = {"bitsandbytes": "bitsandbytes", "gguf": "gguf"}
+#: Forms in which a model folder may be stored, each called as the package that unpacks it.
+UNPACKED_BY = ("bitsandbytes", "gguf")
 INSTALL = 'Run `pip install "spillover[quantised]"`'
 
 
@@ -369,7 +369,7 @@ def gguf_in(path: Path) -> str | None:
 def _refuse_unknown_packing(config: PretrainedConfig, name: str) -> None:
     """Raise ModelError when a model is stored in a form that cannot be unpacked here."""
     stored: Any = getattr(config, "quantization_config", None)
-    if not stored or ((form := _form(stored)) in UNPACKED_BY and find_spec(UNPACKED_BY[form]) is not None):
+    if not stored or ((form := _form(stored)) in UNPACKED_BY and find_spec(form) is not None):
         return
     if form in UNPACKED_BY:
         what = f"its weights are stored in the form {form!r}, and the package that unpacks them is not installed"
@@ -410,7 +410,6 @@ def _form(stored: Any) -> str:
     return str(getattr(form, "value", form))
 
 
-ADAPTER_WEIGHTS = "adapter_model.safetensors"
 _LORA = re.compile(r"(?:base_model\.model\.)?(.+)\.lora_(?:embedding_)?A(?:\.weight)?")
 _SIZES = re.compile(r"size mismatch for (\S+):.*?torch\.Size\((\[.*?\])\).*?torch\.Size\((\[.*?\])\)", re.S)
 
@@ -433,7 +432,7 @@ def with_adapter(model: Any, source: ModelSource) -> CausalModel:
     """The adapter folded into its base, in place. Raises ModelError when it cannot be read, or was made for a model
     with other modules, layers or sizes."""
     with quiet(), _one_sentence(source, "adapter"):
-        path = Path(source.path) / ADAPTER_WEIGHTS
+        path = Path(source.path) / "adapter_model.safetensors"
         if not path.exists():
             raise ModelError(f"the adapter has no {path.name}", where=source.name, do="Save it as safetensors")
         from peft import PeftModel

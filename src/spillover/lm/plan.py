@@ -227,13 +227,8 @@ class Workload:
         batches, merge = list(shuffled(some, training, 1)), bool(some) and may_merge(model, some, "tree")
         parts = [part for batch in batches for part in cut(batch, micro_batch or training.batch)]
         epoch = Passes.of(cheaper_merged(part) if merge else [PrefixTree([each]) for each in part] for part in parts)
-        between, evaluation, scorer = (
-            (epochs - 1) // evaluate_every,
-            Evaluation(asked, encode),
-            Scorer(model, method="tree"),
-        )
-        asking, answers = Passes(), 0
-        for full, count in ((True, 2), (False, between)):
+        evaluation, scorer, asking, answers = Evaluation(asked, encode), Scorer(model, method="tree"), Passes(), 0
+        for full, count in ((True, 2), (False, (epochs - 1) // evaluate_every)):
             keys = list(evaluation.prompts(full))
             some_keys = evenly(keys, PROMPTS)
             fed = Passes.of(scorer.passes([request(encode, asked, *key) for key in some_keys]))
