@@ -15,15 +15,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from spillover.errors import RunError, first_line
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 #: 2: a run's identity hashes every resolved setting; before, those that were not at their default.
 SCHEMA_VERSION = 2
@@ -134,7 +131,7 @@ class State:
     """A run behind one of its steps. facts: whatever JSON holds exactly. Neither may hold a subject's name."""
 
     step: int
-    tensors: Mapping[str, Tensor]
+    tensors: Mapping[str, Any]
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
