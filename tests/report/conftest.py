@@ -13,7 +13,7 @@ from spillover.packs.pack import Implication
 from spillover.record import ANSWER_SCHEMA, ANSWERS, TRAJECTORY, Metric, Record, write_table
 from spillover.report.audit import build_audit_page
 from spillover.report.load import load_run
-from spillover.report.runs import build_runs_page
+from spillover.report.pages import build_runs_page
 from spillover.report.study import build_study_page
 from spillover.report.study_data import load_study
 from tests.report.synthetic_audit import answers, many, write_audit

@@ -6,8 +6,8 @@ import subprocess
 
 import pytest
 
+from spillover.report.pages import build_runs_page
 from spillover.report.remedies import build_remedies_page, comparison_of
-from spillover.report.runs import build_runs_page
 from tests.report.synthetic_remedies import record
 
 pytestmark = pytest.mark.slow

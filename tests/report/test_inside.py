@@ -3,7 +3,7 @@
 import dataclasses
 
 from spillover.report.inside import draw_inside_change, draw_inside_shared, heads_of, inside_rows, shared_of
-from spillover.report.runs import build_runs_page
+from spillover.report.pages import build_runs_page
 from spillover.report.story import stories
 from tests.report.inside_tables import looked
 

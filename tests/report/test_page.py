@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 from itertools import pairwise
 
 from spillover.report.load import load_run
-from spillover.report.runs import build_runs_page
+from spillover.report.pages import build_runs_page
 
 HOSTILE = "<script>alert(1)</script>$\\frac{$\"'&]]><!--"
 VOID = {"meta", "link", "img", "br", "hr", "input", "wbr"}

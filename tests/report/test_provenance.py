@@ -1,9 +1,16 @@
-"""How a run was made: nothing empty, the command can be typed again."""
+"""How a run was made can be typed again; what a reader takes away opens safely and holds the same numbers."""
+
+import base64
+import csv
+import gzip
+import io
+import json
 
 import pytest
 
 from spillover.record import Record
-from spillover.report.provenance import command_line, duration, provenance
+from spillover.report import provenance as module
+from spillover.report.provenance import cell, command_line, duration, of_metrics, of_ranks, provenance
 
 
 def test_groups_in_order_without_empty_values(make):
@@ -27,3 +34,44 @@ def test_a_whole_command_stays():
 @pytest.mark.parametrize(("seconds", "text"), [(0.4, "0 s"), (59.6, "1 min 0 s"), (241.0, "4 min 1 s")])
 def test_duration(seconds, text):
     assert duration(seconds) == text
+
+
+def body(link):
+    return base64.b64decode(link.href.partition(";base64,")[2])
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "＝1"])
+def test_formula_like_text_is_neutralised(text):
+    assert cell(text) == "'" + text
+
+
+@pytest.mark.parametrize(("value", "shown"), [("Paris", "Paris"), (-3, -3), (-0.25, "-0.25"), (None, None)])
+def test_other_cells_stay(value, shown):
+    assert cell(value) == shown
+
+
+def test_ranks_have_one_row_a_question_prompt_and_checkpoint(make):
+    run = make(epochs=1)
+    link = of_ranks([("=run", run)])
+    rows = list(csv.DictReader(io.StringIO(body(link).decode())))
+    assert (link.name, len(rows)) == ("spillover-ranks.csv", len(run.ranks))
+    # 50 names: one row for the city, two prompts for the language, before and after.
+    assert len(rows) == 50 * 3 * 2
+    assert {row["run"] for row in rows} == {"'=run"}
+    assert sum(float(row["rank"]) for row in rows) == pytest.approx(run.ranks.rank.sum())
+
+
+def test_large_tables_are_packed(make, monkeypatch):
+    monkeypatch.setattr(module, "_LARGE", 1000)
+    run = make(epochs=1)
+    link = of_ranks([("run", run)])
+    assert link.name.endswith(".csv.gz")
+    assert gzip.decompress(body(link)).startswith(b"run,seed,checkpoint,")
+    assert link == of_ranks([("run", run)])
+
+
+def test_metrics_are_the_records(make):
+    run = make()
+    (found,) = json.loads(body(of_metrics([("a run", run)])))
+    assert (found["label"], found["settings"]["epochs"]) == ("a run", 4)
+    assert found["metrics"]["implication_rank_test"]["value"] == pytest.approx(4.4 / 8)

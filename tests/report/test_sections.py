@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from spillover.report.runs import build_runs_page
+from spillover.report.pages import build_runs_page
 from spillover.report.sections import discoveries_section, discoveries_title, examples
 from spillover.report.story import stories
 

@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 from markupsafe import Markup
 
-from spillover.report.downloads import Download, csv_text, table_link
 from spillover.report.drawing import plain
+from spillover.report.provenance import Download, csv_text, table_link
 from spillover.report.story import spoken
 from spillover.report.words import number
 

@@ -10,10 +10,9 @@ from markupsafe import Markup
 
 from spillover.report import page, sections, words
 from spillover.report.associations import Association, Column, Listing, Value
-from spillover.report.downloads import of_metrics, of_ranks
 from spillover.report.load import LoadedRun
 from spillover.report.page import Card, Cards, Cell, DataTable, Page, Paragraph, Section, bdi, num
-from spillover.report.provenance import provenance
+from spillover.report.provenance import of_metrics, of_ranks, provenance
 from spillover.report.story import FEW_CLUSTERS, Story, audited_verdict, right, spoken, stories
 from spillover.report.words import number, p_value, statement
 

@@ -16,12 +16,11 @@ from spillover.errors import UsageError, nearest
 from spillover.metrics.intervals import over_seeds
 from spillover.record import TRAJECTORY, Metric, Record, read_table
 from spillover.report import page
-from spillover.report.downloads import csv_text, of_metrics, table_link
 from spillover.report.drawing import plain
 from spillover.report.lab_plots import Chart, Curve, Maps, Pairs
 from spillover.report.load import LoadedRun
 from spillover.report.page import Card, Cards, Figure, FigureGrid, Glossary, Page, Paragraph, Section, figure
-from spillover.report.provenance import provenance
+from spillover.report.provenance import csv_text, of_metrics, provenance, table_link
 from spillover.report.words import number
 
 MATRICES = "matrices.parquet"

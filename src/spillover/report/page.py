@@ -23,9 +23,8 @@ from markupsafe import Markup
 from spillover.record import Metric
 from spillover.report import words
 from spillover.report.associations import Column, Listing
-from spillover.report.downloads import Download, of_drawing
 from spillover.report.drawing import Drawing, find_plot, plain
-from spillover.report.provenance import Terms
+from spillover.report.provenance import Download, Terms, of_drawing
 
 #: Figures with more rows than this have no table of their numbers in the page.
 _TABLED = 150

@@ -11,10 +11,9 @@ from spillover.metrics.associations import EXPECTED
 from spillover.packs.pack import WANTED
 from spillover.report import page
 from spillover.report.associations import Association, Listing, Value
-from spillover.report.downloads import csv_text, table_link
 from spillover.report.drawing import plain
 from spillover.report.load import LoadedRun, labels
-from spillover.report.provenance import provenance
+from spillover.report.provenance import csv_text, provenance, table_link
 from spillover.report.story import KINDS, Count, spoken
 from spillover.report.words import number
 

@@ -29,10 +29,9 @@ from spillover.metrics.remedies import (
 from spillover.packs.pack import WANTED
 from spillover.record import RECORD, Metric, Record
 from spillover.report import page
-from spillover.report.downloads import Download, csv_text, of_metrics, table_link
 from spillover.report.load import LoadedRun
 from spillover.report.page import Cell, TableCell
-from spillover.report.provenance import command_line, provenance
+from spillover.report.provenance import Download, command_line, csv_text, of_metrics, provenance, table_link
 from spillover.report.story import spoken
 from spillover.report.words import number
 

@@ -9,9 +9,8 @@ from typing import Any
 from markupsafe import Markup
 
 from spillover.report import page, words
-from spillover.report.downloads import csv_text, of_metrics, of_ranks, table_link
 from spillover.report.page import Block, Paragraph, Section, bdi
-from spillover.report.provenance import duration, provenance
+from spillover.report.provenance import csv_text, duration, of_metrics, of_ranks, provenance, table_link
 from spillover.report.sections import examples_section, health_section, maps_section, when_section
 from spillover.report.story import stories, unique
 from spillover.report.study_curves import RATES, bridge_points, parting, show_rates

@@ -20,10 +20,9 @@ from spillover.metrics.intervals import FEW
 from spillover.metrics.patching import GROUPS
 from spillover.record import EXPANSION, RECORD, UNTUNED, WHOLLY, Metric, Record
 from spillover.report import page
-from spillover.report.downloads import csv_text, of_metrics, table_link
 from spillover.report.drawing import BLUE, INK, PURPLE, VERMILLION, Drawing, finish, panels, plain, plot
 from spillover.report.load import LoadedRun, metric_of
-from spillover.report.provenance import provenance
+from spillover.report.provenance import csv_text, of_metrics, provenance, table_link
 from spillover.report.words import number
 
 #: Models that are no part of the change, and what the page calls them.
