@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spillover.metrics.map_test import change_test, map_test, rank_totals
+from spillover.metrics.implications import change_test, map_test, rank_totals
 from spillover.metrics.verdicts import holm, verdicts
 from spillover.packs.pack import Implication
 from spillover.record import ANSWER_SCHEMA

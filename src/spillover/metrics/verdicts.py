@@ -12,9 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from spillover.metrics.implications import implication_rank_test, marginal_rank
+from spillover.metrics.implications import change_test, implication_rank_test, map_test, marginal_rank
 from spillover.metrics.intervals import FEW, cluster_sums, clusters_of, quotient
-from spillover.metrics.map_test import change_test, map_test
 from spillover.metrics.ranks import RankTable, questions, rank_table
 from spillover.packs.pack import Implication
 from spillover.record import Metric
