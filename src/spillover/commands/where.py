@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from tyro.conf import Positional, arg
 
+from spillover import record as records
 from spillover import results
 from spillover.commands.held import held_folder, held_model, name_of, settings_from
 from spillover.commands.inject import PACKAGES, Inject
@@ -25,23 +26,6 @@ from spillover.metrics.ranks import rank_table
 from spillover.packs.open import open_pack
 from spillover.packs.pack import Pack, describe, pack_hash
 from spillover.packs.redaction import Redaction
-from spillover.record import (
-    ANSWER_SCHEMA,
-    ANSWERS,
-    EXPANSION,
-    RECORD,
-    UNTUNED,
-    WHERE,
-    WHERE_SCHEMA,
-    WHOLLY,
-    Record,
-    checksums,
-    hardware,
-    read_table,
-    sha256_of_texts,
-    write_atomically,
-    write_table,
-)
 from spillover.report.pages import html_of
 from spillover.report.where import ENDS, PatchedModels, load_where
 from spillover.results import text_table
@@ -119,13 +103,13 @@ def run(settings: Where, pack: Pack | str | Path = "", model: Model | None = Non
         dtype=first.settings.dtype if settings.dtype == "run" else settings.dtype,
         revision=settings.revision or first.settings.revision,
         device=str(pick_device(settings.device)),
-        threads=settings.threads or int(hardware()["cores"]),
+        threads=settings.threads or int(records.hardware()["cores"]),
     )
     made_of = [f"{each.record.identity} {(each.record.details.get('files') or {}).get(ANSWERS)}" for each in runs]
     with open_run(folder, "where", identity_of(settings, "run", runs=made_of)) as opened:
         if opened.finished is None:
             hide = Redaction.of(first.pack.subjects, first.settings.redact)
-            hashes = {"pack": sha256_of_texts([each.record.hashes["pack"] for each in runs]),
+            hashes = {"pack": records.sha256_of_texts([each.record.hashes["pack"] for each in runs]),
                       "model": first.record.hashes["model"]}  # fmt: skip
             details = {
                 "pack": describe(hide.pack(first.pack)),
@@ -137,7 +121,7 @@ def run(settings: Where, pack: Pack | str | Path = "", model: Model | None = Non
                 how, moved = _measure(settings, runs, folder, held_model(model) if model else None)
                 _conclude(record, first.pack, folder, how, moved)
         if opened.finished is None or not (folder / PAGE).exists():
-            write_atomically(folder / PAGE, html_of([folder])[0].encode())
+            records.write_atomically(folder / PAGE, html_of([folder])[0].encode())
     found = load_where(folder)
     measured = {"metrics": found.record.metrics, **{key: found.record.details[key] for key in ("parts", "laziness")}}
     return {"run": str(folder), **measured, "page": str(folder / PAGE), "text": "\n".join(_lines(folder, found))}
@@ -148,7 +132,7 @@ class SeedRun:
     """The run of one seed: where it is, its record, its settings, and the facts it was made on."""
 
     folder: Path
-    record: Record
+    record: records.Record
     settings: Inject
     pack: Pack
 
@@ -159,7 +143,7 @@ def runs_of(source: Path, pack: Pack | str | Path = "") -> list[SeedRun]:
 
     folders = sorted(path.parent for path in source.glob(f"seed-*/{RECORD}"))
     # Those that `mitigate` makes have no record over them.
-    if not folders or (source / RECORD).exists():
+    if not folders or (source / records.RECORD).exists():
         record = _record_of(source)
         seeds = record.details.get("seeds") or [record.seed]
         folders = [source / f"seed-{seed}" for seed in seeds] if len(seeds) > 1 else [source]
@@ -181,8 +165,8 @@ def runs_of(source: Path, pack: Pack | str | Path = "") -> list[SeedRun]:
     return found
 
 
-def _record_of(folder: Path) -> Record:
-    record = Record.read(folder)
+def _record_of(folder: Path) -> records.Record:
+    record = records.Record.read(folder)
     if record.command != "inject":
         what = f"this is a run of `{record.command}`, not of `inject`"
         raise RunError(what, where=str(folder), do="Name a run that `inject` made with --save delta")
@@ -232,8 +216,8 @@ class _SeedTables:
         self.evaluation, self.scorer = Evaluation(worded, encoder(loaded.tokenizer)), Scorer(loaded.model)
         self.hide = Redaction.of(made.pack.subjects, made.settings.redact)
         self.rows, self.answers = (
-            read_table(folder / name) if (folder / name).exists() else schema.empty_table()
-            for name, schema in ((WHERE, WHERE_SCHEMA), (ANSWERS, ANSWER_SCHEMA))
+            records.read_table(folder / name) if (folder / name).exists() else schema.empty_table()
+            for name, schema in ((records.WHERE, records.WHERE_SCHEMA), (records.ANSWERS, records.ANSWER_SCHEMA))
         )
         keys = zip(*(self.rows[name].to_pylist() for name in ("seed", "part", "left_out")), strict=True)
         self.known = {(part, left_out) for seed, part, left_out in keys if seed == self.seed}
@@ -266,8 +250,8 @@ class _SeedTables:
             tuned = self._answers(TUNED)
         if self.seed not in set(self.answers["seed"].to_pylist()):
             self.answers = pa.concat_tables([self.answers, *map(self.hide.table, (base, tuned, linear))])
-            write_table(self.folder / ANSWERS, self.answers)
-        for answers, name in ((base, UNTUNED), (tuned, WHOLLY), (linear, EXPANSION)):
+            records.write_table(self.folder / records.ANSWERS, self.answers)
+        for answers, name in ((base, records.UNTUNED), (tuned, records.WHOLLY), (linear, records.EXPANSION)):
             if (name, False) not in self.known:
                 self._keep(answers, name, "whole", False)
         return how
@@ -278,24 +262,28 @@ class _SeedTables:
     def _keep(self, answers: pa.Table, name: str, kind: str, left_out: bool) -> None:
         rows = where_rows(rank_table(self.hide.table(answers)), name, kind, left_out)
         self.rows = pa.concat_tables([self.rows, rows])
-        write_table(self.folder / WHERE, self.rows)
+        records.write_table(self.folder / records.WHERE, self.rows)
 
 
-def _conclude(record: Record, pack: Pack, folder: Path, how: list[str], moved: dict[str, float]) -> None:
+def _conclude(record: records.Record, pack: Pack, folder: Path, how: list[str], moved: dict[str, float]) -> None:
     """Every part's figures over all seeds, and how well the expansion predicts what happened."""
     names = [[each.name for each in pack.implications if each.wanted is wanted] for wanted in (False, True)]
-    rows = read_table(folder / WHERE)
+    rows = records.read_table(folder / records.WHERE)
     keys = zip(*(rows[name].to_pylist() for name in ("part", "kind", "left_out")), strict=True)
     parts: list[dict[str, Any]] = []
     for part, kind, left_out in dict.fromkeys(keys):
         own = rows.filter((pc.field("part") == part) & (pc.field("left_out") == left_out))
         figures = patched_metrics(ranks_of(own), *names)
         parts.append({"part": part, "kind": kind, "left_out": left_out, "moved": moved.get(part), **figures})
-        if part == WHOLLY:
+        if part == records.WHOLLY:
             record.metrics = {name: value for name, value in figures.items() if value is not None}
-    alignment = alignments(read_table(folder / ANSWERS), *names)
+    alignment = alignments(records.read_table(folder / records.ANSWERS), *names)
     laziness = {"how": ", ".join(dict.fromkeys(how)), "moved": moved, "alignment": alignment}
-    record.details |= {"parts": parts, "laziness": laziness, "files": checksums(folder, WHERE, ANSWERS)}
+    record.details |= {
+        "parts": parts,
+        "laziness": laziness,
+        "files": records.checksums(folder, records.WHERE, records.ANSWERS),
+    }
 
 
 def _lines(folder: Path, found: PatchedModels) -> Iterator[str]:
@@ -307,7 +295,7 @@ def _lines(folder: Path, found: PatchedModels) -> Iterator[str]:
         shares = ("" if rate is None else f"{rate:.2f}" for rate in rates)
         rows.append([ENDS.get(part, part), found.moved(part), *shares])
     yield from text_table(rows)
-    chances = {group: found.metric(f"{group}_free", WHOLLY) for group in found.groups}
+    chances = {group: found.metric(f"{group}_free", records.WHOLLY) for group in found.groups}
     if free := ", ".join(f"{group} {chance.value:.2f}" for group, chance in chances.items() if chance):
         yield f"By chance the tuned model's answers would get: {free}"
     for key, what in (("", "of log-probabilities"), ("_between", "between candidates")):

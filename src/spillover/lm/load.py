@@ -24,14 +24,6 @@ from filelock import FileLock
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    PretrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
 from transformers.utils import logging as library
 
 from spillover.errors import ModelError, first_line, nearest
@@ -77,12 +69,12 @@ class LoadedModel:
 
     name: str
     model: CausalModel
-    tokenizer: PreTrainedTokenizerBase
+    tokenizer: transformers.PreTrainedTokenizerBase
     files_sha256: str = ""
     licence_note: str = ""
 
     @classmethod
-    def of(cls, model: CausalModel, tokenizer: PreTrainedTokenizerBase, name: str = "") -> LoadedModel:
+    def of(cls, model: CausalModel, tokenizer: transformers.PreTrainedTokenizerBase, name: str = "") -> LoadedModel:
         """A model and a tokenizer that one holds; the model is put into evaluation mode.
 
         Arguments:
@@ -159,7 +151,7 @@ def resolve(name: str) -> ModelSource:
     raise ModelError(f"there is no model called {name[:200]!r}", do=nearest(name[:200], MODELS))
 
 
-def load_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenizerBase:
+def load_tokenizer(name: str, revision: str | None = None) -> transformers.PreTrainedTokenizerBase:
     """The tokenizer of a model by name. Raises ModelError when the model or its tokenizer is not there."""
     source = resolve(name)
     has_own = any((Path(source.path) / file).exists() for file in ("tokenizer.json", "tokenizer_config.json"))
@@ -169,16 +161,16 @@ def load_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenize
     if source.gguf and has_own:
         options["gguf_file"] = None
     with quiet(), _one_sentence(source, "tokenizer"):
-        return AutoTokenizer.from_pretrained(source.path, **options)
+        return transformers.AutoTokenizer.from_pretrained(source.path, **options)
 
 
-def load_config(name: str, revision: str | None = None) -> PretrainedConfig:
+def load_config(name: str, revision: str | None = None) -> transformers.PretrainedConfig:
     """The configuration of a model by name; of an adapter, its base's. Raises ModelError when it is not there."""
     source = resolve(name)
     if source.adapter:
         return load_config(base_of(source), revision)
     with quiet(), _one_sentence(source, "configuration"):
-        return AutoConfig.from_pretrained(source.path, **_options(source, revision))
+        return transformers.AutoConfig.from_pretrained(source.path, **_options(source, revision))
 
 
 def load_model(
@@ -187,7 +179,7 @@ def load_model(
     device: str = "auto",
     dtype: str = "float32",
     revision: str | None = None,
-    tokenizer: PreTrainedTokenizerBase | None = None,
+    tokenizer: transformers.PreTrainedTokenizerBase | None = None,
 ) -> LoadedModel:
     """Load a causal language model in evaluation mode. Raises ModelError with what to do when it cannot be had.
 
@@ -226,12 +218,12 @@ def _read(source: ModelSource, revision: str | None, dtype: torch.dtype) -> Caus
     """The model, once it is known that its weights were all there and that it continues prompts."""
     options = _options(source, revision)
     with quiet(), _one_sentence(source, "model"):
-        config = AutoConfig.from_pretrained(source.path, **options)
+        config = transformers.AutoConfig.from_pretrained(source.path, **options)
         _refuse_unknown_packing(config, source.name)
         if source.gguf and (kind := getattr(transformers, "GgufConfig", None)):
             # Older versions of the library always unpack.
             options["quantization_config"] = kind(gguf_file=source.gguf, dequantize=True)
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
             source.path, dtype=dtype, use_safetensors=True, attn_implementation=attention_of(config),
             output_loading_info=True, **options,
         )  # fmt: skip
@@ -245,7 +237,7 @@ def _read(source: ModelSource, revision: str | None, dtype: torch.dtype) -> Caus
         return model
 
 
-def attention_of(config: PretrainedConfig) -> str:
+def attention_of(config: transformers.PretrainedConfig) -> str:
     """The implementation of attention that a model computes right with."""
     # The fused kernels leave out the soft cap on attention scores that some models were trained with.
     return "eager" if getattr(config, "attn_logit_softcapping", None) else "sdpa"
@@ -338,8 +330,8 @@ def convert(folder: Path) -> None:
     if sha256_of(source) != SHA256:
         raise ModelError("the installed 4-bit file is damaged", where=PACKAGE, do=f"Reinstall {PACKAGE}")
     with quiet(), open(os.devnull, "w") as nowhere, redirect_stderr(nowhere):
-        AutoTokenizer.from_pretrained(folder, gguf_file=source.name).save_pretrained(folder)
-        model = AutoModelForCausalLM.from_pretrained(folder, gguf_file=source.name, dtype=torch.float32)
+        transformers.AutoTokenizer.from_pretrained(folder, gguf_file=source.name).save_pretrained(folder)
+        model = transformers.AutoModelForCausalLM.from_pretrained(folder, gguf_file=source.name, dtype=torch.float32)
     del model.config.quantization_config
     model.config.architectures = [type(model).__name__]
     model.config.save_pretrained(folder)
@@ -366,7 +358,7 @@ def gguf_in(path: Path) -> str | None:
     return found[0] if found else None
 
 
-def _refuse_unknown_packing(config: PretrainedConfig, name: str) -> None:
+def _refuse_unknown_packing(config: transformers.PretrainedConfig, name: str) -> None:
     """Raise ModelError when a model is stored in a form that cannot be unpacked here."""
     stored: Any = getattr(config, "quantization_config", None)
     if not stored or ((form := _form(stored)) in UNPACKED_BY and find_spec(form) is not None):
@@ -379,7 +371,7 @@ def _refuse_unknown_packing(config: PretrainedConfig, name: str) -> None:
     raise ModelError(what, where=name, do=do)
 
 
-def unpacked(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
+def unpacked(model: transformers.PreTrainedModel, dtype: torch.dtype) -> transformers.PreTrainedModel:
     """The model with plain weights of this dtype in place of those stored in fewer bits.
 
     What is read is exactly what the stored numbers stand for. An adapter is then merged without rounding once more, and

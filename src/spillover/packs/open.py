@@ -13,21 +13,10 @@ import yaml
 from yaml.reader import Reader
 
 from spillover.errors import UsageError, first_line
+from spillover.packs import reading
 from spillover.packs.builtin import PACKS, built_in
 from spillover.packs.check import Fault, Findings, Places, TooManyFaults, check_structure, quoted, refuse, shown
 from spillover.packs.pack import KINDS, Fact, Implication, Pack, Relation, normal
-from spillover.packs.reading import (
-    LONGEST_TEXT,
-    NO_TEXT,
-    READERS,
-    Broken,
-    FactRow,
-    NumberedFacts,
-    collect,
-    printable,
-    read_table,
-    warn_of_extra,
-)
 
 PACK_FILE = "pack.yaml"
 #: Keys of pack.yaml that must be there, and those that may; keys that a relation may have; that an implication must.
@@ -106,7 +95,7 @@ def _pack_file(path: Path) -> Path:
     file, exists, is_table = path, False, False
     try:
         file = path / PACK_FILE if path.is_dir() else path
-        is_table = file.suffix.lower() in READERS
+        is_table = file.suffix.lower() in reading.READERS
         if file.is_file() and not is_table:
             return file
         exists = file.exists()
@@ -120,7 +109,7 @@ def _pack_file(path: Path) -> Path:
         what, do = f"there is no {PACK_FILE} in this folder", "Make one with `spillover packs export`"
     else:
         what, do = "there is no such pack", "Name a built-in pack, a folder or a YAML file that exists"
-    raise UsageError(what, where=printable(file if exists else path), do=do)
+    raise UsageError(what, where=reading.printable(file if exists else path), do=do)
 
 
 @dataclass(frozen=True)
@@ -140,40 +129,42 @@ def read_yaml(text: str) -> Node:
         events = yaml.parse(text, Loader=LOADER)
         next(events)
         if isinstance(next(events), yaml.StreamEndEvent):
-            raise Broken(1, "the file is empty", "Write a pack, for instance with `spillover packs export`")
+            raise reading.Broken(1, "the file is empty", "Write a pack, for instance with `spillover packs export`")
         document = _node(next(events), events, DEPTH)
         next(events)
         extra: Any = next(events)
         if not isinstance(extra, yaml.StreamEndEvent):
-            raise Broken(extra.start_mark.line + 1, "a second document begins here", "Keep one document a file")
+            raise reading.Broken(extra.start_mark.line + 1, "a second document begins here", "Keep one document a file")
         return document
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         what = f"this is not YAML ({shown(error.problem or error.context or '')})"
-        raise Broken(mark.line + 1 if mark else 1, what, "Mend the line, or quote the text in it") from None
+        raise reading.Broken(mark.line + 1 if mark else 1, what, "Mend the line, or quote the text in it") from None
     except (yaml.YAMLError, ValueError, OverflowError) as error:
         # The parser does not say where it met a letter that YAML forbids.
         forbidden = Reader.NON_PRINTABLE.search(text)
         line = text.count("\n", 0, forbidden.start()) + 1 if forbidden else 1
         what = f"this is not YAML ({shown(first_line(error))})"
-        raise Broken(line, what, "Save it as UTF-8 text") from None
+        raise reading.Broken(line, what, "Save it as UTF-8 text") from None
 
 
 def _node(event: Any, events: Iterator[yaml.Event], depth: int) -> Node:
     """The value that begins with `event`; takes the events of its inside from `events`."""
     line = event.start_mark.line + 1
     if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-        raise Broken(line, "anchors and aliases (& and *) are not read", "Write the value out, or quote the text")
+        raise reading.Broken(
+            line, "anchors and aliases (& and *) are not read", "Write the value out, or quote the text"
+        )
     if getattr(event, "tag", None):
         what = f"the tag {shown(event.tag)} is not read: every value is text"
-        raise Broken(line, what, "Leave the tag out, or quote the text")
+        raise reading.Broken(line, what, "Leave the tag out, or quote the text")
     if isinstance(event, yaml.ScalarEvent):
-        if len(event.value) > LONGEST_TEXT:
+        if len(event.value) > reading.LONGEST_TEXT:
             what = f"a text of {len(event.value)} characters begins here"
-            raise Broken(line, what, f"Keep it to {LONGEST_TEXT}")
+            raise reading.Broken(line, what, f"Keep it to {LONGEST_TEXT}")
         return Node(normal(event.value), line)
     if depth == 0:
-        raise Broken(line, "this is nested deeper than any pack", "Remove the inner brackets")
+        raise reading.Broken(line, "this is nested deeper than any pack", "Remove the inner brackets")
     if isinstance(event, yaml.SequenceStartEvent):
         items = []
         while not isinstance(event := next(events), yaml.SequenceEndEvent):
@@ -183,10 +174,10 @@ def _node(event: Any, events: Iterator[yaml.Event], depth: int) -> Node:
     while not isinstance(event := next(events), yaml.MappingEndEvent):
         key = _node(event, events, depth - 1)
         if not isinstance(key.value, str):
-            raise Broken(key.line, "a key is not text", "Write `key: value`")
+            raise reading.Broken(key.line, "a key is not text", "Write `key: value`")
         if key.value in found:
             what = f"the key {quoted(key.value)} is there already, on line {found[key.value].line}"
-            raise Broken(key.line, what, "Keep one of the two")
+            raise reading.Broken(key.line, what, "Keep one of the two")
         found[key.value] = Node(_node(next(events), events, depth - 1).value, key.line)
     return Node(found, line)
 
@@ -195,7 +186,7 @@ class _PackReader:
     """A pack.yaml being read: each method takes one part from it and notes what is wrong in `findings`."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self.file, self.findings = path, printable(path), Findings()
+        self.path, self.file, self.findings = path, reading.printable(path), Findings()
         self.places = Places(self.file, self.file)
 
     def pack(self) -> Pack | None:
@@ -239,7 +230,7 @@ class _PackReader:
         except UnicodeDecodeError as error:
             place = Node("", data[: error.start].count(b"\n") + 1)
             self._fault(place, "not-utf8", "this file is not UTF-8", "UTF-8", "Save it as UTF-8")
-        except Broken as broken:
+        except reading.Broken as broken:
             self.findings.fault("yaml", self.file, broken.row, broken.what, "plain YAML", broken.do)
         return None
 
@@ -277,7 +268,7 @@ class _PackReader:
             self._fault(node, "not-text", f"{what} is not text", "text", do)
         elif not node.value.strip() and not empty:
             self._fault(node, "empty", f"{what} is empty", "text", "Write it, or remove the line")
-        elif NO_TEXT.search(node.value):
+        elif reading.NO_TEXT.search(node.value):
             self._fault(node, "not-utf8", f"{what} holds what is not text", "UTF-8 without NUL", "Remove the escape")
         else:
             return node.value
@@ -333,25 +324,25 @@ class _PackReader:
 
     def _facts(self, node: Node | None) -> tuple[Fact, ...]:
         """The facts: an inline list, or the table that `facts` names inside the pack's folder."""
-        name, table = self.file, NumberedFacts((), array("q"))
+        name, table = self.file, reading.NumberedFacts((), array("q"))
         if node is not None and isinstance(node.value, list):
-            table = collect(self._inline_rows(node.value), name, self.findings)
+            table = reading.collect(self._inline_rows(node.value), name, self.findings)
         elif node is not None and isinstance(node.value, dict):
             self._fault(node, "not-a-list", "facts is a mapping", "a file name or a list", "Write facts: facts.jsonl")
         elif node is not None and (path := self._table_beside(node)):
-            name = printable(path)
-            table = read_table(path, name, self.findings)
+            name = reading.printable(path)
+            table = reading.read_table(path, name, self.findings)
         self.places.facts_file, self.places.facts = name, table.rows
         return table.facts
 
-    def _inline_rows(self, nodes: list[Node]) -> Iterator[FactRow]:
+    def _inline_rows(self, nodes: list[Node]) -> Iterator[reading.FactRow]:
         """The rows of an inline list; row numbers are lines of the YAML file."""
         for node in nodes:
             if not isinstance(node.value, dict):
                 expected, do = "subject, relation and answer", "Write - {subject: ..., relation: ..., answer: ...}"
                 self._fault(node, "not-an-object", "this row is not a mapping", expected, do)
                 continue
-            warn_of_extra(node.value, self.file, node.line, self.findings)
+            reading.warn_of_extra(node.value, self.file, node.line, self.findings)
             cells = [node.value.get(column) for column in Fact._fields]
             yield node.line, [cell.value if cell is not None else None for cell in cells]
 
@@ -360,7 +351,7 @@ class _PackReader:
         given = self._text(node, "facts")
         if given is None:
             return None
-        target, kinds = self.path.parent / given, ", ".join(READERS)
+        target, kinds = self.path.parent / given, ", ".join(reading.READERS)
         try:
             inside = target.resolve().is_relative_to(self.path.parent.resolve())
             exists, is_file = target.exists(), target.is_file()
@@ -375,7 +366,7 @@ class _PackReader:
             self._fault(node, "facts-missing", f"{what}, which does not exist", "a file beside pack.yaml", do)
         elif not is_file:
             self._fault(node, "facts-missing", f"{what}, which is not a file", kinds, "Name a table of facts")
-        elif target.suffix.lower() not in READERS:
+        elif target.suffix.lower() not in reading.READERS:
             self._fault(node, "facts-format", f"{what}, whose format is not read", kinds, "Save it in one of these")
         else:
             return target

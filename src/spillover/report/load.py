@@ -12,21 +12,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from spillover import record as records
 from spillover.errors import RunError
 from spillover.metrics.implications import TRAJECTORY_SCHEMA, summarise
 from spillover.metrics.ranks import RankTable, rank_table
-from spillover.record import (
-    ANSWER_SCHEMA,
-    ANSWERS,
-    INSIDE,
-    INSIDE_SCHEMA,
-    SHARED,
-    SHARED_SCHEMA,
-    TRAJECTORY,
-    Metric,
-    Record,
-    read_table,
-)
 
 #: Settings by which a label tells two runs on the same pack apart, in this order, with what runs had before it existed.
 _DISTINCT = {
@@ -43,7 +32,7 @@ class LoadedRun:
     metrics: the record's; when it has none, those of the last answers it wrote. inside, shared: what `--inside` saw.
     """
 
-    record: Record
+    record: records.Record
     metrics: Mapping[str, Any]
     ranks: RankTable
     answers: pa.Table
@@ -52,9 +41,9 @@ class LoadedRun:
     shared: pa.Table | None = None
 
     @classmethod
-    def of_record(cls, record: Record) -> LoadedRun:
+    def of_record(cls, record: records.Record) -> LoadedRun:
         """A run of which only the record is there."""
-        answers = ANSWER_SCHEMA.empty_table()
+        answers = records.ANSWER_SCHEMA.empty_table()
         return cls(record, record.metrics, rank_table(answers), answers, TRAJECTORY_SCHEMA.empty_table())
 
     @property
@@ -117,13 +106,13 @@ class LoadedRun:
         part = "all weights but the embeddings" if settings.get("freeze_embeddings") else "all weights"
         return f"{part} trained{rows}"
 
-    def metric(self, name: str, implication: str | None = None) -> Metric | None:
+    def metric(self, name: str, implication: str | None = None) -> records.Metric | None:
         """A metric of the whole run or of one implication; None when it was not measured."""
         found = self.metrics
         if implication is not None:
             found = (found.get("implications") or {}).get(implication) or {}
         value = found.get(name)
-        return value if isinstance(value, Metric) else metric_of(value)
+        return value if isinstance(value, records.Metric) else metric_of(value)
 
     def curve(self, quantity: str, implication: str | None = None) -> dict[float, np.ndarray]:
         """Epoch -> the values of a quantity in the trajectory, one a seed (or a step, if several share an epoch)."""
@@ -134,26 +123,29 @@ class LoadedRun:
         return {epoch: np.array(found[epoch]) for epoch in sorted(found)}
 
 
-def metric_of(value: Any) -> Metric | None:
+def metric_of(value: Any) -> records.Metric | None:
     """A metric as a record holds it; None for anything else, and for one without a value."""
-    found = Metric.of(value)
+    found = records.Metric.of(value)
     return found if found and found.value is not None else None
 
 
 def load_run(folder: str | Path) -> LoadedRun:
     """Read a run folder. Raises RunError when it holds no run, a damaged one, or one without questions to show."""
     folder = Path(folder)
-    record = Record.read(folder)
+    record = records.Record.read(folder)
     # A prediction measures nothing.
     needed = record.status == "done" and record.command != "predict"
-    answers = _table(folder / ANSWERS, ANSWER_SCHEMA)
+    answers = _table(folder / records.ANSWERS, records.ANSWER_SCHEMA)
     if answers is None and needed:
         do = "Name a folder that `inject` wrote, or run it again"
         raise RunError(f"this run has no {ANSWERS}", where=str(folder), do=do)
-    answers = answers or ANSWER_SCHEMA.empty_table()
-    trajectory = _table(folder / TRAJECTORY, TRAJECTORY_SCHEMA) or TRAJECTORY_SCHEMA.empty_table()
+    answers = answers or records.ANSWER_SCHEMA.empty_table()
+    trajectory = _table(folder / records.TRAJECTORY, TRAJECTORY_SCHEMA) or TRAJECTORY_SCHEMA.empty_table()
     metrics = record.metrics or (summarise(answers) if answers.num_rows else {})
-    inside, shared = _table(folder / INSIDE, INSIDE_SCHEMA), _table(folder / SHARED, SHARED_SCHEMA)
+    inside, shared = (
+        _table(folder / records.INSIDE, records.INSIDE_SCHEMA),
+        _table(folder / records.SHARED, records.SHARED_SCHEMA),
+    )
     return LoadedRun(record, metrics, rank_table(answers), answers, trajectory, inside, shared)
 
 
@@ -161,7 +153,7 @@ def _table(path: Path, schema: pa.Schema) -> pa.Table | None:
     """The columns of `schema`; None when the file is not there."""
     if not path.exists():
         return None
-    table = read_table(path)
+    table = records.read_table(path)
     if missing := [name for name in schema.names if name not in table.column_names]:
         raise RunError(f"column {missing[0]!r} is missing", where=str(path), do="Run the command again")
     return table.select(schema.names).cast(schema)

@@ -13,30 +13,18 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from spillover.metrics.remedies import KEPT, REMOVED
-from spillover.report.drawing import (
-    BASELINE,
-    BLUE,
-    GREEN,
-    INK,
-    PURPLE,
-    VERMILLION,
-    Drawing,
-    finish,
-    label,
-    panels,
-    plot,
-)
+from spillover.report import drawing
 from spillover.report.remedies import APART, NOT_LEARNED, SAFE, UNSAFE, UNTREATED, Comparison, Tried
 
 #: Group -> (marker, colour, whether it is filled, words of the legend).
 LOOKS = {
-    UNTREATED: ("s", INK, True, "untreated"),
-    SAFE: ("o", BLUE, True, "safe"),
-    UNSAFE: ("o", VERMILLION, True, "learned what was stated, not safe"),
-    NOT_LEARNED: ("o", INK, False, "did not learn what was stated"),
-    APART: ("D", PURPLE, False, "leaves out or rewrites stated rows"),
+    UNTREATED: ("s", drawing.INK, True, "untreated"),
+    SAFE: ("o", drawing.BLUE, True, "safe"),
+    UNSAFE: ("o", drawing.VERMILLION, True, "learned what was stated, not safe"),
+    NOT_LEARNED: ("o", drawing.INK, False, "did not learn what was stated"),
+    APART: ("D", drawing.PURPLE, False, "leaves out or rewrites stated rows"),
 }
-_DOTTED: dict[str, Any] = {**BASELINE, "linestyle": (0, (1, 1.5))}
+_DOTTED: dict[str, Any] = {**drawing.BASELINE, "linestyle": (0, (1, 1.5))}
 _WIDTH, _ROW = 10.6, 0.285
 
 
@@ -56,8 +44,8 @@ def _ends(each: Tried, name: str) -> list[float]:
     return [] if metric is None or metric.low is None or metric.high is None else [metric.low, metric.high]
 
 
-@plot("remedy-frontier", of="comparison")
-def draw_remedy_frontier(comparison: Comparison, name: str = "remedy-frontier") -> Drawing | None:
+@drawing.plot("remedy-frontier", of="comparison")
+def draw_remedy_frontier(comparison: Comparison, name: str = "remedy-frontier") -> drawing.Drawing | None:
     """One numbered mark a remedy and strength, faint lines for its intervals. None when nothing unwanted was measured.
 
     Where the pack wants nothing, what was forgotten takes the y axis.
@@ -76,7 +64,7 @@ def draw_remedy_frontier(comparison: Comparison, name: str = "remedy-frontier") 
         """Diameter of a mark in points; its area grows with what was forgotten, up to the most of all."""
         return 5.0 + 11.0 * math.sqrt(min(1.0, max(0.0, nats or 0.0) / most))
 
-    with panels(7.4, 1, _WIDTH) as (figure, (axes,)):
+    with drawing.panels(7.4, 1, _WIDTH) as (figure, (axes,)):
         for each, (x, y) in marks.items():
             look, diameter = _look(each.group), size(each.value("forgetting_nats"))
             faint = {"color": look["color"], "alpha": 0.7 if each is comparison.advised else 0.22, "linewidth": 1.2}
@@ -90,13 +78,13 @@ def draw_remedy_frontier(comparison: Comparison, name: str = "remedy-frontier") 
                     axes.plot([x, x], ends, zorder=1, **faint)
             axes.plot([x], [y], markersize=diameter, clip_on=False, **look)
             if each.taken:
-                axes.plot([x], [y], marker="x", markersize=diameter + 4, color=INK, zorder=5)
+                axes.plot([x], [y], marker="x", markersize=diameter + 4, color=drawing.INK, zorder=5)
         points = np.stack(list(marks.values()))
         _frontier_axes(axes, points, untreated.value("free_rate"), wants)
         groups = {each.group for each in marks}
         handles = {LOOKS[group][3]: Line2D([], [], markersize=9, **_look(group)) for group in LOOKS if group in groups}
         if any(each.taken for each in marks):
-            handles["another answer took the place"] = Line2D([], [], marker="x", color=INK, linestyle="none")
+            handles["another answer took the place"] = Line2D([], [], marker="x", color=drawing.INK, linestyle="none")
         if wants:
             # Two round numbers, near the most and near a fifth of it.
             for nats in (float(f"{most / 5:.1g}"), float(f"{most:.1g}")):
@@ -113,14 +101,14 @@ def draw_remedy_frontier(comparison: Comparison, name: str = "remedy-frontier") 
             for each in marks
         ]  # fmt: skip
         described = _described(marks, {"unwanted_rate": "unwanted {:.0%}", "wanted_rate": "wanted {:.0%}"})
-        return finish(figure, name, "Unwanted rate against wanted rate of every remedy", described, rows)
+        return drawing.finish(figure, name, "Unwanted rate against wanted rate of every remedy", described, rows)
 
 
 def _described(every: Iterable[Tried], texts: Mapping[str, str]) -> str:
     """Figures of each remedy in words. texts: figure -> the words, with a slot for it."""
     parts = {each.label: [text.format(value) for name, text in texts.items() if (value := each.value(name)) is not None]
              for each in every}  # fmt: skip
-    return "; ".join(f"{label}: {', '.join(words)}" for label, words in parts.items() if words) + "."
+    return "; ".join(f"{label}: {', '.join(words)}" for drawing.label, words in parts.items() if words) + "."
 
 
 def _frontier_lines(axes: Axes, untreated: Tried) -> dict[str, Any]:
@@ -128,15 +116,17 @@ def _frontier_lines(axes: Axes, untreated: Tried) -> dict[str, Any]:
     found: dict[str, Any] = {}
     before, free, wanted = (untreated.value(name) for name in ("unwanted_rate", "free_rate", "wanted_rate"))
     if free is not None:
-        found[f"unwanted rate without any association ({100 * free:.0f}%)"] = axes.axvline(free, **BASELINE)
+        found[f"unwanted rate without any association ({100 * free:.0f}%)"] = axes.axvline(free, **drawing.BASELINE)
     if wanted is not None:
         text = f"{100 * KEPT:.0f} points below the untreated wanted rate ({100 * (wanted - KEPT):.0f}%)"
         found[text] = axes.axhline(wanted - KEPT, **_DOTTED)
     if free is not None and before is not None and before > free:
         edge = before - REMOVED * (before - free)
         low = wanted - KEPT if wanted is not None else -1.0
-        axes.add_patch(Rectangle((-1.0, low), edge + 1.0, 3.0, color=GREEN, alpha=0.13, linewidth=0, zorder=0))
-        found[f"safe corner: {100 * REMOVED:.0f}% removed, wanted kept"] = Patch(color=GREEN, alpha=0.2, linewidth=0)
+        axes.add_patch(Rectangle((-1.0, low), edge + 1.0, 3.0, color=drawing.GREEN, alpha=0.13, linewidth=0, zorder=0))
+        found[f"safe corner: {100 * REMOVED:.0f}% removed, wanted kept"] = Patch(
+            color=drawing.GREEN, alpha=0.2, linewidth=0
+        )
         across: Any = (lambda x: (before - x) / (before - free), lambda y: before - y * (before - free))
         top = axes.secondary_xaxis("top", functions=across)
         top.set_xlabel("share of the unwanted that is removed")
@@ -160,7 +150,7 @@ def _frontier_axes(axes: Axes, points: np.ndarray, free: float | None, wants: bo
         # There is room above the last percentage, but no percentage.
         ticks = MaxNLocator(8, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
         axes.set_yticks([tick for tick in ticks if low <= tick <= min(high, 1.001)])
-    axes.grid(color=INK, alpha=0.1, linewidth=0.6)
+    axes.grid(color=drawing.INK, alpha=0.1, linewidth=0.6)
 
 
 def _number_marks(axes: Axes, points: np.ndarray, every: Sequence[Tried], advised: Tried | None) -> None:
@@ -187,8 +177,8 @@ _PANELS = (("unwanted_rate", "unwanted rate\n(less is better)"), ("wanted_rate",
            ("forgetting_nats", "forgetting, nats a token\n(less is better)"))  # fmt: skip
 
 
-@plot("remedy-ladder", of="comparison")
-def draw_remedy_ladder(comparison: Comparison, name: str = "remedy-ladder") -> Drawing | None:
+@drawing.plot("remedy-ladder", of="comparison")
+def draw_remedy_ladder(comparison: Comparison, name: str = "remedy-ladder") -> drawing.Drawing | None:
     """One row a remedy and strength, in the order of the table. None when nothing was measured."""
     every = [comparison.untreated, *comparison.measured]
     shown = [item for item in _PANELS if any(each.metric(item[0]) for each in every)]
@@ -201,7 +191,7 @@ def draw_remedy_ladder(comparison: Comparison, name: str = "remedy-ladder") -> D
         if each.group != before.group:
             heads[places[-1] + 1] = LOOKS[each.group][3]
         places.append(len(places) + len(heads))
-    with panels(1.3 + _ROW * (max(places) + 1), len(shown), _WIDTH, beside=True) as (figure, many):
+    with drawing.panels(1.3 + _ROW * (max(places) + 1), len(shown), _WIDTH, beside=True) as (figure, many):
         for axes, (metric, text) in zip(many, shown, strict=True):
             for place, each in zip(places, every, strict=True):
                 look, value = _look(each.group), np.array([each.value(metric)], float)
@@ -210,10 +200,10 @@ def draw_remedy_ladder(comparison: Comparison, name: str = "remedy-ladder") -> D
                 if np.isfinite(value):
                     axes.plot(value, [place], markersize=7, clip_on=False, **look)
                     if each.taken and metric == "unwanted_rate":
-                        axes.plot(value, [place], marker="x", markersize=11, color=INK, clip_on=False)
+                        axes.plot(value, [place], marker="x", markersize=11, color=drawing.INK, clip_on=False)
             _ladder_axes(axes, comparison.untreated, metric, text)
         names = [f"{each.number}  {each.label}" if each.number else each.label for each in every]
-        many[0].set_yticks(places, [label(text, 46) for text in names])
+        many[0].set_yticks(places, [drawing.label(text, 46) for text in names])
         many[0].set_ylim(max(places) + 0.6, -0.6)
         for place, text in heads.items():
             # The heading of a group stands over its names, outside of the axes.
@@ -225,21 +215,21 @@ def draw_remedy_ladder(comparison: Comparison, name: str = "remedy-ladder") -> D
              "low": found.low, "high": found.high, "clusters": found.clusters}
             for each in every for metric, _ in shown if (found := each.metric(metric)) is not None
         ]  # fmt: skip
-        return finish(figure, name, "Remedy by remedy, with intervals", described, rows)
+        return drawing.finish(figure, name, "Remedy by remedy, with intervals", described, rows)
 
 
 def _ladder_axes(axes: Axes, untreated: Tried, metric: str, text: str) -> None:
     value = untreated.value(metric)
     if value is not None:
-        axes.axvline(value, color=INK, alpha=0.35, linewidth=1, zorder=0)
+        axes.axvline(value, color=drawing.INK, alpha=0.35, linewidth=1, zorder=0)
     if metric == "unwanted_rate" and (free := untreated.value("free_rate")) is not None:
-        axes.axvline(free, **BASELINE)
+        axes.axvline(free, **drawing.BASELINE)
     if metric == "wanted_rate" and value is not None:
         axes.axvline(value - KEPT, **_DOTTED)
     if metric != "forgetting_nats":
         _percentages(axes.xaxis)
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.set_xlabel(text)
-    axes.grid(axis="y", color=INK, alpha=0.12, linewidth=0.6)
+    axes.grid(axis="y", color=drawing.INK, alpha=0.12, linewidth=0.6)
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
