@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 import io
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,11 +15,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tyro.conf import Positional, arg
 
-from spillover.commands.solve import MOST_SHOWN, ROW_NAMES, infeasible, opened
+from spillover.commands.solve import ROW_NAMES, opened, refusal
 from spillover.config import Seeded
 from spillover.errors import UsageError, first_line, nearest
-from spillover.theory.solving import as_entry, certify, filled_table
+from spillover.theory.solving import certify, filled_table
 from spillover.theory.table import FactTable
+
+#: A table whose columns have names: the rows' names under ROW_NAMES, and numbers.
+Columns = dict[str, list[Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,22 +45,13 @@ def run(settings: Certify) -> dict[str, Any]:
     matrix = read_matrix(Path(settings.matrix).expanduser(), filled_table(pack))
     began = time.perf_counter()
     found = certify(pack, matrix, settings.norm, gap=settings.gap)
-    bounds = dataclasses.asdict(found.certificate)
+    # JSON has no infinite numbers.
+    bounds = {name: None if value == np.inf else value for name, value in asdict(found.certificate).items()}
     status = "infeasible" if found.rows else "feasible" if found.certificate.feasible else "not feasible"
-    head = f"{settings.matrix} for {settings.pack}, {settings.norm} norm: {found.verdict}"
-    outcome = {
-        # JSON has no infinite numbers.
-        **{key: None if value in (np.inf, -np.inf) else value for key, value in bounds.items()},
-        "status": status,
-        "verdict": found.verdict,
-        "seconds": time.perf_counter() - began,
-        "signatures": found.signatures,
-        "questions": [as_entry(answer) for answer in found.questions],
-        "text": "\n".join([head, *found.lines(MOST_SHOWN)]),
-    }
-    if found.rows:
-        outcome |= {"rows": [row._asdict() for row in found.rows], **infeasible(found.verdict, settings.pack)}
-    return outcome
+    title = f"{settings.matrix} for {settings.pack}, {settings.norm} norm: {found.verdict}"
+    outcome = bounds | {"status": status, "verdict": found.verdict, "seconds": time.perf_counter() - began}
+    outcome |= found.as_json() | {"text": "\n".join([title, *found.lines(rest=": --json lists all")])}
+    return outcome | refusal(found, settings.pack)
 
 
 def read_matrix(path: Path, table: FactTable) -> np.ndarray:
@@ -83,24 +76,28 @@ def _npy(path: Path) -> np.ndarray:
     return found
 
 
-def _csv(path: Path) -> np.ndarray | dict[str, Sequence[Any]]:
+def _csv(path: Path) -> np.ndarray | Columns:
     rows = [row for row in csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig"))) if row]
+    if len(lengths := {len(row) for row in rows}) > 1:
+        raise ValueError(f"its rows have from {min(lengths)} to {max(lengths)} fields")
+    return _tabular(rows)
+
+
+def _parquet(path: Path) -> np.ndarray | Columns:
+    found = pq.read_table(path)
+    names = [found.column_names] if ROW_NAMES in found.column_names else []
+    return _tabular([*names, *zip(*(column.to_pylist() for column in found.columns), strict=True)])
+
+
+def _tabular(rows: Sequence[Sequence[Any]]) -> np.ndarray | Columns:
+    """Rows of numbers as a matrix; columns by their names if the first row holds names."""
     if not rows:
         raise ValueError("the file is empty")
-    lengths = {len(row) for row in rows}
-    if len(lengths) > 1:
-        raise ValueError(f"its rows have from {min(lengths)} to {max(lengths)} fields")
-    if ROW_NAMES in rows[0]:
-        return _named(rows[0], list(zip(*rows[1:], strict=True)))
-    return np.array([[float(field) for field in row] for row in rows])
-
-
-def _parquet(path: Path) -> np.ndarray | dict[str, Sequence[Any]]:
-    found = pq.read_table(path)
-    columns = [column.to_pylist() for column in found.columns]
-    if ROW_NAMES in found.column_names:
-        return _named(found.column_names, columns)
-    return np.array([[float(value) for value in column] for column in columns]).T
+    if ROW_NAMES not in rows[0]:
+        return np.array([[float(field) for field in row] for row in rows])
+    if len(set(rows[0])) != len(rows[0]):
+        raise ValueError("two columns have the same name")
+    return {name: [row[index] for row in rows[1:]] for index, name in enumerate(rows[0])}
 
 
 def _safetensors(path: Path) -> np.ndarray:
@@ -117,7 +114,7 @@ def _safetensors(path: Path) -> np.ndarray:
 
 
 #: File endings -> how to read one.
-READERS: dict[str, Callable[[Path], np.ndarray | dict[str, Sequence[Any]]]] = {
+READERS: dict[str, Callable[[Path], np.ndarray | Columns]] = {
     ".npy": _npy,
     ".csv": _csv,
     ".parquet": _parquet,
@@ -125,13 +122,7 @@ READERS: dict[str, Callable[[Path], np.ndarray | dict[str, Sequence[Any]]]] = {
 }
 
 
-def _named(names: Sequence[str], columns: Sequence[Sequence[Any]]) -> dict[str, Sequence[Any]]:
-    if len(set(names)) != len(names):
-        raise ValueError("two columns have the same name")
-    return dict(zip(names, columns or [()] * len(names), strict=True))
-
-
-def _in_order(columns: dict[str, Sequence[Any]], table: FactTable, where: str) -> np.ndarray:
+def _in_order(columns: Columns, table: FactTable, where: str) -> np.ndarray:
     """A named table as a matrix in the order of the pack. Raises UsageError when names or numbers do not fit."""
     answers, wanted = [str(name) for name in columns[ROW_NAMES]], [*table.subjects, *table.relations]
     named = [name for name in columns if name != ROW_NAMES]

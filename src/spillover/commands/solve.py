@@ -17,14 +17,12 @@ from spillover.packs.open import open_pack, parse_pack
 from spillover.packs.pack import Pack
 from spillover.record import write_atomically, write_table
 from spillover.runs import identity_of, open_run
-from spillover.theory.solving import Solution, solve
+from spillover.theory.solving import Certified, Solution, solve
 from spillover.theory.symbolic import EqualClasses
 from spillover.theory.table import table_of
 
 #: The column of a named matrix that holds the names of its rows.
 ROW_NAMES = "answer"
-#: Questions and rows that the text shows; `--json` gives all.
-MOST_SHOWN = 12
 #: Largest number of entries of a matrix that is written.
 MOST_ENTRIES = 20_000_000
 
@@ -76,7 +74,7 @@ def run(settings: Solve) -> dict[str, Any]:
         outcome = {"run": str(opened_run.folder), "metrics": dict(record.metrics), **outcome}
     name = settings.symbolic or settings.pack
     outcome["text"] = "\n".join(_lines(name, solution, settings.ranges))
-    return outcome | (infeasible(solution.verdict, name) if solution.rows else {})
+    return outcome | refusal(solution, name)
 
 
 def opened(spec: str, seed: int) -> Pack:
@@ -90,9 +88,10 @@ def opened(spec: str, seed: int) -> Pack:
         raise
 
 
-def infeasible(verdict: str, where: str) -> dict[str, Any]:
-    """What an outcome says besides of a pack that no matrix states."""
-    return {"exit_code": 2, "error": {"what": verdict, "where": where, "do": "Remove or change one of the rows"}}
+def refusal(found: Solution | Certified, where: str) -> dict[str, Any]:
+    """What an outcome says besides of a pack that no matrix states; nothing of others."""
+    error = {"what": found.verdict, "where": where, "do": "Remove or change one of the rows"}
+    return {"exit_code": 2, "error": error} if found.rows else {}
 
 
 def _write_matrix(folder: Path, task: Pack | EqualClasses, solution: Solution) -> None:
@@ -116,6 +115,4 @@ def _lines(name: str, solution: Solution, ranges: bool) -> list[str]:
         label = "norm" if solution.norm == "nuclear" else "squared norm"
         found.append(f"  {label} {solution.objective:.6f}, at least {solution.lower_bound:.6f}; gap {solution.gap:.2g}")
         found.append(f"  {solution.signatures} kinds of subject, {solution.seconds:.2f} s")
-    more = max(len(solution.rows), len(solution.questions)) - MOST_SHOWN
-    found += solution.lines(MOST_SHOWN, ranges)
-    return [*found, f"  and {more} more: --json lists all"] if more > 0 else found
+    return found + solution.lines(ranges, ": --json lists all")

@@ -5,10 +5,11 @@ Source: docs/theory.md, "Certificates". Nothing here trusts whoever made the mat
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from spillover.errors import UsageError
 from spillover.theory.norms import Norm
@@ -21,6 +22,8 @@ UNDETERMINED = "undetermined"
 BLOCK = 4096
 Codes = Int[np.ndarray, "question"]
 Multipliers = Float[np.ndarray, "cell answer"]
+#: (subject column and relation, answer, candidates) -> the least and greatest margin of that answer.
+MarginRange = Callable[[tuple[int, int], int, Bool[np.ndarray, "answer"]], tuple[float, float]]
 
 
 @dataclass(frozen=True)
@@ -98,12 +101,17 @@ def force_of(problem: Problem, multipliers: Multipliers) -> Multipliers:
 
 
 def answers_of(
-    table: FactTable, problem: Problem, matrix: Weights, unit: float, resolution: float = 1e-9
-) -> list[Answer]:
+    table: FactTable,
+    problem: Problem,
+    matrix: Weights,
+    unit: float,
+    resolution: float = 1e-9,
+    margin_range: MarginRange | None = None,
+) -> tuple[Answer, ...]:
     """What a matrix answers to every question of the table.
 
     problem: `table.problem` or `table.full_problem`, whichever the scaled matrix belongs to. unit: the smallest stated
-    margin. resolution: margins up to this, in that unit, are ties.
+    margin. resolution: margins up to this, in that unit, are ties. margin_range: how far a margin may move, if asked.
     """
     full = problem is table.full_problem
     subject, index, count = _asked(table, full)
@@ -118,19 +126,28 @@ def answers_of(
     leads[1, expected < 0] = np.inf
     found = []
     for i, (margin, expected_margin) in enumerate(zip(*(leads / unit).tolist(), strict=True)):
-        known = np.isfinite(margin)
+        known, low, high = np.isfinite(margin), None, None
+        if known and margin_range is not None:
+            # Equal questions of equal subjects follow each other.
+            if i == 0 or index[i] != index[i - 1]:
+                question = (int(column[i]), int(relation[i]))
+                bounds = margin_range(question, int(predicted[i]), table.candidates[relation[i]])
+            low, high = bounds
+        undetermined = known and (margin <= resolution or (low is not None and low <= 0))
         found.append(
             Answer(
                 subject=table.subjects[subject[i]],
                 relation=table.relations[relation[i]],
-                predicted=UNDETERMINED if known and margin <= resolution else table.answers[predicted[i]],
+                predicted=UNDETERMINED if undetermined else table.answers[predicted[i]],
                 margin=margin if known else None,
                 expected=table.answers[expected[i]] if expected[i] >= 0 else None,
                 ocr_margin=expected_margin if np.isfinite(expected_margin) else None,
                 count=int(count[i]),
+                margin_low=low,
+                margin_high=high,
             )
         )
-    return found
+    return tuple(found)
 
 
 def _asked(table: FactTable, full: bool) -> tuple[Codes, Codes, Codes]:

@@ -6,7 +6,6 @@ Source: docs/theory.md, "Ranges". Every number returned is an outer bound proven
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
 
 import numpy as np
 from jaxtyping import Bool
@@ -14,7 +13,7 @@ from scipy import optimize
 
 from spillover.theory.certificate import force_of
 from spillover.theory.norms import Norm, to_simplex
-from spillover.theory.splitting import Anderson, Cells, Iterate, Optimum, Scores, Splitting, Tilt, steps
+from spillover.theory.splitting import Anderson, Iterate, Optimum, Scores, Splitting, Tilt, steps
 from spillover.theory.table import Problem
 
 #: Least slack of the radius over the lower bound: closer, rounding decides; a wider ball's range is still valid.
@@ -33,17 +32,14 @@ class RangeSolver:
 
     def __init__(self, problem: Problem, norm: Norm, optimum: Optimum) -> None:
         assert optimum.matrix is not None
-        self.problem, self.norm, self.matrix, self.multipliers = problem, norm, optimum.matrix, optimum.multipliers
+        self.problem, self.norm, self.matrix = problem, norm, optimum.matrix
         # The radius: the upper bound, or a little more where that leaves no room.
         self.reach = max(optimum.upper, optimum.lower * (1 + LEAST_SLACK))
         # Roughly how much margin one unit of size buys: a margin moves with the root of the slack in the size.
         self.price = max(1.0, 0.3 / float(np.sqrt(self.reach / optimum.lower - 1)))
-
-    @cached_property
-    def force(self) -> Cells:
-        """The force of the optimum's multipliers, scaled until its combination has dual size 1."""
-        force = force_of(self.problem, self.multipliers)
-        return force / self.norm.dual_size(self.problem.gather @ force)
+        # Of the optimum's multipliers, scaled until their combination has dual size 1.
+        force = force_of(problem, optimum.multipliers)
+        self.force = force / norm.dual_size(problem.gather @ force)
 
     def margin_range(
         self, question: tuple[int, int], answer: int, among: Bool[np.ndarray, "answer"]

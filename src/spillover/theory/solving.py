@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass, replace
-from functools import cache
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -35,8 +34,8 @@ from spillover.theory.splitting import minimise
 from spillover.theory.symbolic import IMPLICATION, EqualClasses
 from spillover.theory.table import FactTable, Weights, table_of
 
-#: Questions that a printed solution lists.
-MOST_DESCRIBED = 20
+#: Rows and questions that are printed.
+MOST_SHOWN = 12
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -50,24 +49,35 @@ class _Verdict:
     rows: tuple[Fact, ...] = ()
 
     def __repr__(self) -> str:
-        lines = [f"{type(self).__name__} ({self.norm} norm): {self.verdict}", *self.lines(MOST_DESCRIBED)]
-        more = len(self.questions) - MOST_DESCRIBED
-        return "\n".join([*lines, f"  and {more:,} more questions"] if more > 0 else lines)
+        return "\n".join([f"{type(self).__name__} ({self.norm} norm): {self.verdict}", *self.lines()])
 
-    def lines(self, most: int, ranges: bool = False) -> list[str]:
-        """Up to `most` rows to blame, and answers: who, what, the answer, its lead, and what was expected."""
-        found = ["  " + " | ".join(row) for row in self.rows[:most]]
-        for each in self.questions[:most]:
+    def _repr_html_(self) -> str:
+        return f"<pre>{escape(repr(self))}</pre>"
+
+    def lines(self, ranges: bool = True, rest: str = "") -> list[str]:
+        """The first rows to blame, and questions: who, what, the answer, its lead, and what was expected.
+
+        rest: what to say of those that are left out, after their number.
+        """
+        found = [f"  {row.subject} | {row.relation} | {row.answer}" for row in self.rows[:MOST_SHOWN]]
+        for each in self.questions[:MOST_SHOWN]:
             margin = "nothing to compare with" if each.margin is None else f"leads by {each.margin:.4f}"
             if ranges and each.margin_low is not None:
                 margin += f" (from {each.margin_low:.4f} to {each.margin_high:.4f})"
             expected = "" if each.expected is None else f"; expected {each.expected}"
             many = f" and {each.count - 1} like it" if each.count > 1 else ""
             found.append(f"  {each.subject}{many} | {each.relation}: {each.predicted}, {margin}{expected}")
-        return found
+        more = max(len(self.rows), len(self.questions)) - MOST_SHOWN
+        return [*found, f"  and {more} more{rest}"] if more > 0 else found
 
-    def _repr_html_(self) -> str:
-        return f"<pre>{escape(repr(self))}</pre>"
+    def as_json(self, ranges: bool = False) -> dict[str, Any]:
+        """The keys that `--json` prints; the range of a margin only when it was asked for, rows only to blame."""
+        questions = [
+            {name: value for name, value in asdict(answer).items() if ranges or not name.startswith("margin_")}
+            for answer in self.questions
+        ]
+        rows = {"rows": [row._asdict() for row in self.rows]} if self.rows else {}
+        return {"signatures": self.signatures, "questions": questions, **rows}
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -100,18 +110,8 @@ class Solution(_Verdict):
         return self.table.expand(self.matrix)
 
     def as_json(self, ranges: bool = False) -> dict[str, Any]:
-        """The keys that `solve --json` prints."""
         names = ("norm", "objective", "lower_bound", "gap", "status", "verdict", "seconds", "signatures", "iterations")
-        found = {name: getattr(self, name) for name in names}
-        found["questions"] = [as_entry(answer, ranges) for answer in self.questions]
-        if self.status == "infeasible":
-            found["rows"] = [row._asdict() for row in self.rows]
-        return found
-
-
-def as_entry(answer: Answer, ranges: bool = False) -> dict[str, Any]:
-    """A question as JSON names it; the range only when it was asked for."""
-    return {name: value for name, value in asdict(answer).items() if ranges or not name.startswith("margin_")}
+        return {name: getattr(self, name) for name in names} | super().as_json(ranges)
 
 
 def solve(
@@ -166,12 +166,9 @@ def _exactly(task: EqualClasses, norm: str) -> Solution:
             subject=f"s{i}.{task.train}",
             relation=IMPLICATION,
             predicted=f"c{i}" if margin > 0 else UNDETERMINED,
-            margin=margin,
             expected=f"c{i}",
-            ocr_margin=margin,
             count=task.test,
-            margin_low=margin,
-            margin_high=margin,
+            **dict.fromkeys(("margin", "ocr_margin", "margin_low", "margin_high"), margin),
         )
         for i in (task.names if task.test else [])
     )
@@ -189,7 +186,7 @@ def _exactly(task: EqualClasses, norm: str) -> Solution:
 
 
 def _numerically(table: FactTable, norm: Norm, gap: float, ranges: bool, max_iterations: int) -> Solution:
-    """A table by the splitting method, certified afresh: the iteration's own bounds are not taken on trust."""
+    """A table by the splitting method; what it found is certified afresh, and not taken on trust."""
     solution = Solution(
         norm=norm.name, status="infeasible", verdict="", signatures=len(table.representative), table=table
     )
@@ -198,24 +195,16 @@ def _numerically(table: FactTable, norm: Norm, gap: float, ranges: bool, max_ite
     # The Frobenius margins follow from the gap, and a hundredth of it costs next to nothing.
     target = gap * 1e-2 if norm.power == 2 else gap
     optimum = minimise(table.problem, norm, max(target, 1e-12), max_iterations)
-    lower = lower_bound(table.problem, norm, optimum.multipliers)
-    limit = f"Stopped at the limit of {optimum.iterations} iterations"
-    solution = replace(
-        solution,
-        status="iterations",
-        verdict=f"{limit}, before any matrix stated the whole pack.",
-        lower_bound=lower**norm.power,
-        gap=1.0,
-        iterations=optimum.iterations,
-        matrix=optimum.matrix,
-        multipliers=optimum.multipliers,
-    )
-    if optimum.matrix is None:
-        return solution
-    found = certificate(table.problem, norm, optimum.matrix, lower)
+    matrix, dual, iterations = optimum.matrix, optimum.multipliers, optimum.iterations
+    solution = replace(solution, status="iterations", matrix=matrix, multipliers=dual, iterations=iterations)
+    limit = f"Stopped at the limit of {iterations} iterations"
+    if matrix is None:
+        verdict = f"{limit}, before any matrix stated the whole pack."
+        return replace(solution, verdict=verdict, lower_bound=optimum.lower**norm.power, gap=1.0)
+    found = certificate(table.problem, norm, matrix, lower_bound(table.problem, norm, dual))
     # Margins up to this are ties. Frobenius: |W - W*|^2 <= objective - optimum, and a margin is 2-Lipschitz in W.
     tie = max(1e-9, 2 * np.sqrt(found.objective * found.gap)) if norm.power == 2 else max(1e-6, found.gap)
-    answers = answers_of(table, table.problem, optimum.matrix, found.margin, tie)
+    margin_range = RangeSolver(table.problem, norm, optimum).margin_range if ranges else None
     verdict = f"{limit}, proven to be within {found.gap:.2g} only."
     if proven := found.gap <= gap:
         verdict = f"Optimal: proven to be within {found.gap:.2g} of the least possible."
@@ -226,31 +215,8 @@ def _numerically(table: FactTable, norm: Norm, gap: float, ranges: bool, max_ite
         objective=found.objective,
         lower_bound=found.lower_bound,
         gap=found.gap,
-        questions=tuple(_with_ranges(table, RangeSolver(table.problem, norm, optimum), answers) if ranges else answers),
+        questions=answers_of(table, table.problem, matrix, found.margin, tie, margin_range),
     )
-
-
-def _with_ranges(table: FactTable, solver: RangeSolver, answers: list[Answer]) -> list[Answer]:
-    """The answers with the range of each margin; a range that holds both signs leaves its answer undetermined.
-
-    Equal questions of equal subjects are computed once.
-    """
-
-    @cache
-    def margin_range(signature: int, relation: int) -> tuple[float, float]:
-        among = table.candidates[relation]
-        scores = table.problem.scores_at(solver.matrix, signature, relation)
-        return solver.margin_range((signature, relation), int(np.where(among, scores, -np.inf).argmax()), among)
-
-    found = []
-    for answer in answers:
-        if answer.margin is not None:
-            signature = int(table.signature[table.codes[0][answer.subject]])
-            low, high = margin_range(signature, table.codes[1][answer.relation])
-            predicted = answer.predicted if low > 0 else UNDETERMINED
-            answer = replace(answer, margin_low=low, margin_high=high, predicted=predicted)
-        found.append(answer)
-    return found
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -293,5 +259,5 @@ def certify(
     if multipliers is None:
         multipliers = minimise(table.problem, chosen, gap).multipliers
     found = certificate(full, chosen, given, lower_bound(table.problem, chosen, multipliers))
-    answers = tuple(answers_of(table, full, given, found.margin if found.feasible else 1.0))
+    answers = answers_of(table, full, given, found.margin if found.feasible else 1.0)
     return Certified(norm=norm, verdict=found.verdict, signatures=kinds, questions=answers, certificate=found)

@@ -6,7 +6,7 @@ Source: the paper's one-layer experiments; docs/theory.md, "The symbolic task" a
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
 
@@ -18,8 +18,6 @@ from spillover.packs.pack import Fact, Implication, Pack, Relation
 
 #: The two relations of the task as a pack, r1 and r2.
 FACT, IMPLICATION = "r1", "r2"
-#: The three kinds of training sequence, each one third of a batch.
-GROUPS = ("train_fact", "train_implication", "test_fact")
 Classes = TypeVar("Classes", bound="EqualClasses")
 
 
@@ -168,32 +166,27 @@ class Task(EqualClasses):
 
     @cached_property
     def stated(self) -> Rows:
-        """Every stated (subject, relation), grouped as in GROUPS."""
-        train, test = self._subjects_by_split()
-        return self._rows(
-            np.concatenate([train, train, test]), np.repeat([0, 1, 2], [len(train), len(train), len(test)])
-        )
+        """Every stated (subject, relation): facts and implications of train subjects, then facts of test subjects."""
+        return self._rows(("train", 0), ("train", 1), ("test", 0))
 
     @cached_property
     def questions(self) -> Rows:
         """The implications nobody states: (test subject, r2), with the answer that the class would give."""
-        test = self._subjects_by_split()[1]
-        return replace(self._rows(test, np.ones_like(test)), group=np.zeros_like(test))
+        return self._rows(("test", 1))
 
-    def _subjects_by_split(self) -> tuple[Int[np.ndarray, "train"], Int[np.ndarray, "test"]]:
-        stated = np.arange(self.subjects) % self.subjects_each < self.train
-        return np.flatnonzero(stated), np.flatnonzero(~stated)
-
-    def _rows(self, subject: Int[np.ndarray, "row"], group: Int[np.ndarray, "row"]) -> Rows:
-        """Rows of these subjects; those of train implications ask r2, which is token 1, and all others r1, token 0."""
-        relation = (group == GROUPS.index("train_implication")).astype(np.int64)
+    def _rows(self, *groups: tuple[str, int]) -> Rows:
+        """Rows of each group in turn: all subjects of a split, and the token of the relation asked of them."""
+        split = np.where(np.arange(self.subjects) % self.subjects_each < self.train, "train", "test")
+        subjects = [np.flatnonzero(split == name) for name, _ in groups]
+        group = np.repeat(np.arange(len(groups)), [len(each) for each in subjects])
+        subject, relation = np.concatenate(subjects), np.array([token for _, token in groups])[group]
         answer = self.answers.start + relation * self.classes + subject // self.subjects_each
         return Rows(self.context + subject, relation, answer, group)
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Subjects, relations and right answers as tokens, one entry a row; `group` indexes GROUPS."""
+    """Subjects, relations and right answers as tokens, one entry a row; `group` is the kind of row."""
 
     subject: Int[np.ndarray, "*row"]
     relation: Int[np.ndarray, "*row"]

@@ -5,7 +5,7 @@ Source: docs/theory.md, "The table" and "Signature compression".
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -121,12 +121,29 @@ class FactTable:
     answer: Int[np.ndarray, "row"]
     signature: Int[np.ndarray, "subject"]
     candidates: Bool[np.ndarray, "relation answer"]
-    questions: Questions
+    pack: Pack
 
     @cached_property
     def codes(self) -> tuple[Codes, Codes, Codes]:
         """Name -> code, of subjects, relations and answers."""
         return numbered(self.subjects), numbered(self.relations), numbered(self.answers)
+
+    @cached_property
+    def questions(self) -> Questions:
+        """The pack's questions, by implication (by relation where there is none) and then by signature."""
+        subject, relation, answer = self.codes
+        rule = numbered([rule.name for rule in self.pack.implications])
+        asked = [
+            (
+                rule.get(each.implication or "", -1),
+                relation[each.relation],
+                self.signature[subject[each.subject]],
+                answer.get(each.expected or "", -1),
+            )
+            for each in self.pack.questions
+        ]
+        found, count = np.unique(np.array(asked, dtype=np.int64).reshape(-1, 4), axis=0, return_counts=True)
+        return Questions(found[:, 2], found[:, 1], found[:, 3], count)
 
     @cached_property
     def representative(self) -> Int[np.ndarray, "signature"]:
@@ -176,32 +193,5 @@ def table_of(pack: Pack) -> FactTable:
     contents, number = np.ascontiguousarray(rows[:, 1:]), dict[bytes, int]()
     numbers = [number.setdefault(contents[start:stop].tobytes(), len(number)) for start, stop in pairwise(bounds)]
     signature = np.array(numbers, dtype=np.int64)
-    maps = [
-        (relation_code[rule.given], relation_code[rule.then], {code[a]: code[b] for a, b in rule.map.items()})
-        for rule in pack.implications
-    ]
-    questions = _questions(rows, signature, len(relations), maps)
     subject, relation, answer = rows.T
-    return FactTable(pack.subjects, relations, answers, subject, relation, answer, signature, candidates, questions)
-
-
-def _questions(
-    rows: Int[np.ndarray, "row 3"],
-    signature: Int[np.ndarray, "subject"],
-    relations: int,
-    maps: Sequence[tuple[int, int, Mapping[int, int]]],
-) -> Questions:
-    """Every hole that is asked about: those of the implications (given, then, map), or all of them without any."""
-    stated = np.full((int(signature.max(initial=-1)) + 1, relations), -1, dtype=np.int64)
-    stated[signature[rows[:, 0]], rows[:, 1]] = rows[:, 2]
-    found = [
-        (index, then, answers[int(stated[index, given])])
-        for given, then, answers in maps
-        for index in range(len(stated))
-        if int(stated[index, given]) in answers and stated[index, then] < 0
-    ]
-    if not maps:
-        asked = np.asarray((stated >= 0).any(axis=0))
-        found = [(int(s), int(r), -1) for r, s in np.argwhere((stated < 0).T & asked[:, None])]
-    index, relation, expected = np.array(found, dtype=np.int64).reshape(-1, 3).T
-    return Questions(index, relation, expected, np.bincount(signature, minlength=len(stated))[index])
+    return FactTable(pack.subjects, relations, answers, subject, relation, answer, signature, candidates, pack)
