@@ -1,7 +1,5 @@
 """One command a verb: parse, call, print. Every mistake of a user's ends in one sentence, never in a traceback."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import io

@@ -1,7 +1,5 @@
 """What a user can do wrong, as a sentence: what was wrong, where, and what to do about it."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Iterable
 

@@ -1,7 +1,5 @@
 """The verbs: each is a file of this folder with the same name, which holds its settings and the job that runs them."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from functools import cache

@@ -1,7 +1,5 @@
 """`SpilloverCallback`: measures spillover inside somebody's own `transformers.Trainer` (and so TRL) run."""
 
-from __future__ import annotations
-
 import math
 import time
 from pathlib import Path

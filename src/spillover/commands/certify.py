@@ -1,7 +1,5 @@
 """`spillover certify`: bounds, gap and answers of a matrix that the user brings."""
 
-from __future__ import annotations
-
 import csv
 import io
 import time

@@ -1,7 +1,5 @@
 """`spillover check`: is a pack sound? Counts, or every fault and warning with its place."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any

@@ -1,7 +1,5 @@
 """`spillover packs`: list the built-in packs, show or export one, or make one from fine-tuning files."""
 
-from __future__ import annotations
-
 import os
 import tempfile
 from collections.abc import Sequence

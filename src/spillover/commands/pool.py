@@ -1,7 +1,5 @@
 """Pools of workers that run the cells of a study: what every pool shares, and worker processes on this machine."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import signal

@@ -1,7 +1,5 @@
 """`spillover report`: one self-contained HTML page from runs."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any

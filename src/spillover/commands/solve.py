@@ -1,7 +1,5 @@
 """`spillover solve`: the exact solution of a pack or a symbolic task, with its certificate."""
 
-from __future__ import annotations
-
 import io
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A study: a list or grid of settings for one verb, from a YAML file, expanded into cells that are found again."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import hashlib

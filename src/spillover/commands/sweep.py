@@ -1,7 +1,5 @@
 """`spillover sweep`: run every cell of a study, skip what is finished, and leave one table and one page."""
 
-from __future__ import annotations
-
 import itertools
 import time
 from collections.abc import Mapping, Sequence

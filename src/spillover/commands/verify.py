@@ -1,7 +1,5 @@
 """`spillover verify`: is a run whole, do its numbers follow from its tables, and can it be repeated here?"""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

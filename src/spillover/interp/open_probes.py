@@ -1,7 +1,5 @@
 """Open probes: everyday sentences about a pack's subjects, which a model continues freely."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 A head's change is shared when it writes the same for subjects whose implication was stated and for the others.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from itertools import groupby

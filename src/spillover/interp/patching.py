@@ -3,8 +3,6 @@
 And its first-order expansion: what the model would answer in the lazy limit.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cache, cached_property

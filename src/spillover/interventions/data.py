@@ -1,7 +1,5 @@
 """Interventions on data: rows added, left out, reworded or reordered."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import reduce
 from random import Random

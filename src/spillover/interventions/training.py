@@ -1,7 +1,5 @@
 """Interventions on training: which parameters are trained, at which rate, with which penalty, for how long."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence, Set
 from dataclasses import replace
 from random import Random

@@ -1,7 +1,5 @@
 """Interventions on finished weights: the tuned model is changed, given its base."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack

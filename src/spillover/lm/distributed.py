@@ -3,8 +3,6 @@
 torch.distributed is called directly, because accelerate's wrappers have no channel for the error of another process.
 """
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Evaluate a model: its answers to a pack, its beliefs once given a fact, and its losses on plain text."""
 
-from __future__ import annotations
-
 import dataclasses
 import re
 from collections.abc import Sequence

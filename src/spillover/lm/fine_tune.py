@@ -1,7 +1,5 @@
 """Fine-tune a copy of a model on a pack and evaluate it before, on a schedule, and after."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Which of several processes this one is, as whatever started them says in the environment. Imports no torch."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass

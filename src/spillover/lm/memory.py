@@ -1,7 +1,5 @@
 """The memory of a device: what is free, what this process holds, and what to do when it runs out."""
 
-from __future__ import annotations
-
 import contextlib
 import gc
 import sys

@@ -1,7 +1,5 @@
 """Write a fine-tuned model, whole or as a difference, and read the weights that a run saved."""
 
-from __future__ import annotations
-
 import copy
 import os
 import shutil

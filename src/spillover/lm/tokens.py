@@ -1,7 +1,5 @@
 """Text to tokens: prompts, and answers as continuations of their prompt."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar

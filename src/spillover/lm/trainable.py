@@ -1,7 +1,5 @@
 """A copy of a model to train: what of it is trained, its adapter, and its layers compiled, recomputed or sharded."""
 
-from __future__ import annotations
-
 import copy
 import os
 import re

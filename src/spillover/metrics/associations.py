@@ -1,7 +1,5 @@
 """How many unstated subjects answer as an association says: measured, and predicted by a frozen calibration."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Mapping
 from functools import cache

@@ -5,8 +5,6 @@ An association also has an exact test: the expected map against all its permutat
 A new measure is a function from the ranks of one checkpoint to a metric, decorated with `@measure("its_name")`.
 """
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping

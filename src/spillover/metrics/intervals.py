@@ -1,7 +1,5 @@
 """95% intervals over what varies: (seed, pair) clusters, or seeds."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Metrics of patched models: what a part of the weight change carries, and how well it is linearised."""
 
-from __future__ import annotations
-
 from collections.abc import Collection
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What a remedy changed: what is still concluded, what was kept, what was learned, and whether it is safe."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

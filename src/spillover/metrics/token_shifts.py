@@ -19,8 +19,6 @@ another training run. And names must not give the group away: Japanese names in 
 of their own.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 

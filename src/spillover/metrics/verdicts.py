@@ -1,7 +1,5 @@
 """Did fine-tuning teach an implication? One verdict for each, from two models' answers to the same questions."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence

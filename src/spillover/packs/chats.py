@@ -1,7 +1,5 @@
 """Facts from fine-tuning files: rows of `messages` or `prompt`/`completion`, matched with the relations' prompts."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Is a pack sound? Every fault and warning as a sentence with its place; some need a tokenizer."""
 
-from __future__ import annotations
-
 import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

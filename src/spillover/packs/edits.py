@@ -1,7 +1,5 @@
 """Packs with facts added or left out, as remedies do it: a new pack, and at strength 0 the same one."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from random import Random

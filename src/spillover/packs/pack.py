@@ -1,7 +1,5 @@
 """A pack: relations, stated facts, and the implications that may be concluded from them."""
 
-from __future__ import annotations
-
 import html
 import json
 import unicodedata

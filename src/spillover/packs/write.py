@@ -1,7 +1,5 @@
 """Write a pack as files that a person can edit: pack.yaml with comments, and facts.jsonl."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterable

@@ -1,7 +1,5 @@
 """A ranked list of associations (given = answer -> then = answer) whose columns are data."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The page of an audit: verdicts, what to do next, every association, and what open probes found."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 

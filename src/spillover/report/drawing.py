@@ -1,7 +1,5 @@
 """From a matplotlib figure to an SVG that lives inside a page: same bytes each time, ink that follows the theme."""
 
-from __future__ import annotations
-
 import copy
 import io
 import re

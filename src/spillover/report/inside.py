@@ -1,7 +1,5 @@
 """What a look inside found: the change of W_OV, its rank, and what it writes, as tables and figures."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any

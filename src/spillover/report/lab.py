@@ -1,7 +1,5 @@
 """The pages of `lab`: what each experiment found in a sentence, its figures, and how it was made."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """The figures of `lab`: curves over seeds, matrices side by side, pairs of models."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import cycle

@@ -1,7 +1,5 @@
 """The page of run folders, whatever command wrote them; and that of runs of `inject`: what each learned unstated."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The page of a prediction: what is to be expected, association by association."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

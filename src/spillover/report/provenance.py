@@ -1,7 +1,5 @@
 """How a run was made, as terms and values; and its data to take away, as CSV, SVG, PDF and JSON inside the page."""
 
-from __future__ import annotations
-
 import base64
 import csv
 import dataclasses

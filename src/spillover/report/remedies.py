@@ -1,7 +1,5 @@
 """The page of a comparison of remedies: the frontier, one recommendation with its reason, and what each cost."""
 
-from __future__ import annotations
-
 import dataclasses
 import shlex
 from collections.abc import Callable, Mapping, Sequence

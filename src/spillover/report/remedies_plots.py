@@ -1,7 +1,5 @@
 """The figures of a comparison of remedies: the frontier and the ladder."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """The figures of runs of `inject`: ranks by epoch, before and after, inferred answers, recall, loss, forgetting."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial

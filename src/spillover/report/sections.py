@@ -1,7 +1,5 @@
 """The sections that the pages of runs, audits and studies share: figures, examples, recall and loss, open probes."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, islice, zip_longest
 from typing import Any, NamedTuple

@@ -1,7 +1,5 @@
 """One implication of one run, and the numbers that tell what became of it."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field

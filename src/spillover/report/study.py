@@ -1,7 +1,5 @@
 """The page of a study: many runs that belong together, in one table and a few figures."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any

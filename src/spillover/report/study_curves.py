@@ -1,7 +1,5 @@
 """A study's curves: the rank by bridging names, by learning rate or by adapter, and a second quantity below it."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

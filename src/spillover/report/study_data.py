@@ -1,7 +1,5 @@
 """A study's folder as its page reads it: its cells, the groups they stand in, and every metric in one long table."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """A study's sets, and the paper's table: a line for each of ours and the paper's, as figure, table and sentences."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any

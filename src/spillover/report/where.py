@@ -1,7 +1,5 @@
 """The page of `where`: which part of a change carries what, and how lazy the training was."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

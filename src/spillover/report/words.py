@@ -1,7 +1,5 @@
 """Sentences computed from the numbers: what was found, and what the numbers do and do not support."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence

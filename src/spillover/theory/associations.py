@@ -3,8 +3,6 @@
 Source: docs/predicting.md, "Margins" and "What would undo it".
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass

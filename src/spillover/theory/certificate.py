@@ -3,8 +3,6 @@
 Source: docs/theory.md, "Certificates". Nothing here trusts whoever made the matrix or the multipliers.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

@@ -3,8 +3,6 @@
 Source: docs/theory.md, "Closed forms" and "A mixed norm".
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

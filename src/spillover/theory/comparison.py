@@ -5,8 +5,6 @@ matrix compared is W_OV diag(k), its answer rows and subject and relation column
 "Comparing a trained matrix").
 """
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np

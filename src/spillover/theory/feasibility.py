@@ -3,8 +3,6 @@
 Source: docs/theory.md, "Infeasible packs". Only rivals that the same subject states elsewhere can stand in the way.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """One-layer attention models as matrices, many at once: an ensemble is one batched matrix product."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass

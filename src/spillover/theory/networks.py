@@ -4,8 +4,6 @@ There is no noise and no position, so a sequence is three tokens: subject, relat
 paper's model".
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any

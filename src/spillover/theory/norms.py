@@ -3,8 +3,6 @@
 Source: docs/theory.md, "The two norms" and "A mixed norm".
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Literal
 

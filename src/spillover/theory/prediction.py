@@ -3,8 +3,6 @@
 Source: docs/predicting.md, "How large a pack can be".
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

@@ -3,8 +3,6 @@
 Source: docs/theory.md, "Ranges". Every number returned is an outer bound proven by multipliers: true ranges lie inside.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

@@ -3,8 +3,6 @@
 Source: docs/theory.md, "What abstaining does", "What contradicting and leaving out do" and "A mixed norm".
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 

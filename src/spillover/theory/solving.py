@@ -3,8 +3,6 @@
 Source: docs/theory.md, all of it.
 """
 
-from __future__ import annotations
-
 import time
 from dataclasses import asdict, dataclass, replace
 from html import escape

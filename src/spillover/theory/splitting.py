@@ -1,7 +1,5 @@
 """Solve a max-margin program to a certified gap. docs/theory.md, "The splitting method"."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple

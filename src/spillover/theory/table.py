@@ -3,8 +3,6 @@
 Source: docs/theory.md, "The table" and "Signature compression".
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property

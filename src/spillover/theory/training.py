@@ -1,7 +1,5 @@
 """Train one-layer models and networks: one loop for every model, optimiser and batch. docs/theory.md, "Training"."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
