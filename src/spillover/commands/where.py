@@ -105,7 +105,7 @@ def run(settings: Where, pack: Pack | str | Path = "", model: Model | None = Non
         device=str(pick_device(settings.device)),
         threads=settings.threads or int(records.hardware()["cores"]),
     )
-    made_of = [f"{each.record.identity} {(each.record.details.get('files') or {}).get(ANSWERS)}" for each in runs]
+    made_of = [f"{each.record.identity} {(each.record.details.get('files') or {}).get(records.ANSWERS)}" for each in runs]
     with open_run(folder, "where", identity_of(settings, "run", runs=made_of)) as opened:
         if opened.finished is None:
             hide = Redaction.of(first.pack.subjects, first.settings.redact)
@@ -141,7 +141,7 @@ def runs_of(source: Path, pack: Pack | str | Path = "") -> list[SeedRun]:
     """The run of each seed. Raises RunError when it is none of `inject`, not finished, or kept no weights."""
     from spillover.lm.save import kept_in
 
-    folders = sorted(path.parent for path in source.glob(f"seed-*/{RECORD}"))
+    folders = sorted(path.parent for path in source.glob(f"seed-*/{records.RECORD}"))
     # Those that `mitigate` makes have no record over them.
     if not folders or (source / records.RECORD).exists():
         record = _record_of(source)

@@ -161,7 +161,7 @@ def _node(event: Any, events: Iterator[yaml.Event], depth: int) -> Node:
     if isinstance(event, yaml.ScalarEvent):
         if len(event.value) > reading.LONGEST_TEXT:
             what = f"a text of {len(event.value)} characters begins here"
-            raise reading.Broken(line, what, f"Keep it to {LONGEST_TEXT}")
+            raise reading.Broken(line, what, f"Keep it to {reading.LONGEST_TEXT}")
         return Node(normal(event.value), line)
     if depth == 0:
         raise reading.Broken(line, "this is nested deeper than any pack", "Remove the inner brackets")

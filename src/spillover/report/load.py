@@ -138,7 +138,7 @@ def load_run(folder: str | Path) -> LoadedRun:
     answers = _table(folder / records.ANSWERS, records.ANSWER_SCHEMA)
     if answers is None and needed:
         do = "Name a folder that `inject` wrote, or run it again"
-        raise RunError(f"this run has no {ANSWERS}", where=str(folder), do=do)
+        raise RunError(f"this run has no {records.ANSWERS}", where=str(folder), do=do)
     answers = answers or records.ANSWER_SCHEMA.empty_table()
     trajectory = _table(folder / records.TRAJECTORY, TRAJECTORY_SCHEMA) or TRAJECTORY_SCHEMA.empty_table()
     metrics = record.metrics or (summarise(answers) if answers.num_rows else {})

@@ -106,7 +106,7 @@ def _described(every: Iterable[Tried], texts: Mapping[str, str]) -> str:
     """Figures of each remedy in words. texts: figure -> the words, with a slot for it."""
     parts = {each.label: [text.format(value) for name, text in texts.items() if (value := each.value(name)) is not None]
              for each in every}  # fmt: skip
-    return "; ".join(f"{label}: {', '.join(words)}" for drawing.label, words in parts.items() if words) + "."
+    return "; ".join(f"{label}: {', '.join(words)}" for label, words in parts.items() if words) + "."
 
 
 def _frontier_lines(axes: Axes, untreated: Tried) -> dict[str, Any]:
