@@ -105,7 +105,9 @@ def run(settings: Where, pack: Pack | str | Path = "", model: Model | None = Non
         device=str(pick_device(settings.device)),
         threads=settings.threads or int(records.hardware()["cores"]),
     )
-    made_of = [f"{each.record.identity} {(each.record.details.get('files') or {}).get(records.ANSWERS)}" for each in runs]
+    made_of = [
+        f"{each.record.identity} {(each.record.details.get('files') or {}).get(records.ANSWERS)}" for each in runs
+    ]
     with open_run(folder, "where", identity_of(settings, "run", runs=made_of)) as opened:
         if opened.finished is None:
             hide = Redaction.of(first.pack.subjects, first.settings.redact)
