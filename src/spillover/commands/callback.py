@@ -138,8 +138,7 @@ class SpilloverCallback(TrainerCallback):
         name = str(getattr(model.config, "_name_or_path", "")) or type(model).__name__
         settings = {"model": name, "epochs": args.num_train_epochs, "lr": args.learning_rate,
                     "batch": args.per_device_train_batch_size, "trainer": args.to_dict()}  # fmt: skip
-        hashes = {"pack": pack_hash(self.pack)}
-        with run.recording(settings, PACKAGES, seed=self.seed, hashes=hashes) as record:
+        with run.recording(settings, PACKAGES, seed=self.seed, hashes={"pack": pack_hash(self.pack)}) as record:
             answers = pa.concat_tables(self.answers)
             losses = [
                 (self.seed, max(1, math.ceil(entry["epoch"])), int(entry["step"]), float(entry["loss"]))
@@ -149,11 +148,8 @@ class SpilloverCallback(TrainerCallback):
             write_table(folder / ANSWERS, answers)
             write_table(folder / TRAJECTORY, trajectory_table(answers, losses))
             record.metrics = summarise(answers)
-            record.details = {
-                "pack": describe(self.pack),
-                "model": {"name": name, "parameters": parameters, "trained_parameters": trained},
-                "seeds": [self.seed],
-                "measuring_seconds": round(self.measuring_seconds, 1),
-                "files": checksums(folder, *TABLES),
-                **({"inside": self.look.as_json(run.seconds)} if self.look else {}),
-            }
+            about = {"name": name, "parameters": parameters, "trained_parameters": trained}
+            record.details = {"pack": describe(self.pack), "model": about, "seeds": [self.seed]}
+            record.details["measuring_seconds"] = round(self.measuring_seconds, 1)
+            record.details["files"] = checksums(folder, *TABLES)
+            record.details |= {"inside": self.look.as_json(run.seconds)} if self.look else {}

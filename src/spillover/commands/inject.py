@@ -304,13 +304,9 @@ def _write_tables(record: Record, answers: pa.Table, seen: FineTuned, folder: Pa
     if seen.done:
         metrics["forgetting_nats"] = forgetting_nats(**seen.plain)
     parameters = {"parameters": seen.parameters, "trained_parameters": seen.trained_parameters}
-    record.details |= {
-        "model": record.details["model"] | parameters,
-        "plain_text": {name: values.tolist() for name, values in seen.plain.items()},
-        "scoring": seen.method,
-        "forward_passes": seen.passes,
-        "files": checksums(folder, *TABLES),
-    }
+    plain = {name: values.tolist() for name, values in seen.plain.items()}
+    record.details |= {"model": record.details["model"] | parameters, "plain_text": plain, "scoring": seen.method}
+    record.details |= {"forward_passes": seen.passes, "files": checksums(folder, *TABLES)}
 
 
 def _pool(run: OpenRun, settings: Inject, parts: Sequence[Path]) -> None:
@@ -336,11 +332,8 @@ def _pool(run: OpenRun, settings: Inject, parts: Sequence[Path]) -> None:
     pooled.status, pooled.seconds = "done", round(sum(record.seconds for record in records), 1)
     pooled.hashes = {**first.hashes, "pack": sha256_of_texts([record.hashes["pack"] for record in records])}
     pooled.metrics = {**summarise(read_table(folder / ANSWERS)), "forgetting_nats": forgetting_nats(*means)}
-    pooled.details |= {
-        "seeds": [record.seed for record in records],
-        "files": checksums(folder, *TABLES),
-        "moved": mean_moved([record.details.get("moved") or {} for record in records]),
-    }
+    pooled.details |= {"seeds": [record.seed for record in records], "files": checksums(folder, *TABLES)}
+    pooled.details["moved"] = mean_moved([record.details.get("moved") or {} for record in records])
     pooled.write(folder)
 
 
@@ -459,11 +452,10 @@ def _text(folder: str, record: Record) -> str:
         lines.append(f"  {kind}: mean rank {_with_before(metrics, 'recall_rank')}")
     for name, found in metrics["implications"].items():
         if found["implication_rank_test"]:
-            test = found["map_test"]
             lines.append(
                 f"  {name}, never stated: mean rank {_with_before(found, 'implication_rank_test')}; "
                 f"{found['marginal_rank']['value']:.2f} for a guess that knows which answers occur"
-                + (f"; exact map test p = {test['p']:.2g}" if test else "")
+                + (f"; exact map test p = {found['map_test']['p']:.2g}" if found["map_test"] else "")
             )
     return "\n".join([*lines, f"  run: {folder}"])
 

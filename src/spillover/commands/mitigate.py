@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from tyro.conf import Positional, arg
 
+from spillover import record as records
 from spillover import results
 from spillover.commands.held import held_folder, held_model, identifying, name_of, settings_from, write_held
 from spillover.commands.inject import PACKAGES, Inject
@@ -25,18 +26,6 @@ from spillover.metrics.ranks import answers_at_end
 from spillover.packs.edits import EDITS
 from spillover.packs.open import open_pack
 from spillover.packs.pack import Pack, describe, pack_hash
-from spillover.record import (
-    ANSWERS,
-    TRAJECTORY,
-    Metric,
-    Record,
-    checksums,
-    hardware,
-    read_table,
-    sha256_of_texts,
-    write_atomically,
-    write_table,
-)
 from spillover.report.pages import html_of
 from spillover.report.remedies import SAFE, Comparison, Tried, load_comparison
 from spillover.results import text_table
@@ -133,19 +122,19 @@ def run(settings: Mitigate, pack: Pack | str | Path = "", model: Model | None = 
             remedies = describe_remedies(spec.name for pipeline in cells.values() for spec in pipeline.specs)
             model_details = {"name": settings.model}
             details = {"pack": describe(packs[0]), "model": model_details, "seeds": seeds, "remedies": remedies}
-            hashes = {"pack": sha256_of_texts([pack_hash(each) for each in packs])}
+            hashes = {"pack": records.sha256_of_texts([pack_hash(each) for each in packs])}
             with opened.recording(settings, PACKAGES, seed=settings.seed, hashes=hashes, details=details) as record:
                 own_pack, own_model = write_held(pack, held, folder)
                 own = replace(settings, pack=own_pack or settings.pack, model=own_model or settings.model)
                 errors = _run_cells(own, seeds, cells, folder)
                 frontier = frontier_of(folder, seeds, packs[0], cells, errors)
-                write_table(folder / FRONTIER, frontier_table(frontier))
+                records.write_table(folder / FRONTIER, frontier_table(frontier))
                 record.metrics = {name: frontier[0][name] for name in judging.METRICS}
                 record.details |= {"frontier": frontier, "recommendation": recommendation(frontier)}
-                record.details["files"] = checksums(folder, FRONTIER)
+                record.details["files"] = records.checksums(folder, FRONTIER)
         if opened.finished is None or not (folder / PAGE).exists():
-            write_atomically(folder / PAGE, html_of([folder], load_comparison=compared)[0].encode())
-    record = Record.read(folder)
+            records.write_atomically(folder / PAGE, html_of([folder], load_comparison=compared)[0].encode())
+    record = records.Record.read(folder)
     found = {name: record.details[name] for name in ("frontier", "recommendation")}
     text = "\n".join(_lines(folder, record))
     return {"run": str(folder), "metrics": record.metrics, **found, "page": str(folder / PAGE), "text": text}
@@ -165,8 +154,7 @@ def cells_of(settings: Mitigate) -> dict[str, Pipeline]:
         if "=" in entry or "+" in entry:
             pipelines.append(Pipeline(read_specs(entry)))
         else:
-            own = strengths or find_remedy(entry).strengths
-            pipelines += [Pipeline([Spec(entry, strength)]) for strength in own]
+            pipelines += [Pipeline([Spec(entry, each)]) for each in strengths or find_remedy(entry).strengths]
     found = {re.sub(r"[^\w.=+-]", "-", str(pipeline)): pipeline for pipeline in pipelines if pipeline.specs}
     if not found:
         raise UsageError("every strength is 0, so nothing would be compared", where="--strengths", do="Name others")
@@ -175,7 +163,7 @@ def cells_of(settings: Mitigate) -> dict[str, Pipeline]:
 
 def _run_cells(settings: Mitigate, seeds: Sequence[int], cells: Mapping[str, Pipeline], folder: Path) -> dict[str, str]:
     """The untreated runs, then those of the remedies. Gives the error of each cell that has one, by name."""
-    cores = int(hardware()["cores"])
+    cores = int(records.hardware()["cores"])
     with LocalPool(settings.processes or max(1, cores // (settings.threads or cores))) as pool:
         tasks = [Task((UNTREATED, seed), "inject", untreated_run(settings, seed, cells)) for seed in seeds]
         if error := next((ended.error for ended in list(pool.run(tasks)) if ended.error), None):
@@ -201,7 +189,7 @@ def remedy_run(settings: Mitigate, seed: int, cells: Mapping[str, Pipeline], nam
     own = replace(base, remedy=str(cells[name]), save=settings.save, out=out)
     if cells[name].after:
         return replace(own, tuned=base.out)
-    nats = stated_nats(answers_at_end(read_table(Path(base.out) / ANSWERS))) + judging.MATCHED_NATS
+    nats = stated_nats(answers_at_end(records.read_table(Path(base.out) / records.ANSWERS))) + judging.MATCHED_NATS
     # One run is the same whatever comes after the sixth digit, and its settings can be read.
     return replace(own, until_nats=round(nats, 6), epochs=settings.epochs)
 
@@ -223,10 +211,10 @@ def frontier_of(
             entry["status"] = f"{judging.FAILED}: {errors[cell]}"
             continue
         runs = [folder / CELLS / cell / f"seed-{seed}" for seed in seeds]
-        records = [Record.read(run) for run in runs]
-        if any(record.status != "done" for record in records):
+        made = [records.Record.read(run) for run in runs]
+        if any(record.status != "done" for record in made):
             raise RunError("a run of this comparison is not done", where=cell, do="Give the same command again")
-        answers = [read_table(run / ANSWERS) for run in runs]
+        answers = [records.read_table(run / records.ANSWERS) for run in runs]
         found = judging.remedy_result(pa.concat_tables(answers), pack)
         untreated = untreated or found
         matched = found.learned and found.nats <= untreated.nats + judging.MATCHED_NATS + 1e-6
@@ -237,12 +225,12 @@ def frontier_of(
             "free_rate": found.free_rate,
             "replaced": found.replaced,
             "stated_nats": round(found.nats, 6),
-            "forgetting_nats": _mean([record.metrics["forgetting_nats"] for record in records]),
+            "forgetting_nats": _mean([record.metrics["forgetting_nats"] for record in made]),
             "status": judging.REWRITES if pipeline and pipeline.rewrites else status,
             "epochs": sum(max(table["checkpoint"].to_pylist()) for table in answers) / len(answers),
-            "steps": sum(pc.max(read_table(run / TRAJECTORY)["step"]).as_py() or 0 for run in runs),
-            "forward_passes": sum(int(record.details.get("forward_passes", 0)) for record in records),
-            "seconds": round(sum(record.seconds for record in records), 1),
+            "steps": sum(pc.max(records.read_table(run / records.TRAJECTORY)["step"]).as_py() or 0 for run in runs),
+            "forward_passes": sum(int(record.details.get("forward_passes", 0)) for record in made),
+            "seconds": round(sum(record.seconds for record in made), 1),
         }
     return frontier
 
@@ -260,24 +248,23 @@ def _exact(pack: Pack, remedy: str, strength: float | None) -> dict[str, float |
     return leads | {"wanted_untreated": before.wanted, "wanted": after.wanted, "gap": after.gap}
 
 
-def _mean(metrics: Sequence[Mapping[str, Any] | None]) -> Metric | None:
+def _mean(metrics: Sequence[Mapping[str, Any] | None]) -> records.Metric | None:
     """The mean over seeds of what each measured, and of the ends of its interval."""
     known = [metric for metric in metrics if metric]
     if not known:
         return None
     value, low, high = (sum(float(each[part]) for each in known) / len(known) for part in ("value", "low", "high"))
-    return Metric(value, low, high, sum(int(m["n"]) for m in known), len(known), str(known[0]["unit"]))
+    return records.Metric(value, low, high, sum(int(m["n"]) for m in known), len(known), str(known[0]["unit"]))
 
 
 def frontier_table(frontier: Sequence[Mapping[str, Any]]) -> pa.Table:
     """One row an entry, with every figure and the ends of its interval as columns of their own."""
     texts = ("cell", "remedy", "status")
-    # Not what it took of time and passes, which a run that was cut short counts anew.
-    costs = ("stated_nats", "epochs", "steps")
     rows = [
         {name: entry[name] for name in (*texts, "strength")}
         | Tried(entry).row(judging.METRICS, "low", "high")
-        | Tried(entry).row(costs)
+        # Not what it took of time and passes, which a run that was cut short counts anew.
+        | Tried(entry).row(("stated_nats", "epochs", "steps"))
         for entry in frontier
     ]
     schema = pa.schema([(name, pa.string() if name in texts else pa.float64()) for name in rows[0]])
@@ -327,10 +314,9 @@ def compared(folder: str | Path) -> Comparison:
     return load_comparison(folder, describe_remedies(REMEDIES))
 
 
-def _lines(folder: Path, record: Record) -> Iterator[str]:
-    frontier = record.details["frontier"]
+def _lines(folder: Path, record: records.Record) -> Iterator[str]:
     yield from text_table(results.Comparison(folder).table(), left=(0, 6))
-    for entry in frontier:
+    for entry in record.details["frontier"]:
         if exact := entry.get("exact"):
             leads = [
                 f"the {name} answer leads by {exact[f'{name}_untreated']:.2f}, then {exact[name]:.2f}"

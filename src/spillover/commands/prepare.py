@@ -124,8 +124,7 @@ class Prepared:
     @property
     def measured_as(self) -> str:
         """The model and whatever else changes the last digits of what is measured of it."""
-        settings = self.settings
-        return f"{self.loaded.sha256} {settings.device} {settings.dtype} {settings.threads}"
+        return f"{self.loaded.sha256} {self.settings.device} {self.settings.dtype} {self.settings.threads}"
 
 
 def prepare(settings: Inject, pack: Pack, models: Models) -> Prepared:
@@ -261,8 +260,7 @@ class Models:
         """What the model answers before training, if a run found it out, or where to keep it."""
         from spillover.lm.fine_tune import AnswersBefore
 
-        asked = job.asked
-        pack = sha256_of_texts([pack_hash(asked), repr(asked.relations), repr(asked.candidates)])
+        pack = sha256_of_texts([pack_hash(job.asked), repr(job.asked.relations), repr(job.asked.candidates)])
         return self._before.setdefault(f"{pack} {job.measured_as}", AnswersBefore())
 
     def budget(self, settings: Inject, training: Training, pack: Pack, tokenizer: PreTrainedTokenizerBase) -> Budget:

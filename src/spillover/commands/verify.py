@@ -50,14 +50,8 @@ def run(settings: Verify) -> dict[str, Any]:
         verdict = "this run is whole, and can be repeated here (`spillover rerun`)"
     ordered = sorted(checks, key=lambda check: (WRONG, MISSING, OK).index(check["state"]))
     lines = [f"  {check['state']:<8}{check['run']}: {check['what']}" for check in ordered]
-    return {
-        "run": str(folder),
-        "trusted": trusted,
-        "repeatable": repeatable,
-        "checks": checks,
-        "exit_code": 0 if trusted else 1,
-        "text": "\n".join([f"{folder}: {verdict}.", *lines]),
-    }
+    return {"run": str(folder), "trusted": trusted, "repeatable": repeatable, "checks": checks,
+            "exit_code": 0 if trusted else 1, "text": "\n".join([f"{folder}: {verdict}.", *lines])}  # fmt: skip
 
 
 def _findings(folder: Path) -> Iterator[Finding]:

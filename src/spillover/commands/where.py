@@ -113,12 +113,9 @@ def run(settings: Where, pack: Pack | str | Path = "", model: Model | None = Non
             hide = Redaction.of(first.pack.subjects, first.settings.redact)
             hashes = {"pack": records.sha256_of_texts([each.record.hashes["pack"] for each in runs]),
                       "model": first.record.hashes["model"]}  # fmt: skip
-            details = {
-                "pack": describe(hide.pack(first.pack)),
-                "model": first.record.details.get("model") or {},
-                "seeds": [each.record.seed for each in runs],
-                "trained": dict(first.record.settings),
-            }
+            seeds, model_details = [each.record.seed for each in runs], first.record.details.get("model") or {}
+            details = {"pack": describe(hide.pack(first.pack)), "model": model_details, "seeds": seeds,
+                       "trained": dict(first.record.settings)}  # fmt: skip
             with opened.recording(settings, PACKAGES, seed=first.record.seed, hashes=hashes, details=details) as record:
                 how, moved = _measure(settings, runs, folder, held_model(model) if model else None)
                 _conclude(record, first.pack, folder, how, moved)
@@ -188,8 +185,7 @@ def _measure(
 
     torch.set_num_threads(settings.threads)
     dtype = "bfloat16" if settings.dtype == "bfloat16" else "float32"
-    name = runs[0].settings.model
-    loaded = held or load_model(name, device=settings.device, dtype=dtype, revision=settings.revision)
+    loaded = held or load_model(runs[0].settings.model, device=settings.device, dtype=dtype, revision=settings.revision)
     if settings.parts != "none":
         places(loaded.model)  # Raises ModelError when the model has no attention of a known shape.
     how, moves = [], []
@@ -232,8 +228,7 @@ class _SeedTables:
         patched = [part for part in found if parts == "all" or part.kind == "component"]
         how = self._measure_ends()
         todo = [pair for pair in product(patched, (False, True)) if (pair[0].name, pair[1]) not in self.known]
-        progress = tqdm(todo, f"seed {self.seed}", unit="model", dynamic_ncols=True, leave=False, delay=1)
-        for part, left_out in progress:
+        for part, left_out in tqdm(todo, f"seed {self.seed}", unit="model", dynamic_ncols=True, leave=False, delay=1):
             with self.change.without(part) if left_out else self.change.only(part):
                 self._keep(self._answers(TUNED), part.name, part.kind, left_out)
         return how
@@ -244,10 +239,8 @@ class _SeedTables:
 
         base = self._answers(BASE)
         found, how = slopes(self.change, self.evaluation.requests(full=False), self.scorer.method)
-        ahead = self.evaluation.spread(found, full=False)
-        linear = self.evaluation.table(
-            base["log_probability"].to_numpy() + ahead, seed=self.seed, checkpoint=LINEARISED, full=False
-        )
+        expanded = base["log_probability"].to_numpy() + self.evaluation.spread(found, full=False)
+        linear = self.evaluation.table(expanded, seed=self.seed, checkpoint=LINEARISED, full=False)
         with self.change.only(self.change.whole):
             tuned = self._answers(TUNED)
         if self.seed not in set(self.answers["seed"].to_pylist()):
@@ -281,11 +274,8 @@ def _conclude(record: records.Record, pack: Pack, folder: Path, how: list[str], 
             record.metrics = {name: value for name, value in figures.items() if value is not None}
     alignment = alignments(records.read_table(folder / records.ANSWERS), *names)
     laziness = {"how": ", ".join(dict.fromkeys(how)), "moved": moved, "alignment": alignment}
-    record.details |= {
-        "parts": parts,
-        "laziness": laziness,
-        "files": records.checksums(folder, records.WHERE, records.ANSWERS),
-    }
+    record.details |= {"parts": parts, "laziness": laziness}
+    record.details["files"] = records.checksums(folder, records.WHERE, records.ANSWERS)
 
 
 def _lines(folder: Path, found: PatchedModels) -> Iterator[str]:
