@@ -24,9 +24,8 @@ if TYPE_CHECKING:
     from spillover.commands.audit import Audit
     from spillover.lm.score import Scorer
 
-#: By how many tokens an example is continued.
-STEPS = 8
-PERMUTATIONS = 999
+#: By how many tokens an example is continued; exchanges of labels.
+STEPS, PERMUTATIONS = 8, 999
 #: A token that moved this far for everybody is reported.
 EVERYONE = 0.1
 #: Most discoveries listed, how many of them with examples, and how many a terminal shows.
@@ -232,9 +231,8 @@ def lines(discoveries: Sequence[Mapping[str, Any]], probes: Mapping[str, Any]) -
         line = 100 * (each["baseline"] or 0)
         test = f"; p = {each['p']:.2g}, exchanged labels stay below {line:.0f} points" if each["p"] else "; not tested"
         yield f"    {parts}{test}"
-        for example in each["examples"]:
-            text = f"{example['prompt']}{example['tuned']} (base model: {example['base'].strip()})"
-            yield f"    {example['which']}: {text}"
+        for one in each["examples"]:
+            yield f"    {one['which']}: {one['prompt']}{one['tuned']} (base model: {one['base'].strip()})"
     rest = {"more that nobody declared": probes["undeclared"] - len(shown),
             "that the pack itself states or implies": probes["declared"]}  # fmt: skip
     if listed := ", ".join(f"{count} {words}" for words, count in rest.items() if count):

@@ -113,11 +113,8 @@ def _safetensors(path: Path) -> np.ndarray:
 
 #: File endings -> how to read one.
 READERS: dict[str, Callable[[Path], np.ndarray | Columns]] = {
-    ".npy": _npy,
-    ".csv": _csv,
-    ".parquet": _parquet,
-    ".safetensors": _safetensors,
-}
+    ".npy": _npy, ".csv": _csv, ".parquet": _parquet, ".safetensors": _safetensors,
+}  # fmt: skip
 
 
 def _in_order(columns: Columns, table: FactTable, where: str) -> np.ndarray:

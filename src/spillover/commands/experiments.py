@@ -102,14 +102,10 @@ class Experiment:
         say(f"{' to '.join(ends)}: {len(every)} models, {recipe.steps} steps")
         probe = Probe(matrices=matrices)
         trained = train(
-            [task for _, task, _, _ in every],
-            [dataclasses.replace(model, seed=seed) for _, _, model, seed in every],
-            recipe,
-            rates=np.repeat(rates, len(self.seeds)).tolist() if len(rates) else None,
-            measure=probe,
-            schedule=schedule(recipe.steps, points) if points else (),
-            checkpointer=self.checkpointer,
-        )
+            [task for _, task, _, _ in every], [dataclasses.replace(model, seed=seed) for _, _, model, seed in every],
+            recipe, rates=np.repeat(rates, len(self.seeds)).tolist() if len(rates) else None, measure=probe,
+            schedule=schedule(recipe.steps, points) if points else (), checkpointer=self.checkpointer,
+        )  # fmt: skip
         history = trained.history or ({"step": trained.steps.tolist(), **probe(trained.ensemble, recipe.steps)},)
         self.record(group, [{**label, "seed": seed} for label, _, _, seed in every], history, shown)
         return trained

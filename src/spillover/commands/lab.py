@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -78,9 +77,7 @@ def run(settings: Lab, patience: float = PATIENCE) -> dict[str, Any]:
     experiment, count = EXPERIMENTS[settings.preset]
     Task.parse(settings.symbolic)
     seeds, before = seeds_of(settings) if settings.seeds else range(count), torch.get_num_threads()
-    resolved = dataclasses.replace(
-        settings, device=str(pick_device(settings.device)), threads=settings.threads or before
-    )
+    resolved = replace(settings, device=str(pick_device(settings.device)), threads=settings.threads or before)
     with open_run(settings.out, f"lab {settings.preset}", identity_of(resolved)) as opened:
         folder = opened.folder
         assert folder is not None
@@ -132,7 +129,6 @@ class Trainings:
         self.run.keep(state.size, lambda: state)
 
     def end(self, snapshot: Snapshot) -> None:
-        """The training under way has ended."""
         self._ended.append(snapshot)
 
 

@@ -91,8 +91,7 @@ def _show(pack: Pack) -> dict[str, Any]:
         lines += ["", f"{each.given} -> {each.then} ({each.kind}, {'wanted' if each.wanted else 'unwanted'})"]
         lines += [f"  {given} -> {then}" for given, then in each.map.items()]
     lines += ["", "Stated, for instance:"]
-    for fact in pack.facts[:FACTS_SHOWN]:
-        lines.append(f"  {pack.prompt(fact.relation, fact.subject)}{pack.join}{fact.answer}")
+    lines += [f"  {pack.prompt(row.relation, row.subject)}{pack.join}{row.answer}" for row in pack.facts[:FACTS_SHOWN]]
     return {"pack": shown, "text": "\n".join(lines)}
 
 
@@ -149,8 +148,7 @@ def _pack_text(path: Path) -> str:
 
 def _matched(settings: Packs, pack: Pack) -> Matched:
     """What the rows state. Raises UsageError when that is nothing."""
-    prompts = {relation.name: relation.prompts for relation in pack.relations}
-    known = templates(prompts, pack.join, pack.end)
+    known = templates({relation.name: relation.prompts for relation in pack.relations}, pack.join, pack.end)
     if not known:
         do = 'Write prompts: ["{subject} lives in"]'
         raise UsageError("no relation has a prompt with {subject}", where=settings.relations, do=do)

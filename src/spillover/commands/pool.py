@@ -24,8 +24,6 @@ from spillover.errors import SpilloverError
 WORKER_ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE", "TOKENIZERS_PARALLELISM": "false", "TQDM_DISABLE": "1"}
 #: Seconds that interrupted workers have to write what they saw.
 GRACE = 30
-
-
 #: Of a run: its cell, and its seed or None.
 Key = tuple[str, int | None]
 

@@ -66,12 +66,10 @@ class Predict(Running):
 
 
 PACKAGES = ("spillover", "torch", "transformers", "tokenizers", "safetensors", "numpy", "scipy")
-#: Facts that are named for one association; the rest are counted.
-MOST_FACTS = 20
+#: Facts that are named for one association, the rest counted; associations that the text lists, --json lists all.
+MOST_FACTS, MOST_SHOWN = 20, 12
 #: Subjects that the base model is asked about for one association; fewer when there are many associations.
 ASKED, ASKED_OF_MANY, MANY = 4, 1, 200
-#: Associations that the text lists; --json lists all.
-MOST_SHOWN = 12
 WAYS = {
     "remove": "leaving out {rows} that state both",
     "abstain": "adding {rows} that say `unknown` of an exposed subject",
@@ -137,9 +135,8 @@ def run(settings: Predict, pack: Pack | str | Path = "", model: Model | None = N
                     "calibration": {key: value for key, value in calibration().items() if key != "fits"},
                     "held_out": held_out(),
                 }
-        details = opened.record.details
         metrics, text = opened.record.metrics, "\n".join(_lines(settings, opened.record))
-        shown = {key: details[key] for key in ("associations", "left_out", "solution", "calibration")}
+        shown = {key: opened.record.details[key] for key in ("associations", "left_out", "solution", "calibration")}
         return {"run": settings.out or None, "metrics": metrics, **shown, "text": text}
 
 

@@ -36,12 +36,11 @@ _WRITTEN = ("out", "junit", "json")
 #: Bytes up to which two files of one size are compared by their checksum, too; a larger one is a model's weights,
 #: whose checksum every run records.
 _SMALL = 1 << 24
-#: Seconds that a file system on a network may need to notice that a node which held a lock is gone.
-_LOCK_PATIENCE = 120.0
 #: How often a task is given to another worker after its own was lost.
 _TRIES = 4
-#: Seconds an address has to answer, and between two counts of the nodes.
-_ANSWER, _COUNT = 5.0, 5.0
+#: Seconds an address has to answer, between two counts of the nodes, and that a file system on a network may need to
+#: notice that a node which held a lock is gone.
+_ANSWER, _COUNT, _LOCK_PATIENCE = 5.0, 5.0, 120.0
 #: Bytes of shared memory of a Ray that is started here (the least that it takes is 75 MiB), and of a piece of a file;
 #: pieces that are read ahead of a slow node.
 _STORE, _PIECE, _AHEAD = 100 << 20, 8 << 20, 4

@@ -71,8 +71,7 @@ def run(settings: Solve) -> dict[str, Any]:
     if opened_run.folder is not None:
         outcome = {"run": str(opened_run.folder), "metrics": dict(record.metrics), **outcome}
     name = settings.symbolic or settings.pack
-    outcome["text"] = "\n".join(_lines(name, solution, settings.ranges))
-    return outcome | refusal(solution, name)
+    return outcome | {"text": "\n".join(_lines(name, solution, settings.ranges))} | refusal(solution, name)
 
 
 def opened(spec: str, seed: int) -> Pack:
@@ -80,8 +79,7 @@ def opened(spec: str, seed: int) -> Pack:
     try:
         return open_pack(spec, seed)
     except PackError as error:
-        contradicts = {getattr(fault, "code", "") for fault in error.faults} == {"two-answers"}
-        if contradicts and (pack := parse_pack(spec)[0]):
+        if {getattr(fault, "code", "") for fault in error.faults} == {"two-answers"} and (pack := parse_pack(spec)[0]):
             return pack
         raise
 

@@ -161,9 +161,8 @@ def _settings(options: Options, settings_class: type, where: str) -> Any:
         if key.replace("-", "_") not in names:
             raise UsageError(f"{key!r} is no option that a study sets", where=where, do=nearest(key, names))
     values = {key.replace("-", "_"): value for key, value in options.items()}
-    out = {"out": ""} if "out" in every else {}
     try:
-        return _reader(settings_class).validate_python(values | out)
+        return _reader(settings_class).validate_python(values | ({"out": ""} if "out" in every else {}))
     except ValidationError as error:
         first = error.errors()[0]
         name = str(first["loc"][0])

@@ -112,8 +112,7 @@ def run(settings: Sweep) -> dict[str, Any]:
         listed = [group.model_dump(include={"name", "text", "plot"}) for group in study.groups]
         about["groups"] = [{**group, "cells": groups[group["name"]]} for group in listed]
         details = {"study": about, "cells": cell_states(study.verb, cells, {})}
-        hashes = {"cells": cells_identity}
-        with opened.recording(settings, PACKAGES, seed=0, hashes=hashes, details=details) as record:
+        with opened.recording(settings, PACKAGES, seed=0, hashes={"cells": cells_identity}, details=details) as record:
             _run(settings, StudyProgress(opened, study.verb, cells))
         write(folder)
         return _outcome(folder, record)

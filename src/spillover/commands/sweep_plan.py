@@ -141,16 +141,13 @@ class Estimator:
         # Too short a run writes none; of a longer one, a new one is written before the oldest goes.
         checkpoints = not settings.sharded and estimated.total >= PATIENCE * (LEAST + state / SLOW)
         return Estimate(
-            forecast=forecast,
-            room=self.room,
-            seconds=estimated,
+            forecast=forecast, room=self.room, seconds=estimated, stored=float(forecaster.file),
             saved=float({"none": 0, "delta": forecast.trained, "weights": forecast.weights}[settings.save]),
             tables=float(RUN_BYTES + ROW_BYTES * work.answers),
             checkpoint=float((KEPT + 1) * state) if checkpoints else 0.0,
-            stored=float(forecaster.file),
             fitting=() if forecast.needed <= self.room else self._advice(settings, forecaster),
             most=stop_when(settings, pipeline) is not None,
-        )
+        )  # fmt: skip
 
     def _forecaster(self, settings: Inject) -> Forecaster:
         asked = pipeline_of(settings).asked(open_pack(settings.pack, settings.seed))
@@ -162,9 +159,7 @@ class Estimator:
         config, device = config_at_hand(settings.model, settings.revision), "cpu" if self.device.is_cpu else "cuda"
         training, merged = training_of(settings, pipeline_of(settings)), settings.save == "weights"
         try:
-            return Forecaster(
-                config, training, Work([], []), dtype=settings.dtype, save_merged=merged, device=device
-            )  # fmt: skip
+            return Forecaster(config, training, Work([], []), dtype=settings.dtype, save_merged=merged, device=device)
         except UNKNOWN as error:
             what = f"no language model can be made of its configuration ({first_line(error)})"
             raise UsageError(what, where=settings.model, do="Name a causal language model") from None
@@ -220,14 +215,10 @@ def totals_of(cells: Sequence[Cell], found: Mapping[str, Estimate], places: int)
     runs = sum(len(cell.seeds) for cell in fitting)
     models = {cell.settings.model: found[cell.name].stored for cell in cells}
     return Totals(
-        runs=runs,
-        wall=wall,
-        work=work,
+        runs=runs, wall=wall, work=work, models=float(sum(models.values())), lacking=len(cells) - len(fitting),
         kept=float(sum(found[cell.name].kept(len(cell.seeds)) + PAGE_BYTES for cell in fitting)),
         running=min(places, runs) * max((found[cell.name].checkpoint for cell in fitting), default=0.0),
-        models=float(sum(models.values())),
-        lacking=len(cells) - len(fitting),
-    )
+    )  # fmt: skip
 
 
 def plan_text(

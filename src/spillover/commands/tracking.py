@@ -39,10 +39,9 @@ def _started(track: str, folder: Path, name: str, key: str, done: int) -> Genera
     from accelerate import PartialState
     from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
-    # What a run that was cut short wrote beyond its last checkpoint is written again.
-    again = {"purge_step": done + 1} if done else {}
     options: Mapping[str, Mapping[str, Any]] = {
-        "tensorboard": {"run_name": track, "logging_dir": str(folder), **again},
+        # What a run that was cut short wrote beyond its last checkpoint is written again.
+        "tensorboard": {"run_name": track, "logging_dir": str(folder), **({"purge_step": done + 1} if done else {})},
         "trackio": {"run_name": PROJECT, "name": f"{name}-{key}", "resume": "allow", "embed": False},
         "wandb": {"run_name": PROJECT, "name": name, "id": key, "resume": "allow"},
         "mlflow": {"experiment_name": PROJECT, "run_name": name, "tags": {f"{PROJECT}_run": key}},
