@@ -67,8 +67,7 @@ class Processes:
     def round_robin(self, items: Iterable[Item]) -> Iterator[tuple[Item, bool]]:
         """This rank's items, round-robin, each with True.
 
-        Of a split model, where another rank has one item more, the first item once more with False: its result does
-        not count.
+        Of a split model, where another rank has one item more, the first once more with False: its result is dropped.
         """
         first, number = None, -1
         for number, item in enumerate(items):

@@ -89,13 +89,12 @@ class Evaluation:
         items = self.items(full)
         questions = [item.question for item in items]
         candidates = [self.pack.candidates[question.relation] for question in questions]
-        prompts = [self.pack.relation_by_name[item.question.relation].prompts[item.prompt] for item in items]
         by_item = {
             "subject": [question.subject for question in questions],
             "relation": [question.relation for question in questions],
             "implication": [question.implication for question in questions],
             "cluster": [question.given_answer for question in questions],
-            "prompt": prompts,
+            "prompt": [self.pack.relation_by_name[item.question.relation].prompts[item.prompt] for item in items],
             "trained": [item.prompt == 0 for item in items],
             "expected": [question.expected for question in questions],
             "stated": [item.stated for item in items],

@@ -66,8 +66,7 @@ class _Live(TorchDispatchMode):
 
 
 def training_pass(model: CausalModel, batch: Sequence[Example], at_once: int, logits_at_once: int = 0) -> int:
-    """Bytes of the heaviest forward and backward pass of `at_once` examples through a trainable meta copy, each
-    gradient dropped once it is there. logits_at_once: see `mean_loss`."""
+    """Bytes of the heaviest forward and backward pass of `at_once` examples, each gradient dropped once it is there."""
     longest = sorted(batch, key=lambda example: len(example.tokens), reverse=True)[:at_once]
     trees = cheaper_merged(longest, may_merge(model, batch, "tree"))
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]

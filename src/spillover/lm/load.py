@@ -109,8 +109,7 @@ class LoadedModel:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Silence the library's progress bars and advice, which speak of things the user did not ask for."""
-    level, handler_level = library.get_verbosity(), logging.root.level
-    shown = library.is_progress_bar_enabled()
+    level, handler_level, shown = library.get_verbosity(), logging.root.level, library.is_progress_bar_enabled()
     library.set_verbosity_error()
     library.disable_progress_bar()
     try:
@@ -231,8 +230,7 @@ def _read(source: ModelSource, revision: str | None, dtype: torch.dtype) -> Caus
         if missing := sorted(loaded[1]["missing_keys"]):
             # The library fills them with random numbers and goes on.
             what = f"it is not a whole language model: {', '.join(missing[:3])} is missing"
-            do = "Name a causal language model, as save_pretrained writes it"
-            raise ModelError(what, where=source.name, do=do)
+            raise ModelError(what, where=source.name, do="Name a causal language model, as save_pretrained writes it")
         _refuse_two_directions(model.eval(), source.name)
         return model
 
@@ -421,8 +419,7 @@ def base_of(source: ModelSource) -> str:
 
 
 def with_adapter(model: Any, source: ModelSource) -> CausalModel:
-    """The adapter folded into its base, in place. Raises ModelError when it cannot be read, or was made for a model
-    with other modules, layers or sizes."""
+    """The adapter folded into its base, in place. Raises ModelError for one that is unreadable or of another base."""
     with quiet(), _one_sentence(source, "adapter"):
         path = Path(source.path) / "adapter_model.safetensors"
         if not path.exists():
@@ -446,8 +443,7 @@ def with_adapter(model: Any, source: ModelSource) -> CausalModel:
             raise _other_base(source, f"it changes {min(stored - made)}, which this one lacks")
         if stored and made - stored:
             raise _other_base(source, f"it has nothing for this one's {min(made - stored)}")
-        merged: CausalModel = adapted.merge_and_unload()  # type: ignore[operator]
-        return merged
+        return adapted.merge_and_unload()  # type: ignore[operator]
 
 
 def _other_base(source: ModelSource, why: str) -> ModelError:

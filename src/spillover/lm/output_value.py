@@ -42,8 +42,7 @@ class Factored:
         return right @ right.T
 
     def left_grams(self, other: Factored) -> tuple[Tensor, Tensor, Tensor]:
-        """What `squared_distance` needs of the left factors: Gram matrices of their difference, of the other's, and
-        between the two."""
+        """For `squared_distance`: Gram matrices of the left factors' difference, of the other's, and between both."""
         theirs = _precise(other.left)
         moved = theirs - _precise(self.left)
         return moved.T @ moved, theirs.T @ theirs, theirs.T @ moved
@@ -138,8 +137,7 @@ class Weights(Mapping[str, Tensor]):
         except AttributeError:
             raise KeyError(name) from None
         if own == "weight" and hasattr(module, "get_delta_weight"):
-            deltas = [module.get_delta_weight(adapter) for adapter in module.active_adapters]
-            return sum(deltas, start=parameter.detach())
+            return sum((module.get_delta_weight(each) for each in module.active_adapters), start=parameter.detach())
         return parameter
 
     def __iter__(self) -> Iterator[str]:
@@ -205,8 +203,7 @@ def _factors(model: CausalModel, name: str, module: Any) -> list[tuple[Slice, Sl
         values, outputs = module.v_proj.weight.shape[0], module.o_proj.weight.shape[1]
         if values % size or outputs % size or outputs % values:
             raise ModelError(f"the heads of {name} are not of one size", do=f"Known are {KNOWN}")
-        group = outputs // values
-        return heads("v_proj", [head // group * size for head in range(outputs // size)], "o_proj", True)
+        return heads("v_proj", [head // (outputs // values) * size for head in range(outputs // size)], "o_proj", True)
     if kind == "gpt2" and hasattr(module, "c_attn") and hasattr(module, "c_proj"):
         # All queries, then all keys, then all values; stored as input x output.
         width = module.c_proj.weight.shape[0]

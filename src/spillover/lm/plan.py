@@ -42,13 +42,11 @@ Number = int | float
 @cache
 def shipped() -> dict[str, dict[str, Any]]:
     """Tag -> the numbers that make up its configuration: widths, heads, layers, vocabulary, and how it is stored."""
-    text = resources.files("spillover.lm").joinpath("configurations.json").read_text(encoding="utf-8")
-    return json.loads(text)
+    return json.loads(resources.files("spillover.lm").joinpath("configurations.json").read_text(encoding="utf-8"))
 
 
 def config_at_hand(name: str, revision: str | None = None) -> PretrainedConfig:
-    """The configuration of a model by tag, folder or hub id; of an adapter, its base's. Nothing is fetched; raises
-    ModelError when it is not on this machine."""
+    """The configuration of a model by name; of an adapter, its base's. Nothing is fetched; ModelError when not here."""
     if name in shipped():
         own = dict(shipped()[name])
         return AutoConfig.for_model(own.pop("model_type"), **own)

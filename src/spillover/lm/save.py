@@ -69,10 +69,7 @@ def _save_changed(model: CausalModel, base: LoadedModel, path: Path) -> None:
 
 
 def take_weights(model: CausalModel, path: Path) -> None:
-    """Put the weights of a delta into the model that it was made from, in place.
-
-    Raises ModelError when the file is no delta, or one of another model.
-    """
+    """Put a delta's weights into the model it was made from, in place. Raises ModelError for no delta, or another's."""
     own = model.state_dict()
     try:
         with safe_open(path, "pt") as stored, torch.no_grad():

@@ -88,8 +88,7 @@ class PrefixTree:
 
     def add(self, text: Example) -> None:
         """Merge one more text into the tree. Its first token must not be one that is predicted."""
-        node, path = -1, []
-        last = len(text.tokens) - 1
+        node, path, last = -1, [], len(text.tokens) - 1
         for position, token in enumerate(text.tokens):
             if position >= text.start:
                 path.append((node, token))
@@ -170,9 +169,7 @@ def collate(trees: Sequence[PrefixTree], dtype: torch.dtype, multiple: int = 1) 
     tokens, positions = torch.zeros(len(trees), width, dtype=torch.long), on.repeat(len(trees), 1)
     # What fills a tree up sees itself, so that no line of the softmax is empty.
     seen = torch.eye(width, dtype=torch.bool).repeat(0 if chains else len(trees), 1, 1)
-    scored: list[int] = []
-    predictions: list[tuple[int, int, int]] = []
-    text = 0
+    scored, predictions, text = list[int](), list[tuple[int, int, int]](), 0
     for row, tree in enumerate(trees):
         tokens[row, : len(tree)] = torch.tensor(tree.tokens)
         positions[row, : len(tree)] = torch.tensor(tree.positions)
@@ -289,8 +286,7 @@ class Scorer:
                     logits -= torch.logsumexp(logits, -1, keepdim=True)
                     if logits.isnan().any():
                         raise ModelError(**NO_NUMBERS)
-                    owners = [number for tree in trees for number, _ in tree.owners]
-                    kept |= zip(owners, keep(logits[batch.place]), strict=True)
+                    kept |= zip([n for tree in trees for n, _ in tree.owners], keep(logits[batch.place]), strict=True)
             kept = self.processes.all_gather(kept)
             return [kept[number] for number in range(len(requests))]
 
@@ -326,8 +322,7 @@ class Scorer:
     def size(self, batch: Sequence[PrefixTree]) -> tuple[int, int]:
         """Logits and tokens of a batch, as they are bounded."""
         vocabulary: int = self.model.config.get_text_config().vocab_size
-        scored = sum(len(tree.scored) for tree in batch)
-        return scored * vocabulary, len(batch) * max(map(len, batch), default=0)
+        return sum(len(tree.scored) for tree in batch) * vocabulary, len(batch) * max(map(len, batch), default=0)
 
     def _prepare(self, requests: Sequence[Request]) -> None:
         """Refuse what the model cannot read, and find out how it may be fed."""
@@ -390,8 +385,7 @@ class Scorer:
     def _batches(self, fed: Iterable[list[PrefixTree]]) -> Iterator[list[PrefixTree]]:
         """Trees of similar length, within the bounds on tokens and logits."""
         for trees in fed:
-            batch: list[PrefixTree] = []
-            logits = 0
+            batch, logits = list[PrefixTree](), 0
             for tree in sorted(trees, key=lambda tree: (len(tree), tree.tokens)):
                 needed, tokens = self.size([tree])
                 if batch and ((len(batch) + 1) * tokens > self.maximum_tokens or logits + needed > self.maximum_logits):

@@ -15,8 +15,7 @@ Item = TypeVar("Item")
 
 def encoder(tokenizer: PreTrainedTokenizerBase) -> Encoder:
     """Text -> token ids, with the model's start token if it uses one and never an end token."""
-    probe = tokenizer("a")["input_ids"]
-    start = tokenizer.bos_token_id
+    probe, start = tokenizer("a")["input_ids"], tokenizer.bos_token_id
     prefix = [start] if start is not None and probe and probe[0] == start else []
 
     def encode(text: str) -> list[int]:
@@ -90,8 +89,7 @@ def continuation(encode: Encoder, pack: Pack, prompt: str, answer: str) -> Examp
 
     Raises PackError when appending the answer changes the prompt's own tokens, or adds none.
     """
-    before = encode(prompt)
-    whole = encode(prompt + pack.join + answer + (pack.end or ""))
+    before, whole = encode(prompt), encode(prompt + pack.join + answer + (pack.end or ""))
     if whole[: len(before)] != before or len(whole) == len(before):
         raise PackError(
             f"the tokens of the prompt {prompt!r} change when the answer {answer!r} is appended",

@@ -172,8 +172,7 @@ def _eight_bit(parameter: nn.Parameter, rate: float, decay: float) -> Optimizer:
     made.mng = GlobalOptimManager.__new__(GlobalOptimManager)
     made.mng.initialize()
     made.init_state(made.param_groups[0], parameter, 0, 0)
-    found: Optimizer = made
-    return found
+    return made
 
 
 def state_of(optimizer: Optimizer, parameter: nn.Parameter) -> dict[str, Tensor]:
@@ -185,7 +184,6 @@ def state_of(optimizer: Optimizer, parameter: nn.Parameter) -> dict[str, Tensor]
 
 def optimizer_bytes(parameters: Iterable[nn.Parameter], kind: str) -> int:
     """Bytes of the optimizer state of these parameters."""
-
     if kind == ADAMW:
         return sum(2 * parameter.nbytes for parameter in parameters)
     counts = [parameter.numel() for parameter in parameters]
@@ -194,9 +192,7 @@ def optimizer_bytes(parameters: Iterable[nn.Parameter], kind: str) -> int:
 
 def update_bytes(parameters: Iterable[nn.Parameter], kind: str, device: torch.device) -> int:
     """Bytes that the largest update takes beside what is kept."""
-    if kind == ADAMW or device.type != "cpu":
-        return 0
-    return UPDATE * max((each.numel() for each in parameters), default=0)
+    return 0 if kind == ADAMW or device.type != "cpu" else UPDATE * max((p.numel() for p in parameters), default=0)
 
 
 #: The micro-batch from a step on, as (step, examples).
@@ -254,9 +250,8 @@ class MicroBatches:
         now = min(self.at(step), size)
         if now == 1:
             raise Exhausted(f"memory ran out in step {step}, with one row at a time")
-        before = [each for each in self.since if each[0] < step]
         later = [each for each in self.since if each[0] > step and each[1] < now // 2]
-        self.since = [*before, (step, now // 2), *later]
+        self.since = [*(each for each in self.since if each[0] < step), (step, now // 2), *later]
         self.changed(self.since)
 
 
@@ -341,8 +336,7 @@ def fine_tune(
             )  # fmt: skip
             loss = micro_batches.take(model, number, len(own), updates, attempt)
             loss = processes.add_gradients(loss, list(updates.optimizers))
-            # All, if processes share a batch, or what earlier parts of it alone gave a gradient, such as one expert of
-            # several.
+            # All, if processes share a batch, or what earlier parts of it alone gave a gradient, such as one expert.
             for weight in updates.optimizers:
                 if weight.grad is not None:
                     updates.update(weight)
