@@ -28,8 +28,7 @@ LOSSES = ("train_loss", "implication_loss_test", "implication_accuracy_test")
 STATED, UNSTATED = "Loss on what was stated", "Loss on what nobody stated"
 ANSWERED = "Share of unstated implications answered as the class would"
 MARGIN, PER_MARGIN = "Smallest margin of what nobody stated", "per stated margin"
-BAND = "Mean over seeds; the band is its 95% interval."
-EXACT = "exact, least nuclear norm"
+BAND, EXACT = "Mean over seeds; the band is its 95% interval.", "exact, least nuclear norm"
 
 
 @dataclass(frozen=True)
@@ -80,8 +79,7 @@ class LabRun:
 
 def exact_curve(rows: Sequence[Mapping[str, Any]], x: str, y: str, **where: Any) -> Curve:
     """Rows of the record as a curve without any uncertainty."""
-    mine = [row for row in rows if where.items() <= row.items()]
-    return {float(row[x]): Metric(row[y], row[y], row[y], 0, 0, "") for row in mine}
+    return {float(row[x]): Metric(row[y], row[y], row[y], 0, 0, "") for row in rows if where.items() <= row.items()}
 
 
 def load_lab(folder: Path) -> LabRun:

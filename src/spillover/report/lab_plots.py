@@ -79,8 +79,7 @@ def _draw(axes: Axes, curve: Curve, colour: str, dash: Any, marker: str) -> Line
 
 def _scale(axes: Axes, chart: Chart, zero: bool) -> None:
     """Labels, scales and ticks. zero: whether a curve has a point at 0, which a logarithmic axis cannot show."""
-    axes.set_xlabel(chart.x_label)
-    axes.set_ylabel(chart.y_label)
+    axes.set(xlabel=chart.x_label, ylabel=chart.y_label)
     if chart.log_x:
         axes.set_xscale("symlog" if zero else "log", **({"linthresh": 1} if zero else {}))
         axes.set_xlim(left=0 if zero else None)
@@ -192,8 +191,7 @@ def draw_lab_pairs(pairs: Pairs, name: str) -> Drawing | None:
     if not pairs.pairs:
         return None
     with canvas(1.4 + 0.52 * len(pairs.pairs)) as (figure, axes):
-        handles: dict[str, Line2D] = {}
-        rows: list[dict[str, Any]] = []
+        handles, rows = dict[str, Line2D](), list[dict[str, Any]]()
         for index, (variant, models) in enumerate(pairs.pairs.items()):
             across = axes.get_yaxis_transform()
             axes.text(0, index - 0.24, label(variant, 46), va="bottom", fontsize=11, transform=across)

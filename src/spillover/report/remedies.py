@@ -11,19 +11,9 @@ from typing import Any
 from markupsafe import Markup
 
 from spillover.errors import RunError
+from spillover.metrics import remedies as judging
 from spillover.metrics.implications import LEARNED as LEARNED_RANK
 from spillover.metrics.intervals import FEW
-from spillover.metrics.remedies import (
-    KEPT,
-    LEARNED,
-    MATCHED_NATS,
-    METRICS,
-    REMOVED,
-    REWRITES,
-    UNLEARNED,
-    is_safe,
-    keeps_wanted,
-)
 from spillover.packs.pack import WANTED
 from spillover.record import RECORD, Metric, Record
 from spillover.report import page
@@ -53,7 +43,7 @@ MOST, LITTLE = 0.5, 0.1
 _BEST, _AFTER = 5, "ignore-topk=0.1"
 #: Options of the comparison that its runs share.
 _SHARED = ("lr", "batch", "freeze_embeddings", "chat", "dtype", "revision", "threads")
-_LEAST, _POINTS = f"{100 * REMOVED:.0f}%", f"{100 * KEPT:.0f}"
+_LEAST, _POINTS = f"{100 * judging.REMOVED:.0f}%", f"{100 * judging.KEPT:.0f}"
 Descriptions = Mapping[str, Mapping[str, Any]]
 
 
@@ -108,14 +98,14 @@ class Tried:
     @property
     def keeps(self) -> bool:
         """Whether it learned what was stated and keeps what is wanted."""
-        return self.status == LEARNED and keeps_wanted(self.value("wanted_change"))
+        return self.status == judging.LEARNED and judging.keeps_wanted(self.value("wanted_change"))
 
     @property
     def group(self) -> str:
         if self.label == UNTREATED:
             return UNTREATED
-        safe = is_safe(self.status, self.value("removed"), self.value("wanted_change"), self.taken)
-        groups = {LEARNED: SAFE if safe else UNSAFE, REWRITES: APART, UNLEARNED: NOT_LEARNED}
+        safe = judging.is_safe(self.status, self.value("removed"), self.value("wanted_change"), self.taken)
+        groups = {judging.LEARNED: SAFE if safe else UNSAFE, judging.REWRITES: APART, judging.UNLEARNED: NOT_LEARNED}
         return groups.get(self.status, IMPOSSIBLE)
 
 
@@ -207,7 +197,7 @@ def _label(name: Any, strength: Any) -> str:
 def build_remedies_page(found: Comparison) -> page.Page:
     """The page: the advice and its reason, the frontier, every figure, and what to do next."""
     run = LoadedRun.of_record(found.record)
-    bounds = {"rank": LEARNED_RANK, "nats": MATCHED_NATS, "least": _LEAST, "points": _POINTS}
+    bounds = {"rank": LEARNED_RANK, "nats": judging.MATCHED_NATS, "least": _LEAST, "points": _POINTS}
     terms = [(term, text.format(**bounds)) for term, text in page.terms("remedies").terms]
     frontier, ladder = (
         page.figure(f"remedy-{name}", found, f"remedy-{name}", page.wording(f"remedy_{name}"), wide=True)
@@ -288,8 +278,8 @@ def faults(each: Tried) -> list[str]:
     """What keeps one that learned from being safe, each as the end of “it ...”."""
     change = each.value("wanted_change") or 0.0
     found = {
-        f"removes less than {_LEAST} of the unwanted": each.removed < REMOVED,
-        f"lowers the wanted rate by {100 * -change:.0f} points": not keeps_wanted(change),
+        f"removes less than {_LEAST} of the unwanted": each.removed < judging.REMOVED,
+        f"lowers the wanted rate by {100 * -change:.0f} points": not judging.keeps_wanted(change),
         "lets another answer take the place of the unwanted one": each.taken,
     }
     return [fault for fault, there in found.items() if there]
@@ -328,17 +318,15 @@ def lede(found: Comparison) -> str:
     pairs = [f"“{spoken(item['given'])}” to “{spoken(item['then'])}”" for item in links if item["kind"] not in WANTED]
     tries = f"{len(found.tried)} {'try' if len(found.tried) == 1 else 'tries'}"
     seeds = "one seed" if found.seeds == 1 else f"{found.seeds} seeds"
-    return (
-        f"{model} was taught the same facts ({pack}) untreated and with each remedy, {tries}, {seeds}. What "
-        f"nobody wanted: conclusions from {', '.join(pairs)}."
-    )
+    taught = f"{model} was taught the same facts ({pack}) untreated and with each remedy, {tries}, {seeds}."
+    return f"{taught} What nobody wanted: conclusions from {', '.join(pairs)}."
 
 
 def cards(found: Comparison) -> list[page.Card]:
     """The untreated run beside the one advised (or nearest): what nobody wanted, what is wanted, what it cost."""
     each, base, made = found.advised or found.nearest, found.untreated, list[page.Card]()
     wanted = base.value("wanted_rate")
-    least = None if wanted is None else max(0.0, wanted - KEPT)
+    least = None if wanted is None else max(0.0, wanted - judging.KEPT)
     for name, tone, heading, place, mark in (
         ("unwanted_rate", "unwanted", "Given by mistake", base.value("free_rate"), "without any association"),
         ("wanted_rate", "wanted", "Rightly concluded", least, f"{_POINTS} points below untreated"),
@@ -427,19 +415,17 @@ def exactly(found: Comparison) -> page.DataTable | None:
     return _table("Beside the exact model", "exact", cells, tried) if tried else None
 
 
-def _table(
-    label: str, name: str, cells_of: Callable[[Tried], dict[str, Cell]], entries: Sequence[Tried]
-) -> page.DataTable:
+def _table(label: str, name: str, cells: Callable[[Tried], dict[str, Cell]], tried: Sequence[Tried]) -> page.DataTable:
     """These entries in their groups; where it is told what became of each, also what each does."""
-    heads = list(cells_of(entries[0]))
+    heads = list(cells(tried[0]))
     groups: dict[str, list[Sequence[Cell]]] = {}
-    for each in entries:
+    for each in tried:
         group = Markup('{} <span class="kind">{}</span>').format(*HEADINGS[each.group]) if each.number else ""
         place = Markup('<span class="place">{}</span> ').format(each.number) if each.number else ""
         # A long combination may be broken behind a plus.
         head = place + Markup("<strong>{}</strong>").format(page.bdi(each.label.replace("+", "+\u200b")))
         texts = each.texts if "Outcome" in heads else ()
-        groups.setdefault(group, []).append([TableCell(head, texts), *cells_of(each).values()])
+        groups.setdefault(group, []).append([TableCell(head, texts), *cells(each).values()])
     names: list[Cell] = ["Remedy", *(TableCell(name, style="words" if name == "Outcome" else "") for name in heads)]
     caption = page.wording(f"remedy_{name}")
     return page.DataTable(caption, [names], list(groups.items()), "study remedies", label, "long")
@@ -451,9 +437,8 @@ def _number(each: Tried, name: str) -> Cell:
     if metric is None or metric.value is None:
         return "–"
     times, digits, unit = (100, 0, "%") if metric.unit == "share" else (1, 2, "")
-    value, low, high = (
-        "" if end is None else number(times * end, digits) for end in (metric.value, metric.low, metric.high)
-    )
+    ends = (metric.value, metric.low, metric.high)
+    value, low, high = ("" if end is None else number(times * end, digits) for end in ends)
     if name == "wanted_change":
         value, unit = f"+{value}" if metric.value > 0 else value, ""
     return TableCell(f"{value}{unit}", f"{low} to {high}{unit}" if low and high else "")
@@ -481,7 +466,8 @@ def download(found: Comparison) -> Download:
     rows = []
     for each in [found.untreated, *found.tried]:
         row: dict[str, Any] = {"number": each.number or None, "remedy": each.label, "group": each.group}
-        row |= {"status": each.status, "outcome": outcome(found, each), **each.row(METRICS, "low", "high", "clusters")}
+        row |= {"status": each.status, "outcome": outcome(found, each)}
+        row |= each.row(judging.METRICS, "low", "high", "clusters")
         replaced = each.entry.get("replaced") or {}
         row |= {"free_rate": each.value("free_rate"), "taken": each.taken}
         row |= {f"taken_{part}": replaced.get(part) for part in ("rate", "low", "high")}
@@ -531,7 +517,7 @@ def _training_command(found: Comparison, each: Tried) -> str:
     options: dict[str, Any] = {name: settings.get(name) for name in (*_SHARED, "pack", "model")}
     options |= {"remedy": each.label, "epochs": settings.get("untreated_epochs" if each.after else "epochs")}
     if not each.after and nats is not None:
-        options["until_nats"] = round(nats + MATCHED_NATS, 4)
+        options["until_nats"] = round(nats + judging.MATCHED_NATS, 4)
     options |= {"save": "weights", "out": "remedied"}
     return command_line(dataclasses.replace(found.record, command="inject", settings=options))
 

@@ -122,9 +122,8 @@ def _frontier_lines(axes: Axes, untreated: Tried) -> dict[str, Any]:
         edge = before - REMOVED * (before - free)
         low = wanted - KEPT if wanted is not None else -1.0
         axes.add_patch(Rectangle((-1.0, low), edge + 1.0, 3.0, color=drawing.GREEN, alpha=0.13, linewidth=0, zorder=0))
-        found[f"safe corner: {100 * REMOVED:.0f}% removed, wanted kept"] = Patch(
-            color=drawing.GREEN, alpha=0.2, linewidth=0
-        )
+        corner = f"safe corner: {100 * REMOVED:.0f}% removed, wanted kept"
+        found[corner] = Patch(color=drawing.GREEN, alpha=0.2, linewidth=0)
         across: Any = (lambda x: (before - x) / (before - free), lambda y: before - y * (before - free))
         top = axes.secondary_xaxis("top", functions=across)
         top.set_xlabel("share of the unwanted that is removed")
@@ -182,8 +181,7 @@ def draw_remedy_ladder(comparison: Comparison, name: str = "remedy-ladder") -> d
     shown = [item for item in _PANELS if any(each.metric(item[0]) for each in every)]
     if not shown or len(every) < 2:
         return None
-    places: list[int] = []
-    heads: dict[int, str] = {}
+    places, heads = list[int](), dict[int, str]()
     for before, each in zip([comparison.untreated, *every], every, strict=False):
         # A line for each, one more for the heading of each group.
         if each.group != before.group:

@@ -81,12 +81,11 @@ def _title(study: LoadedStudy, sets: Sequence[AssociationSet]) -> str:
 def _ran(study: LoadedStudy) -> str:
     """What was run: cells, runs, models, what of them was trained, and how long it took."""
     runs = sum(len(cell.seeds) for cell in study.done)
-    seconds = sum(cell.record.seconds if cell.record else cell.seconds for cell in study.cells)
     parts = [
         f"{len(study.done)} of {len(study.cells)} cells, {runs} {'run' if runs == 1 else 'runs'}",
         " and ".join(model for model in unique(cell.setting("model") for cell in study.done) if model),
         " or ".join(unique(cell.run.trained_part for cell in study.done if cell.run)),
-        f"{duration(seconds)} of computing",
+        f"{duration(sum(cell.record.seconds if cell.record else cell.seconds for cell in study.cells))} of computing",
     ]
     return words.sentence("; ".join(part for part in parts if part))
 
@@ -111,8 +110,7 @@ def _sections(study: LoadedStudy) -> list[Section]:
                 text = Paragraph(group.text, "lead") if group.text else None
                 found.append((group.name, [text, cells_table(group.cells)]))
             continue
-        several = len(groups) > 1
-        texts = [f"{group.name}: {group.text}" if several else group.text for group in groups if group.text]
+        texts = [f"{group.name}: {group.text}" if len(groups) > 1 else group.text for group in groups if group.text]
         blocks: list[Block | None] = [Paragraph(text, "lead") for text in [*texts, page.wording(plot)]]
         trained = words.sentence("; ".join(unique(cell.run.trained_part for cell in cells if cell.run)))
         drawn = page.figure(plot, cells, plot, trained)
@@ -136,8 +134,7 @@ def cells_table(cells: Sequence[LoadedCell]) -> page.DataTable:
         if cell.metrics or not cell.by_seed:
             rows.append((cell.slug, cell.status, _fields(cell.metrics)))
         else:
-            own = cell.by_seed.items()
-            rows += [(f"{cell.slug}, seed {seed}", cell.status, _fields(metrics)) for seed, metrics in own]
+            rows += [(f"{cell.slug}, seed {seed}", cell.status, _fields(own)) for seed, own in cell.by_seed.items()]
     return page.table_of("cells_caption", "cell", rows)
 
 
@@ -163,13 +160,11 @@ PARTS: dict[str, Callable[[Sequence[LoadedCell]], tuple[page.DataTable | None, l
 
 
 def _cells(study: LoadedStudy) -> page.Details:
-    """Every cell with the options that the study sets."""
     rows: list[Sequence[page.Cell]] = []
     for cell in study.cells:
         options = json.dumps(dict(cell.options), default=str)
         command = Markup("<code>spillover {}</code> ").format(cell.verb) + bdi(options)
-        seeds = ", ".join(map(str, cell.seeds))
-        rows.append([bdi(cell.slug), cell.status, seeds, duration(cell.seconds), command])
+        rows.append([bdi(cell.slug), cell.status, ", ".join(map(str, cell.seeds)), duration(cell.seconds), command])
     caption = "Every cell with the options that the study sets."
     head = ["Cell", "Status", "Seeds", "Wall time", "Options"]
     table = page.DataTable(caption, [head], [("", rows)], style="examples", label="Every cell")

@@ -9,14 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from spillover.metrics.implications import (
-    LEARNED,
-    first_learned,
-    implication_rank_test,
-    implication_rank_train,
-    margin_ratio,
-    recall_rank,
-)
+from spillover.metrics import implications
 from spillover.metrics.ranks import RankTable, answers_at_end
 from spillover.record import Metric
 from spillover.report import drawing
@@ -190,7 +183,8 @@ def bridge_points(cells: Sequence[LoadedCell]) -> list[BridgePoint]:
         name, _, options = story.run.pack_name.partition(":")
         others = ",".join(option for option in options.split(",") if option and not option.startswith("bridge="))
         stated, unstated = story.examples_stated / pairs, asked / max(1, len(story.run.seeds)) / pairs
-        ratio, text = margin_ratio(answers_at_end(story.run.answers), story.key), f"{name}:{others}" if others else name
+        ratio = implications.margin_ratio(answers_at_end(story.run.answers), story.key)
+        text = f"{name}:{others}" if others else name
         points.append(BridgePoint(text, story, stated, story.rank, ratio, unstated))
     return _ordered(points)
 
@@ -206,7 +200,7 @@ def parting(points: Sequence[BridgePoint]) -> list[str]:
     for name, own in curves_of(points).items():
         marginals = [math.nan if p.story.marginal is None else p.story.marginal for p in own]
         clear = _from([p.rank.high is not None and p.rank.high < at for p, at in zip(own, marginals, strict=True)])
-        first = _from([p.mean <= LEARNED for p in own])
+        first = _from([p.mean <= implications.LEARNED for p in own])
         if clear is None:
             found.append(f"{name}: the interval is not clear of the baseline even at the most bridging names.")
             continue
@@ -233,8 +227,7 @@ def draw_rank_by_bridging(cells: Sequence[LoadedCell], name: str = "rank-by-brid
     """Above the rank, a curve a set with its interval; below, margins per stated margin, the theory dotted."""
     points = bridge_points(cells)
     heads = [{"set": p.label, "bridging_names": p.x, "other_names": p.unstated} for p in points]
-    ours = zip(heads, points, strict=True)
-    rows = [{**head, **p.numbers("margin"), "theory_margin": p.theory} for head, p in ours]
+    rows = [{**head, **p.numbers("margin"), "theory_margin": p.theory} for head, p in zip(heads, points, strict=True)]
     exact = ", ".join(f"{margin:.2f} at {x:g}" for x, margin in _theory(points))
     said = f"Mean rank by bridging names a pair. {_listed(points)}. Margin in theory: {exact}."
     title, below = "How many bridging names a pair it takes", "margin, per stated margin"
@@ -280,10 +273,10 @@ def rate_points(cells: Sequence[LoadedCell]) -> list[RatePoint]:
     points = []
     for story in found:
         ranks, settings = story.run.ranks, story.run.record.settings
-        first = first_learned(ranks)
+        first = implications.first_learned(ranks)
         chosen = {seed: epoch or int(ranks.only(seed=seed).checkpoint.max()) for seed, epoch in first.items()}
         rows, asked = _at(ranks, chosen), _at(story.asked, chosen)
-        rank, model, pack = implication_rank_test(asked), str(settings.get("model")), story.run.pack_name
+        rank, model, pack = implications.implication_rank_test(asked), str(settings.get("model")), story.run.pack_name
         if settings.get("lr") is None or rank is None:
             continue
         seeds = tuple(
@@ -291,7 +284,8 @@ def rate_points(cells: Sequence[LoadedCell]) -> list[RatePoint]:
             for seed, epoch in chosen.items()
         )
         passes = Metric(sum(chosen.values()) / len(chosen), None, None, len(chosen), len(chosen), "passes")
-        text, stated = f"{model}, {pack}" if several else pack, (recall_rank(rows), implication_rank_train(rows))
+        text = f"{model}, {pack}" if several else pack
+        stated = implications.recall_rank(rows), implications.implication_rank_train(rows)
         points.append(RatePoint(text, story, float(settings["lr"]), rank, passes, model, pack, *stated, seeds=seeds))
     return _ordered(points)
 
@@ -320,8 +314,7 @@ def chosen_rates(points: Sequence[RatePoint]) -> list[ChosenRate]:
         packs, rates = {point.pack for point in own}, sorted({point.x for point in own})
         if len(rates) < 2:
             continue
-        whole = (rate for rate in rates if {p.pack for p in own if p.x == rate and p.learned} == packs)
-        rate = next(whole, None)
+        rate = next((at for at in rates if {p.pack for p in own if p.x == at and p.learned} == packs), None)
         why = f"none from {scientific(rates[0])} to {scientific(rates[-1])} taught all that was stated in every run"
         if rate is not None:
             passes = ", ".join(point.epochs for point in own if point.x == rate)

@@ -102,10 +102,7 @@ def sets_of(cells: Sequence[LoadedCell]) -> list[AssociationSet]:
 
 
 def null_distance(row: AssociationSet) -> tuple[float, float, float] | None:
-    """The mean rank over shuffles, its cluster standard error, and how many of these it is above the baseline.
-
-    None when there is no such error, or no baseline.
-    """
+    """Mean rank over shuffles, its cluster standard error, and how many of these it is above the baseline, if any."""
     asked = questions(row.story.after)
     error = standard_error(asked.rank, clusters_of(asked)) if len(asked) else None
     if not error or row.story.marginal is None:
@@ -128,8 +125,7 @@ def true_ranks(sets: Sequence[AssociationSet]) -> list[tuple[AssociationSet, Met
 
 
 def set_notes(sets: Sequence[AssociationSet]) -> list[str]:
-    """Whether a model that was taught a false map answers by it or by the truth, and how near shuffled sets come to
-    their baseline."""
+    """Which of a false map and the truth a model answers by, and how near shuffled sets come to their baseline."""
     notes = []
     for row, rank in true_ranks(sets):
         taught = row.story.rank
@@ -173,8 +169,7 @@ def show_sets(cells: Sequence[LoadedCell]) -> tuple[DataTable | None, list[str]]
 def draw_study_sets(cells: Sequence[LoadedCell], name: str = SETS) -> Drawing | None:
     """Per set a line each way of training: before (hollow), after with its interval; one for the paper's models."""
     sets, lines, said = sets_of(cells), list[Line](), []
-    rows: list[dict[str, Any]] = []
-    papers: dict[str, Look] = {}
+    rows, papers = list[dict[str, Any]](), dict[str, Look]()
     before = _mark("o", INK, markerfacecolor="none")
     handles: dict[str, Look] = {"before training": before}
     for row in sets:
@@ -258,8 +253,7 @@ def beside(rows: Sequence[PaperRow]) -> list[str]:
         found += [f"The paper’s lie {words} our interval for {', '.join(apart)}."] if apart else []
     missing = sum(row.published is not None and row.rank is None for row in rows)
     if missing:
-        count = sum(map(len, RANKS.values()))
-        found.append(f"{missing} of the paper’s {count} numbers have none of ours beside them.")
+        found.append(f"{missing} of the paper’s {sum(map(len, RANKS.values()))} numbers have none of ours beside them.")
     return found
 
 
@@ -287,8 +281,7 @@ def show_paper(cells: Sequence[LoadedCell]) -> tuple[DataTable | None, list[str]
 def draw_paper_table(cells: Sequence[LoadedCell], name: str = PAPER) -> Drawing | None:
     """Set by set one line a model: a circle with its 95% interval for ours, a cross for the paper's."""
     found, cross = paper_rows(cells), _mark("x", INK)
-    lines: list[Line] = []
-    handles: dict[str, Look] = {}
+    lines, handles = list[Line](), dict[str, Look]()
     for pack in unique(row.pack for row in found):
         lines.append(Line(label(pack, 34)))
         for row in [row for row in found if row.pack == pack]:
