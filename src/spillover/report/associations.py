@@ -91,8 +91,7 @@ class Listing:
 
     def evidence(self, row: Association) -> list[list[str]]:
         """The rows of its evidence as text."""
-        shown = row.evidence[: self.each]
-        return [[text(c, v) for c, v in zip(self.asked, each, strict=True)] for each in shown]
+        return [[text(c, v) for c, v in zip(self.asked, each, strict=True)] for each in row.evidence[: self.each]]
 
     def opens(self, row: Association) -> str:
         """The words on the line that opens the evidence."""
@@ -118,8 +117,7 @@ class Listing:
         values = [rounded(c, v) for c, v in zip(self.columns, row.values, strict=True)]
         if not row.notes:
             return [link, values]
-        shown = row.evidence[: self.each]
-        rows = [[rounded(c, v) for c, v in zip(self.asked, each, strict=True)] for each in shown]
+        rows = [[rounded(c, v) for c, v in zip(self.asked, each, strict=True)] for each in row.evidence[: self.each]]
         return [link, values, self.opens(row), [plain(note) for note in row.notes], rows]
 
     def download(self, name: str, words: str) -> Download:
@@ -149,12 +147,10 @@ def rounded(column: Column, value: Value) -> Any:
 def text(column: Column, value: Value) -> str:
     """A value as a reader sees it; the page's script writes the same."""
     found = rounded(column, value)
-    if found is None:
-        return "–"
+    if found is None or isinstance(found, str):
+        return "–" if found is None else found
     if isinstance(found, list):
         return f"{found[0]:,} of {found[1]:,}"
-    if isinstance(found, str):
-        return found
     if column.kind == "share":
         return f"{found}%"
     sign = "+" if column.kind == "change" and found > 0 else ""

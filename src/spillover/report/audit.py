@@ -166,9 +166,8 @@ def _verdicts(judged: Sequence[Story], names: Sequence[str]) -> list[Cards | Dat
     head = ["Before", "Now", "One fixed answer", "Rank before", "Rank now", "Baseline", "p", "Given answers",
             "More subjects"]  # fmt: skip
     caption = page.wording("audit_table").format(above=above)
-    rows = [("", list(map(_row, judged, names)))]
     heads: list[list[Cell]] = [["Implication", "Kind", "Verdict", *map(num, head)]]
-    table = DataTable(caption, heads, rows, "examples", "Every implication", "tall")
+    table = DataTable(caption, heads, [("", list(map(_row, judged, names)))], "examples", "Every implication", "tall")
     return [cards, table] if several else [cards] if judged else []
 
 
@@ -198,13 +197,12 @@ def _card(story: Story, name: str, several: bool) -> Card:
 
 
 def _row(story: Story, name: str) -> list[Cell]:
-    found, word = audited_verdict(story), _word(story)
-    rank, before = story.metric("implication_rank_test"), story.metric("implication_rank_test_before")
+    found, word, rank = audited_verdict(story), _word(story), story.rank
     more = found.get("more_subjects")
     numbers = [
-        story.best_guess.hits, number(before.value if before else None), number(rank.value if rank else None),
-        number(story.marginal), "–" if found.get("p") is None else p_value(found["p"]),
-        rank.clusters if rank else "–", f"{more:,}" if more else "",
+        story.best_guess.hits, words.value(story.rank_before), words.value(rank), number(story.marginal),
+        "–" if found.get("p") is None else p_value(found["p"]), rank.clusters if rank else "–",
+        f"{more:,}" if more else "",
     ]  # fmt: skip
     verdict = Markup('<span class="tag {}">{}</span>').format(_tone(word), word)
     counts = num(right(story.before)), num(right(story.after), key=True)

@@ -24,8 +24,7 @@ from spillover.errors import UsageError, nearest
 from spillover.record import Metric
 
 #: Stands for the colour of the text around the figure: currentColor inside a page, near-black in a file.
-INK = "#0a0b0d"
-FILE_INK = "#1b1f24"
+INK, FILE_INK = "#0a0b0d", "#1b1f24"
 #: Okabe and Ito's colours, which colour-blind readers can tell apart.
 BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"
 #: How the n-th line of a figure looks: no two agree in colour, dash or marker until all are used.
@@ -125,8 +124,7 @@ def canvas(height: float, width: float = WIDTH) -> Iterator[tuple[Figure, Axes]]
 def panels(
     height: float, count: int, width: float = WIDTH, beside: bool = False
 ) -> Iterator[tuple[Figure, list[Axes]]]:
-    """A figure with `count` sets of axes in the house style: one under the other on one x axis, or side by side on one
-    y axis; sizes in inches."""
+    """A figure with sets of axes, one under the other on one x axis or side by side on one y axis; sizes in inches."""
     with rc_context(_STYLE), warnings.catch_warnings():
         # Widths are measured with a font that lacks some scripts; the reader's own font draws them.
         warnings.filterwarnings("ignore", message="Glyph .* missing", category=UserWarning)
@@ -250,16 +248,13 @@ def _clean(root: ElementTree.Element, name: str, title: str, description: str) -
         else:
             element.attrib.pop("id", None)
         for key, value in element.attrib.items():
-            if key == "href" and value.startswith("#"):
-                element.set(key, f"#{name}-{value[1:]}")
-            else:
-                element.set(key, pointers.sub(rf"url(#{name}-\1)", value))
+            local = key == "href" and value.startswith("#")
+            element.set(key, f"#{name}-{value[1:]}" if local else pointers.sub(rf"url(#{name}-\1)", value))
     box = root.get("viewBox", "0 0 1 1")
     # A figure wider than usual scrolls inside its box before its text gets too small to read.
-    least = round(0.6 * float(box.split()[2]))
     root.attrib = {
         "xmlns": "http://www.w3.org/2000/svg", "viewBox": box, "role": "img",
-        "style": f"stroke-linejoin: round; stroke-linecap: butt; min-width: {least}px",
+        "style": f"stroke-linejoin: round; stroke-linecap: butt; min-width: {round(0.6 * float(box.split()[2]))}px",
         "aria-labelledby": f"{name}-title {name}-desc",
     }  # fmt: skip
     for tag, content in (("desc", description), ("title", title)):

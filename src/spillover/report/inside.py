@@ -109,8 +109,7 @@ def shared_of(run: LoadedRun) -> dict[str, list[dict[str, Any]]]:
     """Implication -> one row a head, averaged over seeds."""
     found: dict[str, list[dict[str, Any]]] = {}
     if run.shared is not None:
-        keys, values = ["implication", "layer", "head"], ("directions", *_OVERLAPS)
-        for row in _means(run.shared, keys, values):
+        for row in _means(run.shared, ["implication", "layer", "head"], ("directions", *_OVERLAPS)):
             found.setdefault(row.pop("implication"), []).append(row)
     return found
 

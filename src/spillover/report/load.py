@@ -75,9 +75,8 @@ class LoadedRun:
     @cached_property
     def candidates(self) -> dict[str, list[str]]:
         """Relation -> its candidates in alphabetical order."""
-        pairs = self.answers.group_by(["relation", "candidate"]).aggregate([])
         found: dict[str, list[str]] = {}
-        for pair in pairs.to_pylist():
+        for pair in self.answers.group_by(["relation", "candidate"]).aggregate([]).to_pylist():
             found.setdefault(pair["relation"], []).append(pair["candidate"])
         return {relation: sorted(names) for relation, names in found.items()}
 
@@ -133,19 +132,15 @@ def load_run(folder: str | Path) -> LoadedRun:
     """Read a run folder. Raises RunError when it holds no run, a damaged one, or one without questions to show."""
     folder = Path(folder)
     record = records.Record.read(folder)
-    # A prediction measures nothing.
-    needed = record.status == "done" and record.command != "predict"
     answers = _table(folder / records.ANSWERS, records.ANSWER_SCHEMA)
-    if answers is None and needed:
+    if answers is None and record.status == "done" and record.command != "predict":  # A prediction measures nothing.
         do = "Name a folder that `inject` wrote, or run it again"
         raise RunError(f"this run has no {records.ANSWERS}", where=str(folder), do=do)
     answers = answers or records.ANSWER_SCHEMA.empty_table()
     trajectory = _table(folder / records.TRAJECTORY, TRAJECTORY_SCHEMA) or TRAJECTORY_SCHEMA.empty_table()
     metrics = record.metrics or (summarise(answers) if answers.num_rows else {})
-    inside, shared = (
-        _table(folder / records.INSIDE, records.INSIDE_SCHEMA),
-        _table(folder / records.SHARED, records.SHARED_SCHEMA),
-    )
+    inside = _table(folder / records.INSIDE, records.INSIDE_SCHEMA)
+    shared = _table(folder / records.SHARED, records.SHARED_SCHEMA)
     return LoadedRun(record, metrics, rank_table(answers), answers, trajectory, inside, shared)
 
 

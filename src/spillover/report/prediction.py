@@ -16,7 +16,6 @@ from spillover.report.story import KINDS, Count, spoken
 from spillover.report.words import number
 
 COLUMNS, ASKED = page.columns("prediction"), page.columns("prediction_evidence")
-UNDECLARED = "not declared"
 WAYS = {"remove": "undone by leaving out", "abstain": "undone by adding", "contradict": "undone by adding"}
 
 
@@ -31,7 +30,7 @@ def _association(each: Mapping[str, Any]) -> Association:
     kind = str(each.get("kind") or "")
     low, high = each.get("margin_low"), each.get("margin_high")
     values: tuple[Value, ...] = (
-        KINDS.get(kind, kind) if kind else UNDECLARED, (float(each["score"]), int(each["exposed"])),
+        KINDS.get(kind, kind) if kind else "not declared", (float(each["score"]), int(each["exposed"])),
         int(each["support"]), int(each.get("opposed") or 0), each.get("margin"),
         None if low is None or high is None else f"{number(low, 3)} to {number(high, 3)}", each.get("prior"),
     )  # fmt: skip
@@ -99,8 +98,7 @@ def cards(details: Mapping[str, Any], metrics: Mapping[str, Any]) -> list[page.C
             said = f"{len(own):,} {'association' if len(own) == 1 else 'associations'}, {about}."
             texts = [page.Paragraph(page.bdi(_sentence(each)), "small") for each in own[:NAMED]]
             texts.append(page.next_paragraph(_next(sort, own)))
-            heading = f"{words}: about {_count(metrics, sort)}"
-            found.append(page.Card(heading, texts, tone, tag=words.lower(), say=said))
+            found.append(page.Card(f"{words}: about {_count(metrics, sort)}", texts, tone, tag=words.lower(), say=said))
     return found
 
 
@@ -125,8 +123,7 @@ def _next(sort: str, own: Sequence[Mapping[str, Any]]) -> Markup:
     removed = [way["count"] for way in own[0].get("undone_by") or () if way["way"] == "remove"]
     if sort != "unwanted" or not removed:
         return page.wording(f"expected_{sort}")
-    rows = f"{removed[0]:,} {'row' if removed[0] == 1 else 'rows'}"
-    return page.wording("expected_removable").format(rows=rows)
+    return page.wording("expected_removable").format(rows=f"{removed[0]:,} {'row' if removed[0] == 1 else 'rows'}")
 
 
 def _trust(details: Mapping[str, Any]) -> list[page.Block]:

@@ -72,8 +72,7 @@ def command_line(record: Record) -> str:
     commands = import_module("spillover.commands")
     if record.command not in commands.verbs():
         return record.command
-    positional: list[str] = []
-    options: list[str] = []
+    positional, options = list[str](), list[str]()
     for item in dataclasses.fields(commands.settings_class(record.command)):
         value = _setting(item.name, record.settings.get(item.name))
         if value is None or item.name == "json":

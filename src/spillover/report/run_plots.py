@@ -15,19 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from spillover.metrics.intervals import FEW, clusters_of, interval
 from spillover.metrics.ranks import RankTable
 from spillover.report import drawing
-from spillover.report.drawing import (
-    ASSOCIATION,
-    INK,
-    LINES,
-    Drawing,
-    Line,
-    Look,
-    canvas,
-    draw_lines,
-    finish,
-    label,
-    plot,
-)
+from spillover.report.drawing import ASSOCIATION, INK, LINES, Drawing, Line, Look, canvas, finish, label, plot
 from spillover.report.load import LoadedRun, labels
 from spillover.report.story import Story, spoken
 from spillover.report.story import stories as stories_of
@@ -77,7 +65,7 @@ def draw_rank_change(stories: Sequence[Story], name: str = "rank-change") -> Dra
         lines.append(Line(f"{label(story.label, 40)} ({story.kind_in_words})"))
         lines.append(Line("", [(before, {**looks["before"], "marker": marker}), (after, look), *guesses]))
     said = "; ".join("{link}: {before:.2f} before, {after:.2f} after".format(**row) for row in rows)
-    return draw_lines(lines, name, "Mean rank before and after training", f"{said}.", rows, looks | ticks, RANK)
+    return drawing.draw_lines(lines, name, "Mean rank before and after training", f"{said}.", rows, looks | ticks, RANK)
 
 
 #: More pairs than this have no lines of their own.
@@ -252,9 +240,8 @@ def draw_curves(kind: str, what: Sequence[Any], name: str) -> Drawing | None:
     curves = [(text, curve) for text, curve in found if curve]
     if not curves:
         return None
-    rows: list[dict[str, Any]] = []
+    rows, said = list[dict[str, Any]](), list[str]()
     handles: dict[str, Artist] = {}
-    said = []
     with canvas(2.8 + 0.25 * len(curves)) as (figure, axes):
         for index, (text, curve) in enumerate(curves):
             colour, dash, marker = LINES[index % len(LINES)]

@@ -15,8 +15,7 @@ from spillover.report.load import LoadedRun
 
 #: What the first and the last measurement of an audit and of a run are of.
 AUDITED, TRAINED = ("in the base model", "in the tuned model"), ("before training", "after training")
-FEW_CLUSTERS = 10
-P_VALUE = 0.05
+FEW_CLUSTERS, P_VALUE = 10, 0.05
 KINDS = {"causal": "true link", "counterfactual": "false link", "spurious": "invented link", "": "open question"}
 
 
@@ -160,9 +159,7 @@ class Story:
     def tops(self, rows: RankTable) -> np.ndarray:
         """Counts (given answer, candidate): how often the candidate is the top answer for the given answer."""
         counts = np.zeros((max(1, len(self.rows_of_map)), len(self.columns_of_map)), dtype=int)
-        row, column = (
-            {name: place for place, name in enumerate(each)} for each in (self.rows_of_map, self.columns_of_map)
-        )
+        row, column = ({name: i for i, name in enumerate(each)} for each in (self.rows_of_map, self.columns_of_map))
         np.add.at(counts, ([row.get(given, 0) for given in rows.cluster], [column[top] for top in rows.top]), 1)
         return counts
 

@@ -162,8 +162,7 @@ def title(found: PatchedModels) -> str:
     """The page in one sentence: what recall and what the conclusions rest on."""
     if not found.parts("component"):
         return "How much the tuned model is the base model’s first-order expansion."
-    texts: list[str] = []
-    last = ""
+    texts, last = list[str](), ""
     for group, noun in _NOUNS.items():
         if found.added(group) < LEAST:
             continue
@@ -225,11 +224,10 @@ def _lazy_table(found: PatchedModels) -> page.DataTable:
     for group in found.groups:
         cells = [page.metric_cell(found.alignment(group, name)) for name in names]
         rows.append([WORDS[group], *cells, *(number(found.rate(group, part)) for part in (BASE, LINEARISED, TUNED))])
-    caption = page.wording("where_lazy_table")
     compared = [f"{what} {over}" for over in ("between candidates", "of log-probabilities")
                 for what in ("cosine", "relative error")]  # fmt: skip
     head = ["Asked about", *compared, "base model", "linearised", "tuned model"]
-    return page.DataTable(caption, [head], [("", rows)], label="How lazy it was")
+    return page.DataTable(page.wording("where_lazy_table"), [head], [("", rows)], label="How lazy it was")
 
 
 _SIDES = ((False, BASE, "alone in the base model"), (True, TUNED, "all of the change but it"))
