@@ -108,9 +108,8 @@ def marginal_rank(table: RankTable) -> Metric | None:
 def _rank_by_count(counts: Counter[str], answer: str, candidates: int) -> float:
     """Candidates taken more often than `answer`, plus half of the others taken as often."""
     own = counts[answer]
-    above = sum(count > own for count in counts.values())
     same = sum(count == own for count in counts.values()) if own else candidates - len(counts)
-    return above + (same - 1) / 2
+    return sum(count > own for count in counts.values()) + (same - 1) / 2
 
 
 def map_rank(answers: pa.Table, implication: str, implied: Mapping[str, str]) -> Metric | None:
@@ -241,8 +240,7 @@ def _tested(totals: Float[np.ndarray, "pair pair"] | None) -> MapTest | None:
     # In parts, so that memory does not grow with the map; the draws are those of one large part.
     part = max(1, AT_ONCE // pairs)
     for begin in range(0, SAMPLES, part):
-        rows = np.tile(np.arange(pairs), (min(part, SAMPLES - begin), 1))
-        draws = generator.permuted(rows, axis=1)
+        draws = generator.permuted(np.tile(np.arange(pairs), (min(part, SAMPLES - begin), 1)), axis=1)
         hits += int((doubled[np.arange(pairs), draws].sum(axis=1) <= bound).sum())
     return MapTest((1 + hits) / (1 + SAMPLES), pairs, SAMPLES, exact=False)
 
@@ -312,8 +310,7 @@ def implications_of(table: RankTable) -> list[str]:
 
 
 def _before_and_after(table: RankTable) -> dict[str, Metric | None]:
-    before = measure_all(table.only(checkpoint=0))
-    after = measure_all(at_end(table))
+    before, after = measure_all(table.only(checkpoint=0)), measure_all(at_end(table))
     return after | {f"{name}_before": metric for name, metric in before.items() if name not in BASELINES}
 
 

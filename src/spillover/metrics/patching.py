@@ -115,8 +115,7 @@ def alignment(
         return np.asarray(sums[0] / np.sqrt(sums[1] * sums[2]))
 
     def relative_error(sums: np.ndarray) -> np.ndarray:
-        error = np.sqrt(np.maximum(sums[1] - 2 * sums[0] + sums[2], 0) / sums[2])
-        return np.where(sums[1] > 0, error, np.nan)
+        return np.where(sums[1] > 0, np.sqrt(np.maximum(sums[1] - 2 * sums[0] + sums[2], 0) / sums[2]), np.nan)
 
     total = sums.sum(axis=1)
     found: dict[str, Metric | None] = {"cosine": None, "relative_error": None}

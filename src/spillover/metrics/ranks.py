@@ -77,8 +77,7 @@ def rank_table(answers: pa.Table) -> RankTable:
     """
     group, first = grouped(answers, ("seed", "checkpoint", "implication", "relation", "subject", "prompt"))
     score = answers["log_probability"].to_numpy()
-    candidate = answers["candidate"].to_numpy(zero_copy_only=False)
-    expected = answers["expected"].to_numpy(zero_copy_only=False)
+    candidate, expected = (answers[name].to_numpy(zero_copy_only=False) for name in ("candidate", "expected"))
     candidates, hit = np.bincount(group), candidate == expected
     target, rival = np.full(len(first), np.nan), np.full(len(first), -np.inf)
     target[group[hit]] = score[hit]

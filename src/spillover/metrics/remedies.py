@@ -96,13 +96,10 @@ def remedy_result(answers: pa.Table, pack: Pack) -> RemedyResult:
     """Measure the last checkpoint of each seed. answers: record.ANSWER_SCHEMA, of one or several seeds."""
     last = answers_at_end(answers)
     table = rank_table(last)
+    asked = questions(table)
     against, kept, other = (
-        asked.where(np.isin(asked.implication, [each.name for each in pack.implications if each.wanted is wanted]))
-        for asked, wanted in (
-            (questions(table), False),
-            (questions(table), True),
-            (questions(table, trained=False), False),
-        )
+        rows.where(np.isin(rows.implication, [each.name for each in pack.implications if each.wanted is wanted]))
+        for rows, wanted in ((asked, False), (asked, True), (questions(table, trained=False), False))
     )
     metrics = {
         "recall_rank": implications.recall_rank(table),
@@ -138,8 +135,7 @@ def effect(untreated: RemedyResult, treated: RemedyResult) -> dict[str, Metric |
     Returns `removed`, the share of the unwanted that a remedy took away, from the untreated rate (0) to the
     association-free rate (1), and `wanted_change`, the wanted rate minus the untreated one.
     """
-    first = untreated.wanted
-    other = _aligned(first, treated.wanted)
+    first, other = untreated.wanted, _aligned(untreated.wanted, treated.wanted)
     change = None if other is None else mean_of(first, (other.rank == 0).astype(float) - (first.rank == 0), "share")
     return {"removed": _removed(untreated.unwanted, treated.unwanted), "wanted_change": change}
 

@@ -162,8 +162,7 @@ def search(templates: Sequence[Shifts], partitions: Sequence[Labels], permutatio
         for group in np.flatnonzero(block.differences[:, column] >= LEAST).tolist():
             difference, width = float(block.differences[group, column]), float(block.spreads[group, column])
             p, token = max(least, _share(largest, difference / width)), int(block.tokens[column])
-            own = TokenAssociation(block.template, token, difference, block.partition, group, p, line * width)
-            found.append(own)
+            found.append(TokenAssociation(block.template, token, difference, block.partition, group, p, line * width))
     found.sort(key=lambda each: -each.difference)
     top = float(np.quantile(null[0], 0.95, method="higher"))
     return Search(tuple(found), len(columns), float(best[strongest[0]]), top)
@@ -185,8 +184,7 @@ def _blocks(templates: Sequence[Shifts], partitions: Sequence[Labels]) -> Iterat
 
 
 def _members(labels: Int[np.ndarray, "*exchange tested"]) -> Float[np.ndarray, "*exchange group tested"]:
-    groups = np.arange(labels.max() + 1)
-    return (labels[..., None, :] == groups[:, None]).astype(float)
+    return (labels[..., None, :] == np.arange(labels.max() + 1)[:, None]).astype(float)
 
 
 def _null(

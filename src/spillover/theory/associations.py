@@ -79,8 +79,7 @@ class Counts:
         """(statement, statement): how many subjects state both, of two different relations."""
         counts = (self.incidence.T @ self.incidence).tocoo()
         apart = self.relation[counts.row] != self.relation[counts.col]
-        kept = (counts.data[apart], (counts.row[apart], counts.col[apart]))
-        return sparse.csr_matrix(kept, shape=counts.shape)
+        return sparse.csr_matrix((counts.data[apart], (counts.row[apart], counts.col[apart])), shape=counts.shape)
 
     @cached_property
     def answered(self) -> Int[np.ndarray, "statement relation"]:

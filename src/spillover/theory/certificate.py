@@ -91,8 +91,7 @@ def lower_bound(problem: Problem, norm: Norm, multipliers: Multipliers) -> float
 
 def force_of(problem: Problem, multipliers: Multipliers) -> Multipliers:
     """Row k: sum over wrong answers a' of lambda_(k, a') (e_a* - e_a')."""
-    rows = np.arange(problem.cells)
-    force = -np.maximum(multipliers, 0)
+    rows, force = np.arange(problem.cells), -np.maximum(multipliers, 0)
     force[rows, problem.cell_answer] = 0
     force[rows, problem.cell_answer] = -force.sum(axis=1)
     return force

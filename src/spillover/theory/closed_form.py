@@ -90,7 +90,6 @@ def closed_form(task: EqualClasses, norm_name: str) -> ClosedForm:
     if not train:
         return _without_bridge(task, norm)
     ratio = min(1.0, np.sqrt(train / test)) if test else 1.0
-    matrix = _bridged(task, 0.0 if frobenius else ratio)
     # The optimal multipliers, by the kind of their cell, and the combination that they make.
     cross = 1 / (2 * train * np.sqrt(n))
     if frobenius:
@@ -102,7 +101,7 @@ def closed_form(task: EqualClasses, norm_name: str) -> ClosedForm:
         fact, implication, lone = unit * (train - test), unit * (train + test), 2 * train * unit
     combination = EquivariantMatrix(task, n * np.array([[fact, lone], [implication, 0]]), train * cross * RELATIONS)
     total = n * train * ((n - 1) * (fact + implication) + 2 * cross) + n * test * (n - 1) * lone
-    return ClosedForm(task, norm, matrix, combination, float(total))
+    return ClosedForm(task, norm, _bridged(task, 0.0 if frobenius else ratio), combination, float(total))
 
 
 def _bridged(task: EqualClasses, margin: float) -> EquivariantMatrix:

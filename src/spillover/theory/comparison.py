@@ -72,8 +72,7 @@ def compare(task: Task, matrix: Float[np.ndarray, "answer column"]) -> dict[str,
     smallest = float(margins(task, matrix, task.stated).min())
     scale = smallest if smallest > 0 else np.nan
     test = float(margins(task, matrix, task.questions, same_relation=True).min()) if len(task.questions) else np.nan
-    exact = ("nuclear", "frobenius")
-    cosines = [cosine(matrix, exact_matrix(task, norm)) if task.train else np.nan for norm in exact]
+    cosines = [cosine(matrix, exact_matrix(task, norm)) if task.train else np.nan for norm in ("nuclear", "frobenius")]
     sizes = [size / scale if smallest > 0 else np.inf for size in norms(matrix)]
     return dict(zip(COMPARISONS, (*cosines, smallest, *sizes, test / scale), strict=True))
 
@@ -109,8 +108,7 @@ class Probe:
             batch = self.bags[name]
             logits = ensemble.logits(batch)
             found[loss_name] = (cross_entropy(logits, batch.answer) * batch.weight).sum(-1).tolist()
-        right = (logits.argmax(-1) == batch.answer) * batch.weight
-        found["implication_accuracy_test"] = right.sum(-1).tolist()
+        found["implication_accuracy_test"] = ((logits.argmax(-1) == batch.answer) * batch.weight).sum(-1).tolist()
         found["implication_loss_among"] = [
             float((cross_entropy(one[None], answer[None], task.implication_answers)[0] * weight).sum())
             for task, one, answer, weight in zip(ensemble.tasks, logits, batch.answer, batch.weight, strict=True)

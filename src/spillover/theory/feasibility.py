@@ -65,12 +65,11 @@ def _critical_constraints(problem: Problem) -> tuple[Constraints, Constraints]:
     states for the relation, to a low relation score; one whose subject needs it for nothing, to a low subject score.
     """
     order = np.argsort(problem.cell_subject, kind="stable")
-    own = np.split(order, np.cumsum(np.bincount(problem.cell_subject))[:-1])
     used = np.zeros((problem.relations, problem.answers), dtype=bool)
     used[problem.cell_relation, problem.cell_answer] = True
     pairs = [
         (int(cell), int(rival))
-        for cells in own
+        for cells in np.split(order, np.cumsum(np.bincount(problem.cell_subject))[:-1])
         for rival in np.unique(problem.cell_answer[cells])
         for cell in cells
         if problem.cell_answer[cell] != rival and used[problem.cell_relation[cell], rival]
@@ -100,11 +99,9 @@ def _ray(
     entry = np.concatenate([subjects + plus, subjects + minus, relations + plus, relations + minus])
     entry = np.unique(entry, return_inverse=True)[1]
     count = len(cells)
-    sign = np.repeat([1.0, -1.0, 1.0, -1.0], count)
-    balance = sparse.csr_matrix((sign, (entry, np.tile(np.arange(count), 4))))
+    balance = sparse.csr_matrix((np.repeat([1.0, -1.0, 1.0, -1.0], count), (entry, np.tile(np.arange(count), 4))))
     system = sparse.vstack([balance, np.ones((1, count))])
-    wanted = np.zeros(system.shape[0])
-    wanted[-1] = 1
+    wanted = np.append(np.zeros(balance.shape[0]), 1)
     found = optimize.linprog(np.zeros(count), A_eq=system, b_eq=wanted, bounds=(0, None), method="highs-ds")
     if found.status == 2 or found.x is None:
         return None

@@ -79,8 +79,7 @@ class Networks:
         flat = []
         for generator in (np.random.default_rng([seed, 7]) for seed in seeds):
             for name, shape in self.shapes.items():
-                drawn = generator.standard_normal(int(np.prod(shape)))
-                flat.append(architecture.scale * drawn / np.sqrt(rows[name]))
+                flat.append(architecture.scale * generator.standard_normal(int(np.prod(shape))) / np.sqrt(rows[name]))
         self.flat = torch.tensor(np.concatenate(flat).reshape(len(seeds), -1), **self.like).requires_grad_()
 
     def weights(self) -> dict[str, Tensor]:

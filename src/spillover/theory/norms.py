@@ -156,5 +156,4 @@ def to_simplex(values: Values, total: float) -> Values:
     """The nearest non-negative vector with this total (values are non-negative and sum to more)."""
     ordered = np.sort(values)[::-1]
     excess = (np.cumsum(ordered) - total) / np.arange(1, len(values) + 1)
-    shift = excess[np.flatnonzero(ordered > excess)[-1]]
-    return np.maximum(values - shift, 0)
+    return np.maximum(values - excess[np.flatnonzero(ordered > excess)[-1]], 0)

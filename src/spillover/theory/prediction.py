@@ -98,8 +98,7 @@ def parts(problem: Problem) -> Int[np.ndarray, "column"]:
     relation, size = len(problem.sizes) + problem.cell_relation, problem.columns + problem.answers
     ends = (np.append(problem.cell_subject, relation), np.append(relation, problem.columns + problem.cell_answer))
     graph = sparse.coo_matrix((np.ones(len(ends[0])), ends), shape=(size, size))
-    label = connected_components(graph, directed=False)[1][: problem.columns]
-    return np.unique(label, return_inverse=True)[1]
+    return np.unique(connected_components(graph, directed=False)[1][: problem.columns], return_inverse=True)[1]
 
 
 def split(problem: Problem, label: Int[np.ndarray, "column"]) -> list[SubProblem]:
@@ -152,10 +151,8 @@ def _by_parts(table: FactTable, label: Int[np.ndarray, "column"], gap: float) ->
 RANK, BLOCK = 512, 2048
 #: Penalties of a lead that falls short, one after the other, and iterations for each; ends at a gap of ENOUGH.
 PENALTIES, ITERATIONS, ENOUGH = (0.3, 1.0, 3.0, 10.0, 30.0), 200, 0.01
-#: Products of numbers that the iterations may cost: about ten minutes on two cores.
-MOST_PRODUCTS = 2e13
-#: Numbers that the multipliers of the certificate may hold.
-MOST_NUMBERS = 2 * 10**8
+#: Products that the iterations may cost, about ten minutes on two cores; numbers that the certificate may hold.
+MOST_PRODUCTS, MOST_NUMBERS = 2e13, 2 * 10**8
 
 
 def affordable(problem: Problem) -> bool:
@@ -172,10 +169,8 @@ def factorised(table: FactTable) -> Solved:
     The least of (|U|^2 + |V|^2) / 2 over U V^T = M is the nuclear norm of M, and penalty times shortfall are
     multipliers, which bound the least norm from below whatever the iterations did.
     """
-    problem = table.problem
-    rank = min(RANK, problem.answers, problem.columns)
-    start = np.random.default_rng(0).standard_normal(rank * (problem.answers + problem.columns))
-    factors = 0.3 * start / np.sqrt(rank)
+    problem, rank = table.problem, min(RANK, table.problem.answers, table.problem.columns)
+    factors = 0.3 * np.random.default_rng(0).standard_normal(rank * (problem.answers + problem.columns)) / np.sqrt(rank)
     matrix, upper, lower = None, np.inf, 0.0
     for penalty in PENALTIES:
         factors = optimize.minimize(

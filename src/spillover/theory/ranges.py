@@ -45,8 +45,7 @@ class RangeSolver:
         """Least and greatest lead of `answer` over the best other candidate at (subject column, relation)."""
         rivals = among.copy()
         rivals[answer] = False
-        scores = self.problem.scores_at(self.matrix, *question)
-        low = np.inf
+        scores, low = self.problem.scores_at(self.matrix, *question), np.inf
         stated = np.isin(np.arange(self.problem.answers), self.problem.cell_answer)
         # One of the rivals that nobody states is enough: they can be exchanged without changing the problem.
         distinct = np.concatenate([np.flatnonzero(rivals & stated), np.flatnonzero(rivals & ~stated)[:1]])
@@ -88,8 +87,7 @@ class RangeSolver:
 
         splitting = Splitting(self.problem, shrink, weight, balance, question, tilt)
         state = splitting.start(self.matrix.T, self.price * self.force)
-        accelerated, best = Anderson(splitting.length), -np.inf
-        gained = 0
+        accelerated, best, gained = Anderson(splitting.length), -np.inf, 0
         for iteration in range(1, MOST + 1):
             found = splitting.step(state)
             if iteration % LOOK_EVERY == 0:

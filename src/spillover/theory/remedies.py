@@ -113,16 +113,14 @@ def _solution(pack: Pack, share: float, gap: float) -> Solved:
     found = as_a_whole(table, Mixed(share), gap)
     if found.gap is None:
         return found
-    verdict = f"The mixed norm is proven to be within {found.gap:.2g} of the least possible."
-    return replace(found, verdict=verdict)
+    return replace(found, verdict=f"The mixed norm is proven to be within {found.gap:.2g} of the least possible.")
 
 
 def _lead(found: Solved, questions: Sequence[Question], rival: str | None = None) -> float | None:
     """The mean lead of the expected answers over the best other candidate, or over `rival` alone."""
     if found.matrix is None or not questions:
         return None
-    table = found.table
-    subject, relation, answer = table.codes
+    table, (subject, relation, answer) = found.table, found.table.codes
     asked = np.array([relation[question.relation] for question in questions])
     expected = np.array([answer[question.expected] for question in questions if question.expected is not None])
     scores = found.scores(table.signature[[subject[question.subject] for question in questions]], asked)

@@ -191,8 +191,7 @@ def _numerically(table: FactTable, norm: Norm, gap: float, ranges: bool, max_ite
     if (proof := infeasibility(table)) is not None:
         return replace(solution, verdict=proof.verdict, rows=proof.rows)
     # The Frobenius margins follow from the gap, and a hundredth of it costs next to nothing.
-    target = gap * 1e-2 if norm.power == 2 else gap
-    optimum = minimise(table.problem, norm, max(target, 1e-12), max_iterations)
+    optimum = minimise(table.problem, norm, max(gap * 1e-2 if norm.power == 2 else gap, 1e-12), max_iterations)
     matrix, dual, iterations = optimum.matrix, optimum.multipliers, optimum.iterations
     solution = replace(solution, status="iterations", matrix=matrix, multipliers=dual, iterations=iterations)
     limit = f"Stopped at the limit of {iterations} iterations"

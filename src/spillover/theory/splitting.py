@@ -207,8 +207,7 @@ def minimise(problem: Problem, norm: Norm, gap: float = 1e-4, max_iterations: in
         return Optimum(np.zeros((problem.answers, problem.columns)), nothing, 0.0, 0.0, 0)
     best = Optimum(None, nothing, np.inf, 0.0, 0)
     splitting = Splitting(problem, norm.shrink, *steps(problem))
-    accelerated, state = Anderson(splitting.length), np.zeros(splitting.length)
-    look = 4 * LOOK_EVERY
+    accelerated, state, look = Anderson(splitting.length), np.zeros(splitting.length), 4 * LOOK_EVERY
     for iteration in range(1, max_iterations + 1):
         found = splitting.step(state)
         if iteration >= look or iteration == max_iterations:
