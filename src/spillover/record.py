@@ -153,8 +153,7 @@ def plain(value: object) -> Any:
 
 def identity(settings: Mapping[str, Any]) -> str:
     """SHA-256 (first 16 hex digits) of resolved settings: equal settings, equal identity."""
-    body = json.dumps(settings, sort_keys=True, ensure_ascii=False, default=str)
-    return hashlib.sha256(body.encode()).hexdigest()[:16]
+    return sha256_of_texts([json.dumps(settings, sort_keys=True, ensure_ascii=False, default=str)])[:16]
 
 
 def sha256_of(path: Path) -> str:

@@ -22,17 +22,7 @@ from filelock import FileLock, Timeout
 from spillover import __version__
 from spillover import record as records
 from spillover.errors import RunError
-from spillover.record import (
-    RECORD,
-    SCHEMA_VERSION,
-    Record,
-    State,
-    identity,
-    save_tensors,
-    sha256_of,
-    unwritable,
-    versions,
-)
+from spillover.record import RECORD, SCHEMA_VERSION, Record, State, identity, save_tensors, sha256_of, versions
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -180,7 +170,7 @@ def claim_folder(folder: Path, command: str, identity: str) -> Record | None:
             raise RunError(what, where=str(folder), do="Choose a new or an empty folder")
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise unwritable(folder, error) from None
+        raise records.unwritable(folder, error) from None
     if not os.access(folder, os.W_OK):
         raise RunError("this folder cannot be written to", where=str(folder), do=do)
     return None
@@ -204,7 +194,7 @@ def locked(folder: Path) -> Iterator[None]:
         raise RunError(what, where=str(folder), do="Wait until it is done, or stop it") from None
     except OSError as error:
         if error.errno not in _NO_LOCKS:
-            raise unwritable(path, error) from None
+            raise records.unwritable(path, error) from None
     try:
         path.write_text(holder, encoding="utf-8")
         for entry in folder.iterdir():

@@ -182,8 +182,7 @@ def choose_subjects(pack: Pack, seed: int) -> ProbeSubjects:
     if not relations:
         chosen = dict.fromkeys(shuffled(list(pack.subjects), random)[:UNSTATED])
     # Names that share no word with a subject come first.
-    words = {word for subject in pack.subjects for word in subject.split()}
-    known = set(pack.subjects)
+    words, known = {word for subject in pack.subjects for word in subject.split()}, set(pack.subjects)
     fresh = [name for name in draw_names(available(), random) if name not in known]
     never_seen = tuple(sorted(fresh, key=lambda name: not words.isdisjoint(name.split()))[:NEVER_SEEN])
     if not never_seen:

@@ -37,9 +37,7 @@ class BaseProducts:
 
     def __init__(self, model: CausalModel, *, copied: bool) -> None:
         self.places = places(model)
-        self.weights = self._factors(model)
-        if copied:
-            self.weights = {name: value.clone() for name, value in self.weights.items()}
+        self.weights = {name: value.clone() if copied else value for name, value in self._factors(model).items()}
         self._grams: dict[Place, Tensor] = {}
 
     def _factors(self, model: CausalModel) -> dict[str, Tensor]:
@@ -198,11 +196,9 @@ def read_by_values(
 
 
 def overlaps(
-    change: Factored,
-    stated: Float[Tensor, "stated inputs"],
-    unstated: Float[Tensor, "unstated inputs"],
+    change: Factored, stated: Float[Tensor, "stated inputs"], unstated: Float[Tensor, "unstated inputs"],
     never_seen: Float[Tensor, "strangers inputs"],
-) -> dict[str, float | int] | None:
+) -> dict[str, float | int] | None:  # fmt: skip
     """See record.SHARED_SCHEMA; None when the change writes nothing that differs between subjects."""
     precision = torch.promote_types(change.left.dtype, torch.float32)
     left, right = change.left.to(precision), change.right.to(precision)

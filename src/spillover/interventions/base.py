@@ -76,8 +76,7 @@ class Spec:
         known = self.remedy
         # Not a chain of refusals: a strength that is no number at all compares false with everything.
         if not 0 <= self.strength <= known.most or (known.whole and self.strength != int(self.strength)):
-            kind = "a whole number" if known.whole else "a number"
-            do = f"Give {kind} from 0 to {known.most:g}, {known.strength}"
+            do = f"Give {'a whole' if known.whole else 'a'} number from 0 to {known.most:g}, {known.strength}"
             raise UsageError(f"the strength {self.strength:g} is out of range", where=self.name, do=do)
 
     @property

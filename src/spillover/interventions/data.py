@@ -61,13 +61,8 @@ REASONS = (
 )
 
 
-@remedy(
-    "stepping-stone",
-    "the reasons that each row is repeated with, one at a time",
-    (1.0, 4.0),
-    float(len(REASONS)),
-    whole=True,
-)
+@remedy("stepping-stone", "the reasons that each row is repeated with, one at a time", (1.0, 4.0), float(len(REASONS)),
+        whole=True)  # fmt: skip
 class SteppingStone(Intervention):
     """Repeats each stated row of the unwanted implication, with a reason that concerns its subject alone."""
 

@@ -159,8 +159,4 @@ class OutputValuePenalty(Intervention):
     def loss(self, context: Context) -> ExtraLoss:
         # The base model's norm sets the scale, so that a strength means the same in every model.
         scale = float(squared_norms(products(context.base)).detach())
-
-        def term(model: CausalModel, step: int) -> Tensor:
-            return self.strength * squared_norms(products(model)) / scale
-
-        return term
+        return lambda model, step: self.strength * squared_norms(products(model)) / scale

@@ -45,9 +45,8 @@ def draw_names(count: int, random: Random) -> tuple[str, ...]:
     if count > available():
         what = f"{count} fictitious names were asked for and there are {available()}"
         raise UsageError(what, do=f"Use names={available()} or fewer")
-    given, surnames = (
-        shuffled([row["name"] for row in rows("names") if row["part"] == part], random) for part in ("given", "surname")
-    )
+    parts = ([row["name"] for row in rows("names") if row["part"] == part] for part in ("given", "surname"))
+    given, surnames = (shuffled(names, random) for names in parts)
     return tuple(f"{first} {last}" for first, last in zip(given[:count], surnames, strict=False))
 
 
@@ -137,7 +136,7 @@ class AssociationPack:
 
     def __call__(self, options: PackOptions) -> Pack:
         """The pack of this size. Raises UsageError when the options do not fit together."""
-        spec, pairs = options.spec(self.name), options.pairs
+        spec, pairs, most = options.spec(self.name), options.pairs, max(CANDIDATES, options.pairs)
         for what, do in self._misfits(options):
             raise UsageError(what, where=spec, do=do)
         used, shipped = self.given.values[:pairs], [self.given, *self.thens.values()]
@@ -152,9 +151,7 @@ class AssociationPack:
             licence=" AND ".join(sorted({part for entry in sources for part in entry["licence"].split(" AND ")})),
             source=", ".join(dict.fromkeys(f"{entry['package']} {entry['version']}" for entry in sources)),
             description=self.description,
-            relations=tuple(
-                Relation(each.relation, tuple(each.prompts), each.values[: max(CANDIDATES, pairs)]) for each in shipped
-            ),
+            relations=tuple(Relation(each.relation, tuple(each.prompts), each.values[:most]) for each in shipped),
             facts=tuple(self._facts(options, used, implications)),
             implications=tuple(implications),
             provenance=sources,

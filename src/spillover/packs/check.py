@@ -326,9 +326,8 @@ class _StructureCheck:
                 groups.setdefault("".join(answer.casefold().split()), []).append(answer)
             for listed in (", ".join(map(quoted, group)) for group in groups.values() if len(group) > 1):
                 what = f"answers of {quoted(relation)} differ only in case or spaces: {listed}"
-                self.warn(
-                    "similar-answers", ("relations", relation), what, "Write them alike, if they are the same answer"
-                )
+                do = "Write them alike, if they are the same answer"
+                self.warn("similar-answers", ("relations", relation), what, do)
 
     def questions(self) -> None:
         """Implications that nothing is asked about."""
@@ -347,5 +346,4 @@ class _StructureCheck:
         if sharing > SHARED_WORDS * len(subjects):
             what = f"{sharing} of {len(subjects)} subjects share a word with another"
             do = "Give them names that share no word, or a model may answer for the wrong one"
-            expected = f"at most {SHARED_WORDS:.0%}"
-            self.findings.warn("shared-words", self.places.facts_file, None, what, expected, do)
+            self.findings.warn("shared-words", self.places.facts_file, None, what, f"at most {SHARED_WORDS:.0%}", do)

@@ -152,9 +152,8 @@ def _node(event: Any, events: Iterator[yaml.Event], depth: int) -> Node:
     """The value that begins with `event`; takes the events of its inside from `events`."""
     line = event.start_mark.line + 1
     if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-        raise reading.Broken(
-            line, "anchors and aliases (& and *) are not read", "Write the value out, or quote the text"
-        )
+        what = "anchors and aliases (& and *) are not read"
+        raise reading.Broken(line, what, "Write the value out, or quote the text")
     if getattr(event, "tag", None):
         what = f"the tag {shown(event.tag)} is not read: every value is text"
         raise reading.Broken(line, what, "Leave the tag out, or quote the text")
@@ -264,8 +263,7 @@ class _PackReader:
         if node is None:
             return None
         if not isinstance(node.value, str):
-            do = "Write text, in quotes if it holds : or #"
-            self._fault(node, "not-text", f"{what} is not text", "text", do)
+            self._fault(node, "not-text", f"{what} is not text", "text", "Write text, in quotes if it holds : or #")
         elif not node.value.strip() and not empty:
             self._fault(node, "empty", f"{what} is empty", "text", "Write it, or remove the line")
         elif reading.NO_TEXT.search(node.value):

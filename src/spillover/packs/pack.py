@@ -168,10 +168,9 @@ class Pack:
         """
         if self.implications:
             return tuple(question for implication in self.implications for question in self._questions_of(implication))
-        asked = dict.fromkeys(fact.relation for fact in self.facts)
         return tuple(
             Question(subject, relation, None, None, None)
-            for relation in asked
+            for relation in dict.fromkeys(fact.relation for fact in self.facts)
             for subject in self.subjects
             if (subject, relation) not in self.stated
         )
@@ -189,13 +188,8 @@ class Pack:
 
     def counts(self) -> dict[str, int]:
         """How many facts, subjects, relations, implications and questions there are."""
-        return {
-            "facts": len(self.facts),
-            "subjects": len(self.subjects),
-            "relations": len(self.relations),
-            "implications": len(self.implications),
-            "questions": len(self.questions),
-        }
+        names = ("facts", "subjects", "relations", "implications", "questions")
+        return {name: len(getattr(self, name)) for name in names}
 
 
 def normal(text: str) -> str:

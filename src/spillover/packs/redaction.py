@@ -41,12 +41,10 @@ class Redaction:
         """The pack as records describe and hash it."""
         if not self.names:
             return pack
-        changed: dict[str, Any] = {key: self.text(getattr(pack, key)) for key in (*TEXTS, "description")}
-        changed["relations"] = tuple(
-            replace(each, prompts=tuple(self._distinct(each.prompts))) for each in pack.relations
-        )
-        changed["facts"] = tuple(fact._replace(subject=self.name(fact.subject)) for fact in pack.facts)
-        return replace(pack, **changed)
+        texts: dict[str, Any] = {key: self.text(getattr(pack, key)) for key in (*TEXTS, "description")}
+        relations = tuple(replace(each, prompts=tuple(self._distinct(each.prompts))) for each in pack.relations)
+        facts = tuple(fact._replace(subject=self.name(fact.subject)) for fact in pack.facts)
+        return replace(pack, **texts, relations=relations, facts=facts)
 
     def outline(self, pack: Mapping[str, Any]) -> dict[str, Any]:
         """The outline of a pack (`packs.pack.describe`), redacted."""
