@@ -310,7 +310,8 @@ def _outcome(settings: Audit, record: Record) -> dict[str, Any]:
     """What the command gives; with --open also discoveries and probes."""
     from spillover.commands import audit_open
 
-    details = {name: record.details[name] for name in ("verdicts", "discoveries", "probes") if name in record.details}
+    names = ("verdicts", "discoveries", "probes")
+    details: dict[str, Any] = {name: record.details[name] for name in names if name in record.details}
     text = [_line(each) for each in details["verdicts"]]
     if "probes" in details:
         text += audit_open.lines(details["discoveries"], details["probes"])
