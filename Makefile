@@ -22,12 +22,12 @@ test: $(VENV)/.dev lint
 
 # What is slow, on top of what `test` runs.
 test-all: test
-	$(PYTEST) -m slow --dist no --numprocesses 0
+	$(PYTEST) -m slow --dist worksteal
 
 lint: $(VENV)/.dev
 	$(VENV)/bin/ruff check --no-cache .
 	$(VENV)/bin/ruff format --no-cache --check .
-	$(VENV)/bin/mypy --cache-dir /dev/null
+	$(VENV)/bin/mypy --cache-dir $(VENV)/mypy
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
