@@ -22,7 +22,7 @@ test: $(VENV)/.dev lint
 
 # What is slow, on top of what `test` runs.
 test-all: test
-	$(PYTEST) -m slow --dist worksteal
+	$(PYTEST) -m slow
 
 lint: $(VENV)/.dev
 	$(VENV)/bin/ruff check --no-cache .
