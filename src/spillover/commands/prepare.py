@@ -123,7 +123,7 @@ class Prepared:
 
     @property
     def measured_as(self) -> str:
-        """The model and whatever else changes the last digits of what is measured of it."""
+        """The model and settings that change the last digits of its measurements."""
         return f"{self.loaded.sha256} {self.settings.device} {self.settings.dtype} {self.settings.threads}"
 
 

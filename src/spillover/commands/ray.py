@@ -123,7 +123,7 @@ class WorkFolder:
 
 @dataclass(frozen=True)
 class Refused:
-    """Why no run of the study can be made on a node, a sentence. node: Ray's name of it."""
+    """Why no run of the study can be made on a node, a sentence. node: its name in Ray."""
 
     node: str
     reason: str
@@ -192,7 +192,7 @@ def ray_pool(folder: Path, *, address: str = "", processes: int = 0, threads: in
 class RayPool(Pool):
     """Tasks of Ray, each with its cores and perhaps a GPU.
 
-    A lost task is started again here: Ray's own retries say nothing of it, and never end when memory ran out.
+    A lost task is started again here: Ray's own retries are silent, and never end when memory ran out.
     """
 
     def __init__(self, ray: Any, folder: Path, processes: int, threads: int) -> None:

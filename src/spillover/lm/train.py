@@ -59,7 +59,7 @@ def mean_loss(model: CausalModel, batch: TreeBatch, at_once: int = 0) -> Float[T
 
 
 def _before_logits(model: CausalModel, batch: TreeBatch) -> tuple[Hidden, Callable[[Tensor], Tensor]]:
-    """What enters the output embedding where logits are needed, and what makes logits of it.
+    """What enters the output embedding where logits are needed, and the function that turns it into logits.
 
     Raises ModelError when the model does more to its logits than is known: a factor, a divisor or a soft cap.
     """
@@ -336,7 +336,7 @@ def fine_tune(
             )  # fmt: skip
             loss = micro_batches.take(model, number, len(own), updates, attempt)
             loss = processes.add_gradients(loss, list(updates.optimizers))
-            # All, if processes share a batch, or what earlier parts of it alone gave a gradient, such as one expert.
+            # All, if processes share a batch, or only the weights that earlier parts gave a gradient.
             for weight in updates.optimizers:
                 if weight.grad is not None:
                     updates.update(weight)
