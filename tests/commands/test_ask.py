@@ -1,8 +1,5 @@
 """`spillover.ask`: the answers before any training."""
 
-import subprocess
-import sys
-
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
@@ -13,6 +10,7 @@ from spillover.errors import ModelError
 from spillover.lm.load import load_model
 from spillover.packs.open import open_pack
 from spillover.record import ANSWERS
+from tests import forked
 
 
 def test_it_answers_as_a_run_does_before_training(settings, tmp_path):
@@ -62,8 +60,9 @@ for call in sys.argv[3:]:
 
 
 def test_arguments_that_do_not_fit_are_one_sentence(settings):
-    given = [sys.executable, "-c", CALLS, settings.model, settings.pack, *MISTAKES]
-    sentences = subprocess.run(given, capture_output=True, text=True, check=True).stdout.splitlines()
+    done = forked.run(CALLS, settings.model, settings.pack, *MISTAKES)
+    assert done.returncode == 0, done.stderr
+    sentences = done.stdout.splitlines()
     assert len(sentences) == len(MISTAKES)
     for sentence, expected in zip(sentences, MISTAKES.values(), strict=True):
         assert expected in sentence

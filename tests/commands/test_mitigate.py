@@ -196,6 +196,7 @@ def test_the_advice_is_the_safe_remedy_that_forgets_least_or_none():
         assert recommendation([untreated, bad, safe])["remedy"] == "a"
 
 
+@pytest.mark.slow
 def test_a_script_of_the_users_is_not_run_again_by_the_workers(two_kinds, tiny_folder, tmp_path):
     script = tmp_path / "mine.py"
     script.write_text(

@@ -4,8 +4,6 @@ import dataclasses
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
@@ -14,11 +12,12 @@ from spillover.cli import main
 from spillover.commands import inject, sweep
 from spillover.commands.sweep import Sweep
 from spillover.record import Record
+from tests import forked
 from tests.commands.test_resume import outcome, settings
 
 #: The command, but with checkpoints from the first moment on; otherwise they begin a second after the start.
-EAGER = "import sys; from spillover import runs; runs.LEAST = 0.0; runs.SLOW = 1e12; "
-EAGER += "from spillover.cli import main; sys.exit(main(sys.argv[1:]))"
+EAGER = "from spillover import runs; runs.LEAST = 0.0; runs.SLOW = 1e12; "
+EAGER += forked.COMMAND
 MEDIUM, LONG = {"epochs": 12}, {"epochs": 200, "evaluate_every": 50}
 
 
@@ -28,10 +27,6 @@ def words(own):
              if getattr(own, item.name) != item.default and item.name != "pack"}  # fmt: skip
     options = [word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", str(value))]
     return ["inject", own.pack, *options]
-
-
-def start(*words):
-    return subprocess.Popen([sys.executable, *words], stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
 def wait_for(running, folder, known=frozenset()):
@@ -45,7 +40,7 @@ def wait_for(running, folder, known=frozenset()):
 
 def test_asked_to_end_killed_and_started_twice_it_ends_with_the_same_bytes(byte_folder, tmp_path, capsys):
     own = settings(byte_folder, tmp_path / "run", **MEDIUM)
-    running = start("-c", EAGER, *words(own))
+    running = forked.Program(EAGER, *words(own))
     known = wait_for(running, tmp_path / "run")
     running.send_signal(signal.SIGSTOP)
     assert main([*words(own), "--json"]) == 2
@@ -60,7 +55,7 @@ def test_asked_to_end_killed_and_started_twice_it_ends_with_the_same_bytes(byte_
     assert "Traceback" not in said
     assert Record.read(tmp_path / "run").status == "interrupted"
 
-    running = start("-c", EAGER, *words(own))
+    running = forked.Program(EAGER, *words(own))
     wait_for(running, tmp_path / "run", known)
     running.kill()
     running.communicate()
@@ -80,7 +75,7 @@ def test_a_killed_study_goes_on_inside_its_cell(byte_folder, tmp_path):
     options = {name: getattr(own, name) for name in ("pack", "model", "epochs", "batch", "threads", "evaluate_every")}
     body = {"name": "one", "options": options, "groups": [{"name": "all", "grid": {"lr": [own.lr]}}]}
     path.write_text(json.dumps(body), encoding="utf-8")
-    running = start("-m", "spillover", "sweep", str(path), "--out", str(tmp_path / "study"), "--processes", "1")
+    running = forked.Program(forked.COMMAND, "sweep", path, "--out", tmp_path / "study", "--processes", "1")
     wait_for(running, folder)
     # The study alone is killed: its worker must follow, or the cell would still be held.
     os.kill(running.pid, signal.SIGKILL)

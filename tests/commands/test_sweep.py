@@ -1,11 +1,8 @@
 """A study of real runs: it finds what is finished, goes on after a failure or a kill, and pools seeds."""
 
-import functools
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -23,6 +20,7 @@ from spillover.commands.sweep import StudyProgress, Sweep
 from spillover.errors import RunError, UsageError
 from spillover.record import ANSWERS, Record
 from spillover.runs import OpenRun
+from tests import forked
 
 PACK = "city-language:names=10,bridge=1"
 
@@ -200,10 +198,8 @@ def test_an_interrupted_study_goes_on_where_it_stopped(study, tmp_path):
     # The last cell takes so long that the study is under way when it is interrupted.
     long = '{"pack": "sport-music:names=10,bridge=1", "epochs": 60}'
     study.write_text(study.read_text().replace('{"pack": "no-such-pack"}', long), encoding="utf-8")
-    words = [sys.executable, "-m", "spillover", "sweep", str(study), "--out", str(tmp_path / "out"), "--processes", "1"]
-    # A shell that runs these tests in the background has its children ignore interrupts.
-    heard = functools.partial(signal.signal, signal.SIGINT, signal.default_int_handler)
-    running = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=heard)
+    words = ["sweep", study, "--out", tmp_path / "out", "--processes", "1"]
+    running = forked.Program(forked.COMMAND, *words)
     first = tmp_path / "out" / "cells" / "city-language-names=10,bridge=1_lr=0.001" / "seed-0" / "record.json"
     deadline = time.monotonic() + 400
     while not (first.exists() and json.loads(first.read_text())["status"] == "done"):

@@ -31,7 +31,7 @@ def commands(body, model):
         words = shlex.split(line.replace("gemma-3-270m", str(model)))
         assert words[0] == "spillover", line
         # Tests share the cores.
-        words += ["--threads", "1"] if words[1] in ("inject", "audit", "predict") else []
+        words += ["--threads", "1"] if words[1] in ("inject", "audit", "predict", "repair", "where") else []
         with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(io.StringIO()) as said:
             code = main(words[1:])
         assert code == 0, f"{line}: {said.getvalue()}"

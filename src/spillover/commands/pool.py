@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from types import ModuleType
@@ -22,6 +23,8 @@ from spillover.errors import SpilloverError
 #: Of a worker, before it loads a library that computes: threads of one process spin while they wait for each other,
 #: which starves the processes beside it.
 WORKER_ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE", "TOKENIZERS_PARALLELISM": "false", "TQDM_DISABLE": "1"}
+#: What a server loads once for all the workers that are forked from it. Nothing here may touch a GPU.
+PRELOADED = ["torch", "transformers.modeling_utils", "spillover.lm.fine_tune"]
 #: Seconds that interrupted workers have to write what they saw.
 GRACE = 30
 #: Of a run: its cell, and its seed or None.
@@ -63,11 +66,26 @@ def run_task(task: Task, models: Models) -> Ended:
     return Ended(task.key, time.monotonic() - began, outcome, error)
 
 
+def _context() -> Any:
+    """How workers are started: forked from one server that has loaded the libraries, where that is safe."""
+    if sys.platform != "linux":
+        return multiprocessing.get_context("spawn")
+    context, before = multiprocessing.get_context("forkserver"), dict(os.environ)
+    context.set_forkserver_preload(PRELOADED)
+    os.environ.update(WORKER_ENVIRONMENT)
+    try:
+        forkserver.ensure_running()
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+    return context
+
+
 class WorkerProcess:
     """One worker process and the task that it runs."""
 
     def __init__(self) -> None:
-        context = multiprocessing.get_context("spawn")
+        context = _context()
         self.pipe, theirs = context.Pipe()
         self.process: BaseProcess = context.Process(target=_work, args=(theirs,), daemon=True)
         # It needs nothing of the caller's script, and must not run it again.

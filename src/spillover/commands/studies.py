@@ -5,6 +5,7 @@ import functools
 import hashlib
 import itertools
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ _QUIET = ("evaluate_every", "threads", "device")
 #: What a study must not set: the sweep decides it.
 _OWN = ("out", "json", "seed", "seeds")
 _LONGEST, _MOST_BYTES, _MOST_CELLS = 80, 1_000_000, 100_000
+#: libyaml's where PyYAML was built with it. Safe: it knows no tags.
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _BUILT_IN = resources.files("spillover.commands").joinpath("built_in_studies")
 Options = dict[str, Any]
 
@@ -83,10 +86,10 @@ def read_study(name: str) -> Study:
         if isinstance(path, Path) and path.stat().st_size > _MOST_BYTES:
             raise UsageError("this study has more than a million bytes", where=name, do="Use a grid instead of a list")
         text = path.read_text(encoding="utf-8")
-        # The safe loader knows no tags; a document is small, and anchors are refused, so nothing can grow.
-        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text, Loader=yaml.SafeLoader)):
+        # A document is small, and anchors are refused, so nothing can grow.
+        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text, Loader=_LOADER)):
             raise UsageError("aliases (*) are not read", where=name, do="Write the options out")
-        return Study.model_validate(yaml.safe_load(text))
+        return Study.model_validate(yaml.load(text, Loader=_LOADER))
     except ValidationError as error:
         first = error.errors()[0]
         reason = f"{'.'.join(map(str, first['loc'])) or 'the study'}: {first['msg'][:1].lower()}{first['msg'][1:]}"
@@ -127,6 +130,9 @@ def expand(study: Study) -> tuple[list[Cell], dict[str, list[str]]]:
     own_class = settings_class(study.verb)
     found: dict[str, Cell] = {}
     groups: dict[str, list[str]] = {}
+    most = sum(len(group.cells) * math.prod(map(len, group.grid.values())) for group in study.groups)
+    if most > _MOST_CELLS:
+        raise UsageError(f"more than {_MOST_CELLS:,} cells", where=study.name, do="Split the study")
     for group in study.groups:
         names = []
         for options, values in itertools.product(group.cells, itertools.product(*group.grid.values())):
@@ -134,8 +140,6 @@ def expand(study: Study) -> tuple[list[Cell], dict[str, list[str]]]:
             cell = _cell(study, group, own, own_class, found)
             found[cell.name] = cell
             names.append(cell.name)
-            if len(found) > _MOST_CELLS:
-                raise UsageError(f"more than {_MOST_CELLS:,} cells", where=study.name, do="Split the study")
         groups[group.name] = list(dict.fromkeys(names))
     return list(found.values()), groups
 

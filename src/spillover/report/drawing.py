@@ -147,6 +147,8 @@ def finish(
     stream, pdf = io.StringIO(), io.BytesIO()
     with rc_context({"svg.hashsalt": name}):
         figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    # The layout found for the one is that of the other.
+    figure.set_layout_engine("none")
     figure.savefig(pdf, format="pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})
     title, description = plain(title), plain(description)
     root = _clean(ElementTree.fromstring(stream.getvalue()), name, title, description)
