@@ -11,7 +11,7 @@ import spillover
 from spillover import theory
 
 SOURCE = Path(__file__).parent.parent / "src" / "spillover"
-BASE = {"errors", "config", "record"}
+BASE = {"errors", "config", "details", "record"}
 MAY_IMPORT = {
     **dict.fromkeys(BASE, BASE),
     "packs": BASE | {"packs"},

@@ -153,7 +153,7 @@ def test_they_are_bounded_in_number_and_in_size(byte_folder, tmp_path, monkeypat
     counted(monkeypatch, each=look)
     inject.run(own, KEPT, patience=0)
     assert [len(sizes) for sizes in seen] == [0, 1, 2, 2, 2, 2, 2, 2]
-    trained = Record.read(tmp_path / "run").details["model"]["trained_parameters"]
+    trained = Record.read(tmp_path / "run").details.model.trained_parameters
     # Each trained weight thrice in single precision, the steps of its AdamW, and a header; no embedding.
     assert 12 * trained < seen[-1][0] < 12 * trained + 20_000
 

@@ -15,12 +15,16 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from spillover.details import Details
+from spillover.details import Metric as Metric
 from spillover.errors import RunError, first_line
+
+AnyDetails = TypeVar("AnyDetails", bound=Details)
 
 #: 2: a run's identity hashes every resolved setting; before, those that were not at their default.
 SCHEMA_VERSION = 2
@@ -62,30 +66,6 @@ WHERE_SCHEMA = _schema(
 )
 
 
-@dataclass(frozen=True)
-class Metric:
-    """A number with its 95% interval. n: rows it averages; clusters: (seed, pair) clusters; note: a caveat or None."""
-
-    value: float | None
-    low: float | None
-    high: float | None
-    n: int
-    clusters: int
-    unit: str
-    note: str | None = None
-
-    @classmethod
-    def of(cls, value: object) -> Metric | None:
-        """A metric, or what a record holds of it; None for anything else."""
-        if isinstance(value, Mapping) and "value" in value:
-            return cls(**dict[str, Any]({item.name: value.get(item.name) for item in dataclasses.fields(cls)}))
-        return value if isinstance(value, Metric) else None
-
-    def as_json(self) -> dict[str, Any]:
-        """The metric as CONTRACT names it; the note only when there is one."""
-        return {name: value for name, value in vars(self).items() if name != "note" or value is not None}
-
-
 @dataclass
 class Record:
     """Everything about one run that a reader, a page or a repetition needs. `status`: running, done or interrupted."""
@@ -103,7 +83,7 @@ class Record:
     seconds: float = 0.0
     resumed: int = 0
     metrics: Mapping[str, Any] = field(default_factory=dict)
-    details: dict[str, Any] = field(default_factory=dict)
+    details: Details = field(default_factory=Details)
 
     def write(self, folder: Path) -> Path:
         """Write `record.json` into `folder` in one step; a reader sees the old one or the new one, never half."""
@@ -117,13 +97,23 @@ class Record:
         path = Path(folder) / RECORD
         try:
             fields = json.loads(path.read_text(encoding="utf-8"))
-            known = {item.name for item in dataclasses.fields(cls)}
-            return cls(**{key: value for key, value in fields.items() if key in known})
+            known = {key: fields[key] for key in (item.name for item in dataclasses.fields(cls)) if key in fields}
+            return cls(**known | {"details": Details.read(known["command"], known.get("details") or {})})
         except FileNotFoundError:
             what, where, do = "there is no finished run here", folder, "Name a folder with a record.json"
-        except (ValueError, TypeError, AttributeError, OSError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
             what, where, do = f"this record cannot be read ({error})", path, "Run the command again"
         raise RunError(what, where=str(where), do=do)
+
+    def details_of(self, kind: type[AnyDetails], where: str | Path = RECORD) -> AnyDetails:
+        """The details of a command. Raises RunError when this is a record of another, or when a field does not fit."""
+        if isinstance(self.details, kind):
+            return self.details
+        why = f"it is one of `{self.command}`"
+        if self.command.startswith(kind.command):
+            why = kind.fault(self.details.as_json())
+        what = f"this record is not one of `{kind.command}` ({why})"
+        raise RunError(what, where=str(where), do=f"Name a folder that `{kind.command}` wrote")
 
 
 @dataclass(frozen=True)

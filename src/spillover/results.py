@@ -12,8 +12,18 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import pyarrow as pa
 
+from spillover.details import (
+    AuditDetails,
+    Laziness,
+    MitigateDetails,
+    PatchedPart,
+    PredictDetails,
+    PredictedAssociation,
+    Recommendation,
+    Verdict,
+    WhereDetails,
+)
 from spillover.errors import RunError, UsageError, nearest
-from spillover.metrics.verdicts import Verdict
 from spillover.record import ANSWER_SCHEMA, ANSWERS, TRAJECTORY, Metric, Record, read_table, write_atomically
 
 if TYPE_CHECKING:
@@ -194,43 +204,14 @@ class Audit(Result):
 
     command = "audit"
 
-    @cached_property
+    @property
     def verdicts(self) -> list[Verdict]:
         """One verdict an implication of the pack."""
-        found: list[dict[str, Any]] = self.record.details["verdicts"]
-        return [Verdict(**each | {key: Metric.of(each[key]) for key in ("rank", "rank_before")}) for each in found]
+        return self.record.details_of(AuditDetails).verdicts
 
     def summary(self) -> Sequence[tuple[str, str]]:
         """The models, then each implication with its verdict."""
         return [*super().summary(), *((each.implication, each.verdict) for each in self.verdicts)]
-
-
-@dataclasses.dataclass(frozen=True)
-class PredictedAssociation:
-    """What is expected of one association, with the keys of `predict --json`.
-
-    rate: expected share of the exposed subjects who will answer so; score: their expected number. prior: the base
-    model's belief in the answer given the fact in its prompt, or None without a model. rests_on: some supporting
-    subjects. undone_by: the fewest rows of each way that would undo it, or None where that was not computed.
-    """
-
-    given: str
-    given_answer: str
-    then: str
-    then_answer: str
-    support: int
-    exposed: int
-    margin: float | None
-    prior: float | None
-    score: float
-    kind: str | None
-    because: str
-    rate: float
-    opposed: int
-    margin_low: float | None
-    margin_high: float | None
-    rests_on: Sequence[str]
-    undone_by: Sequence[Mapping[str, Any]] | None
 
 
 class Prediction(Result):
@@ -238,10 +219,10 @@ class Prediction(Result):
 
     command = "predict"
 
-    @cached_property
+    @property
     def associations(self) -> list[PredictedAssociation]:
         """What is expected of each association, highest score first."""
-        return [PredictedAssociation(**each) for each in self.record.details["associations"]]
+        return self.record.details_of(PredictDetails).associations
 
     def table(self) -> Sequence[Sequence[str]]:
         """The associations, highest score first."""
@@ -263,24 +244,22 @@ class Comparison(Result):
         return self._table("frontier.parquet")
 
     @property
-    def recommendation(self) -> Mapping[str, Any]:
-        """One remedy with its reason, or none: `remedy`, `strength`, `safe`, `because`."""
-        return self.record.details["recommendation"]
+    def recommendation(self) -> Recommendation | None:
+        """One remedy with its reason, or none; None while the comparison is not finished."""
+        return self.record.details_of(MitigateDetails).recommendation
 
     def summary(self) -> Sequence[tuple[str, str]]:
         """Pack and model, then the advice."""
-        advice = self.record.details.get("recommendation", {"because": "none yet"})
-        return [*super().summary(), ("advice", str(advice["because"]))]
+        return [*super().summary(), ("advice", self.recommendation.because if self.recommendation else "none yet")]
 
     def table(self) -> Sequence[Sequence[str]]:
         """The frontier: what each remedy did."""
-        rows = [("remedy", "unwanted", "wanted", "removed", "forgets", "epochs", "outcome")]
-        for entry in self.record.details.get("frontier", ()):
-            names = ("unwanted_rate", "wanted_rate", "removed", "forgetting_nats")
-            metrics = [Metric.of(entry.get(name)) for name in names]
+        rows: list[tuple[str, ...]] = [("remedy", "unwanted", "wanted", "removed", "forgets", "epochs", "outcome")]
+        for entry in self.record.details_of(MitigateDetails).frontier:
+            metrics = map(entry.metric, ("unwanted_rate", "wanted_rate", "removed", "forgetting_nats"))
             numbers = ["" if each is None or each.value is None else f"{each.value:.2f}" for each in metrics]
-            epochs = "" if entry.get("epochs") is None else f"{entry['epochs']:.0f}"
-            rows.append((entry["cell"], *numbers, epochs, entry["status"]))
+            epochs = "" if entry.epochs is None else f"{entry.epochs:.0f}"
+            rows.append((entry.cell, *numbers, epochs, entry.status))
         return rows
 
 
@@ -290,26 +269,26 @@ class Location(Result):
     command = "where"
 
     @property
-    def parts(self) -> Sequence[Mapping[str, Any]]:
+    def parts(self) -> list[PatchedPart]:
         """Rates and ranks of every patched model: a part alone in the base model, or left out of the tuned one."""
-        return self.record.details["parts"]
+        return self.record.details_of(WhereDetails).parts
 
     @property
-    def laziness(self) -> Mapping[str, Any]:
+    def laziness(self) -> Laziness | None:
         """How far each part moved, and how well the first-order expansion at the base weights predicts the answers."""
-        return self.record.details["laziness"]
+        return self.record.details_of(WhereDetails).laziness
 
     def summary(self) -> Sequence[tuple[str, str]]:
         """Pack and model of the run that was looked into."""
-        trained = self.record.details.get("trained", {})
+        trained = self.record.details_of(WhereDetails).trained
         return [(name, str(trained[name])) for name in ("pack", "model") if name in trained]
 
     def table(self) -> Sequence[Sequence[str]]:
         """Each part with its rates, patched alone into the base model or reverted alone in the tuned one."""
         rates = ("unwanted_rate", "wanted_rate")
         rows = [
-            (each["part"], "reverted" if each["left_out"] else "alone", *(_number(each.get(name)) for name in rates))
-            for each in self.record.details.get("parts", ())
+            (each.part, "reverted" if each.left_out else "alone", *(_number(each.metric(name)) for name in rates))
+            for each in self.parts
         ]
         return [("part", "patched", *rates), *rows]
 

@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 
 from spillover import __version__
 from spillover import record as records
+from spillover.details import CheckpointsWritten
 from spillover.errors import RunError
 from spillover.record import RECORD, SCHEMA_VERSION, Record, State, identity, save_tensors, sha256_of, versions
 
@@ -86,7 +87,7 @@ class OpenRun:
         finally:
             record.seconds = round(self.seconds, 2)
             if made := self.checkpoints:
-                record.details["checkpoints"] = {"written": made.written, "seconds": round(made.seconds, 3)}
+                record.details.checkpoints = CheckpointsWritten(written=made.written, seconds=round(made.seconds, 3))
             self.write()
         if self.checkpoints:
             shutil.rmtree(self.checkpoints.folder, ignore_errors=True)

@@ -56,7 +56,7 @@ def test_an_audit_says_what_the_run_itself_measured(byte_folder, taught, tmp_pat
     assert verdict["implication"] in outcome["text"]
 
     record = Record.read(tmp_path / "audit")
-    assert record.command == "audit" and record.status == "done" and record.details["verdicts"][0]["n"] == 5
+    assert record.command == "audit" and record.status == "done" and record.details.verdicts[0].n == 5
     assert set(pq.read_table(tmp_path / "audit" / ANSWERS)["checkpoint"].to_pylist()) == {0, 1}
     suite = ElementTree.parse(tmp_path / "a.xml").getroot()
     assert suite.get("tests") == "1" and suite[0].get("name") == "lives_in->codes_in"

@@ -99,10 +99,10 @@ def test_a_planted_association_is_found(planted):
 
 def test_the_record_holds_it_and_is_found_again(byte_folder, world, planted):
     record = Record.read(world / "run")
-    assert record.details["discoveries"] == json.loads(json.dumps(planted["discoveries"]))
-    assert record.details["probes"] == planted["probes"] and "probes" in record.hashes
+    assert record.details.as_json()["discoveries"] == json.loads(json.dumps(planted["discoveries"]))
+    assert record.details.as_json()["probes"] == planted["probes"] and "probes" in record.hashes
     again = opened(world, byte_folder, "planted", out=str(world / "run"))
-    assert again["text"] == planted["text"] and again["discoveries"] == record.details["discoveries"]
+    assert again["text"] == planted["text"] and again["discoveries"] == record.details.as_json()["discoveries"]
     assert verify.run(Verify(run=str(world / "run")))["trusted"]
 
 

@@ -64,7 +64,7 @@ def test_it_measures_logs_and_writes_a_run(train, tmp_path):
 
     record = Record.read(tmp_path / "run")
     assert (record.command, record.status) == ("trainer", "done")
-    assert record.details["measuring_seconds"] > 0 and record.settings["lr"] == 1e-3
+    assert record.details.measuring_seconds > 0 and record.settings["lr"] == 1e-3
     answers = pq.read_table(tmp_path / "run" / ANSWERS)
     table = rank_table(answers)
     assert set(table.checkpoint.tolist()) == {0, 1, 2, 3}
@@ -118,4 +118,4 @@ def test_it_looks_inside_and_still_changes_nothing(train, tmp_path):
     changes = [row for row in rows if row["checkpoint"] == 3 and row["matrix"] == "change"]
     assert len(changes) == 8 and all(row["effective_rank"] > 0 for row in changes), "against a copy of the start"
     assert pq.read_table(tmp_path / "run" / SHARED).num_rows == 8
-    assert Record.read(tmp_path / "run").details["inside"]["seconds"] > 0
+    assert Record.read(tmp_path / "run").details.inside.seconds > 0

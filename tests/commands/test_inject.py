@@ -134,7 +134,7 @@ def test_a_delta_holds_the_new_values_of_what_changed(settings, tmp_path, tiny):
 
 def test_an_adapter_is_trained_saved_and_loaded(settings, tmp_path):
     run = inject.run(elsewhere(settings, tmp_path, "adapter", lora=4, epochs=10, save="delta"))
-    assert Record.read(tmp_path / "adapter").details["model"]["trained_parameters"] < 20_000
+    assert Record.read(tmp_path / "adapter").details.model.trained_parameters < 20_000
     assert run["metrics"]["recall_rank"]["value"] < run["metrics"]["recall_rank_before"]["value"]
     from spillover.lm.load import load_model
 
@@ -153,7 +153,7 @@ def test_several_seeds_give_a_run_each_and_one_pooled(settings, tmp_path):
     both = [Record.read(tmp_path / "pooled" / f"seed-{seed}").metrics["recall_rank"]["value"] for seed in (0, 2)]
     assert outcome["metrics"]["recall_rank"]["value"] == pytest.approx(sum(both) / 2)
     assert outcome["metrics"]["recall_rank"]["clusters"] == 6
-    assert Record.read(tmp_path / "pooled").details["seeds"] == [0, 2]
+    assert Record.read(tmp_path / "pooled").details.seeds == [0, 2]
 
 
 def test_pooling_that_was_cut_short_is_done_again(settings, tmp_path, monkeypatch):
@@ -344,7 +344,7 @@ def test_a_chat_model_is_trained_and_asked_in_its_own_template(settings, tiny, t
     assert run["metrics"]["recall_rank"]["value"] < run["metrics"]["recall_rank_before"]["value"]
     words = set(pq.read_table(tmp_path / "chat-run" / ANSWERS)["prompt"].to_pylist())
     assert "<bos><user>{subject} lives in\n<model>" in words
-    assert Record.read(tmp_path / "chat-run").details["pack"]["relations"][0]["prompts"][0] == "{subject} lives in"
+    assert Record.read(tmp_path / "chat-run").details.pack.relations[0].prompts[0] == "{subject} lives in"
     assert check.run(Check(pack=settings.pack, model=str(folder), chat=True))["exit_code"] == 0
     with pytest.raises(RunError, match="another run"):
         inject.run(elsewhere(settings, tmp_path, "chat-run", **changes))

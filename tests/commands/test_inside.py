@@ -43,8 +43,8 @@ def test_it_writes_its_tables_and_leaves_the_training_alone(settings, tmp_path):
     for name in (ANSWERS, "delta.safetensors"):
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "bare" / name).read_bytes()
     records = [Record.read(tmp_path / name) for name in ("run", "bare")]
-    assert records[0].identity != records[1].identity and "inside" not in records[1].details
-    assert records[0].details["inside"]["seconds"] > 0 and {INSIDE, SHARED} <= set(records[0].details["files"])
+    assert records[0].identity != records[1].identity and records[1].details.inside is None
+    assert records[0].details.inside.seconds > 0 and {INSIDE, SHARED} <= set(records[0].details.files)
     assert verify.run(Verify(run=settings.out))["trusted"]
 
 
@@ -117,7 +117,7 @@ def test_two_processes_see_what_one_does(byte_folder, tmp_path):
         assert there == {**here, **{key: pytest.approx(value, rel=0.02) for key, value in here.items()
                                     if isinstance(value, float)}}  # fmt: skip
     assert pq.read_table(tmp_path / "two" / SHARED).num_rows == 8
-    assert {INSIDE, SHARED} <= set(Record.read(tmp_path / "two").details["files"])
+    assert {INSIDE, SHARED} <= set(Record.read(tmp_path / "two").details.files)
 
 
 def test_a_split_model_is_one_sentence(settings):

@@ -56,7 +56,7 @@ def test_the_folder_holds_record_tables_and_page(two_models):
     _, folder = two_models
     record = Record.read(folder)
     assert (record.command, record.status) == ("lab two-models", "done")
-    assert record.details["log_n"] == pytest.approx(np.log(6))
+    assert record.details.log_n == pytest.approx(np.log(6))
     lab = load_lab(folder)
     assert {name: matrix.shape for name, matrix in lab.matrices.items()} == dict.fromkeys(
         ("factorised", "merged", "nuclear", "frobenius"), (12, 26)
@@ -73,7 +73,7 @@ def test_a_norm_per_margin_is_never_below_the_least_norm(two_models):
     ):
         values = lab.columns[column][lab.mask(arm="exact", model=kind)].astype(float)
         seen = values[~np.isnan(values)]
-        least = lab.record.details["exact"][name]["norm"]
+        least = getattr(lab.record.details.exact, name)["norm"]
         assert len(seen) > 3
         assert seen.min() > least * (1 - 1e-5)
         assert seen.min() < 1.12 * least
@@ -105,7 +105,7 @@ def test_one_seed_alone_has_a_page(tmp_path):
 
 def test_sample_efficiency_is_solved_and_exact_alike(tmp_path):
     run(Lab(preset="sample-efficiency", out=str(tmp_path / "run"), quick=True, steps=2, seeds="0"))
-    for size in Record.read(tmp_path / "run").details["sizes"]:
+    for size in Record.read(tmp_path / "run").details.sizes:
         assert size["exact"] == pytest.approx(min(1, (size["m_train"] / size["m_test"]) ** 0.5))
         assert size["solved"] == pytest.approx(size["exact"], abs=5e-3)
         assert size["gap"] <= 1e-6
@@ -114,11 +114,11 @@ def test_sample_efficiency_is_solved_and_exact_alike(tmp_path):
 def test_dial_reproduces_the_exact_effect_of_added_rows(tmp_path):
     run(Lab(preset="dial", out=str(tmp_path / "run"), quick=True, steps=2, seeds="0"))
     details = Record.read(tmp_path / "run").details
-    lead = {row["count"]: row["leaked_minus_unknown"] for row in details["abstaining"] if row["norm"] == "nuclear"}
+    lead = {row["count"]: row["leaked_minus_unknown"] for row in details.abstaining if row["norm"] == "nuclear"}
     assert [lead[count] for count in (0, 1, 2, 4)] == pytest.approx([0.835, -0.106, -0.360, -0.602], abs=2e-3)
-    cancelled = [row["leaked_minus_other"] for row in details["contradicting"] if row["count"] == row["bridges"]]
+    cancelled = [row["leaked_minus_other"] for row in details.contradicting if row["count"] == row["bridges"]]
     assert cancelled == pytest.approx([0] * 4, abs=1e-3)
-    for row in details["mixed"]:
+    for row in details.mixed:
         assert row["solved"] == pytest.approx(row["exact"], abs=2e-3)
 
 
@@ -126,9 +126,9 @@ def test_the_merged_model_stays_at_log_n_from_a_symmetric_start(tmp_path):
     """Theorem 3, at every measured step of every seed."""
     run(Lab(preset="key-query", out=str(tmp_path / "run"), quick=True, steps=300, seeds="0,1,2"))
     details = Record.read(tmp_path / "run").details
-    assert details["lowest"]["merged symmetric"]["loss_of_a_seed"] >= details["log_n"]
-    assert not details["lowest"]["merged random"]["standard_errors_below"] > 3
-    assert details["lowest"]["factorised random"]["mean_loss"] < 0.5 * details["log_n"]
+    assert details.lowest["merged symmetric"]["loss_of_a_seed"] >= details.log_n
+    assert not details.lowest["merged random"]["standard_errors_below"] > 3
+    assert details.lowest["factorised random"]["mean_loss"] < 0.5 * details.log_n
 
 
 def test_the_same_settings_give_the_same_bytes(tmp_path):

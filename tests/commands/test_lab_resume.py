@@ -28,7 +28,7 @@ def outcome(folder):
     assert record.status == "done"
     assert {path.name for path in folder.iterdir()} == {"record.json", TRAJECTORY, MATRICES, lab.PAGE}
     tables = {name: (folder / name).read_bytes() for name in (TRAJECTORY, MATRICES)}
-    details = {name: value for name, value in record.details.items() if name != "checkpoints"}
+    details = {name: value for name, value in record.details.as_json().items() if name != "checkpoints"}
     return tables, record.metrics, details, record.hashes, record.identity
 
 

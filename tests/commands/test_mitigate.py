@@ -13,6 +13,7 @@ from spillover.commands import inject, mitigate, prepare, report
 from spillover.commands.inject import Inject
 from spillover.commands.mitigate import Mitigate, recommendation
 from spillover.commands.report import Report
+from spillover.details import FrontierEntry
 from spillover.errors import ModelError, UsageError
 from spillover.interventions.base import REMEDIES, Pipeline, Spec
 from spillover.record import ANSWERS, TRAJECTORY, Metric, Record, read_table
@@ -169,31 +170,31 @@ def test_a_remedy_that_does_not_fit_the_model_says_so_by_name(plain):
 
 
 def entry(name, removed, change, forgets, status="learned", taken=False):
-    metric = lambda value: Metric(value, value, value, 10, 15, "share")  # noqa: E731
+    metric = lambda value: None if value is None else Metric(value, value, value, 10, 15, "share")  # noqa: E731
     numbers = {"removed": metric(removed), "wanted_change": metric(change), "forgetting_nats": metric(forgets)}
     named = {"remedy": name, "strength": 1.0, "cell": f"{name}=1", "status": status}
-    return {**named, **numbers, "replaced": {"taken": taken}}
+    return FrontierEntry.model_validate({**named, **numbers, "replaced": {"taken": taken}})
 
 
 def test_where_nothing_unwanted_was_concluded_no_remedy_is_needed():
-    untreated = {**entry("untreated", 0.0, 0.0, 1.0), "removed": None}
+    untreated = entry("untreated", None, 0.0, 1.0)
     advice = recommendation([untreated, entry("a", 0.95, 0.0, 0.5)])
-    assert advice["remedy"] is None and advice["because"].startswith("none is needed")
-    advice = recommendation([{**untreated, "status": "failed to learn"}, entry("a", 0.95, 0.0, 0.5)])
-    assert advice["remedy"] is None and "did not learn the stated rows" in advice["because"]
+    assert advice.remedy is None and advice.because.startswith("none is needed")
+    advice = recommendation([entry("untreated", None, 0.0, 1.0, status="failed to learn"), entry("a", 0.95, 0.0, 0.5)])
+    assert advice.remedy is None and "did not learn the stated rows" in advice.because
 
 
 def test_the_advice_is_the_safe_remedy_that_forgets_least_or_none():
     untreated = entry("untreated", 0.0, 0.0, 1.0)
     safe, dear = entry("a", 0.95, -0.01, 0.5), entry("b", 1.0, 0.0, 2.0)
-    assert recommendation([untreated, dear, safe])["remedy"] == "a"
+    assert recommendation([untreated, dear, safe]).remedy == "a"
     for bad in (
         entry("c", 0.95, -0.2, 0.1), entry("c", 0.5, 0.0, 0.1), entry("c", 0.95, 0.0, 0.1, taken=True),
         entry("c", 0.95, 0.0, 0.1, status="failed to learn"), entry("c", 0.95, 0.0, 0.1, status="changes stated rows"),
     ):  # fmt: skip
-        assert recommendation([untreated, bad])["remedy"] is None
-        assert "none is safe" in recommendation([untreated, bad])["because"]
-        assert recommendation([untreated, bad, safe])["remedy"] == "a"
+        assert recommendation([untreated, bad]).remedy is None
+        assert "none is safe" in recommendation([untreated, bad]).because
+        assert recommendation([untreated, bad, safe]).remedy == "a"
 
 
 @pytest.mark.slow

@@ -73,4 +73,4 @@ def test_the_targets_of_an_adapter_can_be_chosen(plain, tmp_path):
     assert config["target_modules"] == ["q_proj", "v_proj"] and config["r"] == 2
     assert "a LoRA adapter of rank 2 on q_proj, v_proj trained" in outcome["text"]
     sizes = 2 * (2 * (64 + 64) + 2 * (64 + 32))
-    assert Record.read(tmp_path / "run").details["model"]["trained_parameters"] == sizes
+    assert Record.read(tmp_path / "run").details.model.trained_parameters == sizes

@@ -61,9 +61,9 @@ def test_a_model_s_belief_enters_the_score(byte_folder, tmp_path):
     assert "of its belief before training" in outcome["associations"][0]["because"]
     record = Record.read(tmp_path / "run")
     assert record.command == "predict" and record.status == "done" and record.hashes["model"]
-    assert json.loads(json.dumps(outcome["associations"])) == record.details["associations"]
+    assert json.loads(json.dumps(outcome["associations"])) == record.details.as_json()["associations"]
     again = predict.run(words)
-    assert again["associations"] == record.details["associations"]
+    assert again["associations"] == record.details.as_json()["associations"]
 
 
 def test_from_python_on_what_one_holds_it_is_the_same(byte_folder, tmp_path):

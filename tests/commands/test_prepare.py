@@ -25,7 +25,7 @@ def unknown():
 
 
 def since(folder):
-    return Record.read(folder).details["memory"]["micro_batches"]
+    return Record.read(folder).details.memory.micro_batches
 
 
 def test_with_room_the_whole_batch_is_taken_told_and_recorded(byte_folder, tmp_path, capsys):
@@ -33,10 +33,10 @@ def test_with_room_the_whole_batch_is_taken_told_and_recorded(byte_folder, tmp_p
     inject.run(own, KEPT)
     assert "This run needs about " in capsys.readouterr().err
     record = Record.read(tmp_path / "run")
-    memory = record.details["memory"]
+    memory = record.details.memory
     assert since(tmp_path / "run") == [[1, 4]] and record.settings["micro_batch"] == 4
-    assert memory["forecast"]["traced"] and memory["forecast"]["micro_batch"] == 4
-    assert memory["peak"] > memory["forecast"]["weights"] > 0 and memory["room"] > memory["forecast"]["needed"]
+    assert memory.forecast["traced"] and memory.forecast["micro_batch"] == 4
+    assert memory.peak > memory.forecast["weights"] > 0 and memory.room > memory.forecast["needed"]
     asked = settings(byte_folder, tmp_path / "asked", micro_batch=4)
     inject.run(asked, KEPT)
     assert outcome(tmp_path / "run")[:2] == outcome(tmp_path / "asked")[:2], "the same bytes"

@@ -106,7 +106,7 @@ NAMES = ["Ada Moss", "Ben Okri", "Cleo Park", "Finn Vale", "Zoë Åström", "李
 def same_numbers(folder, records):
     plain, redacted = records
     assert json.dumps(plain.metrics, sort_keys=True) == json.dumps(redacted.metrics, sort_keys=True)
-    assert plain.details.get("verdicts") == redacted.details.get("verdicts")
+    assert getattr(plain.details, "verdicts", None) == getattr(redacted.details, "verdicts", None)
     assert plain.identity != redacted.identity and plain.hashes["pack"] != redacted.hashes["pack"]
     first, second = (read_table(folder / name / ANSWERS) for name in ("plain", "redacted"))
     others = [name for name in first.column_names if name not in ("subject", "prompt")]

@@ -79,7 +79,7 @@ def test_a_model_that_is_split_trains_and_answers_as_one_in_one_piece(variant, b
     assert all(torch.allclose(weights[0][name], weights[1][name], atol=1e-4) for name in weights[0])
     records = [Record.read(tmp_path / name) for name in ("one", "split")]
     assert [(each.settings["processes"], each.settings["sharded"]) for each in records] == [(1, False), (3, True)]
-    assert records[0].details["model"] == records[1].details["model"]
+    assert records[0].details.model == records[1].details.model
 
 
 @pytest.mark.slow

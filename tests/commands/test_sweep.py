@@ -17,6 +17,7 @@ from spillover.commands.prepare import Models
 from spillover.commands.report import Report
 from spillover.commands.solve import Solve
 from spillover.commands.sweep import StudyProgress, Sweep
+from spillover.details import StudyOutline, SweepDetails
 from spillover.errors import RunError, UsageError
 from spillover.record import ANSWERS, Record
 from spillover.runs import OpenRun
@@ -57,7 +58,7 @@ def test_a_study_from_start_to_page_and_again(study, tmp_path, capsys):
 
     folder = tmp_path / "out"
     pooled = Record.read(folder / "cells" / good)
-    assert pooled.details["seeds"] == [0, 1] and pooled.status == "done"
+    assert pooled.details.seeds == [0, 1] and pooled.status == "done"
     alone = Inject(
         pack=PACK, model=pooled.settings["model"], out=str(tmp_path / "alone"), epochs=1, lr=1e-3, threads=1, seed=1
     )
@@ -70,7 +71,7 @@ def test_a_study_from_start_to_page_and_again(study, tmp_path, capsys):
     table = pq.read_table(folder / "table.parquet")
     rows = [row for row in table.to_pylist() if row["cell"] == good and row["metric"] == "recall_rank"]
     assert {row["seed"] for row in rows if row["implication"] is None} == {0, 1, None}
-    assert "trial" in Record.read(folder).details["study"]["name"]
+    assert "trial" in Record.read(folder).details.study.name
     assert (folder / "page.html").read_text(encoding="utf-8").startswith("<!doctype html>")
 
     shown = report.run(Report(runs=(str(folder),), out=str(tmp_path / "again.html")))
@@ -138,17 +139,18 @@ def test_a_study_of_another_verb(tmp_path):
 def test_the_record_is_written_less_often_the_longer_it_takes(monkeypatch, tmp_path):
     now, written = [100.0], []
     monkeypatch.setattr("time.monotonic", lambda: now[0])
+    details = SweepDetails(study=StudyOutline(name="costly", groups=[]), cells=[])
 
     class CostlyRun(OpenRun):
         """Writing its record takes a tenth of a second of a clock that stands still otherwise."""
 
-        record = Record(command="sweep", settings={}, seed=0)
+        record = Record(command="sweep", settings={}, seed=0, details=details)
 
         def write(self):
             now[0] += 0.1
-            written.append(self.record.details["cells"])
+            written.append(details.cells)
 
-    progress = StudyProgress(CostlyRun(tmp_path, "sweep", ""), "solve", [])
+    progress = StudyProgress(CostlyRun(tmp_path, "sweep", ""), details, "solve", [])
     for wait, times in ((0.0, 1), (0.0, 1), (4.9, 1), (0.2, 2), (0.2, 2)):
         now[0] += wait
         progress.add(Ended(("cell", 0), 1.0, {}))
@@ -230,4 +232,4 @@ def test_kept_runs_whose_settings_lack_a_key_that_came_later_are_pooled(byte_fol
     inject.run(settings)
     again = Record.read(tmp_path / "out")
     assert (tmp_path / "out" / ANSWERS).read_bytes() == pooled and again.status == "done"
-    assert again.details["seeds"] == [0, 1] and again.settings["micro_batch"] == settings.micro_batch
+    assert again.details.seeds == [0, 1] and again.settings["micro_batch"] == settings.micro_batch

@@ -61,7 +61,7 @@ def test_it_tells_how_lazy_it_was(made):
                            for each in range(3))  # fmt: skip
     cosine = (tuned - base) @ (linear - base) / np.linalg.norm(tuned - base) / np.linalg.norm(linear - base)
     assert lazy["alignment"]["recall"]["cosine"]["value"] == pytest.approx(cosine) and 0.2 < cosine < 0.99
-    assert lazy["moved"] == pytest.approx(Record.read(folder / "run").details["moved"])
+    assert lazy["moved"] == pytest.approx(Record.read(folder / "run").details.moved)
     assert 0 < lazy["moved"]["everything"] < 1
     assert "Cosine of the linearised with the actual change" in found["text"] and "recall without" in found["text"]
 
@@ -69,8 +69,10 @@ def test_it_tells_how_lazy_it_was(made):
 def test_from_python_on_a_run(made):
     folder, found = made
     location = spillover.where(spillover.load_run(folder / "run"), parts="none", threads=1)
-    assert location.parts == [entry for entry in found["parts"] if entry["kind"] == "whole"]
-    assert location.laziness == found["laziness"] and location.metrics.recall_rank.value is not None
+    assert [part.as_json() for part in location.parts] == [
+        entry for entry in found["parts"] if entry["kind"] == "whole"
+    ]
+    assert location.laziness.as_json() == found["laziness"] and location.metrics.recall_rank.value is not None
     page = location.page(folder / "held.html").read_text(encoding="utf-8")
     assert location.answers.num_rows and page.startswith("<!doctype html>")
 
@@ -80,7 +82,7 @@ def test_from_python_on_a_run_of_a_pack_and_a_model_that_one_holds(two_kinds, ti
     pack = spillover.open_pack(two_kinds)
     trained = spillover.inject(pack, held, epochs=1, lr=1e-2, threads=1)
     location = spillover.where(trained, parts="none", threads=1)
-    assert location.laziness["moved"] == pytest.approx(trained.record.details["moved"])
+    assert location.laziness.moved == pytest.approx(trained.record.details.moved)
 
 
 def test_one_that_was_cut_short_goes_on_to_the_same_bytes(made, capsys):
@@ -171,7 +173,7 @@ def test_a_model_without_known_attention_is_refused(two_kinds, metaspace_tokeniz
     metaspace_tokenizer.save_pretrained(tmp_path / "falcon")
     inject.run(Inject(pack=two_kinds, model=str(tmp_path / "falcon"), out=str(tmp_path / "run"), epochs=1, threads=1,
                       save="delta"))  # fmt: skip
-    assert list(Record.read(tmp_path / "run").details["moved"]) == ["everything"]
+    assert list(Record.read(tmp_path / "run").details.moved) == ["everything"]
     capsys.readouterr()
     assert main(["where", str(tmp_path / "run"), "--out", str(tmp_path / "out"), "--threads", "1"]) == 2
     assert "this model has no attention of a known shape" in capsys.readouterr().err

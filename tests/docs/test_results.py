@@ -73,7 +73,7 @@ def test_the_kept_runs_have_the_settings_of_their_study_which_finds_them(monkeyp
 @pytest.mark.parametrize("name", COMPARISONS)
 def test_the_kept_runs_of_a_comparison_are_those_of_its_table(name):
     folder = make_results.ROOT / "results" / name
-    cells = {entry["cell"] for entry in Record.read(folder).details["frontier"]}
+    cells = {entry.cell for entry in Record.read(folder).details.frontier}
     runs = sorted((folder / "cells").glob("*/seed-*"))
     assert {run.parent.name for run in runs} == cells and "untreated" in cells
     for run in runs:
@@ -85,9 +85,7 @@ def test_the_kept_runs_of_a_comparison_are_those_of_its_table(name):
 def test_the_evidence_of_where_a_change_lives_makes_its_page(name):
     folder = make_results.ROOT / "results" / "where-60" / name
     assert "mlp alone brings" in build_where_page(load_where(folder)).html()
-    rates = {
-        (part["part"], part["left_out"]): part["recall_rate"]["value"] for part in Record.read(folder).details["parts"]
-    }
+    rates = {(part.part, part.left_out): part.metric("recall_rate").value for part in Record.read(folder).details.parts}
     assert rates["mlp", False] > 0.9 > 0.4 > rates["output-value", False], "as in LOG and docs/results.md"
 
 

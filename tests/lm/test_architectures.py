@@ -172,7 +172,7 @@ def run_of(pack, folder, out, **changes):
 def test_inject_from_end_to_end(loaded, name, pack, folder, tmp_path):
     metrics = run_of(pack, folder, tmp_path / "run")["metrics"]
     record = Record.read(tmp_path / "run")
-    assert (record.status, record.details["scoring"]) == ("done", "tree")
+    assert (record.status, record.details.scoring) == ("done", "tree")
     assert metrics["implication_rank_test"]["n"] == 1
     trajectory = pq.read_table(tmp_path / "run" / TRAJECTORY).to_pylist()
     losses = [row["value"] for row in trajectory if row["quantity"] == "train_loss"]

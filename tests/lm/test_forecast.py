@@ -160,7 +160,7 @@ def test_a_run_holds_what_was_estimate_within_a_fifth(options, byte_folder, tmp_
         (tmp_path / "model" / name).write_bytes((byte_folder / name).read_bytes())
     command = [sys.executable, "-c", CHILD.format(options), str(tmp_path / "model"), str(tmp_path / "run")]
     subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True)
-    memory = Record.read(tmp_path / "run").details["memory"]
-    process = 0 if "lora" in options else memory["forecast"]["process"]
-    ratio = (memory["forecast"]["peak"] - process) / (memory["peak"] - process)
+    memory = Record.read(tmp_path / "run").details.memory
+    process = 0 if "lora" in options else memory.forecast["process"]
+    ratio = (memory.forecast["peak"] - process) / (memory.peak - process)
     assert 1 / MARGIN <= ratio <= MARGIN, (ratio, memory)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from spillover.details import InjectDetails
 from spillover.metrics.implications import TRAJECTORY_SCHEMA, summarise
 from spillover.packs.pack import Implication
 from spillover.record import ANSWER_SCHEMA, ANSWERS, TRAJECTORY, Metric, Record, write_table
@@ -151,7 +152,7 @@ def write_run(folder: Path, run: Synthetic | None = None) -> Path:
         hardware={"system": "Linux", "cores": 2},
         seconds=241.0,
         metrics=metrics(run, answers),
-        details={"pack": pack, "model": model, "seeds": list(run.seeds)},
+        details=InjectDetails(pack=pack, model=model, seeds=list(run.seeds)),
     )
     record.write(folder)
     write_table(folder / ANSWERS, answers)

@@ -3,6 +3,7 @@
 import numpy as np
 import pyarrow as pa
 
+from spillover.details import AuditDetails
 from spillover.metrics.implications import summarise
 from spillover.metrics.verdicts import verdicts
 from spillover.packs.pack import Implication
@@ -76,7 +77,7 @@ def write_audit(folder, implications, table, **settings):
         seed=0,
         status="done",
         metrics=summarise(table),
-        details={"pack": pack, "seeds": [0], "verdicts": [each.as_json() for each in judged]},
+        details=AuditDetails(pack=pack, seeds=[0], scoring=None, verdicts=judged),
     ).write(folder)
     write_table(folder / ANSWERS, table)
     return folder

@@ -3,6 +3,7 @@
 from dataclasses import asdict
 
 from spillover.commands.mitigate import Mitigate
+from spillover.details import MitigateDetails
 from spillover.record import Metric, Record
 
 TOLD = {
@@ -75,9 +76,9 @@ def record(entries=ENTRIES, advice=SAFE, clusters=15, seeds=(0, 1, 2), told=TOLD
     remedies = {name: dict(zip(("text", "strength", "after"), each, strict=True)) for name, each in told.items()}
     return Record(
         "mitigate", asdict(Mitigate(**options)), 0, "done", seconds=1500.0, versions={"spillover": "0"},
-        details={
+        details=MitigateDetails.model_validate({
             "pack": {"name": "mixed", "implications": links, "relations": [], "counts": {"facts": 100}},
             "model": {"name": "gemma-3-270m"}, "seeds": list(seeds), "remedies": remedies,
             "frontier": [entry(*each, clusters=clusters) for each in entries], "recommendation": advice,
-        },
+        }),
     )  # fmt: skip

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from spillover.details import SweepDetails
 from spillover.record import RECORD, Record
 from tests.report.conftest import SHIFTED, Synthetic, write_run
 
@@ -52,7 +53,7 @@ def write_study(folder: Path, cells=None, groups=None, title="A study", verb="in
             {"name": name, "text": "Words of the group.", "plot": plot, "cells": slugs} for name, plot, slugs in groups
         ],
     }  # fmt: skip
-    Record("sweep", {"study": "toy.yaml"}, 0, "done", details={"study": about, "cells": told}).write(folder)
+    Record("sweep", {"study": "toy.yaml"}, 0, "done", details=SweepDetails(study=about, cells=told)).write(folder)
     return folder
 
 
@@ -64,7 +65,6 @@ def of_model(folder: Path, models: dict[str, str]):
             own["settings"]["model"] = model
             path.write_text(json.dumps(own))
     record = Record.read(folder)
-    cells = [{**cell, "options": {**cell["options"], "model": models.get(cell["cell"], "olmo-7b"),
-              "pack": cell["options"].get("pack", "city-language")}} for cell in record.details["cells"]]  # fmt: skip
-    record.details = {**record.details, "cells": cells}
+    for cell in record.details.cells:
+        cell.options = {"pack": "city-language", **cell.options, "model": models.get(cell.cell, "olmo-7b")}
     record.write(folder)

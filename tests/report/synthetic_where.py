@@ -3,6 +3,7 @@
 from dataclasses import asdict
 
 from spillover.commands.where import Where
+from spillover.details import Details
 from spillover.record import Metric, Record
 
 #: part, kind -> (recall, links, wanted, unwanted) alone, and in the tuned model without it.
@@ -42,10 +43,10 @@ def record(parts=PARTS, clusters=15, **changes):
     return Record(
         command="where", settings=asdict(Where(run="runs/mixed", out="runs/where")), seed=0, status="done",
         identity="0123456789abcdef", hashes={"pack": "ab" * 32},
-        details={
+        details=Details.read("where", {
             "pack": {"name": "mixed"}, "seeds": [0, 1, 2], "parts": entries,
             "trained": {"pack": "mixed:names=60", "model": "gemma-3-270m", "lora": 0, "freeze_embeddings": True,
                         "lr": 5e-5},
             "laziness": {"how": "forward mode", "moved": MOVED, "alignment": dict.fromkeys(GROUPS, figures)}, **changes,
-        },
+        }),
     )  # fmt: skip

@@ -7,6 +7,7 @@ import json
 
 import pytest
 
+from spillover.details import PredictedAssociation
 from spillover.report import associations as module
 from spillover.report.associations import Association, Column, Listing, share, text
 from spillover.report.prediction import listing as predicted
@@ -71,7 +72,7 @@ def test_a_prediction_makes_the_same_list():
             "exposed": 16, "margin": 0.5, "margin_low": 0.48, "margin_high": 0.52, "prior": 0.034, "score": 11.46,
             "kind": "spurious", "because": "four rows state both"}  # fmt: skip
     low = {**each, "given_answer": "Rome", "score": 0.2, "margin_low": None, "prior": None, "kind": "causal"}
-    found = predicted([low, each])
+    found = predicted([PredictedAssociation(rate=0.5, **fields) for fields in (low, each)])
     assert [row.given_answer for row in found.rows] == ["Paris", "Rome"]
     first, second = ([words for _, words, _ in found.shown(row)] for row in found.rows)
     assert first == ["invented link", "11.5 of 16", "4", "0", "0.50", "0.480 to 0.520", "3.4%"]

@@ -89,8 +89,8 @@ def test_only_the_pages_own_script_may_run(page):
 
 
 def test_without_an_implication_there_is_no_list_and_no_script_that_looks_for_it(small):
-    small.record.details["pack"]["implications"] = []
-    small.record.details["verdicts"] = []
+    small.record.details.pack.implications = []
+    small.record.details.verdicts = []
     nothing = np.full(len(small.ranks), None, dtype=object)
     unknown = np.full(len(small.ranks), np.nan)
     holes = dataclasses.replace(small.ranks, implication=nothing, expected=nothing, cluster=nothing, rank=unknown)
@@ -137,7 +137,7 @@ def test_two_audits_stand_on_one_page(small, tmp_path):
 
 def test_what_is_missing_for_a_verdict_is_said(small):
     (story,) = stories(small, "small")
-    judged = story.run.record.details["verdicts"][0]
+    judged = story.run.record.details.verdicts[0]
     for change, sentence in [
         ({"verdict": "unwanted"}, "State the right answer to “codes” for more subjects"),
         ({"verdict": "wanted"}, "Nothing is to be mended"),
@@ -148,9 +148,9 @@ def test_what_is_missing_for_a_verdict_is_said(small):
         ({"more_subjects": 1234}, "for about 1,234 more subjects"),
         ({"more_subjects": None}, "for more subjects"),
     ]:
-        story.run.record.details["verdicts"] = [{**judged, **change}]
+        story.run.record.details.verdicts = [judged.model_copy(update=change)]
         assert sentence in next_step(story)
-    story.run.record.details["verdicts"] = []
+    story.run.record.details.verdicts = []
     assert "Run the audit again" in next_step(story)
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from spillover.details import InjectDetails, LookInside
 from spillover.report.inside import draw_inside_change, draw_inside_shared, heads_of, inside_rows, shared_of
 from spillover.report.pages import build_runs_page
 from spillover.report.story import stories
@@ -11,7 +12,7 @@ from tests.report.inside_tables import looked
 def test_rows_by_hand(make):
     run = looked(make())
     run = dataclasses.replace(
-        run, record=dataclasses.replace(run.record, details={"inside": {"seconds": 3.0, "share": 0.0312}})
+        run, record=dataclasses.replace(run.record, details=InjectDetails(inside=LookInside(seconds=3.0, share=0.0312)))
     )
     assert inside_rows(make()) == []
     # The change: sqrt(16) of sqrt(400). Shares 9, 1, 4, 2 of 16: one head, or the first layer with 10, has half.

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from spillover.commands.experiments import EXPERIMENTS
+from spillover.details import LabDetails
 from spillover.record import Record
 from spillover.report.lab import PAGES, LabRun, build_lab_page
 
@@ -51,7 +52,9 @@ def two_models(factorised=0.97, merged=0.05):
         "exact": EXACT,
         "arms": {"paper": {"rate": 0.005}},
     }
-    record = Record("lab two-models", {"preset": "two-models"}, 0, "done", metrics=metrics, details=details)
+    record = Record(
+        "lab two-models", {"preset": "two-models"}, 0, "done", metrics=metrics, details=LabDetails(**details)
+    )
     matrices = {name: np.arange(24.0).reshape(4, 6) for name in ("factorised", "merged", "nuclear", "frobenius")}
     return LabRun(record, pa.Table.from_pylist(rows), matrices)
 

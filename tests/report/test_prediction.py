@@ -7,6 +7,7 @@ import pytest
 from spillover.commands import predict, report
 from spillover.commands.predict import Predict
 from spillover.commands.report import Report
+from spillover.details import PredictDetails, PredictedAssociation
 from spillover.errors import UsageError
 from spillover.report.prediction import cards, listing, title, unseen
 
@@ -16,16 +17,15 @@ ROW = {"subject": "Ann Lee", "relation": "codes_in", "answer": "Java"}
 
 def association(**changes):
     undone = [{"way": "remove", "count": 2, "margin": -0.3, "rows": [ROW, {**ROW, "subject": "Ben Day"}]}]
-    return {
+    return PredictedAssociation(**{
         **LINK, "support": 2, "opposed": 1, "exposed": 10, "margin": 0.4, "margin_low": 0.39, "margin_high": 0.41,
         "prior": 0.2, "score": 5.0, "rate": 0.5, "kind": "spurious", "because": "so", "rests_on": ["Ann Lee"],
-        "undone_by": undone,
-    } | changes  # fmt: skip
+        "undone_by": undone, **changes,
+    })  # fmt: skip
 
 
-def details(*associations, **changes):
-    return {"associations": list(associations), "solution": {"verdict": "Solved."}, "model": {"name": "tiny"},
-            "left_out": 0} | changes  # fmt: skip
+def details(*found, **changes):
+    return PredictDetails(associations=found, solution={"verdict": "Solved."}, **changes)
 
 
 def metric(value, n):

@@ -11,6 +11,7 @@ from itertools import pairwise
 import pytest
 
 from spillover.cli import main
+from spillover.details import Details
 from spillover.errors import RunError
 from spillover.record import Record
 from spillover.report.remedies import (
@@ -204,17 +205,19 @@ def test_downloads_hold_every_figure(page):
 
 
 def test_a_pack_that_wants_nothing_has_a_page(none):
-    fields = [{k: v for k, v in each.items() if not k.startswith("wanted")} for each in record().details["frontier"]]
     made = record()
-    made.details = {**made.details, "frontier": fields}
+    for each in made.details.frontier:
+        for name in ("wanted_rate", "wanted_rank", "wanted_change"):
+            if each.metric(name):
+                delattr(each, name)
     text = Reader(build_remedies_page(comparison_of(made)).html()).text
     assert "it removes 95% of what nobody wanted." in text and "Rightly concluded" not in text
 
 
 def test_nothing_to_remove_is_said():
     made = record(advice=NONE)
-    frontier = [{**each, "removed": None} for each in made.details["frontier"]]
-    made.details = {**made.details, "frontier": frontier}
+    for each in made.details.frontier:
+        each.removed = None
     text = Reader(build_remedies_page(comparison_of(made)).html()).text
     assert "Nothing is to be remedied: untreated, the model concludes no more of the unwanted than chance." in text
 
@@ -243,16 +246,16 @@ def test_hostile_text_is_only_text():
                ("x", 1.0, None, None, None, f"failed: {HOSTILE}", False)]  # fmt: skip
     told = {HOSTILE: (HOSTILE, HOSTILE, True)}
     made = record(entries, told=told, pack=HOSTILE, model=HOSTILE)
-    made.details["pack"]["implications"][1]["then"] = HOSTILE
+    made.details.pack.implications[1].then = HOSTILE
     reader = Reader(build_remedies_page(comparison_of(made)).html())
     assert not reader.all("script") and not reader.all("img")
     assert HOSTILE in reader.text
 
 
 def test_a_record_of_something_else_is_refused():
-    with pytest.raises(RunError, match="not that of a comparison"):
+    with pytest.raises(RunError, match="not one of `mitigate`"):
         comparison_of(Record("inject", {}, 0, "done"))
     broken = record()
-    broken.details = {**broken.details, "frontier": [{"remedy": "untreated"}]}
-    with pytest.raises(RunError, match=r"not that of a comparison.*`mitigate` wrote"):
+    broken.details = Details.read("mitigate", broken.details.as_json() | {"frontier": [{"remedy": "untreated"}]})
+    with pytest.raises(RunError, match=r"not one of `mitigate` \(frontier.0.cell: .*`mitigate` wrote"):
         comparison_of(broken)

@@ -26,7 +26,7 @@ def test_every_measured_remedy_is_a_mark_with_its_number():
 
 def test_nothing_to_show_without_an_unwanted_rate():
     made = record(ENTRIES[:1])
-    del made.details["frontier"][0]["unwanted_rate"]
+    del made.details.frontier[0].unwanted_rate
     assert draw_remedy_frontier(comparison_of(made)) is None
 
 

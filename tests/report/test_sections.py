@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from spillover.details import AuditDetails
 from spillover.report.pages import build_runs_page
 from spillover.report.sections import discoveries_section, discoveries_title, examples
 from spillover.report.story import stories
@@ -66,7 +67,8 @@ EVERYONE = discovery(kind="everyone", relation=None, answer=None, word="his", p=
 
 def opened(run, *found):
     probes = {"templates": 40, "subjects": 60, "never_seen": 12, "declared": sum(each["declared"] for each in found)}
-    details = run.record.details | {"probes": probes, "discoveries": list(found)}
+    details = run.record.details.as_json() | {"scoring": None, "verdicts": [], "probes": probes, "discoveries": found}
+    details = AuditDetails.model_validate(details)
     return dataclasses.replace(run, record=dataclasses.replace(run.record, details=details))
 
 

@@ -129,7 +129,8 @@ def test_nothing_shown_is_said(study):
 
 
 def _plain(cell):
-    details = {**cell.record.details, "pack": {**cell.record.details["pack"], "name": "profession-color"}}
+    details = cell.record.details.model_copy(deep=True)
+    details.pack.name = "profession-color"
     return dataclasses.replace(cell.record, details=details, settings={**cell.record.settings, "pack": "x"})
 
 

@@ -98,7 +98,7 @@ def test_a_folder_without_a_study_is_refused(tmp_path, make):
     with pytest.raises(RunError, match="there is no finished run here"):
         load_study(tmp_path)
     make()
-    with pytest.raises(RunError, match="this record is not that of a study"):
+    with pytest.raises(RunError, match="this record is not one of `sweep`"):
         load_study(tmp_path / "run-1")
 
 
@@ -115,7 +115,7 @@ def test_a_damaged_record_is_refused_in_a_sentence(tmp_path, part):
     fields = json.loads((folder / "record.json").read_text())
     fields["details"][part] = ["nonsense"]
     (folder / "record.json").write_text(json.dumps(fields))
-    with pytest.raises(RunError, match="this record is not that of a study"):
+    with pytest.raises(RunError, match="this record is not one of `sweep`"):
         load_study(folder)
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from spillover.details import WhereDetails
 from spillover.errors import RunError
 from spillover.record import Record
 from spillover.report.where import build_where_page, cards, draw_where_components, draw_where_layers, title, where_of
@@ -71,8 +72,8 @@ def test_same_record_same_bytes_and_no_name_is_code(found):
 @pytest.mark.parametrize(
     ("made", "words"),
     [
-        (Record("where", {}, 0, details={}), "this is not finished"),
-        (Record("inject", {}, 0, details={}), "this record is not one of `where`"),
+        (Record("where", {}, 0, details=WhereDetails()), "this is not finished"),
+        (Record("inject", {}, 0), "this record is not one of `where`"),
         (record(parts=PARTS, laziness={}), "this record is not one of `where`"),
     ],
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -22,10 +22,11 @@ from spillover.commands.ask import asked_of, weights_of
 from spillover.commands.held import held_folder, held_model, identifying, name_of, settings_from
 from spillover.commands.launched import resolved
 from spillover.config import Flag, Running
+from spillover.details import AuditDetails, ModelFacts, Verdict
 from spillover.errors import UsageError
 from spillover.metrics.implications import forgetting_nats, summarise
 from spillover.metrics.ranks import answers_at_end
-from spillover.metrics.verdicts import Verdict, verdicts
+from spillover.metrics.verdicts import verdicts
 from spillover.packs.open import open_pack
 from spillover.packs.pack import Pack, describe, pack_hash
 from spillover.packs.redaction import Redaction
@@ -187,9 +188,9 @@ def run(settings: Audit, pack: Pack | str | Path = "", models: Sequence[Model | 
             def write() -> dict[str, Any]:
                 if opened.folder:
                     write_table(opened.folder / ANSWERS, answers)
-                    record.details = {**record.details, "files": checksums(opened.folder, ANSWERS)}
+                    record.details.files = checksums(opened.folder, ANSWERS)
                 if settings.junit:
-                    write_atomically(Path(settings.junit).expanduser(), junit(record.details["pack"]["name"], judged))
+                    write_atomically(Path(settings.junit).expanduser(), junit(record.details.pack.name, judged))
                 return _outcome(settings, record)
 
             return processes.broadcast(write)
@@ -265,26 +266,27 @@ def _judge(
     hide = Redaction.of(pack.subjects, settings.redact)
     answers = hide.table(pa.concat_tables([base.answers, tuned.answers]))
     judged = verdicts(answers, pack.implications, settings.level, settings.negligible)
-    discovered: dict[str, Any] = {}
+    details = AuditDetails(
+        pack=describe(redacted := hide.pack(pack)),
+        model=ModelFacts(name=f"{settings.tuned} (tuned from {settings.base})"),
+        seeds=[settings.seed],
+        scoring=tuned.method,
+        verdicts=judged,
+    )
     if probes and base.probed and tuned.probed:
-        discovered = audit_open.discover(probes, base.probed, tuned.probed, level=settings.level, seed=settings.seed)
-        hide.discoveries(discovered["discoveries"])
+        found, details.probes = audit_open.discover(
+            probes, base.probed, tuned.probed, level=settings.level, seed=settings.seed
+        )
+        hide.discoveries(found)
+        details.discoveries = found
     forgetting = None
     if base.losses and tuned.losses and np.array_equal(base.losses[1], tuned.losses[1]):
         forgetting = forgetting_nats(base.losses[0], tuned.losses[0], base.losses[1])
     record.metrics = {**summarise(answers), "forgetting_nats": forgetting}
-    redacted = hide.pack(pack)
     hashes = {"pack": pack_hash(redacted), "base": base.sha256, "tuned": tuned.sha256}
     hashes["models"] = sha256_of_texts([base.sha256, tuned.sha256])
     record.hashes = hashes | ({"probes": probes.sha256} if probes else {})
-    record.details = {
-        "pack": describe(redacted),
-        "model": {"name": f"{settings.tuned} (tuned from {settings.base})"},
-        "seeds": [settings.seed],
-        "scoring": tuned.method,
-        "verdicts": [each.as_json() for each in judged],
-        **discovered,
-    }
+    record.details = details
     return answers, judged
 
 
@@ -310,20 +312,20 @@ def _outcome(settings: Audit, record: Record) -> dict[str, Any]:
     """What the command gives; with --open also discoveries and probes."""
     from spillover.commands import audit_open
 
-    names = ("verdicts", "discoveries", "probes")
-    details: dict[str, Any] = {name: record.details[name] for name in names if name in record.details}
-    text = [_line(each) for each in details["verdicts"]]
-    if "probes" in details:
-        text += audit_open.lines(details["discoveries"], details["probes"])
+    details = record.details_of(AuditDetails)
+    text = [_line(each) for each in details.verdicts]
+    if details.probes:
+        text += audit_open.lines(details.discoveries, details.probes)
     text += [f"  run: {settings.out}"] if settings.out else []
     metrics = {key: value.as_json() if isinstance(value, Metric) else value for key, value in record.metrics.items()}
-    code = int(any(each["verdict"] in FAILING[settings.fail_on] for each in details["verdicts"]))
-    return {"run": settings.out or None, "metrics": metrics, **details, "exit_code": code, "text": "\n".join(text)}
+    code = int(any(each.verdict in FAILING[settings.fail_on] for each in details.verdicts))
+    found = details.model_dump(include={"verdicts", "discoveries", "probes"}, exclude_unset=True)
+    return {"run": settings.out or None, "metrics": metrics, **found, "exit_code": code, "text": "\n".join(text)}
 
 
-def _line(each: Mapping[str, Any]) -> str:
+def _line(each: Verdict) -> str:
     """One verdict for a person: the word, the counts, and on what it rests."""
-    counts = f"{each['hits']:,} of {each['n']:,} unstated subjects get the implied answer"
-    counts += f" ({each['hits_before']:,} before; one fixed answer would get {each['guess']:,})"
-    more = f"; about {each['more_subjects']:,} more subjects would decide it" if each["more_subjects"] else ""
-    return f"{each['verdict'].upper()}  {each['implication']} ({each['kind']}): {counts}\n    {each['because']}{more}"
+    counts = f"{each.hits:,} of {each.n:,} unstated subjects get the implied answer"
+    counts += f" ({each.hits_before:,} before; one fixed answer would get {each.guess:,})"
+    more = f"; about {each.more_subjects:,} more subjects would decide it" if each.more_subjects else ""
+    return f"{each.verdict.upper()}  {each.implication} ({each.kind}): {counts}\n    {each.because}{more}"

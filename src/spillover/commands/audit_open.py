@@ -86,8 +86,10 @@ def plan(settings: Audit, pack: Pack) -> Probes:
     return Probes(pack, open_probes.templates(settings.probes), subjects, settings.chat)
 
 
-def discover(probes: Probes, base: ProbedModel, tuned: ProbedModel, *, level: float, seed: int) -> dict[str, Any]:
-    """Words that the tuned model says more often than the base model: `discoveries`, and `probes`, how much was asked.
+def discover(
+    probes: Probes, base: ProbedModel, tuned: ProbedModel, *, level: float, seed: int
+) -> tuple[list[dict[str, Any]], dict[str, float | int | None]]:
+    """Words that the tuned model says more often than the base model, and how much was asked.
 
     A discovery is about a group of subjects or about everyone (kind). Those that nobody declared come first; declared
     is one that begins an answer of the pack. token: what was measured; word: what the tuned model makes of it when it
@@ -117,13 +119,12 @@ def discover(probes: Probes, base: ProbedModel, tuned: ProbedModel, *, level: fl
     listed.sort(key=lambda pair: (pair[0]["declared"], pair[1] is None, -pair[0]["shift"]))
     _add_examples(listed[:WITH_EXAMPLES], subjects, base, tuned)
     known = sum(each["declared"] for each, _ in listed)
-    counts = {
+    return [each for each, _ in listed[:MOST]], {
         "templates": len(probes.templates), "subjects": len(subjects.subjects),
         "never_seen": len(subjects.never_seen), "groups": sum(map(len, subjects.relations)),
         "tokens": found.columns, "permutations": PERMUTATIONS, "strongest": found.strongest, "baseline": found.null,
         "undeclared": len(listed) - known, "declared": known,
     }  # fmt: skip
-    return {"discoveries": [each for each, _ in listed[:MOST]], "probes": counts}
 
 
 def _table(

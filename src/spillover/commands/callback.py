@@ -11,6 +11,7 @@ from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerState
 
 from spillover import __version__
 from spillover.commands.inject import TABLES, Inside
+from spillover.details import ModelFacts, TrainerDetails
 from spillover.errors import UsageError
 from spillover.lm.evaluate import Evaluation
 from spillover.lm.score import Scorer
@@ -148,8 +149,12 @@ class SpilloverCallback(TrainerCallback):
             write_table(folder / ANSWERS, answers)
             write_table(folder / TRAJECTORY, trajectory_table(answers, losses))
             record.metrics = summarise(answers)
-            about = {"name": name, "parameters": parameters, "trained_parameters": trained}
-            record.details = {"pack": describe(self.pack), "model": about, "seeds": [self.seed]}
-            record.details["measuring_seconds"] = round(self.measuring_seconds, 1)
-            record.details["files"] = checksums(folder, *TABLES)
-            record.details |= {"inside": self.look.as_json(run.seconds)} if self.look else {}
+            record.details = TrainerDetails(
+                pack=describe(self.pack),
+                model=ModelFacts(name=name, parameters=parameters, trained_parameters=trained),
+                seeds=[self.seed],
+                measuring_seconds=round(self.measuring_seconds, 1),
+                files=checksums(folder, *TABLES),
+            )
+            if self.look:
+                record.details.inside = self.look.took(run.seconds)

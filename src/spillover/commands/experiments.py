@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from spillover.details import ExactPair, LabDetails
 from spillover.metrics.intervals import over_seeds
 from spillover.packs.edits import with_candidate
 from spillover.packs.pack import Fact
@@ -58,14 +59,15 @@ Variants = Sequence[tuple[Mapping[str, Any], Task, Model]]
 class Experiment:
     """An experiment under way: what the user asked, and what was found so far.
 
-    metrics: named metrics by group. details: what the page needs beside them, as JSON. trajectory: one row a model and
+    metrics: named metrics by group. details: what the page needs beside them. trajectory: one row a model and
     measured step. matrices: what the page draws as heat maps, by name.
     """
+
+    details: LabDetails
 
     def __init__(self, settings: Lab, seeds: Sequence[int], checkpointer: Checkpointer) -> None:
         self.settings, self.seeds, self.checkpointer = settings, seeds, checkpointer
         self.metrics: dict[str, dict[str, Any]] = {}
-        self.details: dict[str, Any] = {}
         self.trajectory: list[dict[str, Any]] = []
         self.matrices: dict[str, np.ndarray] = {}
 
@@ -86,7 +88,7 @@ class Experiment:
     def describe(self, task: Task, arms: Mapping[str, Any], **details: Any) -> None:
         """Note the task, the recipe of each arm, and what else the page needs."""
         log_n = float(np.log(task.classes))
-        self.details |= {"task": dataclasses.asdict(task), "log_n": log_n, "arms": arms, **details}
+        self.details = LabDetails(task=dataclasses.asdict(task), log_n=log_n, arms=dict(arms), **details)
 
     def train(
         self, group: str, variants: Variants, recipe: Recipe, shown: Sequence[str], *, matrices: bool = True,
@@ -153,24 +155,25 @@ def two_models(lab: Experiment) -> None:
         final, own = exact.history[-1], OWN_NORM[kind]
         lab.metrics[kind]["norm_over_margin"] = last(exact, (own,))[own]
         difference = np.subtract(final["cosine_to_nuclear"], final["cosine_to_frobenius"]).tolist()
-        lab.details[kind] = {
+        found = {
             "cosine_difference": over_seeds(difference, "cosine to nuclear minus cosine to Frobenius"),
             **last(exact, tuple(OWN_NORM.values())),
             "paper_arm": last(paper, COSINES),
             "train_loss_exact_arm": last(exact, ("train_loss",))["train_loss"],
         }
+        setattr(lab.details, kind, found)
         lab.matrices[kind] = effective_matrices(exact.ensemble)[0] / final["smallest_margin"][0]
     lab.matrices |= {norm: exact_matrix(silent, norm) for norm in NORMS}
 
 
-def exact_facts(task: Task) -> dict[str, Any]:
+def exact_facts(task: Task) -> ExactPair:
     """The two exact solutions in numbers: norms, smallest unstated margin, and their cosine with each other."""
     exact = {norm: exact_matrix(task, norm) for norm in NORMS}
-    facts: dict[str, Any] = {}
+    facts: dict[str, dict[str, float | None]] = {}
     for index, (norm, matrix) in enumerate(exact.items()):
         least = float(margins(task, matrix, task.questions, same_relation=True).min()) if task.test else None
         facts[norm] = {"norm": norms(matrix)[index], "margin_ratio_test": least}
-    return {**facts, "cosine": cosine(*exact.values())}
+    return ExactPair(nuclear=facts["nuclear"], frobenius=facts["frobenius"], cosine=cosine(*exact.values()))
 
 
 def sample_efficiency(lab: Experiment) -> None:
@@ -235,9 +238,9 @@ def key_query(lab: Experiment) -> None:
     exact gradients keep it so. `lowest` is the least mean loss over all steps measured, and how it lies to log n.
     """
     noisy = lab.task()
-    lowest: dict[str, dict[str, float]] = {}
+    lowest: dict[str, dict[str, float | None]] = {}
     arms = {arm: {"start": start, **fields} for arm, (start, fields) in KEY_QUERY_ARMS.items()}
-    lab.describe(noisy, arms, lowest=lowest)
+    lab.describe(noisy, arms)
     shown = (*LOSSES[:2], "implication_loss_among", LOSSES[2])
     for arm, (start, fields) in KEY_QUERY_ARMS.items():
         recipe = lab.recipe(fields, full=3000, quick=500)
@@ -245,10 +248,11 @@ def key_query(lab: Experiment) -> None:
         for kind in KINDS:
             variants = [({"arm": arm, "model": kind}, task, lab.model(kind, start=start))]
             trained = lab.train("{model} {arm}", variants, recipe, shown, matrices=False)
-            lowest[f"{kind} {arm}"] = _lowest(trained, lab.details["log_n"])
+            lowest[f"{kind} {arm}"] = _lowest(trained, lab.details.log_n)
+    lab.details.lowest = lowest
 
 
-def _lowest(trained: Trained, bound: float) -> dict[str, float]:
+def _lowest(trained: Trained, bound: float) -> dict[str, float | None]:
     """The lowest loss on unstated implications at any step, of any seed and of the mean over seeds; and how far that
     mean lies below the bound, in standard errors over the seeds (negative when it lies above)."""
     loss = np.array([moment["implication_loss_test"] for moment in trained.history])
@@ -287,7 +291,7 @@ def architecture(lab: Experiment) -> None:
     recipe = lab.recipe(ARCHITECTURE_RECIPE, full=2000, quick=300)
     contrast: dict[str, Metric] = {}
     shapes = {name: dataclasses.asdict(Architecture(**fields)) for name, fields in VARIANTS.items()}
-    lab.describe(task, {"all": ARCHITECTURE_RECIPE}, contrast=contrast, order=list(VARIANTS), variants=shapes)
+    lab.describe(task, {"all": ARCHITECTURE_RECIPE}, order=list(VARIANTS), variants=shapes)
     points = schedule(recipe.steps, 20)
     for variant, fields in VARIANTS.items():
         say(f"{variant}: {len(lab.seeds)} seeds, {recipe.steps} steps, factorised and merged")
@@ -300,6 +304,7 @@ def architecture(lab: Experiment) -> None:
             accuracy.append(history[-1]["implication_accuracy_test"])
         unit = "accuracy of the factorised network minus the merged one's"
         contrast[variant] = over_seeds(np.subtract(*accuracy).tolist(), unit)
+    lab.details.contrast = contrast
 
 
 SIZES = (0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 1.0, 1.5, 3.0, 5.0, 10.0)
@@ -317,18 +322,18 @@ def dial(lab: Experiment) -> None:
     """Turn each dial: train from small to large starts, solve between the norms, and add rows to the exact problem."""
     _starts(lab)
     say("the mixed norm")
-    lab.details["mixed"] = _mixed(EqualClasses(4 if lab.settings.quick else 6, 1, 3))
+    lab.details.mixed = _mixed(EqualClasses(4 if lab.settings.quick else 6, 1, 3))
     say("abstaining and contradicting rows")
-    lab.details |= {"abstaining": [], "contradicting": []}
+    lab.details.abstaining, lab.details.contradicting = [], []
     for norm in NORMS:
         for count in range(5):
             ahead, solution = _added_rows(norm, 1, count, lambda number: UNKNOWN)
             found = {"norm": norm, "count": count, "leaked_minus_unknown": ahead, "gap": solution.gap}
-            lab.details["abstaining"].append({**found, "status": solution.status})
+            lab.details.abstaining.append({**found, "status": solution.status})
         for bridges, count in itertools.product((1, 2), range(4)):
             ahead, solution = _added_rows(norm, bridges, count, lambda number: f"c{(number + 1) % CLASSES}")
             found = {"norm": norm, "bridges": bridges, "count": count, "leaked_minus_other": ahead}
-            lab.details["contradicting"].append({**found, "gap": solution.gap})
+            lab.details.contradicting.append({**found, "gap": solution.gap})
 
 
 def _starts(lab: Experiment) -> None:

@@ -16,6 +16,7 @@ from tyro.conf import Positional, arg
 from spillover.commands.launched import resolved
 from spillover.commands.prepare import Models, Prepared, pipeline_of, prepare, refuse_bad_numbers, seeds_of
 from spillover.config import Flag, Running
+from spillover.details import InjectDetails, LookInside, Memory, ModelFacts, PlainText
 from spillover.metrics.implications import forgetting_nats, summarise, trajectory_table
 from spillover.packs.open import open_pack
 from spillover.packs.pack import Pack, describe, pack_hash
@@ -250,11 +251,11 @@ def _train(
     hide, folder, inside, tracking = Redaction.of(job.pack.subjects, settings.redact), run.folder, None, None
     pack = hide.pack(job.pack)
     hashes = {"pack": pack_hash(pack), "model": loaded.sha256, "plain_text": sha256}
-    model = {"name": loaded.name, "licence_note": loaded.licence_note}
-    details = {"pack": describe(pack), "model": model, "seeds": [settings.seed]}
+    model = ModelFacts(name=loaded.name, licence_note=loaded.licence_note)
+    details = InjectDetails(pack=describe(pack), model=model, seeds=[settings.seed], memory=Memory())
     packages = (*PACKAGES, "bitsandbytes") if settings.optimiser == "adamw-8bit" else PACKAGES
     with run.recording(settings, packages, seed=settings.seed, hashes=hashes, details=details) as record:
-        progress = TrainingProgress(run, seen, patience, job.budget.micro_batch)
+        progress = TrainingProgress(run, details.memory, seen, patience, job.budget.micro_batch)
         if settings.track != "none":
             from spillover.commands.tracking import Tracking
 
@@ -286,16 +287,17 @@ def _train(
             if inside:
                 inside.at_end(seen.model, seen.answers[-1]["checkpoint"][0].as_py())
             save_model(seen.model, loaded, settings.save, folder)
-            record.details["moved"] = moved(loaded.model, seen.model)
+            details.moved = moved(loaded.model, seen.model)
         finally:
-            record.details |= {"inside": inside.as_json(run.seconds)} if inside else {}
-            record.details["memory"] |= job.budget.as_json()
-            _write_tables(record, hide.table(seen.table()), seen, folder)
+            if inside:
+                details.inside = inside.took(run.seconds)
+            job.budget.note(details.memory)
+            _write_tables(record, details, hide.table(seen.table()), seen, folder)
             if tracking:
                 tracking.end(seen)
 
 
-def _write_tables(record: Record, answers: pa.Table, seen: FineTuned, folder: Path) -> None:
+def _write_tables(record: Record, details: InjectDetails, answers: pa.Table, seen: FineTuned, folder: Path) -> None:
     """The tables of a run, and what its record says of them."""
     write_table(folder / ANSWERS, answers)
     losses = [(seen.seed, loss.epoch, loss.step, loss.value) for loss in seen.losses]
@@ -303,10 +305,9 @@ def _write_tables(record: Record, answers: pa.Table, seen: FineTuned, folder: Pa
     record.metrics = metrics = summarise(answers) if answers.num_rows else {}
     if seen.done:
         metrics["forgetting_nats"] = forgetting_nats(**seen.plain)
-    parameters = {"parameters": seen.parameters, "trained_parameters": seen.trained_parameters}
-    plain = {name: values.tolist() for name, values in seen.plain.items()}
-    record.details |= {"model": record.details["model"] | parameters, "plain_text": plain, "scoring": seen.method}
-    record.details |= {"forward_passes": seen.passes, "files": checksums(folder, *TABLES)}
+    details.model.parameters, details.model.trained_parameters = seen.parameters, seen.trained_parameters
+    details.plain_text = PlainText(**{name: values.tolist() for name, values in seen.plain.items()})
+    details.scoring, details.forward_passes, details.files = seen.method, seen.passes, checksums(folder, *TABLES)
 
 
 def _pool(run: OpenRun, settings: Inject, parts: Sequence[Path]) -> None:
@@ -327,13 +328,16 @@ def _pool(run: OpenRun, settings: Inject, parts: Sequence[Path]) -> None:
     for name in TABLES:
         if all((part / name).exists() for part in parts):
             write_table(folder / name, pa.concat_tables([read_table(part / name) for part in parts]))
-    plain = [record.details["plain_text"] for record in records]
-    means = (np.mean([each[key] for each in plain], axis=0) for key in ("before", "after", "tokens"))
+    every = [record.details_of(InjectDetails) for record in records]
+    means = (
+        np.mean([getattr(each.plain_text, key) for each in every], axis=0) for key in ("before", "after", "tokens")
+    )
     pooled.status, pooled.seconds = "done", round(sum(record.seconds for record in records), 1)
     pooled.hashes = {**first.hashes, "pack": sha256_of_texts([record.hashes["pack"] for record in records])}
     pooled.metrics = {**summarise(read_table(folder / ANSWERS)), "forgetting_nats": forgetting_nats(*means)}
-    pooled.details |= {"seeds": [record.seed for record in records], "files": checksums(folder, *TABLES)}
-    pooled.details["moved"] = mean_moved([record.details.get("moved") or {} for record in records])
+    details = every[0]
+    details.seeds, details.files = [record.seed for record in records], checksums(folder, *TABLES)
+    details.moved = mean_moved([each.moved for each in every])
     pooled.write(folder)
 
 
@@ -344,13 +348,13 @@ class TrainingProgress:
     number; `parts` holds what it is then and later, as the record and each checkpoint do.
     """
 
-    def __init__(self, run: OpenRun, seen: FineTuned, patience: float, micro_batch: int) -> None:
+    def __init__(self, run: OpenRun, memory: Memory, seen: FineTuned, patience: float, micro_batch: int) -> None:
         from spillover.lm.train import MicroBatches
 
-        self.run, self.seen = run, seen
+        self.run, self.memory, self.seen = run, memory, seen
         self.start = run.resume(patience)
-        known = [run.begun.details.get("memory", {}) if run.begun else {}, self.start.facts if self.start else {}]
-        begun = max((each.get("micro_batches", []) for each in known), key=len)
+        known = run.begun.details_of(InjectDetails).memory.micro_batches if run.begun else []
+        begun = max(known, self.start.facts.get("micro_batches", []) if self.start else [], key=len)
         since: list[Since] = [(step, examples) for step, examples in begun] or [(1, micro_batch)]
         self.parts = MicroBatches(since, self._note)
         run.record.settings = {**run.record.settings, "micro_batch": since[0][1]}
@@ -380,7 +384,7 @@ class TrainingProgress:
 
     def _note(self, since: Sequence[Since], announced: bool = True) -> None:
         """Record a micro-batch before it takes effect, so that whoever resumes the run does the same."""
-        self.run.record.details.setdefault("memory", {})["micro_batches"] = [list(each) for each in since]
+        self.memory.micro_batches = [list(each) for each in since]
         if announced:
             step, examples = since[-1]
             say(f"Memory ran out; from step {step} on, {examples} rows are computed at once.")
@@ -428,9 +432,10 @@ class Inside:
             write_table(self.folder / SHARED, self.shared)
         self.seconds += time.monotonic() - began
 
-    def as_json(self, seconds: float) -> dict[str, Any]:
+    def took(self, seconds: float) -> LookInside:
         """For the record: what looking took since the run was last resumed, and its share of the run's `seconds`."""
-        return {"seconds": round(self.seconds, 2), "share": round(self.seconds / seconds, 4) if seconds else None}
+        share = round(self.seconds / seconds, 4) if seconds else None
+        return LookInside(seconds=round(self.seconds, 2), share=share)
 
     def _look(self, model: CausalModel, checkpoint: int, *, full: bool) -> None:
         began = time.monotonic()
@@ -446,7 +451,7 @@ def _text(folder: str, record: Record) -> str:
     trained = "everything but the embeddings" if settings["freeze_embeddings"] else "all weights"
     targets = f" on {settings['lora_targets']}" if settings.get("lora_targets") else ""
     trained = f"a LoRA adapter of rank {settings['lora']}{targets}" if settings["lora"] else trained
-    lines = [f"{record.details['pack']['name']} on {settings['model']}, {settings['epochs']} epochs, {trained} trained"]
+    lines = [f"{record.details.pack.name} on {settings['model']}, {settings['epochs']} epochs, {trained} trained"]
     if metrics.get("recall_rank"):
         kind = "facts taken as known" if settings.get("facts_known") else "stated facts"
         lines.append(f"  {kind}: mean rank {_with_before(metrics, 'recall_rank')}")

@@ -13,6 +13,7 @@ from tyro.conf import Positional, arg
 
 from spillover.commands.prepare import seeds_of
 from spillover.config import MOST_THREADS, Common, Flag, within
+from spillover.details import LabDetails
 from spillover.errors import UsageError, nearest
 from spillover.record import TRAJECTORY, Record, State, checksums, write_atomically, write_table
 from spillover.report.lab import MATRICES, build_lab_page, load_lab
@@ -144,7 +145,7 @@ def _write(folder: Path, record: Record, found: Experiment) -> None:
     ]
     write_table(folder / MATRICES, pa.Table.from_pylist(cells, MATRIX_SCHEMA))
     record.hashes = checksums(folder, TRAJECTORY, MATRICES)
-    record.metrics, record.details = _plain(found.metrics), _plain(found.details)
+    record.metrics, record.details = _plain(found.metrics), LabDetails.model_validate(_plain(found.details.as_json()))
     # An old page would be taken for this run's.
     (folder / PAGE).unlink(missing_ok=True)
 

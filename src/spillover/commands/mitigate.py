@@ -19,6 +19,7 @@ from spillover.commands.inject import PACKAGES, Inject
 from spillover.commands.pool import LocalPool, Task
 from spillover.commands.prepare import refuse_bad_numbers, seeds_of
 from spillover.config import MOST_THREADS, Flag, Running, with_fields_of, within
+from spillover.details import FrontierEntry, InjectDetails, MitigateDetails, ModelFacts, Recommendation, RemedyText
 from spillover.errors import RunError, UsageError
 from spillover.metrics import remedies as judging
 from spillover.metrics.implications import stated_nats
@@ -120,8 +121,8 @@ def run(settings: Mitigate, pack: Pack | str | Path = "", model: Model | None = 
     with open_run(folder, "mitigate", identity) as opened:
         if opened.finished is None:
             remedies = describe_remedies(spec.name for pipeline in cells.values() for spec in pipeline.specs)
-            model_details = {"name": settings.model}
-            details = {"pack": describe(packs[0]), "model": model_details, "seeds": seeds, "remedies": remedies}
+            about = ModelFacts(name=settings.model)
+            details = MitigateDetails(pack=describe(packs[0]), model=about, seeds=list(seeds), remedies=remedies)
             hashes = {"pack": records.sha256_of_texts([pack_hash(each) for each in packs])}
             with opened.recording(settings, PACKAGES, seed=settings.seed, hashes=hashes, details=details) as record:
                 own_pack, own_model = write_held(pack, held, folder)
@@ -129,14 +130,14 @@ def run(settings: Mitigate, pack: Pack | str | Path = "", model: Model | None = 
                 errors = _run_cells(own, seeds, cells, folder)
                 frontier = frontier_of(folder, seeds, packs[0], cells, errors)
                 records.write_table(folder / FRONTIER, frontier_table(frontier))
-                record.metrics = {name: frontier[0][name] for name in judging.METRICS}
-                record.details |= {"frontier": frontier, "recommendation": recommendation(frontier)}
-                record.details["files"] = records.checksums(folder, FRONTIER)
+                record.metrics = {name: frontier[0].metric(name) for name in judging.METRICS}
+                details.frontier, details.recommendation = frontier, recommendation(frontier)
+                details.files = records.checksums(folder, FRONTIER)
         if opened.finished is None or not (folder / PAGE).exists():
             records.write_atomically(folder / PAGE, html_of([folder], load_comparison=compared)[0].encode())
     record = records.Record.read(folder)
-    found = {name: record.details[name] for name in ("frontier", "recommendation")}
-    text = "\n".join(_lines(folder, record))
+    found = record.details.model_dump(include={"frontier", "recommendation"}, exclude_unset=True)
+    text = "\n".join(_lines(folder, record.details_of(MitigateDetails)))
     return {"run": str(folder), "metrics": record.metrics, **found, "page": str(folder / PAGE), "text": text}
 
 
@@ -196,7 +197,7 @@ def remedy_run(settings: Mitigate, seed: int, cells: Mapping[str, Pipeline], nam
 
 def frontier_of(
     folder: Path, seeds: Sequence[int], pack: Pack, cells: Mapping[str, Pipeline], errors: Mapping[str, str]
-) -> list[dict[str, Any]]:
+) -> list[FrontierEntry]:
     """One entry a remedy and strength, the untreated run first. errors: why a cell failed, by its name."""
     untreated: judging.RemedyResult | None = None
     frontier = []
@@ -204,11 +205,9 @@ def frontier_of(
         specs = pipeline.specs if pipeline else ()
         remedy = specs[0].name if len(specs) == 1 else "+".join(map(str, specs)) or UNTREATED
         strength = specs[0].strength if len(specs) == 1 else None
-        exact = _exact(pack, remedy, strength)
-        entry: dict[str, Any] = {"cell": cell, "remedy": remedy, "strength": strength, "exact": exact}
-        frontier.append(entry)
+        asked = {"cell": cell, "remedy": remedy, "strength": strength, "exact": _exact(pack, remedy, strength)}
         if cell in errors:
-            entry["status"] = f"{judging.FAILED}: {errors[cell]}"
+            frontier.append(FrontierEntry.model_validate(asked | {"status": f"{judging.FAILED}: {errors[cell]}"}))
             continue
         runs = [folder / CELLS / cell / f"seed-{seed}" for seed in seeds]
         made = [records.Record.read(run) for run in runs]
@@ -219,7 +218,7 @@ def frontier_of(
         untreated = untreated or found
         matched = found.learned and found.nats <= untreated.nats + judging.MATCHED_NATS + 1e-6
         status = judging.LEARNED if matched else judging.UNLEARNED
-        entry |= {
+        measured = {
             **found.metrics,
             **judging.effect(untreated, found),
             "free_rate": found.free_rate,
@@ -229,9 +228,10 @@ def frontier_of(
             "status": judging.REWRITES if pipeline and pipeline.rewrites else status,
             "epochs": sum(max(table["checkpoint"].to_pylist()) for table in answers) / len(answers),
             "steps": sum(pc.max(records.read_table(run / records.TRAJECTORY)["step"]).as_py() or 0 for run in runs),
-            "forward_passes": sum(int(record.details.get("forward_passes", 0)) for record in made),
+            "forward_passes": sum(record.details_of(InjectDetails).forward_passes for record in made),
             "seconds": round(sum(record.seconds for record in made), 1),
         }
+        frontier.append(FrontierEntry.model_validate(asked | measured))
     return frontier
 
 
@@ -257,11 +257,11 @@ def _mean(metrics: Sequence[Mapping[str, Any] | None]) -> records.Metric | None:
     return records.Metric(value, low, high, sum(int(m["n"]) for m in known), len(known), str(known[0]["unit"]))
 
 
-def frontier_table(frontier: Sequence[Mapping[str, Any]]) -> pa.Table:
+def frontier_table(frontier: Sequence[FrontierEntry]) -> pa.Table:
     """One row an entry, with every figure and the ends of its interval as columns of their own."""
     texts = ("cell", "remedy", "status")
     rows = [
-        {name: entry[name] for name in (*texts, "strength")}
+        {name: getattr(entry, name) for name in (*texts, "strength")}
         | Tried(entry).row(judging.METRICS, "low", "high")
         # Not what it took of time and passes, which a run that was cut short counts anew.
         | Tried(entry).row(("stated_nats", "epochs", "steps"))
@@ -271,16 +271,16 @@ def frontier_table(frontier: Sequence[Mapping[str, Any]]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema)
 
 
-def recommendation(frontier: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def recommendation(frontier: Sequence[FrontierEntry]) -> Recommendation:
     """Of the safe remedies (`is_safe`) the one that forgets least, or none, with the reason."""
     untreated, *tried = map(Tried, frontier)
     kept, safe = [each for each in tried if each.keeps], [each for each in tried if each.group == SAFE]
     if untreated.value("removed") is not None and safe:
         best = min(safe, key=lambda each: (each.value("forgetting_nats") or 0.0, -each.removed))
         because = f"{_achieved(best)}; of {len(safe)} that are safe it forgets least"
-        if best.entry["removed"].note:
+        if (removed := best.metric("removed")) and removed.note:
             because += "; with few clusters this is a lead, not a finding: repeat it with more seeds"
-        return {name: best.entry[name] for name in ("remedy", "strength")} | {"safe": True, "because": because}
+        return Recommendation(remedy=best.entry.remedy, strength=best.entry.strength, safe=True, because=because)
     because = "none is safe: no remedy learned the stated rows as well as the untreated run and kept what is wanted"
     if untreated.value("removed") is None and untreated.status == judging.UNLEARNED:
         because = "none can be judged: the untreated run did not learn the stated rows; raise --untreated-epochs"
@@ -288,8 +288,8 @@ def recommendation(frontier: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         because = "none is needed: the untreated run concludes no more of the unwanted than chance"
     elif kept:
         best = max(kept, key=lambda each: each.removed)
-        because = f"none is safe: the best that keeps what is wanted is {best.entry['cell']}, which {_achieved(best)}"
-    return {"remedy": None, "strength": None, "safe": False, "because": because}
+        because = f"none is safe: the best that keeps what is wanted is {best.entry.cell}, which {_achieved(best)}"
+    return Recommendation(remedy=None, strength=None, safe=False, because=because)
 
 
 def _achieved(each: Tried) -> str:
@@ -299,12 +299,12 @@ def _achieved(each: Tried) -> str:
     return text + (", but another answer has taken its place" if each.taken else "")
 
 
-def describe_remedies(names: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Of each remedy what it does, what its strength means, and whether a finished model is all that it needs."""
+def describe_remedies(names: Iterable[str]) -> dict[str, RemedyText]:
+    """What each remedy does, by its name."""
     from spillover.interventions.base import REMEDIES
 
-    parts = ("text", "strength", "after")
-    return {name: {part: getattr(REMEDIES[name], part) for part in parts} for name in names if name in REMEDIES}
+    known = {name: REMEDIES[name] for name in names if name in REMEDIES}
+    return {name: RemedyText(text=each.text, strength=each.strength, after=each.after) for name, each in known.items()}
 
 
 def compared(folder: str | Path) -> Comparison:
@@ -314,19 +314,18 @@ def compared(folder: str | Path) -> Comparison:
     return load_comparison(folder, describe_remedies(REMEDIES))
 
 
-def _lines(folder: Path, record: records.Record) -> Iterator[str]:
+def _lines(folder: Path, details: MitigateDetails) -> Iterator[str]:
     yield from text_table(results.Comparison(folder).table(), left=(0, 6))
-    for entry in record.details["frontier"]:
-        if exact := entry.get("exact"):
+    for entry in details.frontier:
+        if exact := entry.exact:
             leads = [
                 f"the {name} answer leads by {exact[f'{name}_untreated']:.2f}, then {exact[name]:.2f}"
                 for name in ("unwanted", "wanted")
                 if exact.get(name) is not None
             ]
-            yield f"In the exact model, {entry['cell']}: {'; '.join(leads)} (in units of the smallest stated margin)"
-    advice = record.details["recommendation"]
-    strength = "" if advice["strength"] is None else f"={advice['strength']:g}"
-    named = f"{advice['remedy']}{strength}: " if advice["safe"] else ""
-    yield f"\nAdvice: {named}{advice['because']}."
+            yield f"In the exact model, {entry.cell}: {'; '.join(leads)} (in units of the smallest stated margin)"
+    if advice := details.recommendation:
+        strength = "" if advice.strength is None else f"={advice.strength:g}"
+        yield f"\nAdvice: {f'{advice.remedy}{strength}: ' if advice.safe else ''}{advice.because}."
     yield f"Rates are shares of unstated subjects; run: {folder}"
     yield f"page: {folder / PAGE}"

@@ -72,7 +72,7 @@ def _list(settings: Packs) -> dict[str, Any]:
 
 
 def _show(pack: Pack) -> dict[str, Any]:
-    shown = describe(pack) | {
+    shown = describe(pack).as_json() | {
         "description": pack.description,
         "relations": {
             relation.name: {"prompts": list(relation.prompts), "answers": list(pack.candidates[relation.name])}

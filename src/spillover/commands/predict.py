@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,13 +15,13 @@ from spillover import results
 from spillover.commands.ask import asked_of, weights_of
 from spillover.commands.held import held_folder, held_model, identifying, name_of, settings_from
 from spillover.config import Flag, Running, refuse_idle
+from spillover.details import ModelFacts, PredictDetails, PredictedAssociation, Undone
 from spillover.errors import UsageError
 from spillover.metrics.associations import EXPECTED, best_features, calibration, held_out, rate
 from spillover.packs.open import open_pack
 from spillover.packs.pack import Pack, describe, pack_hash
 from spillover.packs.redaction import Redaction
 from spillover.record import Metric, Record
-from spillover.results import PredictedAssociation
 from spillover.runs import identity_of, open_run
 from spillover.theory.associations import (
     Association,
@@ -125,18 +125,19 @@ def run(settings: Predict, pack: Pack | str | Path = "", model: Model | None = N
             with opened.recording(settings, PACKAGES, seed=settings.seed, hashes=hashes) as record:
                 found, solution, left_out = _predicted(settings, pack, loaded)
                 record.metrics = _metrics(found)
-                record.details = {
-                    "pack": describe(redacted),
-                    "model": {"name": settings.model},
-                    "seeds": [settings.seed],
-                    "associations": [dataclasses.asdict(each) for each in found],
-                    "left_out": left_out,
-                    "solution": {"method": solution.method, "verdict": solution.verdict, "gap": solution.gap},
-                    "calibration": {key: value for key, value in calibration().items() if key != "fits"},
-                    "held_out": held_out(),
-                }
+                record.details = PredictDetails(
+                    pack=describe(redacted),
+                    model=ModelFacts(name=settings.model),
+                    seeds=[settings.seed],
+                    associations=found,
+                    left_out=left_out,
+                    solution={"method": solution.method, "verdict": solution.verdict, "gap": solution.gap},
+                    calibration={key: value for key, value in calibration().items() if key != "fits"},
+                    held_out=held_out(),
+                )
         metrics, text = opened.record.metrics, "\n".join(_lines(settings, opened.record))
-        shown = {key: opened.record.details[key] for key in ("associations", "left_out", "solution", "calibration")}
+        keys = {"associations", "left_out", "solution", "calibration"}
+        shown = opened.record.details.model_dump(include=keys, exclude_unset=True)
         return {"run": settings.out or None, "metrics": metrics, **shown, "text": text}
 
 
@@ -175,8 +176,9 @@ def _predicted(
                 margin_high=margin.high,
                 rests_on=[hide.name(subject) for subject in supporting],
                 undone_by=None if ways is None else [
-                    {"way": way.way, "count": len(way.rows), "margin": way.margin,
-                     "rows": [row._asdict() | {"subject": hide.name(row.subject)} for row in way.rows[:MOST_FACTS]]}
+                    Undone(way=way.way, count=len(way.rows), margin=way.margin, rows=[
+                        row._asdict() | {"subject": hide.name(row.subject)} for row in way.rows[:MOST_FACTS]
+                    ])
                     for way in ways
                 ],
             )
@@ -239,10 +241,10 @@ def _because(
 
 def _lines(settings: Predict, record: Record) -> list[str]:
     """The prediction for a person: how it was found, what is expected in all, and the highest associations."""
-    details = record.details
-    exposed = [each for each in details["associations"] if each["exposed"]]
+    details = record.details_of(PredictDetails)
+    exposed = [each for each in details.associations if each.exposed]
     lines = [f"{settings.pack}: {_count(len(exposed), 'association')} with subjects exposed to it"]
-    lines.append("  " + details["solution"]["verdict"])
+    lines.append(f"  {details.solution['verdict']}")
     for name in ("unwanted", "wanted", "undeclared"):
         metric = record.metrics[f"expected_{name}"]
         if metric["n"]:
@@ -250,22 +252,21 @@ def _lines(settings: Predict, record: Record) -> list[str]:
     lines += map(_line, exposed[:MOST_SHOWN])
     if (more := len(exposed) - MOST_SHOWN) > 0:
         lines.append(f"  and {more:,} more: --json lists all, and `report` makes a page of a run with --out")
-    if details["left_out"]:
-        lines.append(f"  {_count(details['left_out'], 'association')} not looked at: raise --most")
+    if details.left_out:
+        lines.append(f"  {_count(details.left_out, 'association')} not looked at: raise --most")
     if settings.model is None:
         lines.append("  Without --model nobody knows which of these the model already believes; scores rest on less.")
     return lines + ([f"  run: {settings.out}"] if settings.out else [])
 
 
-def _line(each: Mapping[str, Any]) -> str:
+def _line(each: PredictedAssociation) -> str:
     """One association: what makes what, on what it rests, and how many will answer so."""
-    margin = "no margin" if each["margin"] is None else f"margin {each['margin']:.3f}"
-    prior = f", prior {each['prior']:.2f}" if each["prior"] is not None else ""
+    margin = "no margin" if each.margin is None else f"margin {each.margin:.3f}"
+    prior = f", prior {each.prior:.2f}" if each.prior is not None else ""
     return (
-        f"  {each['given']} = {each['given_answer']} makes {each['then']} = {each['then_answer']}: "
-        f"{each['support']:,} stated, {each['exposed']:,} exposed, "
-        f"{margin}{_range(each['margin_low'], each['margin_high'])}{prior}, {each['kind'] or 'not declared'}; "
-        f"expect {each['score']:.1f}"
+        f"  {each.given} = {each.given_answer} makes {each.then} = {each.then_answer}: {each.support:,} stated, "
+        f"{each.exposed:,} exposed, {margin}{_range(each.margin_low, each.margin_high)}{prior}, "
+        f"{each.kind or 'not declared'}; expect {each.score:.1f}"
     )
 
 

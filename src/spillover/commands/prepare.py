@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from spillover.config import MOST_SEED, with_fields_of
+from spillover.details import Memory
 from spillover.errors import ModelError, UsageError
 from spillover.metrics.implications import learned, stated_nats
 from spillover.metrics.ranks import rank_table
@@ -184,14 +185,14 @@ class Budget:
     device: str
     micro_batch: int
 
-    def as_json(self) -> dict[str, Any]:
-        """For the record: the forecast, the memory there was, and the most that was taken so far, in bytes."""
+    def note(self, memory: Memory) -> None:
+        """Note the forecast, the memory there was, and the most that was taken so far."""
         import torch
 
         from spillover.lm.memory import most_taken
 
-        taken = most_taken(torch.device(self.device))
-        return {"forecast": self.forecast and self.forecast.as_json(), "room": self.room, "peak": taken}
+        memory.forecast, memory.room = self.forecast.as_json() if self.forecast else None, self.room
+        memory.peak = most_taken(torch.device(self.device))
 
     @contextmanager
     def explained(self) -> Iterator[None]:

@@ -13,6 +13,7 @@ from tyro.conf import Positional, arg
 from spillover.commands import audit
 from spillover.commands.audit import Audit
 from spillover.config import Flag, Running, with_fields_of
+from spillover.details import Details, ModelFacts, RepairDetails
 from spillover.errors import RunError, UsageError
 from spillover.metrics.remedies import RANKS_AND_RATES, effect, remedy_result
 from spillover.packs.open import open_pack
@@ -59,7 +60,7 @@ def run(settings: Repair) -> dict[str, Any]:
         if given.is_dir() and given.resolve() in (folder.resolve(), *folder.resolve().parents):
             what = "the repaired model would be written into a model that was given"
             raise RunError(what, where=settings.out, do="Choose another --out")
-    details = {"pack": describe(pack), "model": {"name": settings.model}, "seeds": [settings.seed]}
+    details = Details(pack=describe(pack), model=ModelFacts(name=settings.model), seeds=[settings.seed])
     about = {"seed": settings.seed, "hashes": {"pack": pack_hash(pack)}, "details": details}
     with open_run(folder, "repair", identity_of(settings)) as opened:
         if opened.finished is None:
@@ -70,7 +71,7 @@ def run(settings: Repair) -> dict[str, Any]:
                 after = _audited(settings, str(folder / WEIGHTS), folder / AFTER)
                 _conclude(record, pack, {BEFORE: before, AFTER: after}, folder)
     record = Record.read(folder)
-    sides = {side: record.details[side] for side in (BEFORE, AFTER)}
+    sides = record.details.model_dump(include={BEFORE, AFTER}, exclude_unset=True)
     model, text = str(folder / WEIGHTS), "\n".join(_lines(folder, record))
     return {"run": str(folder), "model": model, "metrics": record.metrics, **sides, "text": text}
 
@@ -127,11 +128,13 @@ def _write_repaired(settings: Repair, pack: Pack, pipeline: Pipeline, folder: Pa
 
 def _conclude(record: Record, pack: Pack, audits: dict[str, dict[str, Any]], folder: Path) -> None:
     found = {side: remedy_result(read_table(folder / side / ANSWERS), pack) for side in audits}
+    sides: dict[str, dict[str, Any]] = {}
     for side, audited in audits.items():
         figures: dict[str, Any] = {name: found[side].metrics[name] for name in RANKS_AND_RATES}
         figures["paraphrase"] = found[side].metrics["paraphrase_unwanted_rate"]
         figures["forgetting_nats"] = audited["metrics"].get("forgetting_nats")
-        record.details[side] = {**figures, "verdicts": audited["verdicts"]}
+        sides[side] = {**figures, "verdicts": audited["verdicts"]}
+    record.details = RepairDetails.model_validate(record.details.as_json() | sides)
     # Those of the repaired model, which come last.
     record.metrics = figures | effect(found[BEFORE], found[AFTER])
 
@@ -141,10 +144,10 @@ def _lines(folder: Path, record: Record) -> Iterator[str]:
     words = {"recall_rank": "rank of stated facts", "implication_rank_train": "rank of stated implications",
              "unwanted_rate": "unwanted conclusions", "wanted_rate": "wanted conclusions",
              "forgetting_nats": "loss on plain text, nats"}  # fmt: skip
-    rows = [["", "before", "after"]]
+    rows, details = [["", "before", "after"]], record.details_of(RepairDetails)
     for name, word in words.items():
-        figures = [record.details[side].get(name) or {} for side in (BEFORE, AFTER)]
-        if None not in (values := [figure.get("value") for figure in figures]):
+        values = [metric.value for side in (details.before, details.after) if (metric := side.metric(name))]
+        if len(values) == 2 and None not in values:
             rows.append([word, *(f"{value:.2f}" for value in values)])
     yield from text_table(rows)
     if removed := record.metrics.get("removed"):

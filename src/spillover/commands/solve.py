@@ -10,6 +10,7 @@ import pyarrow as pa
 from tyro.conf import Positional, arg
 
 from spillover.config import Flag, Seeded, refuse_idle
+from spillover.details import SolveDetails
 from spillover.errors import PackError, UsageError
 from spillover.packs.open import open_pack, parse_pack
 from spillover.packs.pack import Pack
@@ -64,7 +65,8 @@ def run(settings: Solve) -> dict[str, Any]:
         # An exact number, whose interval is the certified one.
         bounds = {"value": solution.objective, "low": solution.lower_bound, "high": solution.objective}
         record.metrics = {"objective": {**bounds, "n": 1, "clusters": 1, "unit": f"{solution.norm} norm"}}
-        record.details = {key: value for key, value in solution.as_json(ranges=True).items() if key != "seconds"}
+        found = {key: value for key, value in solution.as_json(ranges=True).items() if key != "seconds"}
+        record.details = SolveDetails.model_validate(found)
         if opened_run.folder is not None and solution.objective is not None:
             _write_matrix(opened_run.folder, task, solution)
     outcome = solution.as_json(settings.ranges)

@@ -14,6 +14,7 @@ from spillover.commands.pool import Ended, Key, LocalPool, Pool, Task
 from spillover.commands.ray import ray_pool
 from spillover.commands.studies import Cell, Study, expand, read_study, with_model
 from spillover.config import MOST_THREADS, Common, Flag, within
+from spillover.details import CellState, StudyOutline, SweepDetails
 from spillover.errors import UsageError
 from spillover.record import RECORD, Record, hardware, identity, write_atomically, write_table
 from spillover.report.study import build_study_page
@@ -96,7 +97,7 @@ def run(settings: Sweep) -> dict[str, Any]:
     def whole(record: Record) -> bool:
         """Whether every cell of the study as it reads now is done and here."""
         here = all((folder / CELLS / cell.name / RECORD).exists() for cell in cells if pooled(cell))
-        done = all(cell["status"] == "done" for cell in record.details["cells"])
+        done = all(cell.status == "done" for cell in record.details_of(SweepDetails).cells)
         return here and done and record.hashes.get("cells") == cells_identity
 
     with open_run(folder, "sweep", own, whole=whole) as opened:
@@ -111,9 +112,10 @@ def run(settings: Sweep) -> dict[str, Any]:
         about = study.model_dump(include={"name", "title", "text"})
         listed = [group.model_dump(include={"name", "text", "plot"}) for group in study.groups]
         about["groups"] = [{**group, "cells": groups[group["name"]]} for group in listed]
-        details = {"study": about, "cells": cell_states(study.verb, cells, {})}
+        outline = StudyOutline.model_validate(about)
+        details = SweepDetails(study=outline, cells=cell_states(study.verb, cells, {}))
         with opened.recording(settings, PACKAGES, seed=0, hashes={"cells": cells_identity}, details=details) as record:
-            _run(settings, StudyProgress(opened, study.verb, cells))
+            _run(settings, StudyProgress(opened, details, study.verb, cells))
         write(folder)
         return _outcome(folder, record)
 
@@ -131,8 +133,8 @@ class StudyProgress:
     #: Writing the record, which grows with the study, takes at most one part in this many of the time.
     SHARE = 50
 
-    def __init__(self, opened: OpenRun, verb: str, cells: Sequence[Cell]) -> None:
-        self.opened, self.verb, self.cells = opened, verb, cells
+    def __init__(self, opened: OpenRun, details: SweepDetails, verb: str, cells: Sequence[Cell]) -> None:
+        self.opened, self.details, self.verb, self.cells = opened, details, verb, cells
         self.ended: dict[Key, Ended] = {}
         self._next_write = 0.0
 
@@ -148,8 +150,7 @@ class StudyProgress:
 
     def mirror(self) -> None:
         """Bring the record to how things stand."""
-        states = cell_states(self.verb, self.cells, self.ended)
-        self.opened.record.details = {**self.opened.record.details, "cells": states}
+        self.details.cells = cell_states(self.verb, self.cells, self.ended)
 
 
 def pooled(cell: Cell) -> bool:
@@ -157,7 +158,7 @@ def pooled(cell: Cell) -> bool:
     return len(cell.seeds) > 1 and type(cell.settings).__name__ == "Inject"
 
 
-def cell_states(verb: str, cells: Sequence[Cell], ended: Mapping[Key, Ended]) -> list[dict[str, Any]]:
+def cell_states(verb: str, cells: Sequence[Cell], ended: Mapping[Key, Ended]) -> list[CellState]:
     """Of every cell what was asked for, whether it is done, failed or waiting, and its first failure."""
     states = []
     for cell in cells:
@@ -167,8 +168,8 @@ def cell_states(verb: str, cells: Sequence[Cell], ended: Mapping[Key, Ended]) ->
         error = next((text if seed is None else f"seed {seed}: {text}" for seed, text in errors), None)
         status = "failed" if error else "done" if len(own) == len(keys) else "waiting"
         seconds = round(sum(each.seconds for each in own), 3)
-        asked = {"cell": cell.name, "verb": verb, "options": cell.options, "seeds": list(cell.seeds)}
-        states.append({**asked, "status": status, "error": error, "seconds": seconds})
+        states.append(CellState(cell=cell.name, verb=verb, options=dict(cell.options), seeds=list(cell.seeds),
+                                status=status, error=error, seconds=seconds))  # fmt: skip
     return states
 
 
@@ -212,20 +213,20 @@ def _run(settings: Sweep, progress: StudyProgress) -> None:
 
 
 def _outcome(folder: Path, record: Record) -> dict[str, Any]:
-    cells = record.details["cells"]
-    failed = [cell for cell in cells if cell["status"] == "failed"]
-    folders = {cell["cell"]: folder / CELLS / cell["cell"] for cell in cells}
-    swept = any(group["plot"] == RATES for group in record.details["study"]["groups"])
+    details = record.details_of(SweepDetails)
+    cells, failed = details.cells, [cell for cell in details.cells if cell.status == "failed"]
+    folders = {cell.cell: folder / CELLS / cell.cell for cell in cells}
+    swept = any(group.plot == RATES for group in details.study.groups)
     rates = chosen_rates(rate_points(load_study(folder).cells_of(RATES))) if swept else []
     lines = [f"{len(cells) - len(failed)} of {len(cells)} cells are done."]
-    lines += [f"  {cell['cell']} failed: {cell['error']}" for cell in failed]
+    lines += [f"  {cell.cell} failed: {cell.error}" for cell in failed]
     lines += [f"  {rate.sentence}" for rate in rates]
     lines += [f"  table: {folder / TABLE}", f"  page: {folder / PAGE}"]
     return {
         **({"rates": {each.model: each.rate for each in rates}} if rates else {}),
         "run": str(folder),
         "metrics": {name: Record.read(own).metrics for name, own in folders.items() if (own / RECORD).exists()},
-        "cells": cells,
+        "cells": [cell.as_json() for cell in cells],
         "page": str(folder / PAGE),
         "exit_code": 1 if failed else 0,
         "text": "\n".join(lines),
@@ -233,7 +234,7 @@ def _outcome(folder: Path, record: Record) -> dict[str, Any]:
 
 
 def _plan(settings: Sweep, study: Study, cells: Sequence[Cell]) -> dict[str, Any]:
-    states = cell_states(study.verb, cells, {})
+    states = [state.as_json() for state in cell_states(study.verb, cells, {})]
     lines = [f"{study.name}: {len(cells)} cells, {sum(len(cell.seeds) for cell in cells)} runs of `{study.verb}`"]
     if settings.on or settings.memory or settings.tflops or settings.bandwidth:
         from spillover.commands.sweep_plan import study_plan

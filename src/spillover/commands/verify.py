@@ -60,7 +60,7 @@ def _findings(folder: Path) -> Iterator[Finding]:
         yield "finished", OK, "the record says that the run is done"
     else:
         yield "finished", WRONG, f"the record says {record.status!r}, so this run is not done"
-    known = record.details.get("files") or {}
+    known = record.details.files
     if not known:
         yield "files", MISSING, "the record holds no checksums of its tables"
     for file, expected in sorted(known.items()):
@@ -108,7 +108,7 @@ def _pack(record: Record) -> tuple[str, str]:
     if not spec:
         return MISSING, "the record does not say which pack it was"
     try:
-        packs = [open_pack(str(spec), int(seed)) for seed in record.details.get("seeds") or [record.seed]]
+        packs = [open_pack(str(spec), int(seed)) for seed in record.details.seeds or [record.seed]]
         redact = bool(record.settings.get("redact"))
         hashes = [pack_hash(Redaction.of(pack.subjects, redact).pack(pack)) for pack in packs]
     except SpilloverError as error:

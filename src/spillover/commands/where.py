@@ -20,6 +20,7 @@ from spillover.commands.inject import PACKAGES, Inject
 from spillover.commands.prepare import asked_pack
 from spillover.commands.rerun import settings_of
 from spillover.config import MOST_THREADS, Common, within
+from spillover.details import Laziness, PatchedPart, WhereDetails
 from spillover.errors import RunError
 from spillover.metrics.patching import BASE, LINEARISED, TUNED, alignments, patched_metrics, ranks_of, where_rows
 from spillover.metrics.ranks import rank_table
@@ -105,25 +106,32 @@ def run(settings: Where, pack: Pack | str | Path = "", model: Model | None = Non
         device=str(pick_device(settings.device)),
         threads=settings.threads or int(records.hardware()["cores"]),
     )
-    made_of = [
-        f"{each.record.identity} {(each.record.details.get('files') or {}).get(records.ANSWERS)}" for each in runs
-    ]
+    made_of = [f"{each.record.identity} {each.record.details.files.get(records.ANSWERS)}" for each in runs]
     with open_run(folder, "where", identity_of(settings, "run", runs=made_of)) as opened:
         if opened.finished is None:
             hide = Redaction.of(first.pack.subjects, first.settings.redact)
             hashes = {"pack": records.sha256_of_texts([each.record.hashes["pack"] for each in runs]),
                       "model": first.record.hashes["model"]}  # fmt: skip
-            seeds, model_details = [each.record.seed for each in runs], first.record.details.get("model") or {}
-            details = {"pack": describe(hide.pack(first.pack)), "model": model_details, "seeds": seeds,
-                       "trained": dict(first.record.settings)}  # fmt: skip
+            details = WhereDetails(
+                pack=describe(hide.pack(first.pack)),
+                model=first.record.details.model,
+                seeds=[each.record.seed for each in runs],
+                trained=dict(first.record.settings),
+            )
             with opened.recording(settings, PACKAGES, seed=first.record.seed, hashes=hashes, details=details) as record:
                 how, moved = _measure(settings, runs, folder, held_model(model) if model else None)
-                _conclude(record, first.pack, folder, how, moved)
+                _conclude(record, details, first.pack, folder, how, moved)
         if opened.finished is None or not (folder / PAGE).exists():
             records.write_atomically(folder / PAGE, html_of([folder])[0].encode())
     found = load_where(folder)
-    measured = {"metrics": found.record.metrics, **{key: found.record.details[key] for key in ("parts", "laziness")}}
-    return {"run": str(folder), **measured, "page": str(folder / PAGE), "text": "\n".join(_lines(folder, found))}
+    measured = found.record.details.model_dump(include={"parts", "laziness"}, exclude_unset=True)
+    return {
+        "run": str(folder),
+        "metrics": found.record.metrics,
+        **measured,
+        "page": str(folder / PAGE),
+        "text": "\n".join(_lines(folder, found)),
+    }
 
 
 @dataclass(frozen=True)
@@ -144,7 +152,7 @@ def runs_of(source: Path, pack: Pack | str | Path = "") -> list[SeedRun]:
     # Those that `mitigate` makes have no record over them.
     if not folders or (source / records.RECORD).exists():
         record = _record_of(source)
-        seeds = record.details.get("seeds") or [record.seed]
+        seeds = record.details.seeds or [record.seed]
         folders = [source / f"seed-{seed}" for seed in seeds] if len(seeds) > 1 else [source]
     found: list[SeedRun] = []
     for folder in folders:
@@ -260,22 +268,24 @@ class _SeedTables:
         records.write_table(self.folder / records.WHERE, self.rows)
 
 
-def _conclude(record: records.Record, pack: Pack, folder: Path, how: list[str], moved: dict[str, float]) -> None:
+def _conclude(
+    record: records.Record, details: WhereDetails, pack: Pack, folder: Path, how: list[str], moved: dict[str, float]
+) -> None:
     """Every part's figures over all seeds, and how well the expansion predicts what happened."""
     names = [[each.name for each in pack.implications if each.wanted is wanted] for wanted in (False, True)]
     rows = records.read_table(folder / records.WHERE)
     keys = zip(*(rows[name].to_pylist() for name in ("part", "kind", "left_out")), strict=True)
-    parts: list[dict[str, Any]] = []
+    details.parts = []
     for part, kind, left_out in dict.fromkeys(keys):
         own = rows.filter((pc.field("part") == part) & (pc.field("left_out") == left_out))
         figures = patched_metrics(ranks_of(own), *names)
-        parts.append({"part": part, "kind": kind, "left_out": left_out, "moved": moved.get(part), **figures})
+        about = {"part": part, "kind": kind, "left_out": left_out, "moved": moved.get(part)}
+        details.parts.append(PatchedPart.model_validate(about | figures))
         if part == records.WHOLLY:
             record.metrics = {name: value for name, value in figures.items() if value is not None}
     alignment = alignments(records.read_table(folder / records.ANSWERS), *names)
-    laziness = {"how": ", ".join(dict.fromkeys(how)), "moved": moved, "alignment": alignment}
-    record.details |= {"parts": parts, "laziness": laziness}
-    record.details["files"] = records.checksums(folder, records.WHERE, records.ANSWERS)
+    details.laziness = Laziness(how=", ".join(dict.fromkeys(how)), moved=moved, alignment=alignment)
+    details.files = records.checksums(folder, records.WHERE, records.ANSWERS)
 
 
 def _lines(folder: Path, found: PatchedModels) -> Iterator[str]:
@@ -297,8 +307,7 @@ def _lines(folder: Path, found: PatchedModels) -> Iterator[str]:
             if cosine and error:
                 said.append(f"{group} {cosine.value:.2f} (error {error.value:.2f})")
         if said:
-            how = found.record.details["laziness"]["how"]
-            yield f"Cosine of the linearised with the actual change {what} ({how}): {', '.join(said)}"
+            yield f"Cosine of the linearised with the actual change {what} ({found.laziness.how}): {', '.join(said)}"
     yield "Shares whose top answer is the expected one; moved: change of matrices over start (Frobenius norm)"
     yield f"run: {folder}"
     yield f"page: {folder / PAGE}"

@@ -3,13 +3,13 @@
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from spillover.details import Verdict
 from spillover.metrics.implications import change_test, implication_rank_test, map_test, marginal_rank
 from spillover.metrics.intervals import FEW, cluster_sums, clusters_of, quotient
 from spillover.metrics.ranks import RankTable, questions, rank_table
@@ -18,34 +18,6 @@ from spillover.record import Metric
 
 #: Two-sided 95% of a normal distribution, and the power of 80% with which more subjects are asked for.
 _Z, _POWER = 1.959964, 0.841621
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What became of one implication between base and tuned model.
-
-    verdict: wanted or unwanted (it was learned, and the pack says which it is), none, or undecided. hits: how many of
-    the n unstated subjects have the implied answer on top; hits_before: in the base model; guess: what one fixed answer
-    would get. p: the larger of the exact map test and the test of the change, corrected (Holm). more_subjects: how many
-    more subjects would probably decide it; None when it is decided or unknown.
-    """
-
-    implication: str
-    kind: str
-    verdict: str
-    hits: int
-    hits_before: int
-    n: int
-    guess: int
-    rank: Metric | None
-    rank_before: Metric | None
-    marginal_rank: float | None
-    p: float | None
-    more_subjects: int | None
-    because: str
-
-    def as_json(self) -> dict[str, Any]:
-        return {key: value.as_json() if isinstance(value, Metric) else value for key, value in vars(self).items()}
 
 
 class _Tested(NamedTuple):

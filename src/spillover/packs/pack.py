@@ -6,8 +6,9 @@ import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, get_args
 
+from spillover.details import ImplicationOutline, PackOutline, RelationOutline
 from spillover.record import sha256_of_texts
 
 Kind = Literal["causal", "counterfactual", "spurious"]
@@ -197,20 +198,21 @@ def normal(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
-def describe(pack: Pack) -> dict[str, Any]:
+def describe(pack: Pack) -> PackOutline:
     """A pack's outline for records and pages; its facts stay in the answers table."""
-    return {
-        "name": pack.name,
-        "licence": pack.licence,
-        "source": pack.source,
-        "relations": [{"name": relation.name, "prompts": list(relation.prompts)} for relation in pack.relations],
-        "implications": [vars(each) | {"map": dict(each.map)} for each in pack.implications],
-        "join": pack.join,
-        "end": pack.end,
-        "counts": pack.counts(),
-    }
+    return PackOutline(
+        name=pack.name,
+        licence=pack.licence,
+        source=pack.source,
+        relations=[RelationOutline(name=each.name, prompts=list(each.prompts)) for each in pack.relations],
+        implications=[ImplicationOutline(**vars(each) | {"map": dict(each.map)}) for each in pack.implications],
+        join=pack.join,
+        end=pack.end,
+        counts=pack.counts(),
+    )
 
 
 def pack_hash(pack: Pack) -> str:
     """SHA-256 of everything in a pack that a run depends on."""
-    return sha256_of_texts([json.dumps(describe(pack), sort_keys=True, ensure_ascii=False), *map(repr, pack.facts)])
+    outline = json.dumps(describe(pack).as_json(), sort_keys=True, ensure_ascii=False)
+    return sha256_of_texts([outline, *map(repr, pack.facts)])

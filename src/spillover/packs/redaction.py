@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from spillover.details import PackOutline
 from spillover.packs.pack import SUBJECT, Pack
 
 #: Texts of a pack, and of its outline, that may hold a name.
@@ -46,11 +47,11 @@ class Redaction:
         facts = tuple(fact._replace(subject=self.name(fact.subject)) for fact in pack.facts)
         return replace(pack, **texts, relations=relations, facts=facts)
 
-    def outline(self, pack: Mapping[str, Any]) -> dict[str, Any]:
+    def outline(self, pack: PackOutline) -> PackOutline:
         """The outline of a pack (`packs.pack.describe`), redacted."""
-        relations = [{**each, "prompts": self._distinct(each["prompts"])} for each in pack.get("relations") or ()]
-        texts = {name: self.text(str(pack[name])) for name in TEXTS if pack.get(name)}
-        return {**pack, **texts, "relations": relations}
+        relations = [each.model_copy(update={"prompts": self._distinct(each.prompts)}) for each in pack.relations]
+        texts = {name: self.text(text) for name in TEXTS if (text := getattr(pack, name))}
+        return pack.model_copy(update={**texts, "relations": relations})
 
     def table(self, answers: pa.Table) -> pa.Table:
         """An answers table (record.ANSWER_SCHEMA) with neutral subjects, and prompts without their names."""

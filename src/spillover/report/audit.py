@@ -27,23 +27,25 @@ MISSING = "no verdict"
 def place(story: Story) -> tuple[int, int]:
     """Where a story stands when those to look at first come first: by verdict, then by subjects won."""
     found, order = audited_verdict(story), list(WORDS)
-    word = found.get("verdict")
-    won = int(found.get("hits", 0)) - int(found.get("hits_before", 0))
-    return (order.index(word) if word in order else len(order)), -won
+    if found is None:
+        return len(order), 0
+    return (order.index(found.verdict) if found.verdict in order else len(order)), found.hits_before - found.hits
 
 
 def next_step(story: Story) -> Markup:
     """What to do about a verdict, or what is missing for one, in one sentence."""
     found = audited_verdict(story)
-    if (word := found.get("verdict")) in ("unwanted", "wanted", "none"):
-        case = word
-    elif not found.get("n"):
-        case = "nobody" if found else "missing"
-    elif found.get("p") is None:
+    if found is None:
+        case = "missing"
+    elif found.verdict in ("unwanted", "wanted", "none"):
+        case = found.verdict
+    elif not found.n:
+        case = "nobody"
+    elif found.p is None:
         case = "one_pairing"
     else:
-        case = "one_answer" if found.get("guess") == found["n"] else "more"
-    more = f"about {found['more_subjects']:,} more" if found.get("more_subjects") else "more"
+        case = "one_answer" if found.guess == found.n else "more"
+    more = f"about {found.more_subjects:,} more" if found and found.more_subjects else "more"
     given, then = spoken(story.given), spoken(story.then)
     return page.wording(f"next_{case}").format(given=given, then=then, more=more, clusters=FEW_CLUSTERS)
 
@@ -155,7 +157,8 @@ def _model(run: LoadedRun, which: str) -> str:
 
 
 def _word(story: Story) -> str:
-    return str(audited_verdict(story).get("verdict") or MISSING)
+    found = audited_verdict(story)
+    return found.verdict if found else MISSING
 
 
 def _verdicts(judged: Sequence[Story], names: Sequence[str]) -> list[Cards | DataTable]:
@@ -178,8 +181,8 @@ def _tone(word: str) -> str:
 def _card(story: Story, name: str, several: bool) -> Card:
     word, after, before = _word(story), right(story.after), right(story.before)
     judged = audited_verdict(story)
-    because = words.sentence(str(judged.get("because") or ""))
-    clusters = (judged.get("rank") or {}).get("clusters") or 0
+    because = words.sentence(judged.because) if judged else ""
+    clusters = judged.rank.clusters if judged and judged.rank else 0
     if 1 < clusters < FEW_CLUSTERS:
         because += f" {clusters} given answers are too few for an interval, so only the exact tests can decide."
     verdict = Markup('<strong>{}.</strong> This {} is {}: {}, {:,} before. <span class="grounds">{}</span>').format(
@@ -198,10 +201,10 @@ def _card(story: Story, name: str, several: bool) -> Card:
 
 def _row(story: Story, name: str) -> list[Cell]:
     found, word, rank = audited_verdict(story), _word(story), story.rank
-    more = found.get("more_subjects")
+    more = found.more_subjects if found else None
     numbers = [
         story.best_guess.hits, words.value(story.rank_before), words.value(rank), number(story.marginal),
-        "–" if found.get("p") is None else p_value(found["p"]), rank.clusters if rank else "–",
+        "–" if found is None or found.p is None else p_value(found.p), rank.clusters if rank else "–",
         f"{more:,}" if more else "",
     ]  # fmt: skip
     verdict = Markup('<span class="tag {}">{}</span>').format(_tone(word), word)

@@ -70,9 +70,8 @@ def inside_rows(run: LoadedRun) -> list[tuple[str, str, str]]:
             unstated, unseen, chance = map(number, _averages(shared, _OVERLAPS, shares))
             link = spoken(name.replace("->", " → "))
             rows.append((f"Shared with the unstated, {link}", unstated, f"names never seen {unseen}, chance {chance}"))
-    cost = run.record.details.get("inside") or {}
-    if cost.get("share") is not None:
-        rows.append(("What looking took", f"{cost['seconds']:.1f} s", f"{100 * cost['share']:.1f}% of the run"))
+    if (cost := run.record.details.inside) and cost.share is not None:
+        rows.append(("What looking took", f"{cost.seconds:.1f} s", f"{100 * cost.share:.1f}% of the run"))
     return rows
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from spillover.details import Details, LabDetails
 from spillover.errors import UsageError, nearest
 from spillover.metrics.intervals import over_seeds
 from spillover.record import TRAJECTORY, Metric, Record, read_table
@@ -40,8 +41,8 @@ class LabRun:
     matrices: dict[str, np.ndarray]
 
     @property
-    def details(self) -> Mapping[str, Any]:
-        return self.record.details
+    def details(self) -> LabDetails:
+        return self.record.details_of(LabDetails)
 
     @cached_property
     def columns(self) -> dict[str, np.ndarray]:
@@ -55,7 +56,7 @@ class LabRun:
     @property
     def log_n(self) -> dict[str, float]:
         """The loss of a uniform guess among the implied answers, as a reference line."""
-        return {"log n: a uniform guess among the implied answers": float(self.details["log_n"])}
+        return {"log n: a uniform guess among the implied answers": self.details.log_n}
 
     def metric(self, group: str, name: str) -> Metric:
         """A metric of the record by its group (factorised, d_h=4, ...) and name."""
@@ -120,9 +121,9 @@ def build_lab_page(run: LabRun) -> Page:
     parts = zip(own["parts"].items(), found.figures, strict=True)
     steps = csv_text(run.trajectory.column_names, (list(row.values()) for row in run.trajectory.to_pylist()))
     # Made as a run of the verb, whose command can be given again; task and recipes take the place of model and pack.
-    record = dataclasses.replace(run.record, command="lab", details={"seeds": run.seeds})
+    record = dataclasses.replace(run.record, command="lab", details=Details(seeds=run.seeds))
     about, *others = (group for group in provenance(LoadedRun.of_record(record)) if group[0] not in ("Model", "Facts"))
-    recipes = {"Task": run.details["task"], **{f"Arm: {name}": arm for name, arm in run.details["arms"].items()}}
+    recipes = {"Task": run.details.task, **{f"Arm: {name}": arm for name, arm in run.details.arms.items()}}
     made = [(name, [(key.replace("_", " "), plain(value)) for key, value in each.items()])
             for name, each in recipes.items()]  # fmt: skip
     return Page(
@@ -155,14 +156,15 @@ def curves(
 
 def two_models(run: LabRun) -> Findings:
     """Losses of the paper's recipe, then the direction of the matrix under exact gradients."""
-    details, exact, facts, arms = run.details, run.details["exact"], [], []
-    guess = f"A uniform guess among the implied answers has {number(details['log_n'], 3)}. Paper's recipe."
+    details, exact, facts, arms = run.details, run.details.exact, [], []
+    assert exact is not None
+    guess = f"A uniform guess among the implied answers has {number(details.log_n, 3)}. Paper's recipe."
     for kind in KINDS:
-        loss, apart = run.metric(kind, LOSSES[1]).value, details[kind]["cosine_difference"]["value"]
+        loss, apart = run.metric(kind, LOSSES[1]).value, getattr(details, kind)["cosine_difference"].value
         closer = f"The trained matrix is closer to the {'nuclear' if apart > 0 else 'Frobenius'} solution. Exact arm."
         facts.append((f"{kind}: loss on unstated implications", number(loss, 3), guess))
         facts.append((f"{kind}: cosine to nuclear minus to Frobenius", number(apart, 3), closer))
-        cosines = (number(details[kind]["paper_arm"][f"cosine_to_{norm}"]["value"]) for norm in NORMS)
+        cosines = (number(getattr(details, kind)["paper_arm"][f"cosine_to_{norm}"].value) for norm in NORMS)
         arms.append("{} {} to nuclear, {} to Frobenius".format(kind, *cosines))
     factorised, merged = (f"{run.metric(kind, LOSSES[2]).value:.0%}" for kind in KINDS)
     stated, unstated, share = (run.kinds(y, arm="paper") for y in LOSSES)
@@ -175,9 +177,9 @@ def two_models(run: LabRun) -> Findings:
     matrices = {}
     for kind, (norm, word) in zip(KINDS, NORMS.items(), strict=True):
         matrices[f"trained, {kind}"], matrices[f"exact, least {word} norm"] = run.matrices[kind], run.matrices[norm]
-    maps = Maps("Output-value matrices", matrices, *(details["task"][name] for name in ("classes", "train", "test")))
+    maps = Maps("Output-value matrices", matrices, *(details.task[name] for name in ("classes", "train", "test")))
     caption = "First seed of the exact arm, each column centred, scaled to a smallest stated margin of 1. One scale."
-    between = {"the two exact solutions with each other": exact["cosine"]}
+    between = {"the two exact solutions with each other": exact.cosine}
     directions = []
     for kind in KINDS:
         lines = {
@@ -188,9 +190,10 @@ def two_models(run: LabRun) -> Findings:
         directions.append(curves(f"cosine-{kind}", title, "cosine", lines, between, difference))
     for norm, word in NORMS.items():
         title, lines = f"{word.capitalize()} norm per margin", run.kinds(f"{norm}_over_margin", arm="exact")
-        least, late = {f"the least possible {word} norm": exact[norm]["norm"]}, "Not drawn until every row is learned."
+        late = "Not drawn until every row is learned."
+        least = {f"the least possible {word} norm": getattr(exact, norm)["norm"]}
         directions.append(curves(f"norm-{norm}", title, "norm per margin", lines, least, late, log_y=True))
-    margins = {f"exact, {word}": exact[norm]["margin_ratio_test"] for norm, word in NORMS.items()}
+    margins = {f"exact, {word}": getattr(exact, norm)["margin_ratio_test"] for norm, word in NORMS.items()}
     known = {text: margin for text, margin in margins.items() if margin is not None}
     both, above = run.kinds("margin_ratio_test", arm="exact"), "Above 0, all are answered as the class would."
     directions.append(curves("margin-ratio", MARGIN, PER_MARGIN, both, known, above, limits=(-0.6, 1.1)))
@@ -205,7 +208,7 @@ def two_models(run: LabRun) -> Findings:
 
 def sample_efficiency(run: LabRun) -> Findings:
     """One chart an m_test: the exact margin, and what each trained model has."""
-    sizes, least, facts, figures = run.details["sizes"], [], [], []
+    sizes, least, facts, figures = run.details.sizes, [], [], []
     for test in sorted({size["m_test"] for size in sizes}):
         factorised, merged = (run.metric(f"{kind} train=1 test={test}", "margin_ratio_test") for kind in KINDS)
         least.append(factorised.low or 0.0)
@@ -228,7 +231,7 @@ def sample_efficiency(run: LabRun) -> Findings:
 
 def rank_sweep(run: LabRun) -> Findings:
     """Test loss and accuracy against d_h at the end, and against time."""
-    ranks, learned, facts, ends = run.details["ranks"], [], [], []
+    ranks, learned, facts, ends = run.details.ranks, [], [], []
     for rank in ranks:
         loss, share = (run.metric(f"d_h={rank}", name).value or 0.0 for name in LOSSES[1:])
         reading = f"nats on unstated implications; {share:.0%} answered as the class would"
@@ -270,15 +273,15 @@ STARTS = {
 
 def key_query(run: LabRun) -> Findings:
     """The loss on unstated implications against log n, for each start and model."""
-    log_n, held, facts, unstated, stated = float(run.details["log_n"]), True, [], [], []
+    log_n, held, facts, unstated, stated = run.details.log_n, True, [], [], []
     for start, (title, caption) in STARTS.items():
-        lowest = run.details["lowest"][f"merged {start}"]
+        lowest = run.details.lowest[f"merged {start}"]
         if start == "random":
             # Undefined with one seed.
             held &= (lowest["standard_errors_below"] or 0) <= 3
             beside = f"Standard error over seeds: {number(lowest['standard_error'], 4)}."
         else:
-            held &= lowest["loss_of_a_seed"] >= log_n - 1e-9
+            held &= (lowest["loss_of_a_seed"] or 0) >= log_n - 1e-9
             beside = f"Lowest of any one seed: {number(lowest['loss_of_a_seed'], 4)}."
         reading = f"log n is {number(log_n, 4)}. {beside}"
         facts.append((f"merged, {start} start: lowest mean loss", number(lowest["mean_loss"], 4), reading))
@@ -295,12 +298,12 @@ def key_query(run: LabRun) -> Findings:
 
 def architecture(run: LabRun) -> Findings:
     """Accuracy of both models for every variant, and losses against time."""
-    contrasts = {name: run.details["contrast"][name] for name in run.details["order"]}
-    unclear = [name for name, contrast in contrasts.items() if (contrast["low"] or 0) <= 0]
+    contrasts = {name: run.details.contrast[name] for name in run.details.order}
+    unclear = [name for name, contrast in contrasts.items() if (contrast.low or 0) <= 0]
     stated, unstated, share = (
         {name: {kind: run.metric(f"{name} / {kind}", y) for kind in KINDS} for name in contrasts} for y in LOSSES
     )
-    facts = [(name, number(each["value"]), f"interval {number(each['low'])} to {number(each['high'])}")
+    facts = [(name, number(each.value), f"interval {number(each.low)} to {number(each.high)}")
              for name, each in contrasts.items()]  # fmt: skip
     losses = [
         figure("lab-pairs", Pairs(STATED, "nats", stated), "train", ""),
@@ -328,7 +331,7 @@ def dial(run: LabRun) -> Findings:
     arms |= {f"d_h = {width:g}, step size {rate:g}": (width, rate) for width, rate in sorted(others)}
     starts = []
     for name, title, y, unit, references in (
-        ("start-margin", MARGIN, "margin_ratio_test", PER_MARGIN, {EXACT: float(details["exact_margin"])}),
+        ("start-margin", MARGIN, "margin_ratio_test", PER_MARGIN, {EXACT: details.exact_margin}),
         ("start-loss", f"{UNSTATED}, among the implied answers", "implication_loss_among", "nats", run.log_n),
     ):
         lines = {text: run.curve("sigma", y, model="factorised", width=w, rate=r) for text, (w, r) in arms.items()}
@@ -341,16 +344,16 @@ def dial(run: LabRun) -> Findings:
     ends = [(sigma, point.value or 0.0) for sigma, point in main.items()] or [(0.0, 0.0)]
     (least, small), (most, large) = ends[0], ends[-1]
     ways = {"by hand, one unknown": "exact", "by the general solver": "solved"}
-    mixed = {text: exact_curve(details["mixed"], "share", way) for text, way in ways.items()}
+    mixed = {text: exact_curve(details.mixed, "share", way) for text, way in ways.items()}
     abstaining = {
-        f"least {word} norm": exact_curve(details["abstaining"], "count", "leaked_minus_unknown", norm=norm)
+        f"least {word} norm": exact_curve(details.abstaining, "count", "leaked_minus_unknown", norm=norm)
         for norm, word in NORMS.items()
     }
     contradicting = {
-        label: exact_curve(details["contradicting"], "count", "leaked_minus_other", norm="nuclear", bridges=bridges)
+        label: exact_curve(details.contradicting, "count", "leaked_minus_other", norm="nuclear", bridges=bridges)
         for bridges, label in enumerate(("1 bridge a class", "2 bridges a class"), start=1)
     }
-    worst = max(row["gap"] for row in details["mixed"])
+    worst = max(row["gap"] for row in details.mixed)
     without, one = (number(abstaining["least nuclear norm"][count].value, 3) for count in (0.0, 1.0))
     neither = "lead of the leaked answer over “unknown”, for subjects of whom neither is stated (exact, certified)"
     facts = [

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from spillover import record as records
+from spillover.details import PackOutline
 from spillover.errors import RunError
 from spillover.metrics.implications import TRAJECTORY_SCHEMA, summarise
 from spillover.metrics.ranks import RankTable, rank_table
@@ -56,21 +57,21 @@ class LoadedRun:
         return self.record.command == "audit"
 
     @property
-    def pack(self) -> Mapping[str, Any]:
-        """What the record says of the pack: name, licence, source, relations, implications, counts."""
-        return self.record.details.get("pack") or {}
+    def pack(self) -> PackOutline:
+        """What the record says of the pack."""
+        return self.record.details.pack
 
     @property
     def pack_name(self) -> str:
         """The pack's name with its options, without any folder."""
-        name, asked = str(self.pack.get("name") or ""), str(self.record.settings.get("pack") or "")
+        name, asked = self.pack.name, str(self.record.settings.get("pack") or "")
         return asked if name and asked.startswith(f"{name}:") else name or Path(asked).name or "unnamed pack"
 
     @property
     def seeds(self) -> list[int]:
         """Every seed that was measured, or the record's when nothing was."""
         measured = sorted({int(seed) for seed in self.ranks.seed})
-        return measured or [int(seed) for seed in self.record.details.get("seeds") or [self.record.seed]]
+        return measured or self.record.details.seeds or [self.record.seed]
 
     @cached_property
     def candidates(self) -> dict[str, list[str]]:
@@ -83,7 +84,7 @@ class LoadedRun:
     @cached_property
     def prompts(self) -> dict[str, str]:
         """Relation -> the prompt it was trained with, `{subject}` in it."""
-        return {item["name"]: item["prompts"][0] for item in self.pack.get("relations") or () if item.get("prompts")}
+        return {each.name: each.prompts[0] for each in self.pack.relations if each.prompts}
 
     @property
     def model(self) -> str:

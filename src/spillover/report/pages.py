@@ -6,6 +6,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from spillover.details import Details
 from spillover.errors import UsageError
 from spillover.metrics.ranks import rank_table
 from spillover.packs.redaction import Redaction
@@ -89,9 +90,10 @@ def redacted(run: LoadedRun) -> LoadedRun:
         return run
     hide = Redaction.of(run.answers["subject"].unique().to_pylist())
     answers = hide.table(run.answers)
-    details = {key: value for key, value in run.record.details.items() if key != "files"}
     hashes = {key: value for key, value in run.record.hashes.items() if key != "pack"}
-    record = dataclasses.replace(run.record, hashes=hashes, details={**details, "pack": hide.outline(run.pack)})
+    shown = run.record.details.as_json() | {"pack": hide.outline(run.pack)}
+    details = Details.read(run.record.command, {key: value for key, value in shown.items() if key != "files"})
+    record = dataclasses.replace(run.record, hashes=hashes, details=details)
     return dataclasses.replace(run, record=record, answers=answers, ranks=rank_table(answers))
 
 

@@ -31,10 +31,9 @@ _LARGE = 1_000_000
 
 def provenance(run: LoadedRun) -> list[tuple[str, Terms]]:
     """Groups of terms: the run, its model, its pack, its settings, its surroundings. Empty values are left out."""
-    record, pack, model = run.record, run.pack, run.record.details.get("model") or {}
-    total, trained = model.get("parameters"), model.get("trained_parameters")
-    links = [f"{spoken(each['given'])} → {spoken(each['then'])} ({each.get('kind', '')})"
-             for each in pack.get("implications") or ()]  # fmt: skip
+    record, pack, model = run.record, run.pack, run.record.details.model
+    total, trained = model.parameters, model.trained_parameters
+    links = [f"{spoken(each.given)} → {spoken(each.then)} ({each.kind})" for each in pack.implications]
     groups: dict[str, Mapping[str, Any]] = {
         "Run": {
             "command": command_line(record),
@@ -45,16 +44,17 @@ def provenance(run: LoadedRun) -> list[tuple[str, Terms]]:
             "identity": record.identity,
         },
         "Model": {
-            "name": model.get("name") or record.settings.get("model"),
-            "licence": model.get("licence_note") or model.get("licence"),
+            "name": model.name or record.settings.get("model"),
+            "licence": model.licence_note,
             "parameters trained": f"{trained:,} of {total:,}" if total and trained else total,
             "what was trained": run.trained_part,
         },
         "Facts": {
             "pack": run.pack_name,
-            **{key: pack.get(key) for key in ("licence", "source")},
+            "licence": pack.licence,
+            "source": pack.source,
             "links": links,
-            "counts": pack.get("counts"),
+            "counts": pack.counts,
         },
         "Settings": {spoken(key): _setting(key, value) for key, value in sorted(record.settings.items())},
         "Versions": {**dict(sorted(record.versions.items())), "commit": record.commit},

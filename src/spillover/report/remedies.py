@@ -10,6 +10,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from spillover.details import FrontierEntry, MitigateDetails, Recommendation, RemedyText
 from spillover.errors import RunError
 from spillover.metrics import remedies as judging
 from spillover.metrics.implications import LEARNED as LEARNED_RANK
@@ -44,7 +45,7 @@ _BEST, _AFTER = 5, "ignore-topk=0.1"
 #: Options of the comparison that its runs share.
 _SHARED = ("lr", "batch", "freeze_embeddings", "chat", "dtype", "revision", "threads")
 _LEAST, _POINTS = f"{100 * judging.REMOVED:.0f}%", f"{100 * judging.KEPT:.0f}"
-Descriptions = Mapping[str, Mapping[str, Any]]
+Descriptions = Mapping[str, RemedyText]
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,26 +56,26 @@ class Tried:
     only. number: its place in the page, from 1; 0 is the untreated run.
     """
 
-    entry: Mapping[str, Any]
+    entry: FrontierEntry
     texts: Sequence[str] = ()
     after: bool = False
     number: int = 0
 
     @property
     def label(self) -> str:
-        return _label(self.entry["remedy"], self.entry["strength"])
+        return _label(self.entry.remedy, self.entry.strength)
 
     @property
     def status(self) -> str:
-        return str(self.entry["status"])
+        return self.entry.status
 
     def metric(self, name: str) -> Metric | None:
-        return Metric.of(self.entry.get(name))
+        return self.entry.metric(name)
 
     def value(self, name: str) -> float | None:
         """The figure itself, or None when it was not measured."""
         metric = self.metric(name)
-        return metric.value if metric else self.entry.get(name)
+        return metric.value if metric else getattr(self.entry, name, None)
 
     def row(self, names: Sequence[str], *parts: str) -> dict[str, Any]:
         """Figures by name, and parts of their metrics (low, high, clusters) as `NAME_PART`."""
@@ -93,7 +94,7 @@ class Tried:
     @property
     def taken(self) -> bool:
         """Whether another answer has taken the unwanted one's place."""
-        return bool((self.entry.get("replaced") or {}).get("taken"))
+        return bool(self.entry.replaced and self.entry.replaced["taken"])
 
     @property
     def keeps(self) -> bool:
@@ -114,6 +115,7 @@ class Comparison:
     """tried: every remedy and strength, group by group, in each the one that removes most first."""
 
     record: Record
+    advice: Recommendation
     untreated: Tried
     tried: Sequence[Tried]
 
@@ -124,9 +126,8 @@ class Comparison:
     @cached_property
     def advised(self) -> Tried | None:
         """The one that the record recommends."""
-        advice = self.record.details["recommendation"]
-        label = _label(advice.get("remedy"), advice.get("strength"))
-        return next((each for each in self.tried if advice.get("safe") and each.label == label), None)
+        label = _label(self.advice.remedy, self.advice.strength)
+        return next((each for each in self.tried if self.advice.safe and each.label == label), None)
 
     @cached_property
     def nearest(self) -> Tried | None:
@@ -141,7 +142,7 @@ class Comparison:
 
     @property
     def seeds(self) -> int:
-        return len(self.record.details["seeds"])
+        return len(self.record.details.seeds)
 
     @property
     def clusters(self) -> int:
@@ -163,35 +164,31 @@ def load_comparison(folder: str | Path, descriptions: Descriptions | None = None
 def comparison_of(record: Record, where: str = RECORD, descriptions: Descriptions | None = None) -> Comparison:
     """The comparison that a record holds. Raises RunError when it holds none, or none that is finished.
 
-    descriptions: what each remedy does, where the record does not say so: name -> {"text", "strength", "after"}.
+    descriptions: what each remedy does, by name, where the record does not say so.
     """
-    if record.command == "mitigate" and "frontier" not in record.details:
+    details = record.details_of(MitigateDetails, where)
+    if details.recommendation is None:
         do = "Give the same `mitigate` command again; it goes on where it stopped"
         raise RunError("this comparison is not finished", where=where, do=do)
-    try:
-        known = record.details.get("remedies") or descriptions or {}
-        untreated, *others = [_tried(entry, known) for entry in record.details["frontier"]]
-        ordered = sorted(others, key=lambda each: (GROUPS.index(each.group), -each.removed))
-        record.details["recommendation"]["because"]
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        what = f"this record is not that of a comparison ({type(error).__name__}: {error})"
-        raise RunError(what, where=where, do="Name a folder that `mitigate` wrote") from None
+    known = details.remedies or descriptions or {}
+    untreated, *others = [_tried(entry, known) for entry in details.frontier]
+    ordered = sorted(others, key=lambda each: (GROUPS.index(each.group), -each.removed))
     numbered = [dataclasses.replace(each, number=place) for place, each in enumerate(ordered, start=1)]
-    return Comparison(record, untreated, numbered)
+    return Comparison(record, details.recommendation, untreated, numbered)
 
 
-def _tried(entry: Mapping[str, Any], descriptions: Descriptions) -> Tried:
-    names = [part.partition("=")[0] for part in _label(entry["remedy"], entry["strength"]).split("+")]
+def _tried(entry: FrontierEntry, descriptions: Descriptions) -> Tried:
+    names = [part.partition("=")[0] for part in _label(entry.remedy, entry.strength).split("+")]
     known = [descriptions[name] for name in names if name in descriptions]
     # A mere switch has no number.
-    texts = [str(each["text"]) + ("" if each["strength"].startswith("which turns it on") else
-             f" Its number: {each['strength']}.") for each in known]  # fmt: skip
-    return Tried(entry, texts, bool(known) and all(each.get("after") for each in known))
+    texts = [each.text + ("" if each.strength.startswith("which turns it on") else f" Its number: {each.strength}.")
+             for each in known]  # fmt: skip
+    return Tried(entry, texts, bool(known) and all(each.after for each in known))
 
 
-def _label(name: Any, strength: Any) -> str:
+def _label(name: str | None, strength: float | None) -> str:
     """A remedy as `--remedy` takes it."""
-    return str(name) if strength is None else f"{name}={float(strength):g}"
+    return str(name) if strength is None else f"{name}={strength:g}"
 
 
 def build_remedies_page(found: Comparison) -> page.Page:
@@ -313,9 +310,9 @@ def lede(found: Comparison) -> str:
     """What was compared: model, pack, and how many tries."""
     record = found.record
     model, pack = (Path(name).name if name.count("/") > 1 else name
-                   for name in (record.details["model"]["name"], record.settings["pack"]))  # fmt: skip
-    links = record.details["pack"]["implications"]
-    pairs = [f"“{spoken(item['given'])}” to “{spoken(item['then'])}”" for item in links if item["kind"] not in WANTED]
+                   for name in (record.details.model.name or "", record.settings["pack"]))  # fmt: skip
+    links = [each for each in record.details.pack.implications if each.kind not in WANTED]
+    pairs = [f"“{spoken(each.given)}” to “{spoken(each.then)}”" for each in links]
     tries = f"{len(found.tried)} {'try' if len(found.tried) == 1 else 'tries'}"
     seeds = "one seed" if found.seeds == 1 else f"{found.seeds} seeds"
     taught = f"{model} was taught the same facts ({pack}) untreated and with each remedy, {tries}, {seeds}."
@@ -353,7 +350,7 @@ def effects(found: Comparison) -> page.DataTable:
 
     def cells(each: Tried) -> dict[str, Cell]:
         instead: Cell = "–"
-        if replaced := each.entry.get("replaced"):
+        if replaced := each.entry.replaced:
             low, high = (number(100 * replaced[end], 0) for end in ("low", "high"))
             instead = TableCell(percent(replaced["rate"]) + ", taken" * each.taken, f"chance {low} to {high}%")
         return {
@@ -399,9 +396,9 @@ def exactly(found: Comparison) -> page.DataTable | None:
     """What the exact model predicts, and what was measured; None when no remedy that was tried has a counterpart."""
 
     def cells(each: Tried) -> dict[str, Cell]:
-        leads = dict[str, Cell]()
+        leads, exact = dict[str, Cell](), each.entry.exact or {}
         for name in ("unwanted", "wanted"):
-            before, after = each.entry["exact"].get(f"{name}_untreated"), each.entry["exact"].get(name)
+            before, after = exact.get(f"{name}_untreated"), exact.get(name)
             small = "" if before is None else f"untreated {number(before)}"
             leads[f"{name} answer, lead"] = "–" if after is None else TableCell(number(after), small)
         return {
@@ -411,7 +408,7 @@ def exactly(found: Comparison) -> page.DataTable | None:
             "they": agreement(each),
         }
 
-    tried = [each for each in found.measured if each.entry.get("exact")]
+    tried = [each for each in found.measured if each.entry.exact]
     return _table("Beside the exact model", "exact", cells, tried) if tried else None
 
 
@@ -446,7 +443,7 @@ def _number(each: Tried, name: str) -> Cell:
 
 def exact_removed(each: Tried) -> float | None:
     """The share of the unwanted answer's lead that the remedy takes away in the exact model; above 1 it is behind."""
-    before, after = ((each.entry.get("exact") or {}).get(name) for name in ("unwanted_untreated", "unwanted"))
+    before, after = ((each.entry.exact or {}).get(name) for name in ("unwanted_untreated", "unwanted"))
     return None if before is None or after is None or before <= 0 else 1 - after / before
 
 
@@ -468,7 +465,7 @@ def download(found: Comparison) -> Download:
         row: dict[str, Any] = {"number": each.number or None, "remedy": each.label, "group": each.group}
         row |= {"status": each.status, "outcome": outcome(found, each)}
         row |= each.row(judging.METRICS, "low", "high", "clusters")
-        replaced = each.entry.get("replaced") or {}
+        replaced = each.entry.replaced or {}
         row |= {"free_rate": each.value("free_rate"), "taken": each.taken}
         row |= {f"taken_{part}": replaced.get(part) for part in ("rate", "low", "high")}
         rows.append(row | each.row(("stated_nats", *COSTS)) | {"what_it_does": " ".join(each.texts)})

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from markupsafe import Markup
 
+from spillover.details import AuditDetails
 from spillover.report import page
 from spillover.report.drawing import plain
 from spillover.report.load import LoadedRun, labels
@@ -146,29 +147,34 @@ def _example_row(story: Story, each: Example) -> list[page.Cell]:
     return [stated, asked, before, shown, suggested, page.num(each.before), page.num(each.after, key=True)]
 
 
-def undeclared(run: LoadedRun) -> list[Mapping[str, Any]]:
-    """What the run's open probes found that the pack neither states nor implies."""
-    return [each for each in run.record.details.get("discoveries") or () if not each["declared"]]
+def probed(labelled: Sequence[tuple[str, LoadedRun]]) -> list[tuple[str, AuditDetails]]:
+    """The runs that asked open probes, each with its label."""
+    found = [(label, run.record.details) for label, run in labelled]
+    return [(label, details) for label, details in found if isinstance(details, AuditDetails) and details.probes]
+
+
+def undeclared(details: AuditDetails) -> list[dict[str, Any]]:
+    """What open probes found that the pack neither states nor implies."""
+    return [each for each in details.discoveries if not each["declared"]]
 
 
 def discoveries_title(labelled: Sequence[tuple[str, LoadedRun]]) -> str:
     """What a page of open probes alone says first; empty without any."""
-    probed = [run for _, run in labelled if run.record.details.get("probes")]
-    groups = sum(bool(each["relation"]) for run in probed for each in undeclared(run))
+    asked = probed(labelled)
+    groups = sum(bool(each["relation"]) for _, details in asked for each in undeclared(details))
     count = {0: "Nothing that nobody declared was", 1: "One thing that nobody declared was"}
     found = count.get(groups, f"{groups} things that nobody declared were")
-    return f"{found} found between groups of subjects." if probed else ""
+    return f"{found} found between groups of subjects." if asked else ""
 
 
 def discoveries_section(labelled: Sequence[tuple[str, LoadedRun]]) -> page.Section:
     """For every run that asked open probes, the words that the tuned model says more often and nobody declared."""
-    probed = [(label, run) for label, run in labelled if run.record.details.get("probes")]
     head: list[page.Cell] = ["Who", "The tuned model says", "After", page.num("Rise"), "Test",
                              "Probability, base to tuned model", "Word for word"]  # fmt: skip
     blocks: list[page.Block | None] = []
-    for label, run in probed:
-        probes, found = run.record.details["probes"], undeclared(run)
-        blocks.append(page.Heading(page.bdi(label)) if len(probed) > 1 else None)
+    for label, details in (every := probed(labelled)):
+        probes, found = details.probes, undeclared(details)
+        blocks.append(page.Heading(page.bdi(label)) if len(every) > 1 else None)
         asked = "{templates} sentence beginnings, {subjects} subjects, {never_seen} never-seen names.".format(**probes)
         if found:
             caption = f"{asked} A rise is in percentage points: of the group, less that of the other groups."
@@ -176,7 +182,7 @@ def discoveries_section(labelled: Sequence[tuple[str, LoadedRun]]) -> page.Secti
             blocks.append(page.DataTable(caption, [head], [("", rows)], "examples", name, row_heads=False))
         else:
             blocks.append(f"Nothing moved that the pack does not declare, among {asked}")
-        if declared := int(probes["declared"]):
+        if declared := probes["declared"]:
             note = f"Not listed, but in the record: {declared} that the pack itself states or implies."
             blocks.append(page.Paragraph(note, "small"))
     return page.Section("open", "What nobody declared", blocks, page.wording("open"))

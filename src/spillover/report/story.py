@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from spillover.details import AuditDetails, Verdict
 from spillover.metrics.ranks import RankTable, at_end
 from spillover.packs.pack import WANTED
 from spillover.record import Metric
@@ -113,7 +114,7 @@ class Story:
         """A metric of this implication; of the whole run when the run keeps it for all implications together."""
         if self.key is None:
             return self.run.metric(name)
-        alone = len(self.run.pack.get("implications") or ()) <= 1
+        alone = len(self.run.pack.implications) <= 1
         whole = alone or not name.startswith(("implication", "paraphrase", "marginal", "chance"))
         return self.run.metric(name, self.key) or (self.run.metric(name) if whole else None)
 
@@ -169,21 +170,19 @@ def right(rows: RankTable) -> Count:
     return Count(int((rows.rank == 0).sum()), len(rows))
 
 
-def audited_verdict(story: Story) -> Mapping[str, Any]:
-    """What the audit's record holds of the story's implication; empty when it holds nothing."""
-    judged = story.run.record.details.get("verdicts") or ()
-    return next((each for each in judged if each.get("implication") == story.key), {})
+def audited_verdict(story: Story) -> Verdict | None:
+    """What the audit's record says of the story's implication."""
+    details = story.run.record.details
+    judged = details.verdicts if isinstance(details, AuditDetails) else []
+    return next((each for each in judged if each.implication == story.key), None)
 
 
 def stories(run: LoadedRun, label: str) -> list[Story]:
     """Every implication of a run in the order of its pack; without any, every relation with holes."""
-    implications = run.pack.get("implications") or []
-    many = len(implications) > 1
     found = []
-    for item in implications:
-        given, then = item["given"], item["then"]
-        name = f"{label}: {spoken(given)} → {spoken(then)}" if many else label
-        found.append(Story(run, name, f"{given}->{then}", given, then, item.get("kind", ""), item.get("map") or {}))
+    for each in run.pack.implications:
+        name = f"{label}: {spoken(each.given)} → {spoken(each.then)}" if len(run.pack.implications) > 1 else label
+        found.append(Story(run, name, f"{each.given}->{each.then}", each.given, each.then, each.kind, each.map))
     return found or [
         Story(run, f"{label}: {spoken(relation)}", key=None, given="", then=relation, kind="")
         for relation in unique(run.ranks.only(stated=False).relation.tolist())

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from spillover.errors import RunError
+from spillover.details import CellState, SweepDetails
 from spillover.record import RECORD, Metric, Record
 from spillover.report.load import LoadedRun, load_run
 from spillover.report.story import Story, stories
@@ -97,35 +97,26 @@ def load_study(folder: str | Path) -> LoadedStudy:
     """Read a study's folder. Raises RunError when it holds no study, or when a cell said to be done cannot be read."""
     folder = Path(folder)
     record = Record.read(folder)
-    try:
-        about = record.details["study"]
-        cells = {item["cell"]: _cell(folder / CELLS / str(item["cell"]), item) for item in record.details["cells"]}
-        groups = [
-            LoadedGroup(item["name"], item.get("text") or "", item.get("plot"), [cells[slug] for slug in item["cells"]])
-            for item in about["groups"]
-        ]
-        name = str(about["name"])
-    except (KeyError, TypeError, AttributeError) as error:
-        what = f"this record is not that of a study ({type(error).__name__}: {error})"
-        raise RunError(what, where=str(folder / RECORD), do="Name a folder that `sweep` wrote") from None
-    title, text = str(about.get("title") or name), str(about.get("text") or "")
-    return LoadedStudy(name, title, text, list(cells.values()), groups)
+    details = record.details_of(SweepDetails, folder / RECORD)
+    study, cells = details.study, {each.cell: _cell(folder / CELLS / each.cell, each) for each in details.cells}
+    groups = [LoadedGroup(each.name, each.text, each.plot, [cells[slug] for slug in each.cells if slug in cells])
+              for each in study.groups]  # fmt: skip
+    return LoadedStudy(study.name, study.title or study.name, study.text, list(cells.values()), groups)
 
 
-def _cell(folder: Path, item: Mapping[str, Any]) -> LoadedCell:
-    slug, verb, status = (str(item[name]) for name in ("cell", "verb", "status"))
-    seeds = [int(seed) for seed in item.get("seeds") or [0]]
-    record, run, by_seed = None, None, {}
-    if status == "done":
-        run = load_run(folder) if verb == "inject" else None
+def _cell(folder: Path, state: CellState) -> LoadedCell:
+    record, run, by_seed, seeds = None, None, {}, state.seeds
+    if state.status == "done":
+        run = load_run(folder) if state.verb == "inject" else None
         own = {seed: folder / f"seed-{seed}" for seed in seeds}
         by_seed = {seed: Record.read(path).metrics for seed, path in own.items() if (path / RECORD).exists()}
         # A verb that does not pool its seeds leaves no record over them.
         record = run.record if run else None if by_seed else Record.read(folder)
         if record and not by_seed and len(seeds) == 1:
             by_seed = {seeds[0]: record.metrics}
-    options, seconds = dict(item.get("options") or {}), float(item.get("seconds") or 0.0)
-    return LoadedCell(slug, verb, options, seeds, status, item.get("error"), seconds, record, run, by_seed)
+    return LoadedCell(
+        state.cell, state.verb, state.options, seeds, state.status, state.error, state.seconds, record, run, by_seed
+    )
 
 
 def study_table(study: LoadedStudy) -> pa.Table:

@@ -13,6 +13,7 @@ from matplotlib.artist import Artist
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
+from spillover.details import Laziness, PatchedPart, WhereDetails
 from spillover.errors import RunError
 from spillover.metrics.intervals import FEW
 from spillover.metrics.patching import GROUPS
@@ -38,11 +39,13 @@ class PatchedModels:
     model lacks it (else the base model has it alone)."""
 
     record: Record
-    patched: Mapping[tuple[str, bool], Mapping[str, Any]]
+    patched: Mapping[tuple[str, bool], PatchedPart]
+    laziness: Laziness
 
     def metric(self, name: str, part: str, left_out: bool = False) -> Metric | None:
         """A metric of one model; None when it was not measured."""
-        return metric_of(self.patched.get((part, left_out), {}).get(name))
+        own = self.patched.get((part, left_out))
+        return metric_of(own.metric(name)) if own else None
 
     def rate(self, group: str, part: str, left_out: bool = False) -> float | None:
         """Share of the group's subjects whose top answer is the expected one in that model."""
@@ -50,19 +53,21 @@ class PatchedModels:
         return metric.value if metric else None
 
     def moved(self, part: str) -> str:
-        found = self.patched.get((part, False), {}).get("moved")
-        return "" if found is None else f"{100 * found:.2f}%"
+        own = self.patched.get((part, False))
+        return "" if own is None or own.moved is None else f"{100 * own.moved:.2f}%"
 
     def alignment(self, group: str, name: str) -> Metric | None:
         """How well the expansion at the base predicts the change of a group's answers: a cosine or an error."""
-        return metric_of(self.record.details["laziness"]["alignment"].get(group, {}).get(name))
+        return metric_of(self.laziness.alignment.get(group, {}).get(name))
 
     def parts(self, *kinds: str) -> list[str]:
-        return list(dict.fromkeys(part for (part, _), each in self.patched.items() if each["kind"] in kinds))
+        return list(dict.fromkeys(part for (part, _), each in self.patched.items() if each.kind in kinds))
 
     @property
     def groups(self) -> list[str]:
-        return [name for name in GROUPS if any(metric_of(each.get(f"{name}_rate")) for each in self.patched.values())]
+        return [
+            name for name in GROUPS if any(metric_of(each.metric(f"{name}_rate")) for each in self.patched.values())
+        ]
 
     def added(self, group: str) -> float:
         """What training added to a group's rate; 0 when it was not asked about."""
@@ -86,8 +91,8 @@ class PatchedModels:
         """Every figure of the models of these kinds (whole, component, layer), one row a model and group."""
         found = []
         for ((part, left_out), each), group in product(self.patched.items(), self.groups):
-            rate, rank, free = (metric_of(each.get(f"{group}_{key}")) for key in ("rate", "rank", "free"))
-            if rate and each["kind"] in kinds:
+            rate, rank, free = (metric_of(each.metric(f"{group}_{key}")) for key in ("rate", "rank", "free"))
+            if rate and each.kind in kinds:
                 found.append({
                     "part": ENDS.get(part, part), "left_out": left_out, "group": WORDS[group], "rate": rate.value,
                     "low": rate.low, "high": rate.high, "mean_rank": rank.value if rank else None,
@@ -103,16 +108,11 @@ def load_where(folder: str | Path) -> PatchedModels:
 
 def where_of(record: Record, where: str = RECORD) -> PatchedModels:
     """What a record of `where` holds. Raises RunError when it is none, or none that is finished."""
-    if record.command == "where" and "parts" not in record.details:
+    details = record.details_of(WhereDetails, where)
+    if details.laziness is None:
         do = "Give the same `where` command again; it goes on where it stopped"
         raise RunError("this is not finished", where=where, do=do)
-    try:
-        record.details["laziness"]["alignment"]
-        keys = [(entry["part"], entry["left_out"], entry["kind"], entry["moved"]) for entry in record.details["parts"]]
-        return PatchedModels(record, {key[:2]: entry for key, entry in zip(keys, record.details["parts"], strict=True)})
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        what = f"this record is not one of `where` ({type(error).__name__}: {error})"
-        raise RunError(what, where=where, do="Name a folder that `where` wrote") from None
+    return PatchedModels(record, {(each.part, each.left_out): each for each in details.parts}, details.laziness)
 
 
 #: A part carries a group when it alone brings this share of what training added; less than LEAST added says nothing.
@@ -123,7 +123,7 @@ _NOUNS = {"recall": "the recall of facts", "wanted": "the wanted conclusions", "
 def build_where_page(found: PatchedModels) -> page.Page:
     """The page of `where`: what carries what, every figure, and how lazy training was."""
     record = found.record
-    trained: Any = record.details.get("trained") or {}
+    trained = record.details_of(WhereDetails).trained
     # The shared parts of a page read the settings of the run that was taken apart.
     own = {key: trained.get(key) for key in ("pack", "model", "lora", "freeze_embeddings")}
     kept = {f"run: {key}": trained[key] for key in (*own, "epochs", "lr", "batch", "remedy", "weight_decay")
@@ -135,7 +135,7 @@ def build_where_page(found: PatchedModels) -> page.Page:
     table = csv_text(list(rows[0]) if rows else [], (list(row.values()) for row in rows))
     seeds = "one seed" if len(run.seeds) == 1 else f"{len(run.seeds)} seeds"
     clusters = max((row["clusters"] for row in rows), default=0)
-    lazy = Markup("{} Computed by {}.").format(page.wording("where_lazy"), plain(record.details["laziness"]["how"]))
+    lazy = Markup("{} Computed by {}.").format(page.wording("where_lazy"), plain(found.laziness.how))
     size = found.moved(TUNED) and f" The matrices that changed moved by {found.moved(TUNED)} of their norm."
     few = "Fewer than ten clusters: the intervals are too rough for a verdict. Repeat it with more seeds."
     return page.Page(

@@ -58,7 +58,7 @@ def value(metric: Metric | None) -> str:
 def statement(run: LoadedRun, relation: str, subject: str, answer: str = "…") -> str:
     """The sentence that a fact is trained and asked with."""
     prompt = run.prompts.get(relation, "{subject} " + spoken(relation))
-    return plain(prompt.replace("{subject}", subject) + str(run.pack.get("join", " ")) + answer)
+    return plain(prompt.replace("{subject}", subject) + run.pack.join + answer)
 
 
 def verdict(story: Story) -> Verdict:
@@ -70,11 +70,10 @@ def verdict(story: Story) -> Verdict:
     if story.run.audited:
         if not (judged := audited_verdict(story)):
             return Verdict(False, "No verdict", "The audit holds none for this link.")
-        word, more = str(judged["verdict"]), judged.get("more_subjects")
-        counts = "{hits:,} of {n:,} in the tuned model, {hits_before:,} in the base model.".format(**judged)
-        said = f"{counts} {sentence(judged['because'])}"
-        said += f" About {more:,} more subjects would decide it." if more else ""
-        return Verdict(word in ("wanted", "unwanted"), word.capitalize(), said)
+        said = f"{judged.hits:,} of {judged.n:,} in the tuned model, {judged.hits_before:,} in the base model. "
+        said += sentence(judged.because)
+        said += f" About {judged.more_subjects:,} more subjects would decide it." if judged.more_subjects else ""
+        return Verdict(judged.verdict in ("wanted", "unwanted"), judged.verdict.capitalize(), said)
     rank, marginal, test = story.rank, story.marginal, story.map_test
     if rank is None or rank.value is None or marginal is None:
         return Verdict(False, "No verdict", "The run holds no ranks to judge by.")
@@ -177,7 +176,7 @@ def lede(stories: Sequence[Story]) -> str:
 
 def setting(story: Story) -> str:
     """What was trained, in one sentence under the headline."""
-    facts = (story.run.pack.get("counts") or {}).get("facts")
+    facts = story.run.pack.counts.get("facts")
     sentences = f" over {facts} sentences" if facts else ""
     begin = f"The pack states {facts} sentences" if story.run.audited else f"After {story.passes}{sentences}"
     if story.key is None or not story.checkpoints:

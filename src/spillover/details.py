@@ -1,0 +1,418 @@
+"""What a record says beside settings and metrics: for each command the type of its details, as JSON holds them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError, model_serializer
+
+#: A value of an option, or a cell of a row.
+Scalar = bool | int | float | str | None
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number with its 95% interval. n: rows it averages; clusters: (seed, pair) clusters; note: a caveat or None."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    clusters: int
+    unit: str
+    note: str | None = None
+
+    @classmethod
+    def of(cls, value: object) -> Metric | None:
+        """A metric, or what a record holds of it; None for anything else."""
+        if isinstance(value, Mapping) and "value" in value:
+            return cls(**dict[str, Any]({item.name: value.get(item.name) for item in fields(cls)}))
+        return value if isinstance(value, Metric) else None
+
+    @model_serializer
+    def as_json(self) -> dict[str, Any]:
+        """The metric as CONTRACT names it; the note only when there is one."""
+        return {name: value for name, value in vars(self).items() if name != "note" or value is not None}
+
+
+class Fields(BaseModel):
+    """Named fields of a record. Keys that have no field here, as other versions write them, are kept and written."""
+
+    model_config = ConfigDict(extra="allow", defer_build=True)
+
+    def as_json(self) -> dict[str, Any]:
+        """As JSON holds it: without the fields that were never set, but with those that were set to None."""
+        return self.model_dump(exclude_unset=True)
+
+
+class Measured(Fields):
+    """What has metrics, too, each under its own name."""
+
+    __pydantic_extra__: dict[str, Metric | None]
+
+    def metric(self, name: str) -> Metric | None:
+        """The metric of this name; None when it was not measured."""
+        return self.__pydantic_extra__.get(name)
+
+
+class RelationOutline(Fields):
+    name: str
+    prompts: list[str]
+
+
+class ImplicationOutline(Fields):
+    given: str
+    then: str
+    kind: str = ""
+    map: dict[str, str] = {}
+
+
+class PackOutline(Fields):
+    """A pack without its facts, which stay in the answers table."""
+
+    name: str = ""
+    licence: str = ""
+    source: str = ""
+    relations: list[RelationOutline] = []
+    implications: list[ImplicationOutline] = []
+    join: str = " "
+    end: str | None = None
+    counts: dict[str, int] = {}
+
+
+class ModelFacts(Fields):
+    """The model that was trained or asked; how many numbers it has, and how many of them were trained."""
+
+    name: str | None = None
+    licence_note: str = ""
+    parameters: int | None = None
+    trained_parameters: int | None = None
+
+
+class CheckpointsWritten(Fields):
+    written: int
+    seconds: float
+
+
+class LookInside(Fields):
+    """What `--inside` took, and its share of the run."""
+
+    seconds: float
+    share: float | None
+
+
+class Details(Fields):
+    """What the record of any command may say. files: SHA-256 of the tables, by name."""
+
+    command: ClassVar[str] = ""
+    pack: PackOutline = PackOutline.model_construct()
+    model: ModelFacts = ModelFacts.model_construct()
+    seeds: list[int] = []
+    files: dict[str, str] = {}
+    checkpoints: CheckpointsWritten | None = None
+    inside: LookInside | None = None
+
+    @staticmethod
+    def read(command: str, found: Mapping[str, Any]) -> Details:
+        """The details of a command; of a run that has not got to its own details yet, those of any command."""
+        kinds = {kind.command: kind for kind in Details.__subclasses__()}
+        try:
+            return kinds.get(command.partition(" ")[0], Details).model_validate(found)
+        except ValidationError:
+            return Details.model_validate(found)
+
+    @classmethod
+    def fault(cls, found: Mapping[str, Any]) -> str:
+        """The first field that does not fit, and why."""
+        try:
+            cls.model_validate(found)
+        except ValidationError as error:
+            first = error.errors()[0]
+            return f"{'.'.join(map(str, first['loc']))}: {first['msg'].lower()}"
+        return ""
+
+
+class Memory(Fields):
+    """Bytes: estimated by part, free at the start, and taken at most. micro_batches: (from step, examples at once)."""
+
+    micro_batches: list[list[int]] = []
+    forecast: dict[str, Scalar] | None = None
+    room: int | None = None
+    peak: int | None = None
+
+
+class PlainText(Fields):
+    """Of each passage: nats a token before and after training, and its tokens."""
+
+    before: list[float] = []
+    after: list[float] = []
+    tokens: list[float] = []
+
+
+class InjectDetails(Details):
+    """scoring: how answers were scored. moved: part -> the norm of its change over that of its start."""
+
+    command = "inject"
+    scoring: str | None = None
+    plain_text: PlainText = PlainText.model_construct()
+    forward_passes: int = 0
+    memory: Memory = Memory.model_construct()
+    moved: dict[str, float] = {}
+
+
+class TrainerDetails(Details):
+    """Of a callback's run. measuring_seconds: what the measurements took."""
+
+    command = "trainer"
+    measuring_seconds: float
+
+
+class Verdict(Fields):
+    """What became of one implication between base and tuned model.
+
+    verdict: wanted or unwanted (it was learned, and the pack says which it is), none, or undecided. hits: how many of
+    the n unstated subjects have the implied answer on top; hits_before: in the base model; guess: what one fixed answer
+    would get. p: the larger of the exact map test and the test of the change, corrected (Holm). more_subjects: how many
+    more subjects would probably decide it; None when it is decided or unknown.
+    """
+
+    implication: str
+    kind: str
+    verdict: str
+    hits: int
+    hits_before: int
+    n: int
+    guess: int
+    rank: Metric | None
+    rank_before: Metric | None
+    marginal_rank: float | None
+    p: float | None
+    more_subjects: int | None
+    because: str
+
+
+class AuditDetails(Details):
+    """discoveries, probes: what open probes found, and how much was asked (commands.audit_open.discover)."""
+
+    command = "audit"
+    scoring: str | None
+    verdicts: list[Verdict]
+    discoveries: list[dict[str, Any]] = []
+    probes: dict[str, float | int | None] = {}
+
+
+class RemedyText(Fields):
+    """What a remedy does, what its strength means, and whether a finished model is all that it needs."""
+
+    text: str
+    strength: str
+    after: bool = False
+
+
+class FrontierEntry(Measured):
+    """One remedy at one strength, or the untreated run: its metrics (metrics.remedies.METRICS), and these.
+
+    exact: leads in the exact model. free_rate: of unwanted answers without any association. replaced: of
+    metrics.remedies.replaced_map. stated_nats: mean loss on stated rows. A cell that failed has its status alone.
+    """
+
+    cell: str
+    remedy: str
+    strength: float | None
+    exact: dict[str, float | None] | None = None
+    status: str
+    free_rate: float | None = None
+    replaced: dict[str, bool | int | float] | None = None
+    stated_nats: float | None = None
+    epochs: float | None = None
+    steps: int | None = None
+    forward_passes: int | None = None
+    seconds: float | None = None
+
+
+class Recommendation(Fields):
+    """One remedy with its reason, or none."""
+
+    remedy: str | None
+    strength: float | None
+    safe: bool
+    because: str
+
+
+class MitigateDetails(Details):
+    """frontier: the untreated run first."""
+
+    command = "mitigate"
+    remedies: dict[str, RemedyText] = {}
+    frontier: list[FrontierEntry] = []
+    recommendation: Recommendation | None = None
+
+
+class RepairSide(Measured):
+    """The metrics of a model before or after its repair, and its audit's verdicts."""
+
+    verdicts: list[Verdict]
+
+
+class RepairDetails(Details):
+    command = "repair"
+    before: RepairSide
+    after: RepairSide
+
+
+class Undone(Fields):
+    """The fewest rows of one way that would undo an association, and its margin then."""
+
+    way: str
+    count: int
+    margin: float | None = None
+    rows: list[dict[str, str]]
+
+
+class PredictedAssociation(Fields):
+    """What is expected of one association, with the keys of `predict --json`.
+
+    rate: expected share of the exposed subjects who will answer so; score: their expected number. prior: the base
+    model's belief in the answer given the fact in its prompt, or None without a model. rests_on: some supporting
+    subjects. undone_by: the fewest rows of each way that would undo it, or None where that was not computed.
+    """
+
+    given: str
+    given_answer: str
+    then: str
+    then_answer: str
+    support: int
+    exposed: int
+    margin: float | None = None
+    prior: float | None = None
+    score: float
+    kind: str | None = None
+    because: str
+    rate: float
+    opposed: int = 0
+    margin_low: float | None = None
+    margin_high: float | None = None
+    rests_on: list[str] = []
+    undone_by: list[Undone] | None = None
+
+
+class PredictDetails(Details):
+    """associations: highest score first. left_out: how many were not looked at. solution: method, verdict and gap of
+    the exact model. calibration, held_out: as metrics.associations ships them."""
+
+    command = "predict"
+    associations: list[PredictedAssociation]
+    left_out: int = 0
+    solution: dict[str, str | float | None] = {}
+    calibration: dict[str, Any] = {}
+    held_out: dict[str, Any] = {}
+
+
+class PatchedPart(Measured):
+    """A model with one part of a change, or without it: its metrics (metrics.patching), and these."""
+
+    part: str
+    kind: str
+    left_out: bool
+    moved: float | None
+
+
+class Laziness(Fields):
+    """How far each part moved, and how well the first-order expansion at the base weights predicts the answers.
+
+    how: it was computed. alignment: group of questions -> metrics by name.
+    """
+
+    how: str
+    moved: dict[str, float] = {}
+    alignment: dict[str, dict[str, Metric | None]]
+
+
+class WhereDetails(Details):
+    """trained: the settings of the run that was taken apart."""
+
+    command = "where"
+    trained: dict[str, Any] = {}
+    parts: list[PatchedPart] = []
+    laziness: Laziness | None = None
+
+
+class StudyGroup(Fields):
+    """Cells that a study shows together. plot: the name of their figure, or None."""
+
+    name: str
+    text: str = ""
+    plot: str | None = None
+    cells: list[str]
+
+
+class StudyOutline(Fields):
+    name: str
+    title: str = ""
+    text: str = ""
+    groups: list[StudyGroup]
+
+
+class CellState(Fields):
+    """What was asked of a cell, whether it is done, failed or waiting, and its first failure."""
+
+    cell: str
+    verb: str
+    options: dict[str, Any] = {}
+    seeds: list[int] = [0]
+    status: str
+    error: str | None = None
+    seconds: float = 0.0
+
+
+class SweepDetails(Details):
+    command = "sweep"
+    study: StudyOutline
+    cells: list[CellState]
+
+
+class ExactPair(Fields):
+    """Both exact solutions: `norm`, and the smallest unstated margin `margin_ratio_test`; and their cosine."""
+
+    nuclear: dict[str, float | None]
+    frobenius: dict[str, float | None]
+    cosine: float
+
+
+class LabDetails(Details):
+    """Every experiment has its task, log n and the recipes of its arms; the others are of one or two alone."""
+
+    command = "lab"
+    task: dict[str, int]
+    log_n: float
+    arms: dict[str, dict[str, Any]]
+    exact: ExactPair | None = None
+    factorised: dict[str, Metric | dict[str, Metric]] = {}
+    merged: dict[str, Metric | dict[str, Metric]] = {}
+    sizes: list[dict[str, float]] = []
+    ranks: list[int] = []
+    lowest: dict[str, dict[str, float | None]] = {}
+    contrast: dict[str, Metric] = {}
+    order: list[str] = []
+    exact_margin: float = 0.0
+    mixed: list[dict[str, float]] = []
+    abstaining: list[dict[str, Any]] = []
+    contradicting: list[dict[str, Any]] = []
+
+
+class SolveDetails(Details):
+    """What `theory.solving.Solution` says: the bounds, and the answer to each question; or the rows to blame."""
+
+    command = "solve"
+    norm: str
+    objective: float | None
+    lower_bound: float | None
+    gap: float | None
+    status: str
+    verdict: str
+    signatures: int
+    iterations: int
+    questions: list[dict[str, Scalar]]
+    rows: list[dict[str, str]] = []
