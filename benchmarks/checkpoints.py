@@ -73,20 +73,20 @@ def main() -> dict[str, float]:
         found["fresh_seconds_to_step"] = seconds_to_step(replace(own, out=str(folder / "fresh")), kept)
         with stopping(STEPS):
             inject.run(own, kept, patience=0)
-        found_details = Record.read(folder / "cut").details["checkpoints"]
+        found_details = Record.read(folder / "cut").details.checkpoints
         sizes = [path.stat().st_size for path in (folder / "cut").rglob("state.safetensors")]
         found |= {
             "checkpoint_gigabytes": max(sizes) / 1e9,
-            "checkpoint_seconds": found_details["seconds"] / found_details["written"],
+            "checkpoint_seconds": found_details.seconds / found_details.written,
         }
         found["resumed_seconds_to_step"] = seconds_to_step(own, kept)
         if options.epochs:
             whole = replace(own, out=str(folder / "whole"), epochs=options.epochs)
             inject.run(whole, kept)
             record = Record.read(folder / "whole")
-            found_details = record.details["checkpoints"]
-            found |= {"run_seconds": record.seconds, "checkpoints_written": found_details["written"]}
-            found["share_of_time"] = found_details["seconds"] / record.seconds
+            found_details = record.details.checkpoints
+            found |= {"run_seconds": record.seconds, "checkpoints_written": found_details.written}
+            found["share_of_time"] = found_details.seconds / record.seconds
     print(json.dumps({name: round(value, 4) for name, value in found.items()}, indent=1))
     return found
 

@@ -37,9 +37,9 @@ def measured(model: str, threads: int, case: str, folder: Path) -> dict[str, flo
     done = subprocess.run(command, env=quiet, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{case}: {done.stderr.strip().splitlines()[-1]}")
-    memory = Record.read(folder).details["memory"]
-    foretold, peak = memory["forecast"]["peak"], memory["peak"]
-    parts = {name: size for name, size in memory["forecast"].items() if name not in ("needed", "peak", "traced")}
+    memory = Record.read(folder).details.memory
+    foretold, peak = memory.forecast["peak"], memory.peak
+    parts = {name: size for name, size in memory.forecast.items() if name not in ("needed", "peak", "traced")}
     print(case, json.dumps({name: round(size / 1e9, 3) for name, size in parts.items()}), file=sys.stderr)
     return {"foretold": foretold / 1e9, "measured": peak / 1e9, "ratio": foretold / peak}
 

@@ -75,13 +75,13 @@ def measured(name: str, options: argparse.Namespace, folder: Path) -> dict[str, 
     done = subprocess.run(words, env=quiet, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{name}: {done.stderr.strip().splitlines()[-1]}")
-    record, memory = Record.read(folder), Record.read(folder).details["memory"]
-    foretold = memory["forecast"]
+    record, memory = Record.read(folder), Record.read(folder).details.memory
+    foretold = memory.forecast
     found = {metric: record.metrics[metric]["value"] for metric in METRICS}
-    found["look"] = record.details.get("inside", {}).get("share", 0.0)
+    found["look"] = record.details.inside.share if record.details.inside else 0.0
     found["step"] = statistics.median(json.loads(done.stdout.splitlines()[-1]))
     training = foretold["trained"] + foretold["sums"] + foretold["gradients"] + foretold["step"]
-    return {**found, "peak": memory["peak"] / 1e9, "foretold": foretold["peak"] / 1e9, "training": training / 1e9}
+    return {**found, "peak": memory.peak / 1e9, "foretold": foretold["peak"] / 1e9, "training": training / 1e9}
 
 
 def main() -> None:

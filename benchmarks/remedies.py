@@ -36,7 +36,7 @@ def alone(record: Record, out: Path) -> tuple[int, float]:
     done = subprocess.run([sys.executable, "-c", _ALONE], input=given, text=True, capture_output=True)
     if done.returncode:
         raise SystemExit(f"{record.settings['remedy']}: {done.stderr.strip().splitlines()[-1]}")
-    return int(Record.read(out).details["forward_passes"]), time.monotonic() - began
+    return int(Record.read(out).details.forward_passes), time.monotonic() - began
 
 
 def main() -> dict[str, float]:
@@ -58,7 +58,7 @@ def main() -> dict[str, float]:
         found = [Record.read(path.parent) for path in sorted(folder.glob("cells/*/seed-0/record.json"))]
         # What cannot be done to a model fails as quickly alone.
         records = [record for record in found if record.status == "done"]
-        shared = sum(int(record.details.get("forward_passes", 0)) for record in records)
+        shared = sum(int(record.details.forward_passes) for record in records)
         single = [alone(record, Path(place) / f"alone-{number}") for number, record in enumerate(records)]
     passes, seconds = sum(one for one, _ in single), sum(one for _, one in single)
     shown = {
