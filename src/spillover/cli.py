@@ -17,7 +17,6 @@ import spillover
 from spillover import commands
 from spillover.commands.launched import one_voice, sharing
 from spillover.errors import Interrupted, SpilloverError, UsageError, nearest
-from spillover.record import plain
 
 #: What the light install leaves out.
 HEAVY = {"torch", "transformers", "safetensors", "peft", "accelerate"}
@@ -84,6 +83,8 @@ def _run(words: list[str], as_json: bool) -> int:
         outcome = dict(commands.job(verb)(settings))
     text, code = outcome.pop("text", ""), outcome.pop("exit_code", 0)
     if as_json:
+        from spillover.record import plain
+
         print(json.dumps(outcome, ensure_ascii=False, default=plain))
     elif text:
         print(text)

@@ -274,11 +274,9 @@ def _judge(
         verdicts=judged,
     )
     if probes and base.probed and tuned.probed:
-        found, details.probes = audit_open.discover(
-            probes, base.probed, tuned.probed, level=settings.level, seed=settings.seed
-        )
-        hide.discoveries(found)
-        details.discoveries = found
+        asked = (probes, base.probed, tuned.probed)
+        details.discoveries, details.probes = audit_open.discover(*asked, level=settings.level, seed=settings.seed)
+        hide.discoveries(details.discoveries)
     forgetting = None
     if base.losses and tuned.losses and np.array_equal(base.losses[1], tuned.losses[1]):
         forgetting = forgetting_nats(base.losses[0], tuned.losses[0], base.losses[1])

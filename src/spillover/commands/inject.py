@@ -329,9 +329,8 @@ def _pool(run: OpenRun, settings: Inject, parts: Sequence[Path]) -> None:
         if all((part / name).exists() for part in parts):
             write_table(folder / name, pa.concat_tables([read_table(part / name) for part in parts]))
     every = [record.details_of(InjectDetails) for record in records]
-    means = (
-        np.mean([getattr(each.plain_text, key) for each in every], axis=0) for key in ("before", "after", "tokens")
-    )
+    losses = [each.plain_text for each in every]
+    means = (np.mean([getattr(each, key) for each in losses], axis=0) for key in ("before", "after", "tokens"))
     pooled.status, pooled.seconds = "done", round(sum(record.seconds for record in records), 1)
     pooled.hashes = {**first.hashes, "pack": sha256_of_texts([record.hashes["pack"] for record in records])}
     pooled.metrics = {**summarise(read_table(folder / ANSWERS)), "forgetting_nats": forgetting_nats(*means)}

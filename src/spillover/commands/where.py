@@ -125,13 +125,8 @@ def run(settings: Where, pack: Pack | str | Path = "", model: Model | None = Non
             records.write_atomically(folder / PAGE, html_of([folder])[0].encode())
     found = load_where(folder)
     measured = found.record.details.model_dump(include={"parts", "laziness"}, exclude_unset=True)
-    return {
-        "run": str(folder),
-        "metrics": found.record.metrics,
-        **measured,
-        "page": str(folder / PAGE),
-        "text": "\n".join(_lines(folder, found)),
-    }
+    text = "\n".join(_lines(folder, found))
+    return {"run": str(folder), "metrics": found.record.metrics, **measured, "page": str(folder / PAGE), "text": text}
 
 
 @dataclass(frozen=True)

@@ -65,9 +65,8 @@ class PatchedModels:
 
     @property
     def groups(self) -> list[str]:
-        return [
-            name for name in GROUPS if any(metric_of(each.metric(f"{name}_rate")) for each in self.patched.values())
-        ]
+        every = self.patched.values()
+        return [name for name in GROUPS if any(metric_of(each.metric(f"{name}_rate")) for each in every)]
 
     def added(self, group: str) -> float:
         """What training added to a group's rate; 0 when it was not asked about."""
