@@ -11,7 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE, PICTURE = ROOT / "src" / "spillover", ROOT / "docs" / "architecture.svg"
-BASE, INTERFACE = "errors, config, record", "import spillover"
+BASE, INTERFACE = "errors, config, details, record", "import spillover"
 #: Rooms from top to bottom, which import only rooms further down: column, and what each holds in a few words.
 ROWS: tuple[dict[str, tuple[float, str]], ...] = (
     {"cli": (1, "parse, call, print"), INTERFACE: (3, "the Python interface")},
@@ -99,7 +99,7 @@ def picture() -> str:
         y = TOP + number * (HEIGHT + GAP)
         for room, (column, holds) in row.items():
             x = WIDTH * (column + 0.5) / 5
-            place[room], width = (x, y), BOX if room != BASE else 210
+            place[room], width = (x, y), BOX if room != BASE else 260
             boxes.append(
                 f'<rect x="{x - width / 2:g}" y="{y}" width="{width}" height="{HEIGHT}"/>'
                 f'<text class="name" x="{x:g}" y="{y + 26}">{escape(room)}</text>'
