@@ -106,6 +106,7 @@ def test_a_model_without_known_attention_is_one_sentence(settings, tmp_path, byt
     assert not (tmp_path / "none" / "record.json").exists()
 
 
+@pytest.mark.slow
 def test_two_processes_see_what_one_does(byte_folder, tmp_path):
     words = ["inject", PACK, "--model", str(byte_folder), "--threads", "1", "--epochs", "2", "--lr", "1e-3", "--inside"]
     assert main([*words, "--out", str(tmp_path / "one")]) == 0

@@ -15,6 +15,7 @@ from spillover.commands.report import run as report
 from spillover.errors import RunError, SpilloverError, UsageError
 from spillover.record import TRAJECTORY, Record, read_table
 from spillover.report.lab import load_lab
+from tests import quick
 
 CONTRACT = {
     *("train_loss", "implication_loss_test", "implication_accuracy_test", "cosine_to_nuclear", "cosine_to_frobenius"),
@@ -79,7 +80,7 @@ def test_a_norm_per_margin_is_never_below_the_least_norm(two_models):
         assert seen.min() < 1.12 * least
 
 
-@pytest.mark.parametrize("preset", [name for name in EXPERIMENTS if name != "two-models"])
+@pytest.mark.parametrize("preset", quick.first([name for name in EXPERIMENTS if name != "two-models"], 3))
 def test_every_preset_runs_and_tells(preset, tmp_path):
     settings = Lab(
         preset=preset,

@@ -38,6 +38,7 @@ def wait_for(running, folder, known=frozenset()):
     return found
 
 
+@pytest.mark.slow
 def test_asked_to_end_killed_and_started_twice_it_ends_with_the_same_bytes(byte_folder, tmp_path, capsys):
     own = settings(byte_folder, tmp_path / "run", **MEDIUM)
     running = forked.Program(EAGER, *words(own))

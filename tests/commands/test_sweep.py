@@ -196,6 +196,7 @@ def test_a_failure_that_nobody_foresaw_is_a_sentence(monkeypatch):
     assert isinstance(ended, Ended) and ended.error == "ZeroDivisionError: the sum was"
 
 
+@pytest.mark.slow
 def test_an_interrupted_study_goes_on_where_it_stopped(study, tmp_path):
     # The last cell takes so long that the study is under way when it is interrupted.
     long = '{"pack": "sport-music:names=10,bridge=1", "epochs": 60}'

@@ -17,6 +17,7 @@ def unchanged_environment(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("more", ["", "--optimiser adamw-8bit --gradient-checkpointing --logits-at-once 3"])
 def test_a_step_is_compared_with_the_trainer_s_on_a_processor(more, capsys):
     words = "--device cpu --size tiny --rows 2 --tokens 12 --answers 2,11 --repeats 1 --steps 1"

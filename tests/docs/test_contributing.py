@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"<!-- (at the end of|file): (\S+) -->\n```python\n(.*?)```", re.DOTALL)
 CHECK = """
@@ -34,6 +36,7 @@ assert counts == {"facts": 8, "questions": 4}
 """
 
 
+@pytest.mark.slow
 def test_what_the_page_says_can_be_done(byte_folder, tmp_path):
     shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
     blocks = BLOCK.findall((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"))

@@ -19,6 +19,8 @@ DOCS = Path(__file__).parents[2] / "docs"
 sys.path.insert(0, str(DOCS.parent))
 from tools import make_docs  # noqa: E402
 
+from tests import quick  # noqa: E402
+
 #: docs/theory.md has a test of its own.
 PAGES = sorted(path for path in [*DOCS.glob("*.md"), *(DOCS / "verbs").glob("*.md")] if path.name != "theory.md")
 BLOCK = re.compile(r"(?:<!-- (?P<mark>[^\n]*?) -->\n)?```(?P<kind>\w+)\n(?P<body>.*?)```", re.DOTALL)
@@ -38,7 +40,14 @@ def commands(body, model):
     return printed.getvalue()
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))
+#: Pages whose commands take longest are tried by `make test-all`.
+LONG = ("hallucinates-from-my-facts.md", "about-to-tune.md", "sweep.md", "packs.md")
+
+
+@pytest.mark.parametrize(
+    "page", quick.first(sorted(PAGES, key=lambda page: page.name in LONG), len(PAGES) - len(LONG)),
+    ids=lambda page: str(page.relative_to(DOCS)),
+)  # fmt: skip
 def test_what_a_page_shows_runs(page, byte_folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names: dict = {}

@@ -37,6 +37,7 @@ def test_the_packs_are_those_that_their_file_makes():
         assert open_pack(make_packs.FOLDER / name).questions
 
 
+@pytest.mark.slow
 def test_the_frozen_figures_of_the_test_are_what_the_kept_numbers_give():
     kept = json.loads(compare.FROZEN.read_text(encoding="utf-8"))
     again = compare.frozen(pq.read_table(compare.KEPT))

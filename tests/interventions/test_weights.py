@@ -8,6 +8,7 @@ from hypothesis import strategies as some
 from spillover.errors import ModelError, UsageError
 from spillover.interventions.weights import constant_direction, ignore_topk, mean_inputs, scale_back, spectral_clip
 from spillover.lm.output_value import places
+from tests import quick
 from tests.lm.test_architectures import built
 
 VOCABULARY = 60
@@ -41,8 +42,8 @@ REMEDIES = [scale_back, ignore_topk, constant_direction, spectral_clip]
 
 
 @pytest.mark.parametrize("remedy", REMEDIES)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("dtype", quick.first([torch.float32, torch.bfloat16], 1))
+@pytest.mark.parametrize("family", quick.first(FAMILIES, 2))
 def test_strength_none_is_the_tuned_model_and_more_is_another(remedy, dtype, family):
     model, base, tuned = pair(family, dtype)
     copies = [{name: value.clone() for name, value in weights.items()} for weights in (base, tuned)]
@@ -129,7 +130,7 @@ def test_mean_inputs_are_the_means_of_what_is_read():
     assert len(found) == 2 * 7
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", quick.first(FAMILIES, 2))
 @pytest.mark.parametrize("strength", [0.3, 0.9])
 def test_the_spectrum_of_each_heads_change_is_clipped(family, strength):
     model, base, tuned = pair(family)

@@ -15,6 +15,7 @@ from spillover.lm.score import Scorer, logits_only_at
 from spillover.lm.tokens import Example, Request, encoder
 from spillover.lm.train import answer_loss
 from spillover.record import TRAJECTORY, Record
+from tests import quick
 from tests.lm.test_score import SUBJECTS, WORDS, asks_for, brute_force
 from tests.packs.packs_on_disk import FACTS, PACK, jsonl, write
 
@@ -169,6 +170,7 @@ def run_of(pack, folder, out, **changes):
     return inject.run(Inject(pack=pack, model=str(folder), out=str(out), **{**settings, **changes}))
 
 
+@pytest.mark.parametrize("name", quick.first(ARCHITECTURES, 5), indirect=True)
 def test_inject_from_end_to_end(loaded, name, pack, folder, tmp_path):
     metrics = run_of(pack, folder, tmp_path / "run")["metrics"]
     record = Record.read(tmp_path / "run")
@@ -200,6 +202,7 @@ def test_the_embeddings_move_when_they_are_trained(loaded, pack, folder, tmp_pat
         assert not torch.equal(getattr(loaded.model, part)().weight, getattr(after, part)().weight)
 
 
+@pytest.mark.parametrize("name", quick.first(ARCHITECTURES, 3), indirect=True)
 def test_an_adapter_fits_every_architecture(pack, folder, tmp_path, loaded):
     metrics = run_of(pack, folder, tmp_path / "run", lora=2, epochs=2, save="delta")["metrics"]
     assert metrics["recall_rank"]["n"] == 3

@@ -16,6 +16,7 @@ from spillover.lm.train import answer_loss
 from spillover.lm.trainable import Training, count_parameters, trainable_copy
 from spillover.packs.open import open_pack
 from spillover.record import Record
+from tests import quick
 from tests.tiny_models import TINY
 
 ROWS = [Example(tuple(range(1 + number, 13 + number)), 9) for number in range(8)]
@@ -28,7 +29,7 @@ def how(**changes):
                         "lora": 0, "seed": 0} | changes))  # fmt: skip
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", quick.first(["float32", "bfloat16"], 1))
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", TINY)
 def test_the_parts_are_those_of_the_real_model(name, way, dtype):

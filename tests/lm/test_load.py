@@ -44,6 +44,7 @@ from spillover.lm.tokens import encoder, examples
 from spillover.lm.train import fine_tune
 from spillover.lm.trainable import Training, trainable_copy
 from spillover.packs.open import open_pack
+from tests import quick
 from tests.lm.gguf_file import tiny_qwen2, write_gguf
 from tests.packs.packs_on_disk import PACK as PACK_YAML
 from tests.packs.packs_on_disk import write
@@ -339,7 +340,7 @@ def answers(model, tokenizer):
     return torch.tensor(table["log_probability"].to_pylist())
 
 
-@pytest.mark.parametrize("targets", [(), ("v_proj", "o_proj")], ids=["all", "some"])
+@pytest.mark.parametrize("targets", quick.first([(), ("v_proj", "o_proj")], 1), ids=["all", "some"])
 @pytest.mark.parametrize("family", TINY)
 def test_a_merged_model_answers_every_question_as_its_adapter_does(family, targets, metaspace_tokenizer, tmp_path):
     """Within 1e-4 nats; of the families, one has two query heads and one four to a value head."""

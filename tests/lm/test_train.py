@@ -10,6 +10,7 @@ from spillover.lm.tokens import Example
 from spillover.lm.train import MicroBatches, answer_loss, fine_tune, may_merge
 from spillover.lm.trainable import Training, count_parameters, trainable_copy
 from spillover.record import State
+from tests import quick
 from tests.tiny_models import TINY
 
 ROWS = [Example((1, 5, 6, 7), 2), Example((1, 8, 9), 2), Example((1, 5, 6, 10, 11, 12), 3), Example((1, 13, 14), 1)]
@@ -75,7 +76,7 @@ def test_training_stops_when_told_that_it_is_enough(model):
 
 
 @pytest.mark.parametrize("changes", [{}, {"freeze_embeddings": False, "weight_decay": 0.1}, {"lora": 2}])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", quick.first([torch.float32, torch.bfloat16], 1))
 def test_going_on_from_any_step_gives_the_same_bits(model, changes, dtype):
     """With dropout, tied embeddings and an adapter, in a copy that knows nothing but the state."""
     how, kept, losses = settings(**changes), {}, []
@@ -161,7 +162,7 @@ def test_tied_embeddings_train_as_with_a_dense_gradient(model):
 
 
 @pytest.mark.parametrize("changes", [{}, {"freeze_embeddings": False}, {"lora": 2}])
-@pytest.mark.parametrize("at_once", [2, 1])
+@pytest.mark.parametrize("at_once", quick.first([2, 1], 1))
 def test_layers_computed_again_in_the_backward_pass_give_the_same_bits(model, changes, at_once):
     """With dropout, whose masks are drawn again, and weights that change while others are still to be computed."""
     found = []

@@ -10,9 +10,9 @@ import re
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, nullcontext, redirect_stderr
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -216,7 +216,7 @@ def _options(source: ModelSource, revision: str | None) -> dict[str, Any]:
 def _read(source: ModelSource, revision: str | None, dtype: torch.dtype) -> CausalModel:
     """The model, once it is known that its weights were all there and that it continues prompts."""
     options = _options(source, revision)
-    with quiet(), _one_sentence(source, "model"):
+    with quiet(), gguf_parsed_once() if source.gguf else nullcontext(), _one_sentence(source, "model"):
         config = transformers.AutoConfig.from_pretrained(source.path, **options)
         _refuse_unknown_packing(config, source.name)
         if source.gguf and (kind := getattr(transformers, "GgufConfig", None)):
@@ -327,7 +327,7 @@ def convert(folder: Path) -> None:
     import_module(PACKAGE).assemble(source)
     if sha256_of(source) != SHA256:
         raise ModelError("the installed 4-bit file is damaged", where=PACKAGE, do=f"Reinstall {PACKAGE}")
-    with quiet(), open(os.devnull, "w") as nowhere, redirect_stderr(nowhere):
+    with quiet(), gguf_parsed_once(), open(os.devnull, "w") as nowhere, redirect_stderr(nowhere):
         transformers.AutoTokenizer.from_pretrained(folder, gguf_file=source.name).save_pretrained(folder)
         model = transformers.AutoModelForCausalLM.from_pretrained(folder, gguf_file=source.name, dtype=torch.float32)
     del model.config.quantization_config
@@ -338,6 +338,19 @@ def convert(folder: Path) -> None:
     source.unlink()
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     (folder / "model.safetensors").chmod(0o644)
+
+
+@contextmanager
+def gguf_parsed_once() -> Iterator[None]:
+    """Inside, a GGUF file is parsed once: the library does so for configuration, vocabulary and weights, each twice."""
+    import gguf
+
+    reader = gguf.GGUFReader
+    gguf.GGUFReader = cache(reader)
+    try:
+        yield
+    finally:
+        gguf.GGUFReader = reader
 
 
 #: Forms in which a model folder may be stored, each called as the package that unpacks it.
