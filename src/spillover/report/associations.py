@@ -4,12 +4,13 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from typing import Any, Literal
 
 from markupsafe import Markup
 
 from spillover.report.drawing import plain
-from spillover.report.provenance import Download, csv_text, table_link
+from spillover.report.provenance import Download, table_link
 from spillover.report.story import spoken
 from spillover.report.words import number
 
@@ -125,11 +126,12 @@ class Listing:
         head = ["given", "given_answer", "then", "then_answer"]
         for column in self.columns:
             head += [column.key, f"{column.key}_of"] if column.kind == "part" else [column.key]
-        rows = []
-        for row in self.rows:
-            values = [part for value in row.values for part in (value if isinstance(value, tuple) else (value,))]
-            rows.append([row.given, row.given_answer, row.then, row.then_answer, *values])
-        return table_link(name, words, csv_text(head, rows))
+        rows = (
+            [row.given, row.given_answer, row.then, row.then_answer,
+             *chain.from_iterable(value if isinstance(value, tuple) else (value,) for value in row.values)]
+            for row in self.rows
+        )  # fmt: skip
+        return table_link(name, words, head, rows)
 
 
 def rounded(column: Column, value: Value) -> Any:

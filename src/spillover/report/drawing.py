@@ -70,18 +70,15 @@ class Drawing:
     note: str = ""
 
     def save(self, path: str | Path) -> None:
-        """Write the figure to a file, of the kind that its name ends with: .svg, .pdf or .png.
-
-        Raises UsageError for any other ending.
-        """
+        """Write the figure as its name ends: .svg, .pdf or .png. Raises UsageError for any other ending."""
         path = Path(path)
-        if path.suffix not in (".svg", ".pdf", ".png"):
-            what = "a figure is written as SVG, PDF or PNG"
-            raise UsageError(what, where=str(path), do="Name a file such as ranks.svg")
         if path.suffix == ".png":
             self.figure.savefig(path, dpi=200)
-        else:
+        elif path.suffix in (".svg", ".pdf"):
             path.write_bytes(self.pdf if path.suffix == ".pdf" else self.file.encode())
+        else:
+            what = "a figure is written as SVG, PDF or PNG"
+            raise UsageError(what, where=str(path), do="Name a file such as ranks.svg")
 
     def _repr_svg_(self) -> str:
         return self.file
@@ -102,6 +99,11 @@ def label(text: object, length: int = 30) -> str:
     """`plain` for the inside of a figure: matplotlib would hide a label that starts with an underscore."""
     line = plain(text, length)
     return "\u200b" + line if line.startswith("_") else line
+
+
+def limits(metric: Metric | None) -> tuple[float, float] | None:
+    """The ends of a metric's 95% interval; None where it has none."""
+    return None if metric is None or metric.low is None or metric.high is None else (metric.low, metric.high)
 
 
 def looks(wanted: Sequence[bool]) -> list[tuple[str, Any, str]]:
@@ -190,9 +192,9 @@ def draw_lines(
             if not line.marks:
                 axes.text(0, place, line.text, va="center", fontweight="bold")
             for mark, look in line.marks:
-                at = mark.value if isinstance(mark, Metric) else mark
-                if isinstance(mark, Metric) and mark.low is not None and mark.high is not None:
-                    axes.plot([mark.low, mark.high], [place] * 2, color=look["color"], linewidth=5, alpha=0.3)
+                at, ends = (mark.value, limits(mark)) if isinstance(mark, Metric) else (mark, None)
+                if ends:
+                    axes.plot(ends, [place] * 2, color=look["color"], linewidth=5, alpha=0.3)
                 if at is not None:
                     axes.plot([at], [place], linestyle="none", clip_on=False, **look)
             if baselines and line.baseline is not None:

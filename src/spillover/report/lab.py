@@ -19,7 +19,7 @@ from spillover.report.drawing import plain
 from spillover.report.lab_plots import Chart, Curve, Maps, Pairs
 from spillover.report.load import LoadedRun
 from spillover.report.page import Card, Cards, Figure, FigureGrid, Glossary, Page, Paragraph, Section, figure
-from spillover.report.provenance import csv_text, of_metrics, provenance, table_link
+from spillover.report.provenance import of_metrics, provenance, table_link
 from spillover.report.words import number
 
 MATRICES = "matrices.parquet"
@@ -67,7 +67,7 @@ class LabRun:
         return np.all([self.columns[name] == value for name, value in where.items()], axis=0)
 
     def curve(self, x: str, y: str, **where: Any) -> Curve:
-        """Mean and interval of column y over the seeds at every value of column x; gaps where a seed has no number."""
+        """Mean and interval over seeds of column y at every x, in rows that are as `where`; gaps without a number."""
         mask = self.mask(**where)
         places, values = (self.columns[name][mask].astype(float) for name in (x, y))
         found = {place: over_seeds(values[places == place].tolist(), "") for place in np.unique(places).tolist()}
@@ -83,8 +83,9 @@ def exact_curve(rows: Sequence[Mapping[str, Any]], x: str, y: str, **where: Any)
     return {float(row[x]): Metric(row[y], row[y], row[y], 0, 0, "") for row in rows if where.items() <= row.items()}
 
 
-def load_lab(folder: Path) -> LabRun:
+def load_lab(folder: str | Path) -> LabRun:
     """Read an experiment's folder. Raises RunError when a file is missing or damaged."""
+    folder = Path(folder)
     table = read_table(folder / MATRICES)
     names = table["name"].to_numpy(zero_copy_only=False)
     row, column, value = (table[key].to_numpy() for key in ("row", "column", "value"))
@@ -115,11 +116,10 @@ def build_lab_page(run: LabRun) -> Page:
     preset = run.record.command.removeprefix("lab ")
     if preset not in PAGES:
         raise UsageError(f"there is no preset called {preset!r}", do=nearest(preset, PAGES))
-    own, found = page.experiment_wording(preset), PAGES[preset](run)
+    own, found = page.wordings()["lab"][preset], PAGES[preset](run)
     cards = [Card(what, [Paragraph(reading, "small")], value=value) for what, value, reading in found.facts]
     terms = Glossary([*page.terms("lab").terms, *own["terms"].items()])
     parts = zip(own["parts"].items(), found.figures, strict=True)
-    steps = csv_text(run.trajectory.column_names, (list(row.values()) for row in run.trajectory.to_pylist()))
     # Made as a run of the verb, whose command can be given again; task and recipes take the place of model and pack.
     record = dataclasses.replace(run.record, command="lab", details=Details(seeds=run.seeds))
     about, *others = (group for group in provenance(LoadedRun.of_record(record)) if group[0] not in ("Model", "Facts"))
@@ -139,7 +139,7 @@ def build_lab_page(run: LabRun) -> Page:
         ],
         downloads=[
             of_metrics([(preset, LoadedRun.of_record(run.record))]),
-            table_link("trajectory", "Every measured step", steps),
+            table_link("trajectory", "Every measured step", run.trajectory.column_names, run.trajectory.to_pylist()),
         ],
         made=[("Task, recipes, settings, versions", [about, *made, *others])],
         footer="The shaded bands and bars are 95% bootstrap intervals of the mean over seeds.",

@@ -124,10 +124,7 @@ def by_split(maps: Maps, matrix: Float[np.ndarray, "answer column"]) -> Float[np
 
 @plot("lab-matrices", of="lab")
 def draw_lab_matrices(maps: Maps, name: str) -> Drawing | None:
-    """The maps two by two, blue below zero and red above, one scale for all; None when there is none.
-
-    Its numbers are the mean entry of each block that the theory names.
-    """
+    """The maps two by two, blue below zero and red above, on one scale; None when there is none. Rows: block means."""
     if not maps.matrices:
         return None
     ordered = {title: by_split(maps, matrix) for title, matrix in maps.matrices.items()}

@@ -76,10 +76,8 @@ class LoadedRun:
     @cached_property
     def candidates(self) -> dict[str, list[str]]:
         """Relation -> its candidates in alphabetical order."""
-        found: dict[str, list[str]] = {}
-        for pair in self.answers.group_by(["relation", "candidate"]).aggregate([]).to_pylist():
-            found.setdefault(pair["relation"], []).append(pair["candidate"])
-        return {relation: sorted(names) for relation, names in found.items()}
+        relations = self.answers.group_by("relation").aggregate([("candidate", "distinct")]).to_pylist()
+        return {each["relation"]: sorted(each["candidate_distinct"]) for each in relations}
 
     @cached_property
     def prompts(self) -> dict[str, str]:

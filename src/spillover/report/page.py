@@ -286,18 +286,18 @@ def _shown(value: object) -> str:
 
 def wording(name: str) -> Markup:
     """The explanation of this name in templates/wording.toml."""
-    return _joined(_wording()["texts"][name])
+    return _joined(wordings()["texts"][name])
 
 
 def terms(*names: str, label: str = "") -> Glossary:
     """The glossaries of these names in templates/wording.toml, one after another."""
-    found = [(term, _joined(text)) for name in names for term, text in _wording()["terms"][name].items()]
+    found = [(term, _joined(text)) for name in names for term, text in wordings()["terms"][name].items()]
     return Glossary(found, label)
 
 
 def columns(name: str) -> tuple[Column, ...]:
     """The columns of a list, from templates/wording.toml."""
-    found: dict[str, Any] = _wording()["columns"][name]
+    found: dict[str, Any] = wordings()["columns"][name]
     return tuple(Column(key, words, kind, _joined(" ".join(about))) for key, (words, kind, *about) in found.items())
 
 
@@ -312,13 +312,9 @@ def list_section(listing: Listing | None, lead: str, note: str = "") -> Section:
     return Section("associations", "Association by association", [listing, below], lead)
 
 
-def experiment_wording(preset: str) -> dict[str, Any]:
-    """The parts, terms and notes of an experiment's page, from templates/wording.toml."""
-    return _wording()["lab"][preset]
-
-
 @cache
-def _wording() -> dict[str, Any]:
+def wordings() -> dict[str, Any]:
+    """All of templates/wording.toml."""
     return tomllib.loads(_source("wording.toml"))
 
 

@@ -2,7 +2,9 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from itertools import starmap
 from pathlib import Path
+from typing import Any
 
 from markupsafe import Markup
 
@@ -25,13 +27,13 @@ from spillover.report.study_data import load_study
 from spillover.report.where import build_where_page, load_where
 from spillover.report.words import number, p_value
 
-#: Commands whose folders have a page of their own, and what that is of.
-_ALONE = {
-    "predict": "a prediction",
-    "sweep": "a study",
-    "mitigate": "a comparison",
-    "where": "where a change lives",
-    "lab": "an experiment of `lab`",
+#: Commands whose folders have a page of their own: what that is of, how to load and to build it, what it then shows.
+_ALONE: dict[str, tuple[str, Callable[[str | Path], Any], Callable[[Any], page.Page], str]] = {
+    "predict": ("a prediction", load_run, build_prediction_page, "one prediction"),
+    "sweep": ("a study", load_study, build_study_page, "the study in {folder}: {found.progress}"),
+    "mitigate": ("a comparison", load_comparison, build_remedies_page, "the comparison of remedies in {folder}"),
+    "where": ("where a change lives", load_where, build_where_page, "where the change in {folder} lives"),
+    "lab": ("an experiment of `lab`", load_lab, build_lab_page, "the experiment in {folder}"),
 }
 
 
@@ -57,26 +59,17 @@ def html_of(
         command = Record.read(Path(folder)).command.partition(" ")[0]
         if command not in _ALONE:
             continue
+        what, load, build_alone, shown = _ALONE[command]
         if redact and command != "predict":
             what = "only pages of runs can be redacted, not those of a study, a comparison or an experiment"
             raise UsageError(what, where=folder, do="Leave out --redact, or name runs")
         if len(folders) > 1:
-            raise UsageError(f"{_ALONE[command]} has a page of its own", where=folder, do="Name this folder alone")
-        if command == "predict":
-            run = load_run(folder)
-            if redact and not run.record.settings.get("redact"):
-                what = "the names in this prediction can no longer be told from answers"
-                raise UsageError(what, where=folder, do="Predict again with --redact")
-            return build_prediction_page([run]).html(), "one prediction"
-        if command == "sweep":
-            study = load_study(folder)
-            done = f"{len(study.done)} of {len(study.cells)} cells"
-            return build_study_page(study).html(), f"the study in {folder}: {done}"
-        if command == "mitigate":
-            return build_remedies_page(load_comparison(folder)).html(), f"the comparison of remedies in {folder}"
-        if command == "where":
-            return build_where_page(load_where(folder)).html(), f"where the change in {folder} lives"
-        return build_lab_page(load_lab(Path(folder))).html(), f"the experiment in {folder}"
+            raise UsageError(f"{what} has a page of its own", where=folder, do="Name this folder alone")
+        found = (load_comparison if command == "mitigate" else load)(folder)
+        if redact and not found.record.settings.get("redact"):
+            what = "the names in this prediction can no longer be told from answers"
+            raise UsageError(what, where=folder, do="Predict again with --redact")
+        return build_alone(found).html(), shown.format(folder=folder, found=found)
     runs = [redacted(load_run(folder)) if redact else load_run(folder) for folder in folders]
     build = build_audit_page if all(each.audited for each in runs) else build_runs_page
     unfinished = sum(not each.finished for each in runs)
@@ -194,13 +187,12 @@ def summary(shown: Sequence[Story]) -> list[tuple[str, list[list[page.Cell]]]]:
         },
         "Forgetting": {"rise of the loss on plain text, nats a token": lambda story: story.metric("forgetting_nats")},
     }
-    made = []
-    for heading, rows in groups.items():
-        styles = [(words, cell, "key" if words == last else "") for words, cell in rows.items()]
-        own: list[list[page.Cell]] = [[page.TableCell(words, style=key), *(_cell(cell(each), key) for each in shown)]
-               for words, cell, key in styles]  # fmt: skip
-        made.append((heading, own))
-    return made
+
+    def line(words: str, found: Callable[[Story], Found]) -> list[page.Cell]:
+        style = "key" if words == last else ""
+        return [page.TableCell(words, style=style), *(_cell(found(story), style) for story in shown)]
+
+    return [(heading, list(starmap(line, rows.items()))) for heading, rows in groups.items()]
 
 
 def _cell(found: Found, style: str) -> page.TableCell:

@@ -12,7 +12,7 @@ from spillover.report import page
 from spillover.report.associations import Association, Listing, Value
 from spillover.report.drawing import plain
 from spillover.report.load import LoadedRun, labels
-from spillover.report.provenance import csv_text, provenance, table_link
+from spillover.report.provenance import Download, provenance, table_link
 from spillover.report.story import KINDS, Count, spoken
 from spillover.report.words import number
 
@@ -51,10 +51,9 @@ SORTS = {
 NAMED = 3
 
 
-def build_prediction_page(runs: Sequence[LoadedRun]) -> page.Page:
-    """The page of a prediction; the same record gives the same bytes. runs: a single one, whose command is predict."""
-    (run,) = runs
-    details, label = run.record.details_of(PredictDetails), labels(runs)[0]
+def build_prediction_page(run: LoadedRun) -> page.Page:
+    """The page of a run of `predict`; the same record gives the same bytes."""
+    details, (label,) = run.record.details_of(PredictDetails), labels([run])
     found, model = listing(details.associations), details.model.name
     asked = "No model was asked, so scores rest on the pack alone; --model says more."
     if model:
@@ -75,7 +74,7 @@ def build_prediction_page(runs: Sequence[LoadedRun]) -> page.Page:
         made=[(label, provenance(run))],
         downloads=[
             found.download("spillover-prediction", "Every association"),
-            table_link("spillover-undoing", "Rows that would undo", _undoing(details.associations)),
+            _undoing(details.associations),
         ],
     )
 
@@ -151,9 +150,10 @@ def unseen(held_out: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
     return sorted(found, key=lambda row: row[-1] != "–")  # The score itself, then its rivals.
 
 
-def _undoing(associations: Sequence[PredictedAssociation]) -> str:
+def _undoing(associations: Sequence[PredictedAssociation]) -> Download:
     """Every row that would undo an association, as CSV."""
     link = ("given", "given_answer", "then", "then_answer")
     rows = [[*(getattr(each, key) for key in link), way.way, *row.values()]
             for each in associations for way in each.undone_by or () for row in way.rows]  # fmt: skip
-    return csv_text([*link, "way", "subject", "relation", "answer"], rows)
+    columns = [*link, "way", "subject", "relation", "answer"]
+    return table_link("spillover-undoing", "Rows that would undo", columns, rows)

@@ -121,9 +121,11 @@ def cell(value: object) -> object:
     return "'" + value if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
-def csv_text(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+def csv_text(columns: Sequence[str], rows: Iterable[Sequence[Any] | Mapping[str, Any]]) -> str:
+    """A table as CSV. A row is its cells in order, or holds them by column."""
+    listed = ([row.get(key) for key in columns] if isinstance(row, Mapping) else row for row in rows)
     stream = io.StringIO()
-    csv.writer(stream, lineterminator="\n").writerows([cell(value) for value in row] for row in (columns, *rows))
+    csv.writer(stream, lineterminator="\n").writerows([cell(value) for value in row] for row in (columns, *listed))
     return stream.getvalue()
 
 
@@ -131,9 +133,11 @@ def _link(name: str, text: str, body: bytes, media_type: str) -> Download:
     return Download(name, text, f"data:{media_type};base64,{base64.b64encode(body).decode()}")
 
 
-def table_link(name: str, text: str, table: str) -> Download:
+def table_link(
+    name: str, text: str, columns: Sequence[str], rows: Iterable[Sequence[Any] | Mapping[str, Any]]
+) -> Download:
     """A download of a CSV file, packed with gzip when large; `name` without its ending, `text` without its kind."""
-    body = table.encode()
+    body = csv_text(columns, rows).encode()
     if len(body) > _LARGE:
         return _link(f"{name}.csv.gz", f"{text} (CSV, gzip)", gzip.compress(body, mtime=0), "application/gzip")
     return _link(f"{name}.csv", f"{text} (CSV)", body, "text/csv;charset=utf-8")
@@ -141,11 +145,10 @@ def table_link(name: str, text: str, table: str) -> Download:
 
 def of_drawing(drawing: Drawing) -> list[Download]:
     """The figure as SVG and as PDF, and its numbers as CSV."""
-    body = csv_text(drawing.columns, ([row.get(key) for key in drawing.columns] for row in drawing.rows))
     return [
         _link(f"{drawing.name}.svg", "SVG", drawing.file.encode(), "image/svg+xml"),
         _link(f"{drawing.name}.pdf", "PDF", drawing.pdf, "application/pdf"),
-        _link(f"{drawing.name}.csv", "CSV", body.encode(), "text/csv;charset=utf-8"),
+        _link(f"{drawing.name}.csv", "CSV", csv_text(drawing.columns, drawing.rows).encode(), "text/csv;charset=utf-8"),
     ]
 
 
@@ -159,6 +162,6 @@ def of_metrics(runs: Sequence[tuple[str, LoadedRun]]) -> Download:
 def of_ranks(runs: Sequence[tuple[str, LoadedRun]]) -> Download:
     """One row a question, prompt and checkpoint of every run, as CSV; packed with gzip when large."""
     names = [item.name for item in dataclasses.fields(RankTable)]
-    tables = ([label, *row] for label, run in runs
-              for row in zip(*(getattr(run.ranks, name).tolist() for name in names), strict=True))  # fmt: skip
-    return table_link("spillover-ranks", "Rank of every answer", csv_text(["run", *names], tables))
+    rows = ([label, *row] for label, run in runs
+            for row in zip(*(getattr(run.ranks, name).tolist() for name in names), strict=True))  # fmt: skip
+    return table_link("spillover-ranks", "Rank of every answer", ["run", *names], rows)

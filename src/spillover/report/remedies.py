@@ -20,7 +20,7 @@ from spillover.record import RECORD, Metric, Record
 from spillover.report import page
 from spillover.report.load import LoadedRun
 from spillover.report.page import Cell, TableCell
-from spillover.report.provenance import Download, command_line, csv_text, of_metrics, provenance, table_link
+from spillover.report.provenance import Download, command_line, of_metrics, provenance, table_link
 from spillover.report.story import spoken
 from spillover.report.words import number
 
@@ -460,16 +460,17 @@ def agreement(each: Tried) -> str:
 
 def download(found: Comparison) -> Download:
     """Every figure of every entry as CSV, a row each, with the ends of its interval as columns of their own."""
-    rows = []
-    for each in [found.untreated, *found.tried]:
-        row: dict[str, Any] = {"number": each.number or None, "remedy": each.label, "group": each.group}
-        row |= {"status": each.status, "outcome": outcome(found, each)}
-        row |= each.row(judging.METRICS, "low", "high", "clusters")
-        replaced = each.entry.replaced or {}
-        row |= {"free_rate": each.value("free_rate"), "taken": each.taken}
-        row |= {f"taken_{part}": replaced.get(part) for part in ("rate", "low", "high")}
-        rows.append(row | each.row(("stated_nats", *COSTS)) | {"what_it_does": " ".join(each.texts)})
-    return table_link("spillover-frontier", "Every figure", csv_text(list(rows[0]), [list(r.values()) for r in rows]))
+    rows: list[dict[str, Any]] = [
+        {
+            "number": each.number or None, "remedy": each.label, "group": each.group, "status": each.status,
+            "outcome": outcome(found, each), **each.row(judging.METRICS, "low", "high", "clusters"),
+            "free_rate": each.value("free_rate"), "taken": each.taken,
+            **{f"taken_{part}": (each.entry.replaced or {}).get(part) for part in ("rate", "low", "high")},
+            **each.row(("stated_nats", *COSTS)), "what_it_does": " ".join(each.texts),
+        }
+        for each in [found.untreated, *found.tried]
+    ]  # fmt: skip
+    return table_link("spillover-frontier", "Every figure", list(rows[0]), rows)
 
 
 def steps(found: Comparison) -> list[tuple[str, str]]:

@@ -36,19 +36,11 @@ def _percentages(axis: Any) -> None:
     axis.set_major_formatter(PercentFormatter(1.0, decimals=0))
 
 
-def _ends(each: Tried, name: str) -> list[float]:
-    """The ends of a metric's interval, or nothing."""
-    metric = each.metric(name)
-    return [] if metric is None or metric.low is None or metric.high is None else [metric.low, metric.high]
-
-
 @drawing.plot("remedy-frontier", of="comparison")
 def draw_remedy_frontier(comparison: Comparison, name: str = "remedy-frontier") -> drawing.Drawing | None:
-    """One numbered mark a remedy and strength, faint lines for its intervals. None when nothing unwanted was measured.
-
-    Where the pack wants nothing, what was forgotten takes the y axis.
-    """
+    """One numbered mark a remedy and strength, faint lines for its intervals; None without any unwanted rate."""
     untreated = comparison.untreated
+    # Where the pack wants nothing, what was forgotten takes the y axis.
     wants = untreated.value("wanted_rate") is not None
     upright = "wanted_rate" if wants else "forgetting_nats"
     marks = {each: np.array([each.value("unwanted_rate"), each.value(upright)], float)
@@ -70,9 +62,9 @@ def draw_remedy_frontier(comparison: Comparison, name: str = "remedy-frontier") 
                 diameter, look = 10.0, {**look, "zorder": 6}
             else:
                 look |= {"alpha": 0.8, "zorder": 4}
-                if ends := _ends(each, "unwanted_rate"):
+                if ends := drawing.limits(each.metric("unwanted_rate")):
                     axes.plot(ends, [y, y], zorder=1, **faint)
-                if ends := _ends(each, "wanted_rate"):
+                if ends := drawing.limits(each.metric("wanted_rate")):
                     axes.plot([x, x], ends, zorder=1, **faint)
             axes.plot([x], [y], markersize=diameter, clip_on=False, **look)
             if each.taken:
@@ -191,7 +183,7 @@ def draw_remedy_ladder(comparison: Comparison, name: str = "remedy-ladder") -> d
         for axes, (metric, text) in zip(many, shown, strict=True):
             for place, each in zip(places, every, strict=True):
                 look, value = _look(each.group), np.array([each.value(metric)], float)
-                if ends := _ends(each, metric):
+                if ends := drawing.limits(each.metric(metric)):
                     axes.plot(ends, [place, place], color=look["color"], linewidth=5, alpha=0.28)
                 if np.isfinite(value):
                     axes.plot(value, [place], markersize=7, clip_on=False, **look)

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from spillover.report import page, words
 from spillover.report.page import Block, Paragraph, Section, bdi
-from spillover.report.provenance import csv_text, duration, of_metrics, of_ranks, provenance, table_link
+from spillover.report.provenance import duration, of_metrics, of_ranks, provenance, table_link
 from spillover.report.sections import examples_section, health_section, maps_section, when_section
 from spillover.report.story import stories, unique
 from spillover.report.study_curves import RATES, bridge_points, parting, show_rates
@@ -25,7 +25,6 @@ def build_study_page(study: LoadedStudy) -> page.Page:
     chosen = [(row.label, row.frozen.run) for row in sets_of(first) if row.frozen is not None and not row.control]
     chapters = [story for label, run in chosen for story in stories(run, label)]
     table = study_table(study)
-    body = csv_text(table.column_names, (list(row.values()) for row in table.to_pylist()))
     terms = Section(
         "terms", "What this is about", [page.terms("study", "reasoning", "study_numbers")], hidden=True, aside=True
     )
@@ -47,7 +46,7 @@ def build_study_page(study: LoadedStudy) -> page.Page:
         made=[(label, provenance(run)) for label, run in runs],
         downloads=[
             of_metrics(runs),
-            table_link("spillover-study", "Every metric of every cell", body),
+            table_link("spillover-study", "Every metric of every cell", table.column_names, table.to_pylist()),
             *([of_ranks(runs)] if runs else []),
         ],
         footer="Shaded bands and bars are 95% bootstrap intervals of the mean over clusters of a pair and a seed.",
@@ -58,7 +57,7 @@ def _title(study: LoadedStudy, sets: Sequence[AssociationSet]) -> str:
     """The finding in one sentence; without sets to judge, what the study is and how far it came."""
     judged = [row.story for row in sets if not row.control and row.story.rank]
     if not judged:
-        return f"{study.title}: {len(study.done)} of {len(study.cells)} cells are done."
+        return f"{study.title}: {study.progress} are done."
     models = " and ".join(unique(str(story.run.record.settings.get("model")) for story in judged))
     shown = [story for story in judged if words.verdict(story).shown]
     names = dict(enumerate(("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"), start=1))
@@ -82,7 +81,7 @@ def _ran(study: LoadedStudy) -> str:
     """What was run: cells, runs, models, what of them was trained, and how long it took."""
     runs = sum(len(cell.seeds) for cell in study.done)
     parts = [
-        f"{len(study.done)} of {len(study.cells)} cells, {runs} {'run' if runs == 1 else 'runs'}",
+        f"{study.progress}, {runs} {'run' if runs == 1 else 'runs'}",
         " and ".join(model for model in unique(cell.setting("model") for cell in study.done) if model),
         " or ".join(unique(cell.run.trained_part for cell in study.done if cell.run)),
         f"{duration(sum(cell.record.seconds if cell.record else cell.seconds for cell in study.cells))} of computing",
@@ -125,15 +124,13 @@ def _sections(study: LoadedStudy) -> list[Section]:
 
 
 def cells_table(cells: Sequence[LoadedCell]) -> page.DataTable:
-    """One row a cell, one column a metric, whatever the verb; of several implications, that over all of them.
-
-    Where no record pools the seeds of a cell, each of them has a row.
-    """
+    """One row a cell, one column a metric, whatever the verb; of several implications, that over all of them."""
     rows: list[page.Row] = []
     for cell in cells:
         if cell.metrics or not cell.by_seed:
             rows.append((cell.slug, cell.status, _fields(cell.metrics)))
         else:
+            # No record pools the seeds, so each of them has a row.
             rows += [(f"{cell.slug}, seed {seed}", cell.status, _fields(own)) for seed, own in cell.by_seed.items()]
     return page.table_of("cells_caption", "cell", rows)
 

@@ -13,10 +13,10 @@ from spillover.metrics import implications
 from spillover.metrics.ranks import RankTable, answers_at_end
 from spillover.record import Metric
 from spillover.report import drawing
-from spillover.report.drawing import BASELINE, BASELINE_NAME, INK, Drawing, label, plot
+from spillover.report.drawing import BASELINE, BASELINE_NAME, INK, Drawing, label, limits, plot
 from spillover.report.page import DataTable, Row, metric_cell, table_of
 from spillover.report.story import Story, spoken, stories, unique
-from spillover.report.study_data import TRUTHS, LoadedCell, limits, numbers_of, side_of
+from spillover.report.study_data import TRUTHS, LoadedCell, numbers_of, side_of
 from spillover.report.words import interval, number, value
 
 RATES = "rank-by-rate"

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from spillover.details import CellState, SweepDetails
 from spillover.record import RECORD, Metric, Record
+from spillover.report.drawing import limits
 from spillover.report.load import LoadedRun, load_run
 from spillover.report.story import Story, stories
 
@@ -88,6 +89,10 @@ class LoadedStudy:
     def done(self) -> list[LoadedCell]:
         return [cell for cell in self.cells if cell.status == "done"]
 
+    @property
+    def progress(self) -> str:
+        return f"{len(self.done)} of {len(self.cells)} cells"
+
     def cells_of(self, plot: str | None) -> list[LoadedCell]:
         """Every cell of the groups that ask for this plot, once."""
         return list({cell.slug: cell for group in self.groups if group.plot == plot for cell in group.cells}.values())
@@ -159,11 +164,6 @@ def numbers_of(metric: Metric | None) -> dict[str, Any]:
     """A mean rank as a row of numbers below a figure."""
     ends = ("low", "high", "clusters")
     return {"mean_rank": getattr(metric, "value", None), **{end: getattr(metric, end, None) for end in ends}}
-
-
-def limits(metric: Metric | None) -> tuple[float, float] | None:
-    """The ends of a metric's 95% interval; None where it has none."""
-    return None if metric is None or metric.low is None or metric.high is None else (metric.low, metric.high)
 
 
 def side_of(metric: Metric | None, value: float | None) -> int | None:

@@ -19,9 +19,9 @@ from spillover.metrics.intervals import FEW
 from spillover.metrics.patching import GROUPS
 from spillover.record import EXPANSION, RECORD, UNTUNED, WHOLLY, Metric, Record
 from spillover.report import page
-from spillover.report.drawing import BLUE, INK, PURPLE, VERMILLION, Drawing, finish, panels, plain, plot
+from spillover.report.drawing import BLUE, INK, PURPLE, VERMILLION, Drawing, finish, limits, panels, plain, plot
 from spillover.report.load import LoadedRun, metric_of
-from spillover.report.provenance import csv_text, of_metrics, provenance, table_link
+from spillover.report.provenance import of_metrics, provenance, table_link
 from spillover.report.words import number
 
 #: Models that are no part of the change, and what the page calls them.
@@ -131,7 +131,6 @@ def build_where_page(found: PatchedModels) -> page.Page:
     components = page.figure("where-components", found, "where-components", page.wording("where_components"), wide=True)
     layers = page.figure("where-layers", found, "where-layers", page.wording("where_layers"))
     rows = found.rows("whole", "component", "layer")
-    table = csv_text(list(rows[0]) if rows else [], (list(row.values()) for row in rows))
     seeds = "one seed" if len(run.seeds) == 1 else f"{len(run.seeds)} seeds"
     clusters = max((row["clusters"] for row in rows), default=0)
     lazy = Markup("{} Computed by {}.").format(page.wording("where_lazy"), plain(found.laziness.how))
@@ -152,7 +151,10 @@ def build_where_page(found: PatchedModels) -> page.Page:
             page.Section("table", "Every figure", [_table(found)]),
         ],
         made=[(run.pack_name, provenance(run))],
-        downloads=[table_link("spillover-where", "Every part", table), of_metrics([(run.pack_name, run)])],
+        downloads=[
+            table_link("spillover-where", "Every part", list(rows[0]) if rows else [], rows),
+            of_metrics([(run.pack_name, run)]),
+        ],
         footer="Intervals are 95% bootstrap intervals over clusters of a pair and a seed.",
     )
 
@@ -247,8 +249,8 @@ def draw_where_components(found: PatchedModels, name: str = "where-components") 
                 middle = place - 0.4 + (index + 0.5) * height
                 if metric and metric.value is not None:
                     side.barh([middle], [metric.value], height=0.86 * height, color=LOOKS[group][0], alpha=0.85)
-                    if metric.low is not None and metric.high is not None:
-                        side.plot([metric.low, metric.high], [middle, middle], color=INK, linewidth=1, alpha=0.55)
+                    if ends := limits(metric):
+                        side.plot(ends, [middle, middle], color=INK, linewidth=1, alpha=0.55)
             side.set(title=title, xlim=(0, 1), xlabel="share answered so")
             side.grid(axis="x", color=INK, alpha=0.12, linewidth=0.6)
         axes[0].set_yticks(range(len(shown)), [ENDS.get(part, part) for part in shown])

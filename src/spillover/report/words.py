@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from spillover.record import Metric
-from spillover.report.drawing import plain
+from spillover.report.drawing import limits, plain
 from spillover.report.load import LoadedRun
 from spillover.report.story import FEW_CLUSTERS, P_VALUE, Count, Story, audited_verdict, right, spoken
 
@@ -45,9 +45,9 @@ def p_value(value: float) -> str:
 
 def interval(metric: Metric | None) -> str:
     """The 95% interval in words, or why there is none."""
-    if metric is None or metric.low is None or metric.high is None:
-        return "no interval" if metric else ""
-    return f"{number(metric.low)} to {number(metric.high)}"
+    if ends := limits(metric):
+        return f"{number(ends[0])} to {number(ends[1])}"
+    return "no interval" if metric else ""
 
 
 def value(metric: Metric | None) -> str:
