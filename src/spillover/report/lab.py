@@ -209,7 +209,7 @@ def two_models(run: LabRun) -> Findings:
 def sample_efficiency(run: LabRun) -> Findings:
     """One chart an m_test: the exact margin, and what each trained model has."""
     sizes, least, facts, figures = run.details.sizes, [], [], []
-    for test in sorted({size["m_test"] for size in sizes}):
+    for test in sorted({int(size["m_test"]) for size in sizes}):
         factorised, merged = (run.metric(f"{kind} train=1 test={test}", "margin_ratio_test") for kind in KINDS)
         least.append(factorised.low or 0.0)
         trained = {"step": run.columns["step"].max(), "m_test": test}
