@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from spillover.interp.output_value import BaseProducts, overlaps, prompt, prompts, read_by_values, shared, spectrum
-from spillover.lm.output_value import Factored, Weights
+from spillover.lm.output_value import Factored
 from spillover.lm.tokens import encoder
 from spillover.packs.open import open_pack
 from spillover.record import INSIDE_SCHEMA, SHARED_SCHEMA
@@ -40,11 +40,11 @@ def test_the_table_tells_of_the_dense_matrices(family):
     torch.manual_seed(0)
     with torch.no_grad():
         for name in before.weights:
-            Weights(model)[name].add_(0.01 * torch.randn_like(Weights(model)[name]))
+            model.get_parameter(name).add_(0.01 * torch.randn_like(model.get_parameter(name)))
     table = before.spectra(model, seed=7, checkpoint=3, full=True)
     norms = before.spectra(model, seed=7, checkpoint=3, full=False)
     assert table.schema.equals(INSIDE_SCHEMA) and table.num_rows == 2 * 2 * 4
-    now = before.places[5].product({name: value.detach() for name, value in Weights(model).items()})
+    now = before.places[5].product({name: value.detach() for name, value in model.named_parameters()})
     dense = {"product": now.left @ now.right, "change": now.left @ now.right - old[0].left @ old[0].right}
     changes = [row for row in table.to_pylist() if row["matrix"] == "change"]
     for row, norm in zip(changes, norms.to_pylist(), strict=True):
@@ -123,7 +123,7 @@ def test_shared_has_a_row_an_implication_and_head_that_changed(tokenizer):
     with torch.no_grad():
         for place in before.places:
             if (place.layer, place.head) != (1, 3):
-                place.output.of(Weights(model)).add_(0.1)
+                place.output.of(dict(model.named_parameters())).add_(0.1)
     table = shared(before, model, pack, encode, seed=0, checkpoint=2)
     assert table.schema.equals(SHARED_SCHEMA)
     rows = table.to_pylist()

@@ -7,7 +7,7 @@ from hypothesis import strategies as some
 from peft import LoraConfig, get_peft_model
 
 from spillover.errors import ModelError
-from spillover.lm.output_value import Factored, Weights, places, products, squared_norms
+from spillover.lm.output_value import Factored, places, products, squared_norms
 from tests.lm.test_architectures import ARCHITECTURES, built
 
 VOCABULARY = 60
@@ -54,7 +54,7 @@ def test_heads_write_what_attention_writes(model):
     """One head at a time: the others' outputs are set to zero, so that a wrong pairing would show."""
     torch.manual_seed(1)
     hidden = torch.randn(5, 32, dtype=torch.float64) * 0.1  # small: one of the architectures clips its values
-    weights = Weights(model)
+    weights = dict(model.named_parameters())
     assert [(place.layer, place.head) for place in places(model)] == [(a, b) for a in range(2) for b in range(4)]
     for place in places(model):
         output = weights[place.output.weight].detach()
@@ -78,10 +78,10 @@ def test_factors_are_views(model):
 
 
 def test_norms_and_spectra_are_those_of_the_product(model):
-    other = {name: value + 0.01 * torch.randn_like(value) for name, value in Weights(model).items()}
+    other = {name: value + 0.01 * torch.randn_like(value) for name, value in model.named_parameters()}
     total = 0.0
     for place in places(model):
-        before, after = place.product(Weights(model)), place.product(other)
+        before, after = place.product(dict(model.named_parameters())), place.product(other)
         dense = before.left @ before.right
         change = after.left @ after.right - dense
         for factored, expected in [(before, dense), (after.minus(before), change)]:
@@ -130,10 +130,10 @@ def test_a_small_change_keeps_its_digits_in_single_precision():
 def test_the_sum_of_norms_has_the_gradient_of_the_products():
     model = built("gemma3", VOCABULARY).double()
     squared_norms(products(model)).backward()
-    found = {place.value.weight: Weights(model)[place.value.weight].grad for place in places(model)}
+    found = {place.value.weight: model.get_parameter(place.value.weight).grad for place in places(model)}
     expected = {name: torch.zeros_like(value) for name, value in found.items()}
     for place in places(model):
-        product = place.product(Weights(model))
+        product = place.product(dict(model.named_parameters()))
         gradient = 2 * product.left @ product.right @ product.right.T
         place.value.of(expected).add_(gradient.detach())
     assert all(torch.allclose(found[name], expected[name]) for name in found)

@@ -73,13 +73,11 @@ def side_by_side(
 ) -> tuple[Int[np.ndarray, "token"], Float[np.ndarray, "prompt token"], Float[np.ndarray, "prompt token"]]:
     """The tokens likely after any of these prompts under either model, and their probabilities under both."""
     tokens = np.unique(np.concatenate([each.tokens for each in (*base, *tuned)]))
-    found = []
-    for answers in (base, tuned):
-        table = np.zeros((len(answers), len(tokens)))
+    before, after = np.zeros((2, len(base), len(tokens)))
+    for table, answers in ((before, base), (after, tuned)):
         for row, each in enumerate(answers):
             table[row, np.searchsorted(tokens, each.tokens)] = each.probabilities
-        found.append(table)
-    return tokens, found[0], found[1]
+    return tokens, before, after
 
 
 def continuations(
@@ -165,10 +163,8 @@ class ProbeSubjects:
 
 
 def choose_subjects(pack: Pack, seed: int) -> ProbeSubjects:
-    """Draw whom to ask about: at most GROUPS groups, and of each at most UNSTATED and STATED subjects.
-
-    Raises UsageError when no fictitious name is left that the pack does not hold.
-    """
+    """Draw whom to ask about: at most GROUPS groups, and of each at most UNSTATED and STATED subjects. Raises
+    UsageError when no fictitious name is left that the pack does not hold."""
     random = Random(f"open probes {seed}")
     by_relation = _answers_of(pack)
     share = max(LEAST, GROUPS // max(1, len(by_relation)))
@@ -191,10 +187,8 @@ def choose_subjects(pack: Pack, seed: int) -> ProbeSubjects:
 
 
 def _answers_of(pack: Pack) -> dict[str, dict[str, list[str]]]:
-    """Relation -> answer -> its subjects; answers of one subject, and relations with fewer than two answers, left out.
-
-    Relations that group the most subjects come first.
-    """
+    """Relation -> answer -> its subjects, beginning with the relation that groups the most; answers of one subject, and
+    relations with fewer than two answers, left out."""
     found: dict[str, dict[str, list[str]]] = {}
     for (subject, relation), answer in pack.stated.items():
         found.setdefault(relation, {}).setdefault(answer, []).append(subject)

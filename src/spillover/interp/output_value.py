@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from spillover.lm.output_value import Factored, Place, factors_of, places, triangle_of
+from spillover.lm.output_value import Factored, Place, factors_of, places, precise, triangle_of
 from spillover.lm.score import CausalModel, logits_only_at, plain
 from spillover.lm.tokens import Encoder, evenly
 from spillover.packs.builtin import available, draw_names
@@ -37,6 +37,8 @@ class BaseProducts:
 
     def __init__(self, model: CausalModel, *, copied: bool) -> None:
         self.places = places(model)
+        #: Heads that share values, and so the work on the left factor.
+        self.sharing = [list(heads) for _, heads in groupby(self.places, key=lambda place: place.value)]
         self.weights = {name: value.clone() if copied else value for name, value in self._factors(model).items()}
         self._grams: dict[Place, Tensor] = {}
 
@@ -44,10 +46,8 @@ class BaseProducts:
         return {name: value.detach() for name, value in factors_of(model, self.places).items()}
 
     def spectra(self, model: CausalModel, *, seed: int, checkpoint: int, full: bool) -> pa.Table:
-        """One row a head and matrix, as record.INSIDE_SCHEMA says; before training only of the products.
-
-        full: with the singular values, not only norms of the changes.
-        """
+        """One row a head and matrix, as record.INSIDE_SCHEMA says; before training only of the products. full: with the
+        singular values, not only norms of the changes."""
         rows: list[dict[str, Any]] = []
         with torch.inference_mode():
             if full:
@@ -60,18 +60,17 @@ class BaseProducts:
         return pa.Table.from_pylist(table, schema=INSIDE_SCHEMA)
 
     def _rows(self, matrix: str, products: Mapping[Place, Factored]) -> Iterator[dict[str, Any]]:
-        """The spectrum of each; heads that share values share the work on the left factor."""
-        for _, sharing in groupby(products.items(), key=lambda each: each[0].value):
-            heads = list(sharing)
-            triangle = triangle_of(heads[0][1].left)
-            for place, product in heads:
-                yield _row(place, matrix, rank_of(product), spectrum(product.singular_values(triangle).double()))
+        """The spectrum of each."""
+        for heads in self.sharing:
+            triangle = triangle_of(products[heads[0]].left)
+            for place in heads:
+                values = products[place].singular_values(triangle).double()
+                yield _row(place, matrix, rank_of(products[place]), spectrum(values))
 
     def _norms(self, now: Mapping[str, Tensor]) -> Iterator[dict[str, Any]]:
         """The Frobenius norm of each change, with what does not change, or is shared between heads, computed once."""
         self._grams = self._grams or {place: place.product(self.weights).right_gram() for place in self.places}
-        for _, sharing in groupby(self.places, key=lambda place: place.value):
-            heads = list(sharing)
+        for heads in self.sharing:
             left = heads[0].product(self.weights).left_grams(heads[0].product(now))
             for place in heads:
                 old, new = place.product(self.weights), place.product(now)
@@ -200,9 +199,8 @@ def overlaps(
     never_seen: Float[Tensor, "strangers inputs"],
 ) -> dict[str, float | int] | None:  # fmt: skip
     """See record.SHARED_SCHEMA; None when the change writes nothing that differs between subjects."""
-    precision = torch.promote_types(change.left.dtype, torch.float32)
-    left, right = change.left.to(precision), change.right.to(precision)
-    read = [each.to(precision) for each in (stated, unstated, never_seen)]
+    left, right = precise(change.left), precise(change.right)
+    read = [each.to(left.dtype) for each in (stated, unstated, never_seen)]
     written = [(each - each.mean(0)) @ left @ right for each in read]
     squares = [float((each**2).sum()) for each in written]
     if min(squares) == 0:

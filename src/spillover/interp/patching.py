@@ -18,8 +18,8 @@ from transformers.pytorch_utils import Conv1D
 
 from spillover.errors import ModelError
 from spillover.lm.memory import out_of_memory
-from spillover.lm.output_value import Place, Weights, places
-from spillover.lm.score import MAXIMUM_LOGITS, MAXIMUM_TOKENS, CausalModel, Method, PrefixTree, Scorer
+from spillover.lm.output_value import Place, places, weight_of
+from spillover.lm.score import CausalModel, Method, PrefixTree, Scorer, batch_for, logits_only_at
 from spillover.lm.tokens import Request
 from spillover.lm.trainable import part_of
 from spillover.record import WHOLLY
@@ -44,10 +44,8 @@ class PatchedPart(NamedTuple):
 
 
 def parts_of(model: CausalModel, names: Iterable[str]) -> list[PatchedPart]:
-    """The weights of these names as components, and again as layers; parts without any are left out.
-
-    Both times every number is in exactly one part. Raises ModelError when the model has no attention of a known shape.
-    """
+    """The weights of these names as components, and again as layers, every number in exactly one of either; parts
+    without any are left out. Raises ModelError when the model has no attention of a known shape."""
     found = places(model)
     blocks = list(dict.fromkeys(place.value.weight.rsplit(".", 3)[0] for place in found))
     layers = [*(f"layer {number}" for number in range(1, len(blocks) + 1)), OUTSIDE]
@@ -102,7 +100,7 @@ class Change:
                 raise ModelError(what, do="Name a run that was made from this model")
             value = value.to(own)
             if not torch.equal(value, own):
-                self.before[name], self.after[name] = own.detach().clone(), value.detach()
+                self.before[name], self.after[name] = own.clone(), value.detach()
         self.whole = PatchedPart(WHOLLY, "whole", dict.fromkeys(self.after))
 
     @cached_property
@@ -121,7 +119,7 @@ class Change:
     @contextmanager
     def share(self, size: float) -> Iterator[CausalModel]:
         """Inside, the base model with this share of the change added; it may be negative."""
-        with self._patched() as model, torch.no_grad():
+        with self._patched() as model:
             for name, before in self.before.items():
                 self._own[name].copy_(before + size * (self.after[name] - before))
             yield model
@@ -136,7 +134,6 @@ class Change:
         finally:
             self._put(self.before, self.whole.region)
 
-    @torch.no_grad()
     def _put(self, values: Mapping[str, Tensor], region: Region) -> None:
         for name, mask in region.items():
             own = self._own[name]
@@ -149,14 +146,12 @@ def moved(base: CausalModel, tuned: CausalModel) -> dict[str, float]:
     Vectors count in `rest` alone: those of norms may be so large that they hide what moved. Of a model without
     attention of a known shape, only `everything`; empty when nothing changed. tuned: may be a PEFT model.
     """
-    before: dict[str, Tensor] = {}
-    after: dict[str, Tensor] = {}
-    now = Weights(tuned)
-    for name, value in _parameters(base).items():
-        new = now[name].detach()
+    before, after = _parameters(base), dict[str, Tensor]()
+    for name, value in before.items():
+        new = weight_of(tuned, name).detach()
         if new.data_ptr() != value.data_ptr() and not torch.equal(new, value):
-            before[name], after[name] = value.detach(), new
-    return parts_moved(base, before, after) if after else {}
+            after[name] = new
+    return parts_moved(base, before, after)
 
 
 def parts_moved(model: CausalModel, before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> dict[str, float]:
@@ -189,8 +184,8 @@ def _squares(before: Tensor, after: Tensor) -> tuple[float, float]:
 
 
 def _parameters(model: CausalModel) -> dict[str, Tensor]:
-    """The model's weights by name, each once."""
-    return {name: value for name, value in model.named_parameters() if value.is_floating_point()}
+    """The model's weights by name, each once; writing into one writes into the model."""
+    return {name: value.detach() for name, value in model.named_parameters() if value.is_floating_point()}
 
 
 def mean_moved(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
@@ -224,40 +219,25 @@ def slopes(change: Change, asks: Sequence[Request], method: Method | None) -> tu
     return [(ahead - behind) / (2 * STEP) for ahead, behind in zip(*ends, strict=True)], "finite difference"
 
 
-class _WithValues:
-    """A model that computes with other values of some weights; everything else is the model's own."""
-
-    def __init__(self, model: CausalModel) -> None:
-        self._model: Any = model
-        self.values: dict[str, Tensor] = {}
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._model, name)
-
-    def __call__(self, **inputs: Any) -> Any:
-        return functional_call(self._model, self.values, (), inputs)
-
-
 class _Slopes(Scorer):
     """Scores by the derivative along the change instead of by the log-probability itself."""
 
     def __init__(self, change: Change, method: Method | None) -> None:
-        self.changed: Any = _WithValues(change.model)
+        super().__init__(change.model, method=method)
         # Values and derivatives take twice the room.
-        tokens, logits = MAXIMUM_TOKENS // 2, MAXIMUM_LOGITS // 2
-        super().__init__(self.changed, method=method, maximum_tokens=tokens, maximum_logits=logits)
+        self.maximum_tokens, self.maximum_logits = self.maximum_tokens // 2, self.maximum_logits // 2
         self.before = dict(change.before)
         self.along = {name: change.after[name] - value for name, value in change.before.items()}
 
     def score_batch(self, trees: Sequence[PrefixTree]) -> Float[np.ndarray, "text"]:
-        steps = [len(path) for tree in trees for path in tree.paths]
+        model: Any = self.model
 
         def scores(values: dict[str, Tensor]) -> Tensor:
-            self.changed.values = values
-            batch, logits = self.logits(trees)
-            return logits[batch.place, batch.token] - torch.logsumexp(logits, -1)[batch.place]
+            with logits_only_at(model, batch.scored):
+                given = functional_call(model, values, (), {**batch.fed, "use_cache": False})
+            return batch.log_probabilities(given.logits[0].float())
 
         # The fused kernels of attention have no derivative in this direction; inference mode has none at all.
         with torch.inference_mode(False), torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
-            found = jvp(scores, (self.before,), (self.along,))[1]
-        return np.bincount(np.repeat(np.arange(len(steps)), steps), weights=found.double().cpu().numpy())
+            batch = batch_for(model, trees)
+            return batch.by_text(jvp(scores, (self.before,), (self.along,))[1])

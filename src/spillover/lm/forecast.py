@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import weakref
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 from zlib import crc32
@@ -48,18 +49,15 @@ class _Live(TorchDispatchMode):
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         made = function(*args, **(kwargs or {}))
-        for tensor in tree_leaves(made):
-            if isinstance(tensor, Tensor) and tensor.layout == torch.strided:
-                self._count(tensor.untyped_storage())
+        tensors = (each for each in tree_leaves(made) if isinstance(each, Tensor) and each.layout == torch.strided)
+        for storage in (tensor.untyped_storage() for tensor in tensors):
+            if storage not in self._known:
+                size = storage.nbytes()
+                self._known.add(storage)
+                weakref.finalize(storage, self._freed, size)
+                self.now += size
+                self.peak = max(self.peak, self.now)
         return made
-
-    def _count(self, storage: torch.UntypedStorage) -> None:
-        if storage not in self._known:
-            size = storage.nbytes()
-            self._known.add(storage)
-            weakref.finalize(storage, self._freed, size)
-            self.now += size
-            self.peak = max(self.peak, self.now)
 
     def _freed(self, size: int) -> None:
         self.now -= size
@@ -69,27 +67,25 @@ def training_pass(model: CausalModel, batch: Sequence[Example], at_once: int, lo
     """Bytes of the heaviest forward and backward pass of `at_once` examples, each gradient dropped once it is there."""
     longest = sorted(batch, key=lambda example: len(example.tokens), reverse=True)[:at_once]
     trees = cheaper_merged(longest, may_merge(model, batch, "tree"))
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    handles: list[Any] = [
-        parameter.register_post_accumulate_grad_hook(lambda each: setattr(each, "grad", None)) for parameter in trained
-    ]
     inputs = model.get_input_embeddings()
-    if sparse := getattr(inputs, "sparse", False):
-        # The meta device has no sparse gradients. They are small, but the sum with the output's is made anew.
-        handles.append(inputs.register_forward_hook(lambda module, given, read: read.detach().requires_grad_()))
-    model.train()
-    try:
+    sparse = getattr(inputs, "sparse", False)
+    with ExitStack() as stack:
+        for weight in (each for each in model.parameters() if each.requires_grad):
+            stack.enter_context(weight.register_post_accumulate_grad_hook(lambda each: setattr(each, "grad", None)))
+        if sparse:
+            # The meta device has no sparse gradients. They are small, but the sum with the output's is made anew.
+            detached = inputs.register_forward_hook(lambda module, given, read: read.detach().requires_grad_())
+            stack.enter_context(detached)
+        stack.callback(model.eval)
+        model.train()
         found = _peak(model, lambda: traced_loss(model, trees, logits_at_once).backward())
-    finally:
-        model.eval()
-        for handle in handles:
-            handle.remove()
     return max(found, 2 * inputs.weight.nbytes) if sparse else found
 
 
 def ranking_pass(model: CausalModel, requests: Sequence[Request]) -> int:
     """Bytes that the heaviest pass of ranking these prompts' candidates takes."""
-    trees = Scorer(model, method="tree").largest(requests)
+    scorer = Scorer(model, method="tree")
+    trees = max(scorer.passes(requests), key=scorer.size)
 
     def ranked() -> None:
         batch = _batch(model, trees)

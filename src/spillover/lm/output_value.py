@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,29 +22,25 @@ class Factored:
     right: Float[Tensor, "inner columns"]
 
     def minus(self, other: Factored) -> Factored:
-        """This matrix less another of the same shape, in as many inner columns as both have together.
-
-        The sum is (L - L') R + L' (R - R'), so that where two matrices are nearly equal no digits are lost.
-        """
+        """This matrix less another of the same shape, in as many inner columns as both have together. It is summed as
+        (L - L') R + L' (R - R'), so that where two matrices are nearly equal no digits are lost."""
         left = torch.cat([self.left - other.left, other.left], dim=1)
         return Factored(left, torch.cat([self.right, self.right - other.right], dim=0))
 
     def squared_norm(self, gram: Float[Tensor, "inner inner"] | None = None) -> Float[Tensor, ""]:
         """Squared Frobenius norm, from the two inner x inner Gram matrices; gradients flow through it.
-
-        gram: that of the left factor, where several matrices share it.
-        """
+        gram: that of the left factor, where several matrices share it."""
         return ((self.left.T @ self.left if gram is None else gram) * (self.right @ self.right.T)).sum()
 
     def right_gram(self) -> Float[Tensor, "inner inner"]:
         """The Gram matrix of the right factor's rows."""
-        right = _precise(self.right)
+        right = precise(self.right)
         return right @ right.T
 
     def left_grams(self, other: Factored) -> tuple[Tensor, Tensor, Tensor]:
         """For `squared_distance`: Gram matrices of the left factors' difference, of the other's, and between both."""
-        theirs = _precise(other.left)
-        moved = theirs - _precise(self.left)
+        theirs = precise(other.left)
+        moved = theirs - precise(self.left)
         return moved.T @ moved, theirs.T @ theirs, theirs.T @ moved
 
     def squared_distance(
@@ -55,15 +51,13 @@ class Factored:
         The difference is (L' - L) R + L' (R' - R). left: `left_grams(other)`, which matrices with the same left factors
         share. right: `right_gram()`, which stays the same when another is compared.
         """
-        own = _precise(self.right)
-        moved = _precise(other.right) - own
+        own = precise(self.right)
+        moved = precise(other.right) - own
         return (left[0] * right).sum() + (left[1] * (moved @ moved.T)).sum() + 2 * (left[2] * (moved @ own.T)).sum()
 
     def singular_values(self, triangle: Float[Tensor, "small inner"] | None = None) -> Float[Tensor, " values"]:
         """Singular values, largest first: those of the small core that QR of both factors leaves between them.
-
-        triangle: `triangle_of` the left factor, where several matrices share it.
-        """
+        triangle: `triangle_of` the left factor, where several matrices share it."""
         own = triangle_of(self.left) if triangle is None else triangle
         return torch.linalg.svdvals(own @ triangle_of(self.right.T).T)
 
@@ -71,18 +65,18 @@ class Factored:
         self,
     ) -> tuple[Float[Tensor, "rows values"], Float[Tensor, " values"], Float[Tensor, "values columns"]]:
         """Left singular vectors as columns, singular values (largest first), right singular vectors as rows."""
-        before, inner = torch.linalg.qr(_precise(self.left))
-        after, outer = torch.linalg.qr(_precise(self.right.T))
+        before, inner = torch.linalg.qr(precise(self.left))
+        after, outer = torch.linalg.qr(precise(self.right.T))
         left, values, right = torch.linalg.svd(inner @ outer.T, full_matrices=False)
         return before @ left, values, right @ after.T
 
 
 def triangle_of(factor: Float[Tensor, "long short"]) -> Float[Tensor, "small short"]:
     """R of a factor's QR decomposition."""
-    return torch.linalg.qr(_precise(factor), mode="r").R
+    return torch.linalg.qr(precise(factor), mode="r").R
 
 
-def _precise(factor: Float[Tensor, "long short"]) -> Float[Tensor, "long short"]:
+def precise(factor: Float[Tensor, "long short"]) -> Float[Tensor, "long short"]:
     """In single precision at least, which decompositions need."""
     return factor.to(torch.promote_types(factor.dtype, torch.float32))
 
@@ -123,28 +117,14 @@ class Place:
         return Factored(self.value.of(weights), self.output.of(weights))
 
 
-class Weights(Mapping[str, Tensor]):
-    """The weight matrices of a model by name, without copies; of a weight under a LoRA adapter, what both amount to."""
-
-    def __init__(self, model: CausalModel) -> None:
-        self.model = plain(model)
-
-    def __getitem__(self, name: str) -> Tensor:
-        owner, _, own = name.rpartition(".")
-        try:
-            module = self.model.get_submodule(owner)
-            parameter: Tensor = getattr(module, own)
-        except AttributeError:
-            raise KeyError(name) from None
-        if own == "weight" and hasattr(module, "get_delta_weight"):
-            return sum((module.get_delta_weight(each) for each in module.active_adapters), start=parameter.detach())
-        return parameter
-
-    def __iter__(self) -> Iterator[str]:
-        return (f"{name}.weight" for name, module in self.model.named_modules() if hasattr(module, "weight"))
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
+def weight_of(model: CausalModel, name: str) -> Tensor:
+    """A weight of the plain model by name, without a copy; of one under a LoRA adapter, what both amount to."""
+    owner, _, own = name.rpartition(".")
+    module: Any = plain(model).get_submodule(owner)
+    parameter: Tensor = getattr(module, own)
+    if own == "weight" and hasattr(module, "get_delta_weight"):
+        return sum((module.get_delta_weight(each) for each in module.active_adapters), start=parameter.detach())
+    return parameter
 
 
 def products(model: CausalModel) -> list[Factored]:
@@ -157,8 +137,8 @@ def products(model: CausalModel) -> list[Factored]:
 
 def factors_of(model: CausalModel, found: Sequence[Place]) -> dict[str, Tensor]:
     """The weights that hold the factors, by name; each is looked at once, since an adapter's is added up anew."""
-    weights = Weights(model)
-    return {name: weights[name] for name in dict.fromkeys(each.weight for p in found for each in (p.value, p.output))}
+    names = dict.fromkeys(each.weight for place in found for each in (place.value, place.output))
+    return {name: weight_of(model, name) for name in names}
 
 
 def places(model: CausalModel) -> list[Place]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -149,6 +148,14 @@ class TreeBatch:
         moved: Any = (None if value is None else value.to(device) for value in vars(self).values())
         return TreeBatch(*moved)
 
+    def log_probabilities(self, logits: Float[Tensor, "scored vocabulary"]) -> Float[Tensor, "prediction"]:
+        """Of every predicted token, from the logits at `scored`."""
+        return logits[self.place, self.token] - torch.logsumexp(logits, -1)[self.place]
+
+    def by_text(self, values: Float[Tensor, "prediction"]) -> Float[np.ndarray, "text"]:
+        """The sum over each text's predictions."""
+        return np.bincount(self.text.cpu().numpy(), weights=values.double().cpu().numpy())
+
 
 def width_for(device: torch.device) -> int:
     """What the width of a batch should be a multiple of: a GPU's fast kernels take no others, a CPU takes all."""
@@ -226,6 +233,7 @@ def fits_window(model: CausalModel, length: int) -> bool:
     return window is None or length < window
 
 
+@dataclass(eq=False)
 class Scorer:
     """Scores candidates after prompts. What it gives depends on the set of questions only within rounding.
 
@@ -236,25 +244,18 @@ class Scorer:
     what all of them found, and the bounds stay as they are.
     """
 
-    def __init__(
-        self,
-        model: CausalModel,
-        *,
-        method: Method | None = None,
-        maximum_tokens: int = MAXIMUM_TOKENS,
-        maximum_logits: int = MAXIMUM_LOGITS,
-        processes: Processes = SINGLE,
-    ) -> None:
-        self.model, self.method, self.processes = model, method, processes
-        self.maximum_tokens, self.maximum_logits = maximum_tokens, maximum_logits
-        self._under_way: list[PrefixTree] = []
+    model: CausalModel
+    _: KW_ONLY
+    method: Method | None = None
+    maximum_tokens: int = MAXIMUM_TOKENS
+    maximum_logits: int = MAXIMUM_LOGITS
+    processes: Processes = SINGLE
+    _under_way: list[PrefixTree] = field(default_factory=list, init=False)
 
     def score(self, requests: Sequence[Request]) -> list[Float[np.ndarray, "candidate"]]:
-        """Natural log-probability of every candidate of every request, summed over its tokens.
-
-        Raises ModelError when the model cannot read one of the texts, or gives what is no number, and Exhausted when
-        there is no memory for a single prompt.
-        """
+        """Natural log-probability of every candidate of every request, summed over its tokens. Raises ModelError when
+        the model cannot read one of the texts, or gives what is no number, and Exhausted when there is no memory for a
+        single prompt."""
 
         def attempt() -> list[Float[np.ndarray, "candidate"]]:
             self._prepare(requests)
@@ -291,10 +292,6 @@ class Scorer:
             return [kept[number] for number in range(len(requests))]
 
         return self._in_smaller_passes(attempt)
-
-    def largest(self, requests: Sequence[Request]) -> list[PrefixTree]:
-        """What `score` would compute at once where it takes the most memory, of the first PROMPTS_AT_ONCE prompts."""
-        return max(self._batches(itertools.islice(self._feed(requests), 1)), key=self.size)
 
     def passes(self, requests: Sequence[Request]) -> Iterator[list[PrefixTree]]:
         """What `score` would compute at once, pass by pass, with the method that is known."""
@@ -401,8 +398,7 @@ class Scorer:
     def score_batch(self, trees: Sequence[PrefixTree]) -> Float[np.ndarray, "text"]:
         """The score of every text of a batch."""
         batch, logits = self.logits(trees)
-        found = logits[batch.place, batch.token] - torch.logsumexp(logits, -1)[batch.place]
-        return np.bincount(batch.text.cpu().numpy(), weights=found.double().cpu().numpy())
+        return batch.by_text(batch.log_probabilities(logits))
 
     def logits(self, trees: Sequence[PrefixTree]) -> tuple[TreeBatch, Float[Tensor, "scored vocabulary"]]:
         """A batch as the model reads it, and the logits where they are needed, in single precision."""
