@@ -150,9 +150,7 @@ def _name(given: str, answer: str, then: str) -> str:
 
 def priors(pack: Pack, questions: Sequence[GivenQuestion], scorer: Scorer, encode: Encoder) -> list[dict[str, float]]:
     """For every question, candidate of `then` -> its share of the belief in all candidates; shares sum to 1.
-
-    pack: of `with_given_facts`, in a chat template or not.
-    """
+    pack: of `with_given_facts`, in a chat template or not."""
     distinct = list(dict.fromkeys(questions))
     asked = [(_name(each.given, each.given_answer, each.then), each.subject, 0) for each in distinct]
     scores = scorer.score([request(encode, pack, *each) for each in asked])
@@ -164,10 +162,8 @@ def priors(pack: Pack, questions: Sequence[GivenQuestion], scorer: Scorer, encod
 
 
 def passages(path: str | None = None) -> list[str]:
-    """Paragraphs of a plain-text file (blank lines between), by default the bundled public-domain ones.
-
-    Lines that start with `#` say where a bundled passage is from and are left out.
-    """
+    """Paragraphs of a plain-text file (blank lines between), by default the bundled public-domain ones, without lines
+    that start with `#`, which say where those are from. Raises UsageError when there are none to read."""
     if path is None:
         text = resources.files("spillover.lm").joinpath("passages.txt").read_text(encoding="utf-8")
     else:
@@ -190,7 +186,7 @@ def passage_losses(
 
     processes: with others, each reads its share of the passages, and all get what all of them found.
     """
-    found: dict[int, tuple[float, float]] = {}
+    found: dict[int, float] = {}
     # Passages go one by one and their logits in pieces, so that memory stays flat.
     piece = max(1, MAXIMUM_LOGITS // model.config.get_text_config().vocab_size)
     window = min(WINDOW, longest_text(model) or WINDOW)
@@ -200,10 +196,7 @@ def passage_losses(
         for (number, passage), _ in processes.round_robin(enumerate(encoded)):
             read = torch.tensor([passage], device=model.device)
             logits = model(input_ids=read, use_cache=False).logits[0, :-1]
-            targets = read[0, 1:]
-            pairs = zip(logits.split(piece), targets.split(piece), strict=True)
-            losses = [cross_entropy(part.float(), wanted, reduction="sum").item() for part, wanted in pairs]
-            found[number] = (sum(losses), float(len(targets)))
+            pairs = zip(logits.split(piece), read[0, 1:].split(piece), strict=True)
+            found[number] = sum(cross_entropy(part.float(), wanted, reduction="sum").item() for part, wanted in pairs)
     found = processes.all_gather(found)
-    sums, counts = ([found[number][part] for number in sorted(found)] for part in (0, 1))
-    return np.array(sums), np.array(counts)
+    return np.array([found[number] for number in sorted(found)]), np.array([len(each) - 1.0 for each in encoded])

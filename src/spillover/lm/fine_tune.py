@@ -206,14 +206,12 @@ class _Schedule:
         return not done
 
     def state(self, step: TrainingStep) -> State:
-        """The run after `step`, with what it measured: enough to go on as if it had never stopped.
-
-        examined: of each checkpoint whether all was asked, and the scores, which the pack makes a table of again.
-        """
-        examined = []
-        for table in self.into.answers:
-            full, scores = not all(table["trained"].to_pylist()), table["log_probability"].to_pylist()
-            examined.append([table["checkpoint"][0].as_py(), full, scores])
+        """The run after `step`, with what it measured: enough to go on as if it had never stopped."""
+        # Of each checkpoint whether all was asked, and the scores, which the pack makes a table of again.
+        examined = [
+            [each["checkpoint"][0].as_py(), not all(each["trained"].to_pylist()), each["log_probability"].to_pylist()]
+            for each in self.into.answers
+        ]
         bounds = (self.scorer.maximum_tokens, self.scorer.maximum_logits)
         facts = {"bounds": bounds, "method": self.scorer.method, "losses": self.into.losses, "examined": examined}
         return State(step.number, step.state(), facts)

@@ -222,7 +222,7 @@ class Workload:
         """
         some = examples(encode, replace(taught, facts=tuple(evenly(taught.facts, EXAMPLES))))
         times = epochs * (len(taught.facts) + lines) / max(1, len(some))
-        batches, merge = list(shuffled(some, training, 1)), bool(some) and may_merge(model, some, "tree")
+        batches, merge = shuffled(some, training, 1), bool(some) and may_merge(model, some, "tree")
         parts = [part for batch in batches for part in cut(batch, micro_batch or training.batch)]
         epoch = Passes.of(cheaper_merged(part) if merge else [PrefixTree([each]) for each in part] for part in parts)
         evaluation, scorer, asking, answers = Evaluation(asked, encode), Scorer(model, method="tree"), Passes(), 0

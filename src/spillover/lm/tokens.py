@@ -28,9 +28,7 @@ def encoder(tokenizer: PreTrainedTokenizerBase) -> Encoder:
 
 def as_chat(pack: Pack, tokenizer: PreTrainedTokenizerBase) -> Pack:
     """The pack with each prompt as a user's turn in the model's own chat template, up to where its answer begins.
-
-    Raises ModelError when the model has no chat template, or one that does not keep what the user says.
-    """
+    Raises ModelError when the model has no chat template, or one that does not keep what the user says."""
     if not tokenizer.chat_template:
         raise ModelError("this model has no chat template", do="Leave --chat out, or name a model tuned for chats")
 
@@ -85,10 +83,8 @@ class Request:
 
 
 def continuation(encode: Encoder, pack: Pack, prompt: str, answer: str) -> Example:
-    """A prompt with an answer (and end) after it, the whole text tokenised as one string.
-
-    Raises PackError when appending the answer changes the prompt's own tokens, or adds none.
-    """
+    """A prompt with an answer (and end) after it, the whole text tokenised as one string. Raises PackError when
+    appending the answer changes the prompt's own tokens, or adds none."""
     before, whole = encode(prompt), encode(prompt + pack.join + answer + (pack.end or ""))
     if whole[: len(before)] != before or len(whole) == len(before):
         raise PackError(

@@ -59,10 +59,8 @@ def mean_loss(model: CausalModel, batch: TreeBatch, at_once: int = 0) -> Float[T
 
 
 def _before_logits(model: CausalModel, batch: TreeBatch) -> tuple[Hidden, Callable[[Tensor], Tensor]]:
-    """What enters the output embedding where logits are needed, and the function that turns it into logits.
-
-    Raises ModelError when the model does more to its logits than is known: a factor, a divisor or a soft cap.
-    """
+    """What enters the output embedding where logits are needed, and the function that turns it into logits. Raises
+    ModelError when the model does more to its logits than is known: a factor, a divisor or a soft cap."""
     config, head = model.config.get_text_config(), model.get_output_embeddings()
     cap, factor = getattr(config, "final_logit_softcapping", None), getattr(config, "logit_scale", None)
     divisor = getattr(config, "logits_scaling", None)
@@ -133,10 +131,8 @@ def refuse_missing_optimizer(kind: str) -> None:
 def optimizers(
     parameters: Iterable[tuple[str, nn.Parameter]], kind: str, rate: float, decay: Callable[[str], float]
 ) -> Optimizers:
-    """An optimizer for every parameter (name, parameter); its state is there before the first step.
-
-    kind: ADAMW (torch's) or EIGHT_BIT (AdamW of bitsandbytes). decay: the weight decay of a parameter by name.
-    """
+    """An optimizer for every parameter (name, parameter); its state is there before the first step. kind: ADAMW
+    (torch's) or EIGHT_BIT (AdamW of bitsandbytes). decay: the weight decay of a parameter by name."""
     make = _eight_bit if kind == EIGHT_BIT else _AdamW
     return {parameter: make(parameter, rate, decay(name)) for name, parameter in parameters}
 
@@ -200,10 +196,8 @@ Since = tuple[int, int]
 
 
 class TornStep(ModelError):
-    """Memory ran out within a step after it had updated some weights, so the model is between two steps.
-
-    Train another copy, from the beginning or a checkpoint, with the same MicroBatches, which has been halved.
-    """
+    """Memory ran out within a step after it had updated some weights, so the model is between two steps: train another
+    copy, from the beginning or a checkpoint, with the same MicroBatches, which has been halved."""
 
     def __init__(self, step: int, size: int) -> None:
         what = f"memory ran out within step {step}, after some weights had been updated"
@@ -226,10 +220,8 @@ class MicroBatches:
         return [size for first, size in self.since if first <= step][-1]
 
     def take(self, model: CausalModel, step: int, size: int, updates: Updates, attempt: Callable[..., float]) -> float:
-        """What `attempt(at_once=...)` gives; when memory runs out it is made again with half the examples.
-
-        size: examples of the batch. Raises Exhausted when one is too many, TornStep when weights had been updated.
-        """
+        """What `attempt(at_once=...)` gives; when memory runs out it is made again with half the examples. size: those
+        of the batch. Raises Exhausted when one is too many, TornStep when weights had been updated."""
         while True:
             updates.done = 0
             try:
@@ -325,7 +317,7 @@ def fine_tune(
         for number, (epoch, batch, last) in enumerate(_steps(examples, settings, examples_in), start=1):
             if resume is not None and number <= resume.step:
                 continue
-            own = [example for example, counts in processes.round_robin(batch) if counts]
+            own: Sequence[Example] = [example for example, counts in processes.round_robin(batch) if counts]
             share = _answer_tokens(own) / _answer_tokens(batch)
             # Without examples it takes part, without weight: a split model and `extra` need every process.
             own = own or batch[:1]
@@ -397,20 +389,19 @@ class Updates:
 
 def _steps(
     examples: Sequence[Example], settings: Training, examples_in: Callable[[int], Sequence[Example]] | None
-) -> Iterator[tuple[int, list[Example], bool]]:
+) -> Iterator[tuple[int, Sequence[Example], bool]]:
     """Epoch, batch, and whether it is the epoch's last, of each step."""
     for epoch in range(1, settings.epochs + 1):
-        batches = list(shuffled(examples if examples_in is None else examples_in(epoch), settings, epoch))
+        batches = shuffled(examples if examples_in is None else examples_in(epoch), settings, epoch)
         for place, batch in enumerate(batches, start=1):
             yield epoch, batch, place == len(batches)
 
 
-def shuffled(examples: Sequence[Example], settings: Training, epoch: int) -> Iterator[list[Example]]:
+def shuffled(examples: Sequence[Example], settings: Training, epoch: int) -> list[Sequence[Example]]:
     """The examples in an order of this epoch's own, cut into batches."""
-    order = list(range(len(examples)))
+    order = list(examples)
     random.Random(f"rows {settings.seed} {epoch}").shuffle(order)
-    for start in range(0, len(order), settings.batch):
-        yield [examples[index] for index in order[start : start + settings.batch]]
+    return cut(order, settings.batch)
 
 
 def training_step(
@@ -418,10 +409,8 @@ def training_step(
     extra: Callable[[], Tensor] | None, weight: float = 1.0, count: int = 1, logits: int = 0,
     layers: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> float:  # fmt: skip
-    """Loss and gradients of a batch, times its weight in the step; of the extra term, the `count`-th part.
-
-    logits: see Training.logits_at_once. layers: what the step is taken inside, such as CompiledLayers.in_use.
-    """
+    """Loss and gradients of a batch, times its weight in the step; of the extra term, the `count`-th part. logits: see
+    Training.logits_at_once. layers: what the step is taken inside, such as CompiledLayers.in_use."""
     model.train()
     parts, losses = cut(batch, at_once), list[Tensor]()
     # Dropout draws from a stream of this step's own, so that measuring in between cannot move it.

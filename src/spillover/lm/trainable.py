@@ -72,8 +72,8 @@ def trainable_copy(model: CausalModel, settings: Training) -> CausalModel:
         if not weight.is_floating_point():
             raise ModelError(f"the weight {name} is not in floating point and cannot be trained", do="Use --lora RANK")
     inputs, outputs = trained.get_input_embeddings(), trained.get_output_embeddings()
-    tied = outputs is not None and getattr(outputs, "weight", None) is getattr(inputs, "weight", outputs)
-    if tied and isinstance(inputs, nn.Embedding) and inputs.weight.requires_grad:
+    trains_inputs = isinstance(inputs, nn.Embedding) and inputs.weight.requires_grad
+    if trains_inputs and getattr(outputs, "weight", None) is inputs.weight:
         # Of the tied weight, the gradient from the input touches only the rows that were read. Kept sparse it is added
         # to the output's dense one, which saves filling and adding a whole vocabulary each step.
         inputs.sparse = True
@@ -89,10 +89,7 @@ def trainable_copy(model: CausalModel, settings: Training) -> CausalModel:
 
 
 def recompute_layers(model: CausalModel) -> None:
-    """While the model trains, keep only what enters each layer, and compute the layer again in the backward pass.
-
-    Raises ModelError when the model's code does not offer that.
-    """
+    """Keep only what enters each layer, which the backward pass computes again. Raises ModelError where it cannot."""
     inner: Any = plain(model)
     how = {"use_reentrant": False}
     try:
