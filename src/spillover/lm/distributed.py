@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -41,14 +42,16 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
+@dataclass(frozen=True, eq=False)
 class Processes:
     """The processes of one run, and the rank of this one; a single process unless `joined` says otherwise.
 
     All call the methods that communicate, in the same order. When one ends with an error, all others get it there.
+    store: where all of them read and write why one ended.
     """
 
-    def __init__(self, launch: Launch | None = None, store: distributed.Store | None = None) -> None:
-        self.launch, self._store = launch or Launch(), store
+    launch: Launch = field(default_factory=Launch)
+    store: distributed.Store | None = None
 
     @property
     def count(self) -> int:
@@ -136,10 +139,9 @@ class Processes:
         if self.count == 1:
             yield from tensors.items()
             return
-        for name in self.broadcast(lambda: list(tensors)):
-            own = tensors[name].contiguous() if self.first else None
-            shape, dtype = self.broadcast(lambda own=own: own is not None and (own.shape, own.dtype))  # type: ignore[misc]
-            value = torch.empty(shape, dtype=dtype) if own is None else own
+        every = self.broadcast(lambda: [(key, own.shape, own.dtype) for key, own in tensors.items()])
+        for name, shape, dtype in every:
+            value = tensors[name].contiguous() if self.first else torch.empty(shape, dtype=dtype)
             with self._joint():
                 distributed.broadcast(value, src=0)
             yield name, value
@@ -166,9 +168,9 @@ class Processes:
             what = f"process {self.launch.rank} of this run stopped: {type(error).__name__}: {error}"
             found = SpilloverError(what, do="See what it said last")
         reason = {**found.as_json(), "exit_code": found.exit_code, "interrupt": interrupt}
-        if self._store is not None:
+        if self.store is not None:
             with suppress(RuntimeError):
-                self._store.compare_set(ENDED, "", json.dumps(reason))
+                self.store.compare_set(ENDED, "", json.dumps(reason))
 
     def _all_reduce(self, tensor: Tensor) -> None:
         with self._joint():
@@ -183,12 +185,12 @@ class Processes:
             raise self._error_elsewhere(error) from None
 
     def _error_elsewhere(self, error: RuntimeError) -> BaseException:
-        assert self._store is not None
+        assert self.store is not None
         until = time.monotonic() + 5
         while time.monotonic() < until:
             with suppress(RuntimeError):
-                if self._store.check([ENDED]):
-                    reason = json.loads(self._store.get(ENDED))
+                if self.store.check([ENDED]):
+                    reason = json.loads(self.store.get(ENDED))
                     if reason["interrupt"]:
                         return KeyboardInterrupt()
                     found = RunError(reason["what"], where=reason["where"], do=reason["do"])
@@ -216,7 +218,7 @@ def joined() -> Iterator[Processes]:
         if outermost:
             backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
             distributed.init_process_group(
-                backend, store=processes._store, rank=own.rank, world_size=own.count, timeout=PATIENCE
+                backend, store=processes.store, rank=own.rank, world_size=own.count, timeout=PATIENCE
             )
         yield processes
     except BaseException as error:

@@ -128,20 +128,15 @@ def resolve(name: str) -> ModelSource:
             return ModelSource(name, str(embedded_folder()), local=True, licence_note=LICENCE_NOTE)
         return ModelSource(name, MODELS[name], local=True)
     path = Path(name).expanduser()
-    try:
-        exists, is_folder = path.exists(), path.is_dir()
-    except (OSError, ValueError):
-        exists = is_folder = False  # A name that no file can have, such as one that is too long.
-    if exists:
-        folder = str(path if is_folder else path.parent)
-        if (path / "adapter_config.json").exists():
-            return ModelSource(name, folder, local=True, adapter=True)
-        if (path / "config.json").exists():
-            return ModelSource(name, folder, local=True)
+    if os.path.exists(path):  # False also for a name that no file can have, such as one that is too long.
+        folder = str(path if path.is_dir() else path.parent)
+        adapter = (path / "adapter_config.json").exists()
+        if adapter or (path / "config.json").exists():
+            return ModelSource(name, folder, local=True, adapter=adapter)
         if file := gguf_in(path):
             return ModelSource(name, folder, local=True, gguf=file)
         what, do = "this is a file, not a model folder", "Name the folder that holds it"
-        if is_folder:
+        if path.is_dir():
             what = "this folder is not a model: it has no config.json and no adapter_config.json"
             do = "Name a folder that save_pretrained wrote"
         raise ModelError(what, where=name, do=do)
@@ -194,8 +189,8 @@ def load_model(
     else:
         model, note = _read(source, revision, getattr(torch, dtype)), source.licence_note
         sha256 = _files_sha256(source, model)
+    moved: Any = model
     try:
-        moved: Any = model
         model = moved.to(target)
     except RuntimeError as error:
         what = f"does not fit on {target} ({error})".split("\n")[0]
@@ -279,10 +274,9 @@ def _one_sentence(source: ModelSource, part: str) -> Iterator[None]:
 def _files_sha256(source: ModelSource, model: CausalModel) -> str:
     """One SHA-256 for all weight files of a folder, or for a hub model's commit."""
     folder = Path(source.path)
-    if source.gguf:
-        return sha256_of_texts([sha256_of(folder / source.gguf)])
     if folder.is_dir():
-        return sha256_of_texts([sha256_of(path) for path in sorted(folder.glob("*.safetensors"))])
+        files = [folder / source.gguf] if source.gguf else sorted(folder.glob("*.safetensors"))
+        return sha256_of_texts([sha256_of(file) for file in files])
     return sha256_of_texts([source.path, str(getattr(model.config, "_commit_hash", None))])
 
 
@@ -295,10 +289,8 @@ LICENCE_NOTE = "Gemma is provided under and subject to the Gemma Terms of Use (a
 
 
 def embedded_folder() -> Path:
-    """The built-in model's folder, in $SPILLOVER_CACHE, $XDG_CACHE_HOME/spillover or ~/.cache/spillover.
-
-    Converts on first use (about a minute). Raises ModelError if the model is not installed.
-    """
+    """The built-in model's folder, in $SPILLOVER_CACHE, $XDG_CACHE_HOME/spillover or ~/.cache/spillover. Converts on
+    first use (about a minute). Raises ModelError if the model is not installed."""
     shared = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spillover"
     folder = Path(os.environ.get("SPILLOVER_CACHE") or shared) / f"gemma-3-270m-{SHA256[:12]}-{CONVERSION}"
     if (folder / "model.safetensors").exists():
@@ -374,12 +366,10 @@ def _refuse_unknown_packing(config: transformers.PretrainedConfig, name: str) ->
     stored: Any = getattr(config, "quantization_config", None)
     if not stored or ((form := _form(stored)) in UNPACKED_BY and find_spec(form) is not None):
         return
+    why, do = "which is not read", "Name the model with plain weights, or as GGUF, or in 4 or 8 bits of bitsandbytes"
     if form in UNPACKED_BY:
-        what = f"its weights are stored in the form {form!r}, and the package that unpacks them is not installed"
-        raise ModelError(what, where=name, do=INSTALL)
-    what = f"its weights are stored in the form {form[:40]!r}, which is not read"
-    do = "Name the model with plain weights, or as GGUF, or in 4 or 8 bits of bitsandbytes"
-    raise ModelError(what, where=name, do=do)
+        why, do = "and the package that unpacks them is not installed", INSTALL
+    raise ModelError(f"its weights are stored in the form {form[:40]!r}, {why}", where=name, do=do)
 
 
 def unpacked(model: transformers.PreTrainedModel, dtype: torch.dtype) -> transformers.PreTrainedModel:
