@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float, Shaped
 
-from spillover.metrics.intervals import clusters_of, mean_of, note_of, ratio_interval
+from spillover.metrics.intervals import cluster_sums, clusters_of, mean_of, note_of, ratio_interval
 from spillover.metrics.ranks import RankTable
 from spillover.metrics.remedies import free_rates
 from spillover.record import WHERE_SCHEMA, Metric
@@ -106,10 +106,7 @@ def alignment(
 
     Both with a 95% bootstrap interval over clusters; None where either change is zero.
     """
-    codes = np.unique(clusters, return_inverse=True)[1]
-    number = int(codes.max()) + 1
-    products = (linear * actual, linear * linear, actual * actual)
-    sums = np.stack([np.bincount(codes, weights=each, minlength=number) for each in products])
+    sums = cluster_sums(clusters, linear * actual, linear * linear, actual * actual)
 
     def cosine(sums: np.ndarray) -> np.ndarray:
         return np.asarray(sums[0] / np.sqrt(sums[1] * sums[2]))
@@ -117,7 +114,7 @@ def alignment(
     def relative_error(sums: np.ndarray) -> np.ndarray:
         return np.where(sums[1] > 0, np.sqrt(np.maximum(sums[1] - 2 * sums[0] + sums[2], 0) / sums[2]), np.nan)
 
-    total = sums.sum(axis=1)
+    total, number = sums.sum(axis=1), sums.shape[1]
     found: dict[str, Metric | None] = {"cosine": None, "relative_error": None}
     if (total[1:] > 0).all():
         for name, unit, figure in (("cosine", "cosine", cosine), ("relative_error", "share", relative_error)):

@@ -93,31 +93,21 @@ class Redaction:
     def _text(self, text: str) -> str:
         folded, found, place = fold(text), [], 0
         while place < len(text):
-            end, name = self._longest(folded, place)
-            found.append(name or text[place])
-            place = end
+            ends = [] if _joined(folded, place) else [place + length for length in self._lengths]
+            whole = (end for end in ends if folded[place:end] in self._folded and not _joined(folded, end))
+            end = next(whole, None)
+            found.append(text[place] if end is None else self._folded[folded[place:end]])
+            place = end or place + 1
         return "".join(found)
-
-    def _longest(self, folded: str, place: int) -> tuple[int, str]:
-        """Where the longest subject that begins here ends, and its neutral name; one character and "" if none does."""
-        for length in self._lengths.get(folded[place], ()):
-            end = place + length
-            name = self._folded.get(folded[place:end])
-            if name and not _joined(folded, place) and not _joined(folded, end):
-                return end, name
-        return place + 1, ""
 
     @cached_property
     def _folded(self) -> dict[str, str]:
         return {fold(subject): name for subject, name in reversed(list(self.names.items())) if subject}
 
     @cached_property
-    def _lengths(self) -> dict[str, list[int]]:
-        """First character -> the lengths of subjects that begin so, longest first."""
-        found: dict[str, set[int]] = {}
-        for subject in self._folded:
-            found.setdefault(subject[0], set()).add(len(subject))
-        return {first: sorted(lengths, reverse=True) for first, lengths in found.items()}
+    def _lengths(self) -> list[int]:
+        """The lengths that subjects have, longest first."""
+        return sorted(set(map(len, self._folded)), reverse=True)
 
 
 def fold(text: str) -> str:

@@ -131,10 +131,8 @@ def exact_margin(task: EqualClasses, share: float) -> float:
     norm = Mixed(share)
     if not task.train:
         raise UsageError("without a bridge nothing can be inferred", where="mixed norm", do="Use train=1 or more")
-    found = minimize_scalar(
-        lambda margin: norm.of_values(_bridged(task, margin).values()),
-        bounds=(0.0, 1.0),
-        method="bounded",
-        options={"xatol": 1e-10},
-    )
-    return float(found.x)
+
+    def size(margin: float) -> float:
+        return norm.of_values(_bridged(task, margin).values())
+
+    return float(minimize_scalar(size, bounds=(0.0, 1.0), method="bounded", options={"xatol": 1e-10}).x)

@@ -42,8 +42,7 @@ def infeasibility(table: FactTable) -> Infeasible | None:
     """The proof that a table cannot be stated, or None when it can."""
     problem = table.problem
     cells, rivals = _critical_constraints(problem)
-    found = _ray(problem, cells, rivals)
-    if found is None:
+    if (found := _ray(problem, cells, rivals)) is None:
         return None
     used, weights = found
     cells, rivals = cells[used], rivals[used]

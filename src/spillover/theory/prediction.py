@@ -4,6 +4,7 @@ Source: docs/predicting.md, "How large a pack can be".
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -173,13 +174,8 @@ def factorised(table: FactTable) -> Solved:
     factors = 0.3 * np.random.default_rng(0).standard_normal(rank * (problem.answers + problem.columns)) / np.sqrt(rank)
     matrix, upper, lower = None, np.inf, 0.0
     for penalty in PENALTIES:
-        factors = optimize.minimize(
-            lambda values, penalty=penalty: penalised_loss(problem, values, penalty),
-            factors,
-            jac=True,
-            method="L-BFGS-B",
-            options={"maxiter": ITERATIONS, "maxcor": 12},
-        ).x
+        loss, options = partial(penalised_loss, problem, penalty=penalty), {"maxiter": ITERATIONS, "maxcor": 12}
+        factors = optimize.minimize(loss, factors, jac=True, method="L-BFGS-B", options=options).x
         left, right = np.split(factors.reshape(-1, rank), [problem.answers])
         product = left @ right.T
         missing = _missing(problem.design @ product.T, problem.cell_answer)

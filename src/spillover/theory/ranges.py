@@ -57,11 +57,9 @@ class RangeSolver:
         """A lower bound on score(answer) - score(rival); stops as soon as it cannot fall below `known`."""
         lead = np.zeros(self.problem.answers)
         lead[[answer, rival]] = 1, -1
-
-        def tilt(scores: Scores, weight: float) -> Scores:
-            return scores - weight * lead
-
-        return self._bound(question, tilt, lambda scores: float(scores @ lead), known)
+        return self._bound(
+            question, lambda scores, weight: scores - weight * lead, lambda scores: float(scores @ lead), known
+        )
 
     def _greatest(self, question: tuple[int, int], answer: int, rivals: Bool[np.ndarray, "answer"]) -> float:
         """An upper bound on score(answer) - the best score of the rivals."""

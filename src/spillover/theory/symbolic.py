@@ -263,7 +263,6 @@ def training_batches(task: Task, size: int, steps: int, generator: np.random.Gen
 def _context(task: Task, rows: Rows) -> Float[np.ndarray, "... bag context"]:
     """Counts of the context tokens without noise: the row's relation, and the end."""
     context = np.zeros((*rows.subject.shape, task.context), dtype=np.float32)
-    for relation in (0, 1):
-        context[..., relation] = rows.relation == relation
+    context[..., :2] = rows.relation[..., None] == np.arange(2)
     context[..., task.end] = 1
     return context
