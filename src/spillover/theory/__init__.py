@@ -42,13 +42,10 @@ if TYPE_CHECKING:
 
 #: What users import from here: name -> its module, imported when the name is first asked for, for torch is slow.
 EXPORTS = {
-    "EqualClasses": "symbolic",
-    "Task": "symbolic",
-    "solve": "solving",
-    "certify": "solving",
+    **dict.fromkeys(("EqualClasses", "Task"), "symbolic"),
+    **dict.fromkeys(("certify", "solve"), "solving"),
+    **dict.fromkeys(("Recipe", "train"), "training"),
     "Model": "models",
-    "Recipe": "training",
-    "train": "training",
     "Probe": "comparison",
 }
 

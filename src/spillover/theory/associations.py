@@ -124,10 +124,9 @@ def counts_of(table: FactTable) -> Counts:
 
 
 def associations(pack: Pack, counts: Counts) -> list[Association]:
-    """Every declared association, and every stated answer's leading one to each other relation; most exposed first.
+    """Every declared association, stated or not, and every stated answer's leading one to each other relation.
 
-    Leading: stated most often together with it, the first of equals. Both directions are looked at; a declared one
-    stands even where nobody states it.
+    The most exposed comes first. Leading: stated most often together with it, the first of equals, in both directions.
     """
     found: dict[tuple[int, int, int, int], str | None] = {}
     _, relation, answer = counts.table.codes

@@ -50,8 +50,7 @@ class EquivariantMatrix:
 class ClosedForm:
     """The exact solution of one task and norm, with the multipliers that prove it.
 
-    matrix: W. combination: sum_k lambda_k A_k. total: sum(lambda), so that total / |combination| bounds every
-    feasible norm from below.
+    matrix: W. combination: sum_k lambda_k A_k. total: sum(lambda); total / |combination| is at most any feasible norm.
     """
 
     task: EqualClasses

@@ -1,8 +1,7 @@
 """A trained matrix beside the exact ones: cosines, norm per margin, and the margin of what nobody stated.
 
-Sign and scale of the key scores sit in W_OV, and the loss adds a constant to the answers that no margin sees; so the
-matrix compared is W_OV diag(k), its answer rows and subject and relation columns, each column centred (docs/theory.md,
-"Comparing a trained matrix").
+Sign and scale of the key scores sit in W_OV, and no margin sees a constant added to the answers; so the matrix compared
+is W_OV diag(k), each column centred. docs/theory.md, "Comparing a trained matrix".
 """
 
 import dataclasses
@@ -13,6 +12,7 @@ from jaxtyping import Float
 from spillover.theory.closed_form import closed_form
 from spillover.theory.models import BagBatch, Ensemble, Models
 from spillover.theory.symbolic import Rows, Task, exact_bags, sampled_bags
+from spillover.theory.table import Weights, lead
 from spillover.theory.training import cross_entropy, stacked_bags
 
 Matrix = Float[np.ndarray, "... answer column"]
@@ -23,7 +23,7 @@ COMPARISONS = (
 )
 
 
-def effective_matrices(ensemble: Ensemble) -> list[Float[np.ndarray, "answer column"]]:
+def effective_matrices(ensemble: Ensemble) -> list[Weights]:
     """W_OV diag(k) of every model: 2n answer rows, subject and relation columns, each column centred over the rows."""
     pairs = zip(ensemble.tasks, ensemble.effective().double().cpu().numpy(), strict=True)
     return [centred(matrix[task.answers][:, task.columns]) for task, matrix in pairs]
@@ -34,7 +34,7 @@ def centred(matrix: Matrix) -> Matrix:
     return matrix - matrix.mean(-2, keepdims=True)
 
 
-def exact_matrix(task: Task, norm: str) -> Float[np.ndarray, "answer column"]:
+def exact_matrix(task: Task, norm: str) -> Weights:
     """The exact solution of the task in the shape of `effective_matrices`; norm is nuclear or frobenius."""
     return closed_form(task, norm).matrix.dense()
 
@@ -44,22 +44,16 @@ def cosine(one: Matrix, other: Matrix) -> float:
     return float((one * other).sum() / (np.linalg.norm(one) * np.linalg.norm(other)))
 
 
-def margins(
-    task: Task, matrix: Float[np.ndarray, "answer column"], rows: Rows, *, same_relation: bool = False
-) -> Float[np.ndarray, "row"]:
+def margins(task: Task, matrix: Weights, rows: Rows, *, same_relation: bool = False) -> Float[np.ndarray, "row"]:
     """Score of the right answer minus the best other; same_relation: the best other of the same relation only."""
     # The score of all 2n answers to each row, whose input is the sum of its subject's and its relation's column.
-    score = (matrix[:, rows.subject - task.context] + matrix[:, task.subjects + rows.relation]).T
+    scores = (matrix[:, rows.subject - task.context] + matrix[:, task.subjects + rows.relation]).T
     right = rows.answer - task.answers.start
-    own = score[np.arange(len(rows)), right]
-    score[np.arange(len(rows)), right] = -np.inf
-    if same_relation:
-        other_relation = (np.arange(2 * task.classes) >= task.classes) != (right >= task.classes)[:, None]
-        score[other_relation] = -np.inf
-    return own - score.max(1)
+    among = (np.arange(2 * task.classes) >= task.classes) == (right >= task.classes)[:, None]
+    return lead(scores, right, among if same_relation else None)
 
 
-def compare(task: Task, matrix: Float[np.ndarray, "answer column"]) -> dict[str, float]:
+def compare(task: Task, matrix: Weights) -> dict[str, float]:
     """Every comparison of one centred effective matrix; NaN throughout for one that has diverged.
 
     cosine_to_nuclear, cosine_to_frobenius: with the exact solutions. smallest_margin: of the stated rows, in logits.
@@ -77,7 +71,7 @@ def compare(task: Task, matrix: Float[np.ndarray, "answer column"]) -> dict[str,
     return dict(zip(COMPARISONS, (*cosines, smallest, *sizes, test / scale), strict=True))
 
 
-def norms(matrix: Float[np.ndarray, "answer column"]) -> tuple[float, float]:
+def norms(matrix: Weights) -> tuple[float, float]:
     """The nuclear and the Frobenius norm."""
     singular = np.linalg.svd(matrix, compute_uv=False)
     return float(singular.sum()), float(np.linalg.norm(singular))
@@ -88,12 +82,10 @@ class Probe:
 
     Arguments:
     - matrices: also `compare` the matrices, which costs more than the losses.
-    - draws: sequences for each row of a task with noise. They are drawn once, from a generator of the probe's own:
-      measuring draws nothing that training would have drawn.
+    - draws: sequences for each row of a task with noise, drawn once and from a generator of the probe's own.
 
-    Returns, when called with an ensemble and a step: means of the cross-entropy in nats, over all tokens (train_loss,
-    implication_loss_test) or the implication answers alone (implication_loss_among); implication_accuracy_test, a
-    share; and the COMPARISONS.
+    Returns, when called with an ensemble and a step: mean cross-entropies in nats over all tokens (train_loss,
+    implication_loss_test) or implication answers (implication_loss_among); implication_accuracy_test; COMPARISONS.
     """
 
     def __init__(self, *, matrices: bool = True, draws: int = 8) -> None:

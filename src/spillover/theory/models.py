@@ -13,6 +13,8 @@ from torch import Tensor
 from spillover.errors import UsageError, nearest
 from spillover.theory.symbolic import Task
 
+Flat = Float[Tensor, "model parameter"]
+Logits = Float[Tensor, "model bag token"]
 #: From a generator, a weight's name, its shape and the task to its first value.
 Draw = Callable[[np.random.Generator, str, tuple[int, ...], Task], np.ndarray]
 
@@ -80,8 +82,7 @@ class Model:
     """One model to train: how its weights are written, and where they start.
 
     Arguments:
-    - parameters: factorised (W_O W_V^T), merged (W_OV), or linearised (the factorised model's first-order expansion
-      around its start).
+    - parameters: factorised (W_O W_V^T), merged (W_OV), or linearised (factorised, to first order around its start).
     - attention: linear or softmax.
     - key_query: a name in KEY_QUERIES.
     - head_dimension: d_h, columns of W_O and W_V; None for the size of the vocabulary.
@@ -128,7 +129,7 @@ class Models(Protocol):
     tasks: tuple[Task, ...]
     like: dict[str, Any]
 
-    def logits(self, batch: BagBatch) -> Float[Tensor, "model bag token"]:
+    def logits(self, batch: BagBatch) -> Logits:
         """The logits of every bag under every model."""
 
 
@@ -144,7 +145,7 @@ class Reading:
     effective: Float[Tensor, "model input token"]
 
 
-def views(flat: Float[Tensor, "model parameter"], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
+def views(flat: Flat, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
     """Every matrix by name, the model first, as views into all numbers of all models."""
     parts = flat.split([math.prod(shape) for shape in shapes.values()], dim=1)
     return {name: part.unflatten(1, shape) for (name, shape), part in zip(shapes.items(), parts, strict=True)}
@@ -154,8 +155,8 @@ class Ensemble:
     """Models of one parametrisation and attention, trained together; they may differ in start, rank, task and seed.
 
     `flat` (model, parameter) holds every trained number; `weights` are views into it by name (of the merged matrix, its
-    transpose). A model whose d_h is below the widest keeps zero columns: both factors are zero there, which no gradient
-    ever changes. Only tokens that can stand in a sequence (Task.inputs, the first) are ever multiplied.
+    transpose). Narrow models keep columns of zeros, which no gradient changes. Only the first Task.inputs tokens, those
+    that can stand in a sequence, are ever multiplied.
     """
 
     def __init__(
@@ -199,8 +200,7 @@ class Ensemble:
     def read(self) -> Reading:
         """W_OV and the key scores as they are now, for `logits` and `pull_back` to share."""
         if self.kind == "linearised":
-            matrix = self._product(self.weights, self.start)
-            matrix += self._product(self.start, self.weights)
+            matrix = self._product(self.weights, self.start) + self._product(self.start, self.weights)
         else:
             matrix = self._product(self.weights, self.weights)
         matrix = matrix if self._base is None else matrix + self._base
@@ -218,7 +218,7 @@ class Ensemble:
         """W_OV diag(k): what training shapes, and what may be compared with an exact solution."""
         return self.read().effective.mT
 
-    def logits(self, batch: BagBatch, now: Reading | None = None) -> Float[Tensor, "model bag token"]:
+    def logits(self, batch: BagBatch, now: Reading | None = None) -> Logits:
         """The logits of every bag under every model."""
         now = now or self.read()
         place = (batch.subject + self._first).ravel()
@@ -230,13 +230,7 @@ class Ensemble:
         context = torch.bmm(batch.context, now.keys[:, : self.context, None])
         return now.keys.gather(1, batch.subject)[:, :, None] + context
 
-    def pull_back(
-        self,
-        batch: BagBatch,
-        slope: Float[Tensor, "model bag token"],
-        logits: Float[Tensor, "model bag token"],
-        now: Reading,
-    ) -> Float[Tensor, "model parameter"]:
+    def pull_back(self, batch: BagBatch, slope: Logits, logits: Logits, now: Reading) -> Flat:
         """The gradient of a loss in the parameters, given its slope in the logits; valid until the next call.
 
         With E = W_OV diag(k) and counts u, dE = slope^T u; then dW_OV = dE diag(k) and dk_t = sum_a dE_at W_OV_at, so

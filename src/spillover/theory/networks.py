@@ -1,7 +1,6 @@
 """Beyond one layer: softmax attention, more layers and heads, residuals, an MLP, learned embeddings; by autograd.
 
-There is no noise and no position, so a sequence is three tokens: subject, relation, end. docs/theory.md, "Beyond the
-paper's model".
+Without noise or positions a sequence is subject, relation, end. docs/theory.md, "Beyond the paper's model".
 """
 
 from collections.abc import Iterable, Sequence
@@ -136,8 +135,7 @@ def train_networks(
 ) -> tuple[Networks, list[dict[str, Any]]]:
     """Train on all stated rows at once (recipe.batch must be 0); gives the networks and what was measured on schedule.
 
-    Each entry: step, and a list over seeds of each of MEASURED (docs/theory.md). Raises UsageError for a recipe with
-    sampled batches.
+    Each entry: step, and a list over seeds of each of MEASURED. Raises UsageError for a recipe with sampled batches.
     """
     if recipe.batch or task.noise_places:
         raise UsageError("these networks train on all rows at once, without noise", do="Set batch=0 and noise_places=0")

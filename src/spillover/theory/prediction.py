@@ -31,9 +31,8 @@ MOST_WORK, FEWEST, MOST = 4 * 10**9, 60, 5000
 class Solved:
     """A matrix that states the table, how near the least norm it is, and how it was found.
 
-    matrix: (answer, column) of the compressed problem, smallest stated margin 1, dense or sparse; None when there is
-    none. gap: (upper - lower) / upper, both proven. verdict: a sentence. ranges: moves single margins; only of a table
-    solved as a whole.
+    matrix: (answer, column) of the compressed problem, smallest stated margin 1, dense or sparse, or None. gap: (upper
+    - lower) / upper, both proven. verdict: a sentence. ranges: moves single margins of a table solved as a whole.
     """
 
     table: FactTable
@@ -148,6 +147,7 @@ def _by_parts(table: FactTable, label: Int[np.ndarray, "column"], gap: float) ->
     return Solved(table, "by parts", verdict, whole / unit, reached)
 
 
+Factors = Float[np.ndarray, "value"]
 #: Columns of the factors at most, and cells taken at a time.
 RANK, BLOCK = 512, 2048
 #: Penalties of a lead that falls short, one after the other, and iterations for each; ends at a gap of ENOUGH.
@@ -202,9 +202,7 @@ def _missing(scores: Scores, answer: Int[np.ndarray, "row"]) -> Scores:
     return found
 
 
-def penalised_loss(
-    problem: Problem, values: Float[np.ndarray, "value"], penalty: float
-) -> tuple[float, Float[np.ndarray, "value"]]:
+def penalised_loss(problem: Problem, values: Factors, penalty: float) -> tuple[float, Factors]:
     """(|U|^2 + |V|^2) / 2 plus half the penalty times the squared shortfalls, and its slope; U, V after each other."""
     loss, gradient = 0.5 * float(values @ values), values.copy()
     (left, right), (left_slope, right_slope) = (

@@ -59,10 +59,9 @@ def exactly_remedied(
     """The exact leads of what is unwanted and what is wanted, without and with a remedy.
 
     implication: the one to act on; by default every unwanted one of the pack, as remedies of a language model do. The
-    same questions are asked of both: those of the untreated pack. The least nuclear norm may be reached by several
-    matrices; the one that the solver meets is reported, as `predict` does. seed: draws the names of added subjects, and
-    which rows are left out. Raises UsageError for an unknown remedy, a strength that it has not, and where nothing is
-    unwanted.
+    same questions are asked of both: those of the untreated pack. Of several matrices of least norm the one that the
+    solver meets is reported, as `predict` does. seed: draws the names of added subjects, and which rows are left out.
+    Raises UsageError for an unknown remedy, a strength that it has not, and where nothing is unwanted.
     """
     if remedy not in REMEDIES:
         raise UsageError(f"there is no remedy called {remedy!r} in theory", do=nearest(remedy, REMEDIES))
@@ -86,8 +85,7 @@ def exactly_remedied(
 def leads(stated: Pack, asked: Pack, targets: Sequence[Implication], *, share: float = 0.0, gap: float = 1e-6) -> Leads:
     """The leads in the exact solution of the pack `stated`, at the questions of the pack `asked`.
 
-    targets: the unwanted implications. share: of the Frobenius norm in the norm that is minimised, the rest being the
-    nuclear norm; 0 to 1.
+    targets: the unwanted implications. share: of the Frobenius norm, 0 to 1, the rest being the nuclear norm.
     """
     candidates = stated
     for target in targets:

@@ -84,8 +84,7 @@ class Solution(_Verdict):
 
     status: optimal, infeasible or iterations; verdict says it as a sentence. objective: the nuclear norm, or the
     squared Frobenius norm, of a feasible matrix; None if none was met. gap: (objective - lower_bound) / objective.
-    rows: of an infeasible pack, those that cannot be stated together. table, matrix, multipliers: the compressed
-    problem's names, scaled matrix (answer, column) and dual (cell, answer); exact: a symbolic task's solution instead.
+    table, matrix, multipliers: names, scaled matrix and dual of the compressed problem; exact: for symbolic tasks.
     """
 
     status: str
@@ -126,13 +125,12 @@ def solve(
     - pack: a pack, its name or path, or a symbolic task.
     - norm: nuclear (what the factorised model prefers) or frobenius (the merged one).
     - gap: stop when (objective - lower bound) / objective is proven to be at most this.
-    - ranges: also how far every question's margin may move among matrices that are no worse than the one reported.
+    - ranges: also how far every question's margin may move among matrices no worse than the one reported.
     - max_iterations: of the splitting method.
 
     Returns: a Solution: status, objective, bounds, and an Answer for every question.
 
-    Raises: UsageError for a norm, gap or limit that makes no sense, and for a pack that states nothing; PackError for a
-    pack that cannot be opened.
+    Raises: UsageError for a norm, gap or limit that makes no sense, or an empty pack; PackError for one with faults.
     """
     chosen = norm_called(norm)
     if not 1e-10 <= gap < 1:
@@ -218,10 +216,7 @@ def _numerically(table: FactTable, norm: Norm, gap: float, ranges: bool, max_ite
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class Certified(_Verdict):
-    """A certificate for a given matrix, with what it answers to every question.
-
-    signatures: kinds of subject. verdict: a sentence. rows: of a pack that no matrix states, those to blame.
-    """
+    """A certificate for a given matrix, with what it answers to every question."""
 
     certificate: Certificate
 

@@ -205,8 +205,7 @@ class Rows:
 class Bags:
     """Sequences as token counts: one subject each, and how often each context token occurs (Task.context of them).
 
-    subject, answer: (..., bag), tokens. context: (..., bag, context token), counts. weight: (..., bag), each bag's
-    share of the loss, summing to 1.
+    subject, answer: tokens. context: counts. weight: each bag's share of the loss, summing to 1.
     """
 
     subject: Int[np.ndarray, "... bag"]

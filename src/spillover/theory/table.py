@@ -92,10 +92,7 @@ def lead(
 
 @dataclass(frozen=True, eq=False)
 class Questions:
-    """Holes of a table, one entry a (signature, relation, expected answer), standing for `count` subjects.
-
-    expected: answer code, or -1 where no implication says one.
-    """
+    """Holes of a table, one entry a (signature, relation, expected answer or -1), standing for `count` subjects."""
 
     signature: Int[np.ndarray, "question"]
     relation: Int[np.ndarray, "question"]

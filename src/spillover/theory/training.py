@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from spillover.errors import UsageError
-from spillover.theory.models import BagBatch, Ensemble, Model, Models, check_choices
+from spillover.theory.models import BagBatch, Ensemble, Flat, Logits, Model, Models, check_choices
 from spillover.theory.symbolic import Bags, Task, exact_bags, training_batches
 
 #: A training may be saved before each step whose number this divides.
@@ -30,8 +30,7 @@ class Recipe:
     - batch: sequences a step, or 0 for all stated rows at once, each with its exact weight.
     - steps: at most.
     - stop_loss: a model rests once its loss over all stated rows, in nats, is below this; only for batch 0.
-    - weighting: kinds (train facts, train implications and test facts share the loss equally, as in sampled batches)
-      or rows (every stated row does); only batch 0 heeds it.
+    - weighting: what shares the loss equally: kinds (of rows, as in sampled batches) or rows; only batch 0 heeds it.
     - precision: float32 or float64.
     - device: of the weights.
 
@@ -58,9 +57,6 @@ class Recipe:
             raise UsageError(f"there is no precision called {self.precision!r}", do="Use float32 or float64")
         if self.stop_loss is not None and self.batch:
             raise UsageError("stop_loss needs the exact loss", where="recipe", do="Set batch=0")
-
-
-Flat = Float[Tensor, "model parameter"]
 
 
 class GradientDescent:
@@ -243,8 +239,7 @@ def train(
     - models: what to train.
     - recipe: how, the same for all.
     - rates: a factor on the recipe's rate for each model.
-    - measure: called with the ensemble and the step; it must not change the ensemble, and changes no random number by
-      being called. A Probe is one.
+    - measure: called with the ensemble and the step, such as a Probe; it must not change ensemble or draws.
     - schedule: steps at which to measure; 0 is before the first.
     - checkpointer: saves the training, and says where to resume it, to the same numbers.
 
@@ -278,9 +273,7 @@ def train(
     return Trained(ensemble, tuple(trainer.history), trainer.steps)
 
 
-def slope(
-    logits: Float[Tensor, "model bag token"], batch: BagBatch, rescaled: bool = False
-) -> Float[Tensor, "model bag token"]:
+def slope(logits: Logits, batch: BagBatch, rescaled: bool = False) -> Logits:
     """The slope of the mean cross-entropy in the logits: softmax minus one-hot, times weight.
 
     The right answer's entry is minus the sum of the others, never 1 - 1, so small slopes stay exact. rescaled: divide
@@ -296,7 +289,7 @@ def slope(
 
 
 def cross_entropy(
-    logits: Float[Tensor, "model bag token"], answer: Int[Tensor, "model bag"], among: slice = slice(None)
+    logits: Logits, answer: Int[Tensor, "model bag"], among: slice = slice(None)
 ) -> Float[Tensor, "model bag"]:
     """Minus the log-probability of each bag's answer in nats, among all tokens or those of a slice that has it."""
     return torch.logsumexp(logits[:, :, among], -1) - logits.gather(-1, answer[:, :, None])[:, :, 0]
