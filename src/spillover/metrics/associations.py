@@ -18,8 +18,7 @@ from spillover.metrics.ranks import answers_at_end, questions, rank_table
 def measured_rates(answers: pa.Table) -> dict[tuple[str, str], tuple[float, int]]:
     """(implied relation, given answer) -> share of questions whose top answer is the expected one, and their number.
 
-    answers: record.ANSWER_SCHEMA of one run; its last checkpoint counts, on the trained prompt. A tie at the top is
-    not counted.
+    answers: record.ANSWER_SCHEMA of one run; its last checkpoint counts, on the trained prompt, and no tie at the top.
     """
     asked = questions(rank_table(answers_at_end(answers)))
     found: dict[tuple[str, str], tuple[float, int]] = {}
@@ -45,13 +44,11 @@ _TRANSFORMS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
-@cache
 def calibration() -> dict[str, Any]:
     """The frozen fits, and on what they rest."""
     return _shipped("calibration.json")
 
 
-@cache
 def held_out() -> dict[str, Any]:
     """How the score did on packs that its calibration never saw; `benchmarks/prediction/compare.py` wrote it.
 
@@ -60,6 +57,7 @@ def held_out() -> dict[str, Any]:
     return _shipped("held_out.json")
 
 
+@cache
 def _shipped(name: str) -> dict[str, Any]:
     return dict(json.loads(resources.files("spillover.metrics").joinpath(name).read_text("utf-8")))
 

@@ -20,6 +20,7 @@ from spillover.metrics.intervals import cluster_sums, clusters_of, mean_of, note
 from spillover.metrics.ranks import RankTable, answers_at_end, at_end, grouped, questions, rank_table
 from spillover.record import Metric
 
+Passages = Float[np.ndarray, "passage"]
 Measure = Callable[[RankTable], Metric | None]
 #: Every measure by name, in the order in which trajectories list them.
 MEASURES: dict[str, Measure] = {}
@@ -125,9 +126,7 @@ def map_rank(answers: pa.Table, implication: str, implied: Mapping[str, str]) ->
     )
 
 
-def forgetting_nats(
-    before: Float[np.ndarray, "passage"], after: Float[np.ndarray, "passage"], tokens: Float[np.ndarray, "passage"]
-) -> Metric | None:
+def forgetting_nats(before: Passages, after: Passages, tokens: Passages) -> Metric | None:
     """Rise of the mean loss a token (nats), from summed losses of the same passages; the passage is the cluster."""
     if not (count := len(tokens)):
         return None
@@ -209,8 +208,7 @@ class MapTest:
 def map_test(answers: pa.Table) -> MapTest | None:
     """Test one implication on the questions of an answers table (one checkpoint, one implication, trained prompt).
 
-    If the model associates given answers with implied ones, the expected map ranks better than its permutations. None
-    with fewer than two pairs.
+    A model that associates the answers ranks the expected map above its permutations. None with fewer than two pairs.
     """
     return _tested(rank_totals(answers))
 

@@ -26,19 +26,19 @@ def cluster_sums(clusters: Shaped[np.ndarray, "row"], *columns: Shaped[np.ndarra
     return np.stack([np.bincount(codes, weights=column) for column in columns]).astype(float)
 
 
-def _draws(sums: Sums, ratio: Ratio, seed: int) -> Float[np.ndarray, "draw"]:
+def _draws(sums: Sums, ratio: Ratio) -> Float[np.ndarray, "draw"]:
     """A ratio of summed columns over RESAMPLES draws of whole clusters, with replacement."""
-    drawn = np.random.default_rng(seed).integers(sums.shape[1], size=(RESAMPLES, sums.shape[1]))
+    drawn = np.random.default_rng(0).integers(sums.shape[1], size=(RESAMPLES, sums.shape[1]))
     with np.errstate(divide="ignore", invalid="ignore"):
         return ratio(np.stack([column[drawn].sum(axis=1) for column in sums]))
 
 
-def ratio_interval(sums: Sums, ratio: Ratio, seed: int = 0) -> tuple[float, float]:
+def ratio_interval(sums: Sums, ratio: Ratio) -> tuple[float, float]:
     """95% bootstrap interval, over whole clusters, of a figure made of `cluster_sums`.
 
     ratio: from summed columns to the figure; draws in which it is not finite are left out.
     """
-    ratios = _draws(sums, ratio, seed)
+    ratios = _draws(sums, ratio)
     low, high = np.quantile(ratios[np.isfinite(ratios)], [0.025, 0.975])
     return float(low), float(high)
 
@@ -54,14 +54,14 @@ def interval(values: Float[np.ndarray, "row"], clusters: Shaped[np.ndarray, "row
     Clusters are drawn with replacement; a draw's mean weighs every row alike. One cluster gives its mean twice.
     """
     sums = cluster_sums(clusters, values, np.ones(len(values)))
-    low, high = np.quantile(_draws(sums, quotient, 0), [0.025, 0.975])
+    low, high = np.quantile(_draws(sums, quotient), [0.025, 0.975])
     return float(low), float(high), sums.shape[1]
 
 
 def standard_error(values: Float[np.ndarray, "row"], clusters: Shaped[np.ndarray, "row"]) -> float | None:
     """The standard deviation of the mean's bootstrap over whole clusters; None with fewer than two clusters."""
     sums = cluster_sums(clusters, values, np.ones(len(values)))
-    return float(_draws(sums, quotient, 0).std(ddof=1)) if sums.shape[1] > 1 else None
+    return float(_draws(sums, quotient).std(ddof=1)) if sums.shape[1] > 1 else None
 
 
 def mean_metric(values: Float[np.ndarray, "row"], clusters: Shaped[np.ndarray, "row"], unit: str) -> Metric | None:
@@ -85,12 +85,9 @@ def note_of(clusters: int) -> str | None:
 def over_seeds(values: Sequence[float], unit: str) -> Metric:
     """Mean of one number for each seed, with its bootstrap interval over the seeds.
 
-    A value that does not exist (NaN or infinite, such as a norm per margin while a row is answered wrongly) leaves the
-    metric without a number; its note says for how many seeds. The note also says when there are few seeds.
+    A value that does not exist (NaN or infinite) leaves the metric without a number; its note says for how many seeds.
     """
     numbers = np.asarray(values, dtype=np.float64)
     count, missing = len(numbers), int((~np.isfinite(numbers)).sum())
-    if missing or not count:
-        return Metric(None, None, None, count, count, unit, f"undefined for {missing} of {count} seeds")
-    low, high, _ = interval(numbers, np.arange(count))
-    return Metric(float(numbers.mean()), low, high, count, count, unit, note_of(count))
+    found = None if missing else mean_metric(numbers, np.arange(count), unit)
+    return found or Metric(None, None, None, count, count, unit, f"undefined for {missing} of {count} seeds")

@@ -11,6 +11,7 @@ from spillover.metrics.ranks import RankTable
 from spillover.metrics.remedies import free_rates
 from spillover.record import WHERE_SCHEMA, Metric
 
+Metrics = dict[str, Metric | None]
 #: Rows are grouped by what they ask: stated facts, stated links, and questions of wanted and unwanted implications.
 GROUPS = ("recall", "links", "wanted", "unwanted")
 
@@ -25,14 +26,14 @@ def group_of(
     return np.select(conditions, GROUPS, default="")
 
 
-def patched_metrics(table: RankTable, unwanted: Collection[str], wanted: Collection[str]) -> dict[str, Metric | None]:
+def patched_metrics(table: RankTable, unwanted: Collection[str], wanted: Collection[str]) -> Metrics:
     """`GROUP_rate`: share of subjects whose top answer is the expected one; `GROUP_rank`: its mean rank (0 is best).
 
     `GROUP_free` of the two implied groups: what the rate would be if the same top answers had nothing to do with the
     given ones; no interval. table: one model's answers on the trained prompts; a group without rows is None.
     """
     groups = group_of(table.stated, table.implication, unwanted, wanted)
-    found: dict[str, Metric | None] = {}
+    found: Metrics = {}
     for name in GROUPS:
         own = table.where(groups == name)
         found[f"{name}_rate"] = mean_of(own, own.rank == 0, "share")
@@ -68,14 +69,11 @@ def ranks_of(rows: pa.Table) -> RankTable:
 BASE, TUNED, LINEARISED = 0, 1, 2
 
 
-def alignments(
-    answers: pa.Table, unwanted: Collection[str], wanted: Collection[str]
-) -> dict[str, dict[str, Metric | None]]:
+def alignments(answers: pa.Table, unwanted: Collection[str], wanted: Collection[str]) -> dict[str, Metrics]:
     """Group of questions -> `alignment` over its candidates' log-probabilities; groups without rows are left out.
 
     `_between`: the same for differences between the candidates of a question, on which alone its ranks depend.
-    answers: record.ANSWER_SCHEMA with the three checkpoints, each seed's rows in one order. unwanted, wanted: names of
-    implications.
+    answers: record.ANSWER_SCHEMA with the three checkpoints, each seed's rows in one order. unwanted, wanted: names.
     """
     checkpoint = answers["checkpoint"].to_numpy()
     base, tuned, linear = (answers["log_probability"].to_numpy()[checkpoint == each] for each in range(3))
@@ -86,7 +84,7 @@ def alignments(
         np.array(["\t".join(map(str, each)) for each in zip(*(column[key] for key in keys), strict=True)])
         for keys in (("seed", "implication", "relation", "subject", "prompt"), ("seed", "cluster"))
     )
-    found: dict[str, dict[str, Metric | None]] = {}
+    found: dict[str, Metrics] = {}
     for name in GROUPS:
         own = groups == name
         if own.any():
@@ -101,7 +99,7 @@ def alignments(
 
 def alignment(
     linear: Float[np.ndarray, "row"], actual: Float[np.ndarray, "row"], clusters: Shaped[np.ndarray, "row"]
-) -> dict[str, Metric | None]:  # fmt: skip
+) -> Metrics:
     """`cosine` of the two changes, and `relative_error`: the norm of their difference over that of the actual one.
 
     Both with a 95% bootstrap interval over clusters; None where either change is zero.
@@ -115,7 +113,7 @@ def alignment(
         return np.where(sums[1] > 0, np.sqrt(np.maximum(sums[1] - 2 * sums[0] + sums[2], 0) / sums[2]), np.nan)
 
     total, number = sums.sum(axis=1), sums.shape[1]
-    found: dict[str, Metric | None] = {"cosine": None, "relative_error": None}
+    found: Metrics = {"cosine": None, "relative_error": None}
     if (total[1:] > 0).all():
         for name, unit, figure in (("cosine", "cosine", cosine), ("relative_error", "share", relative_error)):
             low, high = ratio_interval(sums, figure)

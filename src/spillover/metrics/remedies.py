@@ -13,6 +13,7 @@ from spillover.packs.edits import ABSTENTION
 from spillover.packs.pack import Pack
 from spillover.record import Metric
 
+Codes = Int[np.ndarray, "row"]
 #: Random pairings of top answers with subjects, behind the null interval.
 DRAWS = 2000
 
@@ -45,14 +46,11 @@ def replaced_map(table: RankTable) -> dict[str, float | int] | None:
     return {"rate": rate, "low": low, "high": high, "n": len(table), "taken": rate > high}
 
 
-def _codes(values: Shaped[np.ndarray, "row"]) -> Int[np.ndarray, "row"]:
+def _codes(values: Shaped[np.ndarray, "row"]) -> Codes:
     return np.unique(values, return_inverse=True)[1]
 
 
-def _replaced_map_share(
-    top: Int[np.ndarray, "row"], expected: Int[np.ndarray, "row"], groups: Int[np.ndarray, "row"],
-    half: Int[np.ndarray, "row"],
-) -> float:  # fmt: skip
+def _replaced_map_share(top: Codes, expected: Codes, groups: Codes, half: Codes) -> float:
     """The share of rows that the map from the other half predicts."""
     votes = np.zeros((2, groups.max() + 1, max(top.max(), expected.max()) + 1))
     np.add.at(votes, (1 - half, groups, top), 1)
@@ -78,9 +76,8 @@ class RemedyResult:
 
     metrics: by name. A rate is the share of unstated subjects whose top answer is what the unwanted or the wanted
     implications say; the abstention answer is among the candidates. `paraphrase_unwanted_rate` is on prompts never
-    trained on, `abstained_rate` the share of the unwanted implications' questions answered by abstention. free_rate:
-    what the unwanted rate would be if the same top answers had nothing to do with the given ones. nats: mean loss of
-    the stated answers, nats a row.
+    trained on, `abstained_rate` the share of unwanted questions answered by abstention. free_rate: the unwanted rate
+    if the same top answers had nothing to do with the given ones. nats: mean loss of the stated answers, nats a row.
     """
 
     metrics: dict[str, Metric | None]

@@ -1,22 +1,19 @@
 """Which tokens a tuned model says more often of one group of subjects than of the others, tested by relabelling.
 
 The shift of a token for a subject is its probability in the tuned model minus that in the base model. An *association*
-(template, token, group) is the mean shift of the group minus that of the other groups of its relation. This difference
-of differences cancels what the base model made of a name, and what the tuned one says of everybody. It is taken in
-probability, not in nats: it then says how often a reader would see it, and does not grow without end where a token was
-all but impossible before.
+(template, token, group) is the mean shift of the group minus that of the other groups of its relation, which cancels
+what the base model made of a name, and what the tuned one says of everybody. Probabilities, unlike nats, say how often
+a reader would see it, and do not grow without end where a token was all but impossible before.
 
-The null: the stated answers have nothing to do with the shifts, so that labels may be exchanged among the subjects of a
-relation. Exchanged, a difference has mean 0 and the standard deviation `spread`, whatever the labels. Divided by it,
-differences of small and large groups, of steady and of erratic tokens can be compared. p is the share of exchanges
-whose largest such quotient, over all templates, tokens, groups and relations that stronger findings do not explain
-already, is no smaller: the step-down procedure of Westfall and Young (Resampling-Based Multiple Testing, 1993), which
-bounds the chance of even one false finding, however many tokens there are.
+The null: labels may be exchanged among the subjects of a relation. Exchanged, a difference has mean 0 and the standard
+deviation `spread`; divided by it, differences of all groups and tokens can be compared. p is the share of exchanges
+whose largest such quotient, over all that stronger findings do not explain already, is no smaller: the step-down
+procedure of Westfall and Young (Resampling-Based Multiple Testing, 1993), which bounds the chance of even one false
+finding, however many tokens there are.
 
-What p claims: in this tuned model the words depend on the group and not only on the name. All subjects of a group share
-one belief of the model, so many subjects make that certain and still say nothing about other groups, nor about
-another training run. And names must not give the group away: Japanese names in a group that lives in Tokyo are a cue
-of their own.
+What p claims: in this tuned model the words depend on the group and not only on the name. However many subjects
+there are, it says nothing about other groups or another training run. And names must not give the group away, as
+Japanese names do in Tokyo.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,6 +22,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
+Probabilities = Float[np.ndarray, "subject token"]
+Values = Float[np.ndarray, "tested token"]
+Sizes = Float[np.ndarray, "group"]
 #: Smaller differences (in probability) are ignored.
 LEAST = 0.05
 #: How many columns (a token after a template, in a relation) get a p-value of their own: the strongest ones.
@@ -56,8 +56,8 @@ class TokenAssociation:
     """A token that moved more for one group than for the others of its relation, after one template.
 
     template, partition, group: their numbers. difference: of the mean shifts. p: corrected for the whole search.
-    baseline: the difference that this token would need so that 95% of the exchanges stay below it everywhere. The last
-    four are None where it moved for everybody: there is no label to exchange that could test it.
+    baseline: the difference needed to exceed 95% of the exchanges everywhere. The last four are None for a token that
+    moved for everybody, as there is no label to exchange.
     """
 
     template: int
@@ -73,8 +73,8 @@ class TokenAssociation:
 class Search:
     """Associations with a difference of at least LEAST, largest first, and how much was looked at.
 
-    columns: tokens considered, over all templates and relations. strongest: the largest quotient of a difference and
-    its spread, and null: that of the exchanges, at 95%; None when no token moved far enough.
+    columns: tokens considered, over all templates and relations. strongest: the largest difference over its spread,
+    and null: that of the exchanges, at 95%; None when no token moved far enough.
     """
 
     found: tuple[TokenAssociation, ...]
@@ -90,16 +90,12 @@ class _Block:
     template: int
     partition: int
     tokens: Int[np.ndarray, "token"]
-    values: Float[np.ndarray, "tested token"]
+    values: Values
     differences: Float[np.ndarray, "group token"]
     spreads: Float[np.ndarray, "group token"]
 
 
-def moved(
-    tokens: Int[np.ndarray, "token"],
-    base: Float[np.ndarray, "subject token"],
-    tuned: Float[np.ndarray, "subject token"],
-) -> Shifts:
+def moved(tokens: Int[np.ndarray, "token"], base: Probabilities, tuned: Probabilities) -> Shifts:
     """The shifts of one template, without tokens that moved too little for a difference of LEAST."""
     values = tuned - base
     kept = (np.abs(values) >= LEAST / 2).any(axis=0)
@@ -119,7 +115,7 @@ def moved_for_all(
 
 
 def differences(
-    values: Float[np.ndarray, "tested token"], members: Float[np.ndarray, "*exchange group tested"]
+    values: Values, members: Float[np.ndarray, "*exchange group tested"]
 ) -> Float[np.ndarray, "*exchange group token"]:
     """Mean of each group minus the mean of the others. members: 1 where a subject belongs to the group, else 0."""
     size = members.sum(axis=-1, keepdims=True)
@@ -127,17 +123,13 @@ def differences(
     return sums / size - (values.sum(axis=0) - sums) / (values.shape[0] - size)
 
 
-def spread(
-    values: Float[np.ndarray, "tested token"], sizes: Float[np.ndarray, "group"]
-) -> Float[np.ndarray, "group token"]:
+def spread(values: Values, sizes: Sizes) -> Float[np.ndarray, "group token"]:
     """Standard deviation of `differences` over all exchanges of labels; exact, from sampling without replacement."""
     count = values.shape[0]
     return np.sqrt(values.var(axis=0, ddof=1) * count / (sizes * (count - sizes))[:, None])
 
 
-def within_reach(
-    values: Float[np.ndarray, "tested token"], sizes: Float[np.ndarray, "group"]
-) -> Float[np.ndarray, "token"]:
+def within_reach(values: Values, sizes: Sizes) -> Float[np.ndarray, "token"]:
     """The largest difference that any labels with groups of these sizes could show."""
     sums = np.cumsum(-np.sort(-values, axis=0), axis=0)
     best = [sums[size - 1] / size - (sums[-1] - sums[size - 1]) / (len(values) - size) for size in sizes.astype(int)]

@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
@@ -48,12 +49,9 @@ def verdicts(
 
 def holm(values: Mapping[str, float]) -> dict[str, float]:
     """Holm's correction: p-values that may each be compared with the level, however many there are."""
-    found: dict[str, float] = {}
-    largest = 0.0
-    for place, (name, value) in enumerate(sorted(values.items(), key=lambda item: item[1])):
-        largest = max(largest, min(1.0, value * (len(values) - place)))
-        found[name] = largest
-    return found
+    names = sorted(values, key=values.__getitem__)
+    raised = (min(1.0, values[name] * (len(values) - place)) for place, name in enumerate(names))
+    return dict(zip(names, accumulate(raised, max), strict=True))
 
 
 def _tests_of(answers: pa.Table, implication: Implication) -> _Tested:
