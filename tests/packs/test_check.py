@@ -7,7 +7,7 @@ import pytest
 
 from spillover.errors import PackError
 from spillover.packs.builtin import PACKS
-from spillover.packs.check import Fault, Places, check_structure, hint, quoted, refuse, token_faults
+from spillover.packs.check import Fault, Findings, Places, check_structure, quoted, refuse, token_faults
 from spillover.packs.open import open_pack
 from spillover.packs.pack import KINDS, Fact, Implication, Pack, Relation
 from tests.packs.packs_on_disk import FACTS, PACK, WIDE, faults_of, jsonl, warnings_of, write
@@ -255,6 +255,7 @@ def test_a_fault_as_text_and_as_json():
 def test_quoted_and_hint_stay_short_and_printable():
     assert quoted("a\ud800\nb") == r"'a\ud800\nb'"
     assert len(quoted("x" * 10_000)) == 82
+    hint = Findings().hint
     assert hint("Pariss", ["Paris", "Rome"]) == "Did you mean 'Paris'?"
     assert hint("x" * 1000, ["Paris"]) == hint("Paris", [str(i) for i in range(1000)]) == hint("a", ["\ud800"]) == ""
 

@@ -125,8 +125,7 @@ class AssociationPack:
     """A built-in pack: every subject's given answer is stated, and each implied answer of the bridging subjects.
 
     Subjects are fictitious people whose given answer is drawn, or the real things of which the given's table says it.
-    thens: kind -> the relation that is implied. Pair i implies its answer i, or answer i + 1 for "counterfactual": a
-    derangement, the same for every seed.
+    thens: kind -> the implied relation. Pair i implies its answer i, or i + 1 for "counterfactual", whatever the seed.
     """
 
     name: str

@@ -119,10 +119,7 @@ def _from_messages(messages: list[Any], path: Path, number: int) -> list[tuple[s
 def _facts(asked: str, answered: str, begun: bool, known: Sequence[Template], end: str | None) -> Iterator[Fact]:
     """Facts in one exchange: the answer to a prompt, a prompt completed, or sentences that state facts."""
     asked, answered = normal(asked), normal(answered)
-    answer = answered.strip()
-    if end and answer.endswith(end):
-        answer = answer[: -len(end)]
-    answer = answer.strip(_CLOSING)
+    answer = answered.strip().removesuffix(end or "").strip(_CLOSING)
     for template in known if answer and "\n" not in answer else ():
         if question := template.question.fullmatch(asked):
             yield Fact(question["subject"], template.relation, answer)

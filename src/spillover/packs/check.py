@@ -76,9 +76,12 @@ class Findings:
             self.warnings.append(Fault(code, file, row, what, expected, do))
 
     def hint(self, name: str, known: Iterable[str]) -> str:
-        """The nearest known name as a sentence, as often as a person can have mistyped one."""
+        """The nearest known name as a sentence; none among many, long or unprintable names, nor after MOST_HINTS."""
         self.hints += 1
-        return hint(name, known) if self.hints <= MOST_HINTS else ""
+        if self.hints > MOST_HINTS:
+            return ""
+        names = [each for each in known if len(each) <= 80 and each.isprintable()]
+        return nearest(name, names) if 0 < len(names) <= 100 and len(name) <= 80 else ""
 
 
 @dataclass
@@ -113,12 +116,6 @@ def shown(text: str) -> str:
     return quoted(text)[1:-1]
 
 
-def hint(name: str, known: Iterable[str]) -> str:
-    """The nearest known name as a sentence; none among many, long or unprintable names."""
-    names = [each for each in known if len(each) <= 80 and each.isprintable()]
-    return nearest(name, names) if 0 < len(names) <= 100 and len(name) <= 80 else ""
-
-
 def refuse(faults: Iterable[Fault]) -> None:
     """Raise PackError with every fault, if there is one; the message is the first and how many more there are."""
     faults = tuple(faults)
@@ -128,8 +125,7 @@ def refuse(faults: Iterable[Fault]) -> None:
 
 
 def token_faults(pack: Pack, encode: Encode) -> list[Fault]:
-    """Candidates that are token-identical, or (without an end mark) one the beginning of another; and prompts whose
-    tokens change when an answer is appended.
+    """Candidates with equal tokens or (without an end mark) one that begins another; and prompts that answers change.
 
     encode: text -> token numbers as the model will see them, with its opening mark if it has one and no closing one.
     A prompt is tried with every candidate of its relation for the first subject, and with every stated row.

@@ -71,10 +71,7 @@ def with_candidate(pack: Pack, relation: str, answer: str) -> Pack:
 
 
 def further_subjects(pack: Pack, count: int, purpose: str) -> tuple[str, ...]:
-    """`count` fictitious names that share no word with the pack; another purpose draws others.
-
-    Raises UsageError when there are too few.
-    """
+    """`count` fictitious names that share no word with the pack, drawn by purpose. Raises UsageError for too many."""
     words = {word for subject in pack.subjects for word in subject.split()}
     every = draw_names(available(), Random(purpose))
     found = [name for name in every if not words & set(name.split())][:count]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from array import array
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,8 +36,7 @@ def open_pack(pack: Pack | Path | str, seed: int = 0) -> Pack:
     """Open a pack and check it.
 
     Arguments:
-    - pack: a pack that one holds; a built-in name with options, such as `city-language:pairs=10,names=80`; a folder
-      with a pack.yaml; or a YAML file.
+    - pack: a Pack; a built-in name with options (`city-language:pairs=10,names=80`); or a pack.yaml or its folder.
     - seed: draws the subjects of a built-in pack. Other packs do not depend on it.
 
     Returns:
@@ -65,11 +64,7 @@ def is_built_in(spec: str) -> bool:
     """Whether `spec` can only mean a built-in pack; anything that exists or looks like a path is a path."""
     if spec.partition(":")[0] in {*PACKS, "null"} or not spec or "\0" in spec:
         return True
-    try:
-        exists = Path(spec).exists()
-    except (OSError, ValueError):
-        exists = False
-    return not (exists or "/" in spec or "\\" in spec or spec.endswith((".yaml", ".yml")))
+    return not (os.path.exists(spec) or "/" in spec or "\\" in spec or spec.endswith((".yaml", ".yml")))
 
 
 def check_pack(path: Path | str) -> tuple[Pack | None, list[Fault], list[Fault]]:
@@ -92,15 +87,11 @@ def parse_pack(path: Path | str) -> tuple[Pack | None, Findings, Places]:
 
 def _pack_file(path: Path) -> Path:
     """The pack.yaml that `path` means. Raises UsageError with what is there instead."""
-    file, exists, is_table = path, False, False
-    try:
-        file = path / PACK_FILE if path.is_dir() else path
-        is_table = file.suffix.lower() in reading.READERS
-        if file.is_file() and not is_table:
-            return file
-        exists = file.exists()
-    except (OSError, ValueError):
-        pass
+    # os.path says no where pathlib raises, as for a name that is too long.
+    file = path / PACK_FILE if os.path.isdir(path) else path
+    exists, is_table = os.path.exists(file), file.suffix.lower() in reading.READERS
+    if os.path.isfile(file) and not is_table:
+        return file
     if exists and is_table:
         what, do = "this is a table of facts, not a pack", f"Name the folder or the {PACK_FILE} beside it"
     elif exists:
@@ -190,8 +181,7 @@ class _PackReader:
 
     def pack(self) -> Pack | None:
         """The pack, as far as it can be read; None when its parts cannot be put together."""
-        root = self._document()
-        if root is None:
+        if (root := self._document()) is None:
             return None
         if not isinstance(root.value, dict):
             self._fault(root, "not-a-mapping", "this is not a pack", "keys and values", "Write `name: ...` and so on")
@@ -322,7 +312,7 @@ class _PackReader:
 
     def _facts(self, node: Node | None) -> tuple[Fact, ...]:
         """The facts: an inline list, or the table that `facts` names inside the pack's folder."""
-        name, table = self.file, reading.NumberedFacts((), array("q"))
+        name, table = self.file, reading.collect((), self.file, self.findings)
         if node is not None and isinstance(node.value, list):
             table = reading.collect(self._inline_rows(node.value), name, self.findings)
         elif node is not None and isinstance(node.value, dict):
@@ -346,8 +336,7 @@ class _PackReader:
 
     def _table_beside(self, node: Node) -> Path | None:
         """The file that `facts` names, or None with a fault: it must be a table inside the folder of the pack."""
-        given = self._text(node, "facts")
-        if given is None:
+        if (given := self._text(node, "facts")) is None:
             return None
         target, kinds = self.path.parent / given, ", ".join(reading.READERS)
         try:

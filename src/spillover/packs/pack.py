@@ -168,20 +168,19 @@ class Pack:
         Without implications: every subject and relation that is stated for others only, without an expected answer.
         """
         if self.implications:
-            return tuple(question for implication in self.implications for question in self._questions_of(implication))
+            return tuple(
+                Question(subject, rule.then, rule.map[answer], rule.name, answer)
+                for rule in self.implications
+                for subject in self.subjects
+                if (answer := self.stated.get((subject, rule.given))) is not None
+                if answer in rule.map and (subject, rule.then) not in self.stated
+            )
         return tuple(
             Question(subject, relation, None, None, None)
             for relation in dict.fromkeys(fact.relation for fact in self.facts)
             for subject in self.subjects
             if (subject, relation) not in self.stated
         )
-
-    def _questions_of(self, implication: Implication) -> Iterator[Question]:
-        stated, name, given, then = self.stated, implication.name, implication.given, implication.then
-        for subject in self.subjects:
-            answer = stated.get((subject, given))
-            if answer is not None and answer in implication.map and (subject, then) not in stated:
-                yield Question(subject, then, implication.map[answer], name, answer)
 
     def prompt(self, relation: str, subject: str, index: int = 0) -> str:
         """The text before the answer, without the join."""

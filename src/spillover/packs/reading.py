@@ -7,6 +7,7 @@ import json
 import re
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -216,11 +217,9 @@ def _parquet(path: Path, name: str, findings: Findings) -> Iterator[FactRow]:
         if not _check_columns(schema.names, name, None, findings) or not _text_columns(schema, name, findings):
             return
         with pq.ParquetFile(path, read_dictionary=list(COLUMNS)) as file:
-            number = 0
-            for batch in file.iter_batches(batch_size=BATCH, columns=list(COLUMNS)):
-                for cells in zip(*(_texts(batch.column(column)) for column in COLUMNS), strict=True):
-                    number += 1
-                    yield number, cells
+            batches = file.iter_batches(batch_size=BATCH, columns=list(COLUMNS))
+            rows = (zip(*(_texts(batch.column(column)) for column in COLUMNS), strict=True) for batch in batches)
+            yield from enumerate(chain.from_iterable(rows), start=1)
     except (pa.ArrowException, OSError, ValueError) as error:
         what = f"this is not a whole Parquet file ({shown(first_line(error))})"
         raise Broken(None, what, "Write the file again") from None

@@ -21,8 +21,7 @@ NOT_TEXT = {"y", "n", "yes", "no", "on", "off", "true", "false", "null", "none",
 def write_pack(pack: Pack, folder: Path | str) -> Path:
     """Write `pack.yaml` and `facts.jsonl` into a new folder; reading it gives an equal pack. Returns the folder.
 
-    Raises RunError when the folder holds something already or cannot be written, UsageError when the pack's end mark
-    is the word that means none.
+    Raises RunError when the folder is taken or cannot be written, UsageError for an end mark that means none.
     """
     folder = Path(folder)
     if pack.end == NO_END:
