@@ -12,21 +12,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import pyarrow as pa
 
-from spillover.details import (
-    AuditDetails,
-    Laziness,
-    MitigateDetails,
-    PatchedPart,
-    PredictDetails,
-    PredictedAssociation,
-    Recommendation,
-    Verdict,
-    WhereDetails,
-)
+from spillover.details import AuditDetails, MitigateDetails, PredictDetails, WhereDetails
 from spillover.errors import RunError, UsageError, nearest
 from spillover.record import ANSWER_SCHEMA, ANSWERS, TRAJECTORY, Metric, Record, read_table, write_atomically
 
 if TYPE_CHECKING:
+    from spillover.details import Laziness, PatchedPart, PredictedAssociation, Recommendation, Verdict
     from spillover.report.drawing import Drawing
 
 #: Rows of a table that a representation shows.

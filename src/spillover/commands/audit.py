@@ -30,16 +30,7 @@ from spillover.metrics.verdicts import verdicts
 from spillover.packs.open import open_pack
 from spillover.packs.pack import Pack, describe, pack_hash
 from spillover.packs.redaction import Redaction
-from spillover.record import (
-    ANSWERS,
-    Metric,
-    Record,
-    checksums,
-    sha256_of,
-    sha256_of_texts,
-    write_atomically,
-    write_table,
-)
+from spillover.record import ANSWERS, Metric, checksums, sha256_of, sha256_of_texts, write_atomically, write_table
 from spillover.results import Answers, Run
 from spillover.runs import OpenRun, identity_of, open_run
 
@@ -50,6 +41,7 @@ if TYPE_CHECKING:
     from spillover.commands.held import Model
     from spillover.lm.distributed import Processes
     from spillover.lm.load import LoadedModel
+    from spillover.record import Record
 
     #: The pack as a model is asked, the model's tokenizer, and the model if it is held.
     _Asked = tuple[Pack, PreTrainedTokenizerBase, LoadedModel | None]

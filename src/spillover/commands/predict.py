@@ -23,24 +23,14 @@ from spillover.packs.pack import Pack, describe, pack_hash
 from spillover.packs.redaction import Redaction
 from spillover.record import Metric, Record
 from spillover.runs import identity_of, open_run
-from spillover.theory.associations import (
-    Association,
-    Counts,
-    Margin,
-    Margins,
-    Undoing,
-    associations,
-    can_be_undone,
-    counts_of,
-    subjects_of,
-    undoing,
-)
+from spillover.theory.associations import Margins, associations, can_be_undone, counts_of, subjects_of, undoing
 from spillover.theory.prediction import Solved, solved
 from spillover.theory.table import table_of
 
 if TYPE_CHECKING:
     from spillover.commands.held import Model
     from spillover.lm.load import LoadedModel
+    from spillover.theory.associations import Association, Counts, Margin, Undoing
 
 
 @dataclass(frozen=True, kw_only=True)
