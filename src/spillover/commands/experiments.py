@@ -16,7 +16,6 @@ from spillover.details import ExactPair, LabDetails
 from spillover.metrics.intervals import over_seeds
 from spillover.packs.edits import with_candidate
 from spillover.packs.pack import Fact
-from spillover.record import Metric
 from spillover.report.lab import KINDS, LOSSES, NORMS
 from spillover.runs import say
 from spillover.theory.closed_form import closed_form, exact_margin
@@ -169,11 +168,11 @@ def two_models(lab: Experiment) -> None:
 def exact_facts(task: Task) -> ExactPair:
     """The two exact solutions in numbers: norms, smallest unstated margin, and their cosine with each other."""
     exact = {norm: exact_matrix(task, norm) for norm in NORMS}
-    facts: dict[str, dict[str, float | None]] = {}
+    facts: dict[str, Any] = {"cosine": cosine(*exact.values())}
     for index, (norm, matrix) in enumerate(exact.items()):
         least = float(margins(task, matrix, task.questions, same_relation=True).min()) if task.test else None
         facts[norm] = {"norm": norms(matrix)[index], "margin_ratio_test": least}
-    return ExactPair(nuclear=facts["nuclear"], frobenius=facts["frobenius"], cosine=cosine(*exact.values()))
+    return ExactPair(**facts)
 
 
 def sample_efficiency(lab: Experiment) -> None:
@@ -238,9 +237,7 @@ def key_query(lab: Experiment) -> None:
     exact gradients keep it so. `lowest` is the least mean loss over all steps measured, and how it lies to log n.
     """
     noisy = lab.task()
-    lowest: dict[str, dict[str, float | None]] = {}
-    arms = {arm: {"start": start, **fields} for arm, (start, fields) in KEY_QUERY_ARMS.items()}
-    lab.describe(noisy, arms)
+    lab.describe(noisy, {arm: {"start": start, **fields} for arm, (start, fields) in KEY_QUERY_ARMS.items()}, lowest={})
     shown = (*LOSSES[:2], "implication_loss_among", LOSSES[2])
     for arm, (start, fields) in KEY_QUERY_ARMS.items():
         recipe = lab.recipe(fields, full=3000, quick=500)
@@ -248,8 +245,7 @@ def key_query(lab: Experiment) -> None:
         for kind in KINDS:
             variants = [({"arm": arm, "model": kind}, task, lab.model(kind, start=start))]
             trained = lab.train("{model} {arm}", variants, recipe, shown, matrices=False)
-            lowest[f"{kind} {arm}"] = _lowest(trained, lab.details.log_n)
-    lab.details.lowest = lowest
+            lab.details.lowest[f"{kind} {arm}"] = _lowest(trained, lab.details.log_n)
 
 
 def _lowest(trained: Trained, bound: float) -> dict[str, float | None]:
@@ -289,9 +285,8 @@ def architecture(lab: Experiment) -> None:
     """Train every variant, factorised and merged, on all stated rows at once without noise."""
     task = lab.task(quick="n=4,train=1,test=3", full="n=8,train=1,test=3", noise_tokens=0, noise_places=0)
     recipe = lab.recipe(ARCHITECTURE_RECIPE, full=2000, quick=300)
-    contrast: dict[str, Metric] = {}
     shapes = {name: dataclasses.asdict(Architecture(**fields)) for name, fields in VARIANTS.items()}
-    lab.describe(task, {"all": ARCHITECTURE_RECIPE}, order=list(VARIANTS), variants=shapes)
+    lab.describe(task, {"all": ARCHITECTURE_RECIPE}, order=list(VARIANTS), variants=shapes, contrast={})
     points = schedule(recipe.steps, 20)
     for variant, fields in VARIANTS.items():
         say(f"{variant}: {len(lab.seeds)} seeds, {recipe.steps} steps, factorised and merged")
@@ -303,8 +298,7 @@ def architecture(lab: Experiment) -> None:
             lab.record("{variant} / {model}", labels, history, LOSSES)
             accuracy.append(history[-1]["implication_accuracy_test"])
         unit = "accuracy of the factorised network minus the merged one's"
-        contrast[variant] = over_seeds(np.subtract(*accuracy).tolist(), unit)
-    lab.details.contrast = contrast
+        lab.details.contrast[variant] = over_seeds(np.subtract(*accuracy).tolist(), unit)
 
 
 SIZES = (0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 1.0, 1.5, 3.0, 5.0, 10.0)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from spillover.commands.ask import weights_of
 from spillover.config import MOST_SEED, with_fields_of
 from spillover.details import Memory
 from spillover.errors import ModelError, UsageError
@@ -243,16 +244,10 @@ class Models:
 
     def load(self, settings: Inject, tokenizer: PreTrainedTokenizerBase) -> LoadedModel:
         """The model of a run, loaded unless it is here."""
-        from spillover.lm.load import load_model
-
-        if (known := self._known(settings)) is not None:
-            return known
-        self._loaded.clear()
-        self._loaded[_model_key(settings)] = loaded = load_model(
-            settings.model, device=settings.device, dtype=settings.dtype, revision=settings.revision,
-            tokenizer=tokenizer,
-        )  # fmt: skip
-        return loaded
+        if (found := self._known(settings)) is None:
+            self._loaded.clear()
+            found = self._loaded[_model_key(settings)] = weights_of(settings.model, None, tokenizer, settings)
+        return found
 
     def _known(self, settings: Inject) -> LoadedModel | None:
         return self.added.get(settings.model) or self._loaded.get(_model_key(settings))
