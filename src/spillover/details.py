@@ -391,7 +391,7 @@ class LabDetails(Details):
     exact: ExactPair | None = None
     factorised: dict[str, Metric | dict[str, Metric]] = {}
     merged: dict[str, Metric | dict[str, Metric]] = {}
-    sizes: list[dict[str, float]] = []
+    sizes: list[dict[str, int | float]] = []
     ranks: list[int] = []
     lowest: dict[str, dict[str, float | None]] = {}
     contrast: dict[str, Metric] = {}
