@@ -45,6 +45,11 @@ class Common:
     json: Flag = False
     """Print one JSON object on standard output and nothing else there."""
 
+    def __post_init__(self) -> None:
+        # Not every verb takes these.
+        for name, most in (("seed", MOST_SEED), ("threads", MOST_THREADS)):
+            within(f"--{name}", getattr(self, name, 0), most)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Seeded(Common):
@@ -52,9 +57,6 @@ class Seeded(Common):
 
     seed: int = 0
     """Seed of all random choices: names and pairs of a built-in pack, order of training examples, resampling."""
-
-    def __post_init__(self) -> None:
-        within("--seed", self.seed, MOST_SEED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +71,3 @@ class Running(Seeded):
     """Branch, tag or commit of a model from the hub."""
     threads: int = 0
     """CPU threads; 0 takes every core. Another number is another run, since it rounds differently."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        within("--threads", self.threads, MOST_THREADS)

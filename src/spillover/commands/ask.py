@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spillover.commands.held import held_model, name_of
+from spillover.commands.held import Model, held_model, name_of
 from spillover.config import Running
 from spillover.errors import UsageError
 from spillover.packs.check import refuse, token_faults
@@ -17,7 +17,6 @@ from spillover.results import Answers
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from spillover.commands.held import Model
     from spillover.lm.load import LoadedModel
 
 

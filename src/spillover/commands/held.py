@@ -16,9 +16,8 @@ if TYPE_CHECKING:
 
     from spillover.lm.load import LoadedModel
 
-    #: A tag, hub id or folder; or a transformers model and its tokenizer.
-    Model: TypeAlias = str | Path | tuple[PreTrainedModel, PreTrainedTokenizerBase] | LoadedModel
-
+#: A tag, hub id or folder; or a transformers model and its tokenizer.
+Model: TypeAlias = "str | Path | tuple[PreTrainedModel, PreTrainedTokenizerBase] | LoadedModel"
 Settings = TypeVar("Settings")
 
 
@@ -89,10 +88,8 @@ def write_held(pack: Pack | str | Path, model: LoadedModel | None, folder: Path)
 
     own = folder / ".held"
     shutil.rmtree(own, ignore_errors=True)
-    pack_name = model_name = ""
-    if isinstance(pack, Pack):
-        pack_name = str(write_pack(pack, own / "pack"))
-    if model:
-        own.mkdir(exist_ok=True)
-        model_name = str(save_model(model.model, model, "weights", own))
-    return pack_name, model_name
+    pack_name = str(write_pack(pack, own / "pack")) if isinstance(pack, Pack) else ""
+    if model is None:
+        return pack_name, ""
+    own.mkdir(exist_ok=True)
+    return pack_name, str(save_model(model.model, model, "weights", own))

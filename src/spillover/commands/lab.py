@@ -12,7 +12,7 @@ import pyarrow as pa
 from tyro.conf import Positional, arg
 
 from spillover.commands.prepare import seeds_of
-from spillover.config import MOST_THREADS, Common, Flag, within
+from spillover.config import Common, Flag
 from spillover.details import LabDetails
 from spillover.errors import UsageError, nearest
 from spillover.record import TRAJECTORY, Record, State, checksums, write_atomically, write_table
@@ -53,7 +53,7 @@ class Lab(Common):
     """Columns d_h of W_O and W_V of a factorised model; by default the size of the vocabulary."""
 
     def __post_init__(self) -> None:
-        within("--threads", self.threads, MOST_THREADS)
+        super().__post_init__()
         if self.steps < 0:
             raise UsageError(f"{self.steps} steps cannot be taken", where="--steps", do="Use 1 or more")
         if self.head_dimension is not None and self.head_dimension < 1:
@@ -98,10 +98,7 @@ def run(settings: Lab, patience: float = PATIENCE) -> dict[str, Any]:
 
 
 class Trainings:
-    """Saves and resumes the trainings of an experiment, in their order; a theory.training.Checkpointer.
-
-    Those that have ended are in every checkpoint too, without what only their steps needed.
-    """
+    """Saves and resumes an experiment's trainings in order, with those that ended; a theory.training.Checkpointer."""
 
     def __init__(self, run: OpenRun, patience: float) -> None:
         from spillover.theory.training import Snapshot

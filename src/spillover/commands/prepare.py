@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from spillover.commands.ask import weights_of
+from spillover.commands.ask import asked_of, weights_of
 from spillover.config import MOST_SEED, with_fields_of
 from spillover.details import Memory
 from spillover.errors import ModelError, UsageError
@@ -93,14 +93,6 @@ def training_of(settings: Inject, pipeline: Pipeline) -> Training:
     return found
 
 
-def asked_pack(settings: Inject, pack: Pack, tokenizer: PreTrainedTokenizerBase) -> Pack:
-    """The pack as the model is asked: in its chat template if it is to be, with the abstention answer of a remedy."""
-    from spillover.lm.tokens import as_chat
-
-    pack = pipeline_of(settings).asked(pack)
-    return as_chat(pack, tokenizer) if settings.chat else pack
-
-
 def stop_when(settings: Inject, pipeline: Pipeline) -> Callable[[pa.Table], bool] | None:
     """Whether the answers of a checkpoint end the training, if they can."""
     if not (settings.until_nats or settings.until_learned or pipeline.stops):
@@ -111,8 +103,7 @@ def stop_when(settings: Inject, pipeline: Pipeline) -> Callable[[pa.Table], bool
 
 @dataclass(frozen=True)
 class Prepared:
-    """One seed's run, ready to be trained. pack: the user's. asked: that pack as the model is asked. enough: see
-    `stop_when`."""
+    """One seed's run, ready to be trained. pack: the user's; asked: as the model is asked. enough: see `stop_when`."""
 
     settings: Inject
     pack: Pack
@@ -136,8 +127,7 @@ def prepare(settings: Inject, pack: Pack, models: Models) -> Prepared:
     from spillover.interventions.base import training_set
     from spillover.lm.load import resolve
     from spillover.lm.output_value import places
-    from spillover.lm.tokens import as_chat, encoder
-    from spillover.packs.check import refuse, token_faults
+    from spillover.lm.tokens import as_chat
 
     pipeline = pipeline_of(settings)
     training = training_of(settings, pipeline)
@@ -145,9 +135,7 @@ def prepare(settings: Inject, pack: Pack, models: Models) -> Prepared:
     if named and settings.lora and settings.save == "delta" and resolve(settings.model).adapter:
         what = "an adapter trained on top of a merged adapter means nothing without the merged model"
         raise UsageError(what, where="--save delta", do="Use --save weights")
-    tokenizer = models.tokenizer(settings)
-    asked = asked_pack(settings, pack, tokenizer)
-    refuse(token_faults(asked, encoder(tokenizer)))
+    asked, tokenizer = asked_of(settings.model, models.known(settings), pipeline.asked(pack), settings, settings.chat)
     torch.set_num_threads(settings.threads)
     budget = models.budget(settings, training, asked, tokenizer)
     with budget.explained():
@@ -235,22 +223,16 @@ class Models:
         """Take a model that the user holds; runs on a model of its name use it, and it is never changed."""
         self.added[loaded.name] = loaded
 
-    def tokenizer(self, settings: Inject) -> PreTrainedTokenizerBase:
-        """The tokenizer of a run's model, which is not loaded for it."""
-        from spillover.lm.load import load_tokenizer
-
-        known = self._known(settings)
-        return known.tokenizer if known else load_tokenizer(settings.model, settings.revision)
+    def known(self, settings: Inject) -> LoadedModel | None:
+        """The model of a run, if it is here."""
+        return self.added.get(settings.model) or self._loaded.get(_model_key(settings))
 
     def load(self, settings: Inject, tokenizer: PreTrainedTokenizerBase) -> LoadedModel:
         """The model of a run, loaded unless it is here."""
-        if (found := self._known(settings)) is None:
+        if (found := self.known(settings)) is None:
             self._loaded.clear()
             found = self._loaded[_model_key(settings)] = weights_of(settings.model, None, tokenizer, settings)
         return found
-
-    def _known(self, settings: Inject) -> LoadedModel | None:
-        return self.added.get(settings.model) or self._loaded.get(_model_key(settings))
 
     def before(self, job: Prepared) -> AnswersBefore:
         """What the model answers before training, if a run found it out, or where to keep it."""

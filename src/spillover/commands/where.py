@@ -15,11 +15,12 @@ from tyro.conf import Positional, arg
 
 from spillover import record as records
 from spillover import results
-from spillover.commands.held import held_folder, held_model, name_of, settings_from
+from spillover.commands.ask import asked_of
+from spillover.commands.held import Model, held_folder, held_model, name_of, settings_from
 from spillover.commands.inject import PACKAGES, Inject
-from spillover.commands.prepare import asked_pack
+from spillover.commands.prepare import pipeline_of
 from spillover.commands.rerun import settings_of
-from spillover.config import MOST_THREADS, Common, within
+from spillover.config import Common
 from spillover.details import Laziness, PatchedPart, WhereDetails
 from spillover.errors import RunError
 from spillover.metrics.patching import BASE, LINEARISED, TUNED, alignments, patched_metrics, ranks_of, where_rows
@@ -33,7 +34,6 @@ from spillover.results import text_table
 from spillover.runs import identity_of, open_run
 
 if TYPE_CHECKING:
-    from spillover.commands.held import Model
     from spillover.interp.patching import Change
     from spillover.lm.load import LoadedModel
 
@@ -60,9 +60,6 @@ class Where(Common):
     threads: int = 0
     """CPU threads; 0 takes every core. Another number is another run, since it rounds differently."""
 
-    def __post_init__(self) -> None:
-        within("--threads", self.threads, MOST_THREADS)
-
 
 def where(
     source: results.Run | str | Path, *, pack: Pack | str | Path = "", model: Model | None = None,
@@ -72,16 +69,13 @@ def where(
 
     Arguments:
     - source: a run of `inject` that kept its weights (`save="delta"`), or its folder. It is not changed.
-    - pack, model: those that the run was made from, where they were held and not named. What `inject` returned knows
-      them.
+    - pack, model: those that the run was made from, if they were held; what `inject` returned knows them.
     - out: folder of record and tables; without one, a temporary folder that goes with the result.
     - options: of `spillover where`, as `parts="components"`.
 
-    Returns:
-    - the location: `.parts`, `.laziness`, and the `.answers` of base, tuned and linearised model (checkpoints 0 to 2).
+    Returns: `.parts`, `.laziness`, and the `.answers` of base, tuned and linearised model (checkpoints 0 to 2).
 
-    Raises:
-    - SpilloverError for anything wrong with the options, the run, its model or the folder.
+    Raises: SpilloverError for anything wrong with the options, the run, its model or the folder.
     """
     folder, holder = held_folder(out)
     if isinstance(source, results.Run):
@@ -91,10 +85,7 @@ def where(
 
 
 def run(settings: Where, pack: Pack | str | Path = "", model: Model | None = None) -> dict[str, Any]:
-    """Measure every part; what was cut short goes on after the part that it measured last.
-
-    pack, model: those that a Python caller holds, in place of the names in the run's settings.
-    """
+    """Measure every part, or go on with those that are left. pack, model: as a Python caller holds them."""
     from spillover.lm.distributed import pick_device
 
     runs = runs_of(Path(settings.run).expanduser(), pack)
@@ -212,10 +203,11 @@ class _SeedTables:
         from spillover.lm.score import Scorer
         from spillover.lm.tokens import encoder
 
-        worded = asked_pack(made.settings, made.pack, loaded.tokenizer)
+        own = made.settings
+        worded, _ = asked_of(own.model, loaded, pipeline_of(own).asked(made.pack), own, own.chat)
         self.seed, self.change, self.folder = made.record.seed, change, folder
         self.evaluation, self.scorer = Evaluation(worded, encoder(loaded.tokenizer)), Scorer(loaded.model)
-        self.hide = Redaction.of(made.pack.subjects, made.settings.redact)
+        self.hide = Redaction.of(made.pack.subjects, own.redact)
         self.rows, self.answers = (
             records.read_table(folder / name) if (folder / name).exists() else schema.empty_table()
             for name, schema in ((records.WHERE, records.WHERE_SCHEMA), (records.ANSWERS, records.ANSWER_SCHEMA))
