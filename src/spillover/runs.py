@@ -109,11 +109,11 @@ class OpenRun:
             say(f"Going on behind step {state.step} of the run in {self.folder}.")
         return state
 
-    def keep(self, size: int, state: Callable[[], State]) -> None:
-        """Write a checkpoint, of about `size` bytes, if one is due."""
+    def keep(self, size: int, state: Callable[[], State], **facts: object) -> None:
+        """Write a checkpoint, of about `size` bytes, if one is due; `facts` are added to those of the state."""
         if self.checkpoints is not None and self.checkpoints.due(size):
             made = state()
-            self.checkpoints.write(State(made.step, made.tensors, {**made.facts, "seconds": self.seconds}))
+            self.checkpoints.write(State(made.step, made.tensors, {**facts, **made.facts, "seconds": self.seconds}))
 
 
 @contextmanager
@@ -245,8 +245,7 @@ class Checkpoints:
 
     def due(self, size: int) -> bool:
         """Whether the next checkpoint, of `size` bytes, may be written by now."""
-        cost = self._cost or LEAST + size / SLOW
-        return time.monotonic() - self._since >= self.patience * cost
+        return time.monotonic() - self._since >= self.patience * (self._cost or LEAST + size / SLOW)
 
     def write(self, state: State) -> None:
         """Write one and remove all but the last two. A disk that refuses is announced once, and the run goes on."""

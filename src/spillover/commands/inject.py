@@ -13,36 +13,27 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import pyarrow as pa
 from tyro.conf import Positional, arg
 
+from spillover.commands.held import Model, held_folder, held_model, identifying, name_of, settings_from
 from spillover.commands.launched import resolved
 from spillover.commands.prepare import Models, Prepared, pipeline_of, prepare, refuse_bad_numbers, seeds_of
+from spillover.commands.tracking import Tracking, refuse_missing
 from spillover.config import Flag, Running
 from spillover.details import InjectDetails, LookInside, Memory, ModelFacts, PlainText
 from spillover.metrics.implications import forgetting_nats, summarise, trajectory_table
 from spillover.packs.open import open_pack
 from spillover.packs.pack import Pack, describe, pack_hash
 from spillover.packs.redaction import Redaction
-from spillover.record import (
-    ANSWERS,
-    INSIDE,
-    SHARED,
-    TRAJECTORY,
-    Record,
-    State,
-    checksums,
-    read_table,
-    sha256_of_texts,
-    write_table,
-)
+from spillover.record import ANSWERS, INSIDE, SHARED, TRAJECTORY, checksums, read_table, sha256_of_texts, write_table
+from spillover.results import Run
 from spillover.runs import PATIENCE, OpenRun, identity_of, open_run, say
 
 if TYPE_CHECKING:
-    from spillover.commands.held import Model
     from spillover.lm.distributed import Processes
     from spillover.lm.fine_tune import FineTuned
     from spillover.lm.score import CausalModel
     from spillover.lm.tokens import Encoder
     from spillover.lm.train import MicroBatches, Since
-    from spillover.results import Run
+    from spillover.record import Record, State
 
 TABLES = (ANSWERS, TRAJECTORY, INSIDE, SHARED)
 PACKAGES = ("spillover", "torch", "transformers", "tokenizers", "safetensors", "peft", "numpy", "pyarrow", "gguf")
@@ -141,9 +132,6 @@ def inject(pack: Pack | str | Path, model: Model, *, out: str | Path = "", **opt
     Raises: UsageError for an unknown option or a value that does not fit; PackError for a pack with faults; ModelError
     for a model that is not there; RunError for a folder that holds another run.
     """
-    from spillover.commands.held import held_folder, held_model, identifying, name_of, settings_from
-    from spillover.results import Run
-
     folder, holder = held_folder(out)
     options = options if out else {"save": "delta", **options}
     settings = settings_from(Inject, pack=name_of(pack), model=name_of(model), out=folder, **options)
@@ -180,8 +168,6 @@ def _run(
     seeds = seeds_of(settings)
     refuse_bad_numbers(settings)
     if settings.track != "none":
-        from spillover.commands.tracking import refuse_missing
-
         refuse_missing(settings.track)
     refuse_missing_optimizer(settings.optimiser)
     refuse_missing_compiler(settings.compile_layers, pick_device(settings.device), settings.sharded)
@@ -213,7 +199,7 @@ def _run(
         def pooled() -> Record:
             if len(seeds) > 1:
                 _pool(opened[settings.out], settings, [folder / f"seed-{seed}" for seed in seeds])
-            return Record.read(folder)
+            return Run(folder).record
 
         return processes.broadcast(pooled)
 
@@ -257,8 +243,6 @@ def _train(
     with run.recording(settings, packages, seed=settings.seed, hashes=hashes, details=details) as record:
         progress = TrainingProgress(run, details.memory, seen, patience, job.budget.micro_batch)
         if settings.track != "none":
-            from spillover.commands.tracking import Tracking
-
             tracking = Tracking(settings.track, record, folder, hide, progress.start)
         try:
             if settings.inside:
@@ -317,7 +301,7 @@ def _pool(run: OpenRun, settings: Inject, parts: Sequence[Path]) -> None:
     from spillover.interp.patching import mean_moved
 
     assert run.folder is not None
-    folder, records = run.folder, [Record.read(part) for part in parts]
+    folder, records = run.folder, [Run(part).record for part in parts]
     first = records[0]
     resumed = max(run.resumed, sum(record.resumed for record in records))
     pooled = replace(first, identity=run.identity, seed=settings.seed, resumed=resumed, status="running", metrics={})
@@ -361,12 +345,7 @@ class TrainingProgress:
 
     def keep(self, state: Callable[[], State]) -> None:
         """Write a checkpoint if one is due."""
-
-        def made() -> State:
-            found = state()
-            return replace(found, facts={"micro_batches": self.parts.since, **found.facts})
-
-        self.run.keep(self.seen.trained_parameters * BYTES, made)
+        self.run.keep(self.seen.trained_parameters * BYTES, state, micro_batches=self.parts.since)
 
     def through(self, attempt: Callable[[State | None], None]) -> None:
         """`attempt(start)`, and again from the newest checkpoint whenever memory runs out in the middle of a step."""

@@ -62,16 +62,12 @@ def _started(track: str, folder: Path, name: str, key: str, done: int) -> Genera
 
 
 class Tracking:
-    """One run for its tracker: settings first, then numbers as they come, and a finished run's metrics.
-
-    hide: of the run's pack. start: what the run goes on from, which the tracker knows.
-    """
+    """One run for its tracker. hide: of the run's pack. start: what the run goes on from, which the tracker knows."""
 
     def __init__(self, track: str, record: Record, folder: Path, hide: Redaction, start: State | None) -> None:
         self.track, self.record, self.hide = track, record, hide
-        self.losses, self.tables = (0, 0)
-        if start is not None:
-            self.losses, self.tables = len(start.facts["losses"]), len(start.facts["examined"])
+        logged = start.facts if start else {"losses": [], "examined": []}
+        self.losses, self.tables = len(logged["losses"]), len(logged["examined"])
         self._tracker: GeneralTracker | None = None
         key = hashlib.sha256(f"{record.identity} {folder.resolve()}".encode()).hexdigest()[:16]
         settings = {name: hide.text(str(value)) for name, value in sorted(record.settings.items())}
