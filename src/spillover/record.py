@@ -85,11 +85,10 @@ class Record:
     metrics: Mapping[str, Any] = field(default_factory=dict)
     details: Details = field(default_factory=Details)
 
-    def write(self, folder: Path) -> Path:
+    def write(self, folder: Path) -> None:
         """Write `record.json` into `folder` in one step; a reader sees the old one or the new one, never half."""
         body = json.dumps(vars(self), indent=1, ensure_ascii=False, sort_keys=True, default=plain)
         write_atomically(folder / RECORD, (body + "\n").encode())
-        return folder / RECORD
 
     @classmethod
     def read(cls, folder: Path) -> Record:

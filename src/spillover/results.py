@@ -329,8 +329,6 @@ def load_run(path: str | Path) -> Result:
 
 def text_table(rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> Iterator[str]:
     """Lines of a table for a terminal, the head among its rows. left: columns that are aligned so; the others right."""
-    if not rows:
-        return
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     forms = [f"{'<' if column in left else '>'}{width}" for column, width in enumerate(widths)]
     for row in rows:

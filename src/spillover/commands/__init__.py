@@ -17,10 +17,7 @@ _SETTINGS = re.compile(r'^class (\w+)\((?:Common|Seeded|Running)\):\n    """(.+?
 
 @cache
 def verbs() -> dict[str, str]:
-    """Verb -> what it does, in one sentence; read without an import, so that `--help` stays quick.
-
-    A file is a verb when it has settings of its own name: `inject.py` has `class Inject(Running)`.
-    """
+    """Verb -> what it does; read from each file with settings of its name, without an import, so that help is quick."""
     found = {}
     for path in sorted(Path(__file__).parent.glob("*.py")):
         for name, text in _SETTINGS.findall(path.read_text(encoding="utf-8")):

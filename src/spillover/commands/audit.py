@@ -19,7 +19,7 @@ from tyro.conf import Positional, arg
 
 from spillover import results
 from spillover.commands.ask import asked_of, weights_of
-from spillover.commands.held import held_folder, held_model, identifying, name_of, settings_from
+from spillover.commands.held import Model, held_folder, held_model, identifying, name_of, settings_from
 from spillover.commands.launched import resolved
 from spillover.config import Flag, Running
 from spillover.details import AuditDetails, ModelFacts, Verdict
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from spillover.commands import audit_open
-    from spillover.commands.held import Model
     from spillover.lm.distributed import Processes
     from spillover.lm.load import LoadedModel
     from spillover.record import Record
@@ -118,11 +117,9 @@ def audit(
     - out: folder of record and answers; without one, a temporary folder that goes with the result.
     - options: of `spillover audit`, as `open=True`.
 
-    Returns:
-    - the audit: `.verdicts`, `.metrics`, and the `.answers` of both models (checkpoint 0: base, 1: tuned).
+    Returns: the audit: `.verdicts`, `.metrics`, and the `.answers` of both models (checkpoint 0: base, 1: tuned).
 
-    Raises:
-    - SpilloverError for anything wrong with the options, the pack, a model or the folder.
+    Raises: SpilloverError for anything wrong with the options, the pack, a model or the folder.
     """
     folder, holder = held_folder(out)
     names = {"pack": name_of(pack), "base": name_of(base), "tuned": name_of(tuned)}
@@ -131,10 +128,7 @@ def audit(
 
 
 def run(settings: Audit, pack: Pack | str | Path = "", models: Sequence[Model | Answers | Run] = ()) -> dict[str, Any]:
-    """Compare the models. Processes that were started together share the questions, and the first one writes.
-
-    pack, models: those that a Python caller holds, in place of the names in the settings.
-    """
+    """Compare the models; processes started together share it. pack, models: as a Python caller holds them."""
     from spillover.commands import audit_open
     from spillover.lm.distributed import joined
 
@@ -202,8 +196,7 @@ def _held(model: Model | Answers | Run, checkpoint: int) -> LoadedModel | _Measu
 
 
 def _asked(settings: Audit, pack: Pack, held: Sequence[LoadedModel | _Measured | None]) -> list[_Asked | _Measured]:
-    """Answers that are held, or how each model is asked, before any weights are read: a mistake in the second model
-    does not wait for the first one."""
+    """Answers that are held, or how each model is asked: a mistake in either is found before any weights are read."""
     from spillover.lm.load import made_from_another, resolve
 
     found: list[_Asked | _Measured] = []

@@ -176,10 +176,7 @@ def exact_facts(task: Task) -> ExactPair:
 
 
 def sample_efficiency(lab: Experiment) -> None:
-    """Train both models on every m_train and m_test at once, beside the exact margin min(1, sqrt(m_train / m_test)).
-
-    The exact arm of two-models: equal attention, no noise, normalised gradient descent, no decay, a small start.
-    """
+    """Train the exact arm of two-models on each m_train, m_test, beside the margin min(1, sqrt(m_train / m_test))."""
     classes = lab.task(quick="n=4", full="n=8").classes
     train_sizes, test_sizes = ((1, 2, 4), (1, 4)) if lab.settings.quick else ((1, 2, 3, 4, 6), (1, 3, 6))
     sizes = [(train_size, test_size) for test_size in test_sizes for train_size in train_sizes]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -14,7 +14,7 @@ from tyro.conf import Positional, arg
 
 from spillover import record as records
 from spillover import results
-from spillover.commands.held import held_folder, held_model, identifying, name_of, settings_from, write_held
+from spillover.commands.held import Model, held_folder, held_model, identifying, name_of, settings_from, write_held
 from spillover.commands.inject import PACKAGES, Inject
 from spillover.commands.pool import LocalPool, Task
 from spillover.commands.prepare import refuse_bad_numbers, seeds_of
@@ -33,7 +33,6 @@ from spillover.results import text_table
 from spillover.runs import identity_of, open_run
 
 if TYPE_CHECKING:
-    from spillover.commands.held import Model
     from spillover.interventions.base import Pipeline
 
 
@@ -95,11 +94,9 @@ def mitigate(pack: Pack | str | Path, model: Model, *, out: str | Path = "", **o
     - out: folder of the comparison; without one, a temporary folder that goes with the result.
     - options: of `spillover mitigate`, as `remedies="abstention=2,scale-back"` and `epochs=10`.
 
-    Returns:
-    - the comparison: `.frontier` (one row a remedy and strength), `.recommendation`, `.metrics` of the untreated run.
+    Returns: `.frontier` (one row a remedy and strength), `.recommendation`, and `.metrics` of the untreated run.
 
-    Raises:
-    - SpilloverError for anything wrong with the options, the pack, the model or the folder.
+    Raises: SpilloverError for anything wrong with the options, the pack, the model or the folder.
     """
     folder, holder = held_folder(out)
     run(settings_from(Mitigate, pack=name_of(pack), model=name_of(model), out=folder, **options), pack, model)
@@ -120,9 +117,9 @@ def run(settings: Mitigate, pack: Pack | str | Path = "", model: Model | None = 
     identity = identity_of(settings, "processes", **identifying(pack, held.sha256 if held else None))
     with open_run(folder, "mitigate", identity) as opened:
         if opened.finished is None:
-            remedies = describe_remedies(spec.name for pipeline in cells.values() for spec in pipeline.specs)
-            about = ModelFacts(name=settings.model)
-            details = MitigateDetails(pack=describe(packs[0]), model=about, seeds=list(seeds), remedies=remedies)
+            known, named = describe_remedies(), [spec.name for pipeline in cells.values() for spec in pipeline.specs]
+            details = MitigateDetails(pack=describe(packs[0]), model=ModelFacts(name=settings.model), seeds=list(seeds))
+            details.remedies = {name: known[name] for name in named}
             hashes = {"pack": records.sha256_of_texts([pack_hash(each) for each in packs])}
             with opened.recording(settings, PACKAGES, seed=settings.seed, hashes=hashes, details=details) as record:
                 own_pack, own_model = write_held(pack, held, folder)
@@ -299,19 +296,17 @@ def _achieved(each: Tried) -> str:
     return text + (", but another answer has taken its place" if each.taken else "")
 
 
-def describe_remedies(names: Iterable[str]) -> dict[str, RemedyText]:
+def describe_remedies() -> dict[str, RemedyText]:
     """What each remedy does, by its name."""
     from spillover.interventions.base import REMEDIES
 
-    known = {name: REMEDIES[name] for name in names if name in REMEDIES}
-    return {name: RemedyText(text=each.text, strength=each.strength, after=each.after) for name, each in known.items()}
+    every = REMEDIES.items()
+    return {name: RemedyText(text=each.text, strength=each.strength, after=each.after) for name, each in every}
 
 
 def compared(folder: str | Path) -> Comparison:
     """The finished comparison in a folder; an old record does not say what its remedies do."""
-    from spillover.interventions.base import REMEDIES
-
-    return load_comparison(folder, describe_remedies(REMEDIES))
+    return load_comparison(folder, describe_remedies())
 
 
 def _lines(folder: Path, details: MitigateDetails) -> Iterator[str]:

@@ -6,15 +6,16 @@ import signal
 import sys
 import threading
 import time
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from types import ModuleType
-from typing import Any, Self
+from typing import Any
 
 from spillover import commands
 from spillover.commands.prepare import Models
@@ -51,10 +52,7 @@ class Ended:
 
 
 def run_task(task: Task, models: Models) -> Ended:
-    """Run one task in this process; a mistake or a failure becomes a sentence, and only an interrupt passes through.
-
-    models: what a run leaves for the next one.
-    """
+    """Run one task; any failure but an interrupt becomes a sentence. models: what a run leaves for the next one."""
     began, outcome, error = time.monotonic(), dict[str, Any](), ""
     job = commands.job(task.verb)
     try:
@@ -144,7 +142,7 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-class Pool(ABC):
+class Pool(AbstractContextManager["Pool"]):
     """Runs tasks, one batch after another, and counts them on a bar. Leaving it ends the workers."""
 
     def __init__(self) -> None:
@@ -169,9 +167,6 @@ class Pool(ABC):
     @abstractmethod
     def stop(self) -> None:
         """End the workers. One that is busy is interrupted, and has some time to write what it saw."""
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.bar.close()

@@ -13,7 +13,7 @@ from tyro.conf import Positional, arg
 
 from spillover import results
 from spillover.commands.ask import asked_of, weights_of
-from spillover.commands.held import held_folder, held_model, identifying, name_of, settings_from
+from spillover.commands.held import Model, held_folder, held_model, identifying, name_of, settings_from
 from spillover.config import Flag, Running, refuse_idle
 from spillover.details import ModelFacts, PredictDetails, PredictedAssociation, Undone
 from spillover.errors import UsageError
@@ -28,7 +28,6 @@ from spillover.theory.prediction import Solved, solved
 from spillover.theory.table import table_of
 
 if TYPE_CHECKING:
-    from spillover.commands.held import Model
     from spillover.lm.load import LoadedModel
     from spillover.theory.associations import Association, Counts, Margin, Undoing
 
@@ -80,11 +79,9 @@ def predict(
     - out: folder of the record; without one, a temporary folder that goes with the result.
     - options: of `spillover predict`, as `evidence=2`.
 
-    Returns:
-    - the prediction: `.associations`, highest score first, and `.metrics`.
+    Returns: the prediction: `.associations`, highest score first, and `.metrics`.
 
-    Raises:
-    - SpilloverError for anything wrong with the options, the pack, the model or the folder.
+    Raises: SpilloverError for anything wrong with the options, the pack, the model or the folder.
     """
     folder, holder = held_folder(out)
     name = name_of(model) if model else None

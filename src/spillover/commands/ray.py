@@ -179,7 +179,7 @@ def _pieces(path: str) -> Iterator[bytes]:
 
 
 @contextmanager
-def ray_pool(folder: Path, *, address: str = "", processes: int = 0, threads: int = 1) -> Iterator[RayPool]:
+def ray_pool(folder: Path, *, address: str = "", processes: int = 0, threads: int = 1) -> Iterator[Pool]:
     """The tasks of a study on a Ray cluster, or with no address on a Ray that is started here.
 
     folder: the study's, seen by every node. processes: most tasks at once; 0 takes all cores. threads: cores a task.
@@ -301,8 +301,7 @@ def _connected(address: str) -> Iterator[Any]:
         raise UsageError(what, where=WHERE, do=do) from None
     options: dict[str, Any] = {"address": address or "local", "log_to_driver": False, "logging_level": "ERROR"}
     # Every node runs the code that runs here, whose copy is no checkout any more.
-    variables = {**WORKER_ENVIRONMENT, COMMIT: commit() or ""}
-    options["runtime_env"] = {"py_modules": [spillover], "env_vars": variables}
+    options["runtime_env"] = {"py_modules": [spillover], "env_vars": {**WORKER_ENVIRONMENT, COMMIT: commit() or ""}}
     if address:
         _refuse_silent(address)
     else:

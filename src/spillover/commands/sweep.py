@@ -112,8 +112,7 @@ def run(settings: Sweep) -> dict[str, Any]:
         about = study.model_dump(include={"name", "title", "text"})
         listed = [group.model_dump(include={"name", "text", "plot"}) for group in study.groups]
         about["groups"] = [{**group, "cells": groups[group["name"]]} for group in listed]
-        outline = StudyOutline.model_validate(about)
-        details = SweepDetails(study=outline, cells=cell_states(study.verb, cells, {}))
+        details = SweepDetails(study=StudyOutline.model_validate(about), cells=cell_states(study.verb, cells, {}))
         with opened.recording(settings, PACKAGES, seed=0, hashes={"cells": cells_identity}, details=details) as record:
             _run(settings, StudyProgress(opened, details, study.verb, cells))
         write(folder)

@@ -165,8 +165,7 @@ class Estimator:
             raise UsageError(what, where=settings.model, do="Name a causal language model") from None
 
     def _advice(self, settings: Inject, forecaster: Forecaster) -> list[str]:
-        """What would hold a run that does not fit, once for all packs of a model that is trained in one way: the
-        smallest card, the fewest devices, an adapter."""
+        """What would hold a run that does not fit, whatever its pack: the smallest card, fewest devices, an adapter."""
         key = _without_pack(settings)
         if key in self._advised:
             return self._advised[key]
