@@ -397,7 +397,7 @@ class LabDetails(Details):
     contrast: dict[str, Metric] = {}
     order: list[str] = []
     exact_margin: float = 0.0
-    mixed: list[dict[str, float]] = []
+    mixed: list[dict[str, int | float]] = []
     abstaining: list[dict[str, Any]] = []
     contradicting: list[dict[str, Any]] = []
 

@@ -335,14 +335,13 @@ def convert(folder: Path) -> None:
 @contextmanager
 def gguf_parsed_once() -> Iterator[None]:
     """Inside, a GGUF file is parsed once: the library does so for configuration, vocabulary and weights, each twice."""
-    import gguf
-
-    reader = gguf.GGUFReader
-    gguf.GGUFReader = cache(reader)
+    package: Any = import_module("gguf")
+    reader = package.GGUFReader
+    package.GGUFReader = cache(reader)
     try:
         yield
     finally:
-        gguf.GGUFReader = reader
+        package.GGUFReader = reader
 
 
 #: Forms in which a model folder may be stored, each called as the package that unpacks it.
