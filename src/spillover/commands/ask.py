@@ -6,18 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spillover.commands.held import Model, held_model, name_of
+from spillover.commands.prepare import asked_of, weights_of
 from spillover.config import Running
 from spillover.errors import UsageError
-from spillover.packs.check import refuse, token_faults
 from spillover.packs.open import open_pack
 from spillover.packs.pack import Pack
-from spillover.record import hardware
 from spillover.results import Answers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-    from spillover.lm.load import LoadedModel
 
 
 def ask(
@@ -56,32 +53,3 @@ def ask(
     loaded = weights_of(str(model), held, tokenizer, settings)
     table = Evaluation(asked, encoder(tokenizer)).answers(Scorer(loaded.model), seed=seed, checkpoint=0, full=True)
     return Answers(table, name_of(given), loaded.sha256)
-
-
-def asked_of(
-    name: str, held: LoadedModel | None, pack: Pack, settings: Running, chat: bool
-) -> tuple[Pack, PreTrainedTokenizerBase]:
-    """The pack as a model is asked, and its tokenizer, before any weights are read. held: a model that a caller holds.
-
-    Raises PackError when the model's tokens cannot tell the pack's answers apart.
-    """
-    from spillover.lm.load import load_tokenizer
-    from spillover.lm.tokens import as_chat, encoder
-
-    tokenizer = held.tokenizer if held else load_tokenizer(name, settings.revision)
-    asked = as_chat(pack, tokenizer) if chat else pack
-    refuse(token_faults(asked, encoder(tokenizer)))
-    return asked, tokenizer
-
-
-def weights_of(
-    name: str, held: LoadedModel | None, tokenizer: PreTrainedTokenizerBase, settings: Running
-) -> LoadedModel:
-    """The model, loaded unless it is held; the process computes with as many threads as the settings say."""
-    import torch
-
-    from spillover.lm.load import load_model
-
-    torch.set_num_threads(settings.threads or int(hardware()["cores"]))
-    return held or load_model(name, device=settings.device, dtype=settings.dtype, revision=settings.revision,
-                              tokenizer=tokenizer)  # fmt: skip

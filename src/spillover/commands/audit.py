@@ -18,9 +18,9 @@ from jaxtyping import Float, Int
 from tyro.conf import Positional, arg
 
 from spillover import results
-from spillover.commands.ask import asked_of, weights_of
 from spillover.commands.held import Model, held_folder, held_model, identifying, name_of, settings_from
 from spillover.commands.launched import resolved
+from spillover.commands.prepare import asked_of, weights_of
 from spillover.config import Flag, Running
 from spillover.details import AuditDetails, ModelFacts, Verdict
 from spillover.errors import UsageError

@@ -13,10 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import pyarrow as pa
 from tyro.conf import Positional, arg
 
-from spillover.commands.held import Model, held_folder, held_model, identifying, name_of, settings_from
 from spillover.commands.launched import resolved
 from spillover.commands.prepare import Models, Prepared, pipeline_of, prepare, refuse_bad_numbers, seeds_of
-from spillover.commands.tracking import Tracking, refuse_missing
 from spillover.config import Flag, Running
 from spillover.details import InjectDetails, LookInside, Memory, ModelFacts, PlainText
 from spillover.metrics.implications import forgetting_nats, summarise, trajectory_table
@@ -28,6 +26,7 @@ from spillover.results import Run
 from spillover.runs import PATIENCE, OpenRun, identity_of, open_run, say
 
 if TYPE_CHECKING:
+    from spillover.commands.held import Model
     from spillover.lm.distributed import Processes
     from spillover.lm.fine_tune import FineTuned
     from spillover.lm.score import CausalModel
@@ -132,6 +131,8 @@ def inject(pack: Pack | str | Path, model: Model, *, out: str | Path = "", **opt
     Raises: UsageError for an unknown option or a value that does not fit; PackError for a pack with faults; ModelError
     for a model that is not there; RunError for a folder that holds another run.
     """
+    from spillover.commands.held import held_folder, held_model, identifying, name_of, settings_from
+
     folder, holder = held_folder(out)
     options = options if out else {"save": "delta", **options}
     settings = settings_from(Inject, pack=name_of(pack), model=name_of(model), out=folder, **options)
@@ -168,6 +169,8 @@ def _run(
     seeds = seeds_of(settings)
     refuse_bad_numbers(settings)
     if settings.track != "none":
+        from spillover.commands.tracking import refuse_missing
+
         refuse_missing(settings.track)
     refuse_missing_optimizer(settings.optimiser)
     refuse_missing_compiler(settings.compile_layers, pick_device(settings.device), settings.sharded)
@@ -243,6 +246,8 @@ def _train(
     with run.recording(settings, packages, seed=settings.seed, hashes=hashes, details=details) as record:
         progress = TrainingProgress(run, details.memory, seen, patience, job.budget.micro_batch)
         if settings.track != "none":
+            from spillover.commands.tracking import Tracking
+
             tracking = Tracking(settings.track, record, folder, hide, progress.start)
         try:
             if settings.inside:

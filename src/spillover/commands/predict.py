@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import Positional, arg
 
 from spillover import results
-from spillover.commands.ask import asked_of, weights_of
 from spillover.commands.held import Model, held_folder, held_model, identifying, name_of, settings_from
+from spillover.commands.prepare import asked_of, weights_of
 from spillover.config import Flag, Running, refuse_idle
 from spillover.details import ModelFacts, PredictDetails, PredictedAssociation, Undone
 from spillover.errors import UsageError

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from spillover.commands.ask import asked_of, weights_of
-from spillover.config import MOST_SEED, with_fields_of
+from spillover.config import MOST_SEED, Running, with_fields_of
 from spillover.details import Memory
 from spillover.errors import ModelError, UsageError
 from spillover.metrics.implications import learned, stated_nats
 from spillover.metrics.ranks import rank_table
+from spillover.packs.check import refuse, token_faults
 from spillover.packs.pack import Pack, pack_hash
-from spillover.record import Record, identity, sha256_of_texts
+from spillover.record import Record, hardware, identity, sha256_of_texts
 from spillover.runs import identity_of, say
 
 if TYPE_CHECKING:
@@ -91,6 +91,35 @@ def training_of(settings: Inject, pipeline: Pipeline) -> Training:
         do = "Leave --lora and remedies that train an adapter out"
         raise UsageError("a remedy for finished weights does not act on an adapter", where=settings.remedy, do=do)
     return found
+
+
+def asked_of(
+    name: str, held: LoadedModel | None, pack: Pack, settings: Running, chat: bool
+) -> tuple[Pack, PreTrainedTokenizerBase]:
+    """The pack as a model is asked, and its tokenizer, before any weights are read. held: a model that a caller holds.
+
+    Raises PackError when the model's tokens cannot tell the pack's answers apart.
+    """
+    from spillover.lm.load import load_tokenizer
+    from spillover.lm.tokens import as_chat, encoder
+
+    tokenizer = held.tokenizer if held else load_tokenizer(name, settings.revision)
+    asked = as_chat(pack, tokenizer) if chat else pack
+    refuse(token_faults(asked, encoder(tokenizer)))
+    return asked, tokenizer
+
+
+def weights_of(
+    name: str, held: LoadedModel | None, tokenizer: PreTrainedTokenizerBase, settings: Running
+) -> LoadedModel:
+    """The model, loaded unless it is held; the process computes with as many threads as the settings say."""
+    import torch
+
+    from spillover.lm.load import load_model
+
+    torch.set_num_threads(settings.threads or int(hardware()["cores"]))
+    return held or load_model(name, device=settings.device, dtype=settings.dtype, revision=settings.revision,
+                              tokenizer=tokenizer)  # fmt: skip
 
 
 def stop_when(settings: Inject, pipeline: Pipeline) -> Callable[[pa.Table], bool] | None:

@@ -15,10 +15,9 @@ from tyro.conf import Positional, arg
 
 from spillover import record as records
 from spillover import results
-from spillover.commands.ask import asked_of
 from spillover.commands.held import Model, held_folder, held_model, name_of, settings_from
 from spillover.commands.inject import PACKAGES, Inject
-from spillover.commands.prepare import pipeline_of
+from spillover.commands.prepare import asked_of, pipeline_of
 from spillover.commands.rerun import settings_of
 from spillover.config import Common
 from spillover.details import Laziness, PatchedPart, WhereDetails
