@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
@@ -222,12 +223,16 @@ def disk_errors() -> Iterator[None]:
         raise OSError(int(found[1]), os.strerror(int(found[1]))) from None
 
 
+#: Reading a package's description takes longer than most of what else a record needs.
+_version = cache(metadata.version)
+
+
 def versions(packages: Sequence[str]) -> dict[str, str]:
     """Installed versions of the packages named; those that are missing are left out."""
     found = {"python": platform.python_version()}
     for package in packages:
         with suppress(metadata.PackageNotFoundError):
-            found[package] = metadata.version(package)
+            found[package] = _version(package)
     return found
 
 
