@@ -20,9 +20,9 @@ demo: $(VENV)/.demo
 test: $(VENV)/.dev lint
 	$(PYTEST) -m "not slow"
 
-# What is slow, on top of what `test` runs.
+# What is slow, on top of what `test` runs; shapes and types are checked in every call.
 test-all: test
-	$(PYTEST) -m slow
+	SPILLOVER_SHAPES=1 $(PYTEST) -m slow
 
 lint: $(VENV)/.dev
 	$(VENV)/bin/ruff check --no-cache .

@@ -292,6 +292,7 @@ def test_another_model_of_the_same_name_is_another_run(settings, tmp_path):
         spillover.inject(settings.pack, (loaded.model, loaded.tokenizer), **options)
 
 
+@pytest.mark.slow
 def test_the_main_job_needs_few_of_our_files(settings):
     """A reader who follows the main job opens these; what other verbs need is not among them."""
     words = ["inject", settings.pack, "--model", settings.model, "--out", settings.out, "--epochs", "1"]

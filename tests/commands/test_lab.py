@@ -147,6 +147,7 @@ def test_the_command_line_prints_one_json_object(tmp_path, capsys):
     assert set(found["metrics"]) == {"d_h=2", "merged"}
 
 
+@pytest.mark.slow
 def test_of_the_libraries_for_language_models_it_needs_torch_alone(tmp_path):
     body = (
         "import sys\n"

@@ -14,7 +14,7 @@ from spillover.runs import locked
 from tests.commands.killing import run_to
 
 #: Of the seeded moments, the first is tried by `make test`, the rest by `make test-all`.
-SEED, MOMENTS, QUICK = 11, 20, 1
+SEED, MOMENTS, QUICK = 11, 20, 0
 PRESETS = ("rank-sweep", "two-models", "key-query", "architecture")
 
 

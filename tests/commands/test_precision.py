@@ -13,6 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from spillover.commands import inject
 from spillover.commands.inject import Inject
 from spillover.record import ANSWERS, TRAJECTORY, Record
+from tests import quick
 
 #: What a setting may change of the log-probabilities of a trained model's answers, in nats, and of the mean ranks.
 TOLERANCES = {
@@ -49,7 +50,7 @@ def last(folder):
     return np.array(rows["log_probability"]), np.array(rows["expected"])
 
 
-@pytest.mark.parametrize("name", TOLERANCES)
+@pytest.mark.parametrize("name", quick.first(TOLERANCES, 2))
 def test_what_a_setting_does_to_the_numbers(name, plain, tmp_path):
     changes, nats, ranks = TOLERANCES[name]
     inject.run(dataclasses.replace(plain, out=str(tmp_path / "run"), **changes))

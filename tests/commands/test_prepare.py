@@ -11,6 +11,7 @@ from spillover.errors import UsageError
 from spillover.lm import memory as room
 from spillover.lm.memory import Exhausted
 from spillover.record import Record
+from tests import quick
 from tests.commands.test_resume import outcome, settings
 from tests.lm.test_train_micro_batches import failing_in_backward, memory_for
 from tests.test_runs import counted
@@ -73,7 +74,7 @@ def test_with_less_room_it_is_less_and_a_run_taken_up_keeps_it(byte_folder, tmp_
     assert outcome(tmp_path / "run")[:2] == outcome(tmp_path / "expected")[:2]
 
 
-@pytest.mark.parametrize("failing", [failing_in_backward, None], ids=["in backward", "in forward"])
+@pytest.mark.parametrize("failing", quick.first([failing_in_backward, None], 1), ids=["in backward", "in forward"])
 def test_memory_that_runs_out_gives_the_same_bytes_wherever_it_did(failing, byte_folder, tmp_path, monkeypatch, capsys):
     """Within a step that had updated weights the run goes back to its checkpoint; before, the step is made again; and
     a run that was killed goes on as one that was not."""

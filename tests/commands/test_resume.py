@@ -12,7 +12,7 @@ from spillover.record import ANSWERS, TRAJECTORY, Record
 from tests.commands.killing import run_to
 
 #: Of the seeded moments, the first few are tried by `make test`, the rest by `make test-all`.
-SEED, MOMENTS, QUICK = 7, 20, 2
+SEED, MOMENTS, QUICK = 7, 20, 1
 VARIANTS = {
     "weights": {"save": "weights"},
     "everything": {"save": "delta", "freeze_embeddings": False, "weight_decay": 0.1, "until_learned": True, "lr": 5e-3},

@@ -41,7 +41,7 @@ def commands(body, model):
 
 
 #: Pages whose commands take longest are tried by `make test-all`.
-LONG = ("hallucinates-from-my-facts.md", "about-to-tune.md", "sweep.md", "packs.md")
+LONG = ("hallucinates-from-my-facts.md", "about-to-tune.md", "sweep.md", "mitigate.md", "already-tuned.md")
 
 
 @pytest.mark.parametrize(

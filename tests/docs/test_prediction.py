@@ -48,8 +48,9 @@ def test_the_frozen_figures_of_the_test_are_what_the_kept_numbers_give():
 
 
 @pytest.mark.filterwarnings("ignore:invalid value")
-def test_the_figures_of_a_tiny_test_by_hand():
+def test_the_figures_of_a_tiny_test_by_hand(monkeypatch):
     """Three pairs, each with its own rate; ours orders them rightly, the support wrongly."""
+    monkeypatch.setattr(compare, "RESAMPLES", 300)
     rows = [
         {"pack": "p", "given_answer": name, "rate": rate, "support": support, "margin": margin, "prior": 0.5}
         for name, rate, support, margin in (("a", 0.1, 9, -1.0), ("b", 0.5, 4, 0.0), ("c", 0.9, 1, 1.0))

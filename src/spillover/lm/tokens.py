@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from transformers import PreTrainedTokenizerBase
@@ -23,7 +24,8 @@ def encoder(tokenizer: PreTrainedTokenizerBase) -> Encoder:
         own = prefix if not (prefix and text.startswith(str(tokenizer.bos_token))) else []
         return own + tokenizer(text, add_special_tokens=False)["input_ids"]
 
-    return encode
+    # A prompt is asked for again with each of its answers.
+    return lru_cache(maxsize=2)(encode)
 
 
 def as_chat(pack: Pack, tokenizer: PreTrainedTokenizerBase) -> Pack:
