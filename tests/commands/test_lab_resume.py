@@ -67,6 +67,7 @@ def test_killed_at_any_moment_it_ends_with_the_same_bytes(number, whole, tmp_pat
     assert Record.read(tmp_path / "run").resumed in ((0,) if done or not begun else (1, 2))
 
 
+@pytest.mark.slow
 def test_what_has_been_trained_is_not_trained_again(whole, tmp_path, capsys):
     expected, names = whole("rank-sweep")
     # The last half of the run belongs to the second of two trainings.

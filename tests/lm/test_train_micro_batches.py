@@ -172,6 +172,7 @@ def test_other_errors_pass(monkeypatch):
 
 
 @pytest.mark.skipif(not hasattr(resource, "RLIMIT_AS"), reason="this system does not limit a process's memory")
+@pytest.mark.slow
 def test_a_real_limit_on_memory():
     """The logits of all rows do not fit into what `ulimit -v` leaves; the bits are those of small parts."""
     torch.manual_seed(0)
