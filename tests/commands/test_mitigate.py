@@ -131,6 +131,7 @@ def test_a_comparison_is_a_frontier_and_one_advice_and_is_found_again(two_kinds,
     assert REMEDIES["abstention"].text.encode() in made
 
 
+@pytest.mark.slow
 def test_from_python_a_pack_and_a_model_that_one_holds_give_what_their_names_give(two_kinds, tiny_folder, tmp_path):
     held = AutoModelForCausalLM.from_pretrained(tiny_folder), AutoTokenizer.from_pretrained(tiny_folder)
     options = {"remedies": "scale-back=0.5", "epochs": 1, "untreated_epochs": 1, "lr": 1e-2, "processes": 1}

@@ -97,6 +97,7 @@ def test_two_layers_tell_of_many():
     assert len(copy.model.layers) == 7, "the layers are back"
 
 
+@pytest.mark.slow
 def test_nothing_is_computed_and_no_random_number_drawn():
     torch.manual_seed(3)
     expected = torch.rand(2)

@@ -149,6 +149,7 @@ def test_a_run_that_measured_nothing_still_makes_a_page(edit):
     assert "Nothing was measured before this run stopped." in Reader(build_runs_page([load_run(folder)]).html()).text
 
 
+@pytest.mark.slow
 def test_many_kinds_of_runs_make_a_page(make):
     runs = [make(seeds=(0, 1, 2)), make(implications=False), make(epochs=0, right=0), make(freeze=False, metrics={})]
     reader = Reader(build_runs_page(runs).html())
