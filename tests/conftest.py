@@ -28,6 +28,11 @@ def pytest_sessionfinish(session, exitstatus):
         print(f"\nskipped tests count as failures here: {', '.join(SKIPPED)}")
 
 
+def pytest_collection_modifyitems(items):
+    """The longest files come first, so that one process does not end with them alone."""
+    items.sort(key=lambda item: item.path.name not in ("test_real_model.py", "test_examples.py"))
+
+
 @pytest.fixture(autouse=True)
 def _calm(monkeypatch):
     """No test shows progress bars."""
