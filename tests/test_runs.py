@@ -256,3 +256,17 @@ def test_what_a_kill_left_is_swept_up(stopped, tmp_path):
     inject.run(stopped, KEPT)
     left = {entry.name for entry in run.iterdir()}
     assert left == {".notes", "record.json", "answers.parquet", "trajectory.parquet"}
+
+
+def test_what_a_kill_left_in_a_finished_run_is_swept_up_too(tmp_path):
+    """The kill came while a table was written that is made from the finished record."""
+    with output.open_run(tmp_path / "run", "solve", "1") as opened:
+        opened.record = Record("solve", {}, 0, status="done", identity="1")
+        opened.write()
+    left = tmp_path / "run" / ".table.parquet.abcd1234"
+    left.mkdir()
+    (left / "table.parquet").write_bytes(b"half")
+    (tmp_path / "run" / output.LOCK).write_text("process 1 on a machine that is gone")
+    with output.open_run(tmp_path / "run", "solve", "1") as opened:
+        assert opened.finished
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["record.json"]

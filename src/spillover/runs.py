@@ -146,7 +146,9 @@ def open_run(
                 return
     # A kill may have come after the record said `done` and before what the run no longer needs was removed.
     shutil.rmtree(own / CHECKPOINTS, ignore_errors=True)
-    (own / LOCK).unlink(missing_ok=True)
+    if (own / LOCK).exists():
+        with suppress(RunError), locked(own):
+            pass
     if not silent:
         say(f"Found this run finished in {own}; nothing was run.")
     yield run

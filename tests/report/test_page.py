@@ -4,6 +4,8 @@ import re
 from html.parser import HTMLParser
 from itertools import pairwise
 
+import pytest
+
 from spillover.report.load import load_run
 from spillover.report.pages import build_runs_page
 
