@@ -9,7 +9,7 @@ from jaxtyping import install_import_hook
 
 # Before anything of ours is imported. Jobs and the command line stay out: they name types they must not import.
 ROOMS = [f"spillover.{room}" for room in ("packs", "metrics", "theory", "lm", "interventions", "interp")]
-# It takes a sixth of the time of all tests.
+# Of five files measured, it takes a seventh of the time.
 _hook = install_import_hook(ROOMS, "beartype.beartype") if os.environ.get("SPILLOVER_SHAPES") else None
 
 import pytest  # noqa: E402

@@ -26,7 +26,7 @@ class Metric:
 
     @classmethod
     def of(cls, value: object) -> Metric | None:
-        """A metric, or what a record holds of it; None for anything else."""
+        """The metric that a value is, or that a mapping read from JSON describes; None for anything else."""
         if isinstance(value, Mapping) and "value" in value:
             return cls(**dict[str, Any]({item.name: value.get(item.name) for item in fields(cls)}))
         return value if isinstance(value, Metric) else None

@@ -13,8 +13,7 @@ from spillover.report.lab import MATRICES
 from spillover.runs import locked
 from tests.commands.killing import run_to
 
-#: Of the seeded moments, the first is tried by `make test`, the rest by `make test-all`.
-SEED, MOMENTS, QUICK = 11, 20, 0
+SEED, MOMENTS = 11, 20
 PRESETS = ("rank-sweep", "two-models", "key-query", "architecture")
 
 
@@ -47,9 +46,8 @@ def whole(tmp_path_factory):
     return of
 
 
-@pytest.mark.parametrize(
-    "number", [pytest.param(n, marks=[pytest.mark.slow] if n >= QUICK else []) for n in range(MOMENTS)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(MOMENTS))
 def test_killed_at_any_moment_it_ends_with_the_same_bytes(number, whole, tmp_path):
     drawn = random.Random(f"{SEED} {number}")
     preset = PRESETS[number % len(PRESETS)]

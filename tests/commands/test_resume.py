@@ -9,10 +9,10 @@ import pytest
 from spillover.commands import inject
 from spillover.commands.inject import Inject
 from spillover.record import ANSWERS, TRAJECTORY, Record
+from tests import quick
 from tests.commands.killing import run_to
 
-#: Of the seeded moments, the first few are tried by `make test`, the rest by `make test-all`.
-SEED, MOMENTS, QUICK = 7, 20, 1
+SEED, MOMENTS = 7, 20
 VARIANTS = {
     "weights": {"save": "weights"},
     "everything": {"save": "delta", "freeze_embeddings": False, "weight_decay": 0.1, "until_learned": True, "lr": 5e-3},
@@ -64,9 +64,7 @@ def whole(byte_folder, tmp_path_factory):
     return of
 
 
-@pytest.mark.parametrize(
-    "number", [pytest.param(n, marks=[pytest.mark.slow] if n >= QUICK else []) for n in range(MOMENTS)]
-)
+@pytest.mark.parametrize("number", quick.first(range(MOMENTS), 1))
 def test_killed_at_any_moment_it_ends_with_the_same_bytes(number, whole, byte_folder, tmp_path):
     drawn = random.Random(f"{SEED} {number}")
     variant = list(VARIANTS)[number % len(VARIANTS)]

@@ -17,6 +17,7 @@ from spillover.cli import main
 from spillover.errors import ModelError
 from spillover.lm import train as training
 from spillover.record import ANSWERS, TRAJECTORY, Record
+from tests import quick
 from tests.commands import several
 
 #: Of log-probabilities, in natural units; what docs/several-devices.md says.
@@ -38,9 +39,7 @@ def log_probabilities(folder):
     return pq.read_table(folder / ANSWERS)["log_probability"].to_numpy()
 
 
-@pytest.mark.parametrize(
-    "variant", [pytest.param(name, marks=[pytest.mark.slow] if name != "weights" else []) for name in VARIANTS]
-)
+@pytest.mark.parametrize("variant", quick.first(VARIANTS, 1))
 def test_two_processes_train_and_ask_as_one_does(variant, byte_folder, tmp_path, capsys):
     words = [*VARIANTS[variant], "--save", "weights"]
     assert main(injecting(byte_folder, tmp_path / "one", *words)) == 0

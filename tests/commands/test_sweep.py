@@ -170,6 +170,17 @@ def test_a_pool_runs_batches_one_after_another_in_the_same_workers():
     assert not any(worker.process.is_alive() for worker in pool.workers)
 
 
+def test_a_worker_has_the_environment_that_its_pool_was_made_in(tmp_path, monkeypatch):
+    """Not that of the first pool, whose server it is forked from."""
+    task = Task(("home", None), "solve", Solve(symbolic="n=4,train=1,test=3", out="~/found"))
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        monkeypatch.setenv("HOME", str(tmp_path / name))
+        with LocalPool(1) as pool:
+            assert [each.error for each in pool.run([task])] == [""]
+        assert (tmp_path / name / "found" / "record.json").exists()
+
+
 class Deadly:
     """Settings that kill the process that reads them."""
 

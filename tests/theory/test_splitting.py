@@ -13,6 +13,7 @@ from spillover.theory.norms import NORMS
 from spillover.theory.splitting import into_cones, memory_for, minimise
 from spillover.theory.symbolic import EqualClasses
 from spillover.theory.table import table_of
+from tests import quick
 from tests.theory.random_packs import pack_of, peer_optimum, random_pack
 
 
@@ -45,9 +46,6 @@ def test_the_map_gives_the_scores_of_the_cells(seed):
     assert np.allclose(problem.design @ matrix.T, problem.scores(matrix, problem.cell_subject, problem.cell_relation))
 
 
-QUICK, ALL = range(10), range(10, 50)
-
-
 def test_one_subject_by_hand():
     """s answers a and not b: with column (x, -x) and relation (y, -y), 2x + 2y >= 1, so x = y = 1/4 by symmetry.
 
@@ -69,7 +67,7 @@ def test_a_subject_repeated_weighs_more_by_hand():
 
 
 @pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("seed", [*QUICK, *(pytest.param(seed, marks=pytest.mark.slow) for seed in ALL)])
+@pytest.mark.parametrize("seed", quick.first(range(50), 10))
 def test_it_agrees_with_a_conic_solver(seed, norm):
     table = table_of(random_pack(seed))
     assert infeasibility(table) is None

@@ -85,7 +85,7 @@ class WorkerProcess:
     def __init__(self) -> None:
         context = _context()
         self.pipe, theirs = context.Pipe()
-        self.process: BaseProcess = context.Process(target=_work, args=(theirs,), daemon=True)
+        self.process: BaseProcess = context.Process(target=_work, args=(theirs, dict(os.environ)), daemon=True)
         # It needs nothing of the caller's script, and must not run it again.
         script, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
         try:
@@ -118,9 +118,10 @@ class WorkerProcess:
         return ended
 
 
-def _work(pipe: Connection) -> None:
-    """The loop of a worker process."""
-    os.environ.update(WORKER_ENVIRONMENT)
+def _work(pipe: Connection, environment: dict[str, str]) -> None:
+    """The loop of a worker process, in the environment of the process that started it, not in that of the server."""
+    os.environ.clear()
+    os.environ.update(environment | WORKER_ENVIRONMENT)
     # Out of the terminal's reach: an interrupt comes once, from the parent, not twice; and is heard, which it would not
     # be when the parent was started deaf to it, as in a shell's background or by a cluster's daemon.
     os.setpgrp()
