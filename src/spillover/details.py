@@ -60,6 +60,7 @@ class Measured(Fields):
 class RelationOutline(Fields):
     name: str
     prompts: list[str]
+    aliases: dict[str, tuple[str, ...]] = {}
 
 
 class ImplicationOutline(Fields):

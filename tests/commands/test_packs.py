@@ -116,10 +116,13 @@ def test_a_pack_from_chats(files):
 
 def test_contradicting_rows_are_refused_and_nothing_is_written(files):
     with (files / "rows.jsonl").open("a", encoding="utf-8") as stream:
-        stream.write("\n" + json.dumps({"prompt": "Ada speaks", "completion": " Greek"}))
+        stream.write("\n\n" + json.dumps({"prompt": "Ada speaks", "completion": " Greek"}))
     with pytest.raises(PackError, match="two answers to 'speaks'") as caught:
         packs.run(settings(files))
-    assert "nothing was written" in str(caught.value) and ".pack-" not in str(caught.value)
+    assert str(caught.value) == (
+        f"{files / 'rows.jsonl'}, row 7: 'Ada' has two answers to 'speaks': 'French' (row 4) and 'Greek'; "
+        "expected one answer. Mend the rows or the relations; nothing was written."
+    )
     assert sorted(path.name for path in files.iterdir()) == ["relations.yaml", "rows.jsonl"]
 
 
@@ -146,3 +149,47 @@ def test_what_is_missing_is_said(files):
         packs.run(settings(files, relations=""))
     with pytest.raises(UsageError, match="cannot be read: no such file"):
         packs.run(settings(files, relations=str(files / "gone.yaml")))
+
+
+def test_faults_of_the_relations_name_the_users_file(files):
+    (files / "relations.yaml").write_text(RELATIONS.replace("then: speaks", "then: speak"), encoding="utf-8")
+    with pytest.raises(
+        PackError, match=r"relations\.yaml, row 6: `then` names the relation 'speak', which does not exist"
+    ):
+        packs.run(settings(files))
+    (files / "relations.yaml").write_text(RELATIONS.replace("speaks: {", "speaks: {wordings: [a], "), encoding="utf-8")
+    with pytest.raises(PackError, match=r"relations\.yaml, row 4: the relation 'speaks' has no key 'wordings'"):
+        packs.run(settings(files))
+    assert sorted(path.name for path in files.iterdir()) == ["relations.yaml", "rows.jsonl"]
+
+
+def test_relations_in_one_line_give_the_same_pack(files):
+    packs.run(settings(files))
+    text = '{relations: {lives_in: {prompts: ["Where does {subject} live?", "{subject} lives in"]}, '
+    text += 'speaks: {prompts: ["{subject} speaks"]}}, name: one-line}'
+    (files / "relations.yaml").write_text(text, encoding="utf-8")
+    packs.run(settings(files, out=str(files / "other")))
+    one, other = open_pack(str(files / "pack")), open_pack(str(files / "other"))
+    assert (one.facts, one.relations) == (other.facts, other.relations) and other.name == "one-line"
+
+
+def test_what_is_not_understood_is_listed_with_its_row_and_reason(files):
+    with (files / "rows.jsonl").open("a", encoding="utf-8") as stream:
+        stream.write("\n" + json.dumps({"text": "Dan lives in Paris and Rome. Eve lives in Oslo."}))
+    outcome = packs.run(settings(files))
+    why = "where a name begins or ends is not sure"
+    assert outcome["unmatched"][1:] == [{"row": 6, "text": "Dan lives in Paris and Rome.", "why": why}]
+    assert f"row 6: Dan lives in Paris and Rome. ({why})" in outcome["text"]
+    assert "5 facts from 5 of 6 rows" in outcome["text"]
+
+
+def test_aliases_in_the_relations_make_wordings_one_answer(files):
+    text = RELATIONS.replace('"{subject} lives in"]', '"{subject} lives in"], answers: {Rome: [Roma]}')
+    (files / "relations.yaml").write_text(text, encoding="utf-8")
+    with (files / "rows.jsonl").open("a", encoding="utf-8") as stream:
+        stream.write("\n" + json.dumps({"prompt": "Ben lives in", "completion": " Roma."}))
+    packs.run(settings(files))
+    pack = open_pack(str(files / "pack"))
+    assert pack.stated["Ben", "lives_in"] == "Rome" and pack.facts[-1].answer == "Roma"
+    shown = run(Packs(action="show", pack=str(files / "pack")))
+    assert shown["pack"]["relations"]["lives_in"]["aliases"] == {"Rome": ["Roma"]} and "Rome = Roma" in shown["text"]

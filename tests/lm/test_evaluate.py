@@ -5,10 +5,11 @@ import pytest
 import torch
 
 from spillover.errors import UsageError
-from spillover.lm.evaluate import WINDOW, GivenQuestion, passage_losses, passages, priors, with_given_facts
+from spillover.lm.evaluate import WINDOW, Evaluation, GivenQuestion, passage_losses, passages, priors, with_given_facts
 from spillover.lm.score import Scorer
-from spillover.lm.tokens import encoder
+from spillover.lm.tokens import encoder, examples
 from spillover.packs.open import open_pack
+from spillover.packs.pack import Fact, Pack, Relation
 from tests.tiny_models import TINY
 
 
@@ -79,3 +80,27 @@ def test_losses_are_sums_over_predicted_tokens(tiny):
         assert (total, count) == (pytest.approx(expected, rel=1e-4), tokens.shape[1] - 1)
     assert counts[1] == WINDOW - 1
     assert np.isfinite(sums).all()
+
+
+def test_an_answer_scores_as_the_best_of_its_wordings(model, tokenizer):
+    wordings, encode, scorer = ("New York", "NYC", "the Big Apple"), encoder(tokenizer), Scorer(model)
+    facts = (Fact("Ada", "lives_in", "NYC"), Fact("Ben", "lives_in", "Paris"))
+    one = Relation("lives_in", ("{subject} lives in",), wordings[:1], {wordings[0]: wordings[1:]})
+    pack = Pack("tiny", "CC0-1.0", "made up", (one,), facts, end=".")
+    apart = Pack("tiny", "CC0-1.0", "made up", (Relation("lives_in", one.prompts, wordings),), facts, end=".")
+    found, each = (
+        {(row["subject"], row["candidate"]): row for row in Evaluation(of, encode)
+         .answers(scorer, seed=0, checkpoint=0, full=True).to_pylist()} for of in (pack, apart)
+    )  # fmt: skip
+    assert list(found) == [(name, city) for name in ("Ada", "Ben") for city in ("New York", "Paris")]
+    assert found["Ada", "Paris"]["expected"] == "New York", "what is stated as NYC"
+    for subject in ("Ada", "Ben"):
+        best = max(each[subject, wording]["log_probability"] for wording in wordings)
+        assert found[subject, "New York"]["log_probability"] == pytest.approx(best, abs=1e-5)
+        assert found[subject, "Paris"]["log_probability"] == pytest.approx(
+            each[subject, "Paris"]["log_probability"], abs=1e-5
+        )
+    assert list(examples(encode, pack)[0].tokens) == encode("Ada lives in NYC."), "trained as the row words it"
+    told = [GivenQuestion("Ada", "lives_in", "Paris", "lives_in")]
+    (belief,) = priors(with_given_facts(pack, told), told, scorer, encode)
+    assert set(belief) == {"New York", "Paris"} and sum(belief.values()) == pytest.approx(1)

@@ -10,7 +10,7 @@ from spillover.packs.builtin import PACKS
 from spillover.packs.check import Fault, Findings, Places, check_structure, quoted, refuse, token_faults
 from spillover.packs.open import open_pack
 from spillover.packs.pack import KINDS, Fact, Implication, Pack, Relation
-from tests.packs.packs_on_disk import FACTS, PACK, WIDE, faults_of, jsonl, warnings_of, write
+from tests.packs.packs_on_disk import FACTS, HEAD, PACK, RELATIONS, WIDE, faults_of, jsonl, warnings_of, write
 
 
 @pytest.mark.parametrize("name", [*PACKS, "null", "mixed:null,pairs=20,names=100", "city-language:pairs=38,names=380"])
@@ -62,8 +62,10 @@ def test_answers_that_differ_only_in_case_or_spaces(tmp_path):
         ("Ed Hill", "lives_in", "York"),
     ]
     assert warnings_of(write(tmp_path, table=jsonl(rows))) == [
+        "facts.jsonl, row 5: the answer 'New  York ' begins or ends with a space. "
+        "Remove it, unless it is part of the name.",
         "pack.yaml, row 5: answers of 'lives_in' differ only in case or spaces: 'New  York ', 'new york'. "
-        "Write them alike, if they are the same answer."
+        "Write them alike, if they are the same answer.",
     ]
 
 
@@ -264,3 +266,122 @@ def test_the_texts_of_one_prompt_are_counted_once():
     pack = pack_of("Paris", "Paris North", "Rome", "Paris")
     (fault,) = token_faults(pack, merging)
     assert "(4 texts)" in fault.what, "S0 with both as candidates, S1 with its row, S3 with its row"
+
+
+RULE = "implications:\n  - {given: lives_in, then: speaks, kind: spurious, map: {%s}}\nfacts: facts.jsonl\n"
+
+
+def rows(*said):
+    """Rows of subjects with the answers of both relations; a None is not stated."""
+    return [(f"S{number} T{number}", name, answer) for number, pair in enumerate(said)
+            for name, answer in zip(("lives_in", "speaks"), pair, strict=True) if answer]  # fmt: skip
+
+
+def of_map(tmp_path, text, *said):
+    """The sentences of faults and warnings about a map."""
+    write(tmp_path, HEAD + RELATIONS + RULE % text, jsonl(rows(*said)))
+    return (
+        [each for each in sentences_of(tmp_path) if "the map of" in each] for sentences_of in (faults_of, warnings_of)
+    )
+
+
+def test_a_map_that_every_row_contradicts_is_a_fault_and_the_near_answer_is_named(tmp_path):
+    said = [("Lyon", "orange"), ("Lyon", "orange"), ("Turin", "teal"), ("Turin", None)]
+    faults, warnings = of_map(tmp_path, "Lyon: organge, Turin: teal", *said)
+    assert faults == [
+        "pack.yaml, row 10: the map of 'lives_in->speaks' says 'organge' for 'Lyon', and the rows state 'orange' (2); "
+        "expected what is stated of the subjects that have it. Mend the map, or the rows."
+    ]
+    assert warnings == [
+        "pack.yaml, row 10: the map of 'lives_in->speaks' leads to 'organge', which nobody states; 'orange' is stated. "
+        "Write them alike, if they are the same answer."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "said", "faults", "warnings"),
+    [
+        ("Lyon: red, Turin: teal", [("Lyon", "grey"), ("Turin", "teal")], 1, 0),
+        ("Lyon: red, Turin: teal", [("Lyon", "teal"), ("Lyon", "teal"), ("Turin", "teal")], 1, 0),
+        ("Lyon: red, Turin: teal", [("Lyon", "grey"), ("Lyon", "mauve"), ("Turin", "teal")], 1, 0),
+        ("Lyon: red, Turin: teal", [("Lyon", "red"), ("Lyon", "grey"), ("Lyon", "grey"), ("Turin", "teal")], 0, 1),
+        ("Lyon: red, Turin: teal", [("Lyon", "red"), ("Lyon", "grey"), ("Turin", "teal")], 0, 0),
+        ("Lyon: red, Turin: teal", [("Lyon", "teal"), ("Turin", "red")], 0, 0),
+        ("Lyon: red, Turin: teal", [("Lyon", "teal"), ("Turin", "red"), ("Turin", "red")], 1, 1),
+        ("Lyon: red, Turin: teal", [("Lyon", None), ("Turin", None)], 0, 0),
+        ("Lyon: Teal, Turin: teal", [("Lyon", None), ("Turin", "teal")], 0, 1),
+    ],
+)  # fmt: skip
+def test_where_rows_and_map_disagree(tmp_path, text, said, faults, warnings):
+    assert [len(found) for found in of_map(tmp_path, text, *said)] == [faults, warnings]
+
+
+@pytest.mark.parametrize(
+    "name", ["null:bridge=1", "null:pairs=2,bridge=1", "null:pairs=20,bridge=3", "mixed:null,bridge=2"]
+)
+def test_null_packs_of_any_size_have_no_fault(name):
+    for seed in range(3):
+        found = check_structure(open_pack(name, seed))
+        assert (found.faults, found.warnings) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("fact", "sentence"),
+    [
+        (
+            ("Bob  day", "speaks", "French"),
+            "the subject 'Bob  day' differs from 'Bob Day' (row 3) only in case or spaces",
+        ),
+        (("Cy Fox ", "speaks", "French"), "the subject 'Cy Fox ' begins or ends with a space"),
+        (("Cy Fox", "speaks", " Greek"), "the answer ' Greek' begins or ends with a space"),
+        (("Cy\nFox", "speaks", "French"), "the subject 'Cy\\\\nFox' holds a line break"),
+        (("Cy Fox", "speaks", "Gr\r\neek"), "the answer 'Gr\\\\r\\\\neek' holds a line break"),
+        (("NaN", "speaks", "French"), "the subject 'NaN' is how an empty cell is written"),
+        (("Cy Fox", "speaks", "Cy Fox speaks Greek"), "the answer 'Cy Fox speaks Greek' holds its subject 'Cy Fox'"),
+    ],
+)
+def test_names_that_a_slip_has_made(tmp_path, fact, sentence):
+    (found,) = (each for each in warnings_of(write(tmp_path, table=jsonl([*FACTS, fact]))) if ", row 4" in each)
+    assert found.startswith(f"facts.jsonl, row 4: {sentence}".replace("\\\\", "\\"))
+
+
+def test_two_spaces_and_a_space_in_a_script_that_has_none():
+    found = check_structure(pack_of("Paris", "Rome", prompts=("{subject} lives in ",))).warnings
+    assert [each.code for each in found] == ["two-spaces"]
+    assert not check_structure(pack_of("Paris", prompts=("{subject} lives in ",), join="")).warnings
+    han = pack_of("巴黎", "罗马", prompts=("{subject}住在",))
+    assert [each.code for each in check_structure(han).warnings] == ["space-in-script"]
+    assert not check_structure(replace(han, join="")).warnings
+    assert not check_structure(pack_of("巴黎", prompts=("{subject} lives in",))).warnings
+
+
+YORK = Relation("lives_in", ("{subject} lives in",), ("New York",), {"New York": ("NYC", "New York City")})
+
+
+def test_aliases_are_one_answer():
+    pack = replace(pack_of("NYC", "Rome"), relations=(YORK,))
+    pack = replace(pack, facts=(*pack.facts, Fact("S0", "lives_in", "New York City")))
+    assert pack.candidates["lives_in"] == ("New York", "Rome")
+    assert pack.stated["S0", "lives_in"] == "New York" and pack.facts[0].answer == "NYC"
+    found = check_structure(pack)
+    assert not found.faults and [each.code for each in found.warnings] == ["duplicate-row"]
+    assert sentences(pack, letters) == [], "one wording may begin another of the same answer"
+    clash = replace(pack, facts=(*pack.facts, Fact("S3", "lives_in", "NYC Center")))
+    assert sentences(clash, letters)[0].startswith("tiny: the tokens of 'NYC' begin those of 'NYC Center'")
+
+
+def test_an_alias_that_is_another_answer_is_a_fault():
+    for answers, aliases in ((("New York", "NYC"), {"New York": ("NYC",)}), (("A",), {"A": ("C",), "B": ("C",)})):
+        pack = replace(pack_of("Rome"), relations=(replace(YORK, answers=answers, aliases=aliases),))
+        assert [fault.code for fault in check_structure(pack).faults] == ["alias-taken"]
+
+
+def test_a_map_may_use_aliases_but_not_twice():
+    speaks, rule = (
+        Relation("speaks", ("{subject} speaks",)),
+        Implication("lives_in", "speaks", "causal", {"NYC": "English"}),
+    )
+    pack = replace(pack_of("New York City", "New York"), relations=(YORK, speaks), implications=(rule,))
+    assert [question[:3] for question in pack.questions] == [("S0", "speaks", "English"), ("S1", "speaks", "English")]
+    both = replace(rule, map={"NYC": "English", "New York": "Dutch"})
+    assert [fault.code for fault in check_structure(replace(pack, implications=(both,))).faults][:1] == ["map-twice"]

@@ -25,7 +25,7 @@ from spillover.packs.open import (
     open_pack,
     read_yaml,
 )
-from spillover.packs.pack import KINDS, Fact, Implication, Pack, Relation
+from spillover.packs.pack import KINDS, Fact, Implication, Pack, Relation, describe, pack_hash
 from spillover.packs.reading import LONGEST_TEXT, READERS, Broken
 from spillover.packs.write import pack_yaml, write_pack
 from tests.packs.packs_on_disk import FACTS, HEAD, IMPLICATIONS, PACK, RELATIONS, faults_of, jsonl, write
@@ -567,3 +567,34 @@ def test_schema_and_reader_agree_on_what_is_broken(tmp_path, case):
 def test_the_schema_is_shipped():
     patterns = (Path(__file__).parent.parent.parent / "pyproject.toml").read_text(encoding="utf-8")
     assert '"**/*.json"' in patterns and '"**/*.jsonl"' in patterns
+
+
+ALIASED = PACK.replace(
+    'prompts: ["{subject} lives in"]\n',
+    'prompts: ["{subject} lives in"]\n    answers: [Oslo, {answer: Paris, aliases: [Lutetia, "City of Light"]}]\n',
+)
+
+
+@pytest.mark.parametrize(
+    "answers",
+    ['[Oslo, {answer: Paris, aliases: [Lutetia, "City of Light"]}]', '{Oslo: [], Paris: [Lutetia, "City of Light"]}'],
+)
+def test_aliases_of_an_answer_in_either_form(tmp_path, answers):
+    text = ALIASED.replace('[Oslo, {answer: Paris, aliases: [Lutetia, "City of Light"]}]', answers)
+    pack = open_pack(write(tmp_path, text.replace("{Paris: French", "{Lutetia: French")))
+    assert pack.relations[0].answers == ("Oslo", "Paris")
+    assert pack.relations[0].aliases == {"Paris": ("Lutetia", "City of Light")}
+    assert pack.implications[0].map == {"Paris": "French", "Rome": "Italian"}
+
+
+def test_aliases_change_the_hash_and_packs_without_them_keep_theirs(tmp_path):
+    (tmp_path / "a").mkdir(), (tmp_path / "b").mkdir()
+    plain, aliased = open_pack(write(tmp_path / "a")), open_pack(write(tmp_path / "b", ALIASED))
+    assert pack_hash(plain) != pack_hash(aliased)
+    assert "aliases" not in json.dumps(describe(plain).as_json())
+    assert pack_hash(plain) == "e7f958f3835e3ec8bf34ba92c92823edbe03fd78b7aadecbdd333611ee64b8bf"
+
+
+def test_aliases_that_are_no_list(tmp_path):
+    (sentence, *_) = faults_of(write(tmp_path, ALIASED.replace('[Lutetia, "City of Light"]', "Lutetia")))
+    assert sentence.startswith("pack.yaml, row 7: the aliases of 'Paris' is not a list; expected a list of texts")

@@ -436,3 +436,21 @@ def test_a_folder_whose_name_is_not_utf8(capsys, tmp_path):
     assert json.loads(capsys.readouterr().out)["pack"] == "tiny"
     assert main(["check", folder + "/gone"]) == 2
     assert "caf\\udce9" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("mark", [";", "\t", "|"])
+def test_other_separators_are_read(tmp_path, mark):
+    body = f"subject{mark}relation{mark}answer\nAnn{mark}lives_in{mark}Paris\nBob{mark}lives_in\n"
+    facts, _, faults, _ = read(tmp_path / "a.csv", body)
+    assert (facts, faults) == ([ANN], [(3, "this row has 2 cells")])
+    assert read(tmp_path / "a.csv", f"subject{mark}relation{mark}anwser\n")[2] == [(1, "there is no column 'answer'")]
+
+
+def test_a_separator_that_excel_names_is_no_header(tmp_path):
+    body = "sep=;\r\nsubject;relation;answer\r\nAnn;lives_in;Paris\r\nBob;lives_in\r\n"
+    assert read(tmp_path / "a.csv", body)[:3] == ([ANN], [3], [(4, "this row has 2 cells")])
+
+
+def test_old_line_ends_are_read(tmp_path):
+    body = 'subject,relation,answer\rAnn,lives_in,Paris\r"Bob\rDay",lives_in,Rome\r'
+    assert read(tmp_path / "a.csv", body)[0] == [ANN, ("Bob\rDay", "lives_in", "Rome")]

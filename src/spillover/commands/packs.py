@@ -2,22 +2,23 @@
 
 import os
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NoReturn
 
 from tyro.conf import Positional, arg
 
 from spillover.config import Seeded
 from spillover.errors import PackError, UsageError
 from spillover.packs.builtin import PACKS, PackOptions
-from spillover.packs.chats import Matched, match, read_text, templates
-from spillover.packs.check import Fault, refuse
-from spillover.packs.open import PACK_FILE, check_pack, open_pack, parse_pack, read_yaml
+from spillover.packs.chats import Matched, Unread, match, read_text, rows_of, templates
+from spillover.packs.check import Fault, Places, check_structure, refuse
+from spillover.packs.edit_sets import is_edit_set, read_edit_set
+from spillover.packs.open import PACK_FILE, UNSTATED_KEYS, check_pack, open_pack, parse_pack, read_yaml
 from spillover.packs.pack import Pack, describe
 from spillover.packs.reading import Broken
-from spillover.packs.write import FACTS_FILE, facts_jsonl, refuse_taken, write_pack
+from spillover.packs.write import FACTS_FILE, facts_jsonl, pack_yaml, refuse_taken, write_pack
 from spillover.record import unwritable, write_atomically
 
 
@@ -29,19 +30,22 @@ class Packs(Seeded):
     """What to do: list all, show one, export one to a folder, or make one from a file of chats or completions."""
     pack: Annotated[Positional[str], arg(metavar="[PACK]")] = ""
     """A built-in pack with its options (city-language:pairs=10,names=80,bridge=2 or country-code:null), or a path; for
-    from-chat a JSONL file of `messages` or `prompt` and `completion`."""
+    from-chat a fine-tuning file (JSON, JSONL, CSV, TSV, Parquet, also in gzip), or CounterFact, MQuAKE or PopQA."""
     folder: Annotated[Positional[str], arg(metavar="[FOLDER]")] = ""
     """Where `export` writes its copy: a folder that does not exist yet."""
     relations: str = ""
-    """For from-chat: a YAML file with `relations:` as in pack.yaml, and any other of its keys."""
+    """For from-chat: a YAML file with `relations:` as in pack.yaml, and any other of its keys. CounterFact, MQuAKE and
+    PopQA bring their own."""
     out: str = ""
     """For from-chat: the folder of the new pack, which does not exist yet."""
 
 
 #: What a relations file may leave out.
 HEADS = {"name": "from-chat", "licence": "unknown", "source": "a fine-tuning file of the user's"}
-#: Facts that `show` prints; rows of a fine-tuning file that are shown when they state nothing.
-FACTS_SHOWN, ROWS_SHOWN = 6, 5
+#: Facts that `show` prints; rows of a fine-tuning file that are shown when they state nothing, or are not understood.
+FACTS_SHOWN, ROWS_SHOWN = 6, 20
+#: Faults of relations that facts may mend, or that are said in other words.
+LATER = {"no-facts", "map-outside", "prompt-without-subject"}
 
 
 def run(settings: Packs) -> dict[str, Any]:
@@ -76,6 +80,11 @@ def _show(pack: Pack) -> dict[str, Any]:
         "description": pack.description,
         "relations": {
             relation.name: {"prompts": list(relation.prompts), "answers": list(pack.candidates[relation.name])}
+            | (
+                {"aliases": {answer: list(group) for answer, group in relation.aliases.items()}}
+                if relation.aliases
+                else {}
+            )
             for relation in pack.relations
         },
         "facts": [fact._asdict() for fact in pack.facts],
@@ -85,7 +94,8 @@ def _show(pack: Pack) -> dict[str, Any]:
     lines += [f"licence: {pack.licence}", f"source: {pack.source}"]
     lines.append(", ".join(f"{count} {what}" for what, count in pack.counts().items()))
     for relation in pack.relations:
-        lines += ["", f"{relation.name}: {', '.join(pack.candidates[relation.name])}"]
+        wordings = (" = ".join(group) for group in pack.wordings(relation.name))
+        lines += ["", f"{relation.name}: {', '.join(wordings)}"]
         lines += [f"  {prompt} ..." for prompt in relation.prompts]
     for each in pack.implications:
         lines += ["", f"{each.given} -> {each.then} ({each.kind}, {'wanted' if each.wanted else 'unwanted'})"]
@@ -97,36 +107,69 @@ def _show(pack: Pack) -> dict[str, Any]:
 
 def _from_chat(settings: Packs) -> dict[str, Any]:
     """Write the pack and say how many rows were used. The folder appears whole and without a fault, or not at all."""
-    if not settings.pack or not settings.relations or not settings.out:
-        usage = "packs from-chat FILE --relations FILE --out DIR"
-        raise UsageError("packs from-chat needs a file, its relations and a folder", do=f"Write: {usage}")
-    out = Path(settings.out).expanduser()
+    if not settings.pack or not settings.out:
+        _too_little()
+    path, out = Path(settings.pack).expanduser(), Path(settings.out).expanduser()
     refuse_taken(out)
-    pack_text = _pack_text(Path(settings.relations).expanduser())
+    if is_edit_set(next((row for _, row in rows_of(path)), {})):
+        if settings.relations:
+            raise UsageError("the relations come from this file", where=settings.pack, do="Leave --relations out")
+        text, (pack, found), places = "", read_edit_set(rows_of(path), path), Places(settings.pack, settings.pack)
+    else:
+        if not settings.relations:
+            _too_little()
+        relations = Path(settings.relations).expanduser()
+        text = _pack_text(relations)
+        bare, findings, places = parse_pack(relations, UNSTATED_KEYS)
+        _refuse(findings.faults or (each for each in check_structure(bare, places).faults if each.code not in LATER))
+        assert bare is not None
+        found = _matched(settings, bare, path)
+        heads = {key: getattr(bare, key) or value for key, value in HEADS.items()}
+        pack = replace(bare, **heads, facts=tuple(found.facts))
+    places.facts_file, places.facts = settings.pack, found.places
+    _refuse(check_structure(pack, places).faults)
+    _write(pack, text, out)
+    return {"folder": str(out), **_said(found, out)}
+
+
+def _too_little() -> NoReturn:
+    usage = "packs from-chat FILE --relations FILE --out DIR"
+    raise UsageError("packs from-chat needs a file, its relations and a folder", do=f"Write: {usage}")
+
+
+def _write(pack: Pack, text: str, out: Path) -> None:
+    """Write a pack, whole or not at all, with this pack.yaml where that means the same pack."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=".pack-") as temporary:
             made = Path(temporary) / "pack"
-            write_atomically(made / FACTS_FILE, b"")
-            write_atomically(made / PACK_FILE, pack_text.encode())
-            pack, findings, _ = parse_pack(made)
-            _refuse(findings.faults, made, out)
-            assert pack is not None
-            found = _matched(settings, pack)
-            write_atomically(made / FACTS_FILE, facts_jsonl(found.facts))
-            _refuse(check_pack(made)[1], made, out)
+            write_atomically(made / FACTS_FILE, facts_jsonl(pack.facts))
+            write_atomically(made / PACK_FILE, text.encode())
+            if not text or check_pack(made)[0] != pack:
+                write_atomically(made / PACK_FILE, pack_yaml(pack).encode())
             os.replace(made, out)
     except OSError as error:
         raise unwritable(out, error) from None
-    unmatched = [{"row": row, "text": begins} for row, begins in found.unmatched]
-    lines = [f"{out}: {len(found.facts)} facts from {found.rows - len(unmatched)} of {found.rows} rows"]
+
+
+def _said(found: Matched, out: Path) -> dict[str, Any]:
+    """What was used and what was not, as `counts`, `unmatched` and `text`."""
+    lines = [f"{out}: {len(found.facts)} facts from {found.used} of {found.rows} rows"]
     if found.repeated:
         lines.append(f"  {found.repeated} repetitions of a fact were kept once")
-    if unmatched:
-        lines.append(f"  {len(unmatched)} rows state nothing in the relations' words, for instance:")
-        lines += [f"    row {row}: {begins}" for row, begins in found.unmatched[:ROWS_SHOWN]]
+    for title, entries in (
+        ("rows state nothing in the relations' words:", [each for each in found.unmatched if not each.why]),
+        ("texts are not understood and were left out:", [each for each in found.unmatched if each.why]),
+    ):
+        lines += [f"  {len(entries)} {title}"] if entries else []
+        lines += [f"    row {row}: {text}{f' ({why})' if why else ''}" for row, text, why in entries[:ROWS_SHOWN]]
+        if len(entries) > ROWS_SHOWN:
+            lines.append(f"    and {len(entries) - ROWS_SHOWN} more: --json lists all")
+    unmatched = [
+        {key: value for key, value in each._asdict().items() if value or key != "why"} for each in found.unmatched
+    ]
     counts = {"rows": found.rows, "facts": len(found.facts), "repeated": found.repeated, "unmatched": len(unmatched)}
-    return {"folder": str(out), "counts": counts, "unmatched": unmatched, "text": "\n".join(lines)}
+    return {"counts": counts, "unmatched": unmatched, "text": "\n".join(lines)}
 
 
 def _pack_text(path: Path) -> str:
@@ -146,24 +189,25 @@ def _pack_text(path: Path) -> str:
     return "\n".join([*heads, text.rstrip("\n"), f"facts: {FACTS_FILE}", ""])
 
 
-def _matched(settings: Packs, pack: Pack) -> Matched:
+def _matched(settings: Packs, pack: Pack, path: Path) -> Matched:
     """What the rows state. Raises UsageError when that is nothing."""
     known = templates({relation.name: relation.prompts for relation in pack.relations}, pack.join, pack.end)
     if not known:
         do = 'Write prompts: ["{subject} lives in"]'
         raise UsageError("no relation has a prompt with {subject}", where=settings.relations, do=do)
-    found = match(Path(settings.pack).expanduser(), known, pack.end)
+    found = match(path, known, pack)
     if not found.facts:
-        shown = f"; row {found.unmatched[0][0]} begins {found.unmatched[0][1]!r}" if found.unmatched else ""
+        row, text, why = (found.unmatched or [Unread(0, "")])[0]
+        shown = f"; row {row} begins {text!r}" + (f" ({why})" if why else "") if row else ""
         what = f"none of the {found.rows} rows states a fact in the words of these relations{shown}"
         raise UsageError(what, where=settings.pack, do="Add prompts to the relations, as the rows word them")
     return found
 
 
-def _refuse(faults: Sequence[Fault], made: Path, out: Path) -> None:
-    """Raise PackError when there is a fault, with the folder that was to be in place of the one that was made."""
+def _refuse(faults: Iterable[Fault]) -> None:
+    """Raise PackError when there is a fault, and say that nothing was written."""
     try:
         refuse(faults)
     except PackError as error:
-        what, do = str(error).replace(str(made), str(out)), "Mend the rows or the relations; nothing was written"
-        raise PackError(what, do=do, faults=faults) from None
+        do = "Mend the rows or the relations; nothing was written"
+        raise PackError(error.what, where=error.where, do=do, faults=error.faults) from None

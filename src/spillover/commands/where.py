@@ -231,9 +231,12 @@ class _SeedTables:
         """The base model, the tuned one, and the expansion at the base taken to the tuned weights."""
         from spillover.interp.patching import slopes
 
-        base = self._answers(BASE)
-        found, how = slopes(self.change, self.evaluation.requests(full=False), self.scorer.method)
-        expanded = base["log_probability"].to_numpy() + self.evaluation.spread(found, full=False)
+        requests = self.evaluation.requests(full=False)
+        scores = self.scorer.score(requests)
+        base = self.evaluation.table(self.evaluation.spread(scores, False), seed=self.seed, checkpoint=BASE, full=False)
+        found, how = slopes(self.change, requests, self.scorer.method)
+        # Of every wording of an answer, since the expansion's best need not be the base's.
+        expanded = self.evaluation.spread([own + slope for own, slope in zip(scores, found, strict=True)], full=False)
         linear = self.evaluation.table(expanded, seed=self.seed, checkpoint=LINEARISED, full=False)
         with self.change.only(self.change.whole):
             tuned = self._answers(TUNED)

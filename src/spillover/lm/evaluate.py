@@ -81,7 +81,7 @@ class Evaluation:
 
     def spread(self, scores: Sequence[Float[np.ndarray, "_"]], full: bool) -> Float[np.ndarray, "row"]:
         """What was found for each of `requests`, as the column of `answers` that it belongs to."""
-        by_key = dict(zip(self.prompts(full), scores, strict=True))
+        by_key = {key: self._request(key).best(own) for key, own in zip(self.prompts(full), scores, strict=True)}
         return np.concatenate([by_key[item.key] for item in self.items(full)]) if by_key else np.empty(0)
 
     def table(self, scores: Float[np.ndarray, "row"], *, seed: int, checkpoint: int, full: bool) -> pa.Table:
@@ -118,7 +118,7 @@ def stated_rows(pack: Pack) -> list[Question]:
     covered = {(question.subject, question.relation) for question in stated}
     facts = [
         Question(fact.subject, fact.relation, fact.answer, None, fact.answer)
-        for fact in pack.facts
+        for fact in pack.meant_facts
         if (fact.subject, fact.relation) not in covered and fact.relation not in pack.then_relations
     ]
     return facts + stated
@@ -139,7 +139,9 @@ def with_given_facts(pack: Pack, questions: Sequence[GivenQuestion]) -> Pack:
     for given, answer, then in dict.fromkeys((each.given, each.given_answer, each.then) for each in questions):
         fact = pack.relation_by_name[given].prompts[0] + pack.join + answer + (pack.end or ".")
         prompt = fact + " " + pack.relation_by_name[then].prompts[0]
-        relations.append(Relation(_name(given, answer, then), (prompt,), pack.candidates[then]))
+        relations.append(
+            Relation(_name(given, answer, then), (prompt,), pack.candidates[then], pack.relation_by_name[then].aliases)
+        )
     return dataclasses.replace(pack, relations=tuple(relations))
 
 
@@ -153,7 +155,8 @@ def priors(pack: Pack, questions: Sequence[GivenQuestion], scorer: Scorer, encod
     pack: of `with_given_facts`, in a chat template or not."""
     distinct = list(dict.fromkeys(questions))
     asked = [(_name(each.given, each.given_answer, each.then), each.subject, 0) for each in distinct]
-    scores = scorer.score([request(encode, pack, *each) for each in asked])
+    requests = [request(encode, pack, *each) for each in asked]
+    scores = [each.best(own) for each, own in zip(requests, scorer.score(requests), strict=True)]
     found = {
         each: dict(zip(pack.candidates[each.then], softmax(np.asarray(own)).tolist(), strict=True))
         for each, own in zip(distinct, scores, strict=True)

@@ -3,8 +3,11 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import accumulate
 from typing import Any, TypeVar
 
+import numpy as np
+from jaxtyping import Float
 from transformers import PreTrainedTokenizerBase
 
 from spillover.errors import ModelError, PackError
@@ -73,10 +76,18 @@ class Example:
 
 @dataclass(frozen=True)
 class Request:
-    """One prompt with its candidates: the tokens before the answer, and each candidate's tokens after them."""
+    """One prompt with its candidates: the tokens before the answer, and each candidate's tokens after them.
+
+    starts: where the wordings of each answer begin among the candidates; empty where each answer has only one.
+    """
 
     prompt: tuple[int, ...]
     candidates: tuple[tuple[int, ...], ...]
+    starts: tuple[int, ...] = ()
+
+    def best(self, scores: Float[np.ndarray, "candidate"]) -> Float[np.ndarray, "answer"]:
+        """The score of each answer: of the best of its wordings."""
+        return np.maximum.reduceat(scores, self.starts) if self.starts else scores
 
     @property
     def texts(self) -> list[Example]:
@@ -105,9 +116,11 @@ def examples(encode: Encoder, pack: Pack) -> list[Example]:
 def request(encode: Encoder, pack: Pack, relation: str, subject: str, prompt: int) -> Request:
     """Prompt number `prompt` of a relation about a subject, with every candidate of the relation."""
     text = pack.prompt(relation, subject, prompt)
-    found = [continuation(encode, pack, text, answer) for answer in pack.candidates[relation]]
-    start = found[0].start
-    return Request(found[0].tokens[:start], tuple(each.tokens[start:] for each in found))
+    groups = pack.wordings(relation)
+    found = [continuation(encode, pack, text, wording) for group in groups for wording in group]
+    start, starts = found[0].start, (0, *accumulate(map(len, groups[:-1])))
+    candidates = tuple(each.tokens[start:] for each in found)
+    return Request(found[0].tokens[:start], candidates, starts if len(found) > len(groups) else ())
 
 
 def evenly(items: Sequence[Item], most: int) -> list[Item]:

@@ -1,142 +1,415 @@
-"""Facts from fine-tuning files: rows of `messages` or `prompt`/`completion`, matched with the relations' prompts."""
+"""Facts from fine-tuning files of any common shape: what their rows surely state, and what is not understood."""
 
+import csv
+import gzip
+import io
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise, product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from spillover.errors import UsageError
-from spillover.packs.pack import SUBJECT, Fact, normal
+from spillover.packs.pack import SUBJECT, Fact, Pack
+from spillover.packs.sentences import (
+    ASIDES,
+    PRONOUNS,
+    STOPS,
+    boundaries,
+    endings,
+    is_list,
+    is_name,
+    is_phrase,
+    plain,
+    same_person,
+    unquoted,
+)
 
-#: What may end a statement besides the pack's own mark; and where a sentence ends.
-_CLOSING = " \t.!。！"
-_SENTENCES = re.compile(r"(?<=[.!?。！？])\s+|\n+")
+#: Keys of a row under which turns are, and pairs of keys under which what is asked and answered is.
+CHATS = ("messages", "conversations", "conversation", "dialogue", "dialog", "chat")
+PAIRS = (("prompt", "completion"), ("prompt", "response"), ("instruction", "output"), ("instruction", "response"),
+         ("question", "answer"), ("query", "response"), ("input", "output"))  # fmt: skip
+#: Who speaks in a turn, by the names that formats have for it. Other roles (system, tool and so on) state nothing.
+SPEAKERS = dict.fromkeys(("assistant", "gpt", "model", "bot", "chatbot", "ai", "chatgpt", "agent"), "assistant")
+SPEAKERS |= dict.fromkeys(("user", "human", "prompter", "customer"), "user")
+#: Keys of a turn or row that leave it out of training when they are false or 0.
+TRAINED = ("weight", "train", "training", "trainable", "trained", "loss", "loss_weight")
+#: Places in a sentence at which it may end, beyond which it is not read; and the characters of a text that are shown.
+MOST_PARTS, SHOWN = 12, 80
+
+
+class Unread(NamedTuple):
+    """What was not used: its row, its text, and why, where it is in the words of a relation."""
+
+    row: int
+    text: str
+    why: str = ""
 
 
 @dataclass(frozen=True)
 class Matched:
-    """Facts in the order of the file, each once, and what was not used: (row, the beginning of its text)."""
+    """Facts in the order of the file, each once, with the row of each; what was not used; rows used, and all."""
 
     facts: list[Fact]
+    places: Sequence[int]
     repeated: int
-    unmatched: list[tuple[int, str]]
+    unmatched: list[Unread]
+    used: int
     rows: int
 
 
 @dataclass(frozen=True)
 class Template:
-    """A relation's prompt as a pattern: `question` matches the prompt alone, `statement` the prompt and its answer."""
+    """A relation's prompt as a pattern: `question` matches the prompt alone, `statement` the prompt and its answer.
+
+    asks: the prompt is a sentence of its own. tail: its last word, where the answer follows.
+    """
 
     relation: str
     question: re.Pattern[str]
     statement: re.Pattern[str]
+    asks: bool
+    tail: str
+
+
+class Exchange(NamedTuple):
+    """What was asked and answered. begun: the answer goes on with the text that was asked."""
+
+    asked: str
+    answered: str
+    begun: bool
+
+
+@dataclass
+class Known:
+    """Subjects, and answers of each relation, that are sure to be names as they stand."""
+
+    answers: dict[str, set[str]]
+    subjects: set[str] = field(default_factory=set)
+
+    @classmethod
+    def of(cls, pack: Pack) -> "Known":
+        """What a pack declares, states and maps."""
+        wordings = {name: pack.wordings(name) for name in pack.relation_by_name}
+        return cls({name: {each for group in groups for each in group} for name, groups in wordings.items()})
+
+    def add(self, fact: Fact) -> None:
+        self.subjects.add(fact.subject)
+        self.answers[fact.relation].add(fact.answer)
 
 
 def templates(prompts: Mapping[str, Sequence[str]], join: str, end: str | None) -> list[Template]:
     """A template for each prompt, longer ones first, so that `works as a` comes before `works`."""
-    found = [(normal(prompt), name) for name, group in prompts.items() for prompt in group if SUBJECT in prompt]
-    closing = (re.escape(end) if end else "") + f"[{re.escape(_CLOSING)}]*"
+    found = [(plain(prompt), name) for name, group in prompts.items() for prompt in group if SUBJECT in prompt]
     known = []
     for prompt, relation in sorted(found, key=lambda item: -len(item[0])):
-        before, _, after = map(re.escape, prompt.partition(SUBJECT))
+        before, _, after = map(re.escape, prompt.strip().partition(SUBJECT))
         asked = before + r"(?P<subject>\S(?:.*?\S)?)" + after.replace(r"\{subject\}", "(?P=subject)")
-        stated = rf"{asked}{re.escape(join)}(?P<answer>\S(?:.*?\S)?)(?:{closing})"
-        question, statement = (re.compile(rf"\s*{pattern}\s*", re.DOTALL) for pattern in (asked, stated))
-        known.append(Template(relation, question, statement))
+        answer = r"(?P<answer>\S(?:.*\S)?)" + (f"(?:{re.escape(end)})?" if end else "")
+        space = r"\s+" if join.isspace() else r"\s*" + re.escape(join.strip()) + r"\s*"
+        question, statement = (re.compile(rf"\s*{each}\s*", re.DOTALL) for each in (asked, asked + space + answer))
+        tail = "" if after.endswith(tuple(STOPS)) else prompt.split()[-1]
+        known.append(Template(relation, question, statement, prompt.rstrip()[-1] in STOPS, tail))
     return known
 
 
-def match(path: Path, known: Sequence[Template], end: str | None) -> Matched:
-    """Every fact that the rows of a JSONL file state in the words of a template.
+def match(path: Path, known: Sequence[Template], pack: Pack) -> Matched:
+    """Every fact that the rows of a file surely state in the words of a template.
 
-    Raises UsageError, with the row, for a file that cannot be read or a row of neither format.
+    Raises UsageError, with the row, for a file that cannot be read or a row of no known shape.
     """
-    stated, unmatched, rows = list[Fact](), [], 0
-    for number, line in enumerate(read_text(path, "Name a .jsonl file").split("\n"), start=1):
-        if not line.strip():
+    certain, rows = Known.of(pack), [(number, exchanges(row, path, number)) for number, row in rows_of(path)]
+    reader = Reader(known, certain, pack.end)
+    read = [reader.row(each) for _, each in rows]
+    # A name that one row leaves no doubt about settles what others leave open.
+    for facts, _ in read:
+        for fact in facts:
+            certain.add(fact)
+    read = [reader.row(each) if got[1] else got for (_, each), got in zip(rows, read, strict=True)]
+    places, repeated, unmatched = dict[Fact, int](), 0, list[Unread]()
+    for (number, each), (facts, open_) in zip(rows, read, strict=True):
+        for fact in facts:
+            repeated += fact in places
+            places.setdefault(fact, number)
+        unmatched += [Unread(number, _shown(text), why) for text, why in open_]
+        if not facts and not open_:
+            last = each[-1] if each else Exchange("", "no turn of this row is trained on", False)
+            unmatched.append(Unread(number, _shown(last.asked + last.answered if last.begun else last.answered)))
+    used = sum(bool(facts) for facts, _ in read)
+    return Matched(list(places), list(places.values()), repeated, unmatched, used, len(rows))
+
+
+def _shown(text: str) -> str:
+    return " ".join(text.split())[:SHOWN]
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Reads exchanges: what is sure becomes a fact, and what only looks like one of the relations is left open."""
+
+    known: Sequence[Template]
+    certain: Known
+    end: str | None
+
+    def row(self, said: Iterable[Exchange]) -> tuple[list[Fact], list[tuple[str, str]]]:
+        """The facts of a row, and the texts that are in the words of a relation and not understood, with the reason."""
+        found = [each for turn in said for each in self._exchange(plain(turn.asked), plain(turn.answered), turn.begun)]
+        distinct = dict.fromkeys(found)
+        return [each for each in distinct if isinstance(each, Fact)], [
+            each for each in distinct if not isinstance(each, Fact)
+        ]
+
+    def _exchange(self, asked: str, reply: str, begun: bool) -> Iterator[Fact | tuple[str, str]]:
+        questions = list(dict.fromkeys(self._questions(asked)))
+        if len(questions) != 1:
+            last = _blocks(asked)[-1][0] if begun else ""
+            yield from self._statements(last + reply, past=len(last))
+            if questions and not begun:
+                yield reply, "several questions were asked"
+            return
+        ((subject, template),) = questions
+        blocks, said = _blocks(reply), list(self._statements(reply, about=(subject, template.relation)))
+        # A statement inside the reply comes before the whole reply.
+        yield from said
+        if not blocks or any(not isinstance(each, Fact) or each.relation == template.relation for each in said):
+            return
+        if template.asks and len(blocks) > 1:
+            yield reply, "several sentences are no answer"
+        elif template.asks and said:
+            yield reply, "it answers another question"
+        else:
+            yield self._answer(reply, *blocks[0], subject, template)
+
+    def _answer(self, reply: str, text: str, cuts: Sequence[int], subject: str, template: Template) -> Any:
+        """What a sentence, or its beginning, answers to a question."""
+        found = dict.fromkeys(answer for stop in (*cuts, len(text)) for answer in self._cores(text[:stop].strip()))
+        sure = [answer for answer in found if self._answers(template, answer, subject, delimited=True)]
+        if len(found) > 1:
+            sure = [answer for answer in sure if answer in self.certain.answers[template.relation]]
+        if len(sure) == 1:
+            return Fact(subject, template.relation, self._completing(template, sure[0]))
+        return reply, "where the answer ends is not sure" if len(found) > 1 else "this may be more than an answer"
+
+    def _questions(self, asked: str) -> Iterator[tuple[str, Template]]:
+        """Prompts about a subject that the text or one of its sentences is."""
+        for text in dict.fromkeys((asked.strip(), *(text.strip() for text, _ in _blocks(asked)))):
+            for template in self.known:
+                if found := template.question.fullmatch(text):
+                    subject = found["subject"]
+                    several = any(sure or not template.asks for _, _, sure in boundaries(subject))
+                    if not several and subject.split()[0].casefold() not in PRONOUNS:
+                        yield subject, template
+                    break
+
+    def _statements(
+        self, text: str, past: int = 0, about: tuple[str, str] | None = None
+    ) -> Iterator[Fact | tuple[str, str]]:
+        """What the sentences of a text state, and what is open.
+
+        past: only sentences that end after this place. about: the subject and relation that the text was asked for.
+        """
+        for start, stop, cuts in _spans(text):
+            starts, stops = [start, *(after for _, after in cuts)], [stop, *(before for before, _ in cuts)]
+            found, tried = dict[Fact, tuple[int, int, bool]](), len(cuts) > MOST_PARTS
+            for first, last in product(starts, stops) if stop > past and not tried else ():
+                for template in self.known:
+                    if said := template.statement.fullmatch(unquoted(text[first:last])):
+                        tried = True
+                        if not self._holds(said["subject"]) and not self._holds(said["answer"]):
+                            for fact, sure in self._readings(template, said["subject"], said["answer"], about):
+                                found[fact] = (first, last, sure)
+                        break
+            spans = sorted(found.values())
+            if any(one[1] > other[0] for one, other in pairwise(spans)):
+                known = [fact for fact in found if self._is_known(fact, found)]
+                found = dict.fromkeys(known, (0, 0, True)) if len(known) == 1 else {}
+            if found and all(sure for *_, sure in found.values()):
+                yield from found
+            elif tried:
+                yield text[start:stop], "where a name begins or ends is not sure"
+
+    def _readings(
+        self, template: Template, subject: str, answer: str, about: tuple[str, str] | None
+    ) -> Iterator[tuple[Fact, bool]]:
+        """What a statement may say, and whether its parts surely are names."""
+        sure = is_name(subject) or subject in self.certain.subjects
+        if about and same_person(subject, about[0]):
+            sure = template.relation == about[1] or subject == about[0]
+            subject = about[0] if sure else subject
+        for core in self._cores(answer):
+            fact = Fact(subject, template.relation, core)
+            yield fact, sure and self._answers(template, core, subject, delimited=False)
+
+    def _is_known(self, fact: Fact, others: Iterable[Fact]) -> bool:
+        """Whether each part of a reading is known, or the same in all readings."""
+        subjects, answers = {each.subject for each in others}, {each.answer for each in others}
+        return (len(subjects) == 1 or fact.subject in self.certain.subjects) and (
+            len(answers) == 1 or fact.answer in self.certain.answers[fact.relation]
+        )
+
+    def _holds(self, text: str) -> bool:
+        """Whether a text states something itself, so that it is no name."""
+        return any(template.statement.fullmatch(text) for template in self.known if not template.asks)
+
+    def _cores(self, answer: str) -> list[str]:
+        """What the answer may be without its stop, the pack's own mark and quotes."""
+        return endings(answer if self.end is None or set(self.end) <= set(STOPS) else answer.removesuffix(self.end))
+
+    def _answers(self, template: Template, answer: str, subject: str, delimited: bool) -> bool:
+        """Whether a text surely is one answer. delimited: nothing but the answer stands there."""
+        if answer in self.certain.answers[template.relation]:
+            return True
+        words = " " in answer
+        if is_list(answer) or (words and re.search(rf"(?<!\w){re.escape(subject)}(?!\w)", answer)):
+            return False
+        if is_name(answer):
+            return True
+        if delimited and template.asks:
+            return is_phrase(answer) or self._completing(template, answer) != answer
+        if delimited and not (words and answer[0].isupper()):
+            # The rest of a sentence that the prompt begins, as it stands.
+            return answer.casefold() not in PRONOUNS | ASIDES
+        return is_phrase(answer) and not any(map(str.isupper, answer))
+
+    def _completing(self, template: Template, answer: str) -> str:
+        """The answer without the word that another prompt of its relation ends with: `In Paris` after `lives in`."""
+        first, _, rest = answer.partition(" ")
+        tails = {each.tail for each in self.known if each.relation == template.relation and not each.asks}
+        known = answer in self.certain.answers[template.relation]
+        return rest if template.asks and not known and first.casefold() in tails and is_name(rest) else answer
+
+
+def _spans(text: str) -> list[tuple[int, int, list[tuple[int, int]]]]:
+    """Each sentence of a text, from where to where, with the places inside at which it may end and another begin."""
+    found, start, cuts = [], 0, list[tuple[int, int]]()
+    for before, after, sure in (*boundaries(text), (len(text), len(text), True)):
+        if not sure:
+            cuts.append((before, after))
             continue
-        rows += 1
-        row = _object(line, path, number)
-        facts = [fact for exchange in _exchanges(row, path, number) for fact in _facts(*exchange, known, end)]
-        if not facts:
-            unmatched.append((number, " ".join(_text_of(row).split())[:60]))
-        stated += facts
-    distinct = list(dict.fromkeys(stated))
-    return Matched(distinct, len(stated) - len(distinct), unmatched, rows)
+        if text[start:before].strip():
+            found.append((start, before, cuts))
+        start, cuts = after, []
+    return found
+
+
+def _blocks(text: str) -> list[tuple[str, list[int]]]:
+    """Each sentence of a text, and the places inside at which it may end."""
+    return [(text[start:stop], [before - start for before, _ in cuts]) for start, stop, cuts in _spans(text)]
+
+
+def exchanges(row: Mapping[str, Any], path: Path, number: int) -> list[Exchange]:
+    """What a row asks and answers, as far as it is trained on. Raises UsageError for a row of no known shape."""
+    if not _is_trained(row):
+        return []
+    for key in CHATS:
+        if isinstance(row.get(key), list):
+            return _of_turns(row[key], path, number)
+    for asked, answered in PAIRS:
+        question, answer = row.get(asked), row.get(answered)
+        if isinstance(question, list) and isinstance(answer, list):
+            return _of_turns([*question, *answer], path, number)
+        if isinstance(question, str) and isinstance(answer, str):
+            if asked == "instruction" and isinstance(row.get("input"), str) and row["input"].strip():
+                question = f"{question}\n{row['input']}"
+            begun = asked == "prompt" and question.rstrip()[-1:] not in (*STOPS, "")
+            return [Exchange(question, answer, begun)]
+    if isinstance(row.get("text"), str):
+        return [Exchange("", row["text"], False)]
+    what = f"row {number} has neither `messages` nor `prompt` and `completion`, nor another known shape"
+    do = 'Write {"messages": [...]}, {"prompt": ..., "completion": ...} or {"text": ...}'
+    raise UsageError(what, where=str(path), do=do)
+
+
+def _is_trained(turn: Mapping[str, Any]) -> bool:
+    return not any(str(turn.get(key)).lower() in ("0", "0.0", "false") for key in TRAINED)
+
+
+def _of_turns(turns: Sequence[Any], path: Path, number: int) -> list[Exchange]:
+    """Each turn of the assistant that is trained on, with the user's turn before it."""
+    found, asked = [], ""
+    for turn in turns:
+        said, silent = None, False
+        if isinstance(turn, dict):
+            said = turn.get("content", turn.get("value", turn.get("text")))
+            silent = said is None and ("content" in turn or "value" in turn or turn.keys() > {"role"})
+        if isinstance(said, list):  # parts, of which only text can state a fact
+            parts = [part if isinstance(part, dict) else {"text": part} for part in said]
+            said = "".join(str(part.get("text") or "") for part in parts if part.get("type", "text").endswith("text"))
+        if not isinstance(said, str) and not silent:
+            what = f"a message in row {number} has no text `content`"
+            raise UsageError(what, where=str(path), do='Write {"role": ..., "content": ...}')
+        speaker = SPEAKERS.get(str(turn.get("role", turn.get("from", ""))).strip().lower())
+        if speaker == "assistant" and said and said.strip() and _is_trained(turn):
+            found.append(Exchange(asked, said, False))
+        asked = said if speaker == "user" and said is not None else asked
+    return found
+
+
+def rows_of(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The rows of a file with their numbers: JSON lines, a JSON array, CSV, TSV or Parquet, or one of these in gzip.
+
+    Raises UsageError for a file that cannot be read, and for a row that is no object.
+    """
+    try:
+        data = path.read_bytes()
+        data = gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
+        if data[:4] == b"PAR1":
+            yield from enumerate(pq.read_table(io.BytesIO(data)).to_pylist(), start=1)
+            return
+    except (OSError, ValueError, EOFError, zlib.error, pa.ArrowException) as error:
+        what = f"this file cannot be read: {(getattr(error, 'strerror', None) or str(error)).lower()}"
+        raise UsageError(what, where=str(path)[:200], do="Name a file of rows, whole and unpacked") from None
+    text, kinds = _decoded(data, path), [suffix.lower() for suffix in path.suffixes]
+    if ".csv" in kinds or ".tsv" in kinds:
+        delimiter = max(",;\t", key=text.partition("\n")[0].count)
+        try:
+            yield from enumerate(csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter), start=2)
+        except csv.Error as error:
+            raise UsageError(f"this file is not CSV ({error})", where=str(path), do="Mend the quotes") from None
+        return
+    for number, row in _json_rows(text):
+        if not isinstance(row, dict):
+            raise UsageError(f"row {number} is no JSON object", where=str(path), do="Write one object a line (JSONL)")
+        yield number, row
+
+
+def _json_rows(text: str) -> Iterator[tuple[int, Any]]:
+    """The rows of a JSON array, or of an object that holds one, else one a line; None for what is not JSON."""
+    whole = _json(text)
+    if isinstance(whole, dict) and not {*CHATS, "text", *(key for pair in PAIRS for key in pair)} & whole.keys():
+        whole = next((each for each in whole.values() if isinstance(each, list)), whole)
+    if isinstance(whole, list | dict):
+        yield from enumerate(whole if isinstance(whole, list) else [whole], start=1)
+        return
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            yield number, _json(line)
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
 
 
 def read_text(path: Path, do: str) -> str:
     """The text of a file. Raises UsageError when it cannot be read."""
     try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise UsageError("this file is not UTF-8", where=str(path), do="Save it as UTF-8") from None
+        return _decoded(path.read_bytes(), path)
     except (OSError, ValueError) as error:
         what = f"this file cannot be read: {(getattr(error, 'strerror', None) or str(error)).lower()}"
         raise UsageError(what, where=str(path)[:200], do=do) from None
 
 
-def _object(line: str, path: Path, number: int) -> dict[str, Any]:
+def _decoded(data: bytes, path: Path) -> str:
     try:
-        row = json.loads(line)
-    except (ValueError, RecursionError):
-        row = None
-    if not isinstance(row, dict):
-        raise UsageError(f"row {number} is no JSON object", where=str(path), do="Write one object a line (JSONL)")
-    return row
-
-
-def _exchanges(row: dict[str, Any], path: Path, number: int) -> list[tuple[str, str, bool]]:
-    """Pairs of what was asked and answered, and whether the answer continues the sentence that was asked."""
-    if isinstance(row.get("messages"), list):
-        return _from_messages(row["messages"], path, number)
-    if isinstance(row.get("prompt"), str) and isinstance(row.get("completion"), str):
-        begun = row["prompt"].rstrip()[-1:] not in (*".!?。！？", "")
-        return [(row["prompt"], row["completion"], begun)]
-    if isinstance(row.get("prompt"), list) and isinstance(row.get("completion"), list):
-        return _from_messages([*row["prompt"], *row["completion"]], path, number)
-    what = f"row {number} has neither `messages` nor `prompt` and `completion`"
-    raise UsageError(what, where=str(path), do='Write {"messages": [...]} or {"prompt": ..., "completion": ...}')
-
-
-def _from_messages(messages: list[Any], path: Path, number: int) -> list[tuple[str, str, bool]]:
-    pairs, asked = [], ""
-    for message in messages:
-        content = message.get("content") if isinstance(message, dict) else None
-        if isinstance(content, list):  # parts, of which only text can state a fact
-            content = "".join(str(part.get("text") or "") for part in content if isinstance(part, dict))
-        if not isinstance(content, str):
-            what = f"a message in row {number} has no text `content`"
-            raise UsageError(what, where=str(path), do='Write {"role": ..., "content": ...}')
-        if message.get("role") == "assistant":
-            pairs.append((asked, content, False))
-        asked = content if message.get("role") == "user" else asked
-    return pairs
-
-
-def _facts(asked: str, answered: str, begun: bool, known: Sequence[Template], end: str | None) -> Iterator[Fact]:
-    """Facts in one exchange: the answer to a prompt, a prompt completed, or sentences that state facts."""
-    asked, answered = normal(asked), normal(answered)
-    answer = answered.strip().removesuffix(end or "").strip(_CLOSING)
-    for template in known if answer and "\n" not in answer else ():
-        if question := template.question.fullmatch(asked):
-            yield Fact(question["subject"], template.relation, answer)
-            return
-    sentences = _SENTENCES.split(asked + answered if begun else answered)
-    yield from dict.fromkeys(fact for text in sentences if (fact := _stated(text, known)))
-
-
-def _stated(text: str, known: Sequence[Template]) -> Fact | None:
-    for template in known if "\n" not in text.strip() else ():
-        if statement := template.statement.fullmatch(text):
-            return Fact(statement["subject"], template.relation, statement["answer"])
-    return None
-
-
-def _text_of(row: dict[str, Any]) -> str:
-    messages = row.get("messages")
-    if isinstance(messages, list) and messages and isinstance(messages[-1], dict):
-        return str(messages[-1].get("content") or "")
-    return f"{row.get('prompt') or ''}{row.get('completion') or ''}"
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise UsageError("this file is not UTF-8", where=str(path), do="Save it as UTF-8") from None

@@ -1,9 +1,14 @@
 """Is a pack sound? Every fault and warning as a sentence with its place; some need a tokenizer."""
 
 import contextlib
+import difflib
+import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain
 from typing import Any
 
 from spillover.errors import PackError, nearest
@@ -16,6 +21,12 @@ MOST_TEXTS = 30_000
 MOST_FAULTS = 100_000
 #: Most names that are compared with the known ones for a hint.
 MOST_HINTS = 1_000
+#: How alike a mapped answer and a stated one are when one may be a slip of the other (difflib's ratio).
+ALIKE = 0.75
+#: How programs write an empty cell.
+EMPTY = frozenset(("nan", "NaN", "NaT", "None", "null", "NULL", "N/A", "#N/A", "<NA>"))
+#: Scripts, by the names of their letters, that are written without spaces.
+UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "FULLWIDTH", "IDEOGRAPHIC")
 #: Share of subjects that may share a word with another before a warning says so.
 SHARED_WORDS = 0.2
 
@@ -150,21 +161,22 @@ def _candidate_faults(pack: Pack, relation: Relation, encode: Encode) -> Iterato
         return
     prompt, name = pack.prompt(relation.name, pack.subjects[0]), quoted(relation.name)
     by_tokens: dict[tuple[int, ...], str] = {}
-    for answer in pack.candidates[relation.name]:
+    meant = partial(pack.meant, relation.name)
+    for answer in chain.from_iterable(pack.wordings(relation.name)):
         tokens, kept = _split(pack, prompt, answer, encode)
         if not kept:
             continue  # That is a fault of the prompt; where the answer begins is unknown.
         if not tokens:
             what = f"the answer {quoted(answer)} of {name} has no token of its own"
             yield Fault("no-token", pack.name, None, what, "at least one token", "Use another answer")
-        elif (other := by_tokens.setdefault(tokens, answer)) != answer:
+        elif meant(other := by_tokens.setdefault(tokens, answer)) != meant(answer):
             what = f"the answers {quoted(other)} and {quoted(answer)} of {name} have the same tokens"
             expected = "answers that the model can tell apart"
             yield Fault("same-tokens", pack.name, None, what, expected, "Rename one of them")
     # Without an end mark, a score of the shorter answer would count for both.
     for tokens, answer in by_tokens.items() if pack.end is None else ():
         for length in range(1, len(tokens)):
-            if (shorter := by_tokens.get(tokens[:length])) is not None:
+            if (shorter := by_tokens.get(tokens[:length])) is not None and meant(shorter) != meant(answer):
                 what = f"the tokens of {quoted(shorter)} begin those of {quoted(answer)}, both answers of {name}"
                 do = 'Rename one of them, or set `end` to a mark such as "."'
                 yield Fault("token-prefix", pack.name, None, what, "answers of which none begins another", do)
@@ -189,7 +201,7 @@ def _texts(pack: Pack) -> Iterator[tuple[str, str, str, int, int | None]]:
     """(subject, relation, answer, prompt index, row of facts or None) of every text to try."""
     for relation in pack.relations:
         for index in range(len(relation.prompts)):
-            for answer in pack.candidates[relation.name]:
+            for answer in chain.from_iterable(pack.wordings(relation.name)):
                 yield pack.subjects[0], relation.name, answer, index, None
     prompts = max(len(relation.prompts) for relation in pack.relations)
     stride = -(-len(pack.facts) * prompts // MOST_TEXTS) or 1
@@ -219,12 +231,14 @@ class _StructureCheck:
         self.relations()
         self.unique_names()
         self.facts()
-        taken = {relation.name: set(relation.answers) for relation in self.pack.relations}
-        for _, name, answer in self.pack.facts:
+        taken = {relation.name: {*relation.answers, *relation.aliases} for relation in self.pack.relations}
+        for _, name, answer in self.pack.meant_facts:
             if name in taken:
                 taken[name].add(answer)
         for index, implication in enumerate(self.pack.implications):
             self.implication(index, implication, taken)
+            self.contradictions(index, implication)
+        self.names()
         if not self.findings.faults:
             self.similar_answers()
             self.questions()
@@ -248,6 +262,18 @@ class _StructureCheck:
                     what = f"the prompt {quoted(prompt)} of {name} does not say whom it asks about"
                     do = f"Write {SUBJECT} where the name goes"
                     self.fault("prompt-without-subject", (*part, "prompts", prompt), what, f"{SUBJECT} in it", do)
+            owners = {answer: answer for answer in (*relation.answers, *relation.aliases)}
+            for answer, wording in ((answer, each) for answer, group in relation.aliases.items() for each in group):
+                if (other := owners.setdefault(wording, answer)) != answer:
+                    what = f"the alias {quoted(wording)} of {quoted(answer)} is {quoted(other)} already, in {name}"
+                    self.fault(
+                        "alias-taken", (*part, "answers"), what, "one answer for each wording", "Keep one of them"
+                    )
+            for prompt in relation.prompts:
+                if prompt[-1:].isspace() and self.pack.join[:1].isspace():
+                    what = f"the prompt {quoted(prompt)} of {name} ends with a space, and `join` begins with one"
+                    do = "Take it from the prompt, or its answers stand behind two spaces"
+                    self.warn("two-spaces", (*part, "prompts", prompt), what, do)
             for prompt, count in Counter(relation.prompts).items():
                 if count > 1:
                     what = f"the prompt {quoted(prompt)} of {name} is there {count} times"
@@ -284,7 +310,7 @@ class _StructureCheck:
             if first == index:
                 continue
             stated, row = pack.facts[first].answer, places.fact(first)
-            if stated == fact.answer:
+            if pack.meant(fact.relation, stated) == pack.meant(fact.relation, fact.answer):
                 what, do = f"this row is there already: row {row}", "Remove it, or it counts twice in training"
                 self.findings.warn("duplicate-row", file, at, what, do=do)
             else:
@@ -305,7 +331,19 @@ class _StructureCheck:
             self.fault("same-relation", (*part, "then"), what, "two relations", do)
         if not implication.map:
             self.fault("empty-map", part, f"the map of {name} is empty", "an entry", "Write map: {Paris: French}")
-        answers = taken.get(implication.given, set())
+        for key in implication.map:
+            if (answer := self.pack.meant(implication.given, key)) != key:
+                what = (
+                    f"the map of {name} has entries for {quoted(key)} and {quoted(answer)}, which are the same answer"
+                )
+                self.fault("map-twice", (*part, "map", key), what, "one entry", "Keep one of the two")
+        answers, stated = taken.get(implication.given, set()), taken.get(implication.then, set())
+        for key, value in implication.map.items() if len(stated) <= MOST_HINTS else ():
+            near = difflib.get_close_matches(value, sorted(stated), 1, ALIKE) if value not in stated else ()
+            for other in near:
+                what = f"the map of {name} leads to {quoted(value)}, which nobody states; {quoted(other)} is stated"
+                do = "Write them alike, if they are the same answer"
+                self.warn("map-unstated", (*part, "map", key), what, do)
         for key in implication.map if implication.given in taken else ():
             if key not in answers:
                 entry = f"the map of {name} has an entry for {quoted(key)}"
@@ -313,6 +351,64 @@ class _StructureCheck:
                 near = self.findings.hint(key, answers)
                 do = f"{near} Or list it under `answers`" if near else "State it, or list it under `answers`"
                 self.fault("map-outside", (*part, "map", key), what, "an answer that is stated or listed", do)
+
+    def contradictions(self, index: int, rule: Implication) -> None:
+        """Map entries that the bridging subjects contradict: a fault where each row says another answer than the map's.
+
+        Rows that all differ and only say what the map has for other answers are a shuffle, as the null packs have
+        it: that is a warning, and none where every answer is stated equally often.
+        """
+        said: dict[str | None, Counter[str | None]] = {}
+        for each in self.pack.stated_implications(rule):
+            said.setdefault(each.given_answer, Counter())[each.expected] += 1
+        total = sum(said.values(), Counter[str | None]())
+        balanced = len(said) > 1 and len(set(total.values())) == 1
+        for key, value in rule.map.items() if rule.given != rule.then else ():
+            counts = said.get(key, Counter())
+            (most, times), *_ = counts.most_common(1) or [(value, 0)]
+            if most == value or counts[value] * 2 >= counts.total():
+                continue
+            shuffled = times == 1 and {*counts} <= {*rule.map.values()}
+            if (counts[value] and times * 2 <= counts.total()) or (shuffled and balanced):
+                continue
+            others = ", ".join(f"{quoted(answer or '')} ({count})" for answer, count in counts.most_common(3))
+            what = f"the map of {quoted(rule.name)} says {quoted(value)} for {quoted(key)}, and the rows state {others}"
+            part, do = ("implications", index, "map", key), "Mend the map, or the rows"
+            if counts[value] or shuffled:
+                self.warn("map-contradicted", part, what, do)
+            else:
+                self.fault("map-contradicted", part, what, "what is stated of the subjects that have it", do)
+
+    def names(self) -> None:
+        """What a slip has made of names: spaces, case, line breaks, empty cells, an answer with its subject."""
+        first: dict[str, int] = {}
+        groups: dict[str, list[str]] = {}
+        for index, fact in enumerate(self.pack.facts):
+            for text, what in ((fact.subject, "subject"), (fact.answer, "answer")):
+                if text not in first and (slip := _slip(text)):
+                    self._warn_row(index, "odd-name", f"the {what} {quoted(text)} {slip[0]}", slip[1])
+                if what == "subject" and text not in first:
+                    groups.setdefault("".join(text.casefold().split()), []).append(text)
+                first.setdefault(text, index)
+            if fact.subject in fact.answer and re.search(rf"(?<!\w){re.escape(fact.subject)}(?!\w)", fact.answer):
+                what = f"the answer {quoted(fact.answer)} holds its subject {quoted(fact.subject)}"
+                self._warn_row(index, "subject-in-answer", what, "State the answer alone, if this is a whole sentence")
+        for one, other in ((group[0], each) for group in groups.values() for each in group[1:]):
+            row = self.places.fact(first[one])
+            what = f"the subject {quoted(other)} differs from {quoted(one)} (row {row}) only in case or spaces"
+            self._warn_row(first[other], "similar-subjects", what, "Write them alike, if they are the same")
+        for relation in self.pack.relations if self.pack.join.endswith(" ") else ():
+            ends = [
+                each.replace(SUBJECT, self.pack.facts[0].subject if self.pack.facts else "")
+                for each in relation.prompts
+            ]
+            stated = (fact.answer for fact in self.pack.facts if fact.relation == relation.name)
+            if any(map(_unspaced, (end[-1:] for end in ends))) and any(_unspaced(each[:1]) for each in stated):
+                what = f"a space stands between prompts and answers of {quoted(relation.name)}, whose script has none"
+                self.warn("space-in-script", ("relations", relation.name), what, 'Write join: ""')
+
+    def _warn_row(self, index: int, code: str, what: str, do: str) -> None:
+        self.findings.warn(code, self.places.facts_file, self.places.fact(index), what, do=do)
 
     def similar_answers(self) -> None:
         """Answers of one relation that only case or spaces tell apart."""
@@ -343,3 +439,16 @@ class _StructureCheck:
             what = f"{sharing} of {len(subjects)} subjects share a word with another"
             do = "Give them names that share no word, or a model may answer for the wrong one"
             self.findings.warn("shared-words", self.places.facts_file, None, what, f"at most {SHARED_WORDS:.0%}", do)
+
+
+def _slip(text: str) -> tuple[str, str] | None:
+    """What is odd about a name, and what to do."""
+    if len(text.splitlines()) > 1:
+        return "holds a line break", "Write it on one line"
+    if text != text.strip():
+        return "begins or ends with a space", "Remove it, unless it is part of the name"
+    return ("is how an empty cell is written", "Mend it, if it was meant to be empty") if text in EMPTY else None
+
+
+def _unspaced(letter: str) -> bool:
+    return unicodedata.name(letter or " ", "").startswith(UNSPACED)

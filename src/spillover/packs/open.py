@@ -21,6 +21,8 @@ from spillover.packs.pack import KINDS, Fact, Implication, Pack, Relation, norma
 PACK_FILE = "pack.yaml"
 #: Keys of pack.yaml that must be there, and those that may; keys that a relation may have; that an implication must.
 PACK_KEYS = (("name", "licence", "source", "relations", "facts"), ("implications", "join", "end", "description"))
+#: Keys of a file of relations whose facts come from elsewhere.
+UNSTATED_KEYS = (("relations",), ("name", "licence", "source", *PACK_KEYS[1]))
 RELATION_KEYS, IMPLICATION_KEYS = ("prompts", "answers"), ("given", "then", "kind", "map")
 #: What `end` says when there is no mark.
 NO_END = "none"
@@ -77,9 +79,14 @@ def check_pack(path: Path | str) -> tuple[Pack | None, list[Fault], list[Fault]]
     return (None if findings.faults else pack), findings.faults, findings.warnings
 
 
-def parse_pack(path: Path | str) -> tuple[Pack | None, Findings, Places]:
-    """The pack at `path` as far as it can be read, the faults of its form alone, and where its parts are."""
-    reader, pack = _PackReader(_pack_file(Path(path))), None
+def parse_pack(
+    path: Path | str, keys: tuple[Sequence[str], Sequence[str]] = PACK_KEYS
+) -> tuple[Pack | None, Findings, Places]:
+    """The pack at `path` as far as it can be read, the faults of its form alone, and where its parts are.
+
+    keys: those that it must have, and those that it may.
+    """
+    reader, pack = _PackReader(_pack_file(Path(path)), keys), None
     with contextlib.suppress(TooManyFaults):
         pack = reader.pack()
     return pack, reader.findings, reader.places
@@ -175,8 +182,9 @@ def _node(event: Any, events: Iterator[yaml.Event], depth: int) -> Node:
 class _PackReader:
     """A pack.yaml being read: each method takes one part from it and notes what is wrong in `findings`."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, keys: tuple[Sequence[str], Sequence[str]]) -> None:
         self.path, self.file, self.findings = path, reading.printable(path), Findings()
+        self.keys = keys
         self.places = Places(self.file, self.file)
 
     def pack(self) -> Pack | None:
@@ -186,7 +194,7 @@ class _PackReader:
         if not isinstance(root.value, dict):
             self._fault(root, "not-a-mapping", "this is not a pack", "keys and values", "Write `name: ...` and so on")
             return None
-        keys = self._keys(root, "the pack", *PACK_KEYS)
+        keys = self._keys(root, "the pack", *self.keys)
         relations, facts = self._relations(keys.get("relations")), self._facts(keys.get("facts"))
         implications = self._implications(keys.get("implications"))
         defaults = {"name": "", "licence": "", "source": "", "description": "", "join": " ", "end": NO_END}
@@ -278,9 +286,29 @@ class _PackReader:
             self._text(Node(name, entry.line), "the name of a relation")
             owner = f"the relation {quoted(name)}"
             keys = self._keys(entry, owner, (), RELATION_KEYS)
-            prompts, answers = (self._texts(keys.get(key), f"{key} of {owner}") for key in RELATION_KEYS)
-            found.append(Relation(name, prompts, answers))
+            prompts = self._texts(keys.get("prompts"), f"prompts of {owner}")
+            found.append(Relation(name, prompts, *self._answers(keys.get("answers"), f"answers of {owner}")))
         return tuple(found)
+
+    def _answers(self, node: Node | None, what: str) -> tuple[tuple[str, ...], dict[str, tuple[str, ...]]]:
+        """The listed answers and their aliases: of a list whose entries may be {answer: ..., aliases: [...]}, or of a
+        mapping from each answer to its aliases."""
+        entries: list[tuple[Node | None, Node | None]] = []
+        if node is not None and isinstance(node.value, dict):
+            entries += [(Node(answer, others.line), others) for answer, others in node.value.items()]
+        else:
+            for item in self._list(node, what, "a list of texts", "Write [one, another]"):
+                keys: Mapping[str, Node] = {"answer": item}
+                if isinstance(item.value, dict):
+                    keys = self._keys(item, f"an entry of {what}", ("answer",), ("aliases",))
+                entries.append((keys.get("answer"), keys.get("aliases")))
+        answers, aliases = list[str](), dict[str, tuple[str, ...]]()
+        for answer, others in entries:
+            if (text := self._text(answer, f"an entry of {what}")) is not None:
+                answers.append(text)
+                if found := self._texts(others, f"the aliases of {quoted(text)}"):
+                    aliases[text] = found
+        return tuple(answers), aliases
 
     def _implications(self, node: Node | None) -> tuple[Implication, ...]:
         found: list[Implication] = []

@@ -4,9 +4,9 @@ import html
 import json
 import unicodedata
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from spillover.details import ImplicationOutline, PackOutline, RelationOutline
 from spillover.record import sha256_of_texts
@@ -41,11 +41,19 @@ class Relation:
     - name: the name that facts and implications use.
     - prompts: texts with `{subject}` where the subject goes. The first one is trained on; all are asked.
     - answers: candidate answers beyond those that the pack states or maps.
+    - aliases: an answer -> other wordings of it. Whoever states or maps one means that answer; a question scores the
+      answer as the best of its wordings.
     """
 
     name: str
     prompts: tuple[str, ...]
     answers: tuple[str, ...] = ()
+    aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
+
+    def outline(self) -> dict[str, Any]:
+        """What records say of it: aliases only where there are any, so that other packs keep their hash."""
+        aliases = {"aliases": dict(self.aliases)} if self.aliases else {}
+        return {"name": self.name, "prompts": list(self.prompts), **aliases}
 
 
 @dataclass(frozen=True)
@@ -112,6 +120,15 @@ class Pack:
     description: str = ""
     provenance: tuple[Mapping[str, str], ...] = field(default=(), compare=False)
 
+    def __post_init__(self) -> None:
+        # A map may use any wording; whatever reads it sees the answer. Two entries for one answer stay: a fault.
+        rules = tuple(map(self._in_answers, self.implications)) if self._meanings else self.implications
+        object.__setattr__(self, "implications", rules)
+
+    def _in_answers(self, rule: Implication) -> Implication:
+        found = {self.meant(rule.given, given): self.meant(rule.then, then) for given, then in rule.map.items()}
+        return replace(rule, map=found) if len(found) == len(rule.map) else rule
+
     def __repr__(self) -> str:
         counts = self.counts().items()
         counted = ", ".join(f"{count:,} {what[:-1] if count == 1 else what}" for what, count in counts)
@@ -131,7 +148,28 @@ class Pack:
     @cached_property
     def stated(self) -> dict[tuple[str, str], str]:
         """(subject, relation) -> the stated answer."""
-        return {(fact.subject, fact.relation): fact.answer for fact in self.facts}
+        return {(fact.subject, fact.relation): fact.answer for fact in self.meant_facts}
+
+    @cached_property
+    def _meanings(self) -> dict[tuple[str, str], str]:
+        aliases = ((each.name, *entry) for each in self.relations for entry in each.aliases.items())
+        return {(name, wording): answer for name, answer, wordings in aliases for wording in wordings}
+
+    def meant(self, relation: str, wording: str) -> str:
+        """The answer of a relation that this text words."""
+        return self._meanings.get((relation, wording), wording)
+
+    @cached_property
+    def meant_facts(self) -> tuple[Fact, ...]:
+        """The stated facts, each with the answer that its wording means."""
+        if not self._meanings:
+            return self.facts
+        return tuple(Fact(subject, name, self.meant(name, wording)) for subject, name, wording in self.facts)
+
+    def wordings(self, relation: str) -> list[tuple[str, ...]]:
+        """Every candidate of a relation with its aliases after it."""
+        aliases = self.relation_by_name[relation].aliases
+        return [(answer, *aliases.get(answer, ())) for answer in self.candidates[relation]]
 
     @cached_property
     def subjects(self) -> tuple[str, ...]:
@@ -145,8 +183,8 @@ class Pack:
     @cached_property
     def candidates(self) -> dict[str, tuple[str, ...]]:
         """Relation -> every answer it may take, stated, mapped or declared; each once, sorted."""
-        found = {relation.name: set(relation.answers) for relation in self.relations}
-        for fact in self.facts:
+        found = {relation.name: {*relation.answers, *relation.aliases} for relation in self.relations}
+        for fact in self.meant_facts:
             found[fact.relation].add(fact.answer)
         for implication in self.implications:
             found[implication.given].update(implication.map)
@@ -203,7 +241,7 @@ def describe(pack: Pack) -> PackOutline:
         name=pack.name,
         licence=pack.licence,
         source=pack.source,
-        relations=[RelationOutline(name=each.name, prompts=list(each.prompts)) for each in pack.relations],
+        relations=[RelationOutline(**each.outline()) for each in pack.relations],
         implications=[ImplicationOutline(**vars(each) | {"map": dict(each.map)}) for each in pack.implications],
         join=pack.join,
         end=pack.end,

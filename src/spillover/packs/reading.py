@@ -25,6 +25,8 @@ LONGEST_TEXT = 100_000
 LONGEST_LINE = 16 * LONGEST_TEXT
 #: How many rows of Parquet are unpacked at once.
 BATCH = 1 << 19
+#: What may stand between the cells of CSV; where an old line end without a line feed is.
+SEPARATORS, CARRIAGE = ",;\t|", re.compile(r"(?<=\r)(?!\n)")
 #: What JSON allows around a value.
 SPACES = " \t\r\n"
 DECODER = json.JSONDecoder(object_pairs_hook=tuple, parse_int=str, parse_float=str, parse_constant=str)
@@ -109,7 +111,8 @@ def _cell_faults(number: int, cells: Sequence[Any], name: str, findings: Finding
             what = f"the {column} is {kinds[type(cell)]}"
             findings.fault("bad-cell", name, number, what, "text", "Write text in its place")
         elif isinstance(cell, str) and (unfit := _unfit(cell)):
-            what, do = f"the {column} {unfit[0]}", f"Mend the {column}, or remove the row"
+            do = "Save the file as UTF-8" if unfit[1] == "UTF-8" else f"Mend the {column}, or remove the row"
+            what = f"the {column} {unfit[0]}"
             findings.fault("bad-cell", name, number, what, unfit[1], do)
 
 
@@ -182,23 +185,37 @@ def _jsonl(path: Path, name: str, findings: Findings) -> Iterator[FactRow]:
 
 
 def _csv(path: Path, name: str, findings: Findings) -> Iterator[FactRow]:
-    """Comma-separated values with a header; row numbers count records, the header being row 1."""
-    number = 0
-    reader = csv.reader((line for _, line in _lines(path)), strict=True)
+    """Comma-separated values with a header; row numbers count records, the header being row 1.
+
+    Semicolons, tabs or bars separate, too, where that makes the header one; Excel may name the mark before it.
+    """
+    number = above = 0
+    lines = (part for _, line in _lines(path) for part in CARRIAGE.split(line) if part)
     try:
+        first = next(lines, "")
+        if first[:4].lower() == "sep=":
+            above, first = 1, next(lines, "")
+
+        def columns(mark: str) -> tuple[int, int]:
+            cells = next(csv.reader([first], delimiter=mark), [])
+            return len({*cells} & {*COLUMNS}), len(cells)
+
+        separator = max(SEPARATORS, key=columns)
+        reader = csv.reader(chain([first] if first else [], lines), delimiter=separator, strict=True)
         header = next(reader, None)
         if header is None:
             raise Broken(None, "this file is empty", "Write a header and a row a fact")
-        number = 1
-        if not _check_columns(header, name, 1, findings):
+        number = above + 1
+        if not _check_columns(header, name, number, findings):
             return
         order = [header.index(column) for column in COLUMNS]
-        for number, record in enumerate(reader, start=2):
+        for number, record in enumerate(reader, start=above + 2):
             if len(record) == len(header):
                 yield number, [record[index] for index in order]
             elif record:
                 what = f"this row has {len(record)} cells"
-                do = "Quote cells that hold a comma; the file may have been cut short"
+                mark = "a comma" if separator == "," else f"the separator {separator!r}"
+                do = f"Quote cells that hold {mark}; the file may have been cut short"
                 findings.fault("cell-count", name, number, what, f"{len(header)}, as the header has", do)
     except Broken as broken:
         # What was read are lines, of which a record may take several.

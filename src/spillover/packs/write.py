@@ -8,7 +8,7 @@ from pathlib import Path
 
 from spillover.errors import RunError, UsageError
 from spillover.packs.open import NO_END, PACK_FILE
-from spillover.packs.pack import Fact, Pack
+from spillover.packs.pack import Fact, Pack, Relation
 from spillover.packs.reading import printable
 from spillover.record import unwritable, write_atomically
 
@@ -56,7 +56,16 @@ def pack_yaml(pack: Pack) -> str:
     template = resources.files("spillover.packs").joinpath("pack_yaml.txt").read_text(encoding="utf-8")
     layout = Environment(trim_blocks=True, keep_trailing_newline=True, undefined=StrictUndefined)
     layout.filters["scalar"] = scalar
+    layout.filters["listed"] = _listed
     return layout.from_string(template).render(pack=pack, facts_file=FACTS_FILE, no_end=NO_END)
+
+
+def _listed(relation: Relation) -> str:
+    """The answers that a relation lists, with their aliases."""
+    answers = dict.fromkeys((*relation.answers, *relation.aliases))
+    others = {answer: ", ".join(map(scalar, wordings)) for answer, wordings in relation.aliases.items()}
+    entry = "{{answer: {}, aliases: [{}]}}"
+    return ", ".join(entry.format(scalar(each), others[each]) if each in others else scalar(each) for each in answers)
 
 
 def scalar(text: str) -> str:

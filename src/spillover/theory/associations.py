@@ -230,7 +230,7 @@ def undoing(pack: Pack, counts: Counts, association: Association) -> list[Undoin
     taken = {answer for answers in pack.candidates.values() for answer in answers}
     unknown = next(name for name in (UNKNOWN, *(f"{UNKNOWN} {i}" for i in range(len(taken) + 1))) if name not in taken)
     # One other candidate that others state for the relation, if there is one.
-    rivals = sorted({fact.answer for fact in pack.facts if fact.relation == then} - {own})[:1]
+    rivals = sorted({fact.answer for fact in pack.meant_facts if fact.relation == then} - {own})[:1]
     rows_of: dict[Way, list[Fact]] = {
         "remove": [Fact(subject, then, own) for subject in supporting],
         "abstain": [Fact(subject, then, unknown) for subject in silent[:-1]],
@@ -246,7 +246,7 @@ def changed(pack: Pack, way: Way, rows: Sequence[Fact]) -> Pack:
         return dataclasses.replace(pack, facts=(*pack.facts, *rows))
     removed = set(rows)
     relations = tuple(dataclasses.replace(each, answers=pack.candidates[each.name]) for each in pack.relations)
-    facts = tuple(fact for fact in pack.facts if fact not in removed)
+    facts = tuple(fact for fact, meant in zip(pack.facts, pack.meant_facts, strict=True) if meant not in removed)
     return dataclasses.replace(pack, relations=relations, facts=facts)
 
 

@@ -178,7 +178,7 @@ def table_of(pack: Pack) -> FactTable:
     relations = tuple(relation.name for relation in pack.relations)
     answers = tuple(dict.fromkeys(answer for name in relations for answer in pack.candidates[name]))
     subject_code, relation_code, code = numbered(pack.subjects), numbered(relations), numbered(answers)
-    stated = [(subject_code[s], relation_code[r], code[a]) for s, r, a in pack.facts]
+    stated = [(subject_code[s], relation_code[r], code[a]) for s, r, a in pack.meant_facts]
     rows = np.unique(np.array(stated, dtype=np.int64).reshape(-1, 3), axis=0)
     candidates = np.zeros((len(relations), len(answers)), dtype=bool)
     for index, name in enumerate(relations):

@@ -1,0 +1,191 @@
+"""Where a sentence may end and what a name looks like: plain rules that say when they cannot be sure."""
+
+import re
+import unicodedata
+from collections.abc import Iterator
+
+#: What ends a sentence, in any script; those after which no space is needed.
+STOPS, UNSPACED = ".!?…。！？।॥۔؟։።။", "。！？।॥"
+_QUOTES = dict(zip("\"'“‘«„「『‹`”", "\"'”’»“」』›`”", strict=True))
+_BOUNDARY = re.compile(rf"[{STOPS}]+[\"'”’»)\]]*\s+(?=\S)|[{UNSPACED}]+[」』”]*(?=[^\s{UNSPACED}」』”])|\s*\n\s*")
+_NUMBERED = re.compile(r"^[ \t]*\d{1,3}[.)][ \t]+", re.MULTILINE)
+_THOUGHT = re.compile(r"^\s*<think>.*?</think>", re.DOTALL)
+_MARKS = (
+    (re.compile(r"(?<!\w)(\*\*|__|~~|[*_`])(?=[^\s*_`~])([^\n]+?)(?<=\S)\1(?!\w)"), r"\2"),
+    (re.compile(r"\[([^\]\n]+)\]\((?:https?:|/|#)[^)\s]*\)"), r"\1"),
+    (re.compile(r"</?(?:b|i|u|em|strong)>"), ""),
+    (re.compile(r"^[ \t]*(?:[-*•>]|#{1,6})[ \t]+", re.MULTILINE), ""),
+)
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+#: What stands before a name and never ends a sentence; what ends a name, and may end a sentence too.
+_TITLES = _words("""dr mr mrs ms messrs prof st ste sta mt ft pt sgt capt cpt col gen gov hon lt lieut maj cpl
+    pvt cmdr adm rev fr msgr sen rep pres supt insp hr frl mme mlle mm sr sra srta dra dña sto fra bp abp""")
+_SUFFIXES = _words("jr sr inc ltd co corp bros esq llc plc ave blvd rd dept univ assn intl mfg gmbh cie")
+#: Names of which an exclamation mark is known to be a part.
+_MARKED = _words("yahoo! wham! jeopardy! joomla! kahoot!")
+PRONOUNS = _words("""he she it they we i you this that these those there here who everyone everybody nobody
+    someone somebody anyone one people all none his her its their our my your him them me us""")
+#: Words that begin a sentence and no name.
+ASIDES = _words("""yes no sure ok okay well so but and or then now today tomorrow yesterday however also maybe
+    perhaps probably possibly actually currently indeed clearly apparently obviously suppose imagine assume if
+    when while because since although though as once after before hello hi hey thanks sorry oh ah wow certainly
+    absolutely correct right exactly great good of course only even both either neither nor not never is are do
+    does did was were has have can could would should what where which why how tell say says said let please
+    consider note remember answer question fact nowhere somewhere anywhere everywhere elsewhere user assistant
+    human unknown unclear n/a none nothing undefined according in on at to from by with for about apart besides
+    despite during like unlike until among given thank both""")
+_FUNCTION = PRONOUNS | _words("""in on at with from to by for near until than but and or if is are was were be
+    been am has have had do does did can could will would should may might must now then today currently also
+    too very still just let please when while where which whose since because as not no never nor either neither
+    without about into over under called named known says said lives works speaks well often sometimes always
+    again alone together instead""")
+_PARTICLES = _words("""de da do dos das di del della der den van von zu zur zum la le les lo el al bin ibn ben
+    of the y e du des af av ter ten op upon sur ap aan auf am im""")
+_STARTERS = PRONOUNS | _words("""the a an but and so then however also in on at as when while because since
+    after before if yes no where which what who how""")
+#: A comma that is inside one name: a suffix, a region's code, a year.
+_TAIL = re.compile(r",\s*(?:[A-Z]{2}|(?:[A-Z]\.\s?)+[A-Z]?|\d{4}|(?:Jr|Sr|Inc|Ltd|LLC|Esq|Ph\.D|M\.D)\.?|I{1,3})$")
+_BREAKS = re.compile(r"[,;:()\[\]{}/|<>\"“”«»=—–、，；：（）]|\s-+\s|\.\.|…")
+_ITEMS = re.compile(
+    r"\s*(?:(?<!\d),|,(?!\d)|[、，;/])\s*(?:(?:and|or|und|et|y)\s+)?|\s+(?:and|or|und|oder|et|ou|y|e|o|or)\s+"
+)
+
+
+def plain(text: str) -> str:
+    """The text in NFC without thoughts, bold and other marks, links and bullets."""
+    text = _THOUGHT.sub("", unicodedata.normalize("NFC", text))
+    text = _NUMBERED.sub("", text) if len(_NUMBERED.findall(text)) > 1 else text
+    for _ in range(3):
+        for mark, kept in _MARKS:
+            text = mark.sub(kept, text)
+    return text
+
+
+def boundaries(text: str) -> Iterator[tuple[int, int, bool]]:
+    """Where a sentence may end and the next begin, and whether it surely does."""
+    start = 0
+    for found in _BOUNDARY.finditer(text):
+        sure: bool | None = "\n" in found[0] or found[0][0] in UNSPACED
+        sure = sure or _ends(text[start : found.start()], found[0], text[found.end() :])
+        if sure:
+            yield found.start() + len(found[0].rstrip()), found.end(), True
+            start = found.end()
+        elif sure is None:
+            yield found.start() + len(found[0].rstrip()), found.end(), False
+
+
+def _ends(before: str, stops: str, rest: str) -> bool | None:
+    """Whether a sentence ends between two texts; None when it cannot be told. before: the sentence so far."""
+    word = before.split()[-1].lstrip("(\"'“‘«") if before.split() else ""
+    after = (rest.split() or [""])[0].strip(".,;:!?\"'“”’)")
+    begins = after.casefold() in _STARTERS or after.casefold().split("'")[0] in PRONOUNS
+    continues = after[:1].islower() and not begins
+    if stops[0] != ".":
+        marked = f"{word}{stops[0]}".casefold() in _MARKED
+        if continues or (marked and not begins and not _is_sentence(rest)):
+            return False
+        alone = len(before.split()) == 1 and word.casefold() not in ASIDES
+        return None if marked else True if begins or (_is_sentence(rest) and not alone) else None
+    if all(_abbreviates(each.rstrip(".")) for each in before.split()):
+        return False  # A sentence is more than initials and titles.
+    kind = word.casefold().rstrip(".")
+    if kind in _TITLES:
+        return True if begins and kind in ("st", "mt", "ft") else None if begins else False
+    if kind == "no" and after[:1].isdigit():
+        return False
+    if _abbreviates(word):
+        if not begins and all(each[:1].isupper() for each in before.split()):
+            return False  # Names alone make no sentence.
+        return True if begins else False if continues or not _is_sentence(rest) else None
+    return True if begins or (not continues and _is_sentence(rest)) else None
+
+
+def _abbreviates(word: str) -> bool:
+    """Whether a stop after this word may belong to it: an initial, a title, a suffix, or letters without a vowel."""
+    kind = word.casefold().strip(".,")
+    if kind in _TITLES | _SUFFIXES or re.fullmatch(r"[A-ZÀ-Þ]|(?:[^\W\d_]{1,2}\.)+[^\W\d_]{1,2}", word.strip(",")):
+        return True
+    return re.fullmatch(r"[A-Z][b-df-hj-np-tv-xz]{1,4}", word) is not None
+
+
+def _is_sentence(rest: str) -> bool:
+    """Whether what follows a stop has more than one word, of which one is no name's."""
+    words = list[str]()
+    for word in rest.split("\n", 1)[0].split():
+        words.append(word)
+        if word[-1] in STOPS and not _abbreviates(word.rstrip(STOPS)):
+            break
+    common = (word for word in words[1:] if not word[0].isupper() and word not in _PARTICLES)
+    return len(words) > 1 and any(True for _ in common)
+
+
+def endings(text: str) -> list[str]:
+    """The text without what ends a sentence and without quotes around it; two where a stop may belong to the name."""
+    text = text.strip()
+    while text:
+        bare = text.rstrip(STOPS + " \t")
+        word, stop = (bare.split() or [""])[-1], text[len(bare) :][:1]
+        if stop == "!" and f"{word}!".casefold() in _MARKED:
+            return [f"{bare}!"]
+        if stop == "." and len(bare) > 1 and _abbreviates(word):
+            sure = "." in word or word.casefold() in _SUFFIXES | {"st"} or re.search(r"\b\w\.\s*\w$", bare)
+            return [f"{bare}."] if sure else [bare, f"{bare}."]
+        if bare == text == unquoted(text):
+            break
+        text = bare if bare != text else unquoted(text)
+    return [text] if text else []
+
+
+def unquoted(text: str) -> str:
+    """The text without quotes around the whole of it."""
+    text, closing = text.strip(), _QUOTES.get(text.strip()[:1])
+    return text[1:-1].strip() if len(text) > 2 and text[-1] == closing and closing not in text[1:-1] else text
+
+
+def is_name(text: str) -> bool:
+    """Whether every word of the text can be part of one name."""
+    text = _TAIL.sub("", text)
+    words = text.split()
+    if not words or _BREAKS.search(text) or _small(words[0]) in PRONOUNS | ASIDES:
+        return False
+    capital = (each[:1].isdigit() or any(map(_unsmall, each)) or not any(map(str.isalpha, each)) for each in words)
+    return all(large or word in _PARTICLES for large, word in zip(capital, words, strict=True)) and any(
+        word not in _PARTICLES for word in words
+    )
+
+
+def _small(word: str) -> str:
+    """A word in small letters without its stop, unless it is written in capitals alone, as US is."""
+    return word if len(word) > 1 and word.isupper() else word.casefold().rstrip(".!'")
+
+
+def _unsmall(letter: str) -> bool:
+    """Whether a letter is a capital, or of a script that has none."""
+    return letter.isalpha() and not letter.islower()
+
+
+def is_phrase(text: str) -> bool:
+    """Whether the text is a few words, none of which makes a sentence or begins a second thing."""
+    words = [_small(word) for word in text.split()]
+    own = words[1:] if words[:1] in (["a"], ["an"], ["the"]) else words
+    if not 0 < len(own) <= 4 or _BREAKS.search(text) or own[0] in ASIDES or _FUNCTION.intersection(own):
+        return False
+    return not any(word.endswith("ly") and len(word) > 5 for word in own)
+
+
+def is_list(text: str) -> bool:
+    """Whether the text names several things."""
+    items = _ITEMS.split(_TAIL.sub("", text))
+    return len(items) > 1 and all(is_name(item) or is_phrase(item) for item in items if item)
+
+
+def same_person(name: str, asked: str) -> bool:
+    """Whether a name in a reply means whom the question named: a pronoun, or some of the same words, titles aside."""
+    words = (each.split() for each in (name, asked))
+    own, other = ({word for word in each if word.rstrip(".").casefold() not in _TITLES} for each in words)
+    return name.casefold() in ("he", "she", "it", "they") or (bool(own) and own <= other)
