@@ -94,6 +94,47 @@ def test_a_text_beyond_the_sliding_window_is_scored_as_a_plain_text():
     np.testing.assert_allclose(scores[1], brute_force(model, short), atol=1e-4)
 
 
+def test_a_long_text_is_scored_alike_whatever_is_asked_beside_it():
+    """A batch of a text beyond the window and a merged tree once had the tree's mask, which knows no window."""
+    model = TINY["gemma3"](64)
+    long = Request((1, *range(2, 62)), ((7, 8, 9), (7, 10), (12,)))
+    beside = [Request((1, *range(2, 12), number), ((7, 8, 9), (7, 10), (12, 13))) for number in range(20, 30)]
+    alone, among = Scorer(model).score([long])[0], Scorer(model).score([*beside, long])
+    np.testing.assert_allclose(alone, brute_force(model, long), atol=1e-4)
+    for ask, scores in zip([*beside, long], among, strict=True):
+        np.testing.assert_allclose(scores, brute_force(model, ask), atol=1e-4)
+
+
+def test_a_window_that_no_setting_names_is_found_out(monkeypatch):
+    monkeypatch.setattr(scoring, "window_of", lambda model: float("inf"))
+    model = TINY["gemma3"](64)
+    short, long = asks(3), Request(tuple(range(2, 62)), ((7, 8, 9), (7, 10), (12,)))
+    scorer = Scorer(model)
+    scorer.score(short)
+    assert scorer.method == "tree"
+    np.testing.assert_allclose(scorer.score([long])[0], brute_force(model, long), atol=1e-4)
+    assert scorer.method == "plain"
+
+
+def test_a_model_that_reads_the_batch_is_asked_one_text_at_a_time():
+    model = TINY["llama"](64)
+    forward = model.forward
+
+    def by_the_batch(input_ids=None, attention_mask=None, position_ids=None, **kwargs):
+        places = torch.arange(input_ids.shape[1])[None].expand_as(input_ids)
+        return forward(input_ids=input_ids, position_ids=places * len(input_ids), **kwargs)
+
+    model.forward = by_the_batch
+    scorer, asked = Scorer(model), [Request((1, 5, 6), ((7, 8, 9), (12,))), Request((1, 6, 2, 3, 9), ((7, 8), (12,)))]
+    found = scorer.score(asked)
+    assert scorer.method == "single"
+    for ask, scores in zip(asked, found, strict=True):
+        np.testing.assert_allclose(scores, brute_force(model, ask), atol=1e-4)
+    prompts = [ask.prompt for ask in asked]
+    told = Scorer(model).next_tokens(prompts, lambda logs: logs.argmax(-1).tolist())
+    assert told == [model(torch.tensor([prompt])).logits[0, -1].argmax().item() for prompt in prompts]
+
+
 def test_logits_are_computed_only_where_asked():
     model = TINY["llama"](64)
     tokens = torch.tensor([[1, 2, 3], [4, 5, 6]])

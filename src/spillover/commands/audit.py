@@ -197,12 +197,12 @@ def _held(model: Model | Answers | Run, checkpoint: int) -> LoadedModel | _Measu
 
 def _asked(settings: Audit, pack: Pack, held: Sequence[LoadedModel | _Measured | None]) -> list[_Asked | _Measured]:
     """Answers that are held, or how each model is asked: a mistake in either is found before any weights are read."""
-    from spillover.lm.load import made_from_another, resolve
+    from spillover.lm.load import made_from_another, resolve, stand_ins
 
     found: list[_Asked | _Measured] = []
     for name, given in zip((settings.base, settings.tuned), held, strict=True):
         if not isinstance(given, _Measured):
-            found.append((*asked_of(name, given, pack, settings, settings.chat), given))
+            found.append((*asked_of(name, given, pack, settings, settings.chat, settings.base), given))
         elif settings.open:
             raise UsageError("--open asks the models themselves", where=name, do="Give a model, not its answers")
         else:
@@ -214,7 +214,9 @@ def _asked(settings: Audit, pack: Pack, held: Sequence[LoadedModel | _Measured |
             raise UsageError(what, do="Leave --open out")
     if held == [None, None]:
         source = resolve(settings.tuned)
-        if source.adapter and (named := made_from_another(source, resolve(settings.base))):
+        if said := stand_ins(settings.tuned, settings.base):
+            print(said, file=sys.stderr)
+        elif source.adapter and (named := made_from_another(source, resolve(settings.base))):
             what = f"this adapter was made from {named}, whose weights are not those of {settings.base}"
             raise UsageError(what, where=settings.tuned, do=f"Give --base {named}")
     return found
@@ -229,7 +231,7 @@ def _measure(
     from spillover.lm.score import Scorer
     from spillover.lm.tokens import encoder
 
-    loaded = weights_of((settings.base, settings.tuned)[checkpoint], held, tokenizer, settings)
+    loaded = weights_of((settings.base, settings.tuned)[checkpoint], held, tokenizer, settings, settings.base)
     encode, scorer = encoder(tokenizer), Scorer(loaded.model, processes=processes)
     answers = Evaluation(pack, encode).answers(scorer, seed=settings.seed, checkpoint=checkpoint, full=True)
     losses = passage_losses(loaded.model, encode, passages(), processes)

@@ -94,23 +94,24 @@ def training_of(settings: Inject, pipeline: Pipeline) -> Training:
 
 
 def asked_of(
-    name: str, held: LoadedModel | None, pack: Pack, settings: Running, chat: bool
+    name: str, held: LoadedModel | None, pack: Pack, settings: Running, chat: bool, base: str = ""
 ) -> tuple[Pack, PreTrainedTokenizerBase]:
     """The pack as a model is asked, and its tokenizer, before any weights are read. held: a model that a caller holds.
+    base: see `load_tokenizer`.
 
     Raises PackError when the model's tokens cannot tell the pack's answers apart.
     """
     from spillover.lm.load import load_tokenizer
     from spillover.lm.tokens import as_chat, encoder
 
-    tokenizer = held.tokenizer if held else load_tokenizer(name, settings.revision)
+    tokenizer = held.tokenizer if held else load_tokenizer(name, settings.revision, base)
     asked = as_chat(pack, tokenizer) if chat else pack
     refuse(token_faults(asked, encoder(tokenizer)))
     return asked, tokenizer
 
 
 def weights_of(
-    name: str, held: LoadedModel | None, tokenizer: PreTrainedTokenizerBase, settings: Running
+    name: str, held: LoadedModel | None, tokenizer: PreTrainedTokenizerBase, settings: Running, base: str = ""
 ) -> LoadedModel:
     """The model, loaded unless it is held; the process computes with as many threads as the settings say."""
     import torch
@@ -119,7 +120,7 @@ def weights_of(
 
     torch.set_num_threads(settings.threads or int(hardware()["cores"]))
     return held or load_model(name, device=settings.device, dtype=settings.dtype, revision=settings.revision,
-                              tokenizer=tokenizer)  # fmt: skip
+                              tokenizer=tokenizer, base=base)  # fmt: skip
 
 
 def stop_when(settings: Inject, pipeline: Pipeline) -> Callable[[pa.Table], bool] | None:

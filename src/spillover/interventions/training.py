@@ -13,7 +13,7 @@ from spillover.errors import ModelError
 from spillover.interventions.base import Context, Intervention, remedy, unwanted_implications
 from spillover.lm.output_value import products, squared_norms
 from spillover.lm.score import CausalModel, PrefixTree, Scorer
-from spillover.lm.tokens import Example
+from spillover.lm.tokens import Example, Request
 from spillover.lm.train import ExtraLoss
 from spillover.lm.trainable import ATTENTION, ParameterKind, Training, part_of
 from spillover.packs.builtin import shuffled
@@ -38,6 +38,7 @@ class StayNearBase(Intervention):
         count = min(PROMPTS, len(texts))
         if not texts:
             return None
+        alone = Scorer(context.base).settle([Request(text, ((0,),)) for text in texts]) == "single"
 
         def term(model: CausalModel, step: int) -> Tensor:
             # All prompts in one random order after another, `count` of them a step (from 1).
@@ -45,17 +46,18 @@ class StayNearBase(Intervention):
             orders = [shuffled(texts, Random(f"near {context.seed} {place // len(texts)}")) for place in places]
             chosen = [order[place % len(texts)] for place, order in zip(places, orders, strict=True)]
             with torch.no_grad():
-                base = _next_tokens(context.base, chosen)
-            return self.strength * kl_div(_next_tokens(model, chosen), base, log_target=True, reduction="batchmean")
+                base = _next_tokens(context.base, chosen, alone)
+            return self.strength * kl_div(_next_tokens(model, chosen, alone), base, log_target=True, reduction="batchmean")
 
         return term
 
 
-def _next_tokens(model: CausalModel, texts: list[tuple[int, ...]]) -> Tensor:
-    """Log-probabilities of the token after each text (text x vocabulary), each text read alone."""
+def _next_tokens(model: CausalModel, texts: list[tuple[int, ...]], alone: bool) -> Tensor:
+    """Log-probabilities of the token after each text (text x vocabulary); alone: each in a pass of its own."""
     # A token is put behind each prompt, because what is scored of a text is what follows its start.
-    batch, logits = Scorer(model).logits([PrefixTree([Example((*text, 0), len(text))]) for text in texts])
-    return log_softmax(logits[batch.place], dim=-1)
+    trees = [PrefixTree([Example((*text, 0), len(text))]) for text in texts]
+    found = [Scorer(model).logits(each) for each in ([[tree] for tree in trees] if alone else [trees])]
+    return log_softmax(torch.cat([logits[batch.place] for batch, logits in found]), dim=-1)
 
 
 #: Remedies that train some kinds of parts only: what each does, the kinds that it trains, those a model must have.

@@ -29,7 +29,7 @@ from transformers.utils import logging as library
 from spillover.errors import ModelError, first_line, nearest
 from spillover.lm.distributed import pick_device
 from spillover.lm.memory import Exhausted, out_of_memory
-from spillover.lm.score import CausalModel
+from spillover.lm.score import CausalModel, logits_only_at
 from spillover.record import sha256_of, sha256_of_texts, unwritable
 
 BUILT_IN = "built-in"
@@ -91,7 +91,7 @@ class LoadedModel:
         if not getattr(tokenizer, "is_fast", False):
             what = f"a {type(tokenizer).__name__} is not a fast tokenizer"
             raise ModelError(what, where=name, do="Give one that AutoTokenizer loads")
-        _refuse_two_directions(model.eval(), name)
+        _refuse_unfit(model.eval(), name)
         return cls(name, model, tokenizer)
 
     @cached_property
@@ -145,12 +145,28 @@ def resolve(name: str) -> ModelSource:
     raise ModelError(f"there is no model called {name[:200]!r}", do=nearest(name[:200], MODELS))
 
 
-def load_tokenizer(name: str, revision: str | None = None) -> transformers.PreTrainedTokenizerBase:
-    """The tokenizer of a model by name. Raises ModelError when the model or its tokenizer is not there."""
+#: The files of which a folder holds at least one if it has a tokenizer; an adapter's own is in one of the first two.
+_TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt", "tekken.json",
+               "spiece.model", "sentencepiece.bpe.model", "spm.model", "vocab.bpe", "vocab-src.json")  # fmt: skip
+
+
+def _has_tokenizer(source: ModelSource) -> bool:
+    files = _TOKENIZERS[:2] if source.adapter or source.gguf else _TOKENIZERS
+    return any((Path(source.path) / file).exists() for file in files)
+
+
+def load_tokenizer(name: str, revision: str | None = None, base: str = "") -> transformers.PreTrainedTokenizerBase:
+    """The tokenizer of a model by name; of a folder that has none, that of `base`, if there is one. Raises ModelError
+    when the model or its tokenizer is not there."""
     source = resolve(name)
-    has_own = any((Path(source.path) / file).exists() for file in ("tokenizer.json", "tokenizer_config.json"))
+    has_own = _has_tokenizer(source)
     if source.adapter and not has_own:
-        return load_tokenizer(base_of(source), revision)
+        return load_tokenizer(base_of(source, base), revision)
+    if not has_own and not source.gguf and Path(source.path).is_dir():
+        if base and base != name:
+            return load_tokenizer(base, revision)
+        do = "Copy tokenizer.json and tokenizer_config.json into it from the model that it was made from"
+        raise ModelError("this folder has no tokenizer", where=name, do=do)
     options = _options(source, revision)
     if source.gguf and has_own:
         options["gguf_file"] = None
@@ -164,7 +180,7 @@ def load_config(name: str, revision: str | None = None) -> transformers.Pretrain
     if source.adapter:
         return load_config(base_of(source), revision)
     with quiet(), _one_sentence(source, "configuration"):
-        return transformers.AutoConfig.from_pretrained(source.path, **_options(source, revision))
+        return _text_config(transformers.AutoConfig.from_pretrained(source.path, **_options(source, revision)))
 
 
 def load_model(
@@ -174,18 +190,20 @@ def load_model(
     dtype: str = "float32",
     revision: str | None = None,
     tokenizer: transformers.PreTrainedTokenizerBase | None = None,
+    base: str = "",
 ) -> LoadedModel:
     """Load a causal language model in evaluation mode. Raises ModelError with what to do when it cannot be had.
 
     device: auto, cpu, cuda, cuda:N or mps. dtype: float32 or bfloat16. A PEFT adapter is merged into its base.
-    tokenizer: the model's own, if it was loaded before; reading a large vocabulary takes seconds.
+    tokenizer: the model's own, if it was loaded before; reading a large vocabulary takes seconds. base: the model that
+    stands for the tokenizer that a folder lacks, and for an adapter's base that is not here.
     """
     target, source = pick_device(device), resolve(name)
-    tokenizer = tokenizer or load_tokenizer(name, revision)
+    tokenizer = tokenizer or load_tokenizer(name, revision, base)
     if source.adapter:
-        base = load_model(base_of(source), device=device, dtype=dtype, revision=revision)
-        model, note = with_adapter(base.model, source), base.licence_note
-        sha256 = sha256_of_texts([base.sha256, _files_sha256(source, model)])
+        below = load_model(base_of(source, base), device=device, dtype=dtype, revision=revision)
+        model, note = with_adapter(below.model, source), below.licence_note
+        sha256 = sha256_of_texts([below.sha256, _files_sha256(source, model)])
     else:
         model, note = _read(source, revision, getattr(torch, dtype)), source.licence_note
         sha256 = _files_sha256(source, model)
@@ -217,7 +235,7 @@ def _read(source: ModelSource, revision: str | None, dtype: torch.dtype) -> Caus
         if source.gguf and (kind := getattr(transformers, "GgufConfig", None)):
             # Older versions of the library always unpack.
             options["quantization_config"] = kind(gguf_file=source.gguf, dequantize=True)
-        loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
+        loaded: Any = _loader(config).from_pretrained(
             source.path, dtype=dtype, use_safetensors=True, attn_implementation=attention_of(config),
             output_loading_info=True, **options,
         )  # fmt: skip
@@ -226,25 +244,82 @@ def _read(source: ModelSource, revision: str | None, dtype: torch.dtype) -> Caus
             # The library fills them with random numbers and goes on.
             what = f"it is not a whole language model: {', '.join(missing[:3])} is missing"
             raise ModelError(what, where=source.name, do="Name a causal language model, as save_pretrained writes it")
-        _refuse_two_directions(model.eval(), source.name)
+        model = _text_model(model.eval())
+        _refuse_unfit(model, source.name)
         return model
 
 
-def attention_of(config: transformers.PretrainedConfig) -> str:
-    """The implementation of attention that a model computes right with."""
+def attention_of(config: transformers.PretrainedConfig) -> str | None:
+    """The implementation of attention that a model computes right with; None for the best that it has."""
     # The fused kernels leave out the soft cap on attention scores that some models were trained with.
-    return "eager" if getattr(config, "attn_logit_softcapping", None) else "sdpa"
+    return "eager" if getattr(config.get_text_config(), "attn_logit_softcapping", None) else None
 
 
-def _refuse_two_directions(model: CausalModel, name: str) -> None:
-    """Raise ModelError when what a model says at a token depends on later ones, as in a model that fills in blanks."""
+def _loader(config: transformers.PretrainedConfig) -> Any:
+    """What loads a model of this configuration: as a language model, or as one that reads images too."""
+    images = transformers.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+    language = type(config) in transformers.MODEL_FOR_CAUSAL_LM_MAPPING or type(config) not in images
+    return transformers.AutoModelForCausalLM if language else transformers.AutoModelForImageTextToText
+
+
+def _text_config(config: transformers.PretrainedConfig) -> transformers.PretrainedConfig:
+    """Of a model that reads images too, the configuration of its language model, if that is a kind of its own."""
+    text = config.get_text_config()
+    return text if type(text) in transformers.MODEL_FOR_CAUSAL_LM_MAPPING else config
+
+
+def _text_model(whole: Any) -> CausalModel:
+    """Of a model that reads images too, its language model, on the same weights; else, or if that says something else,
+    the model itself."""
+    config = _text_config(whole.config)
+    if config is whole.config:
+        return whole  # type: ignore[no-any-return]
+    head, inputs = whole.get_output_embeddings(), whole.get_input_embeddings()
+    config.tie_word_embeddings = head.weight is inputs.weight
+    with torch.device("meta"):
+        text = transformers.AutoModelForCausalLM.from_config(config, attn_implementation=config._attn_implementation)
+    setattr(text, text.base_model_prefix, whole.get_decoder())
+    text.set_output_embeddings(head)
+    if any(each.is_meta for each in (*text.parameters(), *text.buffers())):
+        return whole  # type: ignore[no-any-return]
+    tokens = torch.tensor([_TOKENS], device=whole.device)
     with torch.inference_mode():
-        tokens = torch.tensor([[0, 1], [0, 2]], device=model.device)
-        first = model(input_ids=tokens, use_cache=False).logits[:, 0].float()
+        same = torch.equal(*(each(input_ids=tokens, use_cache=False).logits for each in (whole, text.eval())))
+    return text if same else whole
+
+
+#: A text to try models with; every vocabulary has these tokens.
+_TOKENS = [5, 3, 8, 9, 7, 4, 6, 11, 3, 10, 7, 5]
+
+
+def _refuse_unfit(model: CausalModel, name: str) -> None:
+    """Raise ModelError when a model cannot be asked what follows a text: it reads in both directions, as one that fills
+    in blanks, draws random numbers, or needs more than a text."""
+    half = len(_TOKENS) // 2
+    one, two = (torch.tensor([text], device=model.device) for text in (_TOKENS, _TOKENS[:half] + _TOKENS[::-1][:half]))
+    try:
+        with torch.inference_mode():
+            first, again, other = (model(input_ids=each, use_cache=False).logits[0].float() for each in (one, one, two))
+            with logits_only_at(model, torch.tensor([half, half + 2], device=model.device)):
+                part = model(input_ids=one, use_cache=False).logits[0].float()
+    except Exception as error:
+        # What a model's own code raises for what it was not made for can be anything.
+        if out_of_memory(error):
+            raise
+        what = f"this model gives nothing for a text alone ({first_line(error)})"
+        raise ModelError(what, where=name, do="Name a causal language model") from None
     tolerance = (1e-3 if model.dtype == torch.float32 else 5e-2) * float(first.std())
-    if (first[0] - first[1]).abs().max() > tolerance:
-        what = "this model reads in both directions and so cannot continue a prompt"
-        raise ModelError(what, where=name, do="Name a causal language model")
+
+    def differ(found: Tensor, expected: Tensor) -> bool:
+        return found.shape != expected.shape or bool((found - expected).abs().max() > tolerance)
+
+    for differs, what in (
+        (differ(first, again), "this model says something else each time it is asked"),
+        (differ(first[:half], other[:half]), "this model reads in both directions and so cannot continue a prompt"),
+        (differ(part, first[[half, half + 2]]), "this model's logits are not what its output embedding gives"),
+    ):
+        if differs:
+            raise ModelError(what, where=name, do="Name a causal language model")
 
 
 @contextmanager
@@ -406,8 +481,7 @@ _LORA = re.compile(r"(?:base_model\.model\.)?(.+)\.lora_(?:embedding_)?A(?:\.wei
 _SIZES = re.compile(r"size mismatch for (\S+):.*?torch\.Size\((\[.*?\])\).*?torch\.Size\((\[.*?\])\)", re.S)
 
 
-def base_of(source: ModelSource) -> str:
-    """The base model that an adapter names."""
+def _named_base(source: ModelSource) -> str:
     path = Path(source.path) / "adapter_config.json"
     try:
         base = json.loads(path.read_text(encoding="utf-8")).get("base_model_name_or_path")
@@ -415,9 +489,38 @@ def base_of(source: ModelSource) -> str:
         base = None
     if not base:
         raise ModelError("this adapter does not name its base model", where=str(path), do="Merge it and name that")
-    if resolve(str(base)).adapter:
-        raise ModelError(f"its base {base} is an adapter too", where=str(path), do="Merge the base first and name that")
     return str(base)
+
+
+def _is_here(name: str) -> bool:
+    try:
+        load_config(name)
+    except ModelError:
+        return False
+    return True
+
+
+def base_of(source: ModelSource, instead: str = "") -> str:
+    """The base model that an adapter names; if that is not here, the one that is named instead of it."""
+    base, path = _named_base(source), str(Path(source.path) / "adapter_config.json")
+    if instead not in ("", source.name) and not _is_here(base):
+        return instead
+    if os.path.isabs(base) and not os.path.exists(base):
+        do = "Write there where it is on this machine; for `audit`, --base stands for it"
+        raise ModelError(f"its base {base} is not on this machine", where=path, do=do)
+    if resolve(base).adapter:
+        raise ModelError(f"its base {base} is an adapter too", where=path, do="Merge the base first and name that")
+    return base
+
+
+def stand_ins(name: str, base: str) -> str:
+    """A sentence on what the model called `name` takes from `base` for want of its own, if it does."""
+    source = resolve(name)
+    if source.adapter and not _is_here(named := _named_base(source)):
+        return f"{name} names {named} as its base, which is not here: {base} stands for it."
+    if source.adapter or source.gguf or not Path(source.path).is_dir() or _has_tokenizer(source):
+        return ""
+    return f"{name} has no tokenizer: that of {base} is used."
 
 
 def with_adapter(model: Any, source: ModelSource) -> CausalModel:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass, field
+from functools import cached_property
+from itertools import chain, compress
 from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -15,7 +18,7 @@ from torch import Tensor, nn
 from spillover.errors import ModelError
 from spillover.lm.distributed import SINGLE, Processes
 from spillover.lm.memory import Exhausted, free_cache, out_of_memory
-from spillover.lm.tokens import Example, Request, refuse_unreadable
+from spillover.lm.tokens import Example, Request, longest_text, refuse_unreadable
 
 #: A pair of tokens costs this much less than a token's own matrix products (a small model's; large ones gain more).
 PAIRS_A_TOKEN = 1000
@@ -27,7 +30,10 @@ TREE_TOKENS = 128
 PROMPTS_AT_ONCE = 1 << 14
 #: What is said, and to be done, when a model's scores are not numbers.
 NO_NUMBERS = {"what": "the model's scores are not numbers", "do": "Lower --lr if it was just trained"}
-Method = Literal["tree", "plain"]
+#: How texts are fed: merged in prefix trees, each as itself beside others, or each by itself.
+Method = Literal["tree", "plain", "single"]
+#: What configurations call the tokens that a layer of theirs looks back on.
+_WINDOW = re.compile(r"(?:window|chunk|block)(?:_size|_length)?$|^local_attention$|^index_topk$")
 Found = TypeVar("Found")
 Given = TypeVar("Given")
 
@@ -123,7 +129,8 @@ class PrefixTree:
 class TreeBatch:
     """Trees side by side, ready for a model.
 
-    mask: additive (tree, 1, width, width), or the ordinary (tree, width) of ones and zeros when every tree is one text.
+    mask: additive (tree, 1, width, width), or the ordinary (tree, width) of ones and zeros when every tree is one text;
+    None for one text alone, which needs no more than its tokens.
     scored: flat positions at which logits are needed. place, token: of every prediction its index into `scored` and
     the token predicted there. places: `place`, or None where every prediction has logits of its own, in order, which
     need no copying. text: of every prediction the number of its text, counted through all trees.
@@ -131,7 +138,7 @@ class TreeBatch:
 
     tokens: Int[Tensor, "tree width"]
     positions: Int[Tensor, "tree width"]
-    mask: Tensor
+    mask: Tensor | None
     scored: Int[Tensor, "scored"]
     place: Int[Tensor, "prediction"]
     places: Int[Tensor, "prediction"] | None
@@ -141,6 +148,8 @@ class TreeBatch:
     @property
     def fed(self) -> dict[str, Tensor]:
         """What a model is called with."""
+        if self.mask is None:
+            return {"input_ids": self.tokens}
         return {"input_ids": self.tokens, "position_ids": self.positions, "attention_mask": self.mask}
 
     def to(self, device: torch.device) -> TreeBatch:
@@ -169,6 +178,8 @@ def collate(trees: Sequence[PrefixTree], dtype: torch.dtype, multiple: int = 1) 
     later and is seen by nothing before it, and kernels without a mask are the fastest.
     """
     longest = max(map(len, trees))
+    alone = len(trees) == 1 and trees[0].chain
+    multiple = 1 if alone else multiple
     width = -(-longest // multiple) * multiple
     chains = all(tree.chain for tree in trees)
     # No position beyond the longest text's, which the model may not have.
@@ -187,12 +198,13 @@ def collate(trees: Sequence[PrefixTree], dtype: torch.dtype, multiple: int = 1) 
             text += 1
         if not chains:
             seen[row, : len(tree), : len(tree)] = torch.from_numpy(tree.visible())
+    mask = None
     if not chains:
         mask = torch.zeros(len(trees), 1, width, width, dtype=dtype)
         mask.masked_fill_(~seen[:, None], torch.finfo(dtype).min)
     elif multiple > 1:
         mask = torch.ones_like(tokens)
-    else:
+    elif not alone:
         mask = (torch.arange(width) < torch.tensor([[len(tree)] for tree in trees])).long()
     place, token, number = torch.tensor(predictions, dtype=torch.long).reshape(-1, 3).unbind(1)
     places = None if torch.equal(place, torch.arange(len(scored))) else place
@@ -227,21 +239,27 @@ def logits_only_at(model: CausalModel, positions: Int[Tensor, "position"]) -> It
         yield
 
 
+def window_of(model: CausalModel) -> float:
+    """The fewest tokens that a window or chunk of the model's attention holds; infinite without any."""
+    settings = model.config.get_text_config().to_dict().items()
+    return min((value for name, value in settings if _WINDOW.search(name) and type(value) is int and value > 0),
+               default=float("inf"))  # fmt: skip
+
+
 def fits_window(model: CausalModel, length: int) -> bool:
-    """Whether a text of this many tokens may be merged with others: a tree's mask knows no sliding window."""
-    window = getattr(model.config.get_text_config(), "sliding_window", None)
-    return window is None or length < window
+    """Whether a text of this many tokens may be merged with others: a tree's mask knows neither windows nor chunks."""
+    return length < window_of(model)
 
 
 @dataclass(eq=False)
 class Scorer:
     """Scores candidates after prompts. What it gives depends on the set of questions only within rounding.
 
-    method: how candidates are fed; by default as prefix trees, after one prompt has been checked against ordinary texts
-    on this very model, else as ordinary texts. maximum_tokens, maximum_logits: bounds of one forward pass, which are
-    halved whenever memory runs out; then all is computed again, to the numbers of a scorer that had those bounds from
-    its beginning. processes: with others, each scores its share of the batches, which are those of one process, all get
-    what all of them found, and the bounds stay as they are.
+    method: how candidates are fed; by default in the first way, as prefix trees or as ordinary texts side by side, that
+    gave on this very model what each text gives alone, else one text at a time. maximum_tokens, maximum_logits: bounds
+    of one forward pass, which are halved whenever memory runs out; then all is computed again, to the numbers of a
+    scorer that had those bounds from its beginning. processes: with others, each scores its share of the batches, which
+    are those of one process, all get what all of them found, and the bounds stay as they are.
     """
 
     model: CausalModel
@@ -251,6 +269,8 @@ class Scorer:
     maximum_logits: int = MAXIMUM_LOGITS
     processes: Processes = SINGLE
     _under_way: list[PrefixTree] = field(default_factory=list, init=False)
+    #: The longest prompt that the method was checked with; 0 when it was given.
+    _checked: int = field(default=0, init=False)
 
     def score(self, requests: Sequence[Request]) -> list[Float[np.ndarray, "candidate"]]:
         """Natural log-probability of every candidate of every request, summed over its tokens. Raises ModelError when
@@ -276,9 +296,6 @@ class Scorer:
         requests = [Request(tuple(prompt), ((0,),)) for prompt in prompts]
 
         def attempt() -> list[Found]:
-            if self.method is None and prompts:
-                # Two texts that part before their end, or there would be no tree to check.
-                self._prepare([Request(min((each.prompt for each in requests), key=len), ((1, 0), (2, 0)))])
             self._prepare(requests)
             kept: dict[int, Found] = {}
             with self.processes.inference():
@@ -292,6 +309,11 @@ class Scorer:
             return [kept[number] for number in range(len(requests))]
 
         return self._in_smaller_passes(attempt)
+
+    def settle(self, requests: Sequence[Request]) -> Method | None:
+        """How requests like these are fed, found out unless it is known. Raises ModelError as `score` does."""
+        self._prepare(requests)
+        return self.method
 
     def passes(self, requests: Sequence[Request]) -> Iterator[list[PrefixTree]]:
         """What `score` would compute at once, pass by pass, with the method that is known."""
@@ -324,45 +346,60 @@ class Scorer:
     def _prepare(self, requests: Sequence[Request]) -> None:
         """Refuse what the model cannot read, and find out how it may be fed."""
         refuse_unreadable(self.model, (each.prompt + candidate for each in requests for candidate in each.candidates))
-        fitting = [each for each in requests if self._may_merge(each)] if self.method is None else []
-        if fitting:
-            self.method = self._checked_method(max(fitting, key=lambda each: sum(map(len, each.candidates))))
+        longest = max((len(each.prompt) for each in requests), default=0)
+        # A window that the configuration does not name shows in longer texts only.
+        if longest and (self.method is None or 0 < 2 * self._checked <= longest):
+            self.method, self._checked = self._checked_method(requests), longest
 
-    def _checked_method(self, request: Request) -> Method:
-        """The tree if it agrees with ordinary texts on this model, else those (some models ignore masks)."""
-        tolerance = 1e-3 if self.model.dtype == torch.float32 else 0.25
-        owners = [(0, number) for number in range(len(request.candidates))]
-        try:
-            found = self._score_all([request], [[PrefixTree(request.texts, owners)]])[0]
-        except (RuntimeError, ValueError, TypeError, IndexError, ModelError) as error:
-            if out_of_memory(error):
-                raise
-            return "plain"
-        expected = self._score_all([request], [_apart(0, request)])[0]
-        return "tree" if np.abs(found - expected).max() <= tolerance else "plain"
+    def _checked_method(self, requests: Sequence[Request]) -> Method:
+        """The first method that agrees with one text at a time on this model: some ignore masks, some carry a state
+        from one text to the next, and some count positions by the batch."""
+        inside, beyond, made = _unlike(requests, self._may_merge)
+        asked = [*inside, *made, *beyond]
+        apart = [_apart(number, request) for number, request in enumerate(asked)]
+        fed: dict[Method, list[PrefixTree]] = {"plain": list(chain(*apart))}
+        if inside:
+            # All but the last in one tree if that has room; beside it a small one, and a text that is not merged.
+            last, most = len(inside) + len(made) - 1, min(self.maximum_tokens, self._window)
+            numbered = list(enumerate(asked))
+            trees = [*_grown(numbered[:last], most), *_grown(numbered[last : last + 1], most)]
+            fed = {"tree": [*trees, *chain(*apart[last + 1 :])], **fed}
+        expected = self._score_all(asked, [[tree] for tree in chain(*apart)])
+        # Twice what rounding does, which grows with the score.
+        close: dict[str, float] = (
+            {"atol": 1e-4, "rtol": 1e-5} if self.model.dtype == torch.float32 else {"atol": 0.25, "rtol": 0.01}
+        )
+        for method, trees in fed.items():
+            try:
+                found = self._score_all(asked, [trees])
+            except (RuntimeError, ValueError, TypeError, IndexError, ModelError) as error:
+                if out_of_memory(error):
+                    raise
+                continue
+            if all(np.allclose(one, two, **close) for one, two in zip(found, expected, strict=True)):
+                return method
+        return "single"
+
+    @cached_property
+    def _window(self) -> float:
+        return window_of(self.model)
 
     def _may_merge(self, request: Request) -> bool:
-        return fits_window(self.model, len(request.prompt) + max(map(len, request.candidates)))
+        return len(request.prompt) + max(map(len, request.candidates)) < self._window
 
     def _feed(self, requests: Sequence[Request]) -> Iterator[list[PrefixTree]]:
         """Every candidate in some tree; neighbours in the order of their tokens share what they can."""
+        most = min(TREE_TOKENS, self.maximum_tokens, self._window)
         order = sorted(range(len(requests)), key=lambda number: requests[number].prompt)
         for start in range(0, len(order), PROMPTS_AT_ONCE):
-            trees: list[PrefixTree] = []
-            growing: PrefixTree | None = None
-            for number in order[start : start + PROMPTS_AT_ONCE]:
-                request = requests[number]
-                if self.method == "plain" or not self._may_merge(request):
-                    trees += _apart(number, request)
-                    continue
-                own = len(request.prompt) + sum(len(candidate) - 1 for candidate in request.candidates)
-                if growing is None or len(growing) + own > min(TREE_TOKENS, self.maximum_tokens):
-                    growing = PrefixTree()
-                    trees.append(growing)
-                for candidate, text in enumerate(request.texts):
-                    growing.add(text)
-                    growing.owners.append((number, candidate))
-            yield trees
+            numbered = [(number, requests[number]) for number in order[start : start + PROMPTS_AT_ONCE]]
+            merge = [self.method in ("tree", None) and self._may_merge(request) for _, request in numbered]
+            trees = _grown(compress(numbered, merge), most)
+            trees += chain(*(_apart(*each) for each, merged in zip(numbered, merge, strict=True) if not merged))
+            if self.method == "single":
+                yield from ([tree] for tree in trees)
+            else:
+                yield trees
 
     def _score_all(
         self, requests: Sequence[Request], fed: Iterable[list[PrefixTree]], processes: Processes = SINGLE
@@ -381,11 +418,17 @@ class Scorer:
 
     def _batches(self, fed: Iterable[list[PrefixTree]]) -> Iterator[list[PrefixTree]]:
         """Trees of similar length, within the bounds on tokens and logits."""
+
+        def beyond(tree: PrefixTree) -> bool:
+            # Beside a merged tree it would have a tree's mask, which knows no window.
+            return len(tree) + 1 >= self._window and tree.chain
+
         for trees in fed:
             batch, logits = list[PrefixTree](), 0
-            for tree in sorted(trees, key=lambda tree: (len(tree), tree.tokens)):
+            for tree in sorted(trees, key=lambda tree: (beyond(tree), len(tree), tree.tokens)):
                 needed, tokens = self.size([tree])
-                if batch and ((len(batch) + 1) * tokens > self.maximum_tokens or logits + needed > self.maximum_logits):
+                full = (len(batch) + 1) * tokens > self.maximum_tokens or logits + needed > self.maximum_logits
+                if batch and (full or (beyond(tree) and not all(each.chain for each in batch))):
                     self._under_way = batch
                     yield batch
                     batch, logits = [], 0
@@ -403,10 +446,49 @@ class Scorer:
     def logits(self, trees: Sequence[PrefixTree]) -> tuple[TreeBatch, Float[Tensor, "scored vocabulary"]]:
         """A batch as the model reads it, and the logits where they are needed, in single precision."""
         batch = batch_for(self.model, trees)
-        with logits_only_at(self.model, batch.scored):
-            return batch, self.model(**batch.fed, use_cache=False).logits[0].float()
+        try:
+            with logits_only_at(self.model, batch.scored):
+                return batch, self.model(**batch.fed, use_cache=False).logits[0].float()
+        except IndexError:
+            # It has learned positions, and fewer than its configuration says.
+            what = f"this model cannot read a text of {max(map(len, trees)) + 1} tokens"
+            raise ModelError(what, do="Shorten the pack's prompts, or name another model") from None
 
 
 def _apart(number: int, request: Request) -> list[PrefixTree]:
     """Every candidate of a request as an ordinary text."""
     return [PrefixTree([text], [(number, candidate)]) for candidate, text in enumerate(request.texts)]
+
+
+def _grown(requests: Iterable[tuple[int, Request]], most: float) -> list[PrefixTree]:
+    """Numbered requests in trees of about this many tokens."""
+    trees: list[PrefixTree] = []
+    for number, request in requests:
+        own = len(request.prompt) + sum(len(candidate) - 1 for candidate in request.candidates)
+        if not trees or len(trees[-1]) + own > most:
+            trees.append(PrefixTree())
+        for candidate, text in enumerate(request.texts):
+            trees[-1].add(text)
+            trees[-1].owners.append((number, candidate))
+    return trees
+
+
+def _unlike(requests: Sequence[Request], fits: Callable[[Request], bool]) -> tuple[list[Request], ...]:
+    """A few requests with a few candidates each, as unlike as these allow: those that fit a window, one beyond it, and
+    two that are made of parts of the first."""
+    ordered = sorted(requests, key=lambda each: len(each.prompt))
+    inside, beyond = [each for each in ordered if fits(each)], [each for each in ordered if not fits(each)][:1]
+    inside = [max(inside, key=lambda each: sum(map(len, each.candidates))), inside[0], inside[-1]] if inside else []
+    inside, beyond = (
+        [Request(each.prompt, tuple(sorted(each.candidates, key=len)[-3:])) for each in dict.fromkeys(chosen)]
+        for chosen in (inside, beyond)
+    )
+    made: list[Request] = []
+    for prompt, candidates in ((each.prompt, each.candidates) for each in inside[:1]):
+        # Answers of several tokens, and together with them no more tokens than the first has.
+        half = len(prompt) // 2
+        room = max(half + max(map(len, candidates)) - 1, 1)
+        answers = (candidates[0] + candidates[-1], candidates[-1] + candidates[0])
+        ends = tuple(dict.fromkeys(answer[:room] for answer in answers))
+        made = [Request(own, ends) for own in ((*prompt[:1], *prompt[:half:-1]), prompt[: half or 1])]
+    return inside, beyond, made

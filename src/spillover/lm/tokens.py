@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import accumulate
+from itertools import accumulate, takewhile
 from typing import Any, TypeVar
 
 import numpy as np
@@ -18,14 +18,15 @@ Item = TypeVar("Item")
 
 
 def encoder(tokenizer: PreTrainedTokenizerBase) -> Encoder:
-    """Text -> token ids, with the model's start token if it uses one and never an end token."""
-    probe, start = tokenizer("a")["input_ids"], tokenizer.bos_token_id
-    prefix = [start] if start is not None and probe and probe[0] == start else []
+    """Text -> token ids, with whatever the model's tokenizer puts in front of a text and never an end token."""
+    probe = tokenizer("a", return_special_tokens_mask=True)
+    marked = zip(probe["input_ids"], probe["special_tokens_mask"], strict=True)
+    prefix = [token for token, _ in takewhile(lambda each: each[1], marked)]
 
     def encode(text: str) -> list[int]:
-        # A chat template writes the start token itself.
-        own = prefix if not (prefix and text.startswith(str(tokenizer.bos_token))) else []
-        return own + tokenizer(text, add_special_tokens=False)["input_ids"]
+        tokens: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+        # A chat template writes them itself.
+        return tokens if tokens[: len(prefix)] == prefix else prefix + tokens
 
     # A prompt is asked for again with each of its answers.
     return lru_cache(maxsize=2)(encode)
@@ -56,6 +57,7 @@ def longest_text(model: Any) -> int | None:
 def refuse_unreadable(model: Any, texts: Iterable[Sequence[int]]) -> None:
     """Raise ModelError when a text has a token that the model lacks, or more tokens than it reads."""
     vocabulary, longest = model.config.get_text_config().vocab_size, longest_text(model)
+    vocabulary = min(vocabulary, getattr(model.get_input_embeddings(), "num_embeddings", vocabulary))
     where = str(getattr(model.config, "_name_or_path", ""))
     for text in texts:
         if (highest := max(text, default=0)) >= vocabulary:

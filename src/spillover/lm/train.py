@@ -294,7 +294,8 @@ def fine_tune(
 
     The loss of a step is the mean cross-entropy over the answer tokens of its examples, over the whole vocabulary.
     after_step: gives True when enough is learned, which ends the training. method: how a Scorer was seen to feed this
-    model; with `tree`, what examples of a batch have in common is computed once. resume: goes on from there, to the
+    model; with `tree`, what examples of a batch have in common is computed once, with `single`, each example is computed
+    by itself. resume: goes on from there, to the
     same numbers, bit for bit, as without the stop; `model` is then the copy as it was before its first step.
     micro_batches: by default the whole batch, and fewer examples when memory runs out. extra: a term that is added to
     each step's loss, but not to the one that is reported. examples_in: the examples of an epoch, unless all are trained
@@ -322,7 +323,7 @@ def fine_tune(
             # Without examples it takes part, without weight: a split model and `extra` need every process.
             own = own or batch[:1]
             attempt = partial(
-                training_step, model, own, merge=merge, updates=updates, extra=extra and partial(extra, model, number),
+                training_step, model, own, merge=merge, alone=method == "single", updates=updates, extra=extra and partial(extra, model, number),
                 seed=settings.seed * 1_000_003 + number + processes.launch.rank * 1_000_000_007, weight=share,
                 count=processes.count, logits=settings.logits_at_once, layers=layers,
             )  # fmt: skip
@@ -406,13 +407,13 @@ def shuffled(examples: Sequence[Example], settings: Training, epoch: int) -> lis
 
 def training_step(
     model: CausalModel, batch: Sequence[Example], seed: int, merge: bool, at_once: int, updates: Updates,
-    extra: Callable[[], Tensor] | None, weight: float = 1.0, count: int = 1, logits: int = 0,
+    extra: Callable[[], Tensor] | None, weight: float = 1.0, count: int = 1, logits: int = 0, alone: bool = False,
     layers: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> float:  # fmt: skip
     """Loss and gradients of a batch, times its weight in the step; of the extra term, the `count`-th part. logits: see
-    Training.logits_at_once. layers: what the step is taken inside, such as CompiledLayers.in_use."""
+    Training.logits_at_once. alone: whether examples are computed one at a time. layers: what the step is taken inside, such as CompiledLayers.in_use."""
     model.train()
-    parts, losses = cut(batch, at_once), list[Tensor]()
+    parts, losses = cut(batch, 1 if alone else at_once), list[Tensor]()
     # Dropout draws from a stream of this step's own, so that measuring in between cannot move it.
     with layers(), torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
         torch.manual_seed(seed)
