@@ -209,3 +209,36 @@ def test_an_adapter_fits_every_architecture(pack, folder, tmp_path, loaded):
     merged = load_model(str(tmp_path / "run" / "adapter"), device="cpu").model
     before = loaded.model.state_dict()
     assert any(not torch.equal(value, before[key]) for key, value in merged.state_dict().items())
+
+
+def every_length():
+    """Prompts that are far beyond every window and chunk, at their edge, and short, with candidates of one to four
+    tokens, in one batch."""
+    candidates = ((7, 8, 9), (7, 10), (12,), (7, 8, 11, 13))
+    lengths = (1, 3, 3, TINY_WINDOW - 1, TINY_WINDOW, 2 * TINY_WINDOW + 3, 40)
+    texts = [tuple(3 + (17 * text + 5 * place * place) % 110 for place in range(size)) for text, size in enumerate(lengths)]
+    return [Request((1, *text), candidates) for text in texts]
+
+
+@pytest.mark.parametrize("kind", quick.first(KINDS, 8))
+def test_scores_and_losses_are_what_a_plain_forward_pass_gives(kind, metaspace_tokenizer):
+    """With every implementation of attention that a model has, or it is refused by name."""
+    model, asks = tiny(kind), every_length()
+    for attention in {"eager", model.config._attn_implementation}:
+        model.set_attn_implementation(attention)
+        try:
+            LoadedModel.of(model, metaspace_tokenizer, kind)
+        except ModelError as error:
+            assert kind in REFUSED and str(error).startswith(f"{kind}: this model {REFUSED[kind]}")
+            return
+        assert kind not in REFUSED
+        scorer = Scorer(model)
+        expected = [brute_force(model, ask) for ask in asks]
+        for scores, right in zip(scorer.score(asks), expected, strict=True):
+            np.testing.assert_allclose(scores, right, atol=1e-4)
+        rows = [Example(ask.prompt + candidate, len(ask.prompt)) for ask in asks for candidate in ask.candidates]
+        seen = []
+        how = Training(1, 1e-3, len(rows), 0.0, False, 0, 0)
+        fine_tune(trainable_copy(model, how), rows, how, lambda step: seen.append(step.loss), scorer.method)
+        tokens = sum(len(row.tokens) - row.start for row in rows)
+        assert seen == [pytest.approx(-np.concatenate(expected).sum() / tokens, abs=1e-4)]
