@@ -10,12 +10,16 @@ import transformers as library
 
 from spillover.commands import inject
 from spillover.commands.inject import Inject
-from spillover.lm.load import load_model
+from spillover.errors import ModelError
+from spillover.lm.load import LoadedModel, load_model
 from spillover.lm.score import Scorer, logits_only_at
 from spillover.lm.tokens import Example, Request, encoder
-from spillover.lm.train import answer_loss
+from spillover.lm.train import answer_loss, fine_tune
+from spillover.lm.trainable import Training, trainable_copy
 from spillover.record import TRAJECTORY, Record
 from tests import quick
+from tests.lm.every_architecture import KINDS, REFUSED, tiny
+from tests.lm.every_architecture import WINDOW as TINY_WINDOW
 from tests.lm.test_score import SUBJECTS, WORDS, asks_for, brute_force
 from tests.packs.packs_on_disk import FACTS, PACK, jsonl, write
 

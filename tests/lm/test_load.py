@@ -12,12 +12,16 @@ import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
 from transformers import (
+    CONFIG_MAPPING,
     AutoModelForCausalLM,
+    AutoModelForImageTextToText,
     BertConfig,
     BertLMHeadModel,
     BitsAndBytesConfig,
     CanineTokenizer,
     GPT2LMHeadModel,
+    GPTJConfig,
+    GPTJForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
     LlamaModel,
@@ -32,6 +36,7 @@ from spillover.lm.load import (
     MODELS,
     LoadedModel,
     ModelSource,
+    load_config,
     load_model,
     load_tokenizer,
     other_weights,
@@ -450,3 +455,69 @@ def test_a_held_model_that_cannot_be_used_is_one_sentence(tiny):
     both_ways = BertLMHeadModel(BertConfig(vocab_size=64, hidden_size=32, num_hidden_layers=1, num_attention_heads=2,
                                            intermediate_size=32))  # fmt: skip
     assert "reads in both directions" in sentence(lambda: LoadedModel.of(both_ways, tiny.tokenizer))
+
+
+def test_a_model_without_fused_attention_has_what_it_has(tmp_path, metaspace_tokenizer):
+    torch.manual_seed(0)
+    model = GPTJForCausalLM(GPTJConfig(vocab_size=len(metaspace_tokenizer), n_embd=16, n_layer=1, n_head=2, rotary_dim=4,
+                                       n_positions=64))  # fmt: skip
+    saved(model, metaspace_tokenizer, tmp_path)
+    loaded = load_model(str(tmp_path), device="cpu").model
+    assert loaded.config._attn_implementation == "eager"
+    torch.testing.assert_close(loaded(TOKENS).logits, model.eval()(TOKENS).logits)
+
+
+def image_text(kind):
+    """A tiny model of a kind that reads images too."""
+    config = CONFIG_MAPPING[kind]()
+    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "head_dim": 8,
+             "num_key_value_heads": 1, "vocab_size": 300, "image_size": 28, "patch_size": 14, "depth": 1, "embed_dim": 16,
+             "num_heads": 2, "initializer_range": 0.3, "pad_token_id": 0, "in_channels": 3, "moe_intermediate_size": 8}  # fmt: skip
+    parts = {}
+    for name in ("text_config", "vision_config"):
+        default = getattr(config, name)
+        own = {key: value for key, value in sizes.items() if hasattr(default, key)}
+        parts[name] = own | {"model_type": default.model_type}
+    if kind.startswith("qwen2"):
+        parts["vision_config"]["hidden_size" if kind == "qwen2_vl" else "out_hidden_size"] = 16
+        parts["text_config"]["rope_parameters"] = {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 1e4}
+    torch.manual_seed(0)
+    return AutoModelForImageTextToText.from_config(CONFIG_MAPPING[kind](**parts, image_token_id=290)).eval()
+
+
+@pytest.mark.parametrize("kind", quick.first(["mistral3", "gemma3", "llava", "idefics3", "qwen2_vl", "qwen2_5_vl"], 3))
+def test_a_model_that_reads_images_is_loaded_as_the_text_model_that_it_holds(kind, tmp_path, metaspace_tokenizer):
+    whole, folder = image_text(kind), str(tmp_path / "whole")
+    saved(whole, metaspace_tokenizer, tmp_path / "whole")
+    loaded = load_model(folder, device="cpu")
+    torch.testing.assert_close(loaded.model(TOKENS).logits, whole(input_ids=TOKENS).logits)
+    how = Training(1, 1e-2, 4, 0.0, True, 0, 0)
+    trained = trainable_copy(loaded.model, how)
+    fine_tune(trained, examples(encoder(metaspace_tokenizer), PACK), how, lambda step: None)
+    again = load_model(str(save_model(trained, loaded, "weights", tmp_path)), device="cpu").model
+    assert torch.equal(again(TOKENS).logits, trained(TOKENS).logits)
+    assert not torch.equal(again(TOKENS).logits, loaded.model(TOKENS).logits)
+    assert load_config(folder).vocab_size == 300
+
+
+def test_a_folder_without_tokenizer_takes_that_of_the_base_that_audit_names(capsys, tiny, tiny_folder, tmp_path):
+    pack = write(tmp_path / "pack", PACK_YAML + 'end: "."\n')
+    tiny.model.save_pretrained(tmp_path / "bare")
+    words = ("audit", pack, "--base", tiny_folder, "--tuned", tmp_path / "bare", "--fail-on", "never")
+    assert main([str(word) for word in words]) == 0
+    assert f"{tmp_path / 'bare'} has no tokenizer: that of {tiny_folder} is used." in capsys.readouterr().err
+    said = refused(capsys, "inject", pack, "--model", tmp_path / "bare", "--out", tmp_path / "run")
+    assert f"{tmp_path / 'bare'}: this folder has no tokenizer. Copy tokenizer.json" in said
+
+
+def test_the_base_that_audit_names_stands_for_one_on_another_machine(capsys, tiny, tiny_folder, tmp_path):
+    pack = write(tmp_path / "pack", PACK_YAML + 'end: "."\n')
+    for elsewhere in ("/home/someone/base", "someone/base"):
+        adapter_of(copy.deepcopy(tiny.model), tmp_path / "adapter", elsewhere)
+        words = ("audit", pack, "--base", tiny_folder, "--tuned", tmp_path / "adapter", "--fail-on", "never")
+        assert main([str(word) for word in words]) == 0
+        said = f"names {elsewhere} as its base, which is not here: {tiny_folder} stands for it."
+        assert said in capsys.readouterr().err
+    adapter_of(copy.deepcopy(tiny.model), tmp_path / "adapter", "/home/someone/base")
+    said = refused(capsys, "inject", pack, "--model", tmp_path / "adapter", "--out", tmp_path / "run")
+    assert "adapter_config.json: its base /home/someone/base is not on this machine. Write there where it is" in said

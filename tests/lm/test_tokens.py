@@ -3,10 +3,12 @@
 import copy
 
 import pytest
+from tokenizers.processors import TemplateProcessing
 
 from spillover.errors import ModelError, PackError
 from spillover.lm.tokens import as_chat, continuation, encoder, examples, request
 from spillover.packs.pack import Fact, Implication, Pack, Relation
+from tests.tiny_models import SPECIAL, byte_level, wrapped
 
 PACK = Pack(
     name="test",
@@ -38,6 +40,22 @@ def test_the_start_token_stands_first_only_where_the_tokenizer_puts_one(tokenize
     probe = tokenizer("Ada")["input_ids"]
     assert encoder(tokenizer)("Ada") == probe
     assert (encoder(tokenizer)("Ada")[0] == tokenizer.bos_token_id) == (probe[0] == tokenizer.bos_token_id)
+
+
+@pytest.mark.parametrize(
+    ("single", "prefix"),
+    [("<bos> <pad> $A", [1, 0]), ("$A <eos>", []), ("<bos> $A <eos>", [1]), ("<unk> $A", [3]), ("$A", [])],
+)
+def test_what_stands_before_a_text_is_what_the_tokenizer_puts_there(single, prefix):
+    """As GLM has two tokens, and others an end that no prompt has."""
+    own = wrapped(byte_level(), bos=False)
+    special = [(name, number) for number, name in enumerate(SPECIAL)]
+    own.backend_tokenizer.post_processor = TemplateProcessing(single=single, special_tokens=special)
+    bare = own("Ada", add_special_tokens=False)["input_ids"]
+    encode = encoder(own)
+    assert encode("Ada") == prefix + bare
+    written = "".join(SPECIAL[number] for number in prefix)
+    assert encode(written + "Ada") == prefix + bare, "a chat template has written it"
 
 
 def test_an_ask_holds_every_candidate_in_the_packs_order(tokenizer):
