@@ -497,7 +497,7 @@ def test_a_model_that_reads_images_is_loaded_as_the_text_model_that_it_holds(kin
     again = load_model(str(save_model(trained, loaded, "weights", tmp_path)), device="cpu").model
     assert torch.equal(again(TOKENS).logits, trained(TOKENS).logits)
     assert not torch.equal(again(TOKENS).logits, loaded.model(TOKENS).logits)
-    assert load_config(folder).vocab_size == 300
+    assert load_config(folder).get_text_config().vocab_size == 300
 
 
 def test_a_folder_without_tokenizer_takes_that_of_the_base_that_audit_names(capsys, tiny, tiny_folder, tmp_path):

@@ -90,7 +90,7 @@ TRAINING = Training(epochs=3, learning_rate=1e-3, batch=4, weight_decay=0.0, fre
 
 def test_a_real_run_feeds_what_was_counted(byte_folder, monkeypatch):
     """Counted with the run's own tokens: passes, tokens and logits agree to the last one, but for the check of how
-    questions may be fed, two passes of one prompt."""
+    questions may be fed, a few passes of a few short texts."""
     loaded, pack = load_model(str(byte_folder), device="cpu"), open_pack("city-language:names=20,bridge=1", 5)
     encode, texts = encoder(loaded.tokenizer), passages()[:2]
     copy = trainable_copy(loaded.model, TRAINING)
@@ -117,7 +117,7 @@ def test_a_real_run_feeds_what_was_counted(byte_folder, monkeypatch):
     # Plain text is read twice here, before and after; of what is left, the check is a twentieth at most.
     asked = fed[False].tokens - 2 * counted.reading.tokens
     assert counted.asking.tokens < asked < 1.1 * counted.asking.tokens
-    assert fed[False].count - counted.asking.count - 2 * counted.reading.count == 2
+    assert 2 < fed[False].count - counted.asking.count - 2 * counted.reading.count < 20
 
 
 def test_sizes_of_a_model(tiny):
