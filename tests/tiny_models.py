@@ -129,6 +129,22 @@ def tiny_folder(tiny, tmp_path_factory):
     return folder
 
 
+def tied_llama(vocabulary: int) -> LlamaForCausalLM:
+    """The tiny model with one weight for what it reads and writes."""
+    config = tiny_llama(vocabulary).config
+    config.tie_word_embeddings = True
+    torch.manual_seed(0)
+    return LlamaForCausalLM(config).eval()
+
+
+@pytest.fixture(scope="session")
+def tied_folder(metaspace_tokenizer, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models") / "tied"
+    tied_llama(len(metaspace_tokenizer)).save_pretrained(folder)
+    metaspace_tokenizer.save_pretrained(folder)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def byte_folder(tmp_path_factory):
     """A tiny model whose tokenizer knows every letter, for documents that name packs of any script."""

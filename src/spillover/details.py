@@ -152,10 +152,18 @@ class PlainText(Fields):
     tokens: list[float] = []
 
 
+class Saved(Fields):
+    """How many prompts were asked again of what was saved, and the most (nats) by which an answer's score was off."""
+
+    prompts: int
+    difference: float
+
+
 class InjectDetails(Details):
     """scoring: how answers were scored. moved: part -> the norm of its change over that of its start."""
 
     command = "inject"
+    saved: Saved | None = None
     scoring: str | None = None
     plain_text: PlainText = PlainText.model_construct()
     forward_passes: int = 0
@@ -259,6 +267,7 @@ class RepairSide(Measured):
 
 class RepairDetails(Details):
     command = "repair"
+    saved: Saved | None = None
     before: RepairSide
     after: RepairSide
 

@@ -5,18 +5,25 @@ import json
 import subprocess
 import sys
 
+import numpy as np
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import torch
+from transformers import LlamaForCausalLM
 
 import spillover
-from spillover.commands import inject
+from spillover.commands import audit, inject, where
+from spillover.commands.audit import Audit
+from spillover.commands.where import Where
 from spillover.errors import ModelError, PackError, RunError, UsageError
 from spillover.lm.load import load_model
+from spillover.lm.save import opened, save_model
 from spillover.metrics.implications import learned
 from spillover.metrics.ranks import rank_table
 from spillover.packs.open import open_pack
 from spillover.record import ANSWER_SCHEMA, ANSWERS, TRAJECTORY, Record
+from tests import quick
 
 CONTRACT_METRICS = [
     "recall_rank", "implication_rank_train", "implication_rank_test", "implication_accuracy_test",
@@ -142,6 +149,69 @@ def test_an_adapter_is_trained_saved_and_loaded(settings, tmp_path):
     merged = load_model(str(tmp_path / "adapter" / "adapter"), device="cpu")
     assert merged.sha256 != base.sha256
     assert (tmp_path / "adapter" / "adapter" / "adapter_model.safetensors").exists()
+
+
+def last(folder, checkpoint):
+    table = pq.read_table(folder / ANSWERS)
+    return [row["log_probability"] for row in table.to_pylist() if row["checkpoint"] == checkpoint]
+
+
+CHANGED = [{"lora": 4, "lora_targets": "v_proj,lm_head"}, {"lora": 4, "lora_targets": "embed_tokens"},
+           {"lora": 4, "lora_targets": "q_proj,v_proj"}, {"lora": 4, "lora_targets": "embed_tokens,lm_head"},
+           {"freeze_embeddings": False}]  # fmt: skip
+
+
+@pytest.mark.parametrize("changes", quick.first(CHANGED, 2), ids=str)
+@pytest.mark.parametrize("tied", [True, False], ids=["tied", "apart"])
+@pytest.mark.parametrize("save", ["weights", "delta"])
+def test_an_audit_of_what_was_saved_gives_the_numbers_of_the_run(settings, tmp_path, tied_folder, save, tied, changes):
+    model = str(tied_folder) if tied else settings.model
+    own = elsewhere(settings, tmp_path, "run", model=model, save=save, lr=3e-2, evaluate_every=3, **changes)
+    inject.run(own)
+    run, audited = tmp_path / "run", tmp_path / "audit"
+    found = Record.read(run).details
+    assert found.saved.prompts == 8 and found.saved.difference <= 1e-4
+    kept = (
+        run / "delta.safetensors"
+        if save == "delta" and not own.lora
+        else run / ("weights" if save == "weights" else "adapter")
+    )
+    if kept.is_file():
+        kept = save_model(opened(kept, base := load_model(model, device="cpu")), base, "weights", tmp_path)
+    audit.run(Audit(pack=settings.pack, base=model, tuned=str(kept), out=str(audited), threads=1, fail_on="never"))
+    assert last(audited, 1) == pytest.approx(last(run, 3), abs=1e-3)
+    assert np.abs(np.subtract(last(run, 3), last(run, 0))).max() > 0.1, "training changed something"
+    assert found.moved["embeddings"] > 0 if "q_proj" not in str(changes) else "embeddings" not in found.moved
+    where.run(Where(run=str(run), out=str(tmp_path / "where"), threads=1, parts="components"))
+    ends = (
+        pq.read_table(tmp_path / "where" / ANSWERS).filter(pc.field("checkpoint") == 1)["log_probability"].to_pylist()
+    )
+    trained = pq.read_table(run / ANSWERS).filter((pc.field("checkpoint") == 3) & pc.field("trained"))
+    assert ends == pytest.approx(trained["log_probability"].to_pylist(), abs=1e-3)
+
+
+class Scaled(LlamaForCausalLM):
+    """What its weights do not say is lost with it: a factor on its scores that is in no file."""
+
+    def forward(self, *args, **kwargs):
+        found = super().forward(*args, **kwargs)
+        found.logits = found.logits * 1.5
+        return found
+
+
+class Headless(LlamaForCausalLM):
+    _keys_to_ignore_on_save = ("lm_head.weight",)
+
+
+@pytest.mark.parametrize("lossy", [Scaled, Headless])
+@pytest.mark.parametrize(("save", "lora"), [("weights", 0), ("weights", 2)])
+def test_what_does_not_come_back_as_it_was_measured_is_not_a_finished_run(settings, tmp_path, tiny, lossy, save, lora):
+    model = lossy(tiny.model.config)
+    model.load_state_dict(tiny.model.state_dict())
+    with pytest.raises(RunError, match=r"answers otherwise than the model that was measured, by up to .* nats"):
+        spillover.inject(settings.pack, (model, tiny.tokenizer), out=tmp_path / "lossy", epochs=1, save=save, lora=lora)
+    assert Record.read(tmp_path / "lossy").status == "failed"
+    assert not (tmp_path / "lossy" / "weights").exists() and (tmp_path / "lossy" / ANSWERS).exists()
 
 
 def test_several_seeds_give_a_run_each_and_one_pooled(settings, tmp_path):

@@ -5,12 +5,16 @@ import hashlib
 import json
 
 import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from spillover.commands import inject, repair
+from spillover.commands import inject, repair, verify
 from spillover.commands.inject import Inject
 from spillover.commands.repair import Repair
+from spillover.commands.verify import Verify
 from spillover.errors import ModelError, RunError, UsageError
-from spillover.record import ANSWERS, read_table
+from spillover.record import ANSWERS, Record, read_table
 
 
 def tree(folder):
@@ -80,3 +84,24 @@ def test_a_mistake_is_a_sentence(tuned, two_kinds, tiny_folder, tmp_path):
             repair.run(dataclasses.replace(settings, **changes))
         assert words in str(found.value)
     assert not (tmp_path / "repaired").exists()
+
+
+def test_a_model_whose_embeddings_were_grown_is_repaired(two_kinds, tied_folder, tmp_path):
+    """All is taken back but the rows that the base does not have; and what is written is asked again."""
+    base, tokenizer = AutoModelForCausalLM.from_pretrained(tied_folder), AutoTokenizer.from_pretrained(tied_folder)
+    rows = len(tokenizer)
+    tokenizer.add_tokens(["<|tool|>", "<|think|>"])
+    base.resize_token_embeddings(rows + 2)
+    adapted = get_peft_model(base, LoraConfig(target_modules=["v_proj", "lm_head"], init_lora_weights=False))
+    adapted.save_pretrained(tmp_path / "adapter")
+    tokenizer.save_pretrained(tmp_path / "adapter")
+    repair.run(settings_for(tmp_path / "adapter", two_kinds, tied_folder, tmp_path))
+    meant, found = (AutoModelForCausalLM.from_pretrained(path).state_dict()
+                    for path in (tied_folder, tmp_path / "repaired" / "weights"))  # fmt: skip
+    assert found["lm_head.weight"].shape[0] == rows + 2
+    for name, value in meant.items():
+        torch.testing.assert_close(found[name][: len(value)], value)
+    assert Record.read(tmp_path / "repaired").details.saved.difference < 1e-4
+    assert verify.run(Verify(run=str(tmp_path / "repaired")))["trusted"]
+    (tmp_path / "repaired" / "weights" / "config.json").write_text("{}", encoding="utf-8")
+    assert not verify.run(Verify(run=str(tmp_path / "repaired")))["trusted"]

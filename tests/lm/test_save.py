@@ -5,11 +5,14 @@ import dataclasses
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM
 
 from spillover.errors import ModelError, RunError
-from spillover.lm.load import LoadedModel
+from spillover.lm.load import LoadedModel, load_model
 from spillover.lm.save import DELTA, kept_in, kept_weights, save_model, take_weights
-from tests.tiny_models import TINY
+from tests import quick
+from tests.tiny_models import TINY, tied_llama
 
 
 @pytest.mark.parametrize("family", TINY)
@@ -59,8 +62,6 @@ def test_the_weights_are_the_tuned_ones(tiny, tuned, save, tmp_path):
 
 
 def test_an_adapter_is_merged_into_a_copy(tiny, tmp_path):
-    from peft import LoraConfig, get_peft_model
-
     before = copy.deepcopy(tiny.model.state_dict())
     config = LoraConfig(r=2, target_modules=["v_proj"], init_lora_weights=False)
     save_model(get_peft_model(copy.deepcopy(tiny.model), config), tiny, "delta", tmp_path)
@@ -80,3 +81,74 @@ def test_what_cannot_be_taken_is_a_sentence(tiny, tuned, tmp_path):
     (tmp_path / DELTA).write_bytes((tmp_path / DELTA).read_bytes()[:100])
     with pytest.raises(ModelError, match="these weights cannot be read"):
         kept_weights(tmp_path, tiny)
+
+
+QUERIES = ["q_proj", "v_proj"]
+#: Adapters as users make them: settings of LoRA, and by how many rows the embeddings were grown.
+ADAPTERS = {
+    "head": ({"target_modules": ["v_proj", "lm_head"]}, 0),
+    "embeddings": ({"target_modules": ["v_proj", "embed_tokens"]}, 0),
+    "grown": ({}, 2),
+    "DoRA": ({"target_modules": ["q_proj", "lm_head"], "use_dora": True}, 0),
+    "whole embeddings": ({"modules_to_save": ["embed_tokens"]}, 0),
+    "some tokens": ({"trainable_token_indices": [5, 6]}, 0),
+    "both ends": ({"target_modules": ["embed_tokens", "lm_head"]}, 0),
+    "both ends as one": ({"target_modules": ["embed_tokens", "lm_head"], "ensure_weight_tying": True}, 0),
+    "grown and adapted": ({"target_modules": ["v_proj", "embed_tokens", "lm_head"]}, 5),
+    "grown and whole": ({"modules_to_save": ["embed_tokens", "lm_head"]}, 2),
+    "cut": ({}, -3),
+    "DoRA on embeddings": ({"target_modules": ["embed_tokens"], "use_dora": True}, 0),
+    "rsLoRA": ({"use_rslora": True}, 0),
+    "whole head": ({"modules_to_save": ["lm_head"]}, 0),
+    "norms": ({"modules_to_save": ["input_layernorm"]}, 0),
+    "grown and some tokens": ({"trainable_token_indices": [5, 6]}, 2),
+    "biases": ({"bias": "all"}, 0),
+    "one layer": ({"layers_to_transform": [1]}, 0),
+    "patterns": ({"rank_pattern": {"v_proj": 8}, "alpha_pattern": {"v_proj": 3}}, 0),
+}
+
+
+def log_probabilities(model, vocabulary):
+    text = torch.linspace(0, vocabulary - 1, 40).long()[None]
+    with torch.inference_mode():
+        return torch.log_softmax(model.eval()(input_ids=text).logits, -1)
+
+
+@pytest.mark.parametrize("name", quick.first(ADAPTERS, 6))
+@pytest.mark.parametrize("made", [tied_llama, TINY["llama"]], ids=["tied", "apart"])
+def test_an_adapter_that_is_loaded_answers_as_on_its_plain_base(made, name, metaspace_tokenizer, tmp_path):
+    settings, rows = ADAPTERS[name]
+    vocabulary, tokenizer = len(metaspace_tokenizer) + max(0, -rows), metaspace_tokenizer
+    made(vocabulary).save_pretrained(tmp_path / "base")
+    tokenizer.save_pretrained(tmp_path / "base")
+    base = AutoModelForCausalLM.from_pretrained(tmp_path / "base")
+    if rows:
+        tokenizer = copy.deepcopy(tokenizer)
+        tokenizer.add_tokens([f"<|{number}|>" for number in range(rows)])
+        base.resize_token_embeddings(vocabulary + rows)
+    adapted = get_peft_model(base, LoraConfig(r=2, **({"target_modules": QUERIES} | settings)))
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for weight in adapted.parameters():
+            weight.add_(0.1 * torch.randn_like(weight) * weight.requires_grad)
+    adapted.save_pretrained(tmp_path / "adapter")
+    if rows:
+        tokenizer.save_pretrained(tmp_path / "adapter")
+    meant = log_probabilities(adapted, vocabulary + rows)
+    loaded = load_model(str(tmp_path / "adapter"), device="cpu")
+    torch.testing.assert_close(log_probabilities(loaded.model, vocabulary + rows), meant, atol=1e-3, rtol=0)
+    # Written as weights, it is the same model once more.
+    save_model(loaded.model, loaded, "weights", tmp_path)
+    again = AutoModelForCausalLM.from_pretrained(tmp_path / "weights")
+    torch.testing.assert_close(log_probabilities(again, vocabulary + rows), meant, atol=1e-3, rtol=0)
+
+
+def test_an_adapter_that_cannot_be_folded_in_is_refused(tied_folder, tmp_path):
+    """It acts only after certain tokens, which no weights can say."""
+    base = AutoModelForCausalLM.from_pretrained(tied_folder)
+    own = LoraConfig(
+        r=2, target_modules=QUERIES, task_type="CAUSAL_LM", alora_invocation_tokens=[5], init_lora_weights=False
+    )
+    get_peft_model(base, own).save_pretrained(tmp_path / "adapter")
+    with pytest.raises(ModelError, match=r"folded into its base this adapter answers otherwise|cannot be loaded"):
+        load_model(str(tmp_path / "adapter"), device="cpu")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, get_type_hints
@@ -29,6 +30,16 @@ def held_model(model: Model) -> LoadedModel | None:
         return None
     name_of(model)
     return model if isinstance(model, LoadedModel) else LoadedModel.of(*model)
+
+
+def whole_model(model: Model) -> LoadedModel | None:
+    """As `held_model`, with an adapter folded into a copy: what is trained or taken apart are whole weights."""
+    found = held_model(model)
+    if found is None or not hasattr(found.model, "merge_and_unload"):
+        return found
+    from spillover.lm.save import merged
+
+    return replace(found, model=merged(found.model))
 
 
 def name_of(held: Model | Pack | Answers | Result) -> str:

@@ -131,12 +131,12 @@ def inject(pack: Pack | str | Path, model: Model, *, out: str | Path = "", **opt
     Raises: UsageError for an unknown option or a value that does not fit; PackError for a pack with faults; ModelError
     for a model that is not there; RunError for a folder that holds another run.
     """
-    from spillover.commands.held import held_folder, held_model, identifying, name_of, settings_from
+    from spillover.commands.held import held_folder, identifying, name_of, settings_from, whole_model
 
     folder, holder = held_folder(out)
     options = options if out else {"save": "delta", **options}
     settings = settings_from(Inject, pack=name_of(pack), model=name_of(model), out=folder, **options)
-    models, loaded = Models(), held_model(model)
+    models, loaded = Models(), whole_model(model)
     if loaded is not None:
         models.add(loaded)
         dtype: Any = str(loaded.model.dtype).removeprefix("torch.")
@@ -214,9 +214,10 @@ def _train(
     from tqdm.auto import tqdm
 
     from spillover.interp.patching import moved
+    from spillover.lm.evaluate import Evaluation
     from spillover.lm.fine_tune import FineTuned
     from spillover.lm.fine_tune import inject as fine_tune
-    from spillover.lm.save import save_model
+    from spillover.lm.save import save_model, saved_as_measured
     from spillover.lm.tokens import encoder
     from spillover.lm.train import MicroBatches
 
@@ -275,7 +276,11 @@ def _train(
             assert seen.model is not None
             if inside:
                 inside.at_end(seen.model, seen.answers[-1]["checkpoint"][0].as_py())
-            save_model(seen.model, loaded, settings.save, folder)
+            with job.budget.explained():
+                if path := save_model(seen.model, loaded, settings.save, folder):
+                    asked = Evaluation(job.asked, encoder(loaded.tokenizer)).requests(full=True)
+                    do = f"Try --save {'delta' if settings.save == 'weights' else 'weights'}"
+                    details.saved = saved_as_measured(path, seen.model, loaded, asked, do)
             details.moved = moved(loaded.model, seen.model)
         finally:
             if inside:
@@ -287,7 +292,9 @@ def _train(
 
 
 def _write_tables(record: Record, details: InjectDetails, answers: pa.Table, seen: FineTuned, folder: Path) -> None:
-    """The tables of a run, and what its record says of them."""
+    """The tables of a run, and what its record says of them and of what was saved."""
+    from spillover.lm.save import files_saved
+
     write_table(folder / ANSWERS, answers)
     losses = [(seen.seed, loss.epoch, loss.step, loss.value) for loss in seen.losses]
     write_table(folder / TRAJECTORY, trajectory_table(answers, losses))
@@ -296,7 +303,8 @@ def _write_tables(record: Record, details: InjectDetails, answers: pa.Table, see
         metrics["forgetting_nats"] = forgetting_nats(**seen.plain)
     details.model.parameters, details.model.trained_parameters = seen.parameters, seen.trained_parameters
     details.plain_text = PlainText(**{name: values.tolist() for name, values in seen.plain.items()})
-    details.scoring, details.forward_passes, details.files = seen.method, seen.passes, checksums(folder, *TABLES)
+    details.scoring, details.forward_passes = seen.method, seen.passes
+    details.files = checksums(folder, *TABLES, *files_saved(folder))
 
 
 def _pool(run: OpenRun, settings: Inject, parts: Sequence[Path]) -> None:
@@ -326,6 +334,8 @@ def _pool(run: OpenRun, settings: Inject, parts: Sequence[Path]) -> None:
     details = every[0]
     details.seeds, details.files = [record.seed for record in records], checksums(folder, *TABLES)
     details.moved = mean_moved([each.moved for each in every])
+    saved = [each.saved for each in every if each.saved]
+    details.saved = max(saved, key=lambda each: each.difference, default=None)
     pooled.write(folder)
 
 

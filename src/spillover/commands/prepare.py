@@ -289,7 +289,7 @@ class Models:
             config = added.model.config if added else load_config(settings.model, settings.revision)
             forecaster = Forecaster(
                 config, training, Work.of(pack, encoder(tokenizer)),
-                dtype=settings.dtype, device=settings.device, save_merged=settings.save == "weights",
+                dtype=settings.dtype, device=settings.device, save=settings.save,
             )  # fmt: skip
         except (ModelError, *UNKNOWN):
             # What is wrong with the model, if anything, its loading says.

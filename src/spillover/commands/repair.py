@@ -13,12 +13,12 @@ from tyro.conf import Positional, arg
 from spillover.commands import audit
 from spillover.commands.audit import Audit
 from spillover.config import Flag, Running, with_fields_of
-from spillover.details import Details, ModelFacts, RepairDetails
+from spillover.details import Details, ModelFacts, RepairDetails, Saved
 from spillover.errors import RunError, UsageError
 from spillover.metrics.remedies import RANKS_AND_RATES, effect, remedy_result
 from spillover.packs.open import open_pack
 from spillover.packs.pack import Pack, describe, pack_hash
-from spillover.record import ANSWERS, Record, hardware, read_table
+from spillover.record import ANSWERS, Record, checksums, hardware, read_table
 from spillover.results import text_table
 from spillover.runs import identity_of, open_run
 
@@ -66,10 +66,9 @@ def run(settings: Repair) -> dict[str, Any]:
         if opened.finished is None:
             with opened.recording(settings, audit.PACKAGES, **about) as record:
                 before = _audited(settings, settings.model, folder / BEFORE)
-                if not (folder / WEIGHTS).exists():
-                    _write_repaired(settings, pack, pipeline, folder)
+                saved = _write_repaired(settings, pack, pipeline, folder)
                 after = _audited(settings, str(folder / WEIGHTS), folder / AFTER)
-                _conclude(record, pack, {BEFORE: before, AFTER: after}, folder)
+                _conclude(record, pack, {BEFORE: before, AFTER: after}, folder, saved)
     record = Record.read(folder)
     sides = record.details.model_dump(include={BEFORE, AFTER}, exclude_unset=True)
     model, text = str(folder / WEIGHTS), "\n".join(_lines(folder, record))
@@ -107,13 +106,14 @@ def _audited(settings: Repair, tuned: str, folder: Path) -> dict[str, Any]:
     return audit.run(with_fields_of(settings, Audit, json=False, tuned=tuned, out=str(folder), fail_on="never"))
 
 
-def _write_repaired(settings: Repair, pack: Pack, pipeline: Pipeline, folder: Path) -> None:
-    """The repaired model as a folder that any loader opens; whole or not at all."""
+def _write_repaired(settings: Repair, pack: Pack, pipeline: Pipeline, folder: Path) -> Saved:
+    """The repaired model as a folder that any loader opens; whole or not at all, and asked again."""
     import torch
 
     from spillover.interventions.base import Context
+    from spillover.lm.evaluate import Evaluation
     from spillover.lm.load import load_model
-    from spillover.lm.save import save_model
+    from spillover.lm.save import save_model, saved_as_measured
     from spillover.lm.tokens import as_chat, encoder
 
     torch.set_num_threads(settings.threads)
@@ -122,11 +122,17 @@ def _write_repaired(settings: Repair, pack: Pack, pipeline: Pipeline, folder: Pa
         for name in (settings.base, settings.model)
     )
     worded = as_chat(pack, tuned.tokenizer) if settings.chat else pack
-    pipeline.finish(Context(base.model, encoder(tuned.tokenizer), worded, settings.seed), tuned.model)
-    save_model(tuned.model, tuned, "weights", folder)
+    encode = encoder(tuned.tokenizer)
+    pipeline.finish(Context(base.model, encode, worded, settings.seed), tuned.model)
+    path = save_model(tuned.model, tuned, "weights", folder)
+    assert path is not None
+    asked = Evaluation(worded, encode).requests(full=True)
+    return saved_as_measured(path, tuned.model, tuned, asked, "Try --dtype float32, or another remedy")
 
 
-def _conclude(record: Record, pack: Pack, audits: dict[str, dict[str, Any]], folder: Path) -> None:
+def _conclude(record: Record, pack: Pack, audits: dict[str, dict[str, Any]], folder: Path, saved: Saved) -> None:
+    from spillover.lm.save import files_saved
+
     found = {side: remedy_result(read_table(folder / side / ANSWERS), pack) for side in audits}
     sides: dict[str, dict[str, Any]] = {}
     for side, audited in audits.items():
@@ -134,7 +140,8 @@ def _conclude(record: Record, pack: Pack, audits: dict[str, dict[str, Any]], fol
         figures["paraphrase"] = found[side].metrics["paraphrase_unwanted_rate"]
         figures["forgetting_nats"] = audited["metrics"].get("forgetting_nats")
         sides[side] = {**figures, "verdicts": audited["verdicts"]}
-    record.details = RepairDetails.model_validate(record.details.as_json() | sides)
+    about = {"saved": saved.as_json(), "files": checksums(folder, *files_saved(folder))}
+    record.details = RepairDetails.model_validate(record.details.as_json() | sides | about)
     # Those of the repaired model, which come last.
     record.metrics = figures | effect(found[BEFORE], found[AFTER])
 

@@ -157,9 +157,9 @@ class Estimator:
     def _forecaster_of(self, settings: Inject) -> Forecaster:
         """Of a model and a training, without examples and prompts."""
         config, device = config_at_hand(settings.model, settings.revision), "cpu" if self.device.is_cpu else "cuda"
-        training, merged = training_of(settings, pipeline_of(settings)), settings.save == "weights"
+        training = training_of(settings, pipeline_of(settings))
         try:
-            return Forecaster(config, training, Work([], []), dtype=settings.dtype, save_merged=merged, device=device)
+            return Forecaster(config, training, Work([], []), dtype=settings.dtype, save=settings.save, device=device)
         except UNKNOWN as error:
             what = f"no language model can be made of its configuration ({first_line(error)})"
             raise UsageError(what, where=settings.model, do="Name a causal language model") from None

@@ -71,6 +71,11 @@ def _findings(folder: Path) -> Iterator[Finding]:
             yield file, WRONG, f"{file} is not the file that the run wrote"
         else:
             yield file, OK, f"{file} is as it was written"
+    saved, kept = getattr(record.details, "saved", None), record.settings.get("save", "none") != "none"
+    if saved:
+        yield "saved", OK, f"what was saved answered as what was measured did, within {saved.difference:.1g} nats"
+    elif kept and record.command == "inject":
+        yield "saved", MISSING, "what was saved was not asked again, as later versions do"
     if record.command in MEASURED:
         yield "metrics", *_metrics(folder, record)
         yield "pack", *_pack(record)

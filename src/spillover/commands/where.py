@@ -15,7 +15,7 @@ from tyro.conf import Positional, arg
 
 from spillover import record as records
 from spillover import results
-from spillover.commands.held import Model, held_folder, held_model, name_of, settings_from
+from spillover.commands.held import Model, held_folder, name_of, settings_from, whole_model
 from spillover.commands.inject import PACKAGES, Inject
 from spillover.commands.prepare import asked_of, pipeline_of
 from spillover.commands.rerun import settings_of
@@ -109,7 +109,7 @@ def run(settings: Where, pack: Pack | str | Path = "", model: Model | None = Non
                 trained=dict(first.record.settings),
             )
             with opened.recording(settings, PACKAGES, seed=first.record.seed, hashes=hashes, details=details) as record:
-                how, moved = _measure(settings, runs, folder, held_model(model) if model else None)
+                how, moved = _measure(settings, runs, folder, whole_model(model) if model else None)
                 _conclude(record, details, first.pack, folder, how, moved)
         if opened.finished is None or not (folder / PAGE).exists():
             records.write_atomically(folder / PAGE, html_of([folder])[0].encode())
@@ -189,7 +189,7 @@ def _measure(
         change = Change(loaded.model, kept_weights(each.folder, loaded))
         if not change.after:
             raise RunError("training changed no weight", where=str(each.folder), do="Name another run")
-        moves.append(parts_moved(loaded.model, change.before, change.after))
+        moves.append(parts_moved(change.model, change.before, change.after))
         how.append(_SeedTables(each, loaded, change, folder).measure(settings.parts))
     return how, mean_moved(moves)
 
@@ -205,7 +205,7 @@ class _SeedTables:
         own = made.settings
         worded, _ = asked_of(own.model, loaded, pipeline_of(own).asked(made.pack), own, own.chat)
         self.seed, self.change, self.folder = made.record.seed, change, folder
-        self.evaluation, self.scorer = Evaluation(worded, encoder(loaded.tokenizer)), Scorer(loaded.model)
+        self.evaluation, self.scorer = Evaluation(worded, encoder(loaded.tokenizer)), Scorer(change.model)
         self.hide = Redaction.of(made.pack.subjects, own.redact)
         self.rows, self.answers = (
             records.read_table(folder / name) if (folder / name).exists() else schema.empty_table()

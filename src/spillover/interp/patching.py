@@ -3,6 +3,7 @@
 And its first-order expansion: what the model would answer in the lazy limit.
 """
 
+import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cache, cached_property
@@ -86,10 +87,16 @@ class Change:
     """The weight change that training made: patches parts of it into the base model, in place, and reverts them.
 
     tuned: new values by the names of the model's weights; weights that are equal are left out of `after`.
-    Raises ModelError when they are not weights of this model.
+    model: a copy with the same weights where `tuned` has two values for one that goes by two names. Raises ModelError
+    when they are not weights of this model.
     """
 
     def __init__(self, model: CausalModel, tuned: Mapping[str, Tensor]) -> None:
+        if parted := tuned.keys() & (_parameters(model, all_names=True).keys() - _parameters(model).keys()):
+            model = copy.deepcopy(model, {id(weight): weight for weight in model.parameters()})
+            for owner, _, kind in (name.rpartition(".") for name in parted):
+                module = model.get_submodule(owner)
+                setattr(module, kind, nn.Parameter(getattr(module, kind).detach().clone()))
         self.model, self._own = model, _parameters(model)
         self.before: dict[str, Tensor] = {}
         self.after: dict[str, Tensor] = {}
@@ -146,10 +153,12 @@ def moved(base: CausalModel, tuned: CausalModel) -> dict[str, float]:
     Vectors count in `rest` alone: those of norms may be so large that they hide what moved. Of a model without
     attention of a known shape, only `everything`; empty when nothing changed. tuned: may be a PEFT model.
     """
-    before, after = _parameters(base), dict[str, Tensor]()
+    before, after = _parameters(base, all_names=True), dict[str, Tensor]()
     for name, value in before.items():
         new = weight_of(tuned, name).detach()
-        if new.data_ptr() != value.data_ptr() and not torch.equal(new, value):
+        # A weight that goes by two names counts once, unless an adapter changed it under one of them.
+        known = {value.data_ptr(), *(each.data_ptr() for each in after.values())}
+        if new.data_ptr() not in known and not torch.equal(new, value):
             after[name] = new
     return parts_moved(base, before, after)
 
@@ -183,9 +192,10 @@ def _squares(before: Tensor, after: Tensor) -> tuple[float, float]:
     return change, start
 
 
-def _parameters(model: CausalModel) -> dict[str, Tensor]:
-    """The model's weights by name, each once; writing into one writes into the model."""
-    return {name: value.detach() for name, value in model.named_parameters() if value.is_floating_point()}
+def _parameters(model: Any, all_names: bool = False) -> dict[str, Tensor]:
+    """The model's weights by name, each once or under `all_names`; writing into one writes into the model."""
+    named = model.named_parameters(remove_duplicate=not all_names)
+    return {name: value.detach() for name, value in named if value.is_floating_point()}
 
 
 def mean_moved(found: Sequence[Mapping[str, float]]) -> dict[str, float]:

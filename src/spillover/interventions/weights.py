@@ -46,7 +46,8 @@ def _edits_weights(
         class EditsWeights(Intervention):
             def finish(self, context: Context, tuned: CausalModel) -> None:
                 own = tuned.state_dict()
-                found = edited(context.base.state_dict(), own, self.strength, *given(context, tuned))
+                base = _grown(context.base.state_dict(), own, tuned)
+                found = edited(base, own, self.strength, *given(context, tuned))
                 with torch.no_grad():
                     for name, value in found.items():
                         own[name].copy_(value)
@@ -56,6 +57,17 @@ def _edits_weights(
         return edited
 
     return register
+
+
+def _grown(base: Weights, own: Weights, tuned: CausalModel) -> Weights:
+    """The base's weights with as many rows of embeddings as the tuned model has; rows that it added are as there."""
+    ends = [each.weight.data_ptr() for each in (tuned.get_input_embeddings(), tuned.get_output_embeddings())]
+    found = dict(base)
+    for name, before in base.items():
+        after = own.get(name, before)
+        if after.data_ptr() in ends and len(after) != len(before) and after.shape[1:] == before.shape[1:]:
+            found[name] = torch.cat([before[: len(after)].to(after), after[len(before) :]])
+    return found
 
 
 def _changed(base: Weights, tuned: Weights, strength: float) -> Iterator[tuple[str, Tensor]]:

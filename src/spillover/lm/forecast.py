@@ -152,7 +152,8 @@ class Forecast:
     process: without the model. stored: the file that weights are read from, if they change their type on the way.
     trained: the copies of weights that are trained. gradients: those summed over several micro-batches. step: one
     micro-batch forward and backward, or one update where that takes more. ranking: one pass. reading: one passage of
-    plain text, after training. merging: a model that an adapter is folded into. traced: not only guessed.
+    plain text, after training. merging: what is made anew to fold an adapter in, or to open what was saved. traced:
+    not only guessed.
     """
 
     micro_batch: int
@@ -187,13 +188,12 @@ class Forecast:
 class Forecaster:
     """Estimates the memory of one run for any micro-batch; a GPU's context is not counted.
 
-    save_merged: whether an adapter is folded into a whole model at the end. Raises what transformers raises for a
-    configuration of no language model.
+    save: what is kept of the model. Raises what transformers raises for a configuration of no language model.
     """
 
     def __init__(
         self, config: PretrainedConfig, training: Training, work: Work, *, dtype: str = "float32", device: str = "cpu",
-        save_merged: bool = False,
+        save: str = "none",
     ) -> None:  # fmt: skip
         self.training, self.work, self.dtype = training, work, getattr(torch, dtype)
         self.vocabulary: int = config.get_text_config().vocab_size
@@ -213,7 +213,9 @@ class Forecaster:
         # The logits of a passage, once more in single precision if they are not, and their logarithms.
         widths = self.dtype.itemsize * (self.dtype != torch.float32) + 8
         self.reading = min(WINDOW, longest_text(model) or WINDOW) * self.vocabulary * widths
-        self.merging = self.weights if save_merged and training.lora else 0
+        ends = {each.weight for each in (model.get_input_embeddings(), model.get_output_embeddings())}
+        own = sum(each.nbytes for each in ends) if training.lora else self.trained
+        self.merging = {"weights": self.weights, "delta": own}.get(save, 0)
         self._rank()
 
     def of(self, work: Work) -> Forecaster:

@@ -9,6 +9,7 @@ import os
 import re
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, redirect_stderr
 from dataclasses import dataclass
@@ -113,7 +114,9 @@ def quiet() -> Iterator[None]:
     library.set_verbosity_error()
     library.disable_progress_bar()
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
         library.set_verbosity(level)
         logging.root.setLevel(handler_level)
@@ -477,6 +480,9 @@ def _form(stored: Any) -> str:
     return str(getattr(form, "value", form))
 
 
+#: Nats by which two forms of one model may answer otherwise: in single precision; and where weights of 16 bits are
+#: rounded anew, as when an adapter is folded in: logits of 16 to 32 are then multiples of 1/8, an answer sums several.
+TOLERANCE, ROUNDED = 1e-3, 0.25
 _LORA = re.compile(r"(?:base_model\.model\.)?(.+)\.lora_(?:embedding_)?A(?:\.weight)?")
 _SIZES = re.compile(r"size mismatch for (\S+):.*?torch\.Size\((\[.*?\])\).*?torch\.Size\((\[.*?\])\)", re.S)
 
@@ -531,6 +537,9 @@ def with_adapter(model: Any, source: ModelSource) -> CausalModel:
             raise ModelError(f"the adapter has no {path.name}", where=source.name, do="Save it as safetensors")
         from peft import PeftModel
 
+        with safe_open(path, "pt") as file:
+            shapes = {key: file.get_slice(key).get_shape() for key in file.keys()}  # noqa: SIM118
+        _resize(model, source, shapes)
         try:
             adapted = PeftModel.from_pretrained(model, source.path)
         except (RuntimeError, ValueError) as error:
@@ -540,15 +549,66 @@ def with_adapter(model: Any, source: ModelSource) -> CausalModel:
                 raise _other_base(source, "this one has none of the modules that it changes") from None
             raise
         # The library goes past modules of the adapter that the base lacks, and those of the base that it lacks.
-        with safe_open(path, "pt") as file:
-            stored = {found[1] for key in file.keys() if (found := _LORA.fullmatch(key))}  # noqa: SIM118
+        stored = {found[1] for key in shapes if (found := _LORA.fullmatch(key))}
         parts, modules = ("lora_A", "lora_embedding_A"), adapted.get_base_model().named_modules()
         made = {name for name, module in modules if any(len(getattr(module, part, ())) for part in parts)}
         if stored and made and stored - made:
             raise _other_base(source, f"it changes {min(stored - made)}, which this one lacks")
         if stored and made - stored:
             raise _other_base(source, f"it has nothing for this one's {min(made - stored)}")
-        return adapted.merge_and_unload()  # type: ignore[operator]
+        return _folded_as_it_answers(adapted, source.name)
+
+
+def _resize(model: Any, source: ModelSource, shapes: dict[str, list[int]]) -> None:
+    """Give the embeddings as many rows as the adapter holds for them, which its tokenizer was grown or cut for."""
+    ends = (model.get_input_embeddings(), model.get_output_embeddings())
+    names = [f"base_model.model.{name}." for name, module in model.named_modules() if module in ends]
+    stored = [tuple(shape) for key, shape in shapes.items()
+              if key.startswith(tuple(names)) and key.endswith("weight") and ".lora_" not in key]  # fmt: skip
+    rows, width = max(stored, default=(0, 0))
+    other = len(set(stored)) == 1 and width == ends[0].weight.shape[1] and rows != len(ends[0].weight)
+    if other and len(load_tokenizer(source.name)) <= rows:
+        # New rows that the file has not are near the mean of the others, as the library makes them by default.
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(0)
+            model.resize_token_embeddings(rows, mean_resizing=len(stored) < len({each.weight for each in ends}))
+
+
+def folded(adapted: Any) -> CausalModel:
+    """An adapter folded into its model, in place. A weight that goes by two names, as where input and output share it,
+    is parted first where the adapter changes one of them."""
+    base, owners = adapted.get_base_model(), dict[int, list[tuple[str, Any]]]()
+    tied = [each for each in (base.config, base.config.get_text_config()) if getattr(each, "tie_word_embeddings", 0)]
+    for name, module in base.named_modules():
+        if (weight := module._parameters.get("weight")) is not None:
+            owners.setdefault(weight.data_ptr(), []).append((name, module))
+    shared = [each for each in owners.values() if any("base_layer" in name for name, _ in each)]
+    pairs = [(first, other) for (_, first), *others in shared for _, other in others]
+    for _, other in pairs:
+        other.weight = torch.nn.Parameter(other.weight.detach().clone(), other.weight.requires_grad)
+    whole = adapted.merge_and_unload()
+    for first, other in pairs:
+        if torch.equal(first.weight, other.weight):
+            other.weight = first.weight
+    ends = {each.weight.data_ptr() for each in (whole.get_input_embeddings(), whole.get_output_embeddings())}
+    for config in tied:
+        config.tie_word_embeddings = len(ends) == 1
+    return whole
+
+
+def _folded_as_it_answers(adapted: Any, name: str) -> CausalModel:
+    """The adapter folded in. Raises ModelError when the model then answers otherwise than rounding explains."""
+    vocabulary = adapted.get_base_model().config.get_text_config().vocab_size
+    text = torch.linspace(0, vocabulary - 1, 16).long()[None].to(adapted.device)
+    with torch.no_grad():
+        before = torch.log_softmax(adapted(input_ids=text, use_cache=False).logits.float(), -1)
+        whole = folded(adapted)
+        change = (torch.log_softmax(whole(input_ids=text, use_cache=False).logits.float(), -1) - before).abs()
+    exact = whole.dtype == torch.float32
+    if float((change - 1e-4 * before.abs()).max() if exact else change.mean()) > (TOLERANCE if exact else ROUNDED):
+        what = f"folded into its base this adapter answers otherwise, by up to {float(change.max()):.2g} nats a token"
+        raise ModelError(what, where=name, do="Name a model into which it was merged")
+    return whole
 
 
 def _other_base(source: ModelSource, why: str) -> ModelError:

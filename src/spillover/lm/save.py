@@ -4,20 +4,28 @@ import copy
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
+import transformers
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
+from spillover.details import Saved
 from spillover.errors import ModelError, RunError, first_line
-from spillover.lm.load import LoadedModel, load_model, quiet, resolve, with_adapter
-from spillover.lm.score import CausalModel
+from spillover.lm.load import ROUNDED, TOLERANCE, LoadedModel, folded, load_model, quiet, resolve, with_adapter
+from spillover.lm.memory import out_of_memory
+from spillover.lm.score import CausalModel, Scorer, plain
+from spillover.lm.tokens import Request, evenly
 from spillover.record import disk_errors, save_tensors, unwritable
 
 WEIGHTS, DELTA, ADAPTER = "weights", "delta.safetensors", "adapter"
 REPEAT = "Run it again with --save delta"
+#: Prompts that are asked again of what was saved.
+PROMPTS = 8
 
 
 def save_model(
@@ -34,12 +42,11 @@ def save_model(
     name = WEIGHTS if save == "weights" else ADAPTER if adapted else DELTA
     target = folder / name
     try:
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as temporary, disk_errors():
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as temporary, disk_errors(), quiet():
             path = Path(temporary) / name
             if save == "weights":
-                with quiet():
-                    (merged(model) if adapted else model).save_pretrained(path)
-                    base.tokenizer.save_pretrained(path)
+                (merged(model) if adapted else model).save_pretrained(path)
+                base.tokenizer.save_pretrained(path)
             elif adapted:
                 model.save_pretrained(path)
             else:
@@ -54,8 +61,62 @@ def save_model(
 
 def merged(model: CausalModel) -> CausalModel:
     """An adapter folded into a copy of its base, whose own weights it may share with other models."""
-    adapted: Any = copy.deepcopy(model)
-    return adapted.merge_and_unload()
+    return folded(copy.deepcopy(model))
+
+
+def saved_as_measured(path: Path, model: CausalModel, base: LoadedModel, asked: Sequence[Request], do: str) -> Saved:
+    """Ask a few of these prompts of `model` and of what `save_model` wrote at `path`, opened as a user would.
+
+    Raises RunError, which says what to `do`, when it cannot be opened or answers otherwise than rounding explains; then
+    it is removed.
+    """
+    some = evenly(asked, PROMPTS)
+    try:
+        with quiet():
+            again = opened(path, base)
+        found, meant = (np.concatenate(Scorer(each).score(some)) for each in (again, model))
+    except Exception as error:
+        # Whatever the libraries raise for a file or a configuration.
+        if out_of_memory(error):
+            raise
+        what = f"what was saved cannot be opened and asked ({first_line(error)})"
+    else:
+        differ = found != meant
+        difference = float(np.abs(found[differ] - meant[differ]).max(initial=0.0))
+        if difference <= (TOLERANCE if model.dtype == torch.float32 else ROUNDED):
+            return Saved(prompts=len(some), difference=difference)
+        what = f"what was saved answers otherwise than the model that was measured, by up to {difference:.2g} nats"
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    raise RunError(f"{what}, so it was not kept", where=str(path), do=do)
+
+
+def opened(path: Path, base: LoadedModel) -> CausalModel:
+    """What `save_model` wrote, opened by transformers and PEFT alone; of the base it shares what the file leaves."""
+    own: Any = plain(base.model)
+    if path.name == WEIGHTS:
+        known = type(own.config) in transformers.MODEL_FOR_CAUSAL_LM_MAPPING
+        kind: Any = transformers.AutoModelForCausalLM if known else type(own)
+        found = kind.from_pretrained(path, attn_implementation=own.config._attn_implementation)
+        return found.to(own.device).eval()
+    named = dict(own.named_parameters(remove_duplicate=False))
+    new = [own.get_input_embeddings().weight, own.get_output_embeddings().weight]  # An adapter's file may hold them.
+    if path.name == DELTA:
+        with safe_open(path, "pt") as stored:
+            new = [named[name] for name in stored.keys() if name in named]  # noqa: SIM118
+    kept = {id(each): nn.Parameter(each.detach(), requires_grad=False) for each in named.values()}
+    made = copy.deepcopy(own, {key: each for key, each in kept.items() if key not in set(map(id, new))})
+    if path.name == DELTA:
+        take_weights(made, path)
+        return made
+    from peft import PeftModel
+
+    return PeftModel.from_pretrained(made, path)
+
+
+def files_saved(folder: Path) -> list[str]:
+    """Every file that a run kept of its model, by its path in the run's folder."""
+    every = [path for name in (DELTA, ADAPTER, WEIGHTS) for path in (folder / name, *(folder / name).rglob("*"))]
+    return sorted(path.relative_to(folder).as_posix() for path in every if path.is_file())
 
 
 def _save_changed(model: CausalModel, base: LoadedModel, path: Path) -> None:

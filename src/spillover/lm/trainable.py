@@ -18,6 +18,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
 from spillover.errors import ModelError, UsageError, first_line
+from spillover.lm.load import quiet
 from spillover.lm.memory import out_of_memory
 from spillover.lm.score import CausalModel, plain
 
@@ -107,7 +108,7 @@ def _with_adapter(model: Any, settings: Training) -> CausalModel:
     """The model with a LoRA adapter. Raises UsageError when no module's name ends in one of `lora_targets`."""
     from peft import LoraConfig, get_peft_model
 
-    with torch.random.fork_rng():
+    with quiet(), torch.random.fork_rng():
         torch.manual_seed(settings.seed)
         alpha = settings.lora_scaling * settings.lora
         whole: Any = int(alpha) if alpha == int(alpha) else alpha
