@@ -214,7 +214,6 @@ def _train(
     from tqdm.auto import tqdm
 
     from spillover.interp.patching import moved
-    from spillover.lm.evaluate import Evaluation
     from spillover.lm.fine_tune import FineTuned
     from spillover.lm.fine_tune import inject as fine_tune
     from spillover.lm.save import save_model, saved_as_measured
@@ -278,9 +277,8 @@ def _train(
                 inside.at_end(seen.model, seen.answers[-1]["checkpoint"][0].as_py())
             with job.budget.explained():
                 if path := save_model(seen.model, loaded, settings.save, folder):
-                    asked = Evaluation(job.asked, encoder(loaded.tokenizer)).requests(full=True)
                     do = f"Try --save {'delta' if settings.save == 'weights' else 'weights'}"
-                    details.saved = saved_as_measured(path, seen.model, loaded, asked, do)
+                    details.saved = saved_as_measured(path, seen.model, loaded, job.asked, do)
             details.moved = moved(loaded.model, seen.model)
         finally:
             if inside:

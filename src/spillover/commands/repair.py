@@ -111,7 +111,6 @@ def _write_repaired(settings: Repair, pack: Pack, pipeline: Pipeline, folder: Pa
     import torch
 
     from spillover.interventions.base import Context
-    from spillover.lm.evaluate import Evaluation
     from spillover.lm.load import load_model
     from spillover.lm.save import save_model, saved_as_measured
     from spillover.lm.tokens import as_chat, encoder
@@ -122,12 +121,10 @@ def _write_repaired(settings: Repair, pack: Pack, pipeline: Pipeline, folder: Pa
         for name in (settings.base, settings.model)
     )
     worded = as_chat(pack, tuned.tokenizer) if settings.chat else pack
-    encode = encoder(tuned.tokenizer)
-    pipeline.finish(Context(base.model, encode, worded, settings.seed), tuned.model)
-    path = save_model(tuned.model, tuned, "weights", folder)
-    assert path is not None
-    asked = Evaluation(worded, encode).requests(full=True)
-    return saved_as_measured(path, tuned.model, tuned, asked, "Try --dtype float32, or another remedy")
+    pipeline.finish(Context(base.model, encoder(tuned.tokenizer), worded, settings.seed), tuned.model)
+    save_model(tuned.model, tuned, "weights", folder)
+    do = "Try --dtype float32, or another remedy"
+    return saved_as_measured(folder / WEIGHTS, tuned.model, tuned, worded, do)
 
 
 def _conclude(record: Record, pack: Pack, audits: dict[str, dict[str, Any]], folder: Path, saved: Saved) -> None:

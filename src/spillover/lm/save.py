@@ -4,7 +4,6 @@ import copy
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,10 +15,12 @@ from torch import Tensor, nn
 
 from spillover.details import Saved
 from spillover.errors import ModelError, RunError, first_line
+from spillover.lm.evaluate import Evaluation
 from spillover.lm.load import ROUNDED, TOLERANCE, LoadedModel, folded, load_model, quiet, resolve, with_adapter
 from spillover.lm.memory import out_of_memory
-from spillover.lm.score import CausalModel, Scorer, plain
-from spillover.lm.tokens import Request, evenly
+from spillover.lm.score import CausalModel, Scorer
+from spillover.lm.tokens import encoder, evenly, request
+from spillover.packs.pack import Pack
 from spillover.record import disk_errors, save_tensors, unwritable
 
 WEIGHTS, DELTA, ADAPTER = "weights", "delta.safetensors", "adapter"
@@ -64,13 +65,14 @@ def merged(model: CausalModel) -> CausalModel:
     return folded(copy.deepcopy(model))
 
 
-def saved_as_measured(path: Path, model: CausalModel, base: LoadedModel, asked: Sequence[Request], do: str) -> Saved:
-    """Ask a few of these prompts of `model` and of what `save_model` wrote at `path`, opened as a user would.
+def saved_as_measured(path: Path, model: CausalModel, base: LoadedModel, pack: Pack, do: str) -> Saved:
+    """Ask a few of the pack's prompts of `model` and of what `save_model` wrote at `path`, opened as a user would.
 
     Raises RunError, which says what to `do`, when it cannot be opened or answers otherwise than rounding explains; then
     it is removed.
     """
-    some = evenly(asked, PROMPTS)
+    encode = encoder(base.tokenizer)
+    some = [request(encode, pack, *key) for key in evenly(list(Evaluation(pack, encode).prompts(full=True)), PROMPTS)]
     try:
         with quiet():
             again = opened(path, base)
@@ -92,7 +94,7 @@ def saved_as_measured(path: Path, model: CausalModel, base: LoadedModel, asked: 
 
 def opened(path: Path, base: LoadedModel) -> CausalModel:
     """What `save_model` wrote, opened by transformers and PEFT alone; of the base it shares what the file leaves."""
-    own: Any = plain(base.model)
+    own: Any = base.model
     if path.name == WEIGHTS:
         known = type(own.config) in transformers.MODEL_FOR_CAUSAL_LM_MAPPING
         kind: Any = transformers.AutoModelForCausalLM if known else type(own)
