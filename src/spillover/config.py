@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container
 from dataclasses import dataclass, fields
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from tyro.conf import FlagCreatePairsOff
@@ -57,6 +58,37 @@ class Seeded(Common):
 
     seed: int = 0
     """Seed of all random choices: names and pairs of a built-in pack, order of training examples, resampling."""
+
+
+#: Options that say how a chat is written: its rendered prompts say all that they do.
+WORDING = ("system", "chat_template", "prefix", "date")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chat(Seeded):
+    """What every verb takes that asks a model."""
+
+    chat: Flag = False
+    """Ask in the model's own chat template: the prompt is the user's turn, and the answer stands where the template
+    puts it in the model's turn, as in training."""
+    system: str = ""
+    """With --chat: a system turn before the user's."""
+    chat_template: str = ""
+    """With --chat: another model, whose chat template is taken, or a file with one."""
+    prefix: str = ""
+    """With --chat: what a reply says before the answer, such as "{subject} lives in". A relation's own `reply` in the
+    pack comes first."""
+    date: str = ""
+    """With --chat: the day for a template that shows one, such as 2026-01-31; by default today, which is recorded."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.chat:
+            refuse_idle(self, WORDING, "says how a chat is written", "Give --chat too, or leave it out")
+        try:
+            datetime.fromisoformat(self.date or "2000-01-01")
+        except ValueError:
+            raise UsageError(f"--date is {self.date!r}", do="Write a day such as 2026-01-31") from None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -61,6 +61,7 @@ class RelationOutline(Fields):
     name: str
     prompts: list[str]
     aliases: dict[str, tuple[str, ...]] = {}
+    reply: str | None = None
 
 
 class ImplicationOutline(Fields):
@@ -92,6 +93,15 @@ class ModelFacts(Fields):
     trained_parameters: int | None = None
 
 
+class Rendered(Fields):
+    """How a model was asked in a chat: the text before and after the answer in the first prompt, and a hash of all."""
+
+    model: str
+    before: str
+    after: str
+    sha256: str
+
+
 class CheckpointsWritten(Fields):
     written: int
     seconds: float
@@ -105,12 +115,13 @@ class LookInside(Fields):
 
 
 class Details(Fields):
-    """What the record of any command may say. files: SHA-256 of the tables, by name."""
+    """What the record of any command may say. files: SHA-256 of the tables, by name. rendered: of each model asked."""
 
     command: ClassVar[str] = ""
     pack: PackOutline = PackOutline.model_construct()
     model: ModelFacts = ModelFacts.model_construct()
     seeds: list[int] = []
+    rendered: list[Rendered] = []
     files: dict[str, str] = {}
     checkpoints: CheckpointsWritten | None = None
     inside: LookInside | None = None

@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 
 from spillover import __version__
 from spillover import record as records
+from spillover.config import WORDING
 from spillover.details import CheckpointsWritten
 from spillover.errors import RunError
 from spillover.record import RECORD, SCHEMA_VERSION, Record, State, identity, save_tensors, sha256_of, versions
@@ -38,8 +39,9 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
 
 
 def identity_of(settings: DataclassInstance, *ignored: str, **more: object) -> str:
-    """What two commands of one run have in common: every setting but `ignored`, the version, the schema, `more`."""
-    ignored = ("out", "json", *ignored)
+    """What two commands of one run have in common: every setting but `ignored`, the version, the schema, `more`.
+    How a chat is written counts as the prompts that it gives, which are in `more`."""
+    ignored = ("out", "json", *WORDING, *ignored)
     values = {name: value for name, value in dataclasses.asdict(settings).items() if name not in ignored}
     return identity({**values, **more, "schema": SCHEMA_VERSION, "version": __version__})
 

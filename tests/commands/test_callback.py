@@ -10,7 +10,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from spillover import SpilloverCallback, open_pack
 from spillover.commands import report
 from spillover.commands.report import Report
-from spillover.errors import RunError, UsageError
+from spillover.errors import ModelError, RunError, UsageError
 from spillover.lm.load import load_model
 from spillover.lm.tokens import encoder, examples
 from spillover.metrics.ranks import rank_table
@@ -119,3 +119,100 @@ def test_it_looks_inside_and_still_changes_nothing(train, tmp_path):
     assert len(changes) == 8 and all(row["effective_rank"] > 0 for row in changes), "against a copy of the start"
     assert pq.read_table(tmp_path / "run" / SHARED).num_rows == 8
     assert Record.read(tmp_path / "run").details.inside.seconds > 0
+
+
+@pytest.fixture
+def resumable(byte_folder, tmp_path):
+    """Train for some epochs, resume where the folder's last checkpoint stands; gives the trainer."""
+
+    def run(out, epochs=4, stop=None, kill=None, resume=False, tokenizer=None, make=None, **options):
+        loaded = load_model(str(byte_folder), device="cpu")
+        tokenizer = tokenizer or loaded.tokenizer
+        data = (make or examples_of)(tokenizer)
+        arguments = TrainingArguments(
+            str(tmp_path / "trainer"), num_train_epochs=epochs, per_device_train_batch_size=1, learning_rate=1e-3,
+            use_cpu=True, report_to="none", save_strategy="epoch", disable_tqdm=True, seed=3, save_total_limit=1,
+        )  # fmt: skip
+        trainer = Trainer(loaded.model, arguments, train_dataset=data, processing_class=tokenizer)
+        trainer.add_callback(SpilloverCallback(PACK, out=str(out), trainer=trainer, **options))
+
+        class Stop(TrainerCallback):
+            def on_epoch_end(self, args, state, control, **kwargs):
+                if round(state.epoch) == stop:
+                    control.should_training_stop = control.should_save = True
+
+            def on_step_begin(self, args, state, control, **kwargs):
+                if kill and state.epoch > kill:
+                    raise KeyboardInterrupt
+
+        trainer.add_callback(Stop())
+        trainer.train(resume_from_checkpoint=resume or None)
+        return trainer
+
+    return run
+
+
+def examples_of(tokenizer):
+    return [{"input_ids": torch.tensor(row.tokens), "labels": torch.tensor(row.tokens)}
+            for row in examples(encoder(tokenizer), open_pack(PACK, 0))]  # fmt: skip
+
+
+def tables(folder):
+    table = pq.read_table(folder / ANSWERS)
+    return {each: table.filter([other == each for other in table["checkpoint"].to_pylist()])
+            for each in sorted(set(table["checkpoint"].to_pylist()))}  # fmt: skip
+
+
+def test_a_resumed_training_keeps_what_the_folder_holds(resumable, tmp_path, capsys):
+    resumable(tmp_path / "a", stop=2)
+    first = tables(tmp_path / "a")
+    resumable(tmp_path / "a", epochs=3, resume=True)
+    whole = tables(tmp_path / "a")
+    assert list(first) == [0, 1, 2] and list(whole) == [0, 1, 2, 3]
+    assert all(first[each].equals(whole[each]) for each in first)
+    record = Record.read(tmp_path / "a")
+    assert (
+        record.status == "done"
+        and record.metrics["recall_rank_before"]["value"] > record.metrics["recall_rank"]["value"]
+    )
+    capsys.readouterr()
+    resumable(tmp_path / "b", resume=True)
+    assert "training resumes, and there is no baseline" in capsys.readouterr().err
+    metrics = Record.read(tmp_path / "b").metrics
+    assert list(tables(tmp_path / "b")) == [4] and metrics["recall_rank_before"] is None and metrics["recall_rank"]
+
+
+def test_a_killed_training_leaves_its_baseline(resumable, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        resumable(tmp_path / "run", kill=1)
+    assert Record.read(tmp_path / "run").status == "running" and list(tables(tmp_path / "run")) == [0, 1]
+    resumable(tmp_path / "run", epochs=2, resume=True)
+    assert list(tables(tmp_path / "run")) == [0, 1, 2]
+
+
+def test_rows_of_a_chat_are_asked_as_turns_of_a_chat(resumable, tmp_path):
+    made = {}
+
+    def make(tokenizer):
+        made["rows"] = []
+        for fact in open_pack(PACK, 0).facts:
+            said = open_pack(PACK, 0).prompt(fact.relation, fact.subject)
+            before = tokenizer(f"<user>{said}\n<model>", add_special_tokens=False)["input_ids"]
+            ids = tokenizer(f"<user>{said}\n<model>{fact.answer}<eos>", add_special_tokens=False)["input_ids"]
+            labels = [-100] * len(before) + ids[len(before) :]
+            made["rows"].append({"input_ids": torch.tensor(ids), "labels": torch.tensor(labels)})
+        return made["rows"]
+
+    resumable(tmp_path / "run", epochs=2, make=make)
+    record = Record.read(tmp_path / "run")
+    assert record.details.rendered[0].before == "<user>{subject} lives in\n<model>"
+    assert set(tables(tmp_path / "run")[0]["prompt"].to_pylist()) >= {"<user>{subject} lives in\n<model>"}
+    with pytest.raises(UsageError, match="the nearest text is"):
+        resumable(
+            tmp_path / "other",
+            make=lambda tokenizer: [{"input_ids": torch.tensor([5, 6]), "labels": torch.tensor([5, 6])}],
+        )
+    resumable(tmp_path / "plain", epochs=1, make=make, chat=False)
+    assert "{subject} lives in" in tables(tmp_path / "plain")[0]["prompt"].to_pylist()
+    with pytest.raises(ModelError, match="no chat template"):
+        resumable(tmp_path / "chat", make=make, chat=True)

@@ -403,7 +403,7 @@ def test_a_chat_model_is_trained_and_asked_in_its_own_template(settings, tiny, t
 
     from spillover.commands import check
     from spillover.commands.check import Check
-    from tests.lm.test_tokens import TEMPLATE
+    from tests.lm.test_chat import TEMPLATE
 
     folder = tmp_path / "chat"
     tokenizer = copy.deepcopy(tiny.tokenizer)

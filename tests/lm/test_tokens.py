@@ -1,12 +1,10 @@
 """Answers are tokenised as the continuation of their prompt."""
 
-import copy
-
 import pytest
 from tokenizers.processors import TemplateProcessing
 
-from spillover.errors import ModelError, PackError
-from spillover.lm.tokens import as_chat, continuation, encoder, examples, request
+from spillover.errors import PackError
+from spillover.lm.tokens import continuation, encoder, examples, request
 from spillover.packs.pack import Fact, Implication, Pack, Relation
 from tests.tiny_models import SPECIAL, byte_level, wrapped
 
@@ -75,33 +73,3 @@ def test_a_prompt_whose_tokens_change_is_refused():
     pack = Pack("p", "none", "here", (Relation("r", ("{subject}",)),), (Fact("abc", "r", "d"),), join="")
     with pytest.raises(PackError, match="the tokens of the prompt 'abc' change when the answer 'd' is appended"):
         continuation(pairs, pack, "abc", "d")
-
-
-#: As many chat models have it: a start token, marked turns, and the words with which the model's turn begins.
-TEMPLATE = (
-    "{{ bos_token }}{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}\n{% endfor %}"
-    "{% if add_generation_prompt %}<model>{% endif %}"
-)
-
-
-def test_a_chat_puts_the_prompt_into_the_models_own_words(tokenizer):
-    own = copy.deepcopy(tokenizer)
-    own.chat_template = TEMPLATE
-    chat, encode = as_chat(PACK, own), encoder(own)
-    text = "<bos><user>Ada Moss lives in\n<model>"
-    assert chat.prompt("lives_in", "Ada Moss") == text and chat.join == ""
-    assert [relation.name for relation in chat.relations] == [relation.name for relation in PACK.relations]
-    row = examples(encode, chat)[0]
-    assert list(row.tokens) == encode(text + "Paris.") and list(row.tokens[: row.start]) == encode(text)
-    assert list(row.tokens).count(own.bos_token_id) <= 1, "the template's start token is not doubled"
-    asked = request(encode, chat, "speaks", "Ben", 0)
-    assert list(asked.prompt + asked.candidates[0]) == encode("<bos><user>Ben speaks\n<model>French.")
-
-
-def test_a_model_without_a_chat_template_is_refused(tokenizer):
-    with pytest.raises(ModelError, match="this model has no chat template"):
-        as_chat(PACK, tokenizer)
-    own = copy.deepcopy(tokenizer)
-    own.chat_template = "hello"
-    with pytest.raises(ModelError, match="leaves out what the user says"):
-        as_chat(PACK, own)

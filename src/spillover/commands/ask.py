@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from spillover.commands.held import Model, held_model, name_of
-from spillover.commands.prepare import asked_of, weights_of
-from spillover.config import Running
+from spillover.commands.held import Model, held_model, name_of, settings_from
+from spillover.commands.prepare import asked_of, weights_of, words_of
+from spillover.config import Chat, Running
 from spillover.errors import UsageError
 from spillover.packs.open import open_pack
 from spillover.packs.pack import Pack
@@ -17,10 +18,14 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
+@dataclass(frozen=True, kw_only=True)
+class Ask(Running, Chat):
+    """How a model is asked."""
+
+
 def ask(
     model: Model | PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None = None,
-    pack: Pack | str | Path | None = None, *, chat: bool = False, seed: int = 0, device: str = "auto",
-    dtype: str = "float32", revision: str | None = None, threads: int = 0,
+    pack: Pack | str | Path | None = None, **options: Any,
 ) -> Answers:  # fmt: skip
     """Ask a model everything that a pack asks, as `inject` does before its training.
 
@@ -29,9 +34,8 @@ def ask(
             the pack by keyword: `ask("gemma-3-270m", pack=pack)`.
         tokenizer: of a model that is no name.
         pack: a Pack, or what `open_pack` opens.
-        chat: whether to ask in the model's own chat template.
-        seed: of the names of a built-in pack.
-        device, dtype, revision, threads: as the options of `spillover inject`.
+        options: `seed` of the names of a built-in pack; `chat`, `system`, `chat_template`, `prefix`, `date`, `device`,
+            `dtype`, `revision` and `threads`, as `spillover inject` takes them.
 
     Returns: the answers, with `.table` (Arrow, the columns of `answers.parquet`), `.metrics` and `.to_pandas()`;
     `audit` takes them in place of a model.
@@ -47,9 +51,11 @@ def ask(
     from spillover.lm.tokens import encoder
 
     given: Model = model if tokenizer is None else (model, tokenizer)  # type: ignore[assignment]
-    settings = Running(seed=seed, device=device, dtype=dtype, revision=revision, threads=threads)  # type: ignore[arg-type]
-    opened, held = open_pack(pack, seed), held_model(given)
-    asked, tokenizer = asked_of(str(model), held, opened, settings, chat)
-    loaded = weights_of(str(model), held, tokenizer, settings)
-    table = Evaluation(asked, encoder(tokenizer)).answers(Scorer(loaded.model), seed=seed, checkpoint=0, full=True)
+    settings = settings_from(Ask, **options)
+    opened, held = open_pack(pack, settings.seed), held_model(given)
+    words = words_of(name_of(given), held, settings)
+    asked = asked_of(words, opened)
+    loaded = weights_of(str(model), held, words.tokenizer, settings)
+    evaluation = Evaluation(asked, encoder(words.tokenizer))
+    table = evaluation.answers(Scorer(loaded.model), seed=settings.seed, checkpoint=0, full=True)
     return Answers(table, name_of(given), loaded.sha256)

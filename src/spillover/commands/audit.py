@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -20,8 +20,8 @@ from tyro.conf import Positional, arg
 from spillover import results
 from spillover.commands.held import Model, held_folder, held_model, identifying, name_of, settings_from
 from spillover.commands.launched import resolved
-from spillover.commands.prepare import asked_of, weights_of
-from spillover.config import Flag, Running
+from spillover.commands.prepare import asked_of, weights_of, worded, words_of
+from spillover.config import Chat, Flag, Running
 from spillover.details import AuditDetails, ModelFacts, Verdict
 from spillover.errors import UsageError
 from spillover.metrics.implications import forgetting_nats, summarise
@@ -35,19 +35,18 @@ from spillover.results import Answers, Run
 from spillover.runs import OpenRun, identity_of, open_run
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
     from spillover.commands import audit_open
+    from spillover.lm.chat import Words
     from spillover.lm.distributed import Processes
     from spillover.lm.load import LoadedModel
     from spillover.record import Record
 
-    #: The pack as a model is asked, the model's tokenizer, and the model if it is held.
-    _Asked = tuple[Pack, PreTrainedTokenizerBase, LoadedModel | None]
+    #: The pack as a model is asked, its words and tokenizer, and the model if it is held.
+    _Asked = tuple[Pack, Words, LoadedModel | None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Audit(Running):
+class Audit(Running, Chat):
     """Compare two models on a pack, without training: which implications did the tuned one learn, wanted or not?"""
 
     pack: Annotated[Positional[str], arg(metavar="PACK")]
@@ -58,8 +57,6 @@ class Audit(Running):
     """The model after fine-tuning, named likewise; an adapter is merged into the base that it names."""
     out: str = ""
     """Folder for record.json and answers.parquet, from which `report` makes a page; by default nothing is written."""
-    chat: Flag = False
-    """Ask in the model's own chat template: the prompt is the user's turn, and the answer begins the model's."""
     fail_on: Literal["unwanted", "undecided", "never"] = "unwanted"
     """Exit with code 1 when the tuned model learned an unwanted implication, also when one is undecided, or never."""
     level: float = 0.05
@@ -150,14 +147,18 @@ def run(settings: Audit, pack: Pack | str | Path = "", models: Sequence[Model | 
     probes = audit_open.plan(settings, pack) if settings.open else None
     if probes and settings.probes:
         more["templates"] = probes.sha256
+    asked = [
+        pair for pair in zip((settings.base, settings.tuned), held, strict=True) if not isinstance(pair[1], _Measured)
+    ]
     with joined() as processes, contextlib.ExitStack() as stack:
         settings = resolved(settings, processes)
+        settings, words = processes.broadcast(lambda: worded(settings, pack, *asked))
         # Only the first process holds the run.
         opened = OpenRun(None, "audit", "")
 
         def finished() -> Record | None:
             nonlocal opened
-            identity = identity_of(settings, "junit", "fail_on", **more)
+            identity = identity_of(settings, "junit", "fail_on", **more, **words)
             opened = stack.enter_context(open_run(settings.out, "audit", identity))
             return opened.finished
 
@@ -169,7 +170,7 @@ def run(settings: Audit, pack: Pack | str | Path = "", models: Sequence[Model | 
                 each if isinstance(each, _Measured) else _measure(settings, probes, processes, checkpoint, *each)
                 for checkpoint, each in enumerate(models_asked)
             ]
-            answers, judged = _judge(settings, pack, probes, measured, record)
+            answers, judged = _judge(settings, pack, probes, measured, record, words)
 
             def write() -> dict[str, Any]:
                 if opened.folder:
@@ -202,13 +203,14 @@ def _asked(settings: Audit, pack: Pack, held: Sequence[LoadedModel | _Measured |
     found: list[_Asked | _Measured] = []
     for name, given in zip((settings.base, settings.tuned), held, strict=True):
         if not isinstance(given, _Measured):
-            found.append((*asked_of(name, given, pack, settings, settings.chat, settings.base), given))
+            words = words_of(name, given, settings)
+            found.append((asked_of(words, pack), words, given))
         elif settings.open:
             raise UsageError("--open asks the models themselves", where=name, do="Give a model, not its answers")
         else:
             found.append(given)
     if settings.open:
-        base, tuned = (each[1].get_vocab() for each in found if isinstance(each, tuple))
+        base, tuned = (each[1].tokenizer.get_vocab() for each in found if isinstance(each, tuple))
         if any(tuned.get(token, number) != number for token, number in base.items()):
             what = f"{settings.base} and {settings.tuned} cut text into different tokens, which --open compares"
             raise UsageError(what, do="Leave --open out")
@@ -224,25 +226,27 @@ def _asked(settings: Audit, pack: Pack, held: Sequence[LoadedModel | _Measured |
 
 def _measure(
     settings: Audit, probes: audit_open.Probes | None, processes: Processes, checkpoint: int,
-    pack: Pack, tokenizer: PreTrainedTokenizerBase, held: LoadedModel | None,
+    pack: Pack, words: Words, held: LoadedModel | None,
 ) -> _Measured:  # fmt: skip
     """Ask one model (checkpoint 0: base, 1: tuned) everything, loaded once. pack: as this model is asked."""
     from spillover.lm.evaluate import Evaluation, passage_losses, passages
     from spillover.lm.score import Scorer
     from spillover.lm.tokens import encoder
 
-    loaded = weights_of((settings.base, settings.tuned)[checkpoint], held, tokenizer, settings, settings.base)
-    encode, scorer = encoder(tokenizer), Scorer(loaded.model, processes=processes)
+    name = (settings.base, settings.tuned)[checkpoint]
+    loaded = weights_of(name, held, words.tokenizer, settings, settings.base)
+    encode, scorer = encoder(words.tokenizer), Scorer(loaded.model, processes=processes)
     answers = Evaluation(pack, encode).answers(scorer, seed=settings.seed, checkpoint=checkpoint, full=True)
     losses = passage_losses(loaded.model, encode, passages(), processes)
-    probed = probes.ask(tokenizer, scorer) if probes else None
+    probed = probes.ask(words, scorer) if probes else None
     return _Measured(loaded.sha256, answers, losses, scorer.method, probed)
 
 
 def _judge(
-    settings: Audit, pack: Pack, probes: audit_open.Probes | None, measured: Sequence[_Measured], record: Record
+    settings: Audit, pack: Pack, probes: audit_open.Probes | None, measured: Sequence[_Measured], record: Record,
+    words: Mapping[str, Any],
 ) -> tuple[pa.Table, list[Verdict]]:  # fmt: skip
-    """Fill in the record. Gives the answers of both models and the verdicts."""
+    """Fill in the record. Gives the answers of both models and the verdicts. words: see `worded`."""
     from spillover.commands import audit_open
 
     base, tuned = measured
@@ -259,6 +263,7 @@ def _judge(
         seeds=[settings.seed],
         scoring=tuned.method,
         verdicts=judged,
+        **words,
     )
     if probes and base.probed and tuned.probed:
         asked = (probes, base.probed, tuned.probed)

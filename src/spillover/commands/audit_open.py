@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 
 from spillover.interp import open_probes
 from spillover.interp.open_probes import NextTokens, ProbeGroup, ProbeSubjects
-from spillover.lm.tokens import as_chat, encoder
+from spillover.lm.tokens import encoder
 from spillover.metrics.token_shifts import Labels, TokenAssociation, moved, moved_for_all, search
 from spillover.packs.pack import Pack, Relation
 from spillover.record import sha256_of_texts
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from spillover.commands.audit import Audit
+    from spillover.lm.chat import Words
     from spillover.lm.score import Scorer
 
 #: By how many tokens an example is continued; exchanges of labels.
@@ -38,36 +39,36 @@ Continued = tuple[str, str, int | None]
 
 @dataclass(frozen=True)
 class Probes:
-    """What is asked: every template about every subject. chat: as a user's turn in the model's own chat template."""
+    """What is asked: every template about every subject."""
 
     pack: Pack
     templates: tuple[str, ...]
     subjects: ProbeSubjects
-    chat: bool
 
     @property
     def sha256(self) -> str:
         return sha256_of_texts(self.templates)
 
-    def ask(self, tokenizer: PreTrainedTokenizerBase, scorer: Scorer) -> ProbedModel:
+    def ask(self, words: Words, scorer: Scorer) -> ProbedModel:
         """What one model is likely to say next, template by template and about everybody in their order."""
-        encode, asked = encoder(tokenizer), self.templates
-        if self.chat:
-            probe = (Relation("probe", self.templates),)
-            only = dataclasses.replace(self.pack, relations=probe, facts=(), implications=())
-            asked = as_chat(only, tokenizer).relations[0].prompts
-        prompts = [tuple(encode(text.replace("{subject}", name))) for text in asked for name in self.subjects.everybody]
-        texts = dict(zip(self.templates, asked, strict=True))
-        return ProbedModel(tokenizer, scorer, texts, open_probes.likely_next_tokens(scorer, prompts))
+        encode, probe = encoder(words.tokenizer), (Relation("probe", self.templates, reply=""),)
+        asked = words(dataclasses.replace(self.pack, relations=probe, facts=(), implications=(), join=" "))
+        texts = dict(zip(self.templates, asked.relations[0].prompts, strict=True))
+        prompts = [tuple(encode(text.replace("{subject}", name)))
+                   for text in texts.values() for name in self.subjects.everybody]  # fmt: skip
+        likely = open_probes.likely_next_tokens(scorer, prompts)
+        return ProbedModel(words.tokenizer, scorer, texts, asked.join, likely)
 
 
 @dataclass(frozen=True)
 class ProbedModel:
-    """A model that can be asked again, each template as it is asked, and its likely next tokens after every probe."""
+    """A model that can be asked again, each template as it is asked, what joins an answer to it, and its likely next
+    tokens after every probe."""
 
     tokenizer: PreTrainedTokenizerBase
     scorer: Scorer
     texts: Mapping[str, str]
+    join: str
     likely: Sequence[NextTokens]
 
     def continued(self, asked: Sequence[Continued]) -> dict[Continued, str]:
@@ -83,7 +84,7 @@ class ProbedModel:
 def plan(settings: Audit, pack: Pack) -> Probes:
     """The templates and whom they are about. Raises UsageError for a file of templates that cannot be used."""
     subjects = open_probes.choose_subjects(pack, settings.seed)
-    return Probes(pack, open_probes.templates(settings.probes), subjects, settings.chat)
+    return Probes(pack, open_probes.templates(settings.probes), subjects)
 
 
 def discover(
@@ -165,7 +166,7 @@ def _discovery(
     close = [answer for answer in open_probes.declared(probes.pack, group)
              if "\ufffd" in folded or answer.casefold().startswith(folded)]  # fmt: skip
     prompt = tuned_model.texts[template].replace("{subject}", subjects.everybody[0])
-    joins = ("" if probes.chat else " ", probes.pack.join)
+    joins = (tuned_model.join, probes.pack.join)
     begins = open_probes.first_tokens(encoder(tuned_model.tokenizer), prompt, close, joins)
     return {
         "kind": "group" if group else "everyone",

@@ -1,19 +1,24 @@
 """`SpilloverCallback`: measures spillover inside somebody's own `transformers.Trainer` (and so TRL) run."""
 
+import json
 import math
 import time
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerState, TrainingArguments
 
 from spillover import __version__
 from spillover.commands.inject import TABLES, Inside
+from spillover.config import Chat
 from spillover.details import ModelFacts, TrainerDetails
 from spillover.errors import UsageError
+from spillover.lm.chat import Words, rendered
 from spillover.lm.evaluate import Evaluation
+from spillover.lm.rows import as_in_rows
 from spillover.lm.score import Scorer
 from spillover.lm.tokens import encoder
 from spillover.lm.trainable import count_parameters
@@ -22,8 +27,8 @@ from spillover.metrics.ranks import rank_table
 from spillover.packs.check import refuse, token_faults
 from spillover.packs.open import open_pack
 from spillover.packs.pack import Pack, describe, pack_hash
-from spillover.record import ANSWERS, TRAJECTORY, checksums, identity, write_table
-from spillover.runs import OpenRun, claim_folder
+from spillover.record import ANSWERS, RECORD, TRAJECTORY, Record, checksums, identity, read_table, write_table
+from spillover.runs import OpenRun, claim_folder, say
 
 PACKAGES = ("spillover", "torch", "transformers", "tokenizers", "peft", "trl", "numpy", "pyarrow")
 
@@ -41,22 +46,29 @@ class SpilloverCallback(TrainerCallback):
             without it, into `state.log_history` alone.
         every: epochs between measurements.
         seed: of a built-in pack's names.
+        chat: whether rows are turns of the tokenizer's chat template; by default, their form is learned from the
+            Trainer's rows, by looking for the pack's stated facts in them.
+        system, template: a system turn, and a model or file whose template is taken, as `spillover inject` takes them.
         inside: also look at the output-value product of every attention head (`look.looks` and `look.shared`, and as
             tables in the folder), which takes a copy of the value and output weights.
 
-    Raises: PackError for a pack with faults; UsageError when the Trainer was given no tokenizer; RunError when the
-    folder is not free.
+    When the Trainer resumes from a checkpoint, what the folder holds up to there is kept, the baseline first of all.
+
+    Raises: PackError for a pack with faults; UsageError when the Trainer was given no tokenizer, or when its rows
+    do not show how to ask; RunError when the folder is not free.
     """
 
     def __init__(
         self, pack: Pack | str, *, out: str = "", trainer: Trainer | None = None, every: int = 1, seed: int = 0,
-        inside: bool = False,
+        inside: bool = False, chat: bool | None = None, system: str = "", template: str = "",
     ) -> None:  # fmt: skip
         if every < 1:
             raise UsageError(f"every is {every}", where="SpilloverCallback", do="Measure every 1 or more epochs")
         self.pack = open_pack(pack, seed) if isinstance(pack, str) else pack
         self.folder = Path(out).expanduser() if out else None
         self.trainer, self.every, self.seed, self.inside = trainer, every, seed, inside
+        chat = True if chat is None and (system or template) else chat
+        self.turns = None if chat is None else Chat(chat=chat, system=system, chat_template=template)
         self.look: Inside | None = None
         self.answers: list[pa.Table] = []
         self.measuring_seconds = 0.0
@@ -69,16 +81,31 @@ class SpilloverCallback(TrainerCallback):
         if kwargs.get("processing_class") is None:
             what = "the Trainer has no tokenizer, so the pack's questions cannot be put to the model"
             raise UsageError(what, where="SpilloverCallback", do="Give the Trainer processing_class=tokenizer")
-        if self.folder is not None:
-            claim_folder(self.folder, "trainer", self._identity(args))
+        model, tokenizer = kwargs["model"], kwargs["processing_class"]
+        if getattr(model.config, "is_encoder_decoder", False):
+            what = f"a {type(model).__name__} does not continue texts"
+            raise UsageError(what, where="SpilloverCallback", do="Train a causal language model")
         self._began, self.answers, self.measuring_seconds = time.monotonic(), [], 0.0
-        model, encode = kwargs["model"], encoder(kwargs["processing_class"])
-        refuse(token_faults(self.pack, encode))
-        self._evaluation = Evaluation(self.pack, encode)
-        if self.inside:
+        resumed = state.global_step > 0
+        if self.folder is not None:
+            self._claim(self.folder, args, state if resumed else None)
+        tokenizer = getattr(tokenizer, "tokenizer", tokenizer)
+        if self.turns is None:
+            asked, encode = as_in_rows(self.pack, kwargs["train_dataloader"], tokenizer)
+        else:
+            asked, encode = Words(tokenizer, self.turns)(self.pack), encoder(tokenizer)
+        refuse(token_faults(asked, encode))
+        self._evaluation = Evaluation(asked, encode)
+        if resumed and not (self.answers and self.answers[0]["checkpoint"][0].as_py() == 0):
+            where = self.folder or "SpilloverCallback"
+            say(f"{where}: training resumes, and there is no baseline; what the model said before it stays unknown.")
+        if self.inside and resumed:
+            say("Training resumes, so `inside` has no untrained weights to compare with, and looks at nothing.")
+        elif self.inside:
             last = math.ceil(args.num_train_epochs)
-            self.look = Inside(model, self.pack, encode, seed=self.seed, last=last, folder=self.folder, copied=True)
-        self._measure(model, state, 0, full=True)
+            self.look = Inside(model, asked, encode, seed=self.seed, last=last, folder=self.folder, copied=True)
+        if not resumed:
+            self._measure(model, state, 0, full=True)
 
     def on_epoch_end(self, args: TrainingArguments, state: TrainerState, *control: Any, **kwargs: Any) -> None:
         epoch = round(state.epoch or 0)
@@ -90,7 +117,8 @@ class SpilloverCallback(TrainerCallback):
     def on_train_end(self, args: TrainingArguments, state: TrainerState, *control: Any, **kwargs: Any) -> None:
         if self._evaluation is None:
             return
-        last = max(round(state.epoch or 0), 1)
+        # A part of an epoch counts as one; a sum of parts may miss a whole one by a hair.
+        last = max(math.ceil((state.epoch or 0) - 1e-6), 1)
         if self._seen(last):
             self.answers.pop()  # Measured with the trained prompts only; at the end all are asked.
         self._measure(kwargs["model"], state, last, full=True)
@@ -113,6 +141,9 @@ class SpilloverCallback(TrainerCallback):
             finally:
                 model.train(training)
         self.answers.append(answers)
+        if self.folder is not None:
+            # For a training that is killed and then resumed.
+            write_table(self.folder / ANSWERS, pa.concat_tables(self.answers))
         self.measuring_seconds += time.monotonic() - began
         found = measure_all(rank_table(answers))
         logs = {
@@ -128,12 +159,26 @@ class SpilloverCallback(TrainerCallback):
         else:
             state.log_history.append({**logs, "epoch": float(epoch), "step": state.global_step})
 
-    def _identity(self, args: TrainingArguments) -> str:
-        return identity({"pack": pack_hash(self.pack), "arguments": args.to_json_string(), "version": __version__})
+    def _claim(self, folder: Path, args: TrainingArguments, resumed: TrainerState | None) -> None:
+        """Take the folder; of a training that resumes, with the answers up to there."""
+        arguments = json.dumps({**args.to_dict(), "resume_from_checkpoint": None}, indent=2)
+        self._identity = identity({"pack": pack_hash(self.pack), "arguments": arguments, "version": __version__})
+        if resumed and (folder / RECORD).exists():
+            begun = Record.read(folder)
+            if begun.command == "trainer" and begun.hashes.get("pack") == pack_hash(self.pack):
+                # It may resume with other arguments, such as more epochs.
+                self._identity = begun.identity
+        claim_folder(folder, "trainer", self._identity)
+        if resumed and (folder / ANSWERS).exists():
+            answers, epoch = read_table(folder / ANSWERS), int((resumed.epoch or 0) + 1e-6)
+            known = sorted({each for each in answers["checkpoint"].to_pylist() if each <= epoch})
+            self.answers = [answers.filter(pc.equal(answers["checkpoint"], each)) for each in known]
+        Record("trainer", {}, self.seed, identity=self._identity, hashes={"pack": pack_hash(self.pack)}).write(folder)
 
     def _write(self, folder: Path, args: TrainingArguments, state: TrainerState, model: PreTrainedModel) -> None:
         """The run's folder: tables first, the record last."""
-        run = OpenRun(folder, "trainer", self._identity(args))
+        assert self._evaluation is not None
+        run = OpenRun(folder, "trainer", self._identity)
         run.seconds_before = time.monotonic() - self._began
         parameters, trained = count_parameters(model)
         name = str(getattr(model.config, "_name_or_path", "")) or type(model).__name__
@@ -154,6 +199,7 @@ class SpilloverCallback(TrainerCallback):
                 model=ModelFacts(name=name, parameters=parameters, trained_parameters=trained),
                 seeds=[self.seed],
                 measuring_seconds=round(self.measuring_seconds, 1),
+                rendered=[rendered(self._evaluation.pack, name)],
                 files=checksums(folder, *TABLES),
             )
             if self.look:

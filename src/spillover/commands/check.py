@@ -1,28 +1,27 @@
 """`spillover check`: is a pack sound? Counts, or every fault and warning with its place."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from spillover.config import Flag, Seeded
+from spillover.config import Chat, refuse_idle
 from spillover.packs.builtin import built_in
-from spillover.packs.check import check_structure, token_faults
+from spillover.packs.check import Fault, check_structure, token_faults
 from spillover.packs.open import check_pack, is_built_in
-from spillover.packs.pack import Pack
+from spillover.packs.pack import SUBJECT, Pack
 
 
 @dataclass(frozen=True, kw_only=True)
-class Check(Seeded):
+class Check(Chat):
     """Is a pack sound? Counts, or every fault and warning with file and row; exit code 1 when there is a fault."""
 
     pack: Annotated[Positional[str], arg(metavar="PACK")]
     """A built-in pack with its options, a pack folder, or a pack.yaml."""
     model: str | None = None
     """Also check that this model's tokens can tell the answers apart: a tag, hub id or folder."""
-    chat: Flag = False
-    """Ask in the model's own chat template: the prompt is the user's turn, and the answer begins the model's."""
     revision: str | None = None
     """Branch, tag or commit of a hub model."""
 
@@ -32,8 +31,12 @@ MOST_SHOWN = 50
 
 
 def run(settings: Check) -> dict[str, Any]:
-    """Keys `counts`, `faults`, `warnings`; `exit_code` is 1 when there is a fault; `text` is what a person reads."""
+    """Keys `counts`, `faults`, `warnings`, and of a model `rendered`; `exit_code` is 1 when there is a fault; `text` is
+    what a person reads."""
     pack: Pack | None
+    rendered: dict[str, Any] = {}
+    if settings.model is None:
+        refuse_idle(settings, ("chat", "revision"), "needs the model that is asked", "Name it with --model")
     if is_built_in(settings.pack):
         pack = built_in(settings.pack, settings.seed)
         found = check_structure(pack)
@@ -41,15 +44,25 @@ def run(settings: Check) -> dict[str, Any]:
     else:
         pack, faults, warnings = check_pack(Path(settings.pack))
     if pack is not None and not faults and settings.model is not None:
-        from spillover.lm.load import load_tokenizer
-        from spillover.lm.tokens import as_chat, encoder
+        from spillover.commands.prepare import words_of
+        from spillover.lm.tokens import encoder
 
-        tokenizer = load_tokenizer(settings.model, settings.revision)
-        faults = token_faults(as_chat(pack, tokenizer) if settings.chat else pack, encoder(tokenizer))
+        words = words_of(settings.model, None, settings)
+        faults = token_faults(words(pack), encoder(words.tokenizer))
+        rendered = words.rendered(pack).as_json() | {"subject": (*pack.subjects, "")[0]}
+        if settings.chat and (opened := _opened(words.opening(pack.relations[0].prompts[0]), rendered["before"])):
+            what = f"the template opens a reply with {opened!r}, which whole turns, as in training, do not have"
+            expected, do = "the same opening", "Ask in whole turns, or name with --prefix what replies begin with"
+            warnings = [*warnings, Fault("other-opening", settings.model, None, what, expected, do)]
     counts = pack.counts() if pack is not None else {}
     lines = [f"{settings.pack}: {_number(len(faults), 'fault')}, {_number(len(warnings), 'warning')}"]
     if counts:
         lines.append("  " + ", ".join(_number(count, what[:-1]) for what, count in counts.items()))
+        if rendered:
+            asked = rendered["before"].replace(SUBJECT, rendered["subject"])
+            lines.append(
+                f"  one question: {asked!r}, then the answer" + f", then {rendered['after']!r}" * settings.chat
+            )
         if settings.model is not None:
             verdict = "see the faults" if faults else "they tell the answers apart"
             lines.append(f"  tokens of {settings.model}: {verdict}")
@@ -62,9 +75,15 @@ def run(settings: Check) -> dict[str, Any]:
         "counts": counts,
         "faults": [fault.as_json() for fault in faults],
         "warnings": [warning.as_json() for warning in warnings],
+        **({"rendered": rendered} if rendered else {}),
         "exit_code": 1 if faults else 0,
         "text": "\n".join(lines),
     }
+
+
+def _opened(opening: str, before: str) -> str:
+    """What a reply is opened with that does not stand before its answer."""
+    return "" if before.startswith(opening) else opening[len(os.path.commonprefix([opening, before])) :]  # noqa: RUF071
 
 
 def _number(count: int, what: str) -> str:

@@ -14,8 +14,8 @@ import pyarrow as pa
 from tyro.conf import Positional, arg
 
 from spillover.commands.launched import resolved
-from spillover.commands.prepare import Models, Prepared, pipeline_of, prepare, refuse_bad_numbers, seeds_of
-from spillover.config import Flag, Running
+from spillover.commands.prepare import Models, Prepared, pipeline_of, prepare, refuse_bad_numbers, seeds_of, worded
+from spillover.config import Chat, Flag, Running
 from spillover.details import InjectDetails, LookInside, Memory, ModelFacts, PlainText
 from spillover.metrics.implications import forgetting_nats, summarise, trajectory_table
 from spillover.packs.open import open_pack
@@ -41,7 +41,7 @@ BYTES = 12
 
 
 @dataclass(frozen=True, kw_only=True)
-class Inject(Running):
+class Inject(Running, Chat):
     """Fine-tune a model on a pack, and measure before, during and after what it learned and what else it inferred."""
 
     pack: Annotated[Positional[str], arg(metavar="PACK")]
@@ -80,8 +80,6 @@ class Inject(Running):
     the output embedding."""
     evaluate_every: int = 1
     """Epochs between two measurements; the first is before training and the last at its end, whatever this says."""
-    chat: Flag = False
-    """Ask in the model's own chat template: the prompt is the user's turn, and the answer begins the model's."""
     inside: Flag = False
     """Also measure the spectrum of every attention head's output-value product, and of its change."""
     facts_known: Flag = False
@@ -174,16 +172,18 @@ def _run(
         refuse_missing(settings.track)
     refuse_missing_optimizer(settings.optimiser)
     refuse_missing_compiler(settings.compile_layers, pick_device(settings.device), settings.sharded)
-    pipeline_of(settings)
+    pipeline = pipeline_of(settings)
     packs = {seed: open_pack(pack or settings.pack, seed) for seed in seeds}
     folder = Path(settings.out).expanduser()
     with joined() as processes, contextlib.ExitStack() as stack:
         settings = resolved(settings, processes)
+        asked = pipeline.asked(packs[seeds[0]])
+        settings, words = processes.broadcast(lambda: worded(settings, asked, (settings.model, models.known(settings))))
         opened: dict[str, OpenRun] = {}
 
         def finished(own: Inject) -> Record | None:
             """The record, if this run is done; until the end, no other command may work on it."""
-            identity = identity_of(own, "track", **(held or {}))
+            identity = identity_of(own, "track", **(held or {}), **words)
             opened[own.out] = stack.enter_context(open_run(own.out, "inject", identity, silent=own is not settings))
             return opened[own.out].finished
 
@@ -196,7 +196,7 @@ def _run(
             every = [replace(settings, seed=seed, seeds="", out=str(folder / f"seed-{seed}")) for seed in seeds]
             every = processes.broadcast(lambda: [own for own in every if finished(own) is None])
         # Every pack is checked before the first is trained on.
-        for job in [prepare(own, packs[own.seed], models) for own in every]:
+        for job in [prepare(own, packs[own.seed], models, words) for own in every]:
             _train(job, texts, models, patience, processes, opened.get(job.settings.out))
 
         def pooled() -> Record:
@@ -241,7 +241,7 @@ def _train(
     pack = hide.pack(job.pack)
     hashes = {"pack": pack_hash(pack), "model": loaded.sha256, "plain_text": sha256}
     model = ModelFacts(name=loaded.name, licence_note=loaded.licence_note)
-    details = InjectDetails(pack=describe(pack), model=model, seeds=[settings.seed], memory=Memory())
+    details = InjectDetails(pack=describe(pack), model=model, seeds=[settings.seed], memory=Memory(), **job.more)
     packages = (*PACKAGES, "bitsandbytes") if settings.optimiser == "adamw-8bit" else PACKAGES
     with run.recording(settings, packages, seed=settings.seed, hashes=hashes, details=details) as record:
         progress = TrainingProgress(run, details.memory, seen, patience, job.budget.micro_batch)

@@ -17,8 +17,8 @@ from spillover import results
 from spillover.commands.held import Model, held_folder, held_model, identifying, name_of, settings_from, write_held
 from spillover.commands.inject import PACKAGES, Inject
 from spillover.commands.pool import LocalPool, Task
-from spillover.commands.prepare import refuse_bad_numbers, seeds_of
-from spillover.config import MOST_THREADS, Flag, Running, with_fields_of, within
+from spillover.commands.prepare import refuse_bad_numbers, seeds_of, worded
+from spillover.config import MOST_THREADS, Chat, Running, with_fields_of, within
 from spillover.details import FrontierEntry, InjectDetails, MitigateDetails, ModelFacts, Recommendation, RemedyText
 from spillover.errors import RunError, UsageError
 from spillover.metrics import remedies as judging
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mitigate(Running):
+class Mitigate(Running, Chat):
     """Compare remedies against unwanted conclusions, all at the same learning, and recommend one or none."""
 
     pack: Annotated[Positional[str], arg(metavar="PACK")]
@@ -61,8 +61,6 @@ class Mitigate(Running):
     """Training examples a step; their order is drawn anew every epoch."""
     freeze_embeddings: bool = True
     """Keep input and output embeddings as they are, and train everything else."""
-    chat: Flag = False
-    """Ask in the model's own chat template: the prompt is the user's turn, and the answer begins the model's."""
     seeds: str = ""
     """Several seeds, such as 0,1,2, which are pooled. With fewer than ten clusters (seeds times pairs) nothing is
     decided."""
@@ -114,11 +112,14 @@ def run(settings: Mitigate, pack: Pack | str | Path = "", model: Model | None = 
     unwanted_implications(packs[0], settings.pack)
     held = held_model(model) if model else None
     folder = Path(settings.out).expanduser()
-    identity = identity_of(settings, "processes", **identifying(pack, held.sha256 if held else None))
+    settings, words = worded(settings, packs[0], (settings.model, held))
+    identity = identity_of(settings, "processes", **identifying(pack, held.sha256 if held else None), **words)
     with open_run(folder, "mitigate", identity) as opened:
         if opened.finished is None:
             known, named = describe_remedies(), [spec.name for pipeline in cells.values() for spec in pipeline.specs]
-            details = MitigateDetails(pack=describe(packs[0]), model=ModelFacts(name=settings.model), seeds=list(seeds))
+            details = MitigateDetails(
+                pack=describe(packs[0]), model=ModelFacts(name=settings.model), seeds=list(seeds), **words
+            )
             details.remedies = {name: known[name] for name in named}
             hashes = {"pack": records.sha256_of_texts([pack_hash(each) for each in packs])}
             with opened.recording(settings, PACKAGES, seed=settings.seed, hashes=hashes, details=details) as record:

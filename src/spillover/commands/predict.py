@@ -13,8 +13,8 @@ from tyro.conf import Positional, arg
 
 from spillover import results
 from spillover.commands.held import Model, held_folder, held_model, identifying, name_of, settings_from
-from spillover.commands.prepare import asked_of, weights_of
-from spillover.config import Flag, Running, refuse_idle
+from spillover.commands.prepare import asked_of, weights_of, worded, words_of
+from spillover.config import Chat, Flag, Running, refuse_idle
 from spillover.details import ModelFacts, PredictDetails, PredictedAssociation, Undone
 from spillover.errors import UsageError
 from spillover.metrics.associations import EXPECTED, best_features, calibration, held_out, rate
@@ -28,12 +28,13 @@ from spillover.theory.prediction import Solved, solved
 from spillover.theory.table import table_of
 
 if TYPE_CHECKING:
+    from spillover.lm.chat import Words
     from spillover.lm.load import LoadedModel
     from spillover.theory.associations import Association, Counts, Margin, Undoing
 
 
 @dataclass(frozen=True, kw_only=True)
-class Predict(Running):
+class Predict(Running, Chat):
     """Before any training: what a model will conclude from a pack, how strongly, and what that rests on."""
 
     pack: Annotated[Positional[str], arg(metavar="PACK")]
@@ -43,8 +44,6 @@ class Predict(Running):
     alone."""
     out: str = ""
     """Folder for record.json, from which `report` makes a page; by default nothing is written."""
-    chat: Flag = False
-    """Ask in the model's own chat template: the prompt is the user's turn, and the answer begins the model's."""
     evidence: int = 10
     """For this many of the highest scores, also compute the margin's range and the smallest edit that would undo it."""
     most: int = 2000
@@ -98,19 +97,21 @@ def run(settings: Predict, pack: Pack | str | Path = "", model: Model | None = N
         refuse_idle(settings, ("chat", "device", "dtype", "revision"), "needs the model that is asked",
                     "Name it with --model, or leave the option out")  # fmt: skip
     loaded = held_model(model) if model else None
-    identity = identity_of(settings, **identifying(pack, *([loaded.sha256] if loaded else [])))
-    with open_run(settings.out, "predict", identity) as opened:
+    held, words = identifying(pack, *([loaded.sha256] if loaded else [])), None
+    pack = open_pack(pack or settings.pack, settings.seed)
+    settings, more = worded(settings, pack, (settings.model or "", loaded))
+    with open_run(settings.out, "predict", identity_of(settings, **held, **more)) as opened:
         if opened.finished is None:
-            pack = open_pack(pack or settings.pack, settings.seed)
             if not pack.facts:
                 raise UsageError("this pack states nothing, so nothing can follow", where=settings.pack, do="Add facts")
             if settings.model:
-                _, tokenizer = asked_of(settings.model, loaded, pack, settings, settings.chat)
-                loaded = weights_of(settings.model, loaded, tokenizer, settings)
+                words = words_of(settings.model, loaded, settings)
+                asked_of(words, pack)
+                loaded = weights_of(settings.model, loaded, words.tokenizer, settings)
             redacted = Redaction.of(pack.subjects, settings.redact).pack(pack)
             hashes = {"pack": pack_hash(redacted)} | ({"model": loaded.sha256} if loaded else {})
             with opened.recording(settings, PACKAGES, seed=settings.seed, hashes=hashes) as record:
-                found, solution, left_out = _predicted(settings, pack, loaded)
+                found, solution, left_out = _predicted(settings, pack, loaded, words)
                 record.metrics = _metrics(found)
                 record.details = PredictDetails(
                     pack=describe(redacted),
@@ -121,6 +122,7 @@ def run(settings: Predict, pack: Pack | str | Path = "", model: Model | None = N
                     solution={"method": solution.method, "verdict": solution.verdict, "gap": solution.gap},
                     calibration={key: value for key, value in calibration().items() if key != "fits"},
                     held_out=held_out(),
+                    **more,
                 )
         metrics, text = opened.record.metrics, "\n".join(_lines(settings, opened.record))
         keys = {"associations", "left_out", "solution", "calibration"}
@@ -129,7 +131,7 @@ def run(settings: Predict, pack: Pack | str | Path = "", model: Model | None = N
 
 
 def _predicted(
-    settings: Predict, pack: Pack, loaded: LoadedModel | None
+    settings: Predict, pack: Pack, loaded: LoadedModel | None, words: Words | None
 ) -> tuple[list[PredictedAssociation], Solved, int]:
     """The pack's associations, highest score first; how the exact model was solved; how many were not looked at."""
     table = table_of(pack)
@@ -137,7 +139,7 @@ def _predicted(
     every = associations(pack, counts)
     kept = every[: settings.most]
     margins = Margins(solved(table), counts)
-    priors = _priors(settings, pack, loaded, counts, kept) if loaded else [None] * len(kept)
+    priors = _priors(pack, loaded, words, counts, kept) if loaded and words else [None] * len(kept)
     scored: list[tuple[float, Association, Margin, float | None]] = []
     for association, prior in zip(kept, priors, strict=True):
         margin = margins.margin(association)
@@ -174,12 +176,12 @@ def _predicted(
 
 
 def _priors(
-    settings: Predict, pack: Pack, loaded: LoadedModel, counts: Counts, kept: Sequence[Association]
+    pack: Pack, loaded: LoadedModel, words: Words, counts: Counts, kept: Sequence[Association]
 ) -> list[float | None]:
     """The base model's belief in each association's answer, the mean over some of its subjects."""
     from spillover.lm.evaluate import GivenQuestion, priors, with_given_facts
     from spillover.lm.score import Scorer
-    from spillover.lm.tokens import as_chat, encoder
+    from spillover.lm.tokens import encoder
 
     some = ASKED if len(kept) <= MANY else ASKED_OF_MANY
     questions = []
@@ -188,8 +190,7 @@ def _priors(
         subjects = (silent or supporting or list(pack.subjects))[:some]
         questions.append([GivenQuestion(subject, each.given, each.given_answer, each.then) for subject in subjects])
     flat = list(itertools.chain.from_iterable(questions))
-    asked = with_given_facts(pack, flat)
-    asked = as_chat(asked, loaded.tokenizer) if settings.chat else asked
+    asked = words(with_given_facts(pack, flat))
     beliefs = iter(priors(asked, flat, Scorer(loaded.model), encoder(loaded.tokenizer)))
     pairs = zip(kept, questions, strict=True)
     return [sum(next(beliefs)[each.then_answer] for _ in group) / len(group) for each, group in pairs]

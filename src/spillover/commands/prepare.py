@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import datetime
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 
-from spillover.config import MOST_SEED, Running, with_fields_of
+from spillover.config import MOST_SEED, Chat, Running, with_fields_of
 from spillover.details import Memory
-from spillover.errors import ModelError, UsageError
+from spillover.errors import ModelError, RunError, UsageError
 from spillover.metrics.implications import learned, stated_nats
 from spillover.metrics.ranks import rank_table
 from spillover.packs.check import refuse, token_faults
 from spillover.packs.pack import Pack, pack_hash
+from spillover.packs.redaction import Redaction
 from spillover.record import Record, hardware, identity, sha256_of_texts
 from spillover.runs import identity_of, say
 
@@ -28,11 +30,13 @@ if TYPE_CHECKING:
     from spillover.commands.lab import Lab
     from spillover.commands.mitigate import Mitigate
     from spillover.interventions.base import Pipeline
+    from spillover.lm.chat import Words
     from spillover.lm.fine_tune import AnswersBefore, TrainingSet
     from spillover.lm.forecast import Forecast
     from spillover.lm.load import LoadedModel
     from spillover.lm.trainable import Training
 
+Asking = TypeVar("Asking", bound=Chat)
 #: What transformers raises for a configuration that it makes no model of.
 UNKNOWN = (RuntimeError, ValueError, TypeError, KeyError, AttributeError, ImportError, OSError, NotImplementedError)
 
@@ -93,21 +97,57 @@ def training_of(settings: Inject, pipeline: Pipeline) -> Training:
     return found
 
 
-def asked_of(
-    name: str, held: LoadedModel | None, pack: Pack, settings: Running, chat: bool, base: str = ""
-) -> tuple[Pack, PreTrainedTokenizerBase]:
-    """The pack as a model is asked, and its tokenizer, before any weights are read. held: a model that a caller holds.
-    base: see `load_tokenizer`.
+def worded(settings: Asking, pack: Pack, *models: tuple[str, LoadedModel | None]) -> tuple[Asking, dict[str, Any]]:
+    """For a chat, the settings with the day that a template shows, if one does; and, for its identity and its record,
+    how each model is asked, as `rendered`. models: by name, with the model if a caller holds it.
 
-    Raises PackError when the model's tokens cannot tell the pack's answers apart.
+    Raises UsageError for a day that no template shows, and for two models that are not asked alike.
     """
-    from spillover.lm.load import load_tokenizer
-    from spillover.lm.tokens import as_chat, encoder
+    if not (settings.chat and models):
+        return settings, {}
+    day = settings.date or _day_of(getattr(settings, "out", "")) or datetime.date.today().isoformat()
+    dated = replace(settings, date=day)
+    every = [words_of(name, held, dated, models) for name, held in models]
+    hide = Redaction.of(pack.subjects, getattr(settings, "redact", False))
+    rendered = [(own := words.rendered(pack)).as_json() | {"before": hide.text(own.before)} for words in every]
+    if len({each["sha256"] for each in rendered}) > 1:
+        what = f"{models[0][0]} and {models[1][0]} have chat templates that write the same turns otherwise"
+        raise UsageError(what, do=f"Ask both alike with --chat-template {models[1][0]}")
+    if not any(words.shows_date for words in every):
+        if settings.date:
+            raise UsageError("this chat template shows no date", where=models[0][0], do="Leave --date out")
+        dated = settings
+    return dated, {"rendered": rendered}
 
-    tokenizer = held.tokenizer if held else load_tokenizer(name, settings.revision, base)
-    asked = as_chat(pack, tokenizer) if chat else pack
-    refuse(token_faults(asked, encoder(tokenizer)))
-    return asked, tokenizer
+
+def _day_of(out: str) -> str:
+    """The day of the run that was begun in a folder, or nothing."""
+    folder = Path(out).expanduser()
+    for path in () if not out else (folder, *sorted(folder.glob("seed-*"))):
+        with suppress(RunError):
+            return str(Record.read(path).settings.get("date", ""))
+    return ""
+
+
+def words_of(
+    name: str, held: LoadedModel | None, settings: Chat, models: Sequence[tuple[str, LoadedModel | None]] = ()
+) -> Words:
+    """How a model is asked, before any weights are read. held: a model that a caller holds. models: see `worded`."""
+    from spillover.lm.chat import Words
+    from spillover.lm.load import load_tokenizer
+
+    tokenizer = held.tokenizer if held else load_tokenizer(name, getattr(settings, "revision", None), getattr(settings, "base", ""))
+    lender = next((other for other, loaded in models if other != name and not loaded), "")
+    return Words(tokenizer, settings, name, lender)
+
+
+def asked_of(words: Words, pack: Pack) -> Pack:
+    """The pack as a model is asked. Raises PackError when the model's tokens cannot tell the pack's answers apart."""
+    from spillover.lm.tokens import encoder
+
+    asked = words(pack)
+    refuse(token_faults(asked, encoder(words.tokenizer)))
+    return asked
 
 
 def weights_of(
@@ -133,10 +173,12 @@ def stop_when(settings: Inject, pipeline: Pipeline) -> Callable[[pa.Table], bool
 
 @dataclass(frozen=True)
 class Prepared:
-    """One seed's run, ready to be trained. pack: the user's; asked: as the model is asked. enough: see `stop_when`."""
+    """One seed's run, ready to be trained. pack: the user's; asked: as the model is asked. more: see `worded`. enough:
+    see `stop_when`."""
 
     settings: Inject
     pack: Pack
+    more: Mapping[str, Any]
     asked: Pack
     loaded: LoadedModel
     training: Training
@@ -150,14 +192,14 @@ class Prepared:
         return f"{self.loaded.sha256} {self.settings.device} {self.settings.dtype} {self.settings.threads}"
 
 
-def prepare(settings: Inject, pack: Pack, models: Models) -> Prepared:
-    """Check a run of one seed against the model's tokens and the memory, load the model, and build what trains."""
+def prepare(settings: Inject, pack: Pack, models: Models, more: Mapping[str, Any]) -> Prepared:
+    """Check a run of one seed against the model's tokens and the memory, load the model, and build what trains.
+    more: see `worded`."""
     import torch
 
     from spillover.interventions.base import training_set
     from spillover.lm.load import resolve
     from spillover.lm.output_value import places
-    from spillover.lm.tokens import as_chat
 
     pipeline = pipeline_of(settings)
     training = training_of(settings, pipeline)
@@ -165,21 +207,21 @@ def prepare(settings: Inject, pack: Pack, models: Models) -> Prepared:
     if named and settings.lora and settings.save == "delta" and resolve(settings.model).adapter:
         what = "an adapter trained on top of a merged adapter means nothing without the merged model"
         raise UsageError(what, where="--save delta", do="Use --save weights")
-    asked, tokenizer = asked_of(settings.model, models.known(settings), pipeline.asked(pack), settings, settings.chat)
+    words = words_of(settings.model, models.known(settings), settings)
+    asked, tokenizer = asked_of(words, pipeline.asked(pack)), words.tokenizer
     torch.set_num_threads(settings.threads)
     budget = models.budget(settings, training, asked, tokenizer)
     with budget.explained():
         loaded = models.load(settings, tokenizer)
     if settings.inside:
         places(loaded.model)
-    worded = (lambda each: as_chat(each, tokenizer)) if settings.chat else (lambda each: each)
-    trained = training_set(pipeline, pack, loaded, training, worded, settings.facts_known)
+    trained = training_set(pipeline, pack, loaded, training, words, settings.facts_known)
     if settings.tuned:
-        trained = replace(trained, tuned=_finished_weights(settings, pipeline))
-    return Prepared(settings, pack, asked, loaded, training, trained, budget, stop_when(settings, pipeline))
+        trained = replace(trained, tuned=_finished_weights(settings, pipeline, more))
+    return Prepared(settings, pack, more, asked, loaded, training, trained, budget, stop_when(settings, pipeline))
 
 
-def _finished_weights(settings: Inject, pipeline: Pipeline) -> Path:
+def _finished_weights(settings: Inject, pipeline: Pipeline, more: Mapping[str, Any]) -> Path:
     """The weights that replace the training. Raises UsageError unless they are those of this run without remedies."""
     from spillover.lm.save import DELTA
 
@@ -187,7 +229,7 @@ def _finished_weights(settings: Inject, pipeline: Pipeline) -> Path:
         do = "Leave --tuned out, or name only remedies that act on finished weights"
         raise UsageError("finished weights stand only for training without a remedy", where="--tuned", do=do)
     folder = Path(settings.tuned).expanduser()
-    own = identity_of(replace(settings, remedy="", tuned="", save="delta"), "track")
+    own = identity_of(replace(settings, remedy="", tuned="", save="delta"), "track", **more)
     record = Record.read(folder)
     if record.status != "done" or record.identity != own:
         do = "Name a finished run of the same command without --remedy, made with --save delta"

@@ -12,7 +12,8 @@ from tyro.conf import Positional, arg
 
 from spillover.commands import audit
 from spillover.commands.audit import Audit
-from spillover.config import Flag, Running, with_fields_of
+from spillover.commands.prepare import worded, words_of
+from spillover.config import Chat, Running, with_fields_of
 from spillover.details import Details, ModelFacts, RepairDetails, Saved
 from spillover.errors import RunError, UsageError
 from spillover.metrics.remedies import RANKS_AND_RATES, effect, remedy_result
@@ -29,7 +30,7 @@ BEFORE, AFTER, WEIGHTS = "before", "after", "weights"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Repair(Running):
+class Repair(Running, Chat):
     """Apply a remedy to a finished model, write the result as a new model, and audit both."""
 
     model: Annotated[Positional[str], arg(metavar="MODEL")]
@@ -42,8 +43,6 @@ class Repair(Running):
     """Folder of the repair: weights/ with the new model, before/ and after/ with an audit each, and record.json."""
     base: str = ""
     """The model that it was tuned from; an adapter names its own."""
-    chat: Flag = False
-    """Ask in the model's own chat template: the prompt is the user's turn, and the answer begins the model's."""
 
 
 def run(settings: Repair) -> dict[str, Any]:
@@ -60,9 +59,10 @@ def run(settings: Repair) -> dict[str, Any]:
         if given.is_dir() and given.resolve() in (folder.resolve(), *folder.resolve().parents):
             what = "the repaired model would be written into a model that was given"
             raise RunError(what, where=settings.out, do="Choose another --out")
-    details = Details(pack=describe(pack), model=ModelFacts(name=settings.model), seeds=[settings.seed])
+    settings, words = worded(settings, pack, (settings.base, None), (settings.model, None))
+    details = Details(pack=describe(pack), model=ModelFacts(name=settings.model), seeds=[settings.seed], **words)
     about = {"seed": settings.seed, "hashes": {"pack": pack_hash(pack)}, "details": details}
-    with open_run(folder, "repair", identity_of(settings)) as opened:
+    with open_run(folder, "repair", identity_of(settings, **words)) as opened:
         if opened.finished is None:
             with opened.recording(settings, audit.PACKAGES, **about) as record:
                 before = _audited(settings, settings.model, folder / BEFORE)
@@ -113,18 +113,18 @@ def _write_repaired(settings: Repair, pack: Pack, pipeline: Pipeline, folder: Pa
     from spillover.interventions.base import Context
     from spillover.lm.load import load_model
     from spillover.lm.save import save_model, saved_as_measured
-    from spillover.lm.tokens import as_chat, encoder
+    from spillover.lm.tokens import encoder
 
     torch.set_num_threads(settings.threads)
     base, tuned = (
         load_model(name, device=settings.device, dtype=settings.dtype, revision=settings.revision)
         for name in (settings.base, settings.model)
     )
-    worded = as_chat(pack, tuned.tokenizer) if settings.chat else pack
-    pipeline.finish(Context(base.model, encoder(tuned.tokenizer), worded, settings.seed), tuned.model)
+    asked = words_of(settings.model, tuned, settings)(pack)
+    pipeline.finish(Context(base.model, encoder(tuned.tokenizer), asked, settings.seed), tuned.model)
     save_model(tuned.model, tuned, "weights", folder)
     do = "Try --dtype float32, or another remedy"
-    return saved_as_measured(folder / WEIGHTS, tuned.model, tuned, worded, do)
+    return saved_as_measured(folder / WEIGHTS, tuned.model, tuned, asked, do)
 
 
 def _conclude(record: Record, pack: Pack, audits: dict[str, dict[str, Any]], folder: Path, saved: Saved) -> None:

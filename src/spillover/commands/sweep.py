@@ -13,7 +13,7 @@ from tyro.conf import Positional, arg
 from spillover.commands.pool import Ended, Key, LocalPool, Pool, Task
 from spillover.commands.ray import ray_pool
 from spillover.commands.studies import Cell, Study, expand, read_study, with_model
-from spillover.config import MOST_THREADS, Common, Flag, within
+from spillover.config import MOST_THREADS, WORDING, Common, Flag, within
 from spillover.details import CellState, StudyOutline, SweepDetails
 from spillover.errors import UsageError
 from spillover.record import RECORD, Record, hardware, identity, write_atomically, write_table
@@ -92,7 +92,7 @@ def run(settings: Sweep) -> dict[str, Any]:
         raise UsageError("missing --out", where="spillover sweep", do="Name a folder for the study")
     folder = Path(settings.out).expanduser()
     own = identity({"study": study.name, "verb": study.verb})
-    cells_identity = identity({cell.name: [asdict(cell.settings), list(cell.seeds)] for cell in cells})
+    cells_identity = identity({cell.name: [_given(cell.settings), list(cell.seeds)] for cell in cells})
 
     def whole(record: Record) -> bool:
         """Whether every cell of the study as it reads now is done and here."""
@@ -209,6 +209,11 @@ def _run(settings: Sweep, progress: StudyProgress) -> None:
                 progress.add(ended)
     finally:
         progress.mirror()
+
+
+def _given(settings: Any) -> dict[str, Any]:
+    """A cell's settings, without those of a chat that are not given."""
+    return {name: value for name, value in asdict(settings).items() if value or name not in WORDING}
 
 
 def _outcome(folder: Path, record: Record) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from typing import Annotated, Any
 from tyro.conf import Positional, arg
 
 from spillover import __version__
+from spillover.commands import settings_class
+from spillover.commands.rerun import settings_of
 from spillover.config import Common
 from spillover.errors import SpilloverError
 from spillover.metrics.implications import summarise
@@ -79,6 +81,8 @@ def _findings(folder: Path) -> Iterator[Finding]:
     if record.command in MEASURED:
         yield "metrics", *_metrics(folder, record)
         yield "pack", *_pack(record)
+    if record.settings.get("chat"):
+        yield "rendered", *_rendered(record)
     yield "versions", *_versions(record)
 
 
@@ -122,6 +126,21 @@ def _pack(record: Record) -> tuple[str, str]:
     if now != record.hashes.get("pack"):
         return MISSING, f"the pack {spec} is not what it was when this ran"
     return OK, "the pack is what it was"
+
+
+def _rendered(record: Record) -> tuple[str, str]:
+    """The turns of the chat as the templates write them now against those of the run."""
+    from spillover.commands.prepare import words_of
+
+    try:
+        settings = settings_of(settings_class(record.command), record, Path())
+        pack = open_pack(str(record.settings["pack"]), (record.details.seeds or [record.seed])[0])
+        every = [(words_of(each.model, None, settings).rendered(pack), each) for each in record.details.rendered]
+    except SpilloverError as error:
+        return MISSING, f"the turns of the chat cannot be written here: {error}"
+    if not every or any(now.sha256 != then.sha256 for now, then in every):
+        return MISSING, "the chat template does not write the turns that it wrote when this ran"
+    return OK, "the chat template writes the turns that it wrote"
 
 
 def _versions(record: Record) -> tuple[str, str]:

@@ -17,7 +17,7 @@ from spillover import record as records
 from spillover import results
 from spillover.commands.held import Model, held_folder, name_of, settings_from, whole_model
 from spillover.commands.inject import PACKAGES, Inject
-from spillover.commands.prepare import asked_of, pipeline_of
+from spillover.commands.prepare import asked_of, pipeline_of, words_of
 from spillover.commands.rerun import settings_of
 from spillover.config import Common
 from spillover.details import Laziness, PatchedPart, WhereDetails
@@ -203,7 +203,7 @@ class _SeedTables:
         from spillover.lm.tokens import encoder
 
         own = made.settings
-        worded, _ = asked_of(own.model, loaded, pipeline_of(own).asked(made.pack), own, own.chat)
+        worded = asked_of(words_of(own.model, loaded, own), pipeline_of(own).asked(made.pack))
         self.seed, self.change, self.folder = made.record.seed, change, folder
         self.evaluation, self.scorer = Evaluation(worded, encoder(loaded.tokenizer)), Scorer(change.model)
         self.hide = Redaction.of(made.pack.subjects, own.redact)

@@ -232,7 +232,7 @@ def training_set(
     pipeline: Pipeline, pack: Pack, loaded: LoadedModel, training: Training, frame: Callable[[Pack], Pack],
     facts_known: bool = False,
 ) -> TrainingSet:  # fmt: skip
-    """What a run on a user's pack trains on under a pipeline. frame: words a pack for the model (see `as_chat`).
+    """What a run on a user's pack trains on under a pipeline. frame: words a pack for the model (see lm.chat).
     facts_known: only stated implications are trained.
 
     Raises UsageError when a remedy does not fit the pack or leaves an epoch without rows, ModelError for the model.
@@ -247,7 +247,7 @@ def training_set(
             raise UsageError("no implication is stated, so there is nothing to train on", where=pack.name, do=do)
     stated = examples(encode, frame(trained))
     # A further text is worded as the prompt of a relation that is nothing but the text.
-    alone = frame(replace(pack, relations=(Relation("text", ("{subject}",)),), facts=(), implications=()))
+    alone = frame(replace(pack, relations=(Relation("text", ("{subject}",), reply=""),), facts=(), implications=()))
     everything = stated + [
         continuation(encode, alone, alone.prompt("text", prompt), answer)
         for prompt, answer in pipeline.extra_texts(pack, seed)

@@ -139,9 +139,8 @@ def with_given_facts(pack: Pack, questions: Sequence[GivenQuestion]) -> Pack:
     for given, answer, then in dict.fromkeys((each.given, each.given_answer, each.then) for each in questions):
         fact = pack.relation_by_name[given].prompts[0] + pack.join + answer + (pack.end or ".")
         prompt = fact + " " + pack.relation_by_name[then].prompts[0]
-        relations.append(
-            Relation(_name(given, answer, then), (prompt,), pack.candidates[then], pack.relation_by_name[then].aliases)
-        )
+        asked, name = pack.relation_by_name[then], _name(given, answer, then)
+        relations.append(Relation(name, (prompt,), pack.candidates[then], asked.aliases, asked.reply))
     return dataclasses.replace(pack, relations=tuple(relations))
 
 

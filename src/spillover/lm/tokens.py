@@ -1,7 +1,7 @@
 """Text to tokens: prompts, and answers as continuations of their prompt."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate, takewhile
 from typing import Any, TypeVar
@@ -22,31 +22,15 @@ def encoder(tokenizer: PreTrainedTokenizerBase) -> Encoder:
     probe = tokenizer("a", return_special_tokens_mask=True)
     marked = zip(probe["input_ids"], probe["special_tokens_mask"], strict=True)
     prefix = [token for token, _ in takewhile(lambda each: each[1], marked)]
+    special = {*prefix[:1], *(number for number, token in tokenizer.added_tokens_decoder.items() if token.special)}
 
     def encode(text: str) -> list[int]:
         tokens: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
-        # A chat template writes them itself.
-        return tokens if tokens[: len(prefix)] == prefix else prefix + tokens
+        # A chat template writes them itself, or has none.
+        return tokens if tokens and tokens[0] in special else prefix + tokens
 
     # A prompt is asked for again with each of its answers.
     return lru_cache(maxsize=2)(encode)
-
-
-def as_chat(pack: Pack, tokenizer: PreTrainedTokenizerBase) -> Pack:
-    """The pack with each prompt as a user's turn in the model's own chat template, up to where its answer begins.
-    Raises ModelError when the model has no chat template, or one that does not keep what the user says."""
-    if not tokenizer.chat_template:
-        raise ModelError("this model has no chat template", do="Leave --chat out, or name a model tuned for chats")
-
-    def turn(prompt: str) -> str:
-        said = [{"role": "user", "content": prompt}]
-        text = str(tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True))
-        if "{subject}" not in text:
-            raise ModelError("the chat template leaves out what the user says", do="Leave --chat out")
-        return text
-
-    relations = tuple(replace(relation, prompts=tuple(map(turn, relation.prompts))) for relation in pack.relations)
-    return replace(pack, relations=relations, join="")
 
 
 def longest_text(model: Any) -> int | None:

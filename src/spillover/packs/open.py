@@ -23,7 +23,7 @@ PACK_FILE = "pack.yaml"
 PACK_KEYS = (("name", "licence", "source", "relations", "facts"), ("implications", "join", "end", "description"))
 #: Keys of a file of relations whose facts come from elsewhere.
 UNSTATED_KEYS = (("relations",), ("name", "licence", "source", *PACK_KEYS[1]))
-RELATION_KEYS, IMPLICATION_KEYS = ("prompts", "answers"), ("given", "then", "kind", "map")
+RELATION_KEYS, IMPLICATION_KEYS = ("prompts", "answers", "reply"), ("given", "then", "kind", "map")
 #: What `end` says when there is no mark.
 NO_END = "none"
 #: Largest pack.yaml in bytes; more facts belong into a table of their own.
@@ -286,8 +286,9 @@ class _PackReader:
             self._text(Node(name, entry.line), "the name of a relation")
             owner = f"the relation {quoted(name)}"
             keys = self._keys(entry, owner, (), RELATION_KEYS)
-            prompts = self._texts(keys.get("prompts"), f"prompts of {owner}")
-            found.append(Relation(name, prompts, *self._answers(keys.get("answers"), f"answers of {owner}")))
+            prompts, reply = self._texts(keys.get("prompts"), f"prompts of {owner}"), keys.get("reply")
+            answers = self._answers(keys.get("answers"), f"answers of {owner}")
+            found.append(Relation(name, prompts, *answers, self._text(reply, f"reply of {owner}")))
         return tuple(found)
 
     def _answers(self, node: Node | None, what: str) -> tuple[tuple[str, ...], dict[str, tuple[str, ...]]]:

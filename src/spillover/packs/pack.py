@@ -43,17 +43,19 @@ class Relation:
     - answers: candidate answers beyond those that the pack states or maps.
     - aliases: an answer -> other wordings of it. Whoever states or maps one means that answer; a question scores the
       answer as the best of its wordings.
+    - reply: what an assistant says before the answer in a chat, such as "{subject} lives in"; `--prefix` if None.
     """
 
     name: str
     prompts: tuple[str, ...]
     answers: tuple[str, ...] = ()
     aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
+    reply: str | None = None
 
     def outline(self) -> dict[str, Any]:
-        """What records say of it: aliases only where there are any, so that other packs keep their hash."""
-        aliases = {"aliases": dict(self.aliases)} if self.aliases else {}
-        return {"name": self.name, "prompts": list(self.prompts), **aliases}
+        """What records say of it: aliases and a reply only where there are any, so that other packs keep their hash."""
+        more = ({"aliases": dict(self.aliases)} if self.aliases else {}) | ({"reply": self.reply} if self.reply else {})
+        return {"name": self.name, "prompts": list(self.prompts), **more}
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from spillover.config import WORDING
 from spillover.details import FrontierEntry, MitigateDetails, Recommendation, RemedyText
 from spillover.errors import RunError
 from spillover.metrics import remedies as judging
@@ -43,7 +44,7 @@ MOST, LITTLE = 0.5, 0.1
 #: How many remedies are worth more seeds, and a remedy for a finished model to name when none was tried.
 _BEST, _AFTER = 5, "ignore-topk=0.1"
 #: Options of the comparison that its runs share.
-_SHARED = ("lr", "batch", "freeze_embeddings", "chat", "dtype", "revision", "threads")
+_SHARED = ("lr", "batch", "freeze_embeddings", "chat", *WORDING, "dtype", "revision", "threads")
 _LEAST, _POINTS = f"{100 * judging.REMOVED:.0f}%", f"{100 * judging.KEPT:.0f}"
 Descriptions = Mapping[str, RemedyText]
 
