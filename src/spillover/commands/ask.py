@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ask(Running, Chat):
+class _Ask(Running, Chat):
     """How a model is asked."""
 
 
@@ -51,7 +51,7 @@ def ask(
     from spillover.lm.tokens import encoder
 
     given: Model = model if tokenizer is None else (model, tokenizer)  # type: ignore[assignment]
-    settings = settings_from(Ask, **options)
+    settings = settings_from(_Ask, **options)
     opened, held = open_pack(pack, settings.seed), held_model(given)
     words = words_of(name_of(given), held, settings)
     asked = asked_of(words, opened)

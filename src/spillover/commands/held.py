@@ -78,7 +78,7 @@ def settings_from(settings_class: type[Settings], **options: Any) -> Settings:
     """A verb's settings from the options of a Python caller; a list stands for its parts with commas between them."""
     from pydantic import TypeAdapter, ValidationError
 
-    verb, types, values = settings_class.__name__.lower(), get_type_hints(settings_class), {}
+    verb, types, values = settings_class.__name__.lower().strip("_"), get_type_hints(settings_class), {}
     for name, value in options.items():
         if name not in types:
             raise UsageError(f"there is no option {name!r}", where=verb, do=nearest(name, types))
