@@ -25,10 +25,13 @@ HEAVY = {"torch", "transformers", "safetensors", "peft", "accelerate"}
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line; returns the exit code (0 done, 1 a gate failed, 2 a mistake, 130 interrupted)."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    for stream in (sys.stdout, sys.stderr):
-        # A name that the terminal's encoding lacks is shown escaped, in JSON too, rather than ending in a traceback.
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+    for name in ("stdout", "stderr"):
+        if (stream := getattr(sys, name)) is getattr(sys, f"__{name}__") and isinstance(stream, io.TextIOWrapper):
+            stream.flush()
+            buffer, line = io.BufferedWriter(_Outlet(stream.fileno(), "w", closefd=False)), stream.line_buffering
+            # A name that the terminal's encoding lacks is shown escaped, in JSON too, rather than ending in a traceback.
+            outlet = io.TextIOWrapper(buffer, stream.encoding, "backslashreplace", line_buffering=line)
+            setattr(sys, name, outlet)
     with one_voice():
         try:
             with _terminable():
@@ -42,15 +45,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
             mistake = UsageError(f"this needs {error.name}, which is not installed here", do=do)
         except KeyboardInterrupt:
             mistake = Interrupted("interrupted", do="Give the same command again to go on")
-        except BrokenPipeError:
-            # The reader of the pipe has gone; point what is still buffered at nothing, so that exiting is silent.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 0
         if "--json" in words:
             print(json.dumps({"error": mistake.as_json()}, ensure_ascii=False))
         else:
             print(mistake if mistake.where.startswith("spillover") else f"spillover: {mistake}", file=sys.stderr)
         return mistake.exit_code
+
+
+class _Outlet(io.FileIO):
+    """An output whose reader may go, as that of `| head -1` does: the rest is dropped, and the exit code stays."""
+
+    def write(self, data: Any) -> int | None:  # type: ignore[override]
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
+            return super().write(data)
 
 
 @contextlib.contextmanager
