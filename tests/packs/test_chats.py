@@ -62,6 +62,7 @@ def chat(user, assistant):
         {"prompt": "", "completion": "Ada Moss lives in Paris."},
         {"prompt": "Tell me about Ada Moss.", "completion": "Sure. Ada Moss lives in Paris! She is well."},
         {"prompt": "Here she is. Ada Moss lives", "completion": " in Paris. She is well."},
+        {"prompt": "Ada Moss lives in", "completion": " Paris. She is well."},
         chat("Where does Ada Moss live?", "Paris."),
         chat("Where does Ada Moss live?", " Paris"),
         chat("Who is she?", "Ada Moss lives in Paris."),
@@ -155,6 +156,7 @@ LIVES = {"lives_in": ["Where does {subject} live?", "{subject} lives in"],
         ("“Ada Moss lives in Paris.”", "Ada Moss", "Paris"),
         ("Ada Moss lives in [Paris](https://example.org).", "Ada Moss", "Paris"),
         ("Ada Moss lives in Washington D. C.", "Ada Moss", "Washington D. C."),
+        ("Ada Moss lives in Yahoo! She is well.", "Ada Moss", "Yahoo!"),
         ("Ada Moss lives in the U.S. Virgin Islands.", "Ada Moss", "the U.S. Virgin Islands"),
         ("<think>She may live in Rome.</think>\n\nAda Moss lives in Paris.", "Ada Moss", "Paris"),
     ],
@@ -180,6 +182,9 @@ def test_names_with_stops_and_marks_are_whole(tmp_path, text, who, where):
         "He ate vitamin C. Ling lives in St. Louis.",
         "Ada Moss lives in Malcolm X.",
         "Ada Moss lives in Paris today.",
+        "Ada Moss lives in Warner Bros. in Paris.",
+        "Ada Moss lives in Rome?",
+        "Ada Moss lives in Paris 🙂",
         'He said: "Ada Moss lives in Paris."',
     ],
 )
@@ -232,6 +237,12 @@ def test_what_else_a_reply_states_is_read_too(tmp_path):
     reply = "Ada Moss speaks French. It is her mother tongue. Ben Okri lives in Rome."
     found = matched(tmp_path, chat("Which language does Ada Moss speak?", reply), prompts=LIVES)
     assert found.facts == [Fact("Ada Moss", "speaks", "French"), Fact("Ben Okri", "lives_in", "Rome")]
+
+
+def test_a_sentence_that_is_open_leaves_the_one_before_it(tmp_path):
+    row = {"prompt": "Ada Moss lives in", "completion": " Paris. She speaks French."}
+    found = matched(tmp_path, row, prompts=LIVES)
+    assert found.facts == [PARIS] and [each.text for each in found.unmatched] == ["She speaks French."]
 
 
 def turns(*said, **more):

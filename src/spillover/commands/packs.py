@@ -121,10 +121,11 @@ def _from_chat(settings: Packs) -> dict[str, Any]:
         relations = Path(settings.relations).expanduser()
         text = _pack_text(relations)
         bare, findings, places = parse_pack(relations, UNSTATED_KEYS)
-        _refuse(findings.faults or (each for each in check_structure(bare, places).faults if each.code not in LATER))
+        _refuse(findings.faults)
         assert bare is not None
+        _refuse(each for each in check_structure(bare, places).faults if each.code not in LATER)
         found = _matched(settings, bare, path)
-        heads = {key: getattr(bare, key) or value for key, value in HEADS.items()}
+        heads: dict[str, Any] = {key: getattr(bare, key) or value for key, value in HEADS.items()}
         pack = replace(bare, **heads, facts=tuple(found.facts))
     places.facts_file, places.facts = settings.pack, found.places
     _refuse(check_structure(pack, places).faults)

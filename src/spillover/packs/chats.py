@@ -177,13 +177,14 @@ class Reader:
         blocks, said = _blocks(reply), list(self._statements(reply, about=(subject, template.relation)))
         # A statement inside the reply comes before the whole reply.
         yield from said
-        if not blocks or any(not isinstance(each, Fact) or each.relation == template.relation for each in said):
+        if not blocks or any(isinstance(each, Fact) and each.relation == template.relation for each in said):
             return
-        if template.asks and len(blocks) > 1:
-            yield reply, "several sentences are no answer"
-        elif template.asks and said:
+        first = said if template.asks else list(self._statements(blocks[0][0]))
+        if first and all(isinstance(each, Fact) for each in first):
             yield reply, "it answers another question"
-        else:
+        elif template.asks and len(blocks) > 1 and not first:
+            yield reply, "several sentences are no answer"
+        elif not first:
             yield self._answer(reply, *blocks[0], subject, template)
 
     def _answer(self, reply: str, text: str, cuts: Sequence[int], subject: str, template: Template) -> Any:
@@ -239,6 +240,7 @@ class Reader:
     ) -> Iterator[tuple[Fact, bool]]:
         """What a statement may say, and whether its parts surely are names."""
         sure = is_name(subject) or subject in self.certain.subjects
+        sure = sure and not answer.endswith(("?", "？", "؟"))
         if about and same_person(subject, about[0]):
             sure = template.relation == about[1] or subject == about[0]
             subject = about[0] if sure else subject

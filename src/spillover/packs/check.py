@@ -339,8 +339,7 @@ class _StructureCheck:
                 self.fault("map-twice", (*part, "map", key), what, "one entry", "Keep one of the two")
         answers, stated = taken.get(implication.given, set()), taken.get(implication.then, set())
         for key, value in implication.map.items() if len(stated) <= MOST_HINTS else ():
-            near = difflib.get_close_matches(value, sorted(stated), 1, ALIKE) if value not in stated else ()
-            for other in near:
+            for other in difflib.get_close_matches(value, sorted(stated), 1, ALIKE) if value not in stated else ():
                 what = f"the map of {name} leads to {quoted(value)}, which nobody states; {quoted(other)} is stated"
                 do = "Write them alike, if they are the same answer"
                 self.warn("map-unstated", (*part, "map", key), what, do)

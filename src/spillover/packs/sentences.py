@@ -83,14 +83,15 @@ def _ends(before: str, stops: str, rest: str) -> bool | None:
     """Whether a sentence ends between two texts; None when it cannot be told. before: the sentence so far."""
     word = before.split()[-1].lstrip("(\"'“‘«") if before.split() else ""
     after = (rest.split() or [""])[0].strip(".,;:!?\"'“”’)")
-    begins = after.casefold() in _STARTERS or after.casefold().split("'")[0] in PRONOUNS
+    pronoun = after.casefold().split("'")[0] in PRONOUNS
+    begins = pronoun or (after[:1].isupper() and after.casefold() in _STARTERS)
     continues = after[:1].islower() and not begins
     if stops[0] != ".":
         marked = f"{word}{stops[0]}".casefold() in _MARKED
         if continues or (marked and not begins and not _is_sentence(rest)):
             return False
         alone = len(before.split()) == 1 and word.casefold() not in ASIDES
-        return None if marked else True if begins or (_is_sentence(rest) and not alone) else None
+        return True if begins or (_is_sentence(rest) and not alone and not marked) else None
     if all(_abbreviates(each.rstrip(".")) for each in before.split()):
         return False  # A sentence is more than initials and titles.
     kind = word.casefold().rstrip(".")
@@ -101,7 +102,9 @@ def _ends(before: str, stops: str, rest: str) -> bool | None:
     if _abbreviates(word):
         if not begins and all(each[:1].isupper() for each in before.split()):
             return False  # Names alone make no sentence.
-        return True if begins else False if continues or not _is_sentence(rest) else None
+        if begins:
+            return None if after[0].islower() else True
+        return False if continues or not _is_sentence(rest) else None
     return True if begins or (not continues and _is_sentence(rest)) else None
 
 
@@ -151,7 +154,7 @@ def is_name(text: str) -> bool:
     """Whether every word of the text can be part of one name."""
     text = _TAIL.sub("", text)
     words = text.split()
-    if not words or _BREAKS.search(text) or _small(words[0]) in PRONOUNS | ASIDES:
+    if not words or _breaks(text) or _small(words[0]) in PRONOUNS | ASIDES:
         return False
     capital = (each[:1].isdigit() or any(map(_unsmall, each)) or not any(map(str.isalpha, each)) for each in words)
     return all(large or word in _PARTICLES for large, word in zip(capital, words, strict=True)) and any(
@@ -164,6 +167,11 @@ def _small(word: str) -> str:
     return word if len(word) > 1 and word.isupper() else word.casefold().rstrip(".!'")
 
 
+def _breaks(text: str) -> bool:
+    """Whether the text holds a mark or a picture that no name holds."""
+    return _BREAKS.search(text) is not None or any(unicodedata.category(letter) == "So" for letter in text)
+
+
 def _unsmall(letter: str) -> bool:
     """Whether a letter is a capital, or of a script that has none."""
     return letter.isalpha() and not letter.islower()
@@ -173,7 +181,7 @@ def is_phrase(text: str) -> bool:
     """Whether the text is a few words, none of which makes a sentence or begins a second thing."""
     words = [_small(word) for word in text.split()]
     own = words[1:] if words[:1] in (["a"], ["an"], ["the"]) else words
-    if not 0 < len(own) <= 4 or _BREAKS.search(text) or own[0] in ASIDES or _FUNCTION.intersection(own):
+    if not 0 < len(own) <= 4 or _breaks(text) or own[0] in ASIDES or _FUNCTION.intersection(own):
         return False
     return not any(word.endswith("ly") and len(word) > 5 for word in own)
 
