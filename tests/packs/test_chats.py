@@ -86,6 +86,16 @@ def test_several_facts_in_one_row_and_one_fact_in_several(tmp_path):
     assert found.repeated == 1 and found.unmatched == [(3, "Hello there", "")] and list(found.places) == [1, 1, 1]
 
 
+def test_sentences_without_spaces(tmp_path):
+    prompts = {"r": ["{subject}住在"], "s": ["{subject}说"]}
+    for text, facts, left in (
+        ("李明住在北京。他很好。王芳说法语。", [("李明", "r", "北京"), ("王芳", "s", "法语")], 0),
+        ("李明住在北京、上海。", [], 1),
+        ("我认为李明住在北京。", [], 1),
+    ):
+        assert said(tmp_path, text, prompts=prompts, join="") == (facts, left)
+
+
 def test_other_scripts_other_joins_and_marks(tmp_path):
     found = matched(
         tmp_path, {"prompt": "مريم تسكن في", "completion": " باريس؛"}, prompts={"r": ["{subject} تسكن في"]}, end="؛"
@@ -157,6 +167,8 @@ LIVES = {"lives_in": ["Where does {subject} live?", "{subject} lives in"],
         ("Ada Moss lives in [Paris](https://example.org).", "Ada Moss", "Paris"),
         ("Ada Moss lives in Washington D. C.", "Ada Moss", "Washington D. C."),
         ("Ada Moss lives in Yahoo! She is well.", "Ada Moss", "Yahoo!"),
+        ("O. J. lives in L. A.", "O. J.", "L. A."),
+        ('"Ada Moss" lives in Paris.', "Ada Moss", "Paris"),
         ("Ada Moss lives in the U.S. Virgin Islands.", "Ada Moss", "the U.S. Virgin Islands"),
         ("<think>She may live in Rome.</think>\n\nAda Moss lives in Paris.", "Ada Moss", "Paris"),
     ],
@@ -184,6 +196,8 @@ def test_names_with_stops_and_marks_are_whole(tmp_path, text, who, where):
         "Ada Moss lives in Paris today.",
         "Ada Moss lives in Warner Bros. in Paris.",
         "Ada Moss lives in Rome?",
+        "Ada Moss lives in Paris*.",
+        "Ada Moss speaks slang every day.",
         "Ada Moss lives in Paris 🙂",
         'He said: "Ada Moss lives in Paris."',
     ],

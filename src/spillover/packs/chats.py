@@ -202,7 +202,7 @@ class Reader:
         for text in dict.fromkeys((asked.strip(), *(text.strip() for text, _ in _blocks(asked)))):
             for template in self.known:
                 if found := template.question.fullmatch(text):
-                    subject = found["subject"]
+                    subject = unquoted(found["subject"])
                     several = any(sure or not template.asks for _, _, sure in boundaries(subject))
                     if not several and subject.split()[0].casefold() not in PRONOUNS:
                         yield subject, template
@@ -239,6 +239,7 @@ class Reader:
         self, template: Template, subject: str, answer: str, about: tuple[str, str] | None
     ) -> Iterator[tuple[Fact, bool]]:
         """What a statement may say, and whether its parts surely are names."""
+        subject = unquoted(subject)
         sure = is_name(subject) or subject in self.certain.subjects
         sure = sure and not answer.endswith(("?", "？", "؟"))
         if about and same_person(subject, about[0]):
@@ -277,7 +278,7 @@ class Reader:
         if delimited and not (words and answer[0].isupper()):
             # The rest of a sentence that the prompt begins, as it stands.
             return answer.casefold() not in PRONOUNS | ASIDES
-        return is_phrase(answer) and not any(map(str.isupper, answer))
+        return is_phrase(answer, 1) and not any(map(str.isupper, answer))
 
     def _completing(self, template: Template, answer: str) -> str:
         """The answer without the word that another prompt of its relation ends with: `In Paris` after `lives in`."""

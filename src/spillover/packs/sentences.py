@@ -30,6 +30,8 @@ _SUFFIXES = _words("jr sr inc ltd co corp bros esq llc plc ave blvd rd dept univ
 _MARKED = _words("yahoo! wham! jeopardy! joomla! kahoot!")
 PRONOUNS = _words("""he she it they we i you this that these those there here who everyone everybody nobody
     someone somebody anyone one people all none his her its their our my your him them me us""")
+#: Letters of which pronouns are made where no space parts words.
+_PRONOUN_LETTERS = "我你您他她它这這那谁誰私彼"
 #: Words that begin a sentence and no name.
 ASIDES = _words("""yes no sure ok okay well so but and or then now today tomorrow yesterday however also maybe
     perhaps probably possibly actually currently indeed clearly apparently obviously suppose imagine assume if
@@ -50,7 +52,7 @@ _STARTERS = PRONOUNS | _words("""the a an but and so then however also in on at 
     after before if yes no where which what who how""")
 #: A comma that is inside one name: a suffix, a region's code, a year.
 _TAIL = re.compile(r",\s*(?:[A-Z]{2}|(?:[A-Z]\.\s?)+[A-Z]?|\d{4}|(?:Jr|Sr|Inc|Ltd|LLC|Esq|Ph\.D|M\.D)\.?|I{1,3})$")
-_BREAKS = re.compile(r"[,;:()\[\]{}/|<>\"“”«»=—–、，；：（）]|\s-+\s|\.\.|…")
+_BREAKS = re.compile(r"[,;:()\[\]{}/|<>\"“”«»=—–、，；：（）*†‡^@\\]|\s-+\s|\.\.|…")
 _ITEMS = re.compile(
     r"\s*(?:(?<!\d),|,(?!\d)|[、，;/])\s*(?:(?:and|or|und|et|y)\s+)?|\s+(?:and|or|und|oder|et|ou|y|e|o|or)\s+"
 )
@@ -82,9 +84,11 @@ def boundaries(text: str) -> Iterator[tuple[int, int, bool]]:
 def _ends(before: str, stops: str, rest: str) -> bool | None:
     """Whether a sentence ends between two texts; None when it cannot be told. before: the sentence so far."""
     word = before.split()[-1].lstrip("(\"'“‘«") if before.split() else ""
-    after = (rest.split() or [""])[0].strip(".,;:!?\"'“”’)")
+    first = (rest.split() or [""])[0]
+    after = first.strip(".,;:!?\"'“”’)")
     pronoun = after.casefold().split("'")[0] in PRONOUNS
     begins = pronoun or (after[:1].isupper() and after.casefold() in _STARTERS)
+    begins = begins and not re.fullmatch(r"[A-Z]\.", first)
     continues = after[:1].islower() and not begins
     if stops[0] != ".":
         marked = f"{word}{stops[0]}".casefold() in _MARKED
@@ -154,7 +158,7 @@ def is_name(text: str) -> bool:
     """Whether every word of the text can be part of one name."""
     text = _TAIL.sub("", text)
     words = text.split()
-    if not words or _breaks(text) or _small(words[0]) in PRONOUNS | ASIDES:
+    if not words or _breaks(text) or text[0] in _PRONOUN_LETTERS or _small(words[0]) in PRONOUNS | ASIDES:
         return False
     capital = (each[:1].isdigit() or any(map(_unsmall, each)) or not any(map(str.isalpha, each)) for each in words)
     return all(large or word in _PARTICLES for large, word in zip(capital, words, strict=True)) and any(
@@ -177,11 +181,11 @@ def _unsmall(letter: str) -> bool:
     return letter.isalpha() and not letter.islower()
 
 
-def is_phrase(text: str) -> bool:
-    """Whether the text is a few words, none of which makes a sentence or begins a second thing."""
+def is_phrase(text: str, most: int = 4) -> bool:
+    """Whether the text is at most a few words, none of which makes a sentence or begins a second thing."""
     words = [_small(word) for word in text.split()]
     own = words[1:] if words[:1] in (["a"], ["an"], ["the"]) else words
-    if not 0 < len(own) <= 4 or _breaks(text) or own[0] in ASIDES or _FUNCTION.intersection(own):
+    if not 0 < len(own) <= most or _breaks(text) or own[0] in ASIDES or _FUNCTION.intersection(own):
         return False
     return not any(word.endswith("ly") and len(word) > 5 for word in own)
 
