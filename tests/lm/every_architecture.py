@@ -23,7 +23,7 @@ _NAMES = {
             "local_attention",
     8: "dim_head head_dim mamba_n_heads mamba_d_head mamba_num_heads mamba_head_dim qk_nope_head_dim qk_rope_head_dim "
        "linear_key_head_dim linear_value_head_dim kv_channels hidden_size_per_layer_input",
-    64: "mamba_d_ssm",
+    64: "mamba_d_ssm mamba_chunk_size chunk_size",
     192: "max_position_embeddings n_positions n_ctx max_seq_len",
     0: "pad_token_id num_nextn_predict_layers",
     0.3: "initializer_range init_std",
@@ -41,9 +41,14 @@ OWN = {
     "cohere2": {"num_hidden_layers": 4},
     "falcon": {"head_dim": None},
     "gemma3_text": _WINDOWED,
+    "gemma3n_text": {"num_kv_shared_layers": 0, "altup_num_inputs": 2, **_WINDOWED},
+    "gemma4_text": {"num_kv_shared_layers": 0, **_WINDOWED},
+    "gemma4_unified_text": {"num_kv_shared_layers": 0, **_WINDOWED},
     "gpt_neo": {"num_layers": 2, "attention_types": [[["global", "local"], 1]]},
     "gptj": {"rotary_dim": 8},
     "granitemoehybrid": {"layer_types": ["mamba", "attention"]},
+    # Its layers are gone through again and again, so that greater weights would blow up what is only rounded.
+    "hrm_text": {"initializer_range": 0.12},
     "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1, "expert_layer_period": 2, "expert_layer_offset": 1,
               "use_mamba_kernels": False, "mamba_dt_rank": 4},
     "lfm2": {"layer_types": ["conv", "full_attention"]},
@@ -61,21 +66,31 @@ OWN = {
 }  # fmt: skip
 #: Parts of models with other inputs, or whose sizes are tied to each other in ways of their own.
 NOT_TINY = set(
-    "blt cohere_compass_text dbrx dots3_note dots3_note_text emu3 fuyu gemma3 gemma3n gemma3n_text gemma4 gemma4_assistant "
-    "gemma4_text gemma4_unified gemma4_unified_assistant gemma4_unified_text git got_ocr2 kimi_linear lfm2_moe llama4 "
+    "blt cohere_compass_text dbrx dots3_note dots3_note_text emu3 fuyu gemma3 gemma3n gemma4 gemma4_assistant "
+    "gemma4_unified gemma4_unified_assistant git got_ocr2 kimi_linear lfm2_moe llama4 "
     "longcat_flash mllama moss_transcribe_diarize musicgen musicgen_melody phi4_multimodal prophetnet qwen3_5 qwen3_5_moe "
     "qwen4_exp reformer roc_bert xlnet xlstm zamba zaya".split()
 )
+#: How some are found to be fed.
+METHODS = {"gemma3_text": "tree", "llama4_text": "tree", "qwen2": "tree", "gptj": "tree", "llama": "tree", "gpt2": "tree",
+           "bart": "plain", "jamba": "plain", "bamba": "plain", "roberta": "single"}  # fmt: skip
 #: What is said of those that no text can be asked of alone.
 REFUSED = {"cpmant": "reads in both directions and so cannot continue a prompt"}
-_FIRST = ["gemma3_text", "llama4_text", "qwen2", "gptj", "bart", "roberta", "mamba2", "cpmant"]
+_FIRST = ["gemma3_text", "llama4_text", "qwen2", "gptj", "bart", "roberta", "jamba", "cpmant"]
 KINDS = [*_FIRST, *sorted(set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES) - NOT_TINY - set(_FIRST))]
+
+
+def _has(config, name):
+    try:
+        return hasattr(config, name)
+    except (RuntimeError, ValueError):  # Of a size that differs from layer to layer.
+        return False
 
 
 def tiny(kind):
     """The random model of a kind, the same weights every time, none of them near zero and none left out at random."""
     default = CONFIG_MAPPING[kind]()
-    sizes = {name: value for name, value in SIZES.items() if hasattr(default, name)} | OWN.get(kind, {})
+    sizes = {name: value for name, value in SIZES.items() if _has(default, name)} | OWN.get(kind, {})
     config = CONFIG_MAPPING[kind](**{name: value for name, value in sizes.items() if value is not None})
     config.is_decoder = True
     for name, value in config.to_dict().items():

@@ -18,7 +18,7 @@ from spillover.lm.train import answer_loss, fine_tune
 from spillover.lm.trainable import Training, trainable_copy
 from spillover.record import TRAJECTORY, Record
 from tests import quick
-from tests.lm.every_architecture import KINDS, REFUSED, tiny
+from tests.lm.every_architecture import KINDS, METHODS, REFUSED, tiny
 from tests.lm.every_architecture import WINDOW as TINY_WINDOW
 from tests.lm.test_score import SUBJECTS, WORDS, asks_for, brute_force
 from tests.packs.packs_on_disk import FACTS, PACK, jsonl, write
@@ -237,6 +237,7 @@ def test_scores_and_losses_are_what_a_plain_forward_pass_gives(kind, metaspace_t
             return
         assert kind not in REFUSED
         scorer = Scorer(model)
+        assert METHODS.get(kind, "") in ("", scorer.settle(asks))
         expected = [brute_force(model, ask) for ask in asks]
         for scores, right in zip(scorer.score(asks), expected, strict=True):
             np.testing.assert_allclose(scores, right, atol=1e-4)

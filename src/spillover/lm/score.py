@@ -269,7 +269,7 @@ class Scorer:
     maximum_logits: int = MAXIMUM_LOGITS
     processes: Processes = SINGLE
     _under_way: list[PrefixTree] = field(default_factory=list, init=False)
-    #: The longest prompt that the method was checked with; 0 when it was given.
+    #: The tokens of the longest text that the method was checked for; 0 when it was given.
     _checked: int = field(default=0, init=False)
 
     def score(self, requests: Sequence[Request]) -> list[Float[np.ndarray, "candidate"]]:
@@ -346,9 +346,10 @@ class Scorer:
     def _prepare(self, requests: Sequence[Request]) -> None:
         """Refuse what the model cannot read, and find out how it may be fed."""
         refuse_unreadable(self.model, (each.prompt + candidate for each in requests for candidate in each.candidates))
-        longest = max((len(each.prompt) for each in requests), default=0)
+        longest = max((len(each.prompt) + max(map(len, each.candidates)) for each in requests), default=0)
         # A window that the configuration does not name shows in longer texts only.
-        if longest and (self.method is None or 0 < 2 * self._checked <= longest):
+        longer = self._checked and (longest >= 2 * self._checked or self._checked < self._window <= longest)
+        if longest and (self.method is None or longer):
             self.method, self._checked = self._checked_method(requests), longest
 
     def _checked_method(self, requests: Sequence[Request]) -> Method:
