@@ -9,13 +9,14 @@ WINDOW, VOCABULARY = 8, 120
 _NAMES = {
     VOCABULARY: "vocab_size vocab_size_per_layer_input",
     32: "hidden_size d_model n_embd embed_dim emb_dim dim_model embedding_size lru_width",
-    48: "intermediate_size ffn_dim decoder_ffn_dim encoder_ffn_dim ffn_hidden_size dim_ff dff d_ff intermediate_size_mlp",
+    48: "intermediate_size ffn_dim decoder_ffn_dim encoder_ffn_dim ffn_hidden_size dim_ff dff d_ff "
+        "intermediate_size_mlp",
     16: "moe_intermediate_size shared_expert_intermediate_size expert_ffn_hidden_size mamba_d_state ssm_state_size "
         "state_size q_lora_rank kv_lora_rank index_head_dim",
-    2: "num_hidden_layers n_layer n_layers decoder_layers num_layers num_decoder_layers num_key_value_heads eos_token_id "
-       "num_experts_per_tok moe_k index_n_heads linear_num_key_heads",
-    1: "encoder_layers num_encoder_layers bos_token_id decoder_start_token_id n_groups mamba_ngroups n_group topk_group "
-       "first_k_dense_replace n_shared_experts",
+    2: "num_hidden_layers n_layer n_layers decoder_layers num_layers num_decoder_layers num_key_value_heads "
+       "eos_token_id num_experts_per_tok moe_k index_n_heads linear_num_key_heads",
+    1: "encoder_layers num_encoder_layers bos_token_id decoder_start_token_id n_groups mamba_ngroups n_group "
+       "topk_group first_k_dense_replace n_shared_experts",
     4: "num_attention_heads n_head n_heads decoder_attention_heads encoder_attention_heads num_heads moe_num_experts "
        "num_decoder_attention_heads num_encoder_attention_heads num_experts num_local_experts n_routed_experts "
        "linear_num_value_heads",
@@ -34,8 +35,8 @@ _WINDOWED = {"layer_types": ["sliding_attention", "full_attention"]}
 _STATE = {"layer_types": ["linear_attention", "full_attention"]}
 #: What some need besides; None leaves a size as it is.
 OWN = {
-    **dict.fromkeys(("deepseek_v2", "deepseek_v3", "deepseek_v32", "glm4_moe_lite", "glm_moe_dsa", "axk1", "axk2"), _LATENT),
-    **dict.fromkeys(("minicpm3", "youtu"), _LATENT),
+    **dict.fromkeys(("deepseek_v2", "deepseek_v3", "deepseek_v32", "glm4_moe_lite", "glm_moe_dsa"), _LATENT),
+    **dict.fromkeys(("axk1", "axk2", "minicpm3", "youtu"), _LATENT),
     "bamba": {"attn_layer_indices": [1]},
     "codegen": {"rotary_dim": 8},
     "cohere2": {"num_hidden_layers": 4},
@@ -65,15 +66,19 @@ OWN = {
     "zamba2": {"layers_block_type": ["mamba", "hybrid"], "num_mem_blocks": 1},
 }  # fmt: skip
 #: Parts of models with other inputs, or whose sizes are tied to each other in ways of their own.
-NOT_TINY = set(
-    "blt cohere_compass_text dbrx dots3_note dots3_note_text emu3 fuyu gemma3 gemma3n gemma4 gemma4_assistant "
-    "gemma4_unified gemma4_unified_assistant git got_ocr2 kimi_linear lfm2_moe llama4 "
-    "longcat_flash mllama moss_transcribe_diarize musicgen musicgen_melody phi4_multimodal prophetnet qwen3_5 qwen3_5_moe "
-    "qwen4_exp reformer roc_bert xlnet xlstm zamba zaya".split()
-)
+NOT_TINY = {
+    "blt", "cohere_compass_text", "dbrx", "dots3_note", "dots3_note_text", "emu3", "fuyu", "gemma3", "gemma3n",
+    "gemma4", "gemma4_assistant", "gemma4_unified", "gemma4_unified_assistant", "git", "got_ocr2", "kimi_linear",
+    "lfm2_moe", "llama4", "longcat_flash", "mllama", "moss_transcribe_diarize", "musicgen", "musicgen_melody",
+    "phi4_multimodal", "prophetnet", "qwen3_5", "qwen3_5_moe", "qwen4_exp", "reformer", "roc_bert", "xlnet", "xlstm",
+    "zamba", "zaya",
+}  # fmt: skip
 #: How some are found to be fed.
-METHODS = {"gemma3_text": "tree", "llama4_text": "tree", "qwen2": "tree", "gptj": "tree", "llama": "tree", "gpt2": "tree",
-           "bart": "plain", "jamba": "plain", "bamba": "plain", "roberta": "single"}  # fmt: skip
+METHODS = {
+    **dict.fromkeys(("gemma3_text", "llama4_text", "qwen2", "gptj", "llama", "gpt2"), "tree"),
+    **dict.fromkeys(("bart", "jamba", "bamba"), "plain"),
+    "roberta": "single",
+}
 #: What is said of those that no text can be asked of alone.
 REFUSED = {"cpmant": "reads in both directions and so cannot continue a prompt"}
 _FIRST = ["gemma3_text", "llama4_text", "qwen2", "gptj", "bart", "roberta", "jamba", "cpmant"]

@@ -220,7 +220,9 @@ def every_length():
     tokens, in one batch."""
     candidates = ((7, 8, 9), (7, 10), (12,), (7, 8, 11, 13))
     lengths = (1, 3, 3, TINY_WINDOW - 1, TINY_WINDOW, 2 * TINY_WINDOW + 3, 40)
-    texts = [tuple(3 + (17 * text + 5 * place * place) % 110 for place in range(size)) for text, size in enumerate(lengths)]
+    texts = [
+        tuple(3 + (17 * text + 5 * place * place) % 110 for place in range(size)) for text, size in enumerate(lengths)
+    ]
     return [Request((1, *text), candidates) for text in texts]
 
 
@@ -242,8 +244,8 @@ def test_scores_and_losses_are_what_a_plain_forward_pass_gives(kind, metaspace_t
         for scores, right in zip(scorer.score(asks), expected, strict=True):
             np.testing.assert_allclose(scores, right, atol=1e-4)
         rows = [Example(ask.prompt + candidate, len(ask.prompt)) for ask in asks for candidate in ask.candidates]
-        seen = []
+        steps = []
         how = Training(1, 1e-3, len(rows), 0.0, False, 0, 0)
-        fine_tune(trainable_copy(model, how), rows, how, lambda step: seen.append(step.loss), scorer.method)
+        fine_tune(trainable_copy(model, how), rows, how, steps.append, scorer.method)
         tokens = sum(len(row.tokens) - row.start for row in rows)
-        assert seen == [pytest.approx(-np.concatenate(expected).sum() / tokens, abs=1e-4)]
+        assert [step.loss for step in steps] == [pytest.approx(-np.concatenate(expected).sum() / tokens, abs=1e-4)]

@@ -459,8 +459,8 @@ def test_a_held_model_that_cannot_be_used_is_one_sentence(tiny):
 
 def test_a_model_without_fused_attention_has_what_it_has(tmp_path, metaspace_tokenizer):
     torch.manual_seed(0)
-    model = GPTJForCausalLM(GPTJConfig(vocab_size=len(metaspace_tokenizer), n_embd=16, n_layer=1, n_head=2, rotary_dim=4,
-                                       n_positions=64))  # fmt: skip
+    config = GPTJConfig(vocab_size=len(metaspace_tokenizer), n_embd=16, n_layer=1, n_head=2, rotary_dim=4)
+    model = GPTJForCausalLM(config)
     saved(model, metaspace_tokenizer, tmp_path)
     loaded = load_model(str(tmp_path), device="cpu").model
     assert loaded.config._attn_implementation == "eager"
@@ -470,17 +470,18 @@ def test_a_model_without_fused_attention_has_what_it_has(tmp_path, metaspace_tok
 def image_text(kind):
     """A tiny model of a kind that reads images too."""
     config = CONFIG_MAPPING[kind]()
-    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "head_dim": 8,
-             "num_key_value_heads": 1, "vocab_size": 300, "image_size": 28, "patch_size": 14, "depth": 1, "embed_dim": 16,
-             "num_heads": 2, "initializer_range": 0.3, "pad_token_id": 0, "in_channels": 3, "moe_intermediate_size": 8}  # fmt: skip
+    sizes = {16: "hidden_size embed_dim", 24: "intermediate_size", 8: "head_dim", 300: "vocab_size", 28: "image_size",
+             2: "num_hidden_layers num_attention_heads num_heads", 1: "num_key_value_heads depth", 14: "patch_size",
+             0.3: "initializer_range", 0: "pad_token_id"}  # fmt: skip
     parts = {}
-    for name in ("text_config", "vision_config"):
-        default = getattr(config, name)
-        own = {key: value for key, value in sizes.items() if hasattr(default, key)}
-        parts[name] = own | {"model_type": default.model_type}
+    for part in ("text_config", "vision_config"):
+        default = getattr(config, part)
+        own = {name: size for size, names in sizes.items() for name in names.split() if hasattr(default, name)}
+        parts[part] = own | {"model_type": default.model_type}
     if kind.startswith("qwen2"):
         parts["vision_config"]["hidden_size" if kind == "qwen2_vl" else "out_hidden_size"] = 16
-        parts["text_config"]["rope_parameters"] = {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 1e4}
+        rope = {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 1e4}
+        parts["text_config"]["rope_parameters"] = rope
     torch.manual_seed(0)
     return AutoModelForImageTextToText.from_config(CONFIG_MAPPING[kind](**parts, image_token_id=290)).eval()
 

@@ -47,7 +47,8 @@ class StayNearBase(Intervention):
             chosen = [order[place % len(texts)] for place, order in zip(places, orders, strict=True)]
             with torch.no_grad():
                 base = _next_tokens(context.base, chosen, alone)
-            return self.strength * kl_div(_next_tokens(model, chosen, alone), base, log_target=True, reduction="batchmean")
+            tuned = _next_tokens(model, chosen, alone)
+            return self.strength * kl_div(tuned, base, log_target=True, reduction="batchmean")
 
         return term
 

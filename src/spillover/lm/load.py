@@ -247,9 +247,9 @@ def _read(source: ModelSource, revision: str | None, dtype: torch.dtype) -> Caus
             # The library fills them with random numbers and goes on.
             what = f"it is not a whole language model: {', '.join(missing[:3])} is missing"
             raise ModelError(what, where=source.name, do="Name a causal language model, as save_pretrained writes it")
-        model = _text_model(model.eval())
-        _refuse_unfit(model, source.name)
-        return model
+        language = _text_model(model.eval())
+        _refuse_unfit(language, source.name)
+        return language
 
 
 def attention_of(config: transformers.PretrainedConfig) -> str | None:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from spillover.errors import ModelError
 from spillover.lm.distributed import SINGLE, Processes
 from spillover.lm.memory import Exhausted, free_cache, out_of_memory
-from spillover.lm.tokens import Example, Request, longest_text, refuse_unreadable
+from spillover.lm.tokens import Example, Request, refuse_unreadable
 
 #: A pair of tokens costs this much less than a token's own matrix products (a small model's; large ones gain more).
 PAIRS_A_TOKEN = 1000
@@ -366,10 +366,8 @@ class Scorer:
             trees = [*_grown(numbered[:last], most), *_grown(numbered[last : last + 1], most)]
             fed = {"tree": [*trees, *chain(*apart[last + 1 :])], **fed}
         expected = self._score_all(asked, [[tree] for tree in chain(*apart)])
-        # Twice what rounding does, which grows with the score.
-        close: dict[str, float] = (
-            {"atol": 1e-4, "rtol": 1e-5} if self.model.dtype == torch.float32 else {"atol": 0.25, "rtol": 0.01}
-        )
+        # More than rounding does, which grows with the score.
+        nats, share = (1e-4, 1e-5) if self.model.dtype == torch.float32 else (0.25, 0.01)
         for method, trees in fed.items():
             try:
                 found = self._score_all(asked, [trees])
@@ -378,7 +376,7 @@ class Scorer:
                 if out_of_memory(error):
                     raise
                 continue
-            if all(np.allclose(one, two, **close) for one, two in zip(found, expected, strict=True)):
+            if all(np.allclose(one, two, share, nats) for one, two in zip(found, expected, strict=True)):
                 return method
         return "single"
 

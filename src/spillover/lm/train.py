@@ -294,13 +294,12 @@ def fine_tune(
 
     The loss of a step is the mean cross-entropy over the answer tokens of its examples, over the whole vocabulary.
     after_step: gives True when enough is learned, which ends the training. method: how a Scorer was seen to feed this
-    model; with `tree`, what examples of a batch have in common is computed once, with `single`, each example is computed
-    by itself. resume: goes on from there, to the
-    same numbers, bit for bit, as without the stop; `model` is then the copy as it was before its first step.
-    micro_batches: by default the whole batch, and fewer examples when memory runs out. extra: a term that is added to
-    each step's loss, but not to the one that is reported. examples_in: the examples of an epoch, unless all are trained
-    in each. processes: with others, each takes its share of every batch, and all take the step of the whole batch,
-    within rounding.
+    model; with `tree`, what examples of a batch have in common is computed once, with `single`, each is computed by
+    itself. resume: goes on from there, to the same numbers, bit for bit, as without the stop; `model` is then the copy
+    as it was before its first step. micro_batches: by default the whole batch, and fewer examples when memory runs out.
+    extra: a term that is added to each step's loss, but not to the one that is reported. examples_in: the examples of
+    an epoch, unless all are trained in each. processes: with others, each takes its share of every batch, and all take
+    the step of the whole batch, within rounding.
     Raises ModelError when the model cannot read an example, or when the loss is no longer a number; Exhausted when
     there is not even memory for one example; TornStep when it ran out after some weights of a step had been updated.
     """
@@ -323,7 +322,8 @@ def fine_tune(
             # Without examples it takes part, without weight: a split model and `extra` need every process.
             own = own or batch[:1]
             attempt = partial(
-                training_step, model, own, merge=merge, alone=method == "single", updates=updates, extra=extra and partial(extra, model, number),
+                training_step, model, own, merge=merge, alone=method == "single", updates=updates,
+                extra=extra and partial(extra, model, number),
                 seed=settings.seed * 1_000_003 + number + processes.launch.rank * 1_000_000_007, weight=share,
                 count=processes.count, logits=settings.logits_at_once, layers=layers,
             )  # fmt: skip
@@ -411,7 +411,8 @@ def training_step(
     layers: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> float:  # fmt: skip
     """Loss and gradients of a batch, times its weight in the step; of the extra term, the `count`-th part. logits: see
-    Training.logits_at_once. alone: whether examples are computed one at a time. layers: what the step is taken inside, such as CompiledLayers.in_use."""
+    Training.logits_at_once. alone: whether examples are computed one at a time. layers: what the step is taken inside,
+    such as CompiledLayers.in_use."""
     model.train()
     parts, losses = cut(batch, 1 if alone else at_once), list[Tensor]()
     # Dropout draws from a stream of this step's own, so that measuring in between cannot move it.
