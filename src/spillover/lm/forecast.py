@@ -34,7 +34,7 @@ MARGIN = 1.2
 PROCESS, PROCESS_A_TOKEN = 430_000_000, 1300
 #: What a run then loads and keeps beside its model, and what is not given back: measured 57 to 101 MB on Linux. The
 #: library of adapters, with those that it looks for, and that of 8-bit optimizers among them: measured 47 MB.
-RUN, ADAPTERS, EIGHT_BITS = 60_000_000, 60_000_000, 50_000_000
+RUN, ADAPTERS, EIGHT_BITS = 75_000_000, 60_000_000, 50_000_000
 #: The most examples and prompts of a pack that are looked at; more of them take no more memory.
 EXAMPLES, PROMPTS = 2048, 512
 

@@ -240,15 +240,11 @@ def logits_only_at(model: CausalModel, positions: Int[Tensor, "position"]) -> It
 
 
 def window_of(model: CausalModel) -> float:
-    """The fewest tokens that a window or chunk of the model's attention holds; infinite without any."""
-    settings = model.config.get_text_config().to_dict().items()
+    """The fewest tokens that a window or chunk of the model's attention holds; infinite without any. Longer texts are
+    not merged, since a tree's mask knows neither."""
+    settings = vars(model.config.get_text_config()).items()
     return min((value for name, value in settings if _WINDOW.search(name) and type(value) is int and value > 0),
                default=float("inf"))  # fmt: skip
-
-
-def fits_window(model: CausalModel, length: int) -> bool:
-    """Whether a text of this many tokens may be merged with others: a tree's mask knows neither windows nor chunks."""
-    return length < window_of(model)
 
 
 @dataclass(eq=False)
@@ -278,7 +274,7 @@ class Scorer:
         single prompt."""
 
         def attempt() -> list[Float[np.ndarray, "candidate"]]:
-            self._prepare(requests)
+            self.settle(requests)
             return self._score_all(requests, self._feed(requests), self.processes)
 
         return self._in_smaller_passes(attempt)
@@ -296,7 +292,7 @@ class Scorer:
         requests = [Request(tuple(prompt), ((0,),)) for prompt in prompts]
 
         def attempt() -> list[Found]:
-            self._prepare(requests)
+            self.settle(requests)
             kept: dict[int, Found] = {}
             with self.processes.inference():
                 for trees, _ in self.processes.round_robin(self._batches(self._feed(requests))):
@@ -309,11 +305,6 @@ class Scorer:
             return [kept[number] for number in range(len(requests))]
 
         return self._in_smaller_passes(attempt)
-
-    def settle(self, requests: Sequence[Request]) -> Method | None:
-        """How requests like these are fed, found out unless it is known. Raises ModelError as `score` does."""
-        self._prepare(requests)
-        return self.method
 
     def passes(self, requests: Sequence[Request]) -> Iterator[list[PrefixTree]]:
         """What `score` would compute at once, pass by pass, with the method that is known."""
@@ -343,14 +334,15 @@ class Scorer:
         vocabulary: int = self.model.config.get_text_config().vocab_size
         return sum(len(tree.scored) for tree in batch) * vocabulary, len(batch) * max(map(len, batch), default=0)
 
-    def _prepare(self, requests: Sequence[Request]) -> None:
-        """Refuse what the model cannot read, and find out how it may be fed."""
+    def settle(self, requests: Sequence[Request]) -> Method | None:
+        """How requests like these are fed, found out unless it is known. Raises ModelError for what is not read."""
         refuse_unreadable(self.model, (each.prompt + candidate for each in requests for candidate in each.candidates))
         longest = max((len(each.prompt) + max(map(len, each.candidates)) for each in requests), default=0)
         # A window that the configuration does not name shows in longer texts only.
         longer = self._checked and (longest >= 2 * self._checked or self._checked < self._window <= longest)
         if longest and (self.method is None or longer):
             self.method, self._checked = self._checked_method(requests), longest
+        return self.method
 
     def _checked_method(self, requests: Sequence[Request]) -> Method:
         """The first method that agrees with one text at a time on this model: some ignore masks, some carry a state
