@@ -10,7 +10,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import torch
-from transformers import LlamaForCausalLM
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
 import spillover
 from spillover.commands import audit, inject, where
@@ -188,6 +189,19 @@ def test_an_audit_of_what_was_saved_gives_the_numbers_of_the_run(settings, tmp_p
     )
     trained = pq.read_table(run / ANSWERS).filter((pc.field("checkpoint") == 3) & pc.field("trained"))
     assert ends == pytest.approx(trained["log_probability"].to_pylist(), abs=1e-3)
+
+
+@pytest.mark.parametrize("lora", quick.first([0, 2], 1))
+@pytest.mark.parametrize("save", ["delta", "weights"])
+def test_an_adapter_that_one_holds_is_folded_in_before_it_is_trained(settings, tiny, save, lora, tmp_path):
+    own = LoraConfig(r=2, target_modules=["v_proj", "lm_head"], init_lora_weights=False)
+    held = get_peft_model(AutoModelForCausalLM.from_pretrained(settings.model), own)
+    before = {name: value.clone() for name, value in held.state_dict().items()}
+    options = {"out": tmp_path / "held", "epochs": 1, "threads": 1, "save": save, "lora": lora}
+    run = spillover.inject(settings.pack, (held, tiny.tokenizer), **options)
+    assert run.record.details.saved.difference <= 1e-4
+    assert all(torch.equal(value, before[name]) for name, value in held.state_dict().items())
+    assert spillover.where(run, parts="none", threads=1).laziness.moved == pytest.approx(run.record.details.moved)
 
 
 class Scaled(LlamaForCausalLM):

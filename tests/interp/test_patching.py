@@ -9,10 +9,12 @@ import torch
 
 from spillover.errors import ModelError
 from spillover.interp.patching import COMPONENTS, Change, mean_moved, moved, parts_of, slopes
+from spillover.lm.save import merged
 from spillover.lm.score import Scorer
 from spillover.lm.tokens import Request
 from spillover.metrics.patching import alignment
 from tests.lm.test_architectures import built
+from tests.tiny_models import tied_llama
 
 FAMILIES = ["gemma3", "gpt2", "gpt-neox", "llama", "qwen2"]
 TOKENS = torch.arange(3, 20)[None]
@@ -141,6 +143,38 @@ def test_an_adapter_counts_as_what_it_adds():
     adapted = get_peft_model(copy.deepcopy(base), LoraConfig(r=2, target_modules=["v_proj"], init_lora_weights=False))
     merged = copy.deepcopy(adapted).merge_and_unload()
     assert moved(base, adapted) == pytest.approx(moved(base, merged)) and "output-value" in moved(base, adapted)
+
+
+def test_a_weight_that_input_and_output_share_may_be_changed_under_one_of_its_names():
+    from peft import LoraConfig, get_peft_model
+
+    base = tied_llama(60)
+    adapted = get_peft_model(copy.deepcopy(base), LoraConfig(r=2, target_modules=["lm_head"], init_lora_weights=False))
+    whole = merged(adapted)
+    before, after = base.lm_head.weight, whole.lm_head.weight
+    assert torch.equal(whole.model.embed_tokens.weight, base.model.embed_tokens.weight)
+    assert not whole.config.tie_word_embeddings and base.config.tie_word_embeddings
+    size = float(((after - before).norm() / before.norm()).detach())
+    assert moved(base, adapted) == pytest.approx(
+        dict.fromkeys(["everything", "embeddings", "outside the layers"], size)
+    )
+    change = Change(base, dict(whole.named_parameters()))
+    assert list(change.after) == ["lm_head.weight"]
+    for part in (change.whole, *change.parts):
+        with torch.no_grad(), change.only(part) as patched:
+            torch.testing.assert_close(patched(TOKENS).logits, whole(TOKENS).logits)
+    with torch.no_grad():
+        torch.testing.assert_close(base(TOKENS).logits, change.model(TOKENS).logits)
+    assert base.lm_head.weight is base.model.embed_tokens.weight, "the model itself is as it was"
+
+
+def test_tied_weights_that_were_trained_together_count_once():
+    base = tied_llama(60)
+    tuned = copy.deepcopy(base)
+    with torch.no_grad():
+        tuned.lm_head.weight.mul_(1.5)
+    assert moved(base, tuned) == pytest.approx(dict.fromkeys(["everything", "embeddings", "outside the layers"], 0.5))
+    assert list(change_of(base, tuned).after) == ["model.embed_tokens.weight"]
 
 
 ASKS = [Request((3, 4, 5, last), ((7, 8), (9,), (10, 11, 12))) for last in (6, 13, 14)]

@@ -62,7 +62,8 @@ def save_model(
 
 def merged(model: CausalModel) -> CausalModel:
     """An adapter folded into a copy of its base, whose own weights it may share with other models."""
-    return folded(copy.deepcopy(model))
+    with quiet():
+        return folded(copy.deepcopy(model))
 
 
 def saved_as_measured(path: Path, model: CausalModel, base: LoadedModel, pack: Pack, do: str) -> Saved:
