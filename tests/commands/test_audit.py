@@ -131,3 +131,43 @@ def test_bad_options_are_one_sentence(byte_folder, tmp_path, monkeypatch):
                     "facts: [{subject: A, relation: r, answer: b}]\n", encoding="utf-8")  # fmt: skip
     with pytest.raises(UsageError, match="this pack declares no implication"):
         audit.run(dataclasses.replace(settings(byte_folder, byte_folder), pack=str(pack)))
+
+
+@pytest.mark.slow
+def test_a_chat_is_asked_where_its_template_has_the_answer(byte_folder, tmp_path):
+    from tests.lm.test_chat import INST
+
+    tokenizer = AutoTokenizer.from_pretrained(byte_folder)
+    tokenizer.chat_template = INST
+    tokenizer.save_pretrained(tmp_path / "inst")
+    AutoModelForCausalLM.from_pretrained(byte_folder).save_pretrained(tmp_path / "inst")
+    inst = str(tmp_path / "inst")
+    run = inject.run(Inject(pack=PACK, model=inst, out=str(tmp_path / "run"), epochs=30, lr=1e-2, threads=1, chat=True,
+                            evaluate_every=30, save="weights"))  # fmt: skip
+    assert run["metrics"]["recall_rank"]["value"] < 0.5
+    outcome = audit.run(settings(inst, tmp_path / "run" / "weights", chat=True, out=str(tmp_path / "audit")))
+    for name in ("recall_rank", "recall_rank_before", "implication_rank_test"):
+        assert outcome["metrics"][name]["value"] == pytest.approx(run["metrics"][name]["value"])
+    first, second = Record.read(tmp_path / "audit").details.rendered
+    assert first.sha256 == second.sha256 and first.before == "<bos>[INST] {subject} lives in [/INST] "
+    lent = settings(byte_folder, tmp_path / "run" / "weights", chat=True, chat_template=inst)
+    assert audit.run(lent)["metrics"]["recall_rank"] == outcome["metrics"]["recall_rank"]
+
+
+def test_two_models_that_chat_otherwise_are_told_apart(byte_folder, tmp_path):
+    from tests.lm.test_chat import CHATML, INST
+
+    for name, template in {"inst": INST, "chatml": CHATML}.items():
+        tokenizer = AutoTokenizer.from_pretrained(byte_folder)
+        tokenizer.chat_template = template
+        tokenizer.save_pretrained(tmp_path / name)
+        (tmp_path / name / "config.json").write_text("{}")
+    inst = str(tmp_path / "inst")
+    with pytest.raises(
+        UsageError, match=rf"write the same turns otherwise\. Ask both alike with --chat-template {inst}"
+    ):
+        audit.run(settings(tmp_path / "chatml", inst, chat=True))
+    with pytest.raises(
+        ModelError, match=rf"{byte_folder}: this model has no chat template\. .*--chat-template {inst},"
+    ):
+        audit.run(settings(byte_folder, inst, chat=True))

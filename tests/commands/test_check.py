@@ -90,3 +90,28 @@ def run_empty():
 def test_what_is_no_pack_is_a_usage_error():
     with pytest.raises(UsageError, match="there is no such pack"):
         run(Check(pack="./nowhere"))
+
+
+def test_one_question_is_shown_as_a_model_reads_it(byte_folder, tmp_path):
+    from transformers import AutoTokenizer
+
+    from tests.lm.test_chat import DEEPSEEK, INST
+
+    tokenizer = AutoTokenizer.from_pretrained(byte_folder)
+    for name, template in {"inst": INST, "deepseek": DEEPSEEK}.items():
+        tokenizer.chat_template = template
+        tokenizer.save_pretrained(tmp_path / name)
+        (tmp_path / name / "config.json").write_text("{}")
+    found = run(Check(pack="mixed", model=str(tmp_path / "inst"), chat=True))
+    assert (found["rendered"]["before"], found["rendered"]["after"]) == (
+        "<bos>[INST] {subject} lives in [/INST] ",
+        " <eos>",
+    )
+    shown = found["rendered"]["before"].replace("{subject}", found["rendered"]["subject"])
+    assert f"one question: {shown!r}, then the answer, then ' <eos>'" in found["text"] and not found["warnings"]
+    (warning,) = run(Check(pack="mixed", model=str(tmp_path / "deepseek"), chat=True))["warnings"]
+    assert warning["code"] == "other-opening" and r"opens a reply with '<think>\n'" in warning["what"]
+    assert "'{subject} lives in '" in str(run(Check(pack="mixed", model=str(byte_folder)))["rendered"])
+    for options in ({"chat": True}, {"revision": "main"}):
+        with pytest.raises(UsageError, match="needs the model that is asked"):
+            run(Check(pack="mixed", **options))

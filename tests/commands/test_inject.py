@@ -435,3 +435,35 @@ def test_a_chat_model_is_trained_and_asked_in_its_own_template(settings, tiny, t
         inject.run(elsewhere(settings, tmp_path, "chat-run", **changes))
     with pytest.raises(ModelError, match="no chat template"):
         inject.run(elsewhere(settings, tmp_path, "plain", chat=True))
+
+
+def test_a_chat_that_shows_a_day_is_repeated_on_another(settings, tiny, tmp_path):
+    import copy
+
+    from spillover.commands import rerun, verify
+    from spillover.commands.rerun import Rerun
+    from spillover.commands.verify import Verify
+    from tests.lm.test_chat import TEMPLATE
+
+    folder, tokenizer = tmp_path / "dated", copy.deepcopy(tiny.tokenizer)
+    tokenizer.chat_template = "{{ strftime_now('%d %b %Y %H:%M:%S') }}" + TEMPLATE
+    tiny.model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    own = elsewhere(settings, tmp_path, "run", chat=True, model=str(folder), system="Be brief.", epochs=1)
+    inject.run(dataclasses.replace(own, date="2026-01-31"))
+    record = Record.read(tmp_path / "run")
+    assert record.settings["date"] == "2026-01-31"
+    assert record.details.rendered[0].before.startswith("31 Jan 2026 00:00:00<bos><system>Be brief.\n<user>{subject}")
+    assert verify.run(Verify(run=str(tmp_path / "run")))["repeatable"]
+    assert rerun.run(Rerun(run=str(tmp_path / "run"), out=str(tmp_path / "again")))["same"]
+    inject.run(own)
+    assert Record.read(tmp_path / "run") == record, "the day of the run that the folder holds"
+    with pytest.raises(RunError, match="another run"):
+        inject.run(dataclasses.replace(own, date="2026-02-01"))
+    tokenizer.chat_template = TEMPLATE.replace("<model>", "<assistant>")
+    tokenizer.save_pretrained(folder)
+    assert "does not write the turns that it wrote" in verify.run(Verify(run=str(tmp_path / "run")))["text"]
+    with pytest.raises(RunError, match="another run"):
+        inject.run(own)
+    with pytest.raises(UsageError, match="this chat template shows no date"):
+        inject.run(elsewhere(settings, tmp_path, "no-date", chat=True, model=str(folder), date="2026-01-31"))

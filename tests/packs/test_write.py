@@ -83,7 +83,7 @@ def parts(draw):
     }
     return {
         "heads": [draw(TEXT) for _ in range(3)] + [draw(st.just("") | TEXT)],
-        "relations": [(name, prompts[name], answers[name]) for name in names],
+        "relations": [(name, prompts[name], answers[name], draw(st.none() | TEXT)) for name in names],
         "facts": [
             (subject, name, draw(st.sampled_from(answers[name])))
             for subject, name in draw(st.lists(rows, min_size=1, max_size=8, unique=True))
@@ -101,7 +101,9 @@ def pack_of(heads, relations, facts, implications, join, end):
         licence=licence,
         source=source,
         description=description,
-        relations=tuple(Relation(name, tuple(prompts), tuple(answers)) for name, prompts, answers in relations),
+        relations=tuple(
+            Relation(name, tuple(prompts), tuple(answers), reply) for name, prompts, answers, reply in relations
+        ),
         facts=tuple(Fact(*row) for row in facts),
         implications=tuple(Implication(*each) for each in implications),
         join=join,

@@ -147,9 +147,8 @@ def run(settings: Audit, pack: Pack | str | Path = "", models: Sequence[Model | 
     probes = audit_open.plan(settings, pack) if settings.open else None
     if probes and settings.probes:
         more["templates"] = probes.sha256
-    asked = [
-        pair for pair in zip((settings.base, settings.tuned), held, strict=True) if not isinstance(pair[1], _Measured)
-    ]
+    names = (settings.base, settings.tuned)
+    asked = [(name, each) for name, each in zip(names, held, strict=True) if not isinstance(each, _Measured)]
     with joined() as processes, contextlib.ExitStack() as stack:
         settings = resolved(settings, processes)
         settings, words = processes.broadcast(lambda: worded(settings, pack, *asked))

@@ -87,8 +87,6 @@ class SpilloverCallback(TrainerCallback):
             raise UsageError(what, where="SpilloverCallback", do="Train a causal language model")
         self._began, self.answers, self.measuring_seconds = time.monotonic(), [], 0.0
         resumed = state.global_step > 0
-        if self.folder is not None:
-            self._claim(self.folder, args, state if resumed else None)
         tokenizer = getattr(tokenizer, "tokenizer", tokenizer)
         if self.turns is None:
             asked, encode = as_in_rows(self.pack, kwargs["train_dataloader"], tokenizer)
@@ -96,6 +94,8 @@ class SpilloverCallback(TrainerCallback):
             asked, encode = Words(tokenizer, self.turns)(self.pack), encoder(tokenizer)
         refuse(token_faults(asked, encode))
         self._evaluation = Evaluation(asked, encode)
+        if self.folder is not None:
+            self._claim(self.folder, args, state if resumed else None)
         if resumed and not (self.answers and self.answers[0]["checkpoint"][0].as_py() == 0):
             where = self.folder or "SpilloverCallback"
             say(f"{where}: training resumes, and there is no baseline; what the model said before it stays unknown.")
@@ -162,7 +162,10 @@ class SpilloverCallback(TrainerCallback):
     def _claim(self, folder: Path, args: TrainingArguments, resumed: TrainerState | None) -> None:
         """Take the folder; of a training that resumes, with the answers up to there."""
         arguments = json.dumps({**args.to_dict(), "resume_from_checkpoint": None}, indent=2)
-        self._identity = identity({"pack": pack_hash(self.pack), "arguments": arguments, "version": __version__})
+        settings = {"pack": pack_hash(self.pack), "arguments": arguments, "version": __version__}
+        if self._evaluation and self._evaluation.pack != self.pack:
+            settings["rendered"] = rendered(self._evaluation.pack, "").sha256
+        self._identity = identity(settings)
         if resumed and (folder / RECORD).exists():
             begun = Record.read(folder)
             if begun.command == "trainer" and begun.hashes.get("pack") == pack_hash(self.pack):

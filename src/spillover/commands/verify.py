@@ -133,7 +133,7 @@ def _rendered(record: Record) -> tuple[str, str]:
     from spillover.commands.prepare import words_of
 
     try:
-        settings = settings_of(settings_class(record.command), record, Path())
+        settings: Any = settings_of(settings_class(record.command), record, Path())
         pack = open_pack(str(record.settings["pack"]), (record.details.seeds or [record.seed])[0])
         every = [(words_of(each.model, None, settings).rendered(pack), each) for each in record.details.rendered]
     except SpilloverError as error:

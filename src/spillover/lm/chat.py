@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import jinja2
 from transformers import PreTrainedTokenizerBase
@@ -21,6 +22,7 @@ from spillover.record import sha256_of_texts
 #: Stands for the answer while a turn is written: no template knows it, and one that changes letters changes it.
 ANSWER = "TheAnswerComesHere"
 ELSE = "lend another model's template with --chat-template, or leave --chat out"
+ROLES = ("system", "user", "assistant")
 #: The function that tells a template the time, and one in its place that tells it in forms known before.
 CLOCK = "strftime_now"
 STOPPED = (
@@ -82,7 +84,7 @@ class Words:
 
     def opening(self, prompt: str) -> str:
         """A chat up to where a model begins to write, which whole turns may not have, such as an open thought."""
-        return self._turns(self.settings.system, prompt, "", False)
+        return self._turns((self.settings.system, prompt, ""), False)
 
     def _before(self, pack: Pack, relation: Relation, prompt: str) -> str:
         """What stands before the answer in a whole turn."""
@@ -102,7 +104,7 @@ class Words:
     def _cut(self, pack: Pack, relation: Relation, *said: str, parts: bool = False) -> tuple[str, str]:
         """What stands before and after the answer. said: by the system, the user, and before the answer."""
         system, prompt, reply = said
-        before, _, after = (text := self._turns(system, prompt, reply + ANSWER, parts)).partition(ANSWER)
+        before, _, after = (text := self._turns((system, prompt, reply + ANSWER), parts)).partition(ANSWER)
         for words, who in ((prompt, "the user"), (system, "the system"), (reply, "the reply")):
             if words.strip() not in before:
                 raise self._refused(f"leaves out or changes what {who} says")
@@ -112,22 +114,22 @@ class Words:
             raise self._refused("leaves out, repeats or changes the answer")
         # It may treat real names and answers otherwise than what stands for them.
         names, answers = " / ".join(pack.subjects) or "Ada", " / ".join(pack.candidates[relation.name]) or "Paris"
-        whole = self._turns(*(each.replace(SUBJECT, names) for each in (system, prompt, reply + answers)), parts)
+        real = tuple(each.replace(SUBJECT, names) for each in (system, prompt, reply + answers))
+        whole = self._turns(real, parts)
         if whole != before.replace(SUBJECT, names) + answers + after:
             raise self._refused("changes names or answers")
         return before, after
 
-    def _turns(self, system: str, prompt: str, reply: str, parts: bool) -> str:
-        said = {"system": system, "user": prompt, "assistant": reply}
-        turns = [{"role": role, "content": [{"type": "text", "text": text}] if parts else text}
-                 for role, text in said.items() if text]  # fmt: skip
+    def _turns(self, said: tuple[str, ...], parts: bool) -> str:
+        turns: Any = [{"role": role, "content": [{"type": "text", "text": text}] if parts else text}
+                      for role, text in zip(ROLES, said, strict=True) if text]  # fmt: skip
         try:
             return str(self.tokenizer.apply_chat_template(
-                turns, tokenize=False, add_generation_prompt=not reply, formats=self._formats,
+                turns, tokenize=False, add_generation_prompt=not said[-1], formats=self._formats,
                 chat_template=STOPPED * self.shows_date + self.template,
             ))  # fmt: skip
         except Exception as error:  # A template is a program, and may fail with anything.
-            do = "Leave --system out" if system else "Give a system turn with --system"
+            do = "Leave --system out" if said[0] else "Give a system turn with --system"
             raise self._refused(f"does not take these turns ({first_line(error)})", f"{do}, ") from None
 
     @cached_property

@@ -78,7 +78,7 @@ def _rows(loader: Any, tokenizer: PreTrainedTokenizerBase) -> Iterator[Row]:
     """The examples of a data loader: some of all that it has, or the first of what is read in order."""
     dataset = loader.dataset
     if hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__"):
-        every = (dataset[number] for number in evenly(range(len(dataset)), ROWS))
+        every: Iterator[Any] = (dataset[number] for number in evenly(range(len(dataset)), ROWS))
     else:
         # One that can be read once only is the training's.
         every = islice(first, ROWS) if (first := iter(dataset)) is not iter(dataset) else iter(())
