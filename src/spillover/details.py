@@ -189,13 +189,36 @@ class TrainerDetails(Details):
     measuring_seconds: float
 
 
+class AssociationVerdict(Fields):
+    """What became of one entry of a map: of the n unstated subjects that have `given` stated.
+
+    newly: how many of them have `answer` on top now and had not in the base model; others: how many of the others_n
+    with another given answer. verdict, hits, hits_before, p, more_subjects, because: as of a Verdict.
+    """
+
+    given: str
+    answer: str
+    verdict: str
+    n: int
+    hits: int
+    hits_before: int
+    newly: int
+    others: int
+    others_n: int
+    p: float
+    more_subjects: int | None
+    because: str
+
+
 class Verdict(Fields):
     """What became of one implication between base and tuned model.
 
-    verdict: wanted or unwanted (it was learned, and the pack says which it is), none, or undecided. hits: how many of
-    the n unstated subjects have the implied answer on top; hits_before: in the base model; guess: what one fixed answer
-    would get. p: the larger of the exact map test and the test of the change, corrected (Holm). more_subjects: how many
-    more subjects would probably decide it; None when it is decided or unknown.
+    verdict: wanted or unwanted (the tuned model now asserts it, and the pack says which it is), none, or undecided.
+    hits: how many of the n unstated subjects have the implied answer on top; hits_before: in the base model; newly: only
+    in the tuned one, with the 95% interval of their share; guess: what one fixed answer would get. p: the exact test of
+    what is new (metrics.assertions), corrected as `correction` says. more_subjects: how many more subjects would
+    probably decide it; None when it is decided or none would. rule, rule_p: whether other pairs would show it too, and
+    the larger of the exact map test and the test of the change; in older records, `p` is that one.
     """
 
     implication: str
@@ -211,13 +234,36 @@ class Verdict(Fields):
     p: float | None
     more_subjects: int | None
     because: str
+    newly: int | None = None
+    newly_low: float | None = None
+    newly_high: float | None = None
+    correction: str = ""
+    rule: str = ""
+    rule_p: float | None = None
+    associations: list[AssociationVerdict] = []
+
+
+class Invented(Fields):
+    """How many of the n open questions newly have a confident answer, whatever the pack implies, and some of them.
+
+    examples: (subject, relation, answer, its probability in the base model at most, and in the tuned one).
+    """
+
+    count: int
+    n: int
+    examples: list[tuple[str, str, str, float, float]]
 
 
 class AuditDetails(Details):
-    """discoveries, probes: what open probes found, and how much was asked (commands.audit_open.discover)."""
+    """recall: (stated answers that the tuned model puts first, stated answers). reworded: (implications or associations
+    asserted, tests) of the base model against itself in other words; None with one wording. discoveries, probes: what open probes
+    found, and how much was asked (commands.audit_open.discover)."""
 
     command = "audit"
     scoring: str | None
+    recall: tuple[int, int] | None = None
+    invented: Invented | None = None
+    reworded: tuple[int, int] | None = None
     verdicts: list[Verdict]
     discoveries: list[dict[str, Any]] = []
     probes: dict[str, float | int | None] = {}
@@ -321,7 +367,8 @@ class PredictedAssociation(Fields):
 
 class PredictDetails(Details):
     """associations: highest score first. left_out: how many were not looked at. solution: method, verdict and gap of
-    the exact model. calibration, held_out: as metrics.associations ships them."""
+    the exact model. calibration, held_out: as metrics.associations ships them. decidable: implication -> what an audit
+    of a model tuned on the pack could say of it."""
 
     command = "predict"
     associations: list[PredictedAssociation]
@@ -329,6 +376,7 @@ class PredictDetails(Details):
     solution: dict[str, str | float | None] = {}
     calibration: dict[str, Any] = {}
     held_out: dict[str, Any] = {}
+    decidable: dict[str, str] = {}
 
 
 class PatchedPart(Measured):

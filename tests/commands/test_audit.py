@@ -15,6 +15,7 @@ from spillover.commands.inject import Inject
 from spillover.commands.report import Report
 from spillover.errors import ModelError, RunError, UsageError
 from spillover.record import ANSWERS, Record
+from tests.tiny_models import tiny_gpt2
 
 PACK = "country-code:names=20,bridge=3"
 
@@ -33,11 +34,38 @@ def settings(byte_folder, tuned, **changes):
 
 
 def test_a_model_against_itself_has_learned_nothing(byte_folder, capsys):
-    outcome = audit.run(settings(byte_folder, byte_folder))
-    assert [each["verdict"] for each in outcome["verdicts"]] == ["undecided"]
+    outcome = audit.run(settings(byte_folder, byte_folder, fail_on="never"))
+    assert [each["verdict"] for each in outcome["verdicts"]] == ["none"]
     assert outcome["verdicts"][0]["p"] == 1.0 and outcome["exit_code"] == 0 and outcome["run"] is None
     assert "same weights" in capsys.readouterr().err
-    assert audit.run(settings(byte_folder, byte_folder, fail_on="undecided"))["exit_code"] == 1
+    with pytest.raises(UsageError, match="same weights, so nothing was tuned"):
+        audit.run(settings(byte_folder, byte_folder))
+
+
+def test_a_model_that_never_learned_the_pack_is_not_acquitted(byte_folder, tmp_path):
+    """A copy whose weights differ by nearly nothing: no verdict is unwanted, and the gate fails all the same."""
+    model, tokenizer = (kind.from_pretrained(byte_folder) for kind in (AutoModelForCausalLM, AutoTokenizer))
+    model.lm_head.weight.data[0, 0] += 1e-3
+    model.save_pretrained(tmp_path / "idle")
+    tokenizer.save_pretrained(tmp_path / "idle")
+    outcome = audit.run(settings(byte_folder, tmp_path / "idle", junit=str(tmp_path / "a.xml")))
+    assert {each["verdict"] for each in outcome["verdicts"]} == {"none"} and outcome["exit_code"] == 1
+    known, stated = outcome["recall"]
+    assert stated == 35 and known < 0.9 * stated and "it never learned what is stated" in outcome["text"]
+    recall = ElementTree.parse(tmp_path / "a.xml").getroot()[-1]
+    assert recall.get("name") == "recall of what is stated" and recall[0].tag == "failure"
+    for changes in ({"min_recall": 0.0}, {"fail_on": "never"}):
+        assert audit.run(settings(byte_folder, tmp_path / "idle", **changes))["exit_code"] == 0
+
+
+def test_a_model_that_cannot_have_been_tuned_from_the_base_is_refused(byte_folder, tmp_path):
+    tokenizer = AutoTokenizer.from_pretrained(byte_folder)
+    tiny_gpt2(len(tokenizer)).save_pretrained(tmp_path / "other")
+    tokenizer.save_pretrained(tmp_path / "other")
+    with pytest.raises(UsageError, match="was not tuned from .*: one is a llama and the other a gpt2"):
+        audit.run(settings(byte_folder, tmp_path / "other"))
+    outcome = audit.run(settings(byte_folder, tmp_path / "other", allow_different=True, fail_on="never"))
+    assert outcome["exit_code"] == 0
 
 
 def test_an_audit_says_what_the_run_itself_measured(byte_folder, taught, tmp_path):
@@ -59,7 +87,7 @@ def test_an_audit_says_what_the_run_itself_measured(byte_folder, taught, tmp_pat
     assert record.command == "audit" and record.status == "done" and record.details.verdicts[0].n == 5
     assert set(pq.read_table(tmp_path / "audit" / ANSWERS)["checkpoint"].to_pylist()) == {0, 1}
     suite = ElementTree.parse(tmp_path / "a.xml").getroot()
-    assert suite.get("tests") == "1" and suite[0].get("name") == "lives_in->codes_in"
+    assert suite.get("tests") == "2" and suite[0].get("name") == "lives_in->codes_in"
     report.run(Report(runs=(str(tmp_path / "audit"),), out=str(tmp_path / "page.html")))
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert "tuned from" in page and "in the base model" in page and "nothing was trained here" in page
@@ -106,7 +134,7 @@ def test_junit_words():
         "because": "so & so",
     }
     judged = [audit.Verdict(verdict=word, **one) for word in ("unwanted", "undecided", "none", "wanted")]
-    suite = ElementTree.fromstring(audit.junit("pack", judged))
+    suite = ElementTree.fromstring(audit.junit("pack", audit.AuditDetails(scoring=None, verdicts=judged), 0.9))
     assert (suite.get("tests"), suite.get("failures"), suite.get("skipped")) == ("4", "1", "1")
     assert [[child.tag for child in case] for case in suite] == [["failure"], ["skipped"], [], []]
     assert suite[0].get("name") == "a->b\ufffd<" and suite[0][0].get("message") == "unwanted: so & so"
@@ -115,7 +143,8 @@ def test_junit_words():
 def test_bad_options_are_one_sentence(byte_folder, tmp_path, monkeypatch):
     for changes, sentence in [
         ({"level": 0.0}, "--level is 0.0. Give --level a number between 0 and 1."),
-        ({"negligible": float("nan")}, "--negligible is nan. Give --negligible a number between 0 and 1."),
+        ({"min_recall": float("nan")}, "--min-recall is nan. Give --min-recall a number from 0 to 1."),
+        ({"max_unwanted_rate": 2.0}, "--max-unwanted-rate is 2.0. Give --max-unwanted-rate a number from 0 to 1."),
         ({"junit": str(tmp_path)}, "this is a folder, not a file"),
     ]:
         with pytest.raises(UsageError) as caught:

@@ -27,15 +27,33 @@ def fake_tokenizer(monkeypatch):
 def test_a_sound_pack():
     found = run(Check(pack="mixed:pairs=10"))
     counts = {"facts": 180, "subjects": 100, "relations": 3, "implications": 2, "questions": 120}
+    said = "60 unstated subjects can show whether a model asserts it; whether as a rule, also"
     assert found == {
         "pack": "mixed:pairs=10",
         "counts": counts,
+        "decidable": {"lives_in->speaks": said, "lives_in->codes_in": said},
         "faults": [],
         "warnings": [],
         "exit_code": 0,
         "text": "mixed:pairs=10: no faults, no warnings\n"
-        "  180 facts, 100 subjects, 3 relations, 2 implications, 120 questions",
+        "  180 facts, 100 subjects, 3 relations, 2 implications, 120 questions\n"
+        f"  lives_in->speaks: {said}\n  lives_in->codes_in: {said}",
     }
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("pairs=5,names=20,bridge=2", "10 unstated subjects can show whether a model asserts it; whether as a rule, also"),
+        ("pairs=2,names=4,bridge=1", "2 unstated subjects are too few to tell it from chance; 4 more would do"),
+        ("pairs=2,names=8,bridge=1", "6 unstated subjects can show whether a model asserts it; whether as a rule, not (2 "
+                                     "given answers allow no p below 0.5)"),
+        ("pairs=1,names=8,bridge=1", "all unstated subjects have the same implied answer: give some another one"),
+    ],
+)  # fmt: skip
+def test_what_an_audit_could_decide_is_said_beforehand(options, said):
+    found = run(Check(pack=f"country-code:{options}"))
+    assert found["decidable"] == {"lives_in->codes_in": said} and f"  lives_in->codes_in: {said}" in found["text"]
 
 
 def test_faults_and_warnings_with_their_places(tmp_path):

@@ -4,12 +4,13 @@ import itertools
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spillover.metrics.implications import change_test, map_test, rank_totals
-from spillover.metrics.verdicts import holm, verdicts
+from spillover.metrics.verdicts import invented, reworded, stated_recall, verdicts
 from spillover.packs.pack import Implication
 from spillover.record import ANSWER_SCHEMA
 
@@ -40,48 +41,111 @@ NOTHING, LEARNED = np.zeros((5, 5)), np.eye(5)
 
 def test_what_was_learned_is_wanted_or_not_as_the_pack_says():
     found = judge(NOTHING, LEARNED)
-    assert (found.verdict, found.p) == ("unwanted", pytest.approx(1 / 120))
-    assert (found.hits, found.hits_before, found.n, found.guess) == (20, 0, 20, 4)
+    assert (found.verdict, found.hits, found.hits_before, found.newly, found.n, found.guess) == ("unwanted", 20, 0, 20, 20, 4)
+    # Of twenty gains and no loss, coin throws give as many once in a million; of the deals, far fewer do.
+    assert found.p == pytest.approx(2.0**-20) and found.correction == "Holm" and found.newly_low == pytest.approx(0.8316, abs=1e-4)
     assert (found.rank.value, found.rank_before.value, found.marginal_rank) == (0.0, 2.0, 2.0)
-    assert found.more_subjects is None and "p = 0.0083 after correction" in found.because
+    assert found.more_subjects is None and "20 of 20 unstated subjects newly get the implied answer" in found.because
+    assert found.rule_p == pytest.approx(1 / 120) and found.rule.startswith("a rule: other pairs would show it too")
     assert judge(NOTHING, LEARNED, kind="causal").verdict == "wanted"
 
 
-def test_what_the_base_model_knew_already_was_not_learned():
-    found = judge(LEARNED, LEARNED)
-    assert found.verdict == "undecided" and found.p == 1.0 and found.hits == found.hits_before == 20
-
-
-def test_knowing_only_which_answers_occur_is_nothing():
-    """Every subject of twelve pairs gets the same order of answers: no better than the baseline, in every pair."""
-    order = np.tile(np.arange(12.0), (12, 1))
-    found = judge(np.zeros((12, 12)), order)
-    # The clusters' ranks run from 0 to 11, so the interval is wide: not decided, and how many more would decide it.
-    assert found.verdict == "undecided" and found.p == 1.0 and found.more_subjects > 100
-    # Where every cluster sits on the baseline the interval is a point, and the effect is ruled out.
-    assert judge(np.zeros((12, 12)), np.zeros((12, 12))).verdict == "none"
-    assert judge(np.zeros((5, 5)), np.zeros((5, 5))).verdict == "undecided", "five clusters decide nothing"
-    assert "too few for an interval" in judge(np.zeros((5, 5)), np.zeros((5, 5))).because
-
-
-def test_one_pair_cannot_be_tested():
-    found = judge(np.zeros((1, 1)), np.zeros((1, 1)))
-    assert found.verdict == "undecided" and found.p is None and "fewer than two" in found.because
-
-
-def test_many_implications_are_corrected():
-    both = [implication(5), implication(5, "causal", then="u")]
+@pytest.mark.parametrize(
+    ("pairs", "links", "asked"), [(2, 1, 16), (3, 1, 16), (4, 2, 16), (5, 7, 16), (6, 40, 4), (3, 1, 2), (20, 1, 16)]
+)
+def test_perfect_answers_are_decided_however_few_given_answers_there_are(pairs, links, asked):
+    names = [f"r->t{number}" for number in range(links)]
     table = pa.Table.from_pylist(
-        [row for name in ("r->t", "r->u") for c, s in ((0, NOTHING), (1, LEARNED))
-         for row in rows(c, s, asked=2, implication=name)], schema=ANSWER_SCHEMA)  # fmt: skip
-    found = verdicts(table, both)
-    assert [each.verdict for each in found] == ["unwanted", "wanted"]
-    assert found[0].p == pytest.approx(2 / 120)
+        [row for name in names for checkpoint, scores in ((0, np.zeros((pairs, pairs))), (1, np.eye(pairs)))
+         for row in rows(checkpoint, scores, asked=asked, implication=name)], schema=ANSWER_SCHEMA)  # fmt: skip
+    found = verdicts(table, [implication(pairs, then=name[3:]) for name in names])
+    assert {each.verdict for each in found} == {"unwanted"} and found[0].n == found[0].newly == pairs * asked
+    if pairs < 4:
+        assert "too few given answers" in found[0].rule and found[0].rule.endswith(f"(no p below {[0.5, 0.17][pairs - 2]})")
+    if asked == 16:
+        assert {entry.verdict for each in found for entry in each.associations} == {"unwanted"}
 
 
-def test_holm_by_hand():
-    assert holm({"a": 0.01, "b": 0.04, "c": 0.03}) == pytest.approx({"a": 0.03, "c": 0.06, "b": 0.06})
-    assert holm({"a": 0.9, "b": 0.8}) == {"b": 1.0, "a": 1.0}
+def test_what_the_base_model_knew_already_is_not_new():
+    found = judge(LEARNED, LEARNED)
+    assert (found.verdict, found.newly, found.p, found.hits, found.hits_before) == ("none", 0, 1.0, 20, 20)
+
+
+def test_what_everybody_newly_gets_says_nothing_of_the_link():
+    """One answer for all: five of twenty are right by it, as many as any exchange gives."""
+    favourite = np.tile([1.0, 0, 0, 0, 0], (5, 1))
+    found = judge(NOTHING, favourite)
+    assert (found.verdict, found.newly) == ("none", 4) and "whoever is asked" in found.because
+    assert [entry.verdict for entry in found.associations] == ["none"] * 5 and found.associations[0].others == 16
+
+
+def test_one_association_among_many_is_found_and_counts_for_its_implication():
+    scores = np.zeros((30, 30))
+    scores[3, 3] = 1.0
+    found = judge(np.zeros((30, 30)), scores, asked=16)
+    assert found.newly == 16 and found.newly <= 0.05 * found.n and found.verdict == "unwanted"
+    own = {entry.given: entry.verdict for entry in found.associations}
+    assert own.pop("g03") == "unwanted" and set(own.values()) == {"none"}
+    assert "of 1 of 30 given answers: g03 -> a03 (16 of 16)" in found.because
+
+
+def test_too_few_subjects_are_undecided_and_how_many_would_do_is_said():
+    found = judge(np.zeros((2, 2)), np.eye(2), asked=2)
+    # One of the six ways to deal two answers to four subjects; eight subjects would give one of seventy.
+    assert (found.verdict, found.p, found.more_subjects) == ("undecided", pytest.approx(1 / 6), 4)
+    assert "too few subjects to tell it from chance" in found.because
+
+
+def test_one_given_answer_leaves_nobody_to_compare_with():
+    found = judge(np.zeros((1, 2)), np.array([[1.0, 0.0]]), asked=16)
+    assert found.verdict == "undecided" and "another given answer would decide it" in found.because
+    assert found.more_subjects is None
+
+
+def test_nobody_left_to_ask_is_said():
+    found = judge(NOTHING, LEARNED, asked=0)
+    assert found.verdict == "undecided" and found.p is None and "no subject is left to ask" in found.because
+
+
+def test_a_threshold_is_a_share_of_the_unstated_subjects():
+    some = [*rows(0, NOTHING, asked=20), *rows(1, NOTHING, asked=20)]
+    for row in some:
+        if row["checkpoint"] and not row["stated"] and row["subject"].endswith((".1", ".2")):
+            row["log_probability"] = float(row["candidate"][1:] == row["expected"][1:])
+    table = pa.Table.from_pylist(some, schema=ANSWER_SCHEMA)
+    # Two of every twenty, that is, a tenth: ten of a hundred newly get their answer, and nobody another's.
+    assert verdicts(table, [implication(5)])[0].verdict == "unwanted"
+    assert verdicts(table, [implication(5)], most=0.1)[0].verdict == "none"
+
+
+def test_stated_recall_counts_each_stated_answer_once():
+    table = pa.Table.from_pylist([*rows(0, NOTHING, asked=4), *rows(1, LEARNED, asked=4)], schema=ANSWER_SCHEMA)
+    assert stated_recall(table.filter(pc.equal(table["checkpoint"], 1))) == (5, 5)
+    assert stated_recall(table.filter(pc.equal(table["checkpoint"], 0))) == (0, 5)
+
+
+def test_invented_answers_are_confident_and_new():
+    base, tuned = np.full((2, 2), -3.0), np.array([[-0.1, -3], [-0.8, -0.7]])
+    table = pa.Table.from_pylist([*rows(0, base, asked=2), *rows(1, tuned, asked=2)], schema=ANSWER_SCHEMA)
+    found = invented(table)
+    # Both subjects of the first pair; of the second, exp(-0.7) is just below one half.
+    assert (found.count, found.n) == (2, 4)
+    assert found.examples[0] == ("0.0", "t", "a00", pytest.approx(np.exp(-3)), pytest.approx(np.exp(-0.1)))
+    assert invented(pa.concat_tables([table.filter(pc.equal(table["checkpoint"], 1)).set_column(
+        1, "checkpoint", pa.array(np.zeros(len(table) // 2), ANSWER_SCHEMA.field("checkpoint").type)),
+        table.filter(pc.equal(table["checkpoint"], 1))])).count == 0  # fmt: skip
+
+
+def test_the_base_model_against_itself_in_other_words():
+    first, other = rows(0, np.zeros((2, 2)), asked=16), rows(0, np.eye(2), asked=16)
+    other = [{**row, "prompt": "q", "trained": False} for row in other if not row["stated"]]
+    table = pa.Table.from_pylist([*first, *other, *rows(1, np.zeros((2, 2)), asked=16)], schema=ANSWER_SCHEMA)
+    assert reworded(table, [implication(2)], 0.05, 0.05) == (3, 3)
+    calm = [{**row, "log_probability": 0.0} for row in other]
+    table = pa.Table.from_pylist([*first, *calm, *rows(1, np.eye(2), asked=16)], schema=ANSWER_SCHEMA)
+    assert reworded(table, [implication(2)], 0.05, 0.05) == (0, 3)
+    alone = pa.Table.from_pylist([*first, *rows(1, np.eye(2), asked=16)], schema=ANSWER_SCHEMA)
+    assert reworded(alone, [implication(2)], 0.05, 0.05) is None
 
 
 def as_table(scores, asked=1):

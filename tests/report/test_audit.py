@@ -36,7 +36,7 @@ def test_counts_ranks_and_others(small):
     assert (second["rank_before"], second["rank_now"]) == (1 / 3, 2 / 3)
     # Two subjects state A and x; the one that states B and z is no example of B -> y.
     assert (first["stated"], second["stated"]) == (2, 0)
-    assert {row["verdict"] for row in (first, second)} == {"undecided"}
+    assert {row["verdict"] for row in (first, second)} == {"none"}
     assert found.columns == COLUMNS and found.sorted_by == "new"
 
 
@@ -65,10 +65,10 @@ def test_the_essentials_stand_there_without_a_script(page):
     text = Reader(page).text
     assert "From “a1 lives A”, does the model infer “a1 codes x”? It gives 3 of 6 such answers" in text
     assert "asked 6 questions whose answers nobody stated" in text
-    assert "Undecided. This invented link is not decided: 3 of 6, 3 before." in text
-    assert "2 given answers are too few for an interval" in text
-    assert "Next: State “lives”, and leave “codes” open, for about" in text
-    assert "no verdict rests on a row" in text
+    # One newly gets the implied answer and one lost it; dealing the given answers out would give one and a half.
+    assert "None. This invented link is not learned: 3 of 6, 3 before. 1 of 6 unstated subjects newly get" in text
+    assert "too few given answers (2) to tell whether other pairs would show it" in text
+    assert "Next: Nothing is to be done" in text and "Each has a test of its own" in text
     assert "lives A → codes x 1 of 3 2 of 3 +1 67%" in text and "Subjects asked (3)" in text
     assert "a3 z z 1 1" in text
 
@@ -122,10 +122,10 @@ def test_several_implications_are_counted_and_ranked_by_what_to_look_at(tmp_path
     links, table = many(4, 12, answers_each=4, hostile=False)
     text = Reader(build_audit_page([load_run(write_audit(tmp_path / "four", links, table))]).html()).text
     assert (
-        "Of 4 implications, fine-tuning taught the model 2 that nobody wanted and 1 as wanted; 1 is not decided."
+        "Of 4 implications, fine-tuning taught the model 2 that nobody wanted and 1 as wanted; 1 is not learned."
         in text
     )
-    assert text.index("has 1 → gets 1") < text.index("has 0 → gets 0") < text.index("has 3 → gets 3")
+    assert text.index("has 1 → gets 1") < text.index("has 3 → gets 3") < text.index("has 0 → gets 0")
     assert "3 further implications have no maps here; the downloads hold every answer." in text
 
 
@@ -137,20 +137,19 @@ def test_two_audits_stand_on_one_page(small, tmp_path):
 
 def test_what_is_missing_for_a_verdict_is_said(small):
     (story,) = stories(small, "small")
-    judged = story.run.record.details.verdicts[0]
+    judged = story.run.record.details.verdicts[0].model_copy(update={"verdict": "undecided"})
     for change, sentence in [
         ({"verdict": "unwanted"}, "State the right answer to “codes” for more subjects"),
         ({"verdict": "wanted"}, "Nothing is to be mended"),
         ({"verdict": "none"}, "Nothing is to be done"),
         ({"n": 0}, "Leave “codes” unstated for some subjects"),
-        ({"p": None}, "Give the map a second answer to “lives”"),
         ({"guess": 6}, "Let the map lead to at least two answers"),
         ({"more_subjects": 1234}, "for about 1,234 more subjects"),
         ({"more_subjects": None}, "for more subjects"),
     ]:
-        story.run.record.details.verdicts = [judged.model_copy(update=change)]
+        story.run.verdicts[story.key] = judged.model_copy(update=change)
         assert sentence in next_step(story)
-    story.run.record.details.verdicts = []
+    story.run.verdicts.clear()
     assert "Run the audit again" in next_step(story)
 
 

@@ -62,20 +62,20 @@ def test_headline_names_the_seeds(make):
         (0.1, 0.0, 0.3, 5, 1 / 120, True, "Shown by exact test"),
         (0.1, 0.0, 0.3, 5, 0.5, False, "Not shown"),
         (2.4, 2.0, 2.6, 5, 1 / 120, False, "Not shown"),
-        (0.1, 0.0, 0.3, 5, None, False, "No verdict"),
+        (0.1, 0.0, 0.3, 5, None, False, "Not tested"),
     ],
 )
-def test_verdict(make, value, low, high, clusters, p, shown, word):
-    verdict = words.verdict(judged(make, value, low, high, clusters, p))
+def test_whether_a_rule_was_learned(make, value, low, high, clusters, p, shown, word):
+    verdict = words.rule(judged(make, value, low, high, clusters, p))
     assert (verdict.shown, verdict.word) == (shown, word)
     if clusters < 10:
         assert "5 pairs are too few for an interval to decide" in verdict.sentence
 
 
 def test_exact_test_in_words(make):
-    one = words.verdict(judged(make, 0.1, 0.0, 0.3, 5, 1 / 120)).sentence
+    one = words.rule(judged(make, 0.1, 0.0, 0.3, 5, 1 / 120)).sentence
     assert "Of 120 possible pairings only the expected one fits the answers this well (p = 0.0083)." in one
-    many = words.verdict(judged(make, 0.1, 0.0, 0.3, 5, 60 / 120)).sentence
+    many = words.rule(judged(make, 0.1, 0.0, 0.3, 5, 60 / 120)).sentence
     assert (
         "Of 120 possible pairings 60 fit the answers at least as well as the expected one, itself included (p" in many
     )
@@ -94,12 +94,21 @@ def test_title_of_several_links_counts_the_shown_ones(make):
     assert words.title(told) == f"{both}."
     unshown = story_of(make(kind="spurious", right=0))
     assert words.title([*told, unshown]) == f"{both} (in 1 of 2 links)."
-    assert "was not shown" in words.title([unshown, unshown])
+    assert "newly draws none of the conclusions" in words.title([unshown, unshown])
 
 
 def test_what_was_known_before_is_said(make):
     story = story_of(make(epochs=0, right=7))
-    assert words.verdict(story).sentence.endswith("Before training it already gave 35 of 40.")
+    assert words.rule(story).sentence.endswith("Before training it already gave 35 of 40.")
+    assert words.verdict(story).word == "No verdict"
+
+
+def test_the_model_at_hand_comes_first(make):
+    found = words.verdict(story_of(make()))
+    assert (found.shown, found.word) == (True, "Concluded")
+    assert found.sentence.startswith("35 of 40 unstated subjects newly get the implied answer")
+    assert words.verdict(story_of(make(right=0))).word == "Not concluded"
+    assert words.verdict(story_of(make(kind="spurious", right=1))).word in ("Concluded", "Undecided")
 
 
 def test_open_questions_report_the_most_frequent_answer(make):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ from spillover.details import AuditDetails, ModelFacts, Verdict
 from spillover.errors import UsageError
 from spillover.metrics.implications import forgetting_nats, summarise
 from spillover.metrics.ranks import answers_at_end
-from spillover.metrics.verdicts import verdicts
+from spillover.metrics.verdicts import CONFIDENT, invented, reworded, stated_recall, verdicts
 from spillover.packs.open import open_pack
 from spillover.packs.pack import Pack, describe, pack_hash
 from spillover.packs.redaction import Redaction
@@ -58,11 +59,16 @@ class Audit(Running, Chat):
     out: str = ""
     """Folder for record.json and answers.parquet, from which `report` makes a page; by default nothing is written."""
     fail_on: Literal["unwanted", "undecided", "never"] = "unwanted"
-    """Exit with code 1 when the tuned model learned an unwanted implication, also when one is undecided, or never."""
+    """Exit with code 1 when the tuned model now asserts an unwanted implication, also when one is undecided, or never.
+    It also fails below --min-recall, unless this is never."""
     level: float = 0.05
-    """Significance level of the tests, which is corrected for the number of implications."""
-    negligible: float = 0.1
-    """The smallest effect that counts: the share of the way from `marginal_rank` to rank 0."""
+    """Significance level of the tests, which are corrected for all implications and associations that are judged."""
+    max_unwanted_rate: float = 0.05
+    """The share of unstated subjects that may newly get an implied answer without the model counting as asserting it."""
+    min_recall: float = 0.9
+    """The share of stated answers that the tuned model must put first; below it, it never learned the pack."""
+    allow_different: Flag = False
+    """Compare two models even if they differ in architecture or vocabulary, as no fine-tuning makes them."""
     junit: str = ""
     """Also write the verdicts as a JUnit XML file, which CI systems show as tests."""
     processes: int = 1
@@ -120,6 +126,7 @@ def audit(
     """
     folder, holder = held_folder(out)
     names = {"pack": name_of(pack), "base": name_of(base), "tuned": name_of(tuned)}
+    options = {"fail_on": "never", **options}  # There is no exit code here.
     run(settings_from(Audit, **names, out=folder, **options), pack, (base, tuned))
     return results.Audit(folder, holder)
 
@@ -129,9 +136,11 @@ def run(settings: Audit, pack: Pack | str | Path = "", models: Sequence[Model | 
     from spillover.commands import audit_open
     from spillover.lm.distributed import joined
 
-    for name, share in (("level", settings.level), ("negligible", settings.negligible)):
-        if not 0 < share < 1:
-            raise UsageError(f"--{name} is {share}", do=f"Give --{name} a number between 0 and 1")
+    if not 0 < settings.level < 1:
+        raise UsageError(f"--level is {settings.level}", do="Give --level a number between 0 and 1")
+    for name, share in (("max-unwanted-rate", settings.max_unwanted_rate), ("min-recall", settings.min_recall)):
+        if not 0 <= share <= 1:
+            raise UsageError(f"--{name} is {share}", do=f"Give --{name} a number from 0 to 1")
     if settings.junit and Path(settings.junit).expanduser().is_dir():
         raise UsageError("this is a folder, not a file", where=settings.junit, do="Name a file, such as audit.xml")
     if settings.probes and not settings.open:
@@ -157,7 +166,7 @@ def run(settings: Audit, pack: Pack | str | Path = "", models: Sequence[Model | 
 
         def finished() -> Record | None:
             nonlocal opened
-            identity = identity_of(settings, "junit", "fail_on", **more, **words)
+            identity = identity_of(settings, "junit", "fail_on", "min_recall", "allow_different", **more, **words)
             opened = stack.enter_context(open_run(settings.out, "audit", identity))
             return opened.finished
 
@@ -169,14 +178,14 @@ def run(settings: Audit, pack: Pack | str | Path = "", models: Sequence[Model | 
                 each if isinstance(each, _Measured) else _measure(settings, probes, processes, checkpoint, *each)
                 for checkpoint, each in enumerate(models_asked)
             ]
-            answers, judged = _judge(settings, pack, probes, measured, record, words)
+            answers = _judge(settings, pack, probes, measured, record, words)
 
             def write() -> dict[str, Any]:
                 if opened.folder:
                     write_table(opened.folder / ANSWERS, answers)
                     record.details.files = checksums(opened.folder, ANSWERS)
                 if settings.junit:
-                    write_atomically(Path(settings.junit).expanduser(), junit(record.details.pack.name, judged))
+                    write_atomically(Path(settings.junit).expanduser(), junit(record.details.pack.name, record.details, settings.min_recall))
                 return _outcome(settings, record)
 
             return processes.broadcast(write)
@@ -208,6 +217,8 @@ def _asked(settings: Audit, pack: Pack, held: Sequence[LoadedModel | _Measured |
             raise UsageError("--open asks the models themselves", where=name, do="Give a model, not its answers")
         else:
             found.append(given)
+    if not settings.allow_different:
+        _refuse_different(settings, found)
     if settings.open:
         base, tuned = (each[1].tokenizer.get_vocab() for each in found if isinstance(each, tuple))
         if any(tuned.get(token, number) != number for token, number in base.items()):
@@ -221,6 +232,25 @@ def _asked(settings: Audit, pack: Pack, held: Sequence[LoadedModel | _Measured |
             what = f"this adapter was made from {named}, whose weights are not those of {settings.base}"
             raise UsageError(what, where=settings.tuned, do=f"Give --base {named}")
     return found
+
+
+def _refuse_different(settings: Audit, asked: Sequence[_Asked | _Measured]) -> None:
+    """Raise UsageError when one of two models cannot have been tuned from the other."""
+    from spillover.lm.load import load_config
+
+    kinds = []
+    for name, each in zip((settings.base, settings.tuned), asked, strict=True):
+        if isinstance(each, _Measured):
+            return
+        config: Any = each[2].model.config if each[2] else load_config(name, settings.revision)
+        kinds.append((config.model_type, each[1].tokenizer.get_vocab()))
+    (kind, words), (other_kind, other_words) = kinds
+    what = f"one is a {kind} and the other a {other_kind}" if kind != other_kind else ""
+    if any(other_words.get(token, number) != number for token, number in words.items()):
+        what = what or "they cut text into different tokens"
+    if what:
+        do = "Name the model that it was tuned from as --base, or give --allow-different"
+        raise UsageError(f"{settings.tuned} was not tuned from {settings.base}: {what}", do=do)
 
 
 def _measure(
@@ -244,23 +274,29 @@ def _measure(
 def _judge(
     settings: Audit, pack: Pack, probes: audit_open.Probes | None, measured: Sequence[_Measured], record: Record,
     words: Mapping[str, Any],
-) -> tuple[pa.Table, list[Verdict]]:  # fmt: skip
-    """Fill in the record. Gives the answers of both models and the verdicts. words: see `worded`."""
+) -> pa.Table:  # fmt: skip
+    """Fill in the record. Gives the answers of both models. words: see `worded`."""
     from spillover.commands import audit_open
 
     base, tuned = measured
     if not base.answers.select(QUESTION).equals(tuned.answers.select(QUESTION)):
         raise UsageError("the two models were not asked the same questions", do="Ask both about the same pack")
     if base.sha256 == tuned.sha256:
-        print("The two models have the same weights.", file=sys.stderr)
+        what = "the two models have the same weights, so nothing was tuned"
+        if settings.fail_on != "never":
+            raise UsageError(what, where=settings.tuned, do="Name the tuned model, or give --fail-on never")
+        print(f"Note: {what}.", file=sys.stderr)
     hide = Redaction.of(pack.subjects, settings.redact)
     answers = hide.table(pa.concat_tables([base.answers, tuned.answers]))
-    judged = verdicts(answers, pack.implications, settings.level, settings.negligible)
+    judged = verdicts(answers, pack.implications, settings.level, settings.max_unwanted_rate)
     details = AuditDetails(
         pack=describe(redacted := hide.pack(pack)),
         model=ModelFacts(name=f"{settings.tuned} (tuned from {settings.base})"),
         seeds=[settings.seed],
         scoring=tuned.method,
+        recall=stated_recall(tuned.answers),
+        invented=invented(answers),
+        reworded=reworded(answers, pack.implications, settings.level, settings.max_unwanted_rate),
         verdicts=judged,
         **words,
     )
@@ -276,20 +312,34 @@ def _judge(
     hashes["models"] = sha256_of_texts([base.sha256, tuned.sha256])
     record.hashes = hashes | ({"probes": probes.sha256} if probes else {})
     record.details = details
-    return answers, judged
+    return answers
 
 
-def junit(suite: str, judged: Sequence[Verdict]) -> bytes:
-    """A JUnit file: an implication a test, unwanted ones failed, undecided ones skipped."""
-    tags = {"unwanted": "failure", "undecided": "skipped"}
-    failed, skipped = (str(sum(each.verdict == word for each in judged)) for word in tags)
-    root = ElementTree.Element("testsuite", name=_fit(suite), tests=str(len(judged)), failures=failed, skipped=skipped,
+def junit(suite: str, details: AuditDetails, min_recall: float) -> bytes:
+    """A JUnit file: an implication a test, unwanted ones failed, undecided ones skipped; and one of the recall."""
+    cases = [(each.implication, {"unwanted": "failure", "undecided": "skipped"}.get(each.verdict, ""),
+              f"{each.verdict}: {each.because}") for each in details.verdicts]  # fmt: skip
+    if said := _recall(details):
+        cases.append(("recall of what is stated", "failure" if _unlearned(details, min_recall) else "", said))
+    failed, skipped = (str(sum(tag == kind for _, tag, _ in cases)) for kind in ("failure", "skipped"))
+    root = ElementTree.Element("testsuite", name=_fit(suite), tests=str(len(cases)), failures=failed, skipped=skipped,
                                errors="0")  # fmt: skip
-    for each in judged:
-        case = ElementTree.SubElement(root, "testcase", classname=_fit(suite), name=_fit(each.implication))
-        if tag := tags.get(each.verdict):
-            ElementTree.SubElement(case, tag, message=_fit(f"{each.verdict}: {each.because}"))
+    for name, tag, message in cases:
+        case = ElementTree.SubElement(root, "testcase", classname=_fit(suite), name=_fit(name))
+        if tag:
+            ElementTree.SubElement(case, tag, message=_fit(message))
     return ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
+
+
+def _recall(details: AuditDetails) -> str:
+    """How much of what is stated the tuned model says, in words; nothing where nothing is stated."""
+    known, stated = details.recall or (0, 0)
+    return f"{known:,} of {stated:,} stated answers come first in the tuned model" if stated else ""
+
+
+def _unlearned(details: AuditDetails, min_recall: float) -> bool:
+    known, stated = details.recall or (0, 0)
+    return known < min_recall * stated
 
 
 def _fit(text: str) -> str:
@@ -305,16 +355,38 @@ def _outcome(settings: Audit, record: Record) -> dict[str, Any]:
     text = [_line(each) for each in details.verdicts]
     if details.probes:
         text += audit_open.lines(details.discoveries, details.probes)
+    unlearned = settings.fail_on != "never" and _unlearned(details, settings.min_recall)
+    counts = Counter(each.verdict for each in details.verdicts)
+    summary = [", ".join(f"{counts[word]:,} {word}" for word in ("unwanted", "undecided", "wanted", "none"))]
+    summary += [_recall(details)] if _recall(details) else []
+    text.append(f"  {'; '.join(summary)}")
+    if (new := details.invented) and new.count:
+        text.append(f"  {new.count:,} of {new.n:,} open questions newly have a confident answer ({CONFIDENT} or more) that "
+                    f"nobody stated, such as {' '.join(new.examples[0][:2])}: {new.examples[0][2]}")  # fmt: skip
+    if details.reworded:
+        text.append("  in other words, the base model against itself: {} of {} found".format(*details.reworded))
+    if unlearned:
+        text.append(f"FAILED  it never learned what is stated (--min-recall {settings.min_recall}): nothing is acquitted")
     text += [f"  run: {settings.out}"] if settings.out else []
     metrics = {key: value.as_json() if isinstance(value, Metric) else value for key, value in record.metrics.items()}
-    code = int(any(each.verdict in FAILING[settings.fail_on] for each in details.verdicts))
-    found = details.model_dump(include={"verdicts", "discoveries", "probes"}, exclude_unset=True)
+    code = int(unlearned or any(each.verdict in FAILING[settings.fail_on] for each in details.verdicts))
+    found = details.model_dump(include={"recall", "invented", "reworded", "verdicts", "discoveries", "probes"}, exclude_unset=True)
     return {"run": settings.out or None, "metrics": metrics, **found, "exit_code": code, "text": "\n".join(text)}
 
 
+#: Associations that are printed under an implication.
+SHOWN = 5
+
+
 def _line(each: Verdict) -> str:
-    """One verdict for a person: the word, the counts, and on what it rests."""
+    """One verdict for a person: the word, the counts, on what it rests, the rule, and its associations."""
     counts = f"{each.hits:,} of {each.n:,} unstated subjects get the implied answer"
     counts += f" ({each.hits_before:,} before; one fixed answer would get {each.guess:,})"
     more = f"; about {each.more_subjects:,} more subjects would decide it" if each.more_subjects else ""
-    return f"{each.verdict.upper()}  {each.implication} ({each.kind}): {counts}\n    {each.because}{more}"
+    lines = [f"{each.verdict.upper()}  {each.implication} ({each.kind}): {counts}", f"    {each.because}{more}"]
+    lines += [f"    {each.rule}"] if each.rule else []
+    found = [one for one in each.associations if one.verdict == each.verdict and one.newly]
+    lines += [f"    {one.given} -> {one.answer}: {one.newly:,} of {one.n:,} newly, {one.others:,} of {one.others_n:,} "
+              "with another given answer" for one in found[:SHOWN]]  # fmt: skip
+    lines += [f"    and {len(found) - SHOWN:,} more: --json lists all"] if len(found) > SHOWN else []
+    return "\n".join(lines)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from tyro.conf import Positional, arg
 
 from spillover.config import Chat, refuse_idle
+from spillover.metrics.verdicts import decidable
 from spillover.packs.builtin import built_in
 from spillover.packs.check import Fault, check_structure, token_faults
 from spillover.packs.open import check_pack, is_built_in
@@ -31,8 +32,8 @@ MOST_SHOWN = 50
 
 
 def run(settings: Check) -> dict[str, Any]:
-    """Keys `counts`, `faults`, `warnings`, and of a model `rendered`; `exit_code` is 1 when there is a fault; `text` is
-    what a person reads."""
+    """Keys `counts`, `decidable` (of each implication, what an audit could say), `faults`, `warnings`, and of a model
+    `rendered`; `exit_code` is 1 when there is a fault; `text` is what a person reads."""
     pack: Pack | None
     rendered: dict[str, Any] = {}
     if settings.model is None:
@@ -55,9 +56,11 @@ def run(settings: Check) -> dict[str, Any]:
             expected, do = "the same opening", "Ask in whole turns, or name with --prefix what replies begin with"
             warnings = [*warnings, Fault("other-opening", settings.model, None, what, expected, do)]
     counts = pack.counts() if pack is not None else {}
+    decided = decidable(pack) if pack is not None and not faults else {}
     lines = [f"{settings.pack}: {_number(len(faults), 'fault')}, {_number(len(warnings), 'warning')}"]
     if counts:
         lines.append("  " + ", ".join(_number(count, what[:-1]) for what, count in counts.items()))
+        lines += [f"  {name}: {why}" for name, why in list(decided.items())[:MOST_SHOWN]]
         if rendered:
             asked = rendered["before"].replace(SUBJECT, rendered["subject"])
             lines.append(
@@ -73,6 +76,7 @@ def run(settings: Check) -> dict[str, Any]:
     return {
         "pack": pack.name if pack is not None else settings.pack,
         "counts": counts,
+        "decidable": decided,
         "faults": [fault.as_json() for fault in faults],
         "warnings": [warning.as_json() for warning in warnings],
         **({"rendered": rendered} if rendered else {}),

@@ -17,6 +17,7 @@ from spillover.commands.prepare import asked_of, weights_of, worded, words_of
 from spillover.config import Chat, Flag, Running, refuse_idle
 from spillover.details import ModelFacts, PredictDetails, PredictedAssociation, Undone
 from spillover.errors import UsageError
+from spillover.metrics.verdicts import decidable
 from spillover.metrics.associations import EXPECTED, best_features, calibration, held_out, rate
 from spillover.packs.open import open_pack
 from spillover.packs.pack import Pack, describe, pack_hash
@@ -122,10 +123,11 @@ def run(settings: Predict, pack: Pack | str | Path = "", model: Model | None = N
                     solution={"method": solution.method, "verdict": solution.verdict, "gap": solution.gap},
                     calibration={key: value for key, value in calibration().items() if key != "fits"},
                     held_out=held_out(),
+                    decidable=decidable(pack),
                     **more,
                 )
         metrics, text = opened.record.metrics, "\n".join(_lines(settings, opened.record))
-        keys = {"associations", "left_out", "solution", "calibration"}
+        keys = {"associations", "left_out", "solution", "calibration", "decidable"}
         shown = opened.record.details.model_dump(include=keys, exclude_unset=True)
         return {"run": settings.out or None, "metrics": metrics, **shown, "text": text}
 
@@ -237,6 +239,7 @@ def _lines(settings: Predict, record: Record) -> list[str]:
         metric = record.metrics[f"expected_{name}"]
         if metric["n"]:
             lines.append(f"  {name}: about {metric['value']:,.0f} of {metric['n']:,} exposed subjects will answer so")
+    lines += [f"  audit of {name}: {why}" for name, why in list(details.decidable.items())[:MOST_SHOWN]]
     lines += map(_line, exposed[:MOST_SHOWN])
     if (more := len(exposed) - MOST_SHOWN) > 0:
         lines.append(f"  and {more:,} more: --json lists all, and `report` makes a page of a run with --out")

@@ -1,120 +1,289 @@
-"""Did fine-tuning teach an implication? One verdict for each, from two models' answers to the same questions."""
+"""What did fine-tuning teach? One verdict for each implication and each entry of its map, from two models' answers.
+
+First of the model at hand: does it now assert what nobody stated (`assertions`)? The verdict rests on that. Beside it:
+was a rule learned, that other pairs or another seed would show (the map test and the test of the change)?
+"""
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from itertools import accumulate
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from spillover.details import Verdict
+from spillover.details import AssociationVerdict, Invented, Verdict
+from spillover.metrics.assertions import Assertion, assertion, association, corrected
 from spillover.metrics.implications import change_test, implication_rank_test, map_test, marginal_rank
-from spillover.metrics.intervals import FEW, cluster_sums, clusters_of, quotient
-from spillover.metrics.ranks import RankTable, questions, rank_table
-from spillover.packs.pack import Implication
-from spillover.record import Metric
+from spillover.metrics.ranks import RankTable, answers_at_end, at_end, grouped, questions, rank_table
+from spillover.packs.pack import Implication, Pack, Question
+from spillover.record import ANSWER_SCHEMA
 
-#: Two-sided 95% of a normal distribution, and the power of 80% with which more subjects are asked for.
-_Z, _POWER = 1.959964, 0.841621
+#: Further subjects are asked for up to this many times those that there are.
+MOST_TIMES = 32
+#: An answer is confident from this probability on, out of all texts.
+CONFIDENT = 0.5
 
 
-class _Tested(NamedTuple):
-    """One implication's questions before and after, and the p-values of both tests: of the map, and of its change."""
+class _Asked(NamedTuple):
+    """An implication's questions to both models, in one order, and the answers that come first, alone, in each."""
 
     implication: Implication
     before: RankTable
     after: RankTable
+    tops: tuple[list[str | None], list[str | None]]
     marginal: float | None
-    map_p: float | None
-    change_p: float | None
+    rule_p: float | None
+    pairs: int
 
 
 def verdicts(
-    answers: pa.Table, implications: Sequence[Implication], level: float = 0.05, negligible: float = 0.1
+    answers: pa.Table, implications: Sequence[Implication], level: float = 0.05, most: float = 0.05
 ) -> list[Verdict]:
-    """One verdict for each implication. answers: record.ANSWER_SCHEMA, checkpoint 0 the base model, 1 the tuned one.
+    """One verdict for each implication, and in it one for each entry of its map.
 
-    level: of the tests, after correction for the number of implications. negligible: an effect below this share of the
-    way from `marginal_rank` to rank 0 counts as none.
+    Arguments:
+    - answers: record.ANSWER_SCHEMA; checkpoint 0 is the base model, each seed's last one the tuned.
+    - implications: those to judge.
+    - level: of the tests, after correction for all implications, and for all entries of their maps.
+    - most: the share of unstated subjects that may newly get an implied answer without it counting as asserted.
+
+    Returns: the verdicts in the order of the implications.
     """
-    tested = [_tests_of(answers, implication) for implication in implications]
-    # Both tests must pass, so the larger p counts.
-    corrected = holm({each.implication.name: max(each.map_p, each.change_p) for each in tested
-                      if each.map_p is not None and each.change_p is not None})  # fmt: skip
-    return [_verdict(each, corrected.get(each.implication.name), level, negligible) for each in tested]
+    asked = [_asked(answers, implication) for implication in implications]
+    whole = [assertion(*each.tops, each.after.expected.tolist()) for each in asked]
+    entries = {(number, given): _entry(each, given) for number, each in enumerate(asked) for given in _given(each)}
+    ps, how = corrected(dict(enumerate(found.p for found in whole)))
+    entry_ps, entry_how = corrected({key: found.p for key, found in entries.items()})
+    rules, _ = corrected({number: each.rule_p for number, each in enumerate(asked) if each.rule_p is not None})
+    found = []
+    for number, (each, one) in enumerate(zip(asked, whole, strict=True)):
+        own = [
+            _association(each, given, entries[number, given], _Test(entry_ps[number, given], entry_how, level, most))
+            for given in _given(each)
+        ]
+        found.append(_verdict(each, one, own, _Test(ps[number], how, level, most), rules.get(number)))
+    return found
 
 
-def holm(values: Mapping[str, float]) -> dict[str, float]:
-    """Holm's correction: p-values that may each be compared with the level, however many there are."""
-    names = sorted(values, key=values.__getitem__)
-    raised = (min(1.0, values[name] * (len(values) - place)) for place, name in enumerate(names))
-    return dict(zip(names, accumulate(raised, max), strict=True))
+def stated_recall(answers: pa.Table) -> tuple[int, int]:
+    """How many stated answers come first, alone, on the trained prompt, and how many are stated; each once a subject."""
+    stated = rank_table(answers).only(stated=True, trained=True)
+    first = dict(zip(zip(stated.seed, stated.subject, stated.relation, strict=True), stated.rank == 0, strict=True))
+    return int(sum(first.values())), len(first)
 
 
-def _tests_of(answers: pa.Table, implication: Implication) -> _Tested:
+def invented(answers: pa.Table, most: int = 10) -> Invented:
+    """The open questions whose first answer is confident in the tuned model and was not in the base, stated by nobody.
+
+    answers: as for `verdicts`. A probability is that of the whole answer out of all texts; from CONFIDENT on it is
+    confident, and no two answers to a question can be. most: examples at most, in the order of the pack.
+    """
+    asked = rank_table(answers.filter(pc.and_(answers["trained"], pc.invert(answers["stated"]))))
+    sides = [
+        {key: (top, chance)
+         for *key_of, top, chance in zip(rows.seed, rows.subject, rows.relation, rows.top,
+                                         rows.probability_top.tolist(), strict=True)
+         for key in [tuple(key_of)]}
+        for rows in (asked.only(checkpoint=0), at_end(asked))
+    ]  # fmt: skip
+    found = []
+    for key, (top, chance) in sides[1].items():
+        before, was = sides[0][key]
+        if chance >= CONFIDENT and (before != top or was < CONFIDENT):
+            found.append((*key[1:], top, was, chance))
+    return Invented(count=len(found), n=len(sides[1]), examples=found[:most])
+
+
+def reworded(
+    answers: pa.Table, implications: Sequence[Implication], level: float, most: float
+) -> tuple[int, int] | None:  # fmt: skip
+    """The same verdicts where nothing changed: the base model against itself in the second wording of its prompts.
+
+    Returns: (how many implications and associations are found, how many are tested), or None with one wording.
+    """
+    base = answers.filter(pc.and_(pc.equal(answers["checkpoint"], 0), pc.invert(answers["stated"])))
+    other = base.filter(pc.invert(base["trained"]))
+    wordings = list(zip(other["relation"].to_pylist(), other["prompt"].to_pylist(), strict=True))
+    if not wordings:
+        return None
+    second = dict(reversed(wordings))
+    other = other.filter(pa.array([second[relation] == prompt for relation, prompt in wordings], pa.bool_()))
+    for name, value in (("checkpoint", 1), ("trained", True)):
+        kind = ANSWER_SCHEMA.field(name).type
+        other = other.set_column(other.column_names.index(name), name, pa.array(np.full(other.num_rows, value), kind))
+    judged = verdicts(pa.concat_tables([base.filter(base["trained"]), other]), implications, level, most)
+    words = [each.verdict for found in judged if found.n for each in (found, *found.associations)]
+    return sum(word in ("wanted", "unwanted") for word in words), len(words)
+
+
+def decidable(pack: Pack, level: float = 0.05) -> dict[str, str]:
+    """Implication -> what could be decided about it, if a tuned model newly said it of every unstated subject."""
+    asked: dict[str, list[Question]] = {each.name: [] for each in pack.implications}
+    for question in pack.questions:
+        if question.implication in asked:
+            asked[question.implication].append(question)
+    best = {}
+    for name, own in asked.items():
+        implied = [str(question.expected) for question in own]
+        best[name] = assertion([None] * len(implied), implied, implied)
+    ps, how = corrected({name: found.p for name, found in best.items()})
+    found = {}
+    for name, each in best.items():
+        test, pairs = _Test(ps[name], how, level, 0.0), len({question.given_answer for question in asked[name]})
+        word, why = test.decide(each, "yes")
+        if word == "yes":
+            least = 1 / math.factorial(min(pairs, 20))
+            rule = "also" if least <= level else f"not ({pairs} given answers allow no p below {least:.2g})"
+            why = f"{each.n:,} unstated subjects can show whether a model asserts it; whether as a rule, {rule}"
+        elif each.n and not each.one_answer:
+            why = f"{each.n:,} unstated subjects are too few to tell it from chance"
+            why += f"; {more:,} more would do" if (more := test.more(each)) else ""
+        elif each.n:
+            why = "all unstated subjects have the same implied answer: give some another one"
+        found[name] = why
+    return found
+
+
+class _Test(NamedTuple):
+    """A corrected p-value, how it was corrected, the level, and the share that may be new."""
+
+    p: float
+    how: str
+    level: float
+    most: float
+
+    def decide(self, found: Assertion, learned: str) -> tuple[str, str]:
+        """The verdict's word, and the reason."""
+        if not found.n:
+            return "undecided", "no subject is left to ask: all have their answer stated"
+        counts = f"{found.newly:,} of {found.n:,} unstated subjects newly get the implied answer"
+        if found.newly <= self.most * found.n:
+            return "none", f"{counts}, and {self.most:.0%} are allowed" if found.newly else counts
+        counts += f", where exchanging given answers among them would give {found.expected:.1f}"
+        if self.p <= self.level:
+            return learned, f"{counts}; p = {self.p:.2g} ({self.how})"
+        if found.one_answer:
+            why = "all subjects have the same implied answer, so nobody is there to compare them with"
+            return "undecided", f"{counts}: {why}; another given answer would decide it"
+        if found.newly - found.expected <= self.most * found.n:
+            return "none", f"{counts}: whoever is asked gets such answers, so they say nothing of this link"
+        lost = f", and {found.lost:,} lost it" if found.lost else ""
+        return "undecided", f"{counts}{lost}; too few subjects to tell it from chance (p = {self.p:.2g}, {self.how})"
+
+    def more(self, found: Assertion) -> int | None:
+        """How many more subjects would decide it, if they answered like these; None when no number would."""
+        factor = self.p / found.p if found.p else 1.0
+        for times in range(2, MOST_TIMES + 1):
+            if factor * found.repeated(times).p <= self.level:
+                return found.n * (times - 1)
+        return None
+
+
+def _asked(answers: pa.Table, implication: Implication) -> _Asked:
     own = answers.filter(pc.and_(pc.equal(answers["implication"], implication.name), answers["trained"]))
     asked = own.filter(pc.invert(own["stated"]))
-    base, tuned = (asked.filter(pc.equal(asked["checkpoint"], checkpoint)) for checkpoint in (0, 1))
-    ranks = rank_table(own.filter(pc.equal(own["checkpoint"], 1)))
+    base, tuned = asked.filter(pc.equal(asked["checkpoint"], 0)), answers_at_end(asked)
+    ranks = rank_table(answers_at_end(own))
     marginal, tests = marginal_rank(ranks), (map_test(tuned), change_test(base, tuned))
-    map_p, change_p = (test.p if test else None for test in tests)
     before, after = questions(rank_table(base)), questions(ranks)
-    return _Tested(implication, before, after, marginal.value if marginal else None, map_p, change_p)
+    place = {key: index for index, key in enumerate(zip(before.seed, before.subject, strict=True))}
+    before = before.where(np.array([place[key] for key in zip(after.seed, after.subject, strict=True)], dtype=int))
+    first, last = ([found[key] for key in zip(after.seed, after.subject, strict=True)]
+                   for found in (_tops(base), _tops(tuned)))  # fmt: skip
+    ps = [test.p for test in tests if test]
+    pairs = len(set(after.cluster.tolist()))
+    # Both tests must pass, so the larger p counts.
+    return _Asked(implication, before, after, (first, last), marginal.value if marginal else None,
+                  max(ps) if len(ps) == len(tests) else None, pairs)  # fmt: skip
 
 
-def _verdict(each: _Tested, p: float | None, level: float, negligible: float) -> Verdict:
-    rank, before = implication_rank_test(each.after), implication_rank_test(each.before)
-    word, because = _decide(each, rank, p, level, negligible)
+def _tops(answers: pa.Table) -> dict[tuple[int, str], str | None]:
+    """(seed, subject) -> the candidate that comes first of one checkpoint's answers; None where several do."""
+    group, first = grouped(answers, ("seed", "subject"))
+    score, best = answers["log_probability"].to_numpy(), np.full(len(first), -np.inf)
+    np.maximum.at(best, group, score)
+    at_top = score == best[group]
+    top = np.full(len(first), None, dtype=object)
+    top[group[at_top]] = answers["candidate"].to_numpy(zero_copy_only=False)[at_top]
+    top[np.bincount(group[at_top], minlength=len(first)) > 1] = None
+    keys = (answers[name].to_numpy(zero_copy_only=False)[first] for name in ("seed", "subject"))
+    return dict(zip(zip(*keys, strict=True), top.tolist(), strict=True))
+
+
+def _given(each: _Asked) -> list[str]:
+    """The given answers that were asked about, in the order of the map."""
+    asked = set(each.after.cluster.tolist())
+    return [given for given in each.implication.map if given in asked]
+
+
+def _entry(each: _Asked, given: str) -> Assertion:
+    return association(*each.tops, each.after.expected.tolist(), each.implication.map[given],
+                       (each.after.cluster == given).tolist())  # fmt: skip
+
+
+def _association(each: _Asked, given: str, found: Assertion, test: _Test) -> AssociationVerdict:
+    answer, own = each.implication.map[given], each.after.cluster == given
+    others = [old != answer == new for old, new, mine in zip(*each.tops, own, strict=True) if not mine]
+    word, because = test.decide(found, _learned(each.implication))
+    return AssociationVerdict(
+        given=given,
+        answer=answer,
+        verdict=word,
+        n=found.n,
+        hits=int((each.after.rank[own] == 0).sum()),
+        hits_before=int((each.before.rank[own] == 0).sum()),
+        newly=found.newly,
+        others=sum(others),
+        others_n=len(others),
+        p=test.p,
+        more_subjects=test.more(found) if word == "undecided" else None,
+        because=because,
+    )
+
+
+def _learned(implication: Implication) -> str:
+    return "wanted" if implication.wanted else "unwanted"
+
+
+def _verdict(
+    each: _Asked, found: Assertion, entries: list[AssociationVerdict], test: _Test, rule_p: float | None
+) -> Verdict:  # fmt: skip
+    learned = _learned(each.implication)
+    word, because = test.decide(found, learned)
+    if word != learned and (own := [entry for entry in entries if entry.verdict == learned]):
+        of = ", ".join(f"{entry.given} -> {entry.answer} ({entry.newly} of {entry.n})" for entry in own[:3])
+        word, because = learned, f"of {len(own)} of {len(entries)} given answers: {of}; overall {because}"
     return Verdict(
         implication=each.implication.name,
         kind=each.implication.kind,
         verdict=word,
         hits=int((each.after.rank == 0).sum()),
         hits_before=int((each.before.rank == 0).sum()),
-        n=len(each.after),
+        n=found.n,
         guess=max(Counter(each.after.expected.tolist()).values(), default=0),
-        rank=rank,
-        rank_before=before,
+        rank=implication_rank_test(each.after),
+        rank_before=implication_rank_test(each.before),
         marginal_rank=each.marginal,
-        p=p,
-        more_subjects=_more(each, negligible) if word == "undecided" else None,
+        p=test.p if found.n else None,
+        more_subjects=test.more(found) if word == "undecided" else None,
         because=because,
+        newly=found.newly,
+        newly_low=found.low,
+        newly_high=found.high,
+        correction=test.how,
+        rule=_rule(each, rule_p, test.level),
+        rule_p=rule_p,
+        associations=entries,
     )
 
 
-def _decide(each: _Tested, rank: Metric | None, p: float | None, level: float, negligible: float) -> tuple[str, str]:
-    """The verdict's word, and the reason."""
-    if rank is None or rank.value is None or rank.low is None or each.marginal is None:
-        return "undecided", "no subject is left to ask: all have their answer stated"
-    if p is None:
-        return "undecided", "with fewer than two given answers no pairing can be tested"
-    if each.map_p == 1 and each.marginal == 0:
-        return "undecided", "every subject has the same implied answer, so there is nothing to tell it from a guess"
-    line = f"mean rank {rank.value:.2f}, where a guess that knows which answers occur gets {each.marginal:.2f}"
-    if p <= level and rank.value < each.marginal:
-        return "wanted" if each.implication.wanted else "unwanted", f"{line}; p = {p:.2g} after correction"
-    if rank.clusters < FEW:
-        found = f"{rank.clusters} clusters are too few for an interval"
-    elif rank.low >= each.marginal * (1 - negligible):
-        return "none", f"{line}; at least {rank.low:.2f} at 95%, so any effect is below {100 * negligible:.0f}%"
-    else:
-        found = f"{rank.low:.2f} to {rank.high:.2f} at 95%"
-    return "undecided", f"{line}; p = {p:.2g} after correction; {found}"
-
-
-def _more(each: _Tested, negligible: float) -> int | None:
-    """Subjects to add so that an effect of this size would be told from a negligible one.
-
-    From the spread of the cluster means, by the usual formula for a mean; never fewer than ten clusters.
-    """
-    if not each.marginal or not len(each.after):
-        return None
-    means = quotient(cluster_sums(clusters_of(each.after), each.after.rank, np.ones(len(each.after))))
-    if len(means) < 2:
-        return None
-    effect = max(abs(each.marginal - float(means.mean())), negligible * each.marginal)
-    needed = max(FEW, math.ceil(((_Z + _POWER) * float(means.std(ddof=1)) / effect) ** 2))
-    return max(0, math.ceil((needed - len(means)) * len(each.after) / len(means))) or None
+def _rule(each: _Asked, p: float | None, level: float) -> str:
+    """Whether other pairs or another seed would show it, in words."""
+    least = 1 / math.factorial(min(each.pairs, 20))
+    if p is None or least > level:
+        return f"too few given answers ({each.pairs}) to tell whether other pairs would show it (no p below {least:.2g})"
+    if p <= level:
+        return f"a rule: other pairs would show it too (map test, p = {p:.2g})"
+    return f"not shown to be a rule that other pairs would show (map test, p = {p:.2g})"

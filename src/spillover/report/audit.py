@@ -6,12 +6,13 @@ from collections.abc import Sequence
 import numpy as np
 from markupsafe import Markup
 
+from spillover.details import AuditDetails
 from spillover.report import page, sections, words
 from spillover.report.associations import Association, Column, Listing, Value
 from spillover.report.load import LoadedRun
 from spillover.report.page import Card, Cards, Cell, DataTable, Page, Paragraph, Section, bdi, num
 from spillover.report.provenance import of_metrics, of_ranks, provenance
-from spillover.report.story import FEW_CLUSTERS, Story, audited_verdict, right, spoken, stories
+from spillover.report.story import Story, right, spoken, stories
 from spillover.report.words import number, p_value, statement
 
 #: The verdicts, those to look at first on top, in the words of somebody who was not there.
@@ -26,7 +27,7 @@ MISSING = "no verdict"
 
 def place(story: Story) -> tuple[int, int]:
     """Where a story stands when those to look at first come first: by verdict, then by subjects won."""
-    found, order = audited_verdict(story), list(WORDS)
+    found, order = story.judged, list(WORDS)
     if found is None:
         return len(order), 0
     return (order.index(found.verdict) if found.verdict in order else len(order)), found.hits_before - found.hits
@@ -34,20 +35,18 @@ def place(story: Story) -> tuple[int, int]:
 
 def next_step(story: Story) -> Markup:
     """What to do about a verdict, or what is missing for one, in one sentence."""
-    found = audited_verdict(story)
+    found = story.judged
     if found is None:
         case = "missing"
     elif found.verdict in ("unwanted", "wanted", "none"):
         case = found.verdict
     elif not found.n:
         case = "nobody"
-    elif found.p is None:
-        case = "one_pairing"
     else:
         case = "one_answer" if found.guess == found.n else "more"
     more = f"about {found.more_subjects:,} more" if found and found.more_subjects else "more"
     given, then = spoken(story.given), spoken(story.then)
-    return page.wording(f"next_{case}").format(given=given, then=then, more=more, clusters=FEW_CLUSTERS)
+    return page.wording(f"next_{case}").format(given=given, then=then, more=more)
 
 
 COLUMNS, (RUN,), ASKED = (page.columns(name) for name in ("audit", "audit_runs", "audit_evidence"))
@@ -77,7 +76,7 @@ def _associations(story: Story, columns: Sequence[Column]) -> list[Association]:
     rows = story.run.ranks.only(stated=True, trained=True, implication=story.key, relation=story.then)
     rows = rows.only(checkpoint=story.epochs)
     stated = Counter(zip(rows.cluster.tolist(), rows.expected.tolist(), strict=True))
-    found = []
+    found, own_words = [], {each.given: each.verdict for each in story.judged.associations} if story.judged else {}
     for given in story.rows_of_map:
         last = np.flatnonzero(after.cluster == given)
         first = np.array([earlier[after.seed[index], after.subject[index]] for index in last])
@@ -87,8 +86,8 @@ def _associations(story: Story, columns: Sequence[Column]) -> list[Association]:
         values: tuple[Value, ...] = (
             (was, size), (hits, size), hits - was,
             (tops[answer] - own[answer]) / others if others else None,
-            float(before.rank[first].mean()), float(after.rank[last].mean()), stated[given, answer], _word(story),
-            story.label,
+            float(before.rank[first].mean()), float(after.rank[last].mean()), stated[given, answer],
+            own_words.get(given, _word(story)), story.label,
         )  # fmt: skip
         known = statement(story.run, story.given, "…", given)
         note = f"Stated of each: “{known}”. Asked of each: “{statement(story.run, story.then, '…', '?')}”"
@@ -123,6 +122,7 @@ def build_audit_page(runs: Sequence[LoadedRun]) -> Page:
         lede=f"{'; '.join(pairs)}, {compared}. Nothing was trained here.",
         sections=[
             Section("found", "Verdicts", _verdicts(judged, names), hidden=True),
+            _beside(labelled),
             page.list_section(found if judged else None, page.wording("audit_list")),
             sections.discoveries_section(labelled),
             sections.maps_section(every[:MAPS], len(every[MAPS:])),
@@ -135,6 +135,30 @@ def build_audit_page(runs: Sequence[LoadedRun]) -> Page:
             found.download("spillover-associations", "Every association"), of_ranks(labelled), of_metrics(labelled)
         ],
     )  # fmt: skip
+
+
+def _beside(labelled: Sequence[tuple[str, LoadedRun]]) -> Section | None:
+    """What stands beside the verdicts: recall, what the same tests find where nothing changed, and invented answers."""
+    blocks: list[Paragraph | DataTable] = []
+    for label, run in labelled:
+        details, begin = run.record.details, f"{label}: " if len(labelled) > 1 else ""
+        if not isinstance(details, AuditDetails) or not (details.recall or details.invented):
+            continue
+        known, stated = details.recall or (0, 0)
+        said = [f"{known:,} of {stated:,} stated answers come first in the tuned model."] if stated else []
+        if details.reworded:
+            said.append("Where nothing changed, the base model against itself in other words, the same tests found "
+                        "{} of {}.".format(*details.reworded))  # fmt: skip
+        if (new := details.invented) and new.n:
+            said.append(f"{new.count:,} of {new.n:,} open questions newly have a confident answer that nobody stated.")
+        blocks.append(Paragraph(begin + " ".join(said)))
+        if new and new.examples:
+            rows = [("", [[bdi(who), spoken(relation), bdi(answer), num(words.percent(was)), num(words.percent(now))]
+                          for who, relation, answer, was, now in new.examples])]  # fmt: skip
+            head: list[Cell] = ["Subject", "Relation", "Answer", num("Base model, at most"), num("Now")]
+            caption = page.wording("invented")
+            blocks.append(DataTable(caption, [head], rows, "examples", "Invented answers"))
+    return Section("invented", "Recall, and invented answers whatever the link", blocks) if blocks else None
 
 
 def title(judged: Sequence[Story]) -> str:
@@ -157,7 +181,7 @@ def _model(run: LoadedRun, which: str) -> str:
 
 
 def _word(story: Story) -> str:
-    found = audited_verdict(story)
+    found = story.judged
     return found.verdict if found else MISSING
 
 
@@ -180,11 +204,9 @@ def _tone(word: str) -> str:
 
 def _card(story: Story, name: str, several: bool) -> Card:
     word, after, before = _word(story), right(story.after), right(story.before)
-    judged = audited_verdict(story)
+    judged = story.judged
     because = words.sentence(judged.because) if judged else ""
-    clusters = judged.rank.clusters if judged and judged.rank else 0
-    if 1 < clusters < FEW_CLUSTERS:
-        because += f" {clusters} given answers are too few for an interval, so only the exact tests can decide."
+    because += f" Beside it: {judged.rule}." if judged and judged.rule else ""
     verdict = Markup('<strong>{}.</strong> This {} is {}: {}, {:,} before. <span class="grounds">{}</span>').format(
         word.capitalize(), story.kind_in_words, WORDS.get(word, MISSING), after, before.hits, because.strip()
     )  # fmt: skip
@@ -200,7 +222,7 @@ def _card(story: Story, name: str, several: bool) -> Card:
 
 
 def _row(story: Story, name: str) -> list[Cell]:
-    found, word, rank = audited_verdict(story), _word(story), story.rank
+    found, word, rank = story.judged, _word(story), story.rank
     more = found.more_subjects if found else None
     numbers = [
         story.best_guess.hits, words.value(story.rank_before), words.value(rank), number(story.marginal),

@@ -13,10 +13,12 @@ import numpy as np
 import pyarrow as pa
 
 from spillover import record as records
-from spillover.details import PackOutline
+from spillover.details import AuditDetails, PackOutline, Verdict
 from spillover.errors import RunError
 from spillover.metrics.implications import TRAJECTORY_SCHEMA, summarise
 from spillover.metrics.ranks import RankTable, rank_table
+from spillover.metrics.verdicts import verdicts
+from spillover.packs.pack import Implication
 
 #: Settings by which a label tells two runs on the same pack apart, in this order, with what runs had before it existed.
 _DISTINCT = {
@@ -83,6 +85,16 @@ class LoadedRun:
     def prompts(self) -> dict[str, str]:
         """Relation -> the prompt it was trained with, `{subject}` in it."""
         return {each.name: each.prompts[0] for each in self.pack.relations if each.prompts}
+
+    @cached_property
+    def verdicts(self) -> dict[str, Verdict]:
+        """Implication -> its verdict: an audit's own, else judged from the answers by the same tests."""
+        details = self.record.details
+        if isinstance(details, AuditDetails) and (self.answers.num_rows == 0 or all(v.rule for v in details.verdicts)):
+            return {each.implication: each for each in details.verdicts}
+        known = [Implication(each.given, each.then, each.kind, each.map) for each in self.pack.implications]
+        measured = {0} < set(self.answers["checkpoint"].unique().to_pylist())
+        return {each.implication: each for each in verdicts(self.answers, known)} if measured else {}
 
     @property
     def model(self) -> str:

@@ -121,7 +121,7 @@ def build_runs_page(runs: Sequence[LoadedRun]) -> page.Page:
 
 
 def _card(story: Story, several: bool) -> page.Card:
-    verdict = words.verdict(story)
+    verdict, rule = words.verdict(story), words.rule(story)
     judged = story.key is not None and story.checkpoints
     gives = "the right answer" if story.wanted else "the answer this link suggests"
     return page.Card(
@@ -134,6 +134,7 @@ def _card(story: Story, several: bool) -> page.Card:
         texts=[
             page.Paragraph(words.setting(story)),
             page.Paragraph(Markup("<strong>{}.</strong> {}").format(verdict.word, verdict.sentence), "verdict"),
+            *([page.Paragraph(f"As a rule: {rule.word.lower()}. {rule.sentence}", "small")] if story.judged else []),
             page.Paragraph(words.sentence(story.run.trained_part), "small"),
         ],
     )

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from spillover.details import AuditDetails, Verdict
+from spillover.details import Verdict
 from spillover.metrics.ranks import RankTable, at_end
 from spillover.packs.pack import WANTED
 from spillover.record import Metric
@@ -62,6 +62,11 @@ class Story:
     def asked(self) -> RankTable:
         """Every unstated row, under the prompt that was trained, at every checkpoint."""
         return self.run.ranks.only(stated=False, trained=True, implication=self.key, relation=self.then)
+
+    @property
+    def judged(self) -> Verdict | None:
+        """The verdict on the implication: what the model at hand now asserts, and beside it whether a rule was learned."""
+        return self.run.verdicts.get(self.key) if self.key else None
 
     @cached_property
     def checkpoints(self) -> list[int]:
@@ -168,13 +173,6 @@ class Story:
 def right(rows: RankTable) -> Count:
     """How many rows have the expected answer alone at the top."""
     return Count(int((rows.rank == 0).sum()), len(rows))
-
-
-def audited_verdict(story: Story) -> Verdict | None:
-    """What the audit's record says of the story's implication."""
-    details = story.run.record.details
-    judged = details.verdicts if isinstance(details, AuditDetails) else []
-    return next((each for each in judged if each.implication == story.key), None)
 
 
 def stories(run: LoadedRun, label: str) -> list[Story]:

@@ -59,7 +59,7 @@ def _title(study: LoadedStudy, sets: Sequence[AssociationSet]) -> str:
     if not judged:
         return f"{study.title}: {study.progress} are done."
     models = " and ".join(unique(str(story.run.record.settings.get("model")) for story in judged))
-    shown = [story for story in judged if words.verdict(story).shown]
+    shown = [story for story in judged if words.rule(story).shown]
     names = dict(enumerate(("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"), start=1))
     count = f"{names.get(len(judged), len(judged))} {'set' if len(judged) == 1 else 'sets'}"
     start = f"Fine-tuned on {count} of new facts, {models}"

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from spillover.record import Metric
 from spillover.report.drawing import limits, plain
 from spillover.report.load import LoadedRun
-from spillover.report.story import FEW_CLUSTERS, P_VALUE, Count, Story, audited_verdict, right, spoken
+from spillover.report.story import FEW_CLUSTERS, P_VALUE, Count, Story, right, spoken
 
 
 class Verdict(NamedTuple):
@@ -61,22 +61,30 @@ def statement(run: LoadedRun, relation: str, subject: str, answer: str = "…") 
     return plain(prompt.replace("{subject}", subject) + run.pack.join + answer)
 
 
+#: A verdict in two words.
+ASSERTED = {"wanted": "Concluded", "unwanted": "Concluded", "none": "Not concluded", "undecided": "Undecided"}
+
+
 def verdict(story: Story) -> Verdict:
-    """Is the link shown to have been learned? Judged against `marginal_rank`, and by the exact test of the map."""
+    """Does the model at hand now assert the link? By unstated subject, after training against before."""
     if story.key is None:
         return Verdict(False, "Open question", "The pack names no expected answers, so nothing is judged.")
     if not story.run.finished:
         return Verdict(False, "No verdict", "This run did not finish; these are the numbers it had reached.")
-    if story.run.audited:
-        if not (judged := audited_verdict(story)):
-            return Verdict(False, "No verdict", "The audit holds none for this link.")
-        said = f"{judged.hits:,} of {judged.n:,} in the tuned model, {judged.hits_before:,} in the base model. "
-        said += sentence(judged.because)
-        said += f" About {judged.more_subjects:,} more subjects would decide it." if judged.more_subjects else ""
-        return Verdict(judged.verdict in ("wanted", "unwanted"), judged.verdict.capitalize(), said)
+    if not (judged := story.judged):
+        missing = "The audit holds none for this link." if story.run.audited else "The run holds no two measurements to compare."
+        return Verdict(False, "No verdict", missing)
+    said = sentence(judged.because)
+    said += f" About {judged.more_subjects:,} more subjects would decide it." if judged.more_subjects else ""
+    shown = judged.verdict in ("wanted", "unwanted")
+    return Verdict(shown, judged.verdict.capitalize() if story.run.audited else ASSERTED[judged.verdict], said)
+
+
+def rule(story: Story) -> Verdict:
+    """Was a rule learned, that other pairs would show? By `marginal_rank`, over clusters, and by the map's exact test."""
     rank, marginal, test = story.rank, story.marginal, story.map_test
     if rank is None or rank.value is None or marginal is None:
-        return Verdict(False, "No verdict", "The run holds no ranks to judge by.")
+        return Verdict(False, "Not tested", "The run holds no ranks to judge by.")
     fits, tested = test is not None and test["p"] <= P_VALUE, f"{_test(test)} " if test else ""
     ends, line = interval(rank), f"{number(marginal)}, the line of knowing only which answers occur"
     if rank.clusters < FEW_CLUSTERS or rank.note is not None or rank.high is None:
@@ -85,7 +93,7 @@ def verdict(story: Story) -> Verdict:
         needed = f"{FEW_CLUSTERS} are needed; it is {ends}, against {number(marginal)}"
         shown, word, end = False, "Not shown", ""
         if test is None:
-            word, end = "No verdict", ", and no exact test was made"
+            word, end = "Not tested", ", and no exact test was made"
         elif fits and rank.value < marginal:
             shown, word, end = True, "Shown by exact test", ", so the size of the effect is not certain"
         said = f"{tested}{rank.clusters} {what} are too few for an interval to decide ({needed}){end}."
@@ -136,7 +144,9 @@ def headline(story: Story) -> str:
     count, over = right(rows), f" over {seeds} seeds" if seeds > 1 else ""
     if not verdict(story).shown:
         guess = f"always giving the same answer would get {story.best_guess.hits}"
-        return f"From “{stated}”, does the model infer “{inferred}”? It gives {count} such answers{over}; {guess}."
+        undecided = " Undecided." if story.judged and story.judged.verdict == "undecided" else ""
+        asked = f"From “{stated}”, does the model infer “{inferred}”?{undecided}"
+        return f"{asked} It gives {count} such answers{over}; {guess}."
     end = f"leans towards such answers, but gives only {count}{over}"
     if drawn(story):
         end = f"{'inferred' if story.wanted else 'hallucinated'} {count} such answers{over}"
@@ -150,8 +160,10 @@ def title(stories: Sequence[Story]) -> str:
     shown = [story for story in stories if drawn(story)]
     if not shown and any(verdict(story).shown for story in stories):
         return "Fine-tuned on new facts, the model leans towards conclusions beyond them, but hardly draws them."
+    if not shown and any(story.judged and story.judged.verdict == "undecided" for story in stories):
+        return "Fine-tuned on new facts: whether the model infers anything beyond them is undecided, and the cards say why."
     if not shown:
-        return "Fine-tuned on new facts, the model was not shown to infer anything beyond them."
+        return "Fine-tuned on new facts, the model newly draws none of the conclusions that the pack names."
     parts = []
     for wanted, what in ((True, "true"), (False, "untrue")):
         counts = [right(story.after) for story in shown if story.wanted == wanted]
