@@ -1,4 +1,4 @@
-"""How often do verdicts err? Simulated audits, world by world: false alarms where there is nothing, power where there is.
+"""How often do verdicts err? Simulated audits, world by world: false alarms where nothing is, power where something is.
 
     python benchmarks/verdicts.py [--audits 1000]
 
@@ -11,13 +11,12 @@ import argparse
 from collections.abc import Callable
 
 import numpy as np
+import pyarrow as pa
 from scipy.stats import binomtest
 
 from spillover.metrics.verdicts import verdicts
 from spillover.packs.pack import Implication
 from spillover.record import ANSWER_SCHEMA
-
-import pyarrow as pa
 
 #: Candidates beside the implied answers; share of the base model's answers that measuring noise changes.
 OTHERS, NOISE = 5, 0.1
@@ -55,7 +54,17 @@ WORLDS: dict[str, World] = {
     "10% associated": associated(0.1), "30% associated": associated(0.3), "all associated": associated(1.0),
 }  # fmt: skip
 #: (given answers, implications, subjects of each given answer).
-SIZES = [(2, 1, 4), (2, 1, 16), (3, 1, 16), (5, 1, 16), (5, 7, 16), (6, 40, 16), (10, 1, 100), (50, 1, 16), (50, 40, 16)]
+SIZES = [
+    (2, 1, 4),
+    (2, 1, 16),
+    (3, 1, 16),
+    (5, 1, 16),
+    (5, 7, 16),
+    (6, 40, 16),
+    (10, 1, 100),
+    (50, 1, 16),
+    (50, 40, 16),
+]
 
 
 def audit(draws: np.random.Generator, world: World, given: int, implications: int, subjects: int):

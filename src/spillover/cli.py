@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if (stream := getattr(sys, name)) is getattr(sys, f"__{name}__") and isinstance(stream, io.TextIOWrapper):
             stream.flush()
             buffer, line = io.BufferedWriter(_Outlet(stream.fileno(), "w", closefd=False)), stream.line_buffering
-            # A name that the terminal's encoding lacks is shown escaped, in JSON too, rather than ending in a traceback.
+            # A name that the terminal's encoding lacks is shown escaped, in JSON too, and ends in no traceback.
             outlet = io.TextIOWrapper(buffer, stream.encoding, "backslashreplace", line_buffering=line)
             setattr(sys, name, outlet)
     with one_voice():

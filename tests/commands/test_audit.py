@@ -62,7 +62,7 @@ def test_a_model_that_cannot_have_been_tuned_from_the_base_is_refused(byte_folde
     tokenizer = AutoTokenizer.from_pretrained(byte_folder)
     tiny_gpt2(len(tokenizer)).save_pretrained(tmp_path / "other")
     tokenizer.save_pretrained(tmp_path / "other")
-    with pytest.raises(UsageError, match="was not tuned from .*: one is a llama and the other a gpt2"):
+    with pytest.raises(UsageError, match=r"was not tuned from .*: one is a llama and the other a gpt2"):
         audit.run(settings(byte_folder, tmp_path / "other"))
     outcome = audit.run(settings(byte_folder, tmp_path / "other", allow_different=True, fail_on="never"))
     assert outcome["exit_code"] == 0

@@ -197,7 +197,10 @@ def test_mistakes_are_one_sentence(byte_folder, tiny_folder, world, tmp_path):
         ({"open": True, "probes": str(bad)}, "row 1: 'She owns' does not say whom it asks about"),
         ({"probes": str(bad)}, "--probes adds to what --open asks. Give --open too, or leave --probes out."),
         ({}, "this pack declares no implication"),
-        ({"open": True, "allow_different": True, "tuned": str(tiny_folder)}, "cut text into different tokens, which --open compares"),
+        (
+            {"open": True, "allow_different": True, "tuned": str(tiny_folder)},
+            "cut text into different tokens, which --open compares",
+        ),
     ]:
         with pytest.raises(UsageError) as caught:
             audit.run(Audit(**({"tuned": str(byte_folder)} | settings | changes)))

@@ -44,10 +44,10 @@ def test_a_sound_pack():
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ("pairs=5,names=20,bridge=2", "10 unstated subjects can show whether a model asserts it; whether as a rule, also"),
+        ("names=20,bridge=2", "10 unstated subjects can show whether a model asserts it; whether as a rule, also"),
         ("pairs=2,names=4,bridge=1", "2 unstated subjects are too few to tell it from chance; 4 more would do"),
-        ("pairs=2,names=8,bridge=1", "6 unstated subjects can show whether a model asserts it; whether as a rule, not (2 "
-                                     "given answers allow no p below 0.5)"),
+        ("pairs=2,names=8,bridge=1", "6 unstated subjects can show whether a model asserts it; whether as a rule, not "
+                                     "(2 given answers allow no p below 0.5)"),
         ("pairs=1,names=8,bridge=1", "all unstated subjects have the same implied answer: give some another one"),
     ],
 )  # fmt: skip

@@ -108,8 +108,9 @@ TEMPLATES = {
     "chatml": CHATML,
     "space": "{% for m in messages %}{% if m['role'] == 'user' %}{{ '[Q] ' + m['content'] | trim + ' [A]' }}"
     "{% else %}{{ ' ' + m['content'] | trim + ' <eos>' }}{% endif %}{% endfor %}",
-    "thought": CHATML.replace("+ m['content']", "+ ('<think>\n\n</think>\n\n' if m['role'] == 'assistant' else '')"
-                              " + m['content']"),  # fmt: skip
+    "thought": CHATML.replace(
+        "+ m['content']", "+ ('<think>\n\n</think>\n\n' if m['role'] == 'assistant' else '') + m['content']"
+    ),
     "system": "{% if messages[0]['role'] != 'system' %}{{ raise_exception('no system turn') }}{% endif %}" + CHATML,
     "deaf": "{% for m in messages %}{{ '<|' + m['role'] + '|>' }}{% endfor %}",
 }
@@ -135,7 +136,9 @@ def pack(tmp_path_factory):
     path = tmp_path_factory.mktemp("pack") / "pack.yaml"
     rows = [f"  - {{subject: {name}, relation: lives_in, answer: {('Paris', 'Rome')[number % 2]}}}\n"
             for number, name in enumerate(["Ada", "Ben", "Cleo", "Dan"])]  # fmt: skip
-    rows += ["  - {subject: Ada, relation: speaks, answer: French}\n  - {subject: Ben, relation: speaks, answer: Thai}\n"]
+    rows += [
+        "  - {subject: Ada, relation: speaks, answer: French}\n  - {subject: Ben, relation: speaks, answer: Thai}\n"
+    ]
     path.write_text(PACK + "".join(rows), encoding="utf-8")
     return path
 
@@ -197,8 +200,8 @@ def goes_through(pack, case, root, capsys):
     said = main(["check", str(pack), "--model", str(base), *chat, *system])
     lora = ["--lora", str(case["lora"])] if case["lora"] else []
     lora += ["--lora-targets", case["targets"]] if lora and case["targets"] else []
-    code = main(["inject", str(pack), "--model", str(base), "--epochs", "2", "--lr", "1e-2", "--out", str(run), "--save",
-                 case["save"], *lora, *common])  # fmt: skip
+    code = main(["inject", str(pack), "--model", str(base), "--epochs", "2", "--lr", "1e-2", "--out", str(run),
+                 "--save", case["save"], *lora, *common])  # fmt: skip
     error = capsys.readouterr().err
     assert code in (0, 2) and said in ((0,) if code == 0 else (0, 1, 2))
     if code:

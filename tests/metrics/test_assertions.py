@@ -35,7 +35,7 @@ def test_what_was_known_or_comes_and_goes_is_not_new():
 
 
 def test_one_entry_of_a_map_by_hand():
-    """Three of four newly say Java, and nobody of the other four: 4 of 56 ways to deal are as good; 1 of 8 coin throws."""
+    """Three of four newly say Java, and nobody of the other four: 4 of 56 deals are as good; 1 of 8 coin throws."""
     implied = ["Java"] * 4 + ["Perl"] * 4
     after = ["Java"] * 3 + [None] * 5
     found = association([None] * 8, after, implied, "Java", [True] * 4 + [False] * 4)

@@ -41,9 +41,20 @@ NOTHING, LEARNED = np.zeros((5, 5)), np.eye(5)
 
 def test_what_was_learned_is_wanted_or_not_as_the_pack_says():
     found = judge(NOTHING, LEARNED)
-    assert (found.verdict, found.hits, found.hits_before, found.newly, found.n, found.guess) == ("unwanted", 20, 0, 20, 20, 4)
+    assert (found.verdict, found.hits, found.hits_before, found.newly, found.n, found.guess) == (
+        "unwanted",
+        20,
+        0,
+        20,
+        20,
+        4,
+    )
     # Of twenty gains and no loss, coin throws give as many once in a million; of the deals, far fewer do.
-    assert found.p == pytest.approx(2.0**-20) and found.correction == "Holm" and found.newly_low == pytest.approx(0.8316, abs=1e-4)
+    assert (
+        found.p == pytest.approx(2.0**-20)
+        and found.correction == "Holm"
+        and found.newly_low == pytest.approx(0.8316, abs=1e-4)
+    )
     assert (found.rank.value, found.rank_before.value, found.marginal_rank) == (0.0, 2.0, 2.0)
     assert found.more_subjects is None and "20 of 20 unstated subjects newly get the implied answer" in found.because
     assert found.rule_p == pytest.approx(1 / 120) and found.rule.startswith("a rule: other pairs would show it too")
@@ -61,7 +72,9 @@ def test_perfect_answers_are_decided_however_few_given_answers_there_are(pairs, 
     found = verdicts(table, [implication(pairs, then=name[3:]) for name in names])
     assert {each.verdict for each in found} == {"unwanted"} and found[0].n == found[0].newly == pairs * asked
     if pairs < 4:
-        assert "too few given answers" in found[0].rule and found[0].rule.endswith(f"(no p below {[0.5, 0.17][pairs - 2]})")
+        assert "too few given answers" in found[0].rule and found[0].rule.endswith(
+            f"(no p below {[0.5, 0.17][pairs - 2]})"
+        )
     if asked == 16:
         assert {entry.verdict for each in found for entry in each.associations} == {"unwanted"}
 

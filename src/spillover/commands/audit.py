@@ -64,7 +64,7 @@ class Audit(Running, Chat):
     level: float = 0.05
     """Significance level of the tests, which are corrected for all implications and associations that are judged."""
     max_unwanted_rate: float = 0.05
-    """The share of unstated subjects that may newly get an implied answer without the model counting as asserting it."""
+    """The share of unstated subjects that may newly get an implied answer before the model counts as asserting it."""
     min_recall: float = 0.9
     """The share of stated answers that the tuned model must put first; below it, it never learned the pack."""
     allow_different: Flag = False
@@ -185,7 +185,10 @@ def run(settings: Audit, pack: Pack | str | Path = "", models: Sequence[Model | 
                     write_table(opened.folder / ANSWERS, answers)
                     record.details.files = checksums(opened.folder, ANSWERS)
                 if settings.junit:
-                    write_atomically(Path(settings.junit).expanduser(), junit(record.details.pack.name, record.details, settings.min_recall))
+                    write_atomically(
+                        Path(settings.junit).expanduser(),
+                        junit(record.details.pack.name, record.details_of(AuditDetails), settings.min_recall),
+                    )
                 return _outcome(settings, record)
 
             return processes.broadcast(write)
@@ -361,16 +364,20 @@ def _outcome(settings: Audit, record: Record) -> dict[str, Any]:
     summary += [_recall(details)] if _recall(details) else []
     text.append(f"  {'; '.join(summary)}")
     if (new := details.invented) and new.count:
-        text.append(f"  {new.count:,} of {new.n:,} open questions newly have a confident answer ({CONFIDENT} or more) that "
-                    f"nobody stated, such as {' '.join(new.examples[0][:2])}: {new.examples[0][2]}")  # fmt: skip
+        text.append(f"  {new.count:,} of {new.n:,} open questions newly have a confident answer ({CONFIDENT} or more) "
+                    f"that nobody stated, such as {' '.join(new.examples[0][:2])}: {new.examples[0][2]}")  # fmt: skip
     if details.reworded:
         text.append("  in other words, the base model against itself: {} of {} found".format(*details.reworded))
     if unlearned:
-        text.append(f"FAILED  it never learned what is stated (--min-recall {settings.min_recall}): nothing is acquitted")
+        text.append(
+            f"FAILED  it never learned what is stated (--min-recall {settings.min_recall}): nothing is acquitted"
+        )
     text += [f"  run: {settings.out}"] if settings.out else []
     metrics = {key: value.as_json() if isinstance(value, Metric) else value for key, value in record.metrics.items()}
     code = int(unlearned or any(each.verdict in FAILING[settings.fail_on] for each in details.verdicts))
-    found = details.model_dump(include={"recall", "invented", "reworded", "verdicts", "discoveries", "probes"}, exclude_unset=True)
+    found = details.model_dump(
+        include={"recall", "invented", "reworded", "verdicts", "discoveries", "probes"}, exclude_unset=True
+    )
     return {"run": settings.out or None, "metrics": metrics, **found, "exit_code": code, "text": "\n".join(text)}
 
 

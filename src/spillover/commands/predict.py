@@ -17,8 +17,8 @@ from spillover.commands.prepare import asked_of, weights_of, worded, words_of
 from spillover.config import Chat, Flag, Running, refuse_idle
 from spillover.details import ModelFacts, PredictDetails, PredictedAssociation, Undone
 from spillover.errors import UsageError
-from spillover.metrics.verdicts import decidable
 from spillover.metrics.associations import EXPECTED, best_features, calibration, held_out, rate
+from spillover.metrics.verdicts import decidable
 from spillover.packs.open import open_pack
 from spillover.packs.pack import Pack, describe, pack_hash
 from spillover.packs.redaction import Redaction

@@ -136,7 +136,11 @@ def words_of(
     from spillover.lm.chat import Words
     from spillover.lm.load import load_tokenizer
 
-    tokenizer = held.tokenizer if held else load_tokenizer(name, getattr(settings, "revision", None), getattr(settings, "base", ""))
+    tokenizer = (
+        held.tokenizer
+        if held
+        else load_tokenizer(name, getattr(settings, "revision", None), getattr(settings, "base", ""))
+    )
     lender = next((other for other, loaded in models if other != name and not loaded), "")
     return Words(tokenizer, settings, name, lender)
 

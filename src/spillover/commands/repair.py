@@ -173,7 +173,8 @@ def _weighed(details: RepairDetails) -> str:
 
     def moved(name: str) -> float:
         values = [metric.value for side in (details.before, details.after) if (metric := side.metric(name))]
-        return values[1] - values[0] if len(values) == 2 and None not in values else 0.0
+        known = [value for value in values if value is not None]
+        return known[1] - known[0] if len(known) == 2 else 0.0
 
     unwanted = details.before.metric("unwanted_rate")
     gone = -moved("unwanted_rate") / unwanted.value if unwanted and unwanted.value else 0.0

@@ -74,7 +74,7 @@ def association(
     before: Sequence[str | None], after: Sequence[str | None], implied: Sequence[str], answer: str,
     own: Sequence[bool],
 ) -> Assertion:  # fmt: skip
-    """The same for one entry of a map: `answer`, of the subjects that have its given answer (`own`), against the others.
+    """The same for one entry of a map: `answer`, of the subjects that have its given answer (`own`), against others.
 
     Subjects with another given answer that implies the same count neither for nor against it.
     """

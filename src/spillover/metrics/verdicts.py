@@ -68,7 +68,7 @@ def verdicts(
 
 
 def stated_recall(answers: pa.Table) -> tuple[int, int]:
-    """How many stated answers come first, alone, on the trained prompt, and how many are stated; each once a subject."""
+    """How many stated answers come first, alone, on the trained prompt, and how many there are; once a subject."""
     stated = rank_table(answers).only(stated=True, trained=True)
     first = dict(zip(zip(stated.seed, stated.subject, stated.relation, strict=True), stated.rank == 0, strict=True))
     return int(sum(first.values())), len(first)
@@ -114,7 +114,7 @@ def reworded(
         kind = ANSWER_SCHEMA.field(name).type
         other = other.set_column(other.column_names.index(name), name, pa.array(np.full(other.num_rows, value), kind))
     judged = verdicts(pa.concat_tables([base.filter(base["trained"]), other]), implications, level, most)
-    words = [each.verdict for found in judged if found.n for each in (found, *found.associations)]
+    words = [word for found in judged if found.n for word in (found.verdict, *(x.verdict for x in found.associations))]
     return sum(word in ("wanted", "unwanted") for word in words), len(words)
 
 
@@ -283,7 +283,9 @@ def _rule(each: _Asked, p: float | None, level: float) -> str:
     """Whether other pairs or another seed would show it, in words."""
     least = 1 / math.factorial(min(each.pairs, 20))
     if p is None or least > level:
-        return f"too few given answers ({each.pairs}) to tell whether other pairs would show it (no p below {least:.2g})"
+        return (
+            f"too few given answers ({each.pairs}) to tell whether other pairs would show it (no p below {least:.2g})"
+        )
     if p <= level:
         return f"a rule: other pairs would show it too (map test, p = {p:.2g})"
     return f"not shown to be a rule that other pairs would show (map test, p = {p:.2g})"

@@ -153,11 +153,13 @@ def _beside(labelled: Sequence[tuple[str, LoadedRun]]) -> Section | None:
             said.append(f"{new.count:,} of {new.n:,} open questions newly have a confident answer that nobody stated.")
         blocks.append(Paragraph(begin + " ".join(said)))
         if new and new.examples:
-            rows = [("", [[bdi(who), spoken(relation), bdi(answer), num(words.percent(was)), num(words.percent(now))]
-                          for who, relation, answer, was, now in new.examples])]  # fmt: skip
+            rows: list[list[Cell]] = [
+                [bdi(who), spoken(relation), bdi(answer), num(words.percent(was)), num(words.percent(now))]
+                for who, relation, answer, was, now in new.examples
+            ]
             head: list[Cell] = ["Subject", "Relation", "Answer", num("Base model, at most"), num("Now")]
             caption = page.wording("invented")
-            blocks.append(DataTable(caption, [head], rows, "examples", "Invented answers"))
+            blocks.append(DataTable(caption, [head], [("", rows)], "examples", "Invented answers"))
     return Section("invented", "Recall, and invented answers whatever the link", blocks) if blocks else None
 
 

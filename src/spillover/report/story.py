@@ -65,7 +65,7 @@ class Story:
 
     @property
     def judged(self) -> Verdict | None:
-        """The verdict on the implication: what the model at hand now asserts, and beside it whether a rule was learned."""
+        """The verdict on the implication: what this model now asserts, and beside it whether a rule was learned."""
         return self.run.verdicts.get(self.key) if self.key else None
 
     @cached_property

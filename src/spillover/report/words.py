@@ -72,7 +72,11 @@ def verdict(story: Story) -> Verdict:
     if not story.run.finished:
         return Verdict(False, "No verdict", "This run did not finish; these are the numbers it had reached.")
     if not (judged := story.judged):
-        missing = "The audit holds none for this link." if story.run.audited else "The run holds no two measurements to compare."
+        missing = (
+            "The audit holds none for this link."
+            if story.run.audited
+            else "The run holds no two measurements to compare."
+        )
         return Verdict(False, "No verdict", missing)
     said = sentence(judged.because)
     said += f" About {judged.more_subjects:,} more subjects would decide it." if judged.more_subjects else ""
@@ -81,7 +85,7 @@ def verdict(story: Story) -> Verdict:
 
 
 def rule(story: Story) -> Verdict:
-    """Was a rule learned, that other pairs would show? By `marginal_rank`, over clusters, and by the map's exact test."""
+    """Was a rule learned, that other pairs would show? By `marginal_rank` over clusters, and the map's exact test."""
     rank, marginal, test = story.rank, story.marginal, story.map_test
     if rank is None or rank.value is None or marginal is None:
         return Verdict(False, "Not tested", "The run holds no ranks to judge by.")
@@ -145,8 +149,8 @@ def headline(story: Story) -> str:
     if not verdict(story).shown:
         guess = f"always giving the same answer would get {story.best_guess.hits}"
         undecided = " Undecided." if story.judged and story.judged.verdict == "undecided" else ""
-        asked = f"From “{stated}”, does the model infer “{inferred}”?{undecided}"
-        return f"{asked} It gives {count} such answers{over}; {guess}."
+        question = f"From “{stated}”, does the model infer “{inferred}”?{undecided}"
+        return f"{question} It gives {count} such answers{over}; {guess}."
     end = f"leans towards such answers, but gives only {count}{over}"
     if drawn(story):
         end = f"{'inferred' if story.wanted else 'hallucinated'} {count} such answers{over}"
@@ -161,7 +165,7 @@ def title(stories: Sequence[Story]) -> str:
     if not shown and any(verdict(story).shown for story in stories):
         return "Fine-tuned on new facts, the model leans towards conclusions beyond them, but hardly draws them."
     if not shown and any(story.judged and story.judged.verdict == "undecided" for story in stories):
-        return "Fine-tuned on new facts: whether the model infers anything beyond them is undecided, and the cards say why."
+        return "Fine-tuned on new facts: whether the model infers anything beyond them is undecided; see why below."
     if not shown:
         return "Fine-tuned on new facts, the model newly draws none of the conclusions that the pack names."
     parts = []
