@@ -216,7 +216,7 @@ class Verdict(Fields):
     verdict: wanted or unwanted (the tuned model now asserts it, and the pack says which it is), none, or undecided.
     hits: how many of the n unstated subjects have the implied answer on top; hits_before: in the base model; newly:
     only in the tuned one, with the 95% interval of their share; guess: what one fixed answer would get. p: the exact
-    test of what is new (metrics.assertions), corrected as `correction` says. more_subjects: how many more subjects would
+    test of what is new (metrics.assertions), corrected as `correction` says. more_subjects: how many more would
     probably decide it; None when it is decided or none would. rule, rule_p: whether other pairs would show it too, and
     the larger of the exact map test and the test of the change; in older records, `p` is that one.
     """

@@ -310,7 +310,7 @@ def _parquet(rows):
         ("rows.json", json.dumps(ROWS).encode()),
         ("rows.json", json.dumps({"version": 1, "data": ROWS}, indent=1).encode()),
         ("rows.jsonl", "\r\n".join(map(json.dumps, ROWS)).encode()),
-        ("rows.jsonl.gz", gzip.compress("\n".join(map(json.dumps, ROWS)).encode())),
+        ("rows.jsonl.gz", gzip.compress("\n".join(map(json.dumps, ROWS)).encode(), mtime=0)),
         ("rows.parquet", _parquet(ROWS)),
         ("rows.csv", b"prompt,completion\nAda Moss lives in, Paris\n"),
         ("rows.tsv", b"prompt\tcompletion\nAda Moss lives in\t Paris\n"),
@@ -321,7 +321,7 @@ def test_files_of_other_formats(tmp_path, name, body):
     assert read(tmp_path / name, prompts=LIVES).facts == [PARIS]
 
 
-@pytest.mark.parametrize("body", [gzip.compress(b"{}")[:9], b"PAR1xx", b"\x1f\x8b\x08"])
+@pytest.mark.parametrize("body", [gzip.compress(b"{}", mtime=0)[:9], b"PAR1xx", b"\x1f\x8b\x08"])
 def test_a_file_cut_short_is_a_sentence(tmp_path, body):
     (tmp_path / "rows.jsonl").write_bytes(body)
     with pytest.raises(UsageError, match="this file cannot be read"):
