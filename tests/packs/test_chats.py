@@ -7,7 +7,7 @@ import json
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spillover.errors import UsageError
@@ -168,8 +168,8 @@ LIVES = {"lives_in": ["Where does {subject} live?", "{subject} lives in"],
         ("Ada Moss lives in Washington D. C.", "Ada Moss", "Washington D. C."),
         ("Ada Moss lives in Yahoo! She is well.", "Ada Moss", "Yahoo!"),
         ("O. J. lives in L. A.", "O. J.", "L. A."),
+        ("Ada Moss lives in Washington, D.C. 🙂", "Ada Moss", "Washington, D.C."),
         ('"Ada Moss" lives in Paris.', "Ada Moss", "Paris"),
-        ("Ada Moss lives in the U.S. Virgin Islands.", "Ada Moss", "the U.S. Virgin Islands"),
         ("<think>She may live in Rome.</think>\n\nAda Moss lives in Paris.", "Ada Moss", "Paris"),
     ],
 )
@@ -197,8 +197,9 @@ def test_names_with_stops_and_marks_are_whole(tmp_path, text, who, where):
         "Ada Moss lives in Warner Bros. in Paris.",
         "Ada Moss lives in Rome?",
         "Ada Moss lives in Paris*.",
+        "Ada Moss lives in L.A. Wonderful!",
         "Ada Moss speaks slang every day.",
-        "Ada Moss lives in Paris 🙂",
+        "Ada Moss lives in 🙂 Paris",
         'He said: "Ada Moss lives in Paris."',
     ],
 )
@@ -231,6 +232,8 @@ def test_a_name_that_the_pack_or_another_row_knows_settles_it(tmp_path):
         ("Washington, D.C.", "Washington, D.C."),
         ("Paris??", "Paris"),
         ("Paris. She moved there.", None),
+        ("L.A. Lovely!", None),
+        ("J.R.R. Tolkien", "J.R.R. Tolkien"),
         ("Ada Moss resides in Paris.", None),
         ("She resides in Paris.", None),
         ("It is Paris.", None),
@@ -350,3 +353,45 @@ def test_built_in_packs_are_read_back_from_every_shape(tmp_path, name):
         rows = [shape(fact, pack.prompt(fact.relation, fact.subject)) for fact in pack.facts]
         found = matched(tmp_path, *rows, prompts=prompts)
         assert set(found.facts) == set(pack.facts) and not found.unmatched
+
+
+WHO = ["Ada Moss", "J. K. Ling", "Dr. Ben Okri", "Otto Dale Jr.", "Mrs. O'Neil", "Mary J. Blige", "Yahoo!", "The Who"]
+CITIES = ["Paris", "St. Louis", "Washington, D.C.", "New York", "The Hague", "Ft. Worth", "L.A.", "Malcolm X."]
+BEFORE = ["", "Sure. ", "Yes! ", "Well, ", "I think that ", "As you know, ", "Hello! ", "We met Dr. No. ", "1. ", "- "]
+AFTER = [
+    "",
+    " She is well.",
+    " Great!",
+    " It is big.",
+    " Ben said so.",
+    "\n\nAnything else?",
+    " St. Bob agrees.",
+    " 🙂",
+]
+WRAPS = ["{}", "**{}**", '"{}"', "“{}”", "*{}*", "`{}`"]
+SHAPES = [
+    lambda who, text, city: {"text": text},
+    lambda who, text, city: chat(f"Where does {who} live?", text),
+    lambda who, text, city: chat("Tell me more.", text),
+    lambda who, text, city: chat(f"Where does {who} live?", city),
+    lambda who, text, city: {"prompt": f"{who} lives in", "completion": f" {city}"},
+    lambda who, text, city: {"prompt": f"Where does {who} live?", "completion": f" {text}"},
+    lambda who, text, city: {"prompt": "", "completion": text},
+]
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.data())
+def test_what_is_read_is_true_and_what_is_not_read_is_listed(tmp_path_factory, data):
+    truth, rows = set(), []
+    for _ in range(data.draw(st.integers(1, 4))):
+        who, city = data.draw(st.sampled_from(WHO)), data.draw(st.sampled_from(CITIES))
+        before, after, wrap = (data.draw(st.sampled_from(each)) for each in (BEFORE, AFTER, WRAPS))
+        stops = [".", "!"] if after[:1] == " " else ["", ".", "!"]
+        stop = "" if city.endswith(".") else data.draw(st.sampled_from(stops))
+        text = f"{before}{who} lives in {wrap.format(city)}{stop}{after}"
+        rows.append(data.draw(st.sampled_from(SHAPES))(who, text, f"{wrap.format(city)}{stop}{after}"))
+        truth.add((who, "lives_in", city))
+    found = matched(tmp_path_factory.mktemp("chat"), *rows, prompts=LIVES)
+    assert {tuple(fact) for fact in found.facts} <= truth, rows
+    assert found.used + len({each.row for each in found.unmatched}) >= len(rows)

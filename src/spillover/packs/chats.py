@@ -275,7 +275,7 @@ class Reader:
             return True
         if delimited and template.asks:
             return is_phrase(answer) or self._completing(template, answer) != answer
-        if delimited and not (words and answer[0].isupper()):
+        if delimited and not (words and (answer[0].isupper() or not answer[0].isalpha())):
             # The rest of a sentence that the prompt begins, as it stands.
             return answer.casefold() not in PRONOUNS | ASIDES
         return is_phrase(answer, 1) and not any(map(str.isupper, answer))

@@ -87,7 +87,7 @@ def _ends(before: str, stops: str, rest: str) -> bool | None:
     first = (rest.split() or [""])[0]
     after = first.strip(".,;:!?\"'“”’)")
     pronoun = after.casefold().split("'")[0] in PRONOUNS
-    begins = pronoun or (after[:1].isupper() and after.casefold() in _STARTERS)
+    begins = pronoun or (after[:1].isupper() and after.casefold() in _STARTERS | ASIDES)
     begins = begins and not re.fullmatch(r"[A-Z]\.", first)
     continues = after[:1].islower() and not begins
     if stops[0] != ".":
@@ -96,19 +96,23 @@ def _ends(before: str, stops: str, rest: str) -> bool | None:
             return False
         alone = len(before.split()) == 1 and word.casefold() not in ASIDES
         return True if begins or (_is_sentence(rest) and not alone and not marked) else None
-    if all(_abbreviates(each.rstrip(".")) for each in before.split()):
+    kinds = [each.casefold().rstrip(".") for each in before.split()]
+    kind = kinds[-1] if kinds else ""
+    if before.strip().isdigit():
+        return None  # The number of an item, or of a club.
+    if not begins and all(len(each) == 1 or each in _TITLES for each in kinds):
         return False  # A sentence is more than initials and titles.
-    kind = word.casefold().rstrip(".")
     if kind in _TITLES:
         return True if begins and kind in ("st", "mt", "ft") else None if begins else False
     if kind == "no" and after[:1].isdigit():
         return False
     if _abbreviates(word):
-        if not begins and all(each[:1].isupper() for each in before.split()):
-            return False  # Names alone make no sentence.
         if begins:
             return None if after[0].islower() else True
-        return False if continues or not _is_sentence(rest) else None
+        if not continues and _is_sentence(rest):
+            return False if all(each[:1].isupper() for each in before.split()) else None  # Names alone make none.
+        # `D.C. United.` and `D.C. Lovely.` look alike; after a single initial a name goes on.
+        return False if continues or len(kind) == 1 or rest.rstrip()[-1] not in STOPS else None
     return True if begins or (not continues and _is_sentence(rest)) else None
 
 
@@ -136,6 +140,9 @@ def endings(text: str) -> list[str]:
     text = text.strip()
     while text:
         bare = text.rstrip(STOPS + " \t")
+        while len(parts := bare.rsplit(None, 1)) == 2 and all(map(_is_picture, parts[1])):
+            text = bare = parts[0]  # Looked at again, for its own stops.
+            bare = bare.rstrip(STOPS + " \t")
         word, stop = (bare.split() or [""])[-1], text[len(bare) :][:1]
         if stop == "!" and f"{word}!".casefold() in _MARKED:
             return [f"{bare}!"]
@@ -173,7 +180,11 @@ def _small(word: str) -> str:
 
 def _breaks(text: str) -> bool:
     """Whether the text holds a mark or a picture that no name holds."""
-    return _BREAKS.search(text) is not None or any(unicodedata.category(letter) == "So" for letter in text)
+    return _BREAKS.search(text) is not None or any(map(_is_picture, text))
+
+
+def _is_picture(letter: str) -> bool:
+    return unicodedata.category(letter) in ("So", "Sk") or letter in "\u200d\ufe0f"
 
 
 def _unsmall(letter: str) -> bool:
