@@ -247,6 +247,14 @@ def window_of(model: CausalModel) -> float:
                default=float("inf"))  # fmt: skip
 
 
+def tree_width(model: CausalModel) -> float:
+    """The most tokens that a tree may have: a window that is a mask is replaced by a tree's, any other may be counted
+    in places of the batch."""
+    config = model.config.get_text_config()
+    masked = getattr(config, "sliding_window", None) or getattr(config, "attention_chunk_size", None)
+    return float("inf") if masked else window_of(model)
+
+
 @dataclass(eq=False)
 class Scorer:
     """Scores candidates after prompts. What it gives depends on the set of questions only within rounding.
@@ -353,7 +361,7 @@ class Scorer:
         fed: dict[Method, list[PrefixTree]] = {"plain": list(chain(*apart))}
         if inside:
             # All but the last in one tree if that has room; beside it a small one, and a text that is not merged.
-            last, most = len(inside) + len(made) - 1, min(self.maximum_tokens, self._window)
+            last, most = len(inside) + len(made) - 1, min(self.maximum_tokens, tree_width(self.model))
             numbered = list(enumerate(asked))
             trees = [*_grown(numbered[:last], most), *_grown(numbered[last : last + 1], most)]
             fed = {"tree": [*trees, *chain(*apart[last + 1 :])], **fed}
@@ -381,7 +389,7 @@ class Scorer:
 
     def _feed(self, requests: Sequence[Request]) -> Iterator[list[PrefixTree]]:
         """Every candidate in some tree; neighbours in the order of their tokens share what they can."""
-        most = min(TREE_TOKENS, self.maximum_tokens, self._window)
+        most = min(TREE_TOKENS, self.maximum_tokens, tree_width(self.model))
         order = sorted(range(len(requests)), key=lambda number: requests[number].prompt)
         for start in range(0, len(order), PROMPTS_AT_ONCE):
             numbered = [(number, requests[number]) for number in order[start : start + PROMPTS_AT_ONCE]]

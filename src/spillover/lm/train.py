@@ -24,7 +24,16 @@ from torch.utils.checkpoint import checkpoint
 from spillover.errors import ModelError, UsageError
 from spillover.lm.distributed import SINGLE, Processes
 from spillover.lm.memory import Exhausted, free_cache, out_of_memory
-from spillover.lm.score import CausalModel, Method, TreeBatch, batch_for, cheaper_merged, logits_only_at, window_of
+from spillover.lm.score import (
+    CausalModel,
+    Method,
+    TreeBatch,
+    batch_for,
+    cheaper_merged,
+    logits_only_at,
+    tree_width,
+    window_of,
+)
 from spillover.lm.tokens import Example, refuse_unreadable
 from spillover.lm.trainable import CompiledLayers, Training
 from spillover.record import State
@@ -95,14 +104,11 @@ def answer_loss(model: CausalModel, batch: Sequence[Example], merge: bool = Fals
 
 def may_merge(model: CausalModel, examples: Sequence[Example], method: Method | None) -> bool:
     """Whether examples may be trained as prefix trees: the model was seen to heed their mask, draws no dropout, and no
-    example reaches beyond its window, which must not be one that is counted in places of a batch."""
-    config, window = model.config.get_text_config(), window_of(model)
-    # These two are masks, which a tree's replaces.
-    by_mask = getattr(config, "sliding_window", None) or getattr(config, "attention_chunk_size", None)
-    longest = max(len(each.tokens) for each in examples) if by_mask or window == math.inf else math.inf
+    example reaches beyond its window."""
     drops = any(module.p > 0 for module in model.modules() if isinstance(module, nn.Dropout))
-    drops = drops or bool(getattr(config, "attention_dropout", 0.0))
-    return method == "tree" and not drops and longest < window
+    drops = drops or bool(getattr(model.config.get_text_config(), "attention_dropout", 0.0))
+    fits = max(len(each.tokens) for each in examples) < window_of(model) and tree_width(model) == math.inf
+    return method == "tree" and not drops and fits
 
 
 @runtime_checkable
