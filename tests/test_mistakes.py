@@ -184,7 +184,7 @@ def broken_model(kind, folder, tokenizer):
     [
         ("empty", "this folder is not a model"),
         ("nowhere", "there is no model called"),
-        ("without tokenizer", "its tokenizer cannot be loaded"),
+        ("without tokenizer", "this folder has no tokenizer. Copy tokenizer.json"),
         ("classifier", "it is not a whole language model: lm_head.weight is missing"),
         ("fills in blanks", "reads in both directions and so cannot continue a prompt"),
         ("another's tokenizer", "but the model has only 50. Name a folder whose tokenizer belongs to its weights"),

@@ -31,6 +31,7 @@ from spillover.errors import ModelError, first_line, nearest
 from spillover.lm.distributed import pick_device
 from spillover.lm.memory import Exhausted, out_of_memory
 from spillover.lm.score import CausalModel, logits_only_at
+from spillover.lm.tokens import longest_text
 from spillover.record import sha256_of, sha256_of_texts, unwritable
 
 BUILT_IN = "built-in"
@@ -291,19 +292,20 @@ def _text_model(whole: Any) -> CausalModel:
     return text if same else whole
 
 
-#: A text to try models with; every vocabulary has these tokens.
-_TOKENS = [5, 3, 8, 9, 7, 4, 6, 11, 3, 10, 7, 5]
+#: A text to try models with.
+_TOKENS = (5, 3, 8, 9, 7, 4, 6, 11, 2, 10, 1, 12)
 
 
 def _refuse_unfit(model: CausalModel, name: str) -> None:
     """Raise ModelError when a model cannot be asked what follows a text: it reads in both directions, as one that fills
     in blanks, draws random numbers, or needs more than a text."""
-    half = len(_TOKENS) // 2
-    one, two = (torch.tensor([text], device=model.device) for text in (_TOKENS, _TOKENS[:half] + _TOKENS[::-1][:half]))
+    half = min(len(_TOKENS), longest_text(model) or len(_TOKENS)) // 2
+    tokens = [token % model.config.get_text_config().vocab_size for token in _TOKENS]
+    one, two = (torch.tensor([tokens[:half] + end], device=model.device) for end in (tokens[-half:], tokens[:half]))
     try:
         with torch.inference_mode():
             first, again, other = (model(input_ids=each, use_cache=False).logits[0].float() for each in (one, one, two))
-            with logits_only_at(model, torch.tensor([half, half + 2], device=model.device)):
+            with logits_only_at(model, torch.tensor([0, half], device=model.device)):
                 part = model(input_ids=one, use_cache=False).logits[0].float()
     except Exception as error:
         # What a model's own code raises for what it was not made for can be anything.
@@ -319,7 +321,7 @@ def _refuse_unfit(model: CausalModel, name: str) -> None:
     for differs, what in (
         (differ(first, again), "this model says something else each time it is asked"),
         (differ(first[:half], other[:half]), "this model reads in both directions and so cannot continue a prompt"),
-        (differ(part, first[[half, half + 2]]), "this model's logits are not what its output embedding gives"),
+        (differ(part, first[[0, half]]), "this model's logits are not what its output embedding gives"),
     ):
         if differs:
             raise ModelError(what, where=name, do="Name a causal language model")

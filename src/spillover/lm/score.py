@@ -243,8 +243,8 @@ def window_of(model: CausalModel) -> float:
     """The fewest tokens that a window or chunk of the model's attention holds; infinite without any. Longer texts are
     not merged, since a tree's mask knows neither."""
     settings = vars(model.config.get_text_config()).items()
-    return min((value for name, value in settings if _WINDOW.search(name) and type(value) is int and value > 0),
-               default=float("inf"))  # fmt: skip
+    found = [value for name, value in settings if _WINDOW.search(name) and type(value) is int and value > 0]
+    return float(min(found, default="inf"))
 
 
 def tree_width(model: CausalModel) -> float:
@@ -460,7 +460,7 @@ def _apart(number: int, request: Request) -> list[PrefixTree]:
     return [PrefixTree([text], [(number, candidate)]) for candidate, text in enumerate(request.texts)]
 
 
-def _grown(requests: Iterable[tuple[int, Request]], most: float) -> list[PrefixTree]:
+def _grown(requests: Iterable[tuple[int, Request]], most: int | float) -> list[PrefixTree]:
     """Numbered requests in trees of about this many tokens."""
     trees: list[PrefixTree] = []
     for number, request in requests:
