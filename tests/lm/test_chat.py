@@ -111,6 +111,7 @@ def test_the_answer_is_asked_where_a_whole_turn_has_it(metaspace_tokenizer, name
     assert pack.prompt("speaks", "Ada") + pack.join == before and words.after == after
     assert pack.join == (" " if name == "inst" else "") and not pack.prompt("speaks", "Ada").endswith(" ")
     assert words.shows_date == (name == "llama3")
+    assert before.startswith(words.opening("Ada speaks")) == (name != "deepseek"), "which opens a thought"
     clock = "{{ strftime_now('%d %b %Y %H:%M:%S') }}"
     whole = own(metaspace_tokenizer, template.replace(clock, "31 Jan 2026 00:00:00")).apply_chat_template(
         [{"role": "user", "content": [{"type": "text", "text": "Ben lives in"}] if name == "parts" else "Ben lives in"},

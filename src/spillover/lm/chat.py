@@ -64,7 +64,7 @@ class Words:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, settings: Chat, name: str = "", lender: str = "") -> None:
         self.tokenizer, self.settings, self.name = tokenizer, settings, name
-        self.after = ""
+        self.after, self._parts = "", False
         template = _template(settings.chat_template or tokenizer) if settings.chat else ""
         if template is None:
             lend = lender if lender and not settings.chat_template and _template(lender) else "MODEL"
@@ -84,7 +84,7 @@ class Words:
 
     def opening(self, prompt: str) -> str:
         """A chat up to where a model begins to write, which whole turns may not have, such as an open thought."""
-        return self._turns((self.settings.system, prompt, ""), False)
+        return self._turns((self.settings.system, prompt, ""), self._parts)
 
     def _before(self, pack: Pack, relation: Relation, prompt: str) -> str:
         """What stands before the answer in a whole turn."""
@@ -97,6 +97,7 @@ class Words:
             # Models that also see have templates that take what is said in parts.
             with suppress(ModelError):
                 before, self.after = self._cut(pack, relation, *said, parts=True)
+                self._parts = True
                 return before
             raise error from None
         return before
