@@ -26,12 +26,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line; returns the exit code (0 done, 1 a gate failed, 2 a mistake, 130 interrupted)."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     for name in ("stdout", "stderr"):
-        if (stream := getattr(sys, name)) is getattr(sys, f"__{name}__") and isinstance(stream, io.TextIOWrapper):
-            stream.flush()
-            buffer, line = io.BufferedWriter(_Outlet(stream.fileno(), "w", closefd=False)), stream.line_buffering
+        if isinstance(stream := getattr(sys, name), io.TextIOWrapper):
+            if stream is getattr(sys, f"__{name}__"):
+                stream.flush()
+                buffer = io.BufferedWriter(_Outlet(stream.fileno(), "w", closefd=False))
+                stream = io.TextIOWrapper(buffer, stream.encoding, line_buffering=stream.line_buffering)
+                setattr(sys, name, stream)
             # A name that the terminal's encoding lacks is shown escaped, in JSON too, and ends in no traceback.
-            outlet = io.TextIOWrapper(buffer, stream.encoding, "backslashreplace", line_buffering=line)
-            setattr(sys, name, outlet)
+            stream.reconfigure(errors="backslashreplace")
     with one_voice():
         try:
             with _terminable():

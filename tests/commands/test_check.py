@@ -16,7 +16,7 @@ def fake_tokenizer(monkeypatch):
     """Stands in for spillover.lm: tokens are letters without case; notes what was asked for."""
     asked = []
     loading, tokens = types.ModuleType("spillover.lm.load"), types.ModuleType("spillover.lm.tokens")
-    loading.load_tokenizer = lambda name, revision: asked.append((name, revision))
+    loading.load_tokenizer = lambda name, revision, base="": asked.append((name, revision))
     tokens.encoder = lambda tokenizer: lambda text: [ord(letter) for letter in text.lower()]
     tokens.as_chat = lambda pack, tokenizer: pack
     monkeypatch.setitem(sys.modules, "spillover.lm.load", loading)

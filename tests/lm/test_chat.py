@@ -147,7 +147,7 @@ def test_a_system_turn_a_reply_and_a_day_are_written_as_given(tokenizer):
     start = "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n"
     end = "<|im_end|>\n<|im_start|>assistant\nIt is known that Ben has"
     assert pack.prompt("speaks", "Ben") == f"{start}Ben speaks{end}" and pack.join == " "
-    relations = (Relation("lives_in", ("Where does {subject} live?",), (), "{subject} lives in"),
+    relations = (Relation("lives_in", ("Where does {subject} live?",), reply="{subject} lives in"),
                  Relation("speaks", ("What does {subject} speak?",)))  # fmt: skip
     pack = Pack("p", "none", "here", relations, PACK.facts, join=" ")
     _, mixed = asked(tokenizer, CHATML, pack, prefix="{subject} has")

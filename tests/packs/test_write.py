@@ -102,7 +102,7 @@ def pack_of(heads, relations, facts, implications, join, end):
         source=source,
         description=description,
         relations=tuple(
-            Relation(name, tuple(prompts), tuple(answers), reply) for name, prompts, answers, reply in relations
+            Relation(name, tuple(prompts), tuple(answers), reply=reply) for name, prompts, answers, reply in relations
         ),
         facts=tuple(Fact(*row) for row in facts),
         implications=tuple(Implication(*each) for each in implications),

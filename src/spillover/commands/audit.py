@@ -245,7 +245,7 @@ def _refuse_different(settings: Audit, asked: Sequence[_Asked | _Measured]) -> N
     for name, each in zip((settings.base, settings.tuned), asked, strict=True):
         if isinstance(each, _Measured):
             return
-        config: Any = each[2].model.config if each[2] else load_config(name, settings.revision)
+        config: Any = each[2].model.config if each[2] else load_config(name, settings.revision, settings.base)
         kinds.append((config.model_type, each[1].tokenizer.get_vocab()))
     (kind, words), (other_kind, other_words) = kinds
     what = f"one is a {kind} and the other a {other_kind}" if kind != other_kind else ""

@@ -178,11 +178,12 @@ def load_tokenizer(name: str, revision: str | None = None, base: str = "") -> tr
         return transformers.AutoTokenizer.from_pretrained(source.path, **options)
 
 
-def load_config(name: str, revision: str | None = None) -> transformers.PretrainedConfig:
-    """The configuration of a model by name; of an adapter, its base's. Raises ModelError when it is not there."""
+def load_config(name: str, revision: str | None = None, base: str = "") -> transformers.PretrainedConfig:
+    """The configuration of a model by name; of an adapter, its base's, or that of `base` where it names one that is not
+    here. Raises ModelError when it is not there."""
     source = resolve(name)
     if source.adapter:
-        return load_config(base_of(source), revision)
+        return load_config(base_of(source, base), revision)
     with quiet(), _one_sentence(source, "configuration"):
         return _text_config(transformers.AutoConfig.from_pretrained(source.path, **_options(source, revision)))
 
