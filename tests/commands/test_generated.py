@@ -73,7 +73,7 @@ SLOWLY = {"deadline": None, "derandomize": True, "phases": [Phase.generate],
 
 
 def read_back(tmp_path_factory, case):
-    """Import a generated file: every fact read is one that was written, and rows without one are listed."""
+    """Import a generated file: every fact read is one that was written. Gives how many there were."""
     facts, rows, kind = case
     folder = tmp_path_factory.mktemp("chats")
     (folder / "relations.yaml").write_text(RELATIONS, encoding="utf-8")
@@ -82,10 +82,12 @@ def read_back(tmp_path_factory, case):
              str(folder / "pack")]  # fmt: skip
     code = main(words)
     assert code in (0, 2)
+    found = []
     if not code:
         found = [json.loads(line) for line in (folder / "pack" / "facts.jsonl").read_text("utf-8").splitlines()]
         assert found and {(each["subject"], each["relation"], each["answer"]) for each in found} <= facts
         assert main(["check", str(folder / "pack")]) == 0
+    return len(found)
 
 
 @given(case=files())
@@ -95,10 +97,16 @@ def test_what_is_read_of_a_chat_file_was_written_there(tmp_path_factory, case):
 
 
 @pytest.mark.slow
-@given(case=files())
-@settings(max_examples=100, **SLOWLY)
-def test_what_is_read_of_any_chat_file_was_written_there(tmp_path_factory, case):
-    read_back(tmp_path_factory, case)
+def test_what_is_read_of_any_chat_file_was_written_there(tmp_path_factory):
+    read = []
+
+    @given(case=files())
+    @settings(max_examples=100, **SLOWLY)
+    def each(case):
+        read.append(read_back(tmp_path_factory, case))
+
+    each()
+    assert sum(count > 0 for count in read) >= 80
 
 
 CHATML = ("{% for m in messages %}{{ '<|' + m['role'] + '|>\n' + m['content'] + '<|end|>\n' }}{% endfor %}"
@@ -217,7 +225,7 @@ def goes_through(pack, case, root, capsys):
 
 
 def adapter_goes_through(pack, case, root):
-    """An adapter of PEFT's own, which is not an untouched one, scores in an audit as it does before it is saved."""
+    """An adapter of PEFT's own scores in an audit as before it was saved. Gives whether it was read"""
     base, adapter = root / "base", root / "user"
     model = transformers.AutoModelForCausalLM.from_pretrained(base)
     torch.manual_seed(1)
@@ -238,6 +246,7 @@ def adapter_goes_through(pack, case, root):
         keys = ("subject", "relation", "implication", "candidate")
         expected = {tuple(row[key] for key in keys): row["log_probability"] for row in held if row["trained"]}
         agree(expected, scores(root / "theirs", 1))
+    return code < 2
 
 
 @given(case=cases())
@@ -248,9 +257,14 @@ def test_measured_is_saved_is_audited(tmp_path_factory, pack, capsys, case):
 
 
 @pytest.mark.slow
-@given(case=cases())
-@settings(max_examples=50, **SLOWLY)
-def test_measured_is_saved_is_audited_for_any_model(tmp_path_factory, pack, capsys, case):
-    root = tmp_path_factory.mktemp("model")
-    goes_through(pack, case, root, capsys)
-    adapter_goes_through(pack, case, root)
+def test_measured_is_saved_is_audited_for_any_model(tmp_path_factory, pack, capsys):
+    reached = []
+
+    @given(case=cases())
+    @settings(max_examples=50, **SLOWLY)
+    def each(case):
+        root = tmp_path_factory.mktemp("model")
+        reached.append((goes_through(pack, case, root, capsys), adapter_goes_through(pack, case, root)))
+
+    each()
+    assert all(sum(column) >= 25 for column in zip(*reached, strict=True)), reached
