@@ -137,17 +137,15 @@ def _form(pack: Pack, fact: Fact, row: Row) -> Form | None:
 
 
 def _common(relation: str, forms: Sequence[Form]) -> Form:
-    """The form of most rows. Of texts that differ before the prompt, only what they end with counts."""
+    """The form of most rows. Of texts before the prompt, what most of them end with counts."""
     ((between, count),) = Counter(form.between for form in forms).most_common(1)
     if 2 * count < len(forms):
         other = next(form.between for form in forms if form.between != between)
         what = f"the Trainer's rows have {between!r} and {other!r} between prompt and answer of {relation!r}"
         raise UsageError(what, where="SpilloverCallback", do=WAYS)
-    texts = [form.before for form in forms if form.between == between]
-    before, count = Counter(texts).most_common(1)[0]
-    if 2 * count < len(texts):
-        before = os.path.commonprefix([text[::-1] for text in texts])[::-1]  # noqa: RUF071
-    return Form(before, between)
+    texts = sorted(form.before[::-1] for form in forms if form.between == between)
+    shared = (os.path.commonprefix(ends) for ends in zip(texts, texts[len(texts) // 2 :], strict=False))  # noqa: RUF071
+    return Form(max(shared, key=len)[::-1], between)
 
 
 def _not_found(pack: Pack, relation: Relation, rows: Sequence[Row]) -> UsageError:
