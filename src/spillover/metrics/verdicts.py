@@ -189,9 +189,9 @@ def _asked(answers: pa.Table, implication: Implication) -> _Asked:
     marginal, tests = marginal_rank(ranks), (map_test(tuned), change_test(base, tuned))
     before, after = questions(rank_table(base)), questions(ranks)
     place = {key: index for index, key in enumerate(zip(before.seed, before.subject, strict=True))}
-    before = before.where(np.array([place[key] for key in zip(after.seed, after.subject, strict=True)], dtype=int))
-    first, last = ([found[key] for key in zip(after.seed, after.subject, strict=True)]
-                   for found in (_tops(base), _tops(tuned)))  # fmt: skip
+    keys = list(zip(after.seed.tolist(), after.subject, strict=True))
+    before = before.where(np.array([place[key] for key in keys], dtype=int))
+    first, last = ([found[key] for key in keys] for found in (_tops(base), _tops(tuned)))
     ps = [test.p for test in tests if test]
     pairs = len(set(after.cluster.tolist()))
     # Both tests must pass, so the larger p counts.
@@ -208,7 +208,7 @@ def _tops(answers: pa.Table) -> dict[tuple[int, str], str | None]:
     top = np.full(len(first), None, dtype=object)
     top[group[at_top]] = answers["candidate"].to_numpy(zero_copy_only=False)[at_top]
     top[np.bincount(group[at_top], minlength=len(first)) > 1] = None
-    keys = (answers[name].to_numpy(zero_copy_only=False)[first] for name in ("seed", "subject"))
+    keys = (answers[name].to_numpy(zero_copy_only=False)[first].tolist() for name in ("seed", "subject"))
     return dict(zip(zip(*keys, strict=True), top.tolist(), strict=True))
 
 
