@@ -11,9 +11,9 @@ from spillover.commands.inject import Inject
 from spillover.commands.launched import resolved
 from spillover.commands.report import Report
 from spillover.commands.verify import Verify
+from spillover.config import Launch
 from spillover.errors import ModelError, UsageError
 from spillover.lm.distributed import Processes
-from spillover.lm.launch import Launch
 from spillover.record import ANSWERS, INSIDE, SHARED, Record
 from tests.commands import several
 

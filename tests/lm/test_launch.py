@@ -11,7 +11,7 @@ from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 from accelerate.utils.launch import prepare_multi_gpu_env
 from torch.distributed.fsdp import StateDictType
 
-from spillover.lm.launch import Launch, launch
+from spillover.config import Launch, launch
 
 PRESET = str(files("spillover") / "presets" / "fsdp-9b.yaml")
 

@@ -390,6 +390,8 @@ def _line(each: Verdict) -> str:
     counts = f"{each.hits:,} of {each.n:,} unstated subjects get the implied answer"
     counts += f" ({each.hits_before:,} before; one fixed answer would get {each.guess:,})"
     more = f"; about {each.more_subjects:,} more subjects would decide it" if each.more_subjects else ""
+    if each.n and each.newly is not None and each.newly_low is not None and each.newly_high is not None:
+        counts += f"; {each.newly / each.n:.0%} newly ({each.newly_low:.0%} to {each.newly_high:.0%} at 95%)"
     lines = [f"{each.verdict.upper()}  {each.implication} ({each.kind}): {counts}", f"    {each.because}{more}"]
     lines += [f"    {each.rule}"] if each.rule else []
     found = [one for one in each.associations if one.verdict == each.verdict and one.newly]

@@ -10,8 +10,8 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
 
+from spillover.config import launch
 from spillover.errors import UsageError
-from spillover.lm.launch import launch
 
 if TYPE_CHECKING:
     from spillover.commands.audit import Audit

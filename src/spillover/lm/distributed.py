@@ -17,8 +17,8 @@ import torch.distributed as distributed
 from jaxtyping import Float
 from torch import Tensor
 
+from spillover.config import Launch, launch
 from spillover.errors import ModelError, RunError, SpilloverError, UsageError, first_line
-from spillover.lm.launch import Launch, launch
 
 Item = TypeVar("Item")
 #: How long a process waits for another, at most: the slowest thing that one does alone is to write a large model.
