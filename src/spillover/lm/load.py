@@ -340,6 +340,8 @@ def _one_sentence(source: ModelSource, part: str) -> Iterator[None]:
         if out_of_memory(error):
             raise Exhausted(f"memory ran out while its {part} was read", where=source.name) from None
         reason = first_line(error)
+        if "ignore_mismatched_sizes" in reason:
+            reason = "its weights have other sizes than its config.json says"
         if not source.local:
             what = f"no such folder here, and the hub gave no {part} ({reason})"
             do = "Check the id and the connection, or name a local folder"
