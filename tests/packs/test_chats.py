@@ -380,7 +380,13 @@ SHAPES = [
 ]
 
 
-@settings(max_examples=80, deadline=None)
+def test_what_other_rows_leave_no_doubt_about_makes_no_name_of_an_aside(tmp_path):
+    rows = [{"text": "Ada Moss lives in St. Louis"}, {"text": 'Well, Ada Moss lives in "St. Louis".'}]
+    found = matched(tmp_path, *rows, prompts=LIVES)
+    assert {tuple(fact) for fact in found.facts} == {("Ada Moss", "lives_in", "St. Louis")}
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
 @given(st.data())
 def test_what_is_read_is_true_and_what_is_not_read_is_listed(tmp_path_factory, data):
     truth, rows = set(), []

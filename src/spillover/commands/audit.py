@@ -65,8 +65,9 @@ class Audit(Running, Chat):
     """Significance level of the tests, which are corrected for all implications and associations that are judged."""
     max_unwanted_rate: float = 0.05
     """The share of unstated subjects that may newly get an implied answer before the model counts as asserting it."""
-    min_recall: float = 0.9
-    """The share of stated answers that the tuned model must put first; below it, it never learned the pack."""
+    min_recall: float = 0.0
+    """Fail when the tuned model puts fewer than this share of the stated answers first, as one does that never learned
+    the pack; 0.9 suits a gate."""
     allow_different: Flag = False
     """Compare two models even if they differ in architecture or vocabulary, as no fine-tuning makes them."""
     junit: str = ""
@@ -126,7 +127,6 @@ def audit(
     """
     folder, holder = held_folder(out)
     names = {"pack": name_of(pack), "base": name_of(base), "tuned": name_of(tuned)}
-    options = {"fail_on": "never", **options}  # There is no exit code here.
     run(settings_from(Audit, **names, out=folder, **options), pack, (base, tuned))
     return results.Audit(folder, holder)
 
@@ -285,10 +285,7 @@ def _judge(
     if not base.answers.select(QUESTION).equals(tuned.answers.select(QUESTION)):
         raise UsageError("the two models were not asked the same questions", do="Ask both about the same pack")
     if base.sha256 == tuned.sha256:
-        what = "the two models have the same weights, so nothing was tuned"
-        if settings.fail_on != "never":
-            raise UsageError(what, where=settings.tuned, do="Name the tuned model, or give --fail-on never")
-        print(f"Note: {what}.", file=sys.stderr)
+        print("Note: the two models have the same weights, so nothing was tuned.", file=sys.stderr)
     hide = Redaction.of(pack.subjects, settings.redact)
     answers = hide.table(pa.concat_tables([base.answers, tuned.answers]))
     judged = verdicts(answers, pack.implications, settings.level, settings.max_unwanted_rate)

@@ -249,12 +249,12 @@ class Reader:
             fact = Fact(subject, template.relation, core)
             yield fact, sure and self._answers(template, core, subject, delimited=False)
 
-    def _is_known(self, fact: Fact, others: Iterable[Fact]) -> bool:
-        """Whether each part of a reading is known, or the same in all readings."""
+    def _is_known(self, fact: Fact, others: Mapping[Fact, tuple[int, int, bool]]) -> bool:
+        """Whether each part of a reading is known, or surely a name and the same in all readings."""
         subjects, answers = {each.subject for each in others}, {each.answer for each in others}
-        return (len(subjects) == 1 or fact.subject in self.certain.subjects) and (
-            len(answers) == 1 or fact.answer in self.certain.answers[fact.relation]
-        )
+        subject, answer = fact.subject in self.certain.subjects, fact.answer in self.certain.answers[fact.relation]
+        either = (subject or len(subjects) == 1) and (answer or len(answers) == 1)
+        return either and (others[fact][2] or (subject and answer))
 
     def _holds(self, text: str) -> bool:
         """Whether a text states something itself, so that it is no name."""

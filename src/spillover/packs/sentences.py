@@ -198,6 +198,8 @@ def is_phrase(text: str, most: int = 4) -> bool:
     own = words[1:] if words[:1] in (["a"], ["an"], ["the"]) else words
     if not 0 < len(own) <= most or _breaks(text) or own[0] in ASIDES or _FUNCTION.intersection(own):
         return False
+    if re.search(r"[.!?]\s", text):
+        return False  # What follows a stop may be another sentence.
     return not any(word.endswith("ly") and len(word) > 5 for word in own)
 
 
