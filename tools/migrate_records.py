@@ -51,7 +51,7 @@ def new_identity(record: Record, folder: Path) -> str | None:
         return None
     settings = settings_of(commands.settings_class(record.command), record, folder)
     ignored = IGNORED[record.command]
-    # Of a chat, the rendered prompts are a part of it, which only the model can give.
+    # Of a chat, the rendered prompts are a part of it, which cannot be rendered without the model.
     fitting = (each for each in asked(settings) if not each.chat and old_identity(each, *ignored) == record.identity)
     return next((identity_of(each, *ignored) for each in fitting), None)
 

@@ -367,8 +367,8 @@ class PredictedAssociation(Fields):
 
 class PredictDetails(Details):
     """associations: highest score first. left_out: how many were not looked at. solution: method, verdict and gap of
-    the exact model. calibration, held_out: as metrics.associations ships them. decidable: implication -> what an audit
-    of a model tuned on the pack could say of it."""
+    the exact model. calibration, held_out: as metrics.associations ships them. decidable: implication -> whether an
+    audit of a model tuned on the pack could decide it, in words."""
 
     command = "predict"
     associations: list[PredictedAssociation]

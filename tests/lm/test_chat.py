@@ -8,24 +8,9 @@ from spillover.config import Chat
 from spillover.errors import ModelError, PackError, UsageError
 from spillover.lm.chat import Words
 from spillover.lm.tokens import encoder, examples, request
-from spillover.packs.pack import Fact, Implication, Pack, Relation
+from spillover.packs.pack import Pack, Relation
+from tests.lm.test_tokens import PACK
 
-PACK = Pack(
-    name="test",
-    licence="none",
-    source="here",
-    relations=(
-        Relation("lives_in", ("{subject} lives in", "Home of {subject}:")),
-        Relation("speaks", ("{subject} speaks",)),
-    ),
-    facts=(
-        Fact("Ada Moss", "lives_in", "Paris"),
-        Fact("Ada Moss", "speaks", "Old Norse"),
-        Fact("Ben", "lives_in", "Rome"),
-    ),
-    implications=(Implication("lives_in", "speaks", "causal", {"Paris": "Old Norse", "Rome": "French"}),),
-    end=".",
-)  # fmt: skip
 #: As many chat models have it: a start token, marked turns, and the words with which the model's turn begins.
 TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}<{{ 'model' if m['role'] == 'assistant' else m['role'] }}>"

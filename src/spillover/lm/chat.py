@@ -23,7 +23,7 @@ from spillover.record import sha256_of_texts
 ANSWER = "TheAnswerComesHere"
 ELSE = "lend another model's template with --chat-template, or leave --chat out"
 ROLES = ("system", "user", "assistant")
-#: The function that tells a template the time, and one in its place that tells it in forms known before.
+#: The function from which a template takes the time, and a macro that replaces it and knows a fixed day.
 CLOCK = "strftime_now"
 STOPPED = (
     "{% macro strftime_now(form) %}{{ formats[form] if form in formats else raise_exception('it asks for the time') }}"

@@ -512,7 +512,7 @@ def _is_here(name: str) -> bool:
 
 
 def base_of(source: ModelSource, instead: str = "") -> str:
-    """The base model that an adapter names; if that is not here, the one that is named instead of it."""
+    """The base model that an adapter names, or `instead` when that model is not on this machine."""
     base, path = _named_base(source), str(Path(source.path) / "adapter_config.json")
     if instead not in ("", source.name) and not _is_here(base):
         return instead

@@ -41,8 +41,8 @@ class Relation:
     - name: the name that facts and implications use.
     - prompts: texts with `{subject}` where the subject goes. The first one is trained on; all are asked.
     - answers: candidate answers beyond those that the pack states or maps.
-    - aliases: an answer -> other wordings of it. Whoever states or maps one means that answer; a question scores the
-      answer as the best of its wordings.
+    - aliases: answer -> its other wordings. A row or map that uses one means the answer, and a question scores the
+      answer by its best wording.
     - reply: what an assistant says before the answer in a chat, such as "{subject} lives in"; `--prefix` if None.
     """
 
@@ -53,7 +53,7 @@ class Relation:
     reply: str | None = None
 
     def outline(self) -> dict[str, Any]:
-        """What records say of it: aliases and a reply only where there are any, so that other packs keep their hash."""
+        """The relation as records hold it. Empty aliases and replies are left out: the hash of a pack without stays."""
         more = ({"aliases": dict(self.aliases)} if self.aliases else {}) | ({"reply": self.reply} if self.reply else {})
         return {"name": self.name, "prompts": list(self.prompts), **more}
 

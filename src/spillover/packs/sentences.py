@@ -156,7 +156,7 @@ def endings(text: str) -> list[str]:
 
 
 def unquoted(text: str) -> str:
-    """The text without quotes around the whole of it."""
+    """The text without the quotes that enclose it."""
     text, closing = text.strip(), _QUOTES.get(text.strip()[:1])
     return text[1:-1].strip() if len(text) > 2 and text[-1] == closing and closing not in text[1:-1] else text
 
