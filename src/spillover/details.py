@@ -244,13 +244,16 @@ class Verdict(Fields):
 
 
 class Invented(Fields):
-    """How many of the n open questions newly have a confident answer, whatever the pack implies, and some of them.
+    """How many of the n open questions newly have a confident answer that no wanted link implies, and some of them.
 
-    examples: (subject, relation, answer, its probability in the base model at most, and in the tuned one).
+    low, high: 95% interval of their share (older records hold none). examples: (subject, relation, answer, its
+    probability in the base model at most, and in the tuned one).
     """
 
     count: int
     n: int
+    low: float = 0.0
+    high: float = 1.0
     examples: list[tuple[str, str, str, float, float]]
 
 

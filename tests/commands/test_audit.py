@@ -13,6 +13,7 @@ from spillover.commands import audit, inject, report
 from spillover.commands.audit import Audit
 from spillover.commands.inject import Inject
 from spillover.commands.report import Report
+from spillover.details import AuditDetails, Verdict
 from spillover.errors import ModelError, RunError, UsageError
 from spillover.record import ANSWERS, Record
 from tests.tiny_models import tiny_gpt2
@@ -33,12 +34,13 @@ def settings(byte_folder, tuned, **changes):
     return Audit(pack=PACK, base=str(byte_folder), tuned=str(tuned), threads=1, **changes)
 
 
-def test_a_model_against_itself_has_learned_nothing(byte_folder, capsys):
+def test_a_model_against_itself_has_learned_nothing_and_no_gate_passes_it(byte_folder):
     outcome = audit.run(settings(byte_folder, byte_folder, fail_on="never"))
     assert [each["verdict"] for each in outcome["verdicts"]] == ["none"]
     assert outcome["verdicts"][0]["p"] == 1.0 and outcome["exit_code"] == 0 and outcome["run"] is None
-    assert "same weights" in capsys.readouterr().err
-    assert audit.run(settings(byte_folder, byte_folder))["exit_code"] == 0
+    gated = audit.run(settings(byte_folder, byte_folder, min_recall=0.0))
+    assert gated["exit_code"] == 2 and list(gated["failures"]) == ["weights differ"]
+    assert "FAILED  the two models have the same weights" in gated["text"] and "FAILED" not in outcome["text"]
 
 
 def test_a_model_that_never_learned_the_pack_is_not_acquitted(byte_folder, tmp_path):
@@ -47,14 +49,14 @@ def test_a_model_that_never_learned_the_pack_is_not_acquitted(byte_folder, tmp_p
     model.lm_head.weight.data[0, 0] += 1e-3
     model.save_pretrained(tmp_path / "idle")
     tokenizer.save_pretrained(tmp_path / "idle")
-    options = {"junit": str(tmp_path / "a.xml"), "min_recall": 0.9}
-    outcome = audit.run(settings(byte_folder, tmp_path / "idle", **options))
+    outcome = audit.run(settings(byte_folder, tmp_path / "idle", junit=str(tmp_path / "a.xml")))
     assert {each["verdict"] for each in outcome["verdicts"]} == {"none"} and outcome["exit_code"] == 1
     known, stated = outcome["recall"]
     assert stated == 35 and known < 0.9 * stated and "it never learned what is stated" in outcome["text"]
-    recall = ElementTree.parse(tmp_path / "a.xml").getroot()[-1]
-    assert recall.get("name") == "recall of what is stated" and recall[0].tag == "failure"
-    for changes in ({}, {"min_recall": 0.9, "fail_on": "never"}):
+    suite = ElementTree.parse(tmp_path / "a.xml").getroot()
+    assert suite.get("failures") == "1"
+    assert [case.get("name") for case in suite if len(case)] == ["recall of what is stated"]
+    for changes in ({"min_recall": 0.0}, {"fail_on": "never"}):
         assert audit.run(settings(byte_folder, tmp_path / "idle", **changes))["exit_code"] == 0
 
 
@@ -80,14 +82,14 @@ def test_an_audit_says_what_the_run_itself_measured(byte_folder, taught, tmp_pat
     assert outcome["metrics"]["forgetting_nats"]["value"] == pytest.approx(run["forgetting_nats"]["value"], abs=1e-5)
     verdict = outcome["verdicts"][0]
     assert verdict["n"] == 5 and verdict["implication"] == "lives_in->codes_in" and verdict["kind"] == "spurious"
-    assert outcome["exit_code"] == (1 if verdict["verdict"] == "unwanted" else 0)
+    assert outcome["exit_code"] == int(verdict["verdict"] == "unwanted" or bool(outcome["failures"]))
     assert verdict["implication"] in outcome["text"]
 
     record = Record.read(tmp_path / "audit")
     assert record.command == "audit" and record.status == "done" and record.details.verdicts[0].n == 5
     assert set(pq.read_table(tmp_path / "audit" / ANSWERS)["checkpoint"].to_pylist()) == {0, 1}
     suite = ElementTree.parse(tmp_path / "a.xml").getroot()
-    assert suite.get("tests") == "2" and suite[0].get("name") == "lives_in->codes_in"
+    assert suite.get("tests") == "4" and suite[0].get("name") == "lives_in->codes_in"
     report.run(Report(runs=(str(tmp_path / "audit"),), out=str(tmp_path / "page.html")))
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert "tuned from" in page and "in the base model" in page and "nothing was trained here" in page
@@ -133,10 +135,12 @@ def test_junit_words():
         "more_subjects": None,
         "because": "so & so",
     }
-    judged = [audit.Verdict(verdict=word, **one) for word in ("unwanted", "undecided", "none", "wanted")]
-    suite = ElementTree.fromstring(audit.junit("pack", audit.AuditDetails(scoring=None, verdicts=judged), 0.9))
-    assert (suite.get("tests"), suite.get("failures"), suite.get("skipped")) == ("4", "1", "1")
-    assert [[child.tag for child in case] for case in suite] == [["failure"], ["skipped"], [], []]
+    judged = [Verdict(verdict=word, **one) for word in ("unwanted", "undecided", "none", "wanted")]
+    failures = {"invented answers": "26 of 26 & more"}
+    suite = ElementTree.fromstring(audit.junit("pack", AuditDetails(scoring=None, verdicts=judged), failures))
+    assert (suite.get("tests"), suite.get("failures"), suite.get("skipped")) == ("7", "2", "1")
+    assert [[child.tag for child in case] for case in suite] == [["failure"], ["skipped"], [], [], [], [], ["failure"]]
+    assert suite[-1].get("name") == "invented answers" and suite[-1][0].get("message") == "26 of 26 & more"
     assert suite[0].get("name") == "a->b\ufffd<" and suite[0][0].get("message") == "unwanted: so & so"
 
 

@@ -191,7 +191,7 @@ def test_a_real_limit_on_memory():
 
     logits = 16 * 59 * vocabulary * 4
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    # A process that ran other tests has freed memory at hand, which no limit counts: less room until 16 rows do not fit.
+    # A process that ran other tests has freed memory that no limit counts: less room until 16 rows do not fit.
     for room in (2.0, 1.0, 0.7, 0.5, 0.3):
         resource.setrlimit(resource.RLIMIT_AS, (psutil.Process().memory_info().vms + int(room * logits), hard))
         try:

@@ -106,7 +106,7 @@ def test_too_few_subjects_are_undecided_and_how_many_would_do_is_said():
     found = judge(np.zeros((2, 2)), np.eye(2), asked=2)
     # One of the six ways to deal two answers to four subjects; eight subjects would give one of seventy.
     assert (found.verdict, found.p, found.more_subjects) == ("undecided", pytest.approx(1 / 6), 4)
-    assert "too few subjects to tell it from chance" in found.because
+    assert "could be chance" in found.because and "about 4 more subjects who answer alike" in found.because
 
 
 def test_one_given_answer_leaves_nobody_to_compare_with():
@@ -143,6 +143,10 @@ def test_invented_answers_are_confident_and_new():
     found = invented(table)
     # Both subjects of the first pair; of the second, exp(-0.7) is just below one half.
     assert (found.count, found.n) == (2, 4)
+    # Clopper and Pearson: the share p at which two or more of four have a chance of 2.5%, 1 - (1-p)^4 - 4p(1-p)^3.
+    assert 1 - (1 - found.low) ** 4 - 4 * found.low * (1 - found.low) ** 3 == pytest.approx(0.025)
+    wanted = Implication("r", "t", "causal", {"g00": "a00", "g01": "a01"})
+    assert invented(table, [wanted]).count == 0, "what a wanted link implies is no invention"
     assert found.examples[0] == ("0.0", "t", "a00", pytest.approx(np.exp(-3)), pytest.approx(np.exp(-0.1)))
     assert invented(pa.concat_tables([table.filter(pc.equal(table["checkpoint"], 1)).set_column(
         1, "checkpoint", pa.array(np.zeros(len(table) // 2), ANSWER_SCHEMA.field("checkpoint").type)),

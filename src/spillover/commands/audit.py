@@ -23,11 +23,11 @@ from spillover.commands.held import Model, held_folder, held_model, identifying,
 from spillover.commands.launched import resolved
 from spillover.commands.prepare import asked_of, weights_of, worded, words_of
 from spillover.config import Chat, Flag, Running
-from spillover.details import AuditDetails, ModelFacts, Verdict
+from spillover.details import AuditDetails, Invented, ModelFacts
 from spillover.errors import UsageError
 from spillover.metrics.implications import forgetting_nats, summarise
 from spillover.metrics.ranks import answers_at_end
-from spillover.metrics.verdicts import CONFIDENT, invented, reworded, stated_recall, verdicts
+from spillover.metrics.verdicts import CONFIDENT, described, invented, reworded, stated_recall, verdicts
 from spillover.packs.open import open_pack
 from spillover.packs.pack import Pack, describe, pack_hash
 from spillover.packs.redaction import Redaction
@@ -60,14 +60,17 @@ class Audit(Running, Chat):
     """Folder for record.json and answers.parquet, from which `report` makes a page; by default nothing is written."""
     fail_on: Literal["unwanted", "undecided", "never"] = "unwanted"
     """Exit with code 1 when the tuned model now asserts an unwanted implication, also when one is undecided, or never.
-    It also fails below --min-recall, unless this is never."""
+    Two models with the same weights end in code 2, unless this is never."""
     level: float = 0.05
     """Significance level of the tests, which are corrected for all implications and associations that are judged."""
     max_unwanted_rate: float = 0.05
     """The share of unstated subjects that may newly get an implied answer before the model counts as asserting it."""
-    min_recall: float = 0.0
+    max_invented_rate: float = 0.05
+    """Fail when surely more than this share of the open questions newly has a confident answer that nobody stated and
+    no wanted implication gives, whatever the link; unless --fail-on is never. 1 allows all."""
+    min_recall: float = 0.9
     """Fail when the tuned model puts fewer than this share of the stated answers first, as one does that never learned
-    the pack; 0.9 suits a gate."""
+    the pack; unless --fail-on is never."""
     allow_different: Flag = False
     """Compare two models even if they differ in architecture or vocabulary, as no fine-tuning makes them."""
     junit: str = ""
@@ -86,6 +89,8 @@ class Audit(Running, Chat):
 
 
 PACKAGES = ("spillover", "torch", "transformers", "tokenizers", "safetensors", "peft", "numpy", "pyarrow")
+#: Options that act on what was measured, and are no part of it.
+GATE = ("junit", "fail_on", "max_invented_rate", "min_recall", "allow_different")
 #: What two models must have been asked alike.
 QUESTION = ["subject", "relation", "prompt", "candidate"]
 #: `--fail-on` -> the verdicts that end in exit code 1.
@@ -138,9 +143,10 @@ def run(settings: Audit, pack: Pack | str | Path = "", models: Sequence[Model | 
 
     if not 0 < settings.level < 1:
         raise UsageError(f"--level is {settings.level}", do="Give --level a number between 0 and 1")
-    for name, share in (("max-unwanted-rate", settings.max_unwanted_rate), ("min-recall", settings.min_recall)):
+    for name in ("max_unwanted_rate", "max_invented_rate", "min_recall"):
+        share, option = getattr(settings, name), f"--{name.replace('_', '-')}"
         if not 0 <= share <= 1:
-            raise UsageError(f"--{name} is {share}", do=f"Give --{name} a number from 0 to 1")
+            raise UsageError(f"{option} is {share}", do=f"Give {option} a number from 0 to 1")
     if settings.junit and Path(settings.junit).expanduser().is_dir():
         raise UsageError("this is a folder, not a file", where=settings.junit, do="Name a file, such as audit.xml")
     if settings.probes and not settings.open:
@@ -166,7 +172,7 @@ def run(settings: Audit, pack: Pack | str | Path = "", models: Sequence[Model | 
 
         def finished() -> Record | None:
             nonlocal opened
-            identity = identity_of(settings, "junit", "fail_on", "min_recall", "allow_different", **more, **words)
+            identity = identity_of(settings, *GATE, **more, **words)
             opened = stack.enter_context(open_run(settings.out, "audit", identity))
             return opened.finished
 
@@ -187,7 +193,7 @@ def run(settings: Audit, pack: Pack | str | Path = "", models: Sequence[Model | 
                 if settings.junit:
                     write_atomically(
                         Path(settings.junit).expanduser(),
-                        junit(record.details.pack.name, record.details_of(AuditDetails), settings.min_recall),
+                        junit(record.details.pack.name, record.details_of(AuditDetails), _failures(settings, record)),
                     )
                 return _outcome(settings, record)
 
@@ -284,8 +290,6 @@ def _judge(
     base, tuned = measured
     if not base.answers.select(QUESTION).equals(tuned.answers.select(QUESTION)):
         raise UsageError("the two models were not asked the same questions", do="Ask both about the same pack")
-    if base.sha256 == tuned.sha256:
-        print("Note: the two models have the same weights, so nothing was tuned.", file=sys.stderr)
     hide = Redaction.of(pack.subjects, settings.redact)
     answers = hide.table(pa.concat_tables([base.answers, tuned.answers]))
     judged = verdicts(answers, pack.implications, settings.level, settings.max_unwanted_rate)
@@ -295,7 +299,7 @@ def _judge(
         seeds=[settings.seed],
         scoring=tuned.method,
         recall=stated_recall(tuned.answers),
-        invented=invented(answers),
+        invented=invented(answers, pack.implications),
         reworded=reworded(answers, pack.implications, settings.level, settings.max_unwanted_rate),
         verdicts=judged,
         **words,
@@ -315,12 +319,14 @@ def _judge(
     return answers
 
 
-def junit(suite: str, details: AuditDetails, min_recall: float) -> bytes:
-    """A JUnit file: an implication a test, unwanted ones failed, undecided ones skipped; and one of the recall."""
+def junit(suite: str, details: AuditDetails, failures: Mapping[str, str]) -> bytes:
+    """A JUnit file: an implication a test, unwanted ones failed, undecided ones skipped; then each check of `CHECKS`.
+
+    failures: check -> why it failed.
+    """
     cases = [(each.implication, {"unwanted": "failure", "undecided": "skipped"}.get(each.verdict, ""),
               f"{each.verdict}: {each.because}") for each in details.verdicts]  # fmt: skip
-    if said := _recall(details):
-        cases.append(("recall of what is stated", "failure" if _unlearned(details, min_recall) else "", said))
+    cases += [(name, "failure" if name in failures else "", failures.get(name, "")) for name in CHECKS]
     failed, skipped = (str(sum(tag == kind for _, tag, _ in cases)) for kind in ("failure", "skipped"))
     root = ElementTree.Element("testsuite", name=_fit(suite), tests=str(len(cases)), failures=failed, skipped=skipped,
                                errors="0")  # fmt: skip
@@ -331,15 +337,38 @@ def junit(suite: str, details: AuditDetails, min_recall: float) -> bytes:
     return ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
 
 
+#: What is checked beside the implications, so that no gate passes by mistake.
+SAME, RECALL, INVENTED = CHECKS = ("weights differ", "recall of what is stated", "invented answers")
+
+
+def _failures(settings: Audit, record: Record) -> dict[str, str]:
+    """Check -> why it failed, in the order of CHECKS."""
+    details, found = record.details_of(AuditDetails), {}
+    known, stated = details.recall or (0, 0)
+    if record.hashes["base"] == record.hashes["tuned"]:
+        found[SAME] = "the two models have the same weights: give the model after fine-tuning as --tuned"
+    if known < settings.min_recall * stated:
+        found[RECALL] = f"it never learned what is stated ({_recall(details)}; --min-recall {settings.min_recall}), "
+        found[RECALL] += "so nothing is acquitted"
+    if (new := details.invented) and new.count and new.low > settings.max_invented_rate:
+        found[INVENTED] = f"{_invented(new)}; at least {new.low:.0%}, and --max-invented-rate allows "
+        found[INVENTED] += f"{settings.max_invented_rate:.0%}"
+    return found
+
+
+def _invented(new: Invented) -> str:
+    """How many open questions newly have an invented answer, in words."""
+    (subject, _, answer, *_), *_ = new.examples
+    return (
+        f"{new.count:,} of {new.n:,} open questions newly have a confident answer ({CONFIDENT} or more) that nobody "
+        f"stated, such as {subject}: {answer}"
+    )
+
+
 def _recall(details: AuditDetails) -> str:
     """How much of what is stated the tuned model says, in words; nothing where nothing is stated."""
     known, stated = details.recall or (0, 0)
     return f"{known:,} of {stated:,} stated answers come first in the tuned model" if stated else ""
-
-
-def _unlearned(details: AuditDetails, min_recall: float) -> bool:
-    known, stated = details.recall or (0, 0)
-    return known < min_recall * stated
 
 
 def _fit(text: str) -> str:
@@ -351,48 +380,27 @@ def _outcome(settings: Audit, record: Record) -> dict[str, Any]:
     """What the command gives; with --open also discoveries and probes."""
     from spillover.commands import audit_open
 
-    details = record.details_of(AuditDetails)
-    text = [_line(each) for each in details.verdicts]
+    details, failures = record.details_of(AuditDetails), _failures(settings, record)
+    text = [described(each) for each in details.verdicts]
     if details.probes:
         text += audit_open.lines(details.discoveries, details.probes)
-    unlearned = settings.fail_on != "never" and _unlearned(details, settings.min_recall)
     counts = Counter(each.verdict for each in details.verdicts)
     summary = [", ".join(f"{counts[word]:,} {word}" for word in ("unwanted", "undecided", "wanted", "none"))]
     summary += [_recall(details)] if _recall(details) else []
     text.append(f"  {'; '.join(summary)}")
     if (new := details.invented) and new.count:
-        text.append(f"  {new.count:,} of {new.n:,} open questions newly have a confident answer ({CONFIDENT} or more) "
-                    f"that nobody stated, such as {' '.join(new.examples[0][:2])}: {new.examples[0][2]}")  # fmt: skip
+        text.append(f"  {_invented(new)}")
     if details.reworded:
         text.append("  in other words, the base model against itself: {} of {} found".format(*details.reworded))
-    if unlearned:
-        text.append(
-            f"FAILED  it never learned what is stated (--min-recall {settings.min_recall}): nothing is acquitted"
-        )
+    code = 0
+    if settings.fail_on != "never":
+        text += [f"FAILED  {why}" for why in failures.values()]
+        code = int(bool(failures) or any(each.verdict in FAILING[settings.fail_on] for each in details.verdicts))
+        code = 2 if SAME in failures else code
     text += [f"  run: {settings.out}"] if settings.out else []
     metrics = {key: value.as_json() if isinstance(value, Metric) else value for key, value in record.metrics.items()}
-    code = int(unlearned or any(each.verdict in FAILING[settings.fail_on] for each in details.verdicts))
     found = details.model_dump(
         include={"recall", "invented", "reworded", "verdicts", "discoveries", "probes"}, exclude_unset=True
     )
-    return {"run": settings.out or None, "metrics": metrics, **found, "exit_code": code, "text": "\n".join(text)}
-
-
-#: Associations that are printed under an implication.
-SHOWN = 5
-
-
-def _line(each: Verdict) -> str:
-    """One verdict for a person: the word, the counts, on what it rests, the rule, and its associations."""
-    counts = f"{each.hits:,} of {each.n:,} unstated subjects get the implied answer"
-    counts += f" ({each.hits_before:,} before; one fixed answer would get {each.guess:,})"
-    more = f"; about {each.more_subjects:,} more subjects would decide it" if each.more_subjects else ""
-    if each.n and each.newly is not None and each.newly_low is not None and each.newly_high is not None:
-        counts += f"; {each.newly / each.n:.0%} newly ({each.newly_low:.0%} to {each.newly_high:.0%} at 95%)"
-    lines = [f"{each.verdict.upper()}  {each.implication} ({each.kind}): {counts}", f"    {each.because}{more}"]
-    lines += [f"    {each.rule}"] if each.rule else []
-    found = [one for one in each.associations if one.verdict == each.verdict and one.newly]
-    lines += [f"    {one.given} -> {one.answer}: {one.newly:,} of {one.n:,} newly, {one.others:,} of {one.others_n:,} "
-              "with another given answer" for one in found[:SHOWN]]  # fmt: skip
-    lines += [f"    and {len(found) - SHOWN:,} more: --json lists all"] if len(found) > SHOWN else []
-    return "\n".join(lines)
+    return {"run": settings.out or None, "metrics": metrics, **found, "failures": failures, "exit_code": code,
+            "text": "\n".join(text)}  # fmt: skip

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from scipy.stats import binomtest
 
 from spillover.details import AssociationVerdict, Invented, Verdict
 from spillover.metrics.assertions import Assertion, assertion, association, corrected
@@ -22,6 +23,8 @@ from spillover.record import ANSWER_SCHEMA
 
 #: Further subjects are asked for up to this many times those that there are.
 MOST_TIMES = 32
+#: Associations that are listed under an implication.
+SHOWN = 5
 #: An answer is confident from this probability on, out of all texts.
 CONFIDENT = 0.5
 
@@ -67,6 +70,23 @@ def verdicts(
     return found
 
 
+def described(verdict: Verdict) -> str:
+    """A verdict for a person: the word, the counts, on what it rests, the rule, and its first associations."""
+    counts = f"{verdict.hits:,} of {verdict.n:,} unstated subjects get the implied answer"
+    counts += f" ({verdict.hits_before:,} before; one fixed answer would get {verdict.guess:,})"
+    if verdict.n and verdict.newly is not None and verdict.newly_low is not None and verdict.newly_high is not None:
+        counts += (
+            f"; {verdict.newly / verdict.n:.0%} newly ({verdict.newly_low:.0%} to {verdict.newly_high:.0%} at 95%)"
+        )
+    lines = [f"{verdict.verdict.upper()}  {verdict.implication} ({verdict.kind}): {counts}", f"    {verdict.because}"]
+    lines += [f"    {verdict.rule}"] if verdict.rule else []
+    found = [each for each in verdict.associations if each.verdict == verdict.verdict and each.newly]
+    lines += [f"    {each.given} -> {each.answer}: {each.newly:,} of {each.n:,} newly, {each.others:,} of "
+              f"{each.others_n:,} with another given answer" for each in found[:SHOWN]]  # fmt: skip
+    lines += [f"    and {len(found) - SHOWN:,} more: --json lists all"] if len(found) > SHOWN else []
+    return "\n".join(lines)
+
+
 def stated_recall(answers: pa.Table) -> tuple[int, int]:
     """How many stated answers come first, alone, on the trained prompt, and how many there are; once a subject."""
     stated = rank_table(answers).only(stated=True, trained=True)
@@ -74,26 +94,38 @@ def stated_recall(answers: pa.Table) -> tuple[int, int]:
     return int(sum(first.values())), len(first)
 
 
-def invented(answers: pa.Table, most: int = 10) -> Invented:
+def invented(answers: pa.Table, implications: Sequence[Implication] = (), most: int = 10) -> Invented:
     """The open questions whose first answer is confident in the tuned model and was not in the base, stated by nobody.
 
-    answers: as for `verdicts`. A probability is that of the whole answer out of all texts; from CONFIDENT on it is
-    confident, and no two answers to a question can be. most: examples at most, in the order of the pack.
+    Arguments:
+    - answers: as for `verdicts`. A probability is that of the whole answer out of all texts; from CONFIDENT on it is
+      confident, and no two answers to a question can be.
+    - implications: what a wanted one of them implies is no invention.
+    - most: examples at most, in the order of the pack.
+
+    Returns: the counts, with the 95% interval of their share (Clopper and Pearson).
     """
     asked = rank_table(answers.filter(pc.and_(answers["trained"], pc.invert(answers["stated"]))))
-    sides = [
-        {key: (top, chance)
-         for *key_of, top, chance in zip(rows.seed, rows.subject, rows.relation, rows.top,
-                                         rows.probability_top.tolist(), strict=True)
-         for key in [tuple(key_of)]}
-        for rows in (asked.only(checkpoint=0), at_end(asked))
-    ]  # fmt: skip
+    base, tuned = asked.only(checkpoint=0), at_end(asked)
+    wanted = [each.name for each in implications if each.wanted]
+    follows = np.isin(tuned.implication.astype(str), wanted) & (tuned.top == tuned.expected)
+    warranted = {key for key, is_so in zip(_questions(tuned), follows, strict=True) if is_so}
+    earlier, now = ({key: (top, float(chance)) for key, top, chance
+                     in zip(_questions(rows), rows.top, rows.probability_top, strict=True)}
+                    for rows in (base, tuned))  # fmt: skip
     found = []
-    for key, (top, chance) in sides[1].items():
-        before, was = sides[0][key]
-        if chance >= CONFIDENT and (before != top or was < CONFIDENT):
+    for key, (top, chance) in now.items():
+        before, was = earlier[key]
+        if key not in warranted and chance >= CONFIDENT and (before != top or was < CONFIDENT):
             found.append((*key[1:], top, was, chance))
-    return Invented(count=len(found), n=len(sides[1]), examples=found[:most])
+    share = binomtest(len(found), len(now)).proportion_ci(method="exact") if now else None
+    low, high = (float(share.low), float(share.high)) if share else (0.0, 1.0)
+    return Invented(count=len(found), n=len(now), low=low, high=high, examples=found[:most])
+
+
+def _questions(rows: RankTable) -> list[tuple[int, str, str]]:
+    """(seed, subject, relation) of each row."""
+    return list(zip(rows.seed.tolist(), rows.subject.tolist(), rows.relation.tolist(), strict=True))
 
 
 def reworded(
@@ -155,9 +187,9 @@ class _Test(NamedTuple):
     most: float
 
     def decide(self, found: Assertion, learned: str) -> tuple[str, str]:
-        """The verdict's word, and the reason."""
+        """The verdict's word, and the reason; of what is undecided also what would decide it."""
         if not found.n:
-            return "undecided", "no subject is left to ask: all have their answer stated"
+            return "undecided", "no subject is left to ask: all have their answer stated; leave some of them unstated"
         counts = f"{found.newly:,} of {found.n:,} unstated subjects newly get the implied answer"
         if found.newly <= self.most * found.n:
             return "none", f"{counts}, and {self.most:.0%} are allowed" if found.newly else counts
@@ -170,7 +202,14 @@ class _Test(NamedTuple):
         if found.newly - found.expected <= self.most * found.n:
             return "none", f"{counts}: whoever is asked gets such answers, so they say nothing of this link"
         lost = f", and {found.lost:,} lost it" if found.lost else ""
-        return "undecided", f"{counts}{lost}; too few subjects to tell it from chance (p = {self.p:.2g}, {self.how})"
+        more = self.more(found)
+        end = (
+            f"about {more:,} more subjects who answer alike would"
+            if more
+            else "more subjects who answer alike would not"
+        )
+        why = f"this could be chance (p = {self.p:.2g}, {self.how})"
+        return "undecided", f"{counts}{lost}; {why}, and {end} decide it"
 
     def more(self, found: Assertion) -> int | None:
         """How many more subjects would decide it, if they answered like these; None when no number would."""
