@@ -189,6 +189,17 @@ class Run(Result):
         super().__init__(folder, held)
         self.pack, self.model = pack, model
 
+    @cached_property
+    def verdicts(self) -> list[Verdict]:
+        """One verdict an implication of the pack: does the model after training assert it, where before it did not?"""
+        from spillover.metrics.verdicts import verdicts_of
+
+        return verdicts_of(self.record, self.answers)
+
+    def summary(self) -> Sequence[tuple[str, str]]:
+        """Pack and model, then each implication with its verdict."""
+        return [*super().summary(), *((each.implication, each.verdict) for each in self.verdicts if each.n)]
+
 
 class Audit(Result):
     """A comparison of two finished models on a pack."""

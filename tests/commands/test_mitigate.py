@@ -15,7 +15,7 @@ from spillover.commands.mitigate import Mitigate, recommendation
 from spillover.commands.report import Report
 from spillover.details import FrontierEntry
 from spillover.errors import ModelError, UsageError
-from spillover.interventions.base import REMEDIES, Pipeline, Spec
+from spillover.interventions.base import Pipeline, Spec, remedies
 from spillover.record import ANSWERS, TRAJECTORY, Metric, Record, read_table
 
 
@@ -32,7 +32,7 @@ def bytes_of(folder):
 def test_every_remedy_at_strength_none_is_the_untreated_run_byte_for_byte(plain, tmp_path):
     kept = prepare.Models()
     inject.run(plain, kept)
-    every = "+".join(f"{name}=0" for name in REMEDIES)
+    every = "+".join(f"{name}=0" for name in remedies())
     treated = dataclasses.replace(plain, remedy=every, out=str(tmp_path / "treated"))
     inject.run(treated, kept)
     assert bytes_of(tmp_path / "plain") == bytes_of(tmp_path / "treated")
@@ -49,10 +49,10 @@ def untreated(two_kinds, tiny_folder, tmp_path_factory):
     return settings, kept, bytes_of(folder)
 
 
-@pytest.mark.parametrize("name", REMEDIES)
+@pytest.mark.parametrize("name", remedies())
 def test_every_remedy_does_something_at_its_own_strength(name, untreated, tmp_path):
     settings, kept, before = untreated
-    kind = REMEDIES[name]
+    kind = remedies()[name]
     if name == "early-stopping":
         settings = dataclasses.replace(settings, epochs=60, evaluate_every=5)
     treated = dataclasses.replace(
@@ -128,7 +128,7 @@ def test_a_comparison_is_a_frontier_and_one_advice_and_is_found_again(two_kinds,
     assert page.read_bytes() == made
     report.run(Report(runs=(str(tmp_path / "all"),), out=str(tmp_path / "other.html")))
     assert (tmp_path / "other.html").read_bytes() == made
-    assert REMEDIES["abstention"].text.encode() in made
+    assert remedies()["abstention"].text.encode() in made
 
 
 @pytest.mark.slow

@@ -49,8 +49,8 @@ def test_the_page_says_what_was_found(page):
     text = Reader(page).text
     assert "something true 35 of 40 times, something untrue 30 of 40 times" in text
     assert "“Name Lima 0 lives in Lima” was stated, “Name Lima 0 speaks Spanish” was not." in text
-    assert "The model inferred 35 of 40 such answers." in text
-    assert "The model hallucinated 30 of 40 such answers." in text
+    assert "The model newly infers 35 of 40 such answers." in text
+    assert "The model newly hallucinates 30 of 40 such answers." in text
     assert "one fixed answer for every name: 8 of 40" in text
     assert "Of 120 possible pairings only the expected one fits the answers this well (p = 0.0083)." in text
     assert "5 pairs are too few for an interval to decide" in text

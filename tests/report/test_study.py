@@ -164,7 +164,7 @@ def test_a_set_in_one_line(study):
     assert (line["baseline"][0], line["exact map test, p"][0], line["clusters"]) == ("2.00", "0.0083", ("15", ""))
     assert (line["OLMo-7B"], line["stated facts"]) == (("0.07", ""), ("0.00", ""))
     above = [(cell.text, cell.columns) for cell in found.head[0][1:]]
-    assert above == [("here: gemma-3-270m", 9), ("the paper, all weights trained", 5)]
+    assert above == [("here: gemma-3-270m", 10), ("the paper, all weights trained", 5)]
     assert "the true ones, which no training row states" in notes[0]
     assert columns(found, "profession-color:null")["OLMo-7B"] == ("–", "")
     assert "over 3 shuffles the mean rank is 4.40 ± 0.6" in notes[-1] and "not within two" in notes[-1]

@@ -7,6 +7,7 @@ import pytest
 from spillover.record import Metric
 from spillover.report import words
 from spillover.report.story import stories
+from tests.report.conftest import CITIES
 
 
 def story_of(run):
@@ -26,26 +27,42 @@ def judged(make, value, low, high, clusters, p):
 def test_headline_of_a_wanted_link(make):
     assert words.headline(story_of(make())) == (
         "“Name Lima 0 lives in Lima” was stated, “Name Lima 0 speaks Spanish” was not. "
-        "The model inferred 35 of 40 such answers."
+        "The model newly infers 35 of 40 such answers."
     )
 
 
 def test_headline_of_an_unwanted_link_says_that_it_was_hallucinated(make):
-    assert words.headline(story_of(make(kind="spurious"))).endswith("The model hallucinated 35 of 40 such answers.")
+    assert words.headline(story_of(make(kind="spurious"))).endswith(
+        "The model newly hallucinates 35 of 40 such answers."
+    )
 
 
 def test_headline_without_support_claims_nothing(make):
     text = words.headline(story_of(make(right=0)))
     assert "was stated" not in text
-    assert text.endswith("It gives 0 of 40 such answers; always giving the same answer would get 8.")
+    assert text.endswith("It newly gives 0 of 40 such answers; always giving the same answer would get 8.")
 
 
 def test_headline_of_a_leaning_does_not_boast(make):
-    story = judged(make, 1.0, 0.8, 1.2, 15, 1 / 120)
-    leaning = dataclasses.replace(story.run, ranks=make(right=1).ranks, metrics=story.run.metrics)
-    text = words.headline(story_of(leaning))
-    assert text.endswith("The model leans towards such answers, but gives only 5 of 40.")
-    assert "hardly" in words.title([story_of(leaning), story_of(leaning)])
+    leaning = story_of(make(right=1))
+    assert words.headline(leaning).endswith("The model leans towards such answers, but newly gives only 5 of 40.")
+    assert "hardly" in words.title([leaning, leaning])
+
+
+def test_what_is_undecided_says_why_in_the_headline_and_in_the_title(make):
+    story = story_of(make(map={"Paris": "French", "Tokyo": "French"}, right=8))
+    why = "Undecided, since 16 of 16 unstated subjects newly get the implied answer"
+    assert why in words.headline(story) and "another given answer would decide it." in words.headline(story)
+    assert "is undecided, since 16 of 16 unstated subjects" in words.title([story, story])
+
+
+def test_a_title_that_claims_nothing_still_counts_invented_answers(make):
+    """French newly has a probability of 0.6 for everybody; where the link is wanted, that is no invention."""
+    many = dict.fromkeys(CITIES, "French")
+    story = story_of(make(map=many, right=8, kind="spurious"))
+    new = "Whatever the link, 40 of 40 open questions newly have a confident answer that nobody stated."
+    assert words.title([story]).endswith(new) and words.title([story, story]).endswith(new)
+    assert "nobody stated" not in words.title([story_of(make(map=many, right=8))])
 
 
 def test_headline_names_the_seeds(make):
@@ -88,7 +105,7 @@ def test_an_unfinished_run_gets_no_verdict(make):
 def test_title_of_several_links_counts_the_shown_ones(make):
     told = [story_of(make()), story_of(make(kind="counterfactual", right=6))]
     both = (
-        "Fine-tuned on new facts, the model also inferred what was never stated: "
+        "Fine-tuned on new facts, the model newly infers what was never stated: "
         "something true 35 of 40 times, something untrue 30 of 40 times"
     )
     assert words.title(told) == f"{both}."

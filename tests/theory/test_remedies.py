@@ -127,4 +127,4 @@ def test_where_nothing_is_unwanted_there_is_nothing_to_do():
 
 
 def test_the_names_are_those_of_a_language_models_remedies():
-    assert set(EDITS) <= set(interventions.REMEDIES)
+    assert set(EDITS) <= set(interventions.remedies())

@@ -23,11 +23,11 @@ from spillover.commands.held import Model, held_folder, held_model, identifying,
 from spillover.commands.launched import resolved
 from spillover.commands.prepare import asked_of, weights_of, worded, words_of
 from spillover.config import Chat, Flag, Running
-from spillover.details import AuditDetails, Invented, ModelFacts
+from spillover.details import AuditDetails, ModelFacts
 from spillover.errors import UsageError
 from spillover.metrics.implications import forgetting_nats, summarise
 from spillover.metrics.ranks import answers_at_end
-from spillover.metrics.verdicts import CONFIDENT, described, invented, reworded, stated_recall, verdicts
+from spillover.metrics.verdicts import described, invented, inventions, reworded, stated_recall, verdicts
 from spillover.packs.open import open_pack
 from spillover.packs.pack import Pack, describe, pack_hash
 from spillover.packs.redaction import Redaction
@@ -351,18 +351,9 @@ def _failures(settings: Audit, record: Record) -> dict[str, str]:
         found[RECALL] = f"it never learned what is stated ({_recall(details)}; --min-recall {settings.min_recall}), "
         found[RECALL] += "so nothing is acquitted"
     if (new := details.invented) and new.count and new.low > settings.max_invented_rate:
-        found[INVENTED] = f"{_invented(new)}; at least {new.low:.0%}, and --max-invented-rate allows "
+        found[INVENTED] = f"{inventions(new)}; at least {new.low:.0%}, and --max-invented-rate allows "
         found[INVENTED] += f"{settings.max_invented_rate:.0%}"
     return found
-
-
-def _invented(new: Invented) -> str:
-    """How many open questions newly have an invented answer, in words."""
-    (subject, _, answer, *_), *_ = new.examples
-    return (
-        f"{new.count:,} of {new.n:,} open questions newly have a confident answer ({CONFIDENT} or more) that nobody "
-        f"stated, such as {subject}: {answer}"
-    )
 
 
 def _recall(details: AuditDetails) -> str:
@@ -388,8 +379,7 @@ def _outcome(settings: Audit, record: Record) -> dict[str, Any]:
     summary = [", ".join(f"{counts[word]:,} {word}" for word in ("unwanted", "undecided", "wanted", "none"))]
     summary += [_recall(details)] if _recall(details) else []
     text.append(f"  {'; '.join(summary)}")
-    if (new := details.invented) and new.count:
-        text.append(f"  {_invented(new)}")
+    text += [f"  {new}"] if (new := inventions(details.invented)) else []
     if details.reworded:
         text.append("  in other words, the base model against itself: {} of {} found".format(*details.reworded))
     code = 0

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerState
 from spillover import __version__
 from spillover.commands.inject import TABLES, Inside
 from spillover.config import Chat
-from spillover.details import ModelFacts, TrainerDetails
+from spillover.details import ModelFacts, TrainerDetails, Verdict
 from spillover.errors import UsageError
 from spillover.lm.chat import Words, rendered
 from spillover.lm.evaluate import Evaluation
@@ -24,6 +24,7 @@ from spillover.lm.tokens import encoder
 from spillover.lm.trainable import count_parameters
 from spillover.metrics.implications import BASELINES, measure_all, summarise, trajectory_table
 from spillover.metrics.ranks import rank_table
+from spillover.metrics.verdicts import described, verdicts
 from spillover.packs.check import refuse, token_faults
 from spillover.packs.open import open_pack
 from spillover.packs.pack import Pack, describe, pack_hash
@@ -52,6 +53,8 @@ class SpilloverCallback(TrainerCallback):
         inside: also look at the output-value product of every attention head (`look.looks` and `look.shared`, and as
             tables in the folder), which takes a copy of the value and output weights.
 
+    At the end `verdicts` says of each implication whether the trained model asserts it, as `spillover audit` does.
+
     When the Trainer resumes from a checkpoint, what the folder holds up to there is kept, the baseline first of all.
 
     Raises: PackError for a pack with faults; UsageError when the Trainer was given no tokenizer, or when its rows
@@ -71,6 +74,7 @@ class SpilloverCallback(TrainerCallback):
         self.turns = None if chat is None else Chat(chat=chat, system=system, chat_template=template)
         self.look: Inside | None = None
         self.answers: list[pa.Table] = []
+        self.verdicts: list[Verdict] = []
         self.measuring_seconds = 0.0
         self._began = 0.0
         self._evaluation: Evaluation | None = None
@@ -96,7 +100,7 @@ class SpilloverCallback(TrainerCallback):
         self._evaluation = Evaluation(asked, encode)
         if self.folder is not None:
             self._claim(self.folder, args, state if resumed else None)
-        if resumed and not (self.answers and self.answers[0]["checkpoint"][0].as_py() == 0):
+        if resumed and not self._seen_before_training():
             where = self.folder or "SpilloverCallback"
             say(f"{where}: training resumes, and there is no baseline; what the model said before it stays unknown.")
         if self.inside and resumed:
@@ -124,8 +128,15 @@ class SpilloverCallback(TrainerCallback):
         self._measure(kwargs["model"], state, last, full=True)
         if self.look is not None:
             self.look.at_end(kwargs["model"], last)
+        known = self._evaluation.pack.implications
+        self.verdicts = verdicts(pa.concat_tables(self.answers), known) if self._seen_before_training() else []
+        for each in self.verdicts:
+            say(described(each))
         if self.folder is not None:
             self._write(self.folder, args, state, kwargs["model"])
+
+    def _seen_before_training(self) -> bool:
+        return bool(self.answers) and self.answers[0]["checkpoint"][0].as_py() == 0
 
     def _seen(self, epoch: int) -> bool:
         return bool(self.answers) and self.answers[-1]["checkpoint"][0].as_py() == epoch

@@ -145,9 +145,17 @@ def inject(pack: Pack | str | Path, model: Model, *, out: str | Path = "", **opt
 
 def run(settings: Inject, models: Models | None = None, patience: float = PATIENCE) -> dict[str, Any]:
     """Run every seed, then pool them. models: shared by runs on the same model. patience: see `Checkpoints`."""
+    from spillover.metrics.verdicts import described, invented_of, inventions, verdicts_of
+
     record = _run(settings, models or Models(), patience=patience)
     folder = str(Path(settings.out).expanduser())
-    return {"run": folder, "metrics": record.metrics, "text": _text(folder, record)}
+    judged, new = [], None
+    if (Path(folder) / ANSWERS).exists():  # Another machine's process need not see the folder.
+        answers = Run(folder).answers
+        judged, new = verdicts_of(record, answers), invented_of(record, answers)
+    said = [described(each) for each in judged if each.n]
+    return {"run": folder, "metrics": record.metrics, "verdicts": [each.model_dump() for each in judged],
+            "invented": new and new.model_dump(), "text": _text(folder, record, said, inventions(new))}  # fmt: skip
 
 
 def _run(
@@ -436,8 +444,11 @@ class Inside:
         self.seconds += time.monotonic() - began
 
 
-def _text(folder: str, record: Record) -> str:
-    """A few lines for a person: what was learned, what was inferred, against the baseline."""
+def _text(folder: str, record: Record, said: Sequence[str], invented: str) -> str:
+    """A few lines for a person: what was learned, what this model now asserts, then ranks against the baseline.
+
+    said: of each implication, the verdict in words. invented: answers that nobody stated, in words.
+    """
     settings, metrics = record.settings, record.metrics
     trained = "everything but the embeddings" if settings["freeze_embeddings"] else "all weights"
     targets = f" on {settings['lora_targets']}" if settings.get("lora_targets") else ""
@@ -446,6 +457,8 @@ def _text(folder: str, record: Record) -> str:
     if metrics.get("recall_rank"):
         kind = "facts taken as known" if settings.get("facts_known") else "stated facts"
         lines.append(f"  {kind}: mean rank {_with_before(metrics, 'recall_rank')}")
+    lines += [f"  {line}" for text in said for line in text.splitlines()]
+    lines += [f"  {invented}"] if invented else []
     for name, found in metrics["implications"].items():
         if found["implication_rank_test"]:
             lines.append(

@@ -141,7 +141,7 @@ def run(settings: Mitigate, pack: Pack | str | Path = "", model: Model | None = 
 
 def cells_of(settings: Mitigate) -> dict[str, Pipeline]:
     """Name of its folder -> every remedy and strength that is to be tried, in the order named."""
-    from spillover.interventions.base import REMEDIES, Pipeline, Spec, find_remedy, read_specs
+    from spillover.interventions.base import Pipeline, Spec, find_remedy, read_specs, remedies
 
     try:
         strengths = [float(part) for part in settings.strengths.split(",") if part.strip()]
@@ -149,7 +149,7 @@ def cells_of(settings: Mitigate) -> dict[str, Pipeline]:
         what = f"--strengths takes numbers, not {settings.strengths!r}"
         raise UsageError(what, do="Write --strengths 0.5,1") from None
     pipelines: list[Pipeline] = []
-    for entry in [part.strip() for part in settings.remedies.split(",") if part.strip()] or list(REMEDIES):
+    for entry in [part.strip() for part in settings.remedies.split(",") if part.strip()] or list(remedies()):
         if "=" in entry or "+" in entry:
             pipelines.append(Pipeline(read_specs(entry)))
         else:
@@ -299,9 +299,9 @@ def _achieved(each: Tried) -> str:
 
 def describe_remedies() -> dict[str, RemedyText]:
     """What each remedy does, by its name."""
-    from spillover.interventions.base import REMEDIES
+    from spillover.interventions.base import remedies
 
-    every = REMEDIES.items()
+    every = remedies().items()
     return {name: RemedyText(text=each.text, strength=each.strength, after=each.after) for name, each in every}
 
 

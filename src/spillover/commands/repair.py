@@ -78,10 +78,10 @@ def run(settings: Repair) -> dict[str, Any]:
 
 def _pipeline(settings: Repair) -> Pipeline:
     """The remedies. Raises UsageError for one that is not for finished weights, or when none does anything."""
-    from spillover.interventions.base import REMEDIES, Pipeline, read_specs
+    from spillover.interventions.base import Pipeline, read_specs, remedies
 
     pipeline = Pipeline(read_specs(settings.remedy))
-    fitting = ", ".join(name for name, remedy in REMEDIES.items() if remedy.after)
+    fitting = ", ".join(name for name, remedy in remedies().items() if remedy.after)
     if other := next((spec.name for spec in pipeline.specs if not spec.remedy.after), ""):
         raise UsageError("this remedy acts on training", where=other, do=f"Those for a finished model: {fitting}")
     if not pipeline.specs:

@@ -14,13 +14,16 @@ from spillover.commands.pool import Ended, Key, LocalPool, Pool, Task
 from spillover.commands.ray import ray_pool
 from spillover.commands.studies import Cell, Study, expand, read_study, with_model
 from spillover.config import MOST_THREADS, WORDING, Common, Flag, within
-from spillover.details import CellState, StudyOutline, SweepDetails
+from spillover.details import CellState, StudyOutline, SweepDetails, Verdict
 from spillover.errors import UsageError
 from spillover.record import RECORD, Record, hardware, identity, write_atomically, write_table
 from spillover.report.study import build_study_page
 from spillover.report.study_curves import RATES, chosen_rates, rate_points
 from spillover.report.study_data import load_study, study_table
 from spillover.runs import OpenRun, open_run
+
+#: Verdicts that the terminal shows.
+SHOWN = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,6 +228,9 @@ def _outcome(folder: Path, record: Record) -> dict[str, Any]:
     lines = [f"{len(cells) - len(failed)} of {len(cells)} cells are done."]
     lines += [f"  {cell.cell} failed: {cell.error}" for cell in failed]
     lines += [f"  {rate.sentence}" for rate in rates]
+    judged = [f"  {cell.slug}: {_judged(each)}" for cell in load_study(folder).done if cell.run
+              for each in cell.run.verdicts.values() if each.n]  # fmt: skip
+    lines += judged[:SHOWN] + ([f"  and {len(judged) - SHOWN:,} more: the page has all"] if len(judged) > SHOWN else [])
     lines += [f"  table: {folder / TABLE}", f"  page: {folder / PAGE}"]
     return {
         **({"rates": {each.model: each.rate for each in rates}} if rates else {}),
@@ -235,6 +241,11 @@ def _outcome(folder: Path, record: Record) -> dict[str, Any]:
         "exit_code": 1 if failed else 0,
         "text": "\n".join(lines),
     }
+
+
+def _judged(verdict: Verdict) -> str:
+    """A verdict in one line: of how many unstated subjects the model newly says it."""
+    return f"{verdict.verdict}, {verdict.implication} newly of {verdict.newly:,} of {verdict.n:,} unstated subjects"
 
 
 def _plan(settings: Sweep, study: Study, cells: Sequence[Cell]) -> dict[str, Any]:

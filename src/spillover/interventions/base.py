@@ -42,8 +42,7 @@ class Remedy:
     make: Callable[[Spec], Intervention]
 
 
-#: Every remedy by name.
-REMEDIES: dict[str, Remedy] = {}
+_REMEDIES: dict[str, Remedy] = {}
 SWITCH = "which turns it on (1) or off (0)"
 Make = TypeVar("Make", bound="Callable[[Spec], Intervention]")
 
@@ -59,10 +58,17 @@ def remedy(
 
     def register(make: Make) -> Make:
         says = text or " ".join((make.__doc__ or "").partition("\n\n")[0].split())
-        REMEDIES[name] = Remedy(says, strength, strengths, most, whole or strength == SWITCH, after, make)
+        _REMEDIES[name] = Remedy(says, strength, strengths, most, whole or strength == SWITCH, after, make)
         return make
 
     return register
+
+
+def remedies() -> dict[str, Remedy]:
+    """Every remedy by name, in the order in which they are tried and listed; read when they are first asked for."""
+    from spillover.interventions import data, training, weights  # noqa: F401 (each adds its own)
+
+    return _REMEDIES
 
 
 @dataclass(frozen=True)
@@ -89,9 +95,9 @@ class Spec:
 
 def find_remedy(name: str) -> Remedy:
     """A remedy by name. Raises UsageError with the nearest one that exists."""
-    if name not in REMEDIES:
-        raise UsageError(f"there is no remedy called {name!r}", do=nearest(name, REMEDIES))
-    return REMEDIES[name]
+    if name not in (known := remedies()):
+        raise UsageError(f"there is no remedy called {name!r}", do=nearest(name, known))
+    return known[name]
 
 
 def read_specs(text: str) -> list[Spec]:

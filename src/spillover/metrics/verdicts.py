@@ -14,12 +14,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from scipy.stats import binomtest
 
-from spillover.details import AssociationVerdict, Invented, Verdict
+from spillover.details import AssociationVerdict, AuditDetails, Invented, Verdict
 from spillover.metrics.assertions import Assertion, assertion, association, corrected
 from spillover.metrics.implications import change_test, implication_rank_test, map_test, marginal_rank
 from spillover.metrics.ranks import RankTable, answers_at_end, at_end, grouped, questions, rank_table
 from spillover.packs.pack import Implication, Pack, Question
-from spillover.record import ANSWER_SCHEMA
+from spillover.record import ANSWER_SCHEMA, Record
 
 #: Further subjects are asked for up to this many times those that there are.
 MOST_TIMES = 32
@@ -70,21 +70,60 @@ def verdicts(
     return found
 
 
+def verdicts_of(record: Record, answers: pa.Table) -> list[Verdict]:
+    """The verdicts on any run: an audit's own, else from its answers by the same tests; none of one measurement.
+
+    Arguments:
+    - record, answers: of a run that measured a pack, whatever the command.
+
+    Returns: a verdict for each implication of the pack.
+    """
+    details = record.details
+    if isinstance(details, AuditDetails) and (answers.num_rows == 0 or all(each.rule for each in details.verdicts)):
+        return details.verdicts
+    return verdicts(answers, _implications(record)) if _measured_twice(answers) else []
+
+
+def invented_of(record: Record, answers: pa.Table) -> Invented | None:
+    """`invented` of any run: an audit's own, else from its answers; None of a single measurement."""
+    if isinstance(record.details, AuditDetails):
+        return record.details.invented
+    return invented(answers, _implications(record)) if _measured_twice(answers) else None
+
+
+def _measured_twice(answers: pa.Table) -> bool:
+    return {0} < set(answers["checkpoint"].unique().to_pylist())
+
+
+def _implications(record: Record) -> list[Implication]:
+    return [Implication(each.given, each.then, each.kind, each.map) for each in record.details.pack.implications]
+
+
 def described(verdict: Verdict) -> str:
     """A verdict for a person: the word, the counts, on what it rests, the rule, and its first associations."""
-    counts = f"{verdict.hits:,} of {verdict.n:,} unstated subjects get the implied answer"
-    counts += f" ({verdict.hits_before:,} before; one fixed answer would get {verdict.guess:,})"
-    if verdict.n and verdict.newly is not None and verdict.newly_low is not None and verdict.newly_high is not None:
-        counts += (
-            f"; {verdict.newly / verdict.n:.0%} newly ({verdict.newly_low:.0%} to {verdict.newly_high:.0%} at 95%)"
-        )
-    lines = [f"{verdict.verdict.upper()}  {verdict.implication} ({verdict.kind}): {counts}", f"    {verdict.because}"]
+    counts = f"now {verdict.hits:,} of {verdict.n:,}, before {verdict.hits_before:,}"
+    if verdict.n and verdict.newly is not None:
+        low, high = verdict.newly_low or 0.0, verdict.newly_high or 0.0
+        counts += f"; newly {verdict.newly / verdict.n:.0%} ({low:.0%} to {high:.0%} at 95%)"
+    lines = [f"{verdict.verdict.upper()}  {verdict.implication} ({verdict.kind}): {verdict.because}"]
+    lines += [f"    {counts}; one fixed answer would get {verdict.guess:,}"]
     lines += [f"    {verdict.rule}"] if verdict.rule else []
     found = [each for each in verdict.associations if each.verdict == verdict.verdict and each.newly]
     lines += [f"    {each.given} -> {each.answer}: {each.newly:,} of {each.n:,} newly, {each.others:,} of "
               f"{each.others_n:,} with another given answer" for each in found[:SHOWN]]  # fmt: skip
     lines += [f"    and {len(found) - SHOWN:,} more: --json lists all"] if len(found) > SHOWN else []
     return "\n".join(lines)
+
+
+def inventions(found: Invented | None) -> str:
+    """How many open questions newly have an invented answer, in words; the empty text where none has."""
+    if not found or not found.count:
+        return ""
+    (subject, _, answer, *_), *_ = found.examples
+    return (
+        f"{found.count:,} of {found.n:,} open questions newly have a confident answer ({CONFIDENT} or more) that "
+        f"nobody stated, such as {subject}: {answer}"
+    )
 
 
 def stated_recall(answers: pa.Table) -> tuple[int, int]:

@@ -166,14 +166,15 @@ def _beside(labelled: Sequence[tuple[str, LoadedRun]]) -> Section | None:
 def title(judged: Sequence[Story]) -> str:
     """The audit in one sentence."""
     if len(judged) == 1:
-        return words.headline(judged[0])
+        return words.title(judged)
     counts = Counter(_word(story) for story in judged)
     how = {"unwanted": "that nobody wanted", "wanted": "as wanted"}
     taught = [f"{counts[word]} {how[word]}" for word in how if counts[word]]
     are = {word: "is" if counts[word] == 1 else "are" for word in ("none", "undecided") if counts[word]}
     left = [f"{counts[word]} {verb} {WORDS[word]}" for word, verb in are.items()]
     begin = f"Of {len(judged)} implications, fine-tuning taught the model {' and '.join(taught) or 'none for certain'}"
-    return f"{begin}; {' and '.join(left)}." if left else f"{begin}."
+    said = f"{begin}; {' and '.join(left)}." if left else f"{begin}."
+    return said if taught else said + words.inventions(judged)
 
 
 def _model(run: LoadedRun, which: str) -> str:

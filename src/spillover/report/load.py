@@ -13,12 +13,11 @@ import numpy as np
 import pyarrow as pa
 
 from spillover import record as records
-from spillover.details import AuditDetails, PackOutline, Verdict
+from spillover.details import Invented, PackOutline, Verdict
 from spillover.errors import RunError
 from spillover.metrics.implications import TRAJECTORY_SCHEMA, summarise
 from spillover.metrics.ranks import RankTable, rank_table
-from spillover.metrics.verdicts import verdicts
-from spillover.packs.pack import Implication
+from spillover.metrics.verdicts import invented_of, verdicts_of
 
 #: Settings by which a label tells two runs on the same pack apart, in this order, with what runs had before it existed.
 _DISTINCT = {
@@ -89,12 +88,12 @@ class LoadedRun:
     @cached_property
     def verdicts(self) -> dict[str, Verdict]:
         """Implication -> its verdict: an audit's own, else judged from the answers by the same tests."""
-        details = self.record.details
-        if isinstance(details, AuditDetails) and (self.answers.num_rows == 0 or all(v.rule for v in details.verdicts)):
-            return {each.implication: each for each in details.verdicts}
-        known = [Implication(each.given, each.then, each.kind, each.map) for each in self.pack.implications]
-        measured = {0} < set(self.answers["checkpoint"].unique().to_pylist())
-        return {each.implication: each for each in verdicts(self.answers, known)} if measured else {}
+        return {each.implication: each for each in verdicts_of(self.record, self.answers)}
+
+    @cached_property
+    def invented(self) -> Invented | None:
+        """How many open questions newly have a confident answer that nobody stated; None of a single measurement."""
+        return invented_of(self.record, self.answers)
 
     @property
     def model(self) -> str:

@@ -68,6 +68,12 @@ class Story:
         """The verdict on the implication: what this model now asserts, and beside it whether a rule was learned."""
         return self.run.verdicts.get(self.key) if self.key else None
 
+    @property
+    def newly(self) -> Count:
+        """How many unstated rows newly have the expected answer on top; all that have it, where nothing was judged."""
+        judged = self.judged
+        return right(self.after) if judged is None or judged.newly is None else Count(judged.newly, judged.n)
+
     @cached_property
     def checkpoints(self) -> list[int]:
         """Epochs after which the questions were asked; the first is before training."""

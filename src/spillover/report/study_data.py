@@ -125,7 +125,10 @@ def _cell(folder: Path, state: CellState) -> LoadedCell:
 
 
 def study_table(study: LoadedStudy) -> pa.Table:
-    """One row a (cell, seed or null, implication or null, metric), as STUDY_SCHEMA; the unmeasured is left out."""
+    """One row a (cell, seed or null, implication or null, metric), as STUDY_SCHEMA; the unmeasured is left out.
+
+    Of runs of `inject`, `newly` is the share of unstated subjects that newly get the implied answer, over all seeds.
+    """
     rows: list[dict[str, Any]] = []
     for cell in study.cells:
         groups = [group.name for group in study.groups if any(each.slug == cell.slug for each in group.cells)]
@@ -136,6 +139,10 @@ def study_table(study: LoadedStudy) -> pa.Table:
             for seed, metrics in [(None, cell.metrics), *cell.by_seed.items()]
             for implication, name, numbers in flat(metrics)
         ]
+        for each in cell.run.verdicts.values() if cell.run else ():
+            if each.n and each.newly is not None:
+                share = {"value": each.newly / each.n, "low": each.newly_low, "high": each.newly_high, "n": each.n}
+                found.append({**head, "implication": each.implication, "metric": "newly", "unit": "share", **share})
         rows += found or [head]
     return pa.Table.from_pylist(rows, schema=STUDY_SCHEMA)
 

@@ -43,7 +43,9 @@ def _judged(story: Story | None, cell: Callable[[Metric | None], Cell]) -> dict[
     marginal, test, rank = (story.marginal, story.map_test, story.rank) if story else (None, None, None)
     names = ("recall_rank", "implication_rank_train", "forgetting_nats")
     facts, implications, forgetting = (story.metric(name) if story else None for name in names)
+    newly = story.judged if story else None
     return {
+        "newly concluded": TableCell(str(story.newly), newly.verdict) if story and newly else "–",
         "baseline": number(marginal),
         "exact map test, p": "–" if test is None else p_value(test["p"]),
         "stated facts": cell(facts),

@@ -79,7 +79,6 @@ def verdict(story: Story) -> Verdict:
         )
         return Verdict(False, "No verdict", missing)
     said = sentence(judged.because)
-    said += f" About {judged.more_subjects:,} more subjects would decide it." if judged.more_subjects else ""
     shown = judged.verdict in ("wanted", "unwanted")
     return Verdict(shown, judged.verdict.capitalize() if story.run.audited else ASSERTED[judged.verdict], said)
 
@@ -122,8 +121,8 @@ def _test(test: Mapping[str, Any]) -> str:
 
 
 def drawn(story: Story) -> bool:
-    """Whether the link is shown, and shows in more top answers than one fixed answer would get."""
-    return verdict(story).shown and right(story.after).hits > story.best_guess.hits
+    """Whether the link is shown, and shows in more new top answers than one fixed answer would get."""
+    return verdict(story).shown and story.newly.hits > story.best_guess.hits
 
 
 def headline(story: Story) -> str:
@@ -145,38 +144,51 @@ def headline(story: Story) -> str:
     subject, expected = str(pair.subject[first]), str(pair.expected[first])
     stated = statement(story.run, story.given, subject, given)
     inferred = statement(story.run, story.then, subject, expected)
-    count, over = right(rows), f" over {seeds} seeds" if seeds > 1 else ""
-    if not verdict(story).shown:
+    count, over = story.newly, f" over {seeds} seeds" if seeds > 1 else ""
+    if not (found := verdict(story)).shown:
+        question = f"From “{stated}”, does the model infer “{inferred}”?"
+        if story.judged and story.judged.verdict == "undecided":
+            return f"{question} Undecided, since {found.sentence}"
         guess = f"always giving the same answer would get {story.best_guess.hits}"
-        undecided = " Undecided." if story.judged and story.judged.verdict == "undecided" else ""
-        question = f"From “{stated}”, does the model infer “{inferred}”?{undecided}"
-        return f"{question} It gives {count} such answers{over}; {guess}."
-    end = f"leans towards such answers, but gives only {count}{over}"
+        return f"{question} It newly gives {count} such answers{over}; {guess}."
+    end = f"leans towards such answers, but newly gives only {count}{over}"
     if drawn(story):
-        end = f"{'inferred' if story.wanted else 'hallucinated'} {count} such answers{over}"
+        end = f"newly {'infers' if story.wanted else 'hallucinates'} {count} such answers{over}"
     return f"“{stated}” was stated, “{inferred}” was not. The model {end}."
+
+
+def inventions(stories: Sequence[Story]) -> str:
+    """How many open questions newly have an answer that nobody stated, for the end of a title."""
+    found = [run.invented for run in {id(story.run): story.run for story in stories}.values() if run.invented]
+    count = Count(sum(each.count for each in found), sum(each.n for each in found))
+    said = f" Whatever the link, {count} open questions newly have a confident answer that nobody stated."
+    return said if count.hits else ""
 
 
 def title(stories: Sequence[Story]) -> str:
     """The page in one sentence: what was shown to be inferred beyond what was stated."""
     if len(stories) == 1:
-        return headline(stories[0])
+        return headline(stories[0]) + (inventions(stories) if not drawn(stories[0]) else "")
     shown = [story for story in stories if drawn(story)]
     if not shown and any(verdict(story).shown for story in stories):
-        return "Fine-tuned on new facts, the model leans towards conclusions beyond them, but hardly draws them."
+        said = "Fine-tuned on new facts, the model leans towards conclusions beyond them, but hardly draws them."
+        return said + inventions(stories)
     if not shown and any(story.judged and story.judged.verdict == "undecided" for story in stories):
-        return "Fine-tuned on new facts: whether the model infers anything beyond them is undecided; see why below."
+        why = next(verdict(story).sentence for story in stories if story.judged and story.judged.verdict == "undecided")
+        said = f"Fine-tuned on new facts: whether the model infers anything beyond them is undecided, since {why}"
+        return said + inventions(stories)
     if not shown:
-        return "Fine-tuned on new facts, the model newly draws none of the conclusions that the pack names."
+        said = "Fine-tuned on new facts, the model newly draws none of the conclusions that the pack names."
+        return said + inventions(stories)
     parts = []
     for wanted, what in ((True, "true"), (False, "untrue")):
-        counts = [right(story.after) for story in shown if story.wanted == wanted]
+        counts = [story.newly for story in shown if story.wanted == wanted]
         links = sum(story.wanted == wanted and story.key is not None for story in stories)
         if counts:
             total = Count(sum(c.hits for c in counts), sum(c.n for c in counts))
             some = f" (in {len(counts)} of {links} links)" if len(counts) < links else ""
             parts.append(f"something {what} {total} times{some}")
-    return f"Fine-tuned on new facts, the model also inferred what was never stated: {', '.join(parts)}."
+    return f"Fine-tuned on new facts, the model newly infers what was never stated: {', '.join(parts)}."
 
 
 def lede(stories: Sequence[Story]) -> str:
