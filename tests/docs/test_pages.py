@@ -26,8 +26,8 @@ PAGES = sorted(path for path in [*DOCS.glob("*.md"), *(DOCS / "verbs").glob("*.m
 BLOCK = re.compile(r"(?:<!-- (?P<mark>[^\n]*?) -->\n)?```(?P<kind>\w+)\n(?P<body>.*?)```", re.DOTALL)
 
 
-def commands(body, model):
-    """Run each line of a bash block; gives what they print."""
+def commands(body, model, ends=0):
+    """Run each line of a bash block; gives what they print. ends: the exit code of each."""
     printed = io.StringIO()
     for line in body.splitlines():
         words = shlex.split(line.replace("gemma-3-270m", str(model)))
@@ -36,7 +36,7 @@ def commands(body, model):
         words += ["--threads", "1"] if words[1] in ("inject", "audit", "predict", "repair", "where") else []
         with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(io.StringIO()) as said:
             code = main(words[1:])
-        assert code == 0, f"{line}: {said.getvalue()}"
+        assert code == ends, f"{line}: {said.getvalue()}"
     return printed.getvalue()
 
 
@@ -61,7 +61,7 @@ def test_what_a_page_shows_runs(page, byte_folder, tmp_path, monkeypatch):
             target.parent.mkdir(exist_ok=True)
             target.write_text(body, encoding="utf-8")
         elif kind == "bash":
-            printed = commands(body, byte_folder)
+            printed = commands(body, byte_folder, int(mark[10:11]) if mark.startswith("ends with ") else 0)
         elif kind == "python":
             assert "assert" in body or "def " in body or "table(" in body
             exec(compile(body, f"{page.name}", "exec"), names)
