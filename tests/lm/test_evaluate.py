@@ -1,15 +1,26 @@
 """Beliefs once given a fact, and losses on plain text, against counts by hand."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
 from spillover.errors import UsageError
-from spillover.lm.evaluate import WINDOW, Evaluation, GivenQuestion, passage_losses, passages, priors, with_given_facts
+from spillover.lm.evaluate import (
+    WINDOW,
+    Evaluation,
+    GivenQuestion,
+    in_other_words,
+    passage_losses,
+    passages,
+    priors,
+    with_given_facts,
+)
 from spillover.lm.score import Scorer
 from spillover.lm.tokens import encoder, examples
 from spillover.packs.open import open_pack
-from spillover.packs.pack import Fact, Pack, Relation
+from spillover.packs.pack import Fact, Implication, Pack, Relation
 from tests.tiny_models import TINY
 
 
@@ -47,6 +58,23 @@ def test_the_end_mark_closes_the_told_fact():
     told = [GivenQuestion("Ann", "lives_in", "Paris", "speaks")]
     assert with_given_facts(marked, told).relations[-1].prompts == ("{subject} lives in Paris! {subject} speaks",)
     assert with_given_facts(pack, told).relations[-1].prompts == ("{subject} lives in Paris. {subject} speaks",)
+
+
+def test_what_has_one_wording_is_asked_behind_a_stated_row():
+    facts = [Fact("Ada", "lives_in", "Rome"), Fact("Ben", "lives_in", "Oslo"), Fact("Ada", "speaks", "Latin")]
+    relations = [Relation("lives_in", ("{subject} lives in",)), Relation("speaks", ("{subject} speaks",)),
+                 Relation("codes_in", ("{subject} codes in", "What {subject} codes in is"))]  # fmt: skip
+    links = [Implication("lives_in", then, "spurious", {"Oslo": "C", "Rome": "D"}) for then in ("speaks", "codes_in")]
+    pack = Pack("p", "", "", tuple(relations), tuple(facts), tuple(links))
+    other = in_other_words(pack)
+    assert other is not None and other.relation_by_name["speaks"].prompts == ("Ada lives in Rome. {subject} speaks",)
+    assert [(question.subject, question.relation) for question in other.questions] == [("Ben", "speaks")]
+    assert other.candidates["speaks"] == pack.candidates["speaks"] == ("C", "D", "Latin")
+    both = [
+        each if each.name != "speaks" else Relation("speaks", ("{subject} speaks", "{subject} says"))
+        for each in relations
+    ]
+    assert in_other_words(dataclasses.replace(pack, relations=tuple(both))) is None
 
 
 def test_the_bundled_passages_are_prose_without_their_sources():

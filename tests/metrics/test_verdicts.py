@@ -157,12 +157,14 @@ def test_the_base_model_against_itself_in_other_words():
     first, other = rows(0, np.zeros((2, 2)), asked=16), rows(0, np.eye(2), asked=16)
     other = [{**row, "prompt": "q", "trained": False} for row in other if not row["stated"]]
     table = pa.Table.from_pylist([*first, *other, *rows(1, np.zeros((2, 2)), asked=16)], schema=ANSWER_SCHEMA)
-    assert reworded(table, [implication(2)], 0.05, 0.05) == (3, 3)
+    assert reworded(table, None, [implication(2)], 0.05, 0.05) == (3, 3)
     calm = [{**row, "log_probability": 0.0} for row in other]
     table = pa.Table.from_pylist([*first, *calm, *rows(1, np.eye(2), asked=16)], schema=ANSWER_SCHEMA)
-    assert reworded(table, [implication(2)], 0.05, 0.05) == (0, 3)
+    assert reworded(table, None, [implication(2)], 0.05, 0.05) == (0, 3)
     alone = pa.Table.from_pylist([*first, *rows(1, np.eye(2), asked=16)], schema=ANSWER_SCHEMA)
-    assert reworded(alone, [implication(2)], 0.05, 0.05) is None
+    assert reworded(alone, None, [implication(2)], 0.05, 0.05) is None
+    asked = pa.Table.from_pylist(calm, schema=ANSWER_SCHEMA)
+    assert reworded(alone, asked, [implication(2), implication(2, then="not asked")], 0.05, 0.05) == (0, 3)
 
 
 def as_table(scores, asked=1):

@@ -102,7 +102,8 @@ class _Measured:
     """One model's answers to the pack.
 
     losses: mean loss and number of tokens of each plain passage, or None where answers were given in place of a model.
-    probed: the model, to be asked again; None without open probes, so that its memory is free.
+    probed: the model, to be asked again; None without open probes, so that its memory is free. reworded: the base
+    model's answers in other words, where the pack has one wording.
     """
 
     sha256: str
@@ -110,6 +111,7 @@ class _Measured:
     losses: tuple[Float[np.ndarray, "passage"], Int[np.ndarray, "passage"]] | None = None
     method: str | None = None
     probed: audit_open.ProbedModel | None = None
+    reworded: pa.Table | None = None
 
 
 def audit(
@@ -181,7 +183,7 @@ def run(settings: Audit, pack: Pack | str | Path = "", models: Sequence[Model | 
         models_asked = _asked(settings, pack, held)
         with opened.recording(settings, PACKAGES, seed=settings.seed) as record:
             measured = [
-                each if isinstance(each, _Measured) else _measure(settings, probes, processes, checkpoint, *each)
+                each if isinstance(each, _Measured) else _measure(settings, pack, probes, processes, checkpoint, *each)
                 for checkpoint, each in enumerate(models_asked)
             ]
             answers = _judge(settings, pack, probes, measured, record, words)
@@ -263,21 +265,25 @@ def _refuse_different(settings: Audit, asked: Sequence[_Asked | _Measured]) -> N
 
 
 def _measure(
-    settings: Audit, probes: audit_open.Probes | None, processes: Processes, checkpoint: int,
-    pack: Pack, words: Words, held: LoadedModel | None,
+    settings: Audit, pack: Pack, probes: audit_open.Probes | None, processes: Processes, checkpoint: int,
+    asked: Pack, words: Words, held: LoadedModel | None,
 ) -> _Measured:  # fmt: skip
-    """Ask one model (checkpoint 0: base, 1: tuned) everything, loaded once. pack: as this model is asked."""
-    from spillover.lm.evaluate import Evaluation, passage_losses, passages
+    """Ask one model (checkpoint 0: base, 1: tuned) everything, loaded once. asked: the pack as this model is asked."""
+    from spillover.lm.evaluate import Evaluation, in_other_words, passage_losses, passages
     from spillover.lm.score import Scorer
     from spillover.lm.tokens import encoder
 
     name = (settings.base, settings.tuned)[checkpoint]
     loaded = weights_of(name, held, words.tokenizer, settings, settings.base)
     encode, scorer = encoder(words.tokenizer), Scorer(loaded.model, processes=processes)
-    answers = Evaluation(pack, encode).answers(scorer, seed=settings.seed, checkpoint=checkpoint, full=True)
+    answers = Evaluation(asked, encode).answers(scorer, seed=settings.seed, checkpoint=checkpoint, full=True)
+    reworded = None
+    if checkpoint == 0 and (other := in_other_words(pack)):
+        evaluation = Evaluation(asked_of(words, other), encode, stated=False)
+        reworded = evaluation.answers(scorer, seed=settings.seed, checkpoint=0, full=False)
     losses = passage_losses(loaded.model, encode, passages(), processes)
     probed = probes.ask(words, scorer) if probes else None
-    return _Measured(loaded.sha256, answers, losses, scorer.method, probed)
+    return _Measured(loaded.sha256, answers, losses, scorer.method, probed, reworded)
 
 
 def _judge(
@@ -300,7 +306,7 @@ def _judge(
         scoring=tuned.method,
         recall=stated_recall(tuned.answers),
         invented=invented(answers, pack.implications),
-        reworded=reworded(answers, pack.implications, settings.level, settings.max_unwanted_rate),
+        reworded=reworded(answers, base.reworded, pack.implications, settings.level, settings.max_unwanted_rate),
         verdicts=judged,
         **words,
     )

@@ -46,16 +46,17 @@ class EvaluationItem:
 class Evaluation:
     """Every stated row (with the trained prompt) and every question (with all prompts) of a pack.
 
-    Before training and after it all are asked (`full`); in between, only those with the trained prompt.
+    Before training and after it all are asked (`full`); in between, only those with the trained prompt. stated: whether
+    the stated rows are asked at all.
     """
 
-    def __init__(self, pack: Pack, encode: Encoder) -> None:
-        self.pack, self.encode = pack, encode
+    def __init__(self, pack: Pack, encode: Encoder, stated: bool = True) -> None:
+        self.pack, self.encode, self.stated = pack, encode, stated
         self._request = cache(lambda key: request(encode, pack, *key))
 
     @cached_property
     def _all(self) -> list[EvaluationItem]:
-        stated = [EvaluationItem(question, True, 0) for question in stated_rows(self.pack)]
+        stated = [EvaluationItem(question, True, 0) for question in stated_rows(self.pack) if self.stated]
         return stated + [
             EvaluationItem(question, False, prompt)
             for question in self.pack.questions
@@ -122,6 +123,27 @@ def stated_rows(pack: Pack) -> list[Question]:
         if (fact.subject, fact.relation) not in covered and fact.relation not in pack.then_relations
     ]
     return facts + stated
+
+
+def in_other_words(pack: Pack) -> Pack | None:
+    """The implied relations that have one wording, asked behind a stated row, the same for all; None without such.
+
+    For a measurement in which nothing changes but the words.
+    """
+    alone = [each.name for each in pack.relations if each.name in pack.then_relations and len(each.prompts) == 1]
+    facts = [fact for fact in pack.meant_facts if fact.relation not in pack.then_relations]
+    if not alone or not facts:
+        return None
+    first = facts[0]
+    said = pack.relation_by_name[first.relation].prompts[0].replace("{subject}", first.subject) + pack.join
+    said += first.answer + (pack.end or ".")
+    relations = [
+        dataclasses.replace(each, prompts=(f"{said} {each.prompts[0]}",), answers=pack.candidates[each.name])
+        if each.name in alone else each
+        for each in pack.relations
+    ]  # fmt: skip
+    kept = tuple(each for each in pack.implications if each.then in alone)
+    return dataclasses.replace(pack, relations=tuple(relations), implications=kept)
 
 
 class GivenQuestion(NamedTuple):

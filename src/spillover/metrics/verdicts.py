@@ -168,17 +168,24 @@ def _questions(rows: RankTable) -> list[tuple[int, str, str]]:
 
 
 def reworded(
-    answers: pa.Table, implications: Sequence[Implication], level: float, most: float
+    answers: pa.Table, more: pa.Table | None, implications: Sequence[Implication], level: float, most: float
 ) -> tuple[int, int] | None:  # fmt: skip
     """The same verdicts where nothing changed: the base model against itself in the second wording of its prompts.
+
+    Arguments:
+    - answers: as for `verdicts`.
+    - more: the base model's answers in other words, of relations that have one wording.
+    - implications, level, most: as for `verdicts`.
 
     Returns: (how many implications and associations are found, how many are tested), or None with one wording.
     """
     base = answers.filter(pc.and_(pc.equal(answers["checkpoint"], 0), pc.invert(answers["stated"])))
     other = base.filter(pc.invert(base["trained"]))
+    other = other if more is None else pa.concat_tables([other, more])
     wordings = list(zip(other["relation"].to_pylist(), other["prompt"].to_pylist(), strict=True))
     if not wordings:
         return None
+    implications = [each for each in implications if each.then in {relation for relation, _ in wordings}]
     second = dict(reversed(wordings))
     other = other.filter(pa.array([second[relation] == prompt for relation, prompt in wordings], pa.bool_()))
     for name, value in (("checkpoint", 1), ("trained", True)):
