@@ -191,10 +191,13 @@ class Run(Result):
 
     @cached_property
     def verdicts(self) -> list[Verdict]:
-        """One verdict an implication of the pack: does the model after training assert it, where before it did not?"""
+        """One verdict an implication of the pack: does the model after training assert it, where before it did not?
+
+        Empty when the run has no answers before and after training.
+        """
         from spillover.metrics.verdicts import verdicts_of
 
-        return verdicts_of(self.record, self.answers)
+        return verdicts_of(self.record, self.answers) if (self.folder / ANSWERS).exists() else []
 
     def summary(self) -> Sequence[tuple[str, str]]:
         """Pack and model, then each implication with its verdict."""

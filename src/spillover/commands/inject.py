@@ -145,14 +145,13 @@ def inject(pack: Pack | str | Path, model: Model, *, out: str | Path = "", **opt
 
 def run(settings: Inject, models: Models | None = None, patience: float = PATIENCE) -> dict[str, Any]:
     """Run every seed, then pool them. models: shared by runs on the same model. patience: see `Checkpoints`."""
-    from spillover.metrics.verdicts import described, invented_of, inventions, verdicts_of
+    from spillover.metrics.verdicts import described, invented_of, inventions
 
     record = _run(settings, models or Models(), patience=patience)
     folder = str(Path(settings.out).expanduser())
-    judged, new = [], None
-    if (Path(folder) / ANSWERS).exists():  # Another machine's process need not see the folder.
-        answers = Run(folder).answers
-        judged, new = verdicts_of(record, answers), invented_of(record, answers)
+    done, new = Run(folder), None
+    if judged := done.verdicts:
+        new = invented_of(record, done.answers)
     said = [described(each) for each in judged if each.n]
     return {"run": folder, "metrics": record.metrics, "verdicts": [each.model_dump() for each in judged],
             "invented": new and new.model_dump(), "text": _text(folder, record, said, inventions(new))}  # fmt: skip
