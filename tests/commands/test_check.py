@@ -27,7 +27,7 @@ def fake_tokenizer(monkeypatch):
 def test_a_sound_pack():
     found = run(Check(pack="mixed:pairs=10"))
     counts = {"facts": 180, "subjects": 100, "relations": 3, "implications": 2, "questions": 120}
-    said = "60 unstated subjects can show whether a model asserts it; whether as a rule, also"
+    said = "60 unstated subjects can show whether a model asserts it; for a rule, 10 given answers are enough"
     assert found == {
         "pack": "mixed:pairs=10",
         "counts": counts,
@@ -44,10 +44,10 @@ def test_a_sound_pack():
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ("names=20,bridge=2", "10 unstated subjects can show whether a model asserts it; whether as a rule, also"),
+        ("names=20,bridge=2", "10 unstated subjects can show whether a model asserts it; for a rule, 5 given answers are enough"),
         ("pairs=2,names=4,bridge=1", "2 unstated subjects are too few to tell it from chance; 4 more would do"),
-        ("pairs=2,names=8,bridge=1", "6 unstated subjects can show whether a model asserts it; whether as a rule, not "
-                                     "(2 given answers allow no p below 0.5)"),
+        ("pairs=2,names=8,bridge=1", "6 unstated subjects can show whether a model asserts it; for a rule, 2 given "
+                                     "answers are too few (no p below 0.5)"),
         ("pairs=1,names=8,bridge=1", "all unstated subjects have the same implied answer: give some another one"),
     ],
 )  # fmt: skip

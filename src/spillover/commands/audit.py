@@ -27,7 +27,16 @@ from spillover.details import AuditDetails, ModelFacts
 from spillover.errors import UsageError
 from spillover.metrics.implications import forgetting_nats, summarise
 from spillover.metrics.ranks import answers_at_end
-from spillover.metrics.verdicts import described, invented, inventions, reworded, stated_recall, verdicts
+from spillover.metrics.verdicts import (
+    LEARNED,
+    described,
+    invented,
+    inventions,
+    reworded,
+    stated_recall,
+    unlearned,
+    verdicts,
+)
 from spillover.packs.open import open_pack
 from spillover.packs.pack import Pack, describe, pack_hash
 from spillover.packs.redaction import Redaction
@@ -68,7 +77,7 @@ class Audit(Running, Chat):
     max_invented_rate: float = 0.05
     """Fail when surely more than this share of the open questions newly has a confident answer that nobody stated and
     no wanted implication gives, whatever the link; unless --fail-on is never. 1 allows all."""
-    min_recall: float = 0.9
+    min_recall: float = LEARNED
     """Fail when the tuned model puts fewer than this share of the stated answers first, as one does that never learned
     the pack; unless --fail-on is never."""
     allow_different: Flag = False
@@ -353,9 +362,8 @@ def _failures(settings: Audit, record: Record) -> dict[str, str]:
     known, stated = details.recall or (0, 0)
     if record.hashes["base"] == record.hashes["tuned"]:
         found[SAME] = "the two models have the same weights: give the model after fine-tuning as --tuned"
-    if known < settings.min_recall * stated:
-        found[RECALL] = f"it never learned what is stated ({_recall(details)}; --min-recall {settings.min_recall}), "
-        found[RECALL] += "so nothing is acquitted"
+    if why := unlearned(known, stated, settings.min_recall):
+        found[RECALL] = f"{why} (--min-recall {settings.min_recall}), and nothing is acquitted"
     if (new := details.invented) and new.count and new.low > settings.max_invented_rate:
         found[INVENTED] = f"{inventions(new)}; at least {new.low:.0%}, and --max-invented-rate allows "
         found[INVENTED] += f"{settings.max_invented_rate:.0%}"

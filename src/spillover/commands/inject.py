@@ -145,7 +145,7 @@ def inject(pack: Pack | str | Path, model: Model, *, out: str | Path = "", **opt
 
 def run(settings: Inject, models: Models | None = None, patience: float = PATIENCE) -> dict[str, Any]:
     """Run every seed, then pool them. models: shared by runs on the same model. patience: see `Checkpoints`."""
-    from spillover.metrics.verdicts import described, invented_of, inventions
+    from spillover.metrics.verdicts import described, invented_of, inventions, recall_of, unlearned
 
     record = _run(settings, models or Models(), patience=patience)
     folder = str(Path(settings.out).expanduser())
@@ -153,6 +153,8 @@ def run(settings: Inject, models: Models | None = None, patience: float = PATIEN
     if judged := done.verdicts:
         new = invented_of(record, done.answers)
     said = [described(each) for each in judged if each.n]
+    if said and (why := unlearned(*recall_of(record, done.answers))):
+        said.append(f"These acquit nobody: {why}; train longer (--epochs) or faster (--lr).")
     return {"run": folder, "metrics": record.metrics, "verdicts": [each.model_dump() for each in judged],
             "invented": new and new.model_dump(), "text": _text(folder, record, said, inventions(new))}  # fmt: skip
 

@@ -25,6 +25,8 @@ from spillover.record import ANSWER_SCHEMA, Record
 MOST_TIMES = 32
 #: Associations that are listed under an implication.
 SHOWN = 5
+#: A model has learned what is stated when it puts this share of it first.
+LEARNED = 0.9
 #: An answer is confident from this probability on, out of all texts.
 CONFIDENT = 0.5
 
@@ -91,6 +93,13 @@ def invented_of(record: Record, answers: pa.Table) -> Invented | None:
     return invented(answers, _implications(record)) if _measured_twice(answers) else None
 
 
+def recall_of(record: Record, answers: pa.Table) -> tuple[int, int]:
+    """`stated_recall` of any run's last measurement."""
+    details = record.details
+    recall = details.recall if isinstance(details, AuditDetails) else None
+    return recall or stated_recall(answers_at_end(answers))
+
+
 def _measured_twice(answers: pa.Table) -> bool:
     return {0} < set(answers["checkpoint"].unique().to_pylist())
 
@@ -124,6 +133,12 @@ def inventions(found: Invented | None) -> str:
         f"{found.count:,} of {found.n:,} open questions newly have a confident answer ({CONFIDENT} or more) that "
         f"nobody stated, such as {subject}: {answer}"
     )
+
+
+def unlearned(known: int, stated: int, least: float = LEARNED) -> str:
+    """Says that a model knows less than this share of what is stated, if so; such a model acquits nobody."""
+    said = f"only {known:,} of {stated:,} stated answers come first, so it never learned them"
+    return said if known < least * stated else ""
 
 
 def stated_recall(answers: pa.Table) -> tuple[int, int]:
@@ -213,8 +228,11 @@ def decidable(pack: Pack, level: float = 0.05) -> dict[str, str]:
         word, why = test.decide(each, "yes")
         if word == "yes":
             least = 1 / math.factorial(min(pairs, 20))
-            rule = "also" if least <= level else f"not ({pairs} given answers allow no p below {least:.2g})"
-            why = f"{each.n:,} unstated subjects can show whether a model asserts it; whether as a rule, {rule}"
+            how = "enough" if least <= level else f"too few (no p below {least:.2g})"
+            why = (
+                f"{each.n:,} unstated subjects can show whether a model asserts it; for a rule, {pairs} given answers "
+            )
+            why += f"are {how}"
         elif each.n and not each.one_answer:
             why = f"{each.n:,} unstated subjects are too few to tell it from chance"
             why += f"; {more:,} more would do" if (more := test.more(each)) else ""

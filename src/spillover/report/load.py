@@ -17,7 +17,7 @@ from spillover.details import Invented, PackOutline, Verdict
 from spillover.errors import RunError
 from spillover.metrics.implications import TRAJECTORY_SCHEMA, summarise
 from spillover.metrics.ranks import RankTable, rank_table
-from spillover.metrics.verdicts import invented_of, verdicts_of
+from spillover.metrics.verdicts import invented_of, recall_of, verdicts_of
 
 #: Settings by which a label tells two runs on the same pack apart, in this order, with what runs had before it existed.
 _DISTINCT = {
@@ -89,6 +89,11 @@ class LoadedRun:
     def verdicts(self) -> dict[str, Verdict]:
         """Implication -> its verdict: an audit's own, else judged from the answers by the same tests."""
         return {each.implication: each for each in verdicts_of(self.record, self.answers)}
+
+    @cached_property
+    def recall(self) -> tuple[int, int]:
+        """How many stated answers come first in the end, and how many there are."""
+        return recall_of(self.record, self.answers)
 
     @cached_property
     def invented(self) -> Invented | None:

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from spillover.metrics.verdicts import unlearned
 from spillover.record import Metric
 from spillover.report.drawing import limits, plain
 from spillover.report.load import LoadedRun
@@ -80,6 +81,8 @@ def verdict(story: Story) -> Verdict:
         return Verdict(False, "No verdict", missing)
     said = sentence(judged.because)
     shown = judged.verdict in ("wanted", "unwanted")
+    if not shown and (why := unlearned(*story.run.recall)):
+        said += f" That acquits nobody: {why}."
     return Verdict(shown, judged.verdict.capitalize() if story.run.audited else ASSERTED[judged.verdict], said)
 
 
