@@ -97,7 +97,9 @@ def test_false_alarms_are_no_more_than_the_level(asserted):
 
 def test_corrections_by_hand():
     assert corrected({"a": 0.01, "b": 0.04, "c": 0.03}) == (pytest.approx({"a": 0.03, "c": 0.06, "b": 0.06}), "Holm")
+    assert corrected({"a": 0.01, "b": 0.5}, 0.5) == (pytest.approx({"a": 0.04, "b": 1.0}), "Holm")
     many = {number: (0.001 if number < 2 else 0.9) for number in range(40)}
     found, name = corrected(many)
     assert name == "Benjamini-Hochberg" and found[0] == pytest.approx(0.02) and found[39] == pytest.approx(0.9)
+    assert corrected(many, 0.2)[0][0] == pytest.approx(0.1)
     assert corrected({}) == ({}, "Holm")

@@ -1,6 +1,7 @@
 """Verdicts on answers made by hand: learned, known before, not there, and not to be told."""
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -8,7 +9,9 @@ import pyarrow.compute as pc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import binom
 
+from spillover import load_run
 from spillover.metrics.implications import change_test, map_test, rank_totals
 from spillover.metrics.verdicts import invented, reworded, stated_recall, verdicts
 from spillover.packs.pack import Implication
@@ -36,6 +39,7 @@ def judge(before, after, *, asked=4, kind="spurious"):
     return verdicts(table, [implication(pairs, kind)])[0]
 
 
+RESULTS = Path(__file__).parents[2] / "results"
 NOTHING, LEARNED = np.zeros((5, 5)), np.eye(5)
 
 
@@ -49,9 +53,10 @@ def test_what_was_learned_is_wanted_or_not_as_the_pack_says():
         20,
         4,
     )
-    # Of twenty gains and no loss, coin throws give as many once in a million; of the deals, far fewer do.
+    # Of twenty gains and no loss, coin throws give as many once in a million; of the deals, far fewer do. The tests of
+    # implications may use four fifths of the level.
     assert (
-        found.p == pytest.approx(2.0**-20)
+        found.p == pytest.approx(2.0**-20 / 0.8)
         and found.correction == "Holm"
         and found.newly_low == pytest.approx(0.8316, abs=1e-4)
     )
@@ -105,8 +110,39 @@ def test_one_association_among_many_is_found_and_counts_for_its_implication():
 def test_too_few_subjects_are_undecided_and_how_many_would_do_is_said():
     found = judge(np.zeros((2, 2)), np.eye(2), asked=2)
     # One of the six ways to deal two answers to four subjects; eight subjects would give one of seventy.
-    assert (found.verdict, found.p, found.more_subjects) == ("undecided", pytest.approx(1 / 6), 4)
+    assert (found.verdict, found.p, found.more_subjects) == ("undecided", pytest.approx(1 / 6 / 0.8), 4)
     assert "could be chance" in found.because and "about 4 more subjects who answer alike" in found.because
+
+
+def test_an_implication_and_its_entries_share_the_level():
+    """One of twenty deals of two answers to six subjects: the level for one list of tests, too much for two."""
+    found = judge(np.zeros((2, 2)), np.eye(2), asked=3)
+    assert (found.verdict, found.p) == ("undecided", pytest.approx(0.05 / 0.8))
+    # Seven of seven are 1/128 of coin throws; two entries, and a fifth of the level. Eight of eight will do.
+    for asked, p, word in ((7, 2 / 128 / 0.2, "undecided"), (8, 2 / 256 / 0.2, "unwanted")):
+        found = judge(np.zeros((2, 2)), np.eye(2), asked=asked).associations
+        assert [(entry.p, entry.verdict) for entry in found] == [(pytest.approx(p), word)] * 2
+
+
+NULLS = [
+    *sorted((RESULTS / "paper-270m/cells/null").iterdir()),
+    RESULTS / "inside-60/null",
+    RESULTS / "talisman-60/null",
+]
+
+
+def test_kept_runs_on_shuffled_packs_show_no_more_rules_than_the_level_says():
+    judged = []
+    for folder in NULLS:
+        run = load_run(folder)
+        known = [
+            Implication(each.given, each.then, each.kind, each.map) for each in run.record.details.pack.implications
+        ]
+        judged += [each for each in verdicts(run.answers, known) if each.kind == "spurious"]
+    rules = sum(each.rule_p <= 0.05 for each in judged)
+    assert (len(judged), rules) == (12, 2) and rules <= binom.ppf(0.95, len(judged), 0.05)
+    # Nor does any of these models newly assert an invented answer beyond chance.
+    assert not [each for each in judged if each.verdict == "unwanted"]
 
 
 def test_one_given_answer_leaves_nobody_to_compare_with():

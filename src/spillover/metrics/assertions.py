@@ -8,11 +8,12 @@ import math
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import accumulate
 
 import numpy as np
-from scipy.special import gammaln
-from scipy.stats import binomtest, false_discovery_control, hypergeom
+from scipy.special import bdtrc, betaincinv, gammaln
+from scipy.stats import false_discovery_control, hypergeom
 
 #: Up to this many tests Holm's correction is used, above it Benjamini and Hochberg's.
 FEW_TESTS = 20
@@ -78,22 +79,20 @@ def association(
 
     Subjects with another given answer that implies the same count neither for nor against it.
     """
-    kept = [mine or other != answer for mine, other in zip(own, implied, strict=True)]
-    new = [old != answer == now for old, now in zip(before, after, strict=True)]
-    size, newly = sum(own), sum(fresh and mine for fresh, mine in zip(new, own, strict=True))
-    lost = sum(old == answer != now and mine for old, now, mine in zip(before, after, own, strict=True))
-    among = sum(fresh and here for fresh, here in zip(new, kept, strict=True))
-    return _assertion(sum(kept), newly, lost, [(among, size)], size)
+    old, now, kept = (np.array(column, dtype=object) == answer for column in (before, after, implied))
+    mine = np.array(own, dtype=bool)
+    kept, new = mine | ~kept, now & ~old
+    size, newly, lost = (int(np.sum(found)) for found in (mine, new & mine, old & ~now & mine))
+    return _assertion(int(kept.sum()), newly, lost, [(int((new & kept).sum()), size)], size)
 
 
 def _assertion(total: int, newly: int, lost: int, blocks: Sequence[tuple[int, int]], n: int | None = None) -> Assertion:
-    n = total if n is None else n
-    share = binomtest(newly, n).proportion_ci(method="exact") if n else None
-    exchanged = exchange_p(total, blocks, newly)
-    gained = float(binomtest(newly, newly + lost, alternative="greater").pvalue) if newly else 1.0
+    n, blocks = total if n is None else n, tuple(blocks)
+    gained = float(bdtrc(newly - 1, newly + lost, 0.5)) if newly else 1.0
     expected = sum(rows * columns for rows, columns in blocks) / total if total else 0.0
-    low, high = (float(share.low), float(share.high)) if share else (0.0, 1.0)
-    return Assertion(n, newly, lost, expected, low, high, max(exchanged, gained), total, tuple(blocks))
+    low = float(betaincinv(newly, n - newly + 1, 0.025)) if newly else 0.0
+    high = float(betaincinv(newly + 1, n - newly, 0.975)) if newly < n else 1.0
+    return Assertion(n, newly, lost, expected, low, high, max(exchange_p(total, blocks, newly), gained), total, blocks)
 
 
 def exchange_p(total: int, blocks: Sequence[tuple[int, int]], hits: int) -> float:
@@ -104,19 +103,23 @@ def exchange_p(total: int, blocks: Sequence[tuple[int, int]], hits: int) -> floa
     numbers and so exactly: the ways to place k hits that do not attack each other (Riordan 1958, chapter 7). Beyond
     MOST_COUNTED hits at most, a bound that is never below the chance takes its place.
     """
-    blocks = [block for block in blocks if min(block)]
+    return _exchange_p(total, tuple(sorted(block for block in blocks if min(block))), hits, MOST_COUNTED)
+
+
+# Many associations have the same counts.
+@lru_cache(maxsize=10_000)
+def _exchange_p(total: int, blocks: tuple[tuple[int, int], ...], hits: int, most_counted: int) -> float:
     if hits <= 0 or not blocks:
         return 1.0
     if len(blocks) == 1:
         rows, columns = blocks[0]
         return float(hypergeom.sf(hits - 1, total, rows, columns))
-    if sum(map(min, blocks)) > MOST_COUNTED:
+    if sum(map(min, blocks)) > most_counted:
         return _bound(total, blocks, hits)
-    rooks = [1]
+    rooks = np.array([1], dtype=object)
     for rows, columns in blocks:
         own = [math.comb(rows, k) * math.perm(columns, k) for k in range(min(rows, columns) + 1)]
-        rooks = [sum(rooks[i] * own[k - i] for i in range(max(0, k - len(own) + 1), min(k, len(rooks) - 1) + 1))
-                 for k in range(len(rooks) + len(own) - 1)]  # fmt: skip
+        rooks = np.convolve(rooks, np.array(own, dtype=object))
     ways = sum((-1) ** (k - hits) * math.comb(k - 1, hits - 1) * rooks[k] * math.factorial(total - k)
                for k in range(hits, len(rooks)))  # fmt: skip
     return ways / math.factorial(total)
@@ -143,11 +146,14 @@ def _log_choose(n: int, k: np.ndarray) -> np.ndarray:
     return np.asarray(gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1))
 
 
-def corrected(values: Mapping[Hashable, float]) -> tuple[dict[Hashable, float], str]:
-    """p-values that may each be compared with the level, however many there are, and the name of the correction."""
+def corrected(values: Mapping[Hashable, float], share: float = 1.0) -> tuple[dict[Hashable, float], str]:
+    """p-values that may each be compared with the level, however many there are, and the name of the correction.
+
+    share: the part of the level that these tests may use; lists of tests whose shares sum to 1 keep it together.
+    """
     names = sorted(values, key=values.__getitem__)
     if len(names) <= FEW_TESTS:
-        raised = (min(1.0, values[name] * (len(names) - place)) for place, name in enumerate(names))
+        raised = (min(1.0, values[name] / share * (len(names) - place)) for place, name in enumerate(names))
         return dict(zip(names, accumulate(raised, max), strict=True)), "Holm"
-    adjusted = false_discovery_control(np.array([values[name] for name in names]))
+    adjusted = np.minimum(1, false_discovery_control(np.array([values[name] for name in names])) / share)
     return dict(zip(names, map(float, adjusted), strict=True)), "Benjamini-Hochberg"

@@ -245,22 +245,33 @@ def _tested(totals: Float[np.ndarray, "pair pair"] | None) -> MapTest | None:
 
 def rank_totals(answers: pa.Table) -> Float[np.ndarray, "pair pair"] | None:
     """Entry (g, h): summed rank, over questions with given answer g, of the answer that the map implies for h."""
-    names = ("cluster", "expected", "candidate")
-    cluster, expected, candidate = (answers[name].to_numpy(zero_copy_only=False) for name in names)
-    implied = {given: answer for given, answer in zip(cluster, expected, strict=True) if answer is not None}
+    first = grouped(answers, ("cluster", "expected"))[1]
+    both = (answers[name].take(first).to_pylist() for name in ("cluster", "expected"))
+    implied = {given: answer for given, answer in zip(*both, strict=True) if answer is not None}
     if not implied:
         return None
     group, score = grouped(answers, ("seed", "subject", "prompt"))[0], answers["log_probability"].to_numpy()
+    order = np.lexsort((score, group))
+    # Rows of one question that score the same share a place: how many others score higher, and half of the like.
+    fresh = np.diff(group[order], prepend=-1) != 0
+    like = np.cumsum(fresh | (np.diff(score[order], prepend=np.nan) != 0)) - 1
+    start, size = np.flatnonzero(np.r_[True, np.diff(like) != 0]), np.bincount(like)
+    after = np.cumsum(np.bincount(group))[group[order]]
     rank = np.empty(len(group))
-    for rows in np.split(np.argsort(group, kind="stable"), np.cumsum(np.bincount(group))[:-1]):
-        # How many others score higher, and half of those that score the same.
-        ordered = np.sort(score[rows])
-        not_above, below = (np.searchsorted(ordered, score[rows], side=side) for side in ("right", "left"))
-        rank[rows] = len(rows) - not_above + (not_above - below - 1) / 2
+    rank[order] = after - (start + size)[like] + (size[like] - 1) / 2
     place = {given: index for index, given in enumerate(sorted(implied))}
-    pair = np.array([place[given] for given in cluster])
-    hits = [candidate == implied[given] for given in place]
-    return np.stack([np.bincount(pair[hit], weights=rank[hit], minlength=len(place)) for hit in hits], axis=1)
+    code = {
+        answer: index for index, answer in enumerate({*answers["candidate"].unique().to_pylist(), *implied.values()})
+    }
+    cell = _places(answers["cluster"], place) * len(code) + _places(answers["candidate"], code)
+    totals = np.bincount(cell, weights=rank, minlength=len(place) * len(code)).reshape(len(place), -1)
+    return np.asarray(totals[:, [code[implied[given]] for given in place]])
+
+
+def _places(column: pa.ChunkedArray, place: Mapping[str, int]) -> Int[np.ndarray, "row"]:
+    """The place of each value."""
+    encoded = column.combine_chunks().dictionary_encode()
+    return np.array([place[name] for name in encoded.dictionary.to_pylist()])[encoded.indices.to_numpy()]
 
 
 def _exact_p(doubled: Int[np.ndarray, "pair pair"]) -> float:

@@ -62,12 +62,17 @@ def grouped(answers: pa.Table, keys: Sequence[str]) -> tuple[Int[np.ndarray, "ce
     """
     group = np.zeros(answers.num_rows, dtype=np.int64)
     for key in keys:
-        encoded = answers[key].combine_chunks().dictionary_encode(null_encoding="encode")
-        codes = encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
-        group = np.unique(group * (codes.max(initial=0) + 1) + codes, return_inverse=True)[1]
-    first = np.unique(group, return_index=True)[1]
-    order = np.argsort(first, kind="stable")
-    return np.argsort(order)[group], first[order]
+        codes = _codes(answers[key].combine_chunks())
+        group = _codes(pa.array(group * (codes.max(initial=0) + 1) + codes))
+    first = np.empty(group.max(initial=-1) + 1, dtype=np.int64)
+    first[group[::-1]] = np.arange(len(group))[::-1]
+    return group, first
+
+
+def _codes(values: pa.Array) -> Int[np.ndarray, "row"]:
+    """A number for each value, in the order in which they first appear."""
+    found = values.dictionary_encode(null_encoding="encode").indices.to_numpy(zero_copy_only=False)
+    return np.asarray(found, dtype=np.int64)
 
 
 def rank_table(answers: pa.Table) -> RankTable:
@@ -88,7 +93,7 @@ def rank_table(answers: pa.Table) -> RankTable:
     best = np.lexsort((-np.arange(len(score)), score, group))[np.cumsum(candidates) - 1]
     # What a question and prompt share in all rows.
     names = ("seed", "checkpoint", "subject", "relation", "implication", "cluster", "prompt", "trained", "stated")
-    columns = {name: answers[name].to_numpy(zero_copy_only=False)[first] for name in names}
+    columns = {name: answers[name].take(first).to_numpy(zero_copy_only=False) for name in names}
     columns |= {name: columns[name].astype(bool) for name in ("trained", "stated")}
     return RankTable(
         **columns,

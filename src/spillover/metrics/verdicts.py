@@ -27,6 +27,8 @@ MOST_TIMES = 32
 SHOWN = 5
 #: A model has learned what is stated when it puts this share of it first.
 LEARNED = 0.9
+#: An implication's verdict rests on its own test and on those of its map's entries, so these share the level.
+WHOLE, ENTRIES = 0.8, 0.2
 #: An answer is confident from this probability on, out of all texts.
 CONFIDENT = 0.5
 
@@ -51,16 +53,20 @@ def verdicts(
     Arguments:
     - answers: record.ANSWER_SCHEMA; checkpoint 0 is the base model, each seed's last one the tuned.
     - implications: those to judge.
-    - level: of the tests, after correction for all implications, and for all entries of their maps.
+    - level: of all tests together, corrected for their number; the entries of maps use a fifth of it.
     - most: the share of unstated subjects that may newly get an implied answer without it counting as asserted.
 
     Returns: the verdicts in the order of the implications.
     """
-    asked = [_asked(answers, implication) for implication in implications]
+    group, first = grouped(answers, ("implication", "trained"))
+    keys = zip(*(answers[name].take(first).to_pylist() for name in ("implication", "trained")), strict=True)
+    places = np.split(np.argsort(group, kind="stable"), np.cumsum(np.bincount(group))[:-1])
+    rows = {name: own for (name, trained), own in zip(keys, places, strict=True) if trained}
+    asked = [_asked(answers.take(rows.get(each.name, np.array([], int))), each) for each in implications]
     whole = [assertion(*each.tops, each.after.expected.tolist()) for each in asked]
     entries = {(number, given): _entry(each, given) for number, each in enumerate(asked) for given in _given(each)}
-    ps, how = corrected(dict(enumerate(found.p for found in whole)))
-    entry_ps, entry_how = corrected({key: found.p for key, found in entries.items()})
+    ps, how = corrected(dict(enumerate(found.p for found in whole)), WHOLE)
+    entry_ps, entry_how = corrected({key: found.p for key, found in entries.items()}, ENTRIES)
     rules, _ = corrected({number: each.rule_p for number, each in enumerate(asked) if each.rule_p is not None})
     found = []
     for number, (each, one) in enumerate(zip(asked, whole, strict=True)):
@@ -221,7 +227,7 @@ def decidable(pack: Pack, level: float = 0.05) -> dict[str, str]:
     for name, own in asked.items():
         implied = [str(question.expected) for question in own]
         best[name] = assertion([None] * len(implied), implied, implied)
-    ps, how = corrected({name: found.p for name, found in best.items()})
+    ps, how = corrected({name: found.p for name, found in best.items()}, WHOLE)
     found = {}
     for name, each in best.items():
         test, pairs = _Test(ps[name], how, level, 0.0), len({question.given_answer for question in asked[name]})
@@ -284,8 +290,8 @@ class _Test(NamedTuple):
         return None
 
 
-def _asked(answers: pa.Table, implication: Implication) -> _Asked:
-    own = answers.filter(pc.and_(pc.equal(answers["implication"], implication.name), answers["trained"]))
+def _asked(own: pa.Table, implication: Implication) -> _Asked:
+    """own: the implication's rows on the trained prompt."""
     asked = own.filter(pc.invert(own["stated"]))
     base, tuned = asked.filter(pc.equal(asked["checkpoint"], 0)), answers_at_end(asked)
     ranks = rank_table(answers_at_end(own))
@@ -311,7 +317,7 @@ def _tops(answers: pa.Table) -> dict[tuple[int, str], str | None]:
     top = np.full(len(first), None, dtype=object)
     top[group[at_top]] = answers["candidate"].to_numpy(zero_copy_only=False)[at_top]
     top[np.bincount(group[at_top], minlength=len(first)) > 1] = None
-    keys = (answers[name].to_numpy(zero_copy_only=False)[first].tolist() for name in ("seed", "subject"))
+    keys = (answers[name].take(first).to_pylist() for name in ("seed", "subject"))
     return dict(zip(zip(*keys, strict=True), top.tolist(), strict=True))
 
 
@@ -328,7 +334,7 @@ def _entry(each: _Asked, given: str) -> Assertion:
 
 def _association(each: _Asked, given: str, found: Assertion, test: _Test) -> AssociationVerdict:
     answer, own = each.implication.map[given], each.after.cluster == given
-    others = [old != answer == new for old, new, mine in zip(*each.tops, own, strict=True) if not mine]
+    before, after = (np.array(tops, dtype=object)[~own] == answer for tops in each.tops)
     word, because = test.decide(found, _learned(each.implication))
     return AssociationVerdict(
         given=given,
@@ -338,8 +344,8 @@ def _association(each: _Asked, given: str, found: Assertion, test: _Test) -> Ass
         hits=int((each.after.rank[own] == 0).sum()),
         hits_before=int((each.before.rank[own] == 0).sum()),
         newly=found.newly,
-        others=sum(others),
-        others_n=len(others),
+        others=int((after & ~before).sum()),
+        others_n=len(after),
         p=test.p,
         more_subjects=test.more(found) if word == "undecided" else None,
         because=because,
