@@ -1,6 +1,7 @@
 """Verdicts on answers made by hand: learned, known before, not there, and not to be told."""
 
 import itertools
+import math
 from pathlib import Path
 
 import numpy as np
@@ -53,13 +54,10 @@ def test_what_was_learned_is_wanted_or_not_as_the_pack_says():
         20,
         4,
     )
-    # Of twenty gains and no loss, coin throws give as many once in a million; of the deals, far fewer do. The tests of
-    # implications may use four fifths of the level.
-    assert (
-        found.p == pytest.approx(2.0**-20 / 0.8)
-        and found.correction == "Holm"
-        and found.newly_low == pytest.approx(0.8316, abs=1e-4)
-    )
+    # Of the 20! deals of five answers to four subjects each, (4!)^5 are as good. The tests of implications may use four
+    # fifths of the level.
+    assert found.p == pytest.approx(math.factorial(4) ** 5 / math.factorial(20) / 0.8)
+    assert found.correction == "Holm" and found.newly_low == pytest.approx(0.8316, abs=1e-4)
     assert (found.rank.value, found.rank_before.value, found.marginal_rank) == (0.0, 2.0, 2.0)
     assert found.more_subjects is None and "20 of 20 unstated subjects newly get the implied answer" in found.because
     assert found.rule_p == pytest.approx(1 / 120) and found.rule.startswith("a rule: other pairs would show it too")
@@ -118,8 +116,8 @@ def test_an_implication_and_its_entries_share_the_level():
     """One of twenty deals of two answers to six subjects: the level for one list of tests, too much for two."""
     found = judge(np.zeros((2, 2)), np.eye(2), asked=3)
     assert (found.verdict, found.p) == ("undecided", pytest.approx(0.05 / 0.8))
-    # Seven of seven are 1/128 of coin throws; two entries, and a fifth of the level. Eight of eight will do.
-    for asked, p, word in ((7, 2 / 128 / 0.2, "undecided"), (8, 2 / 256 / 0.2, "unwanted")):
+    # Four of eight are dealt in 70 ways, five of ten in 252; two entries, and a fifth of the level.
+    for asked, p, word in ((4, 2 / 70 / 0.2, "undecided"), (5, 2 / 252 / 0.2, "unwanted")):
         found = judge(np.zeros((2, 2)), np.eye(2), asked=asked).associations
         assert [(entry.p, entry.verdict) for entry in found] == [(pytest.approx(p), word)] * 2
 

@@ -29,8 +29,11 @@ class Assertion:
 
     newly: subjects whose implied answer comes first in the tuned model and did not in the base; lost: the other way
     round. expected: how many would be new if the given answers were exchanged among the subjects. low, high: 95%
-    interval of the share that is new (Clopper and Pearson). p: the larger of two exact p-values, before correction:
-    of the exchange, and of as many losses as gains. total, blocks: what `exchange_p` counts.
+    interval of the share that is new (Clopper and Pearson). known: whether the base model leaned that way already: more
+    of its answers are the implied ones than an exchange would give. p: of the exchange, before correction; where it was
+    known, no less than that of as many losses as gains, since a model that only wavers about what it knows gains, too.
+    Where it was not known, wavering depends on no given answer, and the exchange alone is exact; gains must outnumber
+    losses. total, blocks: what `exchange_p` counts.
     """
 
     n: int
@@ -39,6 +42,7 @@ class Assertion:
     expected: float
     low: float
     high: float
+    known: bool
     p: float
     total: int
     blocks: tuple[tuple[int, int], ...]
@@ -51,7 +55,8 @@ class Assertion:
     def repeated(self, times: int) -> "Assertion":
         """What this many times as many subjects would give, if they answered like these."""
         blocks = [(rows * times, columns * times) for rows, columns in self.blocks]
-        return _assertion(self.total * times, self.newly * times, self.lost * times, blocks, self.n * times)
+        gains, losses = self.newly * times, self.lost * times
+        return _assertion(self.total * times, gains, losses, blocks, self.known, self.n * times)
 
 
 def assertion(before: Sequence[str | None], after: Sequence[str | None], implied: Sequence[str]) -> Assertion:
@@ -68,7 +73,9 @@ def assertion(before: Sequence[str | None], after: Sequence[str | None], implied
     lost = sum(old == answer != new for old, new, answer in zip(before, after, implied, strict=True))
     rows, columns = Counter(new for new in changed if new is not None), Counter(implied)
     blocks = [(rows[answer], count) for answer, count in columns.items() if rows[answer]]
-    return _assertion(len(implied), newly, lost, blocks)
+    said, hits = Counter(before), sum(old == answer for old, answer in zip(before, implied, strict=True))
+    known = hits * len(implied) > sum(said[answer] * count for answer, count in columns.items())
+    return _assertion(len(implied), newly, lost, blocks, known)
 
 
 def association(
@@ -82,17 +89,23 @@ def association(
     old, now, kept = (np.array(column, dtype=object) == answer for column in (before, after, implied))
     mine = np.array(own, dtype=bool)
     kept, new = mine | ~kept, now & ~old
-    size, newly, lost = (int(np.sum(found)) for found in (mine, new & mine, old & ~now & mine))
-    return _assertion(int(kept.sum()), newly, lost, [(int((new & kept).sum()), size)], size)
+    among, size, newly, lost = (int(np.sum(found)) for found in (kept, mine, new & mine, old & ~now & mine))
+    known = bool((old & mine).sum() * among > (old & kept).sum() * size)
+    return _assertion(among, newly, lost, [(int((new & kept).sum()), size)], known, size)
 
 
-def _assertion(total: int, newly: int, lost: int, blocks: Sequence[tuple[int, int]], n: int | None = None) -> Assertion:
+def _assertion(
+    total: int, newly: int, lost: int, blocks: Sequence[tuple[int, int]], known: bool, n: int | None = None
+) -> Assertion:
     n, blocks = total if n is None else n, tuple(blocks)
-    gained = float(bdtrc(newly - 1, newly + lost, 0.5)) if newly else 1.0
+    gained = 0.0 if newly > lost else 1.0
+    if known and newly:
+        gained = float(bdtrc(newly - 1, newly + lost, 0.5))
     expected = sum(rows * columns for rows, columns in blocks) / total if total else 0.0
     low = float(betaincinv(newly, n - newly + 1, 0.025)) if newly else 0.0
     high = float(betaincinv(newly + 1, n - newly, 0.975)) if newly < n else 1.0
-    return Assertion(n, newly, lost, expected, low, high, max(exchange_p(total, blocks, newly), gained), total, blocks)
+    p = max(exchange_p(total, blocks, newly), gained)
+    return Assertion(n, newly, lost, expected, low, high, known, p, total, blocks)
 
 
 def exchange_p(total: int, blocks: Sequence[tuple[int, int]], hits: int) -> float:
