@@ -22,6 +22,7 @@ from spillover.metrics.associations import FEATURE_SETS, feature_matrix, fit, me
 from spillover.record import ANSWERS, Record, write_atomically, write_table
 
 ROOT = Path(__file__).resolve().parents[1]
+MODEL = "gemma-3-270m"
 KEPT, FROZEN = ROOT / "docs/results/calibration.parquet", ROOT / "src/spillover/metrics/calibration.json"
 
 
@@ -31,7 +32,7 @@ def rows_of(study: Path) -> list[dict[str, Any]]:
     from spillover.lm.load import load_model
 
     found: list[dict[str, Any]] = []
-    model = load_model("gemma-3-270m")
+    model = load_model(MODEL)
     for folder in sorted(path.parent for path in (study / "cells").glob("[!.]*/seed-*/record.json")):
         if "_" in folder.parent.name:
             continue
@@ -74,9 +75,11 @@ def frozen(table: pa.Table) -> dict[str, Any]:
             "rank_correlation": round(float(spearmanr(guessed, rates)[0]), 3),
         }
     return {
-        "model": "gemma-3-270m, embeddings frozen, AdamW at 5e-5, 10 epochs",
+        "models": [MODEL],
+        "model_types": ["gemma3_text"],
+        "recipe": "embeddings frozen, AdamW at 5e-5, 10 epochs",
         "rows": len(rates),
-        "families": sorted(set(families.tolist())),
+        "packs": sorted(set(families.tolist())),
         "fits": fits,
         "each_family_left_out": unseen,
     }

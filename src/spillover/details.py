@@ -368,6 +368,20 @@ class PredictedAssociation(Fields):
     undone_by: list[Undone] | None = None
 
 
+class CalibratedOn(Fields):
+    """On what the scores of a prediction were calibrated.
+
+    models, packs, recipe: of the runs whose measured rates were fitted. same_type: whether the model that was asked is
+    of one of their architectures; None when none was asked. words: all of it as a sentence.
+    """
+
+    models: list[str]
+    packs: list[str]
+    recipe: str
+    same_type: bool | None
+    words: str
+
+
 class PredictDetails(Details):
     """associations: highest score first. left_out: how many were not looked at. solution: method, verdict and gap of
     the exact model. calibration, held_out: as metrics.associations ships them. decidable: implication -> whether an
@@ -378,6 +392,7 @@ class PredictDetails(Details):
     left_out: int = 0
     solution: dict[str, str | float | None] = {}
     calibration: dict[str, Any] = {}
+    calibrated_on: CalibratedOn | None = None
     held_out: dict[str, Any] = {}
     decidable: dict[str, str] = {}
 

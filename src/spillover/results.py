@@ -229,6 +229,11 @@ class Prediction(Result):
         """What is expected of each association, highest score first."""
         return self.record.details_of(PredictDetails).associations
 
+    def summary(self) -> Sequence[tuple[str, str]]:
+        """Pack and model, then on what the expected numbers were calibrated."""
+        known = self.record.details_of(PredictDetails).calibrated_on
+        return [*super().summary(), *([("expected numbers", known.words)] if known else [])]
+
     def table(self) -> Sequence[Sequence[str]]:
         """The associations, highest score first."""
         rows = [("given", "then", "kind", "expected subjects", "of")]

@@ -17,7 +17,7 @@ from spillover.commands.prepare import asked_of, weights_of, worded, words_of
 from spillover.config import Chat, Flag, Running, refuse_idle
 from spillover.details import ModelFacts, PredictDetails, PredictedAssociation, Undone
 from spillover.errors import UsageError
-from spillover.metrics.associations import EXPECTED, best_features, calibration, held_out, rate
+from spillover.metrics.associations import EXPECTED, best_features, calibrated_on, calibration, held_out, rate
 from spillover.metrics.verdicts import decidable
 from spillover.packs.open import open_pack
 from spillover.packs.pack import Pack, describe, pack_hash
@@ -122,12 +122,13 @@ def run(settings: Predict, pack: Pack | str | Path = "", model: Model | None = N
                     left_out=left_out,
                     solution={"method": solution.method, "verdict": solution.verdict, "gap": solution.gap},
                     calibration={key: value for key, value in calibration().items() if key != "fits"},
+                    calibrated_on=calibrated_on(loaded.model.config.model_type if loaded else None),
                     held_out=held_out(),
                     decidable=decidable(pack),
                     **more,
                 )
         metrics, text = opened.record.metrics, "\n".join(_lines(settings, opened.record))
-        keys = {"associations", "left_out", "solution", "calibration", "decidable"}
+        keys = {"associations", "left_out", "solution", "calibration", "calibrated_on", "decidable"}
         shown = opened.record.details.model_dump(include=keys, exclude_unset=True)
         return {"run": settings.out or None, "metrics": metrics, **shown, "text": text}
 
@@ -239,6 +240,8 @@ def _lines(settings: Predict, record: Record) -> list[str]:
         metric = record.metrics[f"expected_{name}"]
         if metric["n"]:
             lines.append(f"  {name}: about {metric['value']:,.0f} of {metric['n']:,} exposed subjects will answer so")
+    if details.calibrated_on:
+        lines.append(f"  expected numbers are {details.calibrated_on.words}")
     lines += [f"  audit of {name}: {why}" for name, why in list(details.decidable.items())[:MOST_SHOWN]]
     lines += map(_line, exposed[:MOST_SHOWN])
     if (more := len(exposed) - MOST_SHOWN) > 0:

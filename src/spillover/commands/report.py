@@ -18,7 +18,7 @@ class Report(Common):
     """Make one self-contained HTML page from finished runs."""
 
     runs: Annotated[Positional[tuple[str, ...]], arg(metavar="RUN [RUN ...]")]
-    """Folders of finished runs."""
+    """Folders of finished runs. A prediction and one run of its pack make one list, foretold beside measured."""
     out: str = "spillover.html"
     """The page to write."""
     redact: Flag = False

@@ -1,10 +1,11 @@
 """How many unstated subjects answer as an association says: measured, and predicted by a frozen calibration."""
 
 import json
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from importlib import resources
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +13,8 @@ from jaxtyping import Float
 from scipy import optimize
 from scipy.special import expit, logit
 
-from spillover.metrics.ranks import answers_at_end, questions, rank_table
+from spillover.details import CalibratedOn
+from spillover.metrics.ranks import RankTable, answers_at_end, at_end, questions, rank_table
 
 
 def measured_rates(answers: pa.Table) -> dict[tuple[str, str], tuple[float, int]]:
@@ -25,6 +27,39 @@ def measured_rates(answers: pa.Table) -> dict[tuple[str, str], tuple[float, int]
     for key in dict.fromkeys(zip(asked.relation.tolist(), asked.cluster.tolist(), strict=True)):
         own = asked.only(relation=key[0], cluster=key[1])
         found[key] = (float((own.rank == 0).mean()), len(own))
+    return found
+
+
+class Measured(NamedTuple):
+    """Of n unstated subjects: how many have the answer of an association on top, and how many of those are new."""
+
+    n: int
+    hits: int
+    newly: int
+
+
+def measured_open(ranks: RankTable, links: Iterable[tuple[str, str, str, str]]) -> dict[tuple[str, ...], Measured]:
+    """What became of associations that no implication declares, where a run asked all holes of its table.
+
+    ranks: of one run; who has a given answer is read from the stated rows that it asked. links: (given, given answer,
+    then, then answer); those of whom nobody was asked are left out.
+    """
+    rows = ranks.only(trained=True)
+    stated, holes = rows.only(stated=True), rows.only(stated=False, implication=None)
+    holders: dict[tuple[str, str], set[tuple[int, str]]] = {}
+    for relation, answer, *who in zip(stated.relation, stated.expected, stated.seed, stated.subject, strict=True):
+        holders.setdefault((relation, answer), set()).add((who[0], who[1]))
+    before, after = (
+        dict(zip(zip(each.relation, each.seed, each.subject, strict=True), each.top, strict=True))
+        for each in (holes.only(checkpoint=0), at_end(holes))
+    )
+    found: dict[tuple[str, ...], Measured] = {}
+    for given, given_answer, then, answer in links:
+        asked = [key for who in holders.get((given, given_answer), ()) if (key := (then, *who)) in after]
+        hits = [key for key in asked if after[key] == answer]
+        if asked:
+            newly = sum(before.get(key) != answer for key in hits)
+            found[given, given_answer, then, answer] = Measured(len(asked), len(hits), newly)
     return found
 
 
@@ -47,6 +82,29 @@ _TRANSFORMS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 def calibration() -> dict[str, Any]:
     """The frozen fits, and on what they rest."""
     return _shipped("calibration.json")
+
+
+def calibrated_on(asked: str | None = None, frozen: Mapping[str, Any] | None = None) -> CalibratedOn:
+    """On which models and packs the score was calibrated, and whether its number may be read for another model.
+
+    asked: the architecture of the model that was asked, as its configuration's `model_type` says it; None without one.
+    frozen: a calibration; the shipped one by default.
+    """
+    kept = calibration() if frozen is None else frozen
+    models, packs, same = kept["models"], kept["packs"], None if asked is None else asked in kept["model_types"]
+    end = "another recipe shifts all numbers together" if same else "for other models read the order, not the number"
+    words = f"calibrated on {', '.join(models)}{'' if same else ' only'} ({kept['recipe']}; packs {', '.join(packs)})"
+    return CalibratedOn(models=models, packs=packs, recipe=kept["recipe"], same_type=same, words=f"{words}; {end}")
+
+
+def surprise(share: float, n: int, hits: int) -> float:
+    """How far a measured count lies from the foretold one, in standard deviations of a binomial count; never below 0.
+
+    share: foretold, of n subjects; the deviation takes it as LEAST away from 0 and 1 at least. Subjects with one given
+    answer share a belief, so this orders associations and tests nothing.
+    """
+    kept = min(max(share, LEAST), 1 - LEAST)
+    return abs(hits - n * share) / math.sqrt(n * kept * (1 - kept))
 
 
 def held_out() -> dict[str, Any]:

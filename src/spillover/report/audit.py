@@ -128,7 +128,7 @@ def build_audit_page(runs: Sequence[LoadedRun]) -> Page:
             sections.maps_section(every[:MAPS], len(every[MAPS:])),
             sections.examples_section(every[:PLOTTED]),
             sections.health_section(labelled, every[:PLOTTED]),
-            Section("terms", "Words used here", [page.terms("audit", "reasoning")], aside=True),
+            Section("terms", "Words used here", [page.terms("audit", "verdicts", "reasoning")], aside=True),
         ],
         made=[(label, provenance(run)) for label, run in labelled],
         downloads=[
@@ -178,9 +178,7 @@ def title(judged: Sequence[Story]) -> str:
 
 
 def _model(run: LoadedRun, which: str) -> str:
-    """A model's name; of a long path the last two folders."""
-    name = str(run.record.settings.get(which) or f"the {which} model")
-    return "/".join(["…", *name.split("/")[-2:]]) if name.count("/") > 2 else name
+    return words.model_name(str(run.record.settings.get(which) or f"the {which} model"))
 
 
 def _word(story: Story) -> str:

@@ -18,7 +18,7 @@ from spillover.report.audit import build_audit_page
 from spillover.report.inside import inside_section
 from spillover.report.lab import build_lab_page, load_lab
 from spillover.report.load import LoadedRun, load_run
-from spillover.report.prediction import build_prediction_page
+from spillover.report.prediction import build_outcomes_page, build_prediction_page
 from spillover.report.provenance import of_metrics, of_ranks, provenance
 from spillover.report.remedies import Comparison, build_remedies_page, load_comparison
 from spillover.report.story import AUDITED, TRAINED, Count, Story, right, stories
@@ -45,7 +45,8 @@ def html_of(
     """The page of the folders, and what it shows in a few words.
 
     Arguments:
-    - folders: runs or audits, any number of them; or one folder of any other command, which has a page of its own.
+    - folders: runs or audits, any number of them; or a prediction and one run or audit; or one folder of any other
+      command, which has a page of its own.
     - redact: whether to call subjects "subject 1", "subject 2" and so on.
     - load_comparison: what reads a folder of `mitigate`.
 
@@ -55,8 +56,16 @@ def html_of(
     - RunError for a folder that holds nothing to show.
     - UsageError for folders that do not go together, or that can no longer be redacted.
     """
-    for folder in map(str, folders):
-        command = Record.read(Path(folder)).command.partition(" ")[0]
+    commands = [Record.read(Path(folder)).command.partition(" ")[0] for folder in folders]
+    alone = [command for command in commands if command in _ALONE]
+    if len(folders) == 2 and alone == ["predict"]:
+        place = commands.index("predict")
+        prediction, run = load_run(folders[place]), load_run(folders[1 - place])
+        if redact:
+            _refuse_names(prediction.record, folders[place])
+        together = build_outcomes_page(prediction, redacted(run) if redact else run)
+        return together.html(), "a prediction beside what a run measured"
+    for folder, command in zip(map(str, folders), commands, strict=True):
         if command not in _ALONE:
             continue
         what, load, build_alone, shown = _ALONE[command]
@@ -64,17 +73,23 @@ def html_of(
             what = "only pages of runs can be redacted, not those of a study, a comparison or an experiment"
             raise UsageError(what, where=folder, do="Leave out --redact, or name runs")
         if len(folders) > 1:
-            raise UsageError(f"{what} has a page of its own", where=folder, do="Name this folder alone")
+            beside = ", or beside one run of its pack" if command == "predict" else ""
+            raise UsageError(f"{what} has a page of its own", where=folder, do=f"Name this folder alone{beside}")
         found = (load_comparison if command == "mitigate" else load)(folder)
-        if redact and not found.record.settings.get("redact"):
-            what = "the names in this prediction can no longer be told from answers"
-            raise UsageError(what, where=folder, do="Predict again with --redact")
+        if redact:
+            _refuse_names(found.record, folder)
         return build_alone(found).html(), shown.format(folder=folder, found=found)
     runs = [redacted(load_run(folder)) if redact else load_run(folder) for folder in folders]
     build = build_audit_page if all(each.audited for each in runs) else build_runs_page
     unfinished = sum(not each.finished for each in runs)
     stopped = f" ({unfinished} of them did not finish)" if unfinished else ""
     return build(runs).html(), ("1 run" if len(runs) == 1 else f"{len(runs)} runs") + stopped
+
+
+def _refuse_names(record: Record, folder: str | Path) -> None:
+    if not record.settings.get("redact"):
+        what = "the names in this prediction can no longer be told from answers"
+        raise UsageError(what, where=str(folder), do="Predict again with --redact")
 
 
 def redacted(run: LoadedRun) -> LoadedRun:

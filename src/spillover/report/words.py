@@ -56,6 +56,11 @@ def value(metric: Metric | None) -> str:
     return number(getattr(metric, "value", None))
 
 
+def model_name(name: str) -> str:
+    """A model's name; of a long path the last two folders."""
+    return "/".join(["…", *name.split("/")[-2:]]) if name.count("/") > 2 else name
+
+
 def statement(run: LoadedRun, relation: str, subject: str, answer: str = "…") -> str:
     """The sentence that a fact is trained and asked with."""
     prompt = run.prompts.get(relation, "{subject} " + spoken(relation))
