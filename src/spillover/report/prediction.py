@@ -59,7 +59,7 @@ def build_prediction_page(run: LoadedRun) -> page.Page:
     found, model = listing(details.associations), details.model.name
     asked = "No model was asked, so scores rest on the pack alone; --model says more."
     if model:
-        asked = f"The untrained {model} was asked what it believes."
+        asked = f"The untrained {model_name(model)} was asked what it believes."
     verdict = details.solution.get("verdict") or ""
     lede = Markup("Before any training on {}. {} {} {}")
     note = f"{details.left_out:,} further associations, with fewer exposed subjects, were not looked at."
