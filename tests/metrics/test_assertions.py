@@ -37,7 +37,7 @@ def test_what_was_known_or_comes_and_goes_is_not_new():
 def test_one_entry_of_a_map_by_hand():
     """Three of four newly say Java, and nobody of the other four: 4 of 56 deals are as good.
 
-    Where the base model said it of the fourth already, and of no other, three gains and a loss count: 5 of 16 coin throws.
+    Where the base model said it of the fourth already, three gains and a loss count: 5 of 16 coin throws.
     """
     implied = ["Java"] * 4 + ["Perl"] * 4
     after = ["Java"] * 3 + [None] * 5
