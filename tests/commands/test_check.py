@@ -46,9 +46,9 @@ def test_a_sound_pack():
     [
         ("names=20,bridge=2", "10 unstated subjects can show whether a model asserts it; for a rule, 5 given "
                               "answers are enough"),
-        ("pairs=2,names=4,bridge=1", "2 unstated subjects are too few to tell it from chance; 4 more would do"),
-        ("pairs=2,names=8,bridge=1", "6 unstated subjects can show whether a model asserts it; for a rule, 2 given "
-                                     "answers are too few (no p below 0.5)"),
+        ("pairs=2,names=4,bridge=1", "2 unstated subjects are too few to tell it from chance; 6 more would do"),
+        ("pairs=2,names=10,bridge=1", "8 unstated subjects can show whether a model asserts it; for a rule, 2 given "
+                                      "answers are too few (no p below 0.5)"),
         ("pairs=1,names=8,bridge=1", "all unstated subjects have the same implied answer: give some another one"),
     ],
 )  # fmt: skip

@@ -71,7 +71,7 @@ class Audit(Running, Chat):
     """Exit with code 1 when the tuned model now asserts an unwanted implication, also when one is undecided, or never.
     Two models with the same weights end in code 2, unless this is never."""
     level: float = 0.05
-    """Significance level of the tests, which are corrected for all implications and associations that are judged."""
+    """Significance level of all tests of implications and associations together, corrected for their number."""
     max_unwanted_rate: float = 0.05
     """The share of unstated subjects that may newly get an implied answer before the model counts as asserting it."""
     max_invented_rate: float = 0.05
