@@ -76,7 +76,7 @@ WORLDS: dict[str, World] = {
 #: (given answers, implications, subjects of each given answer) -> the share of the audits asked for.
 SIZES = {
     (2, 1, 4): 1.0, (2, 1, 16): 1.0, (2, 1, 100): 1.0, (3, 1, 60): 1.0, (5, 1, 16): 1.0, (2, 7, 16): 0.25,
-    (5, 7, 4): 0.1, (50, 1, 16): 0.05, (50, 1, 100): 0.01, (2, 40, 4): 0.025, (2, 40, 16): 0.025, (50, 40, 16): 0.002,
+    (5, 7, 4): 0.1, (50, 1, 16): 0.05, (50, 1, 100): 0.01, (2, 40, 4): 0.025, (2, 40, 16): 0.025, (50, 40, 16): 0.005,
     (2, 2000, 16): 0.001,
 }  # fmt: skip
 #: Where everything is true, nothing found is false: only power is counted, on a fifth of the audits.
