@@ -1,21 +1,27 @@
-"""Writes the table of docs/results.md, and the figures beside it, from a finished study.
+"""Writes the tables of docs/results.md and the figures beside them, and what was measured of each remedy.
 
     python tools/make_results.py runs/paper     # takes the numbers and the figures from the study's folder
-    python tools/make_results.py                # writes the table again from the numbers kept in docs/results
+    python tools/make_results.py                # writes all again, from docs/results and the comparisons in results
 
-A test compares the page with what the second gives.
+Remedies: src/spillover/metrics/advice.json, on which every advice rests, and the pages of docs that cite it. A test
+compares all of it with what the second gives.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 
-from spillover.record import write_table
+from spillover.details import FrontierEntry, MitigateDetails
+from spillover.metrics import remedies as judging
+from spillover.record import Record, write_table
+from spillover.report.remedies import Tried
 from spillover.report.study_sets import MODELS, RANKS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -37,6 +43,11 @@ ROWS = {
     "null": "control: shuffled, ten ways",
     "city-language-bridge=0": "control: facts only",
 }
+#: What was measured of each remedy, and the pages that cite it.
+ADVICE = ROOT / "src/spillover/metrics/advice.json"
+GUIDES = ("hallucinates-from-my-facts", "about-to-tune", "predicting")
+CITING = [PAGE, *(ROOT / "docs" / f"{name}.md" for name in GUIDES)]
+CITED = re.compile(r"(<!-- remedies: ([\w -]+?) -->\n).*?(<!-- end of remedies -->)", re.DOTALL)
 WHOLE = "_no-freeze-embeddings"
 HEADS = ("set", "before", "after", "p", "all weights trained", "baseline", *MODELS)
 
@@ -89,14 +100,112 @@ def take(study: Path) -> None:
         draw(plot, list(cells.values())).save(path)
 
 
-def page() -> str:
-    """The page with the table as the kept numbers give it."""
-    text, number = BLOCK.subn(lambda found: found[1] + block() + found[2], PAGE.read_text(encoding="utf-8"))
+def trials() -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Every remedy at every strength in the kept comparisons: its name, its label, and what was measured."""
+    for folder in sorted(path.parent for path in (ROOT / "results").glob("*/record.json")):
+        record = Record.read(folder)
+        if not isinstance(record.details, MitigateDetails):
+            continue
+        untreated, *tried = record.details.frontier
+        for entry in tried:
+            label = entry.remedy if entry.strength is None else f"{entry.remedy}={entry.strength:g}"
+            names = "+".join(sorted(part.partition("=")[0] for part in label.split("+")))
+            about = {"study": f"results/{folder.name}", "model": record.settings["model"]}
+            about |= {"pack": record.settings["pack"], "seeds": len(record.details.seeds), "status": entry.status}
+            yield names, label, about | _figures(untreated, entry)
+
+
+def _figures(untreated: FrontierEntry, entry: FrontierEntry) -> dict[str, Any]:
+    before, after = Tried(untreated), Tried(entry)
+
+    def pair(*names: str) -> list[float]:
+        return [round(max(each.value(name) or 0.0 for name in names), 3) for each in (before, after)]
+
+    wanted = None if before.value("wanted_rate") is None else pair("wanted_rate")
+    kept = after.value("removed"), after.value("wanted_change")
+    return {
+        "unwanted": pair("unwanted_rate"), "wanted": wanted, "stated": pair("recall_rank", "implication_rank_train"),
+        "forgetting": pair("forgetting_nats"), "safe": judging.is_safe(entry.status, *kept, after.taken),
+    }  # fmt: skip
+
+
+def advice() -> list[dict[str, Any]]:
+    """What was measured of each remedy, as advice.json holds it.
+
+    Of a remedy's strengths the one with most seeds stands there; of those the one that was tried on most packs, and
+    then the one that gained most. Where two studies tried it on one pack, the one with more seeds.
+    """
+    from spillover.interventions.base import REMEDIES
+
+    kept: dict[str, dict[str, dict[str, dict[str, Any]]]] = {}
+    for names, label, trial in trials():
+        if trial["status"].startswith(judging.FAILED + ":"):
+            continue
+        own = kept.setdefault(names, {}).setdefault(label, {})
+        if trial["pack"] not in own or own[trial["pack"]]["seeds"] < trial["seeds"]:
+            own[trial["pack"]] = trial
+    found = []
+    for names, strengths in sorted(kept.items()):
+        one = {label: judging.MeasuredRemedy(label, "", False, [judging.Trial(**trial) for trial in packs.values()])
+               for label, packs in strengths.items()}  # fmt: skip
+        label = max(one, key=lambda label: (max(each.seeds for each in one[label].trials), one[label].repeated,
+                                            len(one[label].trials), one[label].gain))  # fmt: skip
+        known = [REMEDIES[name] for name in names.split("+")]
+        found.append({
+            "label": label, "does": " ".join(each.text for each in known), "after": all(each.after for each in known),
+            "trials": list(strengths[label].values()),
+        })  # fmt: skip
+    return found
+
+
+def cited(name: str) -> str:
+    """What a page of docs says of remedies: the `table` of all, those for `training` or a `finished` model, or one."""
+    if name == "caveat":
+        return f"\n{judging.caveat()}\n"
+    if name != "table":
+        groups = {"training": judging.advised(after=False), "finished": judging.advised(after=True)}
+        every = groups[name] if name in groups else [judging.measured_of(name)]
+        return "".join(f"- `{each.label}`. {each.does} Measured: {each.found}.\n" for each in every)
+    heads = (
+        "remedy",
+        "unwanted",
+        "wanted",
+        "rank of the stated",
+        "forgotten, nats a token",
+        "pack",
+        "seeds",
+        "kept in",
+    )
+    rows = [heads, ("---",) * len(heads)]
+    for each in judging.measured().values():
+        for trial in each.trials:
+            pairs = [trial.unwanted, trial.wanted, trial.stated, trial.forgetting]
+            shown = ["–" if pair is None else f"{pair[0]:.2f} → {pair[1]:.2f}" for pair in pairs]
+            label = f"`{each.label}`" + ("" if trial.status == judging.LEARNED else f" ({trial.status})")
+            rows.append((label, *shown, f"`{trial.on}`", str(trial.seeds), f"`{trial.study}`"))
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def pages() -> dict[Path, str]:
+    """Each page with the tables as the kept numbers give them."""
+
+    def filled(found: re.Match[str]) -> str:
+        return found[1] + "".join(map(cited, found[2].split())) + found[3]
+
+    made = {path: CITED.sub(filled, path.read_text(encoding="utf-8")) for path in CITING}
+    made[PAGE], number = BLOCK.subn(lambda found: found[1] + block() + found[2], made[PAGE])
     assert number == 1, "the page has one place for the results"
-    return text
+    return made
+
+
+def advice_text() -> str:
+    """advice.json as it is written."""
+    return "[\n" + ",\n".join(map(json.dumps, advice())) + "\n]\n"
 
 
 if __name__ == "__main__":
     if len(sys.argv) > 1:
         take(Path(sys.argv[1]))
-    PAGE.write_text(page(), encoding="utf-8")
+    ADVICE.write_text(advice_text(), encoding="utf-8")
+    for path, text in pages().items():
+        path.write_text(text, encoding="utf-8")

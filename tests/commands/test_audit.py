@@ -84,6 +84,8 @@ def test_an_audit_says_what_the_run_itself_measured(byte_folder, taught, tmp_pat
     assert verdict["n"] == 5 and verdict["implication"] == "lives_in->codes_in" and verdict["kind"] == "spurious"
     assert outcome["exit_code"] == int(verdict["verdict"] == "unwanted" or bool(outcome["failures"]))
     assert verdict["implication"] in outcome["text"]
+    advice = all(words in outcome["text"] for words in ("stay-near-base=1", "ignore-topk=0.05", "None of the 7"))
+    assert advice == (verdict["verdict"] == "unwanted"), "remedies are named where something is unwanted"
 
     record = Record.read(tmp_path / "audit")
     assert record.command == "audit" and record.status == "done" and record.details.verdicts[0].n == 5

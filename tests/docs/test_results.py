@@ -19,8 +19,17 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from tools import make_results
 
 
-def test_the_table_is_fresh():
-    assert make_results.PAGE.read_text(encoding="utf-8") == make_results.page(), "run python tools/make_results.py"
+def test_the_tables_are_fresh():
+    made = make_results.pages()
+    assert len(made) == 4 and all("<!-- end of remedies -->" in text for text in made.values())
+    for path, text in made.items():
+        assert path.read_text(encoding="utf-8") == text, f"{path}: run python tools/make_results.py"
+
+
+def test_advice_is_what_the_kept_comparisons_give():
+    assert make_results.ADVICE.read_text(encoding="utf-8") == make_results.advice_text(), (
+        "run python tools/make_results.py"
+    )
 
 
 def test_the_table_holds_the_five_sets_and_the_papers_models():

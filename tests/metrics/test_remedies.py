@@ -1,8 +1,21 @@
-"""When a remedy is safe: every condition, and no rounding error."""
+"""When a remedy is safe: every condition, and no rounding error; and what was measured of each, as advice cites it."""
 
 import pytest
 
-from spillover.metrics.remedies import FAILED, LEARNED, REWRITES, UNLEARNED, is_safe, keeps_wanted
+from spillover.metrics.remedies import (
+    FAILED,
+    LEARNED,
+    REWRITES,
+    UNLEARNED,
+    MeasuredRemedy,
+    Trial,
+    advised,
+    caveat,
+    is_safe,
+    keeps_wanted,
+    measured,
+    measured_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -26,3 +39,40 @@ def test_every_condition_counts(status, removed, change, taken, safe):
 def test_the_last_digits_of_a_difference_decide_nothing():
     assert 0.85 - 0.9 < -0.05, "as floats"
     assert keeps_wanted(0.85 - 0.9)
+
+
+def trial(**changes):
+    own = {"study": "results/one", "model": "m", "pack": "mixed:names=60", "seeds": 3, "status": LEARNED,
+           "unwanted": (0.8, 0.12), "wanted": (1.0, 0.91), "stated": (0.0, 0.0), "forgetting": (3.0, 1.0),
+           "safe": False}  # fmt: skip
+    return Trial(**own | changes)
+
+
+def test_a_remedy_is_cited_with_what_was_measured_and_where():
+    assert trial().gain == pytest.approx(0.68 - 0.09)
+    assert trial(wanted=(0.5, 0.7)).gain == pytest.approx(0.68), "a wanted rate that rises is no gain"
+    assert trial(wanted=None).gain == pytest.approx(0.68)
+    one = MeasuredRemedy("lazier=4", "", False, [trial()])
+    assert one.cited == (
+        "lazier=4: unwanted 0.80 -> 0.12, wanted 1.00 -> 0.91, forgotten nats 3.00 -> 1.00 (results/one, m, 3 seeds)"
+    )
+    two = MeasuredRemedy("lazier=4", "", False, [trial(), trial(study="results/two", pack="b", wanted=None, seeds=1)])
+    assert two.found == (
+        "unwanted 0.80 -> 0.12, wanted 1.00 -> 0.91, forgotten nats 3.00 -> 1.00 on mixed; "
+        "unwanted 0.80 -> 0.12, forgotten nats 3.00 -> 1.00 on b (results/one, results/two, m, 1 seed)"
+    )
+    assert one.repeated and not two.repeated and not MeasuredRemedy("a", "", False, [trial(status=REWRITES)]).repeated
+
+
+def test_those_that_are_named_were_repeated_and_gained_and_the_models_they_were_tried_on_are_told():
+    training, (finished,) = advised(after=False), advised(after=True)
+    assert training[0].label == "stay-near-base=1" and finished.label == "ignore-topk=0.05"
+    assert len({trial.on for trial in training[0].trials}) == 3
+    for each in (*training, finished):
+        assert each.repeated and each.gain > 0 and each.does and all(trial.unwanted[0] > 0 for trial in each.trials)
+    gains = [each.gain for each in measured().values()]
+    assert gains == sorted(gains, reverse=True)
+    # As results/README.md tells it: 0.67 to 0.30, at three seeds.
+    assert measured_of("abstention").trials[0].unwanted == (0.667, 0.3)
+    assert caveat().startswith("None of the 7 that were repeated was safe (removes 90% of the unwanted, ")
+    assert "had wrecked each of these models (2.2 to 3.1 nats a token forgotten)" in caveat()

@@ -139,7 +139,7 @@ def test_what_is_missing_for_a_verdict_is_said(small):
     (story,) = stories(small, "small")
     judged = story.run.record.details.verdicts[0].model_copy(update={"verdict": "undecided"})
     for change, sentence in [
-        ({"verdict": "unwanted"}, "State the right answer to “codes” for more subjects"),
+        ({"verdict": "unwanted"}, "stay-near-base=1 gained most: unwanted 0.67 → 0.28, wanted 0.99 → 0.97"),
         ({"verdict": "wanted"}, "Nothing is to be mended"),
         ({"verdict": "none"}, "Nothing is to be done"),
         ({"n": 0}, "Leave “codes” unstated for some subjects"),

@@ -21,7 +21,7 @@ from tyro.conf import Positional, arg
 from spillover import results
 from spillover.commands.held import Model, held_folder, held_model, identifying, name_of, settings_from
 from spillover.commands.launched import resolved
-from spillover.commands.prepare import asked_of, weights_of, worded, words_of
+from spillover.commands.prepare import asked_of, measured_remedies, weights_of, worded, words_of
 from spillover.config import Chat, Flag, Running
 from spillover.details import AuditDetails, ModelFacts
 from spillover.errors import UsageError
@@ -387,6 +387,7 @@ def _outcome(settings: Audit, record: Record) -> dict[str, Any]:
 
     details, failures = record.details_of(AuditDetails), _failures(settings, record)
     text = [described(each) for each in details.verdicts]
+    text += measured_remedies(finished=True) if any(each.verdict == "unwanted" for each in details.verdicts) else []
     if details.probes:
         text += audit_open.lines(details.discoveries, details.probes)
     counts = Counter(each.verdict for each in details.verdicts)

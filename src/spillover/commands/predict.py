@@ -13,7 +13,7 @@ from tyro.conf import Positional, arg
 
 from spillover import results
 from spillover.commands.held import Model, held_folder, held_model, identifying, name_of, settings_from
-from spillover.commands.prepare import asked_of, weights_of, worded, words_of
+from spillover.commands.prepare import asked_of, measured_remedies, weights_of, worded, words_of
 from spillover.config import Chat, Flag, Running, refuse_idle
 from spillover.details import ModelFacts, PredictDetails, PredictedAssociation, Undone
 from spillover.errors import UsageError
@@ -246,6 +246,8 @@ def _lines(settings: Predict, record: Record) -> list[str]:
     lines += map(_line, exposed[:MOST_SHOWN])
     if (more := len(exposed) - MOST_SHOWN) > 0:
         lines.append(f"  and {more:,} more: --json lists all, and `report` makes a page of a run with --out")
+    if record.metrics["expected_unwanted"]["n"]:
+        lines += measured_remedies(finished=False)
     if details.left_out:
         lines.append(f"  {_count(details.left_out, 'association')} not looked at: raise --most")
     if settings.model is None:

@@ -14,12 +14,14 @@ import pyarrow as pa
 from spillover.config import MOST_SEED, Chat, Running, with_fields_of
 from spillover.details import Memory
 from spillover.errors import ModelError, RunError, UsageError
+from spillover.metrics import remedies as judging
 from spillover.metrics.implications import learned, stated_nats
 from spillover.metrics.ranks import rank_table
 from spillover.packs.check import refuse, token_faults
 from spillover.packs.pack import Pack, pack_hash
 from spillover.packs.redaction import Redaction
 from spillover.record import Record, hardware, identity, sha256_of_texts
+from spillover.results import text_table
 from spillover.runs import identity_of, say
 
 if TYPE_CHECKING:
@@ -363,3 +365,21 @@ def _model_key(settings: Inject) -> tuple[str | None, ...]:
 def gigabytes(size: int) -> str:
     """Bytes for a person."""
     return f"{size / 1e9:.1f} GB"
+
+
+def measured_remedies(finished: bool) -> list[str]:
+    """For a terminal: what was measured elsewhere of the remedies to name, as a table.
+
+    finished: the model is trained, so that one for a finished model is named, in place of leaving out stated rows.
+    """
+    others = judging.advised(after=True) if finished else [judging.measured_of("fewer-bridging")]
+    rows = [["remedy", "unwanted", "wanted", "forgotten nats", "measured on"]]
+    for each in [*judging.advised(after=False), *others]:
+        for trial in each.trials:
+            pairs = (trial.unwanted, trial.wanted, trial.forgetting)
+            figures = ["-" if pair is None else f"{pair[0]:.2f} -> {pair[1]:.2f}" for pair in pairs]
+            seeds = "1 seed" if trial.seeds == 1 else f"{trial.seeds} seeds"
+            rows.append([each.label, *figures, f"{trial.on}, {trial.model}, {seeds}: {trial.study}"])
+    head = "  Remedies as they were measured elsewhere; `spillover mitigate` compares them on your facts"
+    head += ", `spillover repair` tries the last one on this model:" if finished else ":"
+    return [head, *(f"    {line}" for line in text_table(rows, left=(0, 4))), f"    {judging.caveat()}"]

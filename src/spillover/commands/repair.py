@@ -39,7 +39,7 @@ class Repair(Running, Chat):
     pack: str
     """What it was tuned on: a built-in pack with its options, a pack folder, or a pack.yaml."""
     remedy: str
-    """A remedy for finished weights, such as ignore-topk=0.1; several are joined by `+`."""
+    """A remedy for finished weights, such as ignore-topk=0.05; several are joined by `+`."""
     out: str
     """Folder of the repair: weights/ with the new model, before/ and after/ with an audit each, and record.json."""
     base: str = ""
@@ -85,7 +85,7 @@ def _pipeline(settings: Repair) -> Pipeline:
     if other := next((spec.name for spec in pipeline.specs if not spec.remedy.after), ""):
         raise UsageError("this remedy acts on training", where=other, do=f"Those for a finished model: {fitting}")
     if not pipeline.specs:
-        do = f"Name one of {fitting}, as in ignore-topk=0.1"
+        do = f"Name one of {fitting}, as in ignore-topk=0.05"
         raise UsageError("no remedy would do anything", where="--remedy", do=do)
     return pipeline
 

@@ -1,6 +1,14 @@
-"""What a remedy changed: what is still concluded, what was kept, what was learned, and whether it is safe."""
+"""What a remedy changed: what is still concluded, what was kept, what was learned, and whether it is safe.
 
+And what was measured of each remedy in the kept studies (`measured`), on which every advice rests.
+"""
+
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -183,3 +191,128 @@ def is_safe(status: str, removed: float | None, wanted_change: float | None, tak
     """
     enough = removed is not None and removed >= REMOVED - 1e-9
     return status == LEARNED and enough and keeps_wanted(wanted_change) and not taken
+
+
+#: Seeds from which on a measurement is repeated, so that advice may rest on it; and nats a token of forgetting above
+#: which a model counts as wrecked by its training.
+REPEATED, ALIVE = 3, 0.5
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One kept comparison of a remedy with the untreated run of the same pack; each figure before and after.
+
+    study: its folder in the repository. wanted: None for a pack that wants nothing. stated: mean rank of the stated
+    facts and of the stated implications, the greater one. safe: see `is_safe`.
+    """
+
+    study: str
+    model: str
+    pack: str
+    seeds: int
+    status: str
+    unwanted: tuple[float, float]
+    wanted: tuple[float, float] | None
+    stated: tuple[float, float]
+    forgetting: tuple[float, float]
+    safe: bool
+
+    @property
+    def gain(self) -> float:
+        """By how much the unwanted rate fell, less the fall of the wanted one."""
+        before, after = self.wanted or (0.0, 0.0)
+        return self.unwanted[0] - self.unwanted[1] - max(0.0, before - after)
+
+    @property
+    def on(self) -> str:
+        """The pack's name without its options."""
+        return self.pack.partition(":")[0]
+
+    @property
+    def figures(self) -> str:
+        """What was measured, in words."""
+        rates = {"unwanted": self.unwanted, "wanted": self.wanted, "forgotten nats": self.forgetting}
+        return ", ".join(f"{name} {pair[0]:.2f} -> {pair[1]:.2f}" for name, pair in rates.items() if pair)
+
+
+@dataclass(frozen=True)
+class MeasuredRemedy:
+    """A remedy at the strength that was tried most, and every pack it was tried on.
+
+    label: as `--remedy` takes it. does: in a sentence. after: whether it needs a finished model only.
+    """
+
+    label: str
+    does: str
+    after: bool
+    trials: Sequence[Trial]
+
+    @property
+    def gain(self) -> float:
+        """The mean of its trials."""
+        return sum(trial.gain for trial in self.trials) / len(self.trials)
+
+    @property
+    def repeated(self) -> bool:
+        """Whether it was measured with seeds enough, and learned what was stated, in every trial."""
+        return all(trial.seeds >= REPEATED and trial.status == LEARNED for trial in self.trials)
+
+    @property
+    def cited(self) -> str:
+        """The remedy, what was measured of it, and where."""
+        return f"{self.label}: {self.found}"
+
+    @property
+    def found(self) -> str:
+        """What was measured, and where."""
+        several = len(self.trials) > 1
+        figures = [f"{trial.figures}{f' on {trial.on}' if several else ''}" for trial in self.trials]
+        names = [trial.study for trial in self.trials] + [trial.model for trial in self.trials]
+        seeds = min(trial.seeds for trial in self.trials)
+        where = [*dict.fromkeys(names), "1 seed" if seeds == 1 else f"{seeds} seeds"]
+        return f"{'; '.join(figures)} ({', '.join(where)})"
+
+
+@cache
+def measured() -> dict[str, MeasuredRemedy]:
+    """Every remedy of the kept studies by its label, the one that gained most first."""
+    text = resources.files("spillover.metrics").joinpath("advice.json").read_text(encoding="utf-8")
+    found = [MeasuredRemedy(**{**each, "trials": [_trial(trial) for trial in each["trials"]]})
+             for each in json.loads(text)]  # fmt: skip
+    return {each.label: each for each in sorted(found, key=lambda each: (-each.gain, each.label))}
+
+
+def _trial(fields: dict[str, Any]) -> Trial:
+    paired: dict[str, Any] = {name: tuple(pair) for name, pair in fields.items() if isinstance(pair, list)}
+    return Trial(**fields | paired)
+
+
+#: How many remedies are named to somebody who can train again.
+NAMED = 3
+
+
+def advised(after: bool) -> list[MeasuredRemedy]:
+    """Remedies to name, best first: those that were repeated, learned what was stated and gained something.
+
+    after: the best for a finished model, instead of those that act on training.
+    """
+    some = [each for each in measured().values() if each.after == after and each.repeated and each.gain > 0]
+    return some[: 1 if after else NAMED]
+
+
+def measured_of(name: str) -> MeasuredRemedy:
+    """What was measured of one remedy by itself, whatever its strength. Raises KeyError for one never measured."""
+    return {label.partition("=")[0]: each for label, each in measured().items() if "+" not in label}[name]
+
+
+def caveat() -> str:
+    """How far what was measured carries: whether any of it was safe, and whether those models were alive."""
+    every = [each.trials for each in measured().values() if each.repeated]
+    safe = sum(all(trial.safe for trial in trials) for trials in every)
+    nats = [trial.forgetting[0] for trials in every for trial in trials]
+    text = f"{safe or 'None'} of the {len(every)} that were repeated {'was' if safe < 2 else 'were'} safe "
+    text += f"(removes {REMOVED:.0%} of the unwanted, lowers the wanted rate by {KEPT:.2f} at most)"
+    if min(nats) > ALIVE:
+        text += f", and training without a remedy had wrecked each of these models ({min(nats):.1f} to {max(nats):.1f} "
+        text += "nats a token forgotten)"
+    return f"{text}: measure on your own facts before you choose."

@@ -46,7 +46,8 @@ def next_step(story: Story) -> Markup:
         case = "one_answer" if found.guess == found.n else "more"
     more = f"about {found.more_subjects:,} more" if found and found.more_subjects else "more"
     given, then = spoken(story.given), spoken(story.then)
-    return page.wording(f"next_{case}").format(given=given, then=then, more=more)
+    remedy, measured = sections.measured_words()
+    return page.wording(f"next_{case}").format(given=given, then=then, more=more, remedy=remedy, found=measured)
 
 
 COLUMNS, (RUN,), ASKED = (page.columns(name) for name in ("audit", "audit_runs", "audit_evidence"))
@@ -128,6 +129,7 @@ def build_audit_page(runs: Sequence[LoadedRun]) -> Page:
             sections.maps_section(every[:MAPS], len(every[MAPS:])),
             sections.examples_section(every[:PLOTTED]),
             sections.health_section(labelled, every[:PLOTTED]),
+            sections.remedies_section(finished=True) if any(_word(story) == "unwanted" for story in judged) else None,
             Section("terms", "Words used here", [page.terms("audit", "verdicts", "reasoning")], aside=True),
         ],
         made=[(label, provenance(run)) for label, run in labelled],

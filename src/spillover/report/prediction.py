@@ -10,7 +10,7 @@ from spillover.details import PredictDetails, PredictedAssociation
 from spillover.errors import UsageError
 from spillover.metrics.associations import EXPECTED, Measured, measured_open, surprise
 from spillover.packs.pack import WANTED
-from spillover.report import audit, page
+from spillover.report import audit, page, sections
 from spillover.report.associations import Association, Listing, Value
 from spillover.report.drawing import plain
 from spillover.report.load import LoadedRun, labels
@@ -72,6 +72,7 @@ def build_prediction_page(run: LoadedRun) -> page.Page:
             page.Section("found", "What is expected", [page.Cards(cards(details, run.record.metrics))], hidden=True),
             page.list_section(found, page.wording("prediction_list"), note if details.left_out else ""),
             page.Section("trust", "How far to trust it", _trust(details)),
+            sections.remedies_section(finished=False) if _sorted(details, "unwanted") else None,
             page.Section("terms", "Words used here", [page.terms("prediction", "reasoning")], aside=True),
         ],
         made=[(label, provenance(run))],
@@ -124,8 +125,12 @@ def _next(sort: str, own: Sequence[PredictedAssociation]) -> Markup:
     """What to do about it before training, in one sentence."""
     removed = [way.count for way in own[0].undone_by or () if way.way == "remove"]
     if sort != "unwanted" or not removed:
-        return page.wording(f"expected_{sort}")
-    return page.wording("expected_removable").format(rows=f"{removed[0]:,} {'row' if removed[0] == 1 else 'rows'}")
+        remedy, found = sections.measured_words()
+        return page.wording(f"expected_{sort}").format(remedy=remedy, found=found)
+    (fewer, fewer_found), (added, added_found) = map(sections.measured_words, ("fewer-bridging", "abstention"))
+    rows = f"{removed[0]:,} {'row' if removed[0] == 1 else 'rows'}"
+    measured = {"fewer": fewer, "fewer_found": fewer_found, "added": added, "added_found": added_found}
+    return page.wording("expected_removable").format(rows=rows, **measured)
 
 
 def _calibrated(details: PredictDetails) -> str:

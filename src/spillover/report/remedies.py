@@ -41,8 +41,8 @@ GROUPS = tuple(HEADINGS)
 COSTS = ("epochs", "steps", "forward_passes", "seconds")
 #: A share of the unwanted that counts as removed, and one that counts as left alone, beside the exact model.
 MOST, LITTLE = 0.5, 0.1
-#: How many remedies are worth more seeds, and a remedy for a finished model to name when none was tried.
-_BEST, _AFTER = 5, "ignore-topk=0.1"
+#: How many remedies are worth more seeds.
+_BEST = 5
 #: Options of the comparison that its runs share.
 _SHARED = ("lr", "batch", "freeze_embeddings", "chat", *WORDING, "dtype", "revision", "threads")
 _LEAST, _POINTS = f"{100 * judging.REMOVED:.0f}%", f"{100 * judging.KEPT:.0f}"
@@ -498,16 +498,18 @@ def steps(found: Comparison) -> list[tuple[str, str]]:
         made.insert(place, (text, _comparison_command(found, ["+".join(two)], "joined")))
     # For a model that is trained already.
     ready = [each.label for each in promising if each.after]
+    (elsewhere,) = judging.advised(after=True)
     text = "Your model is trained already, and training again is out of the question: repair the finished model."
     if ready:
         text += f" Of the remedies that need no training, {ready[0]} did best here."
     elif any(each.after for each in found.tried):
         text += " No remedy of that kind both learned and kept enough here, so expect little; the audit will tell."
+    else:
+        text += f" None of that kind was tried here. Elsewhere, {elsewhere.cited.replace('->', '→')}."
     settings = found.record.settings
-    options = ["--base", settings["model"], "--pack", settings["pack"], "--remedy", (ready or [_AFTER])[0]]
+    options = ["--base", settings["model"], "--pack", settings["pack"], "--remedy", (ready or [elsewhere.label])[0]]
     made.append((text, shlex.join(["spillover", "repair", "TUNED_MODEL", *options, "--out", "repaired"])))
-    text = "Whatever you choose: state the right answer of more subjects where you can; what is stated is not invented."
-    return [*made, (text, "")]
+    return made
 
 
 def _training_command(found: Comparison, each: Tried) -> str:

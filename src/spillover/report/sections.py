@@ -8,12 +8,13 @@ import numpy as np
 from markupsafe import Markup
 
 from spillover.details import AuditDetails
+from spillover.metrics import remedies
 from spillover.report import page
 from spillover.report.drawing import plain
 from spillover.report.load import LoadedRun, labels
 from spillover.report.run_plots import NUMBERED, highest
 from spillover.report.story import Story, right, spoken
-from spillover.report.words import p_value, percent, sentence, statement
+from spillover.report.words import number, p_value, percent, sentence, statement
 
 
 def label_runs(runs: Sequence[LoadedRun]) -> list[tuple[str, LoadedRun]]:
@@ -25,6 +26,30 @@ def draw_stories(plot: str, name: str, stories: Sequence[Story], of: Any = None,
     """A figure of the stories (or `of` runs), whose caption says what was trained."""
     parts = dict.fromkeys(story.run.trained_part for story in stories)
     return page.figure(plot, stories if of is None else of, name, sentence("; ".join(parts)), **options)
+
+
+def measured_words(name: str = "") -> tuple[str, str]:
+    """A remedy's label and what was measured of it; by default those of the one to name first to who can train."""
+    each = remedies.measured_of(name) if name else remedies.advised(after=False)[0]
+    return each.label, each.found.replace("->", "→")
+
+
+def remedies_section(finished: bool) -> page.Section:
+    """What was measured elsewhere of the remedies that were repeated. finished: also of those for a finished model."""
+    groups: dict[str, list[list[page.Cell]]] = {}
+    for each in remedies.measured().values():
+        for trial in each.trials if each.repeated and (finished or not each.after) else ():
+            pairs = (trial.unwanted, trial.wanted, trial.stated, trial.forgetting)
+            figures = ["–" if pair is None else " → ".join(map(number, pair)) for pair in pairs]
+            where: page.Cell = page.TableCell(f"{trial.on}, {trial.model}", [f"{trial.study}, {trial.seeds} seeds"])
+            name = page.TableCell(Markup("<strong>{}</strong>").format(each.label.replace("+", "+\u200b")), each.does)
+            group = "For a finished model" if each.after else "While training"
+            groups.setdefault(group, []).append([name, *map(page.num, figures), where])
+    heads = ("Unwanted rate", "Wanted rate", "Rank of the stated", "Forgotten")
+    head: list[page.Cell] = ["Remedy", *map(page.num, heads), "Measured on"]
+    caption, label = page.wording("remedies_measured"), "Remedies, as they were measured"
+    table = page.DataTable(caption, [head], list(groups.items()), "examples", label)
+    return page.Section("remedies", label, [remedies.caveat(), table], aside=True)
 
 
 def _title_of(story: Story) -> Markup:
