@@ -1,5 +1,6 @@
 """The sections that the pages of runs, audits and studies share: figures, examples, recall and loss, open probes."""
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, islice, zip_longest
 from typing import Any, NamedTuple
@@ -29,9 +30,9 @@ def draw_stories(plot: str, name: str, stories: Sequence[Story], of: Any = None,
 
 
 def measured_words(name: str = "") -> tuple[str, str]:
-    """A remedy's label and what was measured of it; by default those of the one to name first to who can train."""
+    """A remedy's label and what was measured of it on its first pack; by default of the one to name first."""
     each = remedies.measured_of(name) if name else remedies.advised(after=False)[0]
-    return each.label, each.found.replace("->", "→")
+    return each.label, dataclasses.replace(each, trials=each.trials[:1]).found.replace("->", "→")
 
 
 def remedies_section(finished: bool) -> page.Section:
@@ -48,7 +49,7 @@ def remedies_section(finished: bool) -> page.Section:
     heads = ("Unwanted rate", "Wanted rate", "Rank of the stated", "Forgotten")
     head: list[page.Cell] = ["Remedy", *map(page.num, heads), "Measured on"]
     caption, label = page.wording("remedies_measured"), "Remedies, as they were measured"
-    table = page.DataTable(caption, [head], list(groups.items()), "examples", label)
+    table = page.DataTable(caption, [head], list(groups.items()), "study remedies", label)
     return page.Section("remedies", label, [remedies.caveat(), table], aside=True)
 
 
