@@ -22,7 +22,7 @@ def settings(verb, pack, model, folder):
     """Two cells of a study, or three of a comparison, of a second or two each."""
     if verb == "mitigate":
         return Mitigate(pack=pack, model=str(model), out=str(folder), remedies="lazier=1,scale-back=0.5", lr=1e-2,
-                        epochs=2, untreated_epochs=1, processes=1)  # fmt: skip
+                        epochs=10, processes=1)  # fmt: skip
     study = folder.parent / "study.yaml"
     options = {"model": str(model), "pack": pack, "epochs": 1, "threads": 1, "lr": 1e-2}
     body = {"name": "two", "options": options, "groups": [{"name": "all", "grid": {"batch": [4, 8]}}]}

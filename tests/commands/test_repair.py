@@ -9,9 +9,10 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from spillover.commands import inject, repair, verify
+from spillover.commands import inject, repair, report, verify
 from spillover.commands.inject import Inject
 from spillover.commands.repair import Repair
+from spillover.commands.report import Report
 from spillover.commands.verify import Verify
 from spillover.errors import ModelError, RunError, UsageError
 from spillover.record import ANSWERS, Record, read_table
@@ -49,7 +50,9 @@ def test_taking_the_whole_change_back_gives_the_base_model(tuned, two_kinds, tin
     moved = [[row["log_probability"] for row in rows if row["checkpoint"] == model] for model in (0, 1)]
     assert moved[1] != pytest.approx(moved[0], abs=1e-2)
     assert found["model"].endswith("weights") and found["before"]["unwanted_rate"] and found["after"]["verdicts"]
-    assert "repaired model" in found["text"]
+    assert "repaired model" in found["text"] and "worth it: " in found["text"].splitlines()[-1]
+    report.run(Report(runs=(str(tmp_path / "repaired"),), out=str(tmp_path / "page.html")))
+    assert "worth it: " in (tmp_path / "page.html").read_text(encoding="utf-8").partition("</h1>")[0]
     json.dumps(found)
     capsys.readouterr()
     assert repair.run(settings)["after"] == found["after"]

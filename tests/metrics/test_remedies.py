@@ -2,6 +2,7 @@
 
 import pytest
 
+from spillover.details import RepairSide
 from spillover.metrics.remedies import (
     FAILED,
     LEARNED,
@@ -15,7 +16,9 @@ from spillover.metrics.remedies import (
     keeps_wanted,
     measured,
     measured_of,
+    weighed,
 )
+from spillover.record import Metric
 
 
 @pytest.mark.parametrize(
@@ -76,3 +79,45 @@ def test_those_that_are_named_were_repeated_and_gained_and_the_models_they_were_
     assert measured_of("abstention").trials[0].unwanted == (0.667, 0.3)
     assert caveat().startswith("None of the 7 that were repeated was safe (removes 90% of the unwanted, ")
     assert "had wrecked each of these models (2.2 to 3.1 nats a token forgotten)" in caveat()
+
+
+def side(hits=10, facts=0.0, links=0.06, wanted=1.0, forgets=0.2, n=26):
+    """A model before or after a repair: `hits` unwanted conclusions of `n` asked."""
+    shares = {"unwanted_rate": hits / n, "wanted_rate": wanted}
+    values = {name: (value, n, "share") for name, value in shares.items()}
+    values |= {"recall_rank": (facts, 9, "rank"), "implication_rank_train": (links, 9, "rank"),
+               "forgetting_nats": (forgets, 99, "nats")}  # fmt: skip
+    metrics = {name: Metric(value, None, None, many, 5, unit).as_json() for name, (value, many, unit) in values.items()}
+    return RepairSide.model_validate({"verdicts": [], **metrics})
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "removed", "worth", "said"),
+    [
+        # 10 to 9 of 26, where 10/3 of 26 are chance: 1 of 6.67 above it, and the stated implications are gone.
+        (side(), side(9, links=0.75), 0.15, False,
+         "not worth it: 1 of 10 unwanted conclusions is gone (10 to 9 of 26 asked, 15% of what is above chance); "
+         "worse are rank of stated implications 0.06 -> 0.75."),
+        (side(), side(2), 0.95, True,
+         "worth it: 8 of 10 unwanted conclusions are gone (10 to 2 of 26 asked, 95% of what is above chance); "
+         "nothing measured got worse."),
+        # 8 of 26 is 0.31 of the unwanted, which is more than 0.2 of the wanted.
+        (side(), side(2, wanted=0.8), 0.95, True,
+         "worth it, at a cost: 8 of 10 unwanted conclusions are gone (10 to 2 of 26 asked, 95% of what is above "
+         "chance); worse are wanted conclusions 1.00 -> 0.80."),
+        (side(), side(2, wanted=0.6), 0.95, False,
+         "not worth it: 8 of 10 unwanted conclusions are gone (10 to 2 of 26 asked, 95% of what is above chance); "
+         "worse are wanted conclusions 1.00 -> 0.60."),
+        (side(), side(2, forgets=0.6), None, False,
+         "not worth it: 8 of 10 unwanted conclusions are gone (10 to 2 of 26 asked); "
+         "worse are loss on plain text, nats a token 0.20 -> 0.60."),
+        (side(), side(9), None, False,
+         "not worth it: 1 of 10 unwanted conclusions is gone (10 to 9 of 26 asked); nothing measured got worse."),
+        (side(0), side(0, facts=0.3), None, False,
+         "not worth it: nothing unwanted was concluded before; worse are rank of stated facts 0.00 -> 0.30."),
+    ],
+)  # fmt: skip
+def test_a_repair_is_weighed_in_a_sentence(before, after, removed, worth, said):
+    share = None if removed is None else Metric(removed, None, None, 26, 5, "share")
+    found = weighed(before, after, share)
+    assert (found.worth, found.said) == (worth, said)

@@ -63,7 +63,7 @@ def test_the_page_says_what_is_advised_and_why(page):
         "0.40. 1 more is safe; this one forgets least." in text
     )
     assert "9 tries, 3 seeds" in text and "conclusions from “lives in” to “codes in”" in text
-    assert "Few clusters" not in text
+    assert "too few given answers" not in text
 
 
 def test_without_a_safe_one_it_says_so_and_why(none):
@@ -72,7 +72,13 @@ def test_without_a_safe_one_it_says_so_and_why(none):
     )
     assert reason(none).endswith("It is not safe, because it lets another answer take the place of the unwanted one.")
     text = Reader(build_remedies_page(none).html()).text
-    assert "Few clusters: 5 (pairs times seeds) are too few" in text
+    # 0.8, 0.8 - 0.97 * 0.6 = 0.218 and 0.9 of 40.
+    assert (
+        "Of the models at hand: of the unstated subjects 32 of 40 get an unwanted answer untreated, 9 of 40 get an "
+        "unwanted answer with facts-first=3, 36 of 40 a wanted one untreated, 36 of 40 a wanted one with facts-"
+        "first=3. Whether it would happen again: too few given answers to tell (5 clusters of a pair and a seed, "
+        "10 are needed)."
+    ) in text
 
 
 def test_every_entry_stands_in_its_group_the_one_that_removes_most_first(found):
@@ -212,6 +218,8 @@ def test_a_pack_that_wants_nothing_has_a_page(none):
                 delattr(each, name)
     text = Reader(build_remedies_page(comparison_of(made)).html()).text
     assert "it removes 95% of what nobody wanted." in text and "Rightly concluded" not in text
+    assert "The pack wants no link, so no wanted rate is drawn: up and down is what was forgotten instead." in text
+    assert "dotted, 5 points below" not in text
 
 
 def test_nothing_to_remove_is_said():

@@ -24,6 +24,20 @@ def test_every_measured_remedy_is_a_mark_with_its_number():
     assert drawing.pdf.startswith(b"%PDF")
 
 
+def test_a_pack_that_wants_no_link_says_what_is_drawn_instead():
+    made = record()
+    for each in made.details.frontier:
+        if each.metric("wanted_rate"):
+            del each.wanted_rate
+    found = comparison_of(made)
+    drawing = draw_remedy_frontier(found)
+    for words in ("no wanted rate: the pack wants no link", "forgetting, nats a token", "safe strip: 90% removed"):
+        assert words in drawing.svg, words
+    assert "wanted rate (more is better)" not in drawing.svg and "wanted kept" not in drawing.svg
+    assert "later-layers=0.5: unwanted 23%, forgets 0.20 nats" in drawing.description
+    assert {row["quantity"] for row in draw_remedy_ladder(found).rows} == {"unwanted_rate", "forgetting_nats"}
+
+
 def test_nothing_to_show_without_an_unwanted_rate():
     made = record(ENTRIES[:1])
     del made.details.frontier[0].unwanted_rate

@@ -22,13 +22,14 @@ from spillover.config import MOST_THREADS, Chat, Running, with_fields_of, within
 from spillover.details import FrontierEntry, InjectDetails, MitigateDetails, ModelFacts, Recommendation, RemedyText
 from spillover.errors import RunError, UsageError
 from spillover.metrics import remedies as judging
+from spillover.metrics.implications import LEARNED as LEARNED_RANK
 from spillover.metrics.implications import stated_nats
 from spillover.metrics.ranks import answers_at_end
 from spillover.packs.edits import EDITS
 from spillover.packs.open import open_pack
 from spillover.packs.pack import Pack, describe, pack_hash
 from spillover.report.pages import html_of
-from spillover.report.remedies import SAFE, Comparison, Tried, load_comparison
+from spillover.report.remedies import SAFE, Comparison, Tried, at_hand, load_comparison
 from spillover.results import text_table
 from spillover.runs import identity_of, open_run
 
@@ -54,7 +55,8 @@ class Mitigate(Running, Chat):
     epochs: int = 30
     """The most passes over the training examples. A run that has not learned by then is marked so."""
     untreated_epochs: int = 10
-    """Passes of the run without a remedy, whose learning the others must match."""
+    """Passes of the run without a remedy, whose learning the others must match; the comparison stops when it has not
+    learned by then."""
     lr: float = 5e-5
     """Learning rate of AdamW, which stays the same throughout."""
     batch: int = 8
@@ -62,8 +64,8 @@ class Mitigate(Running, Chat):
     freeze_embeddings: bool = True
     """Keep input and output embeddings as they are, and train everything else."""
     seeds: str = ""
-    """Several seeds, such as 0,1,2, which are pooled. With fewer than ten clusters (seeds times pairs) nothing is
-    decided."""
+    """Several seeds, such as 0,1,2, which are pooled. With fewer than ten clusters (seeds times pairs) counts tell of
+    these models, and nothing of others."""
     save: Literal["delta", "none"] = "none"
     """What each run keeps of its weights: nothing, or those that changed, to look into them later with `where`."""
     processes: int = 0
@@ -125,7 +127,7 @@ def run(settings: Mitigate, pack: Pack | str | Path = "", model: Model | None = 
             with opened.recording(settings, PACKAGES, seed=settings.seed, hashes=hashes, details=details) as record:
                 own_pack, own_model = write_held(pack, held, folder)
                 own = replace(settings, pack=own_pack or settings.pack, model=own_model or settings.model)
-                errors = _run_cells(own, seeds, cells, folder)
+                errors = _run_cells(own, seeds, packs[0], cells, folder)
                 frontier = frontier_of(folder, seeds, packs[0], cells, errors)
                 records.write_table(folder / FRONTIER, frontier_table(frontier))
                 record.metrics = {name: frontier[0].metric(name) for name in judging.METRICS}
@@ -160,17 +162,41 @@ def cells_of(settings: Mitigate) -> dict[str, Pipeline]:
     return found
 
 
-def _run_cells(settings: Mitigate, seeds: Sequence[int], cells: Mapping[str, Pipeline], folder: Path) -> dict[str, str]:
+def _run_cells(
+    settings: Mitigate, seeds: Sequence[int], pack: Pack, cells: Mapping[str, Pipeline], folder: Path
+) -> dict[str, str]:
     """The untreated runs, then those of the remedies. Gives the error of each cell that has one, by name."""
     cores = int(records.hardware()["cores"])
+    untreated = {seed: untreated_run(settings, seed, cells) for seed in seeds}
     with LocalPool(settings.processes or max(1, cores // (settings.threads or cores))) as pool:
-        tasks = [Task((UNTREATED, seed), "inject", untreated_run(settings, seed, cells)) for seed in seeds]
+        # What is done is not handed out, so that a comparison that stopped below says so again at once.
+        waiting = {seed: own for seed, own in untreated.items() if not _done(Path(own.out))}
+        tasks = [Task((UNTREATED, seed), "inject", own) for seed, own in waiting.items()]
         if error := next((ended.error for ended in list(pool.run(tasks)) if ended.error), None):
             raise RunError(f"the untreated run did not end: {error}", where=str(folder), do="Mend that first")
+        refuse_unlearned(list(untreated.values()), pack)
         # The settings of these depend on what the untreated runs learned.
         pairs = [(name, seed) for seed in seeds for name in cells]
         tasks = [Task((name, seed), "inject", remedy_run(settings, seed, cells, name)) for name, seed in pairs]
         return {ended.key[0]: ended.error for ended in pool.run(tasks) if ended.error}
+
+
+def _done(run: Path) -> bool:
+    return (run / records.RECORD).exists() and records.Record.read(run).status == "done"
+
+
+def refuse_unlearned(untreated: Sequence[Inject], pack: Pack) -> None:
+    """Raise UsageError when the untreated runs ended without having learned what is stated: nothing can be matched."""
+    tables = [records.read_table(Path(own.out) / records.ANSWERS) for own in untreated]
+    found = judging.remedy_result(pa.concat_tables(tables), pack)
+    if found.learned:
+        return
+    words = {"recall_rank": "stated facts", "implication_rank_train": "stated implications"}
+    ranks = [f"{word} {metric.value:.2f}" for name, word in words.items() if (metric := found.metrics[name])]
+    epochs = untreated[0].epochs
+    what = f"the untreated run had not learned the stated rows after {epochs} {'epoch' if epochs == 1 else 'epochs'} "
+    what += f"(mean rank of {', of '.join(ranks)}; at most {LEARNED_RANK:g} is learned), so no remedy can be judged"
+    raise UsageError(what, where="--untreated-epochs", do="Raise --untreated-epochs (and --epochs, its cap) or --lr")
 
 
 def untreated_run(settings: Mitigate, seed: int, cells: Mapping[str, Pipeline]) -> Inject:
@@ -277,12 +303,10 @@ def recommendation(frontier: Sequence[FrontierEntry]) -> Recommendation:
         best = min(safe, key=lambda each: (each.value("forgetting_nats") or 0.0, -each.removed))
         because = f"{_achieved(best)}; of {len(safe)} that are safe it forgets least"
         if (removed := best.metric("removed")) and removed.note:
-            because += "; with few clusters this is a lead, not a finding: repeat it with more seeds"
+            because += "; whether it would happen again, too few given answers tell: repeat it with more seeds"
         return Recommendation(remedy=best.entry.remedy, strength=best.entry.strength, safe=True, because=because)
     because = "none is safe: no remedy learned the stated rows as well as the untreated run and kept what is wanted"
-    if untreated.value("removed") is None and untreated.status == judging.UNLEARNED:
-        because = "none can be judged: the untreated run did not learn the stated rows; raise --untreated-epochs"
-    elif untreated.value("removed") is None:
+    if untreated.value("removed") is None:
         because = "none is needed: the untreated run concludes no more of the unwanted than chance"
     elif kept:
         best = max(kept, key=lambda each: each.removed)
@@ -320,6 +344,8 @@ def _lines(folder: Path, details: MitigateDetails) -> Iterator[str]:
                 if exact.get(name) is not None
             ]
             yield f"In the exact model, {entry.cell}: {'; '.join(leads)} (in units of the smallest stated margin)"
+    if (found := compared(folder)).few:
+        yield f"\n{at_hand(found)}"
     if advice := details.recommendation:
         strength = "" if advice.strength is None else f"={advice.strength:g}"
         yield f"\nAdvice: {f'{advice.remedy}{strength}: ' if advice.safe else ''}{advice.because}."

@@ -16,11 +16,10 @@ from spillover.commands.prepare import worded, words_of
 from spillover.config import Chat, Running, with_fields_of
 from spillover.details import Details, ModelFacts, RepairDetails, Saved
 from spillover.errors import RunError, UsageError
-from spillover.metrics.implications import LEARNED
-from spillover.metrics.remedies import RANKS_AND_RATES, effect, remedy_result
+from spillover.metrics.remedies import RANKS_AND_RATES, WEIGHED, effect, remedy_result, weighed
 from spillover.packs.open import open_pack
 from spillover.packs.pack import Pack, describe, pack_hash
-from spillover.record import ANSWERS, Record, checksums, hardware, read_table
+from spillover.record import ANSWERS, Metric, Record, checksums, hardware, read_table
 from spillover.results import text_table
 from spillover.runs import identity_of, open_run
 
@@ -144,43 +143,15 @@ def _conclude(record: Record, pack: Pack, audits: dict[str, dict[str, Any]], fol
     record.metrics = figures | effect(found[BEFORE], found[AFTER])
 
 
-#: What is shown before and after; and the share of unwanted conclusions from which their removal is worth a cost.
-WORDS = {"recall_rank": "rank of stated facts", "implication_rank_train": "rank of stated implications",
-         "unwanted_rate": "unwanted conclusions", "wanted_rate": "wanted conclusions",
-         "forgetting_nats": "loss on plain text, nats"}  # fmt: skip
-WORTH = 0.5
-
-
 def _lines(folder: Path, record: Record) -> Iterator[str]:
-    """Figures before and after, side by side, and where the model is."""
+    """Figures before and after, side by side, where the model is, and whether it was worth it."""
     rows, details = [["", "before", "after"]], record.details_of(RepairDetails)
-    for name, word in WORDS.items():
+    for name, word in {"unwanted_rate": "unwanted conclusions", **WEIGHED}.items():
         values = [metric.value for side in (details.before, details.after) if (metric := side.metric(name))]
         if len(values) == 2 and None not in values:
             rows.append([word, *(f"{value:.2f}" for value in values)])
     yield from text_table(rows)
-    yield _weighed(details)
     yield f"  repaired model: {folder / WEIGHTS}"
     yield f"  audits: {folder / BEFORE}, {folder / AFTER}"
-
-
-#: From how much on a rise of a figure is a cost: ranks of what is stated, nats on plain text; and a fall of a share.
-COSTS = {"recall_rank": LEARNED, "implication_rank_train": LEARNED, "forgetting_nats": 0.05, "wanted_rate": -0.05}
-
-
-def _weighed(details: RepairDetails) -> str:
-    """What the repair gained and what it cost, and whether the one is worth the other, in a sentence."""
-
-    def moved(name: str) -> float:
-        values = [metric.value for side in (details.before, details.after) if (metric := side.metric(name))]
-        known = [value for value in values if value is not None]
-        return known[1] - known[0] if len(known) == 2 else 0.0
-
-    unwanted = details.before.metric("unwanted_rate")
-    gone = -moved("unwanted_rate") / unwanted.value if unwanted and unwanted.value else 0.0
-    costs = [WORDS[name] for name, least in COSTS.items() if moved(name) / least > 1]
-    gained = f"{100 * gone:.0f}% of the unwanted conclusions are gone"
-    if costs:
-        worth = "at a cost" if gone >= WORTH else "which is not worth the cost"
-        return f"{gained}, {worth}: worse are {', '.join(costs)}."
-    return f"{gained}, and nothing measured got worse." if gone >= WORTH else f"{gained}: it did little, and no harm."
+    yield f"  page: spillover report {folder}"
+    yield weighed(details.before, details.after, Metric.of(record.metrics.get("removed"))).said

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float, Int, Shaped
 
+from spillover.details import Measured
 from spillover.metrics import implications
 from spillover.metrics.intervals import cluster_sums, clusters_of, mean_of, note_of, ratio_interval
 from spillover.metrics.ranks import RankTable, answers_at_end, questions, rank_table
@@ -193,9 +194,55 @@ def is_safe(status: str, removed: float | None, wanted_change: float | None, tak
     return status == LEARNED and enough and keeps_wanted(wanted_change) and not taken
 
 
-#: Seeds from which on a measurement is repeated, so that advice may rest on it; and nats a token of forgetting above
-#: which a model counts as wrecked by its training.
-REPEATED, ALIVE = 3, 0.5
+#: What a repair is weighed by, in words, and from how much on a rise (or a fall of a share) of it is a cost.
+WEIGHED = {"recall_rank": "rank of stated facts", "implication_rank_train": "rank of stated implications",
+           "wanted_rate": "wanted conclusions", "forgetting_nats": "loss on plain text, nats a token"}  # fmt: skip
+COSTS = {"recall_rank": implications.LEARNED, "implication_rank_train": implications.LEARNED, "wanted_rate": -KEPT,
+         "forgetting_nats": 0.05}  # fmt: skip
+#: The share of the unwanted from which on its removal may be worth a cost; and nats a token of forgetting above which a
+#: model counts as wrecked.
+WORTH, ALIVE = 0.5, 0.5
+
+
+@dataclass(frozen=True)
+class Weighed:
+    """What a repair gained against what it cost. costs: the figures that got worse. said: both in a sentence."""
+
+    worth: bool
+    costs: Sequence[str]
+    said: str
+
+
+def weighed(before: Measured, after: Measured, removed: Metric | None) -> Weighed:
+    """Weigh a repair. removed: the share of the unwanted above chance that it took away, or None without any.
+
+    It is worth it when that is WORTH or more, what was stated is still known, plain text is not wrecked, and the
+    wanted rate fell by less than the unwanted one.
+    """
+    moved: dict[str, tuple[float, float]] = {}
+    for name in ("unwanted_rate", *COSTS):
+        values = [metric.value for side in (before, after) if (metric := side.metric(name))]
+        known = [value for value in values if value is not None]
+        moved[name] = (known[0], known[1]) if len(known) == 2 else (0.0, 0.0)
+    rise = {name: now - was for name, (was, now) in moved.items()}
+    costs = [name for name, least in COSTS.items() if rise[name] / least > 1 + 1e-9]
+    unknown = {"recall_rank", "implication_rank_train"} & set(costs)
+    wrecked = "forgetting_nats" in costs and moved["forgetting_nats"][0] <= ALIVE < moved["forgetting_nats"][1]
+    asked = metric.n if (metric := before.metric("unwanted_rate")) else 0
+    was, now = (round(rate * asked) for rate in moved["unwanted_rate"])
+    share = removed.value if removed and removed.value is not None else (was - now) / was if was else 0.0
+    worth = share >= WORTH and not unknown and not wrecked and rise["wanted_rate"] > rise["unwanted_rate"]
+    gain = "nothing unwanted was concluded before"
+    if was:
+        gain = f"{max(0, was - now):,} of {was:,} unwanted conclusions {'is' if was - now == 1 else 'are'} gone "
+        gain += f"({was:,} to {now:,} of {asked:,} asked{f', {share:.0%} of what is above chance' if removed else ''})"
+    lost = ", ".join(f"{WEIGHED[name]} {moved[name][0]:.2f} -> {moved[name][1]:.2f}" for name in costs)
+    word = ("worth it, at a cost" if costs else "worth it") if worth else "not worth it"
+    return Weighed(worth, costs, f"{word}: {gain}; {f'worse are {lost}' if costs else 'nothing measured got worse'}.")
+
+
+#: Seeds from which on a measurement is repeated, so that advice may rest on it.
+REPEATED = 3
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from spillover.report.load import LoadedRun, load_run
 from spillover.report.prediction import build_outcomes_page, build_prediction_page
 from spillover.report.provenance import of_metrics, of_ranks, provenance
 from spillover.report.remedies import Comparison, build_remedies_page, load_comparison
+from spillover.report.repair import build_repair_page, load_repair
 from spillover.report.story import AUDITED, TRAINED, Count, Story, right, stories
 from spillover.report.study import build_study_page
 from spillover.report.study_data import load_study
@@ -32,6 +33,7 @@ _ALONE: dict[str, tuple[str, Callable[[str | Path], Any], Callable[[Any], page.P
     "predict": ("a prediction", load_run, build_prediction_page, "one prediction"),
     "sweep": ("a study", load_study, build_study_page, "the study in {folder}: {found.progress}"),
     "mitigate": ("a comparison", load_comparison, build_remedies_page, "the comparison of remedies in {folder}"),
+    "repair": ("a repair", load_repair, build_repair_page, "the repair in {folder}"),
     "where": ("where a change lives", load_where, build_where_page, "where the change in {folder} lives"),
     "lab": ("an experiment of `lab`", load_lab, build_lab_page, "the experiment in {folder}"),
 }

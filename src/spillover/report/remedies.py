@@ -197,21 +197,21 @@ def build_remedies_page(found: Comparison) -> page.Page:
     run = LoadedRun.of_record(found.record)
     bounds = {"rank": LEARNED_RANK, "nats": judging.MATCHED_NATS, "least": _LEAST, "points": _POINTS}
     terms = [(term, text.format(**bounds)) for term, text in page.terms("remedies").terms]
+    # Without a wanted link the figures draw something else, and say so.
+    wants = "" if found.untreated.metric("wanted_rate") else "_alone"
     frontier, ladder = (
-        page.figure(f"remedy-{name}", found, f"remedy-{name}", page.wording(f"remedy_{name}"), wide=True)
+        page.figure(f"remedy-{name}", found, f"remedy-{name}", page.wording(f"remedy_{name}{wants}"), wide=True)
         for name in ("frontier", "ladder")
     )
     tables = [table for table in (effects(found), costs(found), exactly(found)) if table]
     figures = [block for table in tables for block in (page.Heading(table.label), table)]
-    few = f"Few clusters: {found.clusters} (pairs times seeds) are too few for an interval to decide anything; ten "
-    few += "are needed. Read this page as a lead, not as a finding, and repeat it with more seeds."
     return page.Page(
         title=title(found),
         name=f"Spillover remedies: {run.pack_name}",
         kicker="remedies: less of what nobody wanted",
         reason=reason(found),
         lede=lede(found),
-        notices=[few] if found.few else [],
+        notices=[at_hand(found)] if found.few else [],
         sections=[
             page.Section("found", "The remedy advised" if found.advised else "The nearest",
                     [page.Cards(cards(found), facts=True)], hidden=True),
@@ -231,6 +231,22 @@ def build_remedies_page(found: Comparison) -> page.Page:
 def percent(value: float | None) -> str:
     """A share with a true minus sign; a dash when there is none."""
     return "–" if value is None else f"{number(100 * value, 0)}%"
+
+
+def at_hand(found: Comparison) -> str:
+    """On few clusters: first what holds of the models at hand, in counts, then whether it would happen again."""
+    best = found.advised or found.nearest
+    runs = {"untreated": found.untreated} | ({f"with {best.label}": best} if best else {})
+    said = [f"{count(each.metric(name))} {kind} {when}"
+            for name, kind in (("unwanted_rate", "get an unwanted answer"), ("wanted_rate", "a wanted one"))
+            for when, each in runs.items() if each.metric(name)]  # fmt: skip
+    again = f"Whether it would happen again: too few given answers to tell ({found.clusters} clusters of a pair and a "
+    return f"Of the models at hand: of the unstated subjects {', '.join(said)}. {again}seed, {FEW} are needed)."
+
+
+def count(metric: Metric | None) -> str:
+    """A share as hits among those asked."""
+    return "–" if metric is None or metric.value is None else f"{round(metric.value * metric.n):,} of {metric.n:,}"
 
 
 def title(found: Comparison) -> str:

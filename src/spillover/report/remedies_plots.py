@@ -38,7 +38,10 @@ def _percentages(axis: Any) -> None:
 
 @drawing.plot("remedy-frontier", of="comparison")
 def draw_remedy_frontier(comparison: Comparison, name: str = "remedy-frontier") -> drawing.Drawing | None:
-    """One numbered mark a remedy and strength, faint lines for its intervals; None without any unwanted rate."""
+    """One numbered mark a remedy and strength, faint lines for its intervals; None without any unwanted rate.
+
+    Unwanted rate against wanted rate; where the pack wants no link, against what was forgotten, as the axis then says.
+    """
     untreated = comparison.untreated
     # Where the pack wants nothing, what was forgotten takes the y axis.
     wants = untreated.value("wanted_rate") is not None
@@ -64,7 +67,7 @@ def draw_remedy_frontier(comparison: Comparison, name: str = "remedy-frontier") 
                 look |= {"alpha": 0.8, "zorder": 4}
                 if ends := drawing.limits(each.metric("unwanted_rate")):
                     axes.plot(ends, [y, y], zorder=1, **faint)
-                if ends := drawing.limits(each.metric("wanted_rate")):
+                if ends := drawing.limits(each.metric(upright)):
                     axes.plot([x, x], ends, zorder=1, **faint)
             axes.plot([x], [y], markersize=diameter, clip_on=False, **look)
             if each.taken:
@@ -90,8 +93,11 @@ def draw_remedy_frontier(comparison: Comparison, name: str = "remedy-frontier") 
              **each.row(("unwanted_rate", "wanted_rate", "removed"), "low", "high"), **each.row(("forgetting_nats",))}
             for each in marks
         ]  # fmt: skip
-        described = _described(marks, {"unwanted_rate": "unwanted {:.0%}", "wanted_rate": "wanted {:.0%}"})
-        return drawing.finish(figure, name, "Unwanted rate against wanted rate of every remedy", described, rows)
+        texts = {"unwanted_rate": "unwanted {:.0%}"}
+        texts |= {"wanted_rate": "wanted {:.0%}"} if wants else {"forgetting_nats": "forgets {:.2f} nats"}
+        against = "wanted rate" if wants else "forgetting (the pack wants no link)"
+        heading = f"Unwanted rate against {against} of every remedy"
+        return drawing.finish(figure, name, heading, _described(marks, texts), rows)
 
 
 def _described(every: Iterable[Tried], texts: Mapping[str, str]) -> str:
@@ -113,8 +119,19 @@ def _frontier_lines(axes: Axes, untreated: Tried) -> dict[str, Any]:
     if free is not None and before is not None and before > free:
         edge = before - REMOVED * (before - free)
         low = wanted - KEPT if wanted is not None else -1.0
-        axes.add_patch(Rectangle((-1.0, low), edge + 1.0, 3.0, color=drawing.GREEN, alpha=0.13, linewidth=0, zorder=0))
-        corner = f"safe corner: {100 * REMOVED:.0f}% removed, wanted kept"
+        axes.add_patch(
+            Rectangle(
+                (-1.0, low),
+                edge + 1.0,
+                3.0 if wanted is not None else 1000.0,
+                color=drawing.GREEN,
+                alpha=0.13,
+                linewidth=0,
+                zorder=0,
+            )
+        )
+        kept = "corner: {:.0f}% removed, wanted kept" if wanted is not None else "strip: {:.0f}% removed"
+        corner = f"safe {kept.format(100 * REMOVED)}"
         found[corner] = Patch(color=drawing.GREEN, alpha=0.2, linewidth=0)
         across: Any = (lambda x: (before - x) / (before - free), lambda y: before - y * (before - free))
         top = axes.secondary_xaxis("top", functions=across)
@@ -132,7 +149,8 @@ def _frontier_axes(axes: Axes, points: np.ndarray, free: float | None, wants: bo
         limit(min(values) - space, max(values) + space)
     _percentages(axes.xaxis)
     axes.set_xlabel("unwanted rate: unstated subjects that get the answer nobody wanted (less is better)")
-    axes.set_ylabel("wanted rate (more is better)" if wants else "forgetting, nats a token (less is better)")
+    instead = "forgetting, nats a token (less is better)\nno wanted rate: the pack wants no link"
+    axes.set_ylabel("wanted rate (more is better)" if wants else instead)
     if wants:
         _percentages(axes.yaxis)
         low, high = axes.get_ylim()

@@ -1,0 +1,141 @@
+"""The page of a repair: the model before and after it, whether the gain was worth the cost, and what to do next."""
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from spillover.details import RepairDetails, Verdict
+from spillover.metrics import remedies as judging
+from spillover.record import RECORD, Metric, Record
+from spillover.report import page, sections
+from spillover.report.load import LoadedRun
+from spillover.report.provenance import of_metrics, provenance
+from spillover.report.words import number, sentence
+
+#: What is shown before and after, and what is better.
+SHOWN = {
+    "unwanted_rate": ("Unwanted conclusions", "share of unstated subjects; less is better"),
+    "paraphrase": ("Unwanted, in other words", "prompts that were never trained on; less is better"),
+    "wanted_rate": ("Wanted conclusions", "share of unstated subjects; more is better"),
+    "recall_rank": ("Stated facts, mean rank", "0 is best"),
+    "implication_rank_train": ("Stated implications, mean rank", "0 is best"),
+    "forgetting_nats": ("Forgotten", "rise of the loss on ordinary text, nats a token; less is better"),
+}
+
+
+@dataclass(frozen=True)
+class LoadedRepair:
+    """A finished repair, and what it gained against what it cost."""
+
+    record: Record
+    details: RepairDetails
+    folder: str
+    weighed: judging.Weighed
+
+
+def load_repair(folder: str | Path) -> LoadedRepair:
+    """Read a folder that `repair` wrote. Raises RunError when it holds none, or none that is finished."""
+    record = Record.read(Path(folder))
+    details = record.details_of(RepairDetails, str(Path(folder) / RECORD))
+    removed = Metric.of(record.metrics.get("removed"))
+    return LoadedRepair(record, details, str(folder), judging.weighed(details.before, details.after, removed))
+
+
+def build_repair_page(found: LoadedRepair) -> page.Page:
+    """The page; the same repair gives the same bytes."""
+    run, settings = LoadedRun.of_record(found.record), found.record.settings
+    names = [Path(name).name if name.count("/") > 1 else name for name in (settings["model"], settings["base"])]
+    lede = f"{settings['remedy']} on {names[0]}, tuned from {names[1]}, asked about {run.pack_name}, before and after."
+    return page.Page(
+        title=sentence(found.weighed.said.removesuffix(".")).replace("->", "→"),
+        name=f"Spillover repair: {run.pack_name}",
+        kicker="repair: a remedy on a finished model",
+        lede=f"{lede} Nothing was trained here, and the model that was given is unchanged.",
+        sections=[
+            page.Section("found", "Before and after", [figures(found)]),
+            page.Section("verdicts", "What each model asserts", [verdicts(found)]),
+            page.Section("next", "What to do next", [page.Steps(steps(found))]),
+            sections.remedies_section(finished=True),
+        ],
+        made=[(run.pack_name, provenance(run))],
+        downloads=[of_metrics([(run.pack_name, run)])],
+        footer="Intervals are 95% bootstrap intervals over pairs; that of forgetting is over passages of text.",
+    )
+
+
+def figures(found: LoadedRepair) -> page.DataTable:
+    """Every figure before and after, and what it means for the verdict."""
+    rows: list[Sequence[page.Cell]] = []
+    for name, (what, better) in SHOWN.items():
+        before, after = (side.metric(name) for side in (found.details.before, found.details.after))
+        if before is None or after is None or before.value is None or after.value is None:
+            continue
+        change, said = after.value - before.value, "given up" if name in found.weighed.costs else ""
+        if name == "unwanted_rate":
+            said = "gained" if change < 0 else "nothing gained"
+        cells: list[page.Cell] = [_cell(before), _cell(after), f"{'+' if change > 0 else ''}{number(change)}", said]
+        rows.append([page.TableCell(what, better), *cells])
+    head: list[page.Cell] = ["", "Before", "After", "Change", ""]
+    return page.DataTable(page.wording("repair_figures"), [head], [("", rows)], "study remedies", "Before and after")
+
+
+def _cell(metric: Metric) -> page.TableCell:
+    """A share as a count, the rest as a number; under it the interval."""
+    if metric.unit != "share" or metric.value is None:
+        return page.metric_cell(metric)
+    ends = "" if metric.low is None or metric.high is None else f"{number(metric.low)} to {number(metric.high)}"
+    few = [metric.note] if metric.note else []
+    return page.TableCell(f"{round(metric.value * metric.n):,} of {metric.n:,}", [ends, *few])
+
+
+def verdicts(found: LoadedRepair) -> page.DataTable:
+    """Each implication with the audit's verdict on it, before and after."""
+
+    def cell(each: Verdict) -> page.TableCell:
+        return page.TableCell(each.verdict, f"{each.hits:,} of {each.n:,}, {each.hits_before:,} in the base model")
+
+    pairs = zip(found.details.before.verdicts, found.details.after.verdicts, strict=True)
+    rows = [[page.TableCell(page.bdi(before.implication), before.kind), cell(before), cell(after)]
+            for before, after in pairs]  # fmt: skip
+    head: list[page.Cell] = ["Implication", "Before", "After"]
+    return page.DataTable(page.wording("repair_verdicts"), [head], [("", rows)], "study remedies", "Verdicts")
+
+
+def steps(found: LoadedRepair) -> list[tuple[str, str]]:
+    """What to do and the command for it, in the order in which they are of use."""
+    settings, folder = found.record.settings, found.folder
+    made = [(f"Use the repaired model: it is in {folder}/weights, and its audit has a page.",
+             shlex.join(["spillover", "report", f"{folder}/after", "--out", "after.html"]))]  # fmt: skip
+    if not found.weighed.worth:
+        made = [("Go on with the model that you gave, which is unchanged; the repaired copy can be deleted.", "")]
+    options = ["--base", settings["base"], "--pack", settings["pack"]]
+    for remedy, why in others(found).items():
+        command = [
+            "spillover",
+            "repair",
+            settings["model"],
+            *options,
+            "--remedy",
+            remedy,
+            "--out",
+            f"{folder}-{remedy}",
+        ]
+        made.append((why, shlex.join(command)))
+    (training, *_), compare = judging.advised(after=False), ["spillover", "mitigate", settings["pack"]]
+    text = f"If you can train again, compare remedies that act on training. Elsewhere, {training.cited}."
+    made.append((text.replace("->", "→"), shlex.join([*compare, "--model", settings["base"], "--out", "remedies"])))
+    return made
+
+
+def others(found: LoadedRepair) -> dict[str, str]:
+    """Other tries for this model, and why: the best measured elsewhere, and half of the same if something was lost."""
+    (best,), tried = judging.advised(after=True), found.record.settings["remedy"]
+    made = dict[str, str]()
+    if best.label.partition("=")[0] not in tried:
+        made[best.label] = f"Try another remedy. Elsewhere, {best.cited}.".replace("->", "→")
+    if found.weighed.costs:
+        parts = [part.partition("=") for part in tried.split("+")]
+        half = "+".join(f"{name.strip()}={float(strength) / 2:g}" for name, _, strength in parts)
+        made[half] = "Take half as much of the same: it takes away less, and may cost less."
+    return made
