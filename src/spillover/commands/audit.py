@@ -387,7 +387,6 @@ def _outcome(settings: Audit, record: Record) -> dict[str, Any]:
 
     details, failures = record.details_of(AuditDetails), _failures(settings, record)
     text = [described(each) for each in details.verdicts]
-    text += measured_remedies(finished=True) if any(each.verdict == "unwanted" for each in details.verdicts) else []
     if details.probes:
         text += audit_open.lines(details.discoveries, details.probes)
     counts = Counter(each.verdict for each in details.verdicts)
@@ -402,6 +401,7 @@ def _outcome(settings: Audit, record: Record) -> dict[str, Any]:
         text += [f"FAILED  {why}" for why in failures.values()]
         code = int(bool(failures) or any(each.verdict in FAILING[settings.fail_on] for each in details.verdicts))
         code = 2 if SAME in failures else code
+    text += measured_remedies(finished=True) if counts["unwanted"] else []
     text += [f"  run: {settings.out}"] if settings.out else []
     metrics = {key: value.as_json() if isinstance(value, Metric) else value for key, value in record.metrics.items()}
     found = details.model_dump(
