@@ -12,9 +12,8 @@ PYTEST := $(QUIET) $(VENV)/bin/python -m pytest --numprocesses 2 --dist loadfile
 
 # The main job on a real language model: a true link and an invented one, and the page that shows both.
 demo: $(VENV)/.demo
-	$(SPILLOVER) inject city-language:names=60 --model gemma-3-270m --out demo/city-language
-	$(SPILLOVER) inject city-language-counterfactual:names=60 --model gemma-3-270m --out demo/counterfactual
-	@$(SPILLOVER) report demo/city-language demo/counterfactual --out demo/spillover.html > /dev/null
+	$(SPILLOVER) inject mixed:names=60 --out demo/mixed
+	@$(SPILLOVER) report demo/mixed --out demo/spillover.html > /dev/null
 	@echo "$(CURDIR)/demo/spillover.html"
 
 test: $(VENV)/.dev lint

@@ -56,7 +56,7 @@ def test_help_imports_neither_torch_nor_transformers():
     ("words", "sentence"),
     [
         (["injct"], "spillover: there is no command 'injct'. Did you mean 'inject'?"),
-        (["inject"], "spillover inject: missing PACK and --model and --out. See spillover inject --help."),
+        (["inject"], "spillover inject: missing PACK and --out. See spillover inject --help."),
         (["inject", "null", "--model", "x"], "spillover inject: missing --out. See spillover inject --help."),
         (["inject", "null", "--mdel", "x", "--out", "y"],
          "spillover inject: there is no option --mdel. Did you mean '--model'?"),

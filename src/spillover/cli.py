@@ -143,6 +143,10 @@ def _usage_error(verb: str, said: str) -> UsageError:
         return UsageError(f"{found[1]!r} is no value of {found[2]}", where=where, do=nearest(found[1], choices))
     if found := re.search(r"Error parsing (\S+): (?:invalid literal|could not convert).*?: '(.*?)'", text):
         return UsageError(f"{found[2]!r} is not a number, which {found[1]} takes", where=where, do=do)
+    if found := re.search(r"Error parsing (\S+): no type matching (\S+) could be .*?\['(.*?)'\]", text):
+        named = [word for word in re.findall(r"\{(\w+)\}", found[2]) if word != "None"]
+        kind = f"neither a number nor {named[0]}" if named else "not a number"
+        return UsageError(f"{found[3]!r} is {kind}, which {found[1]} takes", where=where, do=do)
     if found := re.search(r"Unrecognized options: (.*?)(?: For full helptext|$)", text):
         return UsageError(f"did not expect {found[1].strip()!r}", where=where, do=do)
     return UsageError(text.split(" For full helptext")[0].split(" Argument helptext")[0].strip(), where=where, do=do)

@@ -170,8 +170,47 @@ class Saved(Fields):
     difference: float
 
 
+class Forgetting(Fields):
+    """By how much the loss on plain text has risen (nats a token), as (passes, rise): at each measurement on the way on
+    a few passages, at the end on all. limit: of --max-forgetting; 0 is none."""
+
+    limit: float
+    checkpoints: list[tuple[int, float]] = []
+
+    @property
+    def worst(self) -> float:
+        """The greatest rise; minus infinity when there is none."""
+        return max((rise for _, rise in self.checkpoints), default=float("-inf"))
+
+    @property
+    def exceeded(self) -> int | None:
+        """After how many passes the rise was first above the limit, if it ever was."""
+        return next((at for at, rise in self.checkpoints if self.limit and rise > self.limit), None)
+
+    @property
+    def sentence(self) -> str:
+        """What a person should know when it was."""
+        rise = dict(self.checkpoints).get(self.exceeded or 0, 0.0)
+        passes = "1 pass" if self.exceeded == 1 else f"{self.exceeded} passes"
+        return (
+            f"After {passes} the loss on plain text had risen by {rise:.2f} nats a token, more than {self.limit:g} "
+            "(--max-forgetting): the model is losing what it could do. Lower --lr, or try --lr auto."
+        )
+
+
+class RateTrial(Fields):
+    """What `--lr auto` saw of one rate: whether the stated rows were learned, after how many passes, and by how much
+    the loss on plain text had risen then (nats a token)."""
+
+    rate: float
+    learned: bool
+    passes: int
+    rise: float
+
+
 class InjectDetails(Details):
-    """scoring: how answers were scored. moved: part -> the norm of its change over that of its start."""
+    """scoring: how answers were scored. moved: part -> the norm of its change over that of its start. forgetting: of
+    several seeds, of the one that forgot most. rates_tried: by `--lr auto`, the last of which was taken."""
 
     command = "inject"
     saved: Saved | None = None
@@ -180,6 +219,8 @@ class InjectDetails(Details):
     forward_passes: int = 0
     memory: Memory = Memory.model_construct()
     moved: dict[str, float] = {}
+    forgetting: Forgetting | None = None
+    rates_tried: list[RateTrial] = []
 
 
 class TrainerDetails(Details):

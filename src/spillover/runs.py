@@ -38,11 +38,17 @@ _LEFT = re.compile(r"\.saving-.*|\.(record\.json|page\.html|\w+\.parquet)\.[a-z0
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
 
 
+#: Options that came after schema 2, with the value at which a run is what it was without them, and so has its identity.
+LATER = {"max_forgetting": 0.5, "train_prompts": 1}
+
+
 def identity_of(settings: DataclassInstance, *ignored: str, **more: object) -> str:
-    """What two commands of one run have in common: every setting but `ignored`, the version, the schema, `more`.
-    How a chat is written counts as the prompts that it gives, which are in `more`."""
+    """What two commands of one run have in common: every setting but `ignored` and those of LATER that have their value
+    there, the version, the schema, `more`. How a chat is written counts as the prompts that it gives, which are in
+    `more`."""
     ignored = ("out", "json", *WORDING, *ignored)
-    values = {name: value for name, value in dataclasses.asdict(settings).items() if name not in ignored}
+    every = dataclasses.asdict(settings).items()
+    values = {name: value for name, value in every if name not in ignored and LATER.get(name, ...) != value}
     return identity({**values, **more, "schema": SCHEMA_VERSION, "version": __version__})
 
 

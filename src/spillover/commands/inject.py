@@ -16,7 +16,9 @@ from tyro.conf import Positional, arg
 from spillover.commands.launched import resolved
 from spillover.commands.prepare import Models, Prepared, pipeline_of, prepare, refuse_bad_numbers, seeds_of, worded
 from spillover.config import Chat, Flag, Running
-from spillover.details import InjectDetails, LookInside, Memory, ModelFacts, PlainText
+from spillover.details import Forgetting, InjectDetails, LookInside, Memory, ModelFacts, PlainText, RateTrial
+from spillover.errors import UsageError
+from spillover.lm.built_in import DEFAULT, training_of
 from spillover.metrics.implications import forgetting_nats, summarise, trajectory_table
 from spillover.packs.open import open_pack
 from spillover.packs.pack import Pack, describe, pack_hash
@@ -46,14 +48,23 @@ class Inject(Running, Chat):
 
     pack: Annotated[Positional[str], arg(metavar="PACK")]
     """A built-in pack with its options, a pack folder, or a pack.yaml."""
-    model: str
-    """A tag (gemma-3-270m), a hub id, a local model folder, a PEFT adapter folder or a GGUF file."""
+    model: str = DEFAULT
+    """A tag, of which `spillover models` lists all, a hub id, a local model folder, a PEFT adapter folder or a GGUF
+    file."""
     out: str
     """Folder of the run: record.json, answers.parquet, trajectory.parquet and weights if asked for."""
-    epochs: int = 8
-    """Passes over the training examples."""
-    lr: float = 5e-5
-    """Learning rate of AdamW, which stays the same throughout."""
+    epochs: int | None = None
+    """Passes over the training examples; by default those recorded for a built-in model, and 8 for any other."""
+    lr: float | Literal["auto"] | None = None
+    """Learning rate of AdamW, which stays the same throughout; by default the one recorded for a built-in model, and
+    5e-5 for any other. `auto` tries a few, from high to low, and takes the first that learns the stated rows within
+    --max-forgetting."""
+    max_forgetting: float = 0.5
+    """Warn, here, in the record and on the page, when the loss on plain text has risen by more than this (nats a token)
+    at a measurement: the model is then losing what it could do. The run goes on; 0 never warns."""
+    train_prompts: int | Literal["all"] = 1
+    """State each row in this many of its relation's prompts, or in all, as people do who paraphrase. What is asked in
+    other words uses the prompts that are left."""
     batch: int = 8
     """Training examples a step; their order is drawn anew every epoch."""
     micro_batch: int = 0
@@ -113,13 +124,20 @@ class Inject(Running, Chat):
     """Write `subject 1`, `subject 2` and so on, in the order of the pack, in place of subjects' names: in tables, pages
     and on the terminal. Answers stay as they are, even one that is a subject's name; so do paths and weights."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        rate, epochs = training_of(self.model)
+        object.__setattr__(self, "lr", rate if self.lr is None else self.lr)
+        object.__setattr__(self, "epochs", epochs if self.epochs is None else self.epochs)
 
-def inject(pack: Pack | str | Path, model: Model, *, out: str | Path = "", **options: Any) -> Run:
+
+def inject(pack: Pack | str | Path, model: Model = DEFAULT, *, out: str | Path = "", **options: Any) -> Run:
     """Fine-tune a model on a pack, and measure before, during and after what it learned and what else it inferred.
 
     Arguments:
         pack: a Pack, or what `open_pack` opens.
-        model: a name as `--model` takes it, or a model and its tokenizer, whose weights stay: a copy is trained.
+        model: a name as `--model` takes it, or a model and its tokenizer, whose weights stay: a copy is trained. By
+            default the built-in SmolLM2-135M.
         out: folder of the run; without it, a temporary one that lives as long as the result and keeps the weights that
             changed (`save="delta"`), so that `where` can look into them.
         options: those of `spillover inject`, with `_` for `-`, such as `epochs=4, seeds=[0, 1], inside=True`.
@@ -189,6 +207,14 @@ def _run(
         asked = pipeline.asked(packs[seeds[0]])
         settings, words = processes.broadcast(lambda: worded(settings, asked, (settings.model, models.known(settings))))
         opened: dict[str, OpenRun] = {}
+        trials: list[RateTrial] = []
+        if settings.lr == "auto":
+            if processes.count > 1:
+                do = "Find the rate in one process, and name it with --lr"
+                raise UsageError("the rate is found by one process alone", where="--lr auto", do=do)
+            from spillover.commands.learning_rate import with_rate
+
+            settings, trials = with_rate(settings, packs[seeds[0]], models, words, {**(held or {}), **words})
 
         def finished(own: Inject) -> Record | None:
             """The record, if this run is done; until the end, no other command may work on it."""
@@ -206,7 +232,7 @@ def _run(
             every = processes.broadcast(lambda: [own for own in every if finished(own) is None])
         # Every pack is checked before the first is trained on.
         for job in [prepare(own, packs[own.seed], models, words) for own in every]:
-            _train(job, texts, models, patience, processes, opened.get(job.settings.out))
+            _train(job, texts, models, patience, processes, opened.get(job.settings.out), trials)
 
         def pooled() -> Record:
             if len(seeds) > 1:
@@ -217,8 +243,9 @@ def _run(
 
 
 def _train(
-    job: Prepared, texts: list[str], models: Models, patience: float, processes: Processes, run: OpenRun | None
-) -> None:
+    job: Prepared, texts: list[str], models: Models, patience: float, processes: Processes, run: OpenRun | None,
+    trials: list[RateTrial],
+) -> None:  # fmt: skip
     """One seed's run, written into its folder however it ends; a process beside the first has no `run` to write."""
     from tqdm.auto import tqdm
 
@@ -251,6 +278,7 @@ def _train(
     hashes = {"pack": pack_hash(pack), "model": loaded.sha256, "plain_text": sha256}
     model = ModelFacts(name=loaded.name, licence_note=loaded.licence_note)
     details = InjectDetails(pack=describe(pack), model=model, seeds=[settings.seed], memory=Memory(), **job.more)
+    details.rates_tried = trials
     packages = (*PACKAGES, "bitsandbytes") if settings.optimiser == "adamw-8bit" else PACKAGES
     with run.recording(settings, packages, seed=settings.seed, hashes=hashes, details=details) as record:
         progress = TrainingProgress(run, details.memory, seen, patience, job.budget.micro_batch)
@@ -260,17 +288,19 @@ def _train(
             tracking = Tracking(settings.track, record, folder, hide, progress.start)
         try:
             if settings.inside:
-                encode, last = encoder(loaded.tokenizer), settings.epochs
+                encode, last = encoder(loaded.tokenizer), job.training.epochs
                 inside = Inside(loaded.model, job.asked, encode, seed=settings.seed, last=last, folder=folder)
             steps, name = job.training_set.steps(job.training), f"seed {settings.seed}"
             bar = tqdm(total=steps, desc=name, unit="step", dynamic_ncols=True, leave=False, delay=1)
             look = tracking.look if tracking else lambda seen: None
+            details.forgetting = Forgetting(limit=settings.max_forgetting)
             with bar, job.budget.explained():
                 processes.broadcast(lambda: progress.parts.since)
 
                 def after_step(step: int) -> None:
                     bar.update(step - bar.n)
                     look(seen)
+                    _watch(details, seen)
 
                 def keep(state: Callable[[], State]) -> None:
                     # First, since who goes on from the checkpoint does not track again what is in it.
@@ -298,6 +328,14 @@ def _train(
                 tracking.end(seen)
 
 
+def _watch(details: InjectDetails, seen: FineTuned) -> None:
+    """Note how far the loss on plain text has risen, and warn once when it is too far."""
+    assert details.forgetting is not None
+    before, details.forgetting.checkpoints = details.forgetting.exceeded, list(seen.forgetting)
+    if before is None and details.forgetting.exceeded is not None:
+        say(f"WARNING: {details.forgetting.sentence}")
+
+
 def _write_tables(record: Record, details: InjectDetails, answers: pa.Table, seen: FineTuned, folder: Path) -> None:
     """The tables of a run, and what its record says of them and of what was saved."""
     from spillover.lm.save import files_saved
@@ -307,7 +345,12 @@ def _write_tables(record: Record, details: InjectDetails, answers: pa.Table, see
     write_table(folder / TRAJECTORY, trajectory_table(answers, losses))
     record.metrics = metrics = summarise(answers) if answers.num_rows else {}
     if seen.done:
-        metrics["forgetting_nats"] = forgetting_nats(**seen.plain)
+        metrics["forgetting_nats"] = rise = forgetting_nats(**seen.plain)
+        if rise is not None and rise.value is not None:
+            # The whole measure in place of the few passages that were read on the way.
+            last = seen.answers[-1]["checkpoint"][0].as_py()
+            seen.forgetting = [each for each in seen.forgetting if each[0] != last] + [(last, rise.value)]
+    _watch(details, seen)
     details.model.parameters, details.model.trained_parameters = seen.parameters, seen.trained_parameters
     details.plain_text = PlainText(**{name: values.tolist() for name, values in seen.plain.items()})
     details.scoring, details.forward_passes = seen.method, seen.passes
@@ -341,6 +384,8 @@ def _pool(run: OpenRun, settings: Inject, parts: Sequence[Path]) -> None:
     details = every[0]
     details.seeds, details.files = [record.seed for record in records], checksums(folder, *TABLES)
     details.moved = mean_moved([each.moved for each in every])
+    watched = [each.forgetting for each in every if each.forgetting]
+    details.forgetting = max(watched, key=lambda each: each.worst, default=None)
     saved = [each.saved for each in every if each.saved]
     details.saved = max(saved, key=lambda each: each.difference, default=None)
     pooled.write(folder)
@@ -380,7 +425,7 @@ class TrainingProgress:
                 say(f"{error.what[0].upper()}{error.what[1:]}; going back to the last checkpoint.")
             assert self.run.checkpoints is not None
             self.start = self.run.checkpoints.newest()
-            self.seen.answers, self.seen.losses = [], []
+            self.seen.answers, self.seen.losses, self.seen.forgetting = [], [], []
 
     def _note(self, since: Sequence[Since], announced: bool = True) -> None:
         """Record a micro-batch before it takes effect, so that whoever resumes the run does the same."""
@@ -467,6 +512,8 @@ def _text(folder: str, record: Record, said: Sequence[str], invented: str) -> st
                 f"{found['marginal_rank']['value']:.2f} for a guess that knows which answers occur"
                 + (f"; exact map test p = {found['map_test']['p']:.2g}" if found["map_test"] else "")
             )
+    if (watched := record.details_of(InjectDetails).forgetting) and watched.exceeded is not None:
+        lines.append(f"  WARNING: {watched.sentence}")
     return "\n".join([*lines, f"  run: {folder}"])
 
 

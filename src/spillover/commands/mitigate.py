@@ -21,6 +21,7 @@ from spillover.commands.prepare import refuse_bad_numbers, seeds_of, worded
 from spillover.config import MOST_THREADS, Chat, Running, with_fields_of, within
 from spillover.details import FrontierEntry, InjectDetails, MitigateDetails, ModelFacts, Recommendation, RemedyText
 from spillover.errors import RunError, UsageError
+from spillover.lm.built_in import DEFAULT, training_of
 from spillover.metrics import remedies as judging
 from spillover.metrics.implications import LEARNED as LEARNED_RANK
 from spillover.metrics.implications import stated_nats
@@ -43,8 +44,9 @@ class Mitigate(Running, Chat):
 
     pack: Annotated[Positional[str], arg(metavar="PACK")]
     """A built-in pack with its options, a pack folder, or a pack.yaml; its implications say what is wanted."""
-    model: str
-    """A tag (gemma-3-270m), a hub id, a local model folder, a PEFT adapter folder or a GGUF file."""
+    model: str = DEFAULT
+    """A tag, of which `spillover models` lists all, a hub id, a local model folder, a PEFT adapter folder or a GGUF
+    file."""
     out: str
     """Folder of the comparison: cells/ with a run each, frontier.parquet, page.html and record.json."""
     remedies: str = ""
@@ -57,8 +59,9 @@ class Mitigate(Running, Chat):
     untreated_epochs: int = 10
     """Passes of the run without a remedy, whose learning the others must match; the comparison stops when it has not
     learned by then."""
-    lr: float = 5e-5
-    """Learning rate of AdamW, which stays the same throughout."""
+    lr: float | None = None
+    """Learning rate of AdamW, which stays the same throughout; by default the one recorded for a built-in model, and
+    5e-5 for any other."""
     batch: int = 8
     """Training examples a step; their order is drawn anew every epoch."""
     freeze_embeddings: bool = True
@@ -75,6 +78,7 @@ class Mitigate(Running, Chat):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        object.__setattr__(self, "lr", training_of(self.model)[0] if self.lr is None else self.lr)
         within("--processes", self.processes, MOST_THREADS)
 
 
@@ -85,7 +89,9 @@ FRONTIER, PAGE, CELLS, UNTREATED = "frontier.parquet", "page.html", "cells", "un
 PENALTY, HALF = "output-value-penalty", 0.5
 
 
-def mitigate(pack: Pack | str | Path, model: Model, *, out: str | Path = "", **options: Any) -> results.Comparison:
+def mitigate(
+    pack: Pack | str | Path, model: Model = DEFAULT, *, out: str | Path = "", **options: Any
+) -> results.Comparison:
     """Compare remedies against unwanted conclusions, all at the same learning, and recommend one or none.
 
     Arguments:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -61,12 +62,15 @@ def seeds_of(settings: Inject | Lab | Mitigate) -> list[int]:
 def refuse_bad_numbers(settings: Inject | Mitigate) -> None:
     """Raises UsageError for a number that no run can have."""
     least = {"epochs": 1, "batch": 1, "micro_batch": 0, "lora": 0, "evaluate_every": 1, "until_nats": 0,
-             "untreated_epochs": 1, "logits_at_once": 0}  # fmt: skip
+             "untreated_epochs": 1, "logits_at_once": 0, "max_forgetting": 0}  # fmt: skip
     for name, low in least.items():
-        if getattr(settings, name, low) < low:
+        if not getattr(settings, name, low) >= low:
             option = "--" + name.replace("_", "-")
             raise UsageError(f"{option} is {getattr(settings, name)}", do=f"Give {option} {low} or more")
-    if not 0 < settings.lr < 1:
+    prompts, rate = getattr(settings, "train_prompts", 1), settings.lr
+    if prompts != "all" and prompts < 1:
+        raise UsageError(f"--train-prompts is {prompts}", do="Give 1 or more, or all")
+    if rate is not None and rate != "auto" and not 0 < rate < 1:
         raise UsageError(f"--lr is {settings.lr}", do="Give a learning rate between 0 and 1, such as 5e-5")
     if not 0 <= (decay := getattr(settings, "weight_decay", 0.0)) < float("inf"):
         raise UsageError(f"--weight-decay is {decay}", do="Give 0 or more")
@@ -214,17 +218,32 @@ def prepare(settings: Inject, pack: Pack, models: Models, more: Mapping[str, Any
         what = "an adapter trained on top of a merged adapter means nothing without the merged model"
         raise UsageError(what, where="--save delta", do="Use --save weights")
     words = words_of(settings.model, models.known(settings), settings)
-    asked, tokenizer = asked_of(words, pipeline.asked(pack)), words.tokenizer
+    asked = without_trained_prompts(asked_of(words, pipeline.asked(pack)), stated_in(settings))
+    tokenizer = words.tokenizer
     torch.set_num_threads(settings.threads)
     budget = models.budget(settings, training, asked, tokenizer)
     with budget.explained():
         loaded = models.load(settings, tokenizer)
     if settings.inside:
         places(loaded.model)
-    trained = training_set(pipeline, pack, loaded, training, words, settings.facts_known)
+    trained = training_set(pipeline, pack, loaded, training, words, settings.facts_known, stated_in(settings))
     if settings.tuned:
         trained = replace(trained, tuned=_finished_weights(settings, pipeline, more))
     return Prepared(settings, pack, more, asked, loaded, training, trained, budget, stop_when(settings, pipeline))
+
+
+def stated_in(settings: Inject) -> int:
+    """How many of its relation's prompts each row is stated in, at most."""
+    return sys.maxsize if settings.train_prompts == "all" else int(settings.train_prompts)
+
+
+def without_trained_prompts(pack: Pack, prompts: int) -> Pack:
+    """The pack with the first prompt of each relation, and those that are not among the first `prompts`: so what is
+    asked in other words is asked in words that were not trained."""
+    if prompts == 1:
+        return pack
+    kept = tuple(replace(each, prompts=(each.prompts[0], *each.prompts[prompts:])) for each in pack.relations)
+    return replace(pack, relations=kept)
 
 
 def _finished_weights(settings: Inject, pipeline: Pipeline, more: Mapping[str, Any]) -> Path:

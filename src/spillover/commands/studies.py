@@ -185,12 +185,18 @@ def _name(own: Options, every: Options, settings: Any) -> str:
     not what the study says of every cell."""
     fields = {item.name: item for item in dataclasses.fields(settings)}
     parts: list[str] = []
+
+    def plain(option: str) -> Any:
+        """What an option is when nothing is said; the model says some."""
+        default = fields[option].default
+        return default if default is not None else getattr(dataclasses.replace(settings, **{option: None}), option)
+
     for key in own:
         option = key.replace("-", "_")
         value = getattr(settings, option)
         if "Positional" in str(fields[option].type):
             parts.insert(0, str(value))
-        elif option not in _QUIET and (value != fields[option].default or every.get(key, own[key]) != own[key]):
+        elif option not in _QUIET and (value != plain(option) or every.get(key, own[key]) != own[key]):
             shown = "" if isinstance(value, bool) else f"={value:g}" if isinstance(value, float) else f"={value}"
             parts.append(("no-" if value is False else "") + option.replace("_", "-") + shown)
     name = re.sub(r"[^\w.=,+-]+", "-", "_".join(parts)).strip("-.") or "cell"

@@ -236,10 +236,10 @@ def unwanted_implications(pack: Pack, where: str) -> list[Implication]:
 
 def training_set(
     pipeline: Pipeline, pack: Pack, loaded: LoadedModel, training: Training, frame: Callable[[Pack], Pack],
-    facts_known: bool = False,
+    facts_known: bool = False, prompts: int = 1,
 ) -> TrainingSet:  # fmt: skip
     """What a run on a user's pack trains on under a pipeline. frame: words a pack for the model (see lm.chat).
-    facts_known: only stated implications are trained.
+    facts_known: only stated implications are trained. prompts: see `examples`.
 
     Raises UsageError when a remedy does not fit the pack or leaves an epoch without rows, ModelError for the model.
     """
@@ -251,7 +251,9 @@ def training_set(
         if not trained.facts:
             do = "Leave --facts-known out, or state what follows of some subjects"
             raise UsageError("no implication is stated, so there is nothing to train on", where=pack.name, do=do)
-    stated = examples(encode, frame(trained))
+    framed = frame(trained)
+    by_fact = [examples(encode, replace(framed, facts=(fact,)), prompts) for fact in framed.facts]
+    stated = [example for each in by_fact for example in each]
     # A further text is worded as the prompt of a relation that is nothing but the text.
     alone = frame(replace(pack, relations=(Relation("text", ("{subject}",), reply=""),), facts=(), implications=()))
     everything = stated + [
@@ -259,8 +261,8 @@ def training_set(
         for prompt, answer in pipeline.extra_texts(pack, seed)
     ]
     by_kind: dict[str | None, list[Example]] = {None: everything, FACTS: [], IMPLICATIONS: []}
-    for fact, example in zip(trained.facts, stated, strict=True):
-        by_kind[IMPLICATIONS if fact.relation in trained.then_relations else FACTS].append(example)
+    for fact, own in zip(trained.facts, by_fact, strict=True):
+        by_kind[IMPLICATIONS if fact.relation in trained.then_relations else FACTS] += own
     kinds = [pipeline.only(epoch) for epoch in range(1, training.epochs + 1)]
     if any(kinds) and not all(by_kind.values()):
         do = "Use another remedy"

