@@ -185,7 +185,7 @@ class Forgetting(Fields):
     @property
     def exceeded(self) -> int | None:
         """After how many passes the rise was first above the limit, if it ever was."""
-        return next((at for at, rise in self.checkpoints if self.limit and rise > self.limit), None)
+        return next((at for at, rise in self.checkpoints if self.limit and not rise <= self.limit), None)
 
     @property
     def sentence(self) -> str:

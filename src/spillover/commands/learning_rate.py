@@ -77,7 +77,7 @@ def _tried(job: Prepared, models: Models, rate: float, limit: float) -> RateTria
     seen = FineTuned(job.settings.seed)
 
     def enough(answers: pa.Table) -> bool:
-        return seen.forgetting[-1][1] > limit or learned(rank_table(answers))
+        return not seen.forgetting[-1][1] <= limit or learned(rank_table(answers))
 
     inject(
         job.loaded, job.asked, job.training, texts=evenly(passages(job.settings.plain_text), WATCHED),
