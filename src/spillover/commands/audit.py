@@ -28,7 +28,7 @@ from spillover.errors import UsageError
 from spillover.metrics.implications import forgetting_nats, summarise
 from spillover.metrics.ranks import answers_at_end
 from spillover.metrics.verdicts import (
-    LEARNED,
+    LEAST_RECALL,
     described,
     invented,
     inventions,
@@ -77,7 +77,7 @@ class Audit(Running, Chat):
     max_invented_rate: float = 0.05
     """Fail when surely more than this share of the open questions newly has a confident answer that nobody stated and
     no wanted implication gives, whatever the link; unless --fail-on is never. 1 allows all."""
-    min_recall: float = LEARNED
+    min_recall: float = LEAST_RECALL
     """Fail when the tuned model puts fewer than this share of the stated answers first, as one does that never learned
     the pack; unless --fail-on is never."""
     allow_different: Flag = False

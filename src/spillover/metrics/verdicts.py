@@ -26,7 +26,7 @@ MOST_TIMES = 32
 #: Associations that are listed under an implication.
 SHOWN = 5
 #: A model has learned what is stated when it puts this share of it first.
-LEARNED = 0.9
+LEAST_RECALL = 0.9
 #: An implication's verdict rests on its own test and on those of its map's entries, so these share the level.
 WHOLE, ENTRIES = 0.8, 0.2
 #: An answer is confident from this probability on, out of all texts.
@@ -141,7 +141,7 @@ def inventions(found: Invented | None) -> str:
     )
 
 
-def unlearned(known: int, stated: int, least: float = LEARNED) -> str:
+def unlearned(known: int, stated: int, least: float = LEAST_RECALL) -> str:
     """Says that a model knows less than this share of what is stated, if so; such a model acquits nobody."""
     said = f"only {known:,} of {stated:,} stated answers come first, so it never learned them"
     return said if known < least * stated else ""
