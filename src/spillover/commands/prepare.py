@@ -15,7 +15,6 @@ import pyarrow as pa
 from spillover.config import MOST_SEED, Chat, Running, with_fields_of
 from spillover.details import Memory
 from spillover.errors import ModelError, RunError, UsageError
-from spillover.metrics import remedies as judging
 from spillover.metrics.implications import learned, stated_nats
 from spillover.metrics.ranks import rank_table
 from spillover.packs.check import refuse, token_faults
@@ -391,6 +390,8 @@ def measured_remedies(finished: bool) -> list[str]:
 
     finished: the model is trained, so that one for a finished model is named, in place of leaving out stated rows.
     """
+    from spillover.metrics import remedies as judging
+
     others = judging.advised(after=True) if finished else [judging.measured_of("fewer-bridging")]
     rows = [["remedy", "unwanted", "wanted", "forgotten nats", "measured on"]]
     for each in [*judging.advised(after=False), *others]:
