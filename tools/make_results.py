@@ -135,9 +135,10 @@ def advice() -> list[dict[str, Any]]:
     Of a remedy's strengths the one with most seeds stands there; of those the one that was tried on most packs, and
     then the one that gained most. Where two studies tried it on one pack, the one with more seeds.
     """
-    from spillover.interventions.base import REMEDIES
+    from spillover.interventions.base import remedies
 
     kept: dict[str, dict[str, dict[str, dict[str, Any]]]] = {}
+    shelf = remedies()
     for names, label, trial in trials():
         if trial["status"].startswith(judging.FAILED + ":"):
             continue
@@ -150,7 +151,7 @@ def advice() -> list[dict[str, Any]]:
                for label, packs in strengths.items()}  # fmt: skip
         label = max(one, key=lambda label: (max(each.seeds for each in one[label].trials), one[label].repeated,
                                             len(one[label].trials), one[label].gain))  # fmt: skip
-        known = [REMEDIES[name] for name in names.split("+")]
+        known = [shelf[name] for name in names.split("+")]
         found.append({
             "label": label, "does": " ".join(each.text for each in known), "after": all(each.after for each in known),
             "trials": list(strengths[label].values()),

@@ -50,8 +50,11 @@ def test_ulimit_bounds_it():
 def test_the_most_taken_is_at_least_what_is_taken_and_sees_what_is_gone():
     before = room.most_taken(CPU)
     assert before >= room.taken(CPU) * 0.99 > 10_000_000
-    held = torch.ones((before - room.taken(CPU) + 200_000_000) // 4)
-    assert float(held[0]) == 1
-    del held
+    for more in (200_000_000, 1_000_000_000):  # The system may take pages of mapped files back meanwhile.
+        held = torch.ones((before - room.taken(CPU) + more) // 4)
+        assert float(held[0]) == 1
+        del held
+        if room.most_taken(CPU) >= before + 150_000_000:
+            break
     assert room.most_taken(CPU) >= before + 150_000_000
     assert room.taken(CPU) < room.most_taken(CPU) - 100_000_000

@@ -57,7 +57,9 @@ def settings_of(settings_class: type[Settings], record: Record, out: Path) -> Se
     changed = {**record.settings, "json": False, "track": "none", "out": str(out)}
     known = {item.name: item.default for item in dataclasses.fields(settings_class)}
     values = {name: tuple(each) if isinstance(each, list) else each for name, each in changed.items() if name in known}
-    if missing := [name for name, default in known.items() if default is dataclasses.MISSING and name not in values]:
+    # A record that does not name its model is not repeated on the default one.
+    needed = [name for name, default in known.items() if default is dataclasses.MISSING or name == "model"]
+    if missing := [name for name in needed if name not in values]:
         what = f"the record does not say what {missing[0]} was"
         raise RunError(what, where=record.command, do="Give the command yourself")
     return settings_class(**values)
