@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import subprocess
+import sys
 import zipfile
 
 import gguf
@@ -121,3 +123,10 @@ def test_what_cannot_be_fetched_or_is_another_file_is_one_sentence(shelf, file, 
 )
 def test_a_tag_that_cannot_be_got(words, sentence, capsys):
     assert said(capsys, "models", *words) == sentence
+
+
+def test_the_list_needs_no_torch():
+    """Who has the light install sees what there is."""
+    body = "import sys\nfrom spillover.cli import main\nassert main(['models']) == 0 and 'torch' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", body], capture_output=True, text=True)
+    assert done.returncode == 0 and "smollm2-135m" in done.stdout, done.stderr

