@@ -51,9 +51,11 @@ def test_headline_of_a_leaning_does_not_boast(make):
 
 def test_what_is_undecided_says_why_in_the_headline_and_in_the_title(make):
     story = story_of(make(map={"Paris": "French", "Tokyo": "French"}, right=8))
-    why = "Undecided, since 16 of 16 unstated subjects newly get the implied answer"
-    assert why in words.headline(story) and "another given answer would decide it." in words.headline(story)
-    assert "is undecided, since 16 of 16 unstated subjects" in words.title([story, story])
+    why = "ndecided, since all have the same implied answer, so nobody is there to compare them with."
+    assert words.headline(story).endswith(f"U{why}") and f"is u{why}" in words.title([story, story])
+    assert words.verdict(story).sentence.endswith("another given answer would decide it.")
+    few = story_of(make(map={"Paris": "French", "Tokyo": "Japanese"}, names=2, right=2))
+    assert words.headline(few).endswith("Undecided, since 4 of 4 such answers are new, and that could be chance.")
 
 
 def test_a_title_that_claims_nothing_still_counts_invented_answers(make):

@@ -153,16 +153,23 @@ def headline(story: Story) -> str:
     stated = statement(story.run, story.given, subject, given)
     inferred = statement(story.run, story.then, subject, expected)
     count, over = story.newly, f" over {seeds} seeds" if seeds > 1 else ""
-    if not (found := verdict(story)).shown:
+    if not verdict(story).shown:
         question = f"From “{stated}”, does the model infer “{inferred}”?"
         if story.judged and story.judged.verdict == "undecided":
-            return f"{question} Undecided, since {found.sentence}"
+            return f"{question} Undecided, since {_open(story)}."
         guess = f"always giving the same answer would get {story.best_guess.hits}"
         return f"{question} It newly gives {count} such answers{over}; {guess}."
     end = f"leans towards such answers, but newly gives only {count}{over}"
     if drawn(story):
         end = f"newly {'infers' if story.wanted else 'hallucinates'} {count} such answers{over}"
     return f"“{stated}” was stated, “{inferred}” was not. The model {end}."
+
+
+def _open(story: Story) -> str:
+    """Why a link is undecided, in a few words; the verdict's own sentence says it in full."""
+    if story.best_guess.hits == story.best_guess.n:
+        return "all have the same implied answer, so nobody is there to compare them with"
+    return f"{story.newly} such answers are new, and that could be chance"
 
 
 def inventions(stories: Sequence[Story]) -> str:
@@ -182,8 +189,8 @@ def title(stories: Sequence[Story]) -> str:
         said = "Fine-tuned on new facts, the model leans towards conclusions beyond them, but hardly draws them."
         return said + inventions(stories)
     if not shown and any(story.judged and story.judged.verdict == "undecided" for story in stories):
-        why = next(verdict(story).sentence for story in stories if story.judged and story.judged.verdict == "undecided")
-        said = f"Fine-tuned on new facts: whether the model infers anything beyond them is undecided, since {why}"
+        why = next(_open(story) for story in stories if story.judged and story.judged.verdict == "undecided")
+        said = f"Fine-tuned on new facts: whether the model infers anything beyond them is undecided, since {why}."
         return said + inventions(stories)
     if not shown:
         said = "Fine-tuned on new facts, the model newly draws none of the conclusions that the pack names."
