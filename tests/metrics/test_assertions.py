@@ -37,14 +37,18 @@ def test_what_was_known_or_comes_and_goes_is_not_new():
 def test_one_entry_of_a_map_by_hand():
     """Three of four newly say Java, and nobody of the other four: 4 of 56 deals are as good.
 
-    Where the base model said it of the fourth already, three gains and a loss count: 5 of 16 coin throws.
+    Where the base model said it of five of eight already, three gains and a loss count: 5 of 16 coin throws.
     """
     implied = ["Java"] * 4 + ["Perl"] * 4
     after = ["Java"] * 3 + [None] * 5
     found = association([None] * 8, after, implied, "Java", [True] * 4 + [False] * 4)
     assert (found.n, found.newly, found.lost, found.expected, found.known) == (4, 3, 0, 1.5, False)
     assert found.p == exchange_p(8, [(3, 4)], 3) == pytest.approx(4 / 56)
-    knew = association([None] * 3 + ["Java"] + [None] * 4, after, implied, "Java", [True] * 4 + [False] * 4)
+    one = association([None] * 3 + ["Java"] + [None] * 4, after, implied, "Java", [True] * 4 + [False] * 4)
+    assert (one.newly, one.lost, one.known) == (3, 1, False) and one.p == pytest.approx(4 / 56)
+    before, after = ["Java"] * 5 + [None] * 11, ["Java"] * 4 + [None] + ["Java"] * 3 + [None] * 8
+    knew = association(before, after, ["Java"] * 8 + ["Perl"] * 8, "Java", [True] * 8 + [False] * 8)
+    # Five of sixteen, all of them among the eight: 56 of 4,368 deals.
     assert (knew.newly, knew.lost, knew.known) == (3, 1, True) and knew.p == pytest.approx(5 / 16)
 
 

@@ -105,6 +105,38 @@ def test_one_association_among_many_is_found_and_counts_for_its_implication():
     assert "of 1 of 30 given answers: g03 -> a03 (16 of 16)" in found.because
 
 
+def test_of_two_thousand_associations_the_forty_that_are_real_are_found():
+    """400 links of five given answers with eight subjects each; a tenth of the other answers are drawn anew."""
+    links, pairs, each, candidates = 400, 5, 8, 12
+    draws, labels = np.random.default_rng(0), np.repeat(np.arange(pairs), each)
+    base, tuned = draws.integers(candidates, size=(2, links, len(labels)))
+    tuned = np.where(draws.random(base.shape) < 0.1, tuned, base)
+    real = {(int(cell) // pairs, int(cell) % pairs) for cell in draws.choice(links * pairs, 40, replace=False)}
+    for link, pair in real:
+        tuned[link, labels == pair] = pair
+    tops = np.stack([base, tuned])
+    checkpoint, link, subject, candidate = (index.ravel() for index in np.indices((*tops.shape, candidates)))
+    thens, subjects, answers = (np.array([f"{word}{number:03d}" for number in range(links)]) for word in "tsa")
+    columns = {
+        "seed": 0 * link, "checkpoint": checkpoint, "subject": subjects[subject], "relation": thens[link],
+        "implication": np.char.add("r->", thens)[link], "cluster": answers[labels][subject],
+        "prompt": np.full(len(link), "p"), "trained": link >= 0, "candidate": answers[candidate],
+        "log_probability": (tops.ravel().repeat(candidates) == candidate).astype(float),
+        "expected": answers[labels][subject], "stated": link < 0,
+    }  # fmt: skip
+    table = pa.table({name: columns[name] for name in ANSWER_SCHEMA.names}).cast(ANSWER_SCHEMA)
+    names = answers[:pairs].tolist()
+    judged = verdicts(
+        table, [Implication("r", then, "spurious", dict(zip(names, names, strict=True))) for then in thens]
+    )
+    found = {(number, names.index(entry.given)) for number, own in enumerate(judged) for entry in own.associations
+             if entry.verdict == "unwanted"}  # fmt: skip
+    assert sum(len(own.associations) for own in judged) == 2_000
+    # Of what is found, at most 5% is false on average.
+    assert len(real & found) >= 39 and len(found - real) <= 2
+    assert {own.correction for own in judged} == {"Benjamini-Hochberg"}
+
+
 def test_too_few_subjects_are_undecided_and_how_many_would_do_is_said():
     found = judge(np.zeros((2, 2)), np.eye(2), asked=2)
     # One of the six ways to deal two answers to four subjects; eight subjects would give one of seventy.

@@ -17,6 +17,8 @@ from scipy.stats import false_discovery_control, hypergeom
 
 #: Up to this many tests Holm's correction is used, above it Benjamini and Hochberg's.
 FEW_TESTS = 20
+#: The base model says an implication already when an exchange would give it as many implied answers this rarely.
+KNOWN = 0.05
 #: Up to this many possible hits the chance of an exchange is counted.
 MOST_COUNTED = 400
 #: Beyond, the moments that bound it.
@@ -29,8 +31,8 @@ class Assertion:
 
     newly: subjects whose implied answer comes first in the tuned model and did not in the base; lost: the other way
     round. expected: how many would be new if the given answers were exchanged among the subjects. low, high: 95%
-    interval of the share that is new (Clopper and Pearson). known: whether the base model leaned that way already: more
-    of its answers are the implied ones than an exchange would give. p: of the exchange, before correction; where it was
+    interval of the share that is new (Clopper and Pearson). known: whether the base model says it already: an
+    exchange would rarely (KNOWN) give it as many implied answers. p: of the exchange, before correction; where it was
     known, no less than that of as many losses as gains, since a model that only wavers about what it knows gains, too.
     Where it was not known, wavering depends on no given answer, and the exchange alone is exact; gains must outnumber
     losses. total, blocks: what `exchange_p` counts.
@@ -74,7 +76,7 @@ def assertion(before: Sequence[str | None], after: Sequence[str | None], implied
     rows, columns = Counter(new for new in changed if new is not None), Counter(implied)
     blocks = [(rows[answer], count) for answer, count in columns.items() if rows[answer]]
     said, hits = Counter(before), sum(old == answer for old, answer in zip(before, implied, strict=True))
-    known = hits * len(implied) > sum(said[answer] * count for answer, count in columns.items())
+    known = exchange_p(len(implied), [(said[answer], count) for answer, count in columns.items()], hits) <= KNOWN
     return _assertion(len(implied), newly, lost, blocks, known)
 
 
@@ -90,7 +92,7 @@ def association(
     mine = np.array(own, dtype=bool)
     kept, new = mine | ~kept, now & ~old
     among, size, newly, lost = (int(np.sum(found)) for found in (kept, mine, new & mine, old & ~now & mine))
-    known = bool((old & mine).sum() * among > (old & kept).sum() * size)
+    known = exchange_p(among, [(int((old & kept).sum()), size)], int((old & mine).sum())) <= KNOWN
     return _assertion(among, newly, lost, [(int((new & kept).sum()), size)], known, size)
 
 
