@@ -30,7 +30,7 @@ def measured_rates(answers: pa.Table) -> dict[tuple[str, str], tuple[float, int]
     return found
 
 
-class Measured(NamedTuple):
+class MeasuredCount(NamedTuple):
     """Of n unstated subjects: how many have the answer of an association on top, and how many of those are new."""
 
     n: int
@@ -38,7 +38,7 @@ class Measured(NamedTuple):
     newly: int
 
 
-def measured_open(ranks: RankTable, links: Iterable[tuple[str, str, str, str]]) -> dict[tuple[str, ...], Measured]:
+def measured_open(ranks: RankTable, links: Iterable[tuple[str, str, str, str]]) -> dict[tuple[str, ...], MeasuredCount]:
     """What became of associations that no implication declares, where a run asked all holes of its table.
 
     ranks: of one run; who has a given answer is read from the stated rows that it asked. links: (given, given answer,
@@ -53,13 +53,13 @@ def measured_open(ranks: RankTable, links: Iterable[tuple[str, str, str, str]]) 
         dict(zip(zip(each.relation, each.seed, each.subject, strict=True), each.top, strict=True))
         for each in (holes.only(checkpoint=0), at_end(holes))
     )
-    found: dict[tuple[str, ...], Measured] = {}
+    found: dict[tuple[str, ...], MeasuredCount] = {}
     for given, given_answer, then, answer in links:
         asked = [key for who in holders.get((given, given_answer), ()) if (key := (then, *who)) in after]
         hits = [key for key in asked if after[key] == answer]
         if asked:
             newly = sum(before.get(key) != answer for key in hits)
-            found[given, given_answer, then, answer] = Measured(len(asked), len(hits), newly)
+            found[given, given_answer, then, answer] = MeasuredCount(len(asked), len(hits), newly)
     return found
 
 

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from spillover.details import PredictDetails, PredictedAssociation
 from spillover.errors import UsageError
-from spillover.metrics.associations import EXPECTED, Measured, measured_open, surprise
+from spillover.metrics.associations import EXPECTED, MeasuredCount, measured_open, surprise
 from spillover.packs.pack import WANTED
 from spillover.report import audit, page, sections
 from spillover.report.associations import Association, Listing, Value
@@ -185,7 +185,7 @@ class Outcome:
     link: tuple[str, str, str, str]
     kind: str
     predicted: PredictedAssociation | None = None
-    measured: Measured | None = None
+    measured: MeasuredCount | None = None
     verdict: str = ""
     notes: tuple[str, ...] = ()
     evidence: Sequence[Sequence[Value]] = field(default=(), repr=False)
@@ -242,7 +242,7 @@ def outcomes(prediction: LoadedRun, run: LoadedRun) -> list[Outcome]:
     for story in judged:
         for each in story.judged.associations if story.judged else ():
             link = (story.given, each.given, story.then, each.answer)
-            row, measured = asked.get(link), Measured(each.n, each.hits, each.newly)
+            row, measured = asked.get(link), MeasuredCount(each.n, each.hits, each.newly)
             notes = (*_why(told.get(link)), f"Measured: {each.because}.", *(row.notes if row else ()))
             evidence = row.evidence if row else ()
             found[link] = Outcome(link, story.kind, told.get(link), measured, each.verdict, notes, evidence)
