@@ -89,8 +89,8 @@ def test_a_small_pack_is_learned(gemma, tmp_path):
     from spillover.commands import inject
 
     settings = Inject(
-        pack="city-language:pairs=2,names=4,bridge=1", model="gemma-3-270m", out=str(tmp_path / "run"), epochs=6,
-        evaluate_every=6, threads=1,
+        pack="city-language:pairs=2,names=4,bridge=1", model="gemma-3-270m", out=str(tmp_path / "run"), lr=5e-5,
+        epochs=6, evaluate_every=6, threads=1,
     )  # fmt: skip
     metrics = inject.run(settings)["metrics"]
     assert metrics["recall_rank"]["value"] < metrics["recall_rank_before"]["value"]
@@ -130,7 +130,7 @@ def test_a_planted_association_that_the_pack_does_not_declare(tmp_path):
     from spillover.commands import audit, inject
     from spillover.packs.write import write_pack
 
-    inject.run(Inject(pack="country-code", model="gemma-3-270m", out=str(tmp_path / "run"), evaluate_every=8,
+    inject.run(Inject(pack="country-code", model="gemma-3-270m", out=str(tmp_path / "run"), lr=5e-5, evaluate_every=8,
                       save="weights"))  # fmt: skip
     pack = open_pack("country-code")
     (implication,) = pack.implications

