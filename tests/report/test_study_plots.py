@@ -1,15 +1,22 @@
 """The figures of a study show its numbers."""
 
+import json
+
 import pytest
 
+from spillover.record import RECORD
+from spillover.report.study import build_study_page
 from spillover.report.study_curves import draw_rank_by_adapter, draw_rank_by_bridging, draw_rank_by_rate
 from spillover.report.study_data import load_study
+from spillover.report.study_dial import draw_dial, show_dial
 from spillover.report.study_sets import draw_paper_table, draw_study_sets
 from tests.report.conftest import Synthetic
-from tests.report.synthetic_study import FALSE, SEEDS, write_study
+from tests.report.synthetic_study import FALSE, SEEDS, of_model, write_study
 
 
-@pytest.mark.parametrize("draw", [draw_study_sets, draw_rank_by_adapter, draw_rank_by_bridging, draw_rank_by_rate])
+@pytest.mark.parametrize(
+    "draw", [draw_study_sets, draw_rank_by_adapter, draw_rank_by_bridging, draw_rank_by_rate, draw_dial]
+)
 def test_nothing_to_show_without_runs(study, draw):
     assert draw([cell for cell in study.cells if cell.run is None]) is None
 
@@ -60,6 +67,40 @@ def test_adapters_come_by_rank_and_the_weights_last(cells):
     assert "rank of the adapter, or the weights themselves" in drawing.svg and "weights" in drawing.svg
     assert "knows only which answers occur: 2.00" in drawing.svg
     assert drawing.description.startswith("Mean rank by the rank of the adapter. lives in → speaks: ")
+
+
+@pytest.fixture(scope="module")
+def dial(tmp_path_factory):
+    """Two models at three rates each, the same shares of true conclusions at ten times the rate; one never learned."""
+    own = {f"{model} {lr:g}": Synthetic(seeds=SEEDS, lr=lr, right=right, learns=4)
+           for model, rates in (("small", (1e-6, 1e-5, 1e-4)), ("large", (1e-5, 1e-4, 1e-3)))
+           for lr, right in zip(rates, (2, 5, 8), strict=True)}  # fmt: skip
+    own["large 0.01"] = Synthetic(seeds=SEEDS, lr=1e-2, right=8, learns=9)
+    folder = write_study(tmp_path_factory.mktemp("dial"), own, [("By rate", "share-by-forgetting", [*own, "later"])])
+    of_model(folder, {name: name.split()[0] for name in own})
+    for name, run in own.items():
+        for path in (folder / "cells" / name).rglob(RECORD):
+            record = json.loads(path.read_text())
+            record["metrics"]["forgetting_nats"]["value"] = run.right / 10
+            record["command"] = "inject"
+            record["details"]["moved"] = {"everything": run.right / 1000}
+            path.write_text(json.dumps(record))
+    return load_study(folder)
+
+
+def test_what_turns_a_conclusion_up(dial):
+    table, notes = show_dial(dial.cells_of("share-by-forgetting"))
+    ((_, rows),) = table.groups
+    assert len(rows) == 7
+    within, third = notes
+    assert within.startswith("Within a family, the share of the true conclusion goes with")
+    assert "forgetting 1.00" in within and "learning rate 1.00" in within
+    assert "forgetting 0.00" in third and "Best is distance moved" in third and "better than learning rate" in third
+    drawing = draw_dial(dial.done)
+    assert len(drawing.rows) == 21 and {row["model"] for row in drawing.rows} == {"small", "large"}
+    assert [row["learned"] for row in drawing.rows].count(False) == 3
+    assert "hollow" in drawing.svg and "forgotten (nats a token)" in drawing.svg
+    assert build_study_page(dial).html().count("share-by-forgetting-title") >= 1
 
 
 def test_ranks_and_margins_beside_the_theory(study):

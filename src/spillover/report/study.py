@@ -13,6 +13,7 @@ from spillover.report.sections import examples_section, health_section, maps_sec
 from spillover.report.story import stories, unique
 from spillover.report.study_curves import RATES, bridge_points, parting, show_rates
 from spillover.report.study_data import LoadedCell, LoadedStudy, flat, study_table
+from spillover.report.study_dial import DIAL, show_dial
 from spillover.report.study_sets import PAPER, SETS, AssociationSet, sets_of, show_paper, show_sets
 from spillover.report.words import number
 
@@ -152,6 +153,7 @@ PARTS: dict[str, Callable[[Sequence[LoadedCell]], tuple[page.DataTable | None, l
     PAPER: show_paper,
     "rank-by-bridging": lambda cells: (None, parting(bridge_points(cells))),
     RATES: show_rates,
+    DIAL: show_dial,
     "rank-by-adapter": lambda cells: (cells_table(cells), []),
 }
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from spillover.details import CellState, SweepDetails
+from spillover.details import CellState, InjectDetails, SweepDetails
 from spillover.record import RECORD, Metric, Record
 from spillover.report.drawing import limits
 from spillover.report.load import LoadedRun, load_run
@@ -35,7 +35,8 @@ STUDY_SCHEMA = pa.schema(
 class LoadedCell:
     """One point of a study. options: those that the study sets. record: of all its seeds together, if it is done.
 
-    run: the record with its answers, when the verb is inject. by_seed: seed -> the metrics of its own run.
+    run: the record with its answers, when the verb is inject. by_seed: seed -> the metrics of its own run. moved:
+    seed -> the norm of its weights' change over that of their start.
     """
 
     slug: str
@@ -48,6 +49,7 @@ class LoadedCell:
     record: Record | None = None
     run: LoadedRun | None = None
     by_seed: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
+    moved: Mapping[int, float] = field(default_factory=dict)
 
     @cached_property
     def story(self) -> Story | None:
@@ -110,18 +112,26 @@ def load_study(folder: str | Path) -> LoadedStudy:
 
 
 def _cell(folder: Path, state: CellState) -> LoadedCell:
-    record, run, by_seed, seeds = None, None, {}, state.seeds
+    record, run, by_seed, seeds, moved = None, None, {}, state.seeds, {}
     if state.status == "done":
         run = load_run(folder) if state.verb == "inject" else None
         own = {seed: folder / f"seed-{seed}" for seed in seeds}
-        by_seed = {seed: Record.read(path).metrics for seed, path in own.items() if (path / RECORD).exists()}
+        records = {seed: Record.read(path) for seed, path in own.items() if (path / RECORD).exists()}
+        by_seed = {seed: each.metrics for seed, each in records.items()}
         # A verb that does not pool its seeds leaves no record over them.
         record = run.record if run else None if by_seed else Record.read(folder)
         if record and not by_seed and len(seeds) == 1:
-            by_seed = {seeds[0]: record.metrics}
+            by_seed, records = {seeds[0]: record.metrics}, {seeds[0]: record}
+        details = {seed: each.details for seed, each in records.items()}
+        moved = {
+            seed: each.moved["everything"]
+            for seed, each in details.items()
+            if isinstance(each, InjectDetails) and each.moved
+        }
     return LoadedCell(
-        state.cell, state.verb, state.options, seeds, state.status, state.error, state.seconds, record, run, by_seed
-    )
+        state.cell, state.verb, state.options, seeds, state.status, state.error, state.seconds, record, run, by_seed,
+        moved,
+    )  # fmt: skip
 
 
 def study_table(study: LoadedStudy) -> pa.Table:
