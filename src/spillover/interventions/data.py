@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import reduce
+from importlib import resources
 from random import Random
 
 from spillover.interventions.base import FACTS, IMPLICATIONS, Intervention, remedy, unwanted_implications
@@ -87,6 +88,21 @@ class KnownFacts(Intervention):
         known = [(f"The capital of {row['country']} is", row["capital"]) for row in rows("countries")]
         known += [(f"The main language of {row['country']} is", row["language"]) for row in rows("countries")]
         ordered = shuffled(known, Random(f"known {seed}"))
+        return [ordered[index % len(ordered)] for index in range(round(self.strength * len(pack.facts)))]
+
+
+@remedy("plain-text", "how many passages, as a share of the stated rows", (0.25, 1.0), most=10.0)
+class PlainText(Intervention):
+    """Adds passages of ordinary prose, so that the model goes on writing it.
+
+    The passages are other ones than those that forgetting is measured on. Each is given from its fourth word on; they
+    repeat when more are asked for than there are.
+    """
+
+    def extra_texts(self, pack: Pack, seed: int) -> Sequence[tuple[str, str]]:
+        prose = resources.files("spillover.interventions").joinpath("prose.txt").read_text(encoding="utf-8")
+        passages = [passage.split(" ", 3) for passage in prose.splitlines()]
+        ordered = shuffled([(" ".join(start), rest) for *start, rest in passages], Random(f"prose {seed}"))
         return [ordered[index % len(ordered)] for index in range(round(self.strength * len(pack.facts)))]
 
 

@@ -44,8 +44,8 @@ class DialPoint:
     def way(self) -> str:
         """How it was trained, if not plainly."""
         options = self.cell.options
-        parts = [f"adapter of rank {options['lora']}"] if options.get("lora") else []
-        return ", ".join(parts + ([f"{options['train_prompts']} prompts"] if options.get("train_prompts") else []))
+        said = {"lora": "adapter of rank {}", "train_prompts": "{} prompts", "remedy": "{}"}
+        return ", ".join(words.format(options[name]) for name, words in said.items() if options.get(name))
 
     @cached_property
     def share(self) -> Metric:
