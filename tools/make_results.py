@@ -43,6 +43,11 @@ ROWS = {
     "null": "control: shuffled, ten ways",
     "city-language-bridge=0": "control: facts only",
 }
+#: The list of kept runs, and its table of how much the models of each study forgot.
+KEPT_RUNS = ROOT / "results/README.md"
+HEALTH = re.compile(r"(<!-- health -->\n).*?(<!-- end of health -->)", re.DOTALL)
+#: A model is alive that forgot at most this, in nats a token on plain text.
+ALIVE = 0.5
 #: What was measured of each remedy, and the pages that cite it.
 ADVICE = ROOT / "src/spillover/metrics/advice.json"
 GUIDES = ("hallucinates-from-my-facts", "about-to-tune", "predicting")
@@ -187,6 +192,27 @@ def cited(name: str) -> str:
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
+def health() -> str:
+    """What the models of each kept study forgot, in Markdown: those that forgot more than ALIVE are wrecked."""
+    lines = ["| study | models | runs | forgetting, nats a token | alive |", "|---|---|---|---|---|"]
+    for study in sorted(path for path in KEPT_RUNS.parent.iterdir() if path.is_dir()):
+        found: list[tuple[str, float]] = []
+        for path in sorted(study.rglob("record.json")):
+            record = json.loads(path.read_text(encoding="utf-8"))
+            lost = (record["metrics"] or {}).get("forgetting_nats", {}).get("value")
+            # A record over several seeds says nothing that theirs do not.
+            if lost is not None and not list(path.parent.glob("seed-*/record.json")):
+                found.append((record["settings"]["model"], lost))
+        if found:
+            models, lost = ", ".join(dict.fromkeys(model for model, _ in found)), [each for _, each in found]
+            alive = sum(each <= ALIVE for each in lost)
+            lines.append(
+                f"| `{study.name}` | {models} | {len(lost)} | {min(lost):.2f} to {max(lost):.2f} | "
+                f"{alive} of {len(lost)} |"
+            )
+    return "\n".join(lines) + "\n"
+
+
 def pages() -> dict[Path, str]:
     """Each page with the tables as the kept numbers give them."""
 
@@ -196,6 +222,9 @@ def pages() -> dict[Path, str]:
     made = {path: CITED.sub(filled, path.read_text(encoding="utf-8")) for path in CITING}
     made[PAGE], number = BLOCK.subn(lambda found: found[1] + block() + found[2], made[PAGE])
     assert number == 1, "the page has one place for the results"
+    kept = KEPT_RUNS.read_text(encoding="utf-8")
+    made[KEPT_RUNS], number = HEALTH.subn(lambda found: found[1] + health() + found[2], kept)
+    assert number == 1, "the list of kept runs has one place for what they forgot"
     return made
 
 
