@@ -48,6 +48,21 @@ def test_it_writes_its_tables_and_leaves_the_training_alone(settings, tmp_path):
     assert verify.run(Verify(run=settings.out))["trusted"]
 
 
+def test_merged_products_are_looked_into_by_what_is_added_and_are_not_saved(settings, tmp_path):
+    with pytest.raises(UsageError, match="merged output-value products are no weights of any model folder"):
+        inject.run(to(settings, tmp_path, "saved", remedy="merged-output-value=1"))
+    learned = {}
+    for remedy in ("merged-output-value", "merged-cut"):
+        inject.run(to(settings, tmp_path, remedy, remedy=f"{remedy}=1", save="none"))
+        rows = [row for row in pq.read_table(tmp_path / remedy / INSIDE).to_pylist() if row["checkpoint"] == 5]
+        learned[remedy] = [row for row in rows if row["matrix"] == "change"]
+        assert len(rows) == 16 and all(row["frobenius"] > 0 and row["effective_rank"] for row in rows)
+        assert Record.read(tmp_path / remedy).details.model.trained_parameters == 8 * 32**2
+    # The matrices are 32 wide, the heads 8.
+    whole, cut = (max(row["effective_rank"] for row in learned[remedy]) for remedy in learned)
+    assert cut <= 8 < whole <= 32
+
+
 def test_a_run_that_was_stopped_ends_with_the_same_tables(settings, tmp_path, monkeypatch):
     from spillover.lm import fine_tune as experiment
 

@@ -216,6 +216,9 @@ def prepare(settings: Inject, pack: Pack, models: Models, more: Mapping[str, Any
     if named and settings.lora and settings.save == "delta" and resolve(settings.model).adapter:
         what = "an adapter trained on top of a merged adapter means nothing without the merged model"
         raise UsageError(what, where="--save delta", do="Use --save weights")
+    if training.merged and settings.save != "none":
+        what = "merged output-value products are no weights of any model folder, so they cannot be saved"
+        raise UsageError(what, where=f"--save {settings.save}", do="Leave --save out")
     words = words_of(settings.model, models.known(settings), settings)
     asked = without_trained_prompts(asked_of(words, pipeline.asked(pack)), stated_in(settings))
     tokenizer = words.tokenizer

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from spillover.lm.merged import changes_of
 from spillover.lm.output_value import Factored, Place, factors_of, places, precise, triangle_of
 from spillover.lm.score import CausalModel, logits_only_at, plain
 from spillover.lm.tokens import Encoder, evenly
@@ -49,20 +50,23 @@ class BaseProducts:
         """One row a head and matrix, as record.INSIDE_SCHEMA says; before training only of the products. full: with the
         singular values, not only norms of the changes."""
         rows: list[dict[str, Any]] = []
+        merged = bool(changes_of(model))
         with torch.inference_mode():
             if full:
-                now = self._factors(model)
-                rows += self._rows("product", {place: place.product(now) for place in self.places})
-            if checkpoint:
-                rows += self._rows("change", self.changes(model)) if full else self._norms(self._factors(model))
+                rows += self._rows("product", self._products(model), merged)
+            if checkpoint and (full or merged):
+                rows += self._rows("change", self.changes(model), merged)
+            elif checkpoint:
+                rows += self._norms(self._factors(model))
         rows.sort(key=lambda row: (row["layer"], row["head"]))
         table = [{"seed": seed, "checkpoint": checkpoint, **row} for row in rows]
         return pa.Table.from_pylist(table, schema=INSIDE_SCHEMA)
 
-    def _rows(self, matrix: str, products: Mapping[Place, Factored]) -> Iterator[dict[str, Any]]:
+    def _rows(self, matrix: str, products: Mapping[Place, Factored], apart: bool) -> Iterator[dict[str, Any]]:
         """The spectrum of each."""
         for heads in self.sharing:
-            triangle = triangle_of(products[heads[0]].left)
+            # Heads that share values share a left factor, unless each has a matrix of its own.
+            triangle = None if apart else triangle_of(products[heads[0]].left)
             for place in heads:
                 values = products[place].singular_values(triangle).double()
                 yield _row(place, matrix, rank_of(products[place]), spectrum(values))
@@ -81,8 +85,15 @@ class BaseProducts:
 
     def changes(self, model: CausalModel) -> dict[Place, Factored]:
         """The change of W_OV of every head."""
-        now = self._factors(model)
+        now, added = self._factors(model), changes_of(model)
+        if added:
+            return {place: Factored(own, torch.eye(len(own.T), dtype=own.dtype)) for place, own in added.items()}
         return {place: place.product(now).minus(place.product(self.weights)) for place in self.places}
+
+    def _products(self, model: CausalModel) -> dict[Place, Factored]:
+        """W_OV of every head, with what is added to it."""
+        now, added = self._factors(model), changes_of(model)
+        return {place: place.product(now).plus(added.get(place)) for place in self.places}
 
 
 def rank_of(product: Factored) -> int:

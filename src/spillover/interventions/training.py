@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import kl_div, log_softmax
 
-from spillover.errors import ModelError
+from spillover.errors import ModelError, UsageError
 from spillover.interventions.base import Context, Intervention, remedy, unwanted_implications
+from spillover.lm.merged import cut
 from spillover.lm.output_value import products, squared_norms
 from spillover.lm.score import CausalModel, PrefixTree, Scorer
 from spillover.lm.tokens import Example, Request
@@ -70,6 +71,10 @@ KINDS: dict[str, tuple[str, Set[ParameterKind], Set[ParameterKind]]] = {
         EVERY - {"values", "outputs"}, {"values", "outputs"},
     ),
     "attention-only": ("Trains the attention of every layer and nothing else.", ATTENTION, {"mlp"}),
+    "output-value-only": (
+        "Trains the value and output matrices W_V and W_O of every head and nothing else.",
+        {"values", "outputs"}, {"values", "outputs"},
+    ),
     "mlp-only": ("Trains the multilayer perceptron of every layer and nothing else.", {"mlp"}, {"mlp"}),
 }  # fmt: skip
 
@@ -89,6 +94,33 @@ class TrainsKinds(Intervention):
 
 for _name, (_text, _, _) in KINDS.items():
     remedy(_name, text=_text)(TrainsKinds)
+
+
+@remedy("merged-output-value")
+class MergedOutputValue(Intervention):
+    """Trains W_V W_O of every head as one matrix, and nothing else, which in the exact model cannot conclude.
+
+    The change of a head's product is then no product of factors, so that it can be learned as it is stated. It is of
+    full rank and no weight of the model's own kind: it can be measured, not saved.
+    """
+
+    def training(self, training: Training) -> Training:
+        if training.lora:
+            raise UsageError(
+                "an adapter and merged matrices are not trained together", where=self.name, do="Leave one out"
+            )
+        return replace(training, merged=True)
+
+
+@remedy("merged-cut")
+class MergedCut(MergedOutputValue):
+    """As `merged-output-value`, and cuts the change of each head to the rank of its factors at the end.
+
+    This tells whether the rank or the way of training it decides.
+    """
+
+    def finish(self, context: Context, tuned: CausalModel) -> None:
+        cut(tuned)
 
 
 @remedy("earlier-layers", "the share of layers that stay as they are", (0.5, 0.75))

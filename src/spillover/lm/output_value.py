@@ -27,6 +27,12 @@ class Factored:
         left = torch.cat([self.left - other.left, other.left], dim=1)
         return Factored(left, torch.cat([self.right, self.right - other.right], dim=0))
 
+    def plus(self, other: Float[Tensor, "rows columns"] | None) -> Factored:
+        """This matrix and another that has no factors, if there is one."""
+        if other is None:
+            return self
+        return Factored(torch.cat([self.left, other], dim=1), torch.cat([self.right, torch.eye(len(other.T))], dim=0))
+
     def squared_norm(self, gram: Float[Tensor, "inner inner"] | None = None) -> Float[Tensor, ""]:
         """Squared Frobenius norm, from the two inner x inner Gram matrices; gradients flow through it.
         gram: that of the left factor, where several matrices share it."""

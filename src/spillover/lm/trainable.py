@@ -20,6 +20,7 @@ from torch.distributed.fsdp import fully_shard
 from spillover.errors import ModelError, UsageError, first_line
 from spillover.lm.load import quiet
 from spillover.lm.memory import out_of_memory
+from spillover.lm.merged import merge_output_value
 from spillover.lm.score import CausalModel, plain
 
 #: What a CPU's compiler may be called, where CXX does not say.
@@ -35,7 +36,8 @@ class Training:
     unless there are any. trains: of the parameters (name, number of layers) that would be trained, those that are.
     decay: the weight decay of a parameter by name, where it is not `weight_decay`. optimizer: see `optimizers`.
     gradient_checkpointing: layers are computed again in the backward pass. logits_at_once: see `mean_loss`.
-    compile_layers: see `CompiledLayers`.
+    compile_layers: see `CompiledLayers`. merged: train the output-value product of every head as one matrix, and
+    nothing else (see lm.merged).
     """
 
     epochs: int
@@ -51,6 +53,7 @@ class Training:
     gradient_checkpointing: bool = False
     logits_at_once: int = 0
     compile_layers: bool = False
+    merged: bool = False
     trains: Callable[[str, int], bool] | None = None
     decay: Callable[[str], float | None] | None = None
 
@@ -60,7 +63,11 @@ def trainable_copy(model: CausalModel, settings: Training) -> CausalModel:
     layers = int(model.config.get_text_config().num_hidden_layers)
     trains = settings.trains or (lambda name, layers: True)
     # All weights stay under an adapter, else the embeddings and what is left out.
-    kept = [weight for name, weight in model.named_parameters() if settings.lora or not trains(name, layers)]
+    kept = [
+        weight
+        for name, weight in model.named_parameters()
+        if settings.lora or settings.merged or not trains(name, layers)
+    ]
     if settings.freeze_embeddings:
         embeddings = (model.get_input_embeddings(), model.get_output_embeddings())
         kept += [weight for module in embeddings if module is not None for weight in module.parameters()]
@@ -78,6 +85,8 @@ def trainable_copy(model: CausalModel, settings: Training) -> CausalModel:
         # Of the tied weight, the gradient from the input touches only the rows that were read. Kept sparse it is added
         # to the output's dense one, which saves filling and adding a whole vocabulary each step.
         inputs.sparse = True
+    if settings.merged:
+        merge_output_value(trained)
     if settings.lora:
         trained = _with_adapter(trained, settings)
         for name, weight in trained.named_parameters():
