@@ -8,7 +8,7 @@ import torch
 from spillover.errors import ModelError, UsageError
 from spillover.lm import plan as cost
 from spillover.lm.evaluate import passages
-from spillover.lm.fine_tune import FineTuned, inject
+from spillover.lm.fine_tune import FineTuned, TrainingSet, inject
 from spillover.lm.forecast import on_meta_device
 from spillover.lm.load import MODELS, load_model
 from spillover.lm.plan import (
@@ -24,7 +24,7 @@ from spillover.lm.plan import (
     seconds,
     shipped,
 )
-from spillover.lm.tokens import encoder
+from spillover.lm.tokens import encoder, examples
 from spillover.lm.trainable import Training, trainable_copy
 from spillover.packs.open import open_pack
 
@@ -55,6 +55,7 @@ def test_unknown_or_half_described():
 PARAMETERS = {
     "smollm2-135m": 134_515_008,
     "gemma-3-270m": 268_098_176,
+    "qwen2.5-coder-0.5b": 630_167_424,  # Its file has the output embedding apart.
     "smollm2-360m": 361_821_120,
     "qwen2.5-0.5b": 494_032_768,
     "qwen3-0.6b": 596_049_920,
@@ -96,13 +97,16 @@ def test_what_is_not_at_hand_is_a_sentence(monkeypatch, tmp_path):
 TRAINING = Training(epochs=3, learning_rate=1e-3, batch=4, weight_decay=0.0, freeze_embeddings=True, lora=0, seed=5)
 
 
-def test_a_real_run_feeds_what_was_counted(byte_folder, monkeypatch):
+@pytest.mark.parametrize("prompts", [1, 2])
+def test_a_real_run_feeds_what_was_counted(prompts, byte_folder, monkeypatch):
     """Counted with the run's own tokens: passes, tokens and logits agree to the last one, but for the check of how
     questions may be fed, a few passes of a few short texts."""
     loaded, pack = load_model(str(byte_folder), device="cpu"), open_pack("city-language:names=20,bridge=1", 5)
     encode, texts = encoder(loaded.tokenizer), passages()[:2]
     copy = trainable_copy(loaded.model, TRAINING)
-    counted = Workload.of(copy, pack, pack, TRAINING, encode, texts=texts, epochs=TRAINING.epochs, evaluate_every=2)
+    counted = Workload.of(
+        copy, pack, pack, TRAINING, encode, texts=texts, epochs=TRAINING.epochs, evaluate_every=2, prompts=prompts
+    )
 
     fed = {True: Passes(), False: Passes()}
     seen = type(loaded.model).forward
@@ -117,7 +121,9 @@ def test_a_real_run_feeds_what_was_counted(byte_folder, monkeypatch):
 
     monkeypatch.setattr(type(loaded.model), "forward", forward)
     into = FineTuned(5)
-    inject(loaded, pack, TRAINING, texts=texts, evaluate_every=2, progress=lambda step: None, into=into)
+    trained = TrainingSet(examples(encode, pack, prompts))
+    inject(loaded, pack, TRAINING, texts=texts, evaluate_every=2, progress=lambda step: None, into=into,
+           training_set=trained)  # fmt: skip
     assert into.method == "tree"
     assert fed[True].count == counted.training.count == counted.steps
     assert fed[True].tokens == pytest.approx(counted.training.tokens, rel=0.02), "each epoch has an order of its own"

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from spillover.commands.inject import Inject
-from spillover.commands.prepare import UNKNOWN, pipeline_of, refuse_bad_numbers, stop_when, training_of
+from spillover.commands.prepare import (
+    UNKNOWN,
+    pipeline_of,
+    refuse_bad_numbers,
+    stated_in,
+    stop_when,
+    training_of,
+    without_trained_prompts,
+)
 from spillover.commands.studies import Cell, Study
 from spillover.errors import UsageError, first_line
 from spillover.lm.evaluate import passages
@@ -131,10 +139,12 @@ class Estimator:
         if not settings.micro_batch and forecast.needed <= self.room:
             forecast = forecaster.fitting(int(self.room))
         work = Workload.of(
-            forecaster.copy, pipeline.pack(pack, settings.seed), pipeline.asked(pack), forecaster.training,
+            forecaster.copy, pipeline.pack(pack, settings.seed),
+            without_trained_prompts(pipeline.asked(pack), stated_in(settings)), forecaster.training,
             rough_encoder(forecaster.vocabulary), texts=passages(settings.plain_text),
             epochs=training_of(settings, pipeline).epochs, evaluate_every=settings.evaluate_every,
             micro_batch=forecast.micro_batch, lines=len(pipeline.extra_texts(pack, settings.seed)),
+            prompts=stated_in(settings),
         )  # fmt: skip
         estimated = seconds(work, self.device, dtype=settings.dtype, threads=self.threads)
         state = forecast.trained + forecast.optimizer_state

@@ -213,15 +213,17 @@ class Workload:
     @classmethod
     def of(
         cls, model: CausalModel, taught: Pack, asked: Pack, training: Training, encode: Encoder, *,
-        texts: Sequence[str], epochs: int, evaluate_every: int, micro_batch: int = 0, lines: int = 0,
+        texts: Sequence[str], epochs: int, evaluate_every: int, micro_batch: int = 0, lines: int = 0, prompts: int = 1,
     ) -> Workload:  # fmt: skip
         """Counted on the very trees that a run would feed; of a large pack, on a sample.
 
         taught: the pack whose rows are trained on; asked: the one that is evaluated, in full before and after and in
-        part in between. micro_batch: examples at once, 0 for the batch. lines: texts trained beside the rows.
+        part in between. micro_batch: examples at once, 0 for the batch. lines: texts trained beside the rows. prompts:
+        in how many of its relation's each row is trained.
         """
-        some = examples(encode, replace(taught, facts=tuple(evenly(taught.facts, EXAMPLES))))
-        times = epochs * (len(taught.facts) + lines) / max(1, len(some))
+        facts = tuple(evenly(taught.facts, EXAMPLES))
+        some = examples(encode, replace(taught, facts=facts), prompts)
+        times = epochs * (len(taught.facts) / max(1, len(facts)) + lines / max(1, len(some)))
         batches, merge = shuffled(some, training, 1), bool(some) and may_merge(model, some, "tree")
         parts = [part for batch in batches for part in cut(batch, micro_batch or training.batch)]
         epoch = Passes.of(cheaper_merged(part) if merge else [PrefixTree([each]) for each in part] for part in parts)
