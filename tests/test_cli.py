@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from spillover.cli import main, parse
+from spillover.cli import QUESTIONS, main, parse
 from spillover.commands import settings_class, verbs
 from spillover.commands.inject import Inject
 
@@ -22,6 +22,13 @@ def test_the_overview_names_every_verb(capsys):
     code, out, _ = run(capsys)
     assert code == 0
     assert all(f"  {verb} " in out for verb in verbs())
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_what_people_come_with_is_answered_by_a_command_that_there_is(capsys, question):
+    assert f"  {question}\n    {QUESTIONS[question]}\n" in run(capsys)[1]
+    program, verb, *words = QUESTIONS[question].split()
+    assert program == "spillover" and parse(settings_class(verb), verb, words) is not None
 
 
 @pytest.mark.parametrize("verb", verbs())

@@ -18,6 +18,12 @@ from spillover import commands
 from spillover.commands.launched import one_voice, sharing
 from spillover.errors import Interrupted, SpilloverError, UsageError, nearest
 
+#: What people come with -> the command that answers it.
+QUESTIONS = {
+    "I am about to fine-tune. What else will the model conclude?": "spillover predict PACK",
+    "I fine-tuned already. What else did the model learn?": "spillover audit PACK --base MODEL --tuned MODEL",
+    "I study how it happens. One run, from facts to a page:": "spillover inject mixed:names=60 --out run",
+}
 #: What the light install leaves out.
 HEAVY = {"torch", "transformers", "safetensors", "peft", "accelerate"}
 
@@ -80,8 +86,9 @@ def _terminable() -> Iterator[None]:
 
 def _run(words: list[str], as_json: bool) -> int:
     if not words or words[0] in ("-h", "--help", "help"):
-        lines = [spillover.__doc__ or "", "", "usage: spillover VERB ...", ""]
-        lines += [f"  {verb:<10}{text}" for verb, text in commands.verbs().items()]
+        lines = [spillover.__doc__ or "", "", "usage: spillover VERB ...", "", "People come with one of three questions:"]
+        lines += [f"  {question}\n    {example}" for question, example in QUESTIONS.items()]
+        lines += ["", "Verbs:", *(f"  {verb:<10}{text}" for verb, text in commands.verbs().items())]
         print("\n".join([*lines, "", "`spillover VERB --help` lists a verb's options."]))
         return 0
     if words[0] in ("--version", "version"):
