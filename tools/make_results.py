@@ -1,6 +1,6 @@
 """Writes the tables of docs/results.md and the figures beside them, and what was measured of each remedy.
 
-    python tools/make_results.py runs/paper     # takes the numbers and the figures from the study's folder
+    python tools/make_results.py results/families   # takes the numbers and the figures from the study's folder
     python tools/make_results.py                # writes all again, from docs/results and the comparisons in results
 
 Remedies: src/spillover/metrics/advice.json, on which every advice rests, and the pages of docs that cite it. A test
@@ -25,14 +25,19 @@ from spillover.report.remedies import Tried
 from spillover.report.study_sets import MODELS, RANKS
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGE, KEPT = ROOT / "docs/results.md", ROOT / "docs/results/paper-270m.parquet"
-#: Plot -> the file that the page shows.
+PAGE, TABLES, IMAGES = ROOT / "docs/results.md", ROOT / "docs/results", ROOT / "docs/images"
+KEPT, FAMILIES = TABLES / "paper-270m.parquet", TABLES / "families.parquet"
+#: Study -> plot -> the file that the page shows.
 FIGURES = {
-    "study-sets": ROOT / "docs/images/paper-270m.svg",
-    "rank-by-bridging": ROOT / "docs/images/bridging-270m.svg",
-    "rank-by-rate": ROOT / "docs/images/rates-270m.svg",
+    "paper-270m": {
+        "study-sets": IMAGES / "paper-270m.svg",
+        "rank-by-bridging": IMAGES / "bridging-270m.svg",
+        "rank-by-rate": IMAGES / "rates-270m.svg",
+    },
+    "families": {"paper-table": IMAGES / "families.svg"},
+    "dial": {"share-by-forgetting": IMAGES / "dial.svg"},
 }
-BLOCK = re.compile(r"(<!-- results: paper-270m -->\n).*?(<!-- end of results -->)", re.DOTALL)
+BLOCK = re.compile(r"(<!-- results: ([\w-]+) -->\n).*?(<!-- end of results -->)", re.DOTALL)
 #: Row of the table -> its words; those without published numbers are our controls.
 ROWS = {
     "city-language": "city → language (true)",
@@ -43,6 +48,10 @@ ROWS = {
     "null": "control: shuffled, ten ways",
     "city-language-bridge=0": "control: facts only",
 }
+#: The three families, as the study names them, and what people call them.
+MODELS_HERE = {
+    "smollm2-135m": "SmolLM2-135M", "gemma-3-270m": "Gemma-3-270M", "qwen2.5-coder-0.5b": "Qwen2.5-Coder-0.5B",
+}  # fmt: skip
 #: The list of kept runs, and its table of how much the models of each study forgot.
 KEPT_RUNS = ROOT / "results/README.md"
 HEALTH = re.compile(r"(<!-- health -->\n).*?(<!-- end of health -->)", re.DOTALL)
@@ -57,8 +66,42 @@ WHOLE = "_no-freeze-embeddings"
 HEADS = ("set", "before", "after", "p", "all weights trained", "baseline", *MODELS)
 
 
+def families() -> str:
+    """The table of three families in Markdown: a row a set and model."""
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for row in pq.read_table(FAMILIES).to_pylist():
+        # Of several metrics of one name, that over everything comes first; a set has one implication.
+        if row["seed"] is None and row["metric"]:
+            found.setdefault(row["options"], {}).setdefault(row["metric"], row)
+    heads = ("set", "model", "newly concluded", "mean rank", "p", "forgetting, nats a token", "the paper's five models")
+    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    for cell, words in ROWS.items():
+        for model, name in MODELS_HERE.items():
+            pack = "city-language:bridge=0" if cell == "city-language-bridge=0" else cell
+            own = next((each for options, each in found.items() if _is(options, model, pack)), {})
+            if own:
+                lines.append("| " + " | ".join([words.replace(", ten ways", ""), name, *_family(own, cell)]) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _is(options: str, model: str, pack: str) -> bool:
+    own = json.loads(options)
+    return bool(own.get("model") == model and own.get("pack") == pack)
+
+
+def _family(own: dict[str, dict[str, Any]], cell: str) -> list[str]:
+    theirs = RANKS.get(cell, ())
+    return [
+        _number(own.get("newly"), interval=True),
+        _number(own.get("implication_rank_test"), interval=True),
+        _number(own.get("map_test_p"), digits=4),
+        _number(own.get("forgetting_nats"), interval=True),
+        f"{min(theirs):.2f} to {max(theirs):.2f}" if theirs else "–",
+    ]
+
+
 def block() -> str:
-    """The table in Markdown."""
+    """The table of the paper's sets in Markdown."""
     kept = pq.read_table(KEPT).to_pylist()
     pooled = {(row["cell"], row["metric"]): row for row in kept if row["seed"] is None and row["implication"] is None}
     # The map test belongs to an implication; a set has one.
@@ -97,10 +140,9 @@ def take(study: Path) -> None:
     from spillover.report.run_plots import draw
     from spillover.report.study_data import load_study
 
-    KEPT.parent.mkdir(exist_ok=True)
-    write_table(KEPT, pq.read_table(study / "table.parquet"))
     loaded = load_study(study)
-    for plot, path in FIGURES.items():
+    write_table(TABLES / f"{loaded.name}.parquet", pq.read_table(study / "table.parquet"))
+    for plot, path in FIGURES[loaded.name].items():
         cells = {cell.slug: cell for group in loaded.groups if group.plot == plot for cell in group.cells}
         draw(plot, list(cells.values())).save(path)
 
@@ -220,8 +262,9 @@ def pages() -> dict[Path, str]:
         return found[1] + "".join(map(cited, found[2].split())) + found[3]
 
     made = {path: CITED.sub(filled, path.read_text(encoding="utf-8")) for path in CITING}
-    made[PAGE], number = BLOCK.subn(lambda found: found[1] + block() + found[2], made[PAGE])
-    assert number == 1, "the page has one place for the results"
+    blocks = {"paper-270m": block, "families": families}
+    made[PAGE], number = BLOCK.subn(lambda found: found[1] + blocks[found[2]]() + found[3], made[PAGE])
+    assert number == len(blocks), "the page has one place for each table"
     kept = KEPT_RUNS.read_text(encoding="utf-8")
     made[KEPT_RUNS], number = HEALTH.subn(lambda found: found[1] + health() + found[2], kept)
     assert number == 1, "the list of kept runs has one place for what they forgot"

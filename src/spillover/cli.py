@@ -86,7 +86,7 @@ def _terminable() -> Iterator[None]:
 
 def _run(words: list[str], as_json: bool) -> int:
     if not words or words[0] in ("-h", "--help", "help"):
-        lines = [spillover.__doc__ or "", "", "usage: spillover VERB ...", "", "People come with one of three questions:"]
+        lines = [spillover.__doc__ or "", "", "usage: spillover VERB ...", "", "People come with three questions:"]
         lines += [f"  {question}\n    {example}" for question, example in QUESTIONS.items()]
         lines += ["", "Verbs:", *(f"  {verb:<10}{text}" for verb, text in commands.verbs().items())]
         print("\n".join([*lines, "", "`spillover VERB --help` lists a verb's options."]))
