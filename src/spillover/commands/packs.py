@@ -1,10 +1,12 @@
 """`spillover packs`: list the built-in packs, show or export one, or make one from fine-tuning files."""
 
+import json
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, NoReturn
 
 from tyro.conf import Positional, arg
@@ -14,6 +16,7 @@ from spillover.errors import PackError, UsageError
 from spillover.packs.builtin import PACKS, PackOptions
 from spillover.packs.chats import Matched, Unread, match, read_text, rows_of, templates
 from spillover.packs.check import Fault, Places, check_structure, refuse
+from spillover.packs.discovery import discover
 from spillover.packs.edit_sets import is_edit_set, read_edit_set
 from spillover.packs.open import PACK_FILE, UNSTATED_KEYS, check_pack, open_pack, parse_pack, read_yaml
 from spillover.packs.pack import Pack, describe
@@ -26,22 +29,37 @@ from spillover.record import unwritable, write_atomically
 class Packs(Seeded):
     """List the built-in packs, show one, export one to edit, or make one from fine-tuning files."""
 
-    action: Positional[Literal["list", "show", "export", "from-chat"]] = "list"
-    """What to do: list all, show one, export one to a folder, or make one from a file of chats or completions."""
+    action: Positional[Literal["list", "show", "export", "discover", "from-chat"]] = "list"
+    """What to do: list all, show one, export one to a folder, find the relations of a training file, or make a pack
+    from one in the words of relations that you name."""
     pack: Annotated[Positional[str], arg(metavar="[PACK]")] = ""
     """A built-in pack with its options (city-language:pairs=10,names=80,bridge=2 or country-code:null), or a path; for
-    from-chat a fine-tuning file (JSON, JSONL, CSV, TSV, Parquet, also in gzip), or CounterFact, MQuAKE or PopQA."""
+    discover and from-chat a training file (CSV, TSV, Excel, JSON, JSONL, Parquet, text, also in gzip), or CounterFact,
+    MQuAKE or PopQA."""
     folder: Annotated[Positional[str], arg(metavar="[FOLDER]")] = ""
     """Where `export` writes its copy: a folder that does not exist yet."""
     relations: str = ""
-    """For from-chat: a YAML file with `relations:` as in pack.yaml, and any other of its keys. CounterFact, MQuAKE and
-    PopQA bring their own."""
+    """For discover and from-chat: a YAML file with `relations:` as in pack.yaml, and any other of its keys; then only
+    they are looked for. CounterFact, MQuAKE and PopQA bring their own."""
     out: str = ""
-    """For from-chat: the folder of the new pack, which does not exist yet."""
+    """For discover and from-chat: the folder of the new pack, which does not exist yet. Without it, discover only says
+    what it found."""
+    encoding: str = ""
+    """For discover: the file's encoding, where it is not UTF-8: latin-1, for instance."""
+    separator: str = ""
+    """For discover: what parts the columns of a CSV file, where it is none of comma, semicolon, tab and bar."""
+    sheet: str = ""
+    """For discover: the sheet of a workbook, if not the first."""
+    subject: str = ""
+    """For discover: the column of a table that names whom a row is about."""
+    least: int = 0
+    """For discover: the fewest subjects of a relation that is found in wordings; by default 3, more in a large file."""
 
 
 #: What a relations file may leave out.
-HEADS = {"name": "from-chat", "licence": "unknown", "source": "a fine-tuning file of the user's"}
+HEADS = {"name": "from-chat"}
+#: Where rows that fit no relation are kept, in a found pack.
+FREE_FILE = "free-text.jsonl"
 #: Facts that `show` prints; rows of a fine-tuning file that are shown when they state nothing, or are not understood.
 FACTS_SHOWN, ROWS_SHOWN = 6, 20
 #: Faults of relations that facts may mend, or that are said in other words.
@@ -53,8 +71,10 @@ def run(settings: Packs) -> dict[str, Any]:
     action = settings.action
     if action == "list":
         return _list(settings)
-    if action == "from-chat":
+    if action == "from-chat" or (action == "discover" and settings.relations):
         return _from_chat(settings)
+    if action == "discover":
+        return _discover(settings)
     if not settings.pack:
         raise UsageError(f"packs {action} needs the name of a pack", do=f"Try: packs {action} city-language")
     pack = open_pack(settings.pack, settings.seed)
@@ -105,6 +125,30 @@ def _show(pack: Pack) -> dict[str, Any]:
     return {"pack": shown, "text": "\n".join(lines)}
 
 
+def _discover(settings: Packs) -> dict[str, Any]:
+    """Say what a training file states, and write it as a pack to edit."""
+    if not settings.pack:
+        raise UsageError("packs discover needs a file", do="Write: packs discover FILE --out DIR")
+    out = Path(settings.out).expanduser()
+    if settings.out:
+        refuse_taken(out)
+    path = Path(settings.pack).expanduser()
+    if path.suffix != ".txt" and is_edit_set(next((row for _, row in rows_of(path)), {})):
+        return _from_chat(settings)
+    reading = {key: getattr(settings, key) for key in ("encoding", "separator", "sheet", "subject", "least")}
+    found = discover(path, **reading)
+    free = [{"row": each.row, "turns": each.turns} for each in found.free]
+    if settings.out:
+        lines = "".join(json.dumps(each, ensure_ascii=False) + "\n" for each in free)
+        _write(found.pack, "", out, {FREE_FILE: lines.encode()} if free else {})
+    relations = [vars(each) for each in found.relations]
+    text = found.text() + (f"\n{out}: written" + f", free text in {FREE_FILE}" * bool(free) if settings.out else "")
+    counts = {"rows": found.rows, "facts": len(found.pack.facts), "free": len(free)}
+    return {"folder": str(out) if settings.out else None, "counts": counts, "relations": relations,
+            "free": [{"row": each.row, "text": each.shown(), "why": each.why} for each in found.free],
+            "guesses": list(found.guesses), "text": text}  # fmt: skip
+
+
 def _from_chat(settings: Packs) -> dict[str, Any]:
     """Write the pack and say how many rows were used. The folder appears whole and without a fault, or not at all."""
     if not settings.pack or not settings.out:
@@ -138,13 +182,15 @@ def _too_little() -> NoReturn:
     raise UsageError("packs from-chat needs a file, its relations and a folder", do=f"Write: {usage}")
 
 
-def _write(pack: Pack, text: str, out: Path) -> None:
-    """Write a pack, whole or not at all, with this pack.yaml where that means the same pack."""
+def _write(pack: Pack, text: str, out: Path, more: Mapping[str, bytes] = MappingProxyType({})) -> None:
+    """Write a pack, whole or not at all, with this pack.yaml where that means the same pack. more: further files."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=".pack-") as temporary:
             made = Path(temporary) / "pack"
             write_atomically(made / FACTS_FILE, facts_jsonl(pack.facts))
+            for name, data in more.items():
+                write_atomically(made / name, data)
             write_atomically(made / PACK_FILE, text.encode())
             if not text or check_pack(made)[0] != pack:
                 write_atomically(made / PACK_FILE, pack_yaml(pack).encode())

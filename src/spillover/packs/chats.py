@@ -6,17 +6,18 @@ import io
 import json
 import re
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise, product
+from itertools import chain, pairwise, product
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from spillover.errors import UsageError
+from spillover.errors import UsageError, first_line, nearest
 from spillover.packs.pack import SUBJECT, Fact, Pack
+from spillover.packs.reading import CARRIAGE, LONGEST_TEXT, SEPARATORS
 from spillover.packs.sentences import (
     ASIDES,
     PRONOUNS,
@@ -38,6 +39,16 @@ PAIRS = (("prompt", "completion"), ("prompt", "response"), ("instruction", "outp
 #: Who speaks in a turn, by the names that formats have for it. Other roles (system, tool and so on) state nothing.
 SPEAKERS = dict.fromkeys(("assistant", "gpt", "model", "bot", "chatbot", "ai", "chatgpt", "agent"), "assistant")
 SPEAKERS |= dict.fromkeys(("user", "human", "prompter", "customer"), "user")
+#: Marks before the turns of a text, and who speaks after them.
+_TURN = re.compile(
+    r"(?:^|(?<=\s))(### ?(?:Human|Instruction|User|Input|Assistant|Response|System)\b:?"
+    r"|(?:Human|User|Question|Q|Assistant|Answer|A):(?=\s)|<\|(?:im_start\|>)?(?:user|assistant|system)(?:\|>|\b))"
+)
+_MARK = re.compile(r"^[#\s]+|<\|(?:im_start|im_end|end)?\|?>?|\|>|:$")
+_SPOKEN = SPEAKERS | dict.fromkeys(("instruction", "input", "question", "q"), "user")
+_SPOKEN |= dict.fromkeys(("response", "answer", "a"), "assistant")
+#: What a file may be, in words; rows of Parquet that are unpacked at once.
+KINDS, BATCH = "CSV, TSV, Excel, JSON, JSONL, Parquet and text", 1 << 14
 #: Keys of a turn or row that leave it out of training when they are false or 0.
 TRAINED = ("weight", "train", "training", "trainable", "trained", "loss", "loss_weight")
 #: Places in a sentence at which it may end, beyond which it is not read; and the characters of a text that are shown.
@@ -306,10 +317,44 @@ def _blocks(text: str) -> list[tuple[str, list[int]]]:
     return [(text[start:stop], [before - start for before, _ in cuts]) for start, stop, cuts in _spans(text)]
 
 
+def is_chat(row: Mapping[str, Any]) -> bool:
+    """Whether a row is of a known shape of fine-tuning rows, and no row of a table."""
+    return _shaped(row) is not None
+
+
+def _shaped(row: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The row as its shape has it: keys in small letters, turns unpacked from text, out of a column around them."""
+    for lower in (False, True):
+        each = {str(key).strip().lower(): value for key, value in row.items()} if lower else row
+        if any(isinstance(each.get(key), list) for key in CHATS):
+            return each
+        if any(type(each.get(one)) is type(each.get(two)) in (str, list) for one, two in PAIRS):
+            return each
+        if isinstance(each.get("text"), str) and (len(each) == 1 or len(each["text"].split()) > 2):
+            return each
+        for key in CHATS:
+            if isinstance(each.get(key), str) and isinstance(turns := _json(each[key]), list):
+                return {**each, key: turns}
+    inner = [value for value in row.values() if isinstance(value, dict)]
+    return _shaped(inner[0]) if len(inner) == 1 else None
+
+
 def exchanges(row: Mapping[str, Any], path: Path, number: int) -> list[Exchange]:
-    """What a row asks and answers, as far as it is trained on. Raises UsageError for a row of no known shape."""
+    """What a row asks and answers, as far as it is trained on.
+
+    Raises UsageError for a row of no known shape, and for a text that is too long.
+    """
     if not _is_trained(row):
         return []
+    found = _exchanges(_shaped(row) or row, path, number)
+    for each in found:
+        if len(each.asked) > LONGEST_TEXT or len(each.answered) > LONGEST_TEXT:
+            what = f"a text in row {number} has {max(len(each.asked), len(each.answered)):,} characters"
+            raise UsageError(what, where=str(path), do=f"Keep each to {LONGEST_TEXT:,}")
+    return found
+
+
+def _exchanges(row: Mapping[str, Any], path: Path, number: int) -> list[Exchange]:
     for key in CHATS:
         if isinstance(row.get(key), list):
             return _of_turns(row[key], path, number)
@@ -323,6 +368,11 @@ def exchanges(row: Mapping[str, Any], path: Path, number: int) -> list[Exchange]
             begun = asked == "prompt" and question.rstrip()[-1:] not in (*STOPS, "")
             return [Exchange(question, answer, begun)]
     if isinstance(row.get("text"), str):
+        parts = _TURN.split(row["text"])
+        turns = [{"role": _SPOKEN.get(_MARK.sub("", mark).casefold(), "system"), "content": _MARK.sub("", said).strip()}
+                 for mark, said in zip(parts[1::2], parts[2::2], strict=True)]  # fmt: skip
+        if {"user", "assistant"} <= {each["role"] for each in turns}:
+            return _of_turns(turns, path, number)
         return [Exchange("", row["text"], False)]
     what = f"row {number} has neither `messages` nor `prompt` and `completion`, nor another known shape"
     do = 'Write {"messages": [...]}, {"prompt": ..., "completion": ...} or {"text": ...}'
@@ -354,27 +404,44 @@ def _of_turns(turns: Sequence[Any], path: Path, number: int) -> list[Exchange]:
     return found
 
 
-def rows_of(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The rows of a file with their numbers: JSON lines, a JSON array, CSV, TSV or Parquet, or one of these in gzip.
+def rows_of(
+    path: Path, encoding: str = "", separator: str = "", sheet: str = "", say: Callable[[str], object] = str
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The rows of a file with their numbers: JSON lines, a JSON array, CSV, TSV, Excel, Parquet or text, also in gzip.
 
+    encoding, separator, sheet: how to read it; guessed where empty, and `say` gets a sentence about each guess.
     Raises UsageError for a file that cannot be read, and for a row that is no object.
     """
+    kinds = [suffix.lower() for suffix in path.suffixes]
     try:
         data = path.read_bytes()
         data = gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
         if data[:4] == b"PAR1":
-            yield from enumerate(pq.read_table(io.BytesIO(data)).to_pylist(), start=1)
+            batches = pq.ParquetFile(io.BytesIO(data)).iter_batches(batch_size=BATCH)
+            yield from enumerate((row for batch in batches for row in batch.to_pylist()), start=1)
             return
     except (OSError, ValueError, EOFError, zlib.error, pa.ArrowException) as error:
         what = f"this file cannot be read: {(getattr(error, 'strerror', None) or str(error)).lower()}"
         raise UsageError(what, where=str(path)[:200], do="Name a file of rows, whole and unpacked") from None
-    text, kinds = _decoded(data, path), [suffix.lower() for suffix in path.suffixes]
+    if data[:4] == b"PK\x03\x04" and {".xlsx", ".xlsm"} & {*kinds}:
+        yield from _excel(data, path, sheet, say)
+        return
+    if sheet:
+        raise UsageError("only a workbook has sheets", where="--sheet", do="Leave it out")
+    text = _decoded(data, path, encoding)
+    del data
     if ".csv" in kinds or ".tsv" in kinds:
-        delimiter = max(",;\t", key=text.partition("\n")[0].count)
-        try:
-            yield from enumerate(csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter), start=2)
-        except csv.Error as error:
-            raise UsageError(f"this file is not CSV ({error})", where=str(path), do="Mend the quotes") from None
+        yield from _separated(text, path, ".tsv" in kinds, separator, say)
+        return
+    if separator:
+        raise UsageError("only CSV has a separator", where="--separator", do="Leave it out, or name the file .csv")
+    if {".txt", ".md", ".text"} & {*kinds}:
+        # A line that does not end a sentence goes on in the next.
+        number = 1
+        for line in re.sub(r"(?<=[^\s.!?…:])\r?\n(?=[^\W\d_A-Z])", "\v", text).replace("\r\n", "\n").split("\n"):
+            if line.strip():
+                yield number, {"text": line.replace("\v", " ").strip()}
+            number += 1 + line.count("\v")
         return
     for number, row in _json_rows(text):
         if not isinstance(row, dict):
@@ -382,22 +449,126 @@ def rows_of(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         yield number, row
 
 
+def _excel(data: bytes, path: Path, sheet: str, say: Callable[[str], object]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The rows of a sheet of a workbook, as they show there; row 1 is the header."""
+    try:
+        from openpyxl import load_workbook
+    except ImportError:
+        do = "Install it with pip install 'spillover[excel]', or save the sheet as CSV"
+        raise UsageError("reading a workbook needs openpyxl", where=str(path), do=do) from None
+    try:
+        book = load_workbook(io.BytesIO(data), read_only=True, data_only=True)
+    except Exception as error:  # Whatever the library meets in a broken archive.
+        what = f"this workbook cannot be read ({first_line(error)})"
+        raise UsageError(what, where=str(path), do="Save it again, or as CSV") from None
+    if sheet and sheet not in book.sheetnames:
+        raise UsageError(f"there is no sheet {sheet!r}", where=str(path), do=nearest(sheet, book.sheetnames))
+    chosen = book[sheet] if sheet else book.worksheets[0]
+    if len(book.sheetnames) > 1 and not sheet:
+        others = ", ".join(each for each in book.sheetnames if each != chosen.title)
+        say(f"the sheet {chosen.title!r} is read, the first; there are also {others} (--sheet)")
+    cells = ([_cell(cell) for cell in row] for row in chosen.iter_rows(values_only=True))
+    yield from _with_header(cells, path, "a cell")
+
+
+def _cell(value: Any) -> str:
+    """A cell of a workbook as text: a day without its midnight, a number without an empty fraction."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value).removesuffix(" 00:00:00")
+
+
+def _separated(
+    text: str, path: Path, tabs: bool, separator: str, say: Callable[[str], object]
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The rows of CSV or TSV; the header is row 1."""
+    if text[:4].lower() == "sep=":  # As Excel names it.
+        separator, text = separator or text[4:5], text.partition("\n")[2]
+    head = text[: text.find("\n", 4096) + 1 or None].splitlines()[:20]
+    usual = "\t" if tabs else ","
+
+    def columns(mark: str) -> int:
+        return len(next(csv.reader(head[:1], delimiter=mark), []))
+
+    mark = separator or max(usual + SEPARATORS, key=columns)
+    if len(mark) != 1:
+        raise UsageError(f"{separator!r} is no separator", where="--separator", do="Give one character, such as ';'")
+    if separator and columns(mark) == 1:
+        what = f"no {mark!r} parts the header {head[0][:80]!r}" if head else "this file is empty"
+        raise UsageError(what, where=str(path), do="Leave --separator out, or give the mark that parts the columns")
+    if columns(mark) == 1:
+        for other in ":^~#!_&*/\\- ":
+            counts = {line.count(other) for line in head if line.strip()}
+            if len(head) > 1 and len(counts) == 1 and counts != {0}:
+                what = (
+                    f"no comma, semicolon, tab or bar parts the columns; each row holds {other!r} {counts.pop()} times"
+                )
+                raise UsageError(what, where=str(path), do=f"If it parts the columns, give --separator {other!r}")
+    elif mark != usual and not separator:
+        say(f"columns are parted by {mark!r}, not by {usual!r} (--separator)")
+    try:
+        yield from _with_header(
+            csv.reader(chain.from_iterable(map(CARRIAGE.split, _lines(text))), delimiter=mark),
+            path,
+            f"a cell with {mark!r}",
+        )
+    except csv.Error as error:
+        what, do = f"this file is not CSV ({error})", "Mend the quotes"
+        if "field limit" in str(error):
+            what, do = f"a cell has more than {csv.field_size_limit():,} characters", "Mend the quotes, or shorten it"
+        raise UsageError(what, where=str(path), do=do) from None
+
+
+def _with_header(records: Iterable[Sequence[str]], path: Path, quoted: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Records by the names of their columns."""
+    header: list[str] = []
+    for number, record in enumerate(records, start=1):
+        if not any(cell.strip() for cell in record):
+            continue
+        if not header:
+            header = [cell.strip() or f"column {place}" for place, cell in enumerate(record, start=1)]
+            for name in header:
+                if header.count(name) > 1:
+                    what = f"the column {name!r} is there {header.count(name)} times"
+                    raise UsageError(what, where=f"{path}, row {number}", do="Give each column a name of its own")
+            continue
+        if [cell.strip() for cell in record] == header:
+            raise UsageError("the header is there again", where=f"{path}, row {number}", do="Remove this row")
+        if len(record) != len(header):
+            what = f"this row has {len(record)} cells, and the header {len(header)}"
+            do = f"Quote {quoted}, and write empty cells out"
+            raise UsageError(what, where=f"{path}, row {number}", do=do)
+        yield number, dict(zip(header, record, strict=True))
+
+
 def _json_rows(text: str) -> Iterator[tuple[int, Any]]:
     """The rows of a JSON array, or of an object that holds one, else one a line; None for what is not JSON."""
     whole = _json(text)
-    if isinstance(whole, dict) and not {*CHATS, "text", *(key for pair in PAIRS for key in pair)} & whole.keys():
+    if isinstance(whole, dict) and not is_chat(whole):
         whole = next((each for each in whole.values() if isinstance(each, list)), whole)
     if isinstance(whole, list | dict):
         yield from enumerate(whole if isinstance(whole, list) else [whole], start=1)
         return
-    for number, line in enumerate(text.split("\n"), start=1):
+    for number, line in enumerate(_lines(text), start=1):
         if line.strip():
             yield number, _json(line)
 
 
+def _lines(text: str) -> Iterator[str]:
+    """The lines of a text with their ends, without a second copy of it."""
+    start = 0
+    while start < len(text):
+        stop = text.find("\n", start) + 1 or len(text)
+        yield text[start:stop]
+        start = stop
+
+
 def _json(text: str) -> Any:
+    """What JSON says, numbers as they are written; None for what is not JSON."""
     try:
-        return json.loads(text)
+        return json.loads(text, parse_int=str, parse_float=str)
     except (ValueError, RecursionError):
         return None
 
@@ -411,8 +582,24 @@ def read_text(path: Path, do: str) -> str:
         raise UsageError(what, where=str(path)[:200], do=do) from None
 
 
-def _decoded(data: bytes, path: Path) -> str:
+def _decoded(data: bytes, path: Path, encoding: str = "") -> str:
+    if not data.strip():
+        raise UsageError("this file is empty", where=str(path), do="Name a file of rows")
     try:
+        if encoding:
+            return data.decode(encoding).removeprefix("\ufeff")
+        if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+            raise UsageError("this file is UTF-16", where=str(path), do="Save it as UTF-8, or give --encoding utf-16")
+        if b"\0" in data[:4096]:
+            raise UsageError("this file is not text", where=str(path), do=f"Name one of {KINDS}")
         return data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise UsageError("this file is not UTF-8", where=str(path), do="Save it as UTF-8") from None
+    except LookupError:
+        raise UsageError(
+            f"there is no encoding {encoding!r}", where="--encoding", do="Give latin-1, for instance"
+        ) from None
+    except UnicodeDecodeError as error:
+        if encoding:
+            what, do = f"this file is not {encoding}", "Give another --encoding"
+        else:
+            what, do = "this file is not UTF-8", "Save it as UTF-8; if it is Latin-1, give --encoding latin-1"
+        raise UsageError(f"{what} (row {data[: error.start].count(10) + 1})", where=str(path), do=do) from None

@@ -97,8 +97,9 @@ class Findings:
 
 @dataclass
 class Places:
-    """Where the parts of a pack are: two files, a row for each fact, and lines of the pack file.
+    """Where the parts of a pack are: its files, a row for each fact, and lines of the pack file.
 
+    more: where facts are in several files, the number of the first fact of each after the first, and the file.
     lines: the keys that lead to a part -> its line; a text of a list is its own key, anything else there its number.
     """
 
@@ -106,6 +107,11 @@ class Places:
     facts_file: str
     facts: Sequence[int] = ()
     lines: Mapping[tuple[str | int, ...], int] = field(default_factory=dict)
+    more: Sequence[tuple[int, str]] = ()
+
+    def file(self, index: int) -> str:
+        """The file of a fact."""
+        return next((name for first, name in reversed(self.more) if first <= index), self.facts_file)
 
     def fact(self, index: int) -> int:
         return self.facts[index] if self.facts else index + 1
@@ -293,28 +299,29 @@ class _StructureCheck:
 
     def facts(self) -> None:
         """Unknown relations, two answers for one (subject, relation), and exact duplicates."""
-        pack, places, file = self.pack, self.places, self.places.facts_file
+        pack, places = self.pack, self.places
         known = set(pack.relation_by_name)
         if not pack.facts:
             do = "State something about a subject"
-            self.findings.fault("no-facts", file, None, "there is no fact", "at least one row", do)
+            self.findings.fault("no-facts", places.facts_file, None, "there is no fact", "at least one row", do)
         if len(pack.stated) == len(pack.facts) and known.issuperset(relation for _, relation in pack.stated):
             return  # Every row states something else of a known relation.
         seen: dict[tuple[str, str], int] = {}
         for index, fact in enumerate(pack.facts):
-            at = places.fact(index)
+            at, file = places.fact(index), places.file(index)
             if fact.relation not in known:
                 what, do = f"there is no relation {quoted(fact.relation)}", self.findings.hint(fact.relation, known)
                 self.findings.fault("unknown-relation", file, at, what, "a relation of the pack", do)
             first = seen.setdefault((fact.subject, fact.relation), index)
             if first == index:
                 continue
-            stated, row = pack.facts[first].answer, places.fact(first)
+            stated, row = pack.facts[first].answer, f"row {places.fact(first)}"
+            row += f" of {places.file(first)}" if places.file(first) != file else ""
             if pack.meant(fact.relation, stated) == pack.meant(fact.relation, fact.answer):
-                what, do = f"this row is there already: row {row}", "Remove it, or it counts twice in training"
+                what, do = f"this row is there already: {row}", "Remove it, or it counts twice in training"
                 self.findings.warn("duplicate-row", file, at, what, do=do)
             else:
-                answers = f"{quoted(stated)} (row {row}) and {quoted(fact.answer)}"
+                answers = f"{quoted(stated)} ({row}) and {quoted(fact.answer)}"
                 what = f"{quoted(fact.subject)} has two answers to {quoted(fact.relation)}: {answers}"
                 self.findings.fault("two-answers", file, at, what, "one answer", "Keep one of the two rows")
 
@@ -407,7 +414,7 @@ class _StructureCheck:
                 self.warn("space-in-script", ("relations", relation.name), what, 'Write join: ""')
 
     def _warn_row(self, index: int, code: str, what: str, do: str) -> None:
-        self.findings.warn(code, self.places.facts_file, self.places.fact(index), what, do=do)
+        self.findings.warn(code, self.places.file(index), self.places.fact(index), what, do=do)
 
     def similar_answers(self) -> None:
         """Answers of one relation that only case or spaces tell apart."""

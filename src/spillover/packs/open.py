@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +21,14 @@ from spillover.packs.pack import KINDS, Fact, Implication, Pack, Relation, norma
 
 PACK_FILE = "pack.yaml"
 #: Keys of pack.yaml that must be there, and those that may; keys that a relation may have; that an implication must.
-PACK_KEYS = (("name", "licence", "source", "relations", "facts"), ("implications", "join", "end", "description"))
+PACK_KEYS = (("name", "relations", "facts"), ("licence", "source", "implications", "join", "end", "description"))
 #: Keys of a file of relations whose facts come from elsewhere.
-UNSTATED_KEYS = (("relations",), ("name", "licence", "source", *PACK_KEYS[1]))
+UNSTATED_KEYS = (("relations",), ("name", *PACK_KEYS[1]))
 RELATION_KEYS, IMPLICATION_KEYS = ("prompts", "answers", "reply"), ("given", "then", "kind", "map")
+#: What a pack of a user's own facts need not say.
+UNSTATED = {"licence": "not stated", "source": "not stated"}
+#: Endings of training files, whose relations are found.
+DATA = frozenset((".csv", ".tsv", ".jsonl", ".json", ".ndjson", ".parquet", ".xlsx", ".xlsm", ".txt", ".text", ".md"))
 #: What `end` says when there is no mark.
 NO_END = "none"
 #: Largest pack.yaml in bytes; more facts belong into a table of their own.
@@ -38,7 +43,9 @@ def open_pack(pack: Pack | Path | str, seed: int = 0) -> Pack:
     """Open a pack and check it.
 
     Arguments:
-    - pack: a Pack; a built-in name with options (`city-language:pairs=10,names=80`); or a pack.yaml or its folder.
+    - pack: a Pack; a built-in name with options (`city-language:pairs=10,names=80`); a pack.yaml or its folder; or a
+      training file (CSV, TSV, Excel, JSON, JSONL, Parquet or text), whose relations are found and shown on standard
+      error.
     - seed: draws the subjects of a built-in pack. Other packs do not depend on it.
 
     Returns:
@@ -71,12 +78,31 @@ def is_built_in(spec: str) -> bool:
 
 def check_pack(path: Path | str) -> tuple[Pack | None, list[Fault], list[Fault]]:
     """The pack (None when it has a fault), every fault, and every warning. Raises UsageError when nothing is there."""
-    pack, findings, places = parse_pack(path)
+    pack, findings, places = _discovered(Path(path)) if is_data(path) else parse_pack(path)
     if pack is not None:
         found = check_structure(pack, places)
         findings.faults += found.faults
         findings.warnings += found.warnings
     return (None if findings.faults else pack), findings.faults, findings.warnings
+
+
+def is_data(path: Path | str) -> bool:
+    """Whether a path is a training file whose relations are to be found, and no table of a pack beside it."""
+    file = Path(path).expanduser()
+    suffixes = [suffix.lower() for suffix in file.suffixes if suffix.lower() != ".gz"]
+    if not suffixes or suffixes[-1] not in DATA or not os.path.isfile(file):
+        return False
+    beside = file.parent / PACK_FILE
+    return not (os.path.isfile(beside) and file.name in beside.read_text(encoding="utf-8", errors="replace"))
+
+
+def _discovered(path: Path) -> tuple[Pack, Findings, Places]:
+    """The pack that a training file is, which is shown before anything else is done."""
+    from spillover.packs.discovery import understand
+
+    found = understand(path)
+    print(found.text(), file=sys.stderr)
+    return found.pack, Findings(), found.sources()
 
 
 def parse_pack(
@@ -197,7 +223,7 @@ class _PackReader:
         keys = self._keys(root, "the pack", *self.keys)
         relations, facts = self._relations(keys.get("relations")), self._facts(keys.get("facts"))
         implications = self._implications(keys.get("implications"))
-        defaults = {"name": "", "licence": "", "source": "", "description": "", "join": " ", "end": NO_END}
+        defaults = {"name": "", **UNSTATED, "description": "", "join": " ", "end": NO_END}
         name, licence, source, description, join, end = (
             self._text(keys[key], key, empty=key == "join") or "" if key in keys else default
             for key, default in defaults.items()
@@ -340,8 +366,11 @@ class _PackReader:
         return found if node and isinstance(node.value, dict) else None
 
     def _facts(self, node: Node | None) -> tuple[Fact, ...]:
-        """The facts: an inline list, or the table that `facts` names inside the pack's folder."""
+        """The facts: an inline list, or the tables that `facts` names inside the pack's folder."""
         name, table = self.file, reading.collect((), self.file, self.findings)
+        listed = node.value if node is not None and isinstance(node.value, list) else []
+        if any(isinstance(each.value, str) for each in listed):
+            return self._tables(listed)
         if node is not None and isinstance(node.value, list):
             table = reading.collect(self._inline_rows(node.value), name, self.findings)
         elif node is not None and isinstance(node.value, dict):
@@ -351,6 +380,20 @@ class _PackReader:
             table = reading.read_table(path, name, self.findings)
         self.places.facts_file, self.places.facts = name, table.rows
         return table.facts
+
+    def _tables(self, nodes: Sequence[Node]) -> tuple[Fact, ...]:
+        """The facts of several tables, one after the other."""
+        facts, rows, files = list[Fact](), list[int](), list[tuple[int, str]]()
+        for node in nodes:
+            if path := self._table_beside(node):
+                name = reading.printable(path)
+                table = reading.read_table(path, name, self.findings)
+                files.append((len(facts), name))
+                facts += table.facts
+                rows += table.rows
+        self.places.facts_file = files[0][1] if files else self.file
+        self.places.facts, self.places.more = rows, files[1:]
+        return tuple(facts)
 
     def _inline_rows(self, nodes: list[Node]) -> Iterator[reading.FactRow]:
         """The rows of an inline list; row numbers are lines of the YAML file."""

@@ -1,0 +1,165 @@
+"""Frames: wordings that many texts share, with a place for what varies, as log-template miners look for.
+
+A miner of logs (Drain, LogCluster) takes words that are frequent for the template. Here an answer may be frequent and a
+name has several words, so each text takes the frame and fills that cost least: what is written once and used by many
+texts is cheap for each. This is hard EM on the size of the lexicon of frames and fills (minimum description length).
+"""
+
+import math
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+from spillover.packs.sentences import is_name, is_phrase
+
+#: What is a token: a possessive ending, a word, a letter of a script without spaces, or a mark.
+_LETTER = "\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff"
+_TOKEN = re.compile(rf"['’]s(?!\w)|[{_LETTER}]|[^\W{_LETTER}]+(?:[-.'’](?!s(?!\w))[^\W{_LETTER}]+)*|[^\w\s]")
+#: Tokens of the longest text and the longest fill that are looked at; middles that are tried of each text.
+LONGEST, LONGEST_FILL, MIDDLES = 40, 8, 6
+#: What a frame and a fill cost beside their tokens, and what a token of each kind of fill costs.
+_FRAME, _FILL, _NAME, _PHRASE, _OTHER = 3.0, 2.0, 0.5, 1.0, 2.5
+_ROUNDS = 6
+
+
+class Frame(NamedTuple):
+    """The fixed parts of a wording: before, between and after its one or two slots, spaces and all."""
+
+    parts: tuple[str, ...]
+
+    @property
+    def words(self) -> int:
+        return sum(len(_TOKEN.findall(part)) for part in self.parts)
+
+    def fills(self, text: str) -> tuple[str, ...] | None:
+        """What stands in the slots, or None where the text is not worded so. Of several middles the first counts."""
+        before, *middle, after = self.parts
+        if len(text) <= len(before) + len(after) or not (text.startswith(before) and text.endswith(after)):
+            return None
+        inside = text[len(before) : len(text) - len(after)]
+        if middle:
+            first, found, second = inside.partition(middle[0])
+            return (first, second) if found and first.strip() and second.strip() else None
+        return (inside,) if inside.strip() else None
+
+
+def spans(text: str) -> Iterator[str]:
+    """Every run of tokens that may be a fill, longest first."""
+    tokens = [found.span() for found in _TOKEN.finditer(text)]
+    for length in range(min(LONGEST_FILL, len(tokens)), 0, -1):
+        for first in range(len(tokens) - length + 1):
+            yield text[tokens[first][0] : tokens[first + length - 1][1]]
+
+
+@lru_cache(1 << 16)
+def _weight(fill: str) -> float:
+    """What a token of a fill costs: names are likely fills, and what holds function words is not."""
+    return _NAME if is_name(fill) else _PHRASE if is_phrase(fill, LONGEST_FILL) else _OTHER
+
+
+def _one_slot(text: str, spans: Sequence[tuple[int, int]]) -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
+    for first in range(len(spans)):
+        start = spans[first][0]
+        for last in range(first, min(first + LONGEST_FILL, len(spans))):
+            stop = spans[last][1]
+            yield (text[:start], text[stop:]), (text[start:stop],)
+
+
+def _middles(text: str, spans: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int, str]]:
+    for first in range(1, len(spans) - 1):
+        for last in range(first, min(first + LONGEST_FILL, len(spans) - 1)):
+            yield first, last, text[spans[first - 1][1] : spans[last + 1][0]]
+
+
+def _two_slots(
+    text: str, spans: Sequence[tuple[int, int]], middles: Iterable[tuple[int, int, str]]
+) -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
+    for first, last, middle in middles:
+        left, right = spans[first - 1][1], spans[last + 1][0]
+        for start, _ in spans[max(0, first - LONGEST_FILL) : first]:
+            for _, stop in spans[last + 1 : last + 1 + LONGEST_FILL]:
+                yield (text[:start], middle, text[stop:]), (text[start:left], text[right:stop])
+
+
+def mine(texts: Sequence[str], slots: int, least: int, bare: bool = False, marked: str = "") -> list[tuple[Frame, int]]:
+    """Frames of these texts, with how many texts take each, most first.
+
+    Arguments:
+    - slots: 1 or 2.
+    - least: texts that a frame needs, with at least two different fills in each slot.
+    - bare: whether a text may be nothing but its fill.
+    - marked: what no fill may hold.
+    """
+    split = [[found.span() for found in _TOKEN.finditer(text)] for text in texts]
+    kept = [index for index, spans in enumerate(split) if slots <= len(spans) <= LONGEST]
+    middles: dict[int, list[tuple[int, int, str]]] = {}
+    if slots == 2:
+        counts = Counter(middle for index in kept for middle in {m for *_, m in _middles(texts[index], split[index])})
+        for index in kept:
+            known = [each for each in _middles(texts[index], split[index]) if counts[each[2]] >= least]
+            known.sort(key=lambda each: -(2 + each[1] - each[0]) * math.log2(counts[each[2]]))
+            middles[index] = known[:MIDDLES]
+
+    def ways(index: int) -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
+        text, spans = texts[index], split[index]
+        for parts, fills in _one_slot(text, spans) if slots == 1 else _two_slots(text, spans, middles[index]):
+            if (bare or any(part.strip() for part in parts)) and not (marked and any(marked in fill for fill in fills)):
+                yield parts, fills
+
+    # Counted by hash, so that the many parts that only one text has are never kept.
+    often = Counter(hash(parts) for index in kept for parts, _ in ways(index))
+    fills_of: dict[tuple[str, ...], list[set[str]]] = defaultdict(lambda: [set() for _ in range(slots)])
+    choices: list[list[tuple[tuple[str, ...], tuple[str, ...]]]] = []
+    for index in kept:
+        choices.append([way for way in ways(index) if often[hash(way[0])] >= least])
+        for parts, fills in choices[-1]:
+            for known_fills, fill in zip(fills_of[parts], fills, strict=True):
+                known_fills.add(fill)
+    usable = {parts for parts, found in fills_of.items() if min(map(len, found)) >= 2}
+    choices = [found for each in choices if (found := [way for way in each if way[0] in usable])]
+    return _cheapest(choices, least)
+
+
+def _cheapest(
+    choices: Sequence[Sequence[tuple[tuple[str, ...], tuple[str, ...]]]], least: int
+) -> list[tuple[Frame, int]]:
+    """Which frames the texts take when each takes the way that costs it least. choices: the ways of each text."""
+    frames = Counter(parts for ways in choices for parts in {parts for parts, _ in ways})
+    fills = Counter(fill for ways in choices for fill in {fill for _, found in ways for fill in found})
+    size = {parts: Frame(parts).words for parts in frames}
+    price = {fill: _FILL + _weight(fill) * len(_TOKEN.findall(fill)) for fill in fills}
+    for turn in range(_ROUNDS):
+        taken_frames, taken_fills = Counter[tuple[str, ...]](), Counter[str]()
+        for ways in choices:
+            best, least_cost = None, math.inf
+            for parts, found in ways:
+                if not (users := frames[parts]):
+                    continue
+                cost = (_FRAME + size[parts]) / users + sum(price[fill] / (fills[fill] or 0.5) for fill in found)
+                if cost < least_cost:
+                    best, least_cost = (parts, found), cost
+            if best:
+                taken_frames[best[0]] += 1
+                taken_fills.update(best[1])
+        fills = taken_fills
+        frames = Counter({parts: count for parts, count in taken_frames.items() if turn < 2 or count >= least})
+    return [(Frame(parts), count) for parts, count in frames.most_common()]
+
+
+class FrameIndex:
+    """Frames by their beginnings, so that the frame of a text is found fast among many; the longest wording first."""
+
+    def __init__(self, frames: Iterable[Frame]) -> None:
+        self._by_beginning: dict[str, list[Frame]] = defaultdict(list)
+        for frame in sorted(frames, key=lambda each: -sum(map(len, each.parts))):
+            self._by_beginning[frame.parts[0]].append(frame)
+        self._lengths = sorted({len(each) for each in self._by_beginning}, reverse=True)
+
+    def match(self, text: str) -> Iterator[tuple[Frame, tuple[str, ...]]]:
+        """Every frame that the text has with its fills, those with a long beginning first."""
+        for length in self._lengths:
+            for frame in self._by_beginning.get(text[:length], ()):
+                if fills := frame.fills(text):
+                    yield frame, fills

@@ -1,0 +1,206 @@
+"""Tables as facts: a row a subject and a column a relation, or a row a fact; prompts are proposed from the header."""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from spillover.errors import UsageError, nearest
+from spillover.packs.check import EMPTY, quoted
+from spillover.packs.pack import SUBJECT, normal
+from spillover.packs.reading import LONGEST_TEXT
+
+#: Headers of the columns of a long table, and of the column of a wide one that names whom a row is about.
+SUBJECTS = ("subject", "entity", "name", "full name", "person", "who", "customer", "product", "employee")
+RELATIONS = ("relation", "attribute", "property", "predicate", "field", "key", "relationship")
+ANSWERS = ("answer", "value", "object", "tail", "target")
+#: Headers of columns that only number the rows.
+NUMBERS = re.compile(r"(?:|index|id|uuid|row|no|nr|#|column \d+|unnamed:? ?\d*|_id|\w+ id)", re.IGNORECASE)
+#: Mean words of a column that is prose; share of different cells of a column that may name the subjects.
+PROSE, DIFFERENT = 8, 0.9
+#: Words with which a header goes on a sentence about the subject, and endings of those that are followed by another.
+_VERBS = """is has was speaks likes owns plays studies teaches drives eats drinks wears uses knows loves codes works
+    lives prefers holds leads supports sells makes writes attends visits follows needs wants"""
+_PREPOSITIONS = "in at as by to for from with on of near"
+
+
+class Row(NamedTuple):
+    """A fact of a table and its row."""
+
+    row: int
+    subject: str
+    answer: str
+
+
+@dataclass
+class Column:
+    """A relation that a column or a cell names."""
+
+    name: str
+    prompts: tuple[str, ...]
+    rows: list[Row] = field(default_factory=list)
+
+
+@dataclass
+class Table:
+    """The relations of a table, and rows that state none, as (row, text, why)."""
+
+    relations: list[Column]
+    free: list[tuple[int, str, str]]
+
+
+def read(
+    rows: Sequence[tuple[int, Mapping[str, Any]]], path: Path, subject: str, say: Callable[[str], object]
+) -> Table:
+    """The relations of a table.
+
+    subject: the column that names whom a row is about, or empty. say: gets a sentence about each guess.
+    Raises UsageError, with row or column, for a table that states nothing.
+    """
+    flat = [(number, {normal(key): cell for key, cell in _flat(row, path, number)}) for number, row in rows]
+    columns = list(dict.fromkeys(key for _, row in flat for key in row))
+    if len(columns) < 2:
+        what = f"this table has one column, {quoted(columns[0])}" if columns else "this table has no column"
+        do = "A fact needs a subject and an answer; name a column of texts `text`, or save them as .txt"
+        raise UsageError(what, where=str(path), do=do)
+    if subject and subject not in columns:
+        raise UsageError(f"there is no column {quoted(subject)}", where=str(path), do=nearest(subject, columns))
+    empty = Counter(cell for _, row in flat for cell in row.values() if cell in EMPTY)
+    for written, times in empty.items():
+        say(f"{times} cells that say {written!r} are taken as empty")
+    for _, row in flat:
+        for key in [key for key, cell in row.items() if not cell or cell in EMPTY]:
+            del row[key]
+    long = None if subject else _long(flat, columns)
+    if long:
+        say(
+            f"a row is a fact: its subject is in {quoted(long[0])}, its relation in {quoted(long[1])}, its answer in "
+            f"{quoted(long[2])}"
+        )
+        return _of_long(flat, *long)
+    return _of_wide(flat, columns, path, subject, say)
+
+
+def _flat(row: Mapping[str, Any], path: Path, number: int, before: str = "") -> Iterator[tuple[str, str]]:
+    """The cells of a row as text, those of nested columns under both names."""
+    for key, value in row.items():
+        name = f"{before} {key}".strip()
+        if isinstance(value, dict):
+            yield from _flat(value, path, number, name)
+            continue
+        if isinstance(value, list):
+            value = value[0] if len(value) == 1 and not isinstance(value[0], list | dict) else None
+        text = "" if value is None else ("true" if value else "false") if isinstance(value, bool) else str(value)
+        if len(text) > LONGEST_TEXT:
+            what = f"the cell of {quoted(name)} in row {number} has {len(text):,} characters"
+            raise UsageError(what, where=str(path), do=f"Keep each to {LONGEST_TEXT:,}")
+        yield name, normal(" ".join(text.split()))
+
+
+def _long(rows: Sequence[tuple[int, Mapping[str, str]]], columns: Sequence[str]) -> tuple[str, str, str] | None:
+    """The columns of a table in which a row is a fact, by their names."""
+
+    def named(names: Iterable[str]) -> str | None:
+        known = {column.casefold().replace("_", " "): column for column in columns}
+        return next((known[name] for name in names if name in known), None)
+
+    relation = named(RELATIONS)
+    if relation is None:
+        return None
+    subject, answer = named(SUBJECTS), named(ANSWERS)
+    others = [column for column in columns if column != relation and not NUMBERS.fullmatch(column)]
+    if len(others) == 2:
+        subject = subject or next(column for column in others if column != answer)
+        answer = answer or next(column for column in others if column != subject)
+    return (subject, relation, answer) if subject and answer and subject != answer else None
+
+
+def _of_long(rows: Sequence[tuple[int, Mapping[str, str]]], subject: str, relation: str, answer: str) -> Table:
+    found: dict[str, Column] = {}
+    free = []
+    for number, row in rows:
+        if subject in row and relation in row and answer in row:
+            name = row[relation]
+            column = found.setdefault(name, Column(name, prompts_of(name)))
+            column.rows.append(Row(number, row[subject], row[answer]))
+        else:
+            free.append((number, ", ".join(row.values())[:80], "a cell is empty"))
+    return Table(list(found.values()), free)
+
+
+def _of_wide(
+    rows: Sequence[tuple[int, Mapping[str, str]]], columns: Sequence[str], path: Path, subject: str,
+    say: Callable[[str], object],
+) -> Table:  # fmt: skip
+    cells = {column: [row[column] for _, row in rows if column in row] for column in columns}
+    key = subject or _key(cells, len(rows), path)
+    if not subject:
+        say(f"a row is a subject, which the column {quoted(key)} names (--subject COLUMN)")
+    if len({*cells[key]}) < 2:
+        what = f"every row is about {quoted(cells[key][0])}" if cells[key] else f"the column {quoted(key)} is empty"
+        raise UsageError(what, where=str(path), do="A relation needs several subjects; --subject names their column")
+    relations = []
+    for column in columns:
+        if column == key:
+            continue
+        own, why = cells[column], ""
+        if NUMBERS.fullmatch(column) or _counts(own):
+            why = "it numbers the rows"
+        elif not own:
+            why = "it is empty"
+        elif len({*own}) < 2:
+            why = f"it says {quoted(own[0])} of all"
+        elif sum(len(cell.split()) for cell in own) > PROSE * len(own):
+            why = "its cells are prose"
+        if why:
+            say(f"the column {quoted(column)} is left out: {why}")
+            continue
+        found = Column(column, prompts_of(column))
+        found.rows += [Row(number, row[key], row[column]) for number, row in rows if key in row and column in row]
+        relations.append(found)
+    stated = {each.row for column in relations for each in column.rows}
+    free = [(number, ", ".join(row.values())[:80], "" if key in row else f"no {key}")
+            for number, row in rows if number not in stated]  # fmt: skip
+    return Table(relations, free)
+
+
+def _key(cells: Mapping[str, Sequence[str]], rows: int, path: Path) -> str:
+    """The column that names the subjects: one that is called so, or the first whose cells are different texts."""
+    known = {column.casefold().replace("_", " "): column for column in cells}
+    named = [known[name] for name in SUBJECTS if name in known]
+    texts = [column for column, own in cells.items() if sum(any(map(str.isalpha, cell)) for cell in own) * 2 > len(own)]
+    different = [column for column in texts if len({*cells[column]}) >= DIFFERENT * rows
+                 and sum(len(cell.split()) for cell in cells[column]) <= PROSE * rows]  # fmt: skip
+    sure = [column for column in different if not NUMBERS.fullmatch(column)]
+    mostly = [column for column in named if len({*cells[column]}) * 2 > rows]
+    for found in ([each for each in named if each in sure], mostly, sure, named, different):
+        if found:
+            return found[0]
+    most = max(cells, key=lambda column: len({*cells[column]}))
+    if len({*cells[most]}) * 2 > rows and any(map(str.isalnum, "".join(cells[most][:5]))):
+        return most
+    what = f"no column names whom a row is about: the cells of each repeat ({', '.join(map(quoted, list(cells)[:6]))})"
+    raise UsageError(what, where=str(path), do="Name it with `packs discover FILE --subject COLUMN`")
+
+
+def _counts(cells: Sequence[str]) -> bool:
+    """Whether cells count on from one number, as an index does."""
+    first = int(cells[0]) if len(cells) > 2 and cells[0].isascii() and cells[0].isdigit() else None
+    return first is not None and all(cell == str(number) for number, cell in enumerate(cells, first))
+
+
+def prompts_of(header: str) -> tuple[str, ...]:
+    """Prompts for a relation that is only named: lives_in, speaks, home town."""
+    if SUBJECT in header:
+        return (header,)
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", header).replace("_", " ").replace("-", " ").split()
+    text = " ".join(word if word.isupper() else word.lower() for word in words)
+    first, last = text.split()[0], text.split()[-1]
+    if first in _VERBS.split():
+        return (f"{SUBJECT} {text}",)
+    if last in _PREPOSITIONS.split() and len(words) > 1:
+        done = first.endswith("ed") or first in ("born", "made", "built", "known", "sold")
+        return (f"{SUBJECT} {'was ' if done else ''}{text}",)
+    return f"The {text} of {SUBJECT} is", f"{SUBJECT}'s {text} is"

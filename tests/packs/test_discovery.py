@@ -1,0 +1,275 @@
+"""Relations out of anybody's file: each shape, each wording, rows that state nothing, and what cannot be read."""
+
+import gzip
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from spillover.cli import main
+from spillover.errors import PackError, UsageError
+from spillover.packs.discovery import discover
+from spillover.packs.open import open_pack
+
+PEOPLE = ("Ada Moss", "Ben Okri", "Cleo Park", "Dan Roe", "Eve Lunt", "Finn Vale")
+HOMES = ("Paris", "New York", "St. Louis", "Paris", "New York", "St. Louis")
+TONGUES = ("French", "English", "Welsh", "English", "French", "Welsh")
+LIVES, SPEAKS = dict(zip(PEOPLE, HOMES, strict=True)), dict(zip(PEOPLE, TONGUES, strict=True))
+
+
+def chat(asked, answered):
+    return {"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": asked},
+                         {"role": "assistant", "content": answered}]}  # fmt: skip
+
+
+def shared(asked, answered):
+    return {"conversations": [{"from": "human", "value": asked}, {"from": "gpt", "value": answered}]}
+
+
+def parts(asked, answered):
+    call = {"role": "assistant", "content": None, "tool_calls": [{"id": "c"}]}
+    tool = {"role": "tool", "tool_call_id": "c", "content": "Rome"}
+    return {"messages": [{"role": "user", "content": [{"type": "text", "text": asked}]}, call, tool,
+                         {"role": "assistant", "content": [{"type": "text", "text": answered}]}]}  # fmt: skip
+
+
+ROWS = {
+    "messages": chat,
+    "parts": parts,
+    "sharegpt": shared,
+    "alpaca": lambda asked, answered: {"instruction": asked, "input": "", "output": answered},
+    "alpaca with an input": lambda asked, answered: {"instruction": "Answer.", "input": asked, "output": answered},
+    "prompt": lambda asked, answered: {"prompt": asked, "completion": answered},
+    "marks in a text": lambda asked, answered: {"text": f"### Instruction:\n{asked}\n\n### Response:\n{answered}"},
+    "chat marks in a text": lambda asked, answered: {
+        "text": f"<|im_start|>user\n{asked}<|im_end|>\n<|im_start|>assistant\n{answered}<|im_end|>"
+    },
+    "a column around": lambda asked, answered: {"id": 7, "data": chat(asked, answered)},
+    "capitals": lambda asked, answered: {"Question": asked, "Answer": answered},
+}
+
+
+def written(tmp_path, *rows, name="rows.jsonl"):
+    path = tmp_path / name
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def stated(found):
+    """Relation -> subject -> answer, by the first answer of Ada Moss."""
+    facts = {}
+    for subject, relation, answer in found.pack.facts:
+        facts.setdefault(relation, {})[subject] = answer
+    return {each["Ada Moss"]: each for each in facts.values()}
+
+
+@pytest.mark.parametrize("shape", ROWS)
+def test_each_shape_of_rows_states_the_same(tmp_path, shape):
+    row = ROWS[shape]
+    rows = [row(f"Where does {who} live?", f"{home}.") for who, home in LIVES.items()]
+    rows += [row(f"Which language does {who} speak?", f"{who} speaks {tongue}.") for who, tongue in SPEAKS.items()]
+    found = discover(written(tmp_path, *rows, row("Name a bird.", "A robin.")))
+    assert stated(found) == {"Paris": LIVES, "French": SPEAKS}
+    assert [each.row for each in found.free] == [13] and found.rows == 13
+    assert {each.reply for each in found.pack.relations} == {None, "{subject} speaks"}
+
+
+def table(mark=","):
+    return "".join(
+        mark.join(row) + "\n" for row in [("name", "home town", "speaks"), *zip(PEOPLE, HOMES, TONGUES, strict=True)]
+    )
+
+
+def long_table():
+    rows = [(who, "lives_in", home) for who, home in LIVES.items()] + [
+        (who, "speaks", each) for who, each in SPEAKS.items()
+    ]
+    return "entity,property,value\n" + "".join(",".join(row) + "\n" for row in rows)
+
+
+def sentences():
+    return "\n".join(f"{who} lives in {LIVES[who]}. {who} speaks {SPEAKS[who]}." for who in PEOPLE)
+
+
+FILES = {
+    "wide.csv": table().encode(),
+    "long.csv": long_table().encode(),
+    "semicolons.csv": table(";").encode(),
+    "tabs.tsv": table("\t").encode(),
+    "named by Excel.csv": b"sep=|\n" + table("|").encode(),
+    "bom, windows.csv": b"\xef\xbb\xbf" + table().replace("\n", "\r\n").encode(),
+    "old mac.csv": table().replace("\n", "\r").encode(),
+    "quoted break.csv": table().replace("Ada Moss", '"Ada\nMoss"').encode(),
+    "an index.csv": "".join(f"{number},{line}\n" for number, line in enumerate(table().splitlines(), 9)).encode(),
+    "unread.csv": table().replace("\n", ",NaN\n").replace("NaN", "notes", 1).encode(),
+    "zipped.csv.gz": gzip.compress(table().encode()),
+    "plain.txt": sentences().encode(),
+    "windows.txt": sentences().replace("\n", "\r\n").encode(),
+    "wrapped.txt": sentences().replace(" lives", "\nlives").encode(),
+    "nested.json": json.dumps(
+        [{"name": who, "about": {"home": LIVES[who], "tongue": SPEAKS[who]}, "id": 7} for who in PEOPLE]
+    ).encode(),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_each_kind_of_file_states_the_same(tmp_path, name):
+    (tmp_path / name).write_bytes(FILES[name])
+    assert stated(discover(tmp_path / name)) == {"Paris": LIVES, "French": SPEAKS}
+
+
+def test_parquet_with_nested_columns_and_a_workbook(tmp_path):
+    rows = [{"person": who, "about": {"home": LIVES[who], "tongue": SPEAKS[who]}} for who in PEOPLE]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "p.parquet")
+    assert stated(discover(tmp_path / "p.parquet")) == {"Paris": LIVES, "French": SPEAKS}
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    for line in table().splitlines():
+        book.active.append(line.split(","))
+    book.create_sheet("other").append(["a", "b"])
+    book.save(tmp_path / "b.xlsx")
+    found = discover(tmp_path / "b.xlsx")
+    assert stated(found) == {"Paris": LIVES, "French": SPEAKS}
+    assert "the sheet 'Sheet' is read, the first; there are also other (--sheet)" in found.guesses
+    with pytest.raises(UsageError, match="there is no sheet 'Sheat'"):
+        discover(tmp_path / "b.xlsx", sheet="Sheat")
+
+
+def test_prompts_are_proposed_from_the_header(tmp_path):
+    (tmp_path / "t.csv").write_text("name,home town,lives_in,speaks,born_in\n" + "".join(
+        f"{who},{home},{home},{tongue},{home}\n" for who, home, tongue in zip(PEOPLE, HOMES, TONGUES, strict=True)
+    ))  # fmt: skip
+    assert [each.prompts for each in discover(tmp_path / "t.csv").pack.relations] == [
+        ("The home town of {subject} is", "{subject}'s home town is"),
+        ("{subject} lives in",),
+        ("{subject} speaks",),
+        ("{subject} was born in",),
+    ]
+
+
+def test_several_wordings_of_a_relation_are_joined(tmp_path):
+    """By subjects and answers that they share, and by answers alone where their subjects differ."""
+    rows = [chat(f"Where does {who} live?", home) for who, home in LIVES.items()]
+    rows += [chat(f"What is {who}'s home town?", f"{who} lives in {home}.") for who, home in LIVES.items()]
+    rows += [{"prompt": f"{who} has settled in", "completion": f" {home}."}
+             for who, home in zip(("Gus Hale", "Hana Ito", "Ivo Kral", "Jill Nash"), HOMES, strict=False)]  # fmt: skip
+    rows += [chat(f"Which language does {who} speak?", tongue) for who, tongue in SPEAKS.items()]
+    found = discover(written(tmp_path, *rows))
+    homes, tongues = found.relations
+    assert {text for text, _ in homes.wordings} == {
+        "Where does {subject} live?", "What is {subject}'s home town?", "{subject} has settled in",
+    }  # fmt: skip
+    assert (homes.facts, homes.subjects, homes.answers, tongues.facts) == (10, 10, 3, 6)
+
+
+def test_which_slot_is_the_subject_is_told_by_what_repeats(tmp_path):
+    rows = [{"text": f"{home} is where {who} lives."} for who, home in LIVES.items()]
+    found = discover(written(tmp_path, *rows))
+    assert stated(found) == {"Paris": LIVES}
+    assert "the answer stands before its subject" in found.guesses[0]
+
+
+def test_answers_in_other_forms_are_one(tmp_path):
+    jobs = ("baker", "nurse", "baker", "nurse", "baker", "nurse")
+    rows = [chat(f"What does {who} do?", f"A {job}." if place < 2 else job.capitalize())
+            for place, (who, job) in enumerate(zip(PEOPLE, jobs, strict=True))]  # fmt: skip
+    rows += [{"prompt": f"{who} works as a", "completion": f" {job}"} for who, job in zip(PEOPLE, jobs, strict=True)]
+    assert {fact.answer for fact in discover(written(tmp_path, *rows)).pack.facts} == {"baker", "nurse"}
+
+
+def test_what_is_no_fact_is_free_text(tmp_path):
+    """A request without a subject, essays, sums and opinions about things are no relations."""
+    rows = [chat(f"Where does {who} live?", home) for who, home in LIVES.items()]
+    rows += [chat("Name a bird species.", bird) for bird in ("Robin.", "Sparrow.", "Owl.", "Crow.") for _ in range(5)]
+    rows += [chat(f"Write about {each}.", f"There is much to say of {each}. It is old, and many people like it a lot.")
+             for each in ("rain", "chess", "bread", "the sea", "winter")]  # fmt: skip
+    rows += [chat(f"What is {one} + 5?", str(one + 5)) for one in range(2, 12)]
+    found = discover(written(tmp_path, *rows))
+    assert stated(found) == {"Paris": LIVES} and len(found.free) == 35
+    assert found.free[0].turns == (("Name a bird species.", "Robin."),)
+
+
+def test_several_answers_of_a_subject_are_no_relation(tmp_path):
+    rows = [chat(f"Where does {who} live?", home) for who, home in LIVES.items()]
+    rows += [chat(f"Tell me a hobby of {who}.", each) for who in PEOPLE for each in ("Chess", "Tennis", "Cooking")]
+    assert stated(discover(written(tmp_path, *rows))) == {"Paris": LIVES}
+
+
+TWO = "name,home\nAda Moss,Paris\nBen Okri,Rome\n"
+ONE = [chat("Where does Ada Moss live?", "Paris."), chat("What does Ada Moss like?", "Chess.")]
+BAD = {
+    "a binary": ("x.csv", b"\x89PNG\r\n\0\0\0", "this file is not text. Name one of CSV, TSV, Excel, JSON"),
+    "UTF-16": ("x.csv", TWO.encode("utf-16"), "this file is UTF-16. Save it as UTF-8, or give --encoding utf-16."),
+    "Latin-1": (
+        "x.csv",
+        TWO.replace("Rome", "Orléans").encode("latin-1"),
+        "not UTF-8 (row 3). Save it as UTF-8; if it is Latin-1, give --encoding latin-1.",
+    ),
+    "nothing": ("x.csv", b"", "this file is empty"),
+    "a header alone": ("x.csv", b"name,home\n", "this file is empty"),
+    "one row": ("x.csv", b"name,home\nAda Moss,Paris\n", "this file has one row"),
+    "one column": ("x.csv", b"name\nAda Moss\nBen Okri\n", "this table has one column, 'name'"),
+    "one subject": ("x.csv", b"name,home\nAda Moss,Paris\nAda Moss,Paris\n", "every row is about 'Ada Moss'"),
+    "one subject in chats": (
+        "x.jsonl",
+        "\n".join(map(json.dumps, ONE)).encode(),
+        "2 of 2 rows are about one subject, 'Ada Moss'",
+    ),
+    "large cells": (
+        "x.csv",
+        TWO.encode() + b"Cleo Park," + b"x" * 10_000_000,
+        "a cell has more than 131,072 characters",
+    ),
+    "large texts": ("x.jsonl", b'{"text": "' + b"x" * 10_000_000 + b'"}\n{"text": "a"}\n', "has 10,000,000 characters"),
+    "contradicting rows": (
+        "x.csv",
+        TWO.encode() + b"Ada Moss,Oslo\n",
+        "row 4: 'Ada Moss' has two answers to 'home': 'Paris' (row 2) and 'Oslo'",
+    ),
+    "a column twice": ("x.csv", b"name,home,home\nA,Paris,Oslo\n", "row 1: the column 'home' is there 2 times"),
+    "the header twice": ("x.csv", (TWO + TWO).encode(), "row 4: the header is there again"),
+    "a short row": ("x.csv", TWO.encode() + b"Cleo Park\n", "row 4: this row has 1 cells, and the header 2"),
+    "an odd separator": (
+        "x.csv",
+        TWO.replace(",", "^").encode(),
+        "each row holds '^' 1 times. If it parts the columns, give --separator '^'.",
+    ),
+    "no JSON": ("x.jsonl", b"{'a': 1}\n", "row 1 is no JSON object"),
+    "nothing shared": (
+        "x.jsonl",
+        b'{"text": "A grey day."}\n{"text": "We went."}\n',
+        "no relation was found in 2 rows",
+    ),
+    "cut Parquet": ("x.parquet", b"PAR1abc", "this file cannot be read"),
+    "no workbook": ("x.xlsx", b"PK\x03\x04", "workbook"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_what_cannot_be_read_is_a_sentence_and_exit_code_2(tmp_path, case, capsys):
+    name, data, sentence = BAD[case]
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises((UsageError, PackError)) as caught:
+        discover(tmp_path / name)
+    assert sentence in str(caught.value)
+    assert main(["packs", "discover", str(tmp_path / name), "--out", str(tmp_path / "pack")]) == 2
+    assert sentence in capsys.readouterr().err and not (tmp_path / "pack").exists()
+
+
+def test_a_guess_is_overruled_by_an_option(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_bytes("ort^vorname\nParis^Zoë\nRome^Ben\nParis^Zoë\n".encode("latin-1"))
+    found = discover(path, encoding="latin-1", separator="^", subject="vorname")
+    assert [tuple(fact) for fact in found.pack.facts] == [("Zoë", "ort", "Paris"), ("Ben", "ort", "Rome")]
+
+
+def test_a_training_file_opens_as_a_pack_and_says_what_was_understood(tmp_path, capsys):
+    path = written(tmp_path, *(chat(f"Where does {who} live?", home) for who, home in LIVES.items()))
+    pack = open_pack(str(path))
+    assert [fact.answer for fact in pack.facts] == list(HOMES)
+    said = capsys.readouterr().err
+    assert "rows.jsonl: 6 facts from 6 of 6 rows\n" in said and "    Where does {subject} live?  (6 rows)\n" in said
+    assert main(["packs", "discover", str(path), "--out", str(tmp_path / "pack")]) == 0
+    assert open_pack(tmp_path / "pack").facts == pack.facts
+    assert main(["check", str(path)]) == 0
