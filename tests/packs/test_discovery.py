@@ -273,3 +273,10 @@ def test_a_training_file_opens_as_a_pack_and_says_what_was_understood(tmp_path, 
     assert main(["packs", "discover", str(path), "--out", str(tmp_path / "pack")]) == 0
     assert open_pack(tmp_path / "pack").facts == pack.facts
     assert main(["check", str(path)]) == 0
+
+
+def test_an_edit_set_brings_its_own_relations(tmp_path):
+    edit = {"prompt": "The first language of {} is", "relation_id": "P103", "subject": "Mila Ortez",
+            "target_new": {"str": "English"}, "target_true": {"str": "French"}}  # fmt: skip
+    (tmp_path / "e.json").write_text(json.dumps([{"requested_rewrite": edit}]))
+    assert discover(tmp_path / "e.json").relations[0].examples == ((1, "Mila Ortez", "English"),)

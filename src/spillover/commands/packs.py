@@ -132,11 +132,8 @@ def _discover(settings: Packs) -> dict[str, Any]:
     out = Path(settings.out).expanduser()
     if settings.out:
         refuse_taken(out)
-    path = Path(settings.pack).expanduser()
-    if path.suffix != ".txt" and is_edit_set(next((row for _, row in rows_of(path)), {})):
-        return _from_chat(settings)
     reading = {key: getattr(settings, key) for key in ("encoding", "separator", "sheet", "subject", "least")}
-    found = discover(path, **reading)
+    found = discover(settings.pack, **reading)
     free = [{"row": each.row, "turns": each.turns} for each in found.free]
     if settings.out:
         lines = "".join(json.dumps(each, ensure_ascii=False) + "\n" for each in free)

@@ -368,7 +368,7 @@ def _exchanges(row: Mapping[str, Any], path: Path, number: int) -> list[Exchange
             begun = asked == "prompt" and question.rstrip()[-1:] not in (*STOPS, "")
             return [Exchange(question, answer, begun)]
     if isinstance(row.get("text"), str):
-        parts = _TURN.split(row["text"])
+        parts = _TURN.split(row["text"]) if len(row["text"]) <= LONGEST_TEXT else []
         turns = [{"role": _SPOKEN.get(_MARK.sub("", mark).casefold(), "system"), "content": _MARK.sub("", said).strip()}
                  for mark, said in zip(parts[1::2], parts[2::2], strict=True)]  # fmt: skip
         if {"user", "assistant"} <= {each["role"] for each in turns}:

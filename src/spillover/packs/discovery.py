@@ -16,6 +16,7 @@ from spillover.errors import UsageError
 from spillover.packs import tables
 from spillover.packs.chats import SHOWN, Exchange, exchanges, is_chat, rows_of
 from spillover.packs.check import Places, check_structure, quoted, refuse
+from spillover.packs.edit_sets import is_edit_set, read_edit_set
 from spillover.packs.frames import LONGEST_FILL, Frame, FrameIndex, mine, spans
 from spillover.packs.pack import SUBJECT, Fact, Pack, Relation, normal
 from spillover.packs.sentences import STOPS, UNSPACED, boundaries, endings, is_name, is_phrase, plain, unquoted
@@ -67,6 +68,10 @@ class Found:
     examples: tuple[tuple[int, str, str], ...]
 
 
+def _rows(count: int) -> str:
+    return f"{count:,} row{'' if count == 1 else 's'}"
+
+
 class FreeRow(NamedTuple):
     """A row that fits no relation: what is asked (empty in plain text) and said in it, and why, where that is known."""
 
@@ -109,15 +114,15 @@ class Discovered:
     def text(self) -> str:
         """What a person reads: relations with wordings, counts and examples, rows that fit none, and every guess."""
         used = len(set(self.places))
-        lines = [f"{self.pack.source}: {len(self.pack.facts):,} facts from {used:,} of {self.rows:,} rows"]
+        lines = [f"{self.pack.source}: {len(self.pack.facts):,} facts from {used:,} of {_rows(self.rows)}"]
         for each in self.relations:
             lines.append(f"  {each.name}: {each.facts:,} facts, {each.subjects:,} subjects, {each.answers:,} answers")
-            lines += [f"    {wording}  ({count:,} rows)" for wording, count in each.wordings[:FREE_SHOWN]]
+            lines += [f"    {wording}  ({_rows(count)})" for wording, count in each.wordings[:FREE_SHOWN]]
             if len(each.wordings) > FREE_SHOWN:
                 lines.append(f"    and {len(each.wordings) - FREE_SHOWN} more wordings")
             lines += [f"    row {row}: {subject} -> {answer}" for row, subject, answer in each.examples]
         if self.free:
-            lines.append(f"  {len(self.free):,} rows fit no relation and are free text, for instance:")
+            lines.append(f"  fit no relation, and are free text: {_rows(len(self.free))}, for instance")
             lines += [f"    row {each.row}: {each.shown()}{f' ({each.why})' if each.why else ''}"
                       for each in self.free[:FREE_SHOWN]]  # fmt: skip
         lines += [f"  guessed: {each}" for each in self.guesses]
@@ -159,6 +164,8 @@ def understand(
     guesses: list[str] = []
     source = rows_of(path, encoding, separator, sheet, guesses.append)
     rows = list(islice(source, 2))
+    if rows and is_edit_set(rows[0][1]):
+        return _edited(chain(rows, source), path)
     if len(rows) < 2:
         what = "this file has one row" if rows else "this file is empty"
         raise UsageError(what, where=str(path), do="A relation is found from rows about several subjects")
@@ -183,6 +190,20 @@ def understand(
     if not draft:
         raise _nothing(path, total, said)
     return _made(draft, free, tuple(guesses), total, path)
+
+
+def _edited(rows: Iterable[tuple[int, Mapping[str, Any]]], path: Path) -> Discovered:
+    """CounterFact, MQuAKE or PopQA, whose relations are their own."""
+    pack, matched = read_edit_set(rows, path)
+    facts: dict[str, list[tuple[int, str, str]]] = defaultdict(list)
+    for fact, row in zip(matched.facts, matched.places, strict=True):
+        facts[fact.relation].append((row, fact.subject, fact.answer))
+    found = [
+        Found(name, ((pack.relation_by_name[name].prompts[0], len(own)),), len(own), len({each[1] for each in own}),
+              len({each[2] for each in own}), tuple(own[:EXAMPLES])) for name, own in facts.items()
+    ]  # fmt: skip
+    free = tuple(FreeRow(each.row, (("", each.text),), each.why) for each in matched.unmatched)
+    return Discovered(pack, tuple(found), free, (), matched.rows, matched.places, path)
 
 
 def _nothing(path: Path, total: int, said: Iterable[tuple[int, Sequence[Exchange]]]) -> UsageError:
@@ -326,7 +347,7 @@ def _from_texts(
     for each in relations:
         if each not in kept:
             guesses.append(
-                f"{quoted(each.wordings[0].text)} ({len(each.rows)} rows) is no relation: too few subjects or answers"
+                f"{quoted(each.wordings[0].text)} ({_rows(len(each.rows))}) is no relation: too few subjects or answers"
             )
     for _ in range(2 if kept else 0):
         used = {row.row for each in kept for row in each.rows}
@@ -734,9 +755,20 @@ def _made(
                 all_facts.append(fact)
                 places.append(row)
         picked = [*examples.values(), *((row, subject, best.get(answer, answer)) for row, subject, answer in rows)]
-        worded = tuple((wording.text, len(wording.rows)) for wording in wordings)
+        worded = Counter[str]()
+        for wording in wordings:
+            worded[wording.text] += len(wording.rows)
         people = len({fact.subject for fact in own})
-        found.append(Found(name, worded, len(own), people, len(examples), tuple(dict.fromkeys(picked))[:EXAMPLES]))
+        found.append(
+            Found(
+                name,
+                tuple(worded.most_common()),
+                len(own),
+                people,
+                len(examples),
+                tuple(dict.fromkeys(picked))[:EXAMPLES],
+            )
+        )
     order = sorted(range(len(places)), key=lambda index: places[index])
     all_facts, places = [all_facts[index] for index in order], [places[index] for index in order]
     name = re.sub(r"\W+", "-", path.name.split(".")[0]).strip("-") or "discovered"

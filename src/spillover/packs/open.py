@@ -73,12 +73,12 @@ def is_built_in(spec: str) -> bool:
     """Whether `spec` can only mean a built-in pack; anything that exists or looks like a path is a path."""
     if spec.partition(":")[0] in {*PACKS, "null"} or not spec or "\0" in spec:
         return True
-    return not (os.path.exists(spec) or "/" in spec or "\\" in spec or spec.endswith((".yaml", ".yml")))
+    return not (os.path.exists(spec) or "/" in spec or "\\" in spec or spec.endswith((".yaml", ".yml", *DATA)))
 
 
 def check_pack(path: Path | str) -> tuple[Pack | None, list[Fault], list[Fault]]:
     """The pack (None when it has a fault), every fault, and every warning. Raises UsageError when nothing is there."""
-    pack, findings, places = _discovered(Path(path)) if is_data(path) else parse_pack(path)
+    pack, findings, places = parse_pack(path)
     if pack is not None:
         found = check_structure(pack, places)
         findings.faults += found.faults
@@ -112,6 +112,8 @@ def parse_pack(
 
     keys: those that it must have, and those that it may.
     """
+    if keys is PACK_KEYS and is_data(path):
+        return _discovered(Path(path))
     reader, pack = _PackReader(_pack_file(Path(path)), keys), None
     with contextlib.suppress(TooManyFaults):
         pack = reader.pack()
