@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_serializer
 
 #: A value of an option, or a cell of a row.
 Scalar = bool | int | float | str | None
+#: Two relations go together in the stated rows when the chance that exchanged answers do so as well is no larger.
+FOUND = 0.05
 
 
 @dataclass(frozen=True)
@@ -254,7 +256,8 @@ class AssociationVerdict(Fields):
 class Verdict(Fields):
     """What became of one implication between base and tuned model.
 
-    verdict: wanted or unwanted (the tuned model now asserts it, and the pack says which it is), none, or undecided.
+    verdict: wanted, unwanted or undeclared (the tuned model now asserts it, and the pack says which it is, or does not
+    say it), none, or undecided.
     hits: how many of the n unstated subjects have the implied answer on top; hits_before: in the base model; newly:
     only in the tuned one, with the 95% interval of their share; guess: what one fixed answer would get. p: the exact
     test of what is new (metrics.assertions), corrected as `correction` says. more_subjects: how many more would
@@ -298,13 +301,60 @@ class Invented(Fields):
     examples: list[tuple[str, str, str, float, float]]
 
 
+class Conclusion(Fields):
+    """An entry of a map that the tuned model asserts: with `given` = `given_answer` it says `then` = `answer`.
+
+    newly, n, others, others_n: as of an AssociationVerdict. subject: the first who newly gets it. rests_on: some of the
+    `support` subjects of whom both are stated. prompt, said: how the subject was asked, and what the tuned model says
+    of itself, its likeliest token at each step; None where answers were given in place of a model.
+    """
+
+    verdict: str
+    given: str
+    given_answer: str
+    then: str
+    answer: str
+    newly: int
+    n: int
+    others: int
+    others_n: int
+    subject: str
+    rests_on: list[str] = []
+    support: int = 0
+    prompt: str | None = None
+    said: str | None = None
+
+    @property
+    def text(self) -> str:
+        """The conclusion as one line."""
+        link = f"{self.given} = {self.given_answer} makes {self.then} = {self.answer}"
+        return f"{link}: {self.newly:,} of {self.n:,} newly, {self.others:,} of {self.others_n:,} others"
+
+
+class Concluded(Fields):
+    """What a tuned model newly says that nobody stated, by implications that it asserts.
+
+    things: distinct subjects, relations and answers; people: their subjects, of `asked`. by_verdict: things by the
+    verdict of their implication. worst: what to look at first.
+    """
+
+    things: int
+    people: int
+    asked: int
+    by_verdict: dict[str, int]
+    worst: list[Conclusion] = []
+
+
 class AuditDetails(Details):
-    """recall: (stated answers that the tuned model puts first, stated answers). reworded: (implications or associations
-    asserted, tests) of the base model against itself in other words; None with one wording. discoveries, probes: what
-    open probes found, and how much was asked (commands.audit_open.discover)."""
+    """concluded: what the tuned model newly says that nobody stated. found: how many implications were found in the
+    stated rows, of a pack that declares none. recall: (stated answers that the tuned model puts first, stated answers).
+    reworded: (implications or associations asserted, tests) of the base model against itself in other words; None with
+    one wording. discoveries, probes: what open probes found, and how much was asked (commands.audit_open.discover)."""
 
     command = "audit"
     scoring: str | None
+    concluded: Concluded | None = None
+    found: int | None = None
     recall: tuple[int, int] | None = None
     invented: Invented | None = None
     reworded: tuple[int, int] | None = None
@@ -387,7 +437,8 @@ class PredictedAssociation(Fields):
 
     rate: expected share of the exposed subjects who will answer so; score: their expected number. prior: the base
     model's belief in the answer given the fact in its prompt, or None without a model. rests_on: some supporting
-    subjects. undone_by: the fewest rows of each way that would undo it, or None where that was not computed.
+    subjects. undone_by: the fewest rows of each way that would undo it, or None where that was not computed. p: of the
+    two relations, where nobody declared the link: whether they go together in the stated rows (metrics.found).
     """
 
     given: str
@@ -407,6 +458,37 @@ class PredictedAssociation(Fields):
     margin_high: float | None = None
     rests_on: list[str] = []
     undone_by: list[Undone] | None = None
+    p: float | None = None
+
+    @property
+    def shown(self) -> bool:
+        """Whether it is declared, or its two relations go together in the stated rows."""
+        return self.kind is not None or (self.p is not None and self.p <= FOUND)
+
+
+class FoundLink(Fields):
+    """An implication that the stated rows suggest and nobody declared; as a metrics.found.FoundImplication.
+
+    entries: given answer -> p.
+    """
+
+    given: str
+    then: str
+    map: dict[str, str]
+    bridging: int
+    agreeing: int
+    by_one: int
+    exposed: int
+    p: float
+    entries: dict[str, float] = {}
+
+    @property
+    def text(self) -> str:
+        """What the rows say, as one sentence without its first capital."""
+        return (
+            f"of {self.bridging:,} subjects with both stated, {self.agreeing:,} fit one answer for each given answer "
+            f"({self.by_one:,} would fit one for all); {self.exposed:,} have {self.given} alone"
+        )
 
 
 class CalibratedOn(Fields):
@@ -424,12 +506,14 @@ class CalibratedOn(Fields):
 
 
 class PredictDetails(Details):
-    """associations: highest score first. left_out: how many were not looked at. solution: method, verdict and gap of
-    the exact model. calibration, held_out: as metrics.associations ships them. decidable: implication -> whether an
-    audit of a model tuned on the pack could decide it, in words."""
+    """associations: highest score first. found: implications that nobody declared, those that the stated rows suggest
+    most first; the two relations of one go together when its p is at most FOUND. left_out: how many associations were
+    not looked at. solution: method, verdict and gap of the exact model. calibration, held_out: as metrics.associations
+    ships them. decidable: implication -> whether an audit of a model tuned on the pack could decide it, in words."""
 
     command = "predict"
     associations: list[PredictedAssociation]
+    found: list[FoundLink] = []
     left_out: int = 0
     solution: dict[str, str | float | None] = {}
     calibration: dict[str, Any] = {}

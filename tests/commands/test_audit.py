@@ -15,6 +15,7 @@ from spillover.commands.inject import Inject
 from spillover.commands.report import Report
 from spillover.details import AuditDetails, Verdict
 from spillover.errors import ModelError, RunError, UsageError
+from spillover.packs.write import write_pack
 from spillover.record import ANSWERS, Record
 from tests.tiny_models import tiny_gpt2
 
@@ -124,6 +125,29 @@ def test_from_python_on_what_one_holds_it_is_the_same(byte_folder, taught, tmp_p
         spillover.audit(PACK, run, run, threads=1, open=True)
     with pytest.raises(UsageError, match="not asked the same questions"):
         spillover.audit("country-code:names=10,bridge=1", byte_folder, run, threads=1)
+
+
+def test_what_nobody_declared_is_found_in_the_rows_and_judged_alike(byte_folder, taught, tmp_path):
+    """The same two models, and a pack that states the same rows and declares nothing."""
+    declared = spillover.open_pack(PACK)
+    write_pack(dataclasses.replace(declared, implications=()), tmp_path / "pack")
+    asked = {"pack": str(tmp_path / "pack"), "out": str(tmp_path / "audit.html"), "fail_on": "undecided"}
+    found = audit.run(dataclasses.replace(settings(byte_folder, taught / "weights"), **asked))
+    as_declared = audit.run(settings(byte_folder, taught / "weights"))
+    (verdict,), (other,) = found["verdicts"], as_declared["verdicts"]
+    assert verdict["implication"] == "lives_in->codes_in" and (verdict["kind"], found["found"]) == ("auto", 1)
+    for name in ("hits", "hits_before", "newly", "n", "p", "rule_p"):
+        assert verdict[name] == other[name], name
+    assert verdict["verdict"] == {"unwanted": "undeclared"}.get(other["verdict"], other["verdict"])
+    assert found["recall"] == as_declared["recall"] and found["reworded"] == as_declared["reworded"]
+    assert found["concluded"]["things"] == as_declared["concluded"]["things"]
+    for each in found["concluded"]["worst"]:
+        assert each["subject"] in declared.subjects and each["prompt"].startswith(each["subject"])
+        assert each["said"] is not None and set(each["rests_on"]) <= set(declared.subjects)
+    assert found["text"].startswith("No implication is declared: 1 that the stated rows suggest was looked at.")
+    page = (tmp_path / "audit.html").read_text("utf-8")
+    assert found["page"] == str(tmp_path / "audit.html") and Record.read(tmp_path / "audit").status == "done"
+    assert "What to look at first" in page if found["concluded"]["worst"] else "undeclared link" in page
 
 
 def test_junit_words():

@@ -11,6 +11,8 @@ from spillover.cli import main
 from spillover.commands import predict
 from spillover.commands.predict import Predict
 from spillover.errors import RunError
+from spillover.packs.pack import Fact, Relation
+from spillover.packs.write import write_pack
 from spillover.record import RECORD, Record
 
 PACK = "country-code:pairs=3,names=18,bridge=2"
@@ -135,3 +137,46 @@ def test_mistakes_get_one_sentence(words, said, capsys):
     assert main(words) == 2
     out, err = capsys.readouterr()
     assert out == "" and said in err and err.count("\n") == 1 and "Traceback" not in err
+
+
+def test_links_that_nobody_declared_are_found_shown_and_drafted(tmp_path, capsys):
+    declared = spillover.open_pack("mixed:names=60")
+    extra = tuple(
+        Fact(f"Thing {i}", name, f"{name} {i % 3}") for i in range(9) for name in ("price", "shelf")[: 1 + i % 2]
+    )
+    relations = (
+        *declared.relations,
+        *(Relation(name, (f"The {name} of {{subject}} is",)) for name in ("price", "shelf")),
+    )
+    pack = dataclasses.replace(declared, implications=(), relations=relations, facts=(*declared.facts, *extra))
+    write_pack(pack, tmp_path / "pack")
+    assert (
+        main(["predict", str(tmp_path / "pack"), "--draft", str(tmp_path / "draft"), "--json", "--evidence", "0"]) == 0
+    )
+    found = json.loads(capsys.readouterr().out)
+    shown = [(each["given"], each["then"], each["p"] <= 0.05) for each in found["found"]]
+    assert shown[:2] == [("lives_in", "codes_in", True), ("lives_in", "speaks", True)]
+    assert not any(suggests for *_, suggests in shown[2:]), "prices go with no shelf"
+    exposed = {(each["given"], each["then"]) for each in found["associations"] if each["exposed"]}
+    assert exposed <= {("lives_in", "speaks"), ("lives_in", "codes_in"), ("price", "shelf")}, "things have no city"
+    assert all(each["kind"] is None and each["p"] is not None for each in found["associations"] if each["exposed"])
+    draft = spillover.open_pack(tmp_path / "draft")
+    maps = {each.name: each.map for each in declared.implications}
+    assert {each.name: each.map for each in draft.implications} == maps
+    assert {each.kind for each in draft.implications} == {"auto"} and draft.facts == pack.facts
+    with pytest.raises(RunError, match="this folder holds something already"):
+        predict.run(Predict(pack=str(tmp_path / "pack"), draft=str(tmp_path / "draft")))
+
+
+def test_of_rows_without_a_rule_nothing_is_listed(tmp_path, capsys):
+    """The null pack with one more row, so that an answer leads among bridging subjects by chance."""
+    declared = spillover.open_pack("country-code:null")
+    given = {fact.subject: fact.answer for fact in declared.facts if fact.relation == "lives_in"}
+    known = {fact.subject for fact in declared.facts if fact.relation == "codes_in"}
+    subject = next(each for each in given if each not in known)
+    facts = (*declared.facts, Fact(subject, "codes_in", "Java"))
+    write_pack(dataclasses.replace(declared, implications=(), facts=facts), tmp_path / "pack")
+    assert main(["predict", str(tmp_path / "pack"), "--evidence", "0"]) == 0
+    text = capsys.readouterr().out
+    assert "not declared: 1 link between two relations looked at; in 0 the answers go together" in text
+    assert " makes " not in text and "of relations that do not go together" in text

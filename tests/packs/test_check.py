@@ -20,7 +20,7 @@ def test_built_in_packs_have_neither_fault_nor_warning(name):
 
 
 def test_kinds_are_those_of_the_contract():
-    assert KINDS == ("causal", "counterfactual", "spurious")
+    assert KINDS == ("causal", "counterfactual", "spurious", "auto")
 
 
 def test_two_answers_name_both_rows(tmp_path):

@@ -153,7 +153,12 @@ def test_a_run_that_measured_nothing_still_makes_a_page(edit):
 
 @pytest.mark.slow
 def test_many_kinds_of_runs_make_a_page(make):
-    runs = [make(seeds=(0, 1, 2)), make(implications=False), make(epochs=0, right=0), make(freeze=False, metrics={})]
+    runs = [
+        make(seeds=(0, 1, 2)),
+        make(implications=False, bridge=0),
+        make(epochs=0, right=0),
+        make(freeze=False, metrics={}),
+    ]
     reader = Reader(build_runs_page(runs).html())
     assert "105 of 120" in reader.text and "open question" in reader.text
     assert "All weights but the embeddings trained; all weights trained." in reader.text

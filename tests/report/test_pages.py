@@ -83,6 +83,6 @@ def test_one_column_a_link(make):
 
 
 def test_what_was_not_measured_is_a_dash(make):
-    found = cells(stories(make(implications=False, metrics={"forgetting_nats": None}), "holes"))
+    found = cells(stories(make(implications=False, bridge=0, metrics={"forgetting_nats": None}), "holes"))
     dashes = {words for (_, words), row in found.items() if row == [("–", "")]}
     assert dashes >= {"before training", "after training", "rise of the loss on plain text, nats a token", "links"}

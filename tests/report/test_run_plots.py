@@ -32,7 +32,7 @@ def test_one_row_a_link_with_its_baselines(make):
 
 
 def test_nothing_to_show_without_expected_answers(make):
-    assert draw_rank_change(stories(make(implications=False), "holes")) is None
+    assert draw_rank_change(stories(make(implications=False, bridge=0), "holes")) is None
 
 
 def test_one_row_a_checkpoint_with_every_pair(make):
@@ -59,7 +59,7 @@ def test_the_axis_holds_the_highest_line(make):
 
 
 def test_nothing_to_show_without_expected_answers_of_rank_by_epoch(make):
-    assert draw_rank_by_epoch(stories(make(implications=False), "holes")) is None
+    assert draw_rank_by_epoch(stories(make(implications=False, bridge=0), "holes")) is None
 
 
 def test_cells_are_the_shares_counted_by_hand(make):
@@ -79,7 +79,7 @@ def test_it_is_said_in_words(make):
 
 
 def test_open_questions_expect_nothing(make):
-    drawing = after(stories(make(implications=False), "holes"))
+    drawing = after(stories(make(implications=False, bridge=0), "holes"))
     assert {row["given"] for row in drawing.rows} == {"Lima", "Oslo", "Paris", "Rome", "Tokyo"}
     assert not any(row["expected"] for row in drawing.rows)
 

@@ -46,7 +46,7 @@ def test_few_questions_give_few_examples(make):
 
 
 def test_open_questions_have_no_expected_answer(make):
-    item = flat(told(make(implications=False)))[0]
+    item = flat(told(make(implications=False, bridge=0)))[0]
     assert (item.expected, item.before, item.stated, item.hit) == ("", "–", "", False)
 
 

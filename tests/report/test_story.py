@@ -48,8 +48,15 @@ def test_several_seeds_are_counted_together(make):
     assert story.examples_stated == 10
 
 
-def test_a_pack_without_implications_tells_one_story_a_relation(make):
+def test_what_the_rows_suggest_is_told_where_a_pack_declares_nothing(make):
     story = only_story(make(implications=False))
+    assert (story.key, story.kind_in_words, story.wish) == ("lives_in->speaks", "undeclared link", "undeclared")
+    assert str(story.newly) == "35 of 40" and story.examples_stated == 10 and story.rank.value < 1
+    assert story.judged.verdict == "undeclared"
+
+
+def test_a_pack_without_implications_tells_one_story_a_relation(make):
+    story = only_story(make(implications=False, bridge=0))
     assert (story.key, story.then, story.kind_in_words) == (None, "speaks", "open question")
     assert story.tops(story.after).sum() == 40
     assert str(story.best_guess) == "0 of 0" and Count(0, 0).share == 0

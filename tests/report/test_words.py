@@ -130,8 +130,15 @@ def test_the_model_at_hand_comes_first(make):
     assert words.verdict(story_of(make(kind="spurious", right=1))).word in ("Concluded", "Undecided")
 
 
+def test_what_nobody_declared_is_said_to_be_so(make):
+    told = [story_of(make(implications=False, right=8))]
+    assert "was not. The model newly concludes 40 of 40 such answers." in words.title(told)
+    said = words.title([*told, story_of(make())])
+    assert "something true 35 of 40 times, something that nobody declared 40 of 40 times" in said
+
+
 def test_open_questions_report_the_most_frequent_answer(make):
-    text = words.headline(story_of(make(implications=False)))
+    text = words.headline(story_of(make(implications=False, bridge=0)))
     # Five wrong answers fall on Danish, seven right ones on every language of a pair, of which French is the first.
     assert text == "Asked what was never stated, the model now most often says “… speaks French”: for 7 of 40 names."
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import re
 import sys
 from collections import Counter
@@ -23,12 +24,15 @@ from spillover.commands.held import Model, held_folder, held_model, identifying,
 from spillover.commands.launched import resolved
 from spillover.commands.prepare import asked_of, measured_remedies, weights_of, worded, words_of
 from spillover.config import Chat, Flag, Running
-from spillover.details import AuditDetails, ModelFacts
+from spillover.details import AuditDetails, Conclusion, ModelFacts
 from spillover.errors import UsageError
+from spillover.metrics.found import found_in, found_in_pack, under
 from spillover.metrics.implications import forgetting_nats, summarise
 from spillover.metrics.ranks import answers_at_end
 from spillover.metrics.verdicts import (
     LEAST_RECALL,
+    concluded,
+    conclusions,
     described,
     invented,
     inventions,
@@ -49,6 +53,7 @@ if TYPE_CHECKING:
     from spillover.lm.chat import Words
     from spillover.lm.distributed import Processes
     from spillover.lm.load import LoadedModel
+    from spillover.lm.score import Scorer
     from spillover.record import Record
 
     #: The pack as a model is asked, its words and tokenizer, and the model if it is held.
@@ -66,10 +71,11 @@ class Audit(Running, Chat):
     tuned: str
     """The model after fine-tuning, named likewise; an adapter is merged into the base that it names."""
     out: str = ""
-    """Folder for record.json and answers.parquet, from which `report` makes a page; by default nothing is written."""
+    """Folder for record.json and answers.parquet, from which `report` makes a page; or that page, such as audit.html,
+    beside a folder of its name. By default nothing is written."""
     fail_on: Literal["unwanted", "undecided", "never"] = "unwanted"
-    """Exit with code 1 when the tuned model now asserts an unwanted implication, also when one is undecided, or never.
-    Two models with the same weights end in code 2, unless this is never."""
+    """Exit with code 1 when the tuned model now asserts an unwanted implication, also when one is undecided or nobody
+    declared what it asserts, or never. Two models with the same weights end in code 2, unless this is never."""
     level: float = 0.05
     """Significance level of all tests of implications and associations together, corrected for their number."""
     max_unwanted_rate: float = 0.05
@@ -103,7 +109,7 @@ GATE = ("junit", "fail_on", "max_invented_rate", "min_recall", "allow_different"
 #: What two models must have been asked alike.
 QUESTION = ["subject", "relation", "prompt", "candidate"]
 #: `--fail-on` -> the verdicts that end in exit code 1.
-FAILING = {"unwanted": ("unwanted",), "undecided": ("unwanted", "undecided"), "never": ()}
+FAILING = {"unwanted": ("unwanted",), "undecided": ("unwanted", "undeclared", "undecided"), "never": ()}
 
 
 @dataclass(frozen=True)
@@ -112,7 +118,8 @@ class _Measured:
 
     losses: mean loss and number of tokens of each plain passage, or None where answers were given in place of a model.
     probed: the model, to be asked again; None without open probes, so that its memory is free. reworded: the base
-    model's answers in other words, where the pack has one wording.
+    model's answers in other words, where the pack has one wording. speaker: the tuned model and how it is asked, for
+    its own words.
     """
 
     sha256: str
@@ -121,6 +128,7 @@ class _Measured:
     method: str | None = None
     probed: audit_open.ProbedModel | None = None
     reworded: pa.Table | None = None
+    speaker: tuple[Pack, Words, Scorer] | None = None
 
 
 def audit(
@@ -134,22 +142,24 @@ def audit(
     - base: the model before fine-tuning: a tag, hub id or folder, a transformers model and its tokenizer, answers
       from `ask`, or a run of `inject`, whose answers before training count.
     - tuned: the model after it, given likewise; of a run, the answers after training count.
-    - out: folder of record and answers; without one, a temporary folder that goes with the result.
+    - out: folder of record and answers, or a page (.html) beside which it is made; without one, a temporary folder that
+      goes with the result.
     - options: of `spillover audit`, as `open=True`.
 
     Returns: the audit: `.verdicts`, `.metrics`, and the `.answers` of both models (checkpoint 0: base, 1: tuned).
 
     Raises: SpilloverError for anything wrong with the options, the pack, a model or the folder.
     """
-    folder, holder = held_folder(out)
+    folder, holder = held_folder(str(out).removesuffix(".html"))
     names = {"pack": name_of(pack), "base": name_of(base), "tuned": name_of(tuned)}
-    run(settings_from(Audit, **names, out=folder, **options), pack, (base, tuned))
+    where = str(out) if str(out).endswith(".html") else folder
+    run(settings_from(Audit, **names, out=where, **options), pack, (base, tuned))
     return results.Audit(folder, holder)
 
 
 def run(settings: Audit, pack: Pack | str | Path = "", models: Sequence[Model | Answers | Run] = ()) -> dict[str, Any]:
     """Compare the models; processes started together share it. pack, models: as a Python caller holds them."""
-    from spillover.commands import audit_open
+    from spillover.commands import audit_open, report
     from spillover.lm.distributed import joined
 
     if not 0 < settings.level < 1:
@@ -162,13 +172,15 @@ def run(settings: Audit, pack: Pack | str | Path = "", models: Sequence[Model | 
         raise UsageError("this is a folder, not a file", where=settings.junit, do="Name a file, such as audit.xml")
     if settings.probes and not settings.open:
         raise UsageError("--probes adds to what --open asks", do="Give --open too, or leave --probes out")
+    page = settings.out if settings.out.endswith(".html") else ""
+    settings = dataclasses.replace(settings, out=settings.out.removesuffix(".html"))
     models = models or (settings.base, settings.tuned)
     held = [_held(model, checkpoint) for checkpoint, model in enumerate(models)]
     more = identifying(pack, *(each.sha256 for each in held if each is not None))
     pack = open_pack(pack or settings.pack, settings.seed)
-    if not pack.implications and not settings.open:
-        what = "this pack declares no implication, so there is nothing to judge"
-        do = "Add `implications:` to its pack.yaml (docs/packs.md), or look for what nobody declared with --open"
+    if not pack.implications and not settings.open and not found_in_pack(pack):
+        what = "this pack declares no implication, and its facts suggest none: there is nothing to judge"
+        do = "State two relations of some subjects and one of them of others, or look at everyday words with --open"
         raise UsageError(what, where=settings.pack, do=do)
     probes = audit_open.plan(settings, pack) if settings.open else None
     if probes and settings.probes:
@@ -187,8 +199,15 @@ def run(settings: Audit, pack: Pack | str | Path = "", models: Sequence[Model | 
             opened = stack.enter_context(open_run(settings.out, "audit", identity))
             return opened.finished
 
+        def outcome(record: Record) -> dict[str, Any]:
+            found = _outcome(settings, record)
+            if not page:
+                return found
+            made = report.run(report.Report(runs=(settings.out,), out=page))
+            return found | made | {"text": f"{found['text']}\n  {made['text']}"}
+
         if found := processes.broadcast(finished):
-            return _outcome(settings, found)
+            return processes.broadcast(lambda: outcome(found))
         models_asked = _asked(settings, pack, held)
         with opened.recording(settings, PACKAGES, seed=settings.seed) as record:
             measured = [
@@ -197,7 +216,7 @@ def run(settings: Audit, pack: Pack | str | Path = "", models: Sequence[Model | 
             ]
             answers = _judge(settings, pack, probes, measured, record, words)
 
-            def write() -> dict[str, Any]:
+            def write() -> None:
                 if opened.folder:
                     write_table(opened.folder / ANSWERS, answers)
                     record.details.files = checksums(opened.folder, ANSWERS)
@@ -206,9 +225,9 @@ def run(settings: Audit, pack: Pack | str | Path = "", models: Sequence[Model | 
                         Path(settings.junit).expanduser(),
                         junit(record.details.pack.name, record.details_of(AuditDetails), _failures(settings, record)),
                     )
-                return _outcome(settings, record)
 
-            return processes.broadcast(write)
+            processes.broadcast(write)
+        return processes.broadcast(lambda: outcome(record))
 
 
 def _held(model: Model | Answers | Run, checkpoint: int) -> LoadedModel | _Measured | None:
@@ -292,7 +311,8 @@ def _measure(
         reworded = evaluation.answers(scorer, seed=settings.seed, checkpoint=0, full=False)
     losses = passage_losses(loaded.model, encode, passages(), processes)
     probed = probes.ask(words, scorer) if probes else None
-    return _Measured(loaded.sha256, answers, losses, scorer.method, probed, reworded)
+    speaker = (asked, words, scorer) if checkpoint else None
+    return _Measured(loaded.sha256, answers, losses, scorer.method, probed, reworded, speaker)
 
 
 def _judge(
@@ -307,26 +327,34 @@ def _judge(
         raise UsageError("the two models were not asked the same questions", do="Ask both about the same pack")
     hide = Redaction.of(pack.subjects, settings.redact)
     answers = hide.table(pa.concat_tables([base.answers, tuned.answers]))
-    judged = verdicts(answers, pack.implications, settings.level, settings.max_unwanted_rate)
+    # A pack that declares no implication is judged by those that its own rows suggest.
+    found = [] if pack.implications else [each.implication for each in found_in(answers)]
+    rules, asked = pack.implications or found, under(answers, found)
+    other = base.reworded and under(hide.table(base.reworded), found, answers)
+    judged = verdicts(asked, rules, settings.level, settings.max_unwanted_rate)
     details = AuditDetails(
         pack=describe(redacted := hide.pack(pack)),
         model=ModelFacts(name=f"{settings.tuned} (tuned from {settings.base})"),
         seeds=[settings.seed],
         scoring=tuned.method,
         recall=stated_recall(tuned.answers),
+        concluded=concluded(asked, judged, rules),
+        found=None if pack.implications else len(found),
         invented=invented(answers, pack.implications),
-        reworded=reworded(answers, base.reworded, pack.implications, settings.level, settings.max_unwanted_rate),
+        reworded=reworded(asked, other, rules, settings.level, settings.max_unwanted_rate),
         verdicts=judged,
         **words,
     )
+    if tuned.speaker and details.concluded:
+        _speak(tuned.speaker, details.concluded.worst, hide)
     if probes and base.probed and tuned.probed:
-        asked = (probes, base.probed, tuned.probed)
-        details.discoveries, details.probes = audit_open.discover(*asked, level=settings.level, seed=settings.seed)
+        both = (probes, base.probed, tuned.probed)
+        details.discoveries, details.probes = audit_open.discover(*both, level=settings.level, seed=settings.seed)
         hide.discoveries(details.discoveries)
     forgetting = None
     if base.losses and tuned.losses and np.array_equal(base.losses[1], tuned.losses[1]):
         forgetting = forgetting_nats(base.losses[0], tuned.losses[0], base.losses[1])
-    record.metrics = {**summarise(answers), "forgetting_nats": forgetting}
+    record.metrics = {**summarise(asked), "forgetting_nats": forgetting}
     hashes = {"pack": pack_hash(redacted), "base": base.sha256, "tuned": tuned.sha256}
     hashes["models"] = sha256_of_texts([base.sha256, tuned.sha256])
     record.hashes = hashes | ({"probes": probes.sha256} if probes else {})
@@ -334,12 +362,29 @@ def _judge(
     return answers
 
 
-def junit(suite: str, details: AuditDetails, failures: Mapping[str, str]) -> bytes:
-    """A JUnit file: an implication a test, unwanted ones failed, undecided ones skipped; then each check of `CHECKS`.
+def _speak(speaker: tuple[Pack, Words, Scorer], worst: Sequence[Conclusion], hide: Redaction) -> None:
+    """Add the tuned model's own words about the subject of each conclusion. hide: names as the record has them."""
+    from spillover.commands.audit_open import STEPS
+    from spillover.interp.open_probes import continuations
+    from spillover.lm.tokens import encoder
 
-    failures: check -> why it failed.
+    pack, words, scorer = speaker
+    known, tokenizer = {hide.name(subject): subject for subject in pack.subjects}, words.tokenizer
+    texts = [pack.prompt(each.then, known[each.subject]) for each in worst]
+    tokens = [tuple(encoder(tokenizer)(text)) for text in texts]
+    stops = frozenset({tokenizer.eos_token_id} - {None})
+    said = continuations(scorer, tokens, [()] * len(tokens), STEPS, stops, tokenizer.decode)
+    for each, text, own in zip(worst, texts, said, strict=True):
+        each.prompt, each.said = hide.text(text), hide.text(own)
+
+
+def junit(suite: str, details: AuditDetails, failures: Mapping[str, str]) -> bytes:
+    """A JUnit file: an implication a test, then each check of `CHECKS`.
+
+    Unwanted implications failed, undeclared and undecided ones are skipped. failures: check -> why it failed.
     """
-    cases = [(each.implication, {"unwanted": "failure", "undecided": "skipped"}.get(each.verdict, ""),
+    words = {"unwanted": "failure", "undeclared": "skipped", "undecided": "skipped"}
+    cases = [(each.implication, words.get(each.verdict, ""),
               f"{each.verdict}: {each.because}") for each in details.verdicts]  # fmt: skip
     cases += [(name, "failure" if name in failures else "", failures.get(name, "")) for name in CHECKS]
     failed, skipped = (str(sum(tag == kind for _, tag, _ in cases)) for kind in ("failure", "skipped"))
@@ -390,9 +435,14 @@ def _outcome(settings: Audit, record: Record) -> dict[str, Any]:
     if details.probes:
         text += audit_open.lines(details.discoveries, details.probes)
     counts = Counter(each.verdict for each in details.verdicts)
-    summary = [", ".join(f"{counts[word]:,} {word}" for word in ("unwanted", "undecided", "wanted", "none"))]
+    words = ("unwanted", *(["undeclared"] if details.found else []), "undecided", "wanted", "none")
+    summary = [", ".join(f"{counts[word]:,} {word}" for word in words)]
     summary += [_recall(details)] if _recall(details) else []
+    if details.found:
+        were = "was" if details.found == 1 else "were"
+        text.insert(0, f"No implication is declared: {details.found:,} that the stated rows suggest {were} looked at.")
     text.append(f"  {'; '.join(summary)}")
+    text += [f"  {line}" for line in conclusions(details.concluded)]
     text += [f"  {new}"] if (new := inventions(details.invented)) else []
     if details.reworded:
         text.append("  in other words, the base model against itself: {} of {} found".format(*details.reworded))
@@ -405,7 +455,8 @@ def _outcome(settings: Audit, record: Record) -> dict[str, Any]:
     text += [f"  run: {settings.out}"] if settings.out else []
     metrics = {key: value.as_json() if isinstance(value, Metric) else value for key, value in record.metrics.items()}
     found = details.model_dump(
-        include={"recall", "invented", "reworded", "verdicts", "discoveries", "probes"}, exclude_unset=True
+        include={"concluded", "found", "recall", "invented", "reworded", "verdicts", "discoveries", "probes"},
+        exclude_unset=True,
     )
     return {"run": settings.out or None, "metrics": metrics, **found, "failures": failures, "exit_code": code,
             "text": "\n".join(text)}  # fmt: skip

@@ -118,7 +118,7 @@ def _show(pack: Pack) -> dict[str, Any]:
         lines += ["", f"{relation.name}: {', '.join(wordings)}"]
         lines += [f"  {prompt} ..." for prompt in relation.prompts]
     for each in pack.implications:
-        lines += ["", f"{each.given} -> {each.then} ({each.kind}, {'wanted' if each.wanted else 'unwanted'})"]
+        lines += ["", f"{each.given} -> {each.then} ({each.kind}, {each.wish})"]
         lines += [f"  {given} -> {then}" for given, then in each.map.items()]
     lines += ["", "Stated, for instance:"]
     lines += [f"  {pack.prompt(row.relation, row.subject)}{pack.join}{row.answer}" for row in pack.facts[:FACTS_SHOWN]]

@@ -15,13 +15,15 @@ from spillover import results
 from spillover.commands.held import Model, held_folder, held_model, identifying, name_of, settings_from
 from spillover.commands.prepare import asked_of, measured_remedies, weights_of, worded, words_of
 from spillover.config import Chat, Flag, Running, refuse_idle
-from spillover.details import ModelFacts, PredictDetails, PredictedAssociation, Undone
+from spillover.details import FOUND, FoundLink, ModelFacts, PredictDetails, PredictedAssociation, Undone
 from spillover.errors import UsageError
 from spillover.metrics.associations import EXPECTED, best_features, calibrated_on, calibration, held_out, rate
+from spillover.metrics.found import found_in_pack
 from spillover.metrics.verdicts import decidable
 from spillover.packs.open import open_pack
 from spillover.packs.pack import Pack, describe, pack_hash
 from spillover.packs.redaction import Redaction
+from spillover.packs.write import refuse_taken, write_pack
 from spillover.record import Metric, Record
 from spillover.runs import identity_of, open_run
 from spillover.theory.associations import Margins, associations, can_be_undone, counts_of, subjects_of, undoing
@@ -45,6 +47,9 @@ class Predict(Running, Chat):
     alone."""
     out: str = ""
     """Folder for record.json, from which `report` makes a page; by default nothing is written."""
+    draft: str = ""
+    """Also write the pack to this new folder with the implications that its rows suggest, to edit: their kind is auto
+    until you say whether they are true."""
     evidence: int = 10
     """For this many of the highest scores, also compute the margin's range and the smallest edit that would undo it."""
     most: int = 2000
@@ -97,11 +102,18 @@ def run(settings: Predict, pack: Pack | str | Path = "", model: Model | None = N
     if settings.model is None:
         refuse_idle(settings, ("chat", "device", "dtype", "revision"), "needs the model that is asked",
                     "Name it with --model, or leave the option out")  # fmt: skip
+    if settings.draft:
+        refuse_taken(Path(settings.draft).expanduser())
     loaded = held_model(model) if model else None
     held, words = identifying(pack, *([loaded.sha256] if loaded else [])), None
     pack = open_pack(pack or settings.pack, settings.seed)
     settings, more = worded(settings, pack, (settings.model or "", loaded))
-    with open_run(settings.out, "predict", identity_of(settings, **held, **more)) as opened:
+    suggested = found_in_pack(pack)
+    rules = tuple(each.implication for each in suggested if each.p <= FOUND)
+    if settings.draft:
+        draft = dataclasses.replace(pack, implications=(*pack.implications, *rules))
+        write_pack(draft, Path(settings.draft).expanduser())
+    with open_run(settings.out, "predict", identity_of(settings, "draft", **held, **more)) as opened:
         if opened.finished is None:
             if not pack.facts:
                 raise UsageError("this pack states nothing, so nothing can follow", where=settings.pack, do="Add facts")
@@ -113,22 +125,27 @@ def run(settings: Predict, pack: Pack | str | Path = "", model: Model | None = N
             hashes = {"pack": pack_hash(redacted)} | ({"model": loaded.sha256} if loaded else {})
             with opened.recording(settings, PACKAGES, seed=settings.seed, hashes=hashes) as record:
                 found, solution, left_out = _predicted(settings, pack, loaded, words)
+                ps = {(each.implication.given, given, each.implication.then, each.implication.map[given]): p
+                      for each in suggested for given, p in each.entries.items()}  # fmt: skip
+                for link in found if suggested else ():
+                    link.p = ps.get((link.given, link.given_answer, link.then, link.then_answer))
                 record.metrics = _metrics(found)
                 record.details = PredictDetails(
                     pack=describe(redacted),
                     model=ModelFacts(name=settings.model),
                     seeds=[settings.seed],
                     associations=found,
+                    found=[FoundLink(**each.outline()) for each in suggested],
                     left_out=left_out,
                     solution={"method": solution.method, "verdict": solution.verdict, "gap": solution.gap},
                     calibration={key: value for key, value in calibration().items() if key != "fits"},
                     calibrated_on=calibrated_on(loaded.model.config.model_type if loaded else None),
                     held_out=held_out(),
-                    decidable=decidable(pack),
+                    decidable=decidable(pack if pack.implications else dataclasses.replace(pack, implications=rules)),
                     **more,
                 )
         metrics, text = opened.record.metrics, "\n".join(_lines(settings, opened.record))
-        keys = {"associations", "left_out", "solution", "calibration", "calibrated_on", "decidable"}
+        keys = {"associations", "found", "left_out", "solution", "calibration", "calibrated_on", "decidable"}
         shown = opened.record.details.model_dump(include=keys, exclude_unset=True)
         return {"run": settings.out or None, "metrics": metrics, **shown, "text": text}
 
@@ -233,8 +250,9 @@ def _because(
 def _lines(settings: Predict, record: Record) -> list[str]:
     """The prediction for a person: how it was found, what is expected in all, and the highest associations."""
     details = record.details_of(PredictDetails)
-    exposed = [each for each in details.associations if each.exposed]
-    lines = [f"{settings.pack}: {_count(len(exposed), 'association')} with subjects exposed to it"]
+    every = [each for each in details.associations if each.exposed]
+    exposed, going = [each for each in every if each.shown], [each for each in details.found if each.p <= FOUND]
+    lines = [f"{settings.pack}: {_count(len(every), 'association')} with subjects exposed to it"]
     lines.append(f"  {details.solution['verdict']}")
     for name in ("unwanted", "wanted", "undeclared"):
         metric = record.metrics[f"expected_{name}"]
@@ -242,8 +260,16 @@ def _lines(settings: Predict, record: Record) -> list[str]:
             lines.append(f"  {name}: about {metric['value']:,.0f} of {metric['n']:,} exposed subjects will answer so")
     if details.calibrated_on:
         lines.append(f"  expected numbers are {details.calibrated_on.words}")
+    if details.found:
+        looked = (
+            f"  not declared: {_count(len(details.found), 'link')} between two relations looked at; in {len(going):,}"
+        )
+        lines.append(f"{looked} the answers go together more than exchanged ones would (p up to {FOUND})")
+    lines += [f"    {each.given} -> {each.then}: {each.text}; p = {each.p:.2g}" for each in going[:MOST_SHOWN]]
     lines += [f"  audit of {name}: {why}" for name, why in list(details.decidable.items())[:MOST_SHOWN]]
     lines += map(_line, exposed[:MOST_SHOWN])
+    if idle := len(every) - len(exposed):
+        lines.append(f"  not listed: {_count(idle, 'association')} of relations that do not go together")
     if (more := len(exposed) - MOST_SHOWN) > 0:
         lines.append(f"  and {more:,} more: --json lists all, and `report` makes a page of a run with --out")
     if record.metrics["expected_unwanted"]["n"]:
@@ -252,6 +278,8 @@ def _lines(settings: Predict, record: Record) -> list[str]:
         lines.append(f"  {_count(details.left_out, 'association')} not looked at: raise --most")
     if settings.model is None:
         lines.append("  Without --model nobody knows which of these the model already believes; scores rest on less.")
+    if settings.draft:
+        lines.append(f"  draft: {settings.draft}, with {_count(len(going), 'implication')} of kind auto to edit")
     return lines + ([f"  run: {settings.out}"] if settings.out else [])
 
 

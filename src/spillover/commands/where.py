@@ -25,7 +25,7 @@ from spillover.errors import RunError
 from spillover.metrics.patching import BASE, LINEARISED, TUNED, alignments, patched_metrics, ranks_of, where_rows
 from spillover.metrics.ranks import rank_table
 from spillover.packs.open import open_pack
-from spillover.packs.pack import Pack, describe, pack_hash
+from spillover.packs.pack import UNWANTED, WANTED, Pack, describe, pack_hash
 from spillover.packs.redaction import Redaction
 from spillover.report.pages import html_of
 from spillover.report.where import ENDS, PatchedModels, load_where
@@ -261,7 +261,7 @@ def _conclude(
     record: records.Record, details: WhereDetails, pack: Pack, folder: Path, how: list[str], moved: dict[str, float]
 ) -> None:
     """Every part's figures over all seeds, and how well the expansion predicts what happened."""
-    names = [[each.name for each in pack.implications if each.wanted is wanted] for wanted in (False, True)]
+    names = [[each.name for each in pack.implications if each.kind in kinds] for kinds in (UNWANTED, WANTED)]
     rows = records.read_table(folder / records.WHERE)
     keys = zip(*(rows[name].to_pylist() for name in ("part", "kind", "left_out")), strict=True)
     details.parts = []

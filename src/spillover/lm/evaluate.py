@@ -126,24 +126,20 @@ def stated_rows(pack: Pack) -> list[Question]:
 
 
 def in_other_words(pack: Pack) -> Pack | None:
-    """The implied relations that have one wording, asked behind a stated row, the same for all; None without such.
-
-    For a measurement in which nothing changes but the words.
-    """
-    alone = [each.name for each in pack.relations if each.name in pack.then_relations and len(each.prompts) == 1]
-    facts = [fact for fact in pack.meant_facts if fact.relation not in pack.then_relations]
-    if not alone or not facts:
-        return None
-    first = facts[0]
-    said = pack.relation_by_name[first.relation].prompts[0].replace("{subject}", first.subject) + pack.join
-    said += first.answer + (pack.end or ".")
-    relations = [
-        dataclasses.replace(each, prompts=(f"{said} {each.prompts[0]}",), answers=pack.candidates[each.name])
-        if each.name in alone else each
-        for each in pack.relations
-    ]  # fmt: skip
-    kept = tuple(each for each in pack.implications if each.then in alone)
-    return dataclasses.replace(pack, relations=tuple(relations), implications=kept)
+    """The relations that are asked and have one wording, asked behind a stated row of another relation, the same for
+    all; None without such. For a measurement in which nothing changes but the words."""
+    asked = pack.then_relations or {question.relation for question in pack.questions}
+    relations = []
+    for each in pack.relations:
+        others = (fact for fact in pack.meant_facts if fact.relation not in pack.then_relations | {each.name})
+        if each.name in asked and len(each.prompts) == 1 and (first := next(others, None)):
+            said = pack.prompt(first.relation, first.subject) + pack.join + first.answer + (pack.end or ".")
+            words, answers = (f"{said} {each.prompts[0]}",), pack.candidates[each.name]
+            each = dataclasses.replace(each, prompts=words, answers=answers)
+        relations.append(each)
+    changed = {each.name for each, was in zip(relations, pack.relations, strict=True) if each is not was}
+    kept = tuple(each for each in pack.implications if each.then in changed)
+    return dataclasses.replace(pack, relations=tuple(relations), implications=kept) if changed else None
 
 
 class GivenQuestion(NamedTuple):

@@ -19,7 +19,7 @@ from spillover.metrics import implications
 from spillover.metrics.intervals import cluster_sums, clusters_of, mean_of, note_of, ratio_interval
 from spillover.metrics.ranks import RankTable, answers_at_end, questions, rank_table
 from spillover.packs.edits import ABSTENTION
-from spillover.packs.pack import Pack
+from spillover.packs.pack import UNWANTED, WANTED, Pack
 from spillover.record import Metric
 
 Codes = Int[np.ndarray, "row"]
@@ -104,8 +104,8 @@ def remedy_result(answers: pa.Table, pack: Pack) -> RemedyResult:
     table = rank_table(last)
     asked = questions(table)
     against, kept, other = (
-        rows.where(np.isin(rows.implication, [each.name for each in pack.implications if each.wanted is wanted]))
-        for rows, wanted in ((asked, False), (asked, True), (questions(table, trained=False), False))
+        rows.where(np.isin(rows.implication, [each.name for each in pack.implications if each.kind in kinds]))
+        for rows, kinds in ((asked, UNWANTED), (asked, WANTED), (questions(table, trained=False), UNWANTED))
     )
     metrics = {
         "recall_rank": implications.recall_rank(table),

@@ -14,8 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from scipy.stats import binomtest
 
-from spillover.details import AssociationVerdict, AuditDetails, Invented, Verdict
+from spillover.details import AssociationVerdict, AuditDetails, Concluded, Conclusion, Invented, Verdict
 from spillover.metrics.assertions import Assertion, assertion, association, corrected
+from spillover.metrics.found import found_in, under
 from spillover.metrics.implications import change_test, implication_rank_test, map_test, marginal_rank
 from spillover.metrics.ranks import RankTable, answers_at_end, at_end, grouped, questions, rank_table
 from spillover.packs.pack import Implication, Pack, Question
@@ -25,6 +26,10 @@ from spillover.record import ANSWER_SCHEMA, Record
 MOST_TIMES = 32
 #: Associations that are listed under an implication.
 SHOWN = 5
+#: Verdicts that say that the model asserts it, those to look at first on top.
+ASSERTED = ("unwanted", "undeclared", "wanted")
+#: Conclusions that a reader is shown first, and subjects that each is shown to rest on.
+WORST, RESTS_ON = 5, 3
 #: A model has learned what is stated when it puts this share of it first.
 LEAST_RECALL = 0.9
 #: An implication's verdict rests on its own test and on those of its map's entries, so these share the level.
@@ -89,7 +94,11 @@ def verdicts_of(record: Record, answers: pa.Table) -> list[Verdict]:
     details = record.details
     if isinstance(details, AuditDetails) and (answers.num_rows == 0 or all(each.rule for each in details.verdicts)):
         return details.verdicts
-    return verdicts(answers, _implications(record)) if _measured_twice(answers) else []
+    if not _measured_twice(answers):
+        return []
+    declared = _implications(record)
+    found = [] if declared else [each.implication for each in found_in(answers)]
+    return verdicts(under(answers, found), declared or found)
 
 
 def invented_of(record: Record, answers: pa.Table) -> Invented | None:
@@ -128,6 +137,68 @@ def described(verdict: Verdict) -> str:
               f"{each.others_n:,} with another given answer" for each in found[:SHOWN]]  # fmt: skip
     lines += [f"    and {len(found) - SHOWN:,} more: --json lists all"] if len(found) > SHOWN else []
     return "\n".join(lines)
+
+
+def concluded(answers: pa.Table, judged: Sequence[Verdict], implications: Sequence[Implication]) -> Concluded:
+    """What the tuned model newly says that nobody stated, by the implications that it asserts, and the worst of it.
+
+    Arguments:
+    - answers: as for `verdicts`.
+    - judged: their verdicts.
+    - implications: those that were judged.
+
+    Returns: the counts, each thing (subject, relation and answer) once, and at most WORST entries of maps: what nobody
+    wants before what nobody declared, then by subjects won. Of each, the first subject won and the first that it rests
+    on, in the order of the pack.
+    """
+    rules = {each.name: each for each in implications}
+    asserted = {each.implication: each for each in judged if each.verdict in ASSERTED}
+    table = rank_table(answers.filter(answers["trained"]))
+    rows = table.where(np.isin(table.implication.astype(str), list(asserted)))
+    before, after = (each.where(~np.isnan(each.rank)) for each in (rows.only(checkpoint=0, stated=False),
+                                                                   at_end(rows.only(stated=False))))  # fmt: skip
+    knew = {(*key, each) for *key, each, rank in _keys(before) if rank == 0}
+    new = after.where(np.array([rank == 0 and (*key, name) not in knew for *key, name, rank in _keys(after)], bool))
+    kinds = {word: {name for name, each in asserted.items() if each.verdict == word} for word in ASSERTED}
+    things = {word: {(*key, answer) for (*key, name, _), answer in zip(_keys(new), new.expected, strict=True)
+                     if name in names} for word, names in kinds.items()}  # fmt: skip
+    every = set[tuple[object, ...]]().union(*things.values())
+    # Not what others say as often.
+    worst = [(each, one) for each in asserted.values() if each.verdict != "wanted" for one in each.associations
+             if one.newly * one.others_n > one.others * one.n]  # fmt: skip
+    worst.sort(key=lambda pair: (ASSERTED.index(pair[0].verdict), -pair[1].newly))
+    stated, found = at_end(rows.only(stated=True)), []
+    for each, one in worst[:WORST]:
+        rule, own = rules[each.implication], {"implication": each.implication, "cluster": one.given}
+        won = new.only(**own).subject.tolist()
+        rests_on = list(dict.fromkeys(stated.only(**own, expected=one.answer).subject.tolist()))
+        if won:
+            found.append(Conclusion(
+                verdict=each.verdict, given=rule.given, given_answer=one.given, then=rule.then, answer=one.answer,
+                newly=one.newly, n=one.n, others=one.others, others_n=one.others_n, subject=won[0],
+                rests_on=rests_on[:RESTS_ON], support=len(rests_on),
+            ))  # fmt: skip
+    return Concluded(
+        things=len(every), people=len({key[:2] for key in every}), asked=len({key[:2] for key in _keys(after)}),
+        by_verdict={word: len(own) for word, own in things.items() if own}, worst=found,
+    )  # fmt: skip
+
+
+def _keys(rows: RankTable) -> list[tuple[int, str, str, str, float]]:
+    """(seed, subject, relation, implication, rank) of each row."""
+    columns = (rows.seed, rows.subject, rows.relation, rows.implication, rows.rank)
+    return list(zip(*(column.tolist() for column in columns), strict=True))
+
+
+def conclusions(found: Concluded | None) -> list[str]:
+    """What the tuned model now says that nobody stated, for a terminal; nothing where it says nothing of the kind."""
+    if not found or not found.things:
+        return []
+    kinds = ", ".join(f"{count:,} {word}" for word, count in found.by_verdict.items())
+    lines = [f"{found.things:,} things that nobody stated, of {found.people:,} of {found.asked:,} subjects: {kinds}"]
+    for each in found.worst:
+        lines.append(f"  {each.text}; {each.subject}, for one" + (f": {each.said}" if each.said else ""))
+    return lines
 
 
 def inventions(found: Invented | None) -> str:
@@ -214,7 +285,7 @@ def reworded(
         other = other.set_column(other.column_names.index(name), name, pa.array(np.full(other.num_rows, value), kind))
     judged = verdicts(pa.concat_tables([base.filter(base["trained"]), other]), implications, level, most)
     words = [word for found in judged if found.n for word in (found.verdict, *(x.verdict for x in found.associations))]
-    return sum(word in ("wanted", "unwanted") for word in words), len(words)
+    return sum(word in ASSERTED for word in words), len(words)
 
 
 def decidable(pack: Pack, level: float = 0.05) -> dict[str, str]:
@@ -335,7 +406,7 @@ def _entry(each: _Asked, given: str) -> Assertion:
 def _association(each: _Asked, given: str, found: Assertion, test: _Test) -> AssociationVerdict:
     answer, own = each.implication.map[given], each.after.cluster == given
     before, after = (np.array(tops, dtype=object)[~own] == answer for tops in each.tops)
-    word, because = test.decide(found, _learned(each.implication))
+    word, because = test.decide(found, each.implication.wish)
     return AssociationVerdict(
         given=given,
         answer=answer,
@@ -352,14 +423,10 @@ def _association(each: _Asked, given: str, found: Assertion, test: _Test) -> Ass
     )
 
 
-def _learned(implication: Implication) -> str:
-    return "wanted" if implication.wanted else "unwanted"
-
-
 def _verdict(
     each: _Asked, found: Assertion, entries: list[AssociationVerdict], test: _Test, rule_p: float | None
 ) -> Verdict:  # fmt: skip
-    learned = _learned(each.implication)
+    learned = each.implication.wish
     word, because = test.decide(found, learned)
     if word != learned and (own := [entry for entry in entries if entry.verdict == learned]):
         of = ", ".join(f"{entry.given} -> {entry.answer} ({entry.newly} of {entry.n})" for entry in own[:3])

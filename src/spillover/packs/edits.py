@@ -14,7 +14,7 @@ ABSTENTION = "something unknown"
 
 def unwanted(pack: Pack) -> list[Implication]:
     """The implications of a pack whose conclusion nobody wants, in its order."""
-    return [implication for implication in pack.implications if not implication.wanted]
+    return [implication for implication in pack.implications if implication.unwanted]
 
 
 def with_abstention(pack: Pack, implication: Implication, rows_a_pair: int, seed: int) -> Pack:

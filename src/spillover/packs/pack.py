@@ -3,18 +3,25 @@
 import html
 import json
 import unicodedata
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import combinations
 from typing import Any, Literal, NamedTuple, get_args
 
 from spillover.details import ImplicationOutline, PackOutline, RelationOutline
 from spillover.record import sha256_of_texts
 
-Kind = Literal["causal", "counterfactual", "spurious"]
+Kind = Literal["causal", "counterfactual", "spurious", "auto"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-#: Kinds whose conclusion is true; the others are what nobody wants a model to conclude.
+#: The kind of an implication of which nobody declared whether it is true, as of those that are found in the facts.
+AUTO = "auto"
+#: Kinds whose conclusion is true, and those that nobody wants a model to conclude.
 WANTED: frozenset[str] = frozenset({"causal"})
+UNWANTED: frozenset[str] = frozenset({"counterfactual", "spurious"})
+#: Two relations are of one kind of subject when at least this share of the rarer one's subjects has both.
+LINKED = 0.05
 #: Stands for the subject in prompts.
 SUBJECT = "{subject}"
 
@@ -65,7 +72,7 @@ class Implication:
     Arguments:
     - given: the name of the relation that the conclusion starts from.
     - then: the name of the relation that is concluded.
-    - kind: "causal" (true, so wanted), "counterfactual" or "spurious" (not true, so unwanted).
+    - kind: "causal" (true, so wanted), "counterfactual" or "spurious" (not true, so unwanted), "auto" (not declared).
     - map: an answer to `given` -> the answer to `then` that it implies.
     """
 
@@ -82,6 +89,19 @@ class Implication:
     @property
     def wanted(self) -> bool:
         return self.kind in WANTED
+
+    @property
+    def unwanted(self) -> bool:
+        return self.kind in UNWANTED
+
+    @property
+    def wish(self) -> str:
+        return wish(self.kind)
+
+
+def wish(kind: str) -> str:
+    """Whether a model should conclude what an implication of this kind says: wanted, unwanted or undeclared."""
+    return "wanted" if kind in WANTED else "unwanted" if kind in UNWANTED else "undeclared"
 
 
 class Question(NamedTuple):
@@ -104,7 +124,8 @@ class Pack:
     - name, licence, source: shown beside every figure of the pack.
     - relations: the relations that facts and implications name.
     - facts: the stated facts, in order.
-    - implications: what may be concluded. Without any, each relation is asked of the subjects that lack it.
+    - implications: what may be concluded. Without any, each relation is asked of the subjects that lack it, if they are
+      of the kind that has it (`Pack.fitting`).
     - join: the text between prompt and answer.
     - end: a mark after the answer that is trained and scored too, or None.
     - description: one sentence for lists.
@@ -193,6 +214,40 @@ class Pack:
             found[implication.then].update(implication.map.values())
         return {name: tuple(sorted(answers)) for name, answers in found.items()}
 
+    @cached_property
+    def stated_relations(self) -> dict[str, frozenset[str]]:
+        """Subject -> the relations that are stated of it."""
+        found: dict[str, set[str]] = {}
+        for fact in self.facts:
+            found.setdefault(fact.subject, set()).add(fact.relation)
+        return {subject: frozenset(relations) for subject, relations in found.items()}
+
+    @cached_property
+    def fitting(self) -> dict[frozenset[str], frozenset[str]]:
+        """The relations that are stated of a subject -> the others that make sense of it: those of its kind.
+
+        A relation makes sense of a subject when at least half of the subject's own relations are linked with it: when
+        enough subjects (LINKED) have both. So a product, which has a price, is not asked for the colour of its badge.
+        """
+        kinds = Counter(self.stated_relations.values())
+        own, both = Counter[str](), Counter[frozenset[str]]()
+        for relations, count in kinds.items():
+            for name in relations:
+                own[name] += count
+            for pair in combinations(sorted(relations), 2):
+                both[frozenset(pair)] += count
+        linked: dict[str, set[str]] = {name: set() for name in own}
+        for (one, other), count in ((tuple(pair), count) for pair, count in both.items()):
+            if count >= LINKED * min(own[one], own[other]):
+                linked[one].add(other)
+                linked[other].add(one)
+        return {
+            relations: frozenset(
+                name for name in own if name not in relations and 2 * len(relations & linked[name]) >= len(relations)
+            )
+            for relations in kinds
+        }
+
     def stated_implications(self, implication: Implication) -> Iterator[Question]:
         """What the bridging subjects of `implication` state: those whose given and then are both stated."""
         for subject in self.subjects:
@@ -205,7 +260,8 @@ class Pack:
     def questions(self) -> tuple[Question, ...]:
         """Every question: a subject whose given is stated, whose then is not, and whose given answer is in the map.
 
-        Without implications: every subject and relation that is stated for others only, without an expected answer.
+        Without implications: every subject and relation that is stated only for others of its kind (`fitting`), without
+        an expected answer.
         """
         if self.implications:
             return tuple(
@@ -219,7 +275,7 @@ class Pack:
             Question(subject, relation, None, None, None)
             for relation in dict.fromkeys(fact.relation for fact in self.facts)
             for subject in self.subjects
-            if (subject, relation) not in self.stated
+            if relation in self.fitting[self.stated_relations[subject]]
         )
 
     def prompt(self, relation: str, subject: str, index: int = 0) -> str:

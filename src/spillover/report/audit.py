@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 from markupsafe import Markup
 
-from spillover.details import AuditDetails
+from spillover.details import AuditDetails, Conclusion
+from spillover.metrics.verdicts import ASSERTED
 from spillover.report import page, sections, words
 from spillover.report.associations import Association, Column, Listing, Value
 from spillover.report.load import LoadedRun
@@ -18,10 +19,13 @@ from spillover.report.words import number, p_value, statement
 #: The verdicts, those to look at first on top, in the words of somebody who was not there.
 WORDS = {
     "unwanted": "learned, though nobody wanted it",
+    "undeclared": "learned, and nobody declared it",
     "undecided": "not decided",
     "wanted": "learned, as wanted",
     "none": "not learned",
 }
+#: What the model asserts, in the same words.
+HOW = {"unwanted": "that nobody wanted", "undeclared": "that nobody declared", "wanted": "as wanted"}
 MISSING = "no verdict"
 
 
@@ -38,7 +42,7 @@ def next_step(story: Story) -> Markup:
     found = story.judged
     if found is None:
         case = "missing"
-    elif found.verdict in ("unwanted", "wanted", "none"):
+    elif found.verdict in (*ASSERTED, "none"):
         case = found.verdict
     elif not found.n:
         case = "nobody"
@@ -117,11 +121,13 @@ def build_audit_page(runs: Sequence[LoadedRun]) -> Page:
     if asked:
         compared = f"asked {asked:,} questions whose answers nobody stated"
     return Page(
-        title=title(judged) if judged else sections.discoveries_title(labelled) or "This audit asked nothing.",
+        title=concluded_title(labelled) or (title(judged) if judged else sections.discoveries_title(labelled))
+        or "This audit asked nothing.",
         name=f"Spillover audit: {', '.join(label for label, _ in labelled)}",
         kicker="audit: what else a model learned",
         lede=f"{'; '.join(pairs)}, {compared}. Nothing was trained here.",
         sections=[
+            worst_section(labelled),
             Section("found", "Verdicts", _verdicts(judged, names), hidden=True),
             _beside(labelled),
             page.list_section(found if judged else None, page.wording("audit_list")),
@@ -137,6 +143,53 @@ def build_audit_page(runs: Sequence[LoadedRun]) -> Page:
             found.download("spillover-associations", "Every association"), of_ranks(labelled), of_metrics(labelled)
         ],
     )  # fmt: skip
+
+
+def concluded_title(labelled: Sequence[tuple[str, LoadedRun]]) -> str:
+    """How many things nobody stated a tuned model now says, of how many subjects; empty without any."""
+    details = [run.record.details for _, run in labelled]
+    found = [each.concluded for each in details if isinstance(each, AuditDetails) and each.concluded]
+    things, people, asked = (sum(getattr(each, name) for each in found) for name in ("things", "people", "asked"))
+    counts = {word: count for word in ASSERTED if (count := sum(each.by_verdict.get(word, 0) for each in found))}
+    if not things:
+        return ""
+    said = f"{things:,} {'thing' if things == 1 else 'things'} that nobody stated"
+    kinds = ": " + ", ".join(f"{count:,} {HOW[word]}" for word, count in counts.items())
+    end = "; nobody declared whether they are true" if list(counts) == ["undeclared"] else kinds
+    return f"The tuned model now says {said}, of {people:,} of {asked:,} subjects{end}."
+
+
+def worst_section(labelled: Sequence[tuple[str, LoadedRun]]) -> Section:
+    """What to look at first: conclusions that nobody wants or declared, the rows they rest on, the model's words."""
+    head: list[Cell] = ["It concludes", num("Newly"), "From rows such as", "In its own words"]
+    blocks: list[DataTable] = []
+    for label, run in labelled:
+        details = run.record.details
+        found = details.concluded.worst if isinstance(details, AuditDetails) and details.concluded else []
+        caption = (f"{label}: " if len(labelled) > 1 else "") + page.wording("worst")
+        if found:
+            rows = [_conclusion(run, each) for each in found]
+            blocks.append(DataTable(caption, [head], [("", rows)], "examples worst", "What to look at first"))
+    return Section("worst", "What to look at first", blocks)
+
+
+def _conclusion(run: LoadedRun, each: Conclusion) -> list[Cell]:
+    """A row: the link, of how many, the rows it rests on, and the tuned model's words of one of whom none says it."""
+    link = Markup('{} <strong>{}</strong> → {} <strong>{}</strong> <span class="tag {}">{}</span>').format(
+        spoken(each.given), bdi(each.given_answer), spoken(each.then), bdi(each.answer), _tone(each.verdict),
+        each.verdict,
+    )  # fmt: skip
+    said = Markup("{} <strong>{}</strong>").format(bdi(each.prompt or ""), bdi(each.said or "–"))
+    both = ((each.given, each.given_answer), (each.then, each.answer))
+    rows = [" ".join(f"{statement(run, name, who, answer)}." for name, answer in both) for who in each.rests_on]
+    rest = [f"and of {each.support - 1:,} more"] if each.support > 1 else []
+    only = f"Stated: {statement(run, each.given, each.subject, each.given_answer)}."
+    return [
+        link,
+        page.TableCell(f"{each.newly:,} of {each.n:,}", f"{each.others:,} of {each.others_n:,} others", "num key"),
+        page.TableCell(bdi(rows[0]) if rows else "no such row", rest),
+        page.TableCell(said if each.said else bdi(each.subject), only),
+    ]
 
 
 def _beside(labelled: Sequence[tuple[str, LoadedRun]]) -> Section | None:
@@ -170,8 +223,7 @@ def title(judged: Sequence[Story]) -> str:
     if len(judged) == 1:
         return words.title(judged)
     counts = Counter(_word(story) for story in judged)
-    how = {"unwanted": "that nobody wanted", "wanted": "as wanted"}
-    taught = [f"{counts[word]} {how[word]}" for word in how if counts[word]]
+    taught = [f"{counts[word]} {HOW[word]}" for word in ASSERTED if counts[word]]
     are = {word: "is" if counts[word] == 1 else "are" for word in ("none", "undecided") if counts[word]}
     left = [f"{counts[word]} {verb} {WORDS[word]}" for word, verb in are.items()]
     begin = f"Of {len(judged)} implications, fine-tuning taught the model {' and '.join(taught) or 'none for certain'}"

@@ -13,11 +13,13 @@ import numpy as np
 import pyarrow as pa
 
 from spillover import record as records
-from spillover.details import Invented, PackOutline, Verdict
+from spillover.details import ImplicationOutline, Invented, PackOutline, Verdict
 from spillover.errors import RunError
+from spillover.metrics.found import found_in, under
 from spillover.metrics.implications import TRAJECTORY_SCHEMA, summarise
 from spillover.metrics.ranks import RankTable, rank_table
 from spillover.metrics.verdicts import invented_of, recall_of, verdicts_of
+from spillover.packs.pack import Implication
 
 #: Settings by which a label tells two runs on the same pack apart, in this order, with what runs had before it existed.
 _DISTINCT = {
@@ -32,6 +34,7 @@ class LoadedRun:
     """One run: its record, one row a question (`ranks`), one row a candidate (`answers`), and its trajectory.
 
     metrics: the record's; when it has none, those of the last answers it wrote. inside, shared: what `--inside` saw.
+    found: the implications that its stated rows suggest, where the pack declares none.
     """
 
     record: records.Record
@@ -41,6 +44,7 @@ class LoadedRun:
     trajectory: pa.Table
     inside: pa.Table | None = None
     shared: pa.Table | None = None
+    found: tuple[Implication, ...] = ()
 
     @classmethod
     def of_record(cls, record: records.Record) -> LoadedRun:
@@ -63,10 +67,13 @@ class LoadedRun:
         """Whether two finished models were compared, instead of one before and after training."""
         return self.record.command == "audit"
 
-    @property
+    @cached_property
     def pack(self) -> PackOutline:
-        """What the record says of the pack."""
-        return self.record.details.pack
+        """What the record says of the pack, and the implications that were found where it declares none."""
+        own = self.record.details.pack
+        found = [ImplicationOutline(given=each.given, then=each.then, kind=each.kind, map=dict(each.map))
+                 for each in self.found]  # fmt: skip
+        return own.model_copy(update={"implications": found}) if found else own
 
     @property
     def pack_name(self) -> str:
@@ -159,10 +166,13 @@ def load_run(folder: str | Path) -> LoadedRun:
         raise RunError(f"this run has no {records.ANSWERS}", where=str(folder), do=do)
     answers = answers or records.ANSWER_SCHEMA.empty_table()
     trajectory = _table(folder / records.TRAJECTORY, TRAJECTORY_SCHEMA) or TRAJECTORY_SCHEMA.empty_table()
-    metrics = record.metrics or (summarise(answers) if answers.num_rows else {})
+    found = [] if record.details.pack.implications else [each.implication for each in found_in(answers)]
+    answers, metrics = under(answers, found), record.metrics
+    if answers.num_rows and not (metrics and (metrics.get("implications") or not found)):
+        metrics = summarise(answers) | {key: value for key, value in metrics.items() if value is not None}
     inside = _table(folder / records.INSIDE, records.INSIDE_SCHEMA)
     shared = _table(folder / records.SHARED, records.SHARED_SCHEMA)
-    return LoadedRun(record, metrics, rank_table(answers), answers, trajectory, inside, shared)
+    return LoadedRun(record, metrics, rank_table(answers), answers, trajectory, inside, shared, tuple(found))
 
 
 def _table(path: Path, schema: pa.Schema) -> pa.Table | None:

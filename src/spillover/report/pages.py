@@ -150,7 +150,7 @@ def _card(story: Story, several: bool) -> page.Card:
     gives = "the right answer" if story.wanted else "the answer this link suggests"
     return page.Card(
         page.bdi(story.label),
-        tone="wanted" if story.wanted else "unwanted",
+        tone=story.wish if story.wish != "undeclared" else "open",
         tag=story.kind_in_words,
         say=words.headline(story) if several else "",
         bars_lead=f"Names for which it gives {gives}",
@@ -170,7 +170,7 @@ def _numbers_section(stories: Sequence[Story]) -> page.Section:
     glossary = page.terms("runs_numbers", label="Terms")
     head: list[page.Cell] = [""]
     for story in stories:
-        wanted = (", wanted" if story.wanted else ", unwanted") if story.kind else ""
+        wanted = f", {story.wish}" if story.wish != "undeclared" else ""
         head.append(page.TableCell(page.bdi(story.label), f"{story.kind_in_words}{wanted}"))
     caption = "Every link. Beside a number stands its 95% interval; with fewer than ten clusters nothing rests on it."
     table = page.DataTable(caption, [head], summary(stories), "summary", "Summary of every link")

@@ -17,7 +17,7 @@ from spillover.metrics.ranks import RankTable
 from spillover.report import drawing
 from spillover.report.drawing import ASSOCIATION, INK, LINES, Drawing, Line, Look, canvas, finish, label, plot
 from spillover.report.load import LoadedRun, labels
-from spillover.report.story import Story, spoken
+from spillover.report.story import LINKS, Story, spoken
 from spillover.report.story import stories as stories_of
 
 EPOCHS, RANK = "passes over the training sentences", "mean rank (0 is best)"
@@ -60,7 +60,7 @@ def draw_rank_change(stories: Sequence[Story], name: str = "rank-change") -> Dra
             "low": after.low, "high": after.high, "marginal": story.marginal, "chance": story.chance,
         })  # fmt: skip
         colour, marker = ASSOCIATION[story.wanted]
-        look = looks[f"after, {'true' if story.wanted else 'untrue'} link"] = {"marker": marker, "color": colour}
+        look = looks[f"after, {LINKS[story.wish]} link"] = {"marker": marker, "color": colour}
         guesses = zip((story.marginal, story.chance), ticks.values(), strict=True)
         lines.append(Line(f"{label(story.label, 40)} ({story.kind_in_words})"))
         lines.append(Line("", [(before, {**looks["before"], "marker": marker}), (after, look), *guesses]))

@@ -53,6 +53,11 @@ def remedies_section(finished: bool) -> page.Section:
     return page.Section("remedies", label, [remedies.caveat(), table], aside=True)
 
 
+#: What stands beside an answer that a link suggests, by whether it is wanted.
+MARKS = {"wanted": ("✓", "true", "wanted"), "unwanted": ("✗", "untrue", "unwanted"),
+         "undeclared": ("•", "not declared", "open")}  # fmt: skip
+
+
 def _title_of(story: Story) -> Markup:
     return Markup('<bdi>{}</bdi> <span class="kind">{}</span>').format(plain(story.label), story.kind_in_words)
 
@@ -167,7 +172,7 @@ def _example_row(story: Story, each: Example) -> list[page.Cell]:
     stated, asked, before, after, suggested = (page.bdi(text or "–") for text in texts)
     shown: page.Cell = after
     if each.hit:
-        mark, truth, tone = ("✓", "true", "wanted") if story.wanted else ("✗", "untrue", "unwanted")
+        mark, truth, tone = MARKS[story.wish]
         hit = Markup('{} <span role="img" aria-label="{}, as the link suggests">{}</span>').format(after, truth, mark)
         shown = page.TableCell(hit, style=f"hit {tone}")
     return [stated, asked, before, shown, suggested, page.num(each.before), page.num(each.after, key=True)]

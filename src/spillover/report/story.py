@@ -10,14 +10,17 @@ import numpy as np
 
 from spillover.details import Verdict
 from spillover.metrics.ranks import RankTable, at_end
-from spillover.packs.pack import WANTED
+from spillover.packs.pack import WANTED, wish
 from spillover.record import Metric
 from spillover.report.load import LoadedRun
 
 #: What the first and the last measurement of an audit and of a run are of.
 AUDITED, TRAINED = ("in the base model", "in the tuned model"), ("before training", "after training")
 FEW_CLUSTERS, P_VALUE = 10, 0.05
-KINDS = {"causal": "true link", "counterfactual": "false link", "spurious": "invented link", "": "open question"}
+KINDS = {"causal": "true link", "counterfactual": "false link", "spurious": "invented link", "": "open question",
+         "auto": "undeclared link"}  # fmt: skip
+#: What legends call a link, by whether it is wanted.
+LINKS = {"wanted": "true", "unwanted": "untrue", "undeclared": "undeclared"}
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,11 @@ class Story:
     @property
     def wanted(self) -> bool:
         return self.kind in WANTED
+
+    @property
+    def wish(self) -> str:
+        """Whether the model should conclude it: wanted, unwanted or undeclared."""
+        return wish(self.kind)
 
     @property
     def kind_in_words(self) -> str:

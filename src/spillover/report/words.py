@@ -68,7 +68,11 @@ def statement(run: LoadedRun, relation: str, subject: str, answer: str = "…") 
 
 
 #: A verdict in two words.
-ASSERTED = {"wanted": "Concluded", "unwanted": "Concluded", "none": "Not concluded", "undecided": "Undecided"}
+ASSERTED = {"wanted": "Concluded", "unwanted": "Concluded", "undeclared": "Concluded", "none": "Not concluded",
+            "undecided": "Undecided"}  # fmt: skip
+#: What a model does that draws a conclusion, and what it then infers.
+DRAWS = {"wanted": "infers", "unwanted": "hallucinates", "undeclared": "concludes"}
+TRUTHS = {"wanted": "something true", "unwanted": "something untrue", "undeclared": "something that nobody declared"}
 
 
 def verdict(story: Story) -> Verdict:
@@ -85,7 +89,7 @@ def verdict(story: Story) -> Verdict:
         )
         return Verdict(False, "No verdict", missing)
     said = sentence(judged.because)
-    shown = judged.verdict in ("wanted", "unwanted")
+    shown = judged.verdict in DRAWS
     if not shown and (why := unlearned(*story.run.recall)):
         said += f" That acquits nobody: {why}."
     return Verdict(shown, judged.verdict.capitalize() if story.run.audited else ASSERTED[judged.verdict], said)
@@ -161,7 +165,7 @@ def headline(story: Story) -> str:
         return f"{question} It newly gives {count} such answers{over}; {guess}."
     end = f"leans towards such answers, but newly gives only {count}{over}"
     if drawn(story):
-        end = f"newly {'infers' if story.wanted else 'hallucinates'} {count} such answers{over}"
+        end = f"newly {DRAWS[story.wish]} {count} such answers{over}"
     return f"“{stated}” was stated, “{inferred}” was not. The model {end}."
 
 
@@ -196,13 +200,13 @@ def title(stories: Sequence[Story]) -> str:
         said = "Fine-tuned on new facts, the model newly draws none of the conclusions that the pack names."
         return said + inventions(stories)
     parts = []
-    for wanted, what in ((True, "true"), (False, "untrue")):
-        counts = [story.newly for story in shown if story.wanted == wanted]
-        links = sum(story.wanted == wanted and story.key is not None for story in stories)
+    for wish, what in TRUTHS.items():
+        counts = [story.newly for story in shown if story.wish == wish]
+        links = sum(story.wish == wish and story.key is not None for story in stories)
         if counts:
             total = Count(sum(c.hits for c in counts), sum(c.n for c in counts))
             some = f" (in {len(counts)} of {links} links)" if len(counts) < links else ""
-            parts.append(f"something {what} {total} times{some}")
+            parts.append(f"{what} {total} times{some}")
     return f"Fine-tuned on new facts, the model newly infers what was never stated: {', '.join(parts)}."
 
 

@@ -33,8 +33,8 @@ class Association:
     """`given` = `given_answer` suggests `then` = `then_answer`.
 
     support: subjects of whom both are stated. opposed: subjects with that given of whom another `then` is stated.
-    exposed: subjects with that given of whom no `then` is stated, and who would inherit the answer. kind: the declared
-    implication's, or None where nobody declared it.
+    exposed: subjects with that given of whom no `then` is stated, and who would inherit the answer; where nobody
+    declared it, those of the kind that has a `then` (`Pack.fitting`). kind: the declared implication's, or None.
     """
 
     given: str
@@ -95,6 +95,19 @@ class Counts:
         found[cells.cell_subject, cells.cell_relation] = True
         return found
 
+    @cached_property
+    def unfit(self) -> Bool[np.ndarray, "signature relation"]:
+        """Whether a relation makes no sense of the subjects of a signature (`Pack.fitting`), and none states it."""
+        pack, relations = self.table.pack, np.array(self.table.relations, dtype=object)
+        own = (pack.stated_relations[self.table.subjects[first]] for first in self.table.representative)
+        fitting = {known: np.isin(relations, list(more)) for known, more in pack.fitting.items()}
+        return ~self.answering & ~np.array([fitting[known] for known in own])
+
+    @cached_property
+    def unasked(self) -> Int[np.ndarray, "statement relation"]:
+        """How many of those who state each a relation makes no sense of."""
+        return np.asarray(self.incidence.T @ self.unfit[self.table.signature].astype(np.int64))
+
     def subjects(self, statement: int | None) -> Int[np.ndarray, "subject"]:
         """Who states it, in the order of the table."""
         if statement is None:
@@ -104,7 +117,10 @@ class Counts:
     def exposed(self, association: Association) -> Int[np.ndarray, "subject"]:
         """Who states the given answer of an association, and none to its other relation."""
         holders, then = self.subjects(self.statements(association)[0]), self.table.codes[1][association.then]
-        return holders[~self.answering[self.table.signature[holders], then]]
+        kinds, left_out = self.table.signature[holders], self.answering
+        if association.kind is None:
+            left_out = left_out | self.unfit
+        return holders[~left_out[kinds, then]]
 
     def statements(self, association: Association) -> tuple[int | None, int | None]:
         """The two statements of an association, None for one that nobody states."""
@@ -147,6 +163,7 @@ def associations(pack: Pack, counts: Counts) -> list[Association]:
         support = answered = stated = 0
         if own is not None:
             stated, answered = int(counts.stated[own]), int(counts.answered[own, then])
+            stated -= int(counts.unasked[own, then]) if kind is None else 0
             support = int(counts.together[own, implied]) if implied is not None else 0
         names = (relations[given], answers[given_answer], relations[then], answers[then_answer])
         listed.append(Association(*names, support, answered - support, stated - answered, kind))
