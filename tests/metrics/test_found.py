@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from spillover.metrics.assertions import exchange_p
-from spillover.metrics.found import exchange_of_pairs, found_in, found_in_pack, under
+from spillover.metrics.found import exchange_tests, found_in, found_in_pack, under
 from spillover.metrics.verdicts import concluded, conclusions, verdicts
 from spillover.packs.open import open_pack
 from spillover.packs.pack import Fact, Implication, Pack, Relation
@@ -60,19 +60,28 @@ def test_the_chance_of_an_exchange_is_that_of_all_exchanges(one, other):
     """As many pairs share both answers only where each block is dealt as it is, or the names of the blocks trade."""
     size, blocks = len(one), len(set(one))
     exact = exchange_p(size, [(size // blocks, size // blocks)] * blocks, size) * {2: 2, 3: 6}[blocks]
-    assert exchange_of_pairs(list(one), list(other)) == pytest.approx(exact, abs=0.04)
+    assert exchange_tests(list(one), list(other))[0] == pytest.approx(exact, abs=0.04)
 
 
 def test_answers_that_nobody_shares_say_nothing():
-    assert exchange_of_pairs(list("aabb"), list("wxyz")) == 1.0
+    assert exchange_tests(list("aabb"), list("wxyz"))[0] == 1.0
 
 
 def test_shuffled_answers_are_rarely_reported():
     """The chance bounds how often rows without a rule are taken for one."""
     generator, ps = np.random.default_rng(1), []
     for _ in range(200):
-        ps.append(exchange_of_pairs(list("aabbccdd" * 3), generator.permutation(list("wxyz" * 6)).tolist()))
-    assert sum(p <= 0.05 for p in ps) <= 18, "0.05 of 200, and three deviations"
+        whole, cells = exchange_tests(list("aabbccdd" * 3), generator.permutation(list("wxyz" * 6)).tolist())
+        ps.append((whole, min(cells.values())))
+    for own in zip(*ps, strict=True):
+        assert sum(p <= 0.05 for p in own) <= 19, "0.05 of 200, and three deviations"
+
+
+def test_one_answer_that_goes_with_another_stands_out_by_itself():
+    """Of 24 subjects 12 have `x`, among them all six with `a`: 18 over 6, of 24 over 12 ways, for one of few cells."""
+    whole, cells = exchange_tests(list("a" * 6 + "b" * 9 + "c" * 9), list("x" * 6 + "xyz" * 6))
+    assert cells["a", "x"] == min(cells.values()) < 0.02
+    assert cells["b", "x"] > 0.5 and cells["c", "y"] > 0.2 and whole > cells["a", "x"]
 
 
 def answers_of(pack, tops):

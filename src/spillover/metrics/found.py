@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from scipy.stats import hypergeom
 
 from spillover.metrics.assertions import corrected
@@ -34,6 +34,8 @@ MOST_TESTED = 1000
 MOST_FOUND = 100
 #: The share of the level that the tests of whole implications, and that those of entries, may use.
 HALF = 0.5
+#: Tables of more cells than this are not tested; chances that differ by less are equal.
+MOST_CELLS, ROUNDING = 10_000, 1 + 1e-9
 
 
 @dataclass(frozen=True)
@@ -43,10 +45,9 @@ class FoundImplication:
     implication: its map holds, of every given answer that somebody exposed has, the answer that most of its bridging
     subjects have; none where two are equally frequent. bridging: subjects with both answers stated; agreeing: those of
     them of whom the map is right; by_one: as many as one answer for all would get. exposed: subjects of whom only the
-    given one is stated, in the map. p: the least of that of the two relations as a whole (`exchange_of_pairs`) and
-    those of the entries. entries: given answer -> whether its bridging subjects have its answer more often than others
-    have, by the hypergeometric test; where no entry is known to stand out, that of the whole. All are corrected, for
-    all pairs of relations and all answers that an entry could have had; each list uses half of the level.
+    given one is stated, in the map. p: the least of that of the two relations as a whole and those of the entries.
+    entries: given answer -> that of this entry of the map, or of the whole where that is less than of any entry. All
+    are of `exchange_tests`, corrected for all pairs of relations; the whole and the entries use half of the level each.
     """
 
     implication: Implication
@@ -99,23 +100,23 @@ def found(stated: Mapping[tuple[str, str], str], holes: Iterable[tuple[str, str]
     for subject, relation in holes:
         lacking[relation].append(subject)
     ps: dict[Hashable, float] = {}
-    cells: dict[Hashable, float] = {}
+    cells: dict[Hashable, Mapping[tuple[str, str], float]] = {}
     listed: list[tuple[tuple[str, str], FoundImplication]] = []
     for pair in combinations(said, 2):
         one, other = (said[name] for name in pair)
         both = [subject for subject in one if subject in other]
         own = [_suggested(given, then, said, both, lacking[then]) for given, then in (pair, pair[::-1])]
         if len(both) >= LEAST_BRIDGING and any(own):
-            ps[pair] = exchange_of_pairs([one[subject] for subject in both], [other[subject] for subject in both])
+            ps[pair], cells[pair] = exchange_tests(*([side[subject] for subject in both] for side in (one, other)))
             listed += [(pair, each) for each in own if each]
-            for each in filter(None, own):
-                rule = each.implication
-                cells |= _cells(rule, [(said[rule.given][subject], said[rule.then][subject]) for subject in both])
-    (adjusted, _), (by_cell, _) = corrected(ps, HALF), corrected(cells, HALF)
+    adjusted, _ = corrected(ps, HALF)
     results = []
     for pair, each in listed:
-        rule = each.implication
-        entries = {given: by_cell[rule.name, given, answer] for given, answer in rule.map.items()}
+        rule, turned = each.implication, each.implication.given != pair[0]
+        own_ps = {given: cells[pair].get((answer, given) if turned else (given, answer), 1.0)
+                  for given, answer in rule.map.items()}  # fmt: skip
+        # Each pair of relations is one test of its cells.
+        entries = {given: min(1.0, p * len(ps) / HALF) for given, p in own_ps.items()}
         least = min(entries.values())
         if least > adjusted[pair]:
             entries = dict.fromkeys(entries, adjusted[pair])
@@ -141,58 +142,54 @@ def _suggested(
     return FoundImplication(Implication(given, then, AUTO, implied), len(both), agreeing, by_one, size, 1.0, {})
 
 
-def _cells(rule: Implication, both: Sequence[tuple[str, str]]) -> dict[Hashable, float]:
-    """(implication, given answer, answer) -> the chance of as many bridging subjects with both, were answers exchanged.
-
-    Of every answer, not of the map's alone, since that was chosen for being the most frequent.
-    """
-    given, then, seen = Counter(each for each, _ in both), Counter(each for _, each in both), Counter(both)
-    return {
-        (rule.name, one, other): float(hypergeom.sf(seen[one, other] - 1, len(both), count, given[one]))
-        for one in rule.map for other, count in then.items()
-    }  # fmt: skip
-
-
 def _most(seen: Counter[str]) -> str | None:
     """The most frequent answer; None where two are."""
     (answer, count), *others = seen.most_common(2)
     return None if others and others[0][1] == count else answer
 
 
-def exchange_of_pairs(one: Sequence[str], other: Sequence[str]) -> float:
-    """The chance that exchanged answers go together as well: that as many pairs of subjects share both answers.
+def exchange_tests(one: Sequence[str], other: Sequence[str]) -> tuple[float, dict[tuple[str, str], float]]:
+    """How often exchanged answers go together as well: as a whole, and in any one cell of their table.
 
     Arguments:
     - one, other: the two answers of each subject. Of more than MOST_TESTED subjects as many are drawn.
 
-    Returns: the share of random exchanges, the labels as they are included, that does at least as well. Drawing ends
-    early where it is large (Besag and Clifford 1991).
+    Returns: the share of random exchanges, the answers as they are included, in which as many pairs of subjects share
+    both answers; and of each (answer, other answer) the share in which any cell stands out as much, by the
+    hypergeometric chance of as many in it. Drawing ends early where both are large (Besag and Clifford 1991).
     """
-    generator = np.random.default_rng(0)
-    codes = [np.unique(np.array(side, dtype=object).astype(str), return_inverse=True)[1] for side in (one, other)]
+    generator, sides = np.random.default_rng(0), [np.array(side, dtype=str) for side in (one, other)]
     if len(one) > MOST_TESTED:
         some = np.sort(generator.choice(len(one), MOST_TESTED, replace=False))
-        codes = [np.unique(side[some], return_inverse=True)[1] for side in codes]
-    first, second = codes
-    seen, hits, drawn = _agreeing(first, second[None])[0], 0, 0
-    while drawn < EXCHANGES and hits < ENOUGH:
+        sides = [side[some] for side in sides]
+    (names, first), (others, second) = (np.unique(side, return_inverse=True) for side in sides)
+    if len(names) * len(others) > MOST_CELLS:
+        return 1.0, {}
+    sizes, counts = np.bincount(first), np.bincount(second)
+    places = np.arange(sizes.max() + 1)
+    chance = hypergeom.sf(places - 1, len(first), counts[None, :, None], sizes[:, None, None])
+
+    def measured(dealt: Int[np.ndarray, "exchange subject"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Counts of each cell, pairs of subjects that share both answers, and the least chance of a cell."""
+        cells = len(names) * len(others)
+        numbers = np.arange(len(dealt))[:, None] * cells + first * len(others) + dealt
+        table = np.bincount(numbers.ravel(), minlength=len(dealt) * cells).reshape(len(dealt), len(names), len(others))
+        by_cell = chance[np.arange(len(names))[:, None], np.arange(len(others)), table]
+        return table, (table.astype(float) ** 2).sum(axis=(1, 2)), by_cell.min(axis=(1, 2))
+
+    (table,), (pairs,), (least,) = measured(second[None])
+    own = chance[np.arange(len(names))[:, None], np.arange(len(others)), table]
+    whole, lowest, drawn = 0, list[np.ndarray](), 0
+    while drawn < EXCHANGES and min(whole, sum(int((each <= least * ROUNDING).sum()) for each in lowest)) < ENOUGH:
         size = min(DRAWN, EXCHANGES - drawn)
-        dealt = generator.permuted(np.tile(second, (size, 1)), axis=1)
-        hits, drawn = hits + int((_agreeing(first, dealt) >= seen).sum()), drawn + size
-    return (1 + hits) / (1 + drawn)
-
-
-def _agreeing(
-    first: Int[np.ndarray, "subject"], second: Int[np.ndarray, "exchange subject"]
-) -> Float[np.ndarray, "exchange"]:
-    """Of each exchange, how many ordered pairs of subjects share both answers, each subject with itself included."""
-    cells = np.sort(first * (int(second.max()) + 1) + second, axis=1)
-    # Lengths of runs of equal cells, squared and summed.
-    starts = np.ones(cells.shape, dtype=bool)
-    starts[:, 1:] = cells[:, 1:] != cells[:, :-1]
-    lengths = np.diff(np.flatnonzero(starts.ravel()), append=cells.size)
-    row = np.flatnonzero(starts.ravel()) // cells.shape[1]
-    return np.bincount(row, weights=lengths.astype(float) ** 2, minlength=len(cells))
+        _, shared, some = measured(generator.permuted(np.tile(second, (size, 1)), axis=1))
+        whole, drawn = whole + int((shared >= pairs).sum()), drawn + size
+        lowest.append(some)
+    ordered = np.sort(np.concatenate(lowest))
+    hits = np.searchsorted(ordered, own * ROUNDING, side="right")
+    ps = (1 + hits) / (1 + drawn)
+    found = {(str(name), str(each)): float(ps[i, j]) for i, name in enumerate(names) for j, each in enumerate(others)}
+    return (1 + whole) / (1 + drawn), found
 
 
 def under(answers: pa.Table, implications: Sequence[Implication], of: pa.Table | None = None) -> pa.Table:
