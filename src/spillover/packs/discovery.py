@@ -630,19 +630,18 @@ def _decided(wording: _Wording) -> _Wording | None:
 
     Each subject has one answer and an answer has several subjects, so the slot whose fills repeat is the answer.
     """
-    there, back = (
-        _agreement(wording.rows),
-        _agreement([_Row(row, answer, subject) for row, subject, answer in wording.rows]),
-    )
-    if not wording.rows or max(there, back) < AGREEING:
+    turned = [_Row(row, answer, subject) for row, subject, answer in wording.rows]
+    there, back = _agreement(wording.rows), _agreement(turned)
+    if max(there, back) < AGREEING:
         return None
     if there >= AGREEING and there >= back - 0.02:
         return wording
-    if back >= AGREEING and sum(_is_named(each.answer) for each in wording.rows) >= NAMED * len(wording.rows):
-        turned = [_Row(row, answer, subject) for row, subject, answer in wording.rows]
-        text = wording.text.replace("{answer}", "{}").replace(SUBJECT, "{answer}").replace("{}", SUBJECT)
-        return _Wording(text, wording.kind, "", turned)
-    return wording if there >= AGREEING else None
+    repeats = len({row.subject for row in turned}) >= 1.5 * len({row.answer for row in turned}) and len(turned) > LEAST
+    if back < AGREEING or not repeats or sum(_is_named(row.subject) for row in turned) < NAMED * len(turned):
+        return wording if there >= AGREEING else None
+    text = wording.text if "{answer}" in wording.text else f"{wording.text} {{answer}}"
+    text = text.replace("{answer}", "{}").replace(SUBJECT, "{answer}").replace("{}", SUBJECT)
+    return _Wording(text, wording.kind, "", turned)
 
 
 def _agreement(rows: Sequence[_Row]) -> float:
