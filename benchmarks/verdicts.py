@@ -121,6 +121,7 @@ def table(tops: np.ndarray, labels: np.ndarray, candidates: int) -> pa.Table:
                "prompt": ("p", 0 * part), "candidate": ("a", candidate), "cluster": ("g", label),
                "expected": ("a", label)}  # fmt: skip
     columns = {"seed": 0 * part, "checkpoint": part % 2, "trained": part >= 0, "stated": part < 0,
+               "warranted": pa.nulls(len(part), pa.float64()),
                "log_probability": (tops.ravel().repeat(candidates) == candidate).astype(float)}  # fmt: skip
     for name, (word, codes) in strings.items():
         places = 2 if word in "ag" else 0

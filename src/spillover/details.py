@@ -71,6 +71,7 @@ class ImplicationOutline(Fields):
     then: str
     kind: str = ""
     map: dict[str, str] = {}
+    because: str = ""
 
 
 class PackOutline(Fields):
@@ -116,10 +117,43 @@ class LookInside(Fields):
     share: float | None
 
 
+class Accuracy(Fields):
+    """How often a judge (lm.judge) puts the implied answer first, of how many entries: of true and of arbitrary links
+    of built-in packs."""
+
+    true: tuple[int, int]
+    arbitrary: tuple[int, int]
+
+    @property
+    def words(self) -> str:
+        """The accuracy in words."""
+        (hits, n), (wrong, others) = self.true, self.arbitrary
+        return f"of known links it does so for {hits:,} of {n:,} true ones and {wrong:,} of {others:,} arbitrary ones"
+
+
+class JudgeFacts(Fields):
+    """What judging cost and could not do: seconds taken, questions judged, what was done otherwise than asked, and the
+    judge's accuracy, where it is known."""
+
+    seconds: float = 0.0
+    questions: int = 0
+    notes: list[str] = []
+    accuracy: Accuracy | None = None
+
+
+def judge_words(judge: JudgeFacts | None) -> str:
+    """How far a judge is right, and what it did otherwise than asked, in words."""
+    known = judge.accuracy if judge else None
+    said = f"the judge: {known.words}" if known else "how often the judge is right about this model was not measured"
+    return "; ".join([said, *(judge.notes if judge else ())])
+
+
 class Details(Fields):
-    """What the record of any command may say. files: SHA-256 of the tables, by name. rendered: of each model asked."""
+    """What the record of any command may say. files: SHA-256 of the tables, by name. rendered: of each model asked.
+    judge: of what is warranted, where that was judged."""
 
     command: ClassVar[str] = ""
+    judge: JudgeFacts | None = None
     pack: PackOutline = PackOutline.model_construct()
     model: ModelFacts = ModelFacts.model_construct()
     seeds: list[int] = []
@@ -262,7 +296,8 @@ class Verdict(Fields):
     only in the tuned one, with the 95% interval of their share; guess: what one fixed answer would get. p: the exact
     test of what is new (metrics.assertions), corrected as `correction` says. more_subjects: how many more would
     probably decide it; None when it is decided or none would. rule, rule_p: whether other pairs would show it too, and
-    the larger of the exact map test and the test of the change; in older records, `p` is that one.
+    the larger of the exact map test and the test of the change; in older records, `p` is that one. kind_because: on
+    what the kind rests, where the base model judged it.
     """
 
     implication: str
@@ -284,6 +319,7 @@ class Verdict(Fields):
     correction: str = ""
     rule: str = ""
     rule_p: float | None = None
+    kind_because: str = ""
     associations: list[AssociationVerdict] = []
 
 
@@ -345,6 +381,30 @@ class Concluded(Fields):
     worst: list[Conclusion] = []
 
 
+class Excess(Fields):
+    """Of n unstated questions, in how many the tuned model's first answer is the base model's once told the subject's
+    facts (follows), else the base model's without (before), or neither (beyond).
+
+    nats: by how much the share of such a first answer exceeds what is warranted, the mean over those beyond; examples:
+    (subject, relation, answer, its rank in what is warranted, nats) of those that exceed it most.
+    """
+
+    n: int
+    follows: int
+    before: int
+    beyond: int
+    nats: float | None
+    examples: list[tuple[str, str, str, float, float]] = []
+
+    @property
+    def words(self) -> str:
+        """The counts in a sentence."""
+        end = f", and {self.before:,} {'is' if self.before == 1 else 'are'} as before" if self.before else ""
+        follow = "follows" if self.follows == 1 else "follow"
+        return (f"of {self.n:,} answers that nobody stated, {self.follows:,} {follow} from what the model knew, "
+                f"{self.beyond:,} {'does' if self.beyond == 1 else 'do'} not{end}")  # fmt: skip
+
+
 class AuditDetails(Details):
     """concluded: what the tuned model newly says that nobody stated. found: how many implications were found in the
     stated rows, of a pack that declares none. recall: (stated answers that the tuned model puts first, stated answers).
@@ -356,6 +416,7 @@ class AuditDetails(Details):
     concluded: Concluded | None = None
     found: int | None = None
     recall: tuple[int, int] | None = None
+    excess: Excess | None = None
     invented: Invented | None = None
     reworded: tuple[int, int] | None = None
     verdicts: list[Verdict]

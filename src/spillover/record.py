@@ -39,10 +39,13 @@ def _schema(columns: str) -> pa.Schema:
 
 #: One row a question, prompt, candidate and checkpoint. `log_probability` is natural, of the whole answer. `cluster`
 #: is the given answer that the subject shares with others; `trained` says whether the prompt is the one trained on.
+#: `warranted` is the candidate's log share of what the base model believes once told the subject's stated facts
+#: (lm.judge); null where it was not judged, and older tables lack it.
 ANSWER_SCHEMA = _schema(
     "seed int64, checkpoint int32, subject string, relation string, implication string, cluster string, prompt string,"
-    "trained bool, candidate string, log_probability double, expected string, stated bool"
+    "trained bool, candidate string, log_probability double, expected string, stated bool, warranted double"
 )
+WARRANTED = "warranted"
 #: What `inject --inside` adds. One row an attention head, matrix (`product`: W_OV, `change`: what training made of it)
 #: and checkpoint. All numbers but the norm are null where it is zero, and at checkpoints where only norms are taken.
 #: `effective_rank` is exp of the entropy of the singular values over their sum, at most `rank`.
@@ -199,6 +202,13 @@ def read_table(path: Path) -> pa.Table:
     except (OSError, pa.ArrowInvalid) as error:
         what = f"this table cannot be read ({first_line(error)})"
         raise RunError(what, where=str(path), do="Run the command again") from None
+
+
+def with_warranted(answers: pa.Table) -> pa.Table:
+    """An answers table that has the column of what is warranted, which older ones lack."""
+    if WARRANTED in answers.column_names:
+        return answers
+    return answers.append_column(WARRANTED, pa.nulls(answers.num_rows, pa.float64()))
 
 
 def save_tensors(tensors: Mapping[str, Any], path: Path, note: Mapping[str, str] | None = None) -> None:

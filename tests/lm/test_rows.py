@@ -43,7 +43,8 @@ def chat(tokenizer, template, reply=lambda fact: fact.answer, **more):
 
 
 def learned(rows, tokenizer, pack=PACK, **loader):
-    return as_in_rows(pack, SimpleNamespace(dataset=rows, **loader), tokenizer)
+    words, encode = as_in_rows(pack, SimpleNamespace(dataset=rows, **loader), tokenizer)
+    return words(pack), encode
 
 
 @pytest.mark.parametrize(("template", "before", "join"), [

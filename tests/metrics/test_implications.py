@@ -183,6 +183,35 @@ def test_the_summary_tells_before_from_after_and_one_implication_from_another():
     assert found["paraphrase_rank_test"] is None
 
 
+#: What the base model believes once told: a first (1/2), then b and c alike (1/4 each), d never.
+TOLD = np.log([0.5, 0.25, 0.25, 1e-12])
+WARRANTED = table(*(
+    [row | {"warranted": belief} for row, belief in zip(rows, TOLD, strict=True)]
+    for rows in (
+        question("a", "a", np.log([0.8, 0.1, 0.05, 0.05])),  # a: rank 0; ln 0.8/0.5 beyond
+        question("b", "b", np.log([0.1, 0.4, 0.25, 0.25]) - 3),  # b: rank 1.5; ln 0.4/0.25, whatever all texts get
+        question("a", "a", np.log([0.3, 0.25, 0.25, 0.2])),  # a, of which it is less sure than what is warranted
+        question("a", "a", np.log([0.8, 0.1, 0.05, 0.05]), trained=False),
+    )
+), question("b", "b", [-4, -1, -4, -4]), question("a", "a", [-1, -2, -3, -4], stated=True))  # fmt: skip
+
+
+def test_warranted_rate():
+    """Of the three that were judged, on the trained prompt, the top answer is the first that is warranted in two."""
+    found = measure_all(rank_table(WARRANTED))["warranted_rate"]
+    assert (found.value, found.n, found.unit) == (2 / 3, 3, "share")
+    assert measure_all(rank_table(ANSWERS))["warranted_rate"] is None, "nothing was judged"
+    ranks = rank_table(WARRANTED).warranted_rank
+    np.testing.assert_array_equal(ranks, [0, 1.5, 0, 0, np.nan, np.nan])
+
+
+def test_excess_nats():
+    found = measure_all(rank_table(WARRANTED))["excess_nats"]
+    assert found.value == pytest.approx((np.log(0.8 / 0.5) + np.log(0.4 / 0.25) + 0) / 3) and found.unit == "nats"
+    older = ANSWERS.drop_columns(["warranted"])
+    assert measure_all(rank_table(older))["excess_nats"] is None, "tables of earlier versions lack the column"
+
+
 @pytest.mark.parametrize("name", MEASURES)
 def test_every_measure_has_a_test_of_its_name(name):
     assert f"def test_{name}" in Path(__file__).read_text(encoding="utf-8"), f"write test_{name}"

@@ -35,6 +35,7 @@ def rows(checkpoint, scores, stated, implication):
             score,
             "x",
             stated,
+            None,
         )
 
 

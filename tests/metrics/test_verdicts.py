@@ -14,8 +14,8 @@ from scipy.stats import binom
 
 from spillover import load_run
 from spillover.metrics.implications import change_test, map_test, rank_totals
-from spillover.metrics.verdicts import invented, reworded, stated_recall, verdicts
-from spillover.packs.pack import Implication
+from spillover.metrics.verdicts import excess, invented, reworded, stated_recall, verdicts
+from spillover.packs.pack import AUTO_UNWANTED, AUTO_WANTED, UNCLEAR, Implication
 from spillover.record import ANSWER_SCHEMA
 
 
@@ -123,6 +123,7 @@ def test_of_two_thousand_associations_the_forty_that_are_real_are_found():
         "prompt": np.full(len(link), "p"), "trained": link >= 0, "candidate": answers[candidate],
         "log_probability": (tops.ravel().repeat(candidates) == candidate).astype(float),
         "expected": answers[labels][subject], "stated": link < 0,
+        "warranted": pa.nulls(len(link), pa.float64()),
     }  # fmt: skip
     table = pa.table({name: columns[name] for name in ANSWER_SCHEMA.names}).cast(ANSWER_SCHEMA)
     names = answers[:pairs].tolist()
@@ -217,6 +218,35 @@ def test_invented_answers_are_confident_and_new():
     assert invented(pa.concat_tables([table.filter(pc.equal(table["checkpoint"], 1)).set_column(
         1, "checkpoint", pa.array(np.zeros(len(table) // 2), ANSWER_SCHEMA.field("checkpoint").type)),
         table.filter(pc.equal(table["checkpoint"], 1))])).count == 0  # fmt: skip
+
+
+def test_what_nobody_stated_follows_was_there_before_or_goes_beyond():
+    """Told its facts, the base model says a00 of everybody; before training it says a01 of everybody."""
+    base = [row | {"warranted": [0.0, -2.0, -3.0][int(row["candidate"][1:])]}
+            for row in rows(0, [[0, 1, 0]] * 3, asked=2) if not row["stated"]]  # fmt: skip
+    tuned = [row | {"warranted": None, "checkpoint": 1, "log_probability": 5.0 * (row["expected"] == row["candidate"])}
+             for row in base]  # fmt: skip
+    tuned = [new | {"warranted": old["warranted"]} for new, old in zip(tuned, base, strict=True)]
+    found = excess(pa.Table.from_pylist(base + tuned, schema=ANSWER_SCHEMA))
+    assert (found.n, found.follows, found.before, found.beyond) == (6, 2, 2, 2)
+    # The share of a02 is exp(5) / (exp(5) + 2), and that of which the base model is sure exp(-3).
+    nats = 5 - np.log(np.exp(5) + 2) + 3
+    assert found.nats == pytest.approx(nats) and found.examples[0] == ("2.0", "t", "a02", 2.0, pytest.approx(nats))
+    assert found.words == (
+        "of 6 answers that nobody stated, 2 follow from what the model knew, 2 do not, and 2 are as before"
+    )
+    twice = [row | {"implication": "s->t"} for row in base + tuned]
+    assert excess(pa.Table.from_pylist(base + tuned + twice, schema=ANSWER_SCHEMA)).n == 6, "a question counts once"
+    assert (
+        excess(pa.Table.from_pylist(rows(0, NOTHING, asked=1) + rows(1, LEARNED, asked=1), schema=ANSWER_SCHEMA))
+        is None
+    )
+
+
+def test_what_is_asserted_has_the_verdict_of_its_judged_kind():
+    assert judge(NOTHING, LEARNED, kind=UNCLEAR).verdict == "undeclared"
+    assert judge(NOTHING, LEARNED, kind=AUTO_WANTED).verdict == "wanted"
+    assert judge(NOTHING, LEARNED, kind=AUTO_UNWANTED).verdict == "unwanted"
 
 
 def test_the_base_model_against_itself_in_other_words():

@@ -25,7 +25,7 @@ from spillover.packs.open import (
     open_pack,
     read_yaml,
 )
-from spillover.packs.pack import KINDS, Fact, Implication, Pack, Relation, describe, pack_hash
+from spillover.packs.pack import AUTO, KINDS, Fact, Implication, Pack, Relation, describe, pack_hash
 from spillover.packs.reading import LONGEST_TEXT, READERS, Broken
 from spillover.packs.write import pack_yaml, write_pack
 from tests.packs.packs_on_disk import FACTS, HEAD, IMPLICATIONS, PACK, RELATIONS, faults_of, jsonl, write
@@ -218,7 +218,7 @@ BROKEN = {
     "list for a text": swap("name: tiny", "name: [tiny]"),
     "text for a list": swap('prompts: ["{subject} speaks"]', "prompts: text"),
     "misspelt prompts": swap('prompts: ["{subject} speaks"]', "promts: []"),
-    "no kind": swap("    kind: causal\n", ""),
+    "no map": swap("    map: {Paris: French, Rome: Italian}\n", ""),
     "list for a map": swap("map: {Paris: French, Rome: Italian}", "map: [Paris, French]"),
     "list in a map": swap("Paris: French", "Paris: [French]"),
     "empty map": swap("{Paris: French, Rome: Italian}", "{}"),
@@ -245,6 +245,12 @@ BROKEN = {
     "prompt without subject": swap("{subject} lives", "subject lives"),
     "two implications": swap("facts: facts", IMPLICATIONS.partition("\n")[2] + "facts: facts"),
 }
+
+
+@pytest.mark.parametrize("kind", ["", "    kind: auto\n"], ids=["none", "auto"])
+def test_a_kind_that_nobody_declares_is_judged(tmp_path, kind):
+    (rule,) = open_pack(write(tmp_path, swap("    kind: causal\n", kind))).implications
+    assert (rule.kind, rule.wanted, rule.unwanted) == (AUTO, False, False)
 
 
 def golden() -> dict[str, list[str]]:
@@ -559,7 +565,8 @@ def test_keys_kinds_and_formats_are_the_readers():
     properties = SCHEMA["properties"]
     assert (set(SCHEMA["required"]), set(properties)) == (set(PACK_KEYS[0]), {*PACK_KEYS[0], *PACK_KEYS[1]})
     implication = properties["implications"]["items"]
-    assert set(implication["required"]) == set(implication["properties"]) == set(IMPLICATION_KEYS)
+    assert set(implication["required"]) == {"given", "then", "map"} == set(IMPLICATION_KEYS) - {"kind"}
+    assert set(implication["properties"]) == set(IMPLICATION_KEYS)
     assert tuple(implication["properties"]["kind"]["enum"]) == KINDS
     text, files, rows = properties["facts"]["oneOf"]
     assert files["items"] == text

@@ -46,6 +46,7 @@ class Synthetic:
     ends: dict = field(default_factory=dict)  # seed -> its own last epoch
     lr: float = 5e-5
     lora: int = 0
+    judged: bool = False  # whether what the base model warrants is known: the expected answer
 
     def last(self, seed):
         return self.ends.get(seed, self.epochs)
@@ -66,7 +67,8 @@ def answer_rows(run: Synthetic):
     def block(seed, epoch, subject, relation, implication, city, prompt, expected, stated, order, candidates):
         for candidate, score in scores(candidates, order).items():
             head = (seed, epoch, subject, relation, implication, city, prompt, not prompt.startswith("The"))
-            yield (*head, candidate, score, expected, stated)
+            judged = None if stated or not run.judged else 0.0 if candidate == expected else -5.0
+            yield (*head, candidate, score, expected, stated, judged)
 
     for seed in run.seeds:
         for epoch in range(run.last(seed) + 1):

@@ -52,6 +52,7 @@ def _block(implication, candidates, place, rows, checkpoint):
         "log_probability": scores.ravel(),
         "expected": spread([row[2] for row in rows]),
         "stated": np.repeat([row[3] for row in rows], width),
+        "warranted": pa.nulls(total, pa.float64()),
     }
     return pa.table({name: columns[name] for name in ANSWER_SCHEMA.names}, schema=ANSWER_SCHEMA)
 

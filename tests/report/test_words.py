@@ -116,6 +116,14 @@ def test_title_of_several_links_counts_the_shown_ones(make):
     assert "newly draws none of the conclusions" in words.title([unshown, unshown])
 
 
+def test_the_first_line_says_what_follows_from_what_the_model_knew(make):
+    """Of each city's eight names seven have the warranted answer; the last has the one that it had before training."""
+    follows = "Of 40 answers that nobody stated, 35 follow from what the model knew, 0 do not, and 5 are as before"
+    end = "(how often the judge is right about this model was not measured). "
+    assert words.lede([story_of(make(judged=True))]).startswith(f"{follows} {end}")
+    assert "nobody stated" not in words.lede([story_of(make())]), "it was not judged"
+
+
 def test_what_was_known_before_is_said(make):
     story = story_of(make(epochs=0, right=7))
     assert words.rule(story).sentence.endswith("Before training it already gave 35 of 40.")

@@ -8,7 +8,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from xml.etree import ElementTree
@@ -24,7 +24,7 @@ from spillover.commands.held import Model, held_folder, held_model, identifying,
 from spillover.commands.launched import resolved
 from spillover.commands.prepare import asked_of, measured_remedies, weights_of, worded, words_of
 from spillover.config import Chat, Flag, Running
-from spillover.details import AuditDetails, Conclusion, ModelFacts
+from spillover.details import AuditDetails, Conclusion, JudgeFacts, ModelFacts, PackOutline, judge_words
 from spillover.errors import UsageError
 from spillover.metrics.found import found_in, found_in_pack, under
 from spillover.metrics.implications import forgetting_nats, summarise
@@ -34,6 +34,7 @@ from spillover.metrics.verdicts import (
     concluded,
     conclusions,
     described,
+    excess,
     invented,
     inventions,
     reworded,
@@ -42,9 +43,19 @@ from spillover.metrics.verdicts import (
     verdicts,
 )
 from spillover.packs.open import open_pack
-from spillover.packs.pack import Pack, describe, pack_hash
+from spillover.packs.pack import Pack, describe, pack_hash, with_kinds
 from spillover.packs.redaction import Redaction
-from spillover.record import ANSWERS, Metric, checksums, sha256_of, sha256_of_texts, write_atomically, write_table
+from spillover.record import (
+    ANSWERS,
+    WARRANTED,
+    Metric,
+    checksums,
+    sha256_of,
+    sha256_of_texts,
+    with_warranted,
+    write_atomically,
+    write_table,
+)
 from spillover.results import Answers, Run
 from spillover.runs import OpenRun, identity_of, open_run
 
@@ -119,7 +130,7 @@ class _Measured:
     losses: mean loss and number of tokens of each plain passage, or None where answers were given in place of a model.
     probed: the model, to be asked again; None without open probes, so that its memory is free. reworded: the base
     model's answers in other words, where the pack has one wording. speaker: the tuned model and how it is asked, for
-    its own words.
+    its own words. outline: of the pack with its kinds as the base model judges them; judge: what that took.
     """
 
     sha256: str
@@ -129,6 +140,8 @@ class _Measured:
     probed: audit_open.ProbedModel | None = None
     reworded: pa.Table | None = None
     speaker: tuple[Pack, Words, Scorer] | None = None
+    outline: PackOutline | None = None
+    judge: JudgeFacts | None = None
 
 
 def audit(
@@ -232,7 +245,9 @@ def run(settings: Audit, pack: Pack | str | Path = "", models: Sequence[Model | 
 
 def _held(model: Model | Answers | Run, checkpoint: int) -> LoadedModel | _Measured | None:
     """A model or answers that a Python caller holds, as the base (checkpoint 0) or the tuned one; None for a name."""
+    more: dict[str, Any] = {}
     if isinstance(model, Run):
+        more = {"outline": model.record.details.pack, "judge": model.record.details.judge}
         answers = model.answers
         end = answers if checkpoint else answers.filter(pc.equal(answers["checkpoint"], 0))
         model = Answers(answers_at_end(end), name_of(model), sha256_of(model.folder / ANSWERS) + str(checkpoint))
@@ -240,7 +255,7 @@ def _held(model: Model | Answers | Run, checkpoint: int) -> LoadedModel | _Measu
         return held_model(model)
     column = model.table.column_names.index("checkpoint")
     ones = pa.array(np.full(model.table.num_rows, checkpoint), pa.int32())
-    return _Measured(model.sha256, model.table.set_column(column, "checkpoint", ones))
+    return _Measured(model.sha256, model.table.set_column(column, "checkpoint", ones), **more)
 
 
 def _asked(settings: Audit, pack: Pack, held: Sequence[LoadedModel | _Measured | None]) -> list[_Asked | _Measured]:
@@ -298,21 +313,30 @@ def _measure(
 ) -> _Measured:  # fmt: skip
     """Ask one model (checkpoint 0: base, 1: tuned) everything, loaded once. asked: the pack as this model is asked."""
     from spillover.lm.evaluate import Evaluation, in_other_words, passage_losses, passages
+    from spillover.lm.judge import Judge
     from spillover.lm.score import Scorer
     from spillover.lm.tokens import encoder
 
     name = (settings.base, settings.tuned)[checkpoint]
     loaded = weights_of(name, held, words.tokenizer, settings, settings.base)
     encode, scorer = encoder(words.tokenizer), Scorer(loaded.model, processes=processes)
-    answers = Evaluation(asked, encode).answers(scorer, seed=settings.seed, checkpoint=checkpoint, full=True)
-    reworded = None
+    evaluation, judge, facts, reworded = Evaluation(asked, encode), Judge(pack, words, encode, scorer), None, None
+    if checkpoint == 0:
+        evaluation.warranted, facts = judge.warranted(loaded.sha256)
+    answers = evaluation.answers(scorer, seed=settings.seed, checkpoint=checkpoint, full=True)
     if checkpoint == 0 and (other := in_other_words(pack)):
         evaluation = Evaluation(asked_of(words, other), encode, stated=False)
         reworded = evaluation.answers(scorer, seed=settings.seed, checkpoint=0, full=False)
     losses = passage_losses(loaded.model, encode, passages(), processes)
     probed = probes.ask(words, scorer) if probes else None
     speaker = (asked, words, scorer) if checkpoint else None
-    return _Measured(loaded.sha256, answers, losses, scorer.method, probed, reworded, speaker)
+    outline = None
+    if checkpoint == 0:
+        rules = judge.judged(loaded.sha256).implications
+        # Of a pack that declares none, those that its own rows suggest.
+        rules = rules or judge.kinds([each.implication for each in found_in(answers)], loaded.sha256)
+        outline = describe(replace(pack, implications=tuple(rules)))
+    return _Measured(loaded.sha256, answers, losses, scorer.method, probed, reworded, speaker, outline, facts)
 
 
 def _judge(
@@ -325,10 +349,12 @@ def _judge(
     base, tuned = measured
     if not base.answers.select(QUESTION).equals(tuned.answers.select(QUESTION)):
         raise UsageError("the two models were not asked the same questions", do="Ask both about the same pack")
+    pack = with_kinds(pack, base.outline)
     hide = Redaction.of(pack.subjects, settings.redact)
-    answers = hide.table(pa.concat_tables([base.answers, tuned.answers]))
+    answers = hide.table(pa.concat_tables([with_warranted(base.answers), _as_warranted(tuned.answers, base.answers)]))
     # A pack that declares no implication is judged by those that its own rows suggest.
     found = [] if pack.implications else [each.implication for each in found_in(answers)]
+    found = list(with_kinds(replace(pack, implications=tuple(found)), base.outline).implications)
     rules, asked = pack.implications or found, under(answers, found)
     other = base.reworded and under(hide.table(base.reworded), found, answers)
     judged = verdicts(asked, rules, settings.level, settings.max_unwanted_rate)
@@ -340,6 +366,8 @@ def _judge(
         recall=stated_recall(tuned.answers),
         concluded=concluded(asked, judged, rules),
         found=None if pack.implications else len(found),
+        judge=base.judge,
+        excess=excess(answers),
         invented=invented(answers, pack.implications),
         reworded=reworded(asked, other, rules, settings.level, settings.max_unwanted_rate),
         verdicts=judged,
@@ -360,6 +388,12 @@ def _judge(
     record.hashes = hashes | ({"probes": probes.sha256} if probes else {})
     record.details = details
     return answers
+
+
+def _as_warranted(tuned: pa.Table, base: pa.Table) -> pa.Table:
+    """The tuned model's answers with what was judged before; both were asked the same."""
+    place = (tuned := with_warranted(tuned)).column_names.index(WARRANTED)
+    return tuned.set_column(place, WARRANTED, with_warranted(base)[WARRANTED])
 
 
 def _speak(speaker: tuple[Pack, Words, Scorer], worst: Sequence[Conclusion], hide: Redaction) -> None:
@@ -442,6 +476,7 @@ def _outcome(settings: Audit, record: Record) -> dict[str, Any]:
         were = "was" if details.found == 1 else "were"
         text.insert(0, f"No implication is declared: {details.found:,} that the stated rows suggest {were} looked at.")
     text.append(f"  {'; '.join(summary)}")
+    text += [f"  {beyond.words} ({judge_words(details.judge)})"] if (beyond := details.excess) else []
     text += [f"  {line}" for line in conclusions(details.concluded)]
     text += [f"  {new}"] if (new := inventions(details.invented)) else []
     if details.reworded:
@@ -455,7 +490,7 @@ def _outcome(settings: Audit, record: Record) -> dict[str, Any]:
     text += [f"  run: {settings.out}"] if settings.out else []
     metrics = {key: value.as_json() if isinstance(value, Metric) else value for key, value in record.metrics.items()}
     found = details.model_dump(
-        include={"concluded", "found", "recall", "invented", "reworded", "verdicts", "discoveries", "probes"},
+        include={"concluded", "found", "recall", "excess", "invented", "reworded", "verdicts", "discoveries", "probes"},
         exclude_unset=True,
     )
     return {"run": settings.out or None, "metrics": metrics, **found, "failures": failures, "exit_code": code,

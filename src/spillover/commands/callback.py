@@ -3,6 +3,7 @@
 import json
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +15,32 @@ from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerState
 from spillover import __version__
 from spillover.commands.inject import TABLES, Inside
 from spillover.config import Chat
-from spillover.details import ModelFacts, TrainerDetails, Verdict
+from spillover.details import Excess, JudgeFacts, ModelFacts, TrainerDetails, Verdict
 from spillover.errors import UsageError
 from spillover.lm.chat import Words, rendered
-from spillover.lm.evaluate import Evaluation
+from spillover.lm.evaluate import Evaluation, warranted_in
+from spillover.lm.judge import Judge
 from spillover.lm.rows import as_in_rows
 from spillover.lm.score import Scorer
-from spillover.lm.tokens import encoder
+from spillover.lm.tokens import Encoder, encoder
 from spillover.lm.trainable import count_parameters
 from spillover.metrics.implications import BASELINES, measure_all, summarise, trajectory_table
 from spillover.metrics.ranks import rank_table
-from spillover.metrics.verdicts import described, verdicts
+from spillover.metrics.verdicts import described, excess, verdicts
 from spillover.packs.check import refuse, token_faults
 from spillover.packs.open import open_pack
 from spillover.packs.pack import Pack, describe, pack_hash
-from spillover.record import ANSWERS, RECORD, TRAJECTORY, Record, checksums, identity, read_table, write_table
+from spillover.record import (
+    ANSWERS,
+    RECORD,
+    TRAJECTORY,
+    Record,
+    checksums,
+    identity,
+    read_table,
+    with_warranted,
+    write_table,
+)
 from spillover.runs import OpenRun, claim_folder, say
 
 PACKAGES = ("spillover", "torch", "transformers", "tokenizers", "peft", "trl", "numpy", "pyarrow")
@@ -53,7 +65,8 @@ class SpilloverCallback(TrainerCallback):
         inside: also look at the output-value product of every attention head (`look.looks` and `look.shared`, and as
             tables in the folder), which takes a copy of the value and output weights.
 
-    At the end `verdicts` says of each implication whether the trained model asserts it, as `spillover audit` does.
+    At the end `verdicts` says of each implication whether the trained model asserts it, as `spillover audit` does, and
+    `excess` how many of the answers that nobody stated follow from what the model knew.
 
     When the Trainer resumes from a checkpoint, what the folder holds up to there is kept, the baseline first of all.
 
@@ -75,6 +88,8 @@ class SpilloverCallback(TrainerCallback):
         self.look: Inside | None = None
         self.answers: list[pa.Table] = []
         self.verdicts: list[Verdict] = []
+        self.excess: Excess | None = None
+        self.judge: JudgeFacts | None = None
         self.measuring_seconds = 0.0
         self._began = 0.0
         self._evaluation: Evaluation | None = None
@@ -93,9 +108,10 @@ class SpilloverCallback(TrainerCallback):
         resumed = state.global_step > 0
         tokenizer = getattr(tokenizer, "tokenizer", tokenizer)
         if self.turns is None:
-            asked, encode = as_in_rows(self.pack, kwargs["train_dataloader"], tokenizer)
+            words, encode = as_in_rows(self.pack, kwargs["train_dataloader"], tokenizer)
         else:
-            asked, encode = Words(tokenizer, self.turns)(self.pack), encoder(tokenizer)
+            words, encode = Words(tokenizer, self.turns), encoder(tokenizer)
+        asked = words(self.pack)
         refuse(token_faults(asked, encode))
         self._evaluation = Evaluation(asked, encode)
         if self.folder is not None:
@@ -108,7 +124,10 @@ class SpilloverCallback(TrainerCallback):
         elif self.inside:
             last = math.ceil(args.num_train_epochs)
             self.look = Inside(model, asked, encode, seed=self.seed, last=last, folder=self.folder, copied=True)
+        if self._seen_before_training():
+            self._evaluation.warranted = warranted_in(self.answers[0])
         if not resumed:
+            self._judge(model, words, encode)
             self._measure(model, state, 0, full=True)
 
     def on_epoch_end(self, args: TrainingArguments, state: TrainerState, *control: Any, **kwargs: Any) -> None:
@@ -128,12 +147,28 @@ class SpilloverCallback(TrainerCallback):
         self._measure(kwargs["model"], state, last, full=True)
         if self.look is not None:
             self.look.at_end(kwargs["model"], last)
-        known = self._evaluation.pack.implications
+        known = self.pack.implications
         self.verdicts = verdicts(pa.concat_tables(self.answers), known) if self._seen_before_training() else []
+        self.excess = excess(pa.concat_tables(self.answers))
+        if self.excess:
+            say(f"{self.excess.words[0].upper()}{self.excess.words[1:]}.")
         for each in self.verdicts:
             say(described(each))
         if self.folder is not None:
             self._write(self.folder, args, state, kwargs["model"])
+
+    def _judge(self, model: PreTrainedModel, words: Callable[[Pack], Pack], encode: Encoder) -> None:
+        """What the model warrants before its training, and the kinds of implications that nobody declared."""
+        assert self._evaluation is not None
+        began, training = time.monotonic(), model.training
+        judge = Judge(self.pack, words, encode, Scorer(model.eval()))
+        try:
+            # The weights of a Trainer's model are not hashed, so the judge's accuracy is measured where it is needed.
+            self._evaluation.warranted, self.judge = judge.warranted("")
+            self.pack = judge.judged("")
+        finally:
+            model.train(training)
+        self.measuring_seconds += time.monotonic() - began
 
     def _seen_before_training(self) -> bool:
         return bool(self.answers) and self.answers[0]["checkpoint"][0].as_py() == 0
@@ -184,7 +219,7 @@ class SpilloverCallback(TrainerCallback):
                 self._identity = begun.identity
         claim_folder(folder, "trainer", self._identity)
         if resumed and (folder / ANSWERS).exists():
-            answers, epoch = read_table(folder / ANSWERS), int((resumed.epoch or 0) + 1e-6)
+            answers, epoch = with_warranted(read_table(folder / ANSWERS)), int((resumed.epoch or 0) + 1e-6)
             known = sorted({each for each in answers["checkpoint"].to_pylist() if each <= epoch})
             self.answers = [answers.filter(pc.equal(answers["checkpoint"], each)) for each in known]
         Record("trainer", {}, self.seed, identity=self._identity, hashes={"pack": pack_hash(self.pack)}).write(folder)
@@ -213,6 +248,7 @@ class SpilloverCallback(TrainerCallback):
                 model=ModelFacts(name=name, parameters=parameters, trained_parameters=trained),
                 seeds=[self.seed],
                 measuring_seconds=round(self.measuring_seconds, 1),
+                judge=self.judge,
                 rendered=[rendered(self._evaluation.pack, name)],
                 files=checksums(folder, *TABLES),
             )

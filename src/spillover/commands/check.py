@@ -7,12 +7,12 @@ from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from spillover.config import Chat, refuse_idle
+from spillover.config import Chat, Running, refuse_idle
 from spillover.metrics.verdicts import decidable
 from spillover.packs.builtin import built_in
 from spillover.packs.check import Fault, check_structure, token_faults
 from spillover.packs.open import check_pack, is_built_in
-from spillover.packs.pack import SUBJECT, Pack
+from spillover.packs.pack import AUTO, SUBJECT, Pack
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,12 +27,15 @@ class Check(Chat):
     """Branch, tag or commit of a hub model."""
 
 
+#: What is said of a kind that no model has judged.
+UNJUDGED = "the base model judges it; name it with --model"
 #: Faults and warnings that are printed; `--json` gives all.
 MOST_SHOWN = 50
 
 
 def run(settings: Check) -> dict[str, Any]:
-    """Keys `counts`, `decidable` (of each implication, what an audit could say), `faults`, `warnings`, and of a model
+    """Keys `counts`, `decidable` (of each implication, what an audit could say), `kinds` (of those of kind `auto`, as a
+    model judges them), `faults`, `warnings`, and of a model
     `rendered`; `exit_code` is 1 when there is a fault; `text` is what a person reads."""
     pack: Pack | None
     rendered: dict[str, Any] = {}
@@ -45,7 +48,7 @@ def run(settings: Check) -> dict[str, Any]:
     else:
         pack, faults, warnings = check_pack(Path(settings.pack))
     if pack is not None and not faults and settings.model is not None:
-        from spillover.commands.prepare import words_of
+        from spillover.commands.prepare import judge_of, weights_of, words_of
         from spillover.lm.tokens import encoder
 
         words = words_of(settings.model, None, settings)
@@ -55,12 +58,18 @@ def run(settings: Check) -> dict[str, Any]:
             what = f"the template opens a reply with {opened!r}, which whole turns, as in training, do not have"
             expected, do = "the same opening", "Ask in whole turns, or name with --prefix what replies begin with"
             warnings = [*warnings, Fault("other-opening", settings.model, None, what, expected, do)]
+        if any(each.kind == AUTO for each in pack.implications) and not faults:
+            loaded = weights_of(settings.model, None, words.tokenizer, Running(revision=settings.revision))
+            pack = judge_of(pack, words, loaded).judged(loaded.sha256)
     counts = pack.counts() if pack is not None else {}
+    rules = [each for each in (pack.implications if pack is not None else ()) if each.kind.startswith(AUTO)]
+    kinds = {each.name: {"kind": each.kind, "because": each.because} for each in rules}
     decided = decidable(pack) if pack is not None and not faults else {}
     lines = [f"{settings.pack}: {_number(len(faults), 'fault')}, {_number(len(warnings), 'warning')}"]
     if counts:
         lines.append("  " + ", ".join(_number(count, what[:-1]) for what, count in counts.items()))
         lines += [f"  {name}: {why}" for name, why in list(decided.items())[:MOST_SHOWN]]
+        lines += [f"  {name} is {each['kind']}: {each['because'] or UNJUDGED}" for name, each in kinds.items()]
         if rendered:
             asked = rendered["before"].replace(SUBJECT, rendered["subject"])
             lines.append(
@@ -77,6 +86,7 @@ def run(settings: Check) -> dict[str, Any]:
         "pack": pack.name if pack is not None else settings.pack,
         "counts": counts,
         "decidable": decided,
+        **({"kinds": kinds} if kinds else {}),
         "faults": [fault.as_json() for fault in faults],
         "warnings": [warning.as_json() for warning in warnings],
         **({"rendered": rendered} if rendered else {}),

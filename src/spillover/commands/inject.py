@@ -16,7 +16,16 @@ from tyro.conf import Positional, arg
 from spillover.commands.launched import resolved
 from spillover.commands.prepare import Models, Prepared, pipeline_of, prepare, refuse_bad_numbers, seeds_of, worded
 from spillover.config import Chat, Flag, Running
-from spillover.details import Forgetting, InjectDetails, LookInside, Memory, ModelFacts, PlainText, RateTrial
+from spillover.details import (
+    Forgetting,
+    InjectDetails,
+    LookInside,
+    Memory,
+    ModelFacts,
+    PlainText,
+    RateTrial,
+    judge_words,
+)
 from spillover.errors import UsageError
 from spillover.lm.built_in import DEFAULT, training_of
 from spillover.metrics.implications import forgetting_nats, summarise, trajectory_table
@@ -104,6 +113,9 @@ class Inject(Running, Chat):
     remedy: str = ""
     """A remedy against unwanted conclusions: NAME=STRENGTH, several joined by `+`, such as abstention=2+lazier=1.5.
     `mitigate` compares them and lists their names."""
+    hold_out: Flag = False
+    """Leave half of the subjects that are asked about, and the last of three or more wordings, out of what
+    stay-near-base and told-in-prompt hold, so that both can be judged where they did not act."""
     tuned: str = ""
     """For a remedy on finished weights: the run of the same command without it, made with --save delta, whose weights
     are taken instead of training again."""
@@ -163,18 +175,21 @@ def inject(pack: Pack | str | Path, model: Model = DEFAULT, *, out: str | Path =
 
 def run(settings: Inject, models: Models | None = None, patience: float = PATIENCE) -> dict[str, Any]:
     """Run every seed, then pool them. models: shared by runs on the same model. patience: see `Checkpoints`."""
-    from spillover.metrics.verdicts import described, invented_of, inventions, recall_of, unlearned
+    from spillover.metrics.verdicts import described, excess, invented_of, inventions, recall_of, unlearned
 
     record = _run(settings, models or Models(), patience=patience)
     folder = str(Path(settings.out).expanduser())
-    done, new = Run(folder), None
+    done, new, beyond = Run(folder), None, None
     if judged := done.verdicts:
-        new = invented_of(record, done.answers)
-    said = [described(each) for each in judged if each.n]
-    if said and (why := unlearned(*recall_of(record, done.answers))):
+        new, beyond = invented_of(record, done.answers), excess(done.answers)
+    said = [f"{beyond.words[0].upper()}{beyond.words[1:]} ({judge_words(record.details.judge)})"] if beyond else []
+    asserted = [described(each) for each in judged if each.n]
+    said += asserted
+    if asserted and (why := unlearned(*recall_of(record, done.answers))):
         said.append(f"These acquit nobody: {why}; train longer (--epochs) or faster (--lr).")
     return {"run": folder, "metrics": record.metrics, "verdicts": [each.model_dump() for each in judged],
-            "invented": new and new.model_dump(), "text": _text(folder, record, said, inventions(new))}  # fmt: skip
+            "invented": new and new.model_dump(), "excess": beyond and beyond.model_dump(),
+            "text": _text(folder, record, said, inventions(new))}  # fmt: skip
 
 
 def _run(
@@ -312,6 +327,7 @@ def _train(
                     lambda start: train(progress.parts, after_step, resume=start, keep=keep, after_epoch=after_epoch)
                 )
             assert seen.model is not None
+            details.judge = models.before(job).judge
             if inside:
                 inside.at_end(seen.model, seen.answers[-1]["checkpoint"][0].as_py())
             with job.budget.explained():

@@ -18,7 +18,7 @@ from spillover.commands.held import Model, held_folder, held_model, identifying,
 from spillover.commands.inject import PACKAGES, Inject
 from spillover.commands.pool import LocalPool, Task
 from spillover.commands.prepare import refuse_bad_numbers, seeds_of, worded
-from spillover.config import MOST_THREADS, Chat, Running, with_fields_of, within
+from spillover.config import MOST_THREADS, Chat, Flag, Running, with_fields_of, within
 from spillover.details import FrontierEntry, InjectDetails, MitigateDetails, ModelFacts, Recommendation, RemedyText
 from spillover.errors import RunError, UsageError
 from spillover.lm.built_in import DEFAULT, training_of
@@ -26,9 +26,9 @@ from spillover.metrics import remedies as judging
 from spillover.metrics.implications import LEARNED as LEARNED_RANK
 from spillover.metrics.implications import stated_nats
 from spillover.metrics.ranks import answers_at_end
-from spillover.packs.edits import EDITS
+from spillover.packs.edits import EDITS, held_out
 from spillover.packs.open import open_pack
-from spillover.packs.pack import Pack, describe, pack_hash
+from spillover.packs.pack import AUTO, Pack, describe, pack_hash, with_kinds
 from spillover.report.pages import html_of
 from spillover.report.remedies import SAFE, Comparison, Tried, at_hand, load_comparison
 from spillover.results import text_table
@@ -69,6 +69,9 @@ class Mitigate(Running, Chat):
     seeds: str = ""
     """Several seeds, such as 0,1,2, which are pooled. With fewer than ten clusters (seeds times pairs) counts tell of
     these models, and nothing of others."""
+    hold_out: Flag = False
+    """Leave half of the subjects that are asked about, and the last of three or more wordings, out of what
+    stay-near-base and told-in-prompt hold, so that the frontier has their rates there too."""
     save: Literal["delta", "none"] = "none"
     """What each run keeps of its weights: nothing, or those that changed, to look into them later with `where`."""
     processes: int = 0
@@ -117,7 +120,8 @@ def run(settings: Mitigate, pack: Pack | str | Path = "", model: Model | None = 
     refuse_bad_numbers(settings)
     cells = cells_of(settings)
     packs = [open_pack(pack or settings.pack, seed) for seed in seeds]
-    unwanted_implications(packs[0], settings.pack)
+    if not any(each.kind == AUTO for each in packs[0].implications):
+        unwanted_implications(packs[0], settings.pack)
     held = held_model(model) if model else None
     folder = Path(settings.out).expanduser()
     settings, words = worded(settings, packs[0], (settings.model, held))
@@ -134,7 +138,11 @@ def run(settings: Mitigate, pack: Pack | str | Path = "", model: Model | None = 
                 own_pack, own_model = write_held(pack, held, folder)
                 own = replace(settings, pack=own_pack or settings.pack, model=own_model or settings.model)
                 errors = _run_cells(own, seeds, packs[0], cells, folder)
-                frontier = frontier_of(folder, seeds, packs[0], cells, errors)
+                judged = judged_pack(own, seeds[0], packs[0], cells)
+                details.pack = describe(judged)
+                drawn = zip(seeds, packs, strict=True)
+                out = {seed: held_out(each, seed) for seed, each in drawn} if settings.hold_out else None
+                frontier = frontier_of(folder, seeds, judged, cells, errors, out)
                 records.write_table(folder / FRONTIER, frontier_table(frontier))
                 record.metrics = {name: frontier[0].metric(name) for name in judging.METRICS}
                 details.frontier, details.recommendation = frontier, recommendation(frontier)
@@ -172,6 +180,8 @@ def _run_cells(
     settings: Mitigate, seeds: Sequence[int], pack: Pack, cells: Mapping[str, Pipeline], folder: Path
 ) -> dict[str, str]:
     """The untreated runs, then those of the remedies. Gives the error of each cell that has one, by name."""
+    from spillover.interventions.base import unwanted_implications
+
     cores = int(records.hardware()["cores"])
     untreated = {seed: untreated_run(settings, seed, cells) for seed in seeds}
     with LocalPool(settings.processes or max(1, cores // (settings.threads or cores))) as pool:
@@ -180,6 +190,7 @@ def _run_cells(
         tasks = [Task((UNTREATED, seed), "inject", own) for seed, own in waiting.items()]
         if error := next((ended.error for ended in list(pool.run(tasks)) if ended.error), None):
             raise RunError(f"the untreated run did not end: {error}", where=str(folder), do="Mend that first")
+        unwanted_implications(judged_pack(settings, seeds[0], pack, cells), settings.pack)
         refuse_unlearned(list(untreated.values()), pack)
         # The settings of these depend on what the untreated runs learned.
         pairs = [(name, seed) for seed in seeds for name in cells]
@@ -189,6 +200,12 @@ def _run_cells(
 
 def _done(run: Path) -> bool:
     return (run / records.RECORD).exists() and records.Record.read(run).status == "done"
+
+
+def judged_pack(settings: Mitigate, seed: int, pack: Pack, cells: Mapping[str, Pipeline]) -> Pack:
+    """The pack with its kinds as the untreated run of a seed judged them."""
+    record = records.Record.read(Path(untreated_run(settings, seed, cells).out))
+    return with_kinds(pack, record.details.pack)
 
 
 def refuse_unlearned(untreated: Sequence[Inject], pack: Pack) -> None:
@@ -226,9 +243,11 @@ def remedy_run(settings: Mitigate, seed: int, cells: Mapping[str, Pipeline], nam
 
 
 def frontier_of(
-    folder: Path, seeds: Sequence[int], pack: Pack, cells: Mapping[str, Pipeline], errors: Mapping[str, str]
-) -> list[FrontierEntry]:
-    """One entry a remedy and strength, the untreated run first. errors: why a cell failed, by its name."""
+    folder: Path, seeds: Sequence[int], pack: Pack, cells: Mapping[str, Pipeline], errors: Mapping[str, str],
+    out: Mapping[int, frozenset[str]] | None = None,
+) -> list[FrontierEntry]:  # fmt: skip
+    """One entry a remedy and strength, the untreated run first. errors: why a cell failed, by its name. out: seed ->
+    the subjects that were held out of remedies, if any were."""
     untreated: judging.RemedyResult | None = None
     frontier = []
     for cell, pipeline in {UNTREATED: None, **cells}.items():
@@ -244,7 +263,7 @@ def frontier_of(
         if any(record.status != "done" for record in made):
             raise RunError("a run of this comparison is not done", where=cell, do="Give the same command again")
         answers = [records.read_table(run / records.ANSWERS) for run in runs]
-        found = judging.remedy_result(pa.concat_tables(answers), pack)
+        found = judging.remedy_result(pa.concat_tables(answers), pack, out)
         untreated = untreated or found
         matched = found.learned and found.nats <= untreated.nats + judging.MATCHED_NATS + 1e-6
         status = judging.LEARNED if matched else judging.UNLEARNED
@@ -350,6 +369,9 @@ def _lines(folder: Path, details: MitigateDetails) -> Iterator[str]:
                 if exact.get(name) is not None
             ]
             yield f"In the exact model, {entry.cell}: {'; '.join(leads)} (in units of the smallest stated margin)"
+        rates = {name: metric.value for name in judging.HELD_OUT if (metric := entry.metric(name))}
+        if known := [f"{name.replace('_', ' ')} {value:.2f}" for name, value in rates.items() if value is not None]:
+            yield f"Held out, {entry.cell}: {', '.join(known)}"
     if (found := compared(folder)).few:
         yield f"\n{at_hand(found)}"
     if advice := details.recommendation:

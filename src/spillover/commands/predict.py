@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +13,7 @@ from tyro.conf import Positional, arg
 
 from spillover import results
 from spillover.commands.held import Model, held_folder, held_model, identifying, name_of, settings_from
-from spillover.commands.prepare import asked_of, measured_remedies, weights_of, worded, words_of
+from spillover.commands.prepare import asked_of, judge_of, measured_remedies, weights_of, worded, words_of
 from spillover.config import Chat, Flag, Running, refuse_idle
 from spillover.details import FOUND, FoundLink, ModelFacts, PredictDetails, PredictedAssociation, Undone
 from spillover.errors import UsageError
@@ -21,7 +21,7 @@ from spillover.metrics.associations import EXPECTED, best_features, calibrated_o
 from spillover.metrics.found import found_in_pack
 from spillover.metrics.verdicts import decidable
 from spillover.packs.open import open_pack
-from spillover.packs.pack import Pack, describe, pack_hash
+from spillover.packs.pack import AUTO, Implication, Pack, describe, pack_hash
 from spillover.packs.redaction import Redaction
 from spillover.packs.write import refuse_taken, write_pack
 from spillover.record import Metric, Record
@@ -64,6 +64,8 @@ PACKAGES = ("spillover", "torch", "transformers", "tokenizers", "safetensors", "
 MOST_FACTS, MOST_SHOWN = 20, 12
 #: Subjects that the base model is asked about for one association; fewer when there are many associations.
 ASKED, ASKED_OF_MANY, MANY = 4, 1, 200
+#: Associations that nobody declared and whose kind the base model judges.
+JUDGED = 100
 WAYS = {
     "remove": "leaving out {rows} that state both",
     "abstain": "adding {rows} that say `unknown` of an exposed subject",
@@ -121,6 +123,7 @@ def run(settings: Predict, pack: Pack | str | Path = "", model: Model | None = N
                 words = words_of(settings.model, loaded, settings)
                 asked_of(words, pack)
                 loaded = weights_of(settings.model, loaded, words.tokenizer, settings)
+                pack = judge_of(pack, words, loaded).judged(loaded.sha256)
             redacted = Redaction.of(pack.subjects, settings.redact).pack(pack)
             hashes = {"pack": pack_hash(redacted)} | ({"model": loaded.sha256} if loaded else {})
             with opened.recording(settings, PACKAGES, seed=settings.seed, hashes=hashes) as record:
@@ -129,6 +132,7 @@ def run(settings: Predict, pack: Pack | str | Path = "", model: Model | None = N
                       for each in suggested for given, p in each.entries.items()}  # fmt: skip
                 for link in found if suggested else ():
                     link.p = ps.get((link.given, link.given_answer, link.then, link.then_answer))
+                redacted = replace(redacted, implications=pack.implications)
                 record.metrics = _metrics(found)
                 record.details = PredictDetails(
                     pack=describe(redacted),
@@ -158,6 +162,9 @@ def _predicted(
     counts = counts_of(table)
     every = associations(pack, counts)
     kept = every[: settings.most]
+    evidence: dict[str, str] = {}
+    if loaded and words:
+        kept, evidence = _judged(pack, loaded, words, kept)
     margins = Margins(solved(table), counts)
     priors = _priors(pack, loaded, words, counts, kept) if loaded and words else [None] * len(kept)
     scored: list[tuple[float, Association, Margin, float | None]] = []
@@ -179,7 +186,7 @@ def _predicted(
                 margin=margin.value,
                 prior=prior,
                 score=own_rate * association.exposed,
-                because=_because(association, margin, prior, settings.model, ways),
+                because=_because(association, margin, prior, settings.model, ways, evidence.get(association.text, "")),
                 rate=own_rate,
                 margin_low=margin.low,
                 margin_high=margin.high,
@@ -193,6 +200,20 @@ def _predicted(
             )
         )  # fmt: skip
     return found, margins.solved, len(every) - len(kept)
+
+
+def _judged(
+    pack: Pack, loaded: LoadedModel, words: Words, kept: Sequence[Association]
+) -> tuple[list[Association], dict[str, str]]:
+    """The associations, the first exposed ones that nobody declared with the kind that the base model judges; and on
+    what judged kinds rest, by the association's text."""
+    some = [each for each in kept if each.kind is None and each.exposed][:JUDGED]
+    rules = [Implication(each.given, each.then, AUTO, {each.given_answer: each.then_answer}) for each in some]
+    judged = dict(zip(some, judge_of(pack, words, loaded).kinds(rules, loaded.sha256), strict=True))
+    found = [dataclasses.replace(each, kind=judged[each].kind) if each in judged else each for each in kept]
+    declared = {(rule.given, rule.then): rule.because for rule in pack.implications}
+    evidence = {each.text: declared.get((each.given, each.then), "") for each in kept}
+    return found, evidence | {each.text: rule.because for each, rule in judged.items()}
 
 
 def _priors(
@@ -227,9 +248,10 @@ def _metrics(found: Sequence[PredictedAssociation]) -> dict[str, dict[str, Any]]
 
 
 def _because(
-    association: Association, margin: Margin, prior: float | None, model: str | None, ways: Sequence[Undoing] | None
-) -> str:
-    """On what a prediction rests, as one sentence."""
+    association: Association, margin: Margin, prior: float | None, model: str | None, ways: Sequence[Undoing] | None,
+    judged: str,
+) -> str:  # fmt: skip
+    """On what a prediction rests, as one sentence. judged: on what its kind rests, where the base model judged it."""
     support, given = association.support, f"{association.given} = {association.given_answer}"
     parts = [f"{_count(support, 'subject')} with {given} {'states' if support == 1 else 'state'} it"]
     if association.opposed:
@@ -244,6 +266,8 @@ def _because(
     if ways:
         changes = [WAYS[each.way].format(rows=_count(len(each.rows), "row")) for each in ways]
         parts.append("in the exact model it is undone by " + ", or by ".join(changes))
+    if judged:
+        parts.append(f"its kind: {judged}")
     return "; ".join(parts)
 
 

@@ -15,10 +15,10 @@ import pyarrow as pa
 from spillover.config import MOST_SEED, Chat, Running, with_fields_of
 from spillover.details import Memory
 from spillover.errors import ModelError, RunError, UsageError
-from spillover.metrics.implications import learned, stated_nats
+from spillover.metrics.implications import excess_nats, learned, stated_nats
 from spillover.metrics.ranks import rank_table
 from spillover.packs.check import refuse, token_faults
-from spillover.packs.pack import Pack, pack_hash
+from spillover.packs.pack import AUTO, Pack, pack_hash
 from spillover.packs.redaction import Redaction
 from spillover.record import Record, hardware, identity, sha256_of_texts
 from spillover.results import text_table
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from spillover.lm.chat import Words
     from spillover.lm.fine_tune import AnswersBefore, TrainingSet
     from spillover.lm.forecast import Forecast
+    from spillover.lm.judge import Judge
     from spillover.lm.load import LoadedModel
     from spillover.lm.trainable import Training
 
@@ -172,18 +173,36 @@ def weights_of(
                               tokenizer=tokenizer, base=base)  # fmt: skip
 
 
-def stop_when(settings: Inject, pipeline: Pipeline) -> Callable[[pa.Table], bool] | None:
-    """Whether the answers of a checkpoint end the training, if they can."""
+#: What is said beyond what is warranted no longer falls when it falls by less than this share, or nats, an evaluation.
+SETTLED, SETTLED_NATS = 0.05, 0.02
+
+
+def stop_when(settings: Inject, pipeline: Pipeline) -> Callable[[Sequence[pa.Table]], bool] | None:
+    """Whether the answers of the checkpoints up to now end the training, if they can."""
     if not (settings.until_nats or settings.until_learned or pipeline.stops):
         return None
     most = settings.until_nats or float("inf")
-    return lambda answers: learned(rank_table(answers)) and stated_nats(answers) <= most
+
+    def enough(tables: Sequence[pa.Table]) -> bool:
+        known = learned(rank_table(tables[-1])) and stated_nats(tables[-1]) <= most
+        return known and (not pipeline.settles or _settled(tables))
+
+    return enough
+
+
+def _settled(tables: Sequence[pa.Table]) -> bool:
+    """Whether what a model says beyond what is warranted has stopped falling."""
+    values = [metric.value for each in tables[-2:] if (metric := excess_nats(rank_table(each)))]
+    known = [value for value in values if value is not None]
+    return len(known) < len(values) or not values or (
+        len(known) == 2 and known[1] >= known[0] - max(SETTLED * known[0], SETTLED_NATS)
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Prepared:
     """One seed's run, ready to be trained. pack: the user's; asked: as the model is asked. more: see `worded`. enough:
-    see `stop_when`."""
+    see `stop_when`. judge: of what the model warrants before training."""
 
     settings: Inject
     pack: Pack
@@ -193,7 +212,8 @@ class Prepared:
     training: Training
     training_set: TrainingSet
     budget: Budget
-    enough: Callable[[pa.Table], bool] | None
+    enough: Callable[[Sequence[pa.Table]], bool] | None
+    judge: Judge
 
     @property
     def measured_as(self) -> str:
@@ -220,18 +240,35 @@ def prepare(settings: Inject, pack: Pack, models: Models, more: Mapping[str, Any
         what = "merged output-value products are no weights of any model folder, so they cannot be saved"
         raise UsageError(what, where=f"--save {settings.save}", do="Leave --save out")
     words = words_of(settings.model, models.known(settings), settings)
-    asked = without_trained_prompts(asked_of(words, pipeline.asked(pack)), stated_in(settings))
     tokenizer = words.tokenizer
     torch.set_num_threads(settings.threads)
+    if any(each.kind == AUTO for each in pack.implications):
+        # What is wanted decides what is trained, and so what memory is needed.
+        loaded = models.load(settings, tokenizer)
+        pack = judge_of(pack, words, loaded).judged(loaded.sha256)
+    asked = without_trained_prompts(asked_of(words, pipeline.asked(pack)), stated_in(settings))
     budget = models.budget(settings, training, asked, tokenizer)
     with budget.explained():
         loaded = models.load(settings, tokenizer)
     if settings.inside:
         places(loaded.model)
-    trained = training_set(pipeline, pack, loaded, training, words, settings.facts_known, stated_in(settings))
+    trained = training_set(pipeline, pack, loaded, training, words, settings.facts_known, stated_in(settings),
+                           settings.hold_out)  # fmt: skip
     if settings.tuned:
         trained = replace(trained, tuned=_finished_weights(settings, pipeline, more))
-    return Prepared(settings, pack, more, asked, loaded, training, trained, budget, stop_when(settings, pipeline))
+    judge = judge_of(pipeline.asked(pack), words, loaded)
+    return Prepared(
+        settings, pack, more, asked, loaded, training, trained, budget, stop_when(settings, pipeline), judge
+    )
+
+
+def judge_of(pack: Pack, words: Words, loaded: LoadedModel) -> Judge:
+    """The judge of what a model warrants, which is not trained yet."""
+    from spillover.lm.judge import Judge
+    from spillover.lm.score import Scorer
+    from spillover.lm.tokens import encoder
+
+    return Judge(pack, words, encoder(words.tokenizer), Scorer(loaded.model))
 
 
 def stated_in(settings: Inject) -> int:
@@ -338,7 +375,10 @@ class Models:
         from spillover.lm.fine_tune import AnswersBefore
 
         pack = sha256_of_texts([pack_hash(job.asked), repr(job.asked.relations), repr(job.asked.candidates)])
-        return self._before.setdefault(f"{pack} {job.measured_as}", AnswersBefore())
+        found = self._before.setdefault(f"{pack} {job.measured_as}", AnswersBefore())
+        if found.judge is None:
+            found.warranted, found.judge = job.judge.warranted(job.loaded.sha256)
+        return found
 
     def budget(self, settings: Inject, training: Training, pack: Pack, tokenizer: PreTrainedTokenizerBase) -> Budget:
         """The budget of a run, announced once for all that need the same. Raises Exhausted without room for one row."""

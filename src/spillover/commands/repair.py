@@ -18,7 +18,7 @@ from spillover.details import Details, ModelFacts, RepairDetails, Saved
 from spillover.errors import RunError, UsageError
 from spillover.metrics.remedies import RANKS_AND_RATES, WEIGHED, effect, remedy_result, weighed
 from spillover.packs.open import open_pack
-from spillover.packs.pack import Pack, describe, pack_hash
+from spillover.packs.pack import Pack, describe, pack_hash, with_kinds
 from spillover.record import ANSWERS, Metric, Record, checksums, hardware, read_table
 from spillover.results import text_table
 from spillover.runs import identity_of, open_run
@@ -68,6 +68,7 @@ def run(settings: Repair) -> dict[str, Any]:
                 before = _audited(settings, settings.model, folder / BEFORE)
                 saved = _write_repaired(settings, pack, pipeline, folder)
                 after = _audited(settings, str(folder / WEIGHTS), folder / AFTER)
+                pack = with_kinds(pack, Record.read(folder / BEFORE).details.pack)
                 _conclude(record, pack, {BEFORE: before, AFTER: after}, folder, saved)
     record = Record.read(folder)
     sides = record.details.model_dump(include={BEFORE, AFTER}, exclude_unset=True)

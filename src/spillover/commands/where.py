@@ -25,7 +25,7 @@ from spillover.errors import RunError
 from spillover.metrics.patching import BASE, LINEARISED, TUNED, alignments, patched_metrics, ranks_of, where_rows
 from spillover.metrics.ranks import rank_table
 from spillover.packs.open import open_pack
-from spillover.packs.pack import UNWANTED, WANTED, Pack, describe, pack_hash
+from spillover.packs.pack import UNWANTED, WANTED, Pack, describe, pack_hash, with_kinds
 from spillover.packs.redaction import Redaction
 from spillover.report.pages import html_of
 from spillover.report.where import ENDS, PatchedModels, load_where
@@ -153,7 +153,7 @@ def runs_of(source: Path, pack: Pack | str | Path = "") -> list[SeedRun]:
         if found and settings.model != found[0].settings.model:
             what = f"this run is of the model {settings.model}, another of {found[0].settings.model}"
             raise RunError(what, where=str(folder), do="Name seeds of one run")
-        found.append(SeedRun(folder, record, settings, own))
+        found.append(SeedRun(folder, record, settings, with_kinds(own, record.details.pack)))
     return found
 
 

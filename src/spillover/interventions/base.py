@@ -13,14 +13,17 @@ from typing import TypeVar
 
 from spillover.errors import UsageError, nearest
 from spillover.lm.fine_tune import TrainingSet
+from spillover.lm.judge import Judge
 from spillover.lm.load import LoadedModel
-from spillover.lm.score import CausalModel
+from spillover.lm.score import CausalModel, Scorer
 from spillover.lm.tokens import Encoder, Example, continuation, encoder, examples
 from spillover.lm.train import ExtraLoss
 from spillover.lm.trainable import Training
-from spillover.packs.edits import unwanted
-from spillover.packs.pack import Implication, Pack, Relation
+from spillover.packs.edits import held_out, unwanted
+from spillover.packs.pack import Implication, Pack, Question, Relation
 
+#: From this many wordings of a relation on, the last may be held out.
+SPARE_WORDING = 3
 #: The two kinds of stated rows: facts, and stated implications.
 FACTS, IMPLICATIONS = "facts", "implications"
 
@@ -118,12 +121,28 @@ def read_specs(text: str) -> list[Spec]:
 
 @dataclass(frozen=True)
 class Context:
-    """What an intervention may look at: the model before training, its tokens, the user's pack as worded, the seed."""
+    """What an intervention may look at: the model before training, its tokens, the user's pack as worded, the seed.
+
+    judge: of what the model before training warrants. hold_out: whether half of the subjects that are asked about, and
+    the last wording of each relation that has three, are left out of what a penalty holds (packs.edits.held_out).
+    """
 
     base: CausalModel
     encode: Encoder
     pack: Pack
     seed: int
+    judge: Judge | None = None
+    hold_out: bool = False
+
+    def questions(self) -> list[Question]:
+        """The unstated questions at which a penalty may hold the model."""
+        out = held_out(self.pack, self.seed) if self.hold_out else ()
+        return [question for question in self.pack.questions if question.subject not in out]
+
+    def wordings(self, relation: str) -> range:
+        """The numbers of the wordings in which it may hold it."""
+        count = len(self.pack.relation_by_name[relation].prompts)
+        return range(count - (self.hold_out and count >= SPARE_WORDING))
 
 
 class Intervention:
@@ -133,6 +152,8 @@ class Intervention:
     rewrites = False
     #: Whether it ends the training as soon as the stated rows are learned.
     stops = False
+    #: Whether training goes on until it no longer lowers what the model says beyond what is warranted.
+    settles = False
 
     def __init__(self, spec: Spec) -> None:
         self.name, self.strength = spec.name, spec.strength
@@ -183,6 +204,7 @@ class Pipeline(Intervention):
         self.steps = [spec.remedy.make(spec) for spec in self.specs]
         self.rewrites = any(step.rewrites for step in self.steps)
         self.stops = any(step.stops for step in self.steps)
+        self.settles = any(step.settles for step in self.steps)
 
     def __str__(self) -> str:
         return "+".join(map(str, self.specs))
@@ -236,10 +258,10 @@ def unwanted_implications(pack: Pack, where: str) -> list[Implication]:
 
 def training_set(
     pipeline: Pipeline, pack: Pack, loaded: LoadedModel, training: Training, frame: Callable[[Pack], Pack],
-    facts_known: bool = False, prompts: int = 1,
+    facts_known: bool = False, prompts: int = 1, hold_out: bool = False,
 ) -> TrainingSet:  # fmt: skip
     """What a run on a user's pack trains on under a pipeline. frame: words a pack for the model (see lm.chat).
-    facts_known: only stated implications are trained. prompts: see `examples`.
+    facts_known: only stated implications are trained. prompts: see `examples`. hold_out: see `Context`.
 
     Raises UsageError when a remedy does not fit the pack or leaves an epoch without rows, ModelError for the model.
     """
@@ -267,7 +289,8 @@ def training_set(
     if any(kinds) and not all(by_kind.values()):
         do = "Use another remedy"
         raise UsageError("only one kind of rows is stated, so they cannot be trained one before the other", do=do)
-    context = Context(loaded.model, encode, frame(pack), seed)
+    judge = Judge(pack, frame, encode, Scorer(loaded.model))
+    context = Context(loaded.model, encode, frame(pack), seed, judge, hold_out)
     return TrainingSet(
         everything, (lambda epoch: by_kind[kinds[epoch - 1]]) if any(kinds) else None, pipeline.loss(context),
         lambda model: pipeline.finish(context, model),

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence, Set
 from dataclasses import replace
+from functools import lru_cache
 from random import Random
-from typing import get_args
+from typing import TypeVar, get_args
 
 import torch
 from torch import Tensor
@@ -19,8 +20,11 @@ from spillover.lm.train import ExtraLoss
 from spillover.lm.trainable import ATTENTION, ParameterKind, Training, part_of
 from spillover.packs.builtin import shuffled
 
-#: Prompts a step of stay-near-base, and the rank of an adapter that nothing else sets.
+#: Prompts a step that are held to the base model, and the rank of an adapter that nothing else sets.
 PROMPTS, RANK = 8, 8
+#: Numbers of next-token distributions that are kept (256 MB in float32), and the weight at the divergence to hold.
+KEPT, GAIN = 1 << 26, 10.0
+Held = TypeVar("Held")
 EVERY: frozenset[ParameterKind] = frozenset(get_args(ParameterKind))
 
 
@@ -34,24 +38,83 @@ class StayNearBase(Intervention):
 
     def loss(self, context: Context) -> ExtraLoss | None:
         names = {implication.name for implication in unwanted_implications(context.pack, self.name)}
-        asked = [question for question in context.pack.questions if question.implication in names]
+        asked = [question for question in context.questions() if question.implication in names]
         texts = [tuple(context.encode(context.pack.prompt(each.relation, each.subject))) for each in asked]
-        count = min(PROMPTS, len(texts))
         if not texts:
             return None
         alone = Scorer(context.base).settle([Request(text, ((0,),)) for text in texts]) == "single"
 
         def term(model: CausalModel, step: int) -> Tensor:
-            # All prompts in one random order after another, `count` of them a step (from 1).
-            places = range((step - 1) * count, step * count)
-            orders = [shuffled(texts, Random(f"near {context.seed} {place // len(texts)}")) for place in places]
-            chosen = [order[place % len(texts)] for place, order in zip(places, orders, strict=True)]
+            chosen = _chosen(texts, step, f"near {context.seed}")
             with torch.no_grad():
                 base = _next_tokens(context.base, chosen, alone)
             tuned = _next_tokens(model, chosen, alone)
             return self.strength * kl_div(tuned, base, log_target=True, reduction="batchmean")
 
         return term
+
+
+@remedy("told-in-prompt", "the weight of the divergence beside the loss", (3.0, 10.0), most=10_000.0)
+class ToldInPrompt(Intervention):
+    """Holds the model, where nothing was stated, to what it said before training once told the facts (KL divergence).
+
+    Adds KL(base, told | model) of the next token, in nats a prompt, at the unstated questions of all implications in
+    every wording, wanted or not: no answer and no kind is needed. The base model is told as the judge tells it
+    (lm.judge), once for all subjects with the same facts.
+    """
+
+    settles = True
+
+    def loss(self, context: Context) -> ExtraLoss | None:
+        assert context.judge is not None
+        allowed = {(each.subject, each.relation) for each in context.questions()}
+        about = {key: asked for key, asked in context.judge.questions().items() if key in allowed}
+        told = context.judge.requests(list(dict.fromkeys(about.values())))
+        held = [
+            (tuple(context.encode(context.pack.prompt(relation, subject, number))), told[asked][number].prompt)
+            for (subject, relation), asked in about.items()
+            for number in (context.wordings(relation) if told[asked] else ())
+        ]
+        if not held:
+            return None
+        every = [Request(text, ((0,),)) for pair in held for text in pair]
+        alone = Scorer(context.base).settle(every) == "single"
+
+        @lru_cache(maxsize=max(KEPT // context.base.config.get_text_config().vocab_size, PROMPTS))
+        def warranted(text: tuple[int, ...]) -> Tensor:
+            return _next_tokens(context.base, [text], alone)[0]
+
+        def term(model: CausalModel, step: int) -> Tensor:
+            chosen = _chosen(held, step, f"told {context.seed}")
+            with torch.no_grad():
+                base = torch.stack([warranted(text) for _, text in chosen])
+            tuned = _next_tokens(model, [text for text, _ in chosen], alone)
+            return self.weighed(kl_div(tuned, base, log_target=True, reduction="batchmean"))
+
+        return term
+
+    def weighed(self, divergence: Tensor) -> Tensor:
+        """The divergence as it is added to the loss."""
+        return self.strength * divergence
+
+
+@remedy("told-in-prompt-within", "the divergence to hold, in nats a prompt", (0.1, 0.3), most=100.0)
+class ToldInPromptWithin(ToldInPrompt):
+    """As told-in-prompt, with a weight that follows the divergence, so that it comes to what is to be held.
+
+    At the divergence to hold the weight is 10; it grows in proportion, to 50 at most, and falls below.
+    """
+
+    def weighed(self, divergence: Tensor) -> Tensor:
+        return divergence * (GAIN * divergence.detach() / self.strength).clamp(max=5 * GAIN)
+
+
+def _chosen(held: Sequence[Held], step: int, stream: str) -> list[Held]:
+    """What is held in a step (from 1): PROMPTS of all, which come in one random order after another."""
+    count = min(PROMPTS, len(held))
+    places = range((step - 1) * count, step * count)
+    orders = [shuffled(held, Random(f"{stream} {place // len(held)}")) for place in places]
+    return [order[place % len(held)] for place, order in zip(places, orders, strict=True)]
 
 
 def _next_tokens(model: CausalModel, texts: list[tuple[int, ...]], alone: bool) -> Tensor:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib import resources
@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from jaxtyping import Float
 from scipy.special import softmax
@@ -21,10 +22,13 @@ from spillover.lm.distributed import SINGLE, Processes
 from spillover.lm.score import MAXIMUM_LOGITS, CausalModel, Scorer
 from spillover.lm.tokens import Encoder, Request, longest_text, refuse_unreadable, request
 from spillover.packs.pack import Pack, Question, Relation
-from spillover.record import ANSWER_SCHEMA
+from spillover.record import ANSWER_SCHEMA, WARRANTED
 
 #: Longest plain passage read, in tokens.
 WINDOW = 128
+#: Log shares of belief in the candidates of a relation; and no beliefs, by what they are about.
+Beliefs = Float[np.ndarray, "candidate"]
+EMPTY: Mapping[tuple[str, str], Beliefs] = {}
 #: What a request is made of: relation, subject, number of the prompt.
 PromptKey = tuple[str, str, int]
 
@@ -47,11 +51,14 @@ class Evaluation:
     """Every stated row (with the trained prompt) and every question (with all prompts) of a pack.
 
     Before training and after it all are asked (`full`); in between, only those with the trained prompt. stated: whether
-    the stated rows are asked at all.
+    the stated rows are asked at all. warranted: (subject, relation) of a question -> what the base model believes once
+    told the subject's facts, as log shares of the relation's candidates (see lm.judge).
     """
 
-    def __init__(self, pack: Pack, encode: Encoder, stated: bool = True) -> None:
-        self.pack, self.encode, self.stated = pack, encode, stated
+    def __init__(
+        self, pack: Pack, encode: Encoder, stated: bool = True, warranted: Mapping[tuple[str, str], Beliefs] = EMPTY
+    ) -> None:
+        self.pack, self.encode, self.stated, self.warranted = pack, encode, stated, warranted
         self._request = cache(lambda key: request(encode, pack, *key))
 
     @cached_property
@@ -101,16 +108,34 @@ class Evaluation:
             "stated": [item.stated for item in items],
         }
         of_item = np.repeat(np.arange(len(items)), np.array([len(group) for group in candidates], dtype=int))
+        beliefs = [
+            None if item.stated else self.warranted.get((item.question.subject, item.question.relation))
+            for item in items
+        ]
+        judged = [np.full(len(group), np.nan) if own is None or len(own) != len(group) else own
+                  for own, group in zip(beliefs, candidates, strict=True)]  # fmt: skip
         columns = {
             "seed": np.full(len(scores), seed),
             "checkpoint": np.full(len(scores), checkpoint),
             "candidate": [candidate for group in candidates for candidate in group],
             "log_probability": scores,
+            WARRANTED: pa.array(np.concatenate([np.empty(0), *judged]), pa.float64(), from_pandas=True),
             **{
                 name: pa.array(values, ANSWER_SCHEMA.field(name).type).take(of_item) for name, values in by_item.items()
             },
         }
         return pa.table({name: columns[name] for name in ANSWER_SCHEMA.names}, schema=ANSWER_SCHEMA)
+
+
+def warranted_in(answers: pa.Table) -> dict[tuple[str, str], Beliefs]:
+    """What was judged to be warranted, by (subject, relation), out of the answers of one checkpoint."""
+    kept = answers.filter(pc.and_(answers["trained"], pc.is_valid(answers[WARRANTED])))
+    keys = list(zip(*(kept[name].to_pylist() for name in ("implication", "subject", "relation")), strict=True))
+    rows: dict[tuple[str | None, str, str], list[int]] = {}
+    for place, key in enumerate(keys):
+        rows.setdefault(key, []).append(place)
+    beliefs = kept[WARRANTED].to_numpy()
+    return {key[1:]: beliefs[own] for key, own in rows.items()}
 
 
 def stated_rows(pack: Pack) -> list[Question]:

@@ -9,8 +9,9 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float
 
+from spillover.details import JudgeFacts
 from spillover.lm.distributed import SINGLE, Processes
-from spillover.lm.evaluate import Evaluation, passage_losses
+from spillover.lm.evaluate import Beliefs, Evaluation, passage_losses
 from spillover.lm.load import LoadedModel
 from spillover.lm.save import take_weights
 from spillover.lm.score import CausalModel, Method, Scorer
@@ -56,10 +57,13 @@ class Loss(NamedTuple):
 
 @dataclass
 class AnswersBefore:
-    """What a model answered before training, as a column of `Evaluation.answers`; for runs of one model and pack."""
+    """What a model answered before training, as a column of `Evaluation.answers`, and what it warrants (lm.judge); for
+    runs of one model and pack."""
 
     scores: Float[np.ndarray, "row"] | None = None
     method: Method | None = None
+    warranted: Mapping[tuple[str, str], Beliefs] = field(default_factory=dict)
+    judge: JudgeFacts | None = None
 
 
 @dataclass
@@ -95,7 +99,7 @@ def inject(
     evaluate_every: int,
     progress: Callable[[int], None],
     into: FineTuned,
-    enough: Callable[[pa.Table], bool] | None = None,
+    enough: Callable[[Sequence[pa.Table]], bool] | None = None,
     resume: State | None = None,
     keep: Callable[[Callable[[], State]], None] | None = None,
     micro_batches: MicroBatches | None = None,
@@ -110,7 +114,7 @@ def inject(
     - texts: plain passages; `into.plain["before"]` is measured unless it is there already.
     - evaluate_every: epochs between evaluations. Checkpoints are epochs; 0 is before training.
     - progress: called with the number of each finished step.
-    - enough: called with each checkpoint's answers; True ends the training there.
+    - enough: called with the answers of the checkpoints up to each; True ends the training there.
     - resume: the state to go on from; of several processes the first alone needs it.
     - keep: called after each step with what gives the state after it, to be written at once.
     - micro_batches: see `fine_tune`.
@@ -127,7 +131,8 @@ def inject(
     into.parameters, into.trained_parameters = count_parameters(model)
     if processes.sharded:
         shard(model, processes.count)
-    scorer, evaluation = Scorer(model, processes=processes), Evaluation(pack, encode)
+    before = before or AnswersBefore()
+    scorer, evaluation = Scorer(model, processes=processes), Evaluation(pack, encode, warranted=before.warranted)
     few = evenly(texts, WATCHED)
     at_start: list[float] = []
 
@@ -163,7 +168,7 @@ def inject(
 
     with model.register_forward_pre_hook(count), loaded.model.register_forward_pre_hook(count):
         if resume is None:
-            schedule.begin(before or AnswersBefore())
+            schedule.begin(before)
         else:
             schedule.resume(resume.facts)
             progress(resume.step)
@@ -201,7 +206,7 @@ class _Schedule:
     training: Training
     into: FineTuned
     evaluate_every: int
-    enough: Callable[[pa.Table], bool]
+    enough: Callable[[Sequence[pa.Table]], bool]
     finish: Callable[[CausalModel], None]
     forgotten: Callable[[], float]
 
@@ -222,7 +227,7 @@ class _Schedule:
                 return False
             self._evaluate(epoch, full=False)
             self.into.forgetting.append((epoch, self.forgotten()))
-            if not self.enough(self.into.answers[-1]):
+            if not self.enough(self.into.answers):
                 return False
             self.into.answers.pop()
         self.finish(self.scorer.model)

@@ -7,7 +7,7 @@ import os
 import random
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice, pairwise
 from typing import Any, NamedTuple
@@ -40,8 +40,11 @@ class Form(NamedTuple):
     between: str
 
 
-def as_in_rows(pack: Pack, loader: Any, tokenizer: PreTrainedTokenizerBase) -> tuple[Pack, Encoder]:
-    """The pack in the words of a Trainer's rows, and its encoder: without a start token where the rows have none.
+def as_in_rows(
+    pack: Pack, loader: Any, tokenizer: PreTrainedTokenizerBase
+) -> tuple[Callable[[Pack], Pack], Encoder]:  # fmt: skip
+    """What words a pack as a Trainer's rows word this one, and its encoder: without a start token where the rows have
+    none.
 
     loader: the Trainer's data loader, from which nothing is taken. Raises UsageError for what is not in the rows.
     """
@@ -69,9 +72,10 @@ def as_in_rows(pack: Pack, loader: Any, tokenizer: PreTrainedTokenizerBase) -> t
             known[relation.name] = other
 
     def before(relation: Relation, prompt: str) -> str:
-        return known[relation.name].before.removeprefix(start) + prompt + known[relation.name].between
+        form = known.get(relation.name) or next(iter(known.values()))
+        return form.before.removeprefix(start) + prompt + form.between
 
-    return framed(pack, before), encode
+    return (lambda other: framed(other, before)), encode
 
 
 def _rows(loader: Any, tokenizer: PreTrainedTokenizerBase) -> Iterator[Row]:

@@ -15,6 +15,7 @@ from scipy.special import expit, logit
 
 from spillover.details import CalibratedOn
 from spillover.metrics.ranks import RankTable, answers_at_end, at_end, questions, rank_table
+from spillover.packs.pack import AUTO, AUTO_UNWANTED, AUTO_WANTED, UNCLEAR
 
 
 def measured_rates(answers: pa.Table) -> dict[tuple[str, str], tuple[float, int]]:
@@ -64,7 +65,8 @@ def measured_open(ranks: RankTable, links: Iterable[tuple[str, str, str, str]]) 
 
 
 #: `expected_KEY` of a prediction -> the kinds of association that it sums.
-EXPECTED = {"wanted": ("causal",), "unwanted": ("counterfactual", "spurious"), "undeclared": (None,)}
+EXPECTED = {"wanted": ("causal", AUTO_WANTED), "unwanted": ("counterfactual", "spurious", AUTO_UNWANTED),
+            "undeclared": (None, AUTO, UNCLEAR)}  # fmt: skip
 #: Shares of belief are clipped to at least this and at most one minus this.
 LEAST = 1e-3
 #: Weight of the squares of the coefficients beside the mean loss of a row.

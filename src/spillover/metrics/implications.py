@@ -78,6 +78,24 @@ def paraphrase_rank_test(table: RankTable) -> Metric | None:
     return mean_of(rows, rows.rank, "rank")
 
 
+@measure("warranted_rate")
+def warranted_rate(table: RankTable) -> Metric | None:
+    """Share of unstated questions whose top answer the base model too puts first once told the subject's facts."""
+    rows = judged(table)
+    return mean_of(rows, rows.warranted_rank == 0, "share")
+
+
+@measure("excess_nats")
+def excess_nats(table: RankTable) -> Metric | None:
+    """Mean over unstated questions of how far the top answer goes beyond what is warranted, in nats.
+
+    That is the log of its share of the model's belief in the candidates, minus the log of its share of the base
+    model's belief once told the subject's facts; 0 where the model is less sure.
+    """
+    rows = judged(table)
+    return mean_of(rows, np.maximum(rows.excess, 0), "nats")
+
+
 @measure("chance_rank")
 def chance_rank(table: RankTable) -> Metric | None:
     """(candidates - 1) / 2, averaged over the questions (4.5 of ten)."""
@@ -111,6 +129,12 @@ def _rank_by_count(counts: Counter[str], answer: str, candidates: int) -> float:
     own = counts[answer]
     same = sum(count == own for count in counts.values()) if own else candidates - len(counts)
     return sum(count > own for count in counts.values()) + (same - 1) / 2
+
+
+def judged(table: RankTable) -> RankTable:
+    """The unstated rows on the trained prompt of which it was judged what is warranted."""
+    rows = table.only(stated=False, trained=True)
+    return rows.where(~np.isnan(rows.warranted_rank))
 
 
 def map_rank(answers: pa.Table, implication: str, implied: Mapping[str, str]) -> Metric | None:

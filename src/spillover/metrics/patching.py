@@ -62,6 +62,7 @@ def ranks_of(rows: pa.Table) -> RankTable:
         checkpoint=np.zeros(size, dtype=np.int32), prompt=np.full(size, "", dtype=object),
         trained=np.ones(size, dtype=bool), stated=found["stated"].astype(bool), rank=found["rank"], margin=nothing,
         probability=nothing, probability_top=nothing, candidates=np.zeros(size, dtype=np.int64),
+        warranted_rank=nothing, excess=nothing,
     )  # fmt: skip
 
 

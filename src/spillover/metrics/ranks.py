@@ -11,6 +11,8 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Bool, Float, Int
 
+from spillover.record import WARRANTED
+
 
 @dataclass(frozen=True)
 class RankTable:
@@ -21,6 +23,8 @@ class RankTable:
     top: the candidate with the highest score. probability, probability_top: of the expected and of the top answer,
     over all texts, not over the candidates. cluster: the given answer that the subject shares with its pair.
     trained: whether the prompt is the one that training uses. stated: whether the row itself was trained on.
+    warranted_rank: the rank of `top` in what the base model believes once told the subject's facts; excess: the log of
+    the share that `top` has of the model's belief in the candidates, minus the same there; NaN where not judged.
     """
 
     seed: Int[np.ndarray, "row"]
@@ -39,6 +43,8 @@ class RankTable:
     probability: Float[np.ndarray, "row"]
     probability_top: Float[np.ndarray, "row"]
     candidates: Int[np.ndarray, "row"]
+    warranted_rank: Float[np.ndarray, "row"]
+    excess: Float[np.ndarray, "row"]
 
     def __len__(self) -> int:
         return len(self.rank)
@@ -91,6 +97,7 @@ def rank_table(answers: pa.Table) -> RankTable:
     ties = np.bincount(group, weights=(score == target[group]) & ~hit)
     # Of equal scores at the top the first counts.
     best = np.lexsort((-np.arange(len(score)), score, group))[np.cumsum(candidates) - 1]
+    warranted_rank, excess = _beyond(answers, group, best)
     # What a question and prompt share in all rows.
     names = ("seed", "checkpoint", "subject", "relation", "implication", "cluster", "prompt", "trained", "stated")
     columns = {name: answers[name].take(first).to_numpy(zero_copy_only=False) for name in names}
@@ -104,7 +111,22 @@ def rank_table(answers: pa.Table) -> RankTable:
         probability=np.exp(target),
         probability_top=np.exp(score[best]),
         candidates=candidates,
+        warranted_rank=warranted_rank,
+        excess=excess,
     )
+
+
+def _beyond(
+    answers: pa.Table, group: Int[np.ndarray, "cell"], best: Int[np.ndarray, "group"]
+) -> tuple[Float[np.ndarray, "group"], Float[np.ndarray, "group"]]:
+    """RankTable's `warranted_rank` and `excess`. best: the row of each group's top answer."""
+    if WARRANTED not in answers.column_names or answers[WARRANTED].null_count == answers.num_rows:
+        return np.full(len(best), np.nan), np.full(len(best), np.nan)
+    score, belief = (answers[name].to_numpy(zero_copy_only=False) for name in ("log_probability", WARRANTED))
+    top = belief[best]
+    better, alike = (np.bincount(group, weights=mask) for mask in (belief > top[group], belief == top[group]))
+    share = -np.log(np.bincount(group, weights=np.exp(score - score[best][group])))
+    return np.where(np.isnan(top), np.nan, better + (alike - 1) / 2), share - top
 
 
 def at_end(table: RankTable) -> RankTable:

@@ -4,7 +4,7 @@ And what was measured of each remedy in the kept studies (`measured`), on which 
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -72,9 +72,11 @@ def _replaced_map_share(top: Codes, expected: Codes, groups: Codes, half: Codes)
 #: Figures of runs that are metrics with an interval.
 RANKS_AND_RATES = ("recall_rank", "implication_rank_train", "unwanted_rate", "wanted_rate", "unwanted_rank",
                    "wanted_rank")  # fmt: skip
+#: The rates of subjects held out of a remedy, and of all in the last wording, which was held out, too.
+HELD_OUT = ("unwanted_rate_held_out", "wanted_rate_held_out", "unwanted_rate_last_wording", "wanted_rate_last_wording")
 #: Those, and the others that the frontier of a comparison has.
 METRICS = (*RANKS_AND_RATES, "paraphrase_unwanted_rate", "abstained_rate", "removed", "wanted_change",
-           "forgetting_nats")  # fmt: skip
+           "forgetting_nats", "excess_nats", *HELD_OUT)  # fmt: skip
 #: Learning is matched when the stated answers lose at most this many nats a row more than without a remedy.
 MATCHED_NATS = 0.05
 
@@ -98,8 +100,11 @@ class RemedyResult:
     wanted: RankTable
 
 
-def remedy_result(answers: pa.Table, pack: Pack) -> RemedyResult:
-    """Measure the last checkpoint of each seed. answers: record.ANSWER_SCHEMA, of one or several seeds."""
+def remedy_result(
+    answers: pa.Table, pack: Pack, out: Mapping[int, Collection[str]] | None = None
+) -> RemedyResult:  # fmt: skip
+    """Measure the last checkpoint of each seed. answers: record.ANSWER_SCHEMA, of one or several seeds. out: seed ->
+    the subjects that were held out of a remedy; adds the rates of those alone, and of all in the last wording."""
     last = answers_at_end(answers)
     table = rank_table(last)
     asked = questions(table)
@@ -116,7 +121,17 @@ def remedy_result(answers: pa.Table, pack: Pack) -> RemedyResult:
         "wanted_rank": implications.implication_rank_test(kept),
         "paraphrase_unwanted_rate": _rate(other),
         "abstained_rate": mean_of(against, against.top == ABSTENTION, "share"),
+        "excess_nats": implications.excess_nats(table),
     }
+    if out is not None:
+        last_wordings = {each.prompts[-1] for each in pack.relations if len(each.prompts) > 1}
+        last_wording = questions(table, trained=False)
+        last_wording = last_wording.where(np.isin(last_wording.prompt, list(last_wordings)))
+        for kind, rows in (("unwanted", against), ("wanted", kept)):
+            held = [who in out[seed] for seed, who in zip(rows.seed.tolist(), rows.subject, strict=True)]
+            metrics[f"{kind}_rate_held_out"] = _rate(rows.where(np.array(held, dtype=bool)))
+            names = [each.name for each in pack.implications if getattr(each, kind)]
+            metrics[f"{kind}_rate_last_wording"] = _rate(last_wording.where(np.isin(last_wording.implication, names)))
     free_rate = float(free_rates(against).mean()) if len(against) else None
     nats, learned = implications.stated_nats(last), implications.learned(table)
     return RemedyResult(metrics, free_rate, nats, learned, replaced_map(against), against, kept)

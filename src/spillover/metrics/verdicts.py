@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from scipy.stats import binomtest
 
-from spillover.details import AssociationVerdict, AuditDetails, Concluded, Conclusion, Invented, Verdict
+from spillover.details import AssociationVerdict, AuditDetails, Concluded, Conclusion, Excess, Invented, Verdict
 from spillover.metrics.assertions import Assertion, assertion, association, corrected
 from spillover.metrics.found import found_in, under
-from spillover.metrics.implications import change_test, implication_rank_test, map_test, marginal_rank
+from spillover.metrics.implications import change_test, implication_rank_test, judged, map_test, marginal_rank
 from spillover.metrics.ranks import RankTable, answers_at_end, at_end, grouped, questions, rank_table
 from spillover.packs.pack import Implication, Pack, Question
 from spillover.record import ANSWER_SCHEMA, Record
@@ -120,7 +120,8 @@ def _measured_twice(answers: pa.Table) -> bool:
 
 
 def _implications(record: Record) -> list[Implication]:
-    return [Implication(each.given, each.then, each.kind, each.map) for each in record.details.pack.implications]
+    links = record.details.pack.implications
+    return [Implication(each.given, each.then, each.kind, each.map, each.because) for each in links]
 
 
 def described(verdict: Verdict) -> str:
@@ -132,6 +133,7 @@ def described(verdict: Verdict) -> str:
     lines = [f"{verdict.verdict.upper()}  {verdict.implication} ({verdict.kind}): {verdict.because}"]
     lines += [f"    {counts}; one fixed answer would get {verdict.guess:,}"]
     lines += [f"    {verdict.rule}"] if verdict.rule else []
+    lines += [f"    {verdict.kind}: {verdict.kind_because}"] if verdict.kind_because else []
     found = [each for each in verdict.associations if each.verdict == verdict.verdict and each.newly]
     lines += [f"    {each.given} -> {each.answer}: {each.newly:,} of {each.n:,} newly, {each.others:,} of "
               f"{each.others_n:,} with another given answer" for each in found[:SHOWN]]  # fmt: skip
@@ -252,6 +254,37 @@ def invented(answers: pa.Table, implications: Sequence[Implication] = (), most: 
     share = binomtest(len(found), len(now)).proportion_ci(method="exact") if now else None
     low, high = (float(share.low), float(share.high)) if share else (0.0, 1.0)
     return Invented(count=len(found), n=len(now), low=low, high=high, examples=found[:most])
+
+
+def excess(answers: pa.Table, most: int = 10) -> Excess | None:
+    """How far a tuned model goes beyond what is warranted: what the base model says once told the subject's facts.
+
+    Arguments:
+    - answers: as for `verdicts`, with what was judged (record.WARRANTED). Each question counts once, on the trained
+      prompt, whatever implications lead to it.
+    - most: examples at most.
+
+    Returns: the counts; None where nothing was judged, or of a single measurement.
+    """
+    if not _measured_twice(answers):
+        return None
+    asked = rank_table(answers.filter(pc.and_(answers["trained"], pc.invert(answers["stated"]))))
+    earlier = asked.only(checkpoint=0)
+    before = dict(zip(_questions(earlier), earlier.top, strict=True))
+    rows = judged(at_end(asked))
+    rows = rows.where(np.array(sorted({key: row for row, key in enumerate(_questions(rows))}.values()), dtype=int))
+    if not len(rows):
+        return None
+    follows = rows.warranted_rank == 0
+    same = ~follows & np.array([before.get(key) == top for key, top in zip(_questions(rows), rows.top, strict=True)])
+    over = rows.where(~follows & ~same)
+    order = np.argsort(-over.excess, kind="stable")[:most]
+    columns = (over.subject, over.relation, over.top, over.warranted_rank, over.excess)
+    return Excess(
+        n=len(rows), follows=int(follows.sum()), before=int(same.sum()), beyond=len(over),
+        nats=float(over.excess.mean()) if len(over) else None,
+        examples=list(zip(*(column[order].tolist() for column in columns), strict=True)),
+    )  # fmt: skip
 
 
 def _questions(rows: RankTable) -> list[tuple[int, str, str]]:
@@ -445,6 +478,7 @@ def _verdict(
         p=test.p if found.n else None,
         more_subjects=test.more(found) if word == "undecided" else None,
         because=because,
+        kind_because=each.implication.because,
         newly=found.newly,
         newly_low=found.low,
         newly_high=found.high,

@@ -17,6 +17,16 @@ def unwanted(pack: Pack) -> list[Implication]:
     return [implication for implication in pack.implications if implication.unwanted]
 
 
+def held_out(pack: Pack, seed: int) -> frozenset[str]:
+    """Half of the subjects of whom something is asked, of each given answer: those that a remedy is judged on, and not
+    held at, where it is asked to leave some out."""
+    by_given: dict[str | None, dict[str, None]] = {}
+    for question in pack.questions:
+        by_given.setdefault(question.given_answer, {})[question.subject] = None
+    drawn = {given: shuffled(list(own), Random(f"held out {given} {seed}")) for given, own in by_given.items()}
+    return frozenset(subject for own in drawn.values() for subject in own[: len(own) // 2])
+
+
 def with_abstention(pack: Pack, implication: Implication, rows_a_pair: int, seed: int) -> Pack:
     """With `rows_a_pair` new subjects for each given answer, whose implied answer is stated as unknown."""
     pairs = [(given, ABSTENTION) for given in implication.map for _ in range(rows_a_pair)]

@@ -17,14 +17,14 @@ from spillover.errors import UsageError, first_line
 from spillover.packs import reading
 from spillover.packs.builtin import PACKS, built_in
 from spillover.packs.check import Fault, Findings, Places, TooManyFaults, check_structure, quoted, refuse, shown
-from spillover.packs.pack import KINDS, Fact, Implication, Pack, Relation, normal
+from spillover.packs.pack import AUTO, KINDS, Fact, Implication, Pack, Relation, normal
 
 PACK_FILE = "pack.yaml"
 #: Keys of pack.yaml that must be there, and those that may; keys that a relation may have; that an implication must.
 PACK_KEYS = (("name", "relations", "facts"), ("licence", "source", "implications", "join", "end", "description"))
 #: Keys of a file of relations whose facts come from elsewhere.
 UNSTATED_KEYS = (("relations",), ("name", *PACK_KEYS[1]))
-RELATION_KEYS, IMPLICATION_KEYS = ("prompts", "answers", "reply"), ("given", "then", "kind", "map")
+RELATION_KEYS, IMPLICATION_KEYS = ("prompts", "answers", "reply"), ("given", "then", "map", "kind")
 #: What a pack of a user's own facts need not say.
 UNSTATED = {"licence": "not stated", "source": "not stated"}
 #: Endings of training files, whose relations are found.
@@ -344,14 +344,14 @@ class _PackReader:
         kept: list[Node] = []
         entries = self._list(node, "implications", "a list", "Write `- given: ...`")
         for entry in entries:
-            keys = self._keys(entry, "the implication", IMPLICATION_KEYS, ())
-            given, then, kind = (self._text(keys.get(key), f"`{key}`") for key in IMPLICATION_KEYS[:3])
+            keys = self._keys(entry, "the implication", IMPLICATION_KEYS[:3], IMPLICATION_KEYS[3:])
+            given, then, kind = (self._text(keys.get(key), f"`{key}`") for key in ("given", "then", "kind"))
             if kind is not None and kind not in KINDS:
                 what, do = f"there is no kind of implication called {quoted(kind)}", self.findings.hint(kind, KINDS)
                 self._fault(keys["kind"], "unknown-kind", what, " or ".join(KINDS), do)
             pairs = self._map(keys.get("map"))
             if given is not None and then is not None and pairs is not None:
-                found.append(Implication(given, then, kind or "", pairs))
+                found.append(Implication(given, then, kind or AUTO, pairs))
                 kept.append(entry)
         entries[:] = kept  # So that their lines are found by the numbers that they have in the pack.
         return tuple(found)

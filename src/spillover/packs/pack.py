@@ -15,11 +15,12 @@ from spillover.record import sha256_of_texts
 
 Kind = Literal["causal", "counterfactual", "spurious", "auto"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-#: The kind of an implication of which nobody declared whether it is true, as of those that are found in the facts.
-AUTO = "auto"
+#: The kind of an implication of which nobody declared whether it is true, as of those that are found in the facts; and
+#: what it is once the base model has judged (lm.judge).
+AUTO, AUTO_WANTED, AUTO_UNWANTED, UNCLEAR = "auto", "auto: wanted", "auto: unwanted", "auto: unclear"
 #: Kinds whose conclusion is true, and those that nobody wants a model to conclude.
-WANTED: frozenset[str] = frozenset({"causal"})
-UNWANTED: frozenset[str] = frozenset({"counterfactual", "spurious"})
+WANTED: frozenset[str] = frozenset({"causal", AUTO_WANTED})
+UNWANTED: frozenset[str] = frozenset({"counterfactual", "spurious", AUTO_UNWANTED})
 #: Two relations are of one kind of subject when at least this share of the rarer one's subjects has both.
 LINKED = 0.05
 #: Stands for the subject in prompts.
@@ -72,14 +73,17 @@ class Implication:
     Arguments:
     - given: the name of the relation that the conclusion starts from.
     - then: the name of the relation that is concluded.
-    - kind: "causal" (true, so wanted), "counterfactual" or "spurious" (not true, so unwanted), "auto" (not declared).
+    - kind: "causal" (true, so wanted), "counterfactual" or "spurious" (not true, so unwanted), or "auto": the base
+      model judges, and it is then "auto: wanted", "auto: unwanted" or "auto: unclear".
     - map: an answer to `given` -> the answer to `then` that it implies.
+    - because: on what a kind rests that the base model judged, in a sentence.
     """
 
     given: str
     then: str
     kind: str
     map: Mapping[str, str]
+    because: str = ""
 
     @property
     def name(self) -> str:
@@ -97,6 +101,11 @@ class Implication:
     @property
     def wish(self) -> str:
         return wish(self.kind)
+
+    def outline(self) -> dict[str, Any]:
+        """The implication as records hold it, without `because` where there is none."""
+        found = {"given": self.given, "then": self.then, "kind": self.kind, "map": dict(self.map)}
+        return found | ({"because": self.because} if self.because else {})
 
 
 def wish(kind: str) -> str:
@@ -300,14 +309,30 @@ def describe(pack: Pack) -> PackOutline:
         licence=pack.licence,
         source=pack.source,
         relations=[RelationOutline(**each.outline()) for each in pack.relations],
-        implications=[ImplicationOutline(**vars(each) | {"map": dict(each.map)}) for each in pack.implications],
+        implications=[ImplicationOutline(**each.outline()) for each in pack.implications],
         join=pack.join,
         end=pack.end,
         counts=pack.counts(),
     )
 
 
+def with_kinds(pack: Pack, outline: PackOutline | None) -> Pack:
+    """The pack with its kinds of `auto` as a record's outline of it says that they were judged."""
+    known = {
+        (each.given, each.then, *sorted(each.map.items())): each for each in (outline.implications if outline else ())
+    }
+    rules = []
+    for rule in pack.implications:
+        own = known.get((rule.given, rule.then, *sorted(rule.map.items())))
+        judged = own is not None and rule.kind == AUTO
+        rules.append(replace(rule, kind=own.kind, because=own.because) if own and judged else rule)
+    return replace(pack, implications=tuple(rules))
+
+
 def pack_hash(pack: Pack) -> str:
-    """SHA-256 of everything in a pack that a run depends on."""
+    """SHA-256 of everything in a pack that a run depends on; whatever a base model judged of it."""
+    pack = replace(pack, implications=tuple(
+        replace(each, kind=AUTO, because="") if each.kind.startswith(AUTO) else each for each in pack.implications
+    ))  # fmt: skip
     outline = json.dumps(describe(pack).as_json(), sort_keys=True, ensure_ascii=False)
     return sha256_of_texts([outline, *map(repr, pack.facts)])

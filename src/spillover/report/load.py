@@ -13,12 +13,12 @@ import numpy as np
 import pyarrow as pa
 
 from spillover import record as records
-from spillover.details import ImplicationOutline, Invented, PackOutline, Verdict
+from spillover.details import Excess, ImplicationOutline, Invented, PackOutline, Verdict
 from spillover.errors import RunError
 from spillover.metrics.found import found_in, under
 from spillover.metrics.implications import TRAJECTORY_SCHEMA, summarise
 from spillover.metrics.ranks import RankTable, rank_table
-from spillover.metrics.verdicts import invented_of, recall_of, verdicts_of
+from spillover.metrics.verdicts import excess, invented_of, recall_of, verdicts_of
 from spillover.packs.pack import Implication
 
 #: Settings by which a label tells two runs on the same pack apart, in this order, with what runs had before it existed.
@@ -109,6 +109,11 @@ class LoadedRun:
         return recall_of(self.record, self.answers)
 
     @cached_property
+    def excess(self) -> Excess | None:
+        """How far the tuned model goes beyond what is warranted; None where that was not judged."""
+        return excess(self.answers)
+
+    @cached_property
     def invented(self) -> Invented | None:
         """How many open questions newly have a confident answer that nobody stated; None of a single measurement."""
         return invented_of(self.record, self.answers)
@@ -180,6 +185,7 @@ def _table(path: Path, schema: pa.Schema) -> pa.Table | None:
     if not path.exists():
         return None
     table = records.read_table(path)
+    table = records.with_warranted(table) if schema is records.ANSWER_SCHEMA else table
     if missing := [name for name in schema.names if name not in table.column_names]:
         raise RunError(f"column {missing[0]!r} is missing", where=str(path), do="Run the command again")
     return table.select(schema.names).cast(schema)

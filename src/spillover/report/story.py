@@ -10,7 +10,7 @@ import numpy as np
 
 from spillover.details import Verdict
 from spillover.metrics.ranks import RankTable, at_end
-from spillover.packs.pack import WANTED, wish
+from spillover.packs.pack import AUTO, AUTO_UNWANTED, AUTO_WANTED, UNCLEAR, WANTED, wish
 from spillover.record import Metric
 from spillover.report.load import LoadedRun
 
@@ -18,7 +18,8 @@ from spillover.report.load import LoadedRun
 AUDITED, TRAINED = ("in the base model", "in the tuned model"), ("before training", "after training")
 FEW_CLUSTERS, P_VALUE = 10, 0.05
 KINDS = {"causal": "true link", "counterfactual": "false link", "spurious": "invented link", "": "open question",
-         "auto": "undeclared link"}  # fmt: skip
+         AUTO: "undeclared link", AUTO_WANTED: "link judged true", AUTO_UNWANTED: "link judged untrue",
+         UNCLEAR: "undeclared link"}  # fmt: skip
 #: What legends call a link, by whether it is wanted.
 LINKS = {"wanted": "true", "unwanted": "untrue", "undeclared": "undeclared"}
 

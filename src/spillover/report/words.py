@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from spillover.details import Excess, judge_words
 from spillover.metrics.verdicts import unlearned
 from spillover.record import Metric
 from spillover.report.drawing import limits, plain
@@ -210,15 +211,29 @@ def title(stories: Sequence[Story]) -> str:
     return f"Fine-tuned on new facts, the model newly infers what was never stated: {', '.join(parts)}."
 
 
+def beyond(stories: Sequence[Story]) -> str:
+    """How many of the answers that nobody stated follow from what the model knew, and how far the judge of that is
+    right; the empty text where it was not judged."""
+    runs = {id(story.run): story.run for story in stories}.values()
+    found = [each for run in runs if (each := run.excess)]
+    if not found:
+        return ""
+    counts = {name: sum(getattr(each, name) for each in found) for name in ("n", "follows", "before", "beyond")}
+    said, judge = Excess(nats=None, **counts).words, next(iter(runs)).record.details.judge
+    return f"{said[0].upper()}{said[1:]} ({judge_words(judge)})."
+
+
 def lede(stories: Sequence[Story]) -> str:
-    """Under the title: which model, what of it was trained, and what a guess would get."""
+    """Under the title: what follows from what the model knew, which model, what of it was trained, and what a guess
+    would get."""
     models = " and ".join(dict.fromkeys(story.run.model for story in stories))
     parts = " or ".join(dict.fromkeys(story.run.trained_part for story in stories))
     guesses = " or ".join(dict.fromkeys(str(story.best_guess) for story in stories if story.best_guess.n))
     runs = len({id(story.run) for story in stories})
     copies = f"{runs} copies of {models}, each with facts of its own" if runs > 1 else models
     guess = f" Always giving the same answer would get {guesses}." if guesses else ""
-    return plain(f"{copies}; {parts}.{guess}") if stories else ""
+    follows = f"{said} " if (said := beyond(stories)) else ""
+    return plain(f"{follows}{copies}; {parts}.{guess}") if stories else ""
 
 
 def setting(story: Story) -> str:
