@@ -332,10 +332,10 @@ def _measure(
     speaker = (asked, words, scorer) if checkpoint else None
     outline = None
     if checkpoint == 0:
-        rules = judge.judged(loaded.sha256).implications
         # Of a pack that declares none, those that its own rows suggest.
-        rules = rules or judge.kinds([each.implication for each in found_in(answers)], loaded.sha256)
-        outline = describe(replace(pack, implications=tuple(rules)))
+        suggested = [] if pack.implications else [each.implication for each in found_in(answers)]
+        rules = (*judge.judged(loaded.sha256).implications, *judge.kinds(suggested, loaded.sha256))
+        outline = describe(replace(pack, implications=rules))
     return _Measured(loaded.sha256, answers, losses, scorer.method, probed, reworded, speaker, outline, facts)
 
 

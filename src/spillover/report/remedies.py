@@ -16,7 +16,7 @@ from spillover.errors import RunError
 from spillover.metrics import remedies as judging
 from spillover.metrics.implications import LEARNED as LEARNED_RANK
 from spillover.metrics.intervals import FEW
-from spillover.packs.pack import OPEN, WANTED
+from spillover.packs.pack import UNWANTED
 from spillover.record import RECORD, Metric, Record
 from spillover.report import page
 from spillover.report.load import LoadedRun
@@ -328,7 +328,7 @@ def lede(found: Comparison) -> str:
     record = found.record
     model, pack = (Path(name).name if name.count("/") > 1 else name
                    for name in (record.details.model.name or "", record.settings["pack"]))  # fmt: skip
-    links = [each for each in record.details.pack.implications if each.kind not in WANTED | OPEN]
+    links = [each for each in record.details.pack.implications if each.kind in UNWANTED]
     pairs = [f"“{spoken(each.given)}” to “{spoken(each.then)}”" for each in links]
     tries = f"{len(found.tried)} {'try' if len(found.tried) == 1 else 'tries'}"
     seeds = "one seed" if found.seeds == 1 else f"{found.seeds} seeds"
