@@ -43,8 +43,8 @@ def test_ours_beside_the_papers(study):
     assert {row["set"]: round(row["mean_rank"], 2) for row in ours}["city-language"] == 0.55
     assert all(row["paper"] is None and row["state"] == "done" and row["clusters"] == 15 for row in ours)
     papers = [row for row in drawing.rows if row["paper"] is not None]
-    assert len(papers) == 25 and {row["state"] for row in papers} == {"not run"}
-    assert "OLMo-7B on country-code: not run, 0.15 in the paper" in drawing.description
+    assert len(papers) == 25 and {row["state"] for row in papers} == {"the paper"}
+    assert "OLMo-7B on country-code: 0.15 in the paper" in drawing.description
     assert "knows only which answers occur: 2.00" in drawing.svg and drawing.pdf.startswith(b"%PDF")
 
 

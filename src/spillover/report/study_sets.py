@@ -16,6 +16,8 @@ from spillover.report.study_data import TRUTHS, LoadedCell, numbers_of, side_of
 from spillover.report.words import interval, number, p_value, value
 
 SETS, PAPER = "study-sets", "paper-table"
+#: The state of one of the paper's models in a study of other models.
+THEIRS = "the paper"
 #: The paper's models, and what each is called here: by its tag and its hub id.
 MODELS = {
     "Gemma-2-9B": ("gemma-2-9b", "google/gemma-2-9b"),
@@ -228,12 +230,14 @@ def paper_rows(cells: Sequence[LoadedCell]) -> list[PaperRow]:
     for cell in cells:
         found.setdefault((name_of(cell.setting("model")), cell.setting("pack")), []).append(cell)
     published = {(name, pack): rank for pack, ranks in RANKS.items() for name, rank in zip(MODELS, ranks, strict=True)}
+    # A study of other models runs none of the paper's: they stand beside them.
+    alone = "not run" if any(model in MODELS for model, _ in found) or not found else THEIRS
     rows = []
     for model in unique([*MODELS, *(model for model, _ in found)]):
         for pack in unique([*RANKS, *(pack for _, pack in found)]):
             theirs = published.get((model, pack))
             if (model, pack) not in found and theirs is not None:
-                rows.append(PaperRow(model, pack, None, "not run", theirs))
+                rows.append(PaperRow(model, pack, None, alone, theirs))
             for cell in found.get((model, pack), ()):
                 state = {"done": "" if cell.story else "nothing was asked", "failed": "failed"}
                 rows.append(PaperRow(model, pack, cell.story, state.get(cell.status, "not run"), theirs))
@@ -253,7 +257,7 @@ def beside(rows: Sequence[PaperRow]) -> list[str]:
             if side == wanted
         ]
         found += [f"The paper’s lie {words} our interval for {', '.join(apart)}."] if apart else []
-    missing = sum(row.published is not None and row.rank is None for row in rows)
+    missing = sum(row.published is not None and row.rank is None and row.state != THEIRS for row in rows)
     if missing:
         found.append(f"{missing} of the paper’s {sum(map(len, RANKS.values()))} numbers have none of ours beside them.")
     return found
@@ -269,7 +273,7 @@ def show_paper(cells: Sequence[LoadedCell]) -> tuple[DataTable | None, list[str]
         small += "" if seeds == 3 else f", {seeds} {'seed' if seeds == 1 else 'seeds'}"
         line: dict[str, Cell] = {
             "before": metric_cell(row.story.rank_before if row.story else None),
-            "here, after": row.state or metric_cell(row.rank),
+            "here, after": "–" if row.state == THEIRS else row.state or metric_cell(row.rank),
             "the paper, after": number(row.published),
             **_judged(row.story, metric_cell),
             "rate": "–" if rate is None else scientific(float(rate)),
@@ -300,6 +304,7 @@ def draw_paper_table(cells: Sequence[LoadedCell], name: str = PAPER) -> Drawing 
         rows.append({**head, **numbers_of(row.rank), "paper": row.published})
         ours = f"{value(row.rank)} here" if row.rank else row.state
         there = "" if row.published is None else f", {row.published:.2f} in the paper"
+        ours, there = ("", there[2:]) if row.state == THEIRS else (ours, there)
         said.append(f"{row.model} on {row.pack}: {ours}{there}")
     title = "Mean rank by model and set, here and in the paper"
     return draw_lines(lines, name, title, f"{'; '.join(said)}.", rows, handles, _RANK)
