@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Int
-from scipy.stats import hypergeom
+from jaxtyping import Float, Int
+from scipy.special import gammaln
 
 from spillover.metrics.assertions import corrected
 from spillover.packs.pack import AUTO, Implication, Pack
@@ -27,7 +27,7 @@ from spillover.packs.pack import AUTO, Implication, Pack
 #: Fewer bridging subjects than this suggest nothing.
 LEAST_BRIDGING = 4
 #: Exchanges of answers at most, how many are drawn at once, and after how many that go together as well it is enough.
-EXCHANGES, DRAWN, ENOUGH = 4999, 500, 20
+EXCHANGES, DRAWN, ENOUGH = 1999, 400, 20
 #: Bridging subjects that are drawn for the test where there are more.
 MOST_TESTED = 1000
 #: Implications that are asked about at most, those that the rows suggest most first.
@@ -109,14 +109,16 @@ def found(stated: Mapping[tuple[str, str], str], holes: Iterable[tuple[str, str]
         if len(both) >= LEAST_BRIDGING and any(own):
             ps[pair], cells[pair] = exchange_tests(*([side[subject] for subject in both] for side in (one, other)))
             listed += [(pair, each) for each in own if each]
-    adjusted, _ = corrected(ps, HALF)
+    # Each pair of relations is one test as a whole, and one of its cells: of the least of them.
+    lowest: dict[Hashable, float] = {pair: min(own.values(), default=1.0) for pair, own in cells.items()}
+    (adjusted, _), (cell_adjusted, _) = corrected(ps, HALF), corrected(lowest, HALF)
     results = []
     for pair, each in listed:
         rule, turned = each.implication, each.implication.given != pair[0]
         own_ps = {given: cells[pair].get((answer, given) if turned else (given, answer), 1.0)
                   for given, answer in rule.map.items()}  # fmt: skip
-        # Each pair of relations is one test of its cells.
-        entries = {given: min(1.0, p * len(ps) / HALF) for given, p in own_ps.items()}
+        raised = cell_adjusted[pair] / lowest[pair]
+        entries = {given: min(1.0, p * raised) for given, p in own_ps.items()}
         least = min(entries.values())
         if least > adjusted[pair]:
             entries = dict.fromkeys(entries, adjusted[pair])
@@ -166,8 +168,7 @@ def exchange_tests(one: Sequence[str], other: Sequence[str]) -> tuple[float, dic
     if len(names) * len(others) > MOST_CELLS:
         return 1.0, {}
     sizes, counts = np.bincount(first), np.bincount(second)
-    places = np.arange(sizes.max() + 1)
-    chance = hypergeom.sf(places - 1, len(first), counts[None, :, None], sizes[:, None, None])
+    chance = _chances(sizes, counts)
 
     def measured(dealt: Int[np.ndarray, "exchange subject"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Counts of each cell, pairs of subjects that share both answers, and the least chance of a cell."""
@@ -190,6 +191,24 @@ def exchange_tests(one: Sequence[str], other: Sequence[str]) -> tuple[float, dic
     ps = (1 + hits) / (1 + drawn)
     found = {(str(name), str(each)): float(ps[i, j]) for i, name in enumerate(names) for j, each in enumerate(others)}
     return (1 + whole) / (1 + drawn), found
+
+
+def _chances(
+    sizes: Int[np.ndarray, "answer"], counts: Int[np.ndarray, "other"]
+) -> Float[np.ndarray, "answer other hits"]:
+    """The hypergeometric chance of at least so many hits in each cell of a table with these margins."""
+    total, hits = int(sizes.sum()), np.arange(sizes.max() + 1)
+    rows, columns = sizes[:, None, None], counts[None, :, None]
+
+    def ways(of: np.ndarray | int, picked: np.ndarray) -> np.ndarray:
+        """The logarithm of the number of ways to pick; minus infinity where there is none."""
+        fits = (picked >= 0) & (picked <= of)
+        inside = np.where(fits, picked, 0)
+        logs = gammaln(of + 1.0) - gammaln(inside + 1.0) - gammaln(np.maximum(of - inside, 0) + 1.0)
+        return np.asarray(np.where(fits, logs, -np.inf))
+
+    each = np.exp(ways(columns, hits) + ways(total - columns, rows - hits) - ways(total, rows))
+    return np.asarray(np.minimum(1.0, np.cumsum(each[..., ::-1], axis=-1)[..., ::-1]))
 
 
 def under(answers: pa.Table, implications: Sequence[Implication], of: pa.Table | None = None) -> pa.Table:
