@@ -15,6 +15,7 @@ from spillover.commands.inject import Inject
 from spillover.commands.report import Report
 from spillover.details import AuditDetails, Verdict
 from spillover.errors import ModelError, RunError, UsageError
+from spillover.packs.pack import wish
 from spillover.packs.write import write_pack
 from spillover.record import ANSWERS, Record
 from tests.tiny_models import tiny_gpt2
@@ -135,10 +136,12 @@ def test_what_nobody_declared_is_found_in_the_rows_and_judged_alike(byte_folder,
     found = audit.run(dataclasses.replace(settings(byte_folder, taught / "weights"), **asked))
     as_declared = audit.run(settings(byte_folder, taught / "weights"))
     (verdict,), (other,) = found["verdicts"], as_declared["verdicts"]
-    assert verdict["implication"] == "lives_in->codes_in" and (verdict["kind"], found["found"]) == ("auto", 1)
+    assert (verdict["implication"], found["found"]) == ("lives_in->codes_in", 1)
+    assert verdict["kind"].startswith("auto"), "as the base model judges it"
     for name in ("hits", "hits_before", "newly", "n", "p", "rule_p"):
         assert verdict[name] == other[name], name
-    assert verdict["verdict"] == {"unwanted": "undeclared"}.get(other["verdict"], other["verdict"])
+    judged = wish(verdict["kind"]) if other["verdict"] == "unwanted" else other["verdict"]
+    assert verdict["verdict"] == judged
     assert found["recall"] == as_declared["recall"] and found["reworded"] == as_declared["reworded"]
     assert found["concluded"]["things"] == as_declared["concluded"]["things"]
     for each in found["concluded"]["worst"]:

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from spillover import record as records
-from spillover.details import Excess, ImplicationOutline, Invented, PackOutline, Verdict
+from spillover.details import AuditDetails, Excess, ImplicationOutline, Invented, PackOutline, Verdict
 from spillover.errors import RunError
 from spillover.metrics.found import found_in, under
 from spillover.metrics.implications import TRAJECTORY_SCHEMA, summarise
@@ -70,9 +70,10 @@ class LoadedRun:
     @cached_property
     def pack(self) -> PackOutline:
         """What the record says of the pack, and the implications that were found where it declares none."""
-        own = self.record.details.pack
-        found = [ImplicationOutline(given=each.given, then=each.then, kind=each.kind, map=dict(each.map))
-                 for each in self.found]  # fmt: skip
+        own, details = self.record.details.pack, self.record.details
+        kinds = {each.implication: each.kind for each in details.verdicts} if isinstance(details, AuditDetails) else {}
+        found = [ImplicationOutline(given=each.given, then=each.then, kind=kinds.get(each.name, each.kind),
+                                    map=dict(each.map)) for each in self.found]  # fmt: skip
         return own.model_copy(update={"implications": found}) if found else own
 
     @property
