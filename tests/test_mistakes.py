@@ -19,7 +19,6 @@ BROKEN_PACKS = {
     "two answers": (SOUND, jsonl([*FACTS, ("Bob Day", "lives_in", "Paris")]), "has two answers to 'lives_in'"),
     "unknown relation": (SOUND, jsonl([*FACTS, ("Bob Day", "livesin", "Rome")]), "Did you mean 'lives_in'?"),
     "no subject": (SOUND.replace("{subject} lives", "She lives"), None, "does not say whom it asks about"),
-    "no licence": (SOUND.replace("licence: CC0-1.0\n", ""), None, "has no 'licence'"),
     "map outside": (SOUND.replace("Rome: Italian", "Roma: Italian"), None, "which is no answer of 'lives_in'"),
     "unknown kind": (SOUND.replace("causal", "casual"), None, "Did you mean 'causal'?"),
     "row without answer": (SOUND, '{"subject": "Ann Lee", "relation": "speaks"}\n', "there is no answer"),

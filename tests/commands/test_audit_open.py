@@ -158,7 +158,7 @@ def test_verdicts_come_beside_the_probes(byte_folder, world, capsys):
     found = json.loads(capsys.readouterr().out)
     assert [each["implication"] for each in found["verdicts"]] == ["lives_in->codes_in"]
     assert found["probes"]["groups"] == 5 and found["probes"]["subjects"] == 20
-    beside = {"discoveries", "probes", "recall", "concluded", "found", "invented", "reworded", "failures"}
+    beside = {"discoveries", "probes", "recall", "concluded", "found", "invented", "reworded", "failures", "excess"}
     assert set(found) == {"run", "metrics", "verdicts", *beside}
 
 

@@ -102,7 +102,7 @@ def test_the_papers_table_of_one_model(byte_folder, tmp_path):
     outcome = sweep.run(settings(path, tmp_path, model=str(byte_folder)))
     assert outcome["exit_code"] == 0 and len(outcome["cells"]) == 2 and "rates" not in outcome
     page = (tmp_path / "out" / "page.html").read_text(encoding="utf-8")
-    assert "Llama-3-8B, country-code" in page and page.count("<td>not run") == 25
+    assert "Llama-3-8B, country-code" in page and page.count("Llama-3-8B (the paper)") == 5
     assert f"{byte_folder}, country-code:names=10" in page.replace("<wbr>", "")
 
 

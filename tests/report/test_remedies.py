@@ -177,15 +177,15 @@ def commands(comparison):
 
 def test_what_to_do_next_names_the_commands(found, none):
     assert commands(found) == [
-        "spillover inject mixed --threads 1 --model gemma-3-270m --out remedied --epochs 30 --lr 5e-05 "
+        "spillover inject mixed --threads 1 --model gemma-3-270m --out remedied --epochs 30 --lr 1e-05 "
         "--until-nats 0.07 --remedy later-layers=0.5 --save weights",
         "spillover mitigate mixed --model gemma-3-270m --out all-more-seeds "
-        "--remedies later-layers=0.5,lazier=1.5+later-layers=0.5,ignore-topk=0.1,abstention=4 --lr 5e-05 "
+        "--remedies later-layers=0.5,lazier=1.5+later-layers=0.5,ignore-topk=0.1,abstention=4 --lr 1e-05 "
         "--seeds 0,1,2,3",
         "spillover repair TUNED_MODEL --base gemma-3-270m --pack mixed --remedy ignore-topk=0.1 --out repaired",
     ]
     first, second, third = commands(none)
-    assert first.endswith("--remedies ignore-topk=0.1,abstention=4 --lr 5e-05 --seeds 0,1,2")
+    assert first.endswith("--remedies ignore-topk=0.1,abstention=4 --lr 1e-05 --seeds 0,1,2")
     assert second.endswith("--out all-joined --remedies ignore-topk=0.1+abstention=4 --lr 5e-05") and "repair" in third
 
 

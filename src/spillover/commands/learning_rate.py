@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -76,8 +76,8 @@ def _tried(job: Prepared, models: Models, rate: float, limit: float) -> RateTria
 
     seen = FineTuned(job.settings.seed)
 
-    def enough(answers: pa.Table) -> bool:
-        return not seen.forgetting[-1][1] <= limit or learned(rank_table(answers))
+    def enough(tables: Sequence[pa.Table]) -> bool:
+        return not seen.forgetting[-1][1] <= limit or learned(rank_table(tables[-1]))
 
     inject(
         job.loaded, job.asked, job.training, texts=evenly(passages(job.settings.plain_text), WATCHED),

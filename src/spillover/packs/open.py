@@ -371,7 +371,8 @@ class _PackReader:
         """The facts: an inline list, or the tables that `facts` names inside the pack's folder."""
         name, table = self.file, reading.collect((), self.file, self.findings)
         listed = node.value if node is not None and isinstance(node.value, list) else []
-        if any(isinstance(each.value, str) for each in listed):
+        texts = [each.value for each in listed if isinstance(each.value, str)]
+        if len(texts) == len(listed) and any(Path(text).suffix.lower() in reading.READERS for text in texts):
             return self._tables(listed)
         if node is not None and isinstance(node.value, list):
             table = reading.collect(self._inline_rows(node.value), name, self.findings)
