@@ -186,7 +186,7 @@ def test_what_to_do_next_names_the_commands(found, none):
     ]
     first, second, third = commands(none)
     assert first.endswith("--remedies ignore-topk=0.1,abstention=4 --lr 1e-05 --seeds 0,1,2")
-    assert second.endswith("--out all-joined --remedies ignore-topk=0.1+abstention=4 --lr 5e-05") and "repair" in third
+    assert second.endswith("--out all-joined --remedies ignore-topk=0.1+abstention=4 --lr 1e-05") and "repair" in third
 
 
 def test_the_commands_are_ones_that_the_command_line_takes(found, none, capsys):
