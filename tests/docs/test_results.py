@@ -62,6 +62,7 @@ def test_the_kept_runs_have_the_settings_of_their_study_which_finds_them(monkeyp
         "paper-270m": "paper-270m",
         "prediction-270m": "benchmarks/prediction/study.yaml",
         "adapters": "adapters",
+        "families": "families",
     }
     monkeypatch.chdir(make_results.ROOT)
     cells = {name: {cell.name: cell for cell in expand(read_study(study))[0]} for name, study in studies.items()}
@@ -79,6 +80,22 @@ def test_the_kept_runs_have_the_settings_of_their_study_which_finds_them(monkeyp
         assert record.identity == identity_of(own, "track"), f"{folder}: the study's command does not find this run"
         assert record.status == "done" and not Path(record.settings["pack"]).is_absolute()
         assert not Path(record.settings["out"]).is_absolute()
+
+
+def test_the_table_of_families_is_of_the_kept_runs():
+    """Of each row the three seeds are kept, all learned what is stated, and the model lives."""
+    shown = [line.split(" | ") for line in make_results.families().splitlines()[2:]]
+    cells = {cell.name: cell.settings for cell in expand(read_study("families"))[0]}
+    kept: dict[tuple[str, str], list[dict]] = {}
+    for folder in (make_results.ROOT / "results" / "families" / "cells").glob("*/seed-*"):
+        settings = cells[folder.parent.name]
+        kept.setdefault((settings.model, settings.pack), []).append(Record.read(folder).metrics)
+    whole = {key: found for key, found in kept.items() if len(found) == 3}
+    assert len(shown) == len(whole) >= 7
+    for found in whole.values():
+        for metrics in found:
+            assert metrics["recall_rank"]["value"] <= 0.1 and metrics["forgetting_nats"]["value"] <= 0.5
+            assert (metrics.get("implication_rank_train") or {}).get("value", 0.0) <= 0.1
 
 
 @pytest.mark.parametrize("name", COMPARISONS)
