@@ -6,7 +6,7 @@ every remedy is then the untreated run, byte for byte.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from typing import TypeVar
@@ -19,7 +19,6 @@ from spillover.lm.score import CausalModel, Scorer
 from spillover.lm.tokens import Encoder, Example, continuation, encoder, examples
 from spillover.lm.train import ExtraLoss
 from spillover.lm.trainable import Training
-from spillover.packs.edits import held_out, unwanted
 from spillover.packs.pack import Implication, Pack, Question, Relation
 
 #: From this many wordings of a relation on, the last may be held out.
@@ -136,7 +135,11 @@ class Context:
 
     def questions(self) -> list[Question]:
         """The unstated questions at which a penalty may hold the model."""
-        out = held_out(self.pack, self.seed) if self.hold_out else ()
+        out: Collection[str] = ()
+        if self.hold_out:
+            from spillover.packs.edits import held_out
+
+            out = held_out(self.pack, self.seed)
         return [question for question in self.pack.questions if question.subject not in out]
 
     def wordings(self, relation: str) -> range:
@@ -249,7 +252,7 @@ class Pipeline(Intervention):
 
 def unwanted_implications(pack: Pack, where: str) -> list[Implication]:
     """The unwanted implications. Raises UsageError when the pack declares none, so that nothing could be done."""
-    found = unwanted(pack)
+    found = [implication for implication in pack.implications if implication.unwanted]
     if not found:
         do = "Declare in pack.yaml what is not wanted, as an implication of kind spurious or counterfactual"
         raise UsageError("this pack declares no unwanted implication", where=where, do=do)

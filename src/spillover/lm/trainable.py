@@ -20,7 +20,6 @@ from torch.distributed.fsdp import fully_shard
 from spillover.errors import ModelError, UsageError, first_line
 from spillover.lm.load import quiet
 from spillover.lm.memory import out_of_memory
-from spillover.lm.merged import merge_output_value
 from spillover.lm.score import CausalModel, plain
 
 #: What a CPU's compiler may be called, where CXX does not say.
@@ -86,6 +85,8 @@ def trainable_copy(model: CausalModel, settings: Training) -> CausalModel:
         # to the output's dense one, which saves filling and adding a whole vocabulary each step.
         inputs.sparse = True
     if settings.merged:
+        from spillover.lm.merged import merge_output_value
+
         merge_output_value(trained)
     if settings.lora:
         trained = _with_adapter(trained, settings)

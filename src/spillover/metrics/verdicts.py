@@ -16,7 +16,6 @@ from scipy.stats import binomtest
 
 from spillover.details import AssociationVerdict, AuditDetails, Concluded, Conclusion, Excess, Invented, Verdict
 from spillover.metrics.assertions import Assertion, assertion, association, corrected
-from spillover.metrics.found import found_in, under
 from spillover.metrics.implications import change_test, implication_rank_test, judged, map_test, marginal_rank
 from spillover.metrics.ranks import RankTable, answers_at_end, at_end, grouped, questions, rank_table
 from spillover.packs.pack import Implication, Pack, Question
@@ -97,8 +96,12 @@ def verdicts_of(record: Record, answers: pa.Table) -> list[Verdict]:
     if not _measured_twice(answers):
         return []
     declared = _implications(record)
-    found = [] if declared else [each.implication for each in found_in(answers)]
-    return verdicts(under(answers, found), declared or found)
+    if declared:
+        return verdicts(answers, declared)
+    from spillover.metrics.found import found_in, under
+
+    found = [each.implication for each in found_in(answers)]
+    return verdicts(under(answers, found), found)
 
 
 def invented_of(record: Record, answers: pa.Table) -> Invented | None:
