@@ -368,7 +368,7 @@ def _judge(
         found=None if pack.implications else len(found),
         judge=base.judge,
         excess=excess(answers),
-        invented=invented(answers, pack.implications),
+        invented=invented(asked, rules),
         reworded=reworded(asked, other, rules, settings.level, settings.max_unwanted_rate),
         verdicts=judged,
         **words,
