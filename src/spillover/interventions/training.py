@@ -179,7 +179,7 @@ class MergedOutputValue(Intervention):
 class MergedCut(MergedOutputValue):
     """As `merged-output-value`, and cuts the change of each head to the rank of its factors at the end.
 
-    This tells whether the rank or the way of training it decides.
+    Beside the whole matrix it tells apart what the rank does and what training one matrix does.
     """
 
     def finish(self, context: Context, tuned: CausalModel) -> None:
