@@ -297,7 +297,7 @@ class Verdict(Fields):
     test of what is new (metrics.assertions), corrected as `correction` says. more_subjects: how many more would
     probably decide it; None when it is decided or none would. rule, rule_p: whether other pairs would show it too, and
     the larger of the exact map test and the test of the change; in older records, `p` is that one. kind_because: on
-    what the kind rests, where the base model judged it.
+    what the kind rests, where the base model judged it. by_entries: it rests on some entries of the map, not on all.
     """
 
     implication: str
@@ -320,6 +320,7 @@ class Verdict(Fields):
     rule: str = ""
     rule_p: float | None = None
     kind_because: str = ""
+    by_entries: bool = False
     associations: list[AssociationVerdict] = []
 
 

@@ -102,7 +102,7 @@ def test_one_association_among_many_is_found_and_counts_for_its_implication():
     assert found.newly == 16 and found.newly <= 0.05 * found.n and found.verdict == "unwanted"
     own = {entry.given: entry.verdict for entry in found.associations}
     assert own.pop("g03") == "unwanted" and set(own.values()) == {"none"}
-    assert "of 1 of 30 given answers: g03 -> a03 (16 of 16)" in found.because
+    assert found.by_entries and "of 1 of 30 given answers: g03 -> a03 (16 of 16)" in found.because
 
 
 def test_of_two_thousand_associations_the_forty_that_are_real_are_found():

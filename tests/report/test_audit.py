@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from spillover.report import audit as page_module
-from spillover.report.audit import COLUMNS, RUN, build_audit_page, listing, next_step
+from spillover.report.audit import COLUMNS, RUN, build_audit_page, listing
 from spillover.report.load import load_run
+from spillover.report.sections import next_step
 from spillover.report.story import stories
 from tests.report.synthetic_audit import HOSTILE, many, write_audit
 from tests.report.test_page import Reader
@@ -66,7 +67,8 @@ def test_the_essentials_stand_there_without_a_script(page):
     assert "From “a1 lives A”, does the model infer “a1 codes x”? It newly gives 1 of 6 such answers" in text
     assert "asked 6 questions whose answers nobody stated" in text
     # One newly gets the implied answer and one lost it; dealing the given answers out would give one and a half.
-    assert "None. This invented link is not learned: 3 of 6, 3 before. 1 of 6 unstated subjects newly get" in text
+    assert "None. This invented link is not learned: 3 of 6, 3 before." in text
+    assert "On what this rests 1 of 6 unstated subjects newly get" in text
     assert "too few given answers (2) to tell whether other pairs would show it" in text
     assert "Next: Nothing is to be done" in text and "Each has a test of its own" in text
     assert "lives A → codes x 1 of 3 2 of 3 +1 67%" in text and "Subjects asked (3)" in text
@@ -139,7 +141,7 @@ def test_what_is_missing_for_a_verdict_is_said(small):
     (story,) = stories(small, "small")
     judged = story.run.record.details.verdicts[0].model_copy(update={"verdict": "undecided"})
     for change, sentence in [
-        ({"verdict": "unwanted"}, "stay-near-base=1 gained most: unwanted 0.67 → 0.28, wanted 0.99 → 0.97"),
+        ({"verdict": "unwanted"}, "<code>stay-near-base=1</code> gained most"),
         ({"verdict": "wanted"}, "Nothing is to be mended"),
         ({"verdict": "none"}, "Nothing is to be done"),
         ({"n": 0}, "Leave “codes” unstated for some subjects"),

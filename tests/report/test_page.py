@@ -62,7 +62,7 @@ def test_one_run_leads_with_its_own_sentence(make):
     assert reader.text.count("“Name Lima 0 speaks Spanish” was not.") == 1
 
 
-def test_every_figure_says_what_was_trained_and_can_be_taken_away(page):
+def test_what_was_trained_is_said_once_and_every_figure_can_be_taken_away(page):
     reader = Reader(page)
     names = [link["download"] for link in reader.all("a") if "download" in link]
     assert len(names) == len(set(names))
@@ -70,9 +70,22 @@ def test_every_figure_says_what_was_trained_and_can_be_taken_away(page):
     assert figures == 1 + 2 * 3 + 4
     assert sum(name.endswith(".svg") for name in names) == figures
     assert sum(name.endswith(".csv") for name in names) >= figures
-    assert reader.text.count("All weights but the embeddings trained.") == figures + 2
     assert "2 copies of gemma-3-270m, each with facts of its own; all weights but the embeddings" in reader.text
+    assert reader.text.count("ll weights but the embeddings trained.") == 1
     assert "Always giving the same answer would get 8 of 40." in reader.text
+
+
+def test_the_first_screen_stands_open_and_alone_in_brief(make):
+    whole, brief = (build_runs_page([make(kind="spurious")]).html(brief) for brief in (False, True))
+    assert len(Reader(whole).all("section")) > 8 and "How it was made" in whole
+    reader = Reader(brief)
+    assert [each.get("id") for each in reader.all("section")] == ["found", "some", "limits"]
+    for said in ("hallucinates 35 of 40", "Next: Compare remedies", "Name Lima 0 speaks … ”, it says Spanish ✗",
+                 "this is about the models that were trained with one seed"):  # fmt: skip
+        assert said in reader.text and said in Reader(whole).text
+    assert "Take the data" not in reader.text and len(brief) < len(whole) / 10
+    closed = [tag for tag, attributes in Reader(whole).tags if tag == "details" and "open" not in attributes]
+    assert len(closed) > 8
 
 
 def test_the_page_asks_for_nothing(page):

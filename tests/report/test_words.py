@@ -49,6 +49,20 @@ def test_headline_of_a_leaning_does_not_boast(make):
     assert "hardly" in words.title([leaning, leaning])
 
 
+def test_a_verdict_that_rests_on_one_pair_counts_that_pair_alone(make):
+    story = story_of(make(kind="spurious", right=1))
+    told = {"verdict": "unwanted", "newly": 3, "n": 8}
+    entries = [each.model_copy(update=told if each.given == "Rome" else {"verdict": "none"})
+               for each in story.judged.associations]  # fmt: skip
+    changed = {"verdict": "unwanted", "by_entries": True, "associations": entries}
+    story.run.verdicts[story.key] = story.judged.model_copy(update=changed)
+    assert words.title([story]) == (
+        "“Name Rome 0 lives in Rome” was stated, “Name Rome 0 speaks Italian” was not. "
+        "The model newly hallucinates 3 of 8 such answers, for 1 of this link’s 5 pairs only."
+    )
+    assert "something untrue 3 of 8 times" in words.title([story, story_of(make(right=0))])
+
+
 def test_what_is_undecided_says_why_in_the_headline_and_in_the_title(make):
     story = story_of(make(map={"Paris": "French", "Tokyo": "French"}, right=8))
     why = "ndecided, since all have the same implied answer, so nobody is there to compare them with."

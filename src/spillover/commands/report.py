@@ -24,6 +24,8 @@ class Report(Common):
     redact: Flag = False
     """Call subjects `subject 1`, `subject 2` and so on, in the order of the run's table; runs made with --redact have
     such names already."""
+    brief: Flag = False
+    """Only the first screen: what was found, three examples, what to do, and what it does not say."""
 
 
 def run(settings: Report) -> dict[str, Any]:
@@ -33,6 +35,6 @@ def run(settings: Report) -> dict[str, Any]:
     page = Path(settings.out)
     if page.is_dir():
         raise UsageError("this is a folder, not a page", where=str(page), do="Name a file, such as page.html")
-    html, shown = html_of(settings.runs, settings.redact, compared)
+    html, shown = html_of(settings.runs, settings.redact, compared, settings.brief)
     write_atomically(page, html.encode())
     return {"page": str(page), "text": f"{page} shows {shown}."}

@@ -464,7 +464,8 @@ def _verdict(
 ) -> Verdict:  # fmt: skip
     learned = each.implication.wish
     word, because = test.decide(found, learned)
-    if word != learned and (own := [entry for entry in entries if entry.verdict == learned]):
+    own = [entry for entry in entries if entry.verdict == learned] if word != learned else []
+    if own:
         of = ", ".join(f"{entry.given} -> {entry.answer} ({entry.newly} of {entry.n})" for entry in own[:3])
         word, because = learned, f"of {len(own)} of {len(entries)} given answers: {of}; overall {because}"
     return Verdict(
@@ -482,6 +483,7 @@ def _verdict(
         more_subjects=test.more(found) if word == "undecided" else None,
         because=because,
         kind_because=each.implication.because,
+        by_entries=bool(own),
         newly=found.newly,
         newly_low=found.low,
         newly_high=found.high,

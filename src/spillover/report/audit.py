@@ -37,23 +37,6 @@ def place(story: Story) -> tuple[int, int]:
     return (order.index(found.verdict) if found.verdict in order else len(order)), found.hits_before - found.hits
 
 
-def next_step(story: Story) -> Markup:
-    """What to do about a verdict, or what is missing for one, in one sentence."""
-    found = story.judged
-    if found is None:
-        case = "missing"
-    elif found.verdict in (*ASSERTED, "none"):
-        case = found.verdict
-    elif not found.n:
-        case = "nobody"
-    else:
-        case = "one_answer" if found.guess == found.n else "more"
-    more = f"about {found.more_subjects:,} more" if found and found.more_subjects else "more"
-    given, then = spoken(story.given), spoken(story.then)
-    remedy, measured = sections.measured_words()
-    return page.wording(f"next_{case}").format(given=given, then=then, more=more, remedy=remedy, found=measured)
-
-
 COLUMNS, (RUN,), ASKED = (page.columns(name) for name in ("audit", "audit_runs", "audit_evidence"))
 
 
@@ -128,7 +111,9 @@ def build_audit_page(runs: Sequence[LoadedRun]) -> Page:
         lede=f"{'; '.join(pairs)}, {compared}. Nothing was trained here.",
         sections=[
             worst_section(labelled),
-            Section("found", "Verdicts", _verdicts(judged, names), hidden=True),
+            Section("found", "Verdicts", _verdicts(judged, names), hidden=True, first=True),
+            None if worst_section(labelled) else sections.some_examples(judged[:CARDS]),
+            sections.limits_section(labelled),
             _beside(labelled),
             page.list_section(found if judged else None, page.wording("audit_list")),
             sections.discoveries_section(labelled),
@@ -170,7 +155,7 @@ def worst_section(labelled: Sequence[tuple[str, LoadedRun]]) -> Section:
         if found:
             rows = [_conclusion(run, each) for each in found]
             blocks.append(DataTable(caption, [head], [("", rows)], "examples worst", "What to look at first"))
-    return Section("worst", "What to look at first", blocks)
+    return Section("worst", "What to look at first", blocks, first=True)
 
 
 def _conclusion(run: LoadedRun, each: Conclusion) -> list[Cell]:
@@ -262,9 +247,10 @@ def _card(story: Story, name: str, several: bool) -> Card:
     judged = story.judged
     because = words.sentence(judged.because) if judged else ""
     because += f" Beside it: {judged.rule}." if judged and judged.rule else ""
-    verdict = Markup('<strong>{}.</strong> This {} is {}: {}, {:,} before. <span class="grounds">{}</span>').format(
-        word.capitalize(), story.kind_in_words, WORDS.get(word, MISSING), after, before.hits, because.strip()
-    )  # fmt: skip
+    verdict = Markup("<strong>{}.</strong> This {} is {}: {}, {:,} before.").format(
+        word.capitalize(), story.kind_in_words, WORDS.get(word, MISSING), after, before.hits
+    )
+    rests = page.Details("On what this rests", [Paragraph(because.strip())], "small") if because.strip() else None
     return Card(
         bdi(name),
         tone=_tone(word),
@@ -272,7 +258,7 @@ def _card(story: Story, name: str, several: bool) -> Card:
         say=words.headline(story) if several else "",
         bars_lead="Subjects for whom the answer that this link suggests comes first, though nobody stated it",
         **sections.count_bars(story, "subject"),
-        texts=[Paragraph(verdict, "verdict"), page.next_paragraph(next_step(story))],
+        texts=[Paragraph(verdict), rests, page.next_paragraph(sections.next_step(story))],
     )
 
 

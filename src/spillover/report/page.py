@@ -9,6 +9,7 @@ that what has nothing to show needs no branch.
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hashlib
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -63,7 +64,7 @@ class Card:
     """
 
     heading: str
-    texts: Sequence[Paragraph] = ()
+    texts: Sequence[Paragraph | Details | None] = ()
     tone: str = ""
     tag: str = ""
     value: str = ""
@@ -205,8 +206,8 @@ Block = (
 class Section:
     """A part of the page with its own heading. id: its anchor; that of the findings is "found".
 
-    hidden: the heading is only for screen readers. aside: it explains and does not report. A section without blocks is
-    false, and not shown.
+    hidden: the heading is only for screen readers. aside: it explains and does not report. first: it is part of the
+    first screen; every other section opens at a click on its heading. A section without blocks is false, and not shown.
     """
 
     id: str
@@ -215,6 +216,7 @@ class Section:
     lead: str = ""
     hidden: bool = False
     aside: bool = False
+    first: bool = False
 
     def __bool__(self) -> bool:
         return any(self.blocks)
@@ -237,10 +239,16 @@ class Page:
     reason: str = ""
     notices: Sequence[str] = ()
     footer: str = ""
-    made_open: bool = False
 
-    def html(self) -> str:
-        """The page as one file; it allows no script but its own, by their SHA-256."""
+    def html(self, brief: bool = False) -> str:
+        """The page as one file; it allows no script but its own, by their SHA-256.
+
+        Arguments:
+        - brief: only the first screen: what was found, examples, what to do, and what it does not say.
+        """
+        if brief:
+            first = [section for section in self.sections if section and section.first]
+            return dataclasses.replace(self, sections=first, made=(), downloads=()).html()
         blocks = [block for section in self.sections if section for block in section.blocks]
         scripts = [_source("list.js")] if any(isinstance(block, Listing) for block in blocks) else []
         digests = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in scripts]

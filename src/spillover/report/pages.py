@@ -43,6 +43,7 @@ def html_of(
     folders: Sequence[str | Path],
     redact: bool = False,
     load_comparison: Callable[[str | Path], Comparison] = load_comparison,
+    brief: bool = False,
 ) -> tuple[str, str]:
     """The page of the folders, and what it shows in a few words.
 
@@ -51,6 +52,7 @@ def html_of(
       command, which has a page of its own.
     - redact: whether to call subjects "subject 1", "subject 2" and so on.
     - load_comparison: what reads a folder of `mitigate`.
+    - brief: whether to leave out everything but the first screen.
 
     Returns: the HTML, and words such as "2 runs".
 
@@ -66,7 +68,7 @@ def html_of(
         if redact:
             _refuse_names(prediction.record, folders[place])
         together = build_outcomes_page(prediction, redacted(run) if redact else run)
-        return together.html(), "a prediction beside what a run measured"
+        return together.html(brief), "a prediction beside what a run measured"
     for folder, command in zip(map(str, folders), commands, strict=True):
         if command not in _ALONE:
             continue
@@ -80,12 +82,12 @@ def html_of(
         found = (load_comparison if command == "mitigate" else load)(folder)
         if redact:
             _refuse_names(found.record, folder)
-        return build_alone(found).html(), shown.format(folder=folder, found=found)
+        return build_alone(found).html(brief), shown.format(folder=folder, found=found)
     runs = [redacted(load_run(folder)) if redact else load_run(folder) for folder in folders]
     build = build_audit_page if all(each.audited for each in runs) else build_runs_page
     unfinished = sum(not each.finished for each in runs)
     stopped = f" ({unfinished} of them did not finish)" if unfinished else ""
-    return build(runs).html(), ("1 run" if len(runs) == 1 else f"{len(runs)} runs") + stopped
+    return build(runs).html(brief), ("1 run" if len(runs) == 1 else f"{len(runs)} runs") + stopped
 
 
 def _refuse_names(record: Record, folder: str | Path) -> None:
@@ -128,8 +130,10 @@ def build_runs_page(runs: Sequence[LoadedRun]) -> page.Page:
             ),
         ],
         sections=[
-            page.Section("found", "What was found", [cards], hidden=True),
-            page.Section("terms", "What this is about", [page.terms("runs", "reasoning")], hidden=True, aside=True),
+            page.Section("found", "What was found", [cards], hidden=True, first=True),
+            sections.some_examples(every),
+            sections.limits_section(labelled),
+            page.Section("terms", "What this is about", [page.terms("runs", "reasoning")], aside=True),
             sections.discoveries_section(labelled),
             _numbers_section(every) if every else None,
             sections.when_section(every),
@@ -137,9 +141,11 @@ def build_runs_page(runs: Sequence[LoadedRun]) -> page.Page:
             inside_section(labelled, every),
             sections.examples_section(every),
             sections.health_section(labelled, every),
+            sections.remedies_section(finished=True)
+            if any(words.drawn(each) and each.wish == "unwanted" for each in every)
+            else None,
         ],
         made=[(label, provenance(run)) for label, run in labelled],
-        made_open=True,
         downloads=[of_metrics(labelled), of_ranks(labelled)],
     )
 
@@ -147,6 +153,10 @@ def build_runs_page(runs: Sequence[LoadedRun]) -> page.Page:
 def _card(story: Story, several: bool) -> page.Card:
     verdict, rule = words.verdict(story), words.rule(story)
     judged = story.key is not None and story.checkpoints
+    said, rests = verdict.sentence, []
+    if verdict.word in words.ASSERTED.values():
+        said = words.setting(story)
+        rests = [verdict.sentence, f"As a rule: {rule.word.lower()}. {rule.sentence}"]
     gives = "the right answer" if story.wanted else "the answer this link suggests"
     return page.Card(
         page.bdi(story.label),
@@ -156,10 +166,9 @@ def _card(story: Story, several: bool) -> page.Card:
         bars_lead=f"Names for which it gives {gives}",
         **(sections.count_bars(story, "name") if judged else {}),
         texts=[
-            page.Paragraph(words.setting(story)),
-            page.Paragraph(Markup("<strong>{}.</strong> {}").format(verdict.word, verdict.sentence), "verdict"),
-            *([page.Paragraph(f"As a rule: {rule.word.lower()}. {rule.sentence}", "small")] if story.judged else []),
-            page.Paragraph(words.sentence(story.run.trained_part), "small"),
+            page.Paragraph(Markup("<strong>{}.</strong> {}").format(verdict.word, said)),
+            page.Details("On what this rests", [page.Paragraph(text) for text in rests], "small") if rests else None,
+            *([page.next_paragraph(sections.next_step(story))] if judged and story.run.finished else []),
         ],
     )
 

@@ -69,7 +69,9 @@ def build_prediction_page(run: LoadedRun) -> page.Page:
         kicker="prediction: what a model will conclude",
         lede=lede.format(page.bdi(label), plain(asked), plain(verdict), _calibrated(details)),
         sections=[
-            page.Section("found", "What is expected", [page.Cards(cards(details, run.record.metrics))], hidden=True),
+            page.Section(
+                "found", "What is expected", [page.Cards(cards(details, run.record.metrics))], hidden=True, first=True
+            ),
             page.list_section(found, page.wording("prediction_list"), note if details.left_out else ""),
             page.Section("trust", "How far to trust it", _trust(details)),
             sections.remedies_section(finished=False) if _sorted(details, "unwanted") else None,
@@ -287,7 +289,7 @@ def build_outcomes_page(prediction: LoadedRun, run: LoadedRun) -> page.Page:
         lede=lede,
         notices=mismatches(prediction, run),
         sections=[
-            page.Section("found", "What came of it", [page.Cards(_outcome_cards(both))], hidden=True),
+            page.Section("found", "What came of it", [page.Cards(_outcome_cards(both))], hidden=True, first=True),
             page.list_section(listed, page.wording("outcomes_list"), _one_sided(found, details)),
             page.Section("trust", "How far to trust a prediction", _trust(details)),
             page.Section("terms", "Words used here", [page.terms("prediction", "verdicts", "reasoning")], aside=True),

@@ -214,9 +214,9 @@ def build_remedies_page(found: Comparison) -> page.Page:
         notices=[at_hand(found)] if found.few else [],
         sections=[
             page.Section("found", "The remedy advised" if found.advised else "The nearest",
-                    [page.Cards(cards(found), facts=True)], hidden=True),
-            page.Section("next", "What to do next", [page.Steps(steps(found))]),
-            page.Section("frontier", "The frontier", [frontier]),
+                    [page.Cards(cards(found), facts=True)], hidden=True, first=True),
+            page.Section("next", "What to do next", [page.Steps(steps(found))], first=True),
+            page.Section("frontier", "The frontier", [frontier], first=True),
             page.Section("terms", "How to read it", [page.Glossary(terms)], aside=True),
             page.Section("ladder", "Remedy by remedy", [ladder]),
             page.Section("table", "Every figure", figures),

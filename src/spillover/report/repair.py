@@ -53,9 +53,9 @@ def build_repair_page(found: LoadedRepair) -> page.Page:
         kicker="repair: a remedy on a finished model",
         lede=f"{lede} Nothing was trained here, and the model that was given is unchanged.",
         sections=[
-            page.Section("found", "Before and after", [figures(found)]),
+            page.Section("found", "Before and after", [figures(found)], first=True),
             page.Section("verdicts", "What each model asserts", [verdicts(found)]),
-            page.Section("next", "What to do next", [page.Steps(steps(found))]),
+            page.Section("next", "What to do next", [page.Steps(steps(found))], first=True),
             sections.remedies_section(finished=True),
         ],
         made=[(run.pack_name, provenance(run))],

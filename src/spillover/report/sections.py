@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from spillover.details import AuditDetails
 from spillover.metrics import remedies
+from spillover.metrics.verdicts import ASSERTED
 from spillover.report import page
 from spillover.report.drawing import plain
 from spillover.report.load import LoadedRun, labels
@@ -24,9 +25,10 @@ def label_runs(runs: Sequence[LoadedRun]) -> list[tuple[str, LoadedRun]]:
 
 
 def draw_stories(plot: str, name: str, stories: Sequence[Story], of: Any = None, **options: Any) -> page.Figure | None:
-    """A figure of the stories (or `of` runs), whose caption says what was trained."""
+    """A figure of the stories (or `of` runs), whose caption says what was trained where they differ in that."""
     parts = dict.fromkeys(story.run.trained_part for story in stories)
-    return page.figure(plot, stories if of is None else of, name, sentence("; ".join(parts)), **options)
+    said = sentence("; ".join(parts)) if len(parts) > 1 else ""
+    return page.figure(plot, stories if of is None else of, name, said, **options)
 
 
 def measured_words(name: str = "") -> tuple[str, str]:
@@ -51,6 +53,23 @@ def remedies_section(finished: bool) -> page.Section:
     caption, label = page.wording("remedies_measured"), "Remedies, as they were measured"
     table = page.DataTable(caption, [head], list(groups.items()), "study remedies", label)
     return page.Section("remedies", label, [remedies.caveat(), table], aside=True)
+
+
+def next_step(story: Story) -> Markup:
+    """What to do about a verdict, or what is missing for one, in one sentence."""
+    found = story.judged
+    if found is None:
+        case = "missing"
+    elif found.verdict in (*ASSERTED, "none"):
+        case = found.verdict
+    elif not found.n:
+        case = "nobody"
+    else:
+        case = "one_answer" if found.guess == found.n else "more"
+    more = f"about {found.more_subjects:,} more" if found and found.more_subjects else "more"
+    given, then = spoken(story.given), spoken(story.then)
+    remedy, _ = measured_words()
+    return page.wording(f"next_{case}").format(given=given, then=then, more=more, remedy=remedy)
 
 
 #: What stands beside an answer that a link suggests, by whether it is wanted.
@@ -154,6 +173,30 @@ def _in_turn(story: Story) -> Iterator[Example]:
         )
 
 
+def some_examples(stories: Sequence[Story]) -> page.Section:
+    """Three questions (or one for each link) in sentences, for the first screen."""
+    said: list[tuple[str, str]] = []
+    for story, items in zip(stories, examples(stories, 3), strict=True):
+        for each in items:
+            begin = Markup("Stated: “{}”. ").format(page.bdi(each.stated)) if each.stated else ""
+            after, before = _top_after(story, each), page.bdi(each.top_before)
+            then = Markup("Asked “{}”, it says <strong>{}</strong>").format(page.bdi(each.prompt), after)
+            said.append((begin + then + Markup("; before, {}.").format(before), ""))
+    note = page.Paragraph("The first names in the order of the facts, not picked by their answer.", "small")
+    return page.Section("some", "For example", [page.Steps(said, ordered=False), note] if said else [], first=True)
+
+
+def limits_section(labelled: Sequence[tuple[str, LoadedRun]]) -> page.Section:
+    """What a page of runs or audits does not say."""
+    runs = [run for _, run in labelled]
+    audited, seeds = all(run.audited for run in runs), max((len(run.seeds) for run in runs), default=1)
+    whose = "audited" if audited else f"trained with {'one seed' if seeds == 1 else f'these {seeds} seeds'}"
+    limits = [page.wording("limit_models").format(whose=whose), page.wording("limit_words")]
+    limits += [] if any(details for _, details in probed(labelled)) else [page.wording("limit_asked")]
+    blocks = [page.Steps([(text, "") for text in limits], ordered=False)]
+    return page.Section("limits", "What this does not say", blocks, first=True)
+
+
 def examples_section(stories: Sequence[Story]) -> page.Section:
     """Some questions with what was stated and what the model answers."""
     head: list[page.Cell] = ["Stated", "Asked", "Answer before", "Answer after", "The link suggests",
@@ -168,14 +211,18 @@ def examples_section(stories: Sequence[Story]) -> page.Section:
 
 
 def _example_row(story: Story, each: Example) -> list[page.Cell]:
-    texts = (each.stated, each.prompt, each.top_before, each.top_after, each.expected)
-    stated, asked, before, after, suggested = (page.bdi(text or "–") for text in texts)
-    shown: page.Cell = after
-    if each.hit:
-        mark, truth, tone = MARKS[story.wish]
-        hit = Markup('{} <span role="img" aria-label="{}, as the link suggests">{}</span>').format(after, truth, mark)
-        shown = page.TableCell(hit, style=f"hit {tone}")
+    texts = (each.stated, each.prompt, each.top_before, each.expected)
+    stated, asked, before, suggested = (page.bdi(text or "–") for text in texts)
+    style = f"hit {MARKS[story.wish][2]}" if each.hit else ""
+    shown = page.TableCell(_top_after(story, each), style=style)
     return [stated, asked, before, shown, suggested, page.num(each.before), page.num(each.after, key=True)]
+
+
+def _top_after(story: Story, each: Example) -> Markup:
+    """The answer after training; with a mark where it is what the link suggests."""
+    mark, truth, _ = MARKS[story.wish]
+    hit = Markup(' <span role="img" aria-label="{}, as the link suggests">{}</span>').format(truth, mark)
+    return page.bdi(each.top_after) + (hit if each.hit else Markup(""))
 
 
 def probed(labelled: Sequence[tuple[str, LoadedRun]]) -> list[tuple[str, AuditDetails]]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from spillover.details import Verdict
+from spillover.details import AssociationVerdict, Verdict
 from spillover.metrics.ranks import RankTable, at_end
 from spillover.packs.pack import AUTO, AUTO_UNWANTED, AUTO_WANTED, UNCLEAR, WANTED, wish
 from spillover.record import Metric
@@ -78,9 +78,22 @@ class Story:
         return self.run.verdicts.get(self.key) if self.key else None
 
     @property
-    def newly(self) -> Count:
-        """How many unstated rows newly have the expected answer on top; all that have it, where nothing was judged."""
+    def entries(self) -> list[AssociationVerdict]:
+        """The entries of the map that the verdict rests on, where it does not rest on all of them."""
         judged = self.judged
+        return (
+            [each for each in judged.associations if each.verdict == judged.verdict]
+            if judged and judged.by_entries
+            else []
+        )
+
+    @property
+    def newly(self) -> Count:
+        """How many unstated rows newly have the expected answer on top, of the entries that the verdict rests on; all
+        that have it, where nothing was judged."""
+        judged = self.judged
+        if self.entries:
+            return Count(sum(each.newly for each in self.entries), sum(each.n for each in self.entries))
         return right(self.after) if judged is None or judged.newly is None else Count(judged.newly, judged.n)
 
     @cached_property

@@ -26,9 +26,7 @@ def build_study_page(study: LoadedStudy) -> page.Page:
     chosen = [(row.label, row.frozen.run) for row in sets_of(first) if row.frozen is not None and not row.control]
     chapters = [story for label, run in chosen for story in stories(run, label)]
     table = study_table(study)
-    terms = Section(
-        "terms", "What this is about", [page.terms("study", "reasoning", "study_numbers")], hidden=True, aside=True
-    )
+    terms = Section("terms", "What this is about", [page.terms("study", "reasoning", "study_numbers")], aside=True)
     return page.Page(
         title=_title(study, sets_of(study.cells_of(SETS))),
         name=f"Spillover: {study.title}",
@@ -36,8 +34,9 @@ def build_study_page(study: LoadedStudy) -> page.Page:
         lede=f"{study.text} {_ran(study)}",
         notices=_notices(study),
         sections=[
+            *_sections(study)[:1],
             terms if runs else None,
-            *_sections(study),
+            *_sections(study)[1:],
             when_section(chapters),
             maps_section(chapters),
             examples_section(chapters),
@@ -121,7 +120,7 @@ def _sections(study: LoadedStudy) -> list[Section]:
             table = None
         blocks.append(page.Beside(drawn, [*notes, table]) if drawn else None)
         found.append((groups[0].name, blocks))
-    return [Section(f"part-{place}" if place else "found", *each) for place, each in enumerate(found)]
+    return [Section(f"part-{place}" if place else "found", *each, first=place == 0) for place, each in enumerate(found)]
 
 
 def cells_table(cells: Sequence[LoadedCell]) -> page.DataTable:

@@ -144,8 +144,8 @@ def build_where_page(found: PatchedModels) -> page.Page:
         f"a seed.{size}",
         notices=[few] if clusters < FEW else [],
         sections=[
-            page.Section("found", "What was found", [page.Cards(cards(found), facts=True)], hidden=True),
-            page.Section("parts", "Where it lives", [components, page.FigureGrid([layers])]),
+            page.Section("found", "What was found", [page.Cards(cards(found), facts=True)], hidden=True, first=True),
+            page.Section("parts", "Where it lives", [components, page.FigureGrid([layers])], first=True),
             page.Section("terms", "How to read it", [page.terms("where")], aside=True),
             page.Section("lazy", "How lazy it was", [_lazy_table(found)], lazy),
             page.Section("table", "Every figure", [_table(found)]),

@@ -135,7 +135,7 @@ def _test(test: Mapping[str, Any]) -> str:
 
 def drawn(story: Story) -> bool:
     """Whether the link is shown, and shows in more new top answers than one fixed answer would get."""
-    return verdict(story).shown and story.newly.hits > story.best_guess.hits
+    return verdict(story).shown and (bool(story.entries) or story.newly.hits > story.best_guess.hits)
 
 
 def headline(story: Story) -> str:
@@ -151,7 +151,8 @@ def headline(story: Story) -> str:
         return f"Asked what was never stated, the model now most often says “{answer}”: for {count} names."
     # The example: the first right subject of the pair most often right.
     asked, hit = Counter(rows.cluster.tolist()), Counter(rows.cluster[rows.rank == 0].tolist())
-    given = max(story.rows_of_map, key=lambda row: hit[row] / asked.get(row, 1))
+    rows_shown = [each.given for each in story.entries] or story.rows_of_map
+    given = max(rows_shown, key=lambda row: hit[row] / asked.get(row, 1))
     pair = rows.only(cluster=given)
     first = int((pair.rank == 0).argmax())
     subject, expected = str(pair.subject[first]), str(pair.expected[first])
@@ -167,6 +168,8 @@ def headline(story: Story) -> str:
     end = f"leans towards such answers, but newly gives only {count}{over}"
     if drawn(story):
         end = f"newly {DRAWS[story.wish]} {count} such answers{over}"
+    if story.entries:
+        end += f", for {len(story.entries)} of this link’s {len(story.rows_of_map)} pairs only"
     return f"“{stated}” was stated, “{inferred}” was not. The model {end}."
 
 
