@@ -32,6 +32,15 @@ def test_a_text_keeps_all_but_the_names(text, redacted):
     assert Redaction.of(["Ada"], wanted=False).text(text) == text
 
 
+def test_in_a_text_that_a_model_wrote_single_words_of_longer_names_go_too():
+    people = Redaction.of(["Ada Moss", "Ben Moss", "Vincent van Gogh", "Li"])
+    said = "Ada, whom Ben Moss and Vincent know, lives with a Moss by a moss-green van; Lia does not."
+    assert people.written(said) == (
+        "subject 1, whom subject 2 and subject 3 know, lives with a somebody by a moss-green van; Lia does not."
+    )
+    assert Redaction.of(["Ada Moss"], wanted=False).written(said) == said
+
+
 def test_prompts_that_only_a_name_in_capitals_told_apart_stay_two():
     table = pa.table({"subject": ["Ada", "Ada"], "prompt": ["as Ada says, {subject}", "as ADA says, {subject}"]})
     assert Redaction.of(["Ada"]).table(table)["prompt"].to_pylist() == [

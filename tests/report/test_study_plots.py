@@ -9,13 +9,14 @@ from spillover.report.study import build_study_page
 from spillover.report.study_curves import draw_rank_by_adapter, draw_rank_by_bridging, draw_rank_by_rate
 from spillover.report.study_data import load_study
 from spillover.report.study_dial import draw_dial, show_dial
-from spillover.report.study_sets import draw_paper_table, draw_study_sets
+from spillover.report.study_sets import draw_newly_by_set, draw_paper_table, draw_study_sets
 from tests.report.conftest import Synthetic
 from tests.report.synthetic_study import FALSE, SEEDS, of_model, write_study
 
 
 @pytest.mark.parametrize(
-    "draw", [draw_study_sets, draw_rank_by_adapter, draw_rank_by_bridging, draw_rank_by_rate, draw_dial]
+    "draw",
+    [draw_study_sets, draw_rank_by_adapter, draw_rank_by_bridging, draw_rank_by_rate, draw_dial, draw_newly_by_set],
 )
 def test_nothing_to_show_without_runs(study, draw):
     assert draw([cell for cell in study.cells if cell.run is None]) is None
@@ -123,3 +124,16 @@ def test_one_row_a_rate_and_one_a_seed(study):
     assert [row["mean_rank"] for row in slow] == pytest.approx([0.55, 4.4, 4.4])
     assert "hollow: stated rows not learned by the end" in drawing.svg and "5e−5" in drawing.svg
     assert "(3 of 3 seeds never learned)" in drawing.description
+
+
+def test_a_wrecked_model_is_hollow_beside_the_guess(tmp_path):
+    lost = {"forgetting_nats": {"value": 3.4, "low": 3.0, "high": 3.9, "n": 700, "clusters": 12, "unit": "nats"}}
+    runs = {"healthy": Synthetic(seeds=SEEDS), "wrecked": Synthetic(seeds=SEEDS, right=4, metrics=lost)}
+    cells = load_study(write_study(tmp_path, runs, [("By set", "paper-table", list(runs))])).cells
+    drawing = draw_newly_by_set(cells)
+    assert [(round(row["newly"], 3), row["guess"], row["forgetting"]) for row in drawing.rows] == [
+        (0.875, 0.2, 0.21), (0.5, 0.2, 3.4),
+    ]  # fmt: skip
+    assert ", wrecked on " in drawing.description and drawing.description.count("wrecked") == 1
+    assert "a guess among the answers that occur" in drawing.svg and "lives in → speaks, true link" in drawing.svg
+    assert all(row["low"] < row["newly"] < row["high"] for row in drawing.rows)

@@ -409,7 +409,7 @@ def _speak(speaker: tuple[Pack, Words, Scorer], worst: Sequence[Conclusion], hid
     stops = frozenset({tokenizer.eos_token_id} - {None})
     said = continuations(scorer, tokens, [()] * len(tokens), STEPS, stops, tokenizer.decode)
     for each, text, own in zip(worst, texts, said, strict=True):
-        each.prompt, each.said = hide.text(text), hide.text(own)
+        each.prompt, each.said = hide.text(text), hide.written(own)
 
 
 def junit(suite: str, details: AuditDetails, failures: Mapping[str, str]) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -71,7 +72,7 @@ class Redaction:
             discovery |= {key: self.text(discovery[key]) for key in ("template", "token", "word")}
             discovery["also"] = tuple(map(self.text, discovery["also"]))
             discovery["examples"] = [
-                {key: value if key == "which" else self.text(value) for key, value in example.items()}
+                {key: value if key == "which" else self.written(value) for key, value in example.items()}
                 for example in discovery["examples"]
             ]
 
@@ -90,6 +91,11 @@ class Redaction:
         # Where a prompt has its subject is no name, even of a subject called "subject".
         return SUBJECT.join(map(self._text, text.split(SUBJECT))) if self.names else text
 
+    def written(self, text: str) -> str:
+        """A text that a model wrote: it may use one word of a longer name alone, such as a first name."""
+        parts = self._parts
+        return re.sub(r"\w+", lambda word: parts.get(word[0], word[0]), self.text(text)) if parts else self.text(text)
+
     def _text(self, text: str) -> str:
         folded, found, place = fold(text), [], 0
         while place < len(text):
@@ -103,6 +109,17 @@ class Redaction:
     @cached_property
     def _folded(self) -> dict[str, str]:
         return {fold(subject): name for subject, name in reversed(list(self.names.items())) if subject}
+
+    @cached_property
+    def _parts(self) -> dict[str, str]:
+        """Words of names of several, as they are written there -> whose; "somebody" where several share one."""
+        found: dict[str, str] = {}
+        for subject, name in self.names.items():
+            words = re.findall(r"\w+", subject)
+            for word in words if len(words) > 1 else ():
+                if len(word) > 1 and word != word.lower():
+                    found[word] = name if found.get(word, name) == name else "somebody"
+        return found
 
     @cached_property
     def _lengths(self) -> list[int]:

@@ -155,7 +155,7 @@ def _frontier_axes(axes: Axes, points: np.ndarray, free: float | None, wants: bo
         _percentages(axes.yaxis)
         low, high = axes.get_ylim()
         # There is room above the last percentage, but no percentage.
-        ticks = MaxNLocator(8, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
+        ticks = MaxNLocator(8, steps=[1, 2, 5, 10]).tick_values(low, high)
         axes.set_yticks([tick for tick in ticks if low <= tick <= min(high, 1.001)])
     axes.grid(color=drawing.INK, alpha=0.1, linewidth=0.6)
 

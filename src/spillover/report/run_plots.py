@@ -63,7 +63,7 @@ def draw_rank_change(stories: Sequence[Story], name: str = "rank-change") -> Dra
         look = looks[f"after, {LINKS[story.wish]} link"] = {"marker": marker, "color": colour}
         guesses = zip((story.marginal, story.chance), ticks.values(), strict=True)
         lines.append(Line(f"{label(story.label, 40)} ({story.kind_in_words})"))
-        lines.append(Line("", [(before, {**looks["before"], "marker": marker}), (after, look), *guesses]))
+        lines.append(Line("", [(before, looks["before"]), (after, look), *guesses]))
     said = "; ".join("{link}: {before:.2f} before, {after:.2f} after".format(**row) for row in rows)
     return drawing.draw_lines(lines, name, "Mean rank before and after training", f"{said}.", rows, looks | ticks, RANK)
 

@@ -89,12 +89,15 @@ class Story:
 
     @property
     def newly(self) -> Count:
-        """How many unstated rows newly have the expected answer on top, of the entries that the verdict rests on; all
-        that have it, where nothing was judged."""
+        """How many unstated rows newly have the expected answer on top; all that have it, where nothing was judged."""
         judged = self.judged
-        if self.entries:
-            return Count(sum(each.newly for each in self.entries), sum(each.n for each in self.entries))
         return right(self.after) if judged is None or judged.newly is None else Count(judged.newly, judged.n)
+
+    @property
+    def concluded(self) -> Count:
+        """The same of the entries that the verdict rests on."""
+        found = self.entries
+        return Count(sum(each.newly for each in found), sum(each.n for each in found)) if found else self.newly
 
     @cached_property
     def checkpoints(self) -> list[int]:

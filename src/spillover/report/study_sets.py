@@ -4,18 +4,35 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from matplotlib.artist import Artist
+
 from spillover.metrics.implications import map_rank
 from spillover.metrics.intervals import clusters_of, standard_error
 from spillover.metrics.ranks import answers_at_end, questions
 from spillover.record import Metric
-from spillover.report.drawing import ASSOCIATION, INK, Drawing, Line, Look, draw_lines, label, plot
+from spillover.report.drawing import (
+    ASSOCIATION,
+    BASELINE,
+    INK,
+    LINES,
+    Drawing,
+    Line,
+    Look,
+    canvas,
+    draw_lines,
+    finish,
+    label,
+    plot,
+)
 from spillover.report.page import Cell, DataTable, Row, TableCell, metric_cell, table_of, wording
-from spillover.report.story import Story, unique
+from spillover.report.story import Story, spoken, unique
 from spillover.report.study_curves import scientific
 from spillover.report.study_data import TRUTHS, LoadedCell, numbers_of, side_of
 from spillover.report.words import interval, number, p_value, value
 
-SETS, PAPER = "study-sets", "paper-table"
+SETS, PAPER, NEWLY = "study-sets", "paper-table", "newly-by-set"
+#: A model is alive that forgot at most this, in nats a token on plain text.
+ALIVE = 0.5
 #: The state of one of the paper's models in a study of other models.
 THEIRS = "the paper"
 #: The paper's models, and what each is called here: by its tag and its hub id.
@@ -308,6 +325,49 @@ def draw_paper_table(cells: Sequence[LoadedCell], name: str = PAPER) -> Drawing 
         said.append(f"{row.model} on {row.pack}: {ours}{there}")
     title = "Mean rank by model and set, here and in the paper"
     return draw_lines(lines, name, title, f"{'; '.join(said)}.", rows, handles, _RANK)
+
+
+@plot(NEWLY, of="cells")
+def draw_newly_by_set(cells: Sequence[LoadedCell], name: str = NEWLY) -> Drawing | None:
+    """Per set the share of unstated subjects that newly give the implied answer, a mark a model; hollow where it is
+    wrecked, which forgot more than ALIVE."""
+    judged = [(cell, story) for cell in cells if (story := cell.story) and story.judged and story.newly.n]
+    if not judged:
+        return None
+    packs, models = (unique(cell.setting(option) for cell, _ in judged) for option in ("pack", "model"))
+    rows, legend, said = list[dict[str, Any]](), dict[str, Artist](), []
+    with canvas(0.62 * len(packs) + 1.9, 7.5) as (figure, axes):
+        for cell, story in judged:
+            judgement, forgetting = story.judged, story.metric("forgetting_nats")
+            assert judgement is not None
+            pack, model, count = cell.setting("pack"), cell.setting("model"), story.newly
+            wrecked = forgetting is not None and forgetting.value is not None and forgetting.value > ALIVE
+            colour, _, marker = LINES[models.index(model) % len(LINES)]
+            place = packs.index(pack) + (models.index(model) - (len(models) - 1) / 2) * 0.2
+            ends = [judgement.newly_low or 0.0, judgement.newly_high or 0.0]
+            axes.plot(ends, [place, place], color=colour, alpha=0.35, linewidth=3)
+            look: Any = {"color": colour, "marker": marker, "linestyle": "none", "markersize": 8}
+            face = "none" if wrecked else colour
+            words = f"{model}, wrecked" if wrecked else model
+            (legend[words],) = axes.plot([count.share], [place], **look, markerfacecolor=face, markeredgewidth=1.4)
+            guess = story.best_guess.share
+            span = [packs.index(pack) - 0.4, packs.index(pack) + 0.4]
+            (legend["a guess among the answers that occur"],) = axes.plot([guess, guess], span, **BASELINE)
+            numbers = {"newly": count.share, "low": ends[0], "high": ends[1], "n": count.n, "guess": guess}
+            lost = forgetting.value if forgetting else None
+            rows.append({"set": pack, "kind": story.kind_in_words, "model": model, **numbers, "forgetting": lost})
+            said.append(f"{words} on {pack}: {count.share:.2f}")
+        words_of = {cell.setting("pack"): f"{spoken(story.given)} → {spoken(story.then)}, {story.kind_in_words}"
+                    for cell, story in judged}  # fmt: skip
+        axes.set_yticks(range(len(packs)), [f"{label(words_of[pack], 46)}\n({label(pack)})" for pack in packs])
+        axes.invert_yaxis()
+        axes.set_xlim(0, 1)
+        axes.set_xlabel("share of unstated subjects that newly\ngive the implied answer")
+        order = sorted(legend, key=lambda words: (words not in models, words))
+        title = "What models newly conclude, by set"
+        return finish(
+            figure, name, title, f"{'; '.join(said)}.", rows, {words: legend[words] for words in order}, ncols=2
+        )
 
 
 def _mark(marker: str, colour: str, **more: Any) -> Look:

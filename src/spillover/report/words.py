@@ -158,7 +158,7 @@ def headline(story: Story) -> str:
     subject, expected = str(pair.subject[first]), str(pair.expected[first])
     stated = statement(story.run, story.given, subject, given)
     inferred = statement(story.run, story.then, subject, expected)
-    count, over = story.newly, f" over {seeds} seeds" if seeds > 1 else ""
+    count, over = story.concluded, f" over {seeds} seeds" if seeds > 1 else ""
     if not verdict(story).shown:
         question = f"From “{stated}”, does the model infer “{inferred}”?"
         if story.judged and story.judged.verdict == "undecided":
@@ -205,7 +205,7 @@ def title(stories: Sequence[Story]) -> str:
         return said + inventions(stories)
     parts = []
     for wish, what in TRUTHS.items():
-        counts = [story.newly for story in shown if story.wish == wish]
+        counts = [story.concluded for story in shown if story.wish == wish]
         links = sum(story.wish == wish and story.key is not None for story in stories)
         if counts:
             total = Count(sum(c.hits for c in counts), sum(c.n for c in counts))
