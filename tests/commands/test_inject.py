@@ -1,6 +1,7 @@
 """The main job on a tiny real model: what it writes, that it repeats, and that nothing is mixed or lost."""
 
 import dataclasses
+import gc
 import json
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from transformers import AutoModelForCausalLM, LlamaForCausalLM
 import spillover
 from spillover.commands import audit, inject, where
 from spillover.commands.audit import Audit
+from spillover.commands.prepare import Models
 from spillover.commands.where import Where
 from spillover.errors import ModelError, PackError, RunError, UsageError
 from spillover.lm.load import load_model
@@ -238,6 +240,19 @@ def test_several_seeds_give_a_run_each_and_one_pooled(settings, tmp_path):
     assert outcome["metrics"]["recall_rank"]["value"] == pytest.approx(sum(both) / 2)
     assert outcome["metrics"]["recall_rank"]["clusters"] == 6
     assert Record.read(tmp_path / "pooled").details.seeds == [0, 2]
+
+
+def test_the_model_of_a_finished_seed_is_no_longer_in_memory(settings):
+    def models():
+        return sum(isinstance(each, LlamaForCausalLM) for each in gc.get_objects())
+
+    held, before = Models(), models()
+    gc.disable()
+    try:
+        inject.run(dataclasses.replace(settings, seeds="0,1"), held)
+        assert models() == before + 1, "the one that the next run begins from"
+    finally:
+        gc.enable()
 
 
 def test_pooling_that_was_cut_short_is_done_again(settings, tmp_path, monkeypatch):

@@ -203,6 +203,7 @@ def _run(
     """
     from spillover.lm.distributed import joined, pick_device
     from spillover.lm.evaluate import passages
+    from spillover.lm.memory import free_cache
     from spillover.lm.train import refuse_missing_optimizer
     from spillover.lm.trainable import refuse_missing_compiler
 
@@ -248,6 +249,8 @@ def _run(
         # Every pack is checked before the first is trained on.
         for job in [prepare(own, packs[own.seed], models, words) for own in every]:
             _train(job, texts, models, patience, processes, opened.get(job.settings.out), trials)
+            # Its copy of the model is part of a cycle, and would stand beside that of the next run.
+            free_cache(job.loaded.model.device)
 
         def pooled() -> Record:
             if len(seeds) > 1:
