@@ -4,7 +4,6 @@ import dataclasses
 import json
 import os
 import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from spillover.commands import inject
 from spillover.commands.audit import Audit
 from spillover.commands.inject import Inject
 from spillover.lm import tokens
@@ -86,8 +86,6 @@ def test_scores_equal_brute_force(gemma):
 
 @pytest.mark.slow
 def test_a_small_pack_is_learned(gemma, tmp_path):
-    from spillover.commands import inject
-
     settings = Inject(
         pack="city-language:pairs=2,names=4,bridge=1", model="gemma-3-270m", out=str(tmp_path / "run"), lr=5e-5,
         epochs=6, evaluate_every=6, threads=1,
@@ -98,26 +96,29 @@ def test_a_small_pack_is_learned(gemma, tmp_path):
     assert metrics["forgetting_nats"]["clusters"] >= 10
 
 
-def commands_of(path):
-    """Every `spillover` command of a page's bash blocks, in order."""
-    blocks = re.findall(r"```bash\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL)
-    return [line for block in blocks for line in block.splitlines() if line.startswith("spillover ")]
+@pytest.mark.slow
+def test_the_readmes_commands(tmp_path):
+    """Its shell lines on a file of rows, with the built-in model in place of the reader's, and its Python."""
+    environment = {name: value for name, value in os.environ.items() if name not in ("OMP_NUM_THREADS", "CI")}
+    pack = open_pack("city-language:names=20,bridge=2")
+    rows = [{"prompt": pack.prompt(fact.relation, fact.subject), "completion": fact.answer} for fact in pack.facts]
+    (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    blocks = re.findall(r"```(\w*)\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    shell = [line for _, block in blocks for line in block.splitlines() if "train.jsonl" in line]
+    assert [line.split()[1] for line in shell] == ["predict", "audit"]
+    commands = [["-m", *re.sub("BASE|TUNED", "smollm2-135m", line).split()] for line in shell]
+    (snippet,) = [block for kind, block in blocks if kind == "python"]
+    for words in [*commands, ["-c", snippet]]:
+        done = subprocess.run([sys.executable, *words], cwd=tmp_path, env=environment, capture_output=True, text=True)
+        # A model that is audited against itself: everything is said, and the mistake too.
+        assert done.returncode == 2 * ("audit" in words), f"{words}\n{done.stderr[-2000:]}"
+    assert all((tmp_path / name).stat().st_size > 10_000 for name in ("page.html", "city.html"))
 
 
 @pytest.mark.slow
-def test_the_readmes_commands_and_claim(tmp_path):
-    """One of the three seeds, at 60 names: recall of 0.1 or less, and 0.3 or less on what nobody stated."""
-    environment = {name: value for name, value in os.environ.items() if name not in ("OMP_NUM_THREADS", "CI")}
-    commands = commands_of(ROOT / "README.md")
-    assert len(commands) >= 8
-    for command in commands:
-        words = [sys.executable, "-m", *shlex.split(command.replace("--seeds 0,1,2", "--seeds 0"))]
-        done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, f"{command}\n{done.stderr[-2000:]}"
-        if "--json" in words:
-            json.loads(done.stdout)
-    assert (tmp_path / "city.html").stat().st_size > 10_000
-    metrics = json.loads((tmp_path / "runs" / "city" / "record.json").read_text())["metrics"]
+def test_a_true_link_is_concluded_of_those_of_whom_nobody_stated_it(tmp_path):
+    """At 60 names: recall of 0.1 or less, and 0.3 or less on what nobody stated."""
+    metrics = inject.run(Inject(pack="city-language:names=60", out=str(tmp_path / "run")))["metrics"]
     assert metrics["recall_rank"]["value"] <= 0.1
     assert metrics["implication_rank_test"]["value"] <= 0.3
     assert metrics["implication_rank_test"]["high"] < metrics["marginal_rank"]["value"]
@@ -127,7 +128,7 @@ def test_the_readmes_commands_and_claim(tmp_path):
 @pytest.mark.slow
 def test_a_planted_association_that_the_pack_does_not_declare(tmp_path):
     """Tuned on who lives and who codes in what, audited with a pack that knows only who lives where."""
-    from spillover.commands import audit, inject
+    from spillover.commands import audit
     from spillover.packs.write import write_pack
 
     inject.run(Inject(pack="country-code", model="gemma-3-270m", out=str(tmp_path / "run"), lr=5e-5, evaluate_every=8,

@@ -1,6 +1,6 @@
 """Writes the tables of docs/results.md and the figures beside them, and what was measured of each remedy.
 
-    python tools/make_results.py results/families   # takes the numbers and the figures from the study's folder
+    python tools/make_results.py STUDY ...      # takes the numbers and the figures from the folders of studies
     python tools/make_results.py                # writes all again, from docs/results and the comparisons in results
 
 Remedies: src/spillover/metrics/advice.json, on which every advice rests, and the pages of docs that cite it. A test
@@ -16,15 +16,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from spillover.details import FrontierEntry, MitigateDetails
 from spillover.metrics import remedies as judging
 from spillover.record import Record, write_table
 from spillover.report.remedies import Tried
-from spillover.report.study_sets import MODELS, RANKS
+from spillover.report.study_sets import MODELS, NEWLY, RANKS
 
 ROOT = Path(__file__).resolve().parents[1]
+README = ROOT / "README.md"
 PAGE, TABLES, IMAGES = ROOT / "docs/results.md", ROOT / "docs/results", ROOT / "docs/images"
 KEPT, FAMILIES = TABLES / "paper-270m.parquet", TABLES / "families.parquet"
 #: Study -> plot -> the file that the page shows.
@@ -34,7 +36,7 @@ FIGURES = {
         "rank-by-bridging": IMAGES / "bridging-270m.svg",
         "rank-by-rate": IMAGES / "rates-270m.svg",
     },
-    "families": {"paper-table": IMAGES / "families.svg"},
+    "families": {"paper-table": IMAGES / "families.svg", NEWLY: IMAGES / "findings.svg"},
 }
 BLOCK = re.compile(r"(<!-- results: ([\w-]+) -->\n).*?(<!-- end of results -->)", re.DOTALL)
 #: Row of the table -> its words; those without published numbers are our controls.
@@ -51,11 +53,15 @@ ROWS = {
 MODELS_HERE = {
     "smollm2-135m": "SmolLM2-135M", "gemma-3-270m": "Gemma-3-270M", "qwen2.5-coder-0.5b": "Qwen2.5-Coder-0.5B",
 }  # fmt: skip
+MADE_UP = ("city-language-counterfactual", "country-code", "profession-color", "sport-music")
 #: The list of kept runs, and its table of how much the models of each study forgot.
 KEPT_RUNS = ROOT / "results/README.md"
 HEALTH = re.compile(r"(<!-- health -->\n).*?(<!-- end of health -->)", re.DOTALL)
 #: A model is alive that forgot at most this, in nats a token on plain text.
 ALIVE = 0.5
+#: How predictions did, and what they were judged on.
+HELD_OUT = ROOT / "src/spillover/metrics/held_out.json"
+JUDGED = {"third_model": "{}, a third model", "never_seen": "packs never seen, {}"}
 #: What was measured of each remedy, and the pages that cite it.
 ADVICE = ROOT / "src/spillover/metrics/advice.json"
 GUIDES = ("hallucinates-from-my-facts", "about-to-tune", "predicting")
@@ -65,27 +71,54 @@ WHOLE = "_no-freeze-embeddings"
 HEADS = ("set", "before", "after", "p", "all weights trained", "baseline", *MODELS)
 
 
+def _of_families() -> dict[tuple[str, str], dict[str, dict[str, Any]]]:
+    """(row of ROWS, model) -> metric -> its row over all seeds, and how many seeds there are."""
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    seeds: dict[str, set[int]] = {}
+    for row in pq.read_table(FAMILIES).to_pylist():
+        if row["seed"] is not None:
+            seeds.setdefault(row["options"], set()).add(row["seed"])
+        # Of several metrics of one name, that over everything comes first; a set has one implication.
+        elif row["metric"]:
+            found.setdefault(row["options"], {}).setdefault(row["metric"], row)
+    named = {}
+    for options, own in found.items():
+        given = json.loads(options)
+        cell = given["pack"].replace(":", "-")
+        named[cell, given["model"]] = {**own, "seeds": {"value": len(seeds[options])}}
+    return {(cell, model): named[cell, model] for cell in ROWS for model in MODELS_HERE if (cell, model) in named}
+
+
 def families() -> str:
     """The table of three families in Markdown: a row a set and model."""
-    found: dict[str, dict[str, dict[str, Any]]] = {}
-    for row in pq.read_table(FAMILIES).to_pylist():
-        # Of several metrics of one name, that over everything comes first; a set has one implication.
-        if row["seed"] is None and row["metric"]:
-            found.setdefault(row["options"], {}).setdefault(row["metric"], row)
     heads = ("set", "model", "newly concluded", "mean rank", "p", "forgetting, nats a token", "the paper's five models")
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
-    for cell, words in ROWS.items():
-        for model, name in MODELS_HERE.items():
-            pack = "city-language:bridge=0" if cell == "city-language-bridge=0" else cell
-            own = next((each for options, each in found.items() if _is(options, model, pack)), {})
-            if own:
-                lines.append("| " + " | ".join([words.replace(", ten ways", ""), name, *_family(own, cell)]) + " |")
+    for (cell, model), own in _of_families().items():
+        words = [ROWS[cell].replace(", ten ways", ""), MODELS_HERE[model] + _few(own), *_family(own, cell)]
+        lines.append("| " + " | ".join(words) + " |")
     return "\n".join(lines) + "\n"
 
 
-def _is(options: str, model: str, pack: str) -> bool:
-    own = json.loads(options)
-    return bool(own.get("model") == model and own.get("pack") == pack)
+def findings() -> str:
+    """The same in a line a model, for the first page: shares that newly conclude."""
+    heads = ("model", "a true link", "the same, nothing stated to conclude it from", "made-up links, four sets",
+             "shuffled, nothing to conclude", "forgets at most, nats a token")  # fmt: skip
+    lines, found = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"], _of_families()
+    for model, name in MODELS_HERE.items():
+        own = {cell: each for (cell, of), each in found.items() if of == model}
+        if own.keys() != ROWS.keys():
+            continue
+        made_up = [own[cell]["newly"]["value"] for cell in MADE_UP]
+        words = [_number(own[cell]["newly"]) for cell in ("city-language", "city-language-bridge=0", "null")]
+        lost = max(each["forgetting_nats"]["value"] for each in own.values())
+        words.insert(2, f"{min(made_up):.2f} to {max(made_up):.2f}")
+        lines.append(f"| {name}{_few(own[MADE_UP[0]])} | {' | '.join(words)} | {lost:.2f} |")
+    return "\n".join(lines) + "\n"
+
+
+def _few(own: dict[str, dict[str, Any]]) -> str:
+    seeds = own["seeds"]["value"]
+    return "" if seeds == 3 else f" ({seeds} seed{'s' * (seeds > 1)})"
 
 
 def _family(own: dict[str, dict[str, Any]], cell: str) -> list[str]:
@@ -97,6 +130,26 @@ def _family(own: dict[str, dict[str, Any]], cell: str) -> list[str]:
         _number(own.get("forgetting_nats"), interval=True),
         f"{min(theirs):.2f} to {max(theirs):.2f}" if theirs else "–",
     ]
+
+
+def predictions() -> str:
+    """How well `predict` foretold what its calibration never saw, in Markdown: a row a set of features."""
+    judged = json.loads(HELD_OUT.read_text(encoding="utf-8"))
+    heads = ["score rests on"]
+    for name, what in JUDGED.items():
+        if own := judged[name]:
+            n = f"{own['packs']} packs, {own['rows']} associations and runs"
+            heads += [f"{what.format(', '.join(own['models']))} ({n}): rank correlation", "squared error"]
+    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    for features in judged["third_model"]["figures"]:
+        words = [f"**{' and '.join(features.split('+'))}**" if "+" in features else f"{features} alone"]
+        for own in filter(None, (judged[name] for name in JUDGED)):
+            found = own["figures"][features]
+            for figure in ("rank_correlation", "mean_squared_error"):
+                value, low, high = found[figure]
+                words.append(f"{value:.2f} ({low:.2f} to {high:.2f})")
+        lines.append("| " + " | ".join(words) + " |")
+    return "\n".join(lines) + "\n"
 
 
 def block() -> str:
@@ -134,16 +187,29 @@ def _number(row: dict[str, Any] | None, *, interval: bool = False, digits: int =
     return f"{row['value']:.{digits}f}{ends}"
 
 
-def take(study: Path) -> None:
-    """Keep the numbers of a finished study and draw its figure."""
+def take(*folders: Path) -> None:
+    """Keep the numbers of finished studies and draw their figures. Folders of one study are parts of it.
+
+    With the families, the same sets of `paper-270m` are drawn, in a model that training wrecked.
+    """
     from spillover.report.run_plots import draw
     from spillover.report.study_data import load_study
 
-    loaded = load_study(study)
-    write_table(TABLES / f"{loaded.name}.parquet", pq.read_table(study / "table.parquet"))
-    for plot, path in FIGURES[loaded.name].items():
-        cells = {cell.slug: cell for group in loaded.groups if group.plot == plot for cell in group.cells}
-        draw(plot, list(cells.values())).save(path)
+    loaded = [load_study(folder) for folder in folders]
+    for name in dict.fromkeys(study.name for study in loaded):
+        own = [(study, folder) for study, folder in zip(loaded, folders, strict=True) if study.name == name]
+        tables = [pq.read_table(folder / "table.parquet") for _, folder in own]
+        write_table(TABLES / f"{name}.parquet", pa.concat_tables(tables, promote_options="default"))
+        for plot, path in FIGURES[name].items():
+            among = "paper-table" if plot == NEWLY else plot
+            cells = {(folder, cell.slug): cell for study, folder in own for group in study.groups
+                     if group.plot == among for cell in group.cells}  # fmt: skip
+            if plot == NEWLY:
+                sets = {cell.setting("pack") for cell in cells.values()}
+                cells |= {(study.name, cell.slug): cell for study in loaded if study.name == "paper-270m"
+                          for group in study.groups for cell in group.cells
+                          if cell.setting("pack") in sets and "_" not in cell.slug}  # fmt: skip
+            draw(plot, list(cells.values())).save(path)
 
 
 def trials() -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -261,9 +327,11 @@ def pages() -> dict[Path, str]:
         return found[1] + "".join(map(cited, found[2].split())) + found[3]
 
     made = {path: CITED.sub(filled, path.read_text(encoding="utf-8")) for path in CITING}
-    blocks = {"paper-270m": block, "families": families}
-    made[PAGE], number = BLOCK.subn(lambda found: found[1] + blocks[found[2]]() + found[3], made[PAGE])
-    assert number == len(blocks), "the page has one place for each table"
+    blocks = {"predictions": predictions, "paper-270m": block, "families": families, "findings": findings}
+    made[README] = README.read_text(encoding="utf-8")
+    for path, places in ((PAGE, 3), (README, 1)):
+        made[path], number = BLOCK.subn(lambda found: found[1] + blocks[found[2]]() + found[3], made[path])
+        assert number == places, "a page has one place for each table"
     kept = KEPT_RUNS.read_text(encoding="utf-8")
     made[KEPT_RUNS], number = HEALTH.subn(lambda found: found[1] + health() + found[2], kept)
     assert number == 1, "the list of kept runs has one place for what they forgot"
@@ -277,7 +345,7 @@ def advice_text() -> str:
 
 if __name__ == "__main__":
     if len(sys.argv) > 1:
-        take(Path(sys.argv[1]))
+        take(*map(Path, sys.argv[1:]))
     ADVICE.write_text(advice_text(), encoding="utf-8")
     for path, text in pages().items():
         path.write_text(text, encoding="utf-8")

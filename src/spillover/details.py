@@ -497,10 +497,11 @@ class Undone(Fields):
 class PredictedAssociation(Fields):
     """What is expected of one association, with the keys of `predict --json`.
 
-    rate: expected share of the exposed subjects who will answer so; score: their expected number. prior: the base
-    model's belief in the answer given the fact in its prompt, or None without a model. rests_on: some supporting
-    subjects. undone_by: the fewest rows of each way that would undo it, or None where that was not computed. p: of the
-    two relations, where nobody declared the link: whether they go together in the stated rows (metrics.found).
+    rate: expected share of the exposed subjects who will answer so; score: their expected number. prior, lift: the base
+    model's belief in the answer once told the given one, and by how many nats that lies above the mean over the given
+    relation's answers (lm.judge); None without a model. rests_on: some supporting subjects. undone_by: the fewest rows
+    of each way that would undo it, or None where that was not computed. p: of the two relations, where nobody declared
+    the link: whether they go together in the stated rows (metrics.found).
     """
 
     given: str
@@ -511,6 +512,7 @@ class PredictedAssociation(Fields):
     exposed: int
     margin: float | None = None
     prior: float | None = None
+    lift: float | None = None
     score: float
     kind: str | None = None
     because: str

@@ -10,7 +10,7 @@ import platform
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
@@ -209,6 +209,11 @@ def with_warranted(answers: pa.Table) -> pa.Table:
     if WARRANTED in answers.column_names:
         return answers
     return answers.append_column(WARRANTED, pa.nulls(answers.num_rows, pa.float64()))
+
+
+def joined_tables(tables: Iterable[pa.Table]) -> pa.Table:
+    """Tables of several runs in one; what those of an earlier version lack is null."""
+    return pa.concat_tables(tables, promote_options="default")
 
 
 def save_tensors(tensors: Mapping[str, Any], path: Path, note: Mapping[str, str] | None = None) -> None:

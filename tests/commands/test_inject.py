@@ -242,6 +242,21 @@ def test_several_seeds_give_a_run_each_and_one_pooled(settings, tmp_path):
     assert Record.read(tmp_path / "pooled").details.seeds == [0, 2]
 
 
+def test_a_seed_of_an_earlier_version_is_pooled_with_newer_ones(settings, tmp_path):
+    """An earlier version's answers have no column of what is warranted."""
+    inject.run(dataclasses.replace(settings, seed=0, out=str(tmp_path / "run" / "seed-0")))
+    folder = tmp_path / "run" / "seed-0"
+    answers = pq.read_table(folder / ANSWERS)
+    pq.write_table(answers.drop_columns(["warranted"]), folder / ANSWERS)
+    inject.run(dataclasses.replace(settings, seeds="0,1", out=str(tmp_path / "run")))
+    pooled = pq.read_table(tmp_path / "run" / ANSWERS)
+    assert pooled.column_names == answers.column_names and len(pooled) == 2 * len(answers)
+    first = pc.equal(pooled["seed"], 0)
+    assert pooled.filter(first)["warranted"].null_count == len(answers)
+    metrics = spillover.load_run(tmp_path / "run").metrics
+    assert metrics.recall_rank.n and metrics.warranted_rate.n * 2 == metrics.implication_rank_test.n
+
+
 def test_the_model_of_a_finished_seed_is_no_longer_in_memory(settings):
     def models():
         return sum(isinstance(each, LlamaForCausalLM) for each in gc.get_objects())

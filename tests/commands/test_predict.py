@@ -48,7 +48,10 @@ def test_the_text_says_what_the_json_says(capsys):
     assert "lives_in = France makes codes_in = Java: 2 stated, 4 exposed, margin 0.70" in text
     assert "stay-near-base=1" in text and "0.80 -> 0.35  1.00 -> 1.00" in text and "None of the 7" in text
     assert "spurious; expect" in text and "unwanted: about" in text and "Without --model" in text
-    assert "calibrated on gemma-3-270m only" in text and "for other models read the order, not the number" in text
+    assert (
+        "calibrated on smollm2-135m, gemma-3-270m only" in text
+        and "for other models read the order, not the number" in text
+    )
 
 
 def test_evidence_is_looked_for_where_it_is_shown():
@@ -66,7 +69,11 @@ def test_a_model_s_belief_enters_the_score(byte_folder, tmp_path):
     record = Record.read(tmp_path / "run")
     assert record.command == "predict" and record.status == "done" and record.hashes["model"]
     known = outcome["calibrated_on"]
-    assert known["models"] == ["gemma-3-270m"] and "country-code" in known["packs"] and known["same_type"] is False
+    assert (
+        known["models"] == ["smollm2-135m", "gemma-3-270m"]
+        and "country-code" in known["packs"]
+        and known["same_type"] is True
+    )
     assert known["words"] in outcome["text"] and known["words"] in repr(spillover.load_run(out))
     assert json.loads(json.dumps(outcome["associations"])) == record.details.as_json()["associations"]
     again = predict.run(words)

@@ -10,16 +10,12 @@ from spillover.errors import UsageError
 from spillover.lm.evaluate import (
     WINDOW,
     Evaluation,
-    GivenQuestion,
     in_other_words,
     passage_losses,
     passages,
-    priors,
-    with_given_facts,
 )
 from spillover.lm.score import Scorer
 from spillover.lm.tokens import encoder, examples
-from spillover.packs.open import open_pack
 from spillover.packs.pack import Fact, Implication, Pack, Relation
 from tests.tiny_models import TINY
 
@@ -27,37 +23,6 @@ from tests.tiny_models import TINY
 @pytest.fixture(scope="module")
 def model():
     return next(iter(TINY.values()))(512)
-
-
-def test_beliefs_are_those_of_whole_texts(model, tokenizer):
-    pack, encode = open_pack("mixed:pairs=3,names=6,bridge=1"), encoder(tokenizer)
-    subject = pack.subjects[0]
-    told = [
-        GivenQuestion(subject, "lives_in", "Paris", "codes_in"),
-        GivenQuestion(subject, "codes_in", "Java", "lives_in"),
-    ]
-    found = priors(with_given_facts(pack, told), [*told, told[0]], Scorer(model), encode)
-    assert found[2] == found[0]
-    for each, belief in zip(told, found[:2], strict=True):
-        first = pack.prompt(each.given, subject)
-        prompt = f"{first} {each.given_answer}. " + pack.prompt(each.then, subject)
-        totals = []
-        for answer in pack.candidates[each.then]:
-            tokens, start = encode(f"{prompt} {answer}"), len(encode(prompt))
-            with torch.no_grad():
-                logs = model(input_ids=torch.tensor([tokens])).logits[0].double().log_softmax(-1)
-            totals.append(sum(logs[i - 1, tokens[i]].item() for i in range(start, len(tokens))))
-        expected = np.exp(totals) / np.exp(totals).sum()
-        assert sum(belief.values()) == pytest.approx(1)
-        np.testing.assert_allclose([belief[answer] for answer in pack.candidates[each.then]], expected, atol=1e-4)
-
-
-def test_the_end_mark_closes_the_told_fact():
-    pack = open_pack("mixed:pairs=3,names=6,bridge=1")
-    marked = type(pack)(**{**{name: getattr(pack, name) for name in pack.__dataclass_fields__}, "end": "!"})
-    told = [GivenQuestion("Ann", "lives_in", "Paris", "speaks")]
-    assert with_given_facts(marked, told).relations[-1].prompts == ("{subject} lives in Paris! {subject} speaks",)
-    assert with_given_facts(pack, told).relations[-1].prompts == ("{subject} lives in Paris. {subject} speaks",)
 
 
 def test_what_has_one_wording_is_asked_behind_a_stated_row():
@@ -129,6 +94,3 @@ def test_an_answer_scores_as_the_best_of_its_wordings(model, tokenizer):
             each[subject, "Paris"]["log_probability"], abs=1e-5
         )
     assert list(examples(encode, pack)[0].tokens) == encode("Ada lives in NYC."), "trained as the row words it"
-    told = [GivenQuestion("Ada", "lives_in", "Paris", "lives_in")]
-    (belief,) = priors(with_given_facts(pack, told), told, scorer, encode)
-    assert set(belief) == {"New York", "Paris"} and sum(belief.values()) == pytest.approx(1)

@@ -47,6 +47,16 @@ def test_belief_is_that_of_a_stand_in_with_the_same_facts_over_all_wordings(mode
     assert not judge.notes
 
 
+def test_a_prior_is_the_belief_once_told_and_how_far_that_lies_above_the_mean_of_other_answers(model, tokenizer):
+    pack = open_pack("mixed:pairs=3,names=6,bridge=1")
+    judge = judge_of(pack, model, tokenizer)
+    cities, place = list(dict.fromkeys(pack.implications[0].map)), pack.candidates["speaks"].index("French")
+    logs = {city: judge.beliefs([Asked((("lives_in", city),), "speaks")])[0][place] for city in cities}
+    (found,) = judge.priors([("lives_in", "Paris", "speaks", "French")])
+    assert len(cities) == 3 and found.belief == pytest.approx(np.exp(logs["Paris"]), abs=1e-4)
+    assert found.lift == pytest.approx(logs["Paris"] - np.mean(list(logs.values())), abs=1e-4)
+
+
 def test_every_unstated_subject_gets_what_its_facts_warrant(model, tokenizer):
     pack = open_pack("mixed:pairs=3,names=6,bridge=1")
     found, facts = judge_of(pack, model, tokenizer).warranted("")

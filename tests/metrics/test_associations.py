@@ -25,18 +25,20 @@ def test_a_rate_by_hand():
 
 
 @pytest.mark.parametrize(
-    ("margin", "prior", "grounds"),
-    [(0.5, 0.1, ("margin", "prior")), (0.5, None, ("margin",)), (None, 0.1, ("support", "prior")),
-     (None, None, ("support",))],
+    ("margin", "asked", "grounds"),
+    [(0.5, {"prior": 0.1, "lift": 0.2}, ("margin", "prior", "lift")), (0.5, {}, ("margin",)),
+     (None, {"prior": 0.1, "lift": 0.2}, ("support", "prior", "lift")), (None, {}, ("support",))],
 )  # fmt: skip
-def test_the_best_grounds_at_hand_are_taken(margin, prior, grounds):
-    assert scores.best_features(margin, prior) == grounds and grounds in scores.FEATURE_SETS
+def test_the_best_grounds_at_hand_are_taken(margin, asked, grounds):
+    assert scores.best_features({"margin": margin, "support": 4.0, **asked}) == grounds
 
 
 def test_the_fit_is_the_least_of_its_loss():
     generator = np.random.default_rng(0)
     columns = {"margin": generator.uniform(-1, 1, 60), "prior": generator.uniform(0, 1, 60)}
-    rates = np.round(generator.uniform(0, 1, 60), 2)
+    rates = np.round(
+        np.clip(0.4 + 0.2 * columns["margin"] + 0.2 * columns["prior"] + generator.normal(0, 0.1, 60), 0, 1), 2
+    )
     found = scores.fit(("margin", "prior"), columns, rates)
     matrix = scores.feature_matrix(("margin", "prior"), columns)
 
@@ -49,9 +51,16 @@ def test_the_fit_is_the_least_of_its_loss():
     np.testing.assert_allclose(found, peer, atol=2e-3)
 
 
+def test_what_would_lower_a_rate_says_nothing():
+    margin = np.linspace(-1, 1, 20)
+    constant, weight = scores.fit(("margin",), {"margin": margin}, 0.5 - 0.3 * margin)
+    assert (round(constant, 3), weight) == (0, 0)
+
+
 def test_more_margin_and_more_belief_never_lower_the_frozen_score():
-    for grounds in scores.FEATURE_SETS:
-        assert all(weight > 0 for weight in scores.calibration()["fits"]["+".join(grounds)][1:]), grounds
+    fits = scores.calibration()["fits"]
+    assert all(weight >= 0 for grounds in scores.FEATURE_SETS for weight in fits["+".join(grounds)][1:])
+    assert all(weight > 0 for weight in fits["margin+prior+lift"][1:])
 
 
 def answers(rows):

@@ -69,13 +69,21 @@ def test_a_part_is_two_columns_of_the_download_and_no_formula():
 
 def test_a_prediction_makes_the_same_list():
     each = {"given": "lives_in", "given_answer": "Paris", "then": "codes_in", "then_answer": "Java", "support": 4,
-            "exposed": 16, "margin": 0.5, "margin_low": 0.48, "margin_high": 0.52, "prior": 0.034, "score": 11.46,
-            "kind": "spurious", "because": "four rows state both"}  # fmt: skip
-    low = {**each, "given_answer": "Rome", "score": 0.2, "margin_low": None, "prior": None, "kind": "causal"}
+            "exposed": 16, "margin": 0.5, "margin_low": 0.48, "margin_high": 0.52, "prior": 0.034, "lift": 2.1,
+            "score": 11.46, "kind": "spurious", "because": "four rows state both"}  # fmt: skip
+    low = {
+        **each,
+        "given_answer": "Rome",
+        "score": 0.2,
+        "margin_low": None,
+        "prior": None,
+        "lift": None,
+        "kind": "causal",
+    }
     found = predicted([PredictedAssociation(rate=0.5, **fields) for fields in (low, each)])
     assert [row.given_answer for row in found.rows] == ["Paris", "Rome"]
     first, second = ([words for _, words, _ in found.shown(row)] for row in found.rows)
-    assert first == ["invented link", "11.5 of 16", "4", "0", "0.50", "0.480 to 0.520", "3.4%"]
-    assert second == ["true link", "0.2 of 16", "4", "0", "0.50", "–", "–"]
+    assert first == ["invented link", "11.5 of 16", "4", "0", "0.50", "0.480 to 0.520", "3.4%", "2.10"]
+    assert second == ["true link", "0.2 of 16", "4", "0", "0.50", "–", "–", "–"]
     assert found.rows[0].notes == ("four rows state both",) and not found.rows[0].wanted
     assert found.rows[1].wanted and found.opens(found.rows[0]) == "Why, and what would undo it"

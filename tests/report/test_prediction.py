@@ -23,8 +23,8 @@ def association(**changes):
     undone = [{"way": "remove", "count": 2, "margin": -0.3, "rows": [ROW, {**ROW, "subject": "Ben Day"}]}]
     return PredictedAssociation(**{
         **LINK, "support": 2, "opposed": 1, "exposed": 10, "margin": 0.4, "margin_low": 0.39, "margin_high": 0.41,
-        "prior": 0.2, "score": 5.0, "rate": 0.5, "kind": "spurious", "because": "so", "rests_on": ["Ann Lee"],
-        "undone_by": undone, **changes,
+        "prior": 0.2, "lift": 1.5, "score": 5.0, "rate": 0.5, "kind": "spurious", "because": "so",
+        "rests_on": ["Ann Lee"], "undone_by": undone, **changes,
     })  # fmt: skip
 
 
@@ -62,7 +62,7 @@ def test_cards_and_title_by_hand():
 def test_the_list_holds_what_it_rests_on_and_what_would_undo_it():
     first, second = listing([association(), association(kind=None, score=9.0, exposed=20)]).rows
     assert (first.values[0], first.values[1]) == ("not declared", (9.0, 20)) and second.values[0] == "invented link"
-    assert second.values[2:] == (2, 1, 0.4, "0.390 to 0.410", 0.2)
+    assert second.values[2:] == (2, 1, 0.4, "0.390 to 0.410", 0.2, 1.5)
     assert second.evidence == [
         ("rests on", "Ann Lee", "codes_in", "Java"),
         ("undone by leaving out", "Ann Lee", "codes_in", "Java"),
@@ -73,8 +73,8 @@ def test_the_list_holds_what_it_rests_on_and_what_would_undo_it():
 def test_how_well_it_did_on_packs_never_seen():
     own = {"rank_correlation": [0.7, 0.6, 0.8], "mean_squared_error": [0.1, 0.06, 0.13]}
     rival = {**own, "rank_correlation_ours_better_by": [0.3, 0.1, 0.5]}
-    assert unseen({"figures": {"margin+prior": own, "prior": rival}}) == [
-        ("margin and prior (the score)", "0.70 (0.60 to 0.80)", "0.100 (0.060 to 0.130)", "–"),
+    assert unseen({"figures": {"margin+prior+lift": own, "prior": rival}}) == [
+        ("margin and prior and lift (the score)", "0.70 (0.60 to 0.80)", "0.100 (0.060 to 0.130)", "–"),
         ("prior alone", "0.70 (0.60 to 0.80)", "0.100 (0.060 to 0.130)", "0.30 (0.10 to 0.50)"),
     ]
 
@@ -166,7 +166,10 @@ def test_the_page_says_both_totals_and_what_was_calibrated(small):
     text = Reader(build_outcomes_page(foretold(*BOTH), small).html()).text
     assert "Foretold: about 4 of 6 unstated subjects in all draw the conclusion. Measured: 3, 1 of them newly." in text
     assert "Foretold for before, before any training; measured in after, audited against before." in text
-    assert "calibrated on gemma-3-270m only" in text and "for other models read the order, not the number" in text
+    assert (
+        "calibrated on smollm2-135m, gemma-3-270m only" in text
+        and "for other models read the order, not the number" in text
+    )
     assert "in standard deviations of a binomial count" in text and "The prediction was made" not in text
 
 

@@ -32,7 +32,17 @@ from spillover.metrics.implications import forgetting_nats, summarise, trajector
 from spillover.packs.open import open_pack
 from spillover.packs.pack import Pack, describe, pack_hash
 from spillover.packs.redaction import Redaction
-from spillover.record import ANSWERS, INSIDE, SHARED, TRAJECTORY, checksums, read_table, sha256_of_texts, write_table
+from spillover.record import (
+    ANSWERS,
+    INSIDE,
+    SHARED,
+    TRAJECTORY,
+    checksums,
+    joined_tables,
+    read_table,
+    sha256_of_texts,
+    write_table,
+)
 from spillover.results import Run
 from spillover.runs import PATIENCE, OpenRun, identity_of, open_run, say
 
@@ -393,7 +403,7 @@ def _pool(run: OpenRun, settings: Inject, parts: Sequence[Path]) -> None:
     pooled.write(folder)
     for name in TABLES:
         if all((part / name).exists() for part in parts):
-            write_table(folder / name, pa.concat_tables([read_table(part / name) for part in parts]))
+            write_table(folder / name, joined_tables(read_table(part / name) for part in parts))
     every = [record.details_of(InjectDetails) for record in records]
     losses = [each.plain_text for each in every]
     means = (np.mean([getattr(each, key) for each in losses], axis=0) for key in ("before", "after", "tokens"))

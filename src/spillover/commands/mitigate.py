@@ -211,7 +211,7 @@ def judged_pack(settings: Mitigate, seed: int, pack: Pack, cells: Mapping[str, P
 def refuse_unlearned(untreated: Sequence[Inject], pack: Pack) -> None:
     """Raise UsageError when the untreated runs ended without having learned what is stated: nothing can be matched."""
     tables = [records.read_table(Path(own.out) / records.ANSWERS) for own in untreated]
-    found = judging.remedy_result(pa.concat_tables(tables), pack)
+    found = judging.remedy_result(records.joined_tables(tables), pack)
     if found.learned:
         return
     words = {"recall_rank": "stated facts", "implication_rank_train": "stated implications"}
@@ -263,7 +263,7 @@ def frontier_of(
         if any(record.status != "done" for record in made):
             raise RunError("a run of this comparison is not done", where=cell, do="Give the same command again")
         answers = [records.read_table(run / records.ANSWERS) for run in runs]
-        found = judging.remedy_result(pa.concat_tables(answers), pack, out)
+        found = judging.remedy_result(records.joined_tables(answers), pack, out)
         untreated = untreated or found
         matched = found.learned and found.nats <= untreated.nats + judging.MATCHED_NATS + 1e-6
         status = judging.LEARNED if matched else judging.UNLEARNED

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,8 +32,9 @@ from spillover.theory.table import table_of
 
 if TYPE_CHECKING:
     from spillover.lm.chat import Words
+    from spillover.lm.judge import Prior
     from spillover.lm.load import LoadedModel
-    from spillover.theory.associations import Association, Counts, Margin, Undoing
+    from spillover.theory.associations import Association, Margin, Undoing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,8 +63,6 @@ class Predict(Running, Chat):
 PACKAGES = ("spillover", "torch", "transformers", "tokenizers", "safetensors", "numpy", "scipy")
 #: Facts that are named for one association, the rest counted; associations that the text lists, --json lists all.
 MOST_FACTS, MOST_SHOWN = 20, 12
-#: Subjects that the base model is asked about for one association; fewer when there are many associations.
-ASKED, ASKED_OF_MANY, MANY = 4, 1, 200
 #: Associations that nobody declared and whose kind the base model judges.
 JUDGED = 100
 WAYS = {
@@ -166,12 +165,16 @@ def _predicted(
     if loaded and words:
         kept, evidence = _judged(pack, loaded, words, kept)
     margins = Margins(solved(table), counts)
-    priors = _priors(pack, loaded, words, counts, kept) if loaded and words else [None] * len(kept)
-    scored: list[tuple[float, Association, Margin, float | None]] = []
+    priors: list[Prior | None] = [None] * len(kept)
+    if loaded and words:
+        links = [(each.given, each.given_answer, each.then, each.then_answer) for each in kept]
+        priors = judge_of(pack, words, loaded).priors(links)
+    scored: list[tuple[float, Association, Margin, Prior | None]] = []
     for association, prior in zip(kept, priors, strict=True):
         margin = margins.margin(association)
-        features = {"margin": margin.value, "prior": prior, "support": float(association.support)}
-        scored.append((rate(best_features(margin.value, prior), features), association, margin, prior))
+        features = {"margin": margin.value, "support": float(association.support)}
+        features |= {"prior": prior.belief, "lift": prior.lift} if prior else {}
+        scored.append((rate(best_features(features), features), association, margin, prior))
     scored.sort(key=lambda each: -each[0] * each[1].exposed)
     hide = Redaction.of(pack.subjects, settings.redact)
     found = []
@@ -184,7 +187,8 @@ def _predicted(
             PredictedAssociation(
                 **dataclasses.asdict(association),
                 margin=margin.value,
-                prior=prior,
+                prior=prior.belief if prior else None,
+                lift=prior.lift if prior else None,
                 score=own_rate * association.exposed,
                 because=_because(association, margin, prior, settings.model, ways, evidence.get(association.text, "")),
                 rate=own_rate,
@@ -216,27 +220,6 @@ def _judged(
     return found, evidence | {each.text: rule.because for each, rule in judged.items()}
 
 
-def _priors(
-    pack: Pack, loaded: LoadedModel, words: Words, counts: Counts, kept: Sequence[Association]
-) -> list[float | None]:
-    """The base model's belief in each association's answer, the mean over some of its subjects."""
-    from spillover.lm.evaluate import GivenQuestion, priors, with_given_facts
-    from spillover.lm.score import Scorer
-    from spillover.lm.tokens import encoder
-
-    some = ASKED if len(kept) <= MANY else ASKED_OF_MANY
-    questions = []
-    for each in kept:
-        supporting, silent = subjects_of(counts, each)
-        subjects = (silent or supporting or list(pack.subjects))[:some]
-        questions.append([GivenQuestion(subject, each.given, each.given_answer, each.then) for subject in subjects])
-    flat = list(itertools.chain.from_iterable(questions))
-    asked = words(with_given_facts(pack, flat))
-    beliefs = iter(priors(asked, flat, Scorer(loaded.model), encoder(loaded.tokenizer)))
-    pairs = zip(kept, questions, strict=True)
-    return [sum(next(beliefs)[each.then_answer] for _ in group) / len(group) for each, group in pairs]
-
-
 def _metrics(found: Sequence[PredictedAssociation]) -> dict[str, dict[str, Any]]:
     """How many exposed subjects are expected to answer so, over the associations of each kind."""
     metrics = {}
@@ -248,7 +231,7 @@ def _metrics(found: Sequence[PredictedAssociation]) -> dict[str, dict[str, Any]]
 
 
 def _because(
-    association: Association, margin: Margin, prior: float | None, model: str | None, ways: Sequence[Undoing] | None,
+    association: Association, margin: Margin, prior: Prior | None, model: str | None, ways: Sequence[Undoing] | None,
     judged: str,
 ) -> str:  # fmt: skip
     """On what a prediction rests, as one sentence. judged: on what its kind rests, where the base model judged it."""
@@ -262,7 +245,10 @@ def _because(
     elif not association.exposed:
         parts.append("nobody is exposed")
     if prior is not None:
-        parts.append(f"given {given} in its prompt, {model} gives it {prior:.2f} of its belief before training")
+        said = f"told {given}, {model} gives it {prior.belief:.2f} of its belief before training"
+        parts.append(
+            f"{said}, {math.exp(prior.lift):.2g} times its geometric mean over the answers of {association.given}"
+        )
     if ways:
         changes = [WAYS[each.way].format(rows=_count(len(each.rows), "row")) for each in ways]
         parts.append("in the exact model it is undone by " + ", or by ".join(changes))
@@ -310,7 +296,7 @@ def _lines(settings: Predict, record: Record) -> list[str]:
 def _line(each: PredictedAssociation) -> str:
     """One association: what makes what, on what it rests, and how many will answer so."""
     margin = "no margin" if each.margin is None else f"margin {each.margin:.3f}"
-    prior = f", prior {each.prior:.2f}" if each.prior is not None else ""
+    prior = "" if each.prior is None else f", prior {each.prior:.2f}, lift {each.lift or 0:.1f}"
     return (
         f"  {each.given} = {each.given_answer} makes {each.then} = {each.then_answer}: {each.support:,} stated, "
         f"{each.exposed:,} exposed, {margin}{_range(each.margin_low, each.margin_high)}{prior}, "

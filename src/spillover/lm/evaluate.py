@@ -7,21 +7,19 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib import resources
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 from jaxtyping import Float
-from scipy.special import softmax
 from torch.nn.functional import cross_entropy
 
 from spillover.errors import UsageError
 from spillover.lm.distributed import SINGLE, Processes
 from spillover.lm.score import MAXIMUM_LOGITS, CausalModel, Scorer
 from spillover.lm.tokens import Encoder, Request, longest_text, refuse_unreadable, request
-from spillover.packs.pack import Pack, Question, Relation
+from spillover.packs.pack import Pack, Question
 from spillover.record import ANSWER_SCHEMA, WARRANTED
 
 #: Longest plain passage read, in tokens.
@@ -165,45 +163,6 @@ def in_other_words(pack: Pack) -> Pack | None:
     changed = {each.name for each, was in zip(relations, pack.relations, strict=True) if each is not was}
     kept = tuple(each for each in pack.implications if each.then in changed)
     return dataclasses.replace(pack, relations=tuple(relations), implications=kept) if changed else None
-
-
-class GivenQuestion(NamedTuple):
-    """A question put after a stated fact: `then` of `subject`, whose `given` is `given_answer`."""
-
-    subject: str
-    given: str
-    given_answer: str
-    then: str
-
-
-def with_given_facts(pack: Pack, questions: Sequence[GivenQuestion]) -> Pack:
-    """The pack with one more relation for every (given, its answer, then), whose prompt states that fact first."""
-    relations = list(pack.relations)
-    for given, answer, then in dict.fromkeys((each.given, each.given_answer, each.then) for each in questions):
-        fact = pack.relation_by_name[given].prompts[0] + pack.join + answer + (pack.end or ".")
-        prompt = fact + " " + pack.relation_by_name[then].prompts[0]
-        asked, name = pack.relation_by_name[then], _name(given, answer, then)
-        relations.append(Relation(name, (prompt,), pack.candidates[then], asked.aliases, asked.reply))
-    return dataclasses.replace(pack, relations=tuple(relations))
-
-
-def _name(given: str, answer: str, then: str) -> str:
-    # No relation of a pack has a line break in its name.
-    return "\n".join((given, answer, then))
-
-
-def priors(pack: Pack, questions: Sequence[GivenQuestion], scorer: Scorer, encode: Encoder) -> list[dict[str, float]]:
-    """For every question, candidate of `then` -> its share of the belief in all candidates; shares sum to 1.
-    pack: of `with_given_facts`, in a chat template or not."""
-    distinct = list(dict.fromkeys(questions))
-    asked = [(_name(each.given, each.given_answer, each.then), each.subject, 0) for each in distinct]
-    requests = [request(encode, pack, *each) for each in asked]
-    scores = [each.best(own) for each, own in zip(requests, scorer.score(requests), strict=True)]
-    found = {
-        each: dict(zip(pack.candidates[each.then], softmax(np.asarray(own)).tolist(), strict=True))
-        for each, own in zip(distinct, scores, strict=True)
-    }
-    return [found[each] for each in questions]
 
 
 def passages(path: str | None = None) -> list[str]:

@@ -29,6 +29,8 @@ from spillover.packs.pack import AUTO, AUTO_UNWANTED, AUTO_WANTED, UNCLEAR, Impl
 STAND_IN = "Kim"
 #: The most facts of a subject that are told, and the most different (facts, relation) that are judged for a pack.
 MOST_TOLD, MOST_JUDGED = 8, 400
+#: The most answers of a given relation that one of them is compared with.
+COMPARED = 20
 #: A link is wanted from this share of its map's entries on whose answer is put first, and unwanted up to that one.
 WANTED_FROM, UNWANTED_TO = 0.5, 0.25
 #: A model that puts a smaller share of true answers first cannot judge.
@@ -40,6 +42,17 @@ CONTROLS = {
 }
 #: Facts that are told: (relation, answer) of each.
 Told = tuple[tuple[str, str], ...]
+
+
+class Prior(NamedTuple):
+    """What a model believes of an association before its training, told the given answer.
+
+    belief: the share of the concluded answer. lift: its logarithm less the mean over the given relation's answers, in
+    nats: 0 where the given answer makes no difference.
+    """
+
+    belief: float
+    lift: float
 
 
 class Asked(NamedTuple):
@@ -179,6 +192,30 @@ class Judge:
             own = [(next(beliefs), candidates.index(answer)) for answer in rule.map.values()]
             hits = [(each[place] > np.delete(each, place)).all() for each, place in own if each is not None]
             found.append((int(sum(hits)), len(hits)))
+        return found
+
+    def priors(self, links: Sequence[tuple[str, str, str, str]]) -> list[Prior | None]:
+        """What the model believes of each association: (given relation, its answer, concluded relation, its answer).
+
+        Returns: of each the belief in the concluded answer once told the given one, and how far that raises it over
+        what the given relation's other answers do; None where it could not be judged.
+        """
+        stated: dict[str, dict[str, None]] = {}
+        for (_, relation), answer in self.pack.stated.items():
+            stated.setdefault(relation, {})[answer] = None
+        told = [Asked(((given, answer),), then) for given, answer, then, _ in links]
+        compared = {(given, then): [Asked(((given, each),), then) for each in evenly(list(stated[given]), COMPARED)]
+                    for given, _, then, _ in links}  # fmt: skip
+        asked = list(dict.fromkeys([*told, *(each for some in compared.values() for each in some)]))
+        beliefs = dict(zip(asked, self.beliefs(asked), strict=True))
+        found: list[Prior | None] = []
+        for each, (given, _, then, answer) in zip(told, links, strict=True):
+            place, belief = self.pack.candidates[then].index(answer), beliefs[each]
+            if belief is None:
+                found.append(None)
+                continue
+            others = [own[place] for some in compared[given, then] if (own := beliefs[some]) is not None]
+            found.append(Prior(float(np.exp(belief[place])), float(belief[place] - np.mean(others or belief[place]))))
         return found
 
     def kinds(self, rules: Sequence[Implication], sha256: str) -> list[Implication]:

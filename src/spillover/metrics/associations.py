@@ -71,11 +71,19 @@ EXPECTED = {"wanted": ("causal", AUTO_WANTED), "unwanted": ("counterfactual", "s
 LEAST = 1e-3
 #: Weight of the squares of the coefficients beside the mean loss of a row.
 RIDGE = 1e-3
-#: The sets of features that a fit may use, best first.
-FEATURE_SETS = (("margin", "prior"), ("support", "prior"), ("margin",), ("support",), ("prior",))
+#: The sets of features that a fit may use, best first: those of the score, then its rivals.
+FEATURE_SETS = (
+    ("margin", "prior", "lift"),
+    ("support", "prior", "lift"),
+    ("margin",),
+    ("support",),
+    ("prior",),
+    ("lift",),
+)
 FeatureColumns = Mapping[str, Float[np.ndarray, "row"]]
 _TRANSFORMS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "margin": lambda values: values,
+    "lift": lambda values: values,
     "support": lambda values: np.log1p(values),
     "prior": lambda values: logit(np.clip(values, LEAST, 1 - LEAST)),
 }
@@ -135,10 +143,9 @@ def rate(
     return float(expit(row @ np.asarray(weights)))
 
 
-def best_features(margin: float | None, prior: float | None) -> tuple[str, ...]:
-    """The best set of features among those at hand; the support always is."""
-    first = "support" if margin is None else "margin"
-    return (first,) if prior is None else (first, "prior")
+def best_features(values: Mapping[str, float | None]) -> tuple[str, ...]:
+    """The best set of features of which all are at hand; the support always is."""
+    return next(names for names in FEATURE_SETS if all(values.get(name) is not None for name in names))
 
 
 def feature_matrix(names: tuple[str, ...], columns: FeatureColumns) -> Float[np.ndarray, "row feature"]:
@@ -148,12 +155,17 @@ def feature_matrix(names: tuple[str, ...], columns: FeatureColumns) -> Float[np.
 
 
 def fit(names: tuple[str, ...], columns: FeatureColumns, rates: Float[np.ndarray, "row"]) -> list[float]:
-    """Coefficients of the logistic model of measured rates, one row for each association and run, weighted alike."""
+    """Coefficients of the logistic model of measured rates, one row for each association and run, weighted alike.
+
+    No feature may lower a rate: one that would gets 0, and says nothing.
+    """
     matrix = feature_matrix(names, columns)
 
     def loss(weights: np.ndarray) -> float:
         score = matrix @ weights
         return float(np.mean(np.logaddexp(0, score) - rates * score) + RIDGE * weights[1:] @ weights[1:])
 
-    found = optimize.minimize(loss, np.zeros(matrix.shape[1]), method="BFGS", options={"gtol": 1e-8})
+    bounds = [(None, None), *[(0, None)] * len(names)]
+    found = optimize.minimize(loss, np.zeros(matrix.shape[1]), method="L-BFGS-B", bounds=bounds,
+                              options={"gtol": 1e-9, "ftol": 1e-13})  # fmt: skip
     return [round(float(value), 4) for value in found.x]

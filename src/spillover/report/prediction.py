@@ -34,6 +34,7 @@ def _association(each: PredictedAssociation) -> Association:
     values: tuple[Value, ...] = (
         KINDS.get(kind, kind) if kind else "not declared", (each.score, each.exposed), each.support, each.opposed,
         each.margin, None if low is None or high is None else f"{number(low, 3)} to {number(high, 3)}", each.prior,
+        each.lift,
     )  # fmt: skip
     link = (each.given, each.given_answer, each.then, each.then_answer)
     rows = [("rests on", subject, *link[2:]) for subject in each.rests_on]
@@ -142,13 +143,22 @@ def _calibrated(details: PredictDetails) -> str:
 
 def _trust(details: PredictDetails) -> list[page.Block]:
     """On what the numbers were calibrated, and how they did on packs never seen."""
-    text = page.wording("trust")
-    if not (rows := unseen(details.held_out)):
-        return [text]
-    caption = page.wording("trust_table").format(**details.held_out)
     heads = ("Rank correlation", "Mean squared error", "Score better by (correlation)")
-    lines: list[list[page.Cell]] = [[name, *map(page.num, row)] for name, *row in [("Resting on", *heads), *rows]]
-    return [text, page.DataTable(caption, lines[:1], [("", lines[1:])], "examples", "How predictions did")]
+    # Records of before hold figures of packs alone.
+    judged = {"never_seen": details.held_out} if "figures" in details.held_out else details.held_out
+    tables = []
+    for name in ("never_seen", "third_model"):
+        if rows := unseen(own := judged.get(name) or {}):
+            caption = page.wording(f"trust_{name}").format(**own, on=_models(own))
+            lines: list[list[page.Cell]] = [
+                [name, *map(page.num, row)] for name, *row in [("Resting on", *heads), *rows]
+            ]
+            tables.append(page.DataTable(caption, lines[:1], [("", lines[1:])], "examples", "How predictions did"))
+    return [page.wording("trust"), *tables]
+
+
+def _models(own: Mapping[str, Any]) -> str:
+    return ", ".join(own.get("models", ["gemma-3-270m"]))
 
 
 def unseen(held_out: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
@@ -163,7 +173,7 @@ def unseen(held_out: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
         better = each.get("rank_correlation_ours_better_by")
         ours = better is None or better[0] == 0
         figures = interval(each["rank_correlation"], 2), interval(each["mean_squared_error"], 3)
-        rested = "margin and prior (the score)" if ours else f"{name} alone"
+        rested = f"{' and '.join(name.split('+'))} (the score)" if ours else f"{name} alone"
         found.append((rested, *figures, "–" if ours else interval(better, 2)))
     return sorted(found, key=lambda row: row[-1] != "–")  # The score itself, then its rivals.
 
