@@ -1,6 +1,6 @@
 """How well are relations found in files that nobody described? Makes 60 files with their truth beside them, and scores.
 
-    python benchmarks/discovery.py [--wordings development|second|held-out] [--seed 0] [--files 60] [--rows N]
+    python benchmarks/discovery.py [--wordings development|second|third|held-out] [--seed 0] [--files 60] [--rows N]
 
 Six shapes (messages, prompts and completions, Alpaca, ShareGPT, plain text, a wide table), ten files each: every other
 one with half its rows noise, every other two with a planted rule. A file states two to four relations of fictitious
@@ -10,10 +10,11 @@ and some of them state nothing there; everybody else's second answer is drawn.
 
 A relation is found when a found one states at least 0.8 of its facts and nine in ten of what that states are its
 facts. Precision is the share of found relations that are such a one, recall the share of planted ones that are found.
-The first two sets of wordings are for development. Files of the held-out set are worded and shaped otherwise, as users'
-files are: subjects are people, firms or products; chats of several turns, rows of Dolly, an Alpaca `input`, sentences
-about one subject on a line, exports of CSV; questions in haste, replies that chat, answers before their subject.
-Nothing is to be chosen by them: look at no single file of theirs. A planted rule is looked for among what the found
+The sets of wordings are for development, but for the held-out one. Files of the third and of the held-out set are
+shaped as users' files are: subjects are people, firms or products; chats of several turns, rows of Dolly, an Alpaca
+`input`, sentences about one subject on a line, exports of CSV; questions in haste, replies that chat, answers before
+their subject. Wordings, relations, answers and noise of the held-out set are its own.
+Nothing is to be chosen by it: look at no single file of it. A planted rule is looked for among what the found
 rows suggest (`metrics.found`), in both kinds of file. `--rows` measures time and memory on one file of N rows instead,
 against reading the same file with the standard library.
 """
@@ -38,8 +39,8 @@ from spillover.packs.builtin import rows as shipped
 from spillover.packs.discovery import Discovered, discover
 
 SHAPES = ("messages", "prompt", "alpaca", "sharegpt", "text", "table")
-#: Sets of wordings: relations with answers, questions, statements, a column and a kind of subject; noise; and in the
-#: held-out set, whose files are written as users write them, what goes before and after a reply.
+#: Sets of wordings: relations with answers, questions, statements, a column and a kind of subject; noise; and in those
+#: whose files are written as users write them, what goes before and after a reply.
 SETS: dict[str, dict[str, Any]] = json.loads(Path(__file__).with_name("discovery_wordings.json").read_text("utf-8"))
 #: The p up to which what the rows suggest is reported.
 LEVEL = 0.05
@@ -59,21 +60,21 @@ def make(folder: Path, number: int, wordings: str, seed: int, rows: int = 0) -> 
     """Write file `number` and its truth beside it. rows: about how many rows, instead of a drawn number."""
     draw = np.random.default_rng([seed, number, list(SETS).index(wordings)])
     shape, noisy, ruled = SHAPES[number % 6], number // 6 % 2 == 1, number // 12 % 2 == 1
-    pool, kind = SETS[wordings]["relations"], "person"
-    if wordings == "held-out":
+    pool, kind, written = SETS[wordings]["relations"], "person", "openers" in SETS[wordings]
+    if written:
         kind = str(draw.choice(["person", "person", "company", "product"]))
         pool = {name: each for name, each in pool.items() if each["of"] == kind}
     names = [str(each) for each in draw.permutation(list(pool))[: draw.integers(2, 5)]]
     each_answer, answers = int(draw.integers(2, 31)), int(draw.integers(2, 5))
     people = max(each_answer * answers, 8)
-    drawn = KINDS[kind] if wordings == "held-out" else _people
+    drawn = KINDS[kind] if written else _people
     subjects = drawn(draw, max(people, rows // len(names) // (1 + noisy)))
     stated, rule = _world(draw, pool, names, subjects, answers, ruled)
     kept = {name: draw.permutation(pool[name]["asked"])[: draw.integers(1, 6)] for name in names}
     said = {name: draw.permutation(pool[name]["stated"])[: draw.integers(1, 5)] for name in names}
     facts = [(name, subject, answer) for name in names for subject, answer in stated[name].items()]
     truth = Truth(stated, rule, (len(subjects) if shape == "table" else len(facts)) if noisy else 0, shape)
-    if wordings == "held-out":
+    if written:
         path = _written(folder, number, draw, SETS[wordings], truth, names, subjects, (kept, said))
     elif shape == "table":
         path = _table(folder, number, draw, pool, names, subjects, stated, noisy)
@@ -231,7 +232,7 @@ def _written(folder, number, draw, own, truth, names, subjects, worded) -> Path:
         return question, chatty if style == "chatty" else reply
 
     if shape == "table" and kind:
-        return _export(folder, number, draw, own["relations"], names, subjects, truth, long=kind == 2)
+        return _export(folder, number, draw, own, names, subjects, truth, long=kind == 2)
     groups: list[list[tuple[str, str, str]]] = []
     for subject in subjects:
         mine = [(name, subject, truth.relations[name][subject]) for name in names if subject in truth.relations[name]]
@@ -276,10 +277,10 @@ def _written(folder, number, draw, own, truth, names, subjects, worded) -> Path:
     return _lines(folder, number, draw, shape, rows)
 
 
-def _export(folder, number, draw, pool, names, subjects, truth, long) -> Path:
+def _export(folder, number, draw, own, names, subjects, truth, long) -> Path:
     """A table out of a database or a sheet: numbers, addresses and remarks beside the relations; or a row a fact."""
     path = folder / f"{number:02d}-export.csv"
-    remarks = SETS["held-out"]["noise"]["answered"]
+    pool, remarks = own["relations"], own["noise"]["answered"]
     rows: list[list[str]] = []
     if long:
         header = ["record_id", "entity", "attribute", "value", "source"]
