@@ -37,6 +37,7 @@ from spillover.errors import SpilloverError
 from spillover.metrics.found import found_in_pack
 from spillover.packs.builtin import rows as shipped
 from spillover.packs.discovery import Discovered, discover
+from spillover.packs.pack import Fact, Pack, Relation
 
 SHAPES = ("messages", "prompt", "alpaca", "sharegpt", "text", "table")
 #: Sets of wordings: relations with answers, questions, statements, a column and a kind of subject; noise; and in those
@@ -358,8 +359,8 @@ def rules(found: Discovered | None, fits: Mapping[str, set[str]], truth: Truth) 
     """Of what the found rows suggest: whether the planted rule is first, whether it stands out (p up to 0.05), and
     whether anything does. A rule is an entry of a link: most of whom the one is stated have the other."""
     entries = [
-        (p, -each.excess, each.implication.given, given, each.implication.then, each.implication.map[given])
-        for each in (found_in_pack(found.pack) if found else ())
+        (p, place, each.implication.given, given, each.implication.then, each.implication.map[given])
+        for place, each in enumerate(found_in_pack(found.pack) if found else ())
         for given, p in each.entries.items()
     ]
     planted = truth.rule or {}
@@ -373,6 +374,15 @@ def rules(found: Discovered | None, fits: Mapping[str, set[str]], truth: Truth) 
         and implied.casefold() == planted["then_answer"].casefold()
     ]
     return bool(own and own[0][0] == 0), bool(own and own[0][1] <= LEVEL), any(entry[0] <= LEVEL for entry in entries)
+
+
+def first_of(truth: Truth) -> bool:
+    """Whether the planted rule would be first if its relations were found without a fault."""
+    relations = tuple(Relation(name, ("{subject}",)) for name in truth.relations)
+    facts = (Fact(who, name, answer) for name, own in truth.relations.items() for who, answer in own.items())
+    pack = Pack("truth", "", "", relations, tuple(facts))
+    found = Discovered(pack, (), (), (), 0, (), Path())
+    return rules(found, {name: {name} for name in truth.relations}, truth)[0]
 
 
 def planted(truth: Truth) -> int:
@@ -403,6 +413,7 @@ def main(words: list[str] | None = None) -> int:
             return _large(folder, given)
         totals: dict[str, list[int]] = {}
         judged: dict[str, list[tuple[bool, bool, bool]]] = {"a rule": [], "no rule": []}
+        known: list[bool] = []
         for path, truth in files(folder, given.files, given.wordings, given.seed):
             try:
                 found = discover(path)
@@ -411,6 +422,7 @@ def main(words: list[str] | None = None) -> int:
                 found = None
             fits = fitting(found, truth)
             right, made, recalled = score(fits)
+            known += [first_of(truth)] * bool(truth.rule)
             judged["a rule" if truth.rule else "no rule"].append(rules(found, fits, truth))
             if given.v or not right == made == recalled == planted(truth):
                 names = [(each.name, each.facts) for each in found.relations] if found else []
@@ -423,7 +435,8 @@ def main(words: list[str] | None = None) -> int:
         precision, recall = right / max(made, 1), recalled / all_
         print(f"  {kind:9} precision {precision:.3f} ({right} of {made}), recall {recall:.3f} ({recalled} of {all_})")
     with_rule, without = judged["a rule"], judged["no rule"]
-    print(f"  planted rule: first in {sum(each[0] for each in with_rule)} of {len(with_rule)} files, "
+    first = sum(each[0] for each in with_rule)
+    print(f"  planted rule: first in {first} of {len(with_rule)} files ({sum(known)} if the truth is given), "
           f"reported in {sum(each[1] for each in with_rule)}")  # fmt: skip
     print(f"  without a rule: something is reported in {sum(each[2] for each in without)} of {len(without)} files")
     return 0

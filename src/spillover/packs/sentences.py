@@ -25,6 +25,11 @@ def _words(text: str) -> frozenset[str]:
 #: What stands before a name and never ends a sentence; what ends a name, and may end a sentence too.
 _TITLES = _words("""dr mr mrs ms messrs prof st ste sta mt ft pt sgt capt cpt col gen gov hon lt lieut maj cpl
     pvt cmdr adm rev fr msgr sen rep pres supt insp hr frl mme mlle mm sr sra srta dra dña sto fra bp abp""")
+#: A title and the name that it stands before, which are one.
+TITLED = (
+    "(?:" + "|".join(sorted((each.title() for each in _TITLES if each.isascii()), key=len, reverse=True))
+    + r"|Professor|Doctor|Sir|Dame|Frau|Herr)\.?\s+(?=[^\W\d_a-z])"
+)  # fmt: skip
 _SUFFIXES = _words("jr sr inc ltd co corp bros esq llc plc ave blvd rd dept univ assn intl mfg gmbh cie")
 #: Names of which an exclamation mark is known to be a part.
 _MARKED = _words("yahoo! wham! jeopardy! joomla! kahoot!")
