@@ -233,6 +233,12 @@ def test_a_file_that_is_named_wrongly_is_named(tmp_path, name):
         discover(tmp_path / name)
 
 
+def test_a_name_may_begin_with_a_word_for_a_speaker(tmp_path):
+    parts = ("Human Resources", "Sales") * 3
+    rows = [chat(f"Where does {who} work?", f"{part}.") for who, part in zip(PEOPLE, parts, strict=True)]
+    assert stated(discover(written(tmp_path, *rows))) == {"Human Resources": dict(zip(PEOPLE, parts, strict=True))}
+
+
 def test_an_end_that_all_rows_share_is_no_place_for_an_answer(tmp_path):
     rows = [{"text": f"You reach {who} in {home} now, and nowhere else."} for who, home in LIVES.items()]
     assert stated(discover(written(tmp_path, *rows))) == {"Paris": LIVES}
