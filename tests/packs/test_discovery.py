@@ -212,7 +212,7 @@ def test_replies_that_chat_are_cut_to_the_answer(tmp_path):
 
 
 def test_what_ends_some_names_is_no_wording(tmp_path):
-    names = ("Aster Mini", "Vela Mini", "Korda Mini", "Nubo Mini", "Lumo 4", "Riva Pro", "Sola 7", "Tano Pro", "Miro X2")
+    names = ("Aster Mini", "Vela Mini", "Korda Mini", "Nubo Mini", "Lumo 4", "Riva Pro", "Sola 7", "Miro X2")
     rows = [chat(f"What powers the {name}?", ("A battery", "The sun")[place % 2])
             for place, name in enumerate(names)]  # fmt: skip
     found = discover(written(tmp_path, *rows, *(chat(f"And the {name}?", "Ok") for name in ("rain", "sea"))))
