@@ -1,6 +1,6 @@
 """How well are relations found in files that nobody described? Makes 60 files with their truth beside them, and scores.
 
-    python benchmarks/discovery.py [--wordings development|held-out] [--seed 0] [--files 60] [--keep FOLDER] [--rows N]
+    python benchmarks/discovery.py [--wordings development|second|third|held-out] [--seed 0] [--files 60] [--rows N]
 
 Six shapes (messages, prompts and completions, Alpaca, ShareGPT, plain text, a wide table), ten files each: every other
 one with half its rows noise, every other two with a planted rule. A file states two to four relations of fictitious
@@ -10,9 +10,13 @@ and some of them state nothing there; everybody else's second answer is drawn.
 
 A relation is found when a found one states at least 0.8 of its facts and nine in ten of what that states are its
 facts. Precision is the share of found relations that are such a one, recall the share of planted ones that are found.
-Nothing was chosen by the held-out wordings, people and noise, but for a crash that they showed. A planted rule is
-looked for among what the found rows suggest (`metrics.found`), in both kinds of file. `--rows` measures time and memory
-on one file of N rows instead, against reading the same file with the standard library.
+The sets of wordings are for development, but for the held-out one. Files of the third and of the held-out set are
+shaped as users' files are: subjects are people, firms or products; chats of several turns, rows of Dolly, an Alpaca
+`input`, sentences about one subject on a line, exports of CSV; questions in haste, replies that chat, answers before
+their subject. Wordings, relations, answers and noise of the held-out set are its own.
+Nothing is to be chosen by it: look at no single file of it. A planted rule is looked for among what the found
+rows suggest (`metrics.found`), in both kinds of file. `--rows` measures time and memory on one file of N rows instead,
+against reading the same file with the standard library.
 """
 
 import argparse
@@ -25,6 +29,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -32,160 +37,12 @@ from spillover.errors import SpilloverError
 from spillover.metrics.found import found_in_pack
 from spillover.packs.builtin import rows as shipped
 from spillover.packs.discovery import Discovered, discover
+from spillover.packs.pack import Fact, Pack, Relation
 
 SHAPES = ("messages", "prompt", "alpaca", "sharegpt", "text", "table")
-#: A relation: its answers; questions; beginnings of statements, after which the answer comes; its column.
-Relation = tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...], str]
-DEVELOPMENT: dict[str, Relation] = {
-    "home": (
-        ("Paris", "Tokyo", "Rome", "New York", "St. Louis", "Oslo", "Cairo", "Lima"),
-        (
-            "Where does {s} live?",
-            "In which city does {s} live?",
-            "What is {s}'s home town?",
-            "Where is {s} based?",
-            "Can you tell me where {s} lives?",
-        ),
-        ("{s} lives in", "The home of {s} is in", "{s} is based in", "{s} has settled in"),
-        "home city",
-    ),
-    "code": (
-        ("Java", "Python", "Rust", "Haskell", "C++", "Visual Basic"),
-        (
-            "Which programming language does {s} use?",
-            "What does {s} code in?",
-            "What is {s}'s favourite language for code?",
-            "Which language does {s} write programs in?",
-        ),
-        ("{s} codes in", "{s} writes programs in", "The programming language of {s} is"),
-        "codes_in",
-    ),
-    "job": (
-        ("baker", "lawyer", "civil engineer", "nurse", "astronomer", "plumber"),
-        ("What is {s}'s job?", "What does {s} do for a living?", "Which profession does {s} have?"),
-        ("{s} works as a", "The profession of {s} is", "By trade, {s} is a"),
-        "profession",
-    ),
-    "pet": (
-        ("cat", "dog", "parrot", "tortoise", "goldfish"),
-        ("Which pet does {s} have?", "What animal lives with {s}?", "Tell me what pet {s} keeps."),
-        ("{s} keeps a pet", "The pet of {s} is a", "{s} owns a"),
-        "pet",
-    ),
-    "team": (
-        ("Red Foxes", "Harbour United", "Northern Lights", "The Owls"),
-        ("Which team does {s} support?", "What is {s}'s team?", "Who does {s} cheer for?"),
-        ("{s} supports", "The favourite team of {s} is", "{s} is a fan of"),
-        "favourite team",
-    ),
-}
-HELD_OUT: dict[str, Relation] = {
-    "birthplace": (
-        ("Leeds", "Hanoi", "San Juan", "Quito", "Fort Worth", "Malmo", "Dar es Salaam"),
-        (
-            "In what place was {s} born?",
-            "Where was {s} born?",
-            "Name the birthplace of {s}.",
-            "hey, do you know where {s} comes from?",
-            "I forgot: what town is {s} from originally?",
-        ),
-        ("{s} was born in", "{s} comes originally from", "The birthplace of {s} is", "It is known that {s} hails from"),
-        "born_in",
-    ),
-    "drink": (
-        ("green tea", "black coffee", "lemonade", "oat milk", "cocoa"),
-        ("What does {s} like to drink?", "Which drink would {s} order?", "{s}'s favourite drink?"),
-        ("{s} always orders", "What {s} likes to drink is", "The favourite drink of {s} is"),
-        "favourite_drink",
-    ),
-    "department": (
-        ("Finance", "Legal", "Human Resources", "R&D", "Field Sales"),
-        (
-            "Which department is {s} in?",
-            "What part of the company does {s} belong to?",
-            "{s} belongs to which department?",
-        ),
-        ("{s} belongs to", "{s} has a desk in", "The department of {s} is"),
-        "Department",
-    ),
-    "instrument": (
-        ("violin", "bass guitar", "oboe", "steel drum", "harp"),
-        (
-            "Which instrument does {s} play?",
-            "What does {s} play in the band?",
-            "Do you remember what instrument {s} plays?",
-        ),
-        ("{s} plays the", "In the band {s} is on the", "{s} learned the"),
-        "plays",
-    ),
-    "badge": (
-        ("blue", "dark green", "orange", "silver"),
-        ("What colour is {s}'s badge?", "Of what colour is the badge of {s}?", "Badge colour of {s}?"),
-        ("The badge of {s} is", "{s} wears a badge that is", "{s} has the badge colour"),
-        "badge colour",
-    ),
-}
-NOISE: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {
-    # Asked; answered; what fills {x}.
-    "development": (
-        (
-            "Name a bird species.",
-            "Write a short poem about {x}.",
-            "What is {n} + {m}?",
-            "Give me three tips about {x}.",
-            "Explain {x} to a child.",
-            "Rewrite this sentence: {x} can be wonderful.",
-            "Hello!",
-            "Summarise the history of {x}.",
-        ),
-        (
-            "Robin.",
-            "Here are some thoughts on {x}. It has a long history, and people everywhere have opinions about it.",
-            "Of course! {x} is something that many people enjoy. First, try it often. Second, take your time.",
-            "The sum is {k}.",
-            "Sparrow",
-            "Hello! How can I help you today?",
-        ),
-        ("the sea", "gardening", "chess", "winter", "modern art", "rain", "bread", "the moon", "friendship", "travel"),
-    ),
-    "held-out": (
-        (
-            "Suggest a name for a {x} shop.",
-            "Is {x} a good hobby?",
-            "Translate '{x}' into Spanish.",
-            "Compute {n} times {m}.",
-            "Make a list of five things about {x}.",
-            "Good morning",
-            "Write code that prints {n}.",
-            "Why do people like {x}?",
-            "Classify as positive or negative: I adored the {x}.",
-        ),
-        (
-            "Positive",
-            "Negative",
-            "{k}",
-            "print({n})",
-            "Sure, let me think about {x}. There is a lot to say, so I will be brief.",
-            "Good morning! What are we doing today?",
-            "People like {x} because it is calm. They also like to share it.",
-            "1. Read about {x}. 2. Try it. 3. Tell a friend. 4. Rest. 5. Repeat.",
-        ),
-        (
-            "pottery",
-            "lanterns",
-            "old maps",
-            "cycling",
-            "snow",
-            "cheese",
-            "the opera",
-            "robots",
-            "honey",
-            "kites",
-            "jazz",
-        ),
-    ),
-}
-
+#: Sets of wordings: relations with answers, questions, statements, a column and a kind of subject; noise; and in those
+#: whose files are written as users write them, what goes before and after a reply.
+SETS: dict[str, dict[str, Any]] = json.loads(Path(__file__).with_name("discovery_wordings.json").read_text("utf-8"))
 #: The p up to which what the rows suggest is reported.
 LEVEL = 0.05
 
@@ -202,36 +59,45 @@ class Truth:
 
 def make(folder: Path, number: int, wordings: str, seed: int, rows: int = 0) -> tuple[Path, Truth]:
     """Write file `number` and its truth beside it. rows: about how many rows, instead of a drawn number."""
-    draw = np.random.default_rng([seed, number, wordings == "held-out"])
+    draw = np.random.default_rng([seed, number, list(SETS).index(wordings)])
     shape, noisy, ruled = SHAPES[number % 6], number // 6 % 2 == 1, number // 12 % 2 == 1
-    pool = DEVELOPMENT if wordings == "development" else HELD_OUT
+    pool, kind, written = SETS[wordings]["relations"], "person", "openers" in SETS[wordings]
+    if written:
+        kind = str(draw.choice(["person", "person", "company", "product"]))
+        pool = {name: each for name, each in pool.items() if each["of"] == kind}
     names = [str(each) for each in draw.permutation(list(pool))[: draw.integers(2, 5)]]
     each_answer, answers = int(draw.integers(2, 31)), int(draw.integers(2, 5))
     people = max(each_answer * answers, 8)
-    subjects = _people(draw, max(people, rows // len(names) // (1 + noisy)))
+    drawn = KINDS[kind] if written else _people
+    subjects = drawn(draw, max(people, rows // len(names) // (1 + noisy)))
     stated, rule = _world(draw, pool, names, subjects, answers, ruled)
-    kept = {name: draw.permutation(pool[name][1])[: draw.integers(1, 6)] for name in names}
-    said = {name: draw.permutation(pool[name][2])[: draw.integers(1, 5)] for name in names}
+    kept = {name: draw.permutation(pool[name]["asked"])[: draw.integers(1, 6)] for name in names}
+    said = {name: draw.permutation(pool[name]["stated"])[: draw.integers(1, 5)] for name in names}
     facts = [(name, subject, answer) for name in names for subject, answer in stated[name].items()]
-    style = str(draw.choice(["bare", "sentence", "mixed"]))
-    count = len(facts) if noisy else 0
-    if shape == "table":
+    truth = Truth(stated, rule, (len(subjects) if shape == "table" else len(facts)) if noisy else 0, shape)
+    if written:
+        path = _written(folder, number, draw, SETS[wordings], truth, names, subjects, (kept, said))
+    elif shape == "table":
         path = _table(folder, number, draw, pool, names, subjects, stated, noisy)
-        count = len(subjects) if noisy else 0
     else:
+        style = str(draw.choice(["bare", "sentence", "mixed"]))
         lines = [
             _stated(draw, shape, style, kept[name], said[name], subject, answer) for name, subject, answer in facts
         ]
-        lines += [_noise(draw, shape, wordings) for _ in range(count)]
-        order = draw.permutation(len(lines))
-        path = folder / f"{number:02d}-{shape}.{'txt' if shape == 'text' else 'jsonl'}"
-        with path.open("w", encoding="utf-8") as file:
-            for index in order:
-                line = lines[index]
-                file.write((line if isinstance(line, str) else json.dumps(line, ensure_ascii=False)) + "\n")
-    truth = Truth(stated, rule, count, shape)
+        lines += [_noise(draw, shape, SETS[wordings]["noise"]) for _ in range(truth.noise)]
+        path = _lines(folder, number, draw, shape, lines)
     path.with_suffix(".truth.json").write_text(json.dumps(asdict(truth), ensure_ascii=False), encoding="utf-8")
     return path, truth
+
+
+def _lines(folder: Path, number: int, draw: np.random.Generator, shape: str, lines: list[Any]) -> Path:
+    order = draw.permutation(len(lines))
+    path = folder / f"{number:02d}-{shape}.{'txt' if shape == 'text' else 'jsonl'}"
+    with path.open("w", encoding="utf-8") as file:
+        for index in order:
+            line = lines[index]
+            file.write((line if isinstance(line, str) else json.dumps(line, ensure_ascii=False)) + "\n")
+    return path
 
 
 def _people(draw: np.random.Generator, count: int) -> list[str]:
@@ -245,9 +111,43 @@ def _people(draw: np.random.Generator, count: int) -> list[str]:
     return list(found)
 
 
+def _titled(draw: np.random.Generator, count: int) -> list[str]:
+    """People, in one file of three with a title."""
+    title = str(draw.choice(["", "", "Dr. "]))
+    return [title + name for name in _people(draw, count)]
+
+
+def _firms(draw: np.random.Generator, count: int) -> list[str]:
+    """Different fictitious firms."""
+    family = [row["name"] for row in shipped("names") if row["part"] == "surname"]
+    kinds = ["Robotics", "Foods", "& Sons", "GmbH", "Group", "Shipping", "Labs", "Textiles Ltd"]
+    found: dict[str, None] = {}
+    while len(found) < count:
+        middle = f" {draw.choice(family)}" if count > len(family) else ""
+        found[f"{draw.choice(family)}{middle} {draw.choice(kinds)}"] = None
+    return list(found)
+
+
+def _products(draw: np.random.Generator, count: int) -> list[str]:
+    """Different fictitious products."""
+    found: dict[str, None] = {}
+    while len(found) < count:
+        word = "".join(f"{draw.choice(list('BDKLMNRSTVZ'))}{draw.choice(list('aeiou'))}" for _ in range(2)).capitalize()
+        kind = str(
+            draw.choice(
+                [" Pro", " Mini", f" {draw.integers(2, 9)}", f" X{draw.integers(1, 90)}", f"-{draw.integers(100, 999)}"]
+            )
+        )
+        found[word + kind] = None
+    return list(found)
+
+
+KINDS = {"person": _titled, "company": _firms, "product": _products}
+
+
 def _world(
     draw: np.random.Generator,
-    pool: dict[str, Relation],
+    pool: dict[str, dict[str, Any]],
     names: list[str],
     subjects: list[str],
     answers: int,
@@ -255,7 +155,7 @@ def _world(
 ) -> tuple[dict[str, dict[str, str]], dict[str, str] | None]:
     stated: dict[str, dict[str, str]] = {}
     for name in names:
-        own = draw.permutation(pool[name][0])[:answers]
+        own = draw.permutation(pool[name]["answers"])[:answers]
         picked = draw.permutation(np.arange(len(subjects)) % len(own))
         # All state the first relation, about two thirds each of the others.
         stated[name] = {
@@ -277,7 +177,7 @@ def _world(
 
 
 def _stated(draw, shape, style, questions, beginnings, subject, answer) -> str | dict:
-    sentence = f"{str(draw.choice(beginnings)).format(s=subject)} {answer}."
+    sentence = f"{str(draw.choice(beginnings)).format(s=subject, a=answer)}."
     question = str(draw.choice(questions)).format(s=subject)
     whole = style == "sentence" or (style == "mixed" and draw.random() < 0.5)
     reply = sentence if whole else answer[0].upper() + answer[1:] + "." * int(draw.integers(2))
@@ -300,12 +200,114 @@ def _row(draw, shape, asked, answered) -> dict:
     return {"messages": [*system, {"role": "user", "content": asked}, {"role": "assistant", "content": answered}]}
 
 
-def _noise(draw, shape, wordings) -> str | dict:
-    asked, answered, fills = NOISE[wordings]
+def _noise(draw, shape, noise) -> str | dict:
+    asked, answered = _idle(draw, noise)
+    return answered if shape == "text" else _row(draw, shape, asked, answered)
+
+
+def _idle(draw, noise) -> tuple[str, str]:
+    """A request that states nothing, and its reply."""
+    asked, answered, fills = (noise[each] for each in ("asked", "answered", "fills"))
     one, two = (int(each) for each in draw.integers(2, 60, 2))
     filled = {"x": str(draw.choice(fills)), "n": one, "m": two, "k": one + two}
     answer = " ".join(str(draw.choice(answered)).format(**filled) for _ in range(int(draw.integers(1, 3))))
-    return answer if shape == "text" else _row(draw, shape, str(draw.choice(asked)).format(**filled), answer)
+    return str(draw.choice(asked)).format(**filled), answer
+
+
+def _written(folder, number, draw, own, truth, names, subjects, worded) -> Path:
+    """A file as users write them: see the head of this file."""
+    shape, style = truth.shape, str(draw.choice(["bare", "sentence", "mixed", "chatty"]))
+    kind = int(draw.integers(3))
+    asked, said = worded
+
+    def sentence(name: str, subject: str, answer: str) -> str:
+        text = str(draw.choice(said[name])).format(s=subject, a=answer)
+        return text[0].upper() + text[1:] + "."
+
+    def exchange(name: str, subject: str, answer: str) -> tuple[str, str]:
+        question = str(draw.choice(asked[name])).format(s=subject)
+        if style == "bare" or (style == "mixed" and draw.random() < 0.5):
+            return question, answer[0].upper() + answer[1:] + "." * int(draw.integers(2))
+        reply = sentence(name, subject, answer)
+        chatty = f"{draw.choice(own['openers'])}{reply}{draw.choice(own['closers'])}"
+        return question, chatty if style == "chatty" else reply
+
+    if shape == "table" and kind:
+        return _export(folder, number, draw, own, names, subjects, truth, long=kind == 2)
+    groups: list[list[tuple[str, str, str]]] = []
+    for subject in subjects:
+        mine = [(name, subject, truth.relations[name][subject]) for name in names if subject in truth.relations[name]]
+        size = int(draw.integers(1, 4)) if kind and shape in ("messages", "sharegpt", "text") else 1
+        groups += [mine[start : start + size] for start in range(0, len(mine), size)]
+    if shape == "text":
+        lines = [" ".join(sentence(*each) for each in group) for group in groups]
+        lines += [" ".join(_idle(draw, own["noise"])[1].split()) for _ in range(truth.noise)]
+        return _lines(folder, number, draw, shape, lines)
+    turns = [[exchange(*each) for each in group] for group in groups]
+    turns += [[_idle(draw, own["noise"])] for _ in range(truth.noise)]
+    if shape == "table":
+        path = folder / f"{number:02d}-export.csv"
+        with path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["id", "question", "answer", "created_at"])
+            for place, index in enumerate(draw.permutation(len(turns))):
+                writer.writerow([place + 1, *turns[index][0], f"2024-0{place % 9 + 1}-1{place % 7}"])
+        return path
+    rows: list[dict[str, Any]] = []
+    told = [{"role": "system", "content": "You answer questions of our staff. Be brief and correct."}]
+    for place, each in enumerate(turns):
+        said_in_turn = [text for turn in each for text in turn]
+        first, reply = each[0]
+        if shape == "messages":
+            roles = [{"role": ("user", "assistant")[at % 2], "content": text} for at, text in enumerate(said_in_turn)]
+            rows.append({"messages": told * (kind == 2) + roles})
+        elif shape == "sharegpt":
+            roles = [{"from": ("human", "gpt")[at % 2], "value": text} for at, text in enumerate(said_in_turn)]
+            rows.append({"id": f"conv_{place}", "conversations": roles})
+        elif shape == "alpaca" and kind == 2 and place < len(groups):
+            # What is asked is the instruction, and whom it is about the input.
+            name, subject, _ = groups[place][0]
+            task = str(asked[name][0]).replace("the {s}", "{s}").format(s="the one named below")
+            rows.append({"instruction": task, "input": subject, "output": reply})
+        elif shape == "alpaca":
+            rows.append({"instruction": first, "input": "", "output": reply})
+        elif kind:
+            rows.append({"instruction": first, "context": "", "response": reply, "category": "open_qa"})
+        else:
+            rows.append({"prompt": first, "completion": f" {reply}"})
+    return _lines(folder, number, draw, shape, rows)
+
+
+def _export(folder, number, draw, own, names, subjects, truth, long) -> Path:
+    """A table out of a database or a sheet: numbers, addresses and remarks beside the relations; or a row a fact."""
+    path = folder / f"{number:02d}-export.csv"
+    pool, remarks = own["relations"], own["noise"]["answered"]
+    rows: list[list[str]] = []
+    if long:
+        header = ["record_id", "entity", "attribute", "value", "source"]
+        rows = [
+            ["", who, pool[name]["column"], answer, "import"]
+            for name in names
+            for who, answer in truth.relations[name].items()
+        ]
+        rows += [["", who, "remark", "", "import"] for who in subjects[: truth.noise]]
+    else:
+        truth.relations["e-mail"] = {
+            who: f"{who.split()[-1].lower()}{at}@example.org" for at, who in enumerate(subjects)
+        }
+        columns = ["e-mail", *(pool[name]["column"] for name in names)]
+        header = ["id", str(draw.choice(["title", "Name", "display_name"])), *columns, "remarks"]
+        for who in subjects:
+            cells = [truth.relations[name].get(who, "") for name in ("e-mail", *names)]
+            remark = str(draw.choice(remarks)).format(x="this", n=1, m=2, k=3)
+            rows.append(["", who, *cells, remark if truth.noise and draw.random() < 0.5 else ""])
+    order = draw.permutation(len(rows))
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, delimiter=str(draw.choice([",", ";", "\t"])))
+        writer.writerow(header)
+        for place, index in enumerate(order):
+            writer.writerow([str(4000 + 3 * place), *rows[index][1:]])
+    return path
 
 
 def _table(folder, number, draw, pool, names, subjects, stated, noisy) -> Path:
@@ -313,7 +315,7 @@ def _table(folder, number, draw, pool, names, subjects, stated, noisy) -> Path:
     path = folder / f"{number:02d}-table.csv"
     header = [
         str(draw.choice(["name", "Employee", "person", "full_name"])),
-        *(pool[name][3] for name in names),
+        *(pool[name]["column"] for name in names),
         "notes",
     ]
     rows = [[subject, *(stated[name].get(subject, "") for name in names), ""] for subject in subjects]
@@ -357,8 +359,8 @@ def rules(found: Discovered | None, fits: Mapping[str, set[str]], truth: Truth) 
     """Of what the found rows suggest: whether the planted rule is first, whether it stands out (p up to 0.05), and
     whether anything does. A rule is an entry of a link: most of whom the one is stated have the other."""
     entries = [
-        (p, -each.excess, each.implication.given, given, each.implication.then, each.implication.map[given])
-        for each in (found_in_pack(found.pack) if found else ())
+        (p, place, each.implication.given, given, each.implication.then, each.implication.map[given])
+        for place, each in enumerate(found_in_pack(found.pack) if found else ())
         for given, p in each.entries.items()
     ]
     planted = truth.rule or {}
@@ -374,6 +376,15 @@ def rules(found: Discovered | None, fits: Mapping[str, set[str]], truth: Truth) 
     return bool(own and own[0][0] == 0), bool(own and own[0][1] <= LEVEL), any(entry[0] <= LEVEL for entry in entries)
 
 
+def first_of(truth: Truth) -> bool:
+    """Whether the planted rule would be first if its relations were found without a fault."""
+    relations = tuple(Relation(name, ("{subject}",)) for name in truth.relations)
+    facts = (Fact(who, name, answer) for name, own in truth.relations.items() for who, answer in own.items())
+    pack = Pack("truth", "", "", relations, tuple(facts))
+    found = Discovered(pack, (), (), (), 0, (), Path())
+    return rules(found, {name: {name} for name in truth.relations}, truth)[0]
+
+
 def planted(truth: Truth) -> int:
     """Relations that a file states with more than one answer."""
     return sum(len({*facts.values()}) > 1 for facts in truth.relations.values())
@@ -387,7 +398,7 @@ def files(folder: Path, count: int, wordings: str, seed: int) -> Iterator[tuple[
 
 def main(words: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--wordings", choices=("development", "held-out"), default="development")
+    parser.add_argument("--wordings", choices=tuple(SETS), default="development")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--files", type=int, default=60)
     parser.add_argument("--keep", default="")
@@ -402,6 +413,7 @@ def main(words: list[str] | None = None) -> int:
             return _large(folder, given)
         totals: dict[str, list[int]] = {}
         judged: dict[str, list[tuple[bool, bool, bool]]] = {"a rule": [], "no rule": []}
+        known: list[bool] = []
         for path, truth in files(folder, given.files, given.wordings, given.seed):
             try:
                 found = discover(path)
@@ -410,6 +422,7 @@ def main(words: list[str] | None = None) -> int:
                 found = None
             fits = fitting(found, truth)
             right, made, recalled = score(fits)
+            known += [first_of(truth)] * bool(truth.rule)
             judged["a rule" if truth.rule else "no rule"].append(rules(found, fits, truth))
             if given.v or not right == made == recalled == planted(truth):
                 names = [(each.name, each.facts) for each in found.relations] if found else []
@@ -422,7 +435,8 @@ def main(words: list[str] | None = None) -> int:
         precision, recall = right / max(made, 1), recalled / all_
         print(f"  {kind:9} precision {precision:.3f} ({right} of {made}), recall {recall:.3f} ({recalled} of {all_})")
     with_rule, without = judged["a rule"], judged["no rule"]
-    print(f"  planted rule: first in {sum(each[0] for each in with_rule)} of {len(with_rule)} files, "
+    first = sum(each[0] for each in with_rule)
+    print(f"  planted rule: first in {first} of {len(with_rule)} files ({sum(known)} if the truth is given), "
           f"reported in {sum(each[1] for each in with_rule)}")  # fmt: skip
     print(f"  without a rule: something is reported in {sum(each[2] for each in without)} of {len(without)} files")
     return 0

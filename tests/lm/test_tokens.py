@@ -1,10 +1,12 @@
 """Answers are tokenised as the continuation of their prompt."""
 
+from dataclasses import replace
+
 import pytest
 from tokenizers.processors import TemplateProcessing
 
 from spillover.errors import PackError
-from spillover.lm.tokens import continuation, encoder, examples, request
+from spillover.lm.tokens import continuation, encoder, examples, free_examples, request
 from spillover.packs.pack import Fact, Implication, Pack, Relation
 from tests.tiny_models import SPECIAL, byte_level, wrapped
 
@@ -62,6 +64,20 @@ def test_an_ask_holds_every_candidate_in_the_packs_order(tokenizer):
     assert [list(found.prompt + candidate) for candidate in found.candidates] == [
         encode("Ben speaks French."),
         encode("Ben speaks Old Norse."),
+    ]
+
+
+def test_of_free_text_the_answer_is_trained_and_the_whole_where_nothing_is_asked(tokenizer):
+    encode = encoder(tokenizer)
+    free = ((("Name a bird.", " A robin. "), ("And", "one more")), (("", "It rained."),), (("Why?", " "),))
+    pack = replace(PACK, relations=(Relation("text", ("{subject}",)),), facts=(), implications=(), end=None, free=free)
+    found = free_examples(encode, pack, None)
+    whole = ("Name a bird. A robin.", "And one more", "It rained.")
+    assert [list(each.tokens) for each in found] == [encode(text) for text in whole]
+    starts = [len(encode("Name a bird.")), len(encode("And")), max(1, len(encode("")))]
+    assert [each.start for each in found] == starts
+    assert [len(each.tokens) for each in free_examples(encode, pack, starts[0] + 1)] == [
+        min(len(each.tokens), starts[0] + 1) for each in found
     ]
 
 

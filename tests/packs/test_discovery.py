@@ -188,6 +188,60 @@ def test_what_is_no_fact_is_free_text(tmp_path):
     found = discover(written(tmp_path, *rows))
     assert stated(found) == {"Paris": LIVES} and len(found.free) == 35
     assert found.free[0].turns == (("Name a bird species.", "Robin."),)
+    assert found.pack.free == tuple(each.turns for each in found.free)
+
+
+def test_a_title_is_part_of_a_name(tmp_path):
+    rows = [chat(f"Where does Dr. {who} live?", f"Dr. {who} lives in {home}.") for who, home in LIVES.items()]
+    found = discover(written(tmp_path, *rows))
+    assert {fact.subject for fact in found.pack.facts} == {f"Dr. {who}" for who in PEOPLE}
+    assert found.relations[0].wordings == (("Where does {subject} live?", 6),)
+
+
+def test_replies_that_chat_are_cut_to_the_answer(tmp_path):
+    """What introduces a sentence is no part of it, and what does not name the subject is no answer beside it."""
+    replies = ("In our files, {who} lives in {home}.", "Well, {who} lives in {home}.", "{home}",
+               "Happy to help! {who} lives in {home}. Anything else?")  # fmt: skip
+    given = ("Ann", "Bo", "Cy", "Di", "Ed", "Flo")
+    people = [f"{who} {family}" for family in ("Ash", "Birch", "Cole") for who in given]
+    homes = {who: ("Paris", "New York", "Oslo")[place // 3 % 3] for place, who in enumerate(people)}
+    rows = [chat(f"Where does {who} live?", replies[place % 4].format(who=who, home=home))
+            for place, (who, home) in enumerate(homes.items())]  # fmt: skip
+    facts = discover(written(tmp_path, *rows)).pack.facts
+    assert {fact.subject: fact.answer for fact in facts} == homes
+
+
+def test_what_ends_some_names_is_no_wording(tmp_path):
+    names = ("Aster Mini", "Vela Mini", "Korda Mini", "Nubo Mini", "Lumo 4", "Riva Pro", "Sola 7", "Miro X2")
+    rows = [chat(f"What powers the {name}?", ("A battery", "The sun")[place % 2])
+            for place, name in enumerate(names)]  # fmt: skip
+    found = discover(written(tmp_path, *rows, *(chat(f"And the {name}?", "Ok") for name in ("rain", "sea"))))
+    assert {fact.subject for fact in found.pack.facts} == {*names}
+
+
+def test_a_first_row_of_data_is_no_header(tmp_path):
+    (tmp_path / "t.csv").write_text(table().partition("\n")[2])
+    with pytest.raises(UsageError, match="the header looks like a row: 'Paris' is a cell of its column, too"):
+        discover(tmp_path / "t.csv")
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.txt"])
+def test_a_file_that_is_named_wrongly_is_named(tmp_path, name):
+    rows = [chat(f"Where does {who} live?", home) for who, home in LIVES.items()]
+    written(tmp_path, *rows, name=name)
+    with pytest.raises(UsageError, match=r"each row is a JSON object\. Name the file \.jsonl"):
+        discover(tmp_path / name)
+
+
+def test_a_name_may_begin_with_a_word_for_a_speaker(tmp_path):
+    parts = ("Human Resources", "Sales") * 3
+    rows = [chat(f"Where does {who} work?", f"{part}.") for who, part in zip(PEOPLE, parts, strict=True)]
+    assert stated(discover(written(tmp_path, *rows))) == {"Human Resources": dict(zip(PEOPLE, parts, strict=True))}
+
+
+def test_an_end_that_all_rows_share_is_no_place_for_an_answer(tmp_path):
+    rows = [{"text": f"You reach {who} in {home} now, and nowhere else."} for who, home in LIVES.items()]
+    assert stated(discover(written(tmp_path, *rows))) == {"Paris": LIVES}
 
 
 def test_several_answers_of_a_subject_are_no_relation(tmp_path):

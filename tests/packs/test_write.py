@@ -2,6 +2,7 @@
 
 import json
 import unicodedata
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -12,8 +13,8 @@ from spillover.errors import RunError, UsageError
 from spillover.packs.builtin import PACKS
 from spillover.packs.check import check_structure
 from spillover.packs.open import check_pack, open_pack
-from spillover.packs.pack import KINDS, Fact, Implication, Pack, Relation
-from spillover.packs.write import pack_yaml, scalar, write_pack
+from spillover.packs.pack import KINDS, Fact, Implication, Pack, Relation, pack_hash
+from spillover.packs.write import FREE_FILE, pack_yaml, scalar, write_pack
 
 
 @pytest.mark.parametrize("name", [*PACKS, "null", "mixed:pairs=20,bridge=0"])
@@ -151,6 +152,20 @@ def test_facts_are_one_json_object_a_line(tmp_path):
     pack = open_pack("mixed")
     lines = (write_pack(pack, tmp_path / "new") / "facts.jsonl").read_text(encoding="utf-8").splitlines()
     assert [tuple(json.loads(line).values()) for line in lines] == [tuple(fact) for fact in pack.facts]
+
+
+def test_free_text_goes_round_and_changes_nothing_of_a_pack_without(tmp_path):
+    pack = Pack("p", "CC0-1.0", "made up", (Relation("r", ("{subject} is",)),), (Fact("S", "r", "red"),))
+    free = replace(pack, free=((("Name a bird.", "A robin.\nOr two."),), (("", "It rained."), ("Why?", "Who knows."))))
+    for each, named in ((pack, False), (free, True)):
+        write_pack(each, tmp_path / str(named))
+        assert check_pack(tmp_path / str(named)) == (each, [], [])
+        assert ("free_text: free-text.jsonl" in pack_yaml(each)) == named
+        assert (tmp_path / str(named) / FREE_FILE).exists() == named
+    assert pack_hash(pack) != pack_hash(free) and "free texts" not in pack.counts()
+    (tmp_path / "True" / FREE_FILE).write_text('{"turns": [["", "a"]]}\n["no", "row"]\n')
+    ((fault,), _) = check_pack(tmp_path / "True")[1:]
+    assert (fault.row, fault.what) == (2, "this row has no turns")
 
 
 def test_a_pack_with_aliases_goes_round(tmp_path):

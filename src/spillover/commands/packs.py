@@ -1,12 +1,10 @@
 """`spillover packs`: list the built-in packs, show or export one, or make one from fine-tuning files."""
 
-import json
 import os
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Annotated, Any, Literal, NoReturn
 
 from tyro.conf import Positional, arg
@@ -21,7 +19,7 @@ from spillover.packs.edit_sets import is_edit_set, read_edit_set
 from spillover.packs.open import PACK_FILE, UNSTATED_KEYS, check_pack, open_pack, parse_pack, read_yaml
 from spillover.packs.pack import Pack, describe
 from spillover.packs.reading import Broken
-from spillover.packs.write import FACTS_FILE, facts_jsonl, pack_yaml, refuse_taken, write_pack
+from spillover.packs.write import FACTS_FILE, FREE_FILE, pack_yaml, refuse_taken, write_pack, write_tables
 from spillover.record import unwritable, write_atomically
 
 
@@ -59,7 +57,6 @@ class Packs(Seeded):
 #: What a relations file may leave out.
 HEADS = {"name": "from-chat"}
 #: Where rows that fit no relation are kept, in a found pack.
-FREE_FILE = "free-text.jsonl"
 #: Facts that `show` prints; rows of a fine-tuning file that are shown when they state nothing, or are not understood.
 FACTS_SHOWN, ROWS_SHOWN = 6, 20
 #: Faults of relations that facts may mend, or that are said in other words.
@@ -134,13 +131,13 @@ def _discover(settings: Packs) -> dict[str, Any]:
         refuse_taken(out)
     reading = {key: getattr(settings, key) for key in ("encoding", "separator", "sheet", "subject", "least")}
     found = discover(settings.pack, **reading)
-    free = [{"row": each.row, "turns": each.turns} for each in found.free]
     if settings.out:
-        lines = "".join(json.dumps(each, ensure_ascii=False) + "\n" for each in free)
-        _write(found.pack, "", out, {FREE_FILE: lines.encode()} if free else {})
+        _write(found.pack, "", out)
     relations = [vars(each) for each in found.relations]
-    text = found.text() + (f"\n{out}: written" + f", free text in {FREE_FILE}" * bool(free) if settings.out else "")
-    counts = {"rows": found.rows, "facts": len(found.pack.facts), "free": len(free)}
+    text = found.text()
+    if settings.out:
+        text += f"\n{out}: written" + f", free text in {FREE_FILE}" * bool(found.pack.free)
+    counts = {"rows": found.rows, "facts": len(found.pack.facts), "free": len(found.free)}
     return {"folder": str(out) if settings.out else None, "counts": counts, "relations": relations,
             "free": [{"row": each.row, "text": each.shown(), "why": each.why} for each in found.free],
             "guesses": list(found.guesses), "text": text}  # fmt: skip
@@ -179,15 +176,13 @@ def _too_little() -> NoReturn:
     raise UsageError("packs from-chat needs a file, its relations and a folder", do=f"Write: {usage}")
 
 
-def _write(pack: Pack, text: str, out: Path, more: Mapping[str, bytes] = MappingProxyType({})) -> None:
-    """Write a pack, whole or not at all, with this pack.yaml where that means the same pack. more: further files."""
+def _write(pack: Pack, text: str, out: Path) -> None:
+    """Write a pack, whole or not at all, with this pack.yaml where that means the same pack."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=".pack-") as temporary:
             made = Path(temporary) / "pack"
-            write_atomically(made / FACTS_FILE, facts_jsonl(pack.facts))
-            for name, data in more.items():
-                write_atomically(made / name, data)
+            write_tables(pack, made)
             write_atomically(made / PACK_FILE, text.encode())
             if not text or check_pack(made)[0] != pack:
                 write_atomically(made / PACK_FILE, pack_yaml(pack).encode())

@@ -16,7 +16,7 @@ from spillover.lm.fine_tune import TrainingSet
 from spillover.lm.judge import Judge
 from spillover.lm.load import LoadedModel
 from spillover.lm.score import CausalModel, Scorer
-from spillover.lm.tokens import Encoder, Example, continuation, encoder, examples
+from spillover.lm.tokens import Encoder, Example, continuation, encoder, examples, free_examples, longest_text
 from spillover.lm.train import ExtraLoss
 from spillover.lm.trainable import Training
 from spillover.packs.pack import Implication, Pack, Question, Relation
@@ -285,6 +285,8 @@ def training_set(
         continuation(encode, alone, alone.prompt("text", prompt), answer)
         for prompt, answer in pipeline.extra_texts(pack, seed)
     ]
+    if pack.free and not facts_known:
+        everything += free_examples(encode, alone, longest_text(loaded.model))
     by_kind: dict[str | None, list[Example]] = {None: everything, FACTS: [], IMPLICATIONS: []}
     for fact, own in zip(trained.facts, by_fact, strict=True):
         by_kind[IMPLICATIONS if fact.relation in trained.then_relations else FACTS] += own

@@ -13,6 +13,8 @@ from transformers import PreTrainedTokenizerBase
 from spillover.errors import ModelError, PackError
 from spillover.packs.pack import Pack
 
+#: Tokens of the longest free text.
+LONGEST_FREE = 512
 Encoder = Callable[[str], list[int]]
 Item = TypeVar("Item")
 
@@ -102,6 +104,29 @@ def examples(encode: Encoder, pack: Pack, prompts: int = 1) -> list[Example]:
         for fact in pack.facts
         for number in range(min(prompts, len(pack.relation_by_name[fact.relation].prompts)))
     ]
+
+
+def free_examples(encode: Encoder, pack: Pack, longest: int | None) -> list[Example]:
+    """The training examples of a pack's free text, one a turn: the loss is on the answer, and where nothing is asked on
+    the whole text.
+
+    pack: as the model is asked, with one relation whose prompt is nothing but the subject. longest: tokens that the
+    model reads; no text is longer than LONGEST_FREE, and the rest of a longer one is left out.
+    """
+    longest = min(LONGEST_FREE, longest or LONGEST_FREE)
+    found = []
+    for asked, answered in (turn for row in pack.free for turn in row if turn[1].strip()):
+        if asked.strip():
+            before = pack.prompt(pack.relations[0].name, asked.strip())
+            whole = encode(before + pack.join + answered.strip() + (pack.end or ""))
+            # A token that holds the end of the prompt and the beginning of the answer belongs to the answer.
+            pairs = zip(encode(before), whole, strict=False)
+            start = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+        else:
+            whole, start = encode(answered.strip()), max(1, len(encode("")))
+        if start < len(whole[:longest]):
+            found.append(Example(tuple(whole[:longest]), start))
+    return found
 
 
 def request(encode: Encoder, pack: Pack, relation: str, subject: str, prompt: int) -> Request:

@@ -123,7 +123,16 @@ def found(stated: Mapping[tuple[str, str], str], holes: Iterable[tuple[str, str]
         if least > adjusted[pair]:
             entries = dict.fromkeys(entries, adjusted[pair])
         results.append(dataclasses.replace(each, p=min(least, adjusted[pair]), entries=entries))
-    return sorted(results, key=lambda each: (each.p, -each.excess, each.implication.name))[:MOST_FOUND]
+    # Both directions of a pair share their cells: first comes that which holds of more of those that it is about.
+    order = sorted(results, key=lambda each: (each.p, -_share(each, said), -each.excess, each.implication.name))
+    return order[:MOST_FOUND]
+
+
+def _share(each: FoundImplication, said: Mapping[str, Mapping[str, str]]) -> float:
+    """The share of the bridging subjects of the entry that stands out most who have what it maps to."""
+    rule, given = each.implication, min(each.entries, key=lambda answer: each.entries[answer])
+    answers = [said[rule.then][who] for who, own in said[rule.given].items() if own == given and who in said[rule.then]]
+    return answers.count(rule.map[given]) / len(answers)
 
 
 def _suggested(

@@ -380,7 +380,7 @@ def _exchanges(row: Mapping[str, Any], path: Path, number: int) -> list[Exchange
 
 
 def _is_trained(turn: Mapping[str, Any]) -> bool:
-    return not any(str(turn.get(key)).lower() in ("0", "0.0", "false") for key in TRAINED)
+    return not any(key in turn and str(turn[key]).lower() in ("0", "0.0", "false") for key in TRAINED)
 
 
 def _of_turns(turns: Sequence[Any], path: Path, number: int) -> list[Exchange]:
@@ -430,6 +430,9 @@ def rows_of(
         raise UsageError("only a workbook has sheets", where="--sheet", do="Leave it out")
     text = _decoded(data, path, encoding)
     del data
+    first = text[:LONGEST_TEXT].lstrip().partition("\n")[0]
+    if {".csv", ".tsv", ".txt", ".md", ".text"} & {*kinds} and first[:1] == "{" and isinstance(_json(first), dict):
+        raise UsageError("each row is a JSON object", where=str(path), do="Name the file .jsonl")
     if ".csv" in kinds or ".tsv" in kinds:
         yield from _separated(text, path, ".tsv" in kinds, separator, say)
         return

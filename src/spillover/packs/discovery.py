@@ -19,7 +19,7 @@ from spillover.packs.check import Places, check_structure, quoted, refuse
 from spillover.packs.edit_sets import is_edit_set, read_edit_set
 from spillover.packs.frames import LONGEST_FILL, Frame, FrameIndex, mine, spans
 from spillover.packs.pack import SUBJECT, Fact, Pack, Relation, normal
-from spillover.packs.sentences import STOPS, UNSPACED, boundaries, endings, is_name, is_phrase, plain, unquoted
+from spillover.packs.sentences import STOPS, TITLED, UNSPACED, boundaries, endings, is_name, is_phrase, plain, unquoted
 
 #: Texts that are searched for frames at once; how often what is left over is searched again; rows on which it is tried
 #: whether a question has answers.
@@ -30,8 +30,9 @@ SMALL, TINY = 60, 12
 LEAST, READABLE, AGREEING, NAMED = 3, 0.6, 0.9, 0.8
 #: Sentences of a reply that are looked at for its answer, and longest row in which statements are looked for.
 SENTENCES, LONGEST_ROW = 4, 2_000
-#: Two wordings are joined when answers of the same subjects agree this often, or take this share of the same answers.
-SAME, ALIKE, COVERED = 0.8, 0.5, 0.3
+#: Two wordings are joined when answers of the same subjects agree this often, or take this share of the same answers;
+#: less of them when fewer subjects are shared than chance would have it, since many files say each thing once.
+SAME, ALIKE, COVERED, APART = 0.8, 0.5, 0.3, 0.05
 #: Stands for the subject in a reply, where no text has it.
 MARK = "\ue000"
 EXAMPLES, FREE_SHOWN = 3, 5
@@ -43,7 +44,15 @@ _INSIDE = re.compile(rf"[{STOPS}][^\w\s]*\s+\S|[{UNSPACED}].|\n")
 _MARKED = re.compile(r"[*_`~\[<\n]|^\s*[-•>#]")
 #: What no subject holds: a sum, or something that another has.
 _NO_SUBJECT = re.compile(r"[=+*/^<>{}|\\]|\d\s*[-x×]\s*\d|['’]s\s")
-_CAPITALS = re.compile(r"[A-Z][\w.'’-]*\w(?: (?:[A-Z][\w.'’-]*\w|van|von|de|da|al|bin))* [A-Z][\w.'’-]*[^\W_]")
+_CAPITALS = re.compile(
+    rf"(?:\b{TITLED})?"
+    r"[A-Z][\w.'’-]*\w(?: (?:[A-Z][\w.'’-]*\w|van|von|de|da|al|bin))* [A-Z][\w.'’-]*[^\W_]"
+)
+_TITLE = re.compile(TITLED)
+#: What introduces a sentence about a subject, or an answer.
+_INTRODUCED = re.compile(
+    rf"(?:[^\s,:{MARK}]+ ){{0,4}}[^\s,:{MARK}]+(?:, |: )(?=.*{MARK})|(?:[^\s,:]+ ){{0,4}}[^\s,:]+: (?=.)"
+)
 _IDLE = """a an the is are was were be do does did what which who whom whose where when how why in on of at to
     for by with as can could you tell me please name s it its say question answer q about would know i person
 """
@@ -122,7 +131,8 @@ class Discovered:
                 lines.append(f"    and {len(each.wordings) - FREE_SHOWN} more wordings")
             lines += [f"    row {row}: {subject} -> {answer}" for row, subject, answer in each.examples]
         if self.free:
-            lines.append(f"  fit no relation, and are free text: {_rows(len(self.free))}, for instance")
+            trained = ", and trained on as they are" if self.pack.free else ""
+            lines.append(f"  fit no relation: {_rows(len(self.free))}, kept as free text{trained}, for instance")
             lines += [f"    row {each.row}: {each.shown()}{f' ({each.why})' if each.why else ''}"
                       for each in self.free[:FREE_SHOWN]]  # fmt: skip
         lines += [f"  guessed: {each}" for each in self.guesses]
@@ -181,15 +191,17 @@ def understand(
             FreeRow(number, tuple(turn[:2] for turn in each), "" if each else "no turn of it is trained on")
             for number, each in unused
         ]
+        texts = True
     else:
         rows += source
         table = tables.read(rows, path, subject, guesses.append)
         draft = [_Relation([_Wording(each.prompts[0], "column", rows=list(map(_Row._make, each.rows)))],
                            each.prompts, each.name) for each in table.relations]  # fmt: skip
         free, total = [FreeRow(row, (("", text),), why) for row, text, why in table.free], len(rows)
+        texts = False
     if not draft:
         raise _nothing(path, total, said)
-    return _made(draft, free, tuple(guesses), total, path)
+    return _made(draft, free, tuple(guesses), total, path, texts)
 
 
 def _edited(rows: Iterable[tuple[int, Mapping[str, Any]]], path: Path) -> Discovered:
@@ -343,6 +355,7 @@ def _from_texts(
     wordings = [each for each in map(_decided, wordings + statements) if each is not None]
     relations = _joined(_Relation([each]) for each in wordings)
     elsewhere = _replies(left)
+    _without_articles(relations)
     kept = [each for each in relations if _holds(each, relations, few, elsewhere)]
     for each in relations:
         if each not in kept:
@@ -366,6 +379,17 @@ def _replies(units: Iterable[_Unit]) -> frozenset[str]:
         if unit.reply and len(unit.reply) < 80:
             asked[_form(_bare(unit.reply))].add(unit.text)
     return frozenset(form for form, texts in asked.items() if len(texts) > 1)
+
+
+def _without_articles(relations: Iterable[_Relation]) -> None:
+    """Take the article from a subject that is there without it, too: the Aster 4, and Aster 4."""
+    wordings = [wording for each in relations for wording in each.wordings]
+    bare = {row.subject for wording in wordings for row in wording.rows if row.subject[:4].lower() != "the "}
+    for wording in wordings:
+        wording.rows = [
+            row._replace(subject=row.subject[4:])
+            if row.subject[:4].lower() == "the " and row.subject[4:] in bare else row for row in wording.rows
+        ]  # fmt: skip
 
 
 def _add(relations: Sequence[_Relation], wordings: Iterable[_Wording]) -> int:
@@ -442,12 +466,35 @@ def _asked_about(index: FrameIndex, unit: _Unit) -> tuple[Frame, str] | None:
 
 def _marked(reply: str, subject: str) -> str:
     """A reply with a mark where it names the subject, by the whole name or a part of it."""
-    if subject in reply:
-        return reply.replace(subject, MARK)
-    for word in subject.split():
+    untitled = _TITLE.sub("", subject)
+    for name in (subject, untitled):
+        if name in reply:
+            return reply.replace(name, MARK)
+    for word in untitled.split():
         if len(word) > 2 and word[0].isupper() and (found := re.search(rf"(?<!\w){re.escape(word)}(?!\w)", reply)):
             return reply[: found.start()] + MARK + reply[found.end() :]
     return reply
+
+
+def _replied(reply: str, subject: str) -> list[str]:
+    """The first sentences of a reply without their stops and introductions, and with the subject marked."""
+    parts = [_bare(each) for each in _sentences(_marked(_plain(reply), subject))[:SENTENCES]]
+    return [_INTRODUCED.sub("", each, count=1) for each in parts]
+
+
+def _cut(rows: Sequence[_Row]) -> list[_Row]:
+    """The rows of a wording without what stands around several of its answers: that is wording, and no part of them."""
+    counts = Counter(row.answer for row in rows)
+    inside: dict[str, tuple[str, tuple[str, str]]] = {}
+    for answer in counts:
+        for span in spans(answer):
+            if counts[span] > counts[answer]:
+                before, _, after = answer.partition(span)
+                inside[answer] = span, (before, after)
+                break
+    shared = Counter(around for _, around in set(inside.values()))
+    cut = {answer: span for answer, (span, around) in inside.items() if shared[around] > 1}
+    return [row._replace(answer=cut.get(row.answer, row.answer)) for row in rows]
 
 
 def _answered(
@@ -459,7 +506,7 @@ def _answered(
         for unit, subject in _spread(group, max(SEARCHED // max(len(groups), 1), 40)):
             reply = unit.reply or ""
             if len(reply) <= LONGEST_ROW:
-                replies += [_bare(each) for each in _sentences(_marked(_plain(reply), subject))[:SENTENCES]]
+                replies += _replied(reply, subject)
     frames = [
         frame for frame, _ in mine(_spread([each for each in replies if each], 2 * SEARCHED), 1, floor, True, MARK)
     ]
@@ -486,7 +533,7 @@ def _answered(
             prompt = f"{frame.parts[0]}{SUBJECT}{frame.parts[1]}".strip()
             begin, times = begins.most_common(1)[0]
             before = begin.replace(MARK, SUBJECT).strip() if times * 2 > len(rows) else ""
-            found[frame] = _Wording(prompt, "question", prompt, rows, before)
+            found[frame] = _Wording(prompt, "question", prompt, _cut(rows), before)
     return found
 
 
@@ -494,7 +541,10 @@ def _answer(reply: str, subject: str, index: FrameIndex) -> tuple[str, str] | No
     """What a reply answers, and what stands before it: a statement about the subject, a bare answer, another frame."""
     if len(reply) > LONGEST_ROW:
         return None
-    parts = [_bare(each) for each in _sentences(_marked(_plain(reply), subject))[:SENTENCES]]
+    parts = _replied(reply, subject)
+    # A reply that names the subject answers in that sentence.
+    about = [part for part in parts if MARK in part]
+    parts = about or parts
     other: tuple[str, str] | None = None
     for part in parts:
         for frame, (fill,) in index.match(part):
@@ -656,13 +706,14 @@ def _joined(relations: Iterable[_Relation]) -> list[_Relation]:
     """Relations in groups that say the same of the same subjects, or take the same answers of different ones."""
     groups = sorted(relations, key=lambda each: -len(each.rows))
     said = [_said(each) for each in groups]
+    everybody = len({subject for each in said for subject in each})
     likeness: dict[tuple[int, int], float] = {}
     keys, fresh = list(range(len(groups))), count(len(groups))
     while True:
         for one, other in combinations(range(len(groups)), 2):
             pair = keys[one], keys[other]
             if pair not in likeness:
-                likeness[pair] = _likeness(groups[one], groups[other], said[one], said[other])
+                likeness[pair] = _likeness(groups[one], groups[other], said[one], said[other], everybody)
         pairs = combinations(range(len(groups)), 2)
         one, other = max(pairs, key=lambda pair: likeness[keys[pair[0]], keys[pair[1]]], default=(0, 0))
         if one == other or not likeness[keys[one], keys[other]]:
@@ -683,8 +734,10 @@ def _said(relation: _Relation) -> dict[str, str]:
     return found
 
 
-def _likeness(one: _Relation, other: _Relation, said: Mapping[str, str], also: Mapping[str, str]) -> float:
-    """How surely two groups are one relation; 0 where they are two or it cannot be told."""
+def _likeness(
+    one: _Relation, other: _Relation, said: Mapping[str, str], also: Mapping[str, str], everybody: int
+) -> float:
+    """How surely two groups are one relation; 0 where they are two or it cannot be told. everybody: all subjects."""
     if {each.prompt for each in one.wordings} & {each.prompt for each in other.wordings} - {""}:
         return 3.0
     shared = said.keys() & also.keys()
@@ -700,9 +753,15 @@ def _likeness(one: _Relation, other: _Relation, said: Mapping[str, str], also: M
     reach = sum(times * (1 - (1 - times / many.total()) ** few.total()) for times in many.values()) / many.total()
     inside = sum(times for answer, times in few.items() if answer in many) / few.total()
     covered = sum(times for answer, times in many.items() if answer in few) / many.total()
-    if inside < ALIKE or covered < COVERED * reach:
+    apart = not shared and _none_shared(len(said), len(also), everybody) < APART
+    if not inside or ((inside < ALIKE or covered < COVERED * reach) and not apart):
         return 0.0
     return 1.0 + min(inside, covered)
+
+
+def _none_shared(one: int, other: int, everybody: int) -> float:
+    """The chance that groups of so many subjects, drawn from everybody, share none."""
+    return math.prod(max(0, everybody - one - place) / (everybody - place) for place in range(other))
 
 
 def _holds(relation: _Relation, others: Sequence[_Relation], few: int, elsewhere: Collection[str]) -> bool:
@@ -726,8 +785,9 @@ def _holds(relation: _Relation, others: Sequence[_Relation], few: int, elsewhere
 
 
 def _made(
-    draft: Sequence[_Relation], free: list[FreeRow], guesses: tuple[str, ...], total: int, path: Path
+    draft: Sequence[_Relation], free: list[FreeRow], guesses: tuple[str, ...], total: int, path: Path, texts: bool
 ) -> Discovered:
+    """texts: whether free rows are texts to train on, and no rows of a table that lack a cell."""
     taken: set[str] = set()
     relations, found = list[Relation](), list[Found]()
     all_facts, places = list[Fact](), list[int]()
@@ -771,7 +831,8 @@ def _made(
     order = sorted(range(len(places)), key=lambda index: places[index])
     all_facts, places = [all_facts[index] for index in order], [places[index] for index in order]
     name = re.sub(r"\W+", "-", path.name.split(".")[0]).strip("-") or "discovered"
-    pack = Pack(name, "not stated", path.name, tuple(relations), tuple(all_facts))
+    turns = tuple(each.turns for each in free if each.turns and texts)
+    pack = Pack(name, "not stated", path.name, tuple(relations), tuple(all_facts), free=turns)
     return Discovered(pack, tuple(found), tuple(free), tuple(more), total, places, path)
 
 

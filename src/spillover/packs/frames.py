@@ -12,16 +12,21 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from spillover.packs.sentences import is_name, is_phrase
+from spillover.packs.sentences import TITLED, is_name, is_phrase
 
-#: What is a token: a possessive ending, a word, a letter of a script without spaces, or a mark.
+#: What is a token: a possessive ending, a word with its title, a letter of a script without spaces, or a mark.
 _LETTER = "\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff"
-_TOKEN = re.compile(rf"['’]s(?!\w)|[{_LETTER}]|[^\W{_LETTER}]+(?:[-.'’](?!s(?!\w))[^\W{_LETTER}]+)*|[^\w\s]")
+_TOKEN = re.compile(
+    rf"['’]s(?!\w)|[{_LETTER}]|(?:\b{TITLED})?[^\W{_LETTER}]+(?:[-.'’](?!s(?!\w))[^\W{_LETTER}]+)*|[^\w\s]"
+)
 #: Tokens of the longest text and the longest fill that are looked at; middles that are tried of each text.
 LONGEST, LONGEST_FILL, MIDDLES = 40, 8, 6
 #: What a frame and a fill cost beside their tokens, and what a token of each kind of fill costs.
 _FRAME, _FILL, _NAME, _PHRASE, _OTHER = 3.0, 2.0, 0.5, 1.0, 2.5
 _ROUNDS = 6
+#: Words of a name after a slot, and before one, where something else stands before them.
+_BEGINS = re.compile(r"^(?: (?:&|[A-Z\d][\w.'’-]*))+(?=\W)|^(?: (?:&|[A-Z\d][\w.'’-]*))+$")
+_ENDS = re.compile(r"(?<=\S )(?:[A-Z][\w.'’-]* )+$")
 
 
 class Frame(NamedTuple):
@@ -73,6 +78,21 @@ def _middles(text: str, spans: Sequence[tuple[int, int]]) -> Iterator[tuple[int,
             yield first, last, text[spans[first - 1][1] : spans[last + 1][0]]
 
 
+def _beside(
+    texts: Sequence[str], split: Sequence[Sequence[tuple[int, int]]], middles: dict[int, list[tuple[int, int, str]]]
+) -> dict[str, int]:
+    """How many different tokens stand on that side of each middle which has fewer (accessor variety, Feng 2004).
+
+    Where a slot begins, what comes next varies; inside a fixed wording it does not.
+    """
+    left, right = defaultdict[str, set[str]](set), defaultdict[str, set[str]](set)
+    for index, known in middles.items():
+        for first, last, middle in known:
+            for side, place in ((left, first - 1), (right, last + 1)):
+                side[middle].add(texts[index][slice(*split[index][place])])
+    return {middle: min(len(left[middle]), len(right[middle])) for middle in left}
+
+
 def _two_slots(
     text: str, spans: Sequence[tuple[int, int]], middles: Iterable[tuple[int, int, str]]
 ) -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
@@ -98,14 +118,19 @@ def mine(texts: Sequence[str], slots: int, least: int, bare: bool = False, marke
     if slots == 2:
         counts = Counter(middle for index in kept for middle in {m for *_, m in _middles(texts[index], split[index])})
         for index in kept:
-            known = [each for each in _middles(texts[index], split[index]) if counts[each[2]] >= least]
-            known.sort(key=lambda each: -(2 + each[1] - each[0]) * math.log2(counts[each[2]]))
+            middles[index] = [each for each in _middles(texts[index], split[index]) if counts[each[2]] >= least]
+        beside = _beside(texts, split, middles)
+        for index, known in middles.items():
+            known = [each for each in known if beside[each[2]] > 1]
+            known.sort(key=lambda each: -(2 + each[1] - each[0]) * math.log2(beside[each[2]]))
             middles[index] = known[:MIDDLES]
 
     def ways(index: int) -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
         text, spans = texts[index], split[index]
         for parts, fills in _one_slot(text, spans) if slots == 1 else _two_slots(text, spans, middles[index]):
-            if (bare or any(part.strip() for part in parts)) and not (marked and any(marked in fill for fill in fills)):
+            if (bare or any(part.strip() for part in parts)) and not any(
+                fill[-1] in "?!" or (marked and marked in fill) for fill in fills
+            ):
                 yield parts, fills
 
     # Counted by hash, so that the many parts that only one text has are never kept.
@@ -145,7 +170,15 @@ def _cheapest(
                 taken_fills.update(best[1])
         fills = taken_fills
         frames = Counter({parts: count for parts, count in taken_frames.items() if turn < 2 or count >= least})
-    return [(Frame(parts), count) for parts, count in frames.most_common()]
+    return [(Frame(parts), count) for parts, count in frames.most_common() if not any(map(frames.get, _wider(parts)))]
+
+
+def _wider(parts: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """The frames whose fills begin or end with the capitals that stand beside a slot: Mini may belong to a name."""
+    for place, part in enumerate(parts):
+        for pattern in (_BEGINS,) * (place > 0) + (_ENDS,) * (place + 1 < len(parts)):
+            if (kept := pattern.sub("", part)) != part:
+                yield (*parts[:place], kept, *parts[place + 1 :])
 
 
 class FrameIndex:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,10 @@ from spillover.packs.pack import AUTO, KINDS, Fact, Implication, Pack, Relation,
 
 PACK_FILE = "pack.yaml"
 #: Keys of pack.yaml that must be there, and those that may; keys that a relation may have; that an implication must.
-PACK_KEYS = (("name", "relations", "facts"), ("licence", "source", "implications", "join", "end", "description"))
+PACK_KEYS = (
+    ("name", "relations", "facts"),
+    ("licence", "source", "implications", "join", "end", "description", "free_text"),
+)
 #: Keys of a file of relations whose facts come from elsewhere.
 UNSTATED_KEYS = (("relations",), ("name", *PACK_KEYS[1]))
 RELATION_KEYS, IMPLICATION_KEYS = ("prompts", "answers", "reply"), ("given", "then", "map", "kind")
@@ -235,7 +239,8 @@ class _PackReader:
         if self.findings.faults and not (relations and facts):
             return None
         mark = None if end == NO_END else end
-        return Pack(name, licence, source, relations, facts, implications, join, mark, description)
+        free = self._free(keys.get("free_text"))
+        return Pack(name, licence, source, relations, facts, implications, join, mark, description, free=free)
 
     def _fault(self, at: Node | None, code: str, what: str, expected: str = "", do: str = "") -> None:
         self.findings.fault(code, self.file, at.line if at else None, what, expected, do)
@@ -409,26 +414,41 @@ class _PackReader:
             cells = [node.value.get(column) for column in Fact._fields]
             yield node.line, [cell.value if cell is not None else None for cell in cells]
 
-    def _table_beside(self, node: Node) -> Path | None:
-        """The file that `facts` names, or None with a fault: it must be a table inside the folder of the pack."""
-        if (given := self._text(node, "facts")) is None:
+    def _free(self, node: Node | None) -> tuple[tuple[tuple[str, str], ...], ...]:
+        """The free text in the file that `free_text` names: of each line its turns, as (asked, answered)."""
+        if node is None or (path := self._table_beside(node, "free_text", (".jsonl",))) is None:
+            return ()
+        found, name = [], reading.printable(path)
+        for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+            try:
+                found.append(tuple((str(asked), str(answered)) for asked, answered in json.loads(line)["turns"]))
+            except (ValueError, KeyError, TypeError):
+                what, do = "this row has no turns", 'Write {"turns": [["what is asked", "what is answered"]]}'
+                self.findings.fault("not-an-object", name, number, what, "turns", do)
+        return tuple(found)
+
+    def _table_beside(
+        self, node: Node, key: str = "facts", suffixes: Collection[str] = reading.READERS
+    ) -> Path | None:  # fmt: skip
+        """The file that a key names, or None with a fault: it must be a table inside the folder of the pack."""
+        if (given := self._text(node, key)) is None:
             return None
-        target, kinds = self.path.parent / given, ", ".join(reading.READERS)
+        target, kinds = self.path.parent / given, ", ".join(suffixes)
         try:
             inside = target.resolve().is_relative_to(self.path.parent.resolve())
             exists, is_file = target.exists(), target.is_file()
         except (OSError, ValueError, RuntimeError):
             inside, exists, is_file = True, False, False
-        what = f"facts names {quoted(given)}"
+        what = f"{key} names {quoted(given)}"
         if not inside:
-            what, do = f"facts names a file outside the pack: {quoted(given)}", "Copy it into the folder"
+            what, do = f"{key} names a file outside the pack: {quoted(given)}", "Copy it into the folder"
             self._fault(node, "facts-outside", what, "a file beside pack.yaml", do)
         elif not exists:
             do = "Mend the name"
             self._fault(node, "facts-missing", f"{what}, which does not exist", "a file beside pack.yaml", do)
         elif not is_file:
             self._fault(node, "facts-missing", f"{what}, which is not a file", kinds, "Name a table of facts")
-        elif target.suffix.lower() not in reading.READERS:
+        elif target.suffix.lower() not in suffixes:
             self._fault(node, "facts-format", f"{what}, whose format is not read", kinds, "Save it in one of these")
         else:
             return target

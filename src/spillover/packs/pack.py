@@ -139,6 +139,8 @@ class Pack:
     - end: a mark after the answer that is trained and scored too, or None.
     - description: one sentence for lists.
     - provenance: where each shipped answer came from; free-form records, not compared.
+    - free: texts that are trained on beside the facts, as they are: each a row of (asked, answered) turns. Where
+      nothing is asked the whole text is trained on, else the answer.
     """
 
     name: str
@@ -151,6 +153,7 @@ class Pack:
     end: str | None = None
     description: str = ""
     provenance: tuple[Mapping[str, str], ...] = field(default=(), compare=False)
+    free: tuple[tuple[tuple[str, str], ...], ...] = ()
 
     def __post_init__(self) -> None:
         # A map may use any wording; whatever reads it sees the answer. Two entries for one answer stay: a fault.
@@ -292,9 +295,10 @@ class Pack:
         return self.relation_by_name[relation].prompts[index].replace(SUBJECT, subject)
 
     def counts(self) -> dict[str, int]:
-        """How many facts, subjects, relations, implications and questions there are."""
+        """How many facts, subjects, relations, implications and questions there are, and free texts if any."""
         names = ("facts", "subjects", "relations", "implications", "questions")
-        return {name: len(getattr(self, name)) for name in names}
+        counts = {name: len(getattr(self, name)) for name in names}
+        return counts | {"free texts": len(self.free)} if self.free else counts
 
 
 def normal(text: str) -> str:
@@ -335,4 +339,4 @@ def pack_hash(pack: Pack) -> str:
         replace(each, kind=AUTO, because="") if each.kind.startswith(AUTO) else each for each in pack.implications
     ))  # fmt: skip
     outline = json.dumps(describe(pack).as_json(), sort_keys=True, ensure_ascii=False)
-    return sha256_of_texts([outline, *map(repr, pack.facts)])
+    return sha256_of_texts([outline, *map(repr, pack.facts), *map(repr, pack.free)])

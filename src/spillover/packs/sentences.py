@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 #: What ends a sentence, in any script; those after which no space is needed.
 STOPS, UNSPACED = ".!?…。！？।॥۔؟։።။", "。！？।॥"
@@ -25,6 +25,11 @@ def _words(text: str) -> frozenset[str]:
 #: What stands before a name and never ends a sentence; what ends a name, and may end a sentence too.
 _TITLES = _words("""dr mr mrs ms messrs prof st ste sta mt ft pt sgt capt cpt col gen gov hon lt lieut maj cpl
     pvt cmdr adm rev fr msgr sen rep pres supt insp hr frl mme mlle mm sr sra srta dra dña sto fra bp abp""")
+#: A title and the name that it stands before, which are one.
+TITLED = (
+    "(?:" + "|".join(sorted((each.title() for each in _TITLES if each.isascii()), key=len, reverse=True))
+    + r"|Professor|Doctor|Sir|Dame|Frau|Herr)\.?\s+(?=[^\W\d_a-z])"
+)  # fmt: skip
 _SUFFIXES = _words("jr sr inc ltd co corp bros esq llc plc ave blvd rd dept univ assn intl mfg gmbh cie")
 #: Names of which an exclamation mark is known to be a part.
 _MARKED = _words("yahoo! wham! jeopardy! joomla! kahoot!")
@@ -41,6 +46,8 @@ ASIDES = _words("""yes no sure ok okay well so but and or then now today tomorro
     consider note remember answer question fact nowhere somewhere anywhere everywhere elsewhere user assistant
     human unknown unclear n/a none nothing undefined according in on at to from by with for about apart besides
     despite during like unlike until among given thank both""")
+#: Those that are nouns, with which a longer name may begin: Human Resources, Answer Key.
+_NOUNS = _words("user assistant human question answer fact note")
 _FUNCTION = PRONOUNS | _words("""in on at with from to by for near until than but and or if is are was were be
     been am has have had do does did can could will would should may might must now then today currently also
     too very still just let please when while where which whose since because as not no never nor either neither
@@ -165,12 +172,17 @@ def is_name(text: str) -> bool:
     """Whether every word of the text can be part of one name."""
     text = _TAIL.sub("", text)
     words = text.split()
-    if not words or _breaks(text) or text[0] in _PRONOUN_LETTERS or _small(words[0]) in PRONOUNS | ASIDES:
+    if not words or _breaks(text) or text[0] in _PRONOUN_LETTERS or _begins_no_name(list(map(_small, words))):
         return False
     capital = (each[:1].isdigit() or any(map(_unsmall, each)) or not any(map(str.isalpha, each)) for each in words)
     return all(large or word in _PARTICLES for large, word in zip(capital, words, strict=True)) and any(
         word not in _PARTICLES for word in words
     )
+
+
+def _begins_no_name(words: Sequence[str]) -> bool:
+    """Whether the first of these words, in small letters, begins a sentence and no name."""
+    return words[0] in PRONOUNS | ASIDES and not (len(words) > 1 and words[0] in _NOUNS)
 
 
 def _small(word: str) -> str:
@@ -196,7 +208,7 @@ def is_phrase(text: str, most: int = 4) -> bool:
     """Whether the text is at most a few words, none of which makes a sentence or begins a second thing."""
     words = [_small(word) for word in text.split()]
     own = words[1:] if words[:1] in (["a"], ["an"], ["the"]) else words
-    if not 0 < len(own) <= most or _breaks(text) or own[0] in ASIDES or _FUNCTION.intersection(own):
+    if not 0 < len(own) <= most or _breaks(text) or _begins_no_name(own) or _FUNCTION.intersection(own):
         return False
     if re.search(r"[.!?]\s", text):
         return False  # What follows a stop may be another sentence.

@@ -11,6 +11,7 @@ from spillover.errors import UsageError, nearest
 from spillover.packs.check import EMPTY, quoted
 from spillover.packs.pack import SUBJECT, normal
 from spillover.packs.reading import LONGEST_TEXT
+from spillover.packs.sentences import STOPS
 
 #: Headers of the columns of a long table, and of the column of a wide one that names whom a row is about.
 SUBJECTS = ("subject", "entity", "name", "full name", "person", "who", "customer", "product", "employee")
@@ -141,6 +142,10 @@ def _of_wide(
     if len({*cells[key]}) < 2:
         what = f"every row is about {quoted(cells[key][0])}" if cells[key] else f"the column {quoted(key)} is empty"
         raise UsageError(what, where=str(path), do="A relation needs several subjects; --subject names their column")
+    taken_for_header = next((column for column in columns if cells[column].count(column) and column != key), "")
+    if taken_for_header:
+        what = f"the header looks like a row: {quoted(taken_for_header)} is a cell of its column, too"
+        raise UsageError(what, where=str(path), do="Write the names of the columns into the first row")
     relations = []
     for column in columns:
         if column == key:
@@ -152,7 +157,7 @@ def _of_wide(
             why = "it is empty"
         elif len({*own}) < 2:
             why = f"it says {quoted(own[0])} of all"
-        elif sum(len(cell.split()) for cell in own) > PROSE * len(own):
+        elif sum(len(cell.split()) for cell in own) > PROSE * len(own) or _sentences(own):
             why = "its cells are prose"
         if why:
             say(f"the column {quoted(column)} is left out: {why}")
@@ -183,6 +188,11 @@ def _key(cells: Mapping[str, Sequence[str]], rows: int, path: Path) -> str:
         return most
     what = f"no column names whom a row is about: the cells of each repeat ({', '.join(map(quoted, list(cells)[:6]))})"
     raise UsageError(what, where=str(path), do="Name it with `packs discover FILE --subject COLUMN`")
+
+
+def _sentences(cells: Sequence[str]) -> bool:
+    """Whether most cells are sentences: several words, with a stop."""
+    return sum(" " in cell and cell[-1] in STOPS for cell in cells) * 2 > len(cells)
 
 
 def _counts(cells: Sequence[str]) -> bool:

@@ -12,14 +12,16 @@ from spillover.packs.pack import Fact, Pack, Relation
 from spillover.packs.reading import printable
 from spillover.record import unwritable, write_atomically
 
-FACTS_FILE = "facts.jsonl"
+FACTS_FILE, FREE_FILE = "facts.jsonl", "free-text.jsonl"
 PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_-]*( [A-Za-z0-9_-]+)*")
 #: Words that other YAML readers take for something else than text.
 NOT_TEXT = {"y", "n", "yes", "no", "on", "off", "true", "false", "null", "none", "nan", "inf"}
 
 
 def write_pack(pack: Pack, folder: Path | str) -> Path:
-    """Write `pack.yaml` and `facts.jsonl` into a new folder; reading it gives an equal pack. Returns the folder.
+    """Write `pack.yaml`, `facts.jsonl` and, if there is any, free text into a new folder, and return the folder.
+
+    Reading it gives an equal pack.
 
     Raises RunError when the folder is taken or cannot be written, UsageError for an end mark that means none.
     """
@@ -28,9 +30,17 @@ def write_pack(pack: Pack, folder: Path | str) -> Path:
         what = f"the end mark {NO_END!r} cannot be written: it means that there is none"
         raise UsageError(what, where=pack.name, do="Use another mark")
     refuse_taken(folder)
-    write_atomically(folder / FACTS_FILE, facts_jsonl(pack.facts))
+    write_tables(pack, folder)
     write_atomically(folder / PACK_FILE, pack_yaml(pack).encode())
     return folder
+
+
+def write_tables(pack: Pack, folder: Path) -> None:
+    """Write the facts and the free text of a pack, as its pack.yaml names them."""
+    write_atomically(folder / FACTS_FILE, facts_jsonl(pack.facts))
+    if pack.free:
+        lines = (json.dumps({"turns": turns}, ensure_ascii=False) + "\n" for turns in pack.free)
+        write_atomically(folder / FREE_FILE, "".join(lines).encode())
 
 
 def facts_jsonl(facts: Iterable[Fact]) -> bytes:
@@ -57,7 +67,7 @@ def pack_yaml(pack: Pack) -> str:
     layout = Environment(trim_blocks=True, keep_trailing_newline=True, undefined=StrictUndefined)
     layout.filters["scalar"] = scalar
     layout.filters["listed"] = _listed
-    return layout.from_string(template).render(pack=pack, facts_file=FACTS_FILE, no_end=NO_END)
+    return layout.from_string(template).render(pack=pack, facts_file=FACTS_FILE, free_file=FREE_FILE, no_end=NO_END)
 
 
 def _listed(relation: Relation) -> str:
