@@ -19,7 +19,7 @@ from torch.nn.functional import cross_entropy
 
 from spillover.errors import UsageError
 from spillover.lm.distributed import SINGLE, Processes
-from spillover.lm.score import MAXIMUM_LOGITS, CausalModel, Scorer
+from spillover.lm.score import MAXIMUM_LOGITS, CausalModel, Scores
 from spillover.lm.tokens import Encoder, Request, longest_text, refuse_unreadable, request
 from spillover.packs.pack import Pack, Question, Relation
 from spillover.record import ANSWER_SCHEMA, WARRANTED
@@ -82,7 +82,7 @@ class Evaluation:
         """Each prompt with its candidates, as tokens."""
         return [self._request(key) for key in self.prompts(full)]
 
-    def answers(self, scorer: Scorer, *, seed: int, checkpoint: int, full: bool) -> pa.Table:
+    def answers(self, scorer: Scores, *, seed: int, checkpoint: int, full: bool) -> pa.Table:
         """Score every item into rows of record.ANSWER_SCHEMA."""
         scores = self.spread(scorer.score(self.requests(full)), full)
         return self.table(scores, seed=seed, checkpoint=checkpoint, full=full)
@@ -192,7 +192,7 @@ def _name(given: str, answer: str, then: str) -> str:
     return "\n".join((given, answer, then))
 
 
-def priors(pack: Pack, questions: Sequence[GivenQuestion], scorer: Scorer, encode: Encoder) -> list[dict[str, float]]:
+def priors(pack: Pack, questions: Sequence[GivenQuestion], scorer: Scores, encode: Encoder) -> list[dict[str, float]]:
     """For every question, candidate of `then` -> its share of the belief in all candidates; shares sum to 1.
     pack: of `with_given_facts`, in a chat template or not."""
     distinct = list(dict.fromkeys(questions))
