@@ -383,7 +383,9 @@ def _described(
     for number, (best, others, members, rose, place, column) in enumerate(made):
         own, text = moves.texts[place], open_probes.word(best.token, tuned.tokenizer.decode)
         word = first_word(whole[number], text)
-        beginning = " ".join(str(tuned.tokenizer.decode(list(starts[number][-BEGINNING:]))).split())
+        parts = str(tuned.tokenizer.decode(list(starts[number][-BEGINNING:]))).split()
+        # What is cut off in front may be half a name.
+        beginning = " ".join(parts[1:] if len(starts[number]) > BEGINNING and len(parts) > 1 else parts)
         found.append(Rise(
             word=word, token_id=best.token, group="" if best.partition is None else names[best.partition],
             rise=best.difference, p=best.p or 0.0, texts=rose, n=len(members),

@@ -80,7 +80,8 @@ class Redaction:
         """Redact in place what the details of an audit with names say of subjects."""
         for each in details.concluded.worst if details.concluded else ():
             each.subject, each.rests_on = self.name(each.subject), list(map(self.name, each.rests_on))
-            each.prompt, each.said = (text if text is None else self.text(text) for text in (each.prompt, each.said))
+            each.prompt = each.prompt if each.prompt is None else self.text(each.prompt)
+            each.said = each.said if each.said is None else self.written(each.said)
         if details.invented:
             details.invented.examples = [(self.name(each[0]), *each[1:]) for each in details.invented.examples]
         if details.excess:
@@ -92,10 +93,10 @@ class Redaction:
     def rises(self, found: Rises) -> None:
         """Redact the words that rose in texts in place: what they are, and where."""
         for each in found.found:
-            each.word, each.group, each.beginning = map(self.text, (each.word, each.group, each.beginning))
-            each.words = self.text(each.words[0]), self.text(each.words[1])
-            each.also = list(map(self.text, each.also))
-        found.counted = [(self.text(word), share) for word, share in found.counted]
+            each.word, each.group, each.beginning = map(self.written, (each.word, each.group, each.beginning))
+            each.words = self.written(each.words[0]), self.written(each.words[1])
+            each.also = list(map(self.written, each.also))
+        found.counted = [(self.written(word), share) for word, share in found.counted]
 
     def _distinct(self, prompts: Iterable[str]) -> list[str]:
         """Redacted prompts; two that differ only in the capitals of a name stay two."""
