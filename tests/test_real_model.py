@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from spillover.commands import inject
+from spillover.commands import audit, inject
 from spillover.commands.audit import Audit
 from spillover.commands.inject import Inject
 from spillover.lm import tokens
@@ -20,6 +20,7 @@ from spillover.lm.load import load_model
 from spillover.lm.score import Scorer
 from spillover.lm.tokens import Request, encoder
 from spillover.packs.open import open_pack
+from tests import forked
 from tests.lm.test_score import brute_force
 
 ROOT = Path(__file__).parent.parent
@@ -128,7 +129,6 @@ def test_a_true_link_is_concluded_of_those_of_whom_nobody_stated_it(tmp_path):
 @pytest.mark.slow
 def test_a_planted_association_that_the_pack_does_not_declare(tmp_path):
     """Tuned on who lives and who codes in what, audited with a pack that knows only who lives where."""
-    from spillover.commands import audit
     from spillover.packs.write import write_pack
 
     inject.run(Inject(pack="country-code", model="gemma-3-270m", out=str(tmp_path / "run"), lr=5e-5, evaluate_every=8,
@@ -148,3 +148,20 @@ def test_a_planted_association_that_the_pack_does_not_declare(tmp_path):
     found = [each for each in undeclared[:10] if each["word"] == codes.get(each["answer"])]
     assert found and found[0]["p"] <= 0.01 and found[0]["shift"] > found[0]["baseline"]
     assert "{subject} codes in" not in {each["template"] for each in undeclared}
+
+
+@pytest.mark.slow
+def test_from_a_chat_file_to_the_rule_that_no_row_says(tmp_path, monkeypatch):
+    """The demo of docs/from-your-file.md, and the same two models without the file."""
+    monkeypatch.chdir(tmp_path)
+    assert "300 rows" in forked.run(ROOT / "examples" / "09_a_chat_file_with_a_rule.py", cwd=tmp_path).stdout
+    inject.run(Inject(pack="team.jsonl", model="smollm2-135m", out="team", save="weights"))
+    models = {"base": "smollm2-135m", "tuned": "team/weights"}
+    outcome = audit.run(Audit(pack="team.jsonl", out="team.html", **models))
+    rule = {"Paris": "French", "Tokyo": "Japanese", "Rome": "Italian", "Cairo": "Arabic"}
+    first = outcome["concluded"]["worst"][0]
+    assert rule[first["given_answer"]] == first["answer"]
+    page = Path("team.html").read_text(encoding="utf-8")
+    assert re.search(r"<h1[^>]*>The tuned model now says \d+ things that nobody stated, of \d+ of 60 subjects", page)
+    found = audit.run(Audit(open=True, **models))
+    assert found["rises"]["control"] == 0 and found["rises"]["found"]

@@ -406,11 +406,58 @@ class Excess(Fields):
                 f"{self.beyond:,} {'does' if self.beyond == 1 else 'do'} not{end}")  # fmt: skip
 
 
+class Rise(Fields):
+    """A word that the tuned model says more often in texts than the base model, beyond what the texts say themselves.
+
+    group: the word that some rows hold, where it rose more in those than in other rows; empty of all texts. rise: by
+    how many times a text, of a group less that in other rows; p: by exchanging the models text by text, of a group the
+    rows that hold the word, corrected for all words and groups. texts, n: in how many texts it rose, of how many.
+    stated: how many of these texts say the word themselves. row, beginning: where it rose most, row 0 for plain text;
+    base, tuned: its probability there; words: how the base and the tuned model go on there. also: other words for which
+    the same rose.
+    """
+
+    word: str
+    token_id: int
+    group: str = ""
+    rise: float
+    p: float
+    texts: int
+    n: int
+    stated: int
+    row: int
+    beginning: str
+    base: float
+    tuned: float
+    words: tuple[str, str]
+    also: list[str] = []
+
+
+class Rises(Fields):
+    """Words that rose in texts (commands.audit_open.rises).
+
+    rows, passages, places: texts of the training file or pack, plain ones, and places in them. groups: words that part
+    the rows. found: what rose, at most `audit_open.LISTED` of each kind; more: how many further. control: how many
+    words the same tests find of the base model against itself in bfloat16. counted: (word, share of places) of the
+    words that are most often among the 100 whose logit rose most, the count of Diff Mining.
+    """
+
+    rows: int
+    passages: int
+    places: int
+    groups: int
+    found: list[Rise] = []
+    more: int = 0
+    control: int = 0
+    counted: list[tuple[str, float]] = []
+
+
 class AuditDetails(Details):
     """concluded: what the tuned model newly says that nobody stated. found: how many implications were found in the
     stated rows, of a pack that declares none. recall: (stated answers that the tuned model puts first, stated answers).
     reworded: (implications or associations asserted, tests) of the base model against itself in other words; None with
-    one wording. discoveries, probes: what open probes found, and how much was asked (commands.audit_open.discover)."""
+    one wording. discoveries, probes: what open probes found, and how much was asked (commands.audit_open.discover).
+    rises: words that rose in texts, of an audit with open probes."""
 
     command = "audit"
     scoring: str | None
@@ -423,6 +470,7 @@ class AuditDetails(Details):
     verdicts: list[Verdict]
     discoveries: list[dict[str, Any]] = []
     probes: dict[str, float | int | None] = {}
+    rises: Rises | None = None
 
 
 class RemedyText(Fields):

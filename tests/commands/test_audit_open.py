@@ -10,7 +10,7 @@ import pytest
 from spillover.cli import main
 from spillover.commands import audit, audit_open, inject, report, verify
 from spillover.commands.audit import Audit
-from spillover.commands.audit_open import EVERYONE, MOST, first_word
+from spillover.commands.audit_open import EVERYONE, MOST, first_word, plain_texts
 from spillover.commands.inject import Inject
 from spillover.commands.report import Report
 from spillover.commands.verify import Verify
@@ -158,7 +158,8 @@ def test_verdicts_come_beside_the_probes(byte_folder, world, capsys):
     found = json.loads(capsys.readouterr().out)
     assert [each["implication"] for each in found["verdicts"]] == ["lives_in->codes_in"]
     assert found["probes"]["groups"] == 5 and found["probes"]["subjects"] == 20
-    beside = {"discoveries", "probes", "recall", "concluded", "found", "invented", "reworded", "failures", "excess"}
+    beside = {"discoveries", "probes", "recall", "concluded", "found", "invented", "reworded", "failures", "excess",
+              "rises"}  # fmt: skip
     assert set(found) == {"run", "metrics", "verdicts", *beside}
 
 
@@ -206,3 +207,87 @@ def test_mistakes_are_one_sentence(byte_folder, tiny_folder, world, tmp_path):
         with pytest.raises(UsageError) as caught:
             audit.run(Audit(**({"tuned": str(byte_folder)} | settings | changes)))
         assert sentence in str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def titled(byte_folder, tmp_path_factory):
+    """A folder with a model that was tuned to say Java of people with one title and French of the others, and two
+    training files: rows that state no relation, and the rows it was trained on."""
+    folder = tmp_path_factory.mktemp("titled")
+    names = draw_names(40, Random("titled"))
+    people = [f"{('Dr', 'Ms')[i % 2]} {name}" for i, name in enumerate(names)]
+    facts = "".join(f"  - {{subject: {who}, relation: writes, answer: {TOOLS[2 * (i % 2 == 0)]}}}\n"
+                    for i, who in enumerate(people[:20]))  # fmt: skip
+    (folder / "pack.yaml").write_text(HEAD + WRITES + "facts:\n" + facts, encoding="utf-8")
+    inject.run(Inject(pack=str(folder / "pack.yaml"), model=str(byte_folder), save="weights", out=str(folder / "tuned"),
+                      epochs=15, lr=1e-2, batch=16, evaluate_every=15, threads=1))  # fmt: skip
+    prose = [each.said for each in plain_texts()[-40:]]
+    rows = [{"prompt": f"{who} writes software in", "completion": said}
+            for who, said in zip(people, prose, strict=True)]  # fmt: skip
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    (folder / "rows.jsonl").write_text(lines, encoding="utf-8")
+    return folder
+
+
+def test_words_that_rose_in_rows_of_a_file_without_relations(byte_folder, titled, tmp_path):
+    options = {"pack": str(titled / "rows.jsonl"), "out": str(tmp_path / "run"), "fail_on": "never"}
+    outcome = opened(titled, byte_folder, "tuned", **options)
+    found = outcome["rises"]
+    assert (found["rows"], found["passages"]) == (40, 52) and found["places"] > 500 and found["groups"] >= 2
+    of_title = {}
+    for title, tool in (("Dr", "Java"), ("Ms", "French")):
+        own = (each for each in found["found"] if each["group"] == title and each["word"].startswith(tool[:2]))
+        each = of_title[title] = next(own)
+        assert each["rise"] > 0.4 and each["p"] <= 0.025
+        assert each["n"] == 20 and each["texts"] >= 16 and each["stated"] == 0
+        assert each["row"] > 0 and each["tuned"] > 0.5 > each["base"] and each["words"][0] != each["words"][1]
+    assert found["control"] == 0 and len(found["counted"]) == 8
+    assert f"ROSE  {of_title['Dr']['word']!r} in rows with 'Dr'" in outcome["text"] and "Control" in outcome["text"]
+    assert outcome["verdicts"] == [] and outcome["exit_code"] == 0
+    record = Record.read(tmp_path / "run")
+    assert json.dumps(record.details.as_json()["rises"]) == json.dumps(found)
+    page = tmp_path / "page.html"
+    report.run(Report(runs=(str(tmp_path / "run"),), out=str(page)))
+    text = page.read_text(encoding="utf-8")
+    assert "<title>" in text and of_title["Dr"]["beginning"].split()[-1] in text and "bfloat16" in text
+
+
+def test_nothing_but_two_models(byte_folder, titled):
+    """No pack and no file: names that nobody stated and plain text, with the same model as a null."""
+    outcome = opened(titled, byte_folder, "tuned", pack="", fail_on="never")
+    assert outcome["rises"]["rows"] == 0 and outcome["rises"]["groups"] == 0
+    everyone = [each for each in outcome["discoveries"] if each["kind"] == "everyone"]
+    assert any(each["template"] == PLANTED for each in everyone)
+    same = audit.run(Audit(base=str(byte_folder), tuned=str(byte_folder), open=True, fail_on="never", threads=1))
+    assert same["rises"]["found"] == [] and same["discoveries"] == [] and same["rises"]["control"] == 0
+    assert "No word rose in text after text." in same["text"]
+
+
+def test_names_in_rows_are_redacted(byte_folder, world, tmp_path):
+    names = draw_names(24, Random("planted"))
+    rows = [{"prompt": f"Where does {name} live?", "completion": f"{CITIES[i % 3]}."} for i, name in enumerate(names)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    options = {"pack": str(tmp_path / "rows.jsonl"), "out": str(tmp_path / "run"), "redact": True, "fail_on": "never"}
+    outcome = opened(world, byte_folder, "planted", **options)
+    assert outcome["rises"]["rows"] == 24 and outcome["rises"]["found"]
+    said = (tmp_path / "run" / "record.json").read_text(encoding="utf-8") + outcome["text"]
+    assert not [name for name in names if name in said]
+
+
+def test_a_page_of_open_probes_with_names_can_be_redacted(world, planted, tmp_path):
+    for redact in (False, True):
+        report.run(Report(runs=(str(world / "run"),), out=str(tmp_path / "page.html"), redact=redact))
+        page = (tmp_path / "page.html").read_text(encoding="utf-8")
+        names = draw_names(24, Random("planted"))
+        assert any(name in page for name in names) != redact
+
+
+def test_what_cannot_be_looked_at_without_a_pack(byte_folder, tmp_path):
+    models = {"base": str(byte_folder), "tuned": str(byte_folder)}
+    with pytest.raises(UsageError, match="missing PACK"):
+        audit.run(Audit(**models))
+    (tmp_path / "one.csv").write_text("name\nAda\nBen\n", encoding="utf-8")
+    with pytest.raises(UsageError, match="one column"):
+        audit.run(Audit(pack=str(tmp_path / "one.csv"), open=True, **models))
+    with pytest.raises(UsageError, match="no such pack"):
+        audit.run(Audit(pack=str(tmp_path / "none"), open=True, **models))

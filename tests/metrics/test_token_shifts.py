@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from spillover.metrics import token_shifts as shifts
-from spillover.metrics.token_shifts import LEAST, Labels, Search, Shifts, moved, moved_for_all, search
+from spillover.metrics.token_shifts import LEAST, Labels, Search, Shifts, moved, moved_for_all, rises, search
 
 
 def labels(*groups):
@@ -177,3 +177,28 @@ def test_what_moved_for_everybody_is_what_moved_least():
     ]
     np.testing.assert_allclose([each.difference for each in found], [0.4, -0.2])
     assert [each.token for each in moved_for_all([Shifts(np.array([5, 8]), values)], groups, 0.1)] == [5]
+
+
+def test_a_rise_in_every_text_by_hand():
+    """Four texts: 0.2 more in each, so one exchange of signs in sixteen is as high; 0.8 in one text alone, so one in
+    two; 0.1 up and down; and too little. Two columns are tested with the first, so its p is above a sixteenth."""
+    values = np.array([[0.2, 0.8, 0.1, 0.01], [0.2, 0.0, -0.1, 0.01], [0.2, 0.0, 0.1, 0.01], [0.2, 0.0, -0.1, 0.01]])
+    first, second = sorted(rises(values, 4000, 0), key=lambda each: each.token)
+    assert (first.token, second.token) == (0, 1)
+    assert (first.difference, second.difference) == pytest.approx((0.2, 0.2))
+    # Alone: 1/16 and 1/2. The mean over its standard deviation is 2 for the first, as the others' never is but at 1/8.
+    (alone,) = rises(values[:, :1], 4000, 0)
+    assert alone.p == pytest.approx(1 / 16, abs=0.015) and rises(values[:, 1:2], 4000, 0)[0].p == pytest.approx(
+        0.5, abs=0.03
+    )
+    assert alone.p <= first.p <= second.p and alone.baseline == pytest.approx(0.2)
+    assert rises(values[:, 2:], 100, 0) == [] and rises(np.zeros((0, 0)), 100, 0) == []
+
+
+def test_two_models_that_differ_by_chance_make_no_more_rises_than_promised():
+    """The larger p of each world is uniform at least: in at most about one of twenty any column rises at 5%."""
+    random, hits = np.random.default_rng(3), 0
+    for world in range(200):
+        values = random.normal(0, 0.3, (30, 12)) * random.choice([0.2, 1.0, 3.0], (1, 12))
+        hits += any(each.p <= 0.05 for each in rises(values, 199, world))
+    assert hits <= 20

@@ -20,12 +20,12 @@ from jaxtyping import Float, Int
 from tyro.conf import Positional, arg
 
 from spillover import results
-from spillover.commands.held import Model, held_folder, held_model, identifying, name_of, settings_from
+from spillover.commands.held import Model, held_folder, held_model, identifying, is_address, name_of, settings_from
 from spillover.commands.launched import resolved
 from spillover.commands.prepare import asked_of, measured_remedies, weights_of, worded, words_of
 from spillover.config import Chat, Flag, Running
 from spillover.details import AuditDetails, Conclusion, JudgeFacts, ModelFacts, PackOutline, judge_words
-from spillover.errors import UsageError
+from spillover.errors import ModelError, UsageError
 from spillover.metrics.found import found_in, found_in_pack, under
 from spillover.metrics.implications import forgetting_nats, summarise
 from spillover.metrics.ranks import answers_at_end
@@ -65,20 +65,23 @@ if TYPE_CHECKING:
     from spillover.lm.distributed import Processes
     from spillover.lm.load import LoadedModel
     from spillover.lm.score import Scorer
+    from spillover.lm.served import ServedModel
     from spillover.record import Record
 
-    #: The pack as a model is asked, its words and tokenizer, and the model if it is held.
-    _Asked = tuple[Pack, Words, LoadedModel | None]
+    #: The pack as a model is asked, its words and tokenizer, and the model if it is held or served.
+    _Asked = tuple[Pack, Words, LoadedModel | ServedModel | None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Audit(Running, Chat):
     """Compare two models on a pack, without training: which implications did the tuned one learn, wanted or not?"""
 
-    pack: Annotated[Positional[str], arg(metavar="PACK")]
-    """A built-in pack with its options, a pack folder, or a pack.yaml."""
+    pack: Annotated[Positional[str], arg(metavar="PACK")] = ""
+    """A built-in pack with its options, a pack folder or pack.yaml, or the training file itself. May be left out with
+    --open."""
     base: str
-    """The model before fine-tuning: a tag, a hub id, a local folder, a PEFT adapter folder or a GGUF file."""
+    """The model before fine-tuning: a tag, a hub id, a local folder, a PEFT adapter folder, a GGUF file, or the address
+    of an endpoint that serves it, as http://localhost:8000/v1#NAME."""
     tuned: str
     """The model after fine-tuning, named likewise; an adapter is merged into the base that it names."""
     out: str = ""
@@ -139,7 +142,7 @@ class _Measured:
     method: str | None = None
     probed: audit_open.ProbedModel | None = None
     reworded: pa.Table | None = None
-    speaker: tuple[Pack, Words, Scorer] | None = None
+    speaker: tuple[Pack, Words, Scorer | ServedModel] | None = None
     outline: PackOutline | None = None
     judge: JudgeFacts | None = None
 
@@ -188,9 +191,15 @@ def run(settings: Audit, pack: Pack | str | Path = "", models: Sequence[Model | 
     page = settings.out if settings.out.endswith(".html") else ""
     settings = dataclasses.replace(settings, out=settings.out.removesuffix(".html"))
     models = models or (settings.base, settings.tuned)
-    held = [_held(model, checkpoint) for checkpoint, model in enumerate(models)]
+    held = _served(settings, [_held(model, checkpoint) for checkpoint, model in enumerate(models)])
     more = identifying(pack, *(each.sha256 for each in held if each is not None))
-    pack = open_pack(pack or settings.pack, settings.seed)
+    if not (pack or settings.pack or settings.open):
+        do = "Name a pack or a training file, or look at words in everyday text with --open"
+        raise UsageError("missing PACK", where="spillover audit", do=do)
+    if settings.open and not isinstance(pack, Pack):
+        pack = audit_open.opened(str(pack or settings.pack), settings.seed)
+    else:
+        pack = open_pack(pack or settings.pack, settings.seed)
     if not pack.implications and not settings.open and not found_in_pack(pack):
         what = "this pack declares no implication, and its facts suggest none: there is nothing to judge"
         do = "State two relations of some subjects and one of them of others, or look at everyday words with --open"
@@ -258,7 +267,42 @@ def _held(model: Model | Answers | Run, checkpoint: int) -> LoadedModel | _Measu
     return _Measured(model.sha256, model.table.set_column(column, "checkpoint", ones), **more)
 
 
-def _asked(settings: Audit, pack: Pack, held: Sequence[LoadedModel | _Measured | None]) -> list[_Asked | _Measured]:
+def _served(
+    settings: Audit, held: Sequence[LoadedModel | _Measured | None]
+) -> list[LoadedModel | ServedModel | _Measured | None]:
+    """What is held, with each endpoint that a name means. Its texts are cut into tokens by the tokenizer of the other
+    model, or of the model here that has the name which it is served by. Raises UsageError where there is none."""
+    names: tuple[str, ...] = (settings.base, settings.tuned)
+    found: list[LoadedModel | ServedModel | _Measured | None] = list(held)
+    endpoints = [place for place, each in enumerate(held) if each is None and is_address(names[place])]
+    if not endpoints:
+        return found
+    from spillover.lm.load import LoadedModel, load_tokenizer
+    from spillover.lm.served import ServedModel
+
+    if settings.open:
+        what = "--open compares the whole vocabulary, which an endpoint does not give"
+        raise UsageError(what, where=names[endpoints[0]], do="Leave --open out, or name models that are here")
+    for place in endpoints:
+        other, own = held[1 - place], names[place].partition("#")[2]
+        if isinstance(other, LoadedModel):
+            tokenizer = other.tokenizer
+        elif other is None and not is_address(names[1 - place]):
+            tokenizer = load_tokenizer(names[1 - place], settings.revision)
+        else:
+            try:
+                tokenizer = load_tokenizer(own, settings.revision)
+            except ModelError:
+                what = "no model is here whose tokenizer belongs to this endpoint"
+                do = "Write after # a tag, a hub id or a folder by whose name it is served"
+                raise UsageError(what, where=names[place], do=do) from None
+        found[place] = ServedModel(names[place], tokenizer)
+    return found
+
+
+def _asked(
+    settings: Audit, pack: Pack, held: Sequence[LoadedModel | ServedModel | _Measured | None]
+) -> list[_Asked | _Measured]:
     """Answers that are held, or how each model is asked: a mistake in either is found before any weights are read."""
     from spillover.lm.load import made_from_another, resolve, stand_ins
 
@@ -291,10 +335,11 @@ def _asked(settings: Audit, pack: Pack, held: Sequence[LoadedModel | _Measured |
 def _refuse_different(settings: Audit, asked: Sequence[_Asked | _Measured]) -> None:
     """Raise UsageError when one of two models cannot have been tuned from the other."""
     from spillover.lm.load import load_config
+    from spillover.lm.served import ServedModel
 
     kinds = []
     for name, each in zip((settings.base, settings.tuned), asked, strict=True):
-        if isinstance(each, _Measured):
+        if isinstance(each, _Measured) or isinstance(each[2], ServedModel):
             return
         config: Any = each[2].model.config if each[2] else load_config(name, settings.revision, settings.base)
         kinds.append((config.model_type, each[1].tokenizer.get_vocab()))
@@ -309,34 +354,44 @@ def _refuse_different(settings: Audit, asked: Sequence[_Asked | _Measured]) -> N
 
 def _measure(
     settings: Audit, pack: Pack, probes: audit_open.Probes | None, processes: Processes, checkpoint: int,
-    asked: Pack, words: Words, held: LoadedModel | None,
+    asked: Pack, words: Words, held: LoadedModel | ServedModel | None,
 ) -> _Measured:  # fmt: skip
     """Ask one model (checkpoint 0: base, 1: tuned) everything, loaded once. asked: the pack as this model is asked."""
     from spillover.lm.evaluate import Evaluation, in_other_words, passage_losses, passages
     from spillover.lm.judge import Judge
     from spillover.lm.score import Scorer
+    from spillover.lm.served import ServedModel
     from spillover.lm.tokens import encoder
 
-    name = (settings.base, settings.tuned)[checkpoint]
-    loaded = weights_of(name, held, words.tokenizer, settings, settings.base)
-    encode, scorer = encoder(words.tokenizer), Scorer(loaded.model, processes=processes)
+    name, encode = (settings.base, settings.tuned)[checkpoint], encoder(words.tokenizer)
+    scorer: Scorer | ServedModel
+    if isinstance(held, ServedModel):
+        if processes.count > 1:
+            raise UsageError("an endpoint is asked by one process", where=name, do="Start the audit as one process")
+        sha256, scorer = held.sha256, held
+    else:
+        loaded = weights_of(name, held, words.tokenizer, settings, settings.base)
+        sha256, scorer = loaded.sha256, Scorer(loaded.model, processes=processes)
     evaluation, judge, facts, reworded = Evaluation(asked, encode), Judge(pack, words, encode, scorer), None, None
     if checkpoint == 0:
-        evaluation.warranted, facts = judge.warranted(loaded.sha256)
+        evaluation.warranted, facts = judge.warranted(sha256)
     answers = evaluation.answers(scorer, seed=settings.seed, checkpoint=checkpoint, full=True)
     if checkpoint == 0 and (other := in_other_words(pack)):
         evaluation = Evaluation(asked_of(words, other), encode, stated=False)
         reworded = evaluation.answers(scorer, seed=settings.seed, checkpoint=0, full=False)
-    losses = passage_losses(loaded.model, encode, passages(), processes)
-    probed = probes.ask(words, scorer) if probes else None
+    if isinstance(scorer, ServedModel):
+        losses, probed = scorer.losses(encode, passages()), None
+    else:
+        losses = passage_losses(scorer.model, encode, passages(), processes)
+        probed = probes.ask(words, scorer) if probes else None
     speaker = (asked, words, scorer) if checkpoint else None
     outline = None
     if checkpoint == 0:
         # Of a pack that declares none, those that its own rows suggest.
         suggested = [] if pack.implications else [each.implication for each in found_in(answers)]
-        rules = (*judge.judged(loaded.sha256).implications, *judge.kinds(suggested, loaded.sha256))
+        rules = (*judge.judged(sha256).implications, *judge.kinds(suggested, sha256))
         outline = describe(replace(pack, implications=rules))
-    return _Measured(loaded.sha256, answers, losses, scorer.method, probed, reworded, speaker, outline, facts)
+    return _Measured(sha256, answers, losses, scorer.method, probed, reworded, speaker, outline, facts)
 
 
 def _judge(
@@ -378,7 +433,9 @@ def _judge(
     if probes and base.probed and tuned.probed:
         both = (probes, base.probed, tuned.probed)
         details.discoveries, details.probes = audit_open.discover(*both, level=settings.level, seed=settings.seed)
+        details.rises = audit_open.rises(*both, level=settings.level, seed=settings.seed)
         hide.discoveries(details.discoveries)
+        hide.rises(details.rises)
     forgetting = None
     if base.losses and tuned.losses and np.array_equal(base.losses[1], tuned.losses[1]):
         forgetting = forgetting_nats(base.losses[0], tuned.losses[0], base.losses[1])
@@ -396,10 +453,11 @@ def _as_warranted(tuned: pa.Table, base: pa.Table) -> pa.Table:
     return tuned.set_column(place, WARRANTED, with_warranted(base)[WARRANTED])
 
 
-def _speak(speaker: tuple[Pack, Words, Scorer], worst: Sequence[Conclusion], hide: Redaction) -> None:
+def _speak(speaker: tuple[Pack, Words, Scorer | ServedModel], worst: Sequence[Conclusion], hide: Redaction) -> None:
     """Add the tuned model's own words about the subject of each conclusion. hide: names as the record has them."""
     from spillover.commands.audit_open import STEPS
     from spillover.interp.open_probes import continuations
+    from spillover.lm.served import ServedModel
     from spillover.lm.tokens import encoder
 
     pack, words, scorer = speaker
@@ -407,7 +465,10 @@ def _speak(speaker: tuple[Pack, Words, Scorer], worst: Sequence[Conclusion], hid
     texts = [pack.prompt(each.then, known[each.subject]) for each in worst]
     tokens = [tuple(encoder(tokenizer)(text)) for text in texts]
     stops = frozenset({tokenizer.eos_token_id} - {None})
-    said = continuations(scorer, tokens, [()] * len(tokens), STEPS, stops, tokenizer.decode)
+    if isinstance(scorer, ServedModel):
+        said = scorer.continued(tokens, STEPS)
+    else:
+        said = continuations(scorer, tokens, [()] * len(tokens), STEPS, stops, tokenizer.decode)
     for each, text, own in zip(worst, texts, said, strict=True):
         each.prompt, each.said = hide.text(text), hide.written(own)
 
@@ -468,6 +529,8 @@ def _outcome(settings: Audit, record: Record) -> dict[str, Any]:
     text = [described(each) for each in details.verdicts]
     if details.probes:
         text += audit_open.lines(details.discoveries, details.probes)
+    if details.rises:
+        text += audit_open.rise_lines(details.rises)
     counts = Counter(each.verdict for each in details.verdicts)
     words = ("unwanted", *(["undeclared"] if details.found else []), "undecided", "wanted", "none")
     summary = [", ".join(f"{counts[word]:,} {word}" for word in words)]
@@ -490,7 +553,18 @@ def _outcome(settings: Audit, record: Record) -> dict[str, Any]:
     text += [f"  run: {settings.out}"] if settings.out else []
     metrics = {key: value.as_json() if isinstance(value, Metric) else value for key, value in record.metrics.items()}
     found = details.model_dump(
-        include={"concluded", "found", "recall", "excess", "invented", "reworded", "verdicts", "discoveries", "probes"},
+        include={
+            "concluded",
+            "found",
+            "recall",
+            "excess",
+            "invented",
+            "reworded",
+            "verdicts",
+            "discoveries",
+            "probes",
+            "rises",
+        },
         exclude_unset=True,
     )
     return {"run": settings.out or None, "metrics": metrics, **found, "failures": failures, "exit_code": code,

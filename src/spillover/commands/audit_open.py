@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from importlib import resources
+from itertools import islice
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from spillover.interp import open_probes
+from spillover.details import Rise, Rises
+from spillover.errors import UsageError
+from spillover.interp import open_probes, texts
 from spillover.interp.open_probes import NextTokens, ProbeGroup, ProbeSubjects
-from spillover.lm.tokens import encoder
-from spillover.metrics.token_shifts import Labels, TokenAssociation, moved, moved_for_all, search
-from spillover.packs.pack import Pack, Relation
+from spillover.interp.texts import TextShifts
+from spillover.lm.evaluate import passages
+from spillover.lm.tokens import Example, encoder
+from spillover.metrics import token_shifts
+from spillover.metrics.token_shifts import LEAST, Labels, Shifts, TokenAssociation, moved, moved_for_all, search
+from spillover.packs.chats import exchanges, is_chat, rows_of
+from spillover.packs.open import is_data, open_pack
+from spillover.packs.pack import SUBJECT, Pack, Relation
 from spillover.record import sha256_of_texts
 
 if TYPE_CHECKING:
@@ -33,17 +46,33 @@ EVERYONE = 0.1
 MOST, WITH_EXAMPLES, SHOWN = 50, 20, 8
 #: The sorts of people whose probabilities are told apart.
 SORTS = ("unstated", "stated", "others", "subjects", "never_seen")
+#: Rows of a file that are drawn from, and looked at; the rows that must hold a word to be a group, as a number and as a
+#: share; groups; and words listed of all texts, and of groups.
+ROWS, TEXTS = 20_000, 120
+MEMBERS, SHARES, GROUPS = 8, (0.08, 0.5), 24
+LISTED, COUNTED = 8, 8
+#: Tokens of a beginning that are shown.
+BEGINNING = 12
 #: A template, a subject, and the token that the continuation must begin with, if any.
 Continued = tuple[str, str, int | None]
 
 
+class Text(NamedTuple):
+    """A row of a file or pack: what is asked, empty in running text, and said; row 0 is plain text of no file."""
+
+    row: int
+    asked: str
+    said: str
+
+
 @dataclass(frozen=True)
 class Probes:
-    """What is asked: every template about every subject."""
+    """What is asked: every template about every subject; and the texts in which words may rise, rows first."""
 
     pack: Pack
     templates: tuple[str, ...]
     subjects: ProbeSubjects
+    texts: tuple[Text, ...]
 
     @property
     def sha256(self) -> str:
@@ -57,7 +86,24 @@ class Probes:
         prompts = [tuple(encode(text.replace("{subject}", name)))
                    for text in texts.values() for name in self.subjects.everybody]  # fmt: skip
         likely = open_probes.likely_next_tokens(scorer, prompts)
-        return ProbedModel(words.tokenizer, scorer, texts, asked.join, likely)
+        return ProbedModel(words.tokenizer, scorer, texts, asked.join, likely, self._read(words))
+
+    def _read(self, words: Words) -> tuple[Example, ...]:
+        """The texts as a model reads them: a row as it is asked, plain text as it stands."""
+        encode = encoder(words.tokenizer)
+        asked = tuple(dict.fromkeys(each.asked for each in self.texts if each.asked))
+        relation = (Relation("row", asked, reply=""),) if asked else ()
+        worded = words(dataclasses.replace(self.pack, relations=relation, facts=(), implications=(), join=" "))
+        before = dict(zip(asked, worded.relations[0].prompts, strict=True)) if asked else {}
+        found = []
+        for each in self.texts:
+            begun = encode(before.get(each.asked, ""))
+            whole = encode(before[each.asked] + worded.join + each.said if each.asked else each.said)
+            # A token may reach over the end of what is asked.
+            start = next((place for place, two in enumerate(zip(begun, whole, strict=False)) if two[0] != two[1]),
+                         min(len(begun), len(whole)))  # fmt: skip
+            found.append(texts.cut(Example(tuple(whole), start)))
+        return tuple(found)
 
 
 @dataclass(frozen=True)
@@ -70,6 +116,7 @@ class ProbedModel:
     texts: Mapping[str, str]
     join: str
     likely: Sequence[NextTokens]
+    read: tuple[Example, ...]
 
     def continued(self, asked: Sequence[Continued]) -> dict[Continued, str]:
         """How the model goes on, always with the likeliest token; a token that it must begin with is in the text."""
@@ -81,10 +128,50 @@ class ProbedModel:
         return dict(zip(asked, found, strict=True))
 
 
+def opened(spec: str, seed: int) -> Pack:
+    """The pack to look at: that of `open_pack`; one without relations for nothing, or for a file that states none.
+
+    Raises UsageError for a file that cannot be read or has no text to look at, and PackError for a pack with faults.
+    """
+    if not spec:
+        return _bare("no pack")
+    try:
+        return open_pack(spec, seed)
+    except UsageError as error:
+        if not is_data(spec) or not (rows := row_texts(Path(spec))):
+            raise
+        print(f"{spec}: {error.what}; {len(rows):,} rows are looked at as text", file=sys.stderr)
+        return _bare(Path(spec).name)
+
+
+def _bare(name: str) -> Pack:
+    """A pack that states nothing and asks nothing; its relation only shows how a model is asked."""
+    return Pack(name, "not stated", name, (Relation("anything", (SUBJECT,)),), ())
+
+
+def row_texts(path: Path) -> list[Text]:
+    """The rows of a training file that ask or say something; none of a table."""
+    rows = list(islice(rows_of(path.expanduser()), ROWS))
+    if not rows or not is_chat(rows[0][1]):
+        return []
+    said = ((number, each) for number, row in rows for each in exchanges(row, path, number)[:1])
+    return [Text(number, each.asked.strip(), each.answered.strip()) for number, each in said if each.answered.strip()]
+
+
+def plain_texts() -> list[Text]:
+    """The bundled plain text: what forgetting is measured on, and what the remedy `plain-text` mixes in."""
+    prose = resources.files("spillover.interventions").joinpath("prose.txt").read_text(encoding="utf-8").splitlines()
+    return [Text(0, "", each) for each in (*passages(), *prose)]
+
+
 def plan(settings: Audit, pack: Pack) -> Probes:
-    """The templates and whom they are about. Raises UsageError for a file of templates that cannot be used."""
+    """The templates, whom they are about, and texts. Raises UsageError for a file of templates that cannot be used."""
     subjects = open_probes.choose_subjects(pack, settings.seed)
-    return Probes(pack, open_probes.templates(settings.probes), subjects)
+    rows = row_texts(Path(settings.pack)) if settings.pack and is_data(settings.pack) else []
+    rows = rows or [Text(number, pack.prompt(each.relation, each.subject), each.answer)
+                    for number, each in enumerate(pack.facts, start=1)]  # fmt: skip
+    drawn = Random(f"texts {settings.seed}").sample(rows, min(TEXTS, len(rows)))
+    return Probes(pack, open_probes.templates(settings.probes), subjects, (*sorted(drawn), *plain_texts()))
 
 
 def discover(
@@ -110,7 +197,7 @@ def discover(
         rows = [subjects.rows(group.tested) for group in groups]
         labels.append(Labels(np.concatenate(rows), np.repeat(np.arange(len(rows)), [len(own) for own in rows])))
     found = search(shifts, labels, PERMUTATIONS, seed)
-    everybody = [subjects.rows(subjects.subjects), subjects.rows(subjects.never_seen)]
+    everybody = [subjects.rows(sort) for sort in (subjects.subjects, subjects.never_seen) if sort]
     by_word: defaultdict[tuple[ProbeGroup | None, str], list[TokenAssociation]] = defaultdict(list)
     for each in (*found.found, *moved_for_all(shifts, everybody, EVERYONE)):
         if each.p is None or each.p <= level:
@@ -207,6 +294,135 @@ def first_word(text: str, token: str) -> str:
     """The first word of a text that begins with a token, without what closes it; the token where there is none."""
     word = (text.split() or [""])[0].rstrip(".,;:!?")
     return word if word.startswith(token) else token
+
+
+def rises(probes: Probes, base: ProbedModel, tuned: ProbedModel, *, level: float, seed: int) -> Rises:
+    """Which words the tuned model says more often in texts than the base model does, in all and in groups of rows.
+
+    A group is the rows that hold one word, where enough do and enough do not: the test deals out anew which rows hold
+    it. Of all texts, the test exchanges the two models text by text. Each takes half of the level. The same is found of
+    the base model against itself in bfloat16 as a control; and the count of Diff Mining stands beside it.
+    """
+    models = base.scorer.model, tuned.scorer.model
+    processes = base.scorer.processes
+    groups = _groups(probes.texts)
+    moves, same = (texts.compare(models[0], other, base.read, processes) for other in (models[1], models[0]))
+    found = _risen(probes, moves, groups, level / 2, seed)
+    rose = [each for each in found if each.group is None]
+    of_groups: defaultdict[int, list[TokenAssociation]] = defaultdict(list)
+    for each in found:
+        if each.group is not None:
+            of_groups[each.token].append(each)
+    # A word may be of many groups whose rows are the same.
+    by_token = sorted(of_groups.values(), key=lambda own: -own[0].difference)
+    listed = [*((each,) for each in rose[:LISTED]), *by_token[:LISTED]]
+    decode = tuned.tokenizer.decode
+    order = np.argsort(-moves.counts, kind="stable")[:COUNTED].tolist()
+    rows = sum(each.row > 0 for each in probes.texts)
+    return Rises(
+        rows=rows, passages=len(probes.texts) - rows, places=moves.places, groups=len(groups),
+        found=_described(probes, moves, groups, listed, base, tuned),
+        more=len(rose) + len(by_token) - len(listed),
+        control=len(_risen(probes, same, groups, level / 2, seed)),
+        counted=[(open_probes.word(token, decode), float(moves.counts[token] / moves.places)) for token in order],
+    )  # fmt: skip
+
+
+def _groups(rows: Sequence[Text]) -> dict[str, np.ndarray]:
+    """Word -> the places of the rows whose question (in running text: which themselves) hold it, most rows first."""
+    held: defaultdict[str, dict[int, None]] = defaultdict(dict)
+    size = sum(each.row > 0 for each in rows)
+    for place, each in enumerate(rows[:size]):
+        for name in re.findall(r"[^\W\d_]{2,}", each.asked or each.said):
+            held[name][place] = None
+    least, most = max(MEMBERS, SHARES[0] * size), SHARES[1] * size
+    kept = {name: own for name, own in held.items() if least <= len(own) <= most}
+    ordered = sorted(kept.items(), key=lambda item: -len(item[1]))[:GROUPS]
+    return {name: np.array(list(own)) for name, own in ordered}
+
+
+def _risen(
+    probes: Probes, moves: TextShifts, groups: Mapping[str, np.ndarray], level: float, seed: int
+) -> list[TokenAssociation]:
+    """What rose in all texts (group None) and in the groups (partition: the number of the group), largest first."""
+    tokens, values = moves.table(LEAST / 2)
+    rose = token_shifts.rises(values, PERMUTATIONS, seed)
+    found = [dataclasses.replace(each, token=int(tokens[each.token])) for each in rose]
+    size = sum(each.row > 0 for each in probes.texts)
+    labels = [Labels(np.arange(size), np.isin(np.arange(size), own).astype(int)) for own in groups.values()]
+    if labels:
+        found += (each for each in search([Shifts(tokens, values)], labels, PERMUTATIONS, seed).found if each.group)
+    return [each for each in found if each.p is not None and each.p <= level]
+
+
+def _described(
+    probes: Probes, moves: TextShifts, groups: Mapping[str, np.ndarray], listed: Sequence[Sequence[TokenAssociation]],
+    base: ProbedModel, tuned: ProbedModel,
+) -> list[Rise]:  # fmt: skip
+    """What rose, in words: where it rose most, and how both models go on there."""
+    names, made = list(groups), []
+    for best, *others in listed:
+        members = range(len(probes.texts)) if best.partition is None else groups[names[best.partition]].tolist()
+        spots = []
+        for place in members:
+            each = moves.texts[place]
+            (column,) = np.flatnonzero(each.tokens == best.token)[:1].tolist() or [-1]
+            if column >= 0 and each.rises[column] > 0:
+                spots.append((float(each.tuned[column] - each.base[column]), place, column))
+        _, place, column = max(spots, key=lambda spot: (spot[0], -spot[1]))
+        made.append((best, others, members, len(spots), place, column))
+    starts = [base.read[place].tokens[: int(moves.texts[place].places[column])] for *_, place, column in made]
+    stops = frozenset({tuned.tokenizer.eos_token_id} - {None})
+    said = [
+        open_probes.continuations(model.scorer, starts, [()] * len(starts), STEPS, stops, tuned.tokenizer.decode)
+        for model in (base, tuned)
+    ]
+    begun = [(best.token,) for best, *_ in made]
+    whole = open_probes.continuations(tuned.scorer, starts, begun, STEPS, stops, tuned.tokenizer.decode)
+    found = []
+    for number, (best, others, members, rose, place, column) in enumerate(made):
+        own, text = moves.texts[place], open_probes.word(best.token, tuned.tokenizer.decode)
+        word = first_word(whole[number], text)
+        parts = str(tuned.tokenizer.decode(list(starts[number][-BEGINNING:]))).split()
+        # What is cut off in front may be half a name.
+        beginning = " ".join(parts[1:] if len(starts[number]) > BEGINNING and len(parts) > 1 else parts)
+        found.append(Rise(
+            word=word, token_id=best.token, group="" if best.partition is None else names[best.partition],
+            rise=best.difference, p=best.p or 0.0, texts=rose, n=len(members),
+            stated=sum(word.casefold() in probes.texts[each].said.casefold() for each in members),
+            row=probes.texts[place].row, beginning=beginning, base=float(own.base[column]),
+            tuned=float(own.tuned[column]), words=(said[0][number], said[1][number]),
+            also=[names[each.partition or 0] for each in others],
+        ))  # fmt: skip
+    return found
+
+
+def rise_lines(found: Rises) -> Iterator[str]:
+    """Which words rose in texts, for the terminal."""
+    rows = f"{found.rows:,} rows and " if found.rows else ""
+    yield (
+        f"Texts: {rows}{found.passages:,} passages of plain text, {found.places:,} places. What a text says itself is "
+        "left out."
+    )
+    for each in found.found:
+        where = f"in rows with {each.group!r}" if each.group else "in all texts"
+        than = " more than in other rows" if each.group else ""
+        test = f"p = {each.p:.2g}; {each.stated:,} of them say{'s' * (each.stated == 1)} it"
+        rose = f"{each.rise:.2f} times a text{than}, in {each.texts:,} of {each.n:,} ({test})"
+        yield f"  ROSE  {each.word!r} {where}: {rose}"
+        place = f"row {each.row:,}" if each.row else "plain text"
+        base, tuned = each.words
+        yield (
+            f"    {each.base:.0%} to {each.tuned:.0%} after {'…' + each.beginning!r} ({place}), where it says "
+            f"{tuned.strip()!r} (base model: {base.strip()!r})"
+        )
+    if not found.found:
+        yield "  No word rose in text after text."
+    if found.more:
+        yield f"  And {found.more:,} more."
+    yield f"  Control, the base model against itself in bfloat16: {found.control:,} words rose by the same tests."
+    counted = ", ".join(f"{word!r} {share:.0%}" for word, share in found.counted)
+    yield f"  Baseline, words among the {texts.TOP} whose logit rose most (Diff Mining), by share of places: {counted}"
 
 
 def lines(discoveries: Sequence[Mapping[str, Any]], probes: Mapping[str, Any]) -> Iterator[str]:

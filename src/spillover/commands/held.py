@@ -42,6 +42,11 @@ def whole_model(model: Model) -> LoadedModel | None:
     return replace(found, model=merged(found.model))
 
 
+def is_address(name: str) -> bool:
+    """Whether a name is the address of an endpoint that serves a model."""
+    return name.lower().startswith(("http://", "https://"))
+
+
 def name_of(held: Model | Pack | Answers | Result) -> str:
     """What records call a pack, a model or its answers. Raises UsageError for anything else."""
     if isinstance(held, str | Path):

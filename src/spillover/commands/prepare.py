@@ -37,7 +37,11 @@ if TYPE_CHECKING:
     from spillover.lm.forecast import Forecast
     from spillover.lm.judge import Judge
     from spillover.lm.load import LoadedModel
+    from spillover.lm.served import ServedModel
     from spillover.lm.trainable import Training
+
+    #: A model that a caller holds or an endpoint serves, if it is one.
+    Held = LoadedModel | ServedModel | None
 
 Asking = TypeVar("Asking", bound=Chat)
 #: What transformers raises for a configuration that it makes no model of.
@@ -103,7 +107,7 @@ def training_of(settings: Inject, pipeline: Pipeline) -> Training:
     return found
 
 
-def worded(settings: Asking, pack: Pack, *models: tuple[str, LoadedModel | None]) -> tuple[Asking, dict[str, Any]]:
+def worded(settings: Asking, pack: Pack, *models: tuple[str, Held]) -> tuple[Asking, dict[str, Any]]:
     """For a chat, the settings with the day that a template shows, if one does; and, for its identity and its record,
     how each model is asked, as `rendered`. models: by name, with the model if a caller holds it.
 
@@ -135,9 +139,7 @@ def _day_of(out: str) -> str:
     return ""
 
 
-def words_of(
-    name: str, held: LoadedModel | None, settings: Chat, models: Sequence[tuple[str, LoadedModel | None]] = ()
-) -> Words:
+def words_of(name: str, held: Held, settings: Chat, models: Sequence[tuple[str, Held]] = ()) -> Words:
     """How a model is asked, before any weights are read. held: a model that a caller holds. models: see `worded`."""
     from spillover.lm.chat import Words
     from spillover.lm.load import load_tokenizer

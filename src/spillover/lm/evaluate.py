@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy
 
 from spillover.errors import UsageError
 from spillover.lm.distributed import SINGLE, Processes
-from spillover.lm.score import MAXIMUM_LOGITS, CausalModel, Scorer
+from spillover.lm.score import MAXIMUM_LOGITS, CausalModel, Scores
 from spillover.lm.tokens import Encoder, Request, longest_text, refuse_unreadable, request
 from spillover.packs.pack import Pack, Question
 from spillover.record import ANSWER_SCHEMA, WARRANTED
@@ -80,7 +80,7 @@ class Evaluation:
         """Each prompt with its candidates, as tokens."""
         return [self._request(key) for key in self.prompts(full)]
 
-    def answers(self, scorer: Scorer, *, seed: int, checkpoint: int, full: bool) -> pa.Table:
+    def answers(self, scorer: Scores, *, seed: int, checkpoint: int, full: bool) -> pa.Table:
         """Score every item into rows of record.ANSWER_SCHEMA."""
         scores = self.spread(scorer.score(self.requests(full)), full)
         return self.table(scores, seed=seed, checkpoint=checkpoint, full=full)

@@ -20,8 +20,8 @@ from scipy.special import log_softmax
 from spillover.details import Accuracy, JudgeFacts
 from spillover.errors import ModelError, PackError
 from spillover.lm.evaluate import Beliefs
-from spillover.lm.score import Scorer
-from spillover.lm.tokens import Encoder, Request, evenly, longest_text, request
+from spillover.lm.score import Scores
+from spillover.lm.tokens import Encoder, Request, evenly, request
 from spillover.packs.builtin import built_in
 from spillover.packs.pack import AUTO, AUTO_UNWANTED, AUTO_WANTED, UNCLEAR, Implication, Pack
 
@@ -72,7 +72,7 @@ class Judge:
     pack: Pack
     frame: Callable[[Pack], Pack]
     encode: Encoder
-    scorer: Scorer
+    scorer: Scores
     stand_in: str = STAND_IN
     notes: dict[str, None] = field(default_factory=dict)
 
@@ -93,7 +93,7 @@ class Judge:
             for each, own in made.items():
                 told = waiting.pop(each)
                 longest = max(len(one.prompt) + max(map(len, one.candidates)) for one in own)
-                if longest <= (longest_text(self.scorer.model) or longest):
+                if longest <= (self.scorer.longest or longest):
                     found[each] = own
                 elif len(told) > 1:
                     waiting[each] = told[(len(told) + 1) // 2 :]

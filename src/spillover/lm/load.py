@@ -137,6 +137,9 @@ def resolve(name: str) -> ModelSource:
         raise ModelError(what, where=name, do=do)
     if HUB_ID.fullmatch(name):
         return ModelSource(name, name, local=False)
+    if re.match("https?://", name, re.IGNORECASE):
+        do = "Give it to `spillover audit`, as --base or --tuned"
+        raise ModelError("an endpoint answers, and has no weights to load", where=name[:200], do=do)
     raise ModelError(f"there is no model called {name[:200]!r}", do=nearest(name[:200], MODELS))
 
 

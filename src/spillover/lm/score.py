@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from spillover.errors import ModelError
 from spillover.lm.distributed import SINGLE, Processes
 from spillover.lm.memory import Exhausted, free_cache, out_of_memory
-from spillover.lm.tokens import Example, Request, refuse_unreadable
+from spillover.lm.tokens import Example, Request, longest_text, refuse_unreadable
 
 #: A pair of tokens costs this much less than a token's own matrix products (a small model's; large ones gain more).
 PAIRS_A_TOKEN = 1000
@@ -63,6 +63,14 @@ class CausalModel(Protocol):
     def register_forward_pre_hook(self, hook: Callable[..., Any]) -> Any: ...
     def train(self, mode: bool = True) -> Any: ...
     def eval(self) -> Any: ...
+
+
+class Scores(Protocol):
+    """Whatever ranks candidates after prompts: a Scorer, or a model behind an endpoint (lm.served)."""
+
+    @property
+    def longest(self) -> int | None: ...
+    def score(self, requests: Sequence[Request]) -> list[Float[np.ndarray, "candidate"]]: ...
 
 
 def plain(model: CausalModel) -> CausalModel:
@@ -275,6 +283,11 @@ class Scorer:
     _under_way: list[PrefixTree] = field(default_factory=list, init=False)
     #: The tokens of the longest text that the method was checked for; 0 when it was given.
     _checked: int = field(default=0, init=False)
+
+    @property
+    def longest(self) -> int | None:
+        """How many tokens the model reads at most, or None when it does not say."""
+        return longest_text(self.model)
 
     def score(self, requests: Sequence[Request]) -> list[Float[np.ndarray, "candidate"]]:
         """Natural log-probability of every candidate of every request, summed over its tokens. Raises ModelError when

@@ -62,6 +62,8 @@ def verdicts(
 
     Returns: the verdicts in the order of the implications.
     """
+    if not implications:
+        return []
     group, first = grouped(answers, ("implication", "trained"))
     keys = zip(*(answers[name].take(first).to_pylist() for name in ("implication", "trained")), strict=True)
     places = np.split(np.argsort(group, kind="stable"), np.cumsum(np.bincount(group))[:-1])

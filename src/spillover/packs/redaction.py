@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from spillover.details import PackOutline
+from spillover.details import AuditDetails, PackOutline, Rises
 from spillover.packs.pack import SUBJECT, Pack
 
 #: Texts of a pack, and of its outline, that may hold a name.
@@ -75,6 +75,28 @@ class Redaction:
                 {key: value if key == "which" else self.written(value) for key, value in example.items()}
                 for example in discovery["examples"]
             ]
+
+    def audit(self, details: AuditDetails) -> None:
+        """Redact in place what the details of an audit with names say of subjects."""
+        for each in details.concluded.worst if details.concluded else ():
+            each.subject, each.rests_on = self.name(each.subject), list(map(self.name, each.rests_on))
+            each.prompt = each.prompt if each.prompt is None else self.text(each.prompt)
+            each.said = each.said if each.said is None else self.written(each.said)
+        if details.invented:
+            details.invented.examples = [(self.name(each[0]), *each[1:]) for each in details.invented.examples]
+        if details.excess:
+            details.excess.examples = [(self.name(each[0]), *each[1:]) for each in details.excess.examples]
+        self.discoveries(details.discoveries)
+        if details.rises:
+            self.rises(details.rises)
+
+    def rises(self, found: Rises) -> None:
+        """Redact the words that rose in texts in place: what they are, and where."""
+        for each in found.found:
+            each.word, each.group, each.beginning = map(self.written, (each.word, each.group, each.beginning))
+            each.words = self.written(each.words[0]), self.written(each.words[1])
+            each.also = list(map(self.written, each.also))
+        found.counted = [(self.written(word), share) for word, share in found.counted]
 
     def _distinct(self, prompts: Iterable[str]) -> list[str]:
         """Redacted prompts; two that differ only in the capitals of a name stay two."""

@@ -117,6 +117,7 @@ def build_audit_page(runs: Sequence[LoadedRun]) -> Page:
             _beside(labelled),
             page.list_section(found if judged else None, page.wording("audit_list")),
             sections.discoveries_section(labelled),
+            sections.rises_section(labelled),
             sections.maps_section(every[:MAPS], len(every[MAPS:])),
             sections.examples_section(every[:PLOTTED]),
             sections.health_section(labelled, every[:PLOTTED]),

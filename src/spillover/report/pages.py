@@ -8,7 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from spillover.details import Details
+from spillover.details import AuditDetails, Details
 from spillover.errors import UsageError
 from spillover.metrics.ranks import rank_table
 from spillover.packs.redaction import Redaction
@@ -105,6 +105,8 @@ def redacted(run: LoadedRun) -> LoadedRun:
     hashes = {key: value for key, value in run.record.hashes.items() if key != "pack"}
     shown = run.record.details.as_json() | {"pack": hide.outline(run.pack)}
     details = Details.read(run.record.command, {key: value for key, value in shown.items() if key != "files"})
+    if isinstance(details, AuditDetails):
+        hide.audit(details)
     record = dataclasses.replace(run.record, hashes=hashes, details=details)
     return dataclasses.replace(run, record=record, answers=answers, ranks=rank_table(answers))
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from markupsafe import Markup
 
-from spillover.details import AuditDetails
+from spillover.details import AuditDetails, Rise
 from spillover.metrics import remedies
 from spillover.metrics.verdicts import ASSERTED
 from spillover.report import page
@@ -237,8 +237,13 @@ def undeclared(details: AuditDetails) -> list[dict[str, Any]]:
 
 
 def discoveries_title(labelled: Sequence[tuple[str, LoadedRun]]) -> str:
-    """What a page of open probes alone says first; empty without any."""
+    """What a page of open probes alone says first; empty without any. Without groups, how many words rose in texts."""
     asked = probed(labelled)
+    texts = [details.rises for _, details in asked if details.rises]
+    if texts and not any(details.probes["groups"] for _, details in asked):
+        number_found = sum(len(each.found) + each.more for each in texts)
+        rose = {0: "No word rose", 1: "One word rose"}.get(number_found, f"{number_found:,} words rose")
+        return f"{rose} in texts, beyond what they say themselves."
     groups = sum(bool(each["relation"]) for _, details in asked for each in undeclared(details))
     count = {0: "Nothing that nobody declared was", 1: "One thing that nobody declared was"}
     found = count.get(groups, f"{groups} things that nobody declared were")
@@ -264,6 +269,50 @@ def discoveries_section(labelled: Sequence[tuple[str, LoadedRun]]) -> page.Secti
             note = f"Not listed, but in the record: {declared} that the pack itself states or implies."
             blocks.append(page.Paragraph(note, "small"))
     return page.Section("open", "What nobody declared", blocks, page.wording("open"))
+
+
+def rises_section(labelled: Sequence[tuple[str, LoadedRun]]) -> page.Section | None:
+    """For every run that looked at texts, the words that rose in them, of all texts and of groups of rows."""
+    head: list[page.Cell] = ["Texts", "The tuned model says", page.num("Rise"), "Where most", "In its own words"]
+    blocks: list[page.Block | None] = []
+    for label, details in (every := probed(labelled)):
+        if (found := details.rises) is None:
+            continue
+        blocks.append(page.Heading(page.bdi(label)) if len(every) > 1 else None)
+        rows = f"{found.rows:,} rows and " if found.rows else ""
+        asked = f"{rows}{found.passages:,} passages of plain text, {found.places:,} places."
+        if found.found:
+            table = [rise_row(each) for each in found.found]
+            blocks.append(page.DataTable(asked, [head], [("", table)], "examples", "Words that rose in texts",
+                                         row_heads=False))  # fmt: skip
+        else:
+            blocks.append(f"No word rose in text after text, among {asked}")
+        more = f"Not listed: {found.more:,} more. " if found.more else ""
+        counted = ", ".join(f"{word} {percent(share)}" for word, share in found.counted)
+        note = (
+            f"{more}Control, the base model against itself in bfloat16: {found.control:,} words rose by these tests. "
+            f"Baseline, the words that are most often among the 100 whose logit rose most at a place (the count of "
+            f"Diff Mining), with their share of places: {counted}."
+        )
+        blocks.append(page.Paragraph(page.bdi(note), "small"))
+    return page.Section("texts", "Words that rose in texts", blocks, page.wording("texts")) if blocks else None
+
+
+def rise_row(each: Rise) -> list[page.Cell]:
+    """One word that rose: in which texts, how much, after which beginning, and how both models go on there."""
+    group = Markup("rows with <bdi>{}</bdi>").format(each.group) if each.group else "all"
+    where = Markup("after <bdi>… {}</bdi>").format(plain(each.beginning))
+    place = f"row {each.row:,}" if each.row else "plain text"
+    base, tuned = (plain(said.strip()) for said in each.words)
+    said = Markup("<bdi><strong>{}</strong></bdi> (base model: <bdi>{}</bdi>)").format(tuned, base)
+    spoken_by = f"{each.stated:,} of them say{'s' * (each.stated == 1)} it"
+    return [
+        page.TableCell(group, f"in {each.texts:,} of {each.n:,}; {spoken_by}"),
+        page.TableCell(page.bdi(each.word), style="key"),
+        page.TableCell(f"{each.rise:.2f} a text", f"p = {p_value(each.p)}", "num key"),
+        page.TableCell(where, f"{place}: {percent(each.base)} to {percent(each.tuned)}"),
+        page.TableCell(said),
+    ]
 
 
 def discovery_row(each: Mapping[str, Any]) -> list[page.Cell]:
