@@ -89,7 +89,7 @@ def test_a_card_of_the_gallery_says_what_its_finding_rests_on():
     """Question, answer, seeds, a model that is said to be alive or not, and a command with options that there are."""
     page = (DOCS / "gallery.md").read_text(encoding="utf-8")
     cards = re.findall(r"^### (.+?)\n(.*?)(?=^##|\Z)", page, re.DOTALL | re.MULTILINE)
-    assert len(cards) >= 50
+    assert len(cards) > 40
     for question, card in cards:
         assert question.endswith("?")
         said = dict(re.findall(r"^- \*\*(.+?):\*\* (\S.*)", card, re.MULTILINE))
