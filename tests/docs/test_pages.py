@@ -1,6 +1,7 @@
 """The pages of docs: their commands and programs run, their tables name what there is, and the made ones are fresh."""
 
 import contextlib
+import dataclasses
 import io
 import re
 import shlex
@@ -12,7 +13,7 @@ import pytest
 import yaml
 
 from spillover.cli import main
-from spillover.commands import verbs
+from spillover.commands import settings_class, verbs
 from spillover.metrics.implications import MEASURES, TRAJECTORY_SCHEMA
 from spillover.record import ANSWER_SCHEMA, Record
 
@@ -82,6 +83,22 @@ def test_the_pages_of_the_verbs_are_fresh():
 
 def test_every_verb_has_an_introduction():
     assert {path.stem for path in make_docs.INTRODUCTIONS.glob("*.md")} == set(verbs())
+
+
+def test_a_card_of_the_gallery_says_what_its_finding_rests_on():
+    """Question, answer, seeds, a model that is said to be alive or not, and a command with options that there are."""
+    page = (DOCS / "gallery.md").read_text(encoding="utf-8")
+    cards = re.findall(r"^### (.+?)\n(.*?)(?=^##|\Z)", page, re.DOTALL | re.MULTILINE)
+    assert len(cards) > 40
+    for question, card in cards:
+        assert question.endswith("?")
+        said = dict(re.findall(r"^- \*\*(.+?):\*\* (\S.*)", card, re.MULTILINE))
+        assert list(said) == ["Rests on", "Model", "Command"], question
+        state = "alive|wrecked|untrained|random weights|tiny|simulated|none|no language model"
+        assert re.search(state, said["Model"]), question
+        for verb, options in re.findall(r"`spillover (\w+)(.*?)`", said["Command"]):
+            names = {item.name.replace("_", "-") for item in dataclasses.fields(settings_class(verb))}
+            assert set(re.findall(r" --([\w-]+)", options)) <= names, question
 
 
 def first_column(page, heading):
