@@ -25,7 +25,7 @@ from spillover.packs.pack import AUTO, Implication, Pack, describe, pack_hash
 from spillover.packs.redaction import Redaction
 from spillover.packs.write import refuse_taken, write_pack
 from spillover.record import Metric, Record
-from spillover.runs import identity_of, open_run
+from spillover.runs import identity_of, open_run, watched
 from spillover.theory.associations import Margins, associations, can_be_undone, counts_of, subjects_of, undoing
 from spillover.theory.prediction import Solved, solved
 from spillover.theory.table import table_of
@@ -232,7 +232,9 @@ def _priors(
         questions.append([GivenQuestion(subject, each.given, each.given_answer, each.then) for subject in subjects])
     flat = list(itertools.chain.from_iterable(questions))
     asked = words(with_given_facts(pack, flat))
-    beliefs = iter(priors(asked, flat, Scorer(loaded.model), encoder(loaded.tokenizer)))
+    beliefs = iter(
+        priors(asked, flat, Scorer(loaded.model, progress=watched(settings.model)), encoder(loaded.tokenizer))
+    )
     pairs = zip(kept, questions, strict=True)
     return [sum(next(beliefs)[each.then_answer] for _ in group) / len(group) for each, group in pairs]
 
