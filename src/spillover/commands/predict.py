@@ -233,7 +233,7 @@ def _priors(
     flat = list(itertools.chain.from_iterable(questions))
     asked = words(with_given_facts(pack, flat))
     beliefs = iter(
-        priors(asked, flat, Scorer(loaded.model, progress=watched(settings.model)), encoder(loaded.tokenizer))
+        priors(asked, flat, Scorer(loaded.model, progress=watched(loaded.name)), encoder(loaded.tokenizer))
     )
     pairs = zip(kept, questions, strict=True)
     return [sum(next(beliefs)[each.then_answer] for _ in group) / len(group) for each, group in pairs]
