@@ -7,7 +7,7 @@ SPILLOVER := $(VENV)/bin/spillover
 QUIET := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE TOKENIZERS_PARALLELISM=false
 PYTEST := $(QUIET) $(VENV)/bin/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-all lint clean
+.PHONY: demo test test-all lint site clean
 .DEFAULT_GOAL := demo
 
 # The main job on a real language model: a true link and an invented one, and the page that shows both.
@@ -28,6 +28,11 @@ lint: $(VENV)/.dev
 	$(VENV)/bin/ruff format --no-cache --check .
 	$(VENV)/bin/mypy --cache-dir $(VENV)/mypy
 
+# The pages of docs/ as a site that opens without a server; the tests build it too.
+site: $(VENV)/.dev
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet
+	@echo "$(CURDIR)/site/index.html"
+
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
@@ -46,4 +51,4 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@touch $@ $(VENV)/.demo
 
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) demo site

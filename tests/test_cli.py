@@ -2,14 +2,20 @@
 
 import dataclasses
 import json
+import re
 import subprocess
 import sys
+import webbrowser
+from pathlib import Path
 
 import pytest
 
+from spillover import runs
 from spillover.cli import QUESTIONS, main, parse
-from spillover.commands import settings_class, verbs
+from spillover.commands import next_step, options, settings_class, verbs
+from spillover.commands.experiments import EXPERIMENTS
 from spillover.commands.inject import Inject
+from spillover.lm.plan import CARDS
 
 
 def run(capsys, *words):
@@ -36,6 +42,84 @@ def test_help_names_every_option_with_its_text(capsys, verb):
     code, out, err = run(capsys, verb, "--help")
     assert (code, err) == (0, "")
     assert "--json" in out
+
+
+@pytest.mark.parametrize("verb", verbs())
+def test_help_ends_with_an_example_that_parses(capsys, verb):
+    everything = run(capsys, verb, "--help-all")[1]
+    program, named, *words = options.EXAMPLES[verb].split()
+    assert (program, named) == ("spillover", verb) and f"  {options.EXAMPLES[verb]}\n" in everything
+    assert parse(settings_class(verb), verb, words) is not None
+    few = run(capsys, verb, "--help")[1]
+    for each in options.options(verb):
+        assert f"  {each.shown}" in everything and (f"  {each.shown}" in few) != each.rare
+
+
+def test_what_help_lists_by_name_is_all_that_there_is():
+    built_in = {path.stem for path in (Path(options.__file__).parent / "built_in_studies").glob("*.yaml")}
+    text = {(verb, each.name): each.text for verb in verbs() for each in options.options(verb)}
+    listed = text["sweep", "study"].partition("built-in study: ")[2].rstrip(".").split(", ")
+    assert set(listed) == built_in
+    listed = re.findall(r"[\w-]+", text["lab", "preset"].partition(": ")[2].replace(" or ", " "))
+    assert set(listed) == set(EXPERIMENTS)
+    devices = text["sweep", "on"].partition("device: cpu (this machine), ")[2].partition(". ")[0]
+    assert set(re.split(", | or ", devices)) == set(CARDS)
+    known = {field.name for verb in verbs() for field in dataclasses.fields(settings_class(verb))}
+    for names in (*options.GROUPS.values(), options.RARE, " ".join(options.TAKES)):
+        assert {name.rpartition(".")[2] for name in names.split()} <= known
+
+
+@pytest.mark.parametrize(
+    ("verb", "words", "step"),
+    [
+        ("inject", ["my pack", "--out", "run"], "spillover report run --browse"),
+        ("packs", ["discover", "a.csv", "--out", "p"], "spillover check p"),
+        ("packs", [], ""),
+        ("check", ["my pack"], "spillover predict 'my pack'"),
+        ("audit", ["p", "--base", "a", "--tuned", "b", "--out", "page.html"], ""),
+    ],
+)
+def test_the_end_of_a_verb_tells_the_next_step(verb, words, step):
+    assert next_step(verb, parse(settings_class(verb), verb, words)) == step
+
+
+def test_the_next_step_is_said_beside_the_output(capsys):
+    code, out, err = run(capsys, "check", "country-code:pairs=2,names=6,bridge=1")
+    assert code == 0 and "Next:" not in out
+    assert err.endswith("Next: spillover predict country-code:pairs=2,names=6,bridge=1\n")
+
+
+def test_a_shell_completes_verbs_and_options(capsys, tmp_path):
+    (tmp_path / "it").write_text(run(capsys, "completion", "bash")[1], encoding="utf-8")
+    ask = 'source it; COMP_WORDS=({}); COMP_CWORD={}; _spillover; echo "${{COMPREPLY[@]}}"'
+    both = "--lora --lora-targets"
+    for words, place, answer in (("spillover inj", 1, "inject"), ("spillover inject --lora", 2, both),
+                                 ("spillover inject my", 2, "")):  # fmt: skip
+        done = subprocess.run(["bash", "-c", ask.format(words, place)], cwd=tmp_path, capture_output=True, text=True)
+        assert (done.stdout.strip(), done.stderr) == (answer, "")
+    assert run(capsys, "completion", "tcsh")[0] == 2
+
+
+def test_a_page_opens_in_a_browser(capsys, tmp_path):
+    class Noting(webbrowser.BaseBrowser):
+        def open(self, url, new=0, autoraise=True):
+            return not opened.append(url)
+
+    opened = []
+    webbrowser.register("noting", None, Noting("noting"), preferred=True)
+    assert run(capsys, "predict", "country-code:pairs=2,names=6,bridge=1", "--out", str(tmp_path / "run"))[0] == 0
+    assert run(capsys, "report", str(tmp_path / "run"), "--out", str(tmp_path / "page.html"), "--browse")[0] == 0
+    assert opened == [(tmp_path / "page.html").as_uri()]
+
+
+def test_off_a_terminal_progress_is_a_line_now_and_then(capsys, monkeypatch):
+    monkeypatch.delenv("TQDM_DISABLE")
+    monkeypatch.setattr(runs, "SELDOM", 0)
+    with runs.progress("seed 0", 4, "step") as bar:
+        for _ in range(4):
+            bar.update()
+    said = capsys.readouterr().err
+    assert "seed 0: 2 of 4 steps, " in said and " left\n" in said and "\r" not in said
 
 
 def test_an_option_is_there_only_where_it_acts():
@@ -132,4 +216,4 @@ def test_flags_and_defaults():
 
 
 def test_the_version(capsys):
-    assert run(capsys, "--version")[:2] == (0, "0.1.0\n")
+    assert run(capsys, "--version")[:2] == (0, "0.2.0\n")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from spillover.theory.solving import certify as certify
     from spillover.theory.solving import solve as solve
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 #: The library: name -> the module it is in, imported when the name is first asked for, so that `--help` stays quick.
 LIBRARY = {

@@ -10,7 +10,6 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from importlib.metadata import version
 from typing import Any
 
 import spillover
@@ -24,6 +23,7 @@ QUESTIONS = {
     "I fine-tuned already. What else did the model learn?": "spillover audit PACK --base MODEL --tuned MODEL",
     "I study how it happens. One run, from facts to a page:": "spillover inject mixed:names=60 --out run",
 }
+SHELLS = ("bash", "zsh")
 #: What the light install leaves out.
 HEAVY = {"torch", "transformers", "safetensors", "peft", "accelerate"}
 
@@ -91,8 +91,15 @@ def _run(words: list[str], as_json: bool) -> int:
         lines += ["", "Verbs:", *(f"  {verb:<10}{text}" for verb, text in commands.verbs().items())]
         print("\n".join([*lines, "", "`spillover VERB --help` lists a verb's options."]))
         return 0
+    if words[0] == "completion":
+        from spillover.commands.options import completion
+
+        if len(words) != 2 or words[1] not in SHELLS:
+            raise UsageError("name a shell", where="spillover completion", do=f"Give one of {', '.join(SHELLS)}")
+        print(completion(words[1]))
+        return 0
     if words[0] in ("--version", "version"):
-        print(version("spillover"))
+        print(spillover.__version__)
         return 0
     verb = words[0]
     settings = parse(commands.settings_class(verb), verb, words[1:])
@@ -107,27 +114,31 @@ def _run(words: list[str], as_json: bool) -> int:
         print(json.dumps(outcome, ensure_ascii=False, default=plain))
     elif text:
         print(text)
+        if step := commands.next_step(verb, settings):
+            print(f"Next: {step}", file=sys.stderr)
     return int(code)
 
 
 def parse(settings_class: type, verb: str, words: list[str]) -> Any:
     """Settings from a verb's words, or None when they asked for help, which is then printed. Raises UsageError."""
+    _refuse_unknown_options(settings_class, verb, words)
+    if {"-h", "--help", "--help-all"} & set(words):
+        from spillover.commands.options import help_text
+
+        print(help_text(verb, "--help-all" in words))
+        return None
     import tyro
 
-    _refuse_unknown_options(settings_class, verb, words)
-    said, help_text = io.StringIO(), io.StringIO()
+    said = io.StringIO()
     try:
-        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(help_text):
+        with contextlib.redirect_stderr(said):
             return tyro.cli(settings_class, args=words, prog=f"spillover {verb}")
-    except SystemExit as stop:
-        if not stop.code:
-            print(help_text.getvalue(), end="")
-            return None
+    except SystemExit:
         raise _usage_error(verb, said.getvalue()) from None
 
 
 def _refuse_unknown_options(settings_class: type, verb: str, words: list[str]) -> None:
-    known = {"--help"}
+    known = {"--help", "--help-all"}
     for item in dataclasses.fields(settings_class):
         name = item.name.replace("_", "-")
         known |= {f"--{name}", f"--no-{name}"} if item.type == "bool" or item.default is True else {f"--{name}"}

@@ -28,6 +28,7 @@ from spillover.record import RECORD, SCHEMA_VERSION, Record, State, identity, sa
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
+    from tqdm import tqdm
 
 #: Seconds in which a worker whose study was killed has followed it, and let go of its run.
 GRACE = 3.0
@@ -345,3 +346,46 @@ def _to_disk(path: Path) -> None:
 def say(sentence: str) -> None:
     """Tell the user on standard error."""
     print(sentence, file=sys.stderr, flush=True)
+
+
+#: Seconds between two lines that say how far a long piece of work is, where no terminal shows a bar.
+SELDOM = 30
+
+
+def progress(name: str, total: int, unit: str, leave: bool = False) -> tqdm:
+    """How far a long piece of work is, with the time that is left: on standard error, a bar on a terminal or in a
+    notebook, and a line now and then elsewhere. leave: whether the bar stays when all is done."""
+    from tqdm.auto import tqdm
+
+    own: dict[str, Any] = {"total": total, "desc": name, "unit": unit, "leave": leave}
+    if sys.stderr.isatty() or "ipykernel" in sys.modules:
+        return tqdm(**own, dynamic_ncols=True, smoothing=0.1, delay=1)
+    line = "{desc}: {n_fmt} of {total_fmt} {unit}s, {elapsed} gone, {remaining} left"
+    return tqdm(**own, file=_Lines(), bar_format=line, mininterval=SELDOM, maxinterval=SELDOM, delay=SELDOM)
+
+
+def watched(name: str) -> Callable[[int, int], None]:
+    """What to call with how many questions of how many are answered; it shows them as `progress` does."""
+    bar: tqdm | None = None
+
+    def answered(done: int, total: int) -> None:
+        nonlocal bar
+        if bar is None:
+            bar = progress(name, total, "answer")
+        bar.update(done - bar.n)
+        if done >= total:
+            bar.close()
+            bar = None
+
+    return answered
+
+
+class _Lines:
+    """Standard error for a bar that is no bar: each state is a line, and what moves the cursor is dropped."""
+
+    def write(self, text: str) -> None:
+        if line := text.strip("\r\n "):
+            say(line)
+
+    def flush(self) -> None:
+        """Nothing is held back."""

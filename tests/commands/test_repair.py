@@ -53,6 +53,14 @@ def test_taking_the_whole_change_back_gives_the_base_model(tuned, two_kinds, tin
     assert "repaired model" in found["text"] and "worth it: " in found["text"].splitlines()[-1]
     report.run(Report(runs=(str(tmp_path / "repaired"),), out=str(tmp_path / "page.html")))
     assert "worth it: " in (tmp_path / "page.html").read_text(encoding="utf-8").partition("</h1>")[0]
+    card = (tmp_path / "repaired" / "weights" / "README.md").read_text(encoding="utf-8")
+    assert "`scale-back=1`" in card and "no guarantee of safety" in card and str(tmp_path) not in card
+    unwanted = [found[side]["unwanted_rate"] for side in ("before", "after")]
+    assert (
+        "share of unstated subjects | " + " | ".join(f"{each['value']:.2f} of {each['n']}" for each in unwanted) in card
+    )
+    card = (tuned / "README.md").read_text(encoding="utf-8")
+    assert "fine-tuned on stated facts, without a remedy" in card and f"| {unwanted[0]['value']:.2f} of " in card
     json.dumps(found)
     capsys.readouterr()
     assert repair.run(settings)["after"] == found["after"]

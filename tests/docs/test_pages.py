@@ -32,7 +32,7 @@ def commands(body, model, ends=0):
     """Run each line of a bash block; gives what they print. ends: the exit code of each."""
     printed = io.StringIO()
     for line in body.splitlines():
-        words = shlex.split(line.replace("gemma-3-270m", str(model)))
+        words = shlex.split(re.sub("gemma-3-270m|(?<=--model )smollm2-135m", str(model), line))
         assert words[0] == "spillover", line
         # Tests share the cores.
         words += ["--threads", "1"] if words[1] in ("inject", "audit", "predict", "repair", "where") else []
@@ -45,7 +45,14 @@ def commands(body, model, ends=0):
 
 
 #: Pages whose commands take longest are tried by `make test-all`.
-LONG = ("hallucinates-from-my-facts.md", "about-to-tune.md", "sweep.md", "mitigate.md", "already-tuned.md")
+LONG = (
+    "tutorial.md",
+    "hallucinates-from-my-facts.md",
+    "about-to-tune.md",
+    "sweep.md",
+    "mitigate.md",
+    "already-tuned.md",
+)
 
 
 @pytest.mark.parametrize(

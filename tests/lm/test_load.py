@@ -148,6 +148,17 @@ def test_pickled_weights_are_not_opened(tmp_path, tiny):
     assert "cannot be loaded" in sentence(lambda: load_model(str(tmp_path), device="cpu"))
 
 
+def test_code_that_a_model_brings_along_is_not_run(tmp_path, tiny):
+    tiny.model.save_pretrained(tmp_path)
+    tiny.tokenizer.save_pretrained(tmp_path)
+    (tmp_path / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Own: pass\n", encoding="utf-8")
+    config = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
+    own = dict.fromkeys(("AutoConfig", "AutoModelForCausalLM", "AutoTokenizer"), "own.Own")
+    (tmp_path / "config.json").write_text(json.dumps(config | {"model_type": "own", "auto_map": own}))
+    assert "cannot be loaded" in sentence(lambda: load_model(str(tmp_path), device="cpu"))
+    assert not (tmp_path / "ran").exists()
+
+
 def test_damaged_weights(tmp_path, tiny):
     tiny.model.save_pretrained(tmp_path)
     tiny.tokenizer.save_pretrained(tmp_path)

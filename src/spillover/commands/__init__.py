@@ -1,6 +1,7 @@
 """The verbs: each is a file of this folder with the same name, which holds its settings and the job that runs them."""
 
 import re
+import shlex
 from collections.abc import Callable
 from functools import cache
 from importlib import import_module
@@ -12,6 +13,22 @@ from spillover.errors import UsageError, nearest
 #: In which order they are shown; a verb that is not named here comes last.
 ORDER = ("models", "packs", "check", "predict", "inject", "mitigate", "repair", "audit", "where", "report", "verify",
          "rerun", "solve", "certify", "lab", "sweep")  # fmt: skip
+#: Verb -> what to do after it: with the values of its settings, the first line of which none is empty.
+NEXT = {
+    "models": ["spillover inject mixed:names=60 --model {model} --out FOLDER"],
+    "packs": ["spillover check {out}", "spillover check {folder}"],
+    "check": ["spillover predict {pack}"],
+    "predict": ["spillover check {draft}", "spillover report {out} --browse", "spillover inject {pack} --out FOLDER"],
+    "inject": ["spillover report {out} --browse"],
+    "mitigate": ["spillover inject {pack} --model {model} --remedy NAME=STRENGTH --save weights --out FOLDER"],
+    "repair": ["spillover report {out} --browse"],
+    "audit": ["spillover report {out} --browse", "the same with --out FOLDER, and then spillover report FOLDER"],
+    "verify": ["spillover rerun {run} --out FOLDER"],
+    "rerun": ["spillover report {out} --browse"],
+    "solve": ["spillover predict {pack}"],
+    "certify": ["spillover solve {pack}"],
+    "sweep": ["spillover report {out}/cells/CELL/seed-0 --browse", "spillover sweep {study} --out FOLDER"],
+}
 _SETTINGS = re.compile(
     r'^class (\w+)\((?:Common|Seeded|Running|Chat)(?:, Chat)?\):\n    """(.+?)(?:"""|\n)', re.MULTILINE
 )
@@ -36,6 +53,19 @@ def settings_class(verb: str) -> type:
 def job(verb: str) -> Callable[..., dict[str, Any]]:
     """What runs a verb's settings. Raises UsageError with the nearest verb."""
     return _module(verb).run
+
+
+def next_step(verb: str, settings: Any) -> str:
+    """What to do after a verb, or nothing. A page that was written is its own next step."""
+    values = {name: shlex.quote(str(value)) for name, value in vars(settings).items() if value}
+    if values.get("out", "").endswith(".html"):
+        return ""
+    for line in NEXT.get(verb, ()):
+        try:
+            return line.format_map(values)
+        except KeyError:
+            continue
+    return ""
 
 
 def _module(verb: str) -> Any:

@@ -57,7 +57,7 @@ from spillover.record import (
     write_table,
 )
 from spillover.results import Answers, Run
-from spillover.runs import OpenRun, identity_of, open_run
+from spillover.runs import OpenRun, identity_of, open_run, watched
 
 if TYPE_CHECKING:
     from spillover.commands import audit_open
@@ -371,7 +371,7 @@ def _measure(
         sha256, scorer = held.sha256, held
     else:
         loaded = weights_of(name, held, words.tokenizer, settings, settings.base)
-        sha256, scorer = loaded.sha256, Scorer(loaded.model, processes=processes)
+        sha256, scorer = loaded.sha256, Scorer(loaded.model, processes=processes, progress=watched(name))
     evaluation, judge, facts, reworded = Evaluation(asked, encode), Judge(pack, words, encode, scorer), None, None
     if checkpoint == 0:
         evaluation.warranted, facts = judge.warranted(sha256)

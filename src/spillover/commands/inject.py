@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from tyro.conf import Positional, arg
 
 from spillover.commands.launched import resolved
@@ -21,6 +22,7 @@ from spillover.details import (
     InjectDetails,
     LookInside,
     Memory,
+    Metric,
     ModelFacts,
     PlainText,
     RateTrial,
@@ -45,6 +47,7 @@ from spillover.record import (
 )
 from spillover.results import Run
 from spillover.runs import PATIENCE, OpenRun, identity_of, open_run, say
+from spillover.runs import progress as show_progress
 
 if TYPE_CHECKING:
     from spillover.commands.held import Model
@@ -275,8 +278,6 @@ def _train(
     trials: list[RateTrial],
 ) -> None:  # fmt: skip
     """One seed's run, written into its folder however it ends; a process beside the first has no `run` to write."""
-    from tqdm.auto import tqdm
-
     from spillover.interp.patching import moved
     from spillover.lm.fine_tune import FineTuned
     from spillover.lm.fine_tune import inject as fine_tune
@@ -319,7 +320,7 @@ def _train(
                 encode, last = encoder(loaded.tokenizer), job.training.epochs
                 inside = Inside(loaded.model, job.asked, encode, seed=settings.seed, last=last, folder=folder)
             steps, name = job.training_set.steps(job.training), f"seed {settings.seed}"
-            bar = tqdm(total=steps, desc=name, unit="step", dynamic_ncols=True, leave=False, delay=1)
+            bar = show_progress(name, steps, "step")
             look = tracking.look if tracking else lambda seen: None
             details.forgetting = Forgetting(limit=settings.max_forgetting)
             with bar, job.budget.explained():
@@ -352,7 +353,7 @@ def _train(
             if inside:
                 details.inside = inside.took(run.seconds)
             job.budget.note(details.memory)
-            _write_tables(record, details, hide.table(seen.table()), seen, folder)
+            _write_tables(record, details, hide.table(seen.table()), seen, folder, job.pack)
             if tracking:
                 tracking.end(seen)
 
@@ -365,8 +366,10 @@ def _watch(details: InjectDetails, seen: FineTuned) -> None:
         say(f"WARNING: {details.forgetting.sentence}")
 
 
-def _write_tables(record: Record, details: InjectDetails, answers: pa.Table, seen: FineTuned, folder: Path) -> None:
-    """The tables of a run, and what its record says of them and of what was saved."""
+def _write_tables(
+    record: Record, details: InjectDetails, answers: pa.Table, seen: FineTuned, folder: Path, pack: Pack
+) -> None:
+    """The tables of a run, and what its record says of them and of what was saved, which gets a card."""
     from spillover.lm.save import files_saved
 
     write_table(folder / ANSWERS, answers)
@@ -383,7 +386,25 @@ def _write_tables(record: Record, details: InjectDetails, answers: pa.Table, see
     details.model.parameters, details.model.trained_parameters = seen.parameters, seen.trained_parameters
     details.plain_text = PlainText(**{name: values.tolist() for name, values in seen.plain.items()})
     details.scoring, details.forward_passes = seen.method, seen.passes
+    if details.saved:
+        _write_card(record, answers, folder, pack)
     details.files = checksums(folder, *TABLES, *files_saved(folder))
+
+
+def _write_card(record: Record, answers: pa.Table, folder: Path, pack: Pack) -> None:
+    from spillover.commands.card import write_card
+    from spillover.lm.save import kept_in
+    from spillover.metrics.remedies import remedy_result
+
+    untrained = answers.filter(pc.equal(answers["checkpoint"], 0))
+    before, after = (remedy_result(each, pack).metrics for each in (untrained, answers))
+    for each in (before, after):
+        each["paraphrase"] = each["paraphrase_unwanted_rate"]
+    after["forgetting_nats"] = record.metrics.get("forgetting_nats")
+    before["forgetting_nats"], remedy = Metric(0.0, None, None, 0, 0, "nats"), record.settings["remedy"]
+    how = f"with the remedy `{remedy}`" if remedy else "without a remedy"
+    done = f"The base model was fine-tuned on stated facts, {how}."
+    write_card(kept_in(folder), done, record.settings["model"], pack, before, after, "the base model")
 
 
 def _pool(run: OpenRun, settings: Inject, parts: Sequence[Path]) -> None:

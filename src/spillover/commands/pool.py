@@ -20,6 +20,7 @@ from typing import Any
 from spillover import commands
 from spillover.commands.prepare import Models
 from spillover.errors import SpilloverError
+from spillover.runs import progress
 
 #: Of a worker, before it loads a library that computes: threads of one process spin while they wait for each other,
 #: which starves the processes beside it.
@@ -147,9 +148,7 @@ class Pool(AbstractContextManager["Pool"]):
     """Runs tasks, one batch after another, and counts them on a bar. Leaving it ends the workers."""
 
     def __init__(self) -> None:
-        from tqdm.auto import tqdm
-
-        self.bar = tqdm(total=0, unit="run", dynamic_ncols=True, smoothing=0.1, disable=None)
+        self.bar = progress("runs", 0, "run", leave=True)
 
     def run(self, tasks: Sequence[Task]) -> Iterator[Ended]:
         """Run a batch of tasks and give the end of each as it comes."""

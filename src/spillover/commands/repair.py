@@ -129,6 +129,7 @@ def _write_repaired(settings: Repair, pack: Pack, pipeline: Pipeline, folder: Pa
 
 
 def _conclude(record: Record, pack: Pack, audits: dict[str, dict[str, Any]], folder: Path, saved: Saved) -> None:
+    from spillover.commands.card import write_card
     from spillover.lm.save import files_saved
 
     found = {side: remedy_result(read_table(folder / side / ANSWERS), pack) for side in audits}
@@ -138,6 +139,9 @@ def _conclude(record: Record, pack: Pack, audits: dict[str, dict[str, Any]], fol
         figures["paraphrase"] = found[side].metrics["paraphrase_unwanted_rate"]
         figures["forgetting_nats"] = audited["metrics"].get("forgetting_nats")
         sides[side] = {**figures, "verdicts": audited["verdicts"]}
+    remedy, base = (record.settings[name] for name in ("remedy", "base"))
+    done = f"It was fine-tuned, and the remedy `{remedy}` then changed its weights, without further training."
+    write_card(folder / WEIGHTS, done, base, pack, sides[BEFORE], sides[AFTER], "the fine-tuned model")
     about = {"saved": saved.as_json(), "files": checksums(folder, *files_saved(folder))}
     record.details = RepairDetails.model_validate(record.details.as_json() | sides | about)
     # Those of the repaired model, which come last.
@@ -154,5 +158,4 @@ def _lines(folder: Path, record: Record) -> Iterator[str]:
     yield from text_table(rows)
     yield f"  repaired model: {folder / WEIGHTS}"
     yield f"  audits: {folder / BEFORE}, {folder / AFTER}"
-    yield f"  page: spillover report {folder}"
     yield weighed(details.before, details.after, Metric.of(record.metrics.get("removed"))).said

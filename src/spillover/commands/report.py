@@ -1,5 +1,6 @@
 """`spillover report`: one self-contained HTML page from runs."""
 
+import webbrowser
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,6 +22,8 @@ class Report(Common):
     """Folders of finished runs. A prediction and one run of its pack make one list, foretold beside measured."""
     out: str = "spillover.html"
     """The page to write."""
+    browse: Flag = False
+    """Open the page in a browser."""
     redact: Flag = False
     """Call subjects `subject 1`, `subject 2` and so on, in the order of the run's table; runs made with --redact have
     such names already."""
@@ -37,4 +40,6 @@ def run(settings: Report) -> dict[str, Any]:
         raise UsageError("this is a folder, not a page", where=str(page), do="Name a file, such as page.html")
     html, shown = html_of(settings.runs, settings.redact, compared, settings.brief)
     write_atomically(page, html.encode())
+    if settings.browse and not webbrowser.open(page.resolve().as_uri()):
+        shown += "; there is no browser here to open it with"
     return {"page": str(page), "text": f"{page} shows {shown}."}

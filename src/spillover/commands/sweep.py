@@ -31,7 +31,7 @@ class Sweep(Common):
     """Run a study: a grid or list over any verb's options, resumable, into one table and one page."""
 
     study: Annotated[Positional[str], arg(metavar="STUDY")]
-    """A study's YAML file, or a built-in study: paper, paper-rates, paper-270m or adapters."""
+    """A study's YAML file, or a built-in study: {built-in studies}."""
     out: str = ""
     """Folder of the study: cells/, table.parquet, page.html and record.json; needed unless --plan."""
     engine: Literal["local", "ray"] = "local"

@@ -30,7 +30,7 @@ from spillover.packs.redaction import Redaction
 from spillover.report.pages import html_of
 from spillover.report.where import ENDS, PatchedModels, load_where
 from spillover.results import text_table
-from spillover.runs import identity_of, open_run
+from spillover.runs import identity_of, open_run, progress
 
 if TYPE_CHECKING:
     from spillover.interp.patching import Change
@@ -216,15 +216,15 @@ class _SeedTables:
 
     def measure(self, parts: str) -> str:
         """Measure the base model, its expansion, the tuned model, and the parts; gives how the second was computed."""
-        from tqdm.auto import tqdm
-
         found = self.change.parts if parts != "none" else []
         patched = [part for part in found if parts == "all" or part.kind == "component"]
         how = self._measure_ends()
         todo = [pair for pair in product(patched, (False, True)) if (pair[0].name, pair[1]) not in self.known]
-        for part, left_out in tqdm(todo, f"seed {self.seed}", unit="model", dynamic_ncols=True, leave=False, delay=1):
-            with self.change.without(part) if left_out else self.change.only(part):
-                self._keep(self._answers(TUNED), part.name, part.kind, left_out)
+        with progress(f"seed {self.seed}", len(todo), "model") as bar:
+            for part, left_out in todo:
+                with self.change.without(part) if left_out else self.change.only(part):
+                    self._keep(self._answers(TUNED), part.name, part.kind, left_out)
+                bar.update()
         return how
 
     def _measure_ends(self) -> str:

@@ -419,14 +419,18 @@ def convert(folder: Path) -> None:
 @contextmanager
 def gguf_parsed_once() -> Iterator[None]:
     """Inside, a GGUF file is parsed once: the library does so for configuration, vocabulary and weights, each twice.
-    Nor are a model's tensors given their names anew for every module."""
+    Nor are a model's tensors given their names anew for every module, and no bar of the library is shown."""
     package: Any = import_module("gguf")
+    reading: Any = import_module("transformers.modeling_gguf_pytorch_utils")
     slow = {name: getattr(package, name) for name in ("GGUFReader", "get_tensor_name_map")}
     for name, own in slow.items():
         setattr(package, name, cache(own))
+    # This bar does not listen to `quiet`.
+    bar, reading.tqdm = reading.tqdm, lambda each, **_: each
     try:
         yield
     finally:
+        reading.tqdm = bar
         for name, own in slow.items():
             setattr(package, name, own)
 

@@ -24,6 +24,8 @@ from spillover.packs.pack import Pack
 from spillover.record import disk_errors, save_tensors, unwritable
 
 WEIGHTS, DELTA, ADAPTER = "weights", "delta.safetensors", "adapter"
+#: The card of what was saved; that of a delta stands beside it.
+CARD = "README.md"
 REPEAT = "Run it again with --save delta"
 #: Prompts that are asked again of what was saved.
 PROMPTS = 8
@@ -118,7 +120,7 @@ def opened(path: Path, base: LoadedModel) -> CausalModel:
 
 def files_saved(folder: Path) -> list[str]:
     """Every file that a run kept of its model, by its path in the run's folder."""
-    every = [path for name in (DELTA, ADAPTER, WEIGHTS) for path in (folder / name, *(folder / name).rglob("*"))]
+    every = [path for name in (DELTA, CARD, ADAPTER, WEIGHTS) for path in (folder / name, *(folder / name).rglob("*"))]
     return sorted(path.relative_to(folder).as_posix() for path in every if path.is_file())
 
 

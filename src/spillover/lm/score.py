@@ -271,7 +271,8 @@ class Scorer:
     gave on this very model what each text gives alone, else one text at a time. maximum_tokens, maximum_logits: bounds
     of one forward pass, which are halved whenever memory runs out; then all is computed again, to the numbers of a
     scorer that had those bounds from its beginning. processes: with others, each scores its share of the batches, which
-    are those of one process, all get what all of them found, and the bounds stay as they are.
+    are those of one process, all get what all of them found, and the bounds stay as they are. progress: is called with
+    how many candidates of how many are scored.
     """
 
     model: CausalModel
@@ -280,6 +281,7 @@ class Scorer:
     maximum_tokens: int = MAXIMUM_TOKENS
     maximum_logits: int = MAXIMUM_LOGITS
     processes: Processes = SINGLE
+    progress: Callable[[int, int], None] | None = None
     _under_way: list[PrefixTree] = field(default_factory=list, init=False)
     #: The tokens of the longest text that the method was checked for; 0 when it was given.
     _checked: int = field(default=0, init=False)
@@ -296,7 +298,7 @@ class Scorer:
 
         def attempt() -> list[Float[np.ndarray, "candidate"]]:
             self.settle(requests)
-            return self._score_all(requests, self._feed(requests), self.processes)
+            return self._score_all(requests, self._feed(requests), self.processes, self.progress)
 
         return self._in_smaller_passes(attempt)
 
@@ -415,15 +417,26 @@ class Scorer:
                 yield trees
 
     def _score_all(
-        self, requests: Sequence[Request], fed: Iterable[list[PrefixTree]], processes: Processes = SINGLE
+        self,
+        requests: Sequence[Request],
+        fed: Iterable[list[PrefixTree]],
+        processes: Processes = SINGLE,
+        progress: Callable[[int, int], None] | None = None,
     ) -> list[Float[np.ndarray, "candidate"]]:
         results = [np.zeros(len(request.candidates)) for request in requests]
+        done, total = 0, sum(map(len, results))
         with self.processes.inference():
             for trees, counts in processes.round_robin(self._batches(fed)):
                 owners = [owner for tree in trees for owner in tree.owners]
                 for (number, candidate), value in zip(owners, self.score_batch(trees), strict=True):
                     if counts:
                         results[number][candidate] = value
+                # With others, each process scores its share.
+                done = min(total, done + len(owners) * processes.count)
+                if progress:
+                    progress(done, total)
+        if progress:
+            progress(total, total)
         results = processes.sum(results)
         if any(np.isnan(scores).any() for scores in results):
             raise ModelError(**NO_NUMBERS)
