@@ -114,7 +114,8 @@ def _run(words: list[str], as_json: bool) -> int:
         print(json.dumps(outcome, ensure_ascii=False, default=plain))
     elif text:
         print(text)
-        if step := commands.next_step(verb, settings):
+        # What comes after a pack with faults is to mend it, and nothing else.
+        if (not code or verb != "check") and (step := commands.next_step(verb, settings)):
             print(f"Next: {step}", file=sys.stderr)
     return int(code)
 
