@@ -19,7 +19,7 @@ SAID = {
     "06_what_abstaining_does.py": "1 abstaining: unknown, ahead by 0.106",
     "07_pack_of_real_names.py": "real-names': 50 facts, 40 subjects, 2 relations, 1 implication, 30 questions",
     "08_audit_models_you_hold.py": "none: lives_in->codes_in, ",
-    "09_a_chat_file_with_a_rule.py": "team.jsonl: 160 facts from 160 of 300 rows",
+    "09_a_chat_file_with_a_rule.py": "team.jsonl: 100 facts from 100 of 300 rows",
 }
 
 

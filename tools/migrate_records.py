@@ -16,11 +16,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from spillover import __version__, commands
+from spillover import commands
 from spillover.commands.rerun import settings_of
 from spillover.commands.verify import Verify
 from spillover.record import RECORD, SCHEMA_VERSION, Record, identity
-from spillover.runs import identity_of
+from spillover.runs import SINCE, identity_of
 
 #: Commands whose identity rests on their settings alone, with the options that are no part of it.
 IGNORED = {"inject": ("track",), "mitigate": ("processes",)}
@@ -31,7 +31,7 @@ def old_identity(settings: Any, *ignored: str) -> str:
     values = {item.name: (getattr(settings, item.name), item.default) for item in dataclasses.fields(settings)}
     ignored = ("out", "json", *ignored)
     told = {name: value for name, (value, default) in values.items() if name not in ignored and value != default}
-    return identity(told | {"version": __version__})
+    return identity(told | {"version": SINCE})
 
 
 def asked(settings: Any) -> Iterator[Any]:

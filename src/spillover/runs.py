@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from spillover import __version__
 from spillover import record as records
 from spillover.config import WORDING
 from spillover.details import CheckpointsWritten
@@ -37,8 +36,8 @@ LOCK, CHECKPOINTS = ".lock", "checkpoints"
 _LEFT = re.compile(r"\.saving-.*|\.(record\.json|page\.html|\w+\.parquet)\.[a-z0-9_]{8}")
 #: What a file system says that knows no locks. There, nothing keeps two processes apart.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
-
-
+#: The version since which equal settings give equal runs: raised with what they give, and not with every release.
+SINCE = "0.1.0"
 #: Options that came after schema 2, with the value at which a run is what it was without them, and so has its identity.
 LATER = {"max_forgetting": 0.5, "train_prompts": 1, "hold_out": False}
 
@@ -50,7 +49,7 @@ def identity_of(settings: DataclassInstance, *ignored: str, **more: object) -> s
     ignored = ("out", "json", *WORDING, *ignored)
     every = dataclasses.asdict(settings).items()
     values = {name: value for name, value in every if name not in ignored and LATER.get(name, ...) != value}
-    return identity({**values, **more, "schema": SCHEMA_VERSION, "version": __version__})
+    return identity({**values, **more, "schema": SCHEMA_VERSION, "version": SINCE})
 
 
 class OpenRun:

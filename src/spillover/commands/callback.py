@@ -12,7 +12,6 @@ import pyarrow.compute as pc
 import torch
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerState, TrainingArguments
 
-from spillover import __version__
 from spillover.commands.inject import TABLES, Inside
 from spillover.config import Chat
 from spillover.details import Excess, JudgeFacts, ModelFacts, TrainerDetails, Verdict
@@ -41,7 +40,7 @@ from spillover.record import (
     with_warranted,
     write_table,
 )
-from spillover.runs import OpenRun, claim_folder, say
+from spillover.runs import SINCE, OpenRun, claim_folder, say
 
 PACKAGES = ("spillover", "torch", "transformers", "tokenizers", "peft", "trl", "numpy", "pyarrow")
 
@@ -208,7 +207,7 @@ class SpilloverCallback(TrainerCallback):
     def _claim(self, folder: Path, args: TrainingArguments, resumed: TrainerState | None) -> None:
         """Take the folder; of a training that resumes, with the answers up to there."""
         arguments = json.dumps({**args.to_dict(), "resume_from_checkpoint": None}, indent=2)
-        settings = {"pack": pack_hash(self.pack), "arguments": arguments, "version": __version__}
+        settings = {"pack": pack_hash(self.pack), "arguments": arguments, "version": SINCE}
         if self._evaluation and self._evaluation.pack != self.pack:
             settings["rendered"] = rendered(self._evaluation.pack, "").sha256
         self._identity = identity(settings)
