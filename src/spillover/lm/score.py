@@ -65,6 +65,7 @@ class CausalModel(Protocol):
     def eval(self) -> Any: ...
 
 
+@runtime_checkable
 class Scores(Protocol):
     """Whatever ranks candidates after prompts: a Scorer, or a model behind an endpoint (lm.served)."""
 
