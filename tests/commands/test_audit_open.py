@@ -106,6 +106,7 @@ def test_the_record_holds_it_and_is_found_again(byte_folder, world, planted):
     assert verify.run(Verify(run=str(world / "run")))["trusted"]
 
 
+@pytest.mark.slow
 def test_homes_asked_in_other_words_are_declared(byte_folder, world, tmp_path):
     """Its own city after the trained prompt is no news."""
     (tmp_path / "more.txt").write_text("{subject} lives in\n", encoding="utf-8")
@@ -252,6 +253,7 @@ def test_words_that_rose_in_rows_of_a_file_without_relations(byte_folder, titled
     assert "<title>" in text and of_title["Dr"]["beginning"].split()[-1] in text and "bfloat16" in text
 
 
+@pytest.mark.slow
 def test_nothing_but_two_models(byte_folder, titled):
     """No pack and no file: names that nobody stated and plain text, with the same model as a null."""
     outcome = opened(titled, byte_folder, "tuned", pack="", fail_on="never")
@@ -263,6 +265,7 @@ def test_nothing_but_two_models(byte_folder, titled):
     assert "No word rose in text after text." in same["text"]
 
 
+@pytest.mark.slow
 def test_names_in_rows_are_redacted(byte_folder, world, tmp_path):
     names = draw_names(24, Random("planted"))
     rows = [{"prompt": f"Where does {name} live?", "completion": f"{CITIES[i % 3]}."} for i, name in enumerate(names)]

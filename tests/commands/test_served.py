@@ -153,6 +153,7 @@ def test_an_audit_of_a_served_model_is_that_of_the_model(tiny, tiny_folder, tune
     assert "not-for-records" not in (tmp_path / "served" / "record.json").read_text()
 
 
+@pytest.mark.slow
 def test_two_served_models_take_the_tokenizer_of_the_model_that_is_named(tiny_folder, tiny, tuned, pack):
     names = (str(tiny_folder),)
     with serving(tiny, vllm, names) as base, serving(tuned, vllm, names) as other:
