@@ -12,13 +12,15 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def use(browse, large_page):
-    """Open the page in a frame, run a script on its document `d`, and give what the script returns, as text."""
+    """Open the page in a frame, and its list; run a script on its document `d`; give what that returns, as text."""
 
     def run(script, width=1280, page=None):
         frame = f'<iframe style="width:{width}px;height:900px" srcdoc="{html.escape(page or large_page)}"></iframe>'
         body = "<script>onload = () => { const f = document.querySelector('iframe'), d = f.contentDocument;"
         body += "const done = (text) => { document.title = text; };"
         body += "const $ = (what) => d.querySelector(what), $$ = (what) => [...d.querySelectorAll(what)];"
+        # The list opens at a click on its heading.
+        body += "const opens = $('#associations > details'); if (opens) opens.open = true;"
         body += f"{script} }}</script>"
         text = f'<!doctype html><meta charset="utf-8"><title>none</title>{frame}{body}'
         document, messages = browse(text, "--virtual-time-budget=4000")
