@@ -25,6 +25,7 @@ from scipy.stats import rankdata
 
 from spillover.metrics.associations import FEATURE_SETS, fit, measured_rates, rate
 from spillover.metrics.implications import LEARNED
+from spillover.metrics.remedies import ALIVE
 from spillover.record import ANSWERS, Record, write_atomically, write_table
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -33,7 +34,7 @@ THIRD, FAMILIES = "qwen2.5-coder-0.5b", "families"
 KEPT, FROZEN = ROOT / "docs/results/calibration.parquet", ROOT / "src/spillover/metrics/calibration.json"
 #: What every prediction says of how predictions did, frozen in the package.
 HELD_OUT = ROOT / "src/spillover/metrics/held_out.json"
-FEATURES, OURS, RESAMPLES, ALIVE = ("margin", "prior", "lift", "support"), FEATURE_SETS[0], 4000, 0.5
+FEATURES, OURS, RESAMPLES = ("margin", "prior", "lift", "support"), FEATURE_SETS[0], 4000
 STATED = ("recall_rank", "implication_rank_train")
 Rows = Sequence[dict[str, Any]]
 Fits = dict[str, list[float]]

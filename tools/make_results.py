@@ -57,8 +57,6 @@ MADE_UP = ("city-language-counterfactual", "country-code", "profession-color", "
 #: The list of kept runs, and its table of how much the models of each study forgot.
 KEPT_RUNS = ROOT / "results/README.md"
 HEALTH = re.compile(r"(<!-- health -->\n).*?(<!-- end of health -->)", re.DOTALL)
-#: A model is alive that forgot at most this, in nats a token on plain text.
-ALIVE = 0.5
 #: How predictions did, and what they were judged on.
 HELD_OUT = ROOT / "src/spillover/metrics/held_out.json"
 JUDGED = {"third_model": "{}, a third model", "never_seen": "packs never seen, {}"}
@@ -300,7 +298,7 @@ def cited(name: str) -> str:
 
 
 def health() -> str:
-    """What the models of each kept study forgot, in Markdown: those that forgot more than ALIVE are wrecked."""
+    """What the models of each kept study forgot, in Markdown: those that forgot more than judging.ALIVE are wrecked."""
     lines = ["| study | models | runs | forgetting, nats a token | alive |", "|---|---|---|---|---|"]
     for study in sorted(path for path in KEPT_RUNS.parent.iterdir() if path.is_dir()):
         found: list[tuple[str, float]] = []
@@ -312,7 +310,7 @@ def health() -> str:
                 found.append((record["settings"]["model"], lost))
         if found:
             models, lost = ", ".join(dict.fromkeys(model for model, _ in found)), [each for _, each in found]
-            alive = sum(each <= ALIVE for each in lost)
+            alive = sum(each <= judging.ALIVE for each in lost)
             lines.append(
                 f"| `{study.name}` | {models} | {len(lost)} | {min(lost):.2f} to {max(lost):.2f} | "
                 f"{alive} of {len(lost)} |"

@@ -100,6 +100,7 @@ def build_audit_page(runs: Sequence[LoadedRun]) -> Page:
     names = [story.label if len(runs) > 1 else f"{spoken(story.given)} → {spoken(story.then)}" for story in judged]
     found = listing(judged)
     pairs = dict.fromkeys(f"{_model(run, 'tuned')} against {_model(run, 'base')}" for run in runs)
+    worst = worst_section(labelled)
     asked, compared = sum(len(story.after) for story in judged), "by what they say of the pack’s subjects"
     if asked:
         compared = f"asked {asked:,} questions whose answers nobody stated"
@@ -110,9 +111,9 @@ def build_audit_page(runs: Sequence[LoadedRun]) -> Page:
         kicker="audit: what else a model learned",
         lede=f"{'; '.join(pairs)}, {compared}. Nothing was trained here.",
         sections=[
-            worst_section(labelled),
+            worst,
             Section("found", "Verdicts", _verdicts(judged, names), hidden=True, first=True),
-            None if worst_section(labelled) else sections.some_examples(judged[:CARDS]),
+            None if worst else sections.some_examples(judged[:CARDS]),
             sections.limits_section(labelled),
             _beside(labelled),
             page.list_section(found if judged else None, page.wording("audit_list")),

@@ -26,6 +26,7 @@ def build_study_page(study: LoadedStudy) -> page.Page:
     chosen = [(row.label, row.frozen.run) for row in sets_of(first) if row.frozen is not None and not row.control]
     chapters = [story for label, run in chosen for story in stories(run, label)]
     table = study_table(study)
+    parts = _sections(study)
     terms = Section("terms", "What this is about", [page.terms("study", "reasoning", "study_numbers")], aside=True)
     return page.Page(
         title=_title(study, sets_of(study.cells_of(SETS))),
@@ -34,9 +35,9 @@ def build_study_page(study: LoadedStudy) -> page.Page:
         lede=f"{study.text} {_ran(study)}",
         notices=_notices(study),
         sections=[
-            *_sections(study)[:1],
+            *parts[:1],
             terms if runs else None,
-            *_sections(study)[1:],
+            *parts[1:],
             when_section(chapters),
             maps_section(chapters),
             examples_section(chapters),

@@ -9,6 +9,7 @@ from matplotlib.artist import Artist
 from spillover.metrics.implications import map_rank
 from spillover.metrics.intervals import clusters_of, standard_error
 from spillover.metrics.ranks import answers_at_end, questions
+from spillover.metrics.remedies import ALIVE
 from spillover.record import Metric
 from spillover.report.drawing import (
     ASSOCIATION,
@@ -31,8 +32,6 @@ from spillover.report.study_data import TRUTHS, LoadedCell, numbers_of, side_of
 from spillover.report.words import interval, number, p_value, value
 
 SETS, PAPER, NEWLY = "study-sets", "paper-table", "newly-by-set"
-#: A model is alive that forgot at most this, in nats a token on plain text.
-ALIVE = 0.5
 #: The state of one of the paper's models in a study of other models.
 THEIRS = "the paper"
 #: The paper's models, and what each is called here: by its tag and its hub id.
