@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import json
 import os
 import resource
 import shutil
@@ -12,11 +13,15 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 
 from spillover import runs as checkpoints
 from spillover import runs as output
-from spillover.commands import inject, prepare
+from spillover.commands import audit, inject, predict, prepare, sweep
+from spillover.commands.audit import Audit
 from spillover.commands.inject import Inject
+from spillover.commands.predict import Predict
+from spillover.commands.sweep import Sweep
 from spillover.errors import RunError
 from spillover.lm import train as training
 from spillover.packs.open import open_pack
@@ -37,6 +42,55 @@ def test_every_setting_is_part_of_a_run_but_where_it_goes():
 def test_a_default_that_changes_makes_another_run(monkeypatch):
     """So the values are hashed, and not whether they were given."""
     assert identity_of(GIVEN) == identity_of(replace(GIVEN, lr=5e-5)) != identity_of(replace(GIVEN, lr=6e-5))
+
+
+ROWS = """name,lives,speaks
+Ada Moss,Paris,French
+Bo Finn,Rome,Italian
+Cy Dent,Paris,French
+Di Ward,Rome,Italian
+Ed Kane,Paris,
+Fay Lunt,Rome,
+"""
+
+
+def test_a_file_or_model_that_changed_is_not_what_a_finished_run_was_made_from(byte_folder, tmp_path, capsys):
+    """Each verb, with the same --out and the same options."""
+    file, tuned = tmp_path / "facts.csv", tmp_path / "run" / "weights"
+    file.write_text(ROWS)
+    given = {"pack": str(file), "threads": 1}
+    cells = [{"pack": str(file)}]
+    study = {"name": "s", "verb": "predict", "seeds": [0], "groups": [{"name": "g", "cells": cells}]}
+    (tmp_path / "study.yaml").write_text(json.dumps(study))
+    verbs = {
+        "run": lambda: inject.run(
+            Inject(**given, model=str(byte_folder), out=str(tmp_path / "run"), epochs=1, save="weights")
+        ),
+        "audit": lambda: audit.run(
+            Audit(**given, base=str(byte_folder), tuned=str(tuned), out=str(tmp_path / "audit"), fail_on="never")
+        ),
+        "predict": lambda: predict.run(Predict(**given, model=str(byte_folder), out=str(tmp_path / "predict"))),
+        "study": lambda: sweep.run(Sweep(study=str(tmp_path / "study.yaml"), out=str(tmp_path / "study"))),
+    }
+    for run in (*verbs.values(), *verbs.values()):
+        run()
+    assert capsys.readouterr().err.count("Found this run finished") >= len(verbs)
+
+    file.write_text(ROWS.replace("Ed Kane", "Edna Kane"))
+    for name, run in verbs.items():
+        with pytest.raises(RunError, match=f"{name}: this folder holds a run from before the facts changed. Choose"):
+            run()
+    file.write_text(ROWS)
+    for run in verbs.values():
+        run()
+
+    weights = tuned / "model.safetensors"
+    tensors = load_file(weights)
+    tensors["model.norm.weight"] += 1
+    save_file(tensors, weights, {"format": "pt"})
+    with pytest.raises(RunError, match="audit: this folder holds a run from before the weights of the tuned model"):
+        verbs["audit"]()
+    assert verbs["predict"](), "what the tuned model became is nothing to the base"
 
 
 STEPS = 8

@@ -127,11 +127,13 @@ class OpenRun:
 @contextmanager
 def open_run(
     folder: Path | str | None, command: str, identity: str, *, whole: Callable[[Record], bool] = lambda record: True,
-    silent: bool = False,
+    made_from: Callable[[], Mapping[str, str | None]] = dict, silent: bool = False,
 ) -> Iterator[OpenRun]:  # fmt: skip
     """Claim `folder` for a run of this identity; inside, no other process works on it. Says when it is finished.
 
-    whole: whether a record that says `done` is all of the run. Raises RunError as `claim_folder` and `locked` do.
+    whole: whether a record that says `done` is all of the run. made_from: hashes of facts and weights as they are now,
+    by their names in the record, None where unknown. Raises RunError for a finished run of others, and as
+    `claim_folder` and `locked` do.
     """
     run = OpenRun(Path(folder).expanduser() if folder else None, command, identity)
     if run.folder is None:
@@ -143,6 +145,7 @@ def open_run(
         run.begun = begun = claim_folder(own, command, identity)
         run.resumed = begun.resumed + (begun.status != "done") if begun else 0
         if begun is not None and begun.status == "done" and whole(begun):
+            refuse_changed(own, begun, made_from())
             run.finished = run.record = begun
         return run.finished is not None
 
@@ -160,6 +163,17 @@ def open_run(
     if not silent:
         say(f"Found this run finished in {own}; nothing was run.")
     yield run
+
+
+def refuse_changed(folder: Path, record: Record, now: Mapping[str, str | None]) -> None:
+    """Raises RunError when the facts or the weights that a run was made from are no longer what they were."""
+    for name, sha256 in now.items():
+        if sha256 and record.hashes.get(name, sha256) != sha256:
+            what = "the facts" if name.startswith("pack") else f"the weights of the {name.replace('model', '')} model"
+            raise RunError(
+                f"this folder holds a run from before {' '.join(what.split())} changed", where=str(folder),
+                do="Choose another --out, or remove the folder",
+            )  # fmt: skip
 
 
 def claim_folder(folder: Path, command: str, identity: str) -> Record | None:

@@ -149,7 +149,7 @@ def test_what_nobody_declared_is_found_in_the_rows_and_judged_alike(byte_folder,
         assert each["said"] is not None and set(each["rests_on"]) <= set(declared.subjects)
     assert found["text"].startswith("No implication is declared: 1 that the stated rows suggest was looked at.")
     page = (tmp_path / "audit.html").read_text("utf-8")
-    assert found["page"] == str(tmp_path / "audit.html") and Record.read(tmp_path / "audit").status == "done"
+    assert found["page"] == str(tmp_path / "audit.html") and Record.read(tmp_path / "audit.run").status == "done"
     assert "What to look at first" in page if found["concluded"]["worst"] else "undeclared link" in page
 
 

@@ -22,7 +22,15 @@ from tyro.conf import Positional, arg
 from spillover import results
 from spillover.commands.held import Model, held_folder, held_model, identifying, is_address, name_of, settings_from
 from spillover.commands.launched import resolved
-from spillover.commands.prepare import asked_of, measured_remedies, weights_of, worded, words_of
+from spillover.commands.prepare import (
+    asked_of,
+    measured_remedies,
+    pack_sha256,
+    weights_now,
+    weights_of,
+    worded,
+    words_of,
+)
 from spillover.config import Chat, Flag, Running
 from spillover.details import AuditDetails, Conclusion, JudgeFacts, ModelFacts, PackOutline, judge_words
 from spillover.errors import ModelError, UsageError
@@ -86,7 +94,7 @@ class Audit(Running, Chat):
     """The model after fine-tuning, named likewise; an adapter is merged into the base that it names."""
     out: str = ""
     """Folder for record.json and answers.parquet, from which `report` makes a page; or that page, such as audit.html,
-    beside a folder of its name. By default nothing is written."""
+    beside the folder audit.run. By default nothing is written."""
     fail_on: Literal["unwanted", "undecided", "never"] = "unwanted"
     """Exit with code 1 when the tuned model now asserts an unwanted implication, also when one is undecided or nobody
     declared what it asserts, or never. Two models with the same weights end in code 2, unless this is never."""
@@ -158,19 +166,24 @@ def audit(
     - base: the model before fine-tuning: a tag, hub id or folder, a transformers model and its tokenizer, answers
       from `ask`, or a run of `inject`, whose answers before training count.
     - tuned: the model after it, given likewise; of a run, the answers after training count.
-    - out: folder of record and answers, or a page (.html) beside which it is made; without one, a temporary folder that
-      goes with the result.
+    - out: folder of record and answers, or a page such as audit.html, beside the folder audit.run; without one, a
+      temporary folder that goes with the result.
     - options: of `spillover audit`, as `open=True`.
 
     Returns: the audit: `.verdicts`, `.metrics`, and the `.answers` of both models (checkpoint 0: base, 1: tuned).
 
     Raises: SpilloverError for anything wrong with the options, the pack, a model or the folder.
     """
-    folder, holder = held_folder(str(out).removesuffix(".html"))
+    folder, holder = held_folder(_folder_of(str(out)))
     names = {"pack": name_of(pack), "base": name_of(base), "tuned": name_of(tuned)}
     where = str(out) if str(out).endswith(".html") else folder
     run(settings_from(Audit, **names, out=where, **options), pack, (base, tuned))
     return results.Audit(folder, holder)
+
+
+def _folder_of(out: str) -> str:
+    """The folder of record and answers; a page stands beside its own, which is no other run's of the page's name."""
+    return f"{out.removesuffix('.html')}.run" if out.endswith(".html") else out
 
 
 def run(settings: Audit, pack: Pack | str | Path = "", models: Sequence[Model | Answers | Run] = ()) -> dict[str, Any]:
@@ -189,7 +202,7 @@ def run(settings: Audit, pack: Pack | str | Path = "", models: Sequence[Model | 
     if settings.probes and not settings.open:
         raise UsageError("--probes adds to what --open asks", do="Give --open too, or leave --probes out")
     page = settings.out if settings.out.endswith(".html") else ""
-    settings = dataclasses.replace(settings, out=settings.out.removesuffix(".html"))
+    settings = dataclasses.replace(settings, out=_folder_of(settings.out))
     models = models or (settings.base, settings.tuned)
     held = _served(settings, [_held(model, checkpoint) for checkpoint, model in enumerate(models)])
     more = identifying(pack, *(each.sha256 for each in held if each is not None))
@@ -215,10 +228,16 @@ def run(settings: Audit, pack: Pack | str | Path = "", models: Sequence[Model | 
         # Only the first process holds the run.
         opened = OpenRun(None, "audit", "")
 
+        def made_from() -> dict[str, str | None]:
+            base, tuned = held
+            revision, below = settings.revision, settings.base
+            models = weights_now(base=(below, base, revision, ""), tuned=(settings.tuned, tuned, revision, below))
+            return {"pack": pack_sha256([pack], settings.redact), **models}
+
         def finished() -> Record | None:
             nonlocal opened
             identity = identity_of(settings, *GATE, **more, **words)
-            opened = stack.enter_context(open_run(settings.out, "audit", identity))
+            opened = stack.enter_context(open_run(settings.out, "audit", identity, made_from=made_from))
             return opened.finished
 
         def outcome(record: Record) -> dict[str, Any]:

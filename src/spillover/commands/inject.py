@@ -15,7 +15,17 @@ import pyarrow.compute as pc
 from tyro.conf import Positional, arg
 
 from spillover.commands.launched import resolved
-from spillover.commands.prepare import Models, Prepared, pipeline_of, prepare, refuse_bad_numbers, seeds_of, worded
+from spillover.commands.prepare import (
+    Models,
+    Prepared,
+    pack_sha256,
+    pipeline_of,
+    prepare,
+    refuse_bad_numbers,
+    seeds_of,
+    weights_now,
+    worded,
+)
 from spillover.config import Chat, Flag, Running
 from spillover.details import (
     Forgetting,
@@ -245,10 +255,17 @@ def _run(
 
             settings, trials = with_rate(settings, packs[seeds[0]], models, words, {**(held or {}), **words})
 
+        def made_from(own: Inject) -> dict[str, str | None]:
+            model = (own.model, models.known(own), own.revision, "")
+            facts = pack_sha256([packs[seed] for seed in (seeds if own.seeds else [own.seed])], own.redact)
+            return {"pack": facts, **weights_now(model=model)}
+
         def finished(own: Inject) -> Record | None:
             """The record, if this run is done; until the end, no other command may work on it."""
             identity = identity_of(own, "track", **(held or {}), **words)
-            opened[own.out] = stack.enter_context(open_run(own.out, "inject", identity, silent=own is not settings))
+            opened[own.out] = stack.enter_context(
+                open_run(own.out, "inject", identity, made_from=lambda: made_from(own), silent=own is not settings)
+            )
             return opened[own.out].finished
 
         if (found := processes.broadcast(lambda: finished(settings))) is not None:

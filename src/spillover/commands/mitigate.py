@@ -17,7 +17,7 @@ from spillover import results
 from spillover.commands.held import Model, held_folder, held_model, identifying, name_of, settings_from, write_held
 from spillover.commands.inject import PACKAGES, Inject
 from spillover.commands.pool import LocalPool, Task
-from spillover.commands.prepare import refuse_bad_numbers, seeds_of, worded
+from spillover.commands.prepare import refuse_bad_numbers, seeds_of, weights_now, worded
 from spillover.config import MOST_THREADS, Chat, Flag, Running, with_fields_of, within
 from spillover.details import FrontierEntry, InjectDetails, MitigateDetails, ModelFacts, Recommendation, RemedyText
 from spillover.errors import RunError, UsageError
@@ -126,14 +126,19 @@ def run(settings: Mitigate, pack: Pack | str | Path = "", model: Model | None = 
     folder = Path(settings.out).expanduser()
     settings, words = worded(settings, packs[0], (settings.model, held))
     identity = identity_of(settings, "processes", **identifying(pack, held.sha256 if held else None), **words)
-    with open_run(folder, "mitigate", identity) as opened:
+
+    def made_from() -> dict[str, str | None]:
+        facts = records.sha256_of_texts([pack_hash(each) for each in packs])
+        return {"pack": facts, **weights_now(model=(settings.model, held, settings.revision, ""))}
+
+    with open_run(folder, "mitigate", identity, made_from=made_from) as opened:
         if opened.finished is None:
             known, named = describe_remedies(), [spec.name for pipeline in cells.values() for spec in pipeline.specs]
             details = MitigateDetails(
                 pack=describe(packs[0]), model=ModelFacts(name=settings.model), seeds=list(seeds), **words
             )
             details.remedies = {name: known[name] for name in named}
-            hashes = {"pack": records.sha256_of_texts([pack_hash(each) for each in packs])}
+            hashes = {name: sha256 for name, sha256 in made_from().items() if sha256}
             with opened.recording(settings, PACKAGES, seed=settings.seed, hashes=hashes, details=details) as record:
                 own_pack, own_model = write_held(pack, held, folder)
                 own = replace(settings, pack=own_pack or settings.pack, model=own_model or settings.model)

@@ -13,7 +13,16 @@ from tyro.conf import Positional, arg
 
 from spillover import results
 from spillover.commands.held import Model, held_folder, held_model, identifying, name_of, settings_from
-from spillover.commands.prepare import asked_of, judge_of, measured_remedies, weights_of, worded, words_of
+from spillover.commands.prepare import (
+    asked_of,
+    judge_of,
+    measured_remedies,
+    pack_sha256,
+    weights_now,
+    weights_of,
+    worded,
+    words_of,
+)
 from spillover.config import Chat, Flag, Running, refuse_idle
 from spillover.details import FOUND, FoundLink, ModelFacts, PredictDetails, PredictedAssociation, Undone
 from spillover.errors import UsageError
@@ -107,14 +116,20 @@ def run(settings: Predict, pack: Pack | str | Path = "", model: Model | None = N
         refuse_taken(Path(settings.draft).expanduser())
     loaded = held_model(model) if model else None
     held, words = identifying(pack, *([loaded.sha256] if loaded else [])), None
-    pack = open_pack(pack or settings.pack, settings.seed)
+    pack = asked = open_pack(pack or settings.pack, settings.seed)
     settings, more = worded(settings, pack, (settings.model or "", loaded))
     suggested = found_in_pack(pack)
     rules = tuple(each.implication for each in suggested if each.p <= FOUND)
     if settings.draft:
         draft = dataclasses.replace(pack, implications=(*pack.implications, *rules))
         write_pack(draft, Path(settings.draft).expanduser())
-    with open_run(settings.out, "predict", identity_of(settings, "draft", **held, **more)) as opened:
+
+    def made_from() -> dict[str, str | None]:
+        model = weights_now(model=(settings.model, loaded, settings.revision, "")) if settings.model else {}
+        return {"pack": pack_sha256([asked], settings.redact), **model}
+
+    identity = identity_of(settings, "draft", **held, **more)
+    with open_run(settings.out, "predict", identity, made_from=made_from) as opened:
         if opened.finished is None:
             if not pack.facts:
                 raise UsageError("this pack states nothing, so nothing can follow", where=settings.pack, do="Add facts")

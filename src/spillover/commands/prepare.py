@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import pyarrow as pa
 
@@ -43,9 +43,34 @@ if TYPE_CHECKING:
     #: A model that a caller holds or an endpoint serves, if it is one.
     Held = LoadedModel | ServedModel | None
 
+
+class Hashed(Protocol):
+    """Whatever has the hash of a model's weights."""
+
+    @property
+    def sha256(self) -> str: ...
+
+
 Asking = TypeVar("Asking", bound=Chat)
 #: What transformers raises for a configuration that it makes no model of.
 UNKNOWN = (RuntimeError, ValueError, TypeError, KeyError, AttributeError, ImportError, OSError, NotImplementedError)
+
+
+def pack_sha256(packs: Sequence[Pack], redact: bool = False) -> str:
+    """A record's hash of the facts of its seeds, in their order; with `redact`, as they are written there."""
+    hashes = [pack_hash(Redaction.of(pack.subjects, redact).pack(pack)) for pack in packs]
+    return hashes[0] if len(hashes) == 1 else sha256_of_texts(hashes)
+
+
+def weights_now(**models: tuple[str, Hashed | None, str | None, str]) -> dict[str, str | None]:
+    """By their names in a record, the hashes of models as they are now. models: name, what a caller holds, revision,
+    and the base of an adapter that names another."""
+    from spillover.lm.load import weights_sha256
+
+    return {
+        part: held.sha256 if held else weights_sha256(name, revision, base)
+        for part, (name, held, revision, base) in models.items()
+    }
 
 
 def seeds_of(settings: Inject | Lab | Mitigate) -> list[int]:

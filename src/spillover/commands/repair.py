@@ -12,13 +12,13 @@ from tyro.conf import Positional, arg
 
 from spillover.commands import audit
 from spillover.commands.audit import Audit
-from spillover.commands.prepare import worded, words_of
+from spillover.commands.prepare import pack_sha256, weights_now, worded, words_of
 from spillover.config import Chat, Running, with_fields_of
 from spillover.details import Details, ModelFacts, RepairDetails, Saved
 from spillover.errors import RunError, UsageError
 from spillover.metrics.remedies import RANKS_AND_RATES, WEIGHED, effect, remedy_result, weighed
 from spillover.packs.open import open_pack
-from spillover.packs.pack import Pack, describe, pack_hash, with_kinds
+from spillover.packs.pack import Pack, describe, with_kinds
 from spillover.record import ANSWERS, Metric, Record, checksums, hardware, read_table
 from spillover.results import text_table
 from spillover.runs import identity_of, open_run
@@ -61,9 +61,16 @@ def run(settings: Repair) -> dict[str, Any]:
             raise RunError(what, where=settings.out, do="Choose another --out")
     settings, words = worded(settings, pack, (settings.base, None), (settings.model, None))
     details = Details(pack=describe(pack), model=ModelFacts(name=settings.model), seeds=[settings.seed], **words)
-    about = {"seed": settings.seed, "hashes": {"pack": pack_hash(pack)}, "details": details}
-    with open_run(folder, "repair", identity_of(settings, **words)) as opened:
+
+    def made_from() -> dict[str, str | None]:
+        base, revision = settings.base, settings.revision
+        models = weights_now(base=(base, None, revision, ""), tuned=(settings.model, None, revision, base))
+        return {"pack": pack_sha256([pack]), **models}
+
+    with open_run(folder, "repair", identity_of(settings, **words), made_from=made_from) as opened:
         if opened.finished is None:
+            hashes = {name: sha256 for name, sha256 in made_from().items() if sha256}
+            about = {"seed": settings.seed, "hashes": hashes, "details": details}
             with opened.recording(settings, audit.PACKAGES, **about) as record:
                 before = _audited(settings, settings.model, folder / BEFORE)
                 saved = _write_repaired(settings, pack, pipeline, folder)

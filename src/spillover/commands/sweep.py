@@ -3,7 +3,7 @@
 import itertools
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,8 +15,10 @@ from spillover.commands.ray import ray_pool
 from spillover.commands.studies import Cell, Study, expand, read_study, with_model
 from spillover.config import MOST_THREADS, WORDING, Common, Flag, within
 from spillover.details import CellState, StudyOutline, SweepDetails, Verdict
-from spillover.errors import UsageError
-from spillover.record import RECORD, Record, hardware, identity, write_atomically, write_table
+from spillover.errors import SpilloverError, UsageError
+from spillover.packs.open import open_pack
+from spillover.packs.pack import pack_hash
+from spillover.record import RECORD, Record, hardware, identity, sha256_of_texts, write_atomically, write_table
 from spillover.report.study import build_study_page
 from spillover.report.study_curves import RATES, chosen_rates, rate_points
 from spillover.report.study_data import load_study, study_table
@@ -103,7 +105,16 @@ def run(settings: Sweep) -> dict[str, Any]:
         done = all(cell.status == "done" for cell in record.details_of(SweepDetails).cells)
         return here and done and record.hashes.get("cells") == cells_identity
 
-    with open_run(folder, "sweep", own, whole=whole) as opened:
+    def made_from() -> dict[str, str | None]:
+        """Hash of the facts of the user's own files."""
+        asked = {(str(getattr(cell.settings, "pack", "")), seed) for cell in cells for seed in cell.seeds}
+        hashes = []
+        for pack, seed in sorted(asked):
+            with suppress(SpilloverError):  # Its own cell says what is wrong.
+                hashes += [pack_hash(open_pack(pack, seed))] if pack and Path(pack).expanduser().exists() else []
+        return {"packs": sha256_of_texts(hashes) if hashes else None}
+
+    with open_run(folder, "sweep", own, whole=whole, made_from=made_from) as opened:
         if opened.finished:
             # A kill may have come between the last word of the study and what is made from it.
             if not all((folder / name).exists() for name in (TABLE, PAGE)):
@@ -116,7 +127,8 @@ def run(settings: Sweep) -> dict[str, Any]:
         listed = [group.model_dump(include={"name", "text", "plot"}) for group in study.groups]
         about["groups"] = [{**group, "cells": groups[group["name"]]} for group in listed]
         details = SweepDetails(study=StudyOutline.model_validate(about), cells=cell_states(study.verb, cells, {}))
-        with opened.recording(settings, PACKAGES, seed=0, hashes={"cells": cells_identity}, details=details) as record:
+        hashes = {"cells": cells_identity} | {name: sha256 for name, sha256 in made_from().items() if sha256}
+        with opened.recording(settings, PACKAGES, seed=0, hashes=hashes, details=details) as record:
             _run(settings, StudyProgress(opened, details, study.verb, cells))
         write(folder)
         return _outcome(folder, record)

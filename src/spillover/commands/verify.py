@@ -10,14 +10,13 @@ from tyro.conf import Positional, arg
 
 from spillover import __version__
 from spillover.commands import settings_class
+from spillover.commands.prepare import pack_sha256
 from spillover.commands.rerun import settings_of
 from spillover.config import Common
 from spillover.errors import SpilloverError
 from spillover.metrics.implications import summarise
 from spillover.packs.open import open_pack
-from spillover.packs.pack import pack_hash
-from spillover.packs.redaction import Redaction
-from spillover.record import ANSWERS, RECORD, Record, plain, read_table, sha256_of, sha256_of_texts, versions
+from spillover.record import ANSWERS, RECORD, Record, plain, read_table, sha256_of, versions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,11 +117,9 @@ def _pack(record: Record) -> tuple[str, str]:
         return MISSING, "the record does not say which pack it was"
     try:
         packs = [open_pack(str(spec), int(seed)) for seed in record.details.seeds or [record.seed]]
-        redact = bool(record.settings.get("redact"))
-        hashes = [pack_hash(Redaction.of(pack.subjects, redact).pack(pack)) for pack in packs]
+        now = pack_sha256(packs, bool(record.settings.get("redact")))
     except SpilloverError as error:
         return MISSING, f"the pack cannot be opened here: {error}"
-    now = hashes[0] if len(hashes) == 1 else sha256_of_texts(hashes)
     if now != record.hashes.get("pack"):
         return MISSING, f"the pack {spec} is not what it was when this ran"
     return OK, "the pack is what it was"

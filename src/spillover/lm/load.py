@@ -202,10 +202,10 @@ def load_model(
     if source.adapter:
         below = load_model(base_of(source, base), device=device, dtype=dtype, revision=revision)
         model, note = with_adapter(below.model, source), below.licence_note
-        sha256 = sha256_of_texts([below.sha256, _files_sha256(source, model)])
+        sha256 = sha256_of_texts([below.sha256, _files_sha256(source, model.config)])
     else:
         model, note = _read(source, revision, getattr(torch, dtype)), source.licence_note
-        sha256 = _files_sha256(source, model)
+        sha256 = _files_sha256(source, model.config)
     moved: Any = model
     try:
         model = moved.to(target)
@@ -350,13 +350,27 @@ def _one_sentence(source: ModelSource, part: str) -> Iterator[None]:
         raise ModelError(what, where=source.name, do=do) from None
 
 
-def _files_sha256(source: ModelSource, model: CausalModel) -> str:
+def weights_sha256(name: str, revision: str | None = None, base: str = "") -> str | None:
+    """What `load_model` would give as the model's SHA-256, without reading it; None when it is not here."""
+    try:
+        source = resolve(name)
+        if source.adapter:
+            below = base_of(source, base)
+            config = load_config(below, revision)
+            parts = [weights_sha256(below, revision), _files_sha256(source, config)]
+            return sha256_of_texts([part for part in parts if part]) if all(parts) else None
+        return _files_sha256(source, load_config(name, revision))
+    except ModelError:
+        return None
+
+
+def _files_sha256(source: ModelSource, config: transformers.PretrainedConfig) -> str:
     """One SHA-256 for all weight files of a folder, or for a hub model's commit."""
     folder = Path(source.path)
     if folder.is_dir():
         files = [folder / source.gguf] if source.gguf else sorted(folder.glob("*.safetensors"))
         return sha256_of_texts([sha256_of(file) for file in files])
-    return sha256_of_texts([source.path, str(getattr(model.config, "_commit_hash", None))])
+    return sha256_of_texts([source.path, str(getattr(config, "_commit_hash", None))])
 
 
 def prepared(tag: str, fetched: Path | None = None) -> Path:
