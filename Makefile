@@ -5,7 +5,7 @@ PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --c
 SPILLOVER := $(VENV)/bin/spillover
 # Tests share the cores, so each keeps to one thread and none spins while it waits.
 QUIET := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE TOKENIZERS_PARALLELISM=false
-PYTEST := $(QUIET) $(VENV)/bin/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+PYTEST := $(QUIET) $(VENV)/bin/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 25 --durations-min 5
 
 .PHONY: demo test test-all lint site clean
 .DEFAULT_GOAL := demo

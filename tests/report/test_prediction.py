@@ -51,11 +51,15 @@ def test_cards_and_title_by_hand():
     ]
     assert title(found, METRICS) == "Expected: about 5 of 10 exposed subjects get an answer that nobody wants."
     assert made[0].texts[0].text == "<bdi>lives in Paris → codes in Java: about 5.0 of 10, from 2 stated</bdi>"
-    assert "Leave out 2 rows that state" in made[0].texts[-1].text and "Declare those" in made[1].texts[-1].text
+    assert (
+        "when 2 rows that state it are left out" in made[0].texts[-1].text
+        and "no forecast" in made[0].texts[-1].text
+        and "Declare those" in made[1].texts[-1].text
+    )
     measured = "(fewer-bridging=2): unwanted 0.80 → 0.35", "(abstention=4): unwanted 0.67 → 0.30"
     assert all(words in made[0].texts[-1].text for words in measured)
     other = cards(details(association(undone_by=None)), METRICS)[0].texts[-1].text
-    assert "Leave out" not in other and "stay-near-base=1 gained most" in other
+    assert "left out" not in other and "stay-near-base=1 gained most" in other
     assert title(details(association(exposed=0, score=0)), METRICS).startswith("Nothing is expected")
 
 
