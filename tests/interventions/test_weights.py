@@ -6,7 +6,20 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from spillover.errors import ModelError, UsageError
-from spillover.interventions.weights import constant_direction, ignore_topk, mean_inputs, scale_back, spectral_clip
+from spillover.interventions.base import remedies, shelf
+from spillover.interventions.weights import (
+    between_groups,
+    constant_direction,
+    cut_any,
+    cut_head,
+    cut_tail,
+    ignore_topk,
+    mean_inputs,
+    off_chance,
+    off_groups,
+    scale_back,
+    spectral_clip,
+)
 from spillover.lm.output_value import places
 from tests import quick
 from tests.lm.test_architectures import built
@@ -34,11 +47,26 @@ def inputs_of(model):
 
 
 def applied(remedy, model, base, tuned, strength):
-    extra = {constant_direction: [inputs_of(model)], spectral_clip: [places(model)]}.get(remedy, [])
+    extra = {
+        constant_direction: [inputs_of(model)], spectral_clip: [places(model)], cut_any: [0],
+        off_groups: [between_groups(model, GROUPS)], off_chance: [between_groups(model, GROUPS)],
+    }.get(remedy, [])  # fmt: skip
     return remedy(base, tuned, strength, *extra)
 
 
-REMEDIES = [scale_back, ignore_topk, constant_direction, spectral_clip]
+#: Prompts of three groups.
+GROUPS = [[[1, 5, 6], [1, 5, 7]], [[1, 8, 9, 10]], [[1, 11], [1, 12, 5]]]
+REMEDIES = [
+    scale_back,
+    ignore_topk,
+    constant_direction,
+    spectral_clip,
+    cut_tail,
+    cut_head,
+    cut_any,
+    off_groups,
+    off_chance,
+]
 
 
 @pytest.mark.parametrize("remedy", REMEDIES)
@@ -89,6 +117,50 @@ def test_as_many_entries_as_the_strength_says_and_none_that_changed_more_stays(v
     found = ignore_topk(base, tuned, strength)["m"].flatten().tolist()
     order = sorted(range(len(values)), key=lambda place: (-abs(values[place]), place))[: int(strength * len(values))]
     assert found == [0 if place in order else value for place, value in enumerate(values)]
+
+
+def test_singular_values_are_cut_from_either_end_or_by_chance():
+    """A change with the values 4, 2 and 1, whose directions are the axes."""
+    base = {"matrix": torch.ones(3, 4), "vector": torch.zeros(3)}
+    change = torch.zeros(3, 4)
+    change[0, 3], change[1, 1], change[2, 0] = 2.0, -4.0, 1.0
+    tuned = {"matrix": 1 + change, "vector": torch.ones(3)}
+
+    def left(remedy, strength, *known):
+        found = remedy(base, tuned, strength, *known)
+        assert torch.equal(found["vector"], tuned["vector"])
+        return sorted(round(float(value), 4) for value in (found["matrix"] - 1).abs().flatten() if value > 1e-5)
+
+    assert left(cut_tail, 1 / 3) == [2, 4] and left(cut_tail, 2 / 3) == [4] and left(cut_tail, 1.0) == []
+    assert left(cut_head, 1 / 3) == [1, 2] and left(cut_head, 2 / 3) == [1]
+    drawn = {tuple(left(cut_any, 1 / 3, seed)) for seed in range(20)}
+    assert drawn == {(1, 2), (1, 4), (2, 4)}
+    assert left(cut_any, 1 / 3, 5) == left(cut_any, 1 / 3, 5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_without_what_differs_between_groups_the_change_takes_them_for_one(family):
+    """The change answers the mean input of each group alike, and what is orthogonal to their differences as before."""
+    model, base, tuned = pair(family)
+    between = between_groups(model, GROUPS)
+    found = off_groups(base, tuned, 1.0, between)
+    layer = next(name for name in found if name in between)
+    each = between[layer]
+    assert each.directions.shape[0] == 2, "three groups differ in two directions"
+    torch.testing.assert_close(each.directions @ each.directions.T, torch.eye(2, dtype=each.directions.dtype))
+    orient = (lambda weight: weight) if each.axis == 1 else (lambda weight: weight.T)
+    before, after = (orient(weights[layer] - base[layer]) for weights in (tuned, found))
+    directions = each.directions.to(before)
+    assert float((after @ directions.T).norm()) < 1e-6 < float((before @ directions.T).norm())
+    other = torch.randn(before.shape[1], generator=torch.Generator().manual_seed(0), dtype=before.dtype)
+    other -= directions.T @ (directions @ other)
+    torch.testing.assert_close(after @ other, before @ other)
+
+
+def test_a_control_is_tried_only_where_it_is_named():
+    controls = {name: each.control for name, each in remedies().items() if each.control}
+    assert controls == {"cut-head": "cut-tail", "cut-any": "cut-tail", "off-chance": "off-groups"}
+    assert set(shelf()) == set(remedies()) - set(controls)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

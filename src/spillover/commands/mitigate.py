@@ -51,7 +51,7 @@ class Mitigate(Running, Chat):
     """Folder of the comparison: cells/ with a run each, frontier.parquet, page.html and record.json."""
     remedies: str = ""
     """Remedies to compare, with commas between. Several joined by `+` are used together, each with its strength, as in
-    lora,abstention=2+lazier=1.5. By default every remedy by itself."""
+    lora,abstention=2+lazier=1.5. By default every remedy by itself, without those that are another's control."""
     strengths: str = ""
     """Strengths of every remedy that is named without one, such as 0.5,1; by default each remedy's own."""
     epochs: int = 30
@@ -162,7 +162,7 @@ def run(settings: Mitigate, pack: Pack | str | Path = "", model: Model | None = 
 
 def cells_of(settings: Mitigate) -> dict[str, Pipeline]:
     """Name of its folder -> every remedy and strength that is to be tried, in the order named."""
-    from spillover.interventions.base import Pipeline, Spec, find_remedy, read_specs, remedies
+    from spillover.interventions.base import Pipeline, Spec, find_remedy, read_specs, shelf
 
     try:
         strengths = [float(part) for part in settings.strengths.split(",") if part.strip()]
@@ -170,7 +170,7 @@ def cells_of(settings: Mitigate) -> dict[str, Pipeline]:
         what = f"--strengths takes numbers, not {settings.strengths!r}"
         raise UsageError(what, do="Write --strengths 0.5,1") from None
     pipelines: list[Pipeline] = []
-    for entry in [part.strip() for part in settings.remedies.split(",") if part.strip()] or list(remedies()):
+    for entry in [part.strip() for part in settings.remedies.split(",") if part.strip()] or shelf():
         if "=" in entry or "+" in entry:
             pipelines.append(Pipeline(read_specs(entry)))
         else:

@@ -32,7 +32,8 @@ class Remedy:
     """An intervention on offer. text: what it does, in one sentence. strength: what the number means.
 
     strengths: those that `mitigate` tries by default, weakest first. most: the greatest one allowed. whole: only whole
-    numbers make sense. after: it needs no training of its own, only a finished model and its base.
+    numbers make sense. after: it needs no training of its own, only a finished model and its base. control: the remedy
+    that it is the control of, if it is one; it is tried where it is named.
     """
 
     text: str
@@ -41,6 +42,7 @@ class Remedy:
     most: float
     whole: bool
     after: bool
+    control: str
     make: Callable[[Spec], Intervention]
 
 
@@ -51,7 +53,7 @@ Make = TypeVar("Make", bound="Callable[[Spec], Intervention]")
 
 def remedy(
     name: str, strength: str = SWITCH, strengths: Sequence[float] = (1.0,), most: float = 1.0, whole: bool = False,
-    after: bool = False, text: str = "",
+    after: bool = False, text: str = "", control: str = "",
 ) -> Callable[[Make], Make]:  # fmt: skip
     """Decorator: offer an intervention as a remedy (see Remedy). Without a `strength` it is a switch.
 
@@ -60,7 +62,7 @@ def remedy(
 
     def register(make: Make) -> Make:
         says = text or " ".join((make.__doc__ or "").partition("\n\n")[0].split())
-        _REMEDIES[name] = Remedy(says, strength, strengths, most, whole or strength == SWITCH, after, make)
+        _REMEDIES[name] = Remedy(says, strength, strengths, most, whole or strength == SWITCH, after, control, make)
         return make
 
     return register
@@ -71,6 +73,11 @@ def remedies() -> dict[str, Remedy]:
     from spillover.interventions import data, training, weights  # noqa: F401 (each adds its own)
 
     return _REMEDIES
+
+
+def shelf() -> list[str]:
+    """The names of the remedies that are tried where none is named: all but those that are another's control."""
+    return [name for name, each in remedies().items() if not each.control]
 
 
 @dataclass(frozen=True)

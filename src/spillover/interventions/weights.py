@@ -30,10 +30,10 @@ Given = Callable[[Context, CausalModel], Sequence[object]]
 
 
 def _edits_weights(
-    name: str, strength: str, strengths: Sequence[float], given: Given = lambda context, tuned: ()
+    name: str, strength: str, strengths: Sequence[float], given: Given = lambda context, tuned: (), control: str = ""
 ) -> Callable[[Edit], Callable[..., dict[str, Tensor]]]:
     """Decorator: offer an edit as a remedy, and make of it a function of base weights, tuned weights, strength and
-    whatever is `given`, which gives the new values of the weights that training changed.
+    whatever is `given`, which gives the new values of the weights that training changed. control: see Remedy.
 
     It raises UsageError unless 0 <= strength <= 1, and ModelError when the two are not one model in two states.
     """
@@ -53,7 +53,7 @@ def _edits_weights(
                         own[name].copy_(value)
 
         text = (edit.__doc__ or "").partition("\n")[0]
-        remedy(name, strength, strengths, after=True, text=text)(EditsWeights)
+        remedy(name, strength, strengths, after=True, text=text, control=control)(EditsWeights)
         return edited
 
     return register
@@ -189,29 +189,150 @@ def mean_inputs(model: CausalModel, prompts: Sequence[Sequence[int]]) -> dict[st
     prompts: token ids, best about subjects that training never saw. The first token is left out because models use it
     as a place to rest attention on, with activations like no other's.
     """
+    sums: dict[str, Tensor] = {}
+    axes: dict[str, int] = {}
+    for prompt in prompts:
+        for name, (read, axis) in _inputs(model, prompt).items():
+            sums[name], axes[name] = sums.get(name, 0) + read[1:].float().sum(0), axis
+    count = sum(len(prompt) - 1 for prompt in prompts)
+    return {name: MeanInput(total / count, axes[name]) for name, total in sums.items() if count}
+
+
+def _last_inputs(model: CausalModel, prompt: Sequence[int]) -> dict[str, tuple[Tensor, int]]:
+    return {name: (read[-1].float(), axis) for name, (read, axis) in _inputs(model, prompt).items()}
+
+
+def _inputs(model: CausalModel, prompt: Sequence[int]) -> dict[str, tuple[Tensor, int]]:
+    """What each matrix of the layers reads of a prompt (tokens x inputs), and along which of its axes it reads."""
     inner = plain(model)
     outside = {id(module) for module in (inner.get_input_embeddings(), inner.get_output_embeddings())}
-    linear = {
-        name: module
-        for name, module in inner.named_modules()
-        if isinstance(module, nn.Linear | Conv1D) and id(module) not in outside
-    }
-    sums: dict[str, Tensor] = {}
+    found: dict[str, tuple[Tensor, int]] = {}
 
-    def add(name: str, read: Tensor) -> None:
-        sums[name] = sums.get(name, 0) + read.reshape(-1, read.shape[-1])[1:].float().sum(0)
+    def note(name: str, axis: int, read: Tensor) -> None:
+        found[f"{name}.weight"] = read.reshape(-1, read.shape[-1]), axis
 
     with ExitStack() as stack, torch.inference_mode():
-        for name, module in linear.items():
-            stack.enter_context(module.register_forward_pre_hook(lambda _, args, name=name: add(name, args[0])))
-        for prompt in prompts:
-            model(input_ids=torch.tensor([list(prompt)], device=model.device), use_cache=False)
-    count = sum(len(prompt) - 1 for prompt in prompts)
-    return {
-        f"{name}.weight": MeanInput(total / count, 0 if isinstance(linear[name], Conv1D) else 1)
-        for name, total in sums.items()
-        if count
-    }
+        for name, module in inner.named_modules():
+            if isinstance(module, nn.Linear | Conv1D) and id(module) not in outside:
+                axis = 0 if isinstance(module, Conv1D) else 1
+                hook = functools.partial(lambda name, axis, _, args: note(name, axis, args[0]), name, axis)
+                stack.enter_context(module.register_forward_pre_hook(hook))
+        model(input_ids=torch.tensor([list(prompt)], device=model.device), use_cache=False)
+    return found
+
+
+@_edits_weights("cut-tail", "the share of each change's singular values that is cut", (0.5, 0.9, 0.98))
+def cut_tail(base: Weights, name: str, after: Tensor, strength: float) -> Tensor:
+    """Cuts the smallest singular values of each matrix's change, so that its strongest directions stay.
+
+    Of a change of n singular values, the n - round(strength x n) largest stay; vectors stay as tuned.
+    """
+    return _with_values(base, name, after, strength, lambda values, count: values[: len(values) - count])
+
+
+@_edits_weights("cut-head", "the share of each change's singular values that is cut", (0.02, 0.1), control="cut-tail")
+def cut_head(base: Weights, name: str, after: Tensor, strength: float) -> Tensor:
+    """Cuts the largest singular values of each matrix's change: the control of cut-tail."""
+    return _with_values(base, name, after, strength, lambda values, count: values[count:])
+
+
+@_edits_weights(
+    "cut-any", "the share of each change's singular values that is cut", (0.5, 0.9),
+    given=lambda context, tuned: (context.seed,), control="cut-tail",
+)  # fmt: skip
+def cut_any(base: Weights, name: str, after: Tensor, strength: float, seed: int) -> Tensor:
+    """Cuts singular values of each matrix's change, drawn by chance: the control of cut-tail."""
+    random = Random(f"cut {seed} {name}")
+    return _with_values(base, name, after, strength, lambda values, count: random.sample(values, len(values) - count))
+
+
+def _with_values(
+    base: Weights, name: str, after: Tensor, strength: float, staying: Callable[[list[int], int], Sequence[int]]
+) -> Tensor:
+    """The weight with some singular values of its change. staying: which, of all and of how many are cut."""
+    change = difference(base[name], after)
+    count = round(strength * min(change.shape)) if change.ndim == 2 else 0
+    if not count:
+        return after
+    left, values, right = torch.linalg.svd(change, full_matrices=False)
+    places = list(staying(list(range(len(values))), count))
+    return (base[name].to(change) + left[:, places] * values[places] @ right[places]).to(after.dtype)
+
+
+@dataclass(frozen=True)
+class Between:
+    """Orthonormal directions (rows) in which what a weight reads differs between groups, and along which axis."""
+
+    directions: Float[Tensor, " directions inputs"]
+    axis: int
+
+
+def between_groups(model: CausalModel, groups: Sequence[Sequence[Sequence[int]]]) -> dict[str, Between]:
+    """For each matrix of the layers, the directions in which the means of groups differ of what it reads at the last
+    token. groups: the prompts of each, as token ids."""
+    read = [[_last_inputs(model, prompt) for prompt in group] for group in groups]
+    found = {}
+    for name, (_, axis) in read[0][0].items():
+        means = torch.stack([torch.stack([each[name][0] for each in group]).mean(0) for group in read])
+        _, values, right = torch.linalg.svd(means - means.mean(0), full_matrices=False)
+        found[name] = Between(right[values > 1e-6 * values[0].clamp(min=1e-30)], axis)
+    return found
+
+
+def _groups(shuffled: bool) -> Given:
+    """The prompts of what a link concludes, grouped by the given answer, or by chance in groups of the same sizes.
+
+    They are the unwanted implications' and, of a pack that says of none what is wanted, those of all.
+    """
+
+    def given(context: Context, tuned: CausalModel) -> Sequence[object]:
+        pack = context.pack
+        rules = {each.name for each in pack.implications if each.unwanted} or {each.name for each in pack.implications}
+        by_group: dict[tuple[str, str], list[tuple[int, ...]]] = {}
+        for each in context.questions():
+            if each.implication in rules and each.given_answer is not None:
+                prompt = tuple(context.encode(pack.prompt(each.relation, each.subject)))
+                by_group.setdefault((each.implication, each.given_answer), []).append(prompt)
+        found: dict[str, list[Between]] = {}
+        for rule in rules:
+            groups = [prompts for (name, _), prompts in by_group.items() if name == rule]
+            if shuffled:
+                every = [prompt for group in groups for prompt in group]
+                Random(f"groups {context.seed} {rule}").shuffle(every)
+                drawn = iter(every)
+                groups = [[next(drawn) for _ in group] for group in groups]
+            for weight, between in between_groups(tuned, groups).items() if len(groups) > 1 else ():
+                found.setdefault(weight, []).append(between)
+        joined = {}
+        for name, several in found.items():
+            rows = torch.cat([each.directions for each in several])
+            joined[name] = Between(torch.linalg.qr(rows.T).Q.T if len(several) > 1 else rows, several[0].axis)
+        return (joined,)
+
+    return given
+
+
+@_edits_weights("off-groups", "the share of it that is taken out", (0.5, 1.0), given=_groups(shuffled=False))
+def off_groups(base: Weights, name: str, after: Tensor, strength: float, groups: Mapping[str, Between]) -> Tensor:
+    """Takes out of the change what tells apart those who have different given answers, where nothing was stated.
+
+    Of each changed matrix, the components of the change along the directions in which the mean inputs of the groups
+    differ are removed, times `strength`. groups: from `between_groups`; other weights stay as tuned.
+    """
+    if not strength or name not in groups or not len(groups[name].directions):
+        return after
+    change, directions = difference(base[name], after), groups[name].directions
+    directions = directions.to(change)
+    part = change @ directions.T @ directions if groups[name].axis == 1 else directions.T @ (directions @ change)
+    return (after.to(change.dtype) - strength * part).to(after.dtype)
+
+
+@_edits_weights(
+    "off-chance", "the share of it that is taken out", (0.5, 1.0), given=_groups(shuffled=True), control="off-groups"
+)
+def off_chance(base: Weights, name: str, after: Tensor, strength: float, groups: Mapping[str, Between]) -> Tensor:
+    """Takes out of the change what tells apart groups of the same sizes drawn by chance: the control of off-groups."""
+    return off_groups(base, {name: after}, strength, groups).get(name, after)
 
 
 @_edits_weights("scale-back", "the share of the change that is taken back", (0.1, 0.3))
