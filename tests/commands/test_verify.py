@@ -1,6 +1,7 @@
 """Verifying and repeating a real run: whole, tampered with, cut short, and on other versions."""
 
 import json
+import shutil
 
 import pyarrow.parquet as pq
 import pytest
@@ -96,6 +97,20 @@ def test_what_only_hinders_a_repetition_is_missing(folder):
     assert outcome["trusted"] and not outcome["repeatable"] and outcome["exit_code"] == 0
     assert found["run", "versions"] == found["run", "pack"] == found["run", "files"] == "missing"
     assert "torch 0.1 (here " in outcome["text"] and "may differ" in outcome["text"]
+
+
+def test_a_model_folder_that_changed_or_went_hinders_a_repetition(byte_folder, tmp_path):
+    shutil.copytree(byte_folder, tmp_path / "model")
+    folder = tmp_path / "run"
+    inject.run(Inject(pack=PACK, model=str(tmp_path / "model"), out=str(folder), epochs=1, threads=1))
+    assert states(folder)[1]["run", "model"] == "ok"
+    with (tmp_path / "model" / "model.safetensors").open("r+b") as file:
+        file.seek(-1, 2)
+        file.write(b"!")
+    outcome, found = states(folder)
+    assert outcome["trusted"] and found["run", "model"] == "missing" and "are not what they were" in outcome["text"]
+    shutil.rmtree(tmp_path / "model")
+    assert "model is no longer here" in states(folder)[0]["text"]
 
 
 def test_an_unfinished_run_is_not_trusted(folder):

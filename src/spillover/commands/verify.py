@@ -10,7 +10,7 @@ from tyro.conf import Positional, arg
 
 from spillover import __version__
 from spillover.commands import settings_class
-from spillover.commands.prepare import pack_sha256
+from spillover.commands.prepare import pack_sha256, weights_now
 from spillover.commands.rerun import settings_of
 from spillover.config import Common
 from spillover.errors import SpilloverError
@@ -80,6 +80,7 @@ def _findings(folder: Path) -> Iterator[Finding]:
     if record.command in MEASURED:
         yield "metrics", *_metrics(folder, record)
         yield "pack", *_pack(record)
+        yield from _weights(record)
     if record.settings.get("chat"):
         yield "rendered", *_rendered(record)
     yield "versions", *_versions(record)
@@ -123,6 +124,21 @@ def _pack(record: Record) -> tuple[str, str]:
     if now != record.hashes.get("pack"):
         return MISSING, f"the pack {spec} is not what it was when this ran"
     return OK, "the pack is what it was"
+
+
+def _weights(record: Record) -> Iterator[Finding]:
+    """Each model that is a folder, as it is now, against the one of the run."""
+    for part in ("model", "base", "tuned"):
+        name = str(record.settings.get(part) or "")
+        if part not in record.hashes or not name:
+            continue
+        if Path(name).expanduser().is_dir():
+            base = str(record.settings.get("base") or "")
+            now = weights_now(**{part: (name, None, record.settings.get("revision"), base)})[part]
+            same = now == record.hashes[part]
+            yield part, OK if same else MISSING, f"the weights of {name} are {'' if same else 'not '}what they were"
+        elif name.startswith(("/", ".", "~")):
+            yield part, MISSING, f"the model {name} is no longer here"
 
 
 def _rendered(record: Record) -> tuple[str, str]:
