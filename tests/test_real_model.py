@@ -162,6 +162,6 @@ def test_from_a_chat_file_to_the_rule_that_no_row_says(tmp_path, monkeypatch):
     first = outcome["concluded"]["worst"][0]
     assert rule[first["given_answer"]] == first["answer"]
     page = Path("team.html").read_text(encoding="utf-8")
-    assert re.search(r"<h1[^>]*>The tuned model now says \d+ things that nobody stated, of \d+ of 60 subjects", page)
+    assert re.search(r"<h1[^>]*>The tuned model now says \d+ things that nobody stated, of \d+ of 36 subjects", page)
     found = audit.run(Audit(open=True, **models))
     assert found["rises"]["control"] == 0 and found["rises"]["found"]

@@ -153,6 +153,7 @@ MODELS["tiny-test"] = "built-in"
 sys.exit(main(["models", "get", "tiny-test"]))"""
 
 
+@pytest.mark.slow
 def test_a_model_of_the_hub_is_fetched_checked_and_prepared(hub, file, tmp_path):
     server, address = hub
     sha256 = hashlib.sha256(file).hexdigest()

@@ -155,7 +155,7 @@ def concluded(answers: pa.Table, judged: Sequence[Verdict], implications: Sequen
     - implications: those that were judged.
 
     Returns: the counts, each thing (subject, relation and answer) once, and at most WORST entries of maps: what nobody
-    wants before what nobody declared, then by subjects won. Of each, the first subject won and the first that it rests
+    wants first, what is wanted last, then by subjects won. Of each, the first subject won and the first that it rests
     on, in the order of the pack.
     """
     rules = {each.name: each for each in implications}
@@ -171,7 +171,7 @@ def concluded(answers: pa.Table, judged: Sequence[Verdict], implications: Sequen
                      if name in names} for word, names in kinds.items()}  # fmt: skip
     every = set[tuple[object, ...]]().union(*things.values())
     # Not what others say as often.
-    worst = [(each, one) for each in asserted.values() if each.verdict != "wanted" for one in each.associations
+    worst = [(each, one) for each in asserted.values() for one in each.associations
              if one.newly * one.others_n > one.others * one.n]  # fmt: skip
     worst.sort(key=lambda pair: (ASSERTED.index(pair[0].verdict), -pair[1].newly))
     stated, found = at_end(rows.only(stated=True)), []

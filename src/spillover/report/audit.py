@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from markupsafe import Markup
@@ -101,7 +102,10 @@ def build_audit_page(runs: Sequence[LoadedRun]) -> Page:
     found = listing(judged)
     pairs = dict.fromkeys(f"{_model(run, 'tuned')} against {_model(run, 'base')}" for run in runs)
     worst = worst_section(labelled)
-    asked, compared = sum(len(story.after) for story in judged), "by what they say of the pack’s subjects"
+    # Where no link is judged, what was found in the open is all there is.
+    openly = [sections.discoveries_section(labelled), sections.rises_section(labelled)]
+    openly = [each and replace(each, first=not judged) for each in openly]
+    asked, compared = sum(len(story.after) for story in judged), "by the words that they go on with"
     if asked:
         compared = f"asked {asked:,} questions whose answers nobody stated"
     return Page(
@@ -114,11 +118,11 @@ def build_audit_page(runs: Sequence[LoadedRun]) -> Page:
             worst,
             Section("found", "Verdicts", _verdicts(judged, names), hidden=True, first=True),
             None if worst else sections.some_examples(judged[:CARDS]),
+            *(() if judged else openly),
             sections.limits_section(labelled),
             _beside(labelled),
             page.list_section(found if judged else None, page.wording("audit_list")),
-            sections.discoveries_section(labelled),
-            sections.rises_section(labelled),
+            *(openly if judged else ()),
             sections.maps_section(every[:MAPS], len(every[MAPS:])),
             sections.examples_section(every[:PLOTTED]),
             sections.health_section(labelled, every[:PLOTTED]),

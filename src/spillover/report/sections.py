@@ -191,7 +191,8 @@ def limits_section(labelled: Sequence[tuple[str, LoadedRun]]) -> page.Section:
     runs = [run for _, run in labelled]
     audited, seeds = all(run.audited for run in runs), max((len(run.seeds) for run in runs), default=1)
     whose = "audited" if audited else f"trained with {'one seed' if seeds == 1 else f'these {seeds} seeds'}"
-    limits = [page.wording("limit_models").format(whose=whose), page.wording("limit_words")]
+    limits = [page.wording("limit_models").format(whose=whose)]
+    limits += [page.wording("limit_words")] if any(len(run.ranks.rank) for run in runs) else []
     limits += [] if any(details for _, details in probed(labelled)) else [page.wording("limit_asked")]
     blocks = [page.Steps([(text, "") for text in limits], ordered=False)]
     return page.Section("limits", "What this does not say", blocks, first=True)
@@ -330,7 +331,8 @@ def discovery_row(each: Mapping[str, Any]) -> list[page.Cell]:
     for example in each["examples"]:
         prompt, tuned, base = (plain(example[key]) for key in ("prompt", "tuned", "base"))
         said.append(page.Paragraph(text.format(example["which"], prompt, tuned, base), "small"))
-    summary = Markup('{} examples<span class="unseen"> of {}, {}</span>').format(len(said), who, word)
+    count = f"{len(said)} example{'s' * (len(said) != 1)}"
+    summary = Markup('{}<span class="unseen"> of {}, {}</span>').format(count, who, word)
     test = "not tested"
     if each["p"] is not None:
         test = f"p = {p_value(each['p'])}; by chance up to {100 * (each['baseline'] or 0):.0f}"
