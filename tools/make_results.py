@@ -37,6 +37,7 @@ FIGURES = {
         "rank-by-rate": IMAGES / "rates-270m.svg",
     },
     "families": {"paper-table": IMAGES / "families.svg", NEWLY: IMAGES / "findings.svg"},
+    "dial": {"share-by-forgetting": IMAGES / "dial.svg"},
 }
 BLOCK = re.compile(r"(<!-- results: ([\w-]+) -->\n).*?(<!-- end of results -->)", re.DOTALL)
 #: Row of the table -> its words; those without published numbers are our controls.
