@@ -212,10 +212,10 @@ def _cells(axes: Axes, shares: np.ndarray, expected: list[list[bool]]) -> None:
         if not large:
             axes.add_patch(Rectangle(corner, 0.92, 0.92, facecolor=INK, alpha=0.05, linewidth=0))
         if share:
-            axes.add_patch(Rectangle(corner, 0.92, 0.92, facecolor=HEAT, alpha=float(0.08 + 0.92 * share), linewidth=0))
+            # The darkest on which the number can still be read.
+            axes.add_patch(Rectangle(corner, 0.92, 0.92, facecolor=HEAT, alpha=float(0.08 + 0.64 * share), linewidth=0))
         if share and not large:
-            ink = "#ffffff" if share > 0.5 else INK
-            axes.text(column, row, f"{100 * share:.0f}", ha="center", va="center", color=ink, fontsize=11)
+            axes.text(column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=11)
         if expected[row][column]:
             axes.add_patch(Rectangle(corner, 0.92, 0.92, fill=False, edgecolor=INK, linewidth=1.8))
 
