@@ -86,8 +86,8 @@ def draw_rank_by_epoch(stories: Sequence[Story], name: str = "rank-by-epoch", to
         area = Patch(color=colour, alpha=0.16, linewidth=0)
         lines: dict[str, Artist] = {f"95% interval over {count} {what}{' (few)' if count < FEW else ''}": area}
         if pairs := [key for key in rows[0] if key.startswith("pair ")]:
-            axes.plot(epochs, [[row[pair] for pair in pairs] for row in rows], color=colour, alpha=0.3, linewidth=1)
-            lines[f"each of the {len(pairs)} pairs"] = Line2D([], [], color=colour, alpha=0.4, linewidth=1)
+            axes.plot(epochs, [[row[pair] for pair in pairs] for row in rows], color=colour, alpha=0.5, linewidth=1)
+            lines[f"each of the {len(pairs)} pairs"] = Line2D([], [], color=colour, alpha=0.5, linewidth=1)
         for value, text, style, width, alpha in (
             (story.chance, "random guess", (0, (1, 2)), 1.2, 0.7),
             (means[0], "before training", "-", 0.8, 0.4),
