@@ -112,6 +112,15 @@ def test_a_page_opens_in_a_browser(capsys, tmp_path):
     assert opened == [(tmp_path / "page.html").as_uri()]
 
 
+def test_every_verb_that_writes_a_page_opens_it(capsys):
+    having = {verb for verb in verbs() if "browse" in {item.name for item in dataclasses.fields(settings_class(verb))}}
+    assert having == {"audit", "lab", "mitigate", "report", "sweep", "where"}
+    code, out, err = run(capsys, "audit", "mixed", "--base", "a", "--tuned", "b", "--browse")
+    assert code == 2 and "--out audit.html" in out + err
+    code, out, err = run(capsys, "sweep", "families", "--plan", "--browse")
+    assert code == 2 and "a plan has no page" in out + err
+
+
 def test_off_a_terminal_progress_is_a_line_now_and_then(capsys, monkeypatch):
     monkeypatch.delenv("TQDM_DISABLE")
     monkeypatch.setattr(runs, "SELDOM", 0)

@@ -108,6 +108,8 @@ def _run(words: list[str], as_json: bool) -> int:
     with sharing(verb):
         outcome = dict(commands.job(verb)(settings))
     text, code = outcome.pop("text", ""), outcome.pop("exit_code", 0)
+    if getattr(settings, "browse", False) and (said := commands.browse(outcome)):
+        print(said, file=sys.stderr)
     if as_json:
         from spillover.record import plain
 

@@ -55,6 +55,14 @@ class Common:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Browsing(Common):
+    """What every verb takes that writes a page."""
+
+    browse: Flag = False
+    """Open the page in a browser."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Seeded(Common):
     """What every verb takes that draws at random."""
 

@@ -46,7 +46,7 @@ def identity_of(settings: DataclassInstance, *ignored: str, **more: object) -> s
     """What two commands of one run have in common: every setting but `ignored` and those of LATER that have their value
     there, the version, the schema, `more`. How a chat is written counts as the prompts that it gives, which are in
     `more`."""
-    ignored = ("out", "json", *WORDING, *ignored)
+    ignored = ("out", "json", "browse", *WORDING, *ignored)
     every = dataclasses.asdict(settings).items()
     values = {name: value for name, value in every if name not in ignored and LATER.get(name, ...) != value}
     return identity({**values, **more, "schema": SCHEMA_VERSION, "version": SINCE})

@@ -97,7 +97,7 @@ def side(hits=10, facts=0.0, links=0.06, wanted=1.0, forgets=0.2, n=26):
         # 10 to 9 of 26, where 10/3 of 26 are chance: 1 of 6.67 above it, and the stated implications are gone.
         (side(), side(9, links=0.75), 0.15, False,
          "not worth it: 1 of 10 unwanted conclusions is gone (10 to 9 of 26 asked, 15% of what is above chance); "
-         "worse are rank of stated implications 0.06 -> 0.75."),
+         "worse are rank of stated links 0.06 -> 0.75."),
         (side(), side(2), 0.95, True,
          "worth it: 8 of 10 unwanted conclusions are gone (10 to 2 of 26 asked, 95% of what is above chance); "
          "nothing measured got worse."),

@@ -123,12 +123,9 @@ def test_several_implications_are_counted_and_ranked_by_what_to_look_at(tmp_path
     monkeypatch.setattr(page_module, "MAPS", 1)
     links, table = many(4, 12, answers_each=4, hostile=False)
     text = Reader(build_audit_page([load_run(write_audit(tmp_path / "four", links, table))]).html()).text
-    assert (
-        "Of 4 implications, fine-tuning taught the model 2 that nobody wanted and 1 as wanted; 1 is not learned."
-        in text
-    )
+    assert "Of 4 links, fine-tuning taught the model 2 that nobody wanted and 1 as wanted; 1 is not learned." in text
     assert text.index("has 1 → gets 1") < text.index("has 3 → gets 3") < text.index("has 0 → gets 0")
-    assert "3 further implications have no maps here; the downloads hold every answer." in text
+    assert "3 further links have no maps here; the downloads hold every answer." in text
 
 
 def test_two_audits_stand_on_one_page(small, tmp_path):
@@ -163,7 +160,7 @@ def test_a_large_page_is_bounded_and_hostile_text_is_only_text(large_page):
     clean = HOSTILE.replace("\u2028", " ").replace("\u202e", "\ufffd")
     assert clean in reader.text and "\u202e" not in large_page
     assert "The first 25 of 2,000 are shown, because no script runs here; all are in the download below." in reader.text
-    assert "37 further implications have no maps here" in reader.text
+    assert "37 further links have no maps here" in reader.text
 
 
 def test_a_large_map_shows_what_changed_most_and_says_what_is_left_out(tmp_path):

@@ -43,15 +43,15 @@ def test_a_card_says_alone_without_and_linearised(found):
 
 
 def test_the_page_holds_every_figure(text):
-    for words in ("gemma-3-270m, tuned on mixed:names=60; 3 seeds, 15 clusters", "moved by 1.00% of their norm",
+    for words in ("gemma-3-270m, tuned on mixed:names=60; 3 seeds.", "moved by 1.00% of their norm",
                   "layer 2", "outside the layers", "linearised at the base", "chance 0.20", "0.90", "forward mode",
                   "spillover where runs/mixed --out where"):  # fmt: skip
         assert words in text
-    assert "Fewer than ten clusters" not in text
+    assert "Fewer than ten pairs and seeds" not in text
 
 
 def test_few_clusters_are_said_and_no_change_is_not_told_to_live_anywhere(text):
-    assert "Fewer than ten clusters" in Reader(build_where_page(where_of(record(clusters=5))).html()).text
+    assert "Fewer than ten pairs and seeds" in Reader(build_where_page(where_of(record(clusters=5))).html()).text
     still = dict.fromkeys(PARTS, (ENDS["nothing"], ENDS["everything"]))
     assert title(where_of(record(still))).count("no component alone brings half") == 3
 

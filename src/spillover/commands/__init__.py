@@ -2,12 +2,14 @@
 
 import re
 import shlex
-from collections.abc import Callable
+import webbrowser
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from spillover.config import launch
 from spillover.errors import UsageError, nearest
 
 #: In which order they are shown; a verb that is not named here comes last.
@@ -30,7 +32,7 @@ NEXT = {
     "sweep": ["spillover report {out}/cells/CELL/seed-0 --browse", "spillover sweep {study} --out FOLDER"],
 }
 _SETTINGS = re.compile(
-    r'^class (\w+)\((?:Common|Seeded|Running|Chat)(?:, Chat)?\):\n    """(.+?)(?:"""|\n)', re.MULTILINE
+    r'^class (\w+)\((?:Common|Browsing|Seeded|Running|Chat)(?:, \w+)*\):\n    """(.+?)(?:"""|\n)', re.MULTILINE
 )
 
 
@@ -66,6 +68,18 @@ def next_step(verb: str, settings: Any) -> str:
         except KeyError:
             continue
     return ""
+
+
+def browse(outcome: Mapping[str, Any]) -> str:
+    """Open the page that a verb wrote in a browser; returns what to say if there is none.
+
+    Of several processes, the first opens it.
+    """
+    page = Path(outcome["page"])
+    if launch().rank:
+        return ""
+    opened = webbrowser.open(page.resolve().as_uri())
+    return "" if opened else f"There is no browser here to open {page} with."
 
 
 def _module(verb: str) -> Any:

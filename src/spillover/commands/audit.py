@@ -31,7 +31,7 @@ from spillover.commands.prepare import (
     worded,
     words_of,
 )
-from spillover.config import Chat, Flag, Running
+from spillover.config import Browsing, Chat, Flag, Running
 from spillover.details import AuditDetails, Conclusion, JudgeFacts, ModelFacts, PackOutline, judge_words
 from spillover.errors import ModelError, UsageError
 from spillover.metrics.found import found_in, found_in_pack, under
@@ -81,7 +81,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Audit(Running, Chat):
+class Audit(Running, Chat, Browsing):
     """Compare two models on a pack, without training: which implications did the tuned one learn, wanted or not?"""
 
     pack: Annotated[Positional[str], arg(metavar="PACK")] = ""
@@ -202,6 +202,8 @@ def run(settings: Audit, pack: Pack | str | Path = "", models: Sequence[Model | 
     if settings.probes and not settings.open:
         raise UsageError("--probes adds to what --open asks", do="Give --open too, or leave --probes out")
     page = settings.out if settings.out.endswith(".html") else ""
+    if settings.browse and not page:
+        raise UsageError("--browse opens a page, and none is written", do="Name one, such as --out audit.html")
     settings = dataclasses.replace(settings, out=_folder_of(settings.out))
     models = models or (settings.base, settings.tuned)
     held = _served(settings, [_held(model, checkpoint) for checkpoint, model in enumerate(models)])

@@ -12,7 +12,7 @@ import pyarrow as pa
 from tyro.conf import Positional, arg
 
 from spillover.commands.prepare import seeds_of
-from spillover.config import Common, Flag
+from spillover.config import Browsing, Flag
 from spillover.details import LabDetails
 from spillover.errors import UsageError, nearest
 from spillover.record import TRAJECTORY, Record, State, checksums, write_atomically, write_table
@@ -30,7 +30,7 @@ MATRIX_SCHEMA = pa.schema({"name": pa.string(), "row": pa.int32(), "column": pa.
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lab(Common):
+class Lab(Browsing):
     """Train one-layer attention models on the symbolic task, compare them with the exact solutions, and make a page."""
 
     preset: Annotated[Positional[str], arg(metavar="PRESET")]
@@ -62,7 +62,7 @@ class Lab(Common):
 
 
 def run(settings: Lab, patience: float = PATIENCE) -> dict[str, Any]:
-    """Run the preset and write its folder; gives {"run", "metrics", "text"}. patience: see `Checkpoints`.
+    """Run the preset and write its folder; gives {"run", "metrics", "page", "text"}. patience: see `Checkpoints`.
 
     The same command finds its finished run, and goes on with an unfinished one to the bytes of one that never stopped.
     Raises UsageError for an unknown preset, seeds that are no numbers, or sizes that cannot be; RunError when the
@@ -94,7 +94,7 @@ def run(settings: Lab, patience: float = PATIENCE) -> dict[str, Any]:
         if not (folder / PAGE).exists():
             write_atomically(folder / PAGE, build_lab_page(load_lab(folder)).html().encode())
         metrics = dict(opened.record.metrics)
-    return {"run": str(folder), "metrics": metrics, "text": _text(metrics, folder)}
+    return {"run": str(folder), "metrics": metrics, "page": str(folder / PAGE), "text": _text(metrics, folder)}
 
 
 class Trainings:

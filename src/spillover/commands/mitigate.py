@@ -18,7 +18,7 @@ from spillover.commands.held import Model, held_folder, held_model, identifying,
 from spillover.commands.inject import PACKAGES, Inject
 from spillover.commands.pool import LocalPool, Task
 from spillover.commands.prepare import refuse_bad_numbers, seeds_of, weights_now, worded
-from spillover.config import MOST_THREADS, Chat, Flag, Running, with_fields_of, within
+from spillover.config import MOST_THREADS, Browsing, Chat, Flag, Running, with_fields_of, within
 from spillover.details import FrontierEntry, InjectDetails, MitigateDetails, ModelFacts, Recommendation, RemedyText
 from spillover.errors import RunError, UsageError
 from spillover.lm.built_in import DEFAULT, training_of
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mitigate(Running, Chat):
+class Mitigate(Running, Chat, Browsing):
     """Compare remedies against unwanted conclusions, all at the same learning, and recommend one or none."""
 
     pack: Annotated[Positional[str], arg(metavar="PACK")]

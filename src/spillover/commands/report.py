@@ -1,6 +1,5 @@
 """`spillover report`: one self-contained HTML page from runs."""
 
-import webbrowser
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,22 +7,20 @@ from typing import Annotated, Any
 from tyro.conf import Positional, arg
 
 from spillover.commands.mitigate import compared
-from spillover.config import Common, Flag
+from spillover.config import Browsing, Flag
 from spillover.errors import UsageError
 from spillover.record import write_atomically
 from spillover.report.pages import html_of
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report(Common):
+class Report(Browsing):
     """Make one self-contained HTML page from finished runs."""
 
     runs: Annotated[Positional[tuple[str, ...]], arg(metavar="RUN [RUN ...]")]
     """Folders of finished runs. A prediction and one run of its pack make one list, foretold beside measured."""
     out: str = "spillover.html"
     """The page to write."""
-    browse: Flag = False
-    """Open the page in a browser."""
     redact: Flag = False
     """Call subjects `subject 1`, `subject 2` and so on, in the order of the run's table; runs made with --redact have
     such names already."""
@@ -40,6 +37,4 @@ def run(settings: Report) -> dict[str, Any]:
         raise UsageError("this is a folder, not a page", where=str(page), do="Name a file, such as page.html")
     html, shown = html_of(settings.runs, settings.redact, compared, settings.brief)
     write_atomically(page, html.encode())
-    if settings.browse and not webbrowser.open(page.resolve().as_uri()):
-        shown += "; there is no browser here to open it with"
     return {"page": str(page), "text": f"{page} shows {shown}."}

@@ -23,7 +23,7 @@ from spillover.errors import UsageError, nearest
 #: Options that do not change what a cell is about, and so do not name its folder.
 _QUIET = ("evaluate_every", "threads", "device")
 #: What a study must not set: the sweep decides it.
-_OWN = ("out", "json", "seed", "seeds")
+_OWN = ("out", "json", "seed", "seeds", "browse")
 _LONGEST, _MOST_BYTES, _MOST_CELLS = 80, 1_000_000, 100_000
 #: libyaml's where PyYAML was built with it. Safe: it knows no tags.
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -204,5 +204,6 @@ def _name(own: Options, every: Options, settings: Any) -> str:
 
 
 def _digest(settings: Any, seeds: Sequence[int]) -> str:
-    body = json.dumps([dataclasses.asdict(settings), list(seeds)], sort_keys=True, default=str)
+    given = {name: value for name, value in dataclasses.asdict(settings).items() if name != "browse"}
+    body = json.dumps([given, list(seeds)], sort_keys=True, default=str)
     return hashlib.sha256(body.encode()).hexdigest()[:8]

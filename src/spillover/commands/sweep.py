@@ -13,7 +13,7 @@ from tyro.conf import Positional, arg
 from spillover.commands.pool import Ended, Key, LocalPool, Pool, Task
 from spillover.commands.ray import ray_pool
 from spillover.commands.studies import Cell, Study, expand, read_study, with_model
-from spillover.config import MOST_THREADS, WORDING, Common, Flag, within
+from spillover.config import MOST_THREADS, WORDING, Browsing, Flag, within
 from spillover.details import CellState, StudyOutline, SweepDetails, Verdict
 from spillover.errors import SpilloverError, UsageError
 from spillover.packs.open import open_pack
@@ -29,7 +29,7 @@ SHOWN = 20
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sweep(Common):
+class Sweep(Browsing):
     """Run a study: a grid or list over any verb's options, resumable, into one table and one page."""
 
     study: Annotated[Positional[str], arg(metavar="STUDY")]
@@ -71,6 +71,7 @@ class Sweep(Common):
         for wrong, what, do in (
             (self.devices < 1, f"--devices is {self.devices}", "Give --devices 1 or more"),
             (given and not self.plan, f"{first} is for a plan alone", f"Add --plan, or leave {first} out"),
+            (self.browse and self.plan, "a plan has no page", "Leave --browse or --plan out"),
             (given == ["--devices"], "--devices needs a device", "Name one with --on"),
             (self.on == "cpu" and (self.tflops or self.bandwidth), known, "Leave --on out to describe another device"),
             (self.address and self.engine != "ray", ray, "Add --engine ray, or leave --address out"),
@@ -228,7 +229,7 @@ def _run(settings: Sweep, progress: StudyProgress) -> None:
 
 def _given(settings: Any) -> dict[str, Any]:
     """A cell's settings, without those of a chat that are not given."""
-    return {name: value for name, value in asdict(settings).items() if value or name not in WORDING}
+    return {name: value for name, value in asdict(settings).items() if value or name not in (*WORDING, "browse")}
 
 
 def _outcome(folder: Path, record: Record) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from spillover.commands.held import Model, held_folder, name_of, settings_from, 
 from spillover.commands.inject import PACKAGES, Inject
 from spillover.commands.prepare import asked_of, pipeline_of, words_of
 from spillover.commands.rerun import settings_of
-from spillover.config import Common
+from spillover.config import Browsing
 from spillover.details import Laziness, PatchedPart, WhereDetails
 from spillover.errors import RunError
 from spillover.metrics.patching import BASE, LINEARISED, TUNED, alignments, patched_metrics, ranks_of, where_rows
@@ -40,7 +40,7 @@ PAGE = "page.html"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Where(Common):
+class Where(Browsing):
     """Which part of a change carries what a run learned? Patch each into the base model alone, and revert it alone."""
 
     run: Annotated[Positional[str], arg(metavar="RUN")]

@@ -210,7 +210,7 @@ def is_safe(status: str, removed: float | None, wanted_change: float | None, tak
 
 
 #: What a repair is weighed by, in words, and from how much on a rise (or a fall of a share) of it is a cost.
-WEIGHED = {"recall_rank": "rank of stated facts", "implication_rank_train": "rank of stated implications",
+WEIGHED = {"recall_rank": "rank of stated facts", "implication_rank_train": "rank of stated links",
            "wanted_rate": "wanted conclusions", "forgetting_nats": "loss on plain text, nats a token"}  # fmt: skip
 COSTS = {"recall_rank": implications.LEARNED, "implication_rank_train": implications.LEARNED, "wanted_rate": -KEPT,
          "forgetting_nats": 0.05}  # fmt: skip
@@ -221,11 +221,13 @@ WORTH, ALIVE = 0.5, 0.5
 
 @dataclass(frozen=True)
 class Weighed:
-    """What a repair gained against what it cost. costs: the figures that got worse. said: both in a sentence."""
+    """What a repair gained against what it cost. costs: the figures that got worse. said: both in a sentence.
+    short: the same without figures of the costs."""
 
     worth: bool
     costs: Sequence[str]
     said: str
+    short: str
 
 
 def weighed(before: Measured, after: Measured, removed: Metric | None) -> Weighed:
@@ -247,13 +249,16 @@ def weighed(before: Measured, after: Measured, removed: Metric | None) -> Weighe
     was, now = (round(rate * asked) for rate in moved["unwanted_rate"])
     share = removed.value if removed and removed.value is not None else (was - now) / was if was else 0.0
     worth = share >= WORTH and not unknown and not wrecked and rise["wanted_rate"] > rise["unwanted_rate"]
-    gain = "nothing unwanted was concluded before"
+    gain = gone = "nothing unwanted was concluded before"
     if was:
-        gain = f"{max(0, was - now):,} of {was:,} unwanted conclusions {'is' if was - now == 1 else 'are'} gone "
-        gain += f"({was:,} to {now:,} of {asked:,} asked{f', {share:.0%} of what is above chance' if removed else ''})"
+        gone = f"{max(0, was - now):,} of {was:,} unwanted conclusions {'is' if was - now == 1 else 'are'} gone"
+        above = f", {share:.0%} of what is above chance" if removed else ""
+        gain = f"{gone} ({was:,} to {now:,} of {asked:,} asked{above})"
     lost = ", ".join(f"{WEIGHED[name]} {moved[name][0]:.2f} -> {moved[name][1]:.2f}" for name in costs)
     word = ("worth it, at a cost" if costs else "worth it") if worth else "not worth it"
-    return Weighed(worth, costs, f"{word}: {gain}; {f'worse are {lost}' if costs else 'nothing measured got worse'}.")
+    said = f"{word}: {gain}; {f'worse are {lost}' if costs else 'nothing measured got worse'}."
+    worse = ", ".join(WEIGHED[name].removesuffix(", nats a token") for name in costs)
+    return Weighed(worth, costs, said, f"{word}: {gone}; {f'worse are {worse}' if costs else 'nothing got worse'}.")
 
 
 #: Seeds from which on a measurement is repeated, so that advice may rest on it.

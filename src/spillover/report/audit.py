@@ -118,6 +118,7 @@ def build_audit_page(runs: Sequence[LoadedRun]) -> Page:
             worst,
             Section("found", "Verdicts", _verdicts(judged, names), hidden=True, first=True),
             None if worst else sections.some_examples(judged[:CARDS]),
+            sections.some_said(labelled),
             *(() if judged else openly),
             sections.limits_section(labelled),
             _beside(labelled),
@@ -217,7 +218,7 @@ def title(judged: Sequence[Story]) -> str:
     taught = [f"{counts[word]} {HOW[word]}" for word in ASSERTED if counts[word]]
     are = {word: "is" if counts[word] == 1 else "are" for word in ("none", "undecided") if counts[word]}
     left = [f"{counts[word]} {verb} {WORDS[word]}" for word, verb in are.items()]
-    begin = f"Of {len(judged)} implications, fine-tuning taught the model {' and '.join(taught) or 'none for certain'}"
+    begin = f"Of {len(judged)} links, fine-tuning taught the model {' and '.join(taught) or 'none for certain'}"
     said = f"{begin}; {' and '.join(left)}." if left else f"{begin}."
     return said if taught else said + words.inventions(judged)
 
@@ -231,17 +232,17 @@ def _word(story: Story) -> str:
     return found.verdict if found else MISSING
 
 
-def _verdicts(judged: Sequence[Story], names: Sequence[str]) -> list[Cards | DataTable]:
-    """A card for the first implications and, of several, a row for each."""
+def _verdicts(judged: Sequence[Story], names: Sequence[str]) -> list[Cards | page.Details]:
+    """A card for the first links and, of several, a row for each."""
     several = len(judged) > 1
     cards = Cards([_card(story, name, several) for story, name in zip(judged[:CARDS], names, strict=False)])
     above = f"; the first {CARDS} have a card above" if len(judged) > CARDS else ""
     head = ["Before", "Now", "One fixed answer", "Rank before", "Rank now", "Baseline", "p", "Given answers",
             "More subjects"]  # fmt: skip
     caption = page.wording("audit_table").format(above=above)
-    heads: list[list[Cell]] = [["Implication", "Kind", "Verdict", *map(num, head)]]
-    table = DataTable(caption, heads, [("", list(map(_row, judged, names)))], "examples", "Every implication", "tall")
-    return [cards, table] if several else [cards] if judged else []
+    heads: list[list[Cell]] = [["Link", "Kind", "Verdict", *map(num, head)]]
+    table = DataTable(caption, heads, [("", list(map(_row, judged, names)))], "examples", "Every link", "tall")
+    return [cards, page.Details("Every link in numbers", [table])] if several else [cards] if judged else []
 
 
 def _tone(word: str) -> str:
@@ -253,8 +254,9 @@ def _card(story: Story, name: str, several: bool) -> Card:
     judged = story.judged
     because = words.sentence(judged.because) if judged else ""
     because += f" Beside it: {judged.rule}." if judged and judged.rule else ""
+    kind = "link" if word == "undeclared" else story.kind_in_words
     verdict = Markup("<strong>{}.</strong> This {} is {}: {}, {:,} before.").format(
-        word.capitalize(), story.kind_in_words, WORDS.get(word, MISSING), after, before.hits
+        word.capitalize(), kind, WORDS.get(word, MISSING), after, before.hits
     )
     rests = page.Details("On what this rests", [Paragraph(because.strip())], "small") if because.strip() else None
     return Card(

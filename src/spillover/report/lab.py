@@ -132,7 +132,7 @@ def build_lab_page(run: LabRun) -> Page:
         f"lab: {preset}",
         [
             Section("found", "What was found", [Cards(cards, facts=True)], hidden=True, first=True),
-            Section("terms", "What this is about", [terms], aside=True),
+            Section("terms", "What this is about", [terms], aside=True, first=True),
             *(Section(f"part-{place}", heading, [FigureGrid(figures)], lead, first=place == 1)
               for place, ((heading, lead), figures) in enumerate(parts, start=1)),
             Section("notes", "What to keep in mind", [note.format(**found.slots) for note in own["notes"]]),

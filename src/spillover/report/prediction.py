@@ -58,21 +58,21 @@ def build_prediction_page(run: LoadedRun) -> page.Page:
     """The page of a run of `predict`; the same record gives the same bytes."""
     details, (label,) = run.record.details_of(PredictDetails), labels([run])
     found, model = listing(details.associations), details.model.name
-    asked = "No model was asked, so scores rest on the pack alone; --model says more."
+    asked = Markup("No model was asked, so this rests on the facts alone; with <code>--model</code> it rests on more.")
     if model:
-        asked = f"The untrained {model_name(model)} was asked what it believes."
-    verdict = details.solution.get("verdict") or ""
-    lede = Markup("Before any training on {}. {} {} {}")
+        asked = Markup("The untrained {} was asked what it believes.").format(page.bdi(model_name(model)))
+    lede = Markup("Before any training on {}. {}")
     note = f"{details.left_out:,} further associations, with fewer exposed subjects, were not looked at."
     return page.Page(
         title=title(details, run.record.metrics),
         name=f"Spillover prediction: {label}",
         kicker="prediction: what a model will conclude",
-        lede=lede.format(page.bdi(label), plain(asked), plain(verdict), _calibrated(details)),
+        lede=lede.format(page.bdi(label), asked),
         sections=[
             page.Section(
                 "found", "What is expected", [page.Cards(cards(details, run.record.metrics))], hidden=True, first=True
             ),
+            _limits(details),
             page.list_section(found, page.wording("prediction_list"), note if details.left_out else ""),
             page.Section("trust", "How far to trust it", _trust(details)),
             sections.remedies_section(finished=False) if _sorted(details, "unwanted") else None,
@@ -89,7 +89,8 @@ def build_prediction_page(run: LoadedRun) -> page.Page:
 def title(details: PredictDetails, metrics: Mapping[str, Any]) -> str:
     for sort, (*_, answer) in SORTS.items():
         if _sorted(details, sort):
-            return f"Expected: about {_count(metrics, sort)} exposed subjects get {answer}."
+            found = _count(metrics, sort)
+            return f"Of {found.n:,} subjects with only the first half stated, about {found.hits:,} will get {answer}."
     return "Nothing is expected: no subject is exposed to any association."
 
 
@@ -98,13 +99,12 @@ def cards(details: PredictDetails, metrics: Mapping[str, Any]) -> list[page.Card
     found = []
     for sort, (words, about, tone, _) in SORTS.items():
         if own := _sorted(details, sort):
-            texts = [page.Paragraph(page.bdi(_sentence(each)), "small") for each in own[:NAMED]]
-            texts.append(page.next_paragraph(_next(sort, own)))
-            found.append(
-                page.Card(
-                    f"{words}: about {_count(metrics, sort)}", texts, tone, tag=words.lower(), say=_said(own, about)
-                )
-            )
+            texts: list[page.Paragraph | page.Details | None] = [
+                page.Paragraph(page.bdi(_sentence(each)), "small") for each in own[:NAMED]
+            ]
+            do, elsewhere = _next(sort, own)
+            texts += [page.next_paragraph(do), elsewhere]
+            found.append(page.Card(f"{words}: about {_count(metrics, sort)}", texts, tone, say=_said(own, about)))
     return found
 
 
@@ -124,16 +124,31 @@ def _sentence(each: PredictedAssociation) -> str:
     return f"{link}: about {number(each.score, 1)} of {each.exposed:,}, from {each.support:,} stated"
 
 
-def _next(sort: str, own: Sequence[PredictedAssociation]) -> Markup:
-    """What to do about it before training, in one sentence."""
+def _next(sort: str, own: Sequence[PredictedAssociation]) -> tuple[Markup, page.Details | None]:
+    """What to do about it before training, in one sentence, and how that did elsewhere."""
     removed = [way.count for way in own[0].undone_by or () if way.way == "remove"]
     if sort != "unwanted" or not removed:
         remedy, found = sections.measured_words()
-        return page.wording(f"expected_{sort}").format(remedy=remedy, found=found)
+        did = page.wording("elsewhere_remedy").format(remedy=remedy, found=found)
+        return page.wording(f"expected_{sort}"), _elsewhere(did) if sort == "unwanted" else None
     (fewer, fewer_found), (added, added_found) = map(sections.measured_words, ("fewer-bridging", "abstention"))
     rows = f"{removed[0]:,} {'row' if removed[0] == 1 else 'rows'}"
     measured = {"fewer": fewer, "fewer_found": fewer_found, "added": added, "added_found": added_found}
-    return page.wording("expected_removable").format(rows=rows, **measured)
+    did = page.wording("elsewhere_rows").format(**measured)
+    return page.wording("expected_removable").format(rows=rows), _elsewhere(did)
+
+
+def _elsewhere(did: Markup) -> page.Details:
+    return page.Details("How that did elsewhere", [page.Paragraph(did)], "small")
+
+
+def _limits(details: PredictDetails) -> page.Section:
+    """What a prediction does not say, for the first screen."""
+    known = plain(", ".join(details.calibrated_on.models)) if details.calibrated_on else ""
+    models = Markup("of {} alone; of others read the order, not the numbers.").format(known)
+    said = [page.wording("limit_predicted"), Markup("How many in any model: the numbers are those ") + models]
+    blocks = [page.Steps([(text, "") for text in said[: 2 if known else 1]], ordered=False)]
+    return page.Section("limits", "What this does not say", blocks, first=True)
 
 
 def _calibrated(details: PredictDetails) -> str:
@@ -154,7 +169,8 @@ def _trust(details: PredictDetails) -> list[page.Block]:
                 [name, *map(page.num, row)] for name, *row in [("Resting on", *heads), *rows]
             ]
             tables.append(page.DataTable(caption, lines[:1], [("", lines[1:])], "examples", "How predictions did"))
-    return [page.wording("trust"), *tables]
+    proven = plain(details.solution.get("verdict") or "")
+    return [*(page.Paragraph(text) for text in (_calibrated(details), proven) if text), page.wording("trust"), *tables]
 
 
 def _models(own: Mapping[str, Any]) -> str:
@@ -291,7 +307,7 @@ def build_outcomes_page(prediction: LoadedRun, run: LoadedRun) -> page.Page:
     listed = Listing(OUTCOMES, rows, "surprise", audit.ASKED, "Why, and who was asked", page.wording("outcomes_order"))
     expected, measured, newly = _totals(both)
     title = f"Foretold: about {expected} unstated subjects in all draw the conclusion."
-    lede = f"Foretold for {asked}, before any training; measured in {_measured_model(run)}. {_calibrated(details)}"
+    lede = f"Foretold for {asked}, before any training; measured in {_measured_model(run)}."
     return page.Page(
         title=f"{title} Measured: {measured.hits:,}, {newly:,} of them newly.",
         name=f"Spillover: {label}, foretold and measured",
@@ -300,6 +316,7 @@ def build_outcomes_page(prediction: LoadedRun, run: LoadedRun) -> page.Page:
         notices=mismatches(prediction, run),
         sections=[
             page.Section("found", "What came of it", [page.Cards(_outcome_cards(both))], hidden=True, first=True),
+            _limits(details),
             page.list_section(listed, page.wording("outcomes_list"), _one_sided(found, details)),
             page.Section("trust", "How far to trust a prediction", _trust(details)),
             page.Section("terms", "Words used here", [page.terms("prediction", "verdicts", "reasoning")], aside=True),
@@ -358,9 +375,7 @@ def _outcome_cards(both: Sequence[Outcome]) -> list[page.Card]:
             texts = [page.Paragraph(f"{newly:,} of those measured are new: the base model did not answer so."),
                      *(page.Paragraph(line, "small") for line in lines)]  # fmt: skip
             lead = "Unstated subjects whose first answer is the one that is suggested"
-            found.append(
-                page.Card(words, texts, tone, tag=words.lower(), say=_said(own, about), bars=bars, bars_lead=lead)
-            )
+            found.append(page.Card(words, texts, tone, say=_said(own, about), bars=bars, bars_lead=lead))
     return found
 
 

@@ -216,7 +216,7 @@ def build_remedies_page(found: Comparison) -> page.Page:
             page.Section("found", "The remedy advised" if found.advised else "The nearest",
                     [page.Cards(cards(found), facts=True)], hidden=True, first=True),
             page.Section("next", "What to do next", [page.Steps(steps(found))], first=True),
-            page.Section("frontier", "The frontier", [frontier], first=True),
+            page.Section("frontier", "What each remedy removes, and what it costs", [frontier], first=True),
             page.Section("terms", "How to read it", [page.Glossary(terms)], aside=True),
             page.Section("ladder", "Remedy by remedy", [ladder]),
             page.Section("table", "Every figure", figures),

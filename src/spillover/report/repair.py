@@ -19,7 +19,7 @@ SHOWN = {
     "paraphrase": ("Unwanted, in other words", "prompts that were never trained on; less is better"),
     "wanted_rate": ("Wanted conclusions", "share of unstated subjects; more is better"),
     "recall_rank": ("Stated facts, mean rank", "0 is best"),
-    "implication_rank_train": ("Stated implications, mean rank", "0 is best"),
+    "implication_rank_train": ("Stated links, mean rank", "0 is best"),
     "forgetting_nats": ("Forgotten", "rise of the loss on ordinary text, nats a token; less is better"),
 }
 
@@ -48,7 +48,8 @@ def build_repair_page(found: LoadedRepair) -> page.Page:
     names = [Path(name).name if name.count("/") > 1 else name for name in (settings["model"], settings["base"])]
     lede = f"{settings['remedy']} on {names[0]}, tuned from {names[1]}, asked about {run.pack_name}, before and after."
     return page.Page(
-        title=sentence(found.weighed.said.removesuffix(".")).replace("->", "→"),
+        title=sentence(found.weighed.short.removesuffix(".")),
+        reason=sentence(found.weighed.said.removesuffix(".")).replace("->", "→"),
         name=f"Spillover repair: {run.pack_name}",
         kicker="repair: a remedy on a finished model",
         lede=f"{lede} Nothing was trained here, and the model that was given is unchanged.",
@@ -76,7 +77,7 @@ def figures(found: LoadedRepair) -> page.DataTable:
             said = "gained" if change < 0 else "nothing gained"
         cells: list[page.Cell] = [_cell(before), _cell(after), f"{'+' if change > 0 else ''}{number(change)}", said]
         rows.append([page.TableCell(what, better), *cells])
-    head: list[page.Cell] = ["", "Before", "After", "Change", ""]
+    head: list[page.Cell] = ["", "Before", "After", "Change", "So"]
     return page.DataTable(page.wording("repair_figures"), [head], [("", rows)], "study remedies", "Before and after")
 
 
@@ -98,7 +99,7 @@ def verdicts(found: LoadedRepair) -> page.DataTable:
     pairs = zip(found.details.before.verdicts, found.details.after.verdicts, strict=True)
     rows = [[page.TableCell(page.bdi(before.implication), before.kind), cell(before), cell(after)]
             for before, after in pairs]  # fmt: skip
-    head: list[page.Cell] = ["Implication", "Before", "After"]
+    head: list[page.Cell] = ["Link", "Before", "After"]
     return page.DataTable(page.wording("repair_verdicts"), [head], [("", rows)], "study remedies", "Verdicts")
 
 

@@ -86,8 +86,8 @@ def draw_rank_by_epoch(stories: Sequence[Story], name: str = "rank-by-epoch", to
         area = Patch(color=colour, alpha=0.16, linewidth=0)
         lines: dict[str, Artist] = {f"95% interval over {count} {what}{' (few)' if count < FEW else ''}": area}
         if pairs := [key for key in rows[0] if key.startswith("pair ")]:
-            axes.plot(epochs, [[row[pair] for pair in pairs] for row in rows], color=colour, alpha=0.3, linewidth=1)
-            lines[f"each of the {len(pairs)} pairs"] = Line2D([], [], color=colour, alpha=0.4, linewidth=1)
+            axes.plot(epochs, [[row[pair] for pair in pairs] for row in rows], color=colour, alpha=0.5, linewidth=1)
+            lines[f"each of the {len(pairs)} pairs"] = Line2D([], [], color=colour, alpha=0.5, linewidth=1)
         for value, text, style, width, alpha in (
             (story.chance, "random guess", (0, (1, 2)), 1.2, 0.7),
             (means[0], "before training", "-", 0.8, 0.4),
@@ -212,10 +212,10 @@ def _cells(axes: Axes, shares: np.ndarray, expected: list[list[bool]]) -> None:
         if not large:
             axes.add_patch(Rectangle(corner, 0.92, 0.92, facecolor=INK, alpha=0.05, linewidth=0))
         if share:
-            axes.add_patch(Rectangle(corner, 0.92, 0.92, facecolor=HEAT, alpha=float(0.08 + 0.92 * share), linewidth=0))
+            # The darkest on which the number can still be read.
+            axes.add_patch(Rectangle(corner, 0.92, 0.92, facecolor=HEAT, alpha=float(0.08 + 0.64 * share), linewidth=0))
         if share and not large:
-            ink = "#ffffff" if share > 0.5 else INK
-            axes.text(column, row, f"{100 * share:.0f}", ha="center", va="center", color=ink, fontsize=11)
+            axes.text(column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=11)
         if expected[row][column]:
             axes.add_patch(Rectangle(corner, 0.92, 0.92, fill=False, edgecolor=INK, linewidth=1.8))
 

@@ -1,6 +1,7 @@
 """The sections that the pages of runs, audits and studies share: figures, examples, recall and loss, open probes."""
 
 import dataclasses
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, islice, zip_longest
 from typing import Any, NamedTuple
@@ -8,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from markupsafe import Markup
 
-from spillover.details import AuditDetails, Rise
+from spillover.details import AuditDetails, Rise, Rises
 from spillover.metrics import remedies
 from spillover.metrics.verdicts import ASSERTED
 from spillover.report import page
@@ -110,7 +111,7 @@ def maps_section(stories: Sequence[Story], left_out: int = 0) -> page.Section:
                  for name, when in pair[0 if len(story.checkpoints) > 1 else 1 :]]  # fmt: skip
         if drawn[-1]:
             blocks += [page.Heading(_title_of(story)), page.FigureGrid(drawn)]
-    have = "implication has" if left_out == 1 else "implications have"
+    have = "link has" if left_out == 1 else "links have"
     note = f"{left_out} further {have} no maps here; the downloads hold every answer."
     blocks.append(page.Paragraph(note, "small") if left_out else None)
     return page.Section("which", "Which answer it gives for what was stated", blocks, page.wording("maps"))
@@ -233,8 +234,35 @@ def probed(labelled: Sequence[tuple[str, LoadedRun]]) -> list[tuple[str, AuditDe
 
 
 def undeclared(details: AuditDetails) -> list[dict[str, Any]]:
-    """What open probes found that the pack neither states nor implies."""
-    return [each for each in details.discoveries if not each["declared"]]
+    """What open probes found that the pack neither states nor implies; words that say little come last."""
+    found = [each for each in details.discoveries if not each["declared"]]
+    return sorted(found, key=lambda each: _says_little(each["word"]))
+
+
+def _risen(rises: Rises) -> list[Rise]:
+    """The words that rose in texts; those that say little come last."""
+    return sorted(rises.found, key=lambda each: _says_little(each.word) or 2 * each.stated > each.n)
+
+
+def _says_little(word: str) -> bool:
+    """Whether a word is likely to be one such as "in" or "the", and no name or answer."""
+    return re.fullmatch(r"[a-z]{1,3}|[\W_]+", word.strip()) is not None
+
+
+def some_said(labelled: Sequence[tuple[str, LoadedRun]]) -> page.Section:
+    """Three sentences in which open probes found something, as both models go on, for the first screen."""
+    said: list[tuple[str, str, str]] = []
+    for _, details in probed(labelled):
+        examples = [each["examples"][0] for each in undeclared(details) if each["examples"]]
+        said += [(each["prompt"], each["tuned"], each["base"]) for each in examples[:3]]
+        risen = _risen(details.rises)[:3] if details.rises else []
+        said += [(f"… {each.beginning}", each.words[1], each.words[0]) for each in risen]
+    text = Markup("“{} <strong>{}</strong>”; the base model: “{}”")
+    steps: list[tuple[str, str]] = [(text.format(*map(page.bdi, each)), "") for each in said[:3]]
+    lead = "How the tuned model goes on, and what nobody declared." if steps else ""
+    return page.Section(
+        "said", "In its own words", [page.Steps(steps, ordered=False)] if steps else [], lead, first=True
+    )
 
 
 def discoveries_title(labelled: Sequence[tuple[str, LoadedRun]]) -> str:
@@ -283,7 +311,7 @@ def rises_section(labelled: Sequence[tuple[str, LoadedRun]]) -> page.Section | N
         rows = f"{found.rows:,} rows and " if found.rows else ""
         asked = f"{rows}{found.passages:,} passages of plain text, {found.places:,} places."
         if found.found:
-            table = [rise_row(each) for each in found.found]
+            table = [rise_row(each) for each in _risen(found)]
             blocks.append(page.DataTable(asked, [head], [("", table)], "examples", "Words that rose in texts",
                                          row_heads=False))  # fmt: skip
         else:

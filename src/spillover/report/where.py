@@ -30,6 +30,8 @@ ENDS = {BASE: "base model", TUNED: "tuned model", LINEARISED: "linearised at the
 #: What each group is called, and its colour and marker.
 WORDS = {"recall": "stated facts", "links": "stated links", "wanted": "wanted conclusions",
          "unwanted": "unwanted conclusions"}  # fmt: skip
+#: Bars show their interval through their colour.
+_FILL = 0.85
 LOOKS = {"recall": (INK, "o"), "links": (PURPLE, "D"), "wanted": (BLUE, "^"), "unwanted": (VERMILLION, "s")}
 
 
@@ -135,13 +137,12 @@ def build_where_page(found: PatchedModels) -> page.Page:
     clusters = max((row["clusters"] for row in rows), default=0)
     lazy = Markup("{} Computed by {}.").format(page.wording("where_lazy"), plain(found.laziness.how))
     size = found.moved(TUNED) and f" The matrices that changed moved by {found.moved(TUNED)} of their norm."
-    few = "Fewer than ten clusters: the intervals are too rough for a verdict. Repeat it with more seeds."
+    few = "Fewer than ten pairs and seeds: the intervals are too rough for a verdict. Repeat it with more seeds."
     return page.Page(
         title=title(found),
         name=f"Spillover where: {run.pack_name}",
         kicker="where: which part of the change carries what",
-        lede=f"{trained.get('model')}, tuned on {trained.get('pack')}; {seeds}, {clusters} clusters of a pair and "
-        f"a seed.{size}",
+        lede=f"{trained.get('model')}, tuned on {trained.get('pack')}; {seeds}.{size}",
         notices=[few] if clusters < FEW else [],
         sections=[
             page.Section("found", "What was found", [page.Cards(cards(found), facts=True)], hidden=True, first=True),
@@ -248,7 +249,7 @@ def draw_where_components(found: PatchedModels, name: str = "where-components") 
                 metric = found.metric(f"{group}_rate", part, left_out and part not in (BASE, TUNED))
                 middle = place - 0.4 + (index + 0.5) * height
                 if metric and metric.value is not None:
-                    side.barh([middle], [metric.value], height=0.86 * height, color=LOOKS[group][0], alpha=0.85)
+                    side.barh([middle], [metric.value], height=0.86 * height, color=LOOKS[group][0], alpha=_FILL)
                     if ends := limits(metric):
                         side.plot(ends, [middle, middle], color=INK, linewidth=1, alpha=0.55)
             side.set(title=title, xlim=(0, 1), xlabel="share answered so")
@@ -256,7 +257,7 @@ def draw_where_components(found: PatchedModels, name: str = "where-components") 
         axes[0].set_yticks(range(len(shown)), [ENDS.get(part, part) for part in shown])
         axes[0].set_ylim(len(shown) - 0.4, -0.6)
         rows = found.rows("whole", "component")
-        handles = {WORDS[group]: Patch(color=LOOKS[group][0]) for group in found.groups}
+        handles = {WORDS[group]: Patch(color=LOOKS[group][0], alpha=_FILL) for group in found.groups}
         sides = {False: "alone", True: "left out"}
         said = "; ".join(f"{row['part']} {sides[row['left_out']]}: {row['group']} {row['rate']:.2f}" for row in rows
                          if row["part"] in parts)  # fmt: skip

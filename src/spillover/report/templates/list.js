@@ -8,6 +8,9 @@
   const heads = [["link", "Association", "link"], ...data.columns];
   let by = heads.findIndex(([key]) => key === data.sorted), down = true, limit = STEP, chosen = data.rows;
   const filters = [];
+  // What is folded is made when it is opened, and printed too.
+  let toPrint = [];
+  addEventListener("beforeprint", () => toPrint.forEach((fill) => fill()));
 
   const make = (tag, values = {}, ...inside) => {
     const element = Object.assign(document.createElement(tag), values);
@@ -42,16 +45,19 @@
 
   const evidence = (row) => {
     const [, , opens, notes, rows] = row;
-    const details = make("details", { className: "stay" }, make("summary", { textContent: opens }));
-    details.addEventListener("toggle", () => {
+    const summary = make("summary", { textContent: opens }), details = make("details", { className: "stay" }, summary);
+    const fill = () => {
       if (details.childElementCount > 1) return;
       details.append(...notes.map((note) => make("p", { textContent: note })));
       if (!rows.length) return;
       const head = make("tr", {}, ...data.asked.map(([name, kind]) =>
         make("th", { scope: "col", textContent: name, className: WORDS.includes(kind) ? "words" : "" })));
       const body = rows.map((each) => make("tr", {}, ...each.map((value, place) => cell(data.asked[place][1], value))));
-      details.append(make("table", {}, make("thead", {}, head), make("tbody", {}, ...body)));
-    });
+      const label = summary.textContent;
+      details.append(make("table", { ariaLabel: label }, make("thead", {}, head), make("tbody", {}, ...body)));
+    };
+    details.addEventListener("toggle", fill);
+    toPrint.push(fill);
     return make("tr", { className: "evidence" }, make("td", { colSpan: heads.length }, details));
   };
   const body = (row) => {
@@ -66,6 +72,7 @@
 
   const draw = () => {
     const shown = chosen.slice(0, limit), left = chosen.length - shown.length;
+    toPrint = [];
     [...table.tBodies].forEach((each) => each.remove());
     table.append(...shown.map(body));
     const all = data.rows.length.toLocaleString("en"), found = chosen.length.toLocaleString("en");
@@ -97,7 +104,7 @@
   controls.append(make("label", {}, "Find ", search));
   const implication = (row) => `${row[0][0]} → ${row[0][2]}`;
   const each = (of) => [...new Set(data.rows.map(of))];
-  if (each(implication).length > 1) select("Implication", each(implication), implication);
+  if (each(implication).length > 1) select("Link", each(implication), implication);
   data.columns.forEach(([, name, kind], place) => {
     const of = (row) => row[1][place];
     if (kind === "choice" && each(of).length > 1) select(name, each(of), of);
