@@ -192,7 +192,9 @@ def _small(word: str) -> str:
 
 def _breaks(text: str) -> bool:
     """Whether the text holds a mark or a picture that no name holds."""
-    return _BREAKS.search(text) is not None or any(map(_is_picture, text))
+    # Most texts are of plain letters, of which two marks alone count as pictures.
+    pictures = "^" in text or "`" in text if text.isascii() else any(map(_is_picture, text))
+    return pictures or _BREAKS.search(text) is not None
 
 
 def _is_picture(letter: str) -> bool:
