@@ -244,7 +244,7 @@ def advice() -> list[dict[str, Any]]:
     """What was measured of each remedy, as advice.json holds it.
 
     Of a remedy's strengths the one with most seeds stands there; of those the one that was tried on most packs, and
-    then the one that gained most. Where two studies tried it on one pack, the one with more seeds.
+    then the one that gained most. Where two studies tried it on one pack and model, the one with more seeds.
     """
     from spillover.interventions.base import remedies
 
@@ -254,8 +254,9 @@ def advice() -> list[dict[str, Any]]:
         if trial["status"].startswith(judging.FAILED + ":"):
             continue
         own = kept.setdefault(names, {}).setdefault(label, {})
-        if trial["pack"] not in own or own[trial["pack"]]["seeds"] < trial["seeds"]:
-            own[trial["pack"]] = trial
+        on = f"{trial['pack']} {trial['model']}"
+        if on not in own or own[on]["seeds"] < trial["seeds"]:
+            own[on] = trial
     found = []
     for names, strengths in sorted(kept.items()):
         one = {label: judging.MeasuredRemedy(label, "", False, [judging.Trial(**trial) for trial in packs.values()])

@@ -44,7 +44,8 @@ def test_the_table_holds_the_five_sets_and_the_papers_models():
 
 
 COMPARISONS = ["remedies-60", "remedies-60x3", "remedies-60-second", "remedies-60-strengths", "remedies-mixed-currency",
-               "remedies-mixed-state", "remedies-60-rates", "lora-60"]  # fmt: skip
+               "remedies-mixed-state", "remedies-60-rates", "lora-60", "remedies-alive",
+               "remedies-alive-scaled"]  # fmt: skip
 RUNS = sorted((make_results.ROOT / "results").glob("*/cells/*/seed-*"))
 
 
@@ -63,6 +64,7 @@ def test_the_kept_runs_have_the_settings_of_their_study_which_finds_them(monkeyp
         "prediction-270m": "benchmarks/prediction/study.yaml",
         "adapters": "adapters",
         "families": "families",
+        "dial": "dial",
         "prediction": "benchmarks/prediction/alive.yaml",
     }
     monkeypatch.chdir(make_results.ROOT)
