@@ -376,10 +376,12 @@ def caveat() -> str:
     """How far what was measured carries: whether any of it was safe, and whether those models were alive."""
     every = [each.trials for each in measured().values() if each.repeated]
     safe = sum(all(trial.safe for trial in trials) for trials in every)
-    nats = [trial.forgetting[0] for trials in every for trial in trials]
+    wrecked = [nats for trials in every if (nats := [own for t in trials if (own := t.forgetting[0]) > ALIVE])]
     text = f"{safe or 'None'} of the {len(every)} that were repeated {'was' if safe < 2 else 'were'} safe "
     text += f"(removes {REMOVED:.0%} of the unwanted, lowers the wanted rate by {KEPT:.2f} at most)"
-    if min(nats) > ALIVE:
-        text += f", and training without a remedy had wrecked each of these models ({min(nats):.1f} to {max(nats):.1f} "
+    if wrecked:
+        models = "each of these models" if len(wrecked) == len(every) else f"the models of {len(wrecked)} of them"
+        nats = [own for each in wrecked for own in each]
+        text += f", and training without a remedy had wrecked {models} ({min(nats):.1f} to {max(nats):.1f} "
         text += "nats a token forgotten)"
     return f"{text}: measure on your own facts before you choose."
