@@ -471,10 +471,10 @@ def _marked(reply: str, subject: str) -> str:
         if name in reply:
             return reply.replace(name, MARK)
     for word in untitled.split():
-        if len(word) > 2 and word[0].isupper() and word in reply:
-            # Compiled only where it may be found, since every subject has words of its own.
-            if found := re.search(rf"(?<!\w){re.escape(word)}(?!\w)", reply):
-                return reply[: found.start()] + MARK + reply[found.end() :]
+        # Compiled only where it may be found, since every subject has words of its own.
+        likely = len(word) > 2 and word[0].isupper() and word in reply
+        if likely and (found := re.search(rf"(?<!\w){re.escape(word)}(?!\w)", reply)):
+            return reply[: found.start()] + MARK + reply[found.end() :]
     return reply
 
 
