@@ -169,11 +169,13 @@ def refuse_changed(folder: Path, record: Record, now: Mapping[str, str | None]) 
     """Raises RunError when the facts or the weights that a run was made from are no longer what they were."""
     for name, sha256 in now.items():
         if sha256 and record.hashes.get(name, sha256) != sha256:
-            what = "the facts" if name.startswith("pack") else f"the weights of the {name.replace('model', '')} model"
-            raise RunError(
-                f"this folder holds a run from before {' '.join(what.split())} changed", where=str(folder),
-                do="Choose another --out, or remove the folder",
-            )  # fmt: skip
+            model = "model" if name == "model" else f"{name} model"
+            changed = "the facts" if name.startswith("pack") else f"the weights of the {model}"
+            what, do = (
+                f"this folder holds a run from before {changed} changed",
+                "Choose another --out, or remove the folder",
+            )
+            raise RunError(what, where=str(folder), do=do)
 
 
 def claim_folder(folder: Path, command: str, identity: str) -> Record | None:

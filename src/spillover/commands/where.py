@@ -17,7 +17,7 @@ from spillover import record as records
 from spillover import results
 from spillover.commands.held import Model, held_folder, name_of, settings_from, whole_model
 from spillover.commands.inject import PACKAGES, Inject
-from spillover.commands.prepare import asked_of, pipeline_of, words_of
+from spillover.commands.prepare import asked_of, pack_sha256, pipeline_of, words_of
 from spillover.commands.rerun import settings_of
 from spillover.config import Browsing
 from spillover.details import Laziness, PatchedPart, WhereDetails
@@ -25,7 +25,7 @@ from spillover.errors import RunError
 from spillover.metrics.patching import BASE, LINEARISED, TUNED, alignments, patched_metrics, ranks_of, where_rows
 from spillover.metrics.ranks import rank_table
 from spillover.packs.open import open_pack
-from spillover.packs.pack import UNWANTED, WANTED, Pack, describe, pack_hash, with_kinds
+from spillover.packs.pack import UNWANTED, WANTED, Pack, describe, with_kinds
 from spillover.packs.redaction import Redaction
 from spillover.report.pages import html_of
 from spillover.report.where import ENDS, PatchedModels, load_where
@@ -147,7 +147,7 @@ def runs_of(source: Path, pack: Pack | str | Path = "") -> list[SeedRun]:
         kept_in(folder)  # Raises RunError when no weights were kept.
         settings = settings_of(Inject, record, folder)
         own = open_pack(pack or settings.pack, record.seed)
-        if pack_hash(Redaction.of(own.subjects, settings.redact).pack(own)) != record.hashes.get("pack"):
+        if pack_sha256([own], settings.redact) != record.hashes.get("pack"):
             what = f"the pack {settings.pack} is not what it was when this ran"
             raise RunError(what, where=str(folder), do="Bring the pack back, or run it again with --save delta")
         if found and settings.model != found[0].settings.model:

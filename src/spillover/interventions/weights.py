@@ -314,7 +314,7 @@ def _groups(shuffled: bool) -> Given:
 
 @_edits_weights("off-groups", "the share of it that is taken out", (0.5, 1.0), given=_groups(shuffled=False))
 def off_groups(base: Weights, name: str, after: Tensor, strength: float, groups: Mapping[str, Between]) -> Tensor:
-    """Takes out of the change what tells apart those who have different given answers, where nothing was stated.
+    """Projects the change off the directions that separate subjects by their given answer, where nothing was stated.
 
     Of each changed matrix, the components of the change along the directions in which the mean inputs of the groups
     differ are removed, times `strength`. groups: from `between_groups`; other weights stay as tuned.
@@ -331,7 +331,7 @@ def off_groups(base: Weights, name: str, after: Tensor, strength: float, groups:
     "off-chance", "the share of it that is taken out", (0.5, 1.0), given=_groups(shuffled=True), control="off-groups"
 )
 def off_chance(base: Weights, name: str, after: Tensor, strength: float, groups: Mapping[str, Between]) -> Tensor:
-    """Takes out of the change what tells apart groups of the same sizes drawn by chance: the control of off-groups."""
+    """Projects the change off the directions that separate random groups of the same sizes: the control of off-groups."""
     return off_groups(base, {name: after}, strength, groups).get(name, after)
 
 
