@@ -331,7 +331,7 @@ def off_groups(base: Weights, name: str, after: Tensor, strength: float, groups:
     "off-chance", "the share of it that is taken out", (0.5, 1.0), given=_groups(shuffled=True), control="off-groups"
 )
 def off_chance(base: Weights, name: str, after: Tensor, strength: float, groups: Mapping[str, Between]) -> Tensor:
-    """Projects the change off the directions that separate random groups of the same sizes: the control of off-groups."""
+    """Projects the change off the directions that separate random groups of equal sizes: the control of off-groups."""
     return off_groups(base, {name: after}, strength, groups).get(name, after)
 
 
