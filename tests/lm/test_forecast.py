@@ -158,6 +158,7 @@ inject.run(Inject(pack="city-language:names=10,bridge=1", model=sys.argv[1], out
         "micro_batch=2",
         "dtype='bfloat16'",
         "gradient_checkpointing=True, logits_at_once=4, optimiser='adamw-8bit'",
+        "optimiser='normalised-gradient-descent'",
     ],
 )
 def test_a_run_holds_what_was_estimate_within_a_fifth(options, byte_folder, tmp_path):

@@ -7,7 +7,7 @@ import torch
 
 from spillover.lm.save import merged
 from spillover.lm.tokens import Example
-from spillover.lm.train import MicroBatches, answer_loss, fine_tune, may_merge
+from spillover.lm.train import NORMALISED, MicroBatches, answer_loss, fine_tune, may_merge
 from spillover.lm.trainable import Training, count_parameters, trainable_copy
 from spillover.record import State
 from tests import quick
@@ -141,6 +141,25 @@ def test_updating_during_backward_gives_the_numbers_of_an_ordinary_loop(model):
     # Not weight by weight: where the gradient is rounding noise (a key's bias), Adam makes whole steps of the noise.
     tokens = torch.tensor([[1, 5, 6, 10, 11]])
     torch.testing.assert_close(ours(tokens).logits, plain(tokens).logits, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("at_once", [4, 1])
+def test_a_normalised_step_has_the_length_of_its_rate_and_goes_down_the_gradient(model, at_once):
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    how = settings(batch=4, epochs=1, learning_rate=0.05, optimizer=NORMALISED)
+    ours, plain = (trainable_copy(model, how) for _ in range(2))
+    fine_tune(ours, ROWS, how, lambda step: None, micro_batches=MicroBatches([(1, at_once)]))
+    answer_loss(plain, ROWS).backward()
+    gradients = {name: weight.grad for name, weight in plain.named_parameters() if weight.grad is not None}
+    norm = sum(float(gradient.square().sum()) for gradient in gradients.values()) ** 0.5
+    moved = weights(ours)
+    for name, gradient in gradients.items():
+        expected = weights(plain)[name] - 0.05 * gradient / norm
+        torch.testing.assert_close(moved[name], expected, atol=1e-5, rtol=1e-4)
+    length = sum(float((moved[name] - value).square().sum()) for name, value in weights(plain).items()) ** 0.5
+    assert length == pytest.approx(0.05, rel=1e-3)
 
 
 def test_tied_embeddings_train_as_with_a_dense_gradient(model):

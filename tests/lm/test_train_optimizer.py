@@ -10,6 +10,7 @@ from spillover.lm.tokens import Example, Request
 from spillover.lm.train import (
     ADAMW,
     EIGHT_BIT,
+    NORMALISED,
     MicroBatches,
     answer_loss,
     fine_tune,
@@ -50,7 +51,7 @@ def test_what_is_kept_and_what_it_takes(dtype):
     }  # fmt: skip
     assert {key: value.dtype for key, value in small.items() if key != "step"} == {
         "state1": torch.float32, "state2": torch.float32}  # fmt: skip
-    for kind in (EIGHT_BIT, ADAMW):
+    for kind in (EIGHT_BIT, ADAMW, NORMALISED):
         made = optimizers(model.named_parameters(), kind, 1e-3, lambda name: 0.0)
         kept = [value for each in made for key, value in made[each].state[each].items() if key != "step"]
         assert optimizer_bytes(made, kind) == sum(value.nbytes for value in kept)

@@ -103,9 +103,10 @@ class Inject(Running, Chat):
     """Examples of a step that are computed at once; gradients of the parts are summed. 0 takes the whole batch if the
     memory allows it. The record says how many it was; if memory runs out, there are fewer."""
     weight_decay: float = 0.0
-    """Weight decay of AdamW, decoupled from the gradient."""
-    optimiser: Literal["adamw", "adamw-8bit"] = "adamw"
-    """What updates the weights: AdamW of torch, or that of bitsandbytes, whose two moments take 8 bits each."""
+    """Weight decay, decoupled from the gradient."""
+    optimiser: Literal["adamw", "adamw-8bit", "normalised-gradient-descent"] = "adamw"
+    """What updates the weights: AdamW of torch; that of bitsandbytes, whose two moments take 8 bits each; or steps down
+    the gradient whose length, over all weights, is the rate, as theory assumes them."""
     gradient_checkpointing: Flag = False
     """Keep only the input of each layer, and compute the layer again in the backward pass: less memory, more time."""
     compile_layers: Flag = False

@@ -22,7 +22,7 @@ from spillover.lm.evaluate import WINDOW, Evaluation
 from spillover.lm.load import attention_of
 from spillover.lm.score import CausalModel, PrefixTree, Scorer, TreeBatch, cheaper_merged, collate, logits_only_at
 from spillover.lm.tokens import Encoder, Example, Request, evenly, examples, longest_text, request
-from spillover.lm.train import EIGHT_BIT, may_merge, mean_loss, optimizer_bytes, update_bytes
+from spillover.lm.train import EIGHT_BIT, NORMALISED, may_merge, mean_loss, optimizer_bytes, update_bytes
 from spillover.lm.trainable import Training, stack_of, trainable_copy
 from spillover.packs.pack import Pack
 
@@ -232,11 +232,12 @@ class Forecaster:
         lengths = sorted((len(each.tokens) for each in examples), reverse=True)[:micro_batch]
         trace = functools.partial(training_pass, self.copy, examples, micro_batch, logits)
         step, traced = self._passed(trace, lengths, training=True)
+        together = self.training.optimizer == NORMALISED
         same = ("stored", "weights", "trained", "optimizer_state", "ranking", "reading", "merging")
         return Forecast(
             micro_batch=micro_batch,
             process=self.process + self.run,
-            gradients=self.trained if micro_batch < self.training.batch else 0,
+            gradients=self.trained if micro_batch < self.training.batch or together else 0,
             step=max(step, self.update),
             traced=traced and self._ranking_traced,
             **{name: getattr(self, name) for name in same},

@@ -122,7 +122,7 @@ class Optimizer(Protocol):
 
 #: Every trained weight has an optimizer of its own.
 Optimizers = dict[nn.Parameter, Optimizer]
-ADAMW, EIGHT_BIT = "adamw", "adamw-8bit"
+ADAMW, EIGHT_BIT, NORMALISED = "adamw", "adamw-8bit", "normalised-gradient-descent"
 #: With 8 bits, weights of fewer numbers keep single precision, and this many numbers in a row share a scale.
 SMALL, BLOCK = 4096, 256
 #: How fast AdamW's two moments decay, and what keeps it from dividing by zero: torch's own values.
@@ -142,8 +142,8 @@ def optimizers(
     parameters: Iterable[tuple[str, nn.Parameter]], kind: str, rate: float, decay: Callable[[str], float]
 ) -> Optimizers:
     """An optimizer for every parameter (name, parameter); its state is there before the first step. kind: ADAMW
-    (torch's) or EIGHT_BIT (AdamW of bitsandbytes). decay: the weight decay of a parameter by name."""
-    make = _eight_bit if kind == EIGHT_BIT else _AdamW
+    (torch's), EIGHT_BIT (AdamW of bitsandbytes) or NORMALISED. decay: the weight decay of a parameter by name."""
+    make: Callable[..., Optimizer] = {EIGHT_BIT: _eight_bit, NORMALISED: _Descent}.get(kind, _AdamW)
     return {parameter: make(parameter, rate, decay(name)) for name, parameter in parameters}
 
 
@@ -170,6 +170,20 @@ class _AdamW:
         )  # fmt: skip
 
 
+class _Descent:
+    """Gradient descent on one weight, which keeps nothing from step to step; `Updates` makes its gradient the share
+    that it has of a whole of norm 1."""
+
+    def __init__(self, parameter: nn.Parameter, rate: float, decay: float) -> None:
+        self.parameter, self.rate, self.decay = parameter, rate, decay
+        self.state: dict[Any, Any] = {parameter: {}}
+
+    @torch.no_grad()
+    def step(self) -> None:
+        assert self.parameter.grad is not None
+        self.parameter.mul_(1 - self.rate * self.decay).sub_(self.parameter.grad, alpha=self.rate)
+
+
 def _eight_bit(parameter: nn.Parameter, rate: float, decay: float) -> Optimizer:
     from bitsandbytes.optim import AdamW8bit, GlobalOptimManager
 
@@ -190,6 +204,8 @@ def state_of(optimizer: Optimizer, parameter: nn.Parameter) -> dict[str, Tensor]
 
 def optimizer_bytes(parameters: Iterable[nn.Parameter], kind: str) -> int:
     """Bytes of the optimizer state of these parameters."""
+    if kind == NORMALISED:
+        return 0
     if kind == ADAMW:
         return sum(2 * parameter.nbytes for parameter in parameters)
     counts = [parameter.numel() for parameter in parameters]
@@ -198,7 +214,7 @@ def optimizer_bytes(parameters: Iterable[nn.Parameter], kind: str) -> int:
 
 def update_bytes(parameters: Iterable[nn.Parameter], kind: str, device: torch.device) -> int:
     """Bytes that the largest update takes beside what is kept."""
-    return 0 if kind == ADAMW or device.type != "cpu" else UPDATE * max((p.numel() for p in parameters), default=0)
+    return 0 if kind != EIGHT_BIT or device.type != "cpu" else UPDATE * max((p.numel() for p in parameters), default=0)
 
 
 #: The micro-batch from a step on, as (step, examples).
@@ -319,7 +335,7 @@ def fine_tune(
     layers = CompiledLayers(model).in_use if settings.compile_layers else nullcontext
     updates = Updates(model, settings)
     with ExitStack() as stack:
-        if processes.count == 1:
+        if processes.count == 1 and not updates.together:
             for weight in updates.optimizers:
                 stack.enter_context(weight.register_post_accumulate_grad_hook(updates.update))
         if resume is not None:
@@ -339,7 +355,9 @@ def fine_tune(
             )  # fmt: skip
             loss = micro_batches.take(model, number, len(own), updates, attempt)
             loss = processes.add_gradients(loss, list(updates.optimizers))
-            # All, if processes share a batch, or only the weights that earlier parts gave a gradient.
+            if updates.together:
+                updates.normalise()
+            # All, if they are updated together, or only the weights that earlier parts gave a gradient.
             for weight in updates.optimizers:
                 if weight.grad is not None:
                     updates.update(weight)
@@ -354,6 +372,7 @@ class Updates:
 
     The same numbers as one step after the whole backward pass, without ever holding all gradients at once. complete:
     whether this is the last backward pass of the step; before it, gradients are summed. done: the updates of this step.
+    together: whether an update needs all gradients, so that they are held until the step's end.
     """
 
     def __init__(self, model: CausalModel, settings: Training) -> None:
@@ -364,6 +383,16 @@ class Updates:
         self.weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
         self.optimizers = optimizers(self.weights.items(), settings.optimizer, settings.learning_rate, decay)
         self.complete, self.done = True, 0
+        self.together = settings.optimizer == NORMALISED
+
+    def normalise(self) -> None:
+        """Scale the gradients of all weights so that together they have norm 1."""
+        gradients = [weight.grad for weight in self.optimizers if weight.grad is not None]
+        norm: Any = nn.utils.get_total_norm(gradients)
+        # Of a model that several processes share, each knows a part.
+        norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+        for gradient in gradients if norm > 0 else ():
+            gradient.div_(norm)
 
     def update(self, weight: nn.Parameter) -> None:
         """Take the step of one weight, unless more is to be added to its gradient."""
