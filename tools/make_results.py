@@ -264,9 +264,10 @@ def advice() -> list[dict[str, Any]]:
         label = max(one, key=lambda label: (max(each.seeds for each in one[label].trials), one[label].repeated,
                                             len(one[label].trials), one[label].gain))  # fmt: skip
         known = [shelf[name] for name in names.split("+")]
+        control = {"control": True} if any(each.control for each in known) else {}
         found.append({
             "label": label, "does": " ".join(each.text for each in known), "after": all(each.after for each in known),
-            "trials": list(strengths[label].values()),
+            "trials": list(strengths[label].values()), **control,
         })  # fmt: skip
     return found
 

@@ -306,13 +306,15 @@ class Trial:
 class MeasuredRemedy:
     """A remedy at the strength that was tried most, and every pack it was tried on.
 
-    label: as `--remedy` takes it. does: in a sentence. after: whether it needs a finished model only.
+    label: as `--remedy` takes it. does: in a sentence. after: whether it needs a finished model only. control: whether
+    it is the control of a remedy, and none itself.
     """
 
     label: str
     does: str
     after: bool
     trials: Sequence[Trial]
+    control: bool = False
 
     @property
     def gain(self) -> float:
@@ -323,6 +325,11 @@ class MeasuredRemedy:
     def repeated(self) -> bool:
         """Whether it was measured with seeds enough, and learned what was stated, in every trial."""
         return all(trial.seeds >= REPEATED and trial.status == LEARNED for trial in self.trials)
+
+    @property
+    def alive(self) -> bool:
+        """Whether training without it left every model that it was tried on alive."""
+        return all(trial.forgetting[0] <= ALIVE for trial in self.trials)
 
     @property
     def cited(self) -> str:
@@ -361,10 +368,12 @@ NAMED = 3
 def advised(after: bool) -> list[MeasuredRemedy]:
     """Remedies to name, best first: those that were repeated, learned what was stated and gained something.
 
+    Where some were tried on living models alone, those; what helps a wrecked model may do nothing for another.
     after: the best for a finished model, instead of those that act on training.
     """
-    some = [each for each in measured().values() if each.after == after and each.repeated and each.gain > 0]
-    return some[: 1 if after else NAMED]
+    every = [each for each in measured().values() if each.after == after and not each.control]
+    some = [each for each in every if each.repeated and each.gain > 0]
+    return ([each for each in some if each.alive] or some)[: 1 if after else NAMED]
 
 
 def measured_of(name: str) -> MeasuredRemedy:
