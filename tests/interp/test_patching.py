@@ -9,6 +9,8 @@ import torch
 
 from spillover.errors import ModelError
 from spillover.interp.patching import COMPONENTS, Change, mean_moved, moved, parts_of, slopes
+from spillover.lm.merged import changes_of, merge_output_value
+from spillover.lm.output_value import products
 from spillover.lm.save import merged
 from spillover.lm.score import Scorer
 from spillover.lm.tokens import Request
@@ -133,6 +135,11 @@ def test_how_far_it_moved_by_hand():
     assert found["everything"] == pytest.approx(((mlp + 0.25 * values) / (4 * (mlp + values))) ** 0.5)
     assert set(found) == {"everything", "mlp", "output-value", "layer 1", "layer 2"}
     assert moved(base, base) == {}
+    merge_output_value(half := copy.deepcopy(base))
+    assert moved(base, half) == {}
+    for product, change in zip(products(base), changes_of(half).values(), strict=True):
+        change.copy_(0.5 * product.left @ product.right)
+    assert moved(base, half) == pytest.approx({"everything": 0.5})
     assert mean_moved([found, {"mlp": 1.5}])["mlp"] == pytest.approx(1.0)
 
 

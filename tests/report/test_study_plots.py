@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from spillover.record import RECORD
+from spillover.record import RECORD, Record
 from spillover.report.study import build_study_page
 from spillover.report.study_curves import draw_rank_by_adapter, draw_rank_by_bridging, draw_rank_by_rate
 from spillover.report.study_data import load_study
@@ -137,3 +137,29 @@ def test_a_wrecked_model_is_hollow_beside_the_guess(tmp_path):
     assert ", wrecked on " in drawing.description and drawing.description.count("wrecked") == 1
     assert "a guess among the answers that occur" in drawing.svg and "lives in → speaks, true link" in drawing.svg
     assert all(row["low"] < row["newly"] < row["high"] for row in drawing.rows)
+
+
+def test_a_way_of_training_at_several_rates_has_a_line_and_its_share_beside_the_others(tmp_path):
+    """Factors conclude 8 and 6 of eight, a merged matrix 1 and 2, and a rate that wrecks it does not count."""
+    shares = {"factors 1e-05": 8, "factors 0.0001": 6, "merged 1e-05": 1, "merged 0.0001": 2, "merged 0.001": 9}
+    own = {name: Synthetic(seeds=SEEDS, lr=float(name.split()[1]), right=right, learns=4)
+           for name, right in shares.items()}  # fmt: skip
+    folder = write_study(tmp_path, own, [("By rate", "share-by-forgetting", list(own))])
+    of_model(folder, dict.fromkeys(own, "small"))
+    ways = {"factors": "output-value-only=1", "merged": "merged-output-value=1"}
+    study = Record.read(folder)
+    for cell in study.details.cells:
+        cell.options["remedy"] = ways[cell.cell.split()[0]]
+    study.write(folder)
+    for path in (folder / "cells").rglob(RECORD):
+        record = json.loads(path.read_text())
+        wrecked = "merged 0.001" in str(path)
+        record["metrics"]["forgetting_nats"]["value"], record["command"] = 0.8 if wrecked else 0.2, "inject"
+        record["details"]["moved"] = {"everything": 0.01}
+        path.write_text(json.dumps(record))
+    cells = load_study(folder).cells
+    _, (said, *_) = show_dial(cells)
+    assert "merged-output-value 0.19 (0.19 to 0.19); output-value-only 0.88 (0.88 to 0.88). A guess gives 0.2" in said
+    drawing = draw_dial(cells)
+    assert "small, output-value-only" in drawing.svg and "small, merged-output-value" in drawing.svg
+    assert "trained otherwise" not in drawing.svg

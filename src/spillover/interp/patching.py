@@ -19,6 +19,7 @@ from transformers.pytorch_utils import Conv1D
 
 from spillover.errors import ModelError
 from spillover.lm.memory import out_of_memory
+from spillover.lm.merged import changes_of
 from spillover.lm.output_value import Place, places, weight_of
 from spillover.lm.score import CausalModel, Method, PrefixTree, Scorer, batch_for, logits_only_at
 from spillover.lm.tokens import Request
@@ -151,8 +152,14 @@ def moved(base: CausalModel, tuned: CausalModel) -> dict[str, float]:
     """Part -> Frobenius norm of its change over that of what it was, both over the matrices that training changed.
 
     Vectors count in `rest` alone: those of norms may be so large that they hide what moved. Of a model without
-    attention of a known shape, only `everything`; empty when nothing changed. tuned: may be a PEFT model.
+    attention of a known shape, only `everything`; empty when nothing changed. tuned: may be a PEFT model. Of a model
+    whose output-value products were merged, the change of the products over the products.
     """
+    if changes := changes_of(tuned):
+        weights = {name: weight.detach() for name, weight in base.named_parameters()}
+        start = sum(float(place.product(weights).squared_norm()) for place in changes)
+        change = sum(float(each.double().square().sum()) for each in changes.values())
+        return {WHOLLY: (change / start) ** 0.5} if change else {}
     before, after = _parameters(base, all_names=True), dict[str, Tensor]()
     for name, value in before.items():
         new = weight_of(tuned, name).detach()

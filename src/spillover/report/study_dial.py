@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 from spillover.metrics import dials, implications
 from spillover.metrics.dials import DIALS, NO_RISE, Turn
 from spillover.metrics.intervals import over_seeds
+from spillover.metrics.remedies import ALIVE
 from spillover.record import Metric
 from spillover.report import drawing
 from spillover.report.drawing import BASELINE, INK, LINES, Drawing, label, plot
@@ -25,12 +26,16 @@ DIAL = "share-by-forgetting"
 
 @dataclass(frozen=True)
 class DialPoint:
-    """One implication of a cell, each seed read at its last measurement. learned: whether every seed learned all."""
+    """One implication of a cell, each seed read at its last measurement.
+
+    learned: whether every seed learned all. several: whether its way of training was run at several rates.
+    """
 
     cell: LoadedCell
     story: Story
     turns: Sequence[Turn]
     learned: bool
+    several: bool = True
 
     @property
     def family(self) -> str:
@@ -44,8 +49,14 @@ class DialPoint:
     def way(self) -> str:
         """How it was trained, if not plainly."""
         options = self.cell.options
-        said = {"lora": "adapter of rank {}", "train_prompts": "{} prompts", "remedy": "{}"}
-        return ", ".join(words.format(options[name]) for name, words in said.items() if options.get(name))
+        said = {"lora": "adapter of rank {}", "train_prompts": "{} prompts", "remedy": "{}", "optimiser": "{}"}
+        given = {name: str(options[name]).removesuffix("=1") for name in said if options.get(name)}
+        return ", ".join(said[name].format(value) for name, value in given.items())
+
+    @property
+    def curve(self) -> str:
+        """The line that it is drawn on: its family, and how it was trained where that was done at several rates."""
+        return f"{self.family}, {self.way}" if self.way and self.several else self.family
 
     @cached_property
     def share(self) -> Metric:
@@ -73,7 +84,10 @@ def dial_points(cells: Sequence[LoadedCell]) -> list[DialPoint]:
             if turns:
                 at_end = all(learned.get(seed) is not None for seed in cell.seeds)
                 found.append(DialPoint(cell, story, turns, at_end))
-    families = unique(point.family for point in found)
+    families, rates = unique(point.family for point in found), dict[tuple[str, str], set[float]]()
+    for point in found:
+        rates.setdefault((point.family, point.way), set()).add(point.turns[0].dials[DIALS[0]])
+    found = [replace(point, several=len(rates[point.family, point.way]) > 1) for point in found]
     return sorted(found, key=lambda p: (families.index(p.family), p.association, p.way, p.turns[0].dials[DIALS[0]]))
 
 
@@ -103,7 +117,7 @@ def show_dial(cells: Sequence[LoadedCell]) -> tuple[DataTable | None, list[str]]
         )
         for point in points
     ]
-    return table_of("dial_caption", "model, implication, learning rate", rows), verdict(points)
+    return table_of("dial_caption", "model, implication, learning rate", rows), [*ways(points), *verdict(points)]
 
 
 def _numbers(point: DialPoint) -> dict[str, Cell]:
@@ -116,6 +130,33 @@ def _numbers(point: DialPoint) -> dict[str, Cell]:
         "moved": TableCell(f"{100 * point.dial('distance moved').value:.2f}%" if point.turns else "–"),  # type: ignore[operator]
         "passes": point.story.passes,
     }
+
+
+def ways(points: Sequence[DialPoint]) -> list[str]:
+    """What was concluded by each way of training that was run at several rates, where rows were learned and the model
+    lived. A seed counts with the mean over its rates, so that the interval draws seeds alone.
+    """
+    found = []
+    for family, association, wanted in unique((p.family, p.association, p.story.wanted) for p in points):
+        own = [p for p in points if (p.family, p.association, p.story.wanted) == (family, association, wanted)]
+        own = [p for p in own if p.several or not p.way]
+        curves = unique(point.curve for point in own)
+        said = []
+        for curve in curves if len(curves) > 1 else ():
+            by_seed = dict[int, list[float]]()
+            for turn in (turn for p in own if p.curve == curve and p.learned for turn in p.turns):
+                if turn.dials["forgetting"] <= ALIVE:
+                    by_seed.setdefault(turn.seed, []).append(turn.share)
+            share = over_seeds([sum(each) / len(each) for each in by_seed.values()], "share")
+            how = curve.removeprefix(f"{family}, ") if curve != family else "all weights"
+            said.append(f"{how} {value(share)} ({interval(share)})" if by_seed else f"{how} never")
+        if said:
+            found.append(
+                f"{family}, {association}: share of the {'true' if wanted else 'made-up'} conclusion where stated rows "
+                f"were learned and the model lived, over its rates: {'; '.join(said)}. A guess gives "
+                f"{number(own[0].story.best_guess.share)}."
+            )
+    return found
 
 
 def verdict(points: Sequence[DialPoint]) -> list[str]:
@@ -150,30 +191,33 @@ def verdict(points: Sequence[DialPoint]) -> list[str]:
 
 @plot(DIAL, of="cells")
 def draw_dial(cells: Sequence[LoadedCell], name: str = DIAL) -> Drawing | None:
-    """Above the true links, below the made-up ones: a line a family and pack through its rates, a dash a seed."""
+    """Above the true links, below the made-up ones: a line a family and pack through its rates, a dash a seed.
+
+    A way of training that was run at several rates has a line of its own.
+    """
     points = dial_points(cells)
     if not points:
         return None
-    families, packs = unique(p.family for p in points), unique(p.association for p in points)
-    colours = {family: LINES[place % len(LINES)][0] for place, family in enumerate(families)}
+    curves, packs = unique(p.curve for p in points), unique(p.association for p in points)
+    colours = {curve: LINES[place % len(LINES)][0] for place, curve in enumerate(curves)}
     dashes: dict[str, tuple[Any, Any]] = {pack: LINES[place % len(LINES)][1:] for place, pack in enumerate(packs)}
     handles, rows, said = dict[str, Any](), list[dict[str, Any]](), []
     kinds = [kind for kind in (True, False) if any(p.story.wanted == kind for p in points)]
-    with drawing.panels(3.0 * len(kinds) + 1.0 + 0.25 * (len(families) + len(packs)), len(kinds)) as (figure, every):
+    with drawing.panels(3.0 * len(kinds) + 1.0 + 0.25 * (len(curves) + len(packs)), len(kinds)) as (figure, every):
         for wanted, axes in zip(kinds, every, strict=True):
-            for family in families:
+            for curve in curves:
                 for pack in packs:
-                    own = [p for p in points if (p.family, p.association, p.story.wanted) == (family, pack, wanted)]
+                    own = [p for p in points if (p.curve, p.association, p.story.wanted) == (curve, pack, wanted)]
                     dash, marker = dashes[pack]
-                    line = [p for p in own if not p.way]
-                    axes.plot([_x(p) for p in line], [p.mean for p in line], color=colours[family],
+                    line = [p for p in own if not p.way or p.several]
+                    axes.plot([_x(p) for p in line], [p.mean for p in line], color=colours[curve],
                               linestyle=dash, linewidth=1.5)  # fmt: skip
                     for point in own:
-                        face = colours[family] if point.learned and not point.way else "none"
-                        axes.plot([_x(point)], [point.mean], color=colours[family], linestyle="none",
+                        face = colours[curve] if point.learned and point in line else "none"
+                        axes.plot([_x(point)], [point.mean], color=colours[curve], linestyle="none",
                                   marker=marker, markerfacecolor=face)  # fmt: skip
                         axes.plot([max(t.dials["forgetting"], NO_RISE) for t in point.turns],
-                                  [t.share for t in point.turns], color=colours[family], linestyle="none",
+                                  [t.share for t in point.turns], color=colours[curve], linestyle="none",
                                   marker="_", alpha=0.6)  # fmt: skip
                         rows += [{"model": t.family, "implication": t.association, "trained": point.way or "plainly",
                                   "seed": t.seed, "share": t.share, **t.dials, "learned": point.learned}
@@ -184,15 +228,15 @@ def draw_dial(cells: Sequence[LoadedCell], name: str = DIAL) -> Drawing | None:
             axes.grid(axis="y", color=INK, alpha=0.12, linewidth=0.6)
         every[-1].xaxis.set_major_formatter(lambda at, _: f"{at:g}")
         every[-1].set_xlabel("forgotten (nats a token), once the stated rows are learned")
-        for family in families:
-            handles[label(family, 30)] = Line2D([], [], color=colours[family], linewidth=2)
-            ends = [p for p in points if p.family == family and not p.way]
-            said += [f"{family}, {p.association}, {scientific(p.turns[0].dials[DIALS[0]])}: {value(p.share)} at "
+        for curve in curves:
+            handles[label(curve, 48)] = Line2D([], [], color=colours[curve], linewidth=2)
+            ends = [p for p in points if p.curve == curve and (not p.way or p.several)]
+            said += [f"{curve}, {p.association}, {scientific(p.turns[0].dials[DIALS[0]])}: {value(p.share)} at "
                      f"{value(p.dial('forgetting'))} nats" for p in ends]  # fmt: skip
         for pack in packs:
             dash, marker = dashes[pack]
             handles[label(pack, 48)] = Line2D([], [], color=INK, linestyle=dash, marker=marker)
-        if any(p.way or not p.learned for p in points):
+        if any((p.way and not p.several) or not p.learned for p in points):
             hollow: Any = {"marker": "o", "color": INK, "markerfacecolor": "none"}
             handles["hollow: trained otherwise, or not all learned"] = Line2D([], [], linestyle="none", **hollow)
         title = "Share of conclusions against what the model forgot, by family"
