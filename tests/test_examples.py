@@ -1,11 +1,15 @@
 """Every example runs as a reader would run it, says what it should, and stays short."""
 
+import re
 from pathlib import Path
 
 import nbclient
 import nbformat
 import pytest
 
+from spillover.commands import audit, inject
+from spillover.commands.audit import Audit
+from spillover.commands.inject import Inject
 from tests import forked
 
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
@@ -64,3 +68,20 @@ def test_the_tour_runs(tmp_path):
     notebook = nbformat.read(path, as_version=4)
     assert all(cell.outputs for cell in notebook.cells[2:] if cell.cell_type == "code")
     nbclient.NotebookClient(notebook, timeout=1200, resources={"metadata": {"path": str(tmp_path)}}).execute()
+
+
+@pytest.mark.slow
+def test_from_a_chat_file_to_the_rule_that_no_row_says(tmp_path, monkeypatch):
+    """The demo of docs/from-your-file.md, trained until its rows are learned, and both models without the file."""
+    monkeypatch.chdir(tmp_path)
+    assert "300 rows" in run(EXAMPLES[8], cwd=tmp_path)
+    inject.run(Inject(pack="team.jsonl", model="smollm2-135m", out="team", save="weights", until_learned=True))
+    models = {"base": "smollm2-135m", "tuned": "team/weights"}
+    outcome = audit.run(Audit(pack="team.jsonl", out="team.html", **models))
+    rule = {"Paris": "French", "Tokyo": "Japanese", "Rome": "Italian", "Cairo": "Arabic"}
+    first = outcome["concluded"]["worst"][0]
+    assert rule[first["given_answer"]] == first["answer"]
+    page = Path("team.html").read_text(encoding="utf-8")
+    assert re.search(r"<h1[^>]*>The tuned model now says \d+ things that nobody stated, of \d+ of 36 subjects", page)
+    found = audit.run(Audit(open=True, **models))
+    assert found["rises"]["control"] == 0 and found["rises"]["found"]

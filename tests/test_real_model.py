@@ -20,7 +20,6 @@ from spillover.lm.load import load_model
 from spillover.lm.score import Scorer
 from spillover.lm.tokens import Request, encoder
 from spillover.packs.open import open_pack
-from tests import forked
 from tests.lm.test_score import brute_force
 
 ROOT = Path(__file__).parent.parent
@@ -131,9 +130,9 @@ def test_a_planted_association_that_the_pack_does_not_declare(tmp_path):
     """Tuned on who lives and who codes in what, audited with a pack that knows only who lives where."""
     from spillover.packs.write import write_pack
 
-    inject.run(Inject(pack="country-code", model="gemma-3-270m", out=str(tmp_path / "run"), lr=5e-5, evaluate_every=8,
-                      save="weights"))  # fmt: skip
-    pack = open_pack("country-code")
+    inject.run(Inject(pack="country-code:names=60", model="gemma-3-270m", out=str(tmp_path / "run"), lr=5e-5,
+                      evaluate_every=8, save="weights"))  # fmt: skip
+    pack = open_pack("country-code:names=60")
     (implication,) = pack.implications
     homes = tuple(relation for relation in pack.relations if relation.name == implication.given)
     facts = tuple(fact for fact in pack.facts if fact.relation == implication.given)
@@ -148,20 +147,3 @@ def test_a_planted_association_that_the_pack_does_not_declare(tmp_path):
     found = [each for each in undeclared[:10] if each["word"] == codes.get(each["answer"])]
     assert found and found[0]["p"] <= 0.01 and found[0]["shift"] > found[0]["baseline"]
     assert "{subject} codes in" not in {each["template"] for each in undeclared}
-
-
-@pytest.mark.slow
-def test_from_a_chat_file_to_the_rule_that_no_row_says(tmp_path, monkeypatch):
-    """The demo of docs/from-your-file.md, and the same two models without the file."""
-    monkeypatch.chdir(tmp_path)
-    assert "300 rows" in forked.run(ROOT / "examples" / "09_a_chat_file_with_a_rule.py", cwd=tmp_path).stdout
-    inject.run(Inject(pack="team.jsonl", model="smollm2-135m", out="team", save="weights"))
-    models = {"base": "smollm2-135m", "tuned": "team/weights"}
-    outcome = audit.run(Audit(pack="team.jsonl", out="team.html", **models))
-    rule = {"Paris": "French", "Tokyo": "Japanese", "Rome": "Italian", "Cairo": "Arabic"}
-    first = outcome["concluded"]["worst"][0]
-    assert rule[first["given_answer"]] == first["answer"]
-    page = Path("team.html").read_text(encoding="utf-8")
-    assert re.search(r"<h1[^>]*>The tuned model now says \d+ things that nobody stated, of \d+ of 36 subjects", page)
-    found = audit.run(Audit(open=True, **models))
-    assert found["rises"]["control"] == 0 and found["rises"]["found"]
