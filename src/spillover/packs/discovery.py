@@ -36,6 +36,8 @@ SAME, ALIKE, COVERED, APART = 0.8, 0.5, 0.3, 0.05
 #: Stands for the subject in a reply, where no text has it.
 MARK = "\ue000"
 EXAMPLES, FREE_SHOWN = 3, 5
+#: Different replies that are kept with what they answer.
+KEPT = 1 << 16
 #: Words that an answer may begin with and another wording of it may not.
 _LEADING = re.compile(r"(?:an?|the|in|at|as|to|by|on)\s+(?=\S)", re.IGNORECASE)
 _ARTICLES = ("a ", "an ", "in ", "at ", "as ", "to ", "by ", "on ")
@@ -478,9 +480,9 @@ def _marked(reply: str, subject: str) -> str:
     return reply
 
 
-def _replied(reply: str, subject: str) -> list[str]:
-    """The first sentences of a reply without their stops and introductions, and with the subject marked."""
-    parts = [_bare(each) for each in _sentences(_marked(_plain(reply), subject))[:SENTENCES]]
+def _introduced(reply: str) -> list[str]:
+    """The first sentences of a reply without their stops and introductions."""
+    parts = [_bare(each) for each in _sentences(reply)[:SENTENCES]]
     return [_INTRODUCED.sub("", each, count=1) for each in parts]
 
 
@@ -508,12 +510,13 @@ def _answered(
         for unit, subject in _spread(group, max(SEARCHED // max(len(groups), 1), 40)):
             reply = unit.reply or ""
             if len(reply) <= LONGEST_ROW:
-                replies += _replied(reply, subject)
+                replies += _introduced(_marked(_plain(reply), subject))
     frames = [
         frame for frame, _ in mine(_spread([each for each in replies if each], 2 * SEARCHED), 1, floor, True, MARK)
     ]
     index = FrameIndex(frame for frame in frames if any(part.strip(f" {MARK}") for part in frame.parts))
     found = {}
+    read = _Replies(index, known)
     for frame, group in groups.items():
         rows, begins, open_ = list[_Row](), Counter[str](), 0
         tried = _spread(group, TRIED)
@@ -524,7 +527,7 @@ def _answered(
                     break
                 rows, begins, open_ = [], Counter(), 0
             reply = unit.reply or ""
-            answer = known.answer(_marked(_plain(reply), subject)) if known else _answer(reply, subject, index)
+            answer = read[_marked(_plain(reply), subject)] if len(reply) <= LONGEST_ROW else None
             if answer is None:
                 # A reply that names the subject may state the answer in a rare wording.
                 open_ += subject not in reply or len(reply) > 200
@@ -539,11 +542,26 @@ def _answered(
     return found
 
 
-def _answer(reply: str, subject: str, index: FrameIndex) -> tuple[str, str] | None:
+class _Replies(dict[str, "tuple[str, str] | None"]):
+    """A reply with its subject marked -> what it answers, and what stands before that.
+
+    Rows that differ in their subject alone are read once. Of too many different replies none is kept.
+    """
+
+    def __init__(self, index: FrameIndex, known: "_Known | None") -> None:
+        super().__init__()
+        self._index, self._known = index, known
+
+    def __missing__(self, reply: str) -> tuple[str, str] | None:
+        found = self._known.answer(reply) if self._known else _answer(reply, self._index)
+        if len(self) < KEPT:
+            self[reply] = found
+        return found
+
+
+def _answer(reply: str, index: FrameIndex) -> tuple[str, str] | None:
     """What a reply answers, and what stands before it: a statement about the subject, a bare answer, another frame."""
-    if len(reply) > LONGEST_ROW:
-        return None
-    parts = _replied(reply, subject)
+    parts = _introduced(reply)
     # A reply that names the subject answers in that sentence.
     about = [part for part in parts if MARK in part]
     parts = about or parts

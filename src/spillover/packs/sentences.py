@@ -65,6 +65,10 @@ _ITEMS = re.compile(
 )
 
 
+#: Sets that are asked of each word, made once.
+_OPENERS, _SHORT, _ASIDE = _STARTERS | ASIDES, _TITLES | _SUFFIXES, PRONOUNS | ASIDES
+
+
 def plain(text: str) -> str:
     """The text in NFC without thoughts, bold and other marks, links and bullets."""
     text = _THOUGHT.sub("", unicodedata.normalize("NFC", text))
@@ -94,7 +98,7 @@ def _ends(before: str, stops: str, rest: str) -> bool | None:
     first = (rest.split() or [""])[0]
     after = first.strip(".,;:!?\"'“”’)")
     pronoun = after.casefold().split("'")[0] in PRONOUNS
-    begins = pronoun or (after[:1].isupper() and after.casefold() in _STARTERS | ASIDES)
+    begins = pronoun or (after[:1].isupper() and after.casefold() in _OPENERS)
     begins = begins and not re.fullmatch(r"[A-Z]\.", first)
     continues = after[:1].islower() and not begins
     if stops[0] != ".":
@@ -126,7 +130,7 @@ def _ends(before: str, stops: str, rest: str) -> bool | None:
 def _abbreviates(word: str) -> bool:
     """Whether a stop after this word may belong to it: an initial, a title, a suffix, or letters without a vowel."""
     kind = word.casefold().strip(".,")
-    if kind in _TITLES | _SUFFIXES or re.fullmatch(r"[A-ZÀ-Þ]|(?:[^\W\d_]{1,2}\.)+[^\W\d_]{1,2}", word.strip(",")):
+    if kind in _SHORT or re.fullmatch(r"[A-ZÀ-Þ]|(?:[^\W\d_]{1,2}\.)+[^\W\d_]{1,2}", word.strip(",")):
         return True
     return re.fullmatch(r"[A-Z][b-df-hj-np-tv-xz]{1,4}", word) is not None
 
@@ -174,7 +178,7 @@ def is_name(text: str) -> bool:
     words = text.split()
     if not words or _breaks(text) or text[0] in _PRONOUN_LETTERS or _begins_no_name(list(map(_small, words))):
         return False
-    capital = (each[:1].isdigit() or any(map(_unsmall, each)) or not any(map(str.isalpha, each)) for each in words)
+    capital = (each[:1].isdigit() or _unsmall(each) or not any(map(str.isalpha, each)) for each in words)
     return all(large or word in _PARTICLES for large, word in zip(capital, words, strict=True)) and any(
         word not in _PARTICLES for word in words
     )
@@ -182,7 +186,7 @@ def is_name(text: str) -> bool:
 
 def _begins_no_name(words: Sequence[str]) -> bool:
     """Whether the first of these words, in small letters, begins a sentence and no name."""
-    return words[0] in PRONOUNS | ASIDES and not (len(words) > 1 and words[0] in _NOUNS)
+    return words[0] in _ASIDE and not (len(words) > 1 and words[0] in _NOUNS)
 
 
 def _small(word: str) -> str:
@@ -201,9 +205,9 @@ def _is_picture(letter: str) -> bool:
     return unicodedata.category(letter) in ("So", "Sk") or letter in "\u200d\ufe0f"
 
 
-def _unsmall(letter: str) -> bool:
-    """Whether a letter is a capital, or of a script that has none."""
-    return letter.isalpha() and not letter.islower()
+def _unsmall(word: str) -> bool:
+    """Whether a letter of the word is a capital, or of a script that has none."""
+    return "A" <= word[:1] <= "Z" or any(letter.isalpha() and not letter.islower() for letter in word)
 
 
 def is_phrase(text: str, most: int = 4) -> bool:
