@@ -64,7 +64,7 @@ def requests_of_the_page(log):
 def test_it_opens_without_an_error_or_a_request(browse, pages, which, tmp_path):
     log = tmp_path / "net.json"
     document, messages = browse(pages[which], f"--log-net-log={log}")
-    said = {"runs": "something true", "study": "on two sets of new facts", "remedies": "Train with later-layers=0.5"}
+    said = {"runs": "something true", "study": "newly concludes a true link", "remedies": "Train with later-layers=0.5"}
     assert said[which] in document
     assert document.count("<figure>") == pages[which].count("<figure>")
     assert "CONSOLE" not in messages

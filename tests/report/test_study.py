@@ -23,9 +23,9 @@ from tests.report.test_page import HOSTILE, Reader
 def test_the_page_says_what_was_found(study_page):
     text = Reader(study_page).text
     assert (
-        "Fine-tuned on two sets of new facts, gemma-3-270m inferred what was never stated in each of them: mean rank "
-        "0.55 where the implication is true and 1.10 where the implication is not, against 2.00 for knowing only which "
-        "answers occur." in text
+        "Fine-tuned on new facts, gemma-3-270m newly concludes a true link for 75% to 100% of names, a made-up one "
+        "for 75%; a guess gets 20%. In the controls, where nothing stated leads to it, they conclude a true link for "
+        "38% of names, a made-up one for 0%." in text
     )
     assert "8 of 10 cells, 20 runs" in text
     assert "broken failed: the disk is full" in text and "Not run yet, and not on this page: later." in text
@@ -42,8 +42,8 @@ def test_parts_are_in_order(study_page):
 
 
 def test_chapters_are_those_of_the_first_sets(study_page):
-    # Three figures of the study, three a chapter of two sets, four of health.
-    assert study_page.count("<figure") == 3 + 2 * 3 + 4
+    # That of the finding, three of the study, three a chapter of two sets, four of health.
+    assert study_page.count("<figure") == 1 + 3 + 2 * 3 + 4
 
 
 def test_the_page_asks_for_nothing_and_is_whole(study_page):
@@ -99,7 +99,8 @@ def test_a_study_without_plots_is_a_table(tmp_path):
     text = Reader(
         build_study_page(load_study(write_study(tmp_path, cells, [("all", None, ["one", "two"])]))).html()
     ).text
-    assert "A study: 2 of 2 cells are done." in text and "implication rank test" in text
+    assert "newly concludes a true link for 88% of names; a guess gets 20%." in text and "2 of 2 cells, 3 runs" in text
+    assert "implication rank test" in text
 
 
 def test_a_study_of_another_verb_is_a_table(tmp_path):
@@ -125,7 +126,7 @@ def test_nothing_shown_is_said(study):
     renamed = [dataclasses.replace(cell, run=dataclasses.replace(cell.run, record=_plain(cell))) for cell in null]
     groups = [dataclasses.replace(study.groups[0], cells=renamed)]
     text = Reader(build_study_page(dataclasses.replace(study, cells=renamed, groups=groups)).html()).text
-    assert "Fine-tuned on one set of new facts, gemma-3-270m was not shown to infer anything" in text
+    assert "newly concludes a made-up link for 0% of names; a guess gets 20%" in text
 
 
 def _plain(cell):
@@ -136,7 +137,7 @@ def _plain(cell):
 
 def test_the_page_shows_it_and_what_is_missing(paper_study):
     text = Reader(build_study_page(paper_study).html()).text
-    assert "2 of 4 cells are done" in text and "not run" in text and "OLMo-7B" in text
+    assert "2 of 4 cells, 6 runs" in text and "not run" in text and "OLMo-7B" in text
     assert "learning rates are not known here" in text and "Not run yet" not in text
 
 

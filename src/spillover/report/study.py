@@ -6,15 +6,25 @@ from typing import Any
 
 from markupsafe import Markup
 
+from spillover.metrics.remedies import ALIVE
 from spillover.report import page, words
 from spillover.report.page import Block, Paragraph, Section, bdi
 from spillover.report.provenance import duration, of_metrics, of_ranks, provenance, table_link
-from spillover.report.sections import examples_section, health_section, maps_section, when_section
-from spillover.report.story import stories, unique
+from spillover.report.sections import (
+    examples_section,
+    health_section,
+    limits_section,
+    maps_section,
+    next_step,
+    remedies_section,
+    some_examples,
+    when_section,
+)
+from spillover.report.story import Story, stories, unique
 from spillover.report.study_curves import RATES, bridge_points, parting, show_rates
 from spillover.report.study_data import LoadedCell, LoadedStudy, flat, study_table
 from spillover.report.study_dial import DIAL, show_dial
-from spillover.report.study_sets import PAPER, SETS, AssociationSet, sets_of, show_paper, show_sets
+from spillover.report.study_sets import NEWLY, PAPER, SETS, sets_of, show_paper, show_sets
 from spillover.report.words import number
 
 
@@ -26,22 +36,25 @@ def build_study_page(study: LoadedStudy) -> page.Page:
     chosen = [(row.label, row.frozen.run) for row in sets_of(first) if row.frozen is not None and not row.control]
     chapters = [story for label, run in chosen for story in stories(run, label)]
     table = study_table(study)
-    parts = _sections(study)
+    judged = _judged(study)
     terms = Section("terms", "What this is about", [page.terms("study", "reasoning", "study_numbers")], aside=True)
     return page.Page(
-        title=_title(study, sets_of(study.cells_of(SETS))),
+        title=_title(study),
+        reason=_reason(study),
         name=f"Spillover: {study.title}",
         kicker=f"study: {study.name}",
         lede=f"{study.text} {_ran(study)}",
         notices=_notices(study),
         sections=[
-            *parts[:1],
+            _found(study, judged),
+            limits_section(runs) if runs else None,
             terms if runs else None,
-            *parts[1:],
+            *_sections(study),
             when_section(chapters),
             maps_section(chapters),
             examples_section(chapters),
             health_section(chosen, chapters),
+            remedies_section(finished=False) if any(map(_mended, judged)) else None,
             Section("cells", "What was run", [_cells(study)]),
         ],
         made=[(label, provenance(run)) for label, run in runs],
@@ -54,28 +67,69 @@ def build_study_page(study: LoadedStudy) -> page.Page:
     )
 
 
-def _title(study: LoadedStudy, sets: Sequence[AssociationSet]) -> str:
-    """The finding in one sentence; without sets to judge, what the study is and how far it came."""
-    judged = [row.story for row in sets if not row.control and row.story.rank]
+#: What a link is called in a title, by whether it is wanted.
+_LINKS = {"wanted": "a true link", "unwanted": "a made-up one", "undeclared": "one that nobody declared"}
+
+
+def _judged(study: LoadedStudy, controls: bool = False) -> list[Story]:
+    """The links of all cells that were done: those from which something can be concluded, or the controls."""
+    packs = [row for row in sets_of(study.done) if row.control == controls]
+    runs = {id(story.run) for row in packs for story in (row.frozen, row.whole) if story}
+    every = [story for cell in study.done if cell.run for story in stories(cell.run, cell.slug)]
+    return [story for story in every if story.key is not None and len(story.after) and id(story.run) in runs]
+
+
+def _mended(story: Story) -> bool:
+    return story.wish == "unwanted" and words.drawn(story)
+
+
+def _wrecked(story: Story) -> bool:
+    forgetting = story.metric("forgetting_nats")
+    return forgetting is not None and (forgetting.value or 0.0) > ALIVE
+
+
+def _span(shares: Sequence[float]) -> str:
+    """From the least share to the greatest, in percent."""
+    return " to ".join(unique(f"{100 * share:.0f}%" for share in (min(shares), max(shares))))
+
+
+def _shares(found: Sequence[Story]) -> str:
+    """For how many names the links were newly concluded, by whether they are true."""
+    parts: list[str] = []
+    for wish, link in _LINKS.items():
+        if own := [story.newly.share for story in found if story.wish == wish]:
+            span = _span(own)
+            parts.append(f"{link} for {span}" if parts else f"{link.replace('one', 'link', 1)} for {span} of names")
+    return ", ".join(parts)
+
+
+def _title(study: LoadedStudy) -> str:
+    """The finding in one sentence, of the models that are alive if there are any; without links to judge, what the
+    study is and how far it came."""
+    judged = _judged(study)
     if not judged:
         return f"{study.title}: {study.progress} are done."
-    models = " and ".join(unique(str(story.run.record.settings.get("model")) for story in judged))
-    shown = [story for story in judged if words.rule(story).shown]
-    names = dict(enumerate(("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"), start=1))
-    count = f"{names.get(len(judged), len(judged))} {'set' if len(judged) == 1 else 'sets'}"
-    start = f"Fine-tuned on {count} of new facts, {models}"
-    if not shown:
-        return f"{start} was not shown to infer anything that was not stated."
-    every = "it" if len(judged) == 1 else "each of them" if len(shown) == len(judged) else f"{len(shown)} of them"
-    parts = []
-    for wanted, what in ((True, "is true"), (False, "is not")):
-        ranks = [story.rank.value for story in shown if story.wanted == wanted and story.rank]
-        if found := sorted(rank for rank in ranks if rank is not None):
-            ends = unique([number(found[0]), number(found[-1])])
-            parts.append(f"{' to '.join(ends)} where the implication {what}")
-    lines = " or ".join(unique(number(story.marginal) for story in shown))
-    against = f", against {lines} for knowing only which answers occur"
-    return f"{start} inferred what was never stated in {every}: mean rank {' and '.join(parts)}{against}."
+    alive = [story for story in judged if not _wrecked(story)]
+    models = unique(str(story.run.record.settings.get("model")) for story in alive or judged)
+    listed = " and ".join(filter(None, [", ".join(models[:-1]), models[-1]]))
+    newly = f"newly {'concludes' if len(models) == 1 else 'conclude'}"
+    when = f"{newly}, while alive," if len(alive) < len(judged) else newly
+    how = "Fine-tuned on new facts" if alive else "Wrecked by fine-tuning on new facts"
+    guess = _span([story.best_guess.share for story in judged])
+    return f"{how}, {listed} {when if alive else newly} {_shares(alive or judged)}; a guess gets {guess}."
+
+
+def _reason(study: LoadedStudy) -> str:
+    """What models conclude that training wrecked, and what the controls show."""
+    judged, said = _judged(study), []
+    if wrecked := [story for story in judged if _wrecked(story)]:
+        lost = f"models that forgot more than {number(ALIVE, 1)} nats a token"
+        links = f"{len(wrecked)} of {len(judged)} links are of {lost}"
+        shown = "" if len(wrecked) == len(judged) else f"; these newly conclude {_shares(wrecked)}"
+        said.append(f"{links}{shown}. That shows what can happen, not what a careful user will see.")
+    if controls := _judged(study, controls=True):
+        said.append(f"In the controls, where nothing stated leads to it, they conclude {_shares(controls)}.")
+    return " ".join(said)
 
 
 def _ran(study: LoadedStudy) -> str:
@@ -100,6 +154,22 @@ def _notices(study: LoadedStudy) -> list[str]:
     return [*found, f"Not run yet, and not on this page: {', '.join(waiting)}."] if waiting else found
 
 
+def _found(study: LoadedStudy, judged: Sequence[Story]) -> Section:
+    """The first screen: a figure, examples, and what to do about the link that is concluded most of the unwanted."""
+    plot = study.groups[0].plot if study.groups else None
+    own = plot in PARTS and plot not in (SETS, PAPER)
+    cells = study.cells_of(plot) if plot == PAPER or own else study.groups[0].cells if study.groups else study.cells
+    drawn = page.figure(plot, cells, "found", page.wording(plot)) if plot and own else None
+    drawn = drawn or page.figure(NEWLY, cells, "found", page.wording(NEWLY))
+    unwanted = sorted(judged, key=lambda story: (_mended(story), story.wish == "unwanted", story.newly.share))
+    todo = page.next_paragraph(next_step(unwanted[-1])) if unwanted else None
+    # Made-up links of living models come first.
+    picked = sorted(judged, key=lambda story: (_wrecked(story), story.wish != "unwanted"))[:3]
+    some = some_examples(picked)
+    said = [todo, *([page.Heading(some.heading), *some.blocks] if some else [])]
+    return Section("found", "What was found", [page.Beside(drawn, said) if drawn else todo], hidden=True, first=True)
+
+
 def _sections(study: LoadedStudy) -> list[Section]:
     """A section a plot, for all groups that ask for it; a table a group without one."""
     found: list[tuple[str, list[Block | None]]] = []
@@ -115,13 +185,13 @@ def _sections(study: LoadedStudy) -> list[Section]:
         trained = words.sentence("; ".join(unique(cell.run.trained_part for cell in cells if cell.run)))
         drawn = page.figure(plot, cells, plot, trained)
         table, notes = PARTS[plot](cells)
-        if not found:
-            # The table of what the study is about first of all has the whole width.
-            blocks.append(table)
-            table = None
-        blocks.append(page.Beside(drawn, [*notes, table]) if drawn else None)
+        if plot in (SETS, PAPER):
+            # These tables need the whole width.
+            blocks += [page.Beside(drawn, notes) if drawn else None, table]
+        else:
+            blocks.append(page.Beside(drawn, [*notes, table]) if drawn else table)
         found.append((groups[0].name, blocks))
-    return [Section(f"part-{place}" if place else "found", *each, first=place == 0) for place, each in enumerate(found)]
+    return [Section(f"part-{place}", *each) for place, each in enumerate(found, start=1)]
 
 
 def cells_table(cells: Sequence[LoadedCell]) -> page.DataTable:
