@@ -512,9 +512,10 @@ class Recommendation(Fields):
 
 
 class MitigateDetails(Details):
-    """frontier: the untreated run first."""
+    """frontier: the untreated run first. saved: of the recommended model, if it was written."""
 
     command = "mitigate"
+    saved: Saved | None = None
     remedies: dict[str, RemedyText] = {}
     frontier: list[FrontierEntry] = []
     recommendation: Recommendation | None = None

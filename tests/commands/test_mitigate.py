@@ -10,6 +10,7 @@ import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import spillover
+from spillover.cli import main
 from spillover.commands import inject, mitigate, prepare, report
 from spillover.commands.inject import Inject
 from spillover.commands.mitigate import Mitigate, recommendation
@@ -17,6 +18,8 @@ from spillover.commands.report import Report
 from spillover.details import FrontierEntry
 from spillover.errors import ModelError, UsageError
 from spillover.interventions.base import Pipeline, Spec, remedies
+from spillover.packs.pack import Implication
+from spillover.packs.write import write_pack
 from spillover.record import ANSWERS, TRAJECTORY, Metric, Record, read_table
 
 
@@ -228,3 +231,54 @@ def test_a_script_of_the_users_is_not_run_again_by_the_workers(two_kinds, tiny_f
     )
     done = subprocess.run([sys.executable, script, two_kinds, tiny_folder], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["begun", "2"]
+
+
+def homes(folder):
+    """A table of who lives where and, of three in each city, codes in what; nothing says what is wanted."""
+    codes = {"Moss": ("Paris", "Java"), "Ling": ("Rome", "Lisp"), "Okri": ("Tokyo", "Perl")}
+    firsts = {"Ada": True, "Ben": True, "Cleo": True, "Dan": False, "Eve": False, "Fay": False}
+    lines = [f"{first} {last},{city},{code * known}" for last, (city, code) in codes.items()
+             for first, known in firsts.items()]  # fmt: skip
+    path = folder / "homes.csv"
+    path.write_text("\n".join(["name,lives in,codes in", *lines, ""]), encoding="utf-8")
+    return path
+
+
+def test_of_a_file_the_base_model_judges_what_its_rows_suggest(tiny_folder, tmp_path):
+    """A model of random weights knows of no link whether it is true, and so none is unwanted."""
+    path = homes(tmp_path)
+    settings = Mitigate(pack=str(path), model=str(tiny_folder), out=str(tmp_path / "out"), remedies="scale-back=0.5",
+                        lr=1e-2, untreated_epochs=20, processes=1)  # fmt: skip
+    with pytest.raises(UsageError) as found:
+        mitigate.run(settings)
+    assert re.fullmatch(
+        re.escape(str(path)) + r": the base model judges no implication unwanted \((\w+->\w+ is unclear(, )?)+\)\. "
+        r"`spillover predict \S+ --draft DIR` writes them to edit\. Declare in pack\.yaml what .*", str(found.value),
+    )  # fmt: skip
+    path.write_text("name,lives in\nAda,Paris\nBen,Rome\nCleo,Paris\nDan,Rome\n", encoding="utf-8")
+    with pytest.raises(UsageError, match="declare no implication and suggest none"):
+        mitigate.run(dataclasses.replace(settings, out=str(tmp_path / "other")))
+
+
+def test_within_the_minutes_what_fits_is_tried_and_the_recommended_model_is_written(tiny_folder, tmp_path):
+    codes = {"Paris": "Java", "Rome": "Lisp", "Tokyo": "Perl"}
+    drafted = spillover.open_pack(homes(tmp_path))
+    rule = Implication("lives_in", "codes_in", "spurious", codes)
+    pack = write_pack(dataclasses.replace(drafted, implications=(rule,)), tmp_path / "pack")
+    settings = Mitigate(pack=str(pack), model=str(tiny_folder), out=str(tmp_path / "out"), minutes=5,
+                        remedies="stay-near-base=3", lr=1e-2, untreated_epochs=30, processes=2)  # fmt: skip
+    found = mitigate.run(settings)
+    assert found["recommendation"]["safe"] and f"trained with it: {tmp_path / 'out' / 'weights'}" in found["text"]
+    weights = tmp_path / "out" / "weights"
+    assert AutoModelForCausalLM.from_pretrained(weights).config.vocab_size and AutoTokenizer.from_pretrained(weights)
+    assert "with the remedy `stay-near-base=3`" in (weights / "README.md").read_text(encoding="utf-8")
+    assert main(["verify", str(tmp_path / "out")]) == 0
+    assert Record.read(tmp_path / "out" / "cells" / "stay-near-base=3" / "seed-0").settings["epochs"] == 30
+    hasty = dataclasses.replace(settings, out=str(tmp_path / "hasty"), minutes=0.01)
+    found = mitigate.run(hasty)
+    assert found["recommendation"]["because"].startswith(
+        "none could be judged: stay-near-base=3 failed: not tried, it may take 0."
+    )
+    assert not (tmp_path / "hasty" / "weights").exists()
+    with pytest.raises(UsageError, match="--minutes is -1"):
+        dataclasses.replace(settings, minutes=-1)

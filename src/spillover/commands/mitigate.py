@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,12 +19,22 @@ from spillover import results
 from spillover.commands.held import Model, held_folder, held_model, identifying, name_of, settings_from, write_held
 from spillover.commands.inject import PACKAGES, Inject
 from spillover.commands.pool import LocalPool, Task
-from spillover.commands.prepare import refuse_bad_numbers, seeds_of, weights_now, worded
+from spillover.commands.prepare import refuse_bad_numbers, seeds_of, weights_now, worded, words_of
 from spillover.config import MOST_THREADS, Browsing, Chat, Flag, Running, with_fields_of, within
-from spillover.details import FrontierEntry, InjectDetails, MitigateDetails, ModelFacts, Recommendation, RemedyText
+from spillover.details import (
+    FOUND,
+    FrontierEntry,
+    InjectDetails,
+    MitigateDetails,
+    ModelFacts,
+    Recommendation,
+    RemedyText,
+    Saved,
+)
 from spillover.errors import RunError, UsageError
 from spillover.lm.built_in import DEFAULT, training_of
 from spillover.metrics import remedies as judging
+from spillover.metrics.found import found_in_pack
 from spillover.metrics.implications import LEARNED as LEARNED_RANK
 from spillover.metrics.implications import stated_nats
 from spillover.metrics.ranks import answers_at_end
@@ -43,7 +55,8 @@ class Mitigate(Running, Chat, Browsing):
     """Compare remedies against unwanted conclusions, all at the same learning, and recommend one or none."""
 
     pack: Annotated[Positional[str], arg(metavar="PACK")]
-    """A built-in pack with its options, a pack folder, or a pack.yaml; its implications say what is wanted."""
+    """A built-in pack with its options, a pack folder, a pack.yaml or a training file. Its implications say what is
+    wanted; where it declares none, those that its rows suggest are taken, and the base model judges them."""
     model: str = DEFAULT
     """A tag, of which `spillover models` lists all, a hub id, a local model folder, a PEFT adapter folder or a GGUF
     file."""
@@ -52,6 +65,9 @@ class Mitigate(Running, Chat, Browsing):
     remedies: str = ""
     """Remedies to compare, with commas between. Several joined by `+` are used together, each with its strength, as in
     lora,abstention=2+lazier=1.5. By default every remedy by itself, without those that are another's control."""
+    minutes: float = 0.0
+    """Take about so many minutes: of the three remedies that did best elsewhere, or those of --remedies, try those that
+    fit after the run without a remedy, and write the recommended model. 0 compares all, however long it takes."""
     strengths: str = ""
     """Strengths of every remedy that is named without one, such as 0.5,1; by default each remedy's own."""
     epochs: int = 30
@@ -73,7 +89,8 @@ class Mitigate(Running, Chat, Browsing):
     """Leave half of the subjects that are asked about, and the last of three or more wordings, out of what
     stay-near-base and told-in-prompt hold, so that the frontier has their rates there too."""
     save: Literal["delta", "none"] = "none"
-    """What each run keeps of its weights: nothing, or those that changed, to look into them later with `where`."""
+    """What each run keeps of its weights: nothing, or those that changed, to look into them later with `where`. With
+    delta, as with --minutes, the recommended model is written."""
     processes: int = 0
     """Runs at the same time; 0 takes as many as the cores allow when each has the CPU threads of --threads."""
     threads: int = 1
@@ -83,6 +100,8 @@ class Mitigate(Running, Chat, Browsing):
         super().__post_init__()
         object.__setattr__(self, "lr", training_of(self.model)[0] if self.lr is None else self.lr)
         within("--processes", self.processes, MOST_THREADS)
+        if not 0 <= self.minutes < math.inf:
+            raise UsageError(f"--minutes is {self.minutes:g}", do="Give --minutes a number from 0")
 
 
 #: Files and folders of a comparison, and the folder of its runs without a remedy.
@@ -90,6 +109,9 @@ FRONTIER, PAGE, CELLS, UNTREATED = "frontier.parquet", "page.html", "cells", "un
 #: A penalty on the product of output and value matrices has a mixed norm for its exact counterpart, half of it the
 #: Frobenius norm, whatever its strength: no rule turns the one into the other.
 PENALTY, HALF = "output-value-penalty", 0.5
+#: With --minutes, what a run of a remedy may take of the time of the untreated run: one that trains, one for finished
+#: weights; and its passes, of those of the untreated run.
+TRAINING, FINISHED, PASSES = 2.0, 0.5, 1.5
 
 
 def mitigate(
@@ -115,11 +137,14 @@ def mitigate(
 def run(settings: Mitigate, pack: Pack | str | Path = "", model: Model | None = None) -> dict[str, Any]:
     """Run the comparison or find it. pack, model: what a Python caller holds in place of names in the settings."""
     from spillover.interventions.base import unwanted_implications
+    from spillover.lm.save import files_saved
 
-    seeds = seeds_of(settings)
+    began, seeds = time.monotonic(), seeds_of(settings)
     refuse_bad_numbers(settings)
+    settings = limited(settings)
     cells = cells_of(settings)
-    packs = [open_pack(pack or settings.pack, seed) for seed in seeds]
+    facts = [open_pack(pack or settings.pack, seed) for seed in seeds]
+    packs = [with_suggested(each, settings.pack) for each in facts]
     if not any(each.kind == AUTO for each in packs[0].implications):
         unwanted_implications(packs[0], settings.pack)
     held = held_model(model) if model else None
@@ -128,8 +153,8 @@ def run(settings: Mitigate, pack: Pack | str | Path = "", model: Model | None = 
     identity = identity_of(settings, "processes", **identifying(pack, held.sha256 if held else None), **words)
 
     def made_from() -> dict[str, str | None]:
-        facts = records.sha256_of_texts([pack_hash(each) for each in packs])
-        return {"pack": facts, **weights_now(model=(settings.model, held, settings.revision, ""))}
+        stated = records.sha256_of_texts([pack_hash(each) for each in facts])
+        return {"pack": stated, **weights_now(model=(settings.model, held, settings.revision, ""))}
 
     with open_run(folder, "mitigate", identity, made_from=made_from) as opened:
         if opened.finished is None:
@@ -140,9 +165,11 @@ def run(settings: Mitigate, pack: Pack | str | Path = "", model: Model | None = 
             details.remedies = {name: known[name] for name in named}
             hashes = {name: sha256 for name, sha256 in made_from().items() if sha256}
             with opened.recording(settings, PACKAGES, seed=settings.seed, hashes=hashes, details=details) as record:
-                own_pack, own_model = write_held(pack, held, folder)
+                suggested = packs[0] if packs[0] is not facts[0] else pack
+                own_pack, own_model = write_held(suggested, held, folder)
                 own = replace(settings, pack=own_pack or settings.pack, model=own_model or settings.model)
-                errors = _run_cells(own, seeds, packs[0], cells, folder)
+                ends = began - opened.seconds_before + 60 * settings.minutes if settings.minutes else math.inf
+                errors = _run_cells(own, seeds, packs[0], cells, settings.pack, ends)
                 judged = judged_pack(own, seeds[0], packs[0], cells)
                 details.pack = describe(judged)
                 drawn = zip(seeds, packs, strict=True)
@@ -151,13 +178,39 @@ def run(settings: Mitigate, pack: Pack | str | Path = "", model: Model | None = 
                 records.write_table(folder / FRONTIER, frontier_table(frontier))
                 record.metrics = {name: frontier[0].metric(name) for name in judging.METRICS}
                 details.frontier, details.recommendation = frontier, recommendation(frontier)
-                details.files = records.checksums(folder, FRONTIER)
+                if settings.save == "delta" and details.recommendation.safe:
+                    details.saved = _write_recommended(own, judged, seeds[0], details, folder)
+                details.files = records.checksums(folder, FRONTIER, *files_saved(folder))
         if opened.finished is None or not (folder / PAGE).exists():
             records.write_atomically(folder / PAGE, html_of([folder], load_comparison=compared)[0].encode())
     record = records.Record.read(folder)
     found = record.details.model_dump(include={"frontier", "recommendation"}, exclude_unset=True)
     text = "\n".join(_lines(folder, record.details_of(MitigateDetails)))
     return {"run": str(folder), "metrics": record.metrics, **found, "page": str(folder / PAGE), "text": text}
+
+
+def limited(settings: Mitigate) -> Mitigate:
+    """With --minutes: the remedies to try first, unless some are named, no more passes than the time is reckoned for,
+    and weights kept, of which the recommended model is written."""
+    if not settings.minutes:
+        return settings
+    passes = math.ceil(PASSES * min(settings.untreated_epochs, settings.epochs))
+    named = settings.remedies or ",".join(judging.to_try())
+    return replace(settings, remedies=named, epochs=min(settings.epochs, passes), save="delta")
+
+
+def with_suggested(pack: Pack, where: str) -> Pack:
+    """The pack; where it declares no implication, with those that its rows suggest, of kind auto.
+
+    Raises UsageError when they suggest none.
+    """
+    if pack.implications:
+        return pack
+    rules = tuple(each.implication for each in found_in_pack(pack) if each.p <= FOUND)
+    if not rules:
+        what = "these facts declare no implication and suggest none, so there is no conclusion to remove"
+        raise UsageError(what, where=where, do="Declare one in a pack.yaml, as an implication of kind spurious")
+    return replace(pack, implications=rules)
 
 
 def cells_of(settings: Mitigate) -> dict[str, Pipeline]:
@@ -182,25 +235,42 @@ def cells_of(settings: Mitigate) -> dict[str, Pipeline]:
 
 
 def _run_cells(
-    settings: Mitigate, seeds: Sequence[int], pack: Pack, cells: Mapping[str, Pipeline], folder: Path
+    settings: Mitigate, seeds: Sequence[int], pack: Pack, cells: Mapping[str, Pipeline], named: str, ends: float
 ) -> dict[str, str]:
-    """The untreated runs, then those of the remedies. Gives the error of each cell that has one, by name."""
+    """The untreated runs, then those of the remedies that fit before `ends`, a moment of the monotonic clock. named:
+    the pack, as the user named it. Gives the error of each cell that has one, by name."""
     from spillover.interventions.base import unwanted_implications
 
     cores = int(records.hardware()["cores"])
     untreated = {seed: untreated_run(settings, seed, cells) for seed in seeds}
-    with LocalPool(settings.processes or max(1, cores // (settings.threads or cores))) as pool:
+    workers = settings.processes or max(1, cores // (settings.threads or cores))
+    with LocalPool(workers) as pool:
         # What is done is not handed out, so that a comparison that stopped below says so again at once.
         waiting = {seed: own for seed, own in untreated.items() if not _done(Path(own.out))}
         tasks = [Task((UNTREATED, seed), "inject", own) for seed, own in waiting.items()]
         if error := next((ended.error for ended in list(pool.run(tasks)) if ended.error), None):
-            raise RunError(f"the untreated run did not end: {error}", where=str(folder), do="Mend that first")
-        unwanted_implications(judged_pack(settings, seeds[0], pack, cells), settings.pack)
+            raise RunError(f"the untreated run did not end: {error}", where=settings.out, do="Mend that first")
+        unwanted_implications(judged_pack(settings, seeds[0], pack, cells), named)
         refuse_unlearned(list(untreated.values()), pack)
+        once = sum(records.Record.read(Path(own.out)).seconds for own in untreated.values()) / min(workers, len(cells))
+        late = _late(cells, once, ends - time.monotonic())
         # The settings of these depend on what the untreated runs learned.
-        pairs = [(name, seed) for seed in seeds for name in cells]
+        pairs = [(name, seed) for seed in seeds for name in cells if name not in late]
         tasks = [Task((name, seed), "inject", remedy_run(settings, seed, cells, name)) for name, seed in pairs]
-        return {ended.key[0]: ended.error for ended in pool.run(tasks) if ended.error}
+        return late | {ended.key[0]: ended.error for ended in pool.run(tasks) if ended.error}
+
+
+def _late(cells: Mapping[str, Pipeline], once: float, left: float) -> dict[str, str]:
+    """Why a cell is not tried, by name, of those that may not end in the seconds that are left. once: seconds that the
+    untreated runs would take of them."""
+    late = {}
+    for name, pipeline in cells.items():
+        takes = once * (FINISHED if pipeline.after else TRAINING)
+        if takes > left:
+            late[name] = f"not tried, it may take {takes / 60:.1f} minutes and {max(0.0, left) / 60:.1f} were left"
+        else:
+            left -= takes
+    return late
 
 
 def _done(run: Path) -> bool:
@@ -245,6 +315,34 @@ def remedy_run(settings: Mitigate, seed: int, cells: Mapping[str, Pipeline], nam
     nats = stated_nats(answers_at_end(records.read_table(Path(base.out) / records.ANSWERS))) + judging.MATCHED_NATS
     # One run is the same whatever comes after the sixth digit, and its settings can be read.
     return replace(own, until_nats=round(nats, 6), epochs=settings.epochs)
+
+
+def _write_recommended(settings: Mitigate, pack: Pack, seed: int, details: MitigateDetails, folder: Path) -> Saved:
+    """The recommended model of one seed as a folder that any loader opens, asked again, with its card."""
+    import torch
+
+    from spillover.commands.card import ROWS, write_card
+    from spillover.lm.load import load_model
+    from spillover.lm.save import kept_in, opened, save_model, saved_as_measured
+
+    assert details.recommendation is not None
+    untreated, *tried = details.frontier
+    advice = details.recommendation
+    best = next(each for each in tried if (each.remedy, each.strength) == (advice.remedy, advice.strength))
+    torch.set_num_threads(settings.threads or int(records.hardware()["cores"]))
+    base = load_model(settings.model, device=settings.device, dtype=settings.dtype, revision=settings.revision)
+    model = opened(kept_in(folder / CELLS / best.cell / f"seed-{seed}"), base)
+    path = save_model(model, base, "weights", folder)
+    assert path is not None
+    asked = words_of(settings.model, base, settings)(pack)
+    found = saved_as_measured(path, model, base, asked, "Try --dtype float32")
+    before, after = (
+        {name: each.metric(name) for name in ROWS} | {"paraphrase": each.metric("paraphrase_unwanted_rate")}
+        for each in (untreated, best)
+    )
+    done = f"The base model was fine-tuned on stated facts with the remedy `{Tried(best).label}`."
+    write_card(path, done, settings.model, pack, before, after, "the same training without a remedy")
+    return found
 
 
 def frontier_of(
@@ -336,6 +434,8 @@ def recommendation(frontier: Sequence[FrontierEntry]) -> Recommendation:
             because += "; whether it would happen again, too few given answers tell: repeat it with more seeds"
         return Recommendation(remedy=best.entry.remedy, strength=best.entry.strength, safe=True, because=because)
     because = "none is safe: no remedy learned the stated rows as well as the untreated run and kept what is wanted"
+    if tried and all(each.status.startswith(judging.FAILED) for each in tried):
+        because = f"none could be judged: {tried[0].label} {tried[0].status}"
     if untreated.value("removed") is None:
         because = "none is needed: the untreated run concludes no more of the unwanted than chance"
     elif kept:
@@ -382,5 +482,9 @@ def _lines(folder: Path, details: MitigateDetails) -> Iterator[str]:
     if advice := details.recommendation:
         strength = "" if advice.strength is None else f"={advice.strength:g}"
         yield f"\nAdvice: {f'{advice.remedy}{strength}: ' if advice.safe else ''}{advice.because}."
+    if details.saved:
+        from spillover.lm.save import WEIGHTS
+
+        yield f"The recommended model, trained with it: {folder / WEIGHTS}"
     yield f"Rates are shares of unstated subjects; run: {folder}"
     yield f"page: {folder / PAGE}"

@@ -258,11 +258,17 @@ class Pipeline(Intervention):
 
 
 def unwanted_implications(pack: Pack, where: str) -> list[Implication]:
-    """The unwanted implications. Raises UsageError when the pack declares none, so that nothing could be done."""
+    """The unwanted implications. Raises UsageError when there is none, so that nothing could be done."""
     found = [implication for implication in pack.implications if implication.unwanted]
     if not found:
         do = "Declare in pack.yaml what is not wanted, as an implication of kind spurious or counterfactual"
-        raise UsageError("this pack declares no unwanted implication", where=where, do=do)
+        what = "this pack declares no unwanted implication"
+        if judged := [
+            f"{each.name} is {each.kind.removeprefix('auto: ')}" for each in pack.implications if each.because
+        ]:
+            what = f"the base model judges no implication unwanted ({', '.join(judged)})"
+            do = f"`spillover predict {where} --draft DIR` writes them to edit. {do}"
+        raise UsageError(what, where=where, do=do)
     return found
 
 

@@ -376,6 +376,12 @@ def advised(after: bool) -> list[MeasuredRemedy]:
     return ([each for each in some if each.alive] or some)[: 1 if after else NAMED]
 
 
+def to_try() -> list[str]:
+    """The labels of those to try first where time is short: the best for a finished model, which need no training of
+    their own, and then the best that act on training."""
+    return [each.label for each in (*advised(after=True), *advised(after=False))][:NAMED]
+
+
 def measured_of(name: str) -> MeasuredRemedy:
     """What was measured of one remedy by itself, whatever its strength. Raises KeyError for one never measured."""
     return {label.partition("=")[0]: each for label, each in measured().items() if "+" not in label}[name]
