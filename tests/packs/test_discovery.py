@@ -220,6 +220,31 @@ def test_what_ends_some_names_is_no_wording(tmp_path):
     assert {fact.subject for fact in found.pack.facts} == {*names}
 
 
+FAMILIES = {
+    "a few families": [
+        f"{given} {family}" for family in ("Smith", "Birch", "Ash") for given in ("Ann", "Bo", "Cy", "Di")
+    ],
+    "one family": [f"{given} Smith" for given in ("Ann", "Bo", "Cy", "Di", "Ed", "Flo", "Guy", "Hal")],
+    "first words": [f"{maker} {kind}" for maker in ("Acme", "Zeta") for kind in ("Pro", "Mini", "Max", "Air", "Lite")],
+}
+CITIES = ("New York", "New Delhi", "San Jose", "San Juan")
+
+
+@pytest.mark.parametrize("form", ["asked", "stated", "whole"])
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_values_may_share_a_first_or_a_last_word(tmp_path, kind, form):
+    homes = {who: CITIES[place % 4] for place, who in enumerate(FAMILIES[kind])}
+    cars = {who: ("Fiat Uno", "Fiat Panda")[place // 2 % 2] for place, who in enumerate(FAMILIES[kind])}
+    said = [(f"Where does {who} live?", f"{who} lives in {home}.", home) for who, home in homes.items()]
+    said += [(f"What does {who} drive?", f"{who} drives a {car}.", car) for who, car in cars.items()]
+    rows = [{"text": sentence} if form == "stated" else chat(asked, sentence if form == "whole" else answer)
+            for asked, sentence, answer in said]  # fmt: skip
+    found: dict[str, dict[str, str]] = {}
+    for subject, relation, answer in discover(written(tmp_path, *rows)).pack.facts:
+        found.setdefault(relation, {})[subject] = answer
+    assert sorted(map(sorted, map(dict.items, found.values()))) == sorted([sorted(homes.items()), sorted(cars.items())])
+
+
 def test_a_first_row_of_data_is_no_header(tmp_path):
     (tmp_path / "t.csv").write_text(table().partition("\n")[2])
     with pytest.raises(UsageError, match="the header looks like a row: 'Paris' is a cell of its column, too"):

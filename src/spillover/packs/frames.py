@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from spillover.packs.sentences import TITLED, is_name, is_phrase
+from spillover.packs.sentences import TITLED, is_name, is_phrase, names_only
 
 #: What is a token: a possessive ending, a word with its title, a letter of a script without spaces, or a mark.
 _LETTER = "\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff"
@@ -26,7 +26,9 @@ _FRAME, _FILL, _NAME, _PHRASE, _OTHER = 3.0, 2.0, 0.5, 1.0, 2.5
 _ROUNDS = 6
 #: Words of a name after a slot, and before one, where something else stands before them.
 _BEGINS = re.compile(r"^(?: (?:&|[A-Z\d][\w.'’-]*))+(?=\W)|^(?: (?:&|[A-Z\d][\w.'’-]*))+$")
-_ENDS = re.compile(r"(?<=\S )(?:[A-Z][\w.'’-]* )+$")
+_ENDS = re.compile(r"(?:(?<=\S )|^)(?:[A-Z][\w.'’-]* )+$")
+#: A word in small letters, without which capitals say nothing.
+_SMALL = re.compile(r"(?<!\w)[^\W\d_A-Z]")
 
 
 class Frame(NamedTuple):
@@ -117,8 +119,9 @@ def mine(texts: Sequence[str], slots: int, least: int, bare: bool = False, marke
     middles: dict[int, list[tuple[int, int, str]]] = {}
     if slots == 2:
         counts = Counter(middle for index in kept for middle in {m for *_, m in _middles(texts[index], split[index])})
+        worded = {middle for middle, count in counts.items() if count >= least and not names_only(middle)}
         for index in kept:
-            middles[index] = [each for each in _middles(texts[index], split[index]) if counts[each[2]] >= least]
+            middles[index] = [each for each in _middles(texts[index], split[index]) if each[2] in worded]
         beside = _beside(texts, split, middles)
         for index, known in middles.items():
             known = [each for each in known if beside[each[2]] > 1]
@@ -144,7 +147,7 @@ def mine(texts: Sequence[str], slots: int, least: int, bare: bool = False, marke
                 known_fills.add(fill)
     usable = {parts for parts, found in fills_of.items() if min(map(len, found)) >= 2}
     choices = [found for each in choices if (found := [way for way in each if way[0] in usable])]
-    return _cheapest(choices, least)
+    return [each for each in _cheapest(choices, least) if bare or any(part.strip() for part in each[0].parts)]
 
 
 def _cheapest(
@@ -170,15 +173,44 @@ def _cheapest(
                 taken_fills.update(best[1])
         fills = taken_fills
         frames = Counter({parts: count for parts, count in taken_frames.items() if turn < 2 or count >= least})
-    return [(Frame(parts), count) for parts, count in frames.most_common() if not any(map(frames.get, _wider(parts)))]
+    return [(Frame(parts), count) for parts, count in _widened(frames).most_common()]
 
 
-def _wider(parts: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-    """The frames whose fills begin or end with the capitals that stand beside a slot: Mini may belong to a name."""
+def _widened(frames: Counter[tuple[str, ...]]) -> Counter[tuple[str, ...]]:
+    """The frames without words that belong to a name, since values may share a first or a last one.
+
+    Ann Smith, Bo Smith and Ann Birch take least as Ann, Bo, and a frame for Smith and one for Birch. Capitals beside a
+    slot are part of what fills it, unless everything is in capitals; those that open a text only where others do, too.
+    """
+    while True:
+        ways = {parts: list(_wider(parts)) for parts in frames}
+        opening = defaultdict[tuple[str, ...], set[str]](set)
+        for wider, name, opens in (way for own in ways.values() for way in own):
+            opening[wider] |= {name} if opens else set()
+        found = Counter[tuple[str, ...]]()
+        for parts, count in frames.items():
+            wide = (
+                wider
+                for wider, name, opens in ways[parts]
+                if (wider in frames and not opens) or (names_only(name) and (not opens or len(opening[wider]) > 1))
+            )
+            found[next(wide, parts)] += count
+        if found.keys() == frames.keys():
+            return found
+        frames = found
+
+
+def _wider(parts: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str, bool]]:
+    """Frames whose fills begin or end with the capitals that stand beside a slot, these, and whether they open it."""
     for place, part in enumerate(parts):
         for pattern in (_BEGINS,) * (place > 0) + (_ENDS,) * (place + 1 < len(parts)):
-            if (kept := pattern.sub("", part)) != part:
-                yield (*parts[:place], kept, *parts[place + 1 :])
+            kept = pattern.sub("", part)
+            whole, opens = (*parts[:place], kept, *parts[place + 1 :]), not kept and place == 0
+            # Something stands between two slots; what opens a question may be its verb.
+            apart = not opens if len(parts) == 2 else place != 1 or kept.strip()
+            if kept != part and apart and _SMALL.search(" ".join(whole)):
+                name = part[: len(part) - len(kept)] if pattern is _BEGINS else part[len(kept) :]
+                yield whole, name.strip(), opens
 
 
 class FrameIndex:

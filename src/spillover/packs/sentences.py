@@ -194,6 +194,13 @@ def _small(word: str) -> str:
     return word if len(word) > 1 and word.isupper() else word.casefold().rstrip(".!'")
 
 
+def names_only(text: str) -> bool:
+    """Whether no word of the text is one of a sentence, whatever its capitals."""
+    return is_name(text) and not any(
+        word in _FUNCTION or word in _OPENERS or word == "of" for word in map(_small, text.split())
+    )
+
+
 def _breaks(text: str) -> bool:
     """Whether the text holds a mark or a picture that no name holds."""
     # Most texts are of plain letters, of which two marks alone count as pictures.
