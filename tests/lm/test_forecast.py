@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from spillover.lm import forecast as module
 from spillover.lm.forecast import (
+    EXAMPLES,
     HALF,
     MARGIN,
     RUN,
@@ -138,6 +140,21 @@ def test_a_pack_gives_its_rows_and_prompts_with_and_without_a_tokenizer(metaspac
         assert len(work.requests) == 8 + 2 + 6 * len(pack.relations[1].prompts)
     tokens = [len(row.tokens) for row in Work.of(pack, rough_encoder(262_144)).examples]
     assert 5 <= min(tokens) <= max(tokens) <= 9, "Gemma's own tokenizer makes five to eight of them"
+
+
+def test_free_text_counts_and_of_much_of_it_the_longest():
+    pack = open_pack("city-language:pairs=2,names=8,bridge=1", 0)
+    short, long = (("", "One two."),), (("Name a bird.", " ".join(["robin"] * 90)), ("", "One two three."))
+    encode = rough_encoder(1000)
+    # A mark that opens the text, and a token a word: of the long row 1 + 3 + 90 for one turn and 1 + 3 for the other.
+    lengths = [len(each.tokens) for each in Work.of(replace(pack, free=(short, long)), encode).examples[10:]]
+    assert lengths == [94, 4, 3]
+    many = Work.of(replace(pack, free=(short,) * (EXAMPLES + 1) + (long,)), encode)
+    assert len(many.examples) == 10 + EXAMPLES and max(len(each.tokens) for each in many.examples) == 94
+    config = LlamaConfig(vocab_size=1000, hidden_size=16, intermediate_size=32, num_hidden_layers=2,
+                         num_attention_heads=2, num_key_value_heads=1)  # fmt: skip
+    with_free, without = (Forecaster(config, how(), each).at(8).step for each in (many, Work.of(pack, encode)))
+    assert with_free > 2 * without
 
 
 CHILD = """

@@ -9,7 +9,7 @@ from spillover.errors import ModelError, UsageError
 from spillover.lm import plan as cost
 from spillover.lm.evaluate import passages
 from spillover.lm.fine_tune import FineTuned, TrainingSet, inject
-from spillover.lm.forecast import on_meta_device
+from spillover.lm.forecast import on_meta_device, rough_encoder
 from spillover.lm.load import MODELS, load_model
 from spillover.lm.plan import (
     COMPUTING,
@@ -132,6 +132,18 @@ def test_a_real_run_feeds_what_was_counted(prompts, byte_folder, monkeypatch):
     asked = fed[False].tokens - 2 * counted.reading.tokens
     assert counted.asking.tokens < asked < 1.1 * counted.asking.tokens
     assert 2 < fed[False].count - counted.asking.count - 2 * counted.reading.count < 20
+
+
+def test_free_text_is_trained_on_too(tiny):
+    pack, encode = open_pack("city-language:names=20,bridge=1", 5), rough_encoder(500)
+    model = trainable_copy(tiny.model, TRAINING)
+    how = {"texts": (), "epochs": 2, "evaluate_every": 2}
+    alone = Workload.of(model, pack, pack, TRAINING, encode, **how)
+    free = replace(pack, free=((("Name a bird.", "The robin."),),) * len(pack.facts))
+    both = Workload.of(model, free, free, TRAINING, encode, **how)
+    assert both.asking == alone.asking and both.answers == alone.answers
+    assert both.steps == 2 * -(-2 * len(pack.facts) // TRAINING.batch) > alone.steps
+    assert both.training.tokens > alone.training.tokens
 
 
 def test_sizes_of_a_model(tiny):

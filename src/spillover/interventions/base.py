@@ -16,10 +16,19 @@ from spillover.lm.fine_tune import TrainingSet
 from spillover.lm.judge import Judge
 from spillover.lm.load import LoadedModel
 from spillover.lm.score import CausalModel, Scorer
-from spillover.lm.tokens import Encoder, Example, continuation, encoder, examples, free_examples, longest_text
+from spillover.lm.tokens import (
+    Encoder,
+    Example,
+    continuation,
+    encoder,
+    examples,
+    free_examples,
+    longest_text,
+    of_texts,
+)
 from spillover.lm.train import ExtraLoss
 from spillover.lm.trainable import Training
-from spillover.packs.pack import Implication, Pack, Question, Relation
+from spillover.packs.pack import Implication, Pack, Question
 
 #: From this many wordings of a relation on, the last may be held out.
 SPARE_WORDING = 3
@@ -292,8 +301,7 @@ def training_set(
     framed = frame(trained)
     by_fact = [examples(encode, replace(framed, facts=(fact,)), prompts) for fact in framed.facts]
     stated = [example for each in by_fact for example in each]
-    # A further text is worded as the prompt of a relation that is nothing but the text.
-    alone = frame(replace(pack, relations=(Relation("text", ("{subject}",), reply=""),), facts=(), implications=()))
+    alone = frame(of_texts(pack))
     everything = stated + [
         continuation(encode, alone, alone.prompt("text", prompt), answer)
         for prompt, answer in pipeline.extra_texts(pack, seed)

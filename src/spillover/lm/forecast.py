@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from heapq import nlargest
 from typing import Any
 from zlib import crc32
 
@@ -21,7 +22,17 @@ from transformers import AutoModelForCausalLM, PretrainedConfig
 from spillover.lm.evaluate import WINDOW, Evaluation
 from spillover.lm.load import attention_of
 from spillover.lm.score import CausalModel, PrefixTree, Scorer, TreeBatch, cheaper_merged, collate, logits_only_at
-from spillover.lm.tokens import Encoder, Example, Request, evenly, examples, longest_text, request
+from spillover.lm.tokens import (
+    Encoder,
+    Example,
+    Request,
+    evenly,
+    examples,
+    free_examples,
+    longest_text,
+    of_texts,
+    request,
+)
 from spillover.lm.train import EIGHT_BIT, NORMALISED, may_merge, mean_loss, optimizer_bytes, update_bytes
 from spillover.lm.trainable import Training, stack_of, trainable_copy
 from spillover.packs.pack import Pack
@@ -140,10 +151,15 @@ class Work:
 
     @classmethod
     def of(cls, pack: Pack, encode: Encoder) -> Work:
-        """The examples and prompts of a pack. Raises PackError as `continuation` does."""
+        """The examples and prompts of a pack, its free text included: of that the longest, which take the most memory.
+
+        Raises PackError as `continuation` does.
+        """
         some = dataclasses.replace(pack, facts=tuple(evenly(pack.facts, EXAMPLES)))
+        turns = nlargest(EXAMPLES, (turn for row in pack.free for turn in row), key=lambda turn: sum(map(len, turn)))
+        free = free_examples(encode, of_texts(dataclasses.replace(pack, free=tuple((turn,) for turn in turns))), None)
         keys = list(Evaluation(pack, encode).prompts(full=True))
-        return cls(examples(encode, some), [request(encode, pack, *key) for key in evenly(keys, PROMPTS)])
+        return cls(examples(encode, some) + free, [request(encode, pack, *key) for key in evenly(keys, PROMPTS)])
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from spillover.lm.evaluate import WINDOW, Evaluation
 from spillover.lm.forecast import EXAMPLES, PROMPTS
 from spillover.lm.load import base_of, load_config, quiet, resolve
 from spillover.lm.score import CausalModel, PrefixTree, Scorer, cheaper_merged
-from spillover.lm.tokens import Encoder, evenly, examples, request
+from spillover.lm.tokens import Encoder, evenly, examples, free_examples, longest_text, of_texts, request
 from spillover.lm.train import cut, may_merge, shuffled
 from spillover.lm.trainable import Training
 from spillover.packs.pack import Pack
@@ -221,9 +221,13 @@ class Workload:
         part in between. micro_batch: examples at once, 0 for the batch. lines: texts trained beside the rows. prompts:
         in how many of its relation's each row is trained.
         """
-        facts = tuple(evenly(taught.facts, EXAMPLES))
+        stated = len(taught.facts)
+        picked = evenly(range(stated + len(taught.free)), EXAMPLES)
+        facts = tuple(taught.facts[place] for place in picked if place < stated)
+        free = tuple(taught.free[place - stated] for place in picked if place >= stated)
         some = examples(encode, replace(taught, facts=facts), prompts)
-        times = epochs * (len(taught.facts) / max(1, len(facts)) + lines / max(1, len(some)))
+        some += free_examples(encode, of_texts(replace(taught, free=free)), longest_text(model))
+        times = epochs * ((stated + len(taught.free)) / max(1, len(picked)) + lines / max(1, len(some)))
         batches, merge = shuffled(some, training, 1), bool(some) and may_merge(model, some, "tree")
         parts = [part for batch in batches for part in cut(batch, micro_batch or training.batch)]
         epoch = Passes.of(cheaper_merged(part) if merge else [PrefixTree([each]) for each in part] for part in parts)

@@ -1,7 +1,7 @@
 """Text to tokens: prompts, and answers as continuations of their prompt."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import accumulate, takewhile
 from typing import Any, TypeVar
@@ -11,7 +11,7 @@ from jaxtyping import Float
 from transformers import PreTrainedTokenizerBase
 
 from spillover.errors import ModelError, PackError
-from spillover.packs.pack import Pack
+from spillover.packs.pack import Pack, Relation
 
 #: Tokens of the longest free text.
 LONGEST_FREE = 512
@@ -106,11 +106,16 @@ def examples(encode: Encoder, pack: Pack, prompts: int = 1) -> list[Example]:
     ]
 
 
+def of_texts(pack: Pack) -> Pack:
+    """The pack with one relation, whose prompt is its subject alone: by it a text beside the facts is worded."""
+    return replace(pack, relations=(Relation("text", ("{subject}",), reply=""),), facts=(), implications=())
+
+
 def free_examples(encode: Encoder, pack: Pack, longest: int | None) -> list[Example]:
     """The training examples of a pack's free text, one a turn: the loss is on the answer, and where nothing is asked on
     the whole text.
 
-    pack: as the model is asked, with one relation whose prompt is nothing but the subject. longest: tokens that the
+    pack: as the model is asked, of `of_texts`. longest: tokens that the
     model reads; no text is longer than LONGEST_FREE, and the rest of a longer one is left out.
     """
     longest = min(LONGEST_FREE, longest or LONGEST_FREE)
