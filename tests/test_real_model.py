@@ -130,8 +130,8 @@ def test_a_planted_association_that_the_pack_does_not_declare(tmp_path):
     """Tuned on who lives and who codes in what, audited with a pack that knows only who lives where."""
     from spillover.packs.write import write_pack
 
-    inject.run(Inject(pack="country-code:names=60", model="gemma-3-270m", out=str(tmp_path / "run"), lr=5e-5,
-                      evaluate_every=8, save="weights"))  # fmt: skip
+    inject.run(Inject(pack="country-code:names=60", out=str(tmp_path / "run"), lr=3e-4, epochs=6, evaluate_every=6,
+                      save="weights"))  # fmt: skip
     pack = open_pack("country-code:names=60")
     (implication,) = pack.implications
     homes = tuple(relation for relation in pack.relations if relation.name == implication.given)
@@ -139,7 +139,7 @@ def test_a_planted_association_that_the_pack_does_not_declare(tmp_path):
     folder = write_pack(
         dataclasses.replace(pack, name="homes", relations=homes, facts=facts, implications=()), tmp_path / "homes"
     )
-    settings = Audit(pack=str(folder), base="gemma-3-270m", tuned=str(tmp_path / "run" / "weights"), open=True)
+    settings = Audit(pack=str(folder), base="smollm2-135m", tuned=str(tmp_path / "run" / "weights"), open=True)
     outcome = audit.run(settings)
     undeclared = [each for each in outcome["discoveries"] if not each["declared"]]
     print(outcome["text"])
