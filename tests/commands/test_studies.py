@@ -68,7 +68,8 @@ def test_a_cell_is_called_after_what_sets_it_apart_even_if_that_is_the_default(t
 
 
 def test_the_built_in_study_is_the_issues():
-    assert builtin_studies() == ["adapters", "dial", "families", "paper", "paper-270m", "paper-rates", "told-in-prompt"]
+    names = ["adapters", "dial", "families", "paper", "paper-270m", "paper-rates", "theorem", "told-in-prompt"]
+    assert builtin_studies() == names
     cells, groups = expand(read_study("paper-270m"))
     by_name = {cell.name: cell for cell in cells}
     assert len(groups["The five sets"]) == len(groups["The embeddings trained too"]) == 5
