@@ -1,6 +1,7 @@
 """The page of results holds what the kept runs give."""
 
 import dataclasses
+import shutil
 import statistics
 import sys
 from pathlib import Path
@@ -12,6 +13,8 @@ from spillover.commands import verify
 from spillover.commands.studies import expand, read_study
 from spillover.commands.verify import Verify
 from spillover.record import Record
+from spillover.report.load import load_run
+from spillover.report.study_data import load_study
 from spillover.report.where import build_where_page, load_where
 from spillover.runs import identity_of
 
@@ -143,3 +146,22 @@ def test_real_names_take_what_was_invented_from_what_the_model_knew():
     assert ranks == {"stated": (0.11, 0.01), "known": (0.20, 0.01), "null": (1.92, 0.29)}, (
         "as in LOG and docs/results.md"
     )
+
+
+def test_a_cell_that_keeps_its_seeds_alone_is_read_as_all_of_them(tmp_path):
+    """Each seed asks of as many subjects, in five pairs, and reads the same plain text: pooled is the mean."""
+    kept = make_results.ROOT / "results" / "families" / "cells" / "city-language"
+    for seed in (0, 1, 2):
+        shutil.copytree(kept / f"seed-{seed}", tmp_path / f"seed-{seed}")
+    found, every = load_run(tmp_path), [load_run(tmp_path / f"seed-{seed}") for seed in (0, 1, 2)]
+    assert found.seeds == [0, 1, 2] and found.answers.num_rows == sum(run.answers.num_rows for run in every)
+    for name, clusters in (("recall_rank", 15), ("implication_rank_test", 15), ("forgetting_nats", 12)):
+        pooled, *own = (run.metric(name) for run in (found, *every))
+        assert pooled.clusters == clusters, name
+        assert pooled.value == pytest.approx(statistics.mean(each.value for each in own)), name
+
+
+def test_every_kept_study_has_a_page_of_all_that_was_run():
+    for folder in ("families", "dial", "paper-270m", "prediction", "adapters"):
+        study = load_study(make_results.ROOT / "results" / folder)
+        assert len(study.done) == len(study.cells), folder

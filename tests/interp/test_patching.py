@@ -8,12 +8,13 @@ import pytest
 import torch
 
 from spillover.errors import ModelError
-from spillover.interp.patching import COMPONENTS, Change, mean_moved, moved, parts_of, slopes
+from spillover.interp.patching import COMPONENTS, Change, moved, parts_of, slopes
 from spillover.lm.merged import changes_of, merge_output_value
 from spillover.lm.output_value import products
 from spillover.lm.save import merged
 from spillover.lm.score import Scorer
 from spillover.lm.tokens import Request
+from spillover.metrics.implications import mean_moved
 from spillover.metrics.patching import alignment
 from tests.lm.test_architectures import built
 from tests.tiny_models import tied_llama

@@ -40,7 +40,7 @@ from spillover.details import (
 )
 from spillover.errors import UsageError
 from spillover.lm.built_in import DEFAULT, training_of
-from spillover.metrics.implications import forgetting_nats, summarise, trajectory_table
+from spillover.metrics.implications import forgetting_nats, pooled, summarise, trajectory_table
 from spillover.packs.open import open_pack
 from spillover.packs.pack import Pack, describe, pack_hash
 from spillover.packs.redaction import Redaction
@@ -427,36 +427,20 @@ def _write_card(record: Record, answers: pa.Table, folder: Path, pack: Pack) -> 
 
 def _pool(run: OpenRun, settings: Inject, parts: Sequence[Path]) -> None:
     """One record over all seeds: tables stacked, metrics measured again over (seed, pair) clusters."""
-    import numpy as np
-
-    from spillover.interp.patching import mean_moved
-
     assert run.folder is not None
     folder, records = run.folder, [Run(part).record for part in parts]
-    first = records[0]
     resumed = max(run.resumed, sum(record.resumed for record in records))
-    pooled = replace(first, identity=run.identity, seed=settings.seed, resumed=resumed, status="running", metrics={})
-    micro_batch = first.settings.get("micro_batch", settings.micro_batch)
-    pooled.settings = dataclasses.asdict(settings) | {"micro_batch": micro_batch}
+    micro_batch = records[0].settings.get("micro_batch", settings.micro_batch)
+    own: dict[str, Any] = {"identity": run.identity, "seed": settings.seed, "resumed": resumed,
+           "settings": dataclasses.asdict(settings) | {"micro_batch": micro_batch}}  # fmt: skip
     # The record first, so that tables that a kill leaves behind are known for this run's.
-    pooled.write(folder)
+    replace(records[0], status="running", metrics={}, **own).write(folder)
     for name in TABLES:
         if all((part / name).exists() for part in parts):
             write_table(folder / name, joined_tables(read_table(part / name) for part in parts))
-    every = [record.details_of(InjectDetails) for record in records]
-    losses = [each.plain_text for each in every]
-    means = (np.mean([getattr(each, key) for each in losses], axis=0) for key in ("before", "after", "tokens"))
-    pooled.status, pooled.seconds = "done", round(sum(record.seconds for record in records), 1)
-    pooled.hashes = {**first.hashes, "pack": sha256_of_texts([record.hashes["pack"] for record in records])}
-    pooled.metrics = {**summarise(read_table(folder / ANSWERS)), "forgetting_nats": forgetting_nats(*means)}
-    details = every[0]
-    details.seeds, details.files = [record.seed for record in records], checksums(folder, *TABLES)
-    details.moved = mean_moved([each.moved for each in every])
-    watched = [each.forgetting for each in every if each.forgetting]
-    details.forgetting = max(watched, key=lambda each: each.worst, default=None)
-    saved = [each.saved for each in every if each.saved]
-    details.saved = max(saved, key=lambda each: each.difference, default=None)
-    pooled.write(folder)
+    found = replace(pooled(records, read_table(folder / ANSWERS)), **own)
+    found.details.files = checksums(folder, *TABLES)
+    found.write(folder)
 
 
 class TrainingProgress:

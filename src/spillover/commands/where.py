@@ -171,10 +171,11 @@ def _measure(
     """Fill the two tables, seed by seed; gives how the expansion was computed, and how far each part moved."""
     import torch
 
-    from spillover.interp.patching import Change, mean_moved, parts_moved
+    from spillover.interp.patching import Change, parts_moved
     from spillover.lm.load import load_model
     from spillover.lm.output_value import places
     from spillover.lm.save import kept_weights
+    from spillover.metrics.implications import mean_moved
 
     torch.set_num_threads(settings.threads)
     dtype = "bfloat16" if settings.dtype == "bfloat16" else "float32"

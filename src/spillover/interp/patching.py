@@ -205,13 +205,6 @@ def _parameters(model: Any, all_names: bool = False) -> dict[str, Tensor]:
     return {name: value.detach() for name, value in named if value.is_floating_point()}
 
 
-def mean_moved(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """The mean over runs of how far each part moved; a run that did not move a part does not count for it."""
-    names = dict.fromkeys(name for each in found for name in each)
-    moves = {name: [each[name] for each in found if name in each] for name in names}
-    return {name: sum(values) / len(values) for name, values in moves.items()}
-
-
 #: The share of the change that a finite difference adds and subtracts.
 STEP = 2.0**-6
 #: Forward-mode differentiation, or finite differences where an operation of the model has none.

@@ -5,9 +5,10 @@ An association also has an exact test: the expected map against all its permutat
 A new measure is a function from the ranks of one checkpoint to a metric, decorated with `@measure("its_name")`.
 """
 
+import dataclasses
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,9 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Float, Int
 
+from spillover.details import InjectDetails
 from spillover.metrics.intervals import cluster_sums, clusters_of, mean_of, note_of, quotient, ratio_interval
 from spillover.metrics.ranks import RankTable, answers_at_end, at_end, grouped, questions, rank_table
-from spillover.record import Metric
+from spillover.record import Metric, Record, sha256_of_texts
 
 Passages = Float[np.ndarray, "passage"]
 Measure = Callable[[RankTable], Metric | None]
@@ -157,6 +159,36 @@ def forgetting_nats(before: Passages, after: Passages, tokens: Passages) -> Metr
     sums = np.stack([after - before, tokens])
     value, (low, high) = float(quotient(sums.sum(axis=1))), ratio_interval(sums, quotient)
     return Metric(value, low, high, int(tokens.sum()), count, "nats", note_of(count))
+
+
+def mean_moved(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The mean over runs of how far each part moved; a run that did not move a part does not count for it."""
+    names = dict.fromkeys(name for each in found for name in each)
+    moves = {name: [each[name] for each in found if name in each] for name in names}
+    return {name: sum(values) / len(values) for name, values in moves.items()}
+
+
+def pooled(seeds: Sequence[Record], answers: pa.Table) -> Record:
+    """One record over the runs of `inject` of several seeds, its metrics measured again over (seed, pair) clusters.
+
+    answers: the answers of all of them. What a folder alone knows, its files, identity and settings, is the first's.
+    """
+    every = [record.details_of(InjectDetails) for record in seeds]
+    losses = [each.plain_text for each in every]
+    means = (np.mean([getattr(each, key) for each in losses], axis=0) for key in ("before", "after", "tokens"))
+    details = every[0].model_copy()
+    details.seeds, details.moved = [record.seed for record in seeds], mean_moved([each.moved for each in every])
+    watched = [each.forgetting for each in every if each.forgetting]
+    details.forgetting = max(watched, key=lambda each: each.worst, default=None)
+    saved = [each.saved for each in every if each.saved]
+    details.saved = max(saved, key=lambda each: each.difference, default=None)
+    first = seeds[0]
+    return dataclasses.replace(
+        first, details=details, resumed=sum(record.resumed for record in seeds), status="done",
+        seconds=round(sum(record.seconds for record in seeds), 1),
+        hashes={**first.hashes, "pack": sha256_of_texts([record.hashes["pack"] for record in seeds])},
+        metrics={**summarise(answers), "forgetting_nats": forgetting_nats(*means)},
+    )  # fmt: skip
 
 
 #: Stated rows are learned when the mean rank of their answers is no more than this.

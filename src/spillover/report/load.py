@@ -16,7 +16,7 @@ from spillover import record as records
 from spillover.details import AuditDetails, Excess, ImplicationOutline, Invented, PackOutline, Verdict
 from spillover.errors import RunError
 from spillover.metrics.found import found_in, under
-from spillover.metrics.implications import TRAJECTORY_SCHEMA, summarise
+from spillover.metrics.implications import TRAJECTORY_SCHEMA, pooled, summarise
 from spillover.metrics.ranks import RankTable, rank_table
 from spillover.metrics.verdicts import excess, invented_of, recall_of, verdicts_of
 from spillover.packs.pack import Implication
@@ -133,6 +133,9 @@ class LoadedRun:
         if self.audited:
             return "two finished models compared; nothing was trained here"
         rows = " on the stated implications alone" if settings.get("facts_known") else ""
+        if settings.get("remedy"):
+            # A remedy may be about which weights are trained.
+            return f"trained with the remedy {settings['remedy']}{rows}"
         if rank := settings.get("lora"):
             targets = f" on {settings['lora_targets']}" if settings.get("lora_targets") else ""
             return f"a LoRA adapter of rank {rank}{targets} trained{rows}"
@@ -163,22 +166,41 @@ def metric_of(value: Any) -> records.Metric | None:
 
 
 def load_run(folder: str | Path) -> LoadedRun:
-    """Read a run folder. Raises RunError when it holds no run, a damaged one, or one without questions to show."""
+    """Read a run folder; one that holds nothing but the runs of seeds, as kept studies do, is read as all of them.
+
+    Raises RunError when it holds no run, a damaged one, or one without questions to show.
+    """
     folder = Path(folder)
-    record = records.Record.read(folder)
-    answers = _table(folder / records.ANSWERS, records.ANSWER_SCHEMA)
+    ended = (folder / records.RECORD).exists() and records.Record.read(folder).status == "done"
+    parts = [folder] if ended else seed_folders(folder) or [folder]
+    every = [records.Record.read(part) for part in parts]
+    answers = _tables(parts, records.ANSWERS, records.ANSWER_SCHEMA)
+    record = every[0] if len(every) == 1 or answers is None else pooled(every, answers)
     if answers is None and record.status == "done" and record.command != "predict":  # A prediction measures nothing.
         do = "Name a folder that `inject` wrote, or run it again"
         raise RunError(f"this run has no {records.ANSWERS}", where=str(folder), do=do)
     answers = answers or records.ANSWER_SCHEMA.empty_table()
-    trajectory = _table(folder / records.TRAJECTORY, TRAJECTORY_SCHEMA) or TRAJECTORY_SCHEMA.empty_table()
+    trajectory = _tables(parts, records.TRAJECTORY, TRAJECTORY_SCHEMA) or TRAJECTORY_SCHEMA.empty_table()
     found = [] if record.details.pack.implications else [each.implication for each in found_in(answers)]
     answers, metrics = under(answers, found), record.metrics
     if answers.num_rows and not (metrics and (metrics.get("implications") or not found)):
         metrics = summarise(answers) | {key: value for key, value in metrics.items() if value is not None}
-    inside = _table(folder / records.INSIDE, records.INSIDE_SCHEMA)
-    shared = _table(folder / records.SHARED, records.SHARED_SCHEMA)
+    inside = _tables(parts, records.INSIDE, records.INSIDE_SCHEMA)
+    shared = _tables(parts, records.SHARED, records.SHARED_SCHEMA)
     return LoadedRun(record, metrics, rank_table(answers), answers, trajectory, inside, shared, tuple(found))
+
+
+def seed_folders(folder: Path) -> list[Path]:
+    """The finished runs of a folder's seeds, by seed."""
+    every = [path for path in folder.glob("seed-*") if (path / records.RECORD).exists()]
+    done = [path for path in every if records.Record.read(path).status == "done"]
+    return sorted(done, key=lambda path: int(path.name.removeprefix("seed-")))
+
+
+def _tables(parts: Sequence[Path], name: str, schema: pa.Schema) -> pa.Table | None:
+    """The tables of this name of all parts, one after the other; None when one has none."""
+    every = [_table(part / name, schema) for part in parts]
+    return None if None in every else records.joined_tables(each for each in every if each)
 
 
 def _table(path: Path, schema: pa.Schema) -> pa.Table | None:

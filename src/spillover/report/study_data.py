@@ -12,7 +12,7 @@ import pyarrow as pa
 from spillover.details import CellState, InjectDetails, SweepDetails
 from spillover.record import RECORD, Metric, Record
 from spillover.report.drawing import limits
-from spillover.report.load import LoadedRun, load_run
+from spillover.report.load import LoadedRun, load_run, seed_folders
 from spillover.report.story import Story, stories
 
 CELLS = "cells"
@@ -112,8 +112,11 @@ def load_study(folder: str | Path) -> LoadedStudy:
 
 
 def _cell(folder: Path, state: CellState) -> LoadedCell:
-    record, run, by_seed, seeds, moved = None, None, {}, state.seeds, {}
-    if state.status == "done":
+    record, run, by_seed, seeds, moved, status = None, None, {}, state.seeds, {}, state.status
+    if status not in ("done", "failed") and state.verb == "inject" and (some := seed_folders(folder)):
+        # A study that was cut short or goes on: what is there of a cell counts.
+        status, seeds = "done", [int(path.name.removeprefix("seed-")) for path in some]
+    if status == "done":
         run = load_run(folder) if state.verb == "inject" else None
         own = {seed: folder / f"seed-{seed}" for seed in seeds}
         records = {seed: Record.read(path) for seed, path in own.items() if (path / RECORD).exists()}
@@ -129,7 +132,7 @@ def _cell(folder: Path, state: CellState) -> LoadedCell:
             if isinstance(each, InjectDetails) and each.moved
         }
     return LoadedCell(
-        state.cell, state.verb, state.options, seeds, state.status, state.error, state.seconds, record, run, by_seed,
+        state.cell, state.verb, state.options, seeds, status, state.error, state.seconds, record, run, by_seed,
         moved,
     )  # fmt: skip
 

@@ -226,8 +226,10 @@ def draw_dial(cells: Sequence[LoadedCell], name: str = DIAL) -> Drawing | None:
             handles[f"a guess: {guess[0]:.2f}"] = axes.axhline(guess[0], **BASELINE)
             axes.set(ylabel=f"share concluded, {TRUTHS[wanted]}", ylim=(-0.02, 1.02), xscale="log")
             axes.grid(axis="y", color=INK, alpha=0.12, linewidth=0.6)
-        every[-1].xaxis.set_major_formatter(lambda at, _: f"{at:g}")
-        every[-1].set_xlabel("forgotten (nats a token), once the stated rows are learned")
+        # Between two powers of ten, every other mark has its number, where there are few.
+        for formatter in (every[-1].xaxis.set_major_formatter, every[-1].xaxis.set_minor_formatter):
+            formatter(lambda at, _: f"{at:g}" if f"{at:e}"[0] in "125" else "")
+        every[-1].set_xlabel("forgotten (nats a token) when it was read")
         for curve in curves:
             handles[label(curve, 48)] = Line2D([], [], color=colours[curve], linewidth=2)
             ends = [p for p in points if p.curve == curve and (not p.way or p.several)]
