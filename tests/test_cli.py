@@ -76,7 +76,10 @@ def test_what_help_lists_by_name_is_all_that_there_is():
         ("packs", ["discover", "a.csv", "--out", "p"], "spillover check p"),
         ("packs", [], ""),
         ("check", ["my pack"], "spillover predict 'my pack'"),
-        ("audit", ["p", "--base", "a", "--tuned", "b", "--out", "page.html"], ""),
+        ("audit", ["p", "--base", "a", "--tuned", "b", "--out", "page.html"], "open page.html in a browser"),
+        ("audit", ["p", "--base", "a", "--tuned", "b", "--out", "page.html", "--browse"], ""),
+        ("where", ["run", "--out", "parts"], "spillover report parts --browse"),
+        ("report", ["run", "--out", "page"], "open page in a browser"),
     ],
 )
 def test_the_end_of_a_verb_tells_the_next_step(verb, words, step):
@@ -129,6 +132,7 @@ def test_off_a_terminal_progress_is_a_line_now_and_then(capsys, monkeypatch):
             bar.update()
     said = capsys.readouterr().err
     assert "seed 0: 2 of 4 steps, " in said and " left\n" in said and "\r" not in said
+    assert "seed 0: 0 of 4" not in said, "nobody knows yet how long it takes"
 
 
 def test_an_option_is_there_only_where_it_acts():

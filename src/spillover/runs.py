@@ -399,7 +399,8 @@ class _Lines:
     """Standard error for a bar that is no bar: each state is a line, and what moves the cursor is dropped."""
 
     def write(self, text: str) -> None:
-        if line := text.strip("\r\n "):
+        # Before the first step is done nobody knows how long it takes.
+        if (line := text.strip("\r\n ")) and not line.endswith("? left"):
             say(line)
 
     def flush(self) -> None:

@@ -25,6 +25,9 @@ NEXT = {
     "mitigate": ["spillover inject {pack} --model {model} --remedy NAME=STRENGTH --save weights --out FOLDER"],
     "repair": ["spillover report {out} --browse"],
     "audit": ["spillover report {out} --browse", "the same with --out FOLDER, and then spillover report FOLDER"],
+    "where": ["spillover report {out} --browse"],
+    "lab": ["spillover report {out} --browse"],
+    "report": ["open {out} in a browser"],
     "verify": ["spillover rerun {run} --out FOLDER"],
     "rerun": ["spillover report {out} --browse"],
     "solve": ["spillover predict {pack}"],
@@ -58,10 +61,10 @@ def job(verb: str) -> Callable[..., dict[str, Any]]:
 
 
 def next_step(verb: str, settings: Any) -> str:
-    """What to do after a verb, or nothing. A page that was written is its own next step."""
+    """What to do after a verb, or nothing. A page that was written is opened next, unless it was."""
     values = {name: shlex.quote(str(value)) for name, value in vars(settings).items() if value}
     if values.get("out", "").endswith(".html"):
-        return ""
+        return "" if "browse" in values else f"open {values['out']} in a browser"
     for line in NEXT.get(verb, ()):
         try:
             return line.format_map(values)

@@ -17,7 +17,7 @@ from spillover.metrics.intervals import over_seeds
 from spillover.packs.edits import with_candidate
 from spillover.packs.pack import Fact
 from spillover.report.lab import KINDS, LOSSES, NORMS
-from spillover.runs import say
+from spillover.runs import progress, say
 from spillover.theory.closed_form import closed_form, exact_margin
 from spillover.theory.comparison import Probe, cosine, effective_matrices, exact_matrix, margins, norms
 from spillover.theory.models import Model
@@ -102,11 +102,14 @@ class Experiment:
         ends = dict.fromkeys(group.format(**label) for label, _, _ in (variants[0], variants[-1]))
         say(f"{' to '.join(ends)}: {len(every)} models, {recipe.steps} steps")
         probe = Probe(matrices=matrices)
-        trained = train(
-            [task for _, task, _, _ in every], [dataclasses.replace(model, seed=seed) for _, _, model, seed in every],
-            recipe, rates=np.repeat(rates, len(self.seeds)).tolist() if len(rates) else None, measure=probe,
-            schedule=schedule(recipe.steps, points) if points else (), checkpointer=self.checkpointer,
-        )  # fmt: skip
+        with progress("training", recipe.steps, "step") as bar:
+            trained = train(
+                [task for _, task, _, _ in every],
+                [dataclasses.replace(model, seed=seed) for _, _, model, seed in every], recipe,
+                rates=np.repeat(rates, len(self.seeds)).tolist() if len(rates) else None, measure=probe,
+                schedule=schedule(recipe.steps, points) if points else (), checkpointer=self.checkpointer,
+                progress=lambda step: bar.update(step - bar.n),
+            )  # fmt: skip
         history = trained.history or ({"step": trained.steps.tolist(), **probe(trained.ensemble, recipe.steps)},)
         self.record(group, [{**label, "seed": seed} for label, _, _, seed in every], history, shown)
         return trained
@@ -285,6 +288,7 @@ def architecture(lab: Experiment) -> None:
     shapes = {name: dataclasses.asdict(Architecture(**fields)) for name, fields in VARIANTS.items()}
     lab.describe(task, {"all": ARCHITECTURE_RECIPE}, order=list(VARIANTS), variants=shapes, contrast={})
     points = schedule(recipe.steps, 20)
+    bar = progress("networks", len(VARIANTS) * len(KINDS), "network")
     for variant, fields in VARIANTS.items():
         say(f"{variant}: {len(lab.seeds)} seeds, {recipe.steps} steps, factorised and merged")
         accuracy = []
@@ -294,8 +298,10 @@ def architecture(lab: Experiment) -> None:
             labels = [{"variant": variant, "model": kind, "seed": seed} for seed in lab.seeds]
             lab.record("{variant} / {model}", labels, history, LOSSES)
             accuracy.append(history[-1]["implication_accuracy_test"])
+            bar.update()
         unit = "accuracy of the factorised network minus the merged one's"
         lab.details.contrast[variant] = over_seeds(np.subtract(*accuracy).tolist(), unit)
+    bar.close()
 
 
 SIZES = (0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 1.0, 1.5, 3.0, 5.0, 10.0)

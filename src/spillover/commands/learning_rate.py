@@ -13,7 +13,7 @@ from spillover.errors import RunError, UsageError
 from spillover.metrics.implications import forgetting_nats, learned
 from spillover.metrics.ranks import rank_table
 from spillover.record import Record
-from spillover.runs import identity_of, say
+from spillover.runs import identity_of, progress, say
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -79,11 +79,13 @@ def _tried(job: Prepared, models: Models, rate: float, limit: float) -> RateTria
     def enough(tables: Sequence[pa.Table]) -> bool:
         return not seen.forgetting[-1][1] <= limit or learned(rank_table(tables[-1]))
 
-    inject(
-        job.loaded, job.asked, job.training, texts=evenly(passages(job.settings.plain_text), WATCHED),
-        evaluate_every=1, progress=lambda step: None, into=seen, enough=enough, training_set=job.training_set,
-        before=models.before(job), micro_batches=MicroBatches([(1, job.budget.micro_batch)]),
-    )  # fmt: skip
+    with progress(f"--lr {rate:g}", job.training_set.steps(job.training), "step") as bar:
+        inject(
+            job.loaded, job.asked, job.training, texts=evenly(passages(job.settings.plain_text), WATCHED),
+            evaluate_every=1, progress=lambda step: bar.update(step - bar.n), into=seen, enough=enough,
+            training_set=job.training_set, before=models.before(job),
+            micro_batches=MicroBatches([(1, job.budget.micro_batch)]),
+        )  # fmt: skip
     rise, last = forgetting_nats(**seen.plain), seen.answers[-1]
     value = rise.value if rise is not None and rise.value is not None else 0.0
     return RateTrial(

@@ -1,5 +1,6 @@
 """Pools of workers that run the cells of a study: what every pool shares, and worker processes on this machine."""
 
+import io
 import multiprocessing
 import os
 import signal
@@ -15,7 +16,7 @@ from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from types import ModuleType
-from typing import Any
+from typing import Any, TextIO
 
 from spillover import commands
 from spillover.commands.prepare import Models
@@ -24,7 +25,7 @@ from spillover.runs import progress
 
 #: Of a worker, before it loads a library that computes: threads of one process spin while they wait for each other,
 #: which starves the processes beside it.
-WORKER_ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE", "TOKENIZERS_PARALLELISM": "false", "TQDM_DISABLE": "1"}
+WORKER_ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE", "TOKENIZERS_PARALLELISM": "false"}
 #: What a server loads once for all the workers that are forked from it. Nothing here may touch a GPU.
 PRELOADED = ["torch", "transformers.modeling_utils", "spillover.lm.fine_tune"]
 #: Seconds that interrupted workers have to write what they saw.
@@ -129,12 +130,35 @@ def _work(pipe: Connection, environment: dict[str, str]) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    models = Models()
+    models, told = Models(), _Told(sys.stderr)
+    sys.stderr = told  # type: ignore[assignment]
     try:
         while True:
-            pipe.send(run_task(pipe.recv(), models))
+            task = pipe.recv()
+            told.name = task.key[0]
+            pipe.send(run_task(task, models))
     except (EOFError, KeyboardInterrupt, OSError):
         return
+
+
+class _Told(io.TextIOBase):
+    """Standard error of a worker: every line begins with the name of its cell; it is no terminal, where several
+    workers' bars would stand in one line."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream, self.name, self.begins = stream, "", True
+
+    def write(self, text: str) -> int:
+        for line in text.splitlines(keepends=True):
+            self.stream.write(f"{self.name}: {line}" if self.begins else line)
+            self.begins = line.endswith("\n")
+        return len(text)
+
+    def flush(self) -> None:
+        self.stream.flush()
+
+    def fileno(self) -> int:
+        return self.stream.fileno()
 
 
 def _end_with_parent() -> None:

@@ -231,6 +231,7 @@ def train(
     measure: Callable[[Ensemble, int], dict[str, Any]] | None = None,
     schedule: Iterable[int] = (),
     checkpointer: Checkpointer | None = None,
+    progress: Callable[[int], object] = lambda step: None,
 ) -> Trained:
     """Train models together on their tasks; each equals the model trained alone.
 
@@ -242,6 +243,7 @@ def train(
     - measure: called with the ensemble and the step, such as a Probe; it must not change ensemble or draws.
     - schedule: steps at which to measure; 0 is before the first.
     - checkpointer: saves the training, and says where to resume it, to the same numbers.
+    - progress: called with each step before it is taken.
 
     Returns: a Trained, with the ensemble, the history of measurements, and the steps each model took.
 
@@ -264,6 +266,7 @@ def train(
 
     def rest(step: int) -> None:
         """Every ten steps, put the models to rest that have reached the recipe's stop_loss."""
+        progress(step)
         if recipe.stop_loss is not None and step % 10 == 0:
             loss = (cross_entropy(ensemble.logits(whole), whole.answer) * whole.weight).sum(-1)
             awake.mul_((loss >= recipe.stop_loss)[:, None])
