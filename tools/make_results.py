@@ -187,17 +187,17 @@ def _number(row: dict[str, Any] | None, *, interval: bool = False, digits: int =
 
 
 def take(*folders: Path) -> None:
-    """Keep the numbers of finished studies and draw their figures. Folders of one study are parts of it.
+    """Keep the numbers of kept studies and draw their figures. Folders of one study are parts of it.
 
     With the families, the same sets of `paper-270m` are drawn, in a model that training wrecked.
     """
     from spillover.report.run_plots import draw
-    from spillover.report.study_data import load_study
+    from spillover.report.study_data import load_study, study_table
 
     loaded = [load_study(folder) for folder in folders]
     for name in dict.fromkeys(study.name for study in loaded):
         own = [(study, folder) for study, folder in zip(loaded, folders, strict=True) if study.name == name]
-        tables = [pq.read_table(folder / "table.parquet") for _, folder in own]
+        tables = [study_table(study) for study, _ in own]
         write_table(TABLES / f"{name}.parquet", pa.concat_tables(tables, promote_options="default"))
         for plot, path in FIGURES[name].items():
             among = "paper-table" if plot == NEWLY else plot
