@@ -118,7 +118,7 @@ def test_the_kept_runs_of_a_comparison_are_those_of_its_table(name):
 @pytest.mark.parametrize("name", ["untreated", "stay-near-base=1"])
 def test_the_evidence_of_where_a_change_lives_makes_its_page(name):
     folder = make_results.ROOT / "results" / "where-60" / name
-    assert "mlp alone brings" in build_where_page(load_where(folder)).html()
+    assert "the MLP layers alone bring" in build_where_page(load_where(folder)).html()
     rates = {(part.part, part.left_out): part.metric("recall_rate").value for part in Record.read(folder).details.parts}
     assert rates["mlp", False] > 0.9 > 0.4 > rates["output-value", False], "as in LOG and docs/results.md"
 

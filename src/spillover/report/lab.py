@@ -119,7 +119,10 @@ def build_lab_page(run: LabRun) -> Page:
     own, found = page.wordings()["lab"][preset], PAGES[preset](run)
     cards = [Card(what, [Paragraph(reading, "small")], value=value) for what, value, reading in found.facts]
     terms = Glossary([*page.terms("lab").terms, *own["terms"].items()])
-    parts = zip(own["parts"].items(), found.figures, strict=True)
+    parts = enumerate(zip(own["parts"].items(), found.figures, strict=True), start=1)
+    notes = [note.format(**found.slots) for note in own["notes"]]
+    shown = [Section(f"part-{place}", heading, [FigureGrid(figures)], lead, first=place == 1)
+             for place, ((heading, lead), figures) in parts]  # fmt: skip
     # Made as a run of the verb, whose command can be given again; task and recipes take the place of model and pack.
     record = dataclasses.replace(run.record, command="lab", details=Details(seeds=run.seeds))
     about, *others = (group for group in provenance(LoadedRun.of_record(record)) if group[0] not in ("Model", "Facts"))
@@ -133,9 +136,9 @@ def build_lab_page(run: LabRun) -> Page:
         [
             Section("found", "What was found", [Cards(cards, facts=True)], hidden=True, first=True),
             Section("terms", "What this is about", [terms], aside=True, first=True),
-            *(Section(f"part-{place}", heading, [FigureGrid(figures)], lead, first=place == 1)
-              for place, ((heading, lead), figures) in enumerate(parts, start=1)),
-            Section("notes", "What to keep in mind", [note.format(**found.slots) for note in own["notes"]]),
+            *shown[:1],
+            Section("notes", "What this does not say", notes, first=True),
+            *shown[1:],
         ],
         downloads=[
             of_metrics([(preset, LoadedRun.of_record(run.record))]),
@@ -198,8 +201,9 @@ def two_models(run: LabRun) -> Findings:
     both, above = run.kinds("margin_ratio_test", arm="exact"), "Above 0, all are answered as the class would."
     directions.append(curves("margin-ratio", MARGIN, PER_MARGIN, both, known, above, limits=(-0.6, 1.1)))
     return Findings(
-        "Of two models with the same power, trained on the same facts, the factorised one also answers "
-        f"{factorised} of what nobody stated as the class would; the merged one {merged}.",
+        "Two models that can express the same learn the same facts. The factorised one (its matrix a product of two, "
+        f"as in real models) also answers {factorised} of what nobody stated as the class would; the merged one "
+        f"{merged}.",
         facts,
         [losses, [figure("lab-matrices", maps, "matrices", caption, wide=True)], directions],
         {"arms": "; ".join(arms)},
@@ -223,10 +227,10 @@ def sample_efficiency(run: LabRun) -> Findings:
         others = f"the exact solution has {number(exact[1.0].value)}, the merged model {number(merged.value)}"
         reading = f"unstated margin of the factorised model; {others}"
         facts.append((f"one bridge, {test} with the fact only", number(factorised.value), reading))
-    enough = "enough: the factorised model's unstated margin is above zero."
+    enough = "enough for the factorised model to conclude what nobody stated of the others."
     if min(least) <= 0:
-        enough = "not enough everywhere for a margin above zero on what nobody stated."
-    return Findings(f"One bridging subject a class was {enough}", facts, [figures])
+        enough = "not enough everywhere to conclude what nobody stated of the others."
+    return Findings(f"One subject a class of whom both facts are stated was {enough}", facts, [figures])
 
 
 def rank_sweep(run: LabRun) -> Findings:
@@ -255,7 +259,7 @@ def rank_sweep(run: LabRun) -> Findings:
         curves("train", STATED, "nats", stated, {}, "Paper's recipe."),
         curves("test", UNSTATED, "nats", unstated, run.log_n, "Paper's recipe."),
     ]
-    enough = f"d_h = {learned[0]} is enough" if learned else "no d_h was enough"
+    enough = f"a head of {learned[0]} columns is enough" if learned else "no width of the head was enough"
     slots = {"narrowest": ranks[0], "stated": end.value, "low": number(test.low), "high": number(test.high)}
     return Findings(
         f"To conclude nine tenths of what nobody stated, {enough}.", facts, [ends, way], {**slots, "seeds": test.n}
@@ -290,7 +294,7 @@ def key_query(run: LabRun) -> Findings:
         stated.append(curves(f"train-{start}", title, "nats", train, {}, caption, log_y=True))
     return Findings(
         f"With its key-query matrix trained, the merged model {'still never gets' if held else 'was seen to get'} "
-        f"below log n on what nobody stated, from {len(run.seeds)} starts of each kind.",
+        f"below log n on what nobody stated, which is to guess, from {len(run.seeds)} starts of each kind.",
         facts,
         [unstated, stated],
     )

@@ -118,7 +118,12 @@ def where_of(record: Record, where: str = RECORD) -> PatchedModels:
 
 #: A part carries a group when it alone brings this share of what training added; less than LEAST added says nothing.
 MOST, LEAST = 0.5, 0.1
-_NOUNS = {"recall": "the recall of facts", "wanted": "the wanted conclusions", "unwanted": "the unwanted conclusions"}
+_NOUNS = {"recall": "the facts", "wanted": "the wanted conclusions", "unwanted": "the unwanted conclusions"}
+#: What a title calls the components; the tables have their short names.
+_PARTS = {
+    "output-value": "attention’s output-value matrices", "key-query": "attention’s key-query matrices",
+    "mlp": "the MLP layers", "embeddings": "the embeddings", "rest": "norms and biases",
+}  # fmt: skip
 
 
 def build_where_page(found: PatchedModels) -> page.Page:
@@ -137,6 +142,7 @@ def build_where_page(found: PatchedModels) -> page.Page:
     clusters = max((row["clusters"] for row in rows), default=0)
     lazy = Markup("{} Computed by {}.").format(page.wording("where_lazy"), plain(found.laziness.how))
     size = found.moved(TUNED) and f" The matrices that changed moved by {found.moved(TUNED)} of their norm."
+    limits = [(page.wording(name), "") for name in ("where_limit_other", "where_limit_rule")]
     few = "Fewer than ten pairs and seeds: the intervals are too rough for a verdict. Repeat it with more seeds."
     return page.Page(
         title=title(found),
@@ -147,6 +153,7 @@ def build_where_page(found: PatchedModels) -> page.Page:
         sections=[
             page.Section("found", "What was found", [page.Cards(cards(found), facts=True)], hidden=True, first=True),
             page.Section("parts", "Where it lives", [components, page.FigureGrid([layers])], first=True),
+            page.Section("limits", "What this does not say", [page.Steps(limits, ordered=False)], first=True),
             page.Section("terms", "How to read it", [page.terms("where")], aside=True),
             page.Section("lazy", "How lazy it was", [_lazy_table(found)], lazy),
             page.Section("table", "Every figure", [_table(found)]),
@@ -163,7 +170,7 @@ def build_where_page(found: PatchedModels) -> page.Page:
 def title(found: PatchedModels) -> str:
     """The page in one sentence: what recall and what the conclusions rest on."""
     if not found.parts("component"):
-        return "How much the tuned model is the base model’s first-order expansion."
+        return _lazy_title(found)
     texts, last = list[str](), ""
     for group, noun in _NOUNS.items():
         if found.added(group) < LEAST:
@@ -171,14 +178,27 @@ def title(found: PatchedModels) -> str:
         part, share = found.best(group, left_out=False) or ("", 0.0)
         if share >= MOST:
             # A component that carries several is named once.
-            texts.append(f"{'' if part == last else f'{part} alone brings '}{100 * share:.0f}% of {noun}")
+            named = _PARTS.get(part, part)
+            texts.append(f"{'' if part == last else f'{named} alone bring '}{100 * share:.0f}% of {noun}")
         else:
-            texts.append(f"no component alone brings half of {noun}")
+            texts.append(f"no part alone brings half of {noun}")
         last = part if share >= MOST else ""
     if not texts:
         return "Training added too little to any rate to say where it lives."
     listed = texts[0] if len(texts) == 1 else f"{', '.join(texts[:-1])}, and {texts[-1]}"
-    return f"Of what training added, {listed}."
+    return f"Of what training added to the model’s answers, {listed}."
+
+
+def _lazy_title(found: PatchedModels) -> str:
+    """How far a straight line from the base model's weights would have come, of what training added most to."""
+    group = max(found.groups, key=found.added, default="")
+    linear, tuned = found.rate(group, LINEARISED), found.rate(group, TUNED)
+    if linear is None or tuned is None or found.added(group) < LEAST:
+        return "Training added too little to any rate to say how it came about."
+    return (
+        f"A straight line from the base model, along its gradients, would get {100 * linear:.0f}% of the "
+        f"{WORDS[group]}; the tuned model gets {100 * tuned:.0f}%."
+    )
 
 
 def cards(found: PatchedModels) -> list[page.Card]:
