@@ -100,8 +100,14 @@ def families() -> str:
 
 def findings() -> str:
     """The same in a line a model, for the first page: shares that newly conclude."""
-    heads = ("model", "a true link", "the same, nothing stated to conclude it from", "made-up links, four sets",
-             "shuffled, nothing to conclude", "forgets at most, nats a token")  # fmt: skip
+    cards = {
+        "a true link": "what-does-a-model-conclude-that-stays-alive",
+        "the same, nothing stated to conclude it from": "how-much-of-the-true-link-is-recalled-and-not-learned",
+        "made-up links, four sets": "which-made-up-pair-does-it-conclude",
+        "shuffled, nothing to conclude": "is-nothing-concluded-where-there-is-nothing-to-conclude",
+        "forgets at most, nats a token": "at-which-rate-does-smollm2-stay-alive-and-learn-everything",
+    }
+    heads = ("model", *(f"[{text}](docs/gallery.md#{anchor})" for text, anchor in cards.items()))
     lines, found = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"], _of_families()
     for model, name in MODELS_HERE.items():
         own = {cell: each for (cell, of), each in found.items() if of == model}
