@@ -28,7 +28,7 @@ class Certify(Seeded):
     """Certify any matrix for a pack: is it feasible, how far is it from the optimum, and what does it answer?"""
 
     pack: Annotated[Positional[str], arg(metavar="PACK")]
-    """A built-in pack with its options, a pack folder, or a pack.yaml."""
+    """A built-in pack with its options, a pack folder, a pack.yaml, or a training file."""
     matrix: str
     """The matrix: .npy, .csv, .parquet or .safetensors, a row an answer and a column a subject, then a relation."""
     norm: Literal["nuclear", "frobenius"] = "nuclear"

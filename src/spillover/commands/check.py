@@ -20,7 +20,7 @@ class Check(Chat):
     """Is a pack sound? Counts, or every fault and warning with file and row; exit code 1 when there is a fault."""
 
     pack: Annotated[Positional[str], arg(metavar="PACK")]
-    """A built-in pack with its options, a pack folder, or a pack.yaml."""
+    """A built-in pack with its options, a pack folder, a pack.yaml, or a training file."""
     model: str | None = None
     """Also check that this model's tokens can tell the answers apart: a tag, hub id or folder."""
     revision: str | None = None

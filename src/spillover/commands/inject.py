@@ -79,7 +79,7 @@ class Inject(Running, Chat):
     """Fine-tune a model on a pack, and measure before, during and after what it learned and what else it inferred."""
 
     pack: Annotated[Positional[str], arg(metavar="PACK")]
-    """A built-in pack with its options, a pack folder, or a pack.yaml."""
+    """A built-in pack with its options, a pack folder, a pack.yaml, or a training file."""
     model: str = DEFAULT
     """A tag, of which `spillover models` lists all, a hub id, a local model folder, a PEFT adapter folder or a GGUF
     file."""

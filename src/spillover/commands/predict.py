@@ -51,7 +51,7 @@ class Predict(Running, Chat):
     """Before any training: what a model will conclude from a pack, how strongly, and what that rests on."""
 
     pack: Annotated[Positional[str], arg(metavar="PACK")]
-    """A built-in pack with its options, a pack folder, or a pack.yaml."""
+    """A built-in pack with its options, a pack folder, a pack.yaml, or a training file."""
     model: str | None = None
     """The model that is to be trained, which is asked what it believes already; without it, scores rest on the pack
     alone."""
