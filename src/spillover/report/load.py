@@ -199,8 +199,8 @@ def seed_folders(folder: Path) -> list[Path]:
 
 def _tables(parts: Sequence[Path], name: str, schema: pa.Schema) -> pa.Table | None:
     """The tables of this name of all parts, one after the other; None when one has none."""
-    every = [_table(part / name, schema) for part in parts]
-    return None if None in every else records.joined_tables(each for each in every if each)
+    every = [table for part in parts if (table := _table(part / name, schema)) is not None]
+    return records.joined_tables(every) if len(every) == len(parts) else None
 
 
 def _table(path: Path, schema: pa.Schema) -> pa.Table | None:
