@@ -31,7 +31,8 @@ class Solve(Seeded):
     """Solve the one-layer model exactly for a pack: its answer to every question, with a certificate of optimality."""
 
     pack: Annotated[Positional[str], arg(metavar="[PACK]")] = ""
-    """A built-in pack with its options, a pack folder, a pack.yaml, or a training file; or leave it out and give --symbolic."""
+    """A built-in pack with its options, a pack folder, a pack.yaml, or a training file; or leave it out and give
+    --symbolic."""
     symbolic: str = ""
     """The symbolic task instead of a pack, by its closed form: n=20,train=1,test=3."""
     norm: Literal["nuclear", "frobenius"] = "nuclear"
