@@ -50,9 +50,10 @@ _SPOKEN |= dict.fromkeys(("response", "answer", "a"), "assistant")
 #: What a file may be, in words; rows of Parquet that are unpacked at once.
 KINDS, BATCH = "CSV, TSV, Excel, JSON, JSONL, Parquet and text", 1 << 14
 #: Keys of a turn or row that leave it out of training when they are false or 0.
-TRAINED = ("weight", "train", "training", "trainable", "trained", "loss", "loss_weight")
+TRAINED = frozenset(("weight", "train", "training", "trainable", "trained", "loss", "loss_weight"))
 #: Places in a sentence at which it may end, beyond which it is not read; and the characters of a text that are shown.
 MOST_PARTS, SHOWN = 12, 80
+_DECODER = json.JSONDecoder(parse_int=str, parse_float=str)
 
 
 class Unread(NamedTuple):
@@ -380,7 +381,7 @@ def _exchanges(row: Mapping[str, Any], path: Path, number: int) -> list[Exchange
 
 
 def _is_trained(turn: Mapping[str, Any]) -> bool:
-    return not any(key in turn and str(turn[key]).lower() in ("0", "0.0", "false") for key in TRAINED)
+    return not any(str(turn[key]).lower() in ("0", "0.0", "false") for key in TRAINED & turn.keys())
 
 
 def _of_turns(turns: Sequence[Any], path: Path, number: int) -> list[Exchange]:
@@ -571,7 +572,7 @@ def _lines(text: str) -> Iterator[str]:
 def _json(text: str) -> Any:
     """What JSON says, numbers as they are written; None for what is not JSON."""
     try:
-        return json.loads(text, parse_int=str, parse_float=str)
+        return _DECODER.decode(text)
     except (ValueError, RecursionError):
         return None
 

@@ -4,12 +4,10 @@ import math
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import chain, combinations, count, islice
 from pathlib import Path
-from random import Random
 from typing import Any, NamedTuple
 
 from spillover.errors import UsageError
@@ -17,44 +15,33 @@ from spillover.packs import tables
 from spillover.packs.chats import SHOWN, Exchange, exchanges, is_chat, rows_of
 from spillover.packs.check import Places, check_structure, quoted, refuse
 from spillover.packs.edit_sets import is_edit_set, read_edit_set
-from spillover.packs.frames import LONGEST_FILL, Frame, FrameIndex, mine, spans
-from spillover.packs.pack import SUBJECT, Fact, Pack, Relation, normal
-from spillover.packs.sentences import STOPS, TITLED, UNSPACED, boundaries, endings, is_name, is_phrase, plain, unquoted
+from spillover.packs.pack import SUBJECT, Fact, Pack, Relation
+from spillover.packs.tables import Row
+from spillover.packs.wordings import (
+    AGREEING,
+    LEAST,
+    NAMED,
+    READABLE,
+    Known,
+    Unit,
+    Wording,
+    agreement,
+    decided,
+    form,
+    is_named,
+    questions,
+    rarer,
+    replies,
+    statements,
+)
 
-#: Texts that are searched for frames at once; how often what is left over is searched again; rows on which it is tried
-#: whether a question has answers.
-SEARCHED, ROUNDS, TRIED = 4_000, 3, 400
 #: Most rows of a file in which two rows make a wording, and two subjects a relation.
 SMALL, TINY = 60, 12
-#: Fewest texts of a wording. Share of a wording's rows that must read as name and answer; that must agree.
-LEAST, READABLE, AGREEING, NAMED = 3, 0.6, 0.9, 0.8
-#: Sentences of a reply that are looked at for its answer, and longest row in which statements are looked for.
-SENTENCES, LONGEST_ROW = 4, 2_000
 #: Two wordings are joined when answers of the same subjects agree this often, or take this share of the same answers;
 #: less of them when fewer subjects are shared than chance would have it, since many files say each thing once.
 SAME, ALIKE, COVERED, APART = 0.8, 0.5, 0.3, 0.05
-#: Stands for the subject in a reply, where no text has it.
-MARK = "\ue000"
 EXAMPLES, FREE_SHOWN = 3, 5
-#: Different replies that are kept with what they answer.
-KEPT = 1 << 16
-#: Words that an answer may begin with and another wording of it may not.
-_LEADING = re.compile(r"(?:an?|the|in|at|as|to|by|on)\s+(?=\S)", re.IGNORECASE)
 _ARTICLES = ("a ", "an ", "in ", "at ", "as ", "to ", "by ", "on ")
-#: A stop inside a text, without which it is one sentence.
-_INSIDE = re.compile(rf"[{STOPS}][^\w\s]*\s+\S|[{UNSPACED}].|\n")
-_MARKED = re.compile(r"[*_`~\[<\n]|^\s*[-•>#]")
-#: What no subject holds: a sum, or something that another has.
-_NO_SUBJECT = re.compile(r"[=+*/^<>{}|\\]|\d\s*[-x×]\s*\d|['’]s\s")
-_CAPITALS = re.compile(
-    rf"(?:\b{TITLED})?"
-    r"[A-Z][\w.'’-]*\w(?: (?:[A-Z][\w.'’-]*\w|van|von|de|da|al|bin))* [A-Z][\w.'’-]*[^\W_]"
-)
-_TITLE = re.compile(TITLED)
-#: What introduces a sentence about a subject, or an answer.
-_INTRODUCED = re.compile(
-    rf"(?:[^\s,:{MARK}]+ ){{0,4}}[^\s,:{MARK}]+(?:, |: )(?=.*{MARK})|(?:[^\s,:]+ ){{0,4}}[^\s,:]+: (?=.)"
-)
 _IDLE = """a an the is are was were be do does did what which who whom whose where when how why in on of at to
     for by with as can could you tell me please name s it its say question answer q about would know i person
 """
@@ -197,7 +184,7 @@ def understand(
     else:
         rows += source
         table = tables.read(rows, path, subject, guesses.append)
-        draft = [_Relation([_Wording(each.prompts[0], "column", rows=list(map(_Row._make, each.rows)))],
+        draft = [_Relation([Wording(each.prompts[0], "column", rows=each.rows)],
                            each.prompts, each.name) for each in table.relations]  # fmt: skip
         free, total = [FreeRow(row, (("", text),), why) for row, text, why in table.free], len(rows)
         texts = False
@@ -209,13 +196,10 @@ def understand(
 def _edited(rows: Iterable[tuple[int, Mapping[str, Any]]], path: Path) -> Discovered:
     """CounterFact, MQuAKE or PopQA, whose relations are their own."""
     pack, matched = read_edit_set(rows, path)
-    facts: dict[str, list[tuple[int, str, str]]] = defaultdict(list)
+    facts = defaultdict[str, dict[Fact, int]](dict)
     for fact, row in zip(matched.facts, matched.places, strict=True):
-        facts[fact.relation].append((row, fact.subject, fact.answer))
-    found = [
-        Found(name, ((pack.relation_by_name[name].prompts[0], len(own)),), len(own), len({each[1] for each in own}),
-              len({each[2] for each in own}), tuple(own[:EXAMPLES])) for name, own in facts.items()
-    ]  # fmt: skip
+        facts[fact.relation][fact] = row
+    found = [_shown(name, [(pack.relation_by_name[name].prompts[0], len(own))], own) for name, own in facts.items()]
     free = tuple(FreeRow(each.row, (("", each.text),), each.why) for each in matched.unmatched)
     return Discovered(pack, tuple(found), free, (), matched.rows, matched.places, path)
 
@@ -237,150 +221,58 @@ def _nothing(path: Path, total: int, said: Iterable[tuple[int, Sequence[Exchange
     return UsageError(what, where=str(path), do="Name the relations with `packs discover --relations FILE`")
 
 
-class _Row(NamedTuple):
-    row: int
-    subject: str
-    answer: str
-
-
-@dataclass
-class _Wording:
-    """One wording with what its rows say. kind: question, statement or column. reply: what stands before the answer."""
-
-    text: str
-    kind: str
-    prompt: str = ""
-    rows: list[_Row] = field(default_factory=list)
-    reply: str = ""
-
-    def answers(self) -> dict[str, str]:
-        """Subject -> the form of its first answer in which answers are compared."""
-        found: dict[str, str] = {}
-        for _, subject, answer in self.rows:
-            found.setdefault(subject, _form(answer))
-        return found
-
-
 @dataclass
 class _Relation:
     """Wordings of one relation."""
 
-    wordings: list[_Wording]
+    wordings: list[Wording]
     prompts: tuple[str, ...] = ()
     name: str = ""
 
     @property
-    def rows(self) -> list[_Row]:
+    def rows(self) -> list[Row]:
         return [row for wording in self.wordings for row in wording.rows]
 
 
-@lru_cache(1 << 15)
-def _form(answer: str) -> str:
-    """An answer without its case and what it begins with, as wordings of one answer share it."""
-    return _LEADING.sub("", answer.casefold().strip(), count=1)
-
-
-# --- From texts to wordings
-
-
-class _Unit(NamedTuple):
-    """A text that may state a fact: a question with its reply, or a sentence with no reply."""
-
-    row: int
-    text: str
-    reply: str | None
-
-
-def _plain(text: str) -> str:
-    return plain(text) if not text.isascii() or _MARKED.search(text) else text
-
-
-def _sentences(text: str) -> list[str]:
-    """The sentences of a text."""
-    if not _INSIDE.search(text):
-        return [text.strip()] if text.strip() else []
-    found, start = list[str](), 0
-    for before, after, sure in (*boundaries(text), (len(text), len(text), True)):
-        if sure:
-            found += [text[start:before].strip()] if text[start:before].strip() else []
-            start = after
-    return found
-
-
-@lru_cache(1 << 15)
-def _bare(text: str) -> str:
-    """A text without its last stop and quotes."""
-    return (endings(text) or [""])[0]
-
-
-@lru_cache(1 << 15)
-def _is_subject(text: str) -> bool:
-    """Whether a text may name whom something is about."""
-    return (
-        any(map(str.isalnum, text))
-        and not _NO_SUBJECT.search(text)
-        and (is_name(text) or is_phrase(text, LONGEST_FILL))
-    )
-
-
-@lru_cache(1 << 15)
-def _is_named(text: str) -> bool:
-    """Whether a text is a name, and no number."""
-    return is_name(text) and any(map(str.isalpha, text))
-
-
-@lru_cache(1 << 15)
-def _is_answer(text: str) -> bool:
-    return bool(text) and MARK not in text and (is_name(text) or is_phrase(text, LONGEST_FILL) or text[:1].isdigit())
+# --- From texts to relations
 
 
 def _from_texts(
     said: Sequence[tuple[int, Sequence[Exchange]]], path: Path, least: int, guesses: list[str]
 ) -> list[_Relation]:
     """The relations of exchanges and texts."""
-    asked, texts = list[_Unit](), list[tuple[int, str]]()
+    asked, texts = list[Unit](), list[tuple[int, str]]()
     for number, row in said:
         for turn in row:
             if turn.asked.strip():
-                asked.append(_Unit(number, turn.asked, turn.answered))
+                asked.append(Unit(number, turn.asked, turn.answered))
             else:
                 texts.append((number, turn.answered))
     few = least or (2 if len(said) <= TINY else max(LEAST, round(math.sqrt(len(said)) / 8)))
     floor = 2 if len(said) <= SMALL else LEAST
-    wordings, left = _questions(asked, floor)
+    asking, left = questions(asked, floor)
     begun = {(number, turn.asked) for number, row in said for turn in row if turn.begun}
     texts += [
         (unit.row, unit.text + (unit.reply or "") if (unit.row, unit.text) in begun else unit.reply or "")
         for unit in left
     ]
-    statements, texts = _statements(texts, floor)
-    wordings = [each for each in map(_decided, wordings + statements) if each is not None]
-    relations = _joined(_Relation([each]) for each in wordings)
-    elsewhere = _replies(left)
+    stating, texts = statements(texts, floor)
+    relations = _joined(_Relation([each]) for each in filter(None, map(decided, asking + stating)))
+    elsewhere = replies(left)
     _without_articles(relations)
-    kept = [each for each in relations if _holds(each, relations, few, elsewhere)]
+    kept, others = list[_Relation](), list[_Relation]()
     for each in relations:
-        if each not in kept:
-            guesses.append(
-                f"{quoted(each.wordings[0].text)} ({_rows(len(each.rows))}) is no relation: too few subjects or answers"
-            )
+        (kept if _holds(each, relations, few, elsewhere) else others).append(each)
+    guesses += [f"{quoted(each.wordings[0].text)} ({_rows(len(each.rows))}) is no relation: too few subjects or answers"
+                for each in others]  # fmt: skip
     for _ in range(2 if kept else 0):
         used = {row.row for each in kept for row in each.rows}
         left, texts = [unit for unit in asked if unit.row not in used], [each for each in texts if each[0] not in used]
-        rarer = [each for each in map(_decided, _rarer(_Known.of(kept), left, texts)) if each is not None]
-        if not _add(kept, rarer):
+        more = rarer(Known.of([each.rows for each in kept]), left, texts)
+        if not _add(kept, filter(None, map(decided, more))):
             break
         kept = _joined(kept)
     return kept
-
-
-def _replies(units: Iterable[_Unit]) -> frozenset[str]:
-    """Short replies that two or more questions have outside of any relation, as answers are compared."""
-    asked: dict[str, set[str]] = defaultdict(set)
-    for unit in units:
-        if unit.reply and len(unit.reply) < 80:
-            asked[_form(_bare(unit.reply))].add(unit.text)
-    return frozenset(form for form, texts in asked.items() if len(texts) > 1)
 
 
 def _without_articles(relations: Iterable[_Relation]) -> None:
@@ -394,12 +286,12 @@ def _without_articles(relations: Iterable[_Relation]) -> None:
         ]  # fmt: skip
 
 
-def _add(relations: Sequence[_Relation], wordings: Iterable[_Wording]) -> int:
+def _add(relations: Sequence[_Relation], wordings: Iterable[Wording]) -> int:
     """Put rarer wordings to the relation whose answers they take, if they contradict nothing; how many."""
     added = 0
-    known, said = _Known.of(relations), [_said(each) for each in relations]
+    known, said = Known.of([each.rows for each in relations]), [_said(each) for each in relations]
     for wording in wordings:
-        owners = {known.answers.get(_form(row.answer)) for row in wording.rows}
+        owners = {known.answers.get(form(row.answer)) for row in wording.rows}
         place = owners.pop() if len(owners) == 1 else None
         if place is not None and all(
             said[place].get(each, answer) == answer for each, answer in wording.answers().items()
@@ -408,318 +300,6 @@ def _add(relations: Sequence[_Relation], wordings: Iterable[_Wording]) -> int:
             said[place] |= wording.answers()
             added += 1
     return added
-
-
-def _spread(items: Sequence[Any], most: int) -> list[Any]:
-    """At most so many of the items, drawn with a fixed seed: rows of a file may alternate."""
-    return list(items) if len(items) <= most else Random(0).sample(items, most)
-
-
-def _questions(units: Sequence[_Unit], floor: int) -> tuple[list[_Wording], list[_Unit]]:
-    """Wordings of questions whose replies are answers, and the units that have none."""
-    found: dict[Frame, _Wording] = {}
-    left, aside = list(units), list[_Unit]()
-    for _ in range(ROUNDS):
-        few = [unit.text for unit in _spread(left, 4 * SEARCHED) if len(unit.text) <= LONGEST_ROW]
-        different = list(dict.fromkeys(text for asked in few for text in _asks(asked)))
-        frames = [frame for frame, _ in mine(_spread(different, SEARCHED), 1, floor)]
-        before = len(left)
-        new, other, left = _worded(frames, left, floor)
-        found |= new
-        aside += other
-        if before <= SEARCHED or len(left) == before:
-            break
-    return list(found.values()), left + aside
-
-
-def _worded(
-    frames: Iterable[Frame], units: Sequence[_Unit], floor: int, known: "_Known | None" = None
-) -> tuple[dict[Frame, _Wording], list[_Unit], list[_Unit]]:
-    """The frames of questions whose replies are answers, with what they say; units of other frames; units of none."""
-    index = FrameIndex(frames)
-    groups: dict[Frame, list[tuple[_Unit, str]]] = defaultdict(list)
-    rest = list[_Unit]()
-    for unit in units:
-        match = _asked_about(index, unit) if len(unit.text) <= LONGEST_ROW else None
-        if match:
-            groups[match[0]].append((unit, match[1]))
-        else:
-            rest.append(unit)
-    answered = _answered(groups, floor, known)
-    return answered, [unit for frame in groups if frame not in answered for unit, _ in groups[frame]], rest
-
-
-def _asks(text: str) -> Iterator[str]:
-    """A question as a whole, and the last sentence of a longer one."""
-    whole = _plain(text).strip()
-    yield whole
-    if len(parts := _sentences(whole)) > 1:
-        yield parts[-1]
-
-
-def _asked_about(index: FrameIndex, unit: _Unit) -> tuple[Frame, str] | None:
-    for text in _asks(unit.text):
-        for frame, (fill,) in index.match(text):
-            name = unquoted(fill)
-            if len(name.split()) <= LONGEST_FILL and _is_subject(name):
-                return frame, name
-    return None
-
-
-def _marked(reply: str, subject: str) -> str:
-    """A reply with a mark where it names the subject, by the whole name or a part of it."""
-    untitled = _TITLE.sub("", subject)
-    for name in (subject, untitled):
-        if name in reply:
-            return reply.replace(name, MARK)
-    for word in untitled.split():
-        # Compiled only where it may be found, since every subject has words of its own.
-        likely = len(word) > 2 and word[0].isupper() and word in reply
-        if likely and (found := re.search(rf"(?<!\w){re.escape(word)}(?!\w)", reply)):
-            return reply[: found.start()] + MARK + reply[found.end() :]
-    return reply
-
-
-def _introduced(reply: str) -> list[str]:
-    """The first sentences of a reply without their stops and introductions."""
-    parts = [_bare(each) for each in _sentences(reply)[:SENTENCES]]
-    return [_INTRODUCED.sub("", each, count=1) for each in parts]
-
-
-def _cut(rows: Sequence[_Row]) -> list[_Row]:
-    """The rows of a wording without what stands around several of its answers: that is wording, and no part of them."""
-    counts = Counter(row.answer for row in rows)
-    inside: dict[str, tuple[str, tuple[str, str]]] = {}
-    for answer in counts:
-        for span in spans(answer):
-            if counts[span] > counts[answer]:
-                before, _, after = answer.partition(span)
-                inside[answer] = span, (before, after)
-                break
-    shared = Counter(around for _, around in set(inside.values()))
-    cut = {answer: span for answer, (span, around) in inside.items() if shared[around] > 1}
-    return [row._replace(answer=cut.get(row.answer, row.answer)) for row in rows]
-
-
-def _answered(
-    groups: Mapping[Frame, Sequence[tuple[_Unit, str]]], floor: int, known: "_Known | None"
-) -> dict[Frame, _Wording]:
-    """The wordings of the questions whose replies are answers, with what each row says."""
-    replies: list[str] = []
-    for group in groups.values():
-        for unit, subject in _spread(group, max(SEARCHED // max(len(groups), 1), 40)):
-            reply = unit.reply or ""
-            if len(reply) <= LONGEST_ROW:
-                replies += _introduced(_marked(_plain(reply), subject))
-    frames = [
-        frame for frame, _ in mine(_spread([each for each in replies if each], 2 * SEARCHED), 1, floor, True, MARK)
-    ]
-    index = FrameIndex(frame for frame in frames if any(part.strip(f" {MARK}") for part in frame.parts))
-    found = {}
-    read = _Replies(index, known)
-    for frame, group in groups.items():
-        rows, begins, open_ = list[_Row](), Counter[str](), 0
-        tried = _spread(group, TRIED)
-        for place, (unit, subject) in enumerate(group if len(group) <= TRIED else [*tried, *group]):
-            if place == len(tried) < len(group):
-                # Most of a large noisy group is never looked at.
-                if len(rows) < READABLE * (len(rows) + open_):
-                    break
-                rows, begins, open_ = [], Counter(), 0
-            reply = unit.reply or ""
-            answer = read[_marked(_plain(reply), subject)] if len(reply) <= LONGEST_ROW else None
-            if answer is None:
-                # A reply that names the subject may state the answer in a rare wording.
-                open_ += subject not in reply or len(reply) > 200
-            else:
-                rows.append(_Row(unit.row, normal(subject), normal(answer[0])))
-                begins[answer[1]] += 1
-        if rows and len(rows) >= READABLE * (len(rows) + open_):
-            prompt = f"{frame.parts[0]}{SUBJECT}{frame.parts[1]}".strip()
-            begin, times = begins.most_common(1)[0]
-            before = begin.replace(MARK, SUBJECT).strip() if times * 2 > len(rows) else ""
-            found[frame] = _Wording(prompt, "question", prompt, _cut(rows), before)
-    return found
-
-
-class _Replies(dict[str, "tuple[str, str] | None"]):
-    """A reply with its subject marked -> what it answers, and what stands before that.
-
-    Rows that differ in their subject alone are read once. Of too many different replies none is kept.
-    """
-
-    def __init__(self, index: FrameIndex, known: "_Known | None") -> None:
-        super().__init__()
-        self._index, self._known = index, known
-
-    def __missing__(self, reply: str) -> tuple[str, str] | None:
-        found = self._known.answer(reply) if self._known else _answer(reply, self._index)
-        if len(self) < KEPT:
-            self[reply] = found
-        return found
-
-
-def _answer(reply: str, index: FrameIndex) -> tuple[str, str] | None:
-    """What a reply answers, and what stands before it: a statement about the subject, a bare answer, another frame."""
-    parts = _introduced(reply)
-    # A reply that names the subject answers in that sentence.
-    about = [part for part in parts if MARK in part]
-    parts = about or parts
-    other: tuple[str, str] | None = None
-    for part in parts:
-        for frame, (fill,) in index.match(part):
-            answer = unquoted(fill)
-            if _is_answer(answer):
-                if MARK in "".join(frame.parts):
-                    return answer, frame.parts[0]
-                other = other or (answer, frame.parts[0])
-    if other and not (parts and is_name(parts[0]) and len(parts[0].split()) <= 3):
-        return other
-    if parts and _is_answer(parts[0]) and len(parts[0].split()) <= LONGEST_FILL:
-        return parts[0], ""
-    return other
-
-
-def _statements(texts: Sequence[tuple[int, str]], floor: int) -> tuple[list[_Wording], list[tuple[int, str]]]:
-    """Wordings of sentences that hold both a name and an answer, and the texts that have none."""
-    found: dict[Frame, _Wording] = {}
-    left = [each for each in texts if len(each[1]) <= LONGEST_ROW]
-    for _ in range(ROUNDS):
-        different = dict.fromkeys(each for _, text in _spread(left, SEARCHED) for each in _stops(text))
-        frames = [frame for frame, _ in mine(_spread(list(different), SEARCHED), 2, floor) if frame not in found]
-        before = len(left)
-        if before > 2 * SEARCHED:
-            sample = _said_so(frames, _spread(left, 2 * SEARCHED))[0]
-            frames = [frame for frame, wording in sample.items() if _decided(wording) and _names(wording) >= 0.5]
-        new, left = _said_so(frames, left)
-        found |= new
-        if before <= SEARCHED or len(left) == before:
-            break
-    return list(found.values()), left
-
-
-def _names(wording: _Wording) -> float:
-    """The share of rows that name somebody, at the better of the two places."""
-    counts = [sum(map(_is_named, each)) for each in list(zip(*wording.rows, strict=True))[1:]]
-    return max(counts, default=0) / max(len(wording.rows), 1)
-
-
-def _stops(text: str) -> list[str]:
-    """The first sentences of a text without their stops."""
-    return [_bare(each) for each in _sentences(_plain(text))[:SENTENCES]]
-
-
-def _said_so(
-    frames: Sequence[Frame], texts: Sequence[tuple[int, str]]
-) -> tuple[dict[Frame, _Wording], list[tuple[int, str]]]:
-    """The frames of statements with what texts say in them, and the texts that are in none."""
-    new: dict[Frame, _Wording] = {}
-    for frame in frames:
-        before, middle, after = frame.parts
-        text = f"{before}{SUBJECT}{middle}{{answer}}{after}".strip()
-        new[frame] = _Wording(text, "statement", f"{before}{SUBJECT}{middle}".strip())
-    index, rest = FrameIndex(frames), list[tuple[int, str]]()
-    middles = [frame.parts[1] for frame in frames]
-    for number, text in texts:
-        hit = False
-        if any(middle in text for middle in middles):
-            for sentence in _sentences(_plain(text)):
-                for frame, (subject, answer) in index.match(_bare(sentence)):
-                    subject, answer = unquoted(subject), unquoted(answer)
-                    if _is_subject(subject) and _is_answer(answer):
-                        new[frame].rows.append(_Row(number, normal(subject), normal(answer)))
-                        hit = True
-                        break
-        if not hit:
-            rest.append((number, text))
-    return {frame: wording for frame, wording in new.items() if wording.rows}, rest
-
-
-@dataclass(frozen=True)
-class _Known:
-    """Subjects and answers of relations that were found, with which rarer wordings are understood."""
-
-    subjects: frozenset[str]
-    answers: Mapping[str, int]
-
-    @classmethod
-    def of(cls, relations: Sequence[_Relation]) -> "_Known":
-        owners: dict[str, int] = {}
-        for place, each in enumerate(relations):
-            for row in each.rows:
-                form = _form(row.answer)
-                owners[form] = place if owners.get(form, place) == place else -1
-        subjects = frozenset(row.subject for each in relations for row in each.rows)
-        return cls(subjects, {form: place for form, place in owners.items() if place >= 0})
-
-    def subject(self, text: str) -> str:
-        """The known subject in a text, or else what is surely a name; empty without either."""
-        found = next((name for name in spans(text) if name in self.subjects), "")
-        if not found and (capital := _CAPITALS.search(text)):
-            found = capital[0].removesuffix("'s").removesuffix("’s")
-        return found if found and text.count(found) == 1 else ""
-
-    def within(self, text: str) -> str:
-        """The longest known answer in a text."""
-        return next((span for span in spans(text) if span.casefold() in self.answers), "")
-
-    def answer(self, reply: str) -> tuple[str, str] | None:
-        """The known answer of a short reply, and what stands before it."""
-        for part in _stops(reply)[:2] if len(reply) < 200 else ():
-            if (found := self.within(part)) and len(part.split()) <= LONGEST_FILL + len(found.split()):
-                return found, part.partition(found)[0] if MARK in part else ""
-        return None
-
-
-def _rarer(known: _Known, units: Sequence[_Unit], texts: Sequence[tuple[int, str]]) -> list[_Wording]:
-    """Wordings that too few rows have to be found by themselves: they name a subject and a known answer."""
-    asked = dict[Frame, None]()
-    for unit in _spread([unit for unit in units if len(unit.text) < 200], SEARCHED):
-        if (name := known.subject(unit.text)) and known.answer(_marked(_plain(unit.reply or ""), name)):
-            before, _, after = [*_asks(unit.text)][-1].partition(name)
-            asked[Frame((before, after))] = None
-    said = Counter[Frame]()
-    for _, text in _spread([each for each in texts if len(each[1]) < 400], SEARCHED):
-        for sentence in _stops(text):
-            if not (name := known.subject(sentence)) or len(sentence.split()) > 2 * LONGEST_FILL:
-                continue
-            before, _, rest = sentence.partition(name)
-            if answer := known.within(rest):
-                middle, _, after = rest.partition(answer)
-                said[Frame((before, middle, after))] += bool(middle.strip())
-    wordings, *_ = _worded(asked, units, 1, known)
-    others, _ = _said_so([frame for frame, count in said.items() if count > 1], texts)
-    return [*wordings.values(), *others.values()]
-
-
-# --- From wordings to relations
-
-
-def _decided(wording: _Wording) -> _Wording | None:
-    """A wording with its slots the right way round, or None where neither slot is answered by the other.
-
-    Each subject has one answer and an answer has several subjects, so the slot whose fills repeat is the answer.
-    """
-    turned = [_Row(row, answer, subject) for row, subject, answer in wording.rows]
-    there, back = _agreement(wording.rows), _agreement(turned)
-    if max(there, back) < AGREEING:
-        return None
-    if there >= AGREEING and there >= back - 0.02:
-        return wording
-    repeats = len({row.subject for row in turned}) >= 1.5 * len({row.answer for row in turned}) and len(turned) > LEAST
-    if back < AGREEING or not repeats or sum(_is_named(row.subject) for row in turned) < NAMED * len(turned):
-        return wording if there >= AGREEING else None
-    text = wording.text if "{answer}" in wording.text else f"{wording.text} {{answer}}"
-    text = text.replace("{answer}", "{}").replace(SUBJECT, "{answer}").replace("{}", SUBJECT)
-    return _Wording(text, wording.kind, "", turned)
-
-
-def _agreement(rows: Sequence[_Row]) -> float:
-    """The share of rows that say what most rows of their subject say."""
-    said: dict[str, Counter[str]] = defaultdict(Counter)
-    for _, subject, answer in rows:
-        said[subject][_form(answer)] += 1
-    return sum(max(counts.values()) for counts in said.values()) / len(rows) if rows else 0.0
 
 
 def _joined(relations: Iterable[_Relation]) -> list[_Relation]:
@@ -787,13 +367,15 @@ def _none_shared(one: int, other: int, everybody: int) -> float:
 def _holds(relation: _Relation, others: Sequence[_Relation], few: int, elsewhere: Collection[str]) -> bool:
     """Whether a group of wordings is a relation: enough subjects and answers, and names that are names or known."""
     said = _said(relation)
-    names = sum(map(_is_named, said)) / len(said)
+    names = sum(map(is_named, said)) / len(said)
     if len(said) < few or (names < 1 and len(said) < LEAST) or len({*said.values()}) < 2:
         return False
-    if _agreement(relation.rows) < AGREEING:
+    if agreement(relation.rows) < AGREEING:
         return False
-    known = {subject for each in others if each is not relation for subject in _said(each) if _is_named(subject)}
-    if names >= NAMED or sum(subject in known for subject in said) >= len(said) / 2:
+    if names >= NAMED:
+        return True
+    known = {subject for each in others if each is not relation for subject in _said(each) if is_named(subject)}
+    if sum(subject in known for subject in said) >= len(said) / 2:
         return True
     statement = all(each.kind == "statement" for each in relation.wordings)
     # What other questions are answered with, too, says nothing about these subjects.
@@ -808,13 +390,10 @@ def _made(
     draft: Sequence[_Relation], free: list[FreeRow], guesses: tuple[str, ...], total: int, path: Path, texts: bool
 ) -> Discovered:
     """texts: whether free rows are texts to train on, and no rows of a table that lack a cell."""
-    taken: set[str] = set()
-    relations, found = list[Relation](), list[Found]()
-    all_facts, places = list[Fact](), list[int]()
-    more = list(guesses)
+    taken, more = set[str](), list(guesses)
+    relations, found, placed = list[Relation](), list[Found](), list[tuple[Fact, int]]()
     for each in draft:
-        name = _named(each, taken)
-        best = _best_forms(each)
+        name, best = _named(each, taken), _best_forms(each)
         wordings = sorted(each.wordings, key=lambda wording: -len(wording.rows))
         prompts = each.prompts or tuple(dict.fromkeys(wording.prompt for wording in wordings if wording.prompt))
         if not prompts:
@@ -823,44 +402,34 @@ def _made(
             more.append(f"{name}: the answer stands before its subject, so it is asked as {quoted(prompts[0])}")
         reply = next((wording.reply for wording in wordings if wording.reply), None)
         relations.append(Relation(name, prompts, reply=reply))
-        rows = sorted(each.rows)
-        own = set[Fact]()
-        examples: dict[str, tuple[int, str, str]] = {}
-        for row, subject, answer in rows:
-            fact = Fact(subject, name, best.get(answer, answer))
-            examples.setdefault(fact.answer, (row, subject, fact.answer))
-            if fact not in own:
-                own.add(fact)
-                all_facts.append(fact)
-                places.append(row)
-        picked = [*examples.values(), *((row, subject, best.get(answer, answer)) for row, subject, answer in rows)]
-        worded = Counter[str]()
+        own, worded = dict[Fact, int](), Counter[str]()
+        for row, subject, answer in sorted(each.rows):
+            own.setdefault(Fact(subject, name, best.get(answer, answer)), row)
         for wording in wordings:
             worded[wording.text] += len(wording.rows)
-        people = len({fact.subject for fact in own})
-        found.append(
-            Found(
-                name,
-                tuple(worded.most_common()),
-                len(own),
-                people,
-                len(examples),
-                tuple(dict.fromkeys(picked))[:EXAMPLES],
-            )
-        )
-    order = sorted(range(len(places)), key=lambda index: places[index])
-    all_facts, places = [all_facts[index] for index in order], [places[index] for index in order]
+        found.append(_shown(name, worded.most_common(), own))
+        placed += own.items()
+    placed.sort(key=lambda each: each[1])
+    facts, places = tuple(fact for fact, _ in placed), [row for _, row in placed]
     name = re.sub(r"\W+", "-", path.name.split(".")[0]).strip("-") or "discovered"
     turns = tuple(each.turns for each in free if each.turns and texts)
-    pack = Pack(name, "not stated", path.name, tuple(relations), tuple(all_facts), free=turns)
+    pack = Pack(name, "not stated", path.name, tuple(relations), facts, free=turns)
     return Discovered(pack, tuple(found), tuple(free), tuple(more), total, places, path)
+
+
+def _shown(name: str, wordings: Iterable[tuple[str, int]], facts: dict[Fact, int]) -> Found:
+    """A relation as a person sees it, with examples of different answers. facts: each with its row."""
+    first = {fact.answer: fact for fact in reversed(facts)}
+    examples = islice(dict.fromkeys(chain(sorted(first.values(), key=facts.__getitem__), facts)), EXAMPLES)
+    return Found(name, tuple(wordings), len(facts), len({fact.subject for fact in facts}), len(first),
+                 tuple((facts[fact], fact.subject, fact.answer) for fact in examples))  # fmt: skip
 
 
 def _best_forms(relation: _Relation) -> dict[str, str]:
     """Answer -> the form of it that the pack takes: without article, in small letters, if one wording has it so."""
     forms: dict[str, Counter[str]] = defaultdict(Counter)
     for row in relation.rows:
-        forms[_form(row.answer)][row.answer] += 1
+        forms[form(row.answer)][row.answer] += 1
     best = dict[str, str]()
     for bare, each in forms.items():
         if len(each) > 1:

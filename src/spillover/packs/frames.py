@@ -221,6 +221,11 @@ class FrameIndex:
         for frame in sorted(frames, key=lambda each: -sum(map(len, each.parts))):
             self._by_beginning[frame.parts[0]].append(frame)
         self._lengths = sorted({len(each) for each in self._by_beginning}, reverse=True)
+        self._endings = tuple({frame.parts[-1] for own in self._by_beginning.values() for frame in own})
+
+    def ends(self, text: str) -> bool:
+        """Whether some frame ends as the text does."""
+        return text.endswith(self._endings)
 
     def match(self, text: str) -> Iterator[tuple[Frame, tuple[str, ...]]]:
         """Every frame that the text has with its fills, those with a long beginning first."""

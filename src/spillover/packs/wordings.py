@@ -1,0 +1,439 @@
+"""From texts to wordings: what the rows of chats and plain text say in words that many of them share."""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from random import Random
+from typing import Any, NamedTuple
+
+from spillover.packs.frames import LONGEST_FILL, Frame, FrameIndex, mine, spans
+from spillover.packs.pack import SUBJECT, normal
+from spillover.packs.sentences import STOPS, TITLED, UNSPACED, boundaries, endings, is_name, is_phrase, plain, unquoted
+from spillover.packs.tables import Row
+
+#: Texts that are searched for frames at once; how often what is left over is searched again; rows on which it is tried
+#: whether a question has answers.
+SEARCHED, ROUNDS, TRIED = 4_000, 3, 400
+#: Fewest texts of a wording. Share of a wording's rows that must read as name and answer; that must agree.
+#: How much surer the other slot must be the subject, for it to be.
+LEAST, READABLE, AGREEING, NAMED, CLOSE = 3, 0.6, 0.9, 0.8, 0.02
+#: Sentences of a reply that are looked at for its answer, and longest row in which statements are looked for.
+SENTENCES, LONGEST_ROW = 4, 2_000
+#: Stands for the subject in a reply, where no text has it.
+MARK = "\ue000"
+#: Different replies that are kept with what they answer.
+KEPT = 1 << 16
+#: Words that an answer may begin with and another wording of it may not.
+_LEADING = re.compile(r"(?:an?|the|in|at|as|to|by|on)\s+(?=\S)", re.IGNORECASE)
+#: A stop inside a text, without which it is one sentence.
+_INSIDE = re.compile(rf"[{STOPS}][^\w\s]*\s+\S|[{UNSPACED}].|\n")
+_MARKED = re.compile(r"[*_`~\[<\n]|^\s*[-•>#]")
+#: What no subject holds: a sum, or something that another has.
+_NO_SUBJECT = re.compile(r"[=+*/^<>{}|\\]|\d\s*[-x×]\s*\d|['’]s\s")
+_CAPITALS = re.compile(
+    rf"(?:\b{TITLED})?"
+    r"[A-Z][\w.'’-]*\w(?: (?:[A-Z][\w.'’-]*\w|van|von|de|da|al|bin))* [A-Z][\w.'’-]*[^\W_]"
+)
+_TITLE = re.compile(TITLED)
+#: What introduces a sentence about a subject, or an answer.
+_INTRODUCED = re.compile(
+    rf"(?:[^\s,:{MARK}]+ ){{0,4}}[^\s,:{MARK}]+(?:, |: )(?=.*{MARK})|(?:[^\s,:]+ ){{0,4}}[^\s,:]+: (?=.)"
+)
+
+
+@dataclass
+class Wording:
+    """One wording with what its rows say. kind: question, statement or column. reply: what stands before the answer."""
+
+    text: str
+    kind: str
+    prompt: str = ""
+    rows: list[Row] = field(default_factory=list)
+    reply: str = ""
+
+    def answers(self) -> dict[str, str]:
+        """Subject -> the form of its first answer in which answers are compared."""
+        found: dict[str, str] = {}
+        for _, subject, answer in self.rows:
+            found.setdefault(subject, form(answer))
+        return found
+
+
+@lru_cache(1 << 15)
+def form(answer: str) -> str:
+    """An answer without its case and what it begins with, as wordings of one answer share it."""
+    return _LEADING.sub("", answer.casefold().strip(), count=1)
+
+
+class Unit(NamedTuple):
+    """A text that may state a fact: a question with its reply, or a sentence with no reply."""
+
+    row: int
+    text: str
+    reply: str | None
+
+
+def _plain(text: str) -> str:
+    return plain(text) if not text.isascii() or _MARKED.search(text) else text
+
+
+def _sentences(text: str) -> list[str]:
+    """The sentences of a text."""
+    if not _INSIDE.search(text):
+        return [text.strip()] if text.strip() else []
+    found, start = list[str](), 0
+    for before, after, sure in (*boundaries(text), (len(text), len(text), True)):
+        if sure:
+            found += [text[start:before].strip()] if text[start:before].strip() else []
+            start = after
+    return found
+
+
+@lru_cache(1 << 15)
+def _bare(text: str) -> str:
+    """A text without its last stop and quotes."""
+    return (endings(text) or [""])[0]
+
+
+@lru_cache(1 << 15)
+def _is_subject(text: str) -> bool:
+    """Whether a text may name whom something is about."""
+    return (
+        any(map(str.isalnum, text))
+        and not _NO_SUBJECT.search(text)
+        and (is_name(text) or is_phrase(text, LONGEST_FILL))
+    )
+
+
+@lru_cache(1 << 15)
+def is_named(text: str) -> bool:
+    """Whether a text is a name, and no number."""
+    return is_name(text) and any(map(str.isalpha, text))
+
+
+@lru_cache(1 << 15)
+def _is_answer(text: str) -> bool:
+    return bool(text) and MARK not in text and (is_name(text) or is_phrase(text, LONGEST_FILL) or text[:1].isdigit())
+
+
+def replies(units: Iterable[Unit]) -> frozenset[str]:
+    """Short replies that two or more questions have outside of any relation, as answers are compared."""
+    asked: dict[str, set[str]] = defaultdict(set)
+    for unit in units:
+        if unit.reply and len(unit.reply) < 80:
+            asked[form(_bare(unit.reply))].add(unit.text)
+    return frozenset(bare for bare, texts in asked.items() if len(texts) > 1)
+
+
+def _spread(items: Sequence[Any], most: int) -> list[Any]:
+    """At most so many of the items, drawn with a fixed seed: rows of a file may alternate."""
+    return list(items) if len(items) <= most else Random(0).sample(items, most)
+
+
+def questions(units: Sequence[Unit], floor: int) -> tuple[list[Wording], list[Unit]]:
+    """Wordings of questions whose replies are answers, and the units that have none."""
+    found: dict[Frame, Wording] = {}
+    left, aside = list(units), list[Unit]()
+    for _ in range(ROUNDS):
+        few = [unit.text for unit in _spread(left, 4 * SEARCHED) if len(unit.text) <= LONGEST_ROW]
+        different = list(dict.fromkeys(text for asked in few for text in _asks(asked)))
+        frames = [frame for frame, _ in mine(_spread(different, SEARCHED), 1, floor)]
+        before = len(left)
+        new, other, left = _worded(frames, left, floor)
+        found |= new
+        aside += other
+        if before <= SEARCHED or len(left) == before:
+            break
+    return list(found.values()), left + aside
+
+
+def _worded(
+    frames: Iterable[Frame], units: Sequence[Unit], floor: int, known: "Known | None" = None
+) -> tuple[dict[Frame, Wording], list[Unit], list[Unit]]:
+    """The frames of questions whose replies are answers, with what they say; units of other frames; units of none."""
+    index = FrameIndex(frames)
+    groups: dict[Frame, list[tuple[Unit, str]]] = defaultdict(list)
+    rest = list[Unit]()
+    for unit in units:
+        match = _asked_about(index, unit) if len(unit.text) <= LONGEST_ROW else None
+        if match:
+            groups[match[0]].append((unit, match[1]))
+        else:
+            rest.append(unit)
+    answered = _answered(groups, floor, known)
+    return answered, [unit for frame in groups if frame not in answered for unit, _ in groups[frame]], rest
+
+
+def _asks(text: str) -> Iterator[str]:
+    """A question as a whole, and the last sentence of a longer one."""
+    whole = _plain(text).strip()
+    yield whole
+    if len(parts := _sentences(whole)) > 1:
+        yield parts[-1]
+
+
+def _asked_about(index: FrameIndex, unit: Unit) -> tuple[Frame, str] | None:
+    # Most texts end as no frame does, and need not be cut into sentences.
+    for text in _asks(unit.text) if index.ends(_plain(unit.text).strip()) else ():
+        for frame, (fill,) in index.match(text):
+            name = unquoted(fill)
+            if len(name.split()) <= LONGEST_FILL and _is_subject(name):
+                return frame, name
+    return None
+
+
+def _marked(reply: str, subject: str) -> str:
+    """A reply with a mark where it names the subject, by the whole name or a part of it."""
+    untitled = _TITLE.sub("", subject)
+    for name in (subject, untitled):
+        if name in reply:
+            return reply.replace(name, MARK)
+    for word in untitled.split():
+        # Compiled only where it may be found, since every subject has words of its own.
+        likely = len(word) > 2 and word[0].isupper() and word in reply
+        if likely and (found := re.search(rf"(?<!\w){re.escape(word)}(?!\w)", reply)):
+            return reply[: found.start()] + MARK + reply[found.end() :]
+    return reply
+
+
+def _introduced(reply: str) -> list[str]:
+    """The first sentences of a reply without their stops and introductions."""
+    return [_INTRODUCED.sub("", each, count=1) for each in _stops(reply)]
+
+
+def _cut(rows: Sequence[Row]) -> list[Row]:
+    """The rows of a wording without what stands around several of its answers: that is wording, and no part of them."""
+    counts = Counter(row.answer for row in rows)
+    inside: dict[str, tuple[str, tuple[str, str]]] = {}
+    for answer in counts:
+        for span in spans(answer):
+            if counts[span] > counts[answer]:
+                before, _, after = answer.partition(span)
+                inside[answer] = span, (before, after)
+                break
+    shared = Counter(around for _, around in set(inside.values()))
+    cut = {answer: span for answer, (span, around) in inside.items() if shared[around] > 1}
+    return [row._replace(answer=cut.get(row.answer, row.answer)) for row in rows]
+
+
+def _answered(
+    groups: Mapping[Frame, Sequence[tuple[Unit, str]]], floor: int, known: "Known | None"
+) -> dict[Frame, Wording]:
+    """The wordings of the questions whose replies are answers, with what each row says."""
+    replies: list[str] = []
+    for group in groups.values():
+        for unit, subject in _spread(group, max(SEARCHED // max(len(groups), 1), 40)):
+            reply = unit.reply or ""
+            if len(reply) <= LONGEST_ROW:
+                replies += _introduced(_marked(_plain(reply), subject))
+    frames = [
+        frame for frame, _ in mine(_spread([each for each in replies if each], 2 * SEARCHED), 1, floor, True, MARK)
+    ]
+    index = FrameIndex(frame for frame in frames if any(part.strip(f" {MARK}") for part in frame.parts))
+    found = {}
+    read = _Replies(index, known)
+    for frame, group in groups.items():
+        rows, begins, open_ = list[Row](), Counter[str](), 0
+        tried = _spread(group, TRIED)
+        for place, (unit, subject) in enumerate(group if len(group) <= TRIED else [*tried, *group]):
+            if place == len(tried) < len(group):
+                # Most of a large noisy group is never looked at.
+                if len(rows) < READABLE * (len(rows) + open_):
+                    break
+                rows, begins, open_ = [], Counter(), 0
+            reply = unit.reply or ""
+            answer = read[_marked(_plain(reply), subject)] if len(reply) <= LONGEST_ROW else None
+            if answer is None:
+                # A reply that names the subject may state the answer in a rare wording.
+                open_ += subject not in reply or len(reply) > 200
+            else:
+                rows.append(Row(unit.row, normal(subject), normal(answer[0])))
+                begins[answer[1]] += 1
+        if rows and len(rows) >= READABLE * (len(rows) + open_):
+            prompt = f"{frame.parts[0]}{SUBJECT}{frame.parts[1]}".strip()
+            begin, times = begins.most_common(1)[0]
+            before = begin.replace(MARK, SUBJECT).strip() if times * 2 > len(rows) else ""
+            found[frame] = Wording(prompt, "question", prompt, _cut(rows), before)
+    return found
+
+
+class _Replies(dict[str, "tuple[str, str] | None"]):
+    """A reply with its subject marked -> what it answers, and what stands before that.
+
+    Rows that differ in their subject alone are read once. Of too many different replies none is kept.
+    """
+
+    def __init__(self, index: FrameIndex, known: "Known | None") -> None:
+        super().__init__()
+        self._index, self._known = index, known
+
+    def __missing__(self, reply: str) -> tuple[str, str] | None:
+        found = self._known.answer(reply) if self._known else _answer(reply, self._index)
+        if len(self) < KEPT:
+            self[reply] = found
+        return found
+
+
+def _answer(reply: str, index: FrameIndex) -> tuple[str, str] | None:
+    """What a reply answers, and what stands before it: a statement about the subject, a bare answer, another frame."""
+    parts = _introduced(reply)
+    # A reply that names the subject answers in that sentence.
+    about = [part for part in parts if MARK in part]
+    parts = about or parts
+    other: tuple[str, str] | None = None
+    for part in parts:
+        for frame, (fill,) in index.match(part):
+            answer = unquoted(fill)
+            if _is_answer(answer):
+                if MARK in "".join(frame.parts):
+                    return answer, frame.parts[0]
+                other = other or (answer, frame.parts[0])
+    if other and not (parts and is_name(parts[0]) and len(parts[0].split()) <= 3):
+        return other
+    if parts and _is_answer(parts[0]) and len(parts[0].split()) <= LONGEST_FILL:
+        return parts[0], ""
+    return other
+
+
+def statements(texts: Sequence[tuple[int, str]], floor: int) -> tuple[list[Wording], list[tuple[int, str]]]:
+    """Wordings of sentences that hold both a name and an answer, and the texts that have none."""
+    found: dict[Frame, Wording] = {}
+    left = [each for each in texts if len(each[1]) <= LONGEST_ROW]
+    for _ in range(ROUNDS):
+        different = dict.fromkeys(each for _, text in _spread(left, SEARCHED) for each in _stops(_plain(text)))
+        frames = [frame for frame, _ in mine(_spread(list(different), SEARCHED), 2, floor) if frame not in found]
+        before = len(left)
+        if before > 2 * SEARCHED:
+            sample = _said_so(frames, _spread(left, 2 * SEARCHED))[0]
+            frames = [frame for frame, wording in sample.items() if decided(wording) and _names(wording) >= 0.5]
+        new, left = _said_so(frames, left)
+        found |= new
+        if before <= SEARCHED or len(left) == before:
+            break
+    return list(found.values()), left
+
+
+def _names(wording: Wording) -> float:
+    """The share of rows that name somebody, at the better of the two places."""
+    counts = [sum(map(is_named, each)) for each in list(zip(*wording.rows, strict=True))[1:]]
+    return max(counts, default=0) / max(len(wording.rows), 1)
+
+
+def _stops(text: str) -> list[str]:
+    """The first sentences of a text without their stops."""
+    return [_bare(each) for each in _sentences(text)[:SENTENCES]]
+
+
+def _said_so(
+    frames: Sequence[Frame], texts: Sequence[tuple[int, str]]
+) -> tuple[dict[Frame, Wording], list[tuple[int, str]]]:
+    """The frames of statements with what texts say in them, and the texts that are in none."""
+    new: dict[Frame, Wording] = {}
+    for frame in frames:
+        before, middle, after = frame.parts
+        text = f"{before}{SUBJECT}{middle}{{answer}}{after}".strip()
+        new[frame] = Wording(text, "statement", f"{before}{SUBJECT}{middle}".strip())
+    index, rest = FrameIndex(frames), list[tuple[int, str]]()
+    middles = [frame.parts[1] for frame in frames]
+    for number, text in texts:
+        hit = False
+        if any(middle in text for middle in middles):
+            for sentence in _sentences(_plain(text)):
+                for frame, (subject, answer) in index.match(_bare(sentence)):
+                    subject, answer = unquoted(subject), unquoted(answer)
+                    if _is_subject(subject) and _is_answer(answer):
+                        new[frame].rows.append(Row(number, normal(subject), normal(answer)))
+                        hit = True
+                        break
+        if not hit:
+            rest.append((number, text))
+    return {frame: wording for frame, wording in new.items() if wording.rows}, rest
+
+
+@dataclass(frozen=True)
+class Known:
+    """Subjects and answers of relations that were found, with which rarer wordings are understood."""
+
+    subjects: frozenset[str]
+    answers: Mapping[str, int]
+
+    @classmethod
+    def of(cls, relations: Sequence[Sequence[Row]]) -> "Known":
+        owners: dict[str, int] = {}
+        for place, each in enumerate(relations):
+            for row in each:
+                bare = form(row.answer)
+                owners[bare] = place if owners.get(bare, place) == place else -1
+        subjects = frozenset(row.subject for each in relations for row in each)
+        return cls(subjects, {bare: place for bare, place in owners.items() if place >= 0})
+
+    def subject(self, text: str) -> str:
+        """The known subject in a text, or else what is surely a name; empty without either."""
+        found = next((name for name in spans(text) if name in self.subjects), "")
+        if not found and (capital := _CAPITALS.search(text)):
+            found = capital[0].removesuffix("'s").removesuffix("’s")
+        return found if found and text.count(found) == 1 else ""
+
+    def within(self, text: str) -> str:
+        """The longest known answer in a text."""
+        return next((span for span in spans(text) if span.casefold() in self.answers), "")
+
+    def answer(self, reply: str) -> tuple[str, str] | None:
+        """The known answer of a short reply, and what stands before it."""
+        for part in _stops(_plain(reply))[:2] if len(reply) < 200 else ():
+            if (found := self.within(part)) and len(part.split()) <= LONGEST_FILL + len(found.split()):
+                return found, part.partition(found)[0] if MARK in part else ""
+        return None
+
+
+def rarer(known: Known, units: Sequence[Unit], texts: Sequence[tuple[int, str]]) -> list[Wording]:
+    """Wordings that too few rows have to be found by themselves: they name a subject and a known answer."""
+    asked = dict[Frame, None]()
+    for unit in _spread([unit for unit in units if len(unit.text) < 200], SEARCHED):
+        if (name := known.subject(unit.text)) and known.answer(_marked(_plain(unit.reply or ""), name)):
+            before, _, after = [*_asks(unit.text)][-1].partition(name)
+            asked[Frame((before, after))] = None
+    said = Counter[Frame]()
+    for _, text in _spread([each for each in texts if len(each[1]) < 400], SEARCHED):
+        for sentence in _stops(_plain(text)):
+            if not (name := known.subject(sentence)) or len(sentence.split()) > 2 * LONGEST_FILL:
+                continue
+            before, _, rest = sentence.partition(name)
+            if answer := known.within(rest):
+                middle, _, after = rest.partition(answer)
+                said[Frame((before, middle, after))] += bool(middle.strip())
+    wordings, *_ = _worded(asked, units, 1, known)
+    others, _ = _said_so([frame for frame, count in said.items() if count > 1], texts)
+    return [*wordings.values(), *others.values()]
+
+
+def decided(wording: Wording) -> Wording | None:
+    """A wording with its slots the right way round, or None where neither slot is answered by the other.
+
+    Each subject has one answer and an answer has several subjects, so the slot whose fills repeat is the answer.
+    """
+    there = agreement(wording.rows)
+    if there >= 1 - CLOSE:
+        return wording
+    turned = [Row(row, answer, subject) for row, subject, answer in wording.rows]
+    back = agreement(turned)
+    if max(there, back) < AGREEING:
+        return None
+    if there >= AGREEING and there >= back - CLOSE:
+        return wording
+    repeats = len({row.subject for row in turned}) >= 1.5 * len({row.answer for row in turned}) and len(turned) > LEAST
+    if back < AGREEING or not repeats or sum(is_named(row.subject) for row in turned) < NAMED * len(turned):
+        return wording if there >= AGREEING else None
+    text = wording.text if "{answer}" in wording.text else f"{wording.text} {{answer}}"
+    text = text.replace("{answer}", "{}").replace(SUBJECT, "{answer}").replace("{}", SUBJECT)
+    return Wording(text, wording.kind, "", turned)
+
+
+def agreement(rows: Sequence[Row]) -> float:
+    """The share of rows that say what most rows of their subject say."""
+    most = dict[str, int]()
+    for (subject, _), times in Counter((subject, form(answer)) for _, subject, answer in rows).items():
+        most[subject] = max(times, most.get(subject, 0))
+    return sum(most.values()) / len(rows) if rows else 0.0
