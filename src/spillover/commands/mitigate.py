@@ -434,7 +434,7 @@ def recommendation(frontier: Sequence[FrontierEntry]) -> Recommendation:
             because += "; whether it would happen again, too few given answers tell: repeat it with more seeds"
         return Recommendation(remedy=best.entry.remedy, strength=best.entry.strength, safe=True, because=because)
     because = "none is safe: no remedy learned the stated rows as well as the untreated run and kept what is wanted"
-    if tried and all(each.status.startswith(judging.FAILED) for each in tried):
+    if tried and all(each.status.startswith(f"{judging.FAILED}:") for each in tried):
         because = f"none could be judged: {tried[0].label} {tried[0].status}"
     if untreated.value("removed") is None:
         because = "none is needed: the untreated run concludes no more of the unwanted than chance"
