@@ -19,7 +19,6 @@ from transformers.pytorch_utils import Conv1D
 
 from spillover.errors import ModelError
 from spillover.lm.memory import out_of_memory
-from spillover.lm.merged import changes_of
 from spillover.lm.output_value import Place, places, weight_of
 from spillover.lm.score import CausalModel, Method, PrefixTree, Scorer, batch_for, logits_only_at
 from spillover.lm.tokens import Request
@@ -155,7 +154,10 @@ def moved(base: CausalModel, tuned: CausalModel) -> dict[str, float]:
     attention of a known shape, only `everything`; empty when nothing changed. tuned: may be a PEFT model. Of a model
     whose output-value products were merged, the change of the products over the products.
     """
-    if changes := changes_of(tuned):
+    if any(name.endswith(".merged") for name, _ in tuned.named_parameters()):
+        from spillover.lm.merged import changes_of
+
+        changes = changes_of(tuned)
         weights = {name: weight.detach() for name, weight in base.named_parameters()}
         start = sum(float(place.product(weights).squared_norm()) for place in changes)
         change = sum(float(each.double().square().sum()) for each in changes.values())
