@@ -69,7 +69,7 @@ def test_a_remedy_is_cited_with_what_was_measured_and_where():
 
 def test_those_that_are_named_were_repeated_and_gained_and_the_models_they_were_tried_on_are_told():
     training, (finished,) = advised(after=False), advised(after=True)
-    assert training[0].label == "stay-near-base=1" and finished.label == "off-groups=1+scale-back=0.25"
+    assert training[0].label == "stay-near-base=1" and finished.label == "off-groups=1"
     assert finished.alive and not training[0].alive, "what was tried on living models goes before what was not"
     assert any(each.control for each in measured().values()) and not finished.control
     assert len({trial.on for trial in training[0].trials}) == 3

@@ -45,11 +45,10 @@ def test_what_to_do_next_depends_on_the_verdict(dear, tmp_path, capsys):
     folder = str(tmp_path / "dear")
     common = "spillover repair runs/tuned/weights --base m --pack mixed --remedy"
     assert [command.replace(folder, "F") for _, command in steps(dear)] == [
-        "", f"{common} off-groups=1+scale-back=0.25 --out F-off-groups=1+scale-back=0.25",
-        f"{common} scale-back=0.1 --out F-scale-back=0.1",
+        "", f"{common} off-groups=1 --out F-off-groups=1", f"{common} scale-back=0.1 --out F-scale-back=0.1",
         "spillover mitigate mixed --model m --out remedies",
     ]  # fmt: skip
-    good = write(tmp_path / "good", side(2), remedy="off-groups=1+scale-back=0.25")
+    good = write(tmp_path / "good", side(2), remedy="off-groups=1")
     first, *others = [command for _, command in steps(good)]
     assert first == f"spillover report {tmp_path / 'good'}/after --out after.html" and len(others) == 1
     for command in (each for _, each in steps(dear) if each):
