@@ -357,16 +357,17 @@ def score(fits: Mapping[str, set[str]]) -> tuple[int, int, int]:
 
 def rules(found: Discovered | None, fits: Mapping[str, set[str]], truth: Truth) -> tuple[bool, bool, bool]:
     """Of what the found rows suggest: whether the planted rule is first, whether it stands out (p up to 0.05), and
-    whether anything does. A rule is an entry of a link: most of whom the one is stated have the other."""
+    whether anything does. A rule is an entry of a link: most of whom the one is stated have the other. It is first when
+    the first link that is listed has it for its first entry."""
     entries = [
-        (p, place, each.implication.given, given, each.implication.then, each.implication.map[given])
-        for place, each in enumerate(found_in_pack(found.pack) if found else ())
+        (p, each.implication.given, given, each.implication.then, each.implication.map[given])
+        for each in (found_in_pack(found.pack) if found else ())
         for given, p in each.entries.items()
     ]
     planted = truth.rule or {}
     own = [
         (place, p)
-        for place, (p, _, given, answer, then, implied) in enumerate(sorted(entries))
+        for place, (p, given, answer, then, implied) in enumerate(entries)
         if planted
         and planted["given"] in fits.get(given, ())
         and planted["then"] in fits.get(then, ())

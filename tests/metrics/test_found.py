@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from spillover.metrics.assertions import exchange_p
-from spillover.metrics.found import exchange_tests, found_in, found_in_pack, under
+from spillover.metrics.found import exchange_tests, found, found_in, found_in_pack, under
 from spillover.metrics.verdicts import concluded, conclusions, verdicts
 from spillover.packs.open import open_pack
 from spillover.packs.pack import Fact, Implication, Pack, Relation
@@ -137,3 +137,19 @@ def test_a_relation_is_asked_of_the_kind_of_subject_that_has_it():
     slip += [("p9", "price", "9")]
     asked = {(each.subject, each.relation) for each in pack_of(people + products + slip).questions}
     assert ("p5", "badge") in asked and ("p5", "price") not in asked, "one person with a price makes no kind"
+
+
+def test_a_rule_with_few_exceptions_comes_before_what_holds_of_half_of_many():
+    """Six of six in Oslo fish; of fifty in Rome thirty ski, which is less likely by chance, and no rule."""
+    homes = {"Oslo": ["fish"] * 6, "Rome": ["ski"] * 30 + ["swim"] * 20, "Bonn": ["fish"] * 6 + ["golf"] * 18 + ["swim"] * 20}
+    stated, holes = dict[tuple[str, str], str](), []
+    for home, sports in homes.items():
+        for number, sport in enumerate([*sports, None]):
+            stated[f"{home} {number}", "home"] = home
+            if sport is None:
+                holes.append((f"{home} {number}", "sport"))
+            else:
+                stated[f"{home} {number}", "sport"] = sport
+    first, *_ = found(stated, holes)
+    assert (first.implication.given, first.implication.then) == ("home", "sport")
+    assert list(first.entries) == ["Oslo", "Rome", "Bonn"] and first.entries["Rome"] <= 0.05

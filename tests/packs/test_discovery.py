@@ -315,6 +315,13 @@ BAD = {
         TWO.replace(",", "^").encode(),
         "each row holds '^' 1 times. If it parts the columns, give --separator '^'.",
     ),
+    "a quote that stays open": (
+        "x.csv",
+        TWO.encode() + b'Cleo Park,"Oslo\n',
+        "this file is not CSV (unexpected end of data)",
+    ),
+    "a table of Markdown": ("x.md", b"| name | home |\n|---|---|\n| Ada | Paris |\n", "this is a table of Markdown"),
+    "the same as CSV": ("x.csv", b"name | home\n--- | ---\nAda | Paris\n", "this is a table of Markdown"),
     "no JSON": ("x.jsonl", b"{'a': 1}\n", "row 1 is no JSON object"),
     "nothing shared": (
         "x.jsonl",

@@ -20,10 +20,15 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float, Int
 from scipy.special import gammaln
+from scipy.stats import hypergeom
 
+from spillover.details import FOUND
 from spillover.metrics.assertions import corrected
 from spillover.packs.pack import AUTO, Implication, Pack
 
+Standing = tuple[bool, float, float]
+#: The share of those with one answer who have the other, from which an entry of a map is a rule with exceptions.
+MOSTLY = 0.8
 #: Fewer bridging subjects than this suggest nothing.
 LEAST_BRIDGING = 4
 #: Exchanges of answers at most, how many are drawn at once, and after how many that go together as well it is enough.
@@ -46,7 +51,8 @@ class FoundImplication:
     subjects have; none where two are equally frequent. bridging: subjects with both answers stated; agreeing: those of
     them of whom the map is right; by_one: as many as one answer for all would get. exposed: subjects of whom only the
     given one is stated, in the map. p: the least of that of the two relations as a whole and those of the entries.
-    entries: given answer -> that of this entry of the map, or of the whole where that is less than of any entry. All
+    entries: given answer -> that of this entry of the map, or of the whole where that is less than of any entry; what
+    stands out most comes first, rules with few exceptions before what holds of fewer than MOSTLY. All
     are of `exchange_tests`, corrected for all pairs of relations; the whole and the entries use half of the level each.
     """
 
@@ -87,7 +93,8 @@ def found_in(answers: pa.Table) -> list[FoundImplication]:
 
 
 def found(stated: Mapping[tuple[str, str], str], holes: Iterable[tuple[str, str]]) -> list[FoundImplication]:
-    """The implications that stated rows suggest, those that they suggest most first: at most MOST_FOUND.
+    """The implications that stated rows suggest, those that they suggest most first: at most MOST_FOUND. Of those with
+    a p of at most FOUND, rules that hold of MOSTLY come first, and then what is least likely by chance.
 
     Arguments:
     - stated: (subject, relation) -> the stated answer.
@@ -112,7 +119,7 @@ def found(stated: Mapping[tuple[str, str], str], holes: Iterable[tuple[str, str]
     # Each pair of relations is one test as a whole, and one of its cells: of the least of them.
     lowest: dict[Hashable, float] = {pair: min(own.values(), default=1.0) for pair, own in cells.items()}
     (adjusted, _), (cell_adjusted, _) = corrected(ps, HALF), corrected(lowest, HALF)
-    results = []
+    results: list[tuple[Standing, FoundImplication]] = []
     for pair, each in listed:
         rule, turned = each.implication, each.implication.given != pair[0]
         own_ps = {given: cells[pair].get((answer, given) if turned else (given, answer), 1.0)
@@ -122,17 +129,25 @@ def found(stated: Mapping[tuple[str, str], str], holes: Iterable[tuple[str, str]
         least = min(entries.values())
         if least > adjusted[pair]:
             entries = dict.fromkeys(entries, adjusted[pair])
-        results.append(dataclasses.replace(each, p=min(least, adjusted[pair]), entries=entries))
-    # Both directions of a pair share their cells: first comes that which holds of more of those that it is about.
-    order = sorted(results, key=lambda each: (each.p, -_share(each, said), -each.excess, each.implication.name))
-    return order[:MOST_FOUND]
+        standing = _standing(rule, said)
+        entries = {given: entries[given] for given in sorted(entries, key=lambda given: standing[given])}
+        told = dataclasses.replace(each, p=min(least, adjusted[pair]), entries=entries)
+        results.append((min(standing.values()), told))
+    # Of those that stand out, rules with few exceptions come before cells of many subjects that are no rule.
+    results.sort(key=lambda own: (own[1].p > FOUND, own[0], own[1].p, -own[1].excess, own[1].implication.name))
+    return [each for _, each in results[:MOST_FOUND]]
 
 
-def _share(each: FoundImplication, said: Mapping[str, Mapping[str, str]]) -> float:
-    """The share of the bridging subjects of the entry that stands out most who have what it maps to."""
-    rule, given = each.implication, min(each.entries, key=lambda answer: each.entries[answer])
-    answers = [said[rule.then][who] for who, own in said[rule.given].items() if own == given and who in said[rule.then]]
-    return answers.count(rule.map[given]) / len(answers)
+def _standing(rule: Implication, said: Mapping[str, Mapping[str, str]]) -> dict[str, Standing]:
+    """How each entry of a map stands out, the least most: whether it holds of fewer than MOSTLY, the exact chance of as
+    many subjects in it (hypergeometric), and the share that it does not hold of."""
+    pairs = [(own, said[rule.then][who]) for who, own in said[rule.given].items() if who in said[rule.then]]
+    cells, givens, thens = Counter(pairs), Counter(own for own, _ in pairs), Counter(other for _, other in pairs)
+    counts = [(cells[entry], givens[entry[0]], thens[entry[1]]) for entry in rule.map.items()]
+    hits, have, others = np.array(counts).T
+    chances = hypergeom.sf(hits - 1, len(pairs), have, others).tolist()
+    found = zip((hits < MOSTLY * have).tolist(), chances, (1 - hits / have).tolist(), strict=True)
+    return dict(zip(rule.map, found, strict=True))
 
 
 def _suggested(

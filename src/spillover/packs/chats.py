@@ -47,6 +47,8 @@ _TURN = re.compile(
 _MARK = re.compile(r"^[#\s]+|<\|(?:im_start|im_end|end)?\|?>?|\|>|:$")
 _SPOKEN = SPEAKERS | dict.fromkeys(("instruction", "input", "question", "q"), "user")
 _SPOKEN |= dict.fromkeys(("response", "answer", "a"), "assistant")
+#: A header and a line of dashes under it, with bars between its columns.
+_MARKDOWN = re.compile(r"\s*[^\n]*\|[^\n]*\n\s*\|?\s*:?-{3,}:?\s*(\|\s*:?-{3,}:?\s*)*\|?\s*(\n|\Z)")
 #: What a file may be, in words; rows of Parquet that are unpacked at once.
 KINDS, BATCH = "CSV, TSV, Excel, JSON, JSONL, Parquet and text", 1 << 14
 #: Keys of a turn or row that leave it out of training when they are false or 0.
@@ -434,6 +436,8 @@ def rows_of(
     first = text[:LONGEST_TEXT].lstrip().partition("\n")[0]
     if {".csv", ".tsv", ".txt", ".md", ".text"} & {*kinds} and first[:1] == "{" and isinstance(_json(first), dict):
         raise UsageError("each row is a JSON object", where=str(path), do="Name the file .jsonl")
+    if {".csv", ".tsv", ".txt", ".md", ".text"} & {*kinds} and _MARKDOWN.match(text):
+        raise UsageError("this is a table of Markdown", where=str(path), do="Save it as CSV")
     if ".csv" in kinds or ".tsv" in kinds:
         yield from _separated(text, path, ".tsv" in kinds, separator, say)
         return
@@ -514,7 +518,7 @@ def _separated(
         say(f"columns are parted by {mark!r}, not by {usual!r} (--separator)")
     try:
         yield from _with_header(
-            csv.reader(chain.from_iterable(map(CARRIAGE.split, _lines(text))), delimiter=mark),
+            csv.reader(chain.from_iterable(map(CARRIAGE.split, _lines(text))), delimiter=mark, strict=True),
             path,
             f"a cell with {mark!r}",
         )
