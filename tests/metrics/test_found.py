@@ -141,7 +141,11 @@ def test_a_relation_is_asked_of_the_kind_of_subject_that_has_it():
 
 def test_a_rule_with_few_exceptions_comes_before_what_holds_of_half_of_many():
     """Six of six in Oslo fish; of fifty in Rome thirty ski, which is less likely by chance, and no rule."""
-    homes = {"Oslo": ["fish"] * 6, "Rome": ["ski"] * 30 + ["swim"] * 20, "Bonn": ["fish"] * 6 + ["golf"] * 18 + ["swim"] * 20}
+    homes = {
+        "Oslo": ["fish"] * 6,
+        "Rome": ["ski"] * 30 + ["swim"] * 20,
+        "Bonn": ["fish"] * 6 + ["golf"] * 18 + ["swim"] * 20,
+    }
     stated, holes = dict[tuple[str, str], str](), []
     for home, sports in homes.items():
         for number, sport in enumerate([*sports, None]):
