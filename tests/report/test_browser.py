@@ -100,3 +100,14 @@ def test_the_check_for_overflow_can_fail(browse):
         "document.title = d.documentElement.scrollWidth > d.documentElement.clientWidth; }</script>"
     )
     assert "<title>true</title>" in browse(f"<!doctype html><title>none</title>{frame}{script}")[0]
+
+
+def test_a_brief_page_of_a_run_is_one_screen_of_a_laptop(browse, make):
+    frame = html.escape(build_runs_page([make(name="invented", kind="spurious", right=6)]).html(brief=True))
+    script = (
+        "<script>onload = () => { const d = document.querySelector('iframe').contentDocument;"
+        "document.title = d.querySelector('main').getBoundingClientRect().bottom <= 800; }</script>"
+    )
+    text = f'<iframe style="width:1280px;height:800px;border:0" srcdoc="{frame}"></iframe>'
+    document, _ = browse(f"<!doctype html><title>none</title>{text}{script}")
+    assert "<title>true</title>" in document and "What this does not say" in document

@@ -239,6 +239,7 @@ class Page:
     reason: str = ""
     notices: Sequence[str] = ()
     footer: str = ""
+    brief: bool = False
 
     def html(self, brief: bool = False) -> str:
         """The page as one file; it allows no script but its own, by their SHA-256.
@@ -248,7 +249,7 @@ class Page:
         """
         if brief:
             first = [section for section in self.sections if section and section.first]
-            return dataclasses.replace(self, sections=first, made=(), downloads=()).html()
+            return dataclasses.replace(self, sections=first, made=(), downloads=(), brief=True).html()
         blocks = [block for section in self.sections if section for block in section.blocks]
         scripts = [_source("list.js")] if any(isinstance(block, Listing) for block in blocks) else []
         digests = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in scripts]
