@@ -162,6 +162,6 @@ def test_a_cell_that_keeps_its_seeds_alone_is_read_as_all_of_them(tmp_path):
 
 
 def test_every_kept_study_has_a_page_of_all_that_was_run():
-    for folder in ("families", "dial", "paper-270m", "prediction", "adapters"):
+    for folder in ("families", "dial", "theorem", "paper-270m", "prediction", "adapters"):
         study = load_study(make_results.ROOT / "results" / folder)
         assert len(study.done) == len(study.cells), folder
