@@ -22,7 +22,6 @@ from spillover.commands.pool import LocalPool, Task
 from spillover.commands.prepare import refuse_bad_numbers, seeds_of, weights_now, worded, words_of
 from spillover.config import MOST_THREADS, Browsing, Chat, Flag, Running, with_fields_of, within
 from spillover.details import (
-    FOUND,
     FrontierEntry,
     InjectDetails,
     MitigateDetails,
@@ -34,7 +33,7 @@ from spillover.details import (
 from spillover.errors import RunError, UsageError
 from spillover.lm.built_in import DEFAULT, training_of
 from spillover.metrics import remedies as judging
-from spillover.metrics.found import found_in_pack
+from spillover.metrics.found import found_in_pack, standing_out
 from spillover.metrics.implications import LEARNED as LEARNED_RANK
 from spillover.metrics.implications import stated_nats
 from spillover.metrics.ranks import answers_at_end
@@ -66,8 +65,8 @@ class Mitigate(Running, Chat, Browsing):
     """Remedies to compare, with commas between. Several joined by `+` are used together, each with its strength, as in
     lora,abstention=2+lazier=1.5. By default every remedy by itself, without those that are another's control."""
     minutes: float = 0.0
-    """Take about so many minutes: of the three remedies that did best elsewhere, or those of --remedies, try those that
-    fit after the run without a remedy, and write the recommended model. 0 compares all, however long it takes."""
+    """A limit of time, in minutes. Within it the model is trained without a remedy, then with the three that did best
+    elsewhere, or those of --remedies, as far as there is time; the recommended model is written. 0 sets no limit."""
     strengths: str = ""
     """Strengths of every remedy that is named without one, such as 0.5,1; by default each remedy's own."""
     epochs: int = 30
@@ -206,7 +205,7 @@ def with_suggested(pack: Pack, where: str) -> Pack:
     """
     if pack.implications:
         return pack
-    rules = tuple(each.implication for each in found_in_pack(pack) if each.p <= FOUND)
+    rules = standing_out(found_in_pack(pack))
     if not rules:
         what = "these facts declare no implication and suggest none, so there is no conclusion to remove"
         raise UsageError(what, where=where, do="Declare one in a pack.yaml, as an implication of kind spurious")

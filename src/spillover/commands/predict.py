@@ -27,7 +27,7 @@ from spillover.config import Chat, Flag, Running, refuse_idle
 from spillover.details import FOUND, FoundLink, ModelFacts, PredictDetails, PredictedAssociation, Undone
 from spillover.errors import UsageError
 from spillover.metrics.associations import EXPECTED, best_features, calibrated_on, calibration, held_out, rate
-from spillover.metrics.found import found_in_pack
+from spillover.metrics.found import found_in_pack, standing_out
 from spillover.metrics.verdicts import decidable
 from spillover.packs.open import open_pack
 from spillover.packs.pack import AUTO, Implication, Pack, describe, pack_hash
@@ -119,7 +119,7 @@ def run(settings: Predict, pack: Pack | str | Path = "", model: Model | None = N
     pack = asked = open_pack(pack or settings.pack, settings.seed)
     settings, more = worded(settings, pack, (settings.model or "", loaded))
     suggested = found_in_pack(pack)
-    rules = tuple(each.implication for each in suggested if each.p <= FOUND)
+    rules = standing_out(suggested)
     if settings.draft:
         draft = dataclasses.replace(pack, implications=(*pack.implications, *rules))
         write_pack(draft, Path(settings.draft).expanduser())

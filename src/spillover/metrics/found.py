@@ -84,6 +84,11 @@ def found_in_pack(pack: Pack) -> list[FoundImplication]:
     ]
 
 
+def standing_out(suggested: Iterable[FoundImplication]) -> tuple[Implication, ...]:
+    """The implications among those suggested whose p is at most FOUND."""
+    return tuple(each.implication for each in suggested if each.p <= FOUND)
+
+
 def found_in(answers: pa.Table) -> list[FoundImplication]:
     """`found` of the rows of one or several measurements (record.ANSWER_SCHEMA) of a pack without implications."""
     asked = answers.group_by(["subject", "relation", "stated", "expected"], use_threads=False).aggregate([])

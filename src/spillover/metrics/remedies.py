@@ -376,6 +376,11 @@ def advised(after: bool) -> list[MeasuredRemedy]:
     return ([each for each in some if each.alive] or some)[: 1 if after else NAMED]
 
 
+def names_in(label: str) -> list[str]:
+    """The names of the remedies that are joined in a label, whatever their strengths."""
+    return [part.partition("=")[0].strip() for part in label.split("+")]
+
+
 def to_try() -> list[str]:
     """The labels of those to try first where time is short: the best for a finished model, which need no training of
     their own, and then the best that act on training."""

@@ -179,7 +179,7 @@ def comparison_of(record: Record, where: str = RECORD, descriptions: Description
 
 
 def _tried(entry: FrontierEntry, descriptions: Descriptions) -> Tried:
-    names = [part.partition("=")[0] for part in _label(entry.remedy, entry.strength).split("+")]
+    names = judging.names_in(_label(entry.remedy, entry.strength))
     known = [descriptions[name] for name in names if name in descriptions]
     # A mere switch has no number.
     texts = [each.text + ("" if each.strength.startswith("which turns it on") else f" Its number: {each.strength}.")

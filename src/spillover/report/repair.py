@@ -133,15 +133,10 @@ def others(found: LoadedRepair) -> dict[str, str]:
     """Other tries for this model, and why: the best measured elsewhere, and half of the same if something was lost."""
     (best,), tried = judging.advised(after=True), found.record.settings["remedy"]
     made = dict[str, str]()
-    if not _names(best.label) <= _names(tried):
+    if not {*judging.names_in(best.label)} <= {*judging.names_in(tried)}:
         made[best.label] = f"Try another remedy. Elsewhere, {best.cited}.".replace("->", "→")
     if found.weighed.costs:
         parts = [part.partition("=") for part in tried.split("+")]
         half = "+".join(f"{name.strip()}={float(strength) / 2:g}" for name, _, strength in parts)
         made[half] = "Take half as much of the same: it takes away less, and may cost less."
     return made
-
-
-def _names(remedies: str) -> set[str]:
-    """The names of remedies that are joined, whatever their strengths."""
-    return {part.partition("=")[0].strip() for part in remedies.split("+")}

@@ -28,14 +28,15 @@ DIAL = "share-by-forgetting"
 class DialPoint:
     """One implication of a cell, each seed read at its last measurement.
 
-    learned: whether every seed learned all. several: whether its way of training was run at several rates.
+    learned: whether every seed learned all. lined: whether its way of training has a line of its own: run at several
+    rates, or in a study that trains the family in no plain way.
     """
 
     cell: LoadedCell
     story: Story
     turns: Sequence[Turn]
     learned: bool
-    several: bool = True
+    lined: bool = True
 
     @property
     def family(self) -> str:
@@ -55,8 +56,8 @@ class DialPoint:
 
     @property
     def curve(self) -> str:
-        """The line that it is drawn on: its family, and how it was trained where that was done at several rates."""
-        return f"{self.family}, {self.way}" if self.way and self.several else self.family
+        """The line that it is drawn on: its family, and how it was trained where that has a line of its own."""
+        return f"{self.family}, {self.way}" if self.way and self.lined else self.family
 
     @cached_property
     def share(self) -> Metric:
@@ -87,7 +88,7 @@ def dial_points(cells: Sequence[LoadedCell]) -> list[DialPoint]:
     families, rates = unique(point.family for point in found), dict[tuple[str, str], set[float]]()
     for point in found:
         rates.setdefault((point.family, point.way), set()).add(point.turns[0].dials[DIALS[0]])
-    found = [replace(point, several=len(rates[point.family, point.way]) > 1) for point in found]
+    found = [replace(p, lined=len(rates[p.family, p.way]) > 1 or (p.family, "") not in rates) for p in found]
     return sorted(found, key=lambda p: (families.index(p.family), p.association, p.way, p.turns[0].dials[DIALS[0]]))
 
 
@@ -133,13 +134,13 @@ def _numbers(point: DialPoint) -> dict[str, Cell]:
 
 
 def ways(points: Sequence[DialPoint]) -> list[str]:
-    """What was concluded by each way of training that was run at several rates, where rows were learned and the model
+    """What was concluded by each way of training that has a line of its own, where rows were learned and the model
     lived. A seed counts with the mean over its rates, so that the interval draws seeds alone.
     """
     found = []
     for family, association, wanted in unique((p.family, p.association, p.story.wanted) for p in points):
         own = [p for p in points if (p.family, p.association, p.story.wanted) == (family, association, wanted)]
-        own = [p for p in own if p.several or not p.way]
+        own = [p for p in own if p.lined or not p.way]
         curves = unique(point.curve for point in own)
         said = []
         for curve in curves if len(curves) > 1 else ():
@@ -193,7 +194,7 @@ def verdict(points: Sequence[DialPoint]) -> list[str]:
 def draw_dial(cells: Sequence[LoadedCell], name: str = DIAL) -> Drawing | None:
     """Above the true links, below the made-up ones: a line a family and pack through its rates, a dash a seed.
 
-    A way of training that was run at several rates has a line of its own.
+    A way of training has a line of its own where it was run at several rates, or no run is plain.
     """
     points = dial_points(cells)
     if not points:
@@ -209,7 +210,7 @@ def draw_dial(cells: Sequence[LoadedCell], name: str = DIAL) -> Drawing | None:
                 for pack in packs:
                     own = [p for p in points if (p.curve, p.association, p.story.wanted) == (curve, pack, wanted)]
                     dash, marker = dashes[pack]
-                    line = [p for p in own if not p.way or p.several]
+                    line = [p for p in own if not p.way or p.lined]
                     axes.plot([_x(p) for p in line], [p.mean for p in line], color=colours[curve],
                               linestyle=dash, linewidth=1.5)  # fmt: skip
                     for point in own:
@@ -232,13 +233,13 @@ def draw_dial(cells: Sequence[LoadedCell], name: str = DIAL) -> Drawing | None:
         every[-1].set_xlabel("forgotten (nats a token) when it was read")
         for curve in curves:
             handles[label(curve, 48)] = Line2D([], [], color=colours[curve], linewidth=2)
-            ends = [p for p in points if p.curve == curve and (not p.way or p.several)]
+            ends = [p for p in points if p.curve == curve and (not p.way or p.lined)]
             said += [f"{curve}, {p.association}, {scientific(p.turns[0].dials[DIALS[0]])}: {value(p.share)} at "
                      f"{value(p.dial('forgetting'))} nats" for p in ends]  # fmt: skip
         for pack in packs:
             dash, marker = dashes[pack]
             handles[label(pack, 48)] = Line2D([], [], color=INK, linestyle=dash, marker=marker)
-        if any((p.way and not p.several) or not p.learned for p in points):
+        if any((p.way and not p.lined) or not p.learned for p in points):
             hollow: Any = {"marker": "o", "color": INK, "markerfacecolor": "none"}
             handles["hollow: trained otherwise, or not all learned"] = Line2D([], [], linestyle="none", **hollow)
         title = "Share of conclusions against what the model forgot, by family"
