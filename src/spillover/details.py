@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
@@ -212,6 +212,12 @@ class Forgetting(Fields):
 
     limit: float
     checkpoints: list[tuple[int, float]] = []
+
+    @classmethod
+    def most(cls, runs: Iterable[InjectDetails]) -> Forgetting | None:
+        """That of the run which forgot most, if any of them was watched."""
+        watched = [each.forgetting for each in runs if each.forgetting]
+        return max(watched, key=lambda each: each.worst, default=None)
 
     @property
     def worst(self) -> float:
@@ -656,10 +662,11 @@ class Laziness(Fields):
 
 
 class WhereDetails(Details):
-    """trained: the settings of the run that was taken apart."""
+    """trained: the settings of the run that was taken apart. forgetting: of the seed that forgot most."""
 
     command = "where"
     trained: dict[str, Any] = {}
+    forgetting: Forgetting | None = None
     parts: list[PatchedPart] = []
     laziness: Laziness | None = None
 

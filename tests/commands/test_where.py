@@ -18,6 +18,8 @@ from spillover.commands.report import Report
 from spillover.commands.where import Where
 from spillover.errors import RunError
 from spillover.record import ANSWERS, RECORD, WHERE, Record, read_table, write_table
+from spillover.report.load import load_run
+from tests.report.test_page import Reader
 
 PARTS = ["nothing", "everything", "linearised", "output-value", "key-query", "mlp", "rest", "layer 1", "layer 2",
          "outside the layers"]  # fmt: skip
@@ -28,7 +30,7 @@ def made(two_kinds, tiny_folder, tmp_path_factory):
     """A run of two seeds, and what `where` found in it."""
     folder = tmp_path_factory.mktemp("where")
     inject.run(Inject(pack=two_kinds, model=str(tiny_folder), out=str(folder / "run"), epochs=3, lr=1e-2, threads=1,
-                      evaluate_every=3, save="delta", seeds="0,1"))  # fmt: skip
+                      evaluate_every=3, save="delta", seeds="0,1", max_forgetting=1e-6))  # fmt: skip
     found = where.run(Where(run=str(folder / "run"), out=str(folder / "where"), threads=1))
     return folder, found
 
@@ -48,6 +50,14 @@ def test_the_ends_are_those_of_the_run(made):
     assert entries["everything"]["recall_rate"]["clusters"] == 6, "three pairs of two seeds"
     assert entries["everything"]["links_rate"]["n"] == 12
     json.dumps(found)
+
+
+def test_the_page_says_that_the_model_forgot_too_much(made):
+    """Of the limit that was set: what is found in such a model may hold of no other."""
+    folder, _ = made
+    warning = load_run(folder / "run").warning
+    assert "the model is losing what it could do" in warning
+    assert warning in Reader((folder / "where" / "page.html").read_text(encoding="utf-8")).text
 
 
 def test_it_tells_how_lazy_it_was(made):

@@ -98,7 +98,10 @@ def test_the_title_and_the_cards_follow_the_numbers():
     page = build_lab_page(two_models(0.97, 0.05)).html()
     assert "answers 97% of what nobody stated" in page
     assert "the merged one 5%" in page
-    assert "closer to the nuclear solution" in page and "closer to the Frobenius solution" in page
+    assert (
+        "Nearer than to the one of least Frobenius norm" in page
+        and "Nearer than to the one of least nuclear norm" in page
+    )
     assert "answers 40% of what nobody stated" in build_lab_page(two_models(0.4, 0.3)).title
 
 

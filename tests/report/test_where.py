@@ -34,12 +34,12 @@ def test_the_title_names_what_carries_and_does_not_claim_a_half_that_is_none(fou
     )
 
 
-def test_a_card_says_alone_without_and_linearised(found):
+def test_a_card_says_what_brings_most_and_what_is_needed(found):
     unwanted = cards(found)[3]
-    assert (unwanted.heading, unwanted.value, unwanted.tone) == ("Unwanted conclusions", "0.00 → 0.80", "unwanted")
+    assert (unwanted.heading, unwanted.value, unwanted.tone) == ("Unwanted conclusions", "0% → 80%", "unwanted")
     assert unwanted.texts[0].text == (
-        "The base and the tuned model. Of what was added, output-value alone brings most: 75%. Without output-value "
-        "most is lost: 88%. The base model’s first-order expansion would get 0.10."
+        "Answered so, before and after training. The change of attention’s output-value matrices alone brings 75% of "
+        "this. With attention’s output-value matrices as before, 88% of it is lost."
     )
 
 

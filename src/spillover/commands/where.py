@@ -20,7 +20,7 @@ from spillover.commands.inject import PACKAGES, Inject
 from spillover.commands.prepare import asked_of, pack_sha256, pipeline_of, words_of
 from spillover.commands.rerun import settings_of
 from spillover.config import Browsing
-from spillover.details import Laziness, PatchedPart, WhereDetails
+from spillover.details import Forgetting, InjectDetails, Laziness, PatchedPart, WhereDetails
 from spillover.errors import RunError
 from spillover.metrics.patching import BASE, LINEARISED, TUNED, alignments, patched_metrics, ranks_of, where_rows
 from spillover.metrics.ranks import rank_table
@@ -107,6 +107,7 @@ def run(settings: Where, pack: Pack | str | Path = "", model: Model | None = Non
                 model=first.record.details.model,
                 seeds=[each.record.seed for each in runs],
                 trained=dict(first.record.settings),
+                forgetting=Forgetting.most(each.record.details_of(InjectDetails) for each in runs),
             )
             with opened.recording(settings, PACKAGES, seed=first.record.seed, hashes=hashes, details=details) as record:
                 how, moved = _measure(settings, runs, folder, whole_model(model) if model else None)

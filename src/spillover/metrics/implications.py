@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Float, Int
 
-from spillover.details import InjectDetails
+from spillover.details import Forgetting, InjectDetails
 from spillover.metrics.intervals import cluster_sums, clusters_of, mean_of, note_of, quotient, ratio_interval
 from spillover.metrics.ranks import RankTable, answers_at_end, at_end, grouped, questions, rank_table
 from spillover.record import Metric, Record, sha256_of_texts
@@ -178,8 +178,7 @@ def pooled(seeds: Sequence[Record], answers: pa.Table) -> Record:
     means = (np.mean([getattr(each, key) for each in losses], axis=0) for key in ("before", "after", "tokens"))
     details = every[0].model_copy()
     details.seeds, details.moved = [record.seed for record in seeds], mean_moved([each.moved for each in every])
-    watched = [each.forgetting for each in every if each.forgetting]
-    details.forgetting = max(watched, key=lambda each: each.worst, default=None)
+    details.forgetting = Forgetting.most(every)
     saved = [each.saved for each in every if each.saved]
     details.saved = max(saved, key=lambda each: each.difference, default=None)
     first = seeds[0]

@@ -124,6 +124,9 @@ _PARTS = {
     "output-value": "attention’s output-value matrices", "key-query": "attention’s key-query matrices",
     "mlp": "the MLP layers", "embeddings": "the embeddings", "rest": "norms and biases",
 }  # fmt: skip
+#: And an axis.
+_TICKS = {"output-value": "attention:\noutput-value", "key-query": "attention:\nkey-query", "mlp": "MLP layers",
+          "rest": "norms, biases"}  # fmt: skip
 
 
 def build_where_page(found: PatchedModels) -> page.Page:
@@ -149,7 +152,7 @@ def build_where_page(found: PatchedModels) -> page.Page:
         name=f"Spillover where: {run.pack_name}",
         kicker="where: which part of the change carries what",
         lede=f"{trained.get('model')}, tuned on {trained.get('pack')}; {seeds}.{size}",
-        notices=[few] if clusters < FEW else [],
+        notices=[text for text in (run.warning, few if clusters < FEW else "") if text],
         sections=[
             page.Section("found", "What was found", [page.Cards(cards(found), facts=True)], hidden=True, first=True),
             page.Section("parts", "Where it lives", [components, page.FigureGrid([layers])], first=True),
@@ -202,21 +205,22 @@ def _lazy_title(found: PatchedModels) -> str:
 
 
 def cards(found: PatchedModels) -> list[page.Card]:
-    """One a group: from what to what training took it, what carries it alone, and without what it is lost."""
+    """One a group: from what to what training took it, the part that brings most alone, and the one most needed."""
     made = []
     for group in found.groups:
-        base, tuned, linearised = (found.rate(group, name) for name in ENDS)
-        text = "The base and the tuned model."
+        base, tuned, linear = (found.rate(group, name) for name in (BASE, TUNED, LINEARISED))
+        text = "Answered so, before and after training."
         if found.added(group) < LEAST:
             text += " Training added too little to say where it lives."
         else:
             if alone := found.best(group, left_out=False):
-                text += f" Of what was added, {alone[0]} alone brings most: {100 * alone[1]:.0f}%."
+                text += f" The change of {_PARTS.get(alone[0], alone[0])} alone brings {alone[1]:.0%} of this."
             if without := found.best(group, left_out=True):
-                text += f" Without {without[0]} most is lost: {100 * without[1]:.0f}%."
-            if linearised is not None:
-                text += f" The base model’s first-order expansion would get {number(linearised)}."
-        tone, value = group if group in ("wanted", "unwanted") else "", f"{number(base)} → {number(tuned)}"
+                text += f" With {_PARTS.get(without[0], without[0])} as before, {without[1]:.0%} of it is lost."
+            if not found.parts("component") and linear is not None:
+                text += f" A straight line from the base model, along its gradients, would get {linear:.0%}."
+        tone = group if group in ("wanted", "unwanted") else ""
+        value = " → ".join("–" if rate is None else f"{rate:.0%}" for rate in (base, tuned))
         made.append(page.Card(WORDS[group].capitalize(), [page.Paragraph(text, "small")], tone, value=value))
     return made
 
@@ -272,9 +276,9 @@ def draw_where_components(found: PatchedModels, name: str = "where-components") 
                     side.barh([middle], [metric.value], height=0.86 * height, color=LOOKS[group][0], alpha=_FILL)
                     if ends := limits(metric):
                         side.plot(ends, [middle, middle], color=INK, linewidth=1, alpha=0.55)
-            side.set(title=title, xlim=(0, 1), xlabel="share answered so")
+            side.set(title=title, xlim=(0, 1), xlabel="share of questions answered so")
             side.grid(axis="x", color=INK, alpha=0.12, linewidth=0.6)
-        axes[0].set_yticks(range(len(shown)), [ENDS.get(part, part) for part in shown])
+        axes[0].set_yticks(range(len(shown)), [_TICKS.get(part, ENDS.get(part, part)) for part in shown])
         axes[0].set_ylim(len(shown) - 0.4, -0.6)
         rows = found.rows("whole", "component")
         handles = {WORDS[group]: Patch(color=LOOKS[group][0], alpha=_FILL) for group in found.groups}
