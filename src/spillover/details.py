@@ -292,6 +292,9 @@ class AssociationVerdict(Fields):
     more_subjects: int | None
     because: str
 
+    def __repr__(self) -> str:
+        return f"{self.given} -> {self.answer}: {self.verdict}; {self.because}"
+
 
 class Verdict(Fields):
     """What became of one implication between base and tuned model.
@@ -328,6 +331,9 @@ class Verdict(Fields):
     kind_because: str = ""
     by_entries: bool = False
     associations: list[AssociationVerdict] = []
+
+    def __repr__(self) -> str:
+        return f"{self.implication} ({self.kind or 'undeclared'}): {self.verdict}; {self.because}"
 
 
 class Invented(Fields):

@@ -59,19 +59,20 @@ class Metrics(dict[str, Any]):
         ]
         return own + [(key, *row[1:]) for key, each in self.implications.items() for row in each.rows()]
 
-    def __repr__(self) -> str:
-        return "\n".join(
-            f"{key} {name}: {_number(metric)} {metric.unit} ({_interval(metric)})".strip()
-            + ("" if before is None else f", before {_number(before)}")
-            for key, name, metric, before in self.rows()
-        )
-
-    def _repr_html_(self) -> str:
-        rows = [
-            (key, name, _number(before), _number(metric), _interval(metric), metric.unit)
+    def _table(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+        """What both representations show: the head, and a row a metric."""
+        head = ("implication", "metric", "before", "value", "95% interval", "unit")
+        return head, [
+            (key, name, "" if before is None else _number(before), _number(metric), _interval(metric), metric.unit)
             for key, name, metric, before in self.rows()
         ]
-        return html_table(("implication", "metric", "before", "value", "95% interval", "unit"), rows)
+
+    def __repr__(self) -> str:
+        head, rows = self._table()
+        return "\n".join(text_table([head, *rows], left=(0, 1, 5))) if rows else ""
+
+    def _repr_html_(self) -> str:
+        return html_table(*self._table())
 
 
 class Result:

@@ -277,7 +277,8 @@ def _lines(settings: Predict, record: Record) -> list[str]:
     details = record.details_of(PredictDetails)
     every = [each for each in details.associations if each.exposed]
     exposed, going = [each for each in every if each.shown], [each for each in details.found if each.p <= FOUND]
-    lines = [f"{settings.pack}: {_count(len(every), 'association')} with subjects exposed to it"]
+    head = "that somebody is exposed to: the first half is stated of them, the second is not"
+    lines = [f"{settings.pack}: {_count(len(every), 'association')} {head}"]
     lines.append(f"  {details.solution['verdict']}")
     for name in ("unwanted", "wanted", "undeclared"):
         metric = record.metrics[f"expected_{name}"]

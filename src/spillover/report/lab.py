@@ -162,9 +162,9 @@ def two_models(run: LabRun) -> Findings:
     details, exact, facts, arms = run.details, run.details.exact, [], []
     assert exact is not None
     for kind in KINDS:
-        share, loss = (run.metric(kind, name).value for name in (LOSSES[2], LOSSES[1]))
+        loss, answered = (run.metric(kind, name).value for name in LOSSES[1:])
         nats = f"Of what nobody stated. Loss {number(loss, 3)}; a guess has {number(details.log_n, 3)}. Paper's recipe."
-        facts.append((f"{kind}: answered as the class would", f"{share:.0%}", nats))
+        facts.append((f"{kind}: answered as the class would", f"{answered:.0%}", nats))
         apart = getattr(details, kind)["cosine_difference"].value
         closer, other = NORMS.values() if apart > 0 else reversed(NORMS.values())
         said = f"Nearer than to the one of least {other} norm: cosines differ by {number(abs(apart), 3)}. Exact arm."
