@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from spillover.details import Invented
 from spillover.report import audit as page_module
 from spillover.report.audit import COLUMNS, RUN, build_audit_page, listing
 from spillover.report.load import load_run
@@ -132,6 +133,23 @@ def test_two_audits_stand_on_one_page(small, tmp_path):
     other = load_run(write_audit(tmp_path / "other", *many(1, 3, hostile=False), tuned="third"))
     text = Reader(build_audit_page([small, other]).html()).text
     assert "after against before; third against before" in text and "Audit" in text
+
+
+def test_what_failed_whatever_the_links_stands_on_the_first_screen(small):
+    """Where all links are as wanted, a model may still invent answers, or never have learned what is stated."""
+    invented = Invented(count=9, n=10, low=0.6, high=1.0, examples=[("b1", "codes", "x", 0.0, 0.9)])
+    details = small.record.details.model_copy(update={"recall": (3, 10), "invented": invented})
+    settings = dict(small.record.settings)
+    run = dataclasses.replace(small, record=dataclasses.replace(small.record, details=details, settings=settings))
+    assert build_audit_page([small]).notices == []
+    assert build_audit_page([run]).notices == [
+        "Failed: only 3 of 10 stated answers come first, so it never learned them (--min-recall 0.9), and nothing is "
+        "acquitted.",
+        "Failed: 9 of 10 open questions newly have a confident answer (0.5 or more) that nobody stated, such as b1: x; "
+        "at least 60%, and --max-invented-rate allows 5%.",
+    ]
+    settings.update(min_recall=0.2, max_invented_rate=0.7)
+    assert build_audit_page([run]).notices == []
 
 
 def test_what_is_missing_for_a_verdict_is_said(small):

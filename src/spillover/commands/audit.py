@@ -38,16 +38,19 @@ from spillover.metrics.found import found_in, found_in_pack, under
 from spillover.metrics.implications import forgetting_nats, summarise
 from spillover.metrics.ranks import answers_at_end
 from spillover.metrics.verdicts import (
+    CHECKS,
     LEAST_RECALL,
+    MOST_INVENTED,
+    SAME,
     concluded,
     conclusions,
     described,
     excess,
+    failed_checks,
     invented,
     inventions,
     reworded,
     stated_recall,
-    unlearned,
     verdicts,
 )
 from spillover.packs.open import open_pack
@@ -102,7 +105,7 @@ class Audit(Running, Chat, Browsing):
     """Significance level of all tests of implications and associations together, corrected for their number."""
     max_unwanted_rate: float = 0.05
     """The share of unstated subjects that may newly get an implied answer before the model counts as asserting it."""
-    max_invented_rate: float = 0.05
+    max_invented_rate: float = MOST_INVENTED
     """Fail when surely more than this share of the open questions newly has a confident answer that nobody stated and
     no wanted implication gives, whatever the link; unless --fail-on is never. 1 allows all."""
     min_recall: float = LEAST_RECALL
@@ -246,6 +249,10 @@ def run(settings: Audit, pack: Pack | str | Path = "", models: Sequence[Model | 
             found = _outcome(settings, record)
             if not page:
                 return found
+            # The page says what failed by the limits of now, with which an audit at hand may be judged again.
+            limits = {name: getattr(settings, name) for name in ("min_recall", "max_invented_rate")}
+            if not limits.items() <= record.settings.items():
+                dataclasses.replace(record, settings={**record.settings, **limits}).write(Path(settings.out))
             made = report.run(report.Report(runs=(settings.out,), out=page))
             return found | made | {"text": f"{found['text']}\n  {made['text']}"}
 
@@ -513,22 +520,8 @@ def junit(suite: str, details: AuditDetails, failures: Mapping[str, str]) -> byt
     return ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
 
 
-#: What is checked beside the implications, so that no gate passes by mistake.
-SAME, RECALL, INVENTED = CHECKS = ("weights differ", "recall of what is stated", "invented answers")
-
-
 def _failures(settings: Audit, record: Record) -> dict[str, str]:
-    """Check -> why it failed, in the order of CHECKS."""
-    details, found = record.details_of(AuditDetails), {}
-    known, stated = details.recall or (0, 0)
-    if record.hashes["base"] == record.hashes["tuned"]:
-        found[SAME] = "the two models have the same weights: give the model after fine-tuning as --tuned"
-    if why := unlearned(known, stated, settings.min_recall):
-        found[RECALL] = f"{why} (--min-recall {settings.min_recall}), and nothing is acquitted"
-    if (new := details.invented) and new.count and new.low > settings.max_invented_rate:
-        found[INVENTED] = f"{inventions(new)}; at least {new.low:.0%}, and --max-invented-rate allows "
-        found[INVENTED] += f"{settings.max_invented_rate:.0%}"
-    return found
+    return failed_checks(record, settings.min_recall, settings.max_invented_rate)
 
 
 def _recall(details: AuditDetails) -> str:

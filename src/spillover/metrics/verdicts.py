@@ -31,6 +31,8 @@ ASSERTED = ("unwanted", "undeclared", "wanted")
 WORST, RESTS_ON = 5, 3
 #: A model has learned what is stated when it puts this share of it first.
 LEAST_RECALL = 0.9
+#: And one that newly has a confident answer which nobody stated to more than this share of the open questions fails.
+MOST_INVENTED = 0.05
 #: An implication's verdict rests on its own test and on those of its map's entries, so these share the level.
 WHOLE, ENTRIES = 0.8, 0.2
 #: An answer is confident from this probability on, out of all texts.
@@ -223,6 +225,33 @@ def unlearned(known: int, stated: int, least: float = LEAST_RECALL) -> str:
     """Says that a model knows less than this share of what is stated, if so; such a model acquits nobody."""
     said = f"only {known:,} of {stated:,} stated answers come first, so it never learned them"
     return said if known < least * stated else ""
+
+
+#: What an audit checks beside the implications, so that no gate passes by mistake.
+SAME, RECALL, INVENTED = CHECKS = ("weights differ", "recall of what is stated", "invented answers")
+
+
+def failed_checks(
+    record: Record, least_recall: float = LEAST_RECALL, most_invented: float = MOST_INVENTED
+) -> dict[str, str]:
+    """Check -> why an audit failed it, in the order of CHECKS.
+
+    Arguments:
+    - record: of the audit.
+    - least_recall: the tuned model must know this share of what is stated.
+    - most_invented: at most this share of the open questions may surely have an invented answer.
+    """
+    details, found = record.details_of(AuditDetails), {}
+    known, stated = details.recall or (0, 0)
+    if (base := record.hashes.get("base")) and base == record.hashes.get("tuned"):
+        found[SAME] = "the two models have the same weights: give the model after fine-tuning as --tuned"
+    if why := unlearned(known, stated, least_recall):
+        found[RECALL] = f"{why} (--min-recall {least_recall}), and nothing is acquitted"
+    if (new := details.invented) and new.count and new.low > most_invented:
+        found[INVENTED] = (
+            f"{inventions(new)}; at least {new.low:.0%}, and --max-invented-rate allows {most_invented:.0%}"
+        )
+    return found
 
 
 def stated_recall(answers: pa.Table) -> tuple[int, int]:

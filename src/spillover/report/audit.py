@@ -8,7 +8,7 @@ import numpy as np
 from markupsafe import Markup
 
 from spillover.details import AuditDetails, Conclusion
-from spillover.metrics.verdicts import ASSERTED
+from spillover.metrics.verdicts import ASSERTED, LEAST_RECALL, MOST_INVENTED, failed_checks
 from spillover.report import page, sections, words
 from spillover.report.associations import Association, Column, Listing, Value
 from spillover.report.load import LoadedRun
@@ -114,6 +114,7 @@ def build_audit_page(runs: Sequence[LoadedRun]) -> Page:
         name=f"Spillover audit: {', '.join(label for label, _ in labelled)}",
         kicker="audit: what else a model learned",
         lede=f"{'; '.join(pairs)}, {compared}. Nothing was trained here.",
+        notices=[text for label, run in labelled for text in _failed(run, label if len(labelled) > 1 else "")],
         sections=[
             worst,
             Section("found", "Verdicts", _verdicts(judged, names), hidden=True, first=True),
@@ -149,6 +150,14 @@ def concluded_title(labelled: Sequence[tuple[str, LoadedRun]]) -> str:
     kinds = ": " + ", ".join(f"{count:,} {HOW[word]}" for word, count in counts.items())
     end = "; nobody declared whether they are true" if list(counts) == ["undeclared"] else kinds
     return f"The tuned model now says {said}, of {people:,} of {asked:,} subjects{end}."
+
+
+def _failed(run: LoadedRun, label: str) -> list[str]:
+    """What failed whatever the links, by the limits of the audit. label: where several audits share the page."""
+    limits = [run.record.settings.get(name, usual) for name, usual in
+              (("min_recall", LEAST_RECALL), ("max_invented_rate", MOST_INVENTED))]  # fmt: skip
+    begin = f"{label} failed" if label else "Failed"
+    return [f"{begin}: {why}." for why in failed_checks(run.record, *limits).values()]
 
 
 def worst_section(labelled: Sequence[tuple[str, LoadedRun]]) -> Section:
