@@ -6,8 +6,13 @@ import subprocess
 
 import pytest
 
+from spillover.report.audit import build_audit_page
+from spillover.report.lab import build_lab_page
 from spillover.report.pages import build_runs_page
 from spillover.report.remedies import build_remedies_page, comparison_of
+from spillover.report.study import build_study_page
+from spillover.report.where import build_where_page, where_of
+from tests.report import synthetic_where, test_lab
 from tests.report.synthetic_remedies import record
 
 pytestmark = pytest.mark.slow
@@ -102,12 +107,25 @@ def test_the_check_for_overflow_can_fail(browse):
     assert "<title>true</title>" in browse(f"<!doctype html><title>none</title>{frame}{script}")[0]
 
 
-def test_a_brief_page_of_a_run_is_one_screen_of_a_laptop(browse, make):
-    frame = html.escape(build_runs_page([make(name="invented", kind="spurious", right=6)]).html(brief=True))
+BRIEF = {
+    "run": lambda get: build_runs_page([get("make")(name="invented", kind="spurious", right=6)]),
+    "true and invented": lambda get: build_runs_page([get("make")(), get("make")(name="b", kind="spurious", right=6)]),
+    "audit": lambda get: build_audit_page([get("small")]),
+    "study": lambda get: build_study_page(get("study")),
+    "remedies": lambda get: build_remedies_page(comparison_of(record())),
+    "where": lambda get: build_where_page(where_of(synthetic_where.record())),
+    "lab": lambda get: build_lab_page(test_lab.two_models()),
+}
+
+
+@pytest.mark.parametrize("which", BRIEF)
+def test_a_brief_page_is_one_screen_of_a_laptop(browse, request, which):
+    frame = html.escape(BRIEF[which](request.getfixturevalue).html(brief=True))
     script = (
         "<script>onload = () => { const d = document.querySelector('iframe').contentDocument;"
-        "document.title = d.querySelector('main').getBoundingClientRect().bottom <= 800; }</script>"
+        "document.title = Math.round(d.querySelector('main').getBoundingClientRect().bottom); }</script>"
     )
     text = f'<iframe style="width:1280px;height:800px;border:0" srcdoc="{frame}"></iframe>'
     document, _ = browse(f"<!doctype html><title>none</title>{text}{script}")
-    assert "<title>true</title>" in document and "What this does not say" in document
+    assert 200 < int(document.partition("<title>")[2].partition("</title>")[0]) <= 800
+    assert ("What to do next" if which == "remedies" else "What this does not say") in document
