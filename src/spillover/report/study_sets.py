@@ -91,7 +91,8 @@ class AssociationSet:
     @property
     def null(self) -> bool:
         """Whether its implication rows were shuffled, so that there is nothing to infer."""
-        return "null" in self.label.partition(":")[2].split(",")
+        name, _, options = self.story.run.pack_name.partition(":")
+        return "null" in (name, *options.split(","))
 
     @property
     def control(self) -> bool:
@@ -356,8 +357,8 @@ def draw_newly_by_set(cells: Sequence[LoadedCell], name: str = NEWLY) -> Drawing
             lost = forgetting.value if forgetting else None
             rows.append({"set": pack, "kind": story.kind_in_words, "model": model, **numbers, "forgetting": lost})
             said.append(f"{words} on {pack}: {count.share:.2f}")
-        words_of = {cell.setting("pack"): f"{spoken(story.given)} → {spoken(story.then)}, {story.kind_in_words}"
-                    for cell, story in judged}  # fmt: skip
+        words_of = {cell.setting("pack"): f"{spoken(story.given)} → {spoken(story.then)}, "
+                    f"{AssociationSet(cell.setting('pack'), story).kind}" for cell, story in judged}  # fmt: skip
         axes.set_yticks(range(len(packs)), [f"{label(words_of[pack], 46)}\n({label(pack)})" for pack in packs])
         axes.invert_yaxis()
         axes.set_xlim(0, 1)
