@@ -133,12 +133,14 @@ class Accuracy(Fields):
 
 class JudgeFacts(Fields):
     """What judging cost and could not do: seconds taken, questions judged, what was done otherwise than asked, and the
-    judge's accuracy, where it is known."""
+    judge's accuracy, where it is known. suggested: of a pack that declares no implication, those that its rows suggest,
+    with the kinds that they were judged to be."""
 
     seconds: float = 0.0
     questions: int = 0
     notes: list[str] = []
     accuracy: Accuracy | None = None
+    suggested: list[ImplicationOutline] = []
 
 
 def judge_words(judge: JudgeFacts | None) -> str:

@@ -51,6 +51,21 @@ def test_a_run_and_its_audit_judge_alike_and_the_run_stays_trusted(undeclared, k
     assert [each.kind for each in held.verdicts] == [each["kind"] for each in known.values()]
 
 
+def test_what_rows_suggest_has_one_kind_in_a_run_and_in_its_audit(byte_folder, tmp_path):
+    """A pack that declares nothing, as a training file is."""
+    pack = dataclasses.replace(spillover.open_pack("mixed:pairs=2,names=12,bridge=3"), implications=())
+    folder = str(write_pack(pack, tmp_path / "pack"))
+    settings = inject.Inject(pack=folder, model=str(byte_folder), out=str(tmp_path / "run"), epochs=1, threads=1,
+                             seeds="0,1")  # fmt: skip
+    outcome, run = inject.run(settings), spillover.load_run(tmp_path / "run")
+    kinds = {each["implication"]: (each["kind"], each["kind_because"]) for each in outcome["verdicts"]}
+    assert kinds and all(kind.startswith("auto: ") and "known links" in because for kind, because in kinds.values())
+    assert {each.implication: (each.kind, each.kind_because) for each in run.verdicts} == kinds
+    audited = spillover.audit(pack, run, run)
+    assert {each.implication: (each.kind, each.kind_because) for each in audited.verdicts} == kinds
+    assert verify.run(verify.Verify(run=str(tmp_path / "run")))["trusted"]
+
+
 def test_a_prediction_has_the_judged_kind_and_its_evidence(undeclared, known, byte_folder):
     found = predict.run(predict.Predict(pack=undeclared, model=str(byte_folder), evidence=0))["associations"]
     for each in found:

@@ -8,7 +8,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from xml.etree import ElementTree
@@ -34,7 +34,7 @@ from spillover.commands.prepare import (
 from spillover.config import Browsing, Chat, Flag, Running
 from spillover.details import AuditDetails, Conclusion, JudgeFacts, ModelFacts, PackOutline, judge_words
 from spillover.errors import ModelError, UsageError
-from spillover.metrics.found import found_in, found_in_pack, under
+from spillover.metrics.found import found_in, found_in_pack, suggested_in, under
 from spillover.metrics.implications import forgetting_nats, summarise
 from spillover.metrics.ranks import answers_at_end
 from spillover.metrics.verdicts import (
@@ -54,7 +54,7 @@ from spillover.metrics.verdicts import (
     verdicts,
 )
 from spillover.packs.open import open_pack
-from spillover.packs.pack import Pack, describe, pack_hash, with_kinds
+from spillover.packs.pack import Pack, describe, outlines, pack_hash, with_kinds
 from spillover.packs.redaction import Redaction
 from spillover.record import (
     ANSWERS,
@@ -414,11 +414,10 @@ def _measure(
         probed = probes.ask(words, scorer) if probes else None
     speaker = (asked, words, scorer) if checkpoint else None
     outline = None
-    if checkpoint == 0:
+    if facts is not None:
         # Of a pack that declares none, those that its own rows suggest.
         suggested = [] if pack.implications else [each.implication for each in found_in(answers)]
-        rules = (*judge.judged(sha256).implications, *judge.kinds(suggested, sha256))
-        outline = describe(replace(pack, implications=rules))
+        facts.suggested, outline = outlines(judge.kinds(suggested, sha256)), describe(judge.judged(sha256))
     return _Measured(sha256, answers, losses, scorer.method, probed, reworded, speaker, outline, facts)
 
 
@@ -436,8 +435,7 @@ def _judge(
     hide = Redaction.of(pack.subjects, settings.redact)
     answers = hide.table(pa.concat_tables([with_warranted(base.answers), _as_warranted(tuned.answers, base.answers)]))
     # A pack that declares no implication is judged by those that its own rows suggest.
-    found = [] if pack.implications else [each.implication for each in found_in(answers)]
-    found = list(with_kinds(replace(pack, implications=tuple(found)), base.outline).implications)
+    found = [] if pack.implications else suggested_in(answers, base.judge)
     rules, asked = pack.implications or found, under(answers, found)
     other = base.reworded and under(hide.table(base.reworded), found, answers)
     judged = verdicts(asked, rules, settings.level, settings.max_unwanted_rate)

@@ -18,7 +18,7 @@ from spillover.errors import ModelError, RunError, UsageError
 from spillover.metrics.implications import excess_nats, learned, stated_nats
 from spillover.metrics.ranks import rank_table
 from spillover.packs.check import refuse, token_faults
-from spillover.packs.pack import AUTO, Pack, pack_hash
+from spillover.packs.pack import AUTO, Pack, outlines, pack_hash
 from spillover.packs.redaction import Redaction
 from spillover.record import Record, hardware, identity, sha256_of_texts
 from spillover.results import text_table
@@ -405,6 +405,11 @@ class Models:
         found = self._before.setdefault(f"{pack} {job.measured_as}", AnswersBefore())
         if found.judge is None:
             found.warranted, found.judge = job.judge.warranted(job.loaded.sha256)
+            if not job.pack.implications:
+                from spillover.metrics.found import found_in_pack
+
+                rules = [each.implication for each in found_in_pack(job.pack)]
+                found.judge.suggested = outlines(job.judge.kinds(rules, job.loaded.sha256))
         return found
 
     def budget(self, settings: Inject, training: Training, pack: Pack, tokenizer: PreTrainedTokenizerBase) -> Budget:

@@ -22,9 +22,9 @@ from jaxtyping import Float, Int
 from scipy.special import gammaln
 from scipy.stats import hypergeom
 
-from spillover.details import FOUND
+from spillover.details import FOUND, JudgeFacts
 from spillover.metrics.assertions import corrected
-from spillover.packs.pack import AUTO, Implication, Pack
+from spillover.packs.pack import AUTO, Implication, Pack, as_judged
 
 Standing = tuple[bool, float, float]
 #: The share of those with one answer who have the other, from which an entry of a map is a rule with exceptions.
@@ -95,6 +95,11 @@ def found_in(answers: pa.Table) -> list[FoundImplication]:
     rows = list(zip(*(asked[name].to_pylist() for name in ("subject", "relation", "stated", "expected")), strict=True))
     stated = {(subject, relation): answer for subject, relation, known, answer in rows if known}
     return found(stated, [(subject, relation) for subject, relation, known, _ in rows if not known])
+
+
+def suggested_in(answers: pa.Table, judge: JudgeFacts | None) -> list[Implication]:
+    """The implications that `found_in` finds, with the kinds that a judge gave them, if it did."""
+    return list(as_judged((each.implication for each in found_in(answers)), judge.suggested if judge else ()))
 
 
 def found(stated: Mapping[tuple[str, str], str], holes: Iterable[tuple[str, str]]) -> list[FoundImplication]:

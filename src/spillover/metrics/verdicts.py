@@ -99,20 +99,14 @@ def verdicts_of(record: Record, answers: pa.Table) -> list[Verdict]:
         return details.verdicts
     if not _measured_twice(answers):
         return []
-    declared = _implications(record)
-    if declared:
-        return verdicts(answers, declared)
-    from spillover.metrics.found import found_in, under
-
-    found = [each.implication for each in found_in(answers)]
-    return verdicts(under(answers, found), found)
+    return verdicts(*_with_rules(record, answers))
 
 
 def invented_of(record: Record, answers: pa.Table) -> Invented | None:
     """`invented` of any run: an audit's own, else from its answers; None of a single measurement."""
     if isinstance(record.details, AuditDetails):
         return record.details.invented
-    return invented(answers, _implications(record)) if _measured_twice(answers) else None
+    return invented(*_with_rules(record, answers)) if _measured_twice(answers) else None
 
 
 def recall_of(record: Record, answers: pa.Table) -> tuple[int, int]:
@@ -126,9 +120,16 @@ def _measured_twice(answers: pa.Table) -> bool:
     return {0} < set(answers["checkpoint"].unique().to_pylist())
 
 
-def _implications(record: Record) -> list[Implication]:
-    links = record.details.pack.implications
-    return [Implication(each.given, each.then, each.kind, each.map, each.because) for each in links]
+def _with_rules(record: Record, answers: pa.Table) -> tuple[pa.Table, list[Implication]]:
+    """Answers and the implications that they are judged by: declared ones, else those that the stated rows suggest,
+    under which the answers then stand."""
+    details = record.details
+    if links := details.pack.implications:
+        return answers, [Implication(each.given, each.then, each.kind, each.map, each.because) for each in links]
+    from spillover.metrics.found import suggested_in, under
+
+    found = suggested_in(answers, details.judge)
+    return under(answers, found), found
 
 
 def described(verdict: Verdict) -> str:

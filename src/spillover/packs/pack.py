@@ -4,7 +4,7 @@ import html
 import json
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import combinations
@@ -313,24 +313,31 @@ def describe(pack: Pack) -> PackOutline:
         licence=pack.licence,
         source=pack.source,
         relations=[RelationOutline(**each.outline()) for each in pack.relations],
-        implications=[ImplicationOutline(**each.outline()) for each in pack.implications],
+        implications=outlines(pack.implications),
         join=pack.join,
         end=pack.end,
         counts=pack.counts(),
     )
 
 
+def outlines(rules: Iterable[Implication]) -> list[ImplicationOutline]:
+    """Implications as records hold them."""
+    return [ImplicationOutline(**each.outline()) for each in rules]
+
+
 def with_kinds(pack: Pack, outline: PackOutline | None) -> Pack:
     """The pack with its kinds of `auto` as a record's outline of it says that they were judged."""
-    known = {
-        (each.given, each.then, *sorted(each.map.items())): each for each in (outline.implications if outline else ())
-    }
-    rules = []
-    for rule in pack.implications:
+    return replace(pack, implications=as_judged(pack.implications, outline.implications if outline else ()))
+
+
+def as_judged(rules: Iterable[Implication], judged: Iterable[ImplicationOutline]) -> tuple[Implication, ...]:
+    """Implications with their kinds of `auto` as they were judged, where they were."""
+    known = {(each.given, each.then, *sorted(each.map.items())): each for each in judged}
+    found = []
+    for rule in rules:
         own = known.get((rule.given, rule.then, *sorted(rule.map.items())))
-        judged = own is not None and rule.kind == AUTO
-        rules.append(replace(rule, kind=own.kind, because=own.because) if own and judged else rule)
-    return replace(pack, implications=tuple(rules))
+        found.append(replace(rule, kind=own.kind, because=own.because) if own and rule.kind == AUTO else rule)
+    return tuple(found)
 
 
 def pack_hash(pack: Pack) -> str:

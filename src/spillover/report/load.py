@@ -15,7 +15,7 @@ import pyarrow as pa
 from spillover import record as records
 from spillover.details import AuditDetails, Excess, ImplicationOutline, Invented, PackOutline, Verdict
 from spillover.errors import RunError
-from spillover.metrics.found import found_in, under
+from spillover.metrics.found import suggested_in, under
 from spillover.metrics.implications import TRAJECTORY_SCHEMA, pooled, summarise
 from spillover.metrics.ranks import RankTable, rank_table
 from spillover.metrics.verdicts import excess, invented_of, recall_of, verdicts_of
@@ -181,7 +181,7 @@ def load_run(folder: str | Path) -> LoadedRun:
         raise RunError(f"this run has no {records.ANSWERS}", where=str(folder), do=do)
     answers = answers or records.ANSWER_SCHEMA.empty_table()
     trajectory = _tables(parts, records.TRAJECTORY, TRAJECTORY_SCHEMA) or TRAJECTORY_SCHEMA.empty_table()
-    found = [] if record.details.pack.implications else [each.implication for each in found_in(answers)]
+    found = [] if record.details.pack.implications else suggested_in(answers, record.details.judge)
     answers, metrics = under(answers, found), record.metrics
     if answers.num_rows and not (metrics and (metrics.get("implications") or not found)):
         metrics = summarise(answers) | {key: value for key, value in metrics.items() if value is not None}
