@@ -17,6 +17,8 @@ from pathlib import Path
 
 from scipy.stats import binomtest
 
+from spillover.config import Chat
+from spillover.lm.chat import Words
 from spillover.lm.judge import STAND_IN, Judge
 from spillover.lm.load import load_model
 from spillover.lm.score import Scorer
@@ -90,6 +92,10 @@ class InGeneral(OneFact):
         return said[0].upper() + said[1:]
 
 
+class ChatTurn(Judge):
+    """The shipped wording as a user's turn, where the model has a chat template; the answer begins the model's turn."""
+
+
 def first_wording(kind):
     """A judge that asks in the first wording alone, as of a pack that has no other."""
 
@@ -108,6 +114,7 @@ WORDINGS = {
     "people in general": (InGeneral, STAND_IN),
     "exemplars, of a stand-in": (Shown, STAND_IN),
     "all wordings of the fact (shipped)": (Judge, STAND_IN),
+    "all wordings of the fact, a chat turn": (ChatTurn, STAND_IN),
 }
 
 
@@ -127,8 +134,9 @@ def packs_of(names):
 def counts(kind, stand_in, loaded, encode, names):
     """Link's kind -> (entries whose answer is put first, entries)."""
     found = {"causal": (0, 0), "spurious": (0, 0), "deranged": (0, 0)}
+    chat = Words(loaded.tokenizer, Chat(chat=True), loaded.name) if issubclass(kind, ChatTurn) else None
     for pack in packs_of(names):
-        judge = kind(pack, lambda worded: worded, encode, Scorer(loaded.model), stand_in or pack.subjects[-1])
+        judge = kind(pack, chat or (lambda worded: worded), encode, Scorer(loaded.model), stand_in or pack.subjects[-1])
         rules = {rule.kind: rule for rule in pack.implications}
         if rule := rules.get("causal"):
             answers = list(rule.map.values())
@@ -148,13 +156,16 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("models", nargs="*", default=["smollm2-135m", "gemma-3-270m"])
     parser.add_argument("--write", action="store_true")
+    parser.add_argument("--only", default="", help="the wordings whose names hold this")
     settings = parser.parse_args()
     for name in settings.models:
         loaded = load_model(name, device="cpu")
         encode = encoder(loaded.tokenizer)
         cases = [(wording, *each) for wording, each in WORDINGS.items()]
         cases += [(f"{wording}, asked in one", first_wording(kind), who) for wording, kind, who in cases]
-        for wording, kind, who in cases:
+        if not loaded.tokenizer.chat_template:
+            cases = [each for each in cases if not issubclass(each[1], ChatTurn)]
+        for wording, kind, who in [each for each in cases if settings.only in each[0]]:
             for names, where in ((CHOICE, "choice"), (HELD_OUT, "held out"), (NEW, "new")):
                 began = time.monotonic()
                 found = counts(kind, who, loaded, encode, names)

@@ -217,18 +217,23 @@ def take(*folders: Path) -> None:
             draw(plot, list(cells.values())).save(path)
 
 
-def trials() -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Every remedy at every strength in the kept comparisons: its name, its label, and what was measured."""
+def comparisons() -> Iterator[tuple[Path, Record, MitigateDetails]]:
+    """The kept comparisons of remedies."""
     for folder in sorted(path.parent for path in (ROOT / "results").glob("*/record.json")):
         record = Record.read(folder)
-        if not isinstance(record.details, MitigateDetails):
-            continue
-        untreated, *tried = record.details.frontier
+        if isinstance(record.details, MitigateDetails):
+            yield folder, record, record.details
+
+
+def trials() -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Every remedy at every strength in the kept comparisons: its name, its label, and what was measured."""
+    for folder, record, details in comparisons():
+        untreated, *tried = details.frontier
         for entry in tried:
             label = entry.remedy if entry.strength is None else f"{entry.remedy}={entry.strength:g}"
             names = "+".join(sorted(part.partition("=")[0] for part in label.split("+")))
             about = {"study": f"results/{folder.name}", "model": record.settings["model"]}
-            about |= {"pack": record.settings["pack"], "seeds": len(record.details.seeds), "status": entry.status}
+            about |= {"pack": record.settings["pack"], "seeds": len(details.seeds), "status": entry.status}
             yield names, label, about | _figures(untreated, entry)
 
 
@@ -242,7 +247,7 @@ def _figures(untreated: FrontierEntry, entry: FrontierEntry) -> dict[str, Any]:
     kept = after.value("removed"), after.value("wanted_change")
     return {
         "unwanted": pair("unwanted_rate"), "wanted": wanted, "stated": pair("recall_rank", "implication_rank_train"),
-        "forgetting": pair("forgetting_nats"), "safe": judging.is_safe(entry.status, *kept, after.taken),
+        "forgetting": pair("forgetting_nats"), "safe": judging.is_safe(entry.status, *kept, after.taken, after.still),
     }  # fmt: skip
 
 
@@ -256,6 +261,8 @@ def advice() -> list[dict[str, Any]]:
 
     kept: dict[str, dict[str, dict[str, dict[str, Any]]]] = {}
     shelf = remedies()
+    controls = [name for name, each in shelf.items() if each.control]
+    reached = set().union(*(judging.within_reach(each.frontier, controls) for _, _, each in comparisons()))
     for names, label, trial in trials():
         if trial["status"].startswith(judging.FAILED + ":"):
             continue
@@ -271,6 +278,7 @@ def advice() -> list[dict[str, Any]]:
                                             len(one[label].trials), one[label].gain))  # fmt: skip
         known = [shelf[name] for name in names.split("+")]
         control = {"control": True} if any(each.control for each in known) else {}
+        control |= {} if "+" in names or names in reached else {"reached": False}
         found.append({
             "label": label, "does": " ".join(each.text for each in known), "after": all(each.after for each in known),
             "trials": list(strengths[label].values()), **control,
@@ -282,6 +290,8 @@ def cited(name: str) -> str:
     """What a page of docs says of remedies: the `table` of all, those for `training` or a `finished` model, or one."""
     if name == "caveat":
         return f"\n{judging.caveat()}\n"
+    if name == "shelf":
+        return f"\n{', '.join(f'`{each}`' for each in judging.out_of_reach())}.\n"
     if name != "table":
         groups = {"training": judging.advised(after=False), "finished": judging.advised(after=True)}
         every = groups[name] if name in groups else [judging.measured_of(name)]

@@ -257,7 +257,14 @@ class Comparison(Result):
     @property
     def recommendation(self) -> Recommendation | None:
         """One remedy with its reason, or none; None while the comparison is not finished."""
-        return self.record.details_of(MitigateDetails).recommendation
+        from spillover.metrics.remedies import leaves_nothing, nothing_said
+
+        details = self.record.details_of(MitigateDetails)
+        found = details.recommendation
+        if found is None or not leaves_nothing(details.frontier[0]):
+            return found
+        because = nothing_said(details.frontier[0])
+        return found.model_copy(update={"remedy": None, "strength": None, "safe": False, "because": because})
 
     def summary(self) -> Sequence[tuple[str, str]]:
         """Pack and model, then the advice."""
@@ -265,10 +272,15 @@ class Comparison(Result):
 
     def table(self) -> Sequence[Sequence[str]]:
         """The frontier: what each remedy did."""
+        from spillover.metrics.remedies import NOTHING, leaves_nothing
+
         rows: list[tuple[str, ...]] = [("remedy", "unwanted", "wanted", "removed", "forgets", "epochs", "outcome")]
-        for entry in self.record.details_of(MitigateDetails).frontier:
+        frontier = self.record.details_of(MitigateDetails).frontier
+        nothing = bool(frontier) and leaves_nothing(frontier[0])
+        for entry in frontier:
             metrics = map(entry.metric, ("unwanted_rate", "wanted_rate", "removed", "forgetting_nats"))
             numbers = ["" if each is None or each.value is None else f"{each.value:.2f}" for each in metrics]
+            numbers[2] = NOTHING if nothing and numbers[0] else numbers[2]
             epochs = "" if entry.epochs is None else f"{entry.epochs:.0f}"
             rows.append((entry.cell, *numbers, epochs, entry.status))
         return rows

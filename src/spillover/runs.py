@@ -39,7 +39,8 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
 #: The version since which equal settings give equal runs: raised with what they give, and not with every release.
 SINCE = "0.1.0"
 #: Options that came after schema 2, with the value at which a run is what it was without them, and so has its identity.
-LATER = {"max_forgetting": 0.5, "train_prompts": 1, "hold_out": False, "minutes": 0.0}
+LATER = {"max_forgetting": 0.5, "train_prompts": 1, "hold_out": False, "minutes": 0.0, "ask_again": False,
+         "all_remedies": False, "hold_out_relation": ""}  # fmt: skip
 
 
 def identity_of(settings: DataclassInstance, *ignored: str, **more: object) -> str:

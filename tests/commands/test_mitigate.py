@@ -13,11 +13,12 @@ import spillover
 from spillover.cli import main
 from spillover.commands import inject, mitigate, prepare, report
 from spillover.commands.inject import Inject
-from spillover.commands.mitigate import Mitigate, recommendation
+from spillover.commands.mitigate import Mitigate, cells_of, recommendation
 from spillover.commands.report import Report
 from spillover.details import FrontierEntry
 from spillover.errors import ModelError, UsageError
 from spillover.interventions.base import Pipeline, Spec, remedies
+from spillover.metrics.remedies import out_of_reach
 from spillover.packs.pack import Implication
 from spillover.packs.write import write_pack
 from spillover.record import ANSWERS, TRAJECTORY, Metric, Record, read_table
@@ -190,6 +191,19 @@ def test_what_cannot_be_compared_is_refused_in_a_sentence(two_kinds, tiny_folder
     assert not (tmp_path / "all").exists()
 
 
+def test_what_never_came_near_the_best_is_tried_where_it_is_named_or_all_are_asked_for(two_kinds, tmp_path):
+    settings = Mitigate(pack=two_kinds, out=str(tmp_path / "out"))
+    usual = {spec.name for each in cells_of(settings).values() for spec in each.specs}
+    every = {
+        spec.name for each in cells_of(dataclasses.replace(settings, all_remedies=True)).values() for spec in each.specs
+    }
+    assert usual == every - set(out_of_reach()) and "early-stopping" in every - usual and "stay-near-base" in usual
+    named = cells_of(dataclasses.replace(settings, remedies="early-stopping"))
+    assert [*named] == ["early-stopping=1"]
+    with pytest.raises(UsageError, match="--all-remedies takes every remedy"):
+        dataclasses.replace(settings, all_remedies=True, remedies="lazier")
+
+
 def test_a_remedy_that_does_not_fit_the_model_says_so_by_name(plain):
     with pytest.raises(ModelError, match="freeze-values"):
         Pipeline([Spec("freeze-values", 1.0)]).refuse(["transformer.h.0.attn.c_attn.weight"])
@@ -205,7 +219,7 @@ def entry(name, removed, change, forgets, status="learned", taken=False):
 def test_where_nothing_unwanted_was_concluded_no_remedy_is_needed():
     untreated = entry("untreated", None, 0.0, 1.0)
     advice = recommendation([untreated, entry("a", 0.95, 0.0, 0.5)])
-    assert advice.remedy is None and advice.because.startswith("none is needed")
+    assert advice.remedy is None and advice.because.startswith("nothing to remove")
 
 
 def test_the_advice_is_the_safe_remedy_that_forgets_least_or_none():
@@ -219,6 +233,10 @@ def test_the_advice_is_the_safe_remedy_that_forgets_least_or_none():
         assert recommendation([untreated, bad]).remedy is None
         assert "none is safe" in recommendation([untreated, bad]).because
         assert recommendation([untreated, bad, safe]).remedy == "a"
+    moved = safe.model_copy(update={"removed_negated": Metric(0.2, 0.1, 0.3, 10, 15, "share")})
+    assert recommendation([untreated, dear, moved]).remedy == "b"
+    because = recommendation([untreated, moved]).because
+    assert because.endswith("removed when asked plainly (95%), still there when asked negated (20% removed)"), because
 
 
 @pytest.mark.slow

@@ -8,14 +8,19 @@ import torch
 
 from spillover.errors import UsageError
 from spillover.lm.evaluate import (
+    FREE_TOKENS,
     WINDOW,
     Evaluation,
+    answers_again,
+    first_named,
+    greedy,
     in_other_words,
     passage_losses,
     passages,
 )
 from spillover.lm.score import Scorer
 from spillover.lm.tokens import encoder, examples
+from spillover.packs.open import open_pack
 from spillover.packs.pack import Fact, Implication, Pack, Relation
 from tests.tiny_models import TINY
 
@@ -52,6 +57,52 @@ def test_a_file_of_the_users(tmp_path):
     path = tmp_path / "plain.txt"
     path.write_text("One line.\nStill one.\n\n\n\nمريم تتكلم\n", encoding="utf-8")
     assert passages(str(path)) == ["One line. Still one.", "مريم تتكلم"]
+
+
+def test_greedy_text_is_the_most_likely_token_after_token(model):
+    prompts = [(5, 9, 11), (5, 9), (7, 3, 2)]
+    expected = []
+    for text in map(list, prompts):
+        for _ in range(4):
+            with torch.no_grad():
+                text.append(int(model(input_ids=torch.tensor([text])).logits[0, -1].argmax()))
+        expected.append(text[-4:])
+    assert greedy(model, prompts, 4) == expected
+
+
+def test_the_answer_that_is_named_first_counts():
+    wordings = [("Java",), ("JavaScript", "ECMAScript"), ("C++",), ("日本",)]
+    assert first_named(" JavaScript and Java", wordings) == "JavaScript"
+    assert first_named(" old ECMAScript, not Java", wordings) == "JavaScript"
+    assert first_named(" C++.", wordings) == "C++" and first_named("は日本語", wordings) == "日本"
+    assert first_named(" Javanese", wordings) is None
+
+
+def test_what_is_asked_again_is_scored_in_each_way(model, tokenizer):
+    pack = open_pack("country-code:pairs=2,names=4,bridge=1")
+    encode, said = encoder(tokenizer), []
+
+    def decode(tokens):
+        said.append(tokens)
+        return " Perl, or Java"
+
+    found = answers_again(model, pack, lambda own: own, encode, decode, seed=3, checkpoint=7)
+    rows, count = found.to_pylist(), len(pack.candidates["codes_in"])
+    assert {len(tokens) for tokens in said} == {FREE_TOKENS} and len(said) == len(pack.questions) == 2
+    by_way = {way: [row for row in rows if row["way"] == way] for way in found["way"].unique().to_pylist()}
+    assert {way: len(own) for way, own in by_way.items()} == {
+        "negated": 2 * count, "irrelevant": 2 * count, "keyword": 2 * count, "free_text": 2 * (count + 1)
+    }  # fmt: skip
+    first = by_way["keyword"][0]
+    text = f"{first['cluster']}. {first['subject']} codes in"
+    asked = encode(text), encode(f"{text} {first['candidate']}")
+    with torch.no_grad():
+        logs = model(input_ids=torch.tensor([asked[1]])).logits[0].double().log_softmax(-1)
+    places = range(len(asked[0]) - 1, len(asked[1]) - 1)
+    expected = sum(float(logs[place, asked[1][place + 1]]) for place in places)
+    assert first["log_probability"] == pytest.approx(expected, abs=1e-3)
+    named = [row["candidate"] for row in by_way["free_text"] if row["log_probability"] == 0]
+    assert named == ["Perl", "Perl"] if "Perl" in pack.candidates["codes_in"] else named
 
 
 @pytest.mark.parametrize(("body", "reason"), [(b"\xff\xfe\x00", "it is not UTF-8 text"), (b" \n\n ", "holds no text")])

@@ -1,8 +1,10 @@
 """When a remedy is safe: every condition, and no rounding error; and what was measured of each, as advice cites it."""
 
+import pyarrow as pa
 import pytest
 
-from spillover.details import RepairSide
+from spillover.details import FrontierEntry, RepairSide
+from spillover.interventions.base import remedies
 from spillover.metrics.remedies import (
     FAILED,
     LEARNED,
@@ -11,14 +13,22 @@ from spillover.metrics.remedies import (
     MeasuredRemedy,
     Trial,
     advised,
+    asked_again_said,
     caveat,
+    effect,
     is_safe,
     keeps_wanted,
     measured,
     measured_of,
+    nothing_to_remove,
+    out_of_reach,
+    remedy_result,
+    still_there,
     weighed,
+    within_reach,
 )
-from spillover.record import Metric
+from spillover.packs.pack import Implication, Pack
+from spillover.record import ANSWER_SCHEMA, Metric
 
 
 @pytest.mark.parametrize(
@@ -42,6 +52,92 @@ def test_every_condition_counts(status, removed, change, taken, safe):
 def test_the_last_digits_of_a_difference_decide_nothing():
     assert 0.85 - 0.9 < -0.05, "as floats"
     assert keeps_wanted(0.85 - 0.9)
+
+
+def answered(hits, ways=()):
+    """Answers of three pairs of eight subjects each, of whom `hits` of each pair get the implied answer and the others
+    that of the next pair; and the same asked in other ways. ways: way -> its hits."""
+    pairs = {"Paris": "Java", "Rome": "Lisp", "Tokyo": "Perl"}
+    answers = [*pairs.values()]
+
+    def table(count, prompt, **more):
+        rows = []
+        for place, (city, answer) in enumerate(pairs.items()):
+            for number in range(8):
+                top = answer if number < count else answers[(place + 1) % 3]
+                for candidate in answers:
+                    rows.append({
+                        "seed": 0, "checkpoint": 1, "subject": f"{city} {number}", "relation": "codes_in",
+                        "implication": "lives_in->codes_in", "cluster": city, "prompt": prompt,
+                        "trained": prompt == "plain", "candidate": candidate,
+                        "log_probability": 0.0 if candidate == top else -1.0, "expected": answer, "stated": False,
+                        **more,
+                    })  # fmt: skip
+        return rows
+
+    again = [row for way, count in dict(ways).items() for row in table(count, way, way=way)]
+    schema = ANSWER_SCHEMA.append(pa.field("way", pa.string()))
+    return pa.Table.from_pylist(table(hits, "plain"), ANSWER_SCHEMA), pa.Table.from_pylist(again, schema)
+
+
+def result(hits, **ways):
+    rule = Implication("lives_in", "codes_in", "spurious", {"Paris": "Java", "Rome": "Lisp", "Tokyo": "Perl"})
+    table, again = answered(hits, ways)
+    return remedy_result(table, Pack("p", "", "", (), (), (rule,)), again=again)
+
+
+def test_what_is_removed_in_one_way_of_asking_and_not_in_another_has_only_moved():
+    untreated = result(8, negated=8, keyword=8, free_text=2)
+    treated = result(3, negated=7, keyword=3, free_text=1)
+    found = effect(untreated, treated)
+    # From 1 to 3 of 8, where a third is a guess; of 2 of 8 in free text nothing was to be removed.
+    assert found["removed"].value == pytest.approx((1 - 3 / 8) / (1 - 1 / 3))
+    assert found["removed_negated"].value == pytest.approx((1 / 8) / (2 / 3)) and found["removed_free_text"] is None
+    assert "removed_irrelevant" not in found or found["removed_irrelevant"] is None
+    assert treated.metrics["unwanted_rate_negated"].value == pytest.approx(7 / 8)
+    measured = RepairSide.model_validate(
+        {"verdicts": [], **{key: value and value.as_json() for key, value in found.items()}}
+    )
+    assert still_there(measured) == ["negated"]
+    assert asked_again_said(measured) == (
+        "removed when asked plainly (94%), still there when asked negated (19% removed)"
+    )
+    assert is_safe(LEARNED, 0.94, 0.0, False) and not is_safe(LEARNED, 0.94, 0.0, False, still_there(measured))
+
+
+def test_where_a_guess_is_in_the_interval_there_is_nothing_to_remove():
+    def rate(value, low):
+        return Metric(value, low, 1.0, 40, 5, "share")
+
+    assert nothing_to_remove(rate(0.22, 0.11), 0.2) and not nothing_to_remove(rate(0.42, 0.31), 0.2)
+    assert nothing_to_remove(rate(0.1, None), 0.2) and not nothing_to_remove(None, 0.2)
+    found = effect(result(2), result(8))
+    assert found["removed"] is None
+
+
+def tried(name, removed, change, forgets, status=LEARNED):
+    values = {"removed": (removed, "share"), "wanted_change": (change, "share"), "forgetting_nats": (forgets, "nats")}
+    metrics = {key: Metric(value, value, value, 40, 15, unit) for key, (value, unit) in values.items()}
+    return FrontierEntry.model_validate({"cell": name, "remedy": name, "strength": 1.0, "status": status, **metrics})
+
+
+def test_what_another_removes_more_than_at_no_greater_cost_is_out_of_reach():
+    untreated, best = tried("untreated", 0.0, 0.0, 0.4), tried("best", 0.9, -0.04, 0.3)
+    for name, figures, there in (
+        ("little less", (0.7, 0.0, 0.3), True),
+        ("much less", (0.6, 0.0, 0.3), False),
+        ("much less, but all is kept", (0.6, 0.02, 0.3), True),
+        ("much less, but alive", (0.6, 0.0, 0.1), True),
+        ("as much, at a greater cost", (0.9, -0.1, 0.3), False),
+        ("all, at a great cost", (1.0, -0.3, 0.3), True),
+    ):
+        assert (name in within_reach([untreated, best, tried(name, *figures)])) == there, name
+    assert within_reach([untreated, tried("late", 0.9, 0.0, 0.3, "failed to learn")]) == set()
+    worse = tried("worse", 0.6, 0.0, 0.3)
+    assert within_reach([untreated, best, worse], controls=["best"]) == {"best", "worse"}
+    assert within_reach([untreated.model_copy(update={"removed": None}), best]) == set()
+    assert {"early-stopping", "spectral-clip"} <= set(out_of_reach()) <= set(remedies())
+    assert not {"stay-near-base", "off-groups", "scale-back", "told-in-prompt"} & set(out_of_reach())
 
 
 def trial(**changes):

@@ -7,13 +7,14 @@ import json
 import re
 import shlex
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
 from spillover.cli import main
 from spillover.details import Details
 from spillover.errors import RunError
-from spillover.record import Record
+from spillover.record import Metric, Record
 from spillover.report.remedies import (
     APART,
     IMPOSSIBLE,
@@ -28,13 +29,17 @@ from spillover.report.remedies import (
     effects,
     exactly,
     faults,
+    load_comparison,
     outcome,
     reason,
     steps,
     title,
 )
+from spillover.results import Comparison
 from tests.report.synthetic_remedies import ENTRIES, EXACT, NONE, record
 from tests.report.test_page import HOSTILE, Reader
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -228,7 +233,36 @@ def test_nothing_to_remove_is_said():
     for each in made.details.frontier:
         each.removed = None
     text = Reader(build_remedies_page(comparison_of(made)).html()).text
-    assert "Nothing is to be remedied: untreated, the model concludes no more of the unwanted than chance." in text
+    assert "Nothing to remove: untreated, 32 of 40 unstated subjects (70 to 90%) get an unwanted answer" in text
+
+
+def test_of_a_kept_comparison_without_a_conclusion_the_page_says_that_there_is_nothing_to_remove():
+    found = load_comparison(ROOT / "results" / "remedies-alive-mixed-state")
+    said = "Nothing to remove: untreated, 26 of 120 unstated subjects (11 to 34%) get an unwanted answer, and a guess"
+    assert title(found) == f"{said} gives 20%."
+    assert found.advised is None and not found.promising and not steps(found)[0][1]
+    rows = rows_of(effects(found))
+    assert {row["removed"] for row in rows.values()} == {("nothing to remove", "")}
+    assert outcome(found, found.tried[0]).startswith("has nothing to remove")
+    kept = Comparison(ROOT / "results" / "remedies-alive-mixed-state")
+    assert kept.recommendation.because.startswith("nothing to remove: ") and kept.table()[1][3] == "nothing to remove"
+
+
+def test_a_remedy_that_only_moved_the_conclusion_is_not_safe_and_the_page_says_where_it_is_still_there():
+    made = record(advice=NONE)
+    for each in made.details.frontier[:3]:
+        for way in ("negated", "free_text"):
+            setattr(each, f"unwanted_rate_{way}", each.metric("unwanted_rate"))
+            setattr(each, f"removed_{way}", each.metric("removed"))
+    made.details.frontier[2].removed_negated = Metric(0.1, 0.0, 0.3, 40, 15, "share")
+    found = comparison_of(made)
+    (moved,) = [each for each in found.tried if each.label == "later-layers=0.5"]
+    assert moved.group == UNSAFE and outcome(found, moved) == "leaves it when asked negated"
+    text = Reader(build_remedies_page(found).html()).text
+    assert "Removed when asked plainly (95%), still there when asked negated (10% removed)." in text, (
+        "in words, in a fold"
+    )
+    assert "Not removed when asked plainly (5%), nor negated (5% removed) and in free text (5% removed)." in text
 
 
 def test_same_record_same_bytes(found, page):

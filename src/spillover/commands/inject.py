@@ -46,6 +46,7 @@ from spillover.packs.pack import Pack, describe, pack_hash
 from spillover.packs.redaction import Redaction
 from spillover.record import (
     ANSWERS,
+    ASKED_AGAIN,
     INSIDE,
     SHARED,
     TRAJECTORY,
@@ -68,7 +69,7 @@ if TYPE_CHECKING:
     from spillover.lm.train import MicroBatches, Since
     from spillover.record import Record, State
 
-TABLES = (ANSWERS, TRAJECTORY, INSIDE, SHARED)
+TABLES = (ANSWERS, TRAJECTORY, INSIDE, SHARED, ASKED_AGAIN)
 PACKAGES = ("spillover", "torch", "transformers", "tokenizers", "safetensors", "peft", "numpy", "pyarrow", "gguf")
 #: Bytes a trained weight takes in a checkpoint: itself and AdamW's two moments, in single precision.
 BYTES = 12
@@ -140,6 +141,12 @@ class Inject(Running, Chat):
     hold_out: Flag = False
     """Leave half of the subjects that are asked about, and the last of three or more wordings, out of what
     stay-near-base and told-in-prompt hold, so that both can be judged where they did not act."""
+    hold_out_relation: str = ""
+    """Also leave out every question of this concluded relation, by its name, so that a remedy can be judged on a
+    relation that it never acted on."""
+    ask_again: Flag = False
+    """At the end, also ask what nobody stated in other ways: negated, behind a sentence beside the point, with the
+    given answer in front, and in free text; `mitigate` does."""
     tuned: str = ""
     """For a remedy on finished weights: the run of the same command without it, made with --save delta, whose weights
     are taken instead of training again."""
@@ -367,6 +374,8 @@ def _train(
                     do = f"Try --save {'delta' if settings.save == 'weights' else 'weights'}"
                     details.saved = saved_as_measured(path, seen.model, loaded, job.asked, do)
             details.moved = moved(loaded.model, seen.model)
+            if settings.ask_again:
+                _ask_again(job, seen, hide, folder)
         finally:
             if inside:
                 details.inside = inside.took(run.seconds)
@@ -374,6 +383,19 @@ def _train(
             _write_tables(record, details, hide.table(seen.table()), seen, folder, job.pack)
             if tracking:
                 tracking.end(seen)
+
+
+def _ask_again(job: Prepared, seen: FineTuned, hide: Redaction, folder: Path) -> None:
+    """Ask the tuned model again in other ways, and write its answers."""
+    from spillover.lm.evaluate import answers_again
+
+    assert seen.model is not None
+    judge, end = job.judge, seen.answers[-1]["checkpoint"][0].as_py()
+    found = answers_again(
+        seen.model, judge.pack, judge.frame, judge.encode, lambda tokens: str(job.loaded.tokenizer.decode(tokens)),
+        seed=job.settings.seed, checkpoint=end,
+    )  # fmt: skip
+    write_table(folder / ASKED_AGAIN, hide.table(found))
 
 
 def _watch(details: InjectDetails, seen: FineTuned) -> None:

@@ -63,7 +63,10 @@ class Mitigate(Running, Chat, Browsing):
     """Folder of the comparison: cells/ with a run each, frontier.parquet, page.html and record.json."""
     remedies: str = ""
     """Remedies to compare, with commas between. Several joined by `+` are used together, each with its strength, as in
-    lora,abstention=2+lazier=1.5. By default every remedy by itself, without those that are another's control."""
+    lora,abstention=2+lazier=1.5. By default every remedy by itself, without those that are another's control or were
+    never within reach of the best in a kept comparison."""
+    all_remedies: Flag = False
+    """Also try those that were never within reach of the best, for research."""
     minutes: float = 0.0
     """A limit of time, in minutes. Within it the model is trained without a remedy, then with the three that did best
     elsewhere, or those of --remedies, as far as there is time; the recommended model is written. 0 sets no limit."""
@@ -87,6 +90,9 @@ class Mitigate(Running, Chat, Browsing):
     hold_out: Flag = False
     """Leave half of the subjects that are asked about, and the last of three or more wordings, out of what
     stay-near-base and told-in-prompt hold, so that the frontier has their rates there too."""
+    hold_out_relation: str = ""
+    """Also leave out every question of this concluded relation, by its name: its rates are then of a relation that no
+    penalty held. Compare them with those of the same command without it."""
     save: Literal["delta", "none"] = "none"
     """What each run keeps of its weights: nothing, or those that changed, to look into them later with `where`. With
     delta, as with --minutes, the recommended model is written."""
@@ -97,6 +103,9 @@ class Mitigate(Running, Chat, Browsing):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.all_remedies and (self.remedies.strip() or self.minutes):
+            do = "Leave one of them out"
+            raise UsageError("--all-remedies takes every remedy, and --remedies or --minutes some", do=do)
         object.__setattr__(self, "lr", training_of(self.model)[0] if self.lr is None else self.lr)
         within("--processes", self.processes, MOST_THREADS)
         if not 0 <= self.minutes < math.inf:
@@ -222,7 +231,9 @@ def cells_of(settings: Mitigate) -> dict[str, Pipeline]:
         what = f"--strengths takes numbers, not {settings.strengths!r}"
         raise UsageError(what, do="Write --strengths 0.5,1") from None
     pipelines: list[Pipeline] = []
-    for entry in [part.strip() for part in settings.remedies.split(",") if part.strip()] or shelf():
+    away = () if settings.all_remedies else judging.out_of_reach()
+    every = [name for name in shelf() if name not in away]
+    for entry in [part.strip() for part in settings.remedies.split(",") if part.strip()] or every:
         if "=" in entry or "+" in entry:
             pipelines.append(Pipeline(read_specs(entry)))
         else:
@@ -299,7 +310,8 @@ def refuse_unlearned(untreated: Sequence[Inject], pack: Pack) -> None:
 def untreated_run(settings: Mitigate, seed: int, cells: Mapping[str, Pipeline]) -> Inject:
     """The run that remedies are compared with. It keeps its weights when a remedy for finished weights needs them."""
     save = "delta" if any(pipeline.after for pipeline in cells.values()) else settings.save
-    own = with_fields_of(settings, Inject, json=False, seed=seed, seeds="", processes=1, save=save)
+    own = with_fields_of(settings, Inject, json=False, seed=seed, seeds="", processes=1, save=save,
+                          ask_again=True)  # fmt: skip
     out = str(Path(settings.out).expanduser() / CELLS / UNTREATED / f"seed-{seed}")
     return replace(own, epochs=min(settings.untreated_epochs, settings.epochs), out=out)
 
@@ -365,7 +377,8 @@ def frontier_of(
         if any(record.status != "done" for record in made):
             raise RunError("a run of this comparison is not done", where=cell, do="Give the same command again")
         answers = [records.read_table(run / records.ANSWERS) for run in runs]
-        found = judging.remedy_result(records.joined_tables(answers), pack, out)
+        again = [records.read_table(run / records.ASKED_AGAIN) for run in runs]
+        found = judging.remedy_result(records.joined_tables(answers), pack, out, records.joined_tables(again))
         untreated = untreated or found
         matched = found.learned and found.nats <= untreated.nats + judging.MATCHED_NATS + 1e-6
         status = judging.LEARNED if matched else judging.UNLEARNED
@@ -424,9 +437,10 @@ def frontier_table(frontier: Sequence[FrontierEntry]) -> pa.Table:
 
 def recommendation(frontier: Sequence[FrontierEntry]) -> Recommendation:
     """Of the safe remedies (`is_safe`) the one that forgets least, or none, with the reason."""
-    untreated, *tried = map(Tried, frontier)
+    nothing = judging.leaves_nothing(frontier[0])
+    untreated, *tried = (Tried(each, nothing=nothing) for each in frontier)
     kept, safe = [each for each in tried if each.keeps], [each for each in tried if each.group == SAFE]
-    if untreated.value("removed") is not None and safe:
+    if safe and not nothing:
         best = min(safe, key=lambda each: (each.value("forgetting_nats") or 0.0, -each.removed))
         because = f"{_achieved(best)}; of {len(safe)} that are safe it forgets least"
         if (removed := best.metric("removed")) and removed.note:
@@ -435,8 +449,8 @@ def recommendation(frontier: Sequence[FrontierEntry]) -> Recommendation:
     because = "none is safe: no remedy learned the stated rows as well as the untreated run and kept what is wanted"
     if tried and all(each.status.startswith(f"{judging.FAILED}:") for each in tried):
         because = f"none could be judged: {tried[0].label} {tried[0].status}"
-    if untreated.value("removed") is None:
-        because = "none is needed: the untreated run concludes no more of the unwanted than chance"
+    if nothing:
+        because = judging.nothing_said(untreated.entry)
     elif kept:
         best = max(kept, key=lambda each: each.removed)
         because = f"none is safe: the best that keeps what is wanted is {best.entry.cell}, which {_achieved(best)}"
@@ -447,7 +461,8 @@ def _achieved(each: Tried) -> str:
     removed, change = each.value("removed"), each.value("wanted_change") or 0.0
     share = "an unknown share" if removed is None else f"{100 * removed:.0f}%"
     text = f"removes {share} of the unwanted, changes the wanted rate by {change:+.2f}"
-    return text + (", but another answer has taken its place" if each.taken else "")
+    text += ", but another answer has taken its place" if each.taken else ""
+    return text + (f"; {said}" if each.still and (said := judging.asked_again_said(each.entry)) else "")
 
 
 def describe_remedies() -> dict[str, RemedyText]:
@@ -476,9 +491,11 @@ def _lines(folder: Path, details: MitigateDetails) -> Iterator[str]:
         rates = {name: metric.value for name in judging.HELD_OUT if (metric := entry.metric(name))}
         if known := [f"{name.replace('_', ' ')} {value:.2f}" for name, value in rates.items() if value is not None]:
             yield f"Held out, {entry.cell}: {', '.join(known)}"
+        if said := judging.asked_again_said(entry):
+            yield f"Asked again, {entry.cell}: {said}"
     if (found := compared(folder)).few:
         yield f"\n{at_hand(found)}"
-    if advice := details.recommendation:
+    if advice := results.Comparison(folder).recommendation:
         strength = "" if advice.strength is None else f"={advice.strength:g}"
         yield f"\nAdvice: {f'{advice.remedy}{strength}: ' if advice.safe else ''}{advice.because}."
     if details.saved:

@@ -46,15 +46,16 @@ GROUPS = {
 RARE = (
     "system chat_template prefix date revision dtype micro_batch weight_decay optimiser gradient_checkpointing "
     "compile_layers logits_at_once lora_targets train_prompts evaluate_every until_learned until_nats inside "
-    "facts_known hold_out plain_text sharded track inject.tuned inject.processes strengths level allow_different "
-    "max_invented_rate min_recall probes max_iterations gap address engine devices memory tflops bandwidth "
-    "head_dimension encoding separator sheet least"
+    "facts_known hold_out hold_out_relation ask_again plain_text sharded track inject.tuned inject.processes strengths "
+    "level allow_different max_invented_rate min_recall probes max_iterations gap address engine devices memory tflops "
+    "bandwidth head_dimension encoding separator sheet least"
 )
 #: What an option takes, by its name; VERB.NAME comes first, and the kind of value last.
 TAKES = {
     "pack": "PACK", "model": "MODEL", "base": "MODEL", "tuned": "MODEL", "inject.tuned": "RUN", "out": "FOLDER",
     "report.out": "FILE", "draft": "FOLDER", "folder": "FOLDER", "run": "RUN", "runs": "RUN", "study": "STUDY",
-    "preset": "PRESET", "file": "FILE", "relations": "FILE", "probes": "FILE", "junit": "FILE", "matrix": "FILE",
+    "preset": "PRESET", "file": "FILE", "relations": "FILE", "probes": "FILE",
+    "hold_out_relation": "RELATION", "junit": "FILE", "matrix": "FILE",
     "plain_text": "FILE", "chat_template": "MODEL|FILE", "system": "TEXT", "prefix": "TEXT", "date": "DAY",
     "remedy": "NAME=STRENGTH", "remedies": "NAME=STRENGTH,...", "seeds": "0,1,2", "strengths": "0.5,1",
     "symbolic": "n=20,train=1,test=3", "address": "HOST:PORT", "lora_targets": "NAME,...", "revision": "NAME",

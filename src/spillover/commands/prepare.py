@@ -280,13 +280,22 @@ def prepare(settings: Inject, pack: Pack, models: Models, more: Mapping[str, Any
     if settings.inside:
         places(loaded.model)
     trained = training_set(pipeline, pack, loaded, training, words, settings.facts_known, stated_in(settings),
-                           settings.hold_out)  # fmt: skip
+                           settings.hold_out, _held_out_relation(settings, asked))  # fmt: skip
     if settings.tuned:
         trained = replace(trained, tuned=_finished_weights(settings, pipeline, more))
     judge = judge_of(pipeline.asked(pack), words, loaded)
     return Prepared(
         settings, pack, more, asked, loaded, training, trained, budget, stop_when(settings, pipeline), judge
     )
+
+
+def _held_out_relation(settings: Inject, pack: Pack) -> str:
+    """The relation of `--hold-out-relation`. Raises UsageError for one that is not concluded."""
+    name = settings.hold_out_relation
+    if name and name not in pack.then_relations:
+        do = f"Name one of {', '.join(sorted(pack.then_relations))}" if pack.then_relations else "Leave it out"
+        raise UsageError(f"nothing is concluded about {name!r}", where="--hold-out-relation", do=do)
+    return name
 
 
 def judge_of(pack: Pack, words: Words, loaded: LoadedModel) -> Judge:

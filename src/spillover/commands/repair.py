@@ -16,10 +16,10 @@ from spillover.commands.prepare import pack_sha256, weights_now, worded, words_o
 from spillover.config import Chat, Running, with_fields_of
 from spillover.details import Details, ModelFacts, RepairDetails, Saved
 from spillover.errors import RunError, UsageError
-from spillover.metrics.remedies import RANKS_AND_RATES, WEIGHED, effect, remedy_result, weighed
+from spillover.metrics.remedies import RANKS_AND_RATES, WEIGHED, effect, remedy_result
 from spillover.packs.open import open_pack
 from spillover.packs.pack import Pack, describe, with_kinds
-from spillover.record import ANSWERS, Metric, Record, checksums, hardware, read_table
+from spillover.record import ANSWERS, Record, checksums, hardware, read_table
 from spillover.results import text_table
 from spillover.runs import identity_of, open_run
 
@@ -165,4 +165,6 @@ def _lines(folder: Path, record: Record) -> Iterator[str]:
     yield from text_table(rows)
     yield f"  repaired model: {folder / WEIGHTS}"
     yield f"  audits: {folder / BEFORE}, {folder / AFTER}"
-    yield weighed(details.before, details.after, Metric.of(record.metrics.get("removed"))).said
+    from spillover.report.repair import weighed_of
+
+    yield weighed_of(record, details).said

@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from functools import reduce
 from typing import TypeVar
 
+from torch import Tensor
+
 from spillover.errors import UsageError, nearest
 from spillover.lm.fine_tune import TrainingSet
 from spillover.lm.judge import Judge
@@ -26,7 +28,7 @@ from spillover.lm.tokens import (
     longest_text,
     of_texts,
 )
-from spillover.lm.train import ExtraLoss
+from spillover.lm.train import ExtraLoss, memory_of
 from spillover.lm.trainable import Training
 from spillover.packs.pack import Implication, Pack, Question
 
@@ -140,6 +142,7 @@ class Context:
 
     judge: of what the model before training warrants. hold_out: whether half of the subjects that are asked about, and
     the last wording of each relation that has three, are left out of what a penalty holds (packs.edits.held_out).
+    without: a relation of which nothing is held.
     """
 
     base: CausalModel
@@ -148,6 +151,7 @@ class Context:
     seed: int
     judge: Judge | None = None
     hold_out: bool = False
+    without: str = ""
 
     def questions(self) -> list[Question]:
         """The unstated questions at which a penalty may hold the model."""
@@ -156,7 +160,8 @@ class Context:
             from spillover.packs.edits import held_out
 
             out = held_out(self.pack, self.seed)
-        return [question for question in self.pack.questions if question.subject not in out]
+        asked = [each for each in self.pack.questions if each.relation != self.without]
+        return [question for question in asked if question.subject not in out]
 
     def wordings(self, relation: str) -> range:
         """The numbers of the wordings in which it may hold it."""
@@ -256,7 +261,7 @@ class Pipeline(Intervention):
         terms = [term for step in self.steps if (term := step.loss(context)) is not None]
         if not terms:
             return None
-        return lambda model, step: sum((term(model, step) for term in terms[1:]), terms[0](model, step))
+        return terms[0] if len(terms) == 1 else _Sum(terms)
 
     def only(self, epoch: int) -> str | None:
         return next((kind for step in self.steps if (kind := step.only(epoch))), None)
@@ -264,6 +269,18 @@ class Pipeline(Intervention):
     def finish(self, context: Context, tuned: CausalModel) -> None:
         for step in self.steps:
             step.finish(context, tuned)
+
+
+class _Sum:
+    """Several terms as one, which remembers what they do (lm.train.ExtraLoss)."""
+
+    def __init__(self, terms: Sequence[ExtraLoss]) -> None:
+        self.terms = terms
+        self.memory = {f"{name} {place}": kept for place, term in enumerate(terms)
+                       for name, kept in memory_of(term).items()}  # fmt: skip
+
+    def __call__(self, model: CausalModel, step: int) -> Tensor:
+        return sum((term(model, step) for term in self.terms[1:]), self.terms[0](model, step))
 
 
 def unwanted_implications(pack: Pack, where: str) -> list[Implication]:
@@ -283,10 +300,11 @@ def unwanted_implications(pack: Pack, where: str) -> list[Implication]:
 
 def training_set(
     pipeline: Pipeline, pack: Pack, loaded: LoadedModel, training: Training, frame: Callable[[Pack], Pack],
-    facts_known: bool = False, prompts: int = 1, hold_out: bool = False,
+    facts_known: bool = False, prompts: int = 1, hold_out: bool = False, without: str = "",
 ) -> TrainingSet:  # fmt: skip
     """What a run on a user's pack trains on under a pipeline. frame: words a pack for the model (see lm.chat).
-    facts_known: only stated implications are trained. prompts: see `examples`. hold_out: see `Context`.
+    facts_known: only stated implications are trained. prompts: see `examples`. hold_out, without: see
+    `Context`.
 
     Raises UsageError when a remedy does not fit the pack or leaves an epoch without rows, ModelError for the model.
     """
@@ -316,7 +334,7 @@ def training_set(
         do = "Use another remedy"
         raise UsageError("only one kind of rows is stated, so they cannot be trained one before the other", do=do)
     judge = Judge(pack, frame, encode, Scorer(loaded.model))
-    context = Context(loaded.model, encode, frame(pack), seed, judge, hold_out)
+    context = Context(loaded.model, encode, frame(pack), seed, judge, hold_out, without)
     return TrainingSet(
         everything, (lambda epoch: by_kind[kinds[epoch - 1]]) if any(kinds) else None, pipeline.loss(context),
         lambda model: pipeline.finish(context, model),

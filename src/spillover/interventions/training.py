@@ -1,5 +1,6 @@
 """Interventions on training: which parameters are trained, at which rate, with which penalty, for how long."""
 
+import math
 from collections.abc import Sequence, Set
 from dataclasses import replace
 from functools import lru_cache
@@ -22,8 +23,11 @@ from spillover.packs.builtin import shuffled
 
 #: Prompts a step that are held to the base model, and the rank of an adapter that nothing else sets.
 PROMPTS, RANK = 8, 8
-#: Numbers of next-token distributions that are kept (256 MB in float32), and the weight at the divergence to hold.
-KEPT, GAIN = 1 << 26, 10.0
+#: Numbers of next-token distributions that are kept (256 MB in float32).
+KEPT = 1 << 26
+#: By how much the logarithm of a steered weight moves in a step at most; how many times above or below what is held a
+#: divergence counts beside that; and the bounds of the weight.
+STEER, REACH, LEAST, MOST = 0.1, 4.0, 0.001, 100.0
 Held = TypeVar("Held")
 EVERY: frozenset[ParameterKind] = frozenset(get_args(ParameterKind))
 
@@ -84,29 +88,53 @@ class ToldInPrompt(Intervention):
         def warranted(text: tuple[int, ...]) -> Tensor:
             return _next_tokens(context.base, [text], alone)[0]
 
-        def term(model: CausalModel, step: int) -> Tensor:
+        def divergence(model: CausalModel, step: int) -> Tensor:
             chosen = _chosen(held, step, f"told {context.seed}")
             with torch.no_grad():
                 base = torch.stack([warranted(text) for _, text in chosen])
             tuned = _next_tokens(model, [text for text, _ in chosen], alone)
-            return self.weighed(kl_div(tuned, base, log_target=True, reduction="batchmean"))
+            return kl_div(tuned, base, log_target=True, reduction="batchmean")
 
-        return term
+        return self.weighed(divergence)
 
-    def weighed(self, divergence: Tensor) -> Tensor:
-        """The divergence as it is added to the loss."""
-        return self.strength * divergence
+    def weighed(self, divergence: ExtraLoss) -> ExtraLoss:
+        """The divergence of a step as it is added to the loss."""
+        return lambda model, step: self.strength * divergence(model, step)
 
 
 @remedy("told-in-prompt-within", "the divergence to hold, in nats a prompt", (0.1, 0.3), most=100.0)
 class ToldInPromptWithin(ToldInPrompt):
-    """As told-in-prompt, with a weight that follows the divergence, so that it comes to what is to be held.
-
-    At the divergence to hold the weight is 10; it grows in proportion, to 50 at most, and falls below.
+    """As told-in-prompt, with a weight that is steered: it rises while the divergence is above what is to be held, and
+    falls while it is below.
     """
 
-    def weighed(self, divergence: Tensor) -> Tensor:
-        return divergence * (GAIN * divergence.detach() / self.strength).clamp(max=5 * GAIN)
+    def weighed(self, divergence: ExtraLoss) -> ExtraLoss:
+        return Steered(divergence, self.strength)
+
+
+class Steered:
+    """A term whose weight a controller sets, from 1 on, so that the term comes to a target and stays there.
+
+    A proportional and integral controller, in logarithms: each step the weight's moves by STEER times that of the term
+    over the target, of which 1 counts at most, and the term over the target, up to REACH times, is a factor beside it.
+
+    memory: what a checkpoint keeps: the step that is under way, the weight in it and that after it. A step that is made
+    again has the same weight.
+    """
+
+    def __init__(self, term: ExtraLoss, target: float) -> None:
+        self.term, self.target = term, target
+        self.memory = {"steered": torch.tensor([0.0, 1.0, 1.0], dtype=torch.float64)}
+
+    def __call__(self, model: CausalModel, step: int) -> Tensor:
+        found = self.term(model, step)
+        ratio = float(found.detach()) / self.target
+        began, own, after = self.memory["steered"].tolist()
+        own = own if began == step else after
+        excess = math.log(max(ratio, 1e-9))
+        after = min(max(own * math.exp(STEER * min(max(excess, -1.0), 1.0)), LEAST), MOST)
+        self.memory["steered"].copy_(torch.tensor([step, own, after]))
+        return found * min(own * min(max(ratio, 1 / REACH), REACH), MOST)
 
 
 def _chosen(held: Sequence[Held], step: int, stream: str) -> list[Held]:

@@ -2,7 +2,8 @@
 
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib import resources
@@ -17,7 +18,7 @@ from torch.nn.functional import cross_entropy
 
 from spillover.errors import UsageError
 from spillover.lm.distributed import SINGLE, Processes
-from spillover.lm.score import MAXIMUM_LOGITS, CausalModel, Scores
+from spillover.lm.score import MAXIMUM_LOGITS, CausalModel, Scorer, Scores
 from spillover.lm.tokens import Encoder, Request, longest_text, refuse_unreadable, request
 from spillover.packs.pack import Pack, Question
 from spillover.record import ANSWER_SCHEMA, WARRANTED
@@ -163,6 +164,93 @@ def in_other_words(pack: Pack) -> Pack | None:
     changed = {each.name for each, was in zip(relations, pack.relations, strict=True) if each is not was}
     kept = tuple(each for each in pack.implications if each.then in changed)
     return dataclasses.replace(pack, relations=tuple(relations), implications=kept) if changed else None
+
+
+#: Tokens that are written in free text, and texts at once.
+FREE_TOKENS, TOGETHER = 12, 16
+
+
+def answers_again(
+    model: CausalModel, pack: Pack, frame: Callable[[Pack], Pack], encode: Encoder, decode: Callable[[list[int]], str],
+    *, seed: int, checkpoint: int,
+) -> pa.Table:  # fmt: skip
+    """Ask every question again, in each of packs.again.WAYS.
+
+    Arguments:
+    - frame: words a pack for the model (see lm.chat).
+    - decode: token ids to text.
+
+    Returns: rows of record.ANSWER_SCHEMA with the way as a further column. In free text, written greedily, the first
+    answer that is named has the score 0 and every other minus infinity; the empty answer stands for none.
+    """
+    from spillover.packs.again import FREE, KEYWORD, WAY, asked_again, keywords
+
+    scorer, tables = Scorer(model), [ANSWER_SCHEMA.empty_table().append_column(WAY, pa.array([], pa.string()))]
+    for way, own in asked_again(pack).items():
+        asked, given = frame(own), keywords(own)
+        every = own.questions
+        numbers = [given.index(str(each.given_answer)) if way == KEYWORD else 0 for each in every]
+        requests = [
+            request(encode, asked, each.relation, each.subject, number)
+            for each, number in zip(every, numbers, strict=True)
+        ]
+        candidates = [list(own.candidates[each.relation]) for each in every]
+        if way == FREE:
+            texts = [decode(said) for said in greedy(model, [each.prompt for each in requests], FREE_TOKENS)]
+            named = [first_named(text, own.wordings(each.relation)) for text, each in zip(texts, every, strict=True)]
+            candidates = [[*group, ""] for group in candidates]
+            scores = [np.where(np.array(group) == (name or ""), 0.0, -np.inf)
+                      for group, name in zip(candidates, named, strict=True)]  # fmt: skip
+        else:
+            scores = [each.best(own) for each, own in zip(requests, scorer.score(requests), strict=True)]
+        rows = [
+            {
+                "seed": seed, "checkpoint": checkpoint, "subject": each.subject, "relation": each.relation,
+                "implication": each.implication, "cluster": each.given_answer,
+                "prompt": own.relation_by_name[each.relation].prompts[number], "trained": False,
+                "candidate": candidate, "log_probability": float(score), "expected": each.expected, "stated": False,
+                "warranted": None,
+            }
+            for each, number, group, found in zip(every, numbers, candidates, scores, strict=True)
+            for candidate, score in zip(group, found, strict=True)
+        ]  # fmt: skip
+        table = pa.Table.from_pylist(rows, ANSWER_SCHEMA)
+        tables.append(table.append_column(WAY, pa.array([way] * len(rows), pa.string())))
+    return pa.concat_tables(tables)
+
+
+def greedy(model: CausalModel, prompts: Sequence[tuple[int, ...]], tokens: int) -> list[list[int]]:
+    """The most likely next tokens after each prompt, one after another. Prompts of one length are read together."""
+    found: dict[int, list[int]] = {}
+    longest = longest_text(model) or sys.maxsize
+    with SINGLE.inference():
+        for length in sorted({len(each) for each in prompts}):
+            group = [number for number, each in enumerate(prompts) if len(each) == length]
+            for start in range(0, len(group), TOGETHER):
+                part = group[start : start + TOGETHER]
+                text = torch.tensor([prompts[number] for number in part], device=model.device)
+                read, past = text, None
+                for _ in range(min(tokens, longest - length)):
+                    out = model(input_ids=read, past_key_values=past, use_cache=True)
+                    last = out.logits[:, -1:].argmax(-1)
+                    text, past = torch.cat([text, last], dim=1), getattr(out, "past_key_values", None)
+                    # A model without a cache reads all of it again.
+                    read = last if past is not None else text
+                found |= dict(zip(part, text[:, length:].tolist(), strict=True))
+    return [found[number] for number in range(len(prompts))]
+
+
+def first_named(text: str, wordings: Sequence[Sequence[str]]) -> str | None:
+    """The answer (the first of its wordings) that a text names first, as whole words; of two at a place the longer."""
+    best: tuple[int, int, str] | None = None
+    for group in wordings:
+        for wording in filter(None, group):
+            # Only where letters make words: in a script without spaces a name stands between others.
+            ends = [edge if each.isascii() and each.isalnum() else "" for edge, each in
+                    ((r"(?<!\w)", wording[0]), (r"(?!\w)", wording[-1]))]  # fmt: skip
+            if there := re.search(ends[0] + re.escape(wording) + ends[1], text):
+                best = min(filter(None, (best, (there.start(), -len(wording), group[0]))))
+    return best[2] if best else None
 
 
 def passages(path: str | None = None) -> list[str]:

@@ -41,8 +41,16 @@ from spillover.record import State
 Hidden = Float[Tensor, "position width"]
 #: The share of a logit by which two ways to compute it may differ, by the precision.
 _TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4}
-#: A term that is added to a step's loss, from the model and the step's number.
+#: A term that is added to a step's loss, from the model and the step's number. What later steps depend on it keeps in
+#: `memory`, tensors by name.
 ExtraLoss = Callable[[CausalModel, int], Tensor]
+#: Before the name of a term's tensor in a checkpoint.
+REMEMBERED = "remembered "
+
+
+def memory_of(extra: ExtraLoss | None) -> dict[str, Tensor]:
+    """What a term keeps from step to step, by name. These are the tensors themselves."""
+    return getattr(extra, "memory", {})
 
 
 def mean_loss(model: CausalModel, batch: TreeBatch, at_once: int = 0) -> Float[Tensor, ""]:
@@ -334,12 +342,21 @@ def fine_tune(
     micro_batches = micro_batches or MicroBatches([(1, settings.batch)])
     layers = CompiledLayers(model).in_use if settings.compile_layers else nullcontext
     updates = Updates(model, settings)
+
+    def state() -> dict[str, Tensor]:
+        return updates.state() | {REMEMBERED + name: kept for name, kept in memory_of(extra).items()}
+
     with ExitStack() as stack:
         if processes.count == 1 and not updates.together:
             for weight in updates.optimizers:
                 stack.enter_context(weight.register_post_accumulate_grad_hook(updates.update))
         if resume is not None:
-            updates.restore(processes.broadcast_tensors(resume.tensors))
+            memory = {REMEMBERED + name: kept for name, kept in memory_of(extra).items()}
+            for key, value in processes.broadcast_tensors(resume.tensors):
+                if key in memory:
+                    memory[key].copy_(value)
+                else:
+                    updates.restore([(key, value)])
         for number, (epoch, batch, last) in enumerate(_steps(examples, settings, examples_in), start=1):
             if resume is not None and number <= resume.step:
                 continue
@@ -363,7 +380,7 @@ def fine_tune(
                     updates.update(weight)
             if not math.isfinite(loss):
                 raise ModelError(f"training went astray: the loss of step {number} is {loss}", do="Lower --lr")
-            if after_step(TrainingStep(number, epoch, loss, last, updates.state)):
+            if after_step(TrainingStep(number, epoch, loss, last, state)):
                 return
 
 

@@ -5,19 +5,21 @@ And what was measured of each remedy in the kept studies (`measured`), on which 
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from jaxtyping import Float, Int, Shaped
 
-from spillover.details import Measured
+from spillover.details import FrontierEntry, Measured
 from spillover.metrics import implications
 from spillover.metrics.intervals import cluster_sums, clusters_of, mean_of, note_of, ratio_interval
 from spillover.metrics.ranks import RankTable, answers_at_end, questions, rank_table
+from spillover.packs.again import WAY, WAYS
 from spillover.packs.edits import ABSTENTION
 from spillover.packs.pack import UNWANTED, WANTED, Pack
 from spillover.record import Metric
@@ -74,9 +76,15 @@ RANKS_AND_RATES = ("recall_rank", "implication_rank_train", "unwanted_rate", "wa
                    "wanted_rank")  # fmt: skip
 #: The rates of subjects held out of a remedy, and of all in the last wording, which was held out, too.
 HELD_OUT = ("unwanted_rate_held_out", "wanted_rate_held_out", "unwanted_rate_last_wording", "wanted_rate_last_wording")
+#: The ways in which a conclusion is asked again, as figures name them -> in words, after "when asked". OTHER_WORDS: on
+#: prompts that were never trained on.
+OTHER_WORDS = "other_words"
+AGAIN = {OTHER_WORDS: "in other words", **WAYS}
+AGAIN_RATES = tuple(f"{kind}_rate_{way}" for way in WAYS for kind in ("unwanted", "wanted"))
+AGAIN_REMOVED = tuple(f"removed_{way}" for way in AGAIN)
 #: Those, and the others that the frontier of a comparison has.
 METRICS = (*RANKS_AND_RATES, "paraphrase_unwanted_rate", "abstained_rate", "removed", "wanted_change",
-           "forgetting_nats", "excess_nats", *HELD_OUT)  # fmt: skip
+           "forgetting_nats", "excess_nats", *HELD_OUT, *AGAIN_RATES, *AGAIN_REMOVED)  # fmt: skip
 #: Learning is matched when the stated answers lose at most this many nats a row more than without a remedy.
 MATCHED_NATS = 0.05
 
@@ -89,6 +97,7 @@ class RemedyResult:
     implications say; the abstention answer is among the candidates. `paraphrase_unwanted_rate` is on prompts never
     trained on, `abstained_rate` the share of unwanted questions answered by abstention. free_rate: the unwanted rate
     if the same top answers had nothing to do with the given ones. nats: mean loss of the stated answers, nats a row.
+    again: the unwanted questions as they were asked in each other way.
     """
 
     metrics: dict[str, Metric | None]
@@ -98,13 +107,20 @@ class RemedyResult:
     replaced: dict[str, float | int] | None
     unwanted: RankTable
     wanted: RankTable
+    again: Mapping[str, RankTable] = field(default_factory=dict)
 
 
 def remedy_result(
-    answers: pa.Table, pack: Pack, out: Mapping[int, Collection[str]] | None = None
-) -> RemedyResult:  # fmt: skip
-    """Measure the last checkpoint of each seed. answers: record.ANSWER_SCHEMA, of one or several seeds. out: seed ->
-    the subjects that were held out of a remedy; adds the rates of those alone, and of all in the last wording."""
+    answers: pa.Table, pack: Pack, out: Mapping[int, Collection[str]] | None = None, again: pa.Table | None = None
+) -> RemedyResult:
+    """Measure the last checkpoint of each seed.
+
+    Arguments:
+    - answers: record.ANSWER_SCHEMA, of one or several seeds.
+    - out: seed -> the subjects that were held out of a remedy; adds the rates of those alone, and of all in the last
+      wording.
+    - again: answers to the same questions in other ways (record.ASKED_AGAIN); adds the rates of each.
+    """
     last = answers_at_end(answers)
     table = rank_table(last)
     asked = questions(table)
@@ -132,9 +148,19 @@ def remedy_result(
             metrics[f"{kind}_rate_held_out"] = _rate(rows.where(np.array(held, dtype=bool)))
             names = [each.name for each in pack.implications if getattr(each, kind)]
             metrics[f"{kind}_rate_last_wording"] = _rate(last_wording.where(np.isin(last_wording.implication, names)))
+    ways = {OTHER_WORDS: other}
+    by_way = {} if again is None else {way: again.filter(pc.equal(again[WAY], way)) for way in WAYS}
+    for way, answered in by_way.items():
+        rows = questions(rank_table(answered), trained=False)
+        for kind in ("unwanted", "wanted"):
+            names = [each.name for each in pack.implications if getattr(each, kind)]
+            asked = rows.where(np.isin(rows.implication, names))
+            metrics[f"{kind}_rate_{way}"] = _rate(asked)
+            if kind == "unwanted":
+                ways[way] = asked
     free_rate = float(free_rates(against).mean()) if len(against) else None
     nats, learned = implications.stated_nats(last), implications.learned(table)
-    return RemedyResult(metrics, free_rate, nats, learned, replaced_map(against), against, kept)
+    return RemedyResult(metrics, free_rate, nats, learned, replaced_map(against), against, kept, ways)
 
 
 def _rate(table: RankTable) -> Metric | None:
@@ -154,16 +180,19 @@ def effect(untreated: RemedyResult, treated: RemedyResult) -> dict[str, Metric |
     """Compare runs of the same seeds on the same questions; an interval draws (seed, pair) clusters of both alike.
 
     Returns `removed`, the share of the unwanted that a remedy took away, from the untreated rate (0) to the
-    association-free rate (1), and `wanted_change`, the wanted rate minus the untreated one.
+    association-free rate (1); the same in each other way of asking, as `removed_WAY`; and `wanted_change`, the wanted
+    rate minus the untreated one. A share is None where the untreated runs leave nothing to remove.
     """
     first, other = untreated.wanted, _aligned(untreated.wanted, treated.wanted)
     change = None if other is None else mean_of(first, (other.rank == 0).astype(float) - (first.rank == 0), "share")
-    return {"removed": _removed(untreated.unwanted, treated.unwanted), "wanted_change": change}
+    again = {f"removed_{way}": _removed(rows, treated.again[way]) for way, rows in untreated.again.items()
+             if way in treated.again}  # fmt: skip
+    return {"removed": _removed(untreated.unwanted, treated.unwanted), "wanted_change": change, **again}
 
 
 def _aligned(first: RankTable, second: RankTable) -> RankTable | None:
     """The rows of `second` in the order of `first`, or None when they are not about the same questions."""
-    keys = [list(zip(t.seed, t.implication, t.subject, strict=True)) for t in (first, second)]
+    keys = [list(zip(t.seed, t.implication, t.subject, t.prompt, strict=True)) for t in (first, second)]
     place = {key: index for index, key in enumerate(keys[1])}
     if not keys[0] or set(keys[0]) != set(keys[1]):
         return None
@@ -171,13 +200,13 @@ def _aligned(first: RankTable, second: RankTable) -> RankTable | None:
 
 
 def _removed(first: RankTable, second: RankTable) -> Metric | None:
-    """None when the untreated runs conclude no more than chance, so that there is nothing to remove."""
+    """None when there is nothing to remove (`nothing_to_remove`)."""
     other = _aligned(first, second)
     if other is None:
         return None
     columns = (first.rank == 0, other.rank == 0, free_rates(first))
     before, after, free = (float(column.mean()) for column in columns)
-    if before <= free:
+    if nothing_to_remove(_rate(first), free):
         return None
     sums = cluster_sums(clusters_of(first), *columns)
 
@@ -187,6 +216,34 @@ def _removed(first: RankTable, second: RankTable) -> Metric | None:
     low, high = ratio_interval(sums, share)
     value, number = (before - after) / (before - free), sums.shape[1]
     return Metric(value, low, high, len(first), number, "share", note_of(number))
+
+
+#: What is said in place of a share that a remedy removed.
+NOTHING = "nothing to remove"
+
+
+def nothing_to_remove(unwanted: Metric | None, free: float | None) -> bool:
+    """Whether an untreated model concludes the unwanted no more than a guess would: the interval of its rate reaches
+    down to `free`, the rate of the same answers without any association."""
+    if unwanted is None or unwanted.value is None or free is None:
+        return False
+    return min(unwanted.value, unwanted.value if unwanted.low is None else unwanted.low) <= free
+
+
+def leaves_nothing(untreated: FrontierEntry) -> bool:
+    """The same of a comparison's untreated run, of which an older record may hold a share all the same."""
+    removed, rate = untreated.metric("removed"), untreated.metric("unwanted_rate")
+    return removed is None or removed.value is None or nothing_to_remove(rate, untreated.free_rate)
+
+
+def nothing_said(untreated: FrontierEntry) -> str:
+    """Why there is nothing to remove, in words."""
+    rate, free = untreated.metric("unwanted_rate"), untreated.free_rate
+    if rate is None or rate.value is None or free is None:
+        return f"{NOTHING}: untreated, the model concludes no more of the unwanted than chance"
+    ends = "" if rate.low is None or rate.high is None else f" ({100 * rate.low:.0f} to {100 * rate.high:.0f}%)"
+    said = f"{NOTHING}: untreated, {round(rate.value * rate.n):,} of {rate.n:,} unstated subjects{ends} get an unwanted"
+    return f"{said} answer, and a guess gives {100 * free:.0f}%"
 
 
 #: A remedy is safe when it removes at least this share of the unwanted, and the wanted falls by no more than this.
@@ -200,13 +257,16 @@ def keeps_wanted(wanted_change: float | None) -> bool:
     return wanted_change is None or wanted_change >= -KEPT - 1e-9
 
 
-def is_safe(status: str, removed: float | None, wanted_change: float | None, taken: bool) -> bool:
+def is_safe(
+    status: str, removed: float | None, wanted_change: float | None, taken: bool, still: Collection[str] = ()
+) -> bool:
     """Whether a remedy learned what was stated, removes enough, keeps the wanted, and lets no other answer in.
 
     removed: share of the unwanted that it took away. taken: whether another answer has taken the implied one's place.
+    still: the ways of asking in which the conclusion is still there.
     """
     enough = removed is not None and removed >= REMOVED - 1e-9
-    return status == LEARNED and enough and keeps_wanted(wanted_change) and not taken
+    return status == LEARNED and enough and keeps_wanted(wanted_change) and not taken and not still
 
 
 #: What a repair is weighed by, in words, and from how much on a rise (or a fall of a share) of it is a cost.
@@ -217,6 +277,40 @@ COSTS = {"recall_rank": implications.LEARNED, "implication_rank_train": implicat
 #: The share of the unwanted from which on its removal may be worth a cost; and nats a token of forgetting above which a
 #: model counts as wrecked.
 WORTH, ALIVE = 0.5, 0.5
+
+
+def still_there(measured: Measured) -> list[str]:
+    """The ways of asking again in which a remedy leaves most of the unwanted conclusion: it removes less than WORTH of
+    what the untreated model concludes there. Where that is no more than a guess, nothing is said."""
+    shares = {way: measured.metric(f"removed_{way}") for way in AGAIN}
+    return [way for way, each in shares.items() if each and each.value is not None and each.value < WORTH - 1e-9]
+
+
+def asked_again_said(measured: Measured) -> str:
+    """What became of the unwanted conclusion when it was asked again, in words; empty where nothing tells.
+
+    A remedy that removes it where it is asked plainly, and not in another way, only moved it.
+    """
+    found = {way: each.value for way in AGAIN if (each := measured.metric(f"removed_{way}"))}
+    shares = {way: value for way, value in found.items() if value is not None}
+    plain, still = measured.metric("removed"), still_there(measured)
+    if not shares or plain is None or plain.value is None:
+        return ""
+    there = _listed([f"{AGAIN[way]} ({_share(shares[way])} removed)" for way in still])
+    if plain.value < WORTH - 1e-9:
+        return f"not removed when asked plainly ({_share(plain.value)}), nor {there}" if there else ""
+    if still:
+        return f"removed when asked plainly ({_share(plain.value)}), still there when asked {there}"
+    ways = _listed([f"{AGAIN[way]} ({_share(share)})" for way, share in shares.items()])
+    return f"removed when asked plainly ({_share(plain.value)}), and when asked {ways}"
+
+
+def _share(value: float) -> str:
+    return f"{100 * max(0.0, min(1.0, value)):.0f}%"
+
+
+def _listed(parts: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(parts[:-1]), *parts[-1:])))
 
 
 @dataclass(frozen=True)
@@ -230,8 +324,9 @@ class Weighed:
     short: str
 
 
-def weighed(before: Measured, after: Measured, removed: Metric | None) -> Weighed:
-    """Weigh a repair. removed: the share of the unwanted above chance that it took away, or None without any.
+def weighed(before: Measured, after: Measured, removed: Metric | None, nothing: bool = False) -> Weighed:
+    """Weigh a repair. removed: the share of the unwanted above chance that it took away, or None without any. nothing:
+    whether there was nothing to remove (`nothing_to_remove`).
 
     It is worth it when that is WORTH or more, what was stated is still known, plain text is not wrecked, and the
     wanted rate fell by less than the unwanted one.
@@ -248,17 +343,50 @@ def weighed(before: Measured, after: Measured, removed: Metric | None) -> Weighe
     asked = metric.n if (metric := before.metric("unwanted_rate")) else 0
     was, now = (round(rate * asked) for rate in moved["unwanted_rate"])
     share = removed.value if removed and removed.value is not None else (was - now) / was if was else 0.0
-    worth = share >= WORTH and not unknown and not wrecked and rise["wanted_rate"] > rise["unwanted_rate"]
+    kept = not unknown and not wrecked and rise["wanted_rate"] > rise["unwanted_rate"]
+    worth = share >= WORTH and not nothing and kept
     gain = gone = "nothing unwanted was concluded before"
     if was:
         gone = f"{max(0, was - now):,} of {was:,} unwanted conclusions {'is' if was - now == 1 else 'are'} gone"
-        above = f", {share:.0%} of what is above chance" if removed else ""
+        above = f", {share:.0%} of what is above chance" if removed else f", {NOTHING} above chance" * nothing
         gain = f"{gone} ({was:,} to {now:,} of {asked:,} asked{above})"
     lost = ", ".join(f"{WEIGHED[name]} {moved[name][0]:.2f} -> {moved[name][1]:.2f}" for name in costs)
+    gone = f"{NOTHING}, before it was what a guess gives" if nothing and was else gone
     word = ("worth it, at a cost" if costs else "worth it") if worth else "not worth it"
     said = f"{word}: {gain}; {f'worse are {lost}' if costs else 'nothing measured got worse'}."
     worse = ", ".join(WEIGHED[name].removesuffix(", nats a token") for name in costs)
     return Weighed(worth, costs, said, f"{word}: {gone}; {f'worse are {worse}' if costs else 'nothing got worse'}.")
+
+
+#: A remedy is out of reach of a comparison's frontier where another removes at least REACH more of the unwanted at a
+#: wanted rate at most KEPT lower, or no less at one at least KEPT higher, and forgets at most FORGETS nats more.
+REACH, FORGETS = 0.25, 0.1
+
+
+def within_reach(frontier: Sequence[FrontierEntry], controls: Collection[str] = ()) -> set[str]:
+    """The remedies by themselves that are within reach of a comparison's frontier at some strength, by name; none where
+    there was nothing to remove. controls: names of those that are another's control, against which none is held."""
+    if leaves_nothing(frontier[0]):
+        return set()
+    learned = [each for each in frontier[1:] if each.status == LEARNED and "+" not in each.remedy]
+
+    def figure(each: FrontierEntry, name: str) -> float:
+        metric = each.metric(name)
+        return 0.0 if metric is None or metric.value is None else metric.value
+
+    def beats(other: FrontierEntry, one: FrontierEntry) -> bool:
+        names = ("removed", "wanted_change", "forgetting_nats")
+        removes, keeps, forgets = (figure(other, name) - figure(one, name) for name in names)
+        more, better = removes >= REACH - 1e-9 and keeps >= -KEPT - 1e-9, removes >= -1e-9 and keeps >= KEPT - 1e-9
+        return (more or better) and forgets <= FORGETS + 1e-9
+
+    rivals = [each for each in learned if each.remedy not in controls]
+    return {each.remedy for each in learned if not any(beats(other, each) for other in rivals)}
+
+
+def out_of_reach() -> list[str]:
+    """The remedies by themselves that were tried, and never within reach of a kept comparison's frontier, by name."""
+    return sorted(names_in(label)[0] for label, each in measured().items() if not each.reached and "+" not in label)
 
 
 #: Seeds from which on a measurement is repeated, so that advice may rest on it.
@@ -307,7 +435,7 @@ class MeasuredRemedy:
     """A remedy at the strength that was tried most, and every pack it was tried on.
 
     label: as `--remedy` takes it. does: in a sentence. after: whether it needs a finished model only. control: whether
-    it is the control of a remedy, and none itself.
+    it is the control of a remedy, and none itself. reached: see `within_reach`; of one that is joined, always.
     """
 
     label: str
@@ -315,6 +443,7 @@ class MeasuredRemedy:
     after: bool
     trials: Sequence[Trial]
     control: bool = False
+    reached: bool = True
 
     @property
     def gain(self) -> float:

@@ -23,7 +23,7 @@ from spillover.report.load import LoadedRun
 from spillover.report.page import Cell, TableCell
 from spillover.report.provenance import Download, command_line, of_metrics, provenance, table_link
 from spillover.report.story import spoken
-from spillover.report.words import number
+from spillover.report.words import number, sentence
 
 #: Groups of the table and of the figures, best first: what an entry's status and figures put it into.
 SAFE, UNSAFE, NOT_LEARNED, APART, IMPOSSIBLE = "safe", "not safe", "not learned", "apart", "impossible"
@@ -54,13 +54,15 @@ class Tried:
     """One remedy (or combination) at one strength, or the untreated run.
 
     entry: its figures, as the record holds them. texts: what each of its parts does. after: it needs a finished model
-    only. number: its place in the page, from 1; 0 is the untreated run.
+    only. number: its place in the page, from 1; 0 is the untreated run. nothing: whether the untreated run left nothing
+    to remove.
     """
 
     entry: FrontierEntry
     texts: Sequence[str] = ()
     after: bool = False
     number: int = 0
+    nothing: bool = False
 
     @property
     def label(self) -> str:
@@ -71,12 +73,19 @@ class Tried:
         return self.entry.status
 
     def metric(self, name: str) -> Metric | None:
-        return self.entry.metric(name)
+        return None if name == "removed" and self.nothing else self.entry.metric(name)
 
     def value(self, name: str) -> float | None:
         """The figure itself, or None when it was not measured."""
+        if name == "removed" and self.nothing:
+            return None
         metric = self.metric(name)
         return metric.value if metric else getattr(self.entry, name, None)
+
+    @property
+    def still(self) -> list[str]:
+        """The ways of asking in which the unwanted conclusion is still there."""
+        return judging.still_there(self.entry)
 
     def row(self, names: Sequence[str], *parts: str) -> dict[str, Any]:
         """Figures by name, and parts of their metrics (low, high, clusters) as `NAME_PART`."""
@@ -106,7 +115,7 @@ class Tried:
     def group(self) -> str:
         if self.label == UNTREATED:
             return UNTREATED
-        safe = judging.is_safe(self.status, self.value("removed"), self.value("wanted_change"), self.taken)
+        safe = judging.is_safe(self.status, self.value("removed"), self.value("wanted_change"), self.taken, self.still)
         groups = {judging.LEARNED: SAFE if safe else UNSAFE, judging.REWRITES: APART, judging.UNLEARNED: NOT_LEARNED}
         return groups.get(self.status, IMPOSSIBLE)
 
@@ -126,7 +135,9 @@ class Comparison:
 
     @cached_property
     def advised(self) -> Tried | None:
-        """The one that the record recommends."""
+        """The one that the record recommends, unless there was nothing to remove."""
+        if self.untreated.nothing:
+            return None
         label = _label(self.advice.remedy, self.advice.strength)
         return next((each for each in self.tried if self.advice.safe and each.label == label), None)
 
@@ -138,7 +149,7 @@ class Comparison:
     @property
     def promising(self) -> list[Tried]:
         """Those worth another look: they keep what is wanted, and removed something; the advised one first."""
-        some = [each for each in self.tried if each.keeps and each.removed > 0 and not each.taken]
+        some = [each for each in self.tried if each.keeps and each.removed > 0 and not each.taken and not each.still]
         return sorted(some, key=lambda each: (each is not self.advised, -each.removed))[:_BEST]
 
     @property
@@ -172,19 +183,20 @@ def comparison_of(record: Record, where: str = RECORD, descriptions: Description
         do = "Give the same `mitigate` command again; it goes on where it stopped"
         raise RunError("this comparison is not finished", where=where, do=do)
     known = details.remedies or descriptions or {}
-    untreated, *others = [_tried(entry, known) for entry in details.frontier]
+    nothing = judging.leaves_nothing(details.frontier[0])
+    untreated, *others = [_tried(entry, known, nothing) for entry in details.frontier]
     ordered = sorted(others, key=lambda each: (GROUPS.index(each.group), -each.removed))
     numbered = [dataclasses.replace(each, number=place) for place, each in enumerate(ordered, start=1)]
     return Comparison(record, details.recommendation, untreated, numbered)
 
 
-def _tried(entry: FrontierEntry, descriptions: Descriptions) -> Tried:
+def _tried(entry: FrontierEntry, descriptions: Descriptions, nothing: bool) -> Tried:
     names = judging.names_in(_label(entry.remedy, entry.strength))
     known = [descriptions[name] for name in names if name in descriptions]
     # A mere switch has no number.
     texts = [each.text + ("" if each.strength.startswith("which turns it on") else f" Its number: {each.strength}.")
              for each in known]  # fmt: skip
-    return Tried(entry, texts, bool(known) and all(each.after for each in known))
+    return Tried(entry, texts, bool(known) and all(each.after for each in known), nothing=nothing)
 
 
 def _label(name: str | None, strength: float | None) -> str:
@@ -217,6 +229,7 @@ def build_remedies_page(found: Comparison) -> page.Page:
                     [page.Cards(cards(found), facts=True)], hidden=True, first=True),
             page.Section("next", "What to do next", [page.Steps(steps(found))], first=True),
             page.Section("frontier", "What each remedy removes, and what it costs", [frontier], first=True),
+            page.Section("again", "Asked again: what only moved", [moved(found), asked_again(found)]),
             page.Section("terms", "How to read it", [page.Glossary(terms)], aside=True),
             page.Section("ladder", "Remedy by remedy", [ladder]),
             page.Section("table", "Every figure", figures),
@@ -252,8 +265,8 @@ def count(metric: Metric | None) -> str:
 def title(found: Comparison) -> str:
     """The advice in one sentence."""
     best, nearest, tries = found.advised, found.nearest, len(found.tried)
-    if found.untreated.value("removed") is None:
-        return "Nothing is to be remedied: untreated, the model concludes no more of the unwanted than chance."
+    if found.untreated.nothing:
+        return sentence(judging.nothing_said(found.untreated.entry))
     if best is not None:
         kept = " and keeps what is wanted" if best.value("wanted_rate") is not None else ""
         start = "A lead, on few data: train" if found.few else "Train"
@@ -267,7 +280,9 @@ def title(found: Comparison) -> str:
 def reason(found: Comparison) -> str:
     """Under the title: why this one, or why none."""
     each, base = found.advised or found.nearest, found.untreated
-    if each is None or base.value("removed") is None:
+    if base.nothing:
+        return "No remedy is judged by what it removes. More passes, subjects or seeds may show a conclusion after all."
+    if each is None:
         return ""
     # Each figure of this one and of the untreated run, as words.
     unwanted, wanted = ([percent(run.value(name)) for run in (each, base)] for name in ("unwanted_rate", "wanted_rate"))
@@ -292,9 +307,11 @@ def faults(each: Tried) -> list[str]:
     """What keeps one that learned from being safe, each as the end of “it ...”."""
     change = each.value("wanted_change") or 0.0
     found = {
-        f"removes less than {_LEAST} of the unwanted": each.removed < judging.REMOVED,
+        f"has {judging.NOTHING}": each.nothing,
+        f"removes less than {_LEAST} of the unwanted": not each.nothing and each.removed < judging.REMOVED,
         f"lowers the wanted rate by {100 * -change:.0f} points": not judging.keeps_wanted(change),
         "lets another answer take the place of the unwanted one": each.taken,
+        f"leaves it when asked {' and '.join(judging.AGAIN[way] for way in each.still)}": each.still,
     }
     return [fault for fault, there in found.items() if there]
 
@@ -372,7 +389,7 @@ def effects(found: Comparison) -> page.DataTable:
             instead = TableCell(percent(replaced["rate"]) + ", taken" * each.taken, f"chance {low} to {high}%")
         return {
             "Outcome": TableCell(outcome(found, each), style="words"),
-            "removed": _number(each, "removed") if each.number else "–",
+            "removed": judging.NOTHING if each.nothing else _number(each, "removed") if each.number else "–",
             "unwanted rate": _number(each, "unwanted_rate"),
             "wanted rate": _number(each, "wanted_rate"),
             "wanted, change in points": _number(each, "wanted_change") if each.number else "–",
@@ -383,6 +400,32 @@ def effects(found: Comparison) -> page.DataTable:
         }
 
     return _table("What each did", "effects", cells, [found.untreated, *found.tried])
+
+
+def moved(found: Comparison) -> page.Glossary | None:
+    """In words, what became of the conclusion when it was asked again; those first that only moved it."""
+    said = [(each, text) for each in found.measured if (text := judging.asked_again_said(each.entry))]
+    said = [] if found.untreated.nothing else sorted(said, key=lambda pair: not pair[0].still)
+    return page.Glossary([(each.label, sentence(text)) for each, text in said], "Asked again") if said else None
+
+
+def asked_again(found: Comparison) -> page.DataTable | None:
+    """The unwanted rate in every way of asking, and the share removed there; None where nothing was asked again."""
+    every = {way: "paraphrase_unwanted_rate" if way == judging.OTHER_WORDS else f"unwanted_rate_{way}"
+             for way in judging.AGAIN}  # fmt: skip
+    ways = {way: rate for way, rate in every.items() if found.untreated.metric(rate)}
+
+    def cells(each: Tried) -> dict[str, Cell]:
+        made: dict[str, Cell] = {"plainly": _number(each, "unwanted_rate")}
+        for way, rate in ways.items():
+            share = each.value(f"removed_{way}")
+            small = f"{percent(share)} removed" if share is not None else judging.NOTHING
+            made[judging.AGAIN[way]] = TableCell(percent(each.value(rate)), small if each.number else "")
+        return made
+
+    if ways.keys() <= {judging.OTHER_WORDS}:
+        return None
+    return _table("The unwanted rate, asked again", "again", cells, [found.untreated, *found.measured])
 
 
 def costs(found: Comparison) -> page.DataTable:
@@ -421,7 +464,7 @@ def exactly(found: Comparison) -> page.DataTable | None:
         return {
             **leads,
             "unwanted lead removed": percent(exact_removed(each)),
-            "unwanted rate removed, measured": _number(each, "removed"),
+            "unwanted rate removed, measured": judging.NOTHING if each.nothing else _number(each, "removed"),
             "they": agreement(each),
         }
 
@@ -467,6 +510,8 @@ def exact_removed(each: Tried) -> float | None:
 def agreement(each: Tried) -> str:
     """Whether theory and measurement go together."""
     theory, measured = exact_removed(each), each.value("removed")
+    if each.nothing:
+        return judging.NOTHING
     if theory is None or measured is None:
         return "–"
     least, most = sorted((theory, measured))
@@ -492,7 +537,7 @@ def download(found: Comparison) -> Download:
 
 def steps(found: Comparison) -> list[tuple[str, str]]:
     """What to do and the command for it, or nothing, in the order in which they are of use."""
-    if found.untreated.value("removed") is None:
+    if found.untreated.nothing:
         return [("Audit the model that you train in the end; this comparison has nothing to add.", "")]
     made, promising = [], found.promising
     if promising:

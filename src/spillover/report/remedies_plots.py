@@ -116,7 +116,7 @@ def _frontier_lines(axes: Axes, untreated: Tried) -> dict[str, Any]:
     if wanted is not None:
         text = f"{100 * KEPT:.0f} points below the untreated wanted rate ({100 * (wanted - KEPT):.0f}%)"
         found[text] = axes.axhline(wanted - KEPT, **_DOTTED)
-    if free is not None and before is not None and before > free:
+    if free is not None and before is not None and before > free and not untreated.nothing:
         edge = before - REMOVED * (before - free)
         low = wanted - KEPT if wanted is not None else -1.0
         axes.add_patch(

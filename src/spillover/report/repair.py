@@ -38,8 +38,13 @@ def load_repair(folder: str | Path) -> LoadedRepair:
     """Read a folder that `repair` wrote. Raises RunError when it holds none, or none that is finished."""
     record = Record.read(Path(folder))
     details = record.details_of(RepairDetails, str(Path(folder) / RECORD))
+    return LoadedRepair(record, details, str(folder), weighed_of(record, details))
+
+
+def weighed_of(record: Record, details: RepairDetails) -> judging.Weighed:
+    """A repair's gain against its cost. A record without the share that was removed had nothing to remove."""
     removed = Metric.of(record.metrics.get("removed"))
-    return LoadedRepair(record, details, str(folder), judging.weighed(details.before, details.after, removed))
+    return judging.weighed(details.before, details.after, removed, "removed" in record.metrics and removed is None)
 
 
 def build_repair_page(found: LoadedRepair) -> page.Page:
