@@ -234,6 +234,7 @@ def trials() -> Iterator[tuple[str, str, dict[str, Any]]]:
             names = "+".join(sorted(part.partition("=")[0] for part in label.split("+")))
             about = {"study": f"results/{folder.name}", "model": record.settings["model"]}
             about |= {"pack": record.settings["pack"], "seeds": len(details.seeds), "status": entry.status}
+            about |= {"nothing": True} if judging.leaves_nothing(untreated) else {}
             yield names, label, about | _figures(untreated, entry)
 
 
@@ -311,6 +312,7 @@ def cited(name: str) -> str:
         for trial in each.trials:
             pairs = [trial.unwanted, trial.wanted, trial.stated, trial.forgetting]
             shown = ["–" if pair is None else f"{pair[0]:.2f} → {pair[1]:.2f}" for pair in pairs]
+            shown[0] += f" ({judging.NOTHING})" if trial.nothing else ""
             label = f"`{each.label}`" + ("" if trial.status == judging.LEARNED else f" ({trial.status})")
             rows.append((label, *shown, f"`{trial.on}`", str(trial.seeds), f"`{trial.study}`"))
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)

@@ -398,7 +398,7 @@ class Trial:
     """One kept comparison of a remedy with the untreated run of the same pack; each figure before and after.
 
     study: its folder in the repository. wanted: None for a pack that wants nothing. stated: mean rank of the stated
-    facts and of the stated implications, the greater one. safe: see `is_safe`.
+    facts and of the stated implications, the greater one. safe: see `is_safe`. nothing: see `leaves_nothing`.
     """
 
     study: str
@@ -411,6 +411,7 @@ class Trial:
     stated: tuple[float, float]
     forgetting: tuple[float, float]
     safe: bool
+    nothing: bool = False
 
     @property
     def gain(self) -> float:
@@ -427,7 +428,8 @@ class Trial:
     def figures(self) -> str:
         """What was measured, in words."""
         rates = {"unwanted": self.unwanted, "wanted": self.wanted, "forgotten nats": self.forgetting}
-        return ", ".join(f"{name} {pair[0]:.2f} -> {pair[1]:.2f}" for name, pair in rates.items() if pair)
+        said = [f"{name} {pair[0]:.2f} -> {pair[1]:.2f}" for name, pair in rates.items() if pair]
+        return ", ".join([f"{said[0]} ({NOTHING})" if self.nothing else said[0], *said[1:]])
 
 
 @dataclass(frozen=True)

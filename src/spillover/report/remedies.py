@@ -143,7 +143,9 @@ class Comparison:
 
     @cached_property
     def nearest(self) -> Tried | None:
-        """Of those that learned and keep what is wanted, the one that removes most."""
+        """Of those that learned and keep what is wanted, the one that removes most, if there was anything to."""
+        if self.untreated.nothing:
+            return None
         return max((each for each in self.tried if each.keeps), key=lambda each: each.removed, default=None)
 
     @property
