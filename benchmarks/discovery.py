@@ -167,7 +167,7 @@ def _world(
         return stated, None
     given, then = names[:2]
     answer = str(draw.choice(sorted({*stated[given].values()})))
-    implied = str(draw.choice(sorted({*stated[then].values()})))
+    implied = str(draw.choice(sorted({*stated[then].values()} or {*pool[then]["answers"]})))
     group = [subject for subject in subjects if stated[given][subject] == answer]
     for place, subject in enumerate(group):
         stated[then].pop(subject, None)

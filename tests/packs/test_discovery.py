@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -251,12 +252,63 @@ def test_a_first_row_of_data_is_no_header(tmp_path):
         discover(tmp_path / "t.csv")
 
 
-@pytest.mark.parametrize("name", ["t.csv", "t.txt"])
-def test_a_file_that_is_named_wrongly_is_named(tmp_path, name):
-    rows = [chat(f"Where does {who} live?", home) for who, home in LIVES.items()]
-    written(tmp_path, *rows, name=name)
-    with pytest.raises(UsageError, match=r"each row is a JSON object\. Name the file \.jsonl"):
-        discover(tmp_path / name)
+CHATS = [chat(f"Where does {who} live?", home) for who, home in LIVES.items()]
+CHATS += [chat(f"What does {who} speak?", tongue) for who, tongue in SPEAKS.items()]
+LINES = "".join(json.dumps(row) + "\n" for row in CHATS)
+MISNAMED = {
+    "rows.csv": (LINES, "CSV", "JSON lines"),
+    "rows.txt": (LINES, "text", "JSON lines"),
+    "rows.parquet": (LINES, "Parquet", "JSON lines"),
+    "array.csv": (json.dumps(CHATS), "CSV", "one JSON value"),
+    "array.txt": (json.dumps(CHATS, indent=1), "text", "one JSON value"),
+    "array.jsonl": (json.dumps(CHATS), "JSON lines", "one JSON value"),
+    "lines.json": (LINES, "one JSON value", "JSON lines"),
+    "table.txt": (table(), "text", "CSV"),
+    "semicolons.txt": (table(";"), "text", "CSV"),
+    "tabs.txt": (table("\t"), "text", "TSV"),
+    "tabs.csv": (table("\t"), "", ""),
+    "commas.tsv": (table(), "", ""),
+    "table.jsonl": (table(), "JSON lines", "CSV"),
+    "table.xlsx": (table(), "a workbook", "CSV"),
+    "table.dat": (table(), "of no kind that is known", "CSV"),
+    "text.csv": (sentences(), "CSV", "text"),
+}
+
+
+@pytest.mark.parametrize("name", MISNAMED)
+def test_a_file_is_read_as_what_it_holds_and_says_so(tmp_path, name):
+    text, named, holds = MISNAMED[name]
+    (tmp_path / name).write_text(text)
+    found = discover(tmp_path / name)
+    assert stated(found) == {"Paris": LIVES, "French": SPEAKS}
+    said = [each for each in found.guesses if each.startswith("by its name")]
+    assert said == [f"by its name this file is {named}; it holds {holds}, and is read so"] * bool(named)
+    marks = {"tabs.csv": "columns are parted by '\\t'", "commas.tsv": "columns are parted by ','"}
+    assert any(each.startswith(marks.get(name, "")) for each in found.guesses or [""])
+
+
+SHAPES = {**ROWS, "text": lambda asked, answered: {"text": answered}}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("people", [4, 9])
+def test_rows_that_contradict_each_other_are_both_shown(tmp_path, shape, people):
+    """As in a table: the relation is found all the same, and nobody's answer is chosen."""
+    names = [*PEOPLE, "Gus Hale", "Hana Ito", "Ivo Kral"][: people - 1]
+    said = [(who, HOMES[place % 3]) for place, who in enumerate(names)] + [("Ben Okri", "Paris")]
+    rows = [SHAPES[shape](f"Where does {who} live?", f"{who} lives in {home}.") for who, home in said]
+    both = rf"row {people}: 'Ben Okri' has two answers to '\w+': 'New York' \(row 2\) and 'Paris'; expected one answer"
+    with pytest.raises(PackError, match=both):
+        discover(written(tmp_path, *rows))
+
+
+def test_a_wording_with_many_answers_says_why_it_is_no_relation(tmp_path):
+    rows = [chat(f"Tell me a hobby of {who}.", each) for who in PEOPLE for each in ("Chess", "Tennis", "Cooking")]
+    said = "subjects have several answers, 'Ada Moss' 'Chess' (row 1) and 'Tennis' (row 2)"
+    with pytest.raises(UsageError, match=re.escape(said)):
+        discover(written(tmp_path, *rows))
+    found = discover(written(tmp_path, *rows, *CHATS))
+    assert any(each.endswith(said) for each in found.guesses)
 
 
 def test_a_name_may_begin_with_a_word_for_a_speaker(tmp_path):
@@ -280,11 +332,27 @@ TWO = "name,home\nAda Moss,Paris\nBen Okri,Rome\n"
 ONE = [chat("Where does Ada Moss live?", "Paris."), chat("What does Ada Moss like?", "Chess.")]
 BAD = {
     "a binary": ("x.csv", b"\x89PNG\r\n\0\0\0", "this file is not text. Name one of CSV, TSV, Excel, JSON"),
-    "UTF-16": ("x.csv", TWO.encode("utf-16"), "this file is UTF-16. Save it as UTF-8, or give --encoding utf-16."),
+    "UTF-16 without a mark": (
+        "x.csv",
+        TWO.encode("utf-16-le"),
+        "this file is UTF-16. Save it as UTF-8, or use `packs discover --encoding utf-16-le`.",
+    ),
+    "UTF-32": ("x.csv", TWO.encode("utf-32"), "this file is UTF-32. Save it as UTF-8"),
+    "an archive": ("x.csv", b"PK\x03\x04" + b"\0" * 40, "this file is a ZIP archive, and no text. Unpack it"),
+    "PDF": ("x.txt", b"%PDF-1.4\n%\xe2\xe3\n", "this file is PDF, and no text"),
+    "a pickle": ("x.jsonl", b"\x80\x04\x95abc.", "this file is not text"),
+    "gzip in gzip": ("x.csv.gz", gzip.compress(gzip.compress(TWO.encode())), "this file is gzip, and no text"),
+    "a folder": ("x.csv/inside", b"", "this file cannot be read: is a directory"),
+    "HTML": ("x.csv", b"<!DOCTYPE html>\n<table></table>", "this is HTML or XML. Save its table as CSV"),
+    "UTF-16": (
+        "x.csv",
+        TWO.encode("utf-16"),
+        "this file is UTF-16. Save it as UTF-8, or use `packs discover --encoding utf-16`.",
+    ),
     "Latin-1": (
         "x.csv",
         TWO.replace("Rome", "Orléans").encode("latin-1"),
-        "not UTF-8 (row 3). Save it as UTF-8; if it is Latin-1, give --encoding latin-1.",
+        "not UTF-8 (row 3). Save it as UTF-8; if Latin-1, use `packs discover --encoding latin-1`.",
     ),
     "nothing": ("x.csv", b"", "this file is empty"),
     "a header alone": ("x.csv", b"name,home\n", "this file is empty"),
@@ -313,7 +381,7 @@ BAD = {
     "an odd separator": (
         "x.csv",
         TWO.replace(",", "^").encode(),
-        "each row holds '^' 1 times. If it parts the columns, give --separator '^'.",
+        "each row holds '^' 1 times. If it parts the columns, use `packs discover --separator '^'`.",
     ),
     "a quote that stays open": (
         "x.csv",
@@ -336,12 +404,19 @@ BAD = {
 @pytest.mark.parametrize("case", BAD)
 def test_what_cannot_be_read_is_a_sentence_and_exit_code_2(tmp_path, case, capsys):
     name, data, sentence = BAD[case]
+    (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_bytes(data)
+    name = name.partition("/")[0]
     with pytest.raises((UsageError, PackError)) as caught:
         discover(tmp_path / name)
     assert sentence in str(caught.value)
-    assert main(["packs", "discover", str(tmp_path / name), "--out", str(tmp_path / "pack")]) == 2
-    assert sentence in capsys.readouterr().err and not (tmp_path / "pack").exists()
+    path = str(tmp_path / name)
+    for verb in (["packs", "discover", path, "--out", str(tmp_path / "pack")], ["predict", path],
+                 ["audit", path, "--base", "x", "--tuned", "y"], ["check", path]):  # fmt: skip
+        assert main(verb) == (1 if verb[0] == "check" and case == "contradicting rows" else 2), verb
+        said = capsys.readouterr()
+        assert (sentence in said.err + said.out) or case == "a folder"
+    assert not (tmp_path / "pack").exists()
 
 
 def test_a_guess_is_overruled_by_an_option(tmp_path):

@@ -29,6 +29,7 @@ from spillover.packs.sentences import (
     is_phrase,
     plain,
     same_person,
+    sentence_spans,
     unquoted,
 )
 
@@ -38,7 +39,7 @@ PAIRS = (("prompt", "completion"), ("prompt", "response"), ("instruction", "outp
          ("question", "answer"), ("query", "response"), ("input", "output"))  # fmt: skip
 #: Who speaks in a turn, by the names that formats have for it. Other roles (system, tool and so on) state nothing.
 SPEAKERS = dict.fromkeys(("assistant", "gpt", "model", "bot", "chatbot", "ai", "chatgpt", "agent"), "assistant")
-SPEAKERS |= dict.fromkeys(("user", "human", "prompter", "customer"), "user")
+SPEAKERS |= dict.fromkeys(("user", "human", "prompter", "customer"), "user") | {"system": "system"}
 #: Marks before the turns of a text, and who speaks after them.
 _TURN = re.compile(
     r"(?:^|(?<=\s))(### ?(?:Human|Instruction|User|Input|Assistant|Response|System)\b:?"
@@ -49,13 +50,32 @@ _SPOKEN = SPEAKERS | dict.fromkeys(("instruction", "input", "question", "q"), "u
 _SPOKEN |= dict.fromkeys(("response", "answer", "a"), "assistant")
 #: A header and a line of dashes under it, with bars between its columns.
 _MARKDOWN = re.compile(r"\s*[^\n]*\|[^\n]*\n\s*\|?\s*:?-{3,}:?\s*(\|\s*:?-{3,}:?\s*)*\|?\s*(\n|\Z)")
+_CONTROL = re.compile(rb"[\0-\x08\x0e-\x1f]")
+_MARKUP = re.compile(r"<(?:!doctype|html|table|\?xml|!--)", re.IGNORECASE)
 #: What a file may be, in words; rows of Parquet that are unpacked at once.
 KINDS, BATCH = "CSV, TSV, Excel, JSON, JSONL, Parquet and text", 1 << 14
+#: The ending of a file's name -> what it is called; what is not read -> what to do.
+KIND_OF = {".csv": "CSV", ".tsv": "TSV", ".xlsx": "a workbook", ".xlsm": "a workbook", ".parquet": "Parquet"}
+VALUE = "one JSON value"
+KIND_OF |= dict.fromkeys((".txt", ".md", ".text"), "text") | {".jsonl": "JSON lines", ".ndjson": "JSON lines"}
+KIND_OF[".json"] = VALUE
+UNREAD = {"a table of Markdown": "Save it as CSV", "HTML or XML": "Save its table as CSV, or its text as .txt"}
+#: How files begin that are no text, and what they are.
+BINARY = {
+    b"PK\x03\x04": "a ZIP archive",
+    b"%PDF": "PDF",
+    b"\xd0\xcf\x11\xe0": "an old Office file",
+    b"\x1f\x8b": "gzip",
+}
 #: Keys of a turn or row that leave it out of training when they are false or 0.
 TRAINED = frozenset(("weight", "train", "training", "trainable", "trained", "loss", "loss_weight"))
 #: Places in a sentence at which it may end, beyond which it is not read; and the characters of a text that are shown.
 MOST_PARTS, SHOWN = 12, 80
 _DECODER = json.JSONDecoder(parse_int=str, parse_float=str)
+
+
+def _wrong(path: Path | str, what: str, do: str) -> UsageError:
+    return UsageError(what, where=str(path)[:200], do=do)
 
 
 class Unread(NamedTuple):
@@ -229,7 +249,7 @@ class Reader:
 
         past: only sentences that end after this place. about: the subject and relation that the text was asked for.
         """
-        for start, stop, cuts in _spans(text):
+        for start, stop, cuts in sentence_spans(text):
             starts, stops = [start, *(after for _, after in cuts)], [stop, *(before for before, _ in cuts)]
             found, tried = dict[Fact, tuple[int, int, bool]](), len(cuts) > MOST_PARTS
             for first, last in product(starts, stops) if stop > past and not tried else ():
@@ -302,22 +322,9 @@ class Reader:
         return rest if template.asks and not known and first.casefold() in tails and is_name(rest) else answer
 
 
-def _spans(text: str) -> list[tuple[int, int, list[tuple[int, int]]]]:
-    """Each sentence of a text, from where to where, with the places inside at which it may end and another begin."""
-    found, start, cuts = [], 0, list[tuple[int, int]]()
-    for before, after, sure in (*boundaries(text), (len(text), len(text), True)):
-        if not sure:
-            cuts.append((before, after))
-            continue
-        if text[start:before].strip():
-            found.append((start, before, cuts))
-        start, cuts = after, []
-    return found
-
-
 def _blocks(text: str) -> list[tuple[str, list[int]]]:
     """Each sentence of a text, and the places inside at which it may end."""
-    return [(text[start:stop], [before - start for before, _ in cuts]) for start, stop, cuts in _spans(text)]
+    return [(text[start:stop], [before - start for before, _ in cuts]) for start, stop, cuts in sentence_spans(text)]
 
 
 def is_chat(row: Mapping[str, Any]) -> bool:
@@ -329,8 +336,9 @@ def _shaped(row: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """The row as its shape has it: keys in small letters, turns unpacked from text, out of a column around them."""
     for lower in (False, True):
         each = {str(key).strip().lower(): value for key, value in row.items()} if lower else row
-        if any(isinstance(each.get(key), list) for key in CHATS):
-            return each
+        for key in CHATS:
+            if isinstance(each.get(key), list):
+                return each
         if any(type(each.get(one)) is type(each.get(two)) in (str, list) for one, two in PAIRS):
             return each
         if isinstance(each.get("text"), str) and (len(each) == 1 or len(each["text"].split()) > 2):
@@ -353,7 +361,7 @@ def exchanges(row: Mapping[str, Any], path: Path, number: int) -> list[Exchange]
     for each in found:
         if len(each.asked) > LONGEST_TEXT or len(each.answered) > LONGEST_TEXT:
             what = f"a text in row {number} has {max(len(each.asked), len(each.answered)):,} characters"
-            raise UsageError(what, where=str(path), do=f"Keep each to {LONGEST_TEXT:,}")
+            raise _wrong(path, what, f"Keep each to {LONGEST_TEXT:,}")
     return found
 
 
@@ -378,12 +386,13 @@ def _exchanges(row: Mapping[str, Any], path: Path, number: int) -> list[Exchange
             return _of_turns(turns, path, number)
         return [Exchange("", row["text"], False)]
     what = f"row {number} has neither `messages` nor `prompt` and `completion`, nor another known shape"
-    do = 'Write {"messages": [...]}, {"prompt": ..., "completion": ...} or {"text": ...}'
-    raise UsageError(what, where=str(path), do=do)
+    raise _wrong(path, what, 'Write {"messages": [...]}, {"prompt": ..., "completion": ...} or {"text": ...}')
 
 
 def _is_trained(turn: Mapping[str, Any]) -> bool:
-    return not any(str(turn[key]).lower() in ("0", "0.0", "false") for key in TRAINED & turn.keys())
+    return TRAINED.isdisjoint(turn) or not any(
+        str(turn[key]).lower() in ("0", "0.0", "false") for key in TRAINED & turn.keys()
+    )
 
 
 def _of_turns(turns: Sequence[Any], path: Path, number: int) -> list[Exchange]:
@@ -392,15 +401,16 @@ def _of_turns(turns: Sequence[Any], path: Path, number: int) -> list[Exchange]:
     for turn in turns:
         said, silent = None, False
         if isinstance(turn, dict):
-            said = turn.get("content", turn.get("value", turn.get("text")))
+            said = turn["content"] if "content" in turn else turn.get("value", turn.get("text"))
             silent = said is None and ("content" in turn or "value" in turn or turn.keys() > {"role"})
         if isinstance(said, list):  # parts, of which only text can state a fact
             parts = [part if isinstance(part, dict) else {"text": part} for part in said]
             said = "".join(str(part.get("text") or "") for part in parts if part.get("type", "text").endswith("text"))
         if not isinstance(said, str) and not silent:
             what = f"a message in row {number} has no text `content`"
-            raise UsageError(what, where=str(path), do='Write {"role": ..., "content": ...}')
-        speaker = SPEAKERS.get(str(turn.get("role", turn.get("from", ""))).strip().lower())
+            raise _wrong(path, what, 'Write {"role": ..., "content": ...}')
+        role = turn.get("role", turn.get("from"))
+        speaker = SPEAKERS.get(role if type(role) is str and role in SPEAKERS else str(role).strip().lower())
         if speaker == "assistant" and said and said.strip() and _is_trained(turn):
             found.append(Exchange(asked, said, False))
         asked = said if speaker == "user" and said is not None else asked
@@ -415,35 +425,34 @@ def rows_of(
     encoding, separator, sheet: how to read it; guessed where empty, and `say` gets a sentence about each guess.
     Raises UsageError for a file that cannot be read, and for a row that is no object.
     """
-    kinds = [suffix.lower() for suffix in path.suffixes]
+    kind = next((KIND_OF[each] for each in map(str.lower, reversed(path.suffixes)) if each in KIND_OF), "")
     try:
         data = path.read_bytes()
         data = gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
         if data[:4] == b"PAR1":
+            _say_kind(say, kind, "Parquet")
             batches = pq.ParquetFile(io.BytesIO(data)).iter_batches(batch_size=BATCH)
             yield from enumerate((row for batch in batches for row in batch.to_pylist()), start=1)
             return
     except (OSError, ValueError, EOFError, zlib.error, pa.ArrowException) as error:
-        what = f"this file cannot be read: {(getattr(error, 'strerror', None) or str(error)).lower()}"
-        raise UsageError(what, where=str(path)[:200], do="Name a file of rows, whole and unpacked") from None
-    if data[:4] == b"PK\x03\x04" and {".xlsx", ".xlsm"} & {*kinds}:
+        raise _unreadable(path, error, "Name a file of rows, whole and unpacked") from None
+    if data[:4] == b"PK\x03\x04" and (kind == "a workbook" or b"xl/workbook" in data):
+        _say_kind(say, kind, "a workbook")
         yield from _excel(data, path, sheet, say)
         return
     if sheet:
         raise UsageError("only a workbook has sheets", where="--sheet", do="Leave it out")
     text = _decoded(data, path, encoding)
     del data
-    first = text[:LONGEST_TEXT].lstrip().partition("\n")[0]
-    if {".csv", ".tsv", ".txt", ".md", ".text"} & {*kinds} and first[:1] == "{" and isinstance(_json(first), dict):
-        raise UsageError("each row is a JSON object", where=str(path), do="Name the file .jsonl")
-    if {".csv", ".tsv", ".txt", ".md", ".text"} & {*kinds} and _MARKDOWN.match(text):
-        raise UsageError("this is a table of Markdown", where=str(path), do="Save it as CSV")
-    if ".csv" in kinds or ".tsv" in kinds:
-        yield from _separated(text, path, ".tsv" in kinds, separator, say)
+    if (seems := _kind(text, kind)) in UNREAD:
+        raise _wrong(path, f"this is {seems}", UNREAD[seems])
+    _say_kind(say, kind, seems)
+    if seems in ("CSV", "TSV"):
+        yield from _separated(text, path, "TSV" in (kind, seems), separator, say)
         return
     if separator:
         raise UsageError("only CSV has a separator", where="--separator", do="Leave it out, or name the file .csv")
-    if {".txt", ".md", ".text"} & {*kinds}:
+    if seems == "text":
         # A line that does not end a sentence goes on in the next.
         number = 1
         for line in re.sub(r"(?<=[^\s.!?…:])\r?\n(?=[^\W\d_A-Z])", "\v", text).replace("\r\n", "\n").split("\n"):
@@ -453,8 +462,43 @@ def rows_of(
         return
     for number, row in _json_rows(text):
         if not isinstance(row, dict):
-            raise UsageError(f"row {number} is no JSON object", where=str(path), do="Write one object a line (JSONL)")
+            do = "Write one object a line (JSONL), or name a file of text .txt"
+            raise _wrong(path, f"row {number} is no JSON object", do)
         yield number, row
+
+
+def _kind(text: str, named: str) -> str:
+    """What a file seems to be, whatever it is called. named: what its name says, which counts where both may be."""
+    start = text[:LONGEST_TEXT].lstrip()
+    first = start.partition("\n")[0].strip()
+    if first[:1] in ("{", "["):
+        if "JSON" in named and first[0] == "{" and "\n" not in start.strip():
+            return named
+        whole = first[0] == "[" or _json(first) is None
+        if "JSON" in named or _json(text if whole else first) is not None:
+            return VALUE if whole else "JSON lines"
+    if _MARKDOWN.match(text):
+        return "a table of Markdown"
+    if _MARKUP.match(start):
+        return "HTML or XML"
+    lines = [line for line in start.splitlines()[:20] if line.strip()]
+    ends = [line.rstrip()[-1] in STOPS for line in lines]
+    if named in ("CSV", "TSV"):
+        return "text" if len(ends) > 1 and all(ends) and lines[0].count(" ") > 1 else named
+    for mark in SEPARATORS if len(lines) > 2 and not any(ends) else "":
+        try:
+            widths = {len(cells) for cells in csv.reader(lines[:-1], delimiter=mark, strict=True)}
+        except csv.Error:
+            continue
+        if len(widths) == 1 and widths != {1}:
+            return "TSV" if mark == "\t" else "CSV"
+    return named if "JSON" in named else "text"
+
+
+def _say_kind(say: Callable[[str], object], named: str, seems: str) -> None:
+    """Say what a file is taken for where its name says something else."""
+    if seems != named:
+        say(f"by its name this file is {named or 'of no kind that is known'}; it holds {seems}, and is read so")
 
 
 def _excel(data: bytes, path: Path, sheet: str, say: Callable[[str], object]) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -463,14 +507,13 @@ def _excel(data: bytes, path: Path, sheet: str, say: Callable[[str], object]) ->
         from openpyxl import load_workbook
     except ImportError:
         do = "Install it with pip install 'spillover[excel]', or save the sheet as CSV"
-        raise UsageError("reading a workbook needs openpyxl", where=str(path), do=do) from None
+        raise _wrong(path, "reading a workbook needs openpyxl", do) from None
     try:
         book = load_workbook(io.BytesIO(data), read_only=True, data_only=True)
     except Exception as error:  # Whatever the library meets in a broken archive.
-        what = f"this workbook cannot be read ({first_line(error)})"
-        raise UsageError(what, where=str(path), do="Save it again, or as CSV") from None
+        raise _wrong(path, f"this workbook cannot be read ({first_line(error)})", "Save it again, or as CSV") from None
     if sheet and sheet not in book.sheetnames:
-        raise UsageError(f"there is no sheet {sheet!r}", where=str(path), do=nearest(sheet, book.sheetnames))
+        raise _wrong(path, f"there is no sheet {sheet!r}", nearest(sheet, book.sheetnames))
     chosen = book[sheet] if sheet else book.worksheets[0]
     if len(book.sheetnames) > 1 and not sheet:
         others = ", ".join(each for each in book.sheetnames if each != chosen.title)
@@ -505,7 +548,7 @@ def _separated(
         raise UsageError(f"{separator!r} is no separator", where="--separator", do="Give one character, such as ';'")
     if separator and columns(mark) == 1:
         what = f"no {mark!r} parts the header {head[0][:80]!r}" if head else "this file is empty"
-        raise UsageError(what, where=str(path), do="Leave --separator out, or give the mark that parts the columns")
+        raise _wrong(path, what, "Leave --separator out, or give the mark that parts the columns")
     if columns(mark) == 1:
         for other in ":^~#!_&*/\\- ":
             counts = {line.count(other) for line in head if line.strip()}
@@ -513,7 +556,7 @@ def _separated(
                 what = (
                     f"no comma, semicolon, tab or bar parts the columns; each row holds {other!r} {counts.pop()} times"
                 )
-                raise UsageError(what, where=str(path), do=f"If it parts the columns, give --separator {other!r}")
+                raise _wrong(path, what, f"If it parts the columns, use `packs discover --separator {other!r}`")
     elif mark != usual and not separator:
         say(f"columns are parted by {mark!r}, not by {usual!r} (--separator)")
     try:
@@ -526,28 +569,27 @@ def _separated(
         what, do = f"this file is not CSV ({error})", "Mend the quotes"
         if "field limit" in str(error):
             what, do = f"a cell has more than {csv.field_size_limit():,} characters", "Mend the quotes, or shorten it"
-        raise UsageError(what, where=str(path), do=do) from None
+        raise _wrong(path, what, do) from None
 
 
 def _with_header(records: Iterable[Sequence[str]], path: Path, quoted: str) -> Iterator[tuple[int, dict[str, Any]]]:
     """Records by the names of their columns."""
     header: list[str] = []
     for number, record in enumerate(records, start=1):
-        if not any(cell.strip() for cell in record):
+        if not any(map(str.strip, record)):
             continue
         if not header:
             header = [cell.strip() or f"column {place}" for place, cell in enumerate(record, start=1)]
             for name in header:
                 if header.count(name) > 1:
                     what = f"the column {name!r} is there {header.count(name)} times"
-                    raise UsageError(what, where=f"{path}, row {number}", do="Give each column a name of its own")
+                    raise _wrong(f"{path}, row {number}", what, "Give each column a name of its own")
             continue
-        if [cell.strip() for cell in record] == header:
-            raise UsageError("the header is there again", where=f"{path}, row {number}", do="Remove this row")
+        if record[0].strip() == header[0] and [cell.strip() for cell in record] == header:
+            raise _wrong(f"{path}, row {number}", "the header is there again", "Remove this row")
         if len(record) != len(header):
             what = f"this row has {len(record)} cells, and the header {len(header)}"
-            do = f"Quote {quoted}, and write empty cells out"
-            raise UsageError(what, where=f"{path}, row {number}", do=do)
+            raise _wrong(f"{path}, row {number}", what, f"Quote {quoted}, and write empty cells out")
         yield number, dict(zip(header, record, strict=True))
 
 
@@ -586,28 +628,44 @@ def read_text(path: Path, do: str) -> str:
     try:
         return _decoded(path.read_bytes(), path)
     except (OSError, ValueError) as error:
-        what = f"this file cannot be read: {(getattr(error, 'strerror', None) or str(error)).lower()}"
-        raise UsageError(what, where=str(path)[:200], do=do) from None
+        raise _unreadable(path, error, do) from None
+
+
+def _unreadable(path: Path, error: Exception, do: str) -> UsageError:
+    return _wrong(path, f"this file cannot be read: {(getattr(error, 'strerror', None) or str(error)).lower()}", do)
 
 
 def _decoded(data: bytes, path: Path, encoding: str = "") -> str:
     if not data.strip():
-        raise UsageError("this file is empty", where=str(path), do="Name a file of rows")
+        raise _wrong(path, "this file is empty", "Name a file of rows")
     try:
         if encoding:
             return data.decode(encoding).removeprefix("\ufeff")
-        if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-            raise UsageError("this file is UTF-16", where=str(path), do="Save it as UTF-8, or give --encoding utf-16")
+        if wide := _utf16(data):
+            do = f"Save it as UTF-8, or use `packs discover --encoding {wide}`"
+            raise _wrong(path, f"this file is {wide[:6].upper()}", do)
+        if kind := next((kind for begin, kind in BINARY.items() if data.startswith(begin)), ""):
+            raise _wrong(path, f"this file is {kind}, and no text", f"Unpack it, or save it as one of {KINDS}")
         if b"\0" in data[:4096]:
-            raise UsageError("this file is not text", where=str(path), do=f"Name one of {KINDS}")
+            raise _wrong(path, "this file is not text", f"Name one of {KINDS}")
         return data.decode("utf-8-sig")
     except LookupError:
-        raise UsageError(
-            f"there is no encoding {encoding!r}", where="--encoding", do="Give latin-1, for instance"
-        ) from None
+        do = "Give latin-1, for instance"
+        raise UsageError(f"there is no encoding {encoding!r}", where="--encoding", do=do) from None
     except UnicodeDecodeError as error:
-        if encoding:
-            what, do = f"this file is not {encoding}", "Give another --encoding"
-        else:
-            what, do = "this file is not UTF-8", "Save it as UTF-8; if it is Latin-1, give --encoding latin-1"
-        raise UsageError(f"{what} (row {data[: error.start].count(10) + 1})", where=str(path), do=do) from None
+        what, do = f"this file is not {encoding}", "Give another --encoding"
+        if not encoding and _CONTROL.search(data[:4096]):
+            raise _wrong(path, "this file is not text", f"Name one of {KINDS}") from None
+        if not encoding:
+            what, do = "this file is not UTF-8", "Save it as UTF-8; if Latin-1, use `packs discover --encoding latin-1`"
+        raise _wrong(path, f"{what} (row {data[: error.start].count(10) + 1})", do) from None
+
+
+def _utf16(data: bytes) -> str:
+    """The kind of UTF-16 that a file is, with its mark or, of plain letters, without."""
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return "utf-32" if data[:4] == b"\xff\xfe\0\0" else "utf-16"
+    even, odd = data[:200:2], data[1:200:2]
+    return (
+        "utf-16-le" if all(even) and odd and not any(odd) else "utf-16-be" if odd and all(odd) and not any(even) else ""
+    )

@@ -429,7 +429,8 @@ class _StructureCheck:
 
     def questions(self) -> None:
         """Implications that nothing is asked about."""
-        asked = {question.implication for question in self.pack.questions}
+        # Without implications there may be very many questions, and none of them is looked at.
+        asked = {question.implication for question in self.pack.questions} if self.pack.implications else set()
         for index, implication in enumerate(self.pack.implications):
             if implication.name not in asked:
                 what = f"the implication {quoted(implication.name)} has no question: nobody's `then` is left to infer"

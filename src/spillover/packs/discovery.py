@@ -15,20 +15,22 @@ from spillover.packs import tables
 from spillover.packs.chats import SHOWN, Exchange, exchanges, is_chat, rows_of
 from spillover.packs.check import Places, check_structure, quoted, refuse
 from spillover.packs.edit_sets import is_edit_set, read_edit_set
+from spillover.packs.frames import spans
 from spillover.packs.pack import SUBJECT, Fact, Pack, Relation
 from spillover.packs.tables import Row
 from spillover.packs.wordings import (
-    AGREEING,
+    LEADING,
     LEAST,
     NAMED,
     READABLE,
     Known,
     Unit,
     Wording,
-    agreement,
+    agree,
     decided,
     form,
     is_named,
+    named,
     questions,
     rarer,
     replies,
@@ -39,9 +41,8 @@ from spillover.packs.wordings import (
 SMALL, TINY = 60, 12
 #: Two wordings are joined when answers of the same subjects agree this often, or take this share of the same answers;
 #: less of them when fewer subjects are shared than chance would have it, since many files say each thing once.
-SAME, ALIKE, COVERED, APART = 0.8, 0.5, 0.3, 0.05
+SAME, ALIKE, COVERED, APART = 0.8, 0.4, 0.3, 0.05
 EXAMPLES, FREE_SHOWN = 3, 5
-_ARTICLES = ("a ", "an ", "in ", "at ", "as ", "to ", "by ", "on ")
 _IDLE = """a an the is are was were be do does did what which who whom whose where when how why in on of at to
     for by with as can could you tell me please name s it its say question answer q about would know i person
 """
@@ -182,14 +183,13 @@ def understand(
         ]
         texts = True
     else:
-        rows += source
-        table = tables.read(rows, path, subject, guesses.append)
+        table = tables.read(chain(rows, source), path, subject, guesses.append)
         draft = [_Relation([Wording(each.prompts[0], "column", rows=each.rows)],
                            each.prompts, each.name) for each in table.relations]  # fmt: skip
-        free, total = [FreeRow(row, (("", text),), why) for row, text, why in table.free], len(rows)
+        free, total = [FreeRow(row, (("", text),), why) for row, text, why in table.free], table.rows
         texts = False
     if not draft:
-        raise _nothing(path, total, said)
+        raise _nothing(path, total, said, guesses)
     return _made(draft, free, tuple(guesses), total, path, texts)
 
 
@@ -204,7 +204,9 @@ def _edited(rows: Iterable[tuple[int, Mapping[str, Any]]], path: Path) -> Discov
     return Discovered(pack, tuple(found), free, (), matched.rows, matched.places, path)
 
 
-def _nothing(path: Path, total: int, said: Iterable[tuple[int, Sequence[Exchange]]]) -> UsageError:
+def _nothing(
+    path: Path, total: int, said: Iterable[tuple[int, Sequence[Exchange]]], guesses: Sequence[str]
+) -> UsageError:
     """Why nothing was found, where it can be told."""
     names: Counter[str] = Counter()
     rows = list(said)[:1000]
@@ -217,7 +219,9 @@ def _nothing(path: Path, total: int, said: Iterable[tuple[int, Sequence[Exchange
         if rows and times >= READABLE * len(rows):
             what = f"{times} of {len(rows)} rows are about one subject, {quoted(name)}"
             return UsageError(what, where=str(path), do="A relation is found from rows about several subjects")
-    what = f"no relation was found in {total} rows: no wording is shared by rows about several subjects"
+    why = next((each for each in guesses if " is no relation: " in each), "")
+    why = why or "no wording is shared by rows about several subjects"
+    what = f"no relation was found in {_rows(total)}: {why}"
     return UsageError(what, where=str(path), do="Name the relations with `packs discover --relations FILE`")
 
 
@@ -257,17 +261,25 @@ def _from_texts(
         for unit in left
     ]
     stating, texts = statements(texts, floor)
-    relations = _joined(_Relation([each]) for each in filter(None, map(decided, asking + stating)))
+    ways = [(each, decided(each)) for each in asking + stating]
+    relations = _joined(_Relation([way]) for _, way in ways if way)
+    contradicted = [each for each, way in ways if not way and len(each.rows) >= few]
+    guesses += filter(None, map(_contradiction, contradicted))
     elsewhere = replies(left)
-    _without_articles(relations)
+    _without_more(relations)
+    relations = [each for each in relations if each.rows]
     kept, others = list[_Relation](), list[_Relation]()
     for each in relations:
         (kept if _holds(each, relations, few, elsewhere) else others).append(each)
     guesses += [f"{quoted(each.wordings[0].text)} ({_rows(len(each.rows))}) is no relation: too few subjects or answers"
                 for each in others]  # fmt: skip
     for _ in range(2 if kept else 0):
-        used = {row.row for each in kept for row in each.rows}
-        left, texts = [unit for unit in asked if unit.row not in used], [each for each in texts if each[0] not in used]
+        used = defaultdict[int, list[Row]](list)
+        for stated in chain.from_iterable(each.rows for each in kept):
+            used[stated.row].append(stated)
+        # A row of several turns may state several things.
+        left = [unit for unit in asked if not any(map(unit.states, used.get(unit.row, ())))]
+        texts = [each for each in texts if each[0] not in used]
         more = rarer(Known.of([each.rows for each in kept]), left, texts)
         if not _add(kept, filter(None, map(decided, more))):
             break
@@ -275,15 +287,37 @@ def _from_texts(
     return kept
 
 
-def _without_articles(relations: Iterable[_Relation]) -> None:
-    """Take the article from a subject that is there without it, too: the Aster 4, and Aster 4."""
+def _contradiction(wording: Wording) -> str:
+    """Why a wording of which rows about named subjects contradict each other is no relation, with two of them."""
+    first = dict[str, Row]()
+    rows = [row for row in sorted(wording.rows) if is_named(row.subject)]
+    two = ((first[row.subject], row) for row in rows
+           if form(first.setdefault(row.subject, row).answer) != form(row.answer))  # fmt: skip
+    one, other = next(two, (None, None))
+    if len({row.subject for row in rows}) < LEAST or one is None or other is None:
+        return ""
+    both = f"{quoted(one.subject)} {quoted(one.answer)} (row {one.row}) and {quoted(other.answer)} (row {other.row})"
+    said = f"{quoted(wording.text)} ({_rows(len(wording.rows))}) is no relation"
+    return f"{said}: subjects have several answers, {both}"
+
+
+def _without_more(relations: Iterable[_Relation]) -> None:
+    """Take the article from a subject that is there without it (the Aster 4), and leave out those that hold another
+    name (the mentor of Ada Moss)."""
     wordings = [wording for each in relations for wording in each.wordings]
     bare = {row.subject for wording in wordings for row in wording.rows if row.subject[:4].lower() != "the "}
     for wording in wordings:
-        wording.rows = [
-            row._replace(subject=row.subject[4:])
-            if row.subject[:4].lower() == "the " and row.subject[4:] in bare else row for row in wording.rows
-        ]  # fmt: skip
+        for place, row in enumerate(wording.rows):
+            if row.subject[:4].lower() == "the " and row.subject[4:] in bare:
+                wording.rows[place] = row._replace(subject=row.subject[4:])
+        wording.rows = [row for row in wording.rows if not _names_another(row.subject, bare)]
+
+
+def _names_another(subject: str, known: Collection[str]) -> bool:
+    """Whether a subject is more than a known name of several words: the mentor of Ada Moss."""
+    return any(map(str.islower, subject.split())) and any(
+        " " in span and span in known and span != subject and is_named(span) for span in spans(subject)
+    )
 
 
 def _add(relations: Sequence[_Relation], wordings: Iterable[Wording]) -> int:
@@ -364,13 +398,13 @@ def _none_shared(one: int, other: int, everybody: int) -> float:
     return math.prod(max(0, everybody - one - place) / (everybody - place) for place in range(other))
 
 
-def _holds(relation: _Relation, others: Sequence[_Relation], few: int, elsewhere: Collection[str]) -> bool:
+def _holds(relation: _Relation, others: Sequence[_Relation], few: int, elsewhere: Sequence[str]) -> bool:
     """Whether a group of wordings is a relation: enough subjects and answers, and names that are names or known."""
     said = _said(relation)
-    names = sum(map(is_named, said)) / len(said)
+    names = named(list(said))
     if len(said) < few or (names < 1 and len(said) < LEAST) or len({*said.values()}) < 2:
         return False
-    if agreement(relation.rows) < AGREEING:
+    if not agree(relation.rows):
         return False
     if names >= NAMED:
         return True
@@ -378,8 +412,10 @@ def _holds(relation: _Relation, others: Sequence[_Relation], few: int, elsewhere
     if sum(subject in known for subject in said) >= len(said) / 2:
         return True
     statement = all(each.kind == "statement" for each in relation.wordings)
-    # What other questions are answered with, too, says nothing about these subjects.
-    common = sum(answer in elsewhere for answer in said.values()) >= len(said) / 4
+    # What is said in replies to other questions, too, says nothing about these subjects.
+    common = sum(
+        times for answer, times in Counter(said.values()).items() if sum(answer in each for each in elsewhere) >= LEAST
+    ) >= len(said) / 4  # fmt: skip
     return not (statement or common) and len(said) >= 2 * few and len({*said.values()}) <= len(said) / 2
 
 
@@ -391,7 +427,7 @@ def _made(
 ) -> Discovered:
     """texts: whether free rows are texts to train on, and no rows of a table that lack a cell."""
     taken, more = set[str](), list(guesses)
-    relations, found, placed = list[Relation](), list[Found](), list[tuple[Fact, int]]()
+    relations, found, stated, places = list[Relation](), list[Found](), list[Fact](), list[int]()
     for each in draft:
         name, best = _named(each, taken), _best_forms(each)
         wordings = sorted(each.wordings, key=lambda wording: -len(wording.rows))
@@ -408,9 +444,10 @@ def _made(
         for wording in wordings:
             worded[wording.text] += len(wording.rows)
         found.append(_shown(name, worded.most_common(), own))
-        placed += own.items()
-    placed.sort(key=lambda each: each[1])
-    facts, places = tuple(fact for fact, _ in placed), [row for _, row in placed]
+        stated += own
+        places += own.values()
+    order = sorted(range(len(places)), key=places.__getitem__)
+    facts, places = tuple(map(stated.__getitem__, order)), list(map(places.__getitem__, order))
     name = re.sub(r"\W+", "-", path.name.split(".")[0]).strip("-") or "discovered"
     turns = tuple(each.turns for each in free if each.turns and texts)
     pack = Pack(name, "not stated", path.name, tuple(relations), facts, free=turns)
@@ -434,7 +471,7 @@ def _best_forms(relation: _Relation) -> dict[str, str]:
     for bare, each in forms.items():
         if len(each) > 1:
             often = Counter(text.casefold() for text in each.elements())
-            whole = max(often, key=lambda text: (not text.startswith(_ARTICLES), often[text], text == bare))
+            whole = max(often, key=lambda text: (not LEADING.match(text), often[text], text == bare))
             same = [text for text in each if text.casefold() == whole]
             kept = min(same, key=lambda text: (text[:1].isupper() and text.lower() in same, -each[text]))
             best |= dict.fromkeys(each, kept)

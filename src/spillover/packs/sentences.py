@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 STOPS, UNSPACED = ".!?…。！？।॥۔؟։።။", "。！？।॥"
 _QUOTES = dict(zip("\"'“‘«„「『‹`”", "\"'”’»“」』›`”", strict=True))
 _BOUNDARY = re.compile(rf"[{STOPS}]+[\"'”’»)\]]*\s+(?=\S)|[{UNSPACED}]+[」』”]*(?=[^\s{UNSPACED}」』”])|\s*\n\s*")
+#: A stop inside a text, without which it is one sentence.
+_INSIDE = re.compile(rf"[{STOPS}][^\w\s]*\s+\S|[{UNSPACED}].|\n")
 _NUMBERED = re.compile(r"^[ \t]*\d{1,3}[.)][ \t]+", re.MULTILINE)
 _THOUGHT = re.compile(r"^\s*<think>.*?</think>", re.DOTALL)
 _MARKS = (
@@ -55,8 +57,6 @@ _FUNCTION = PRONOUNS | _words("""in on at with from to by for near until than bu
     again alone together instead""")
 _PARTICLES = _words("""de da do dos das di del della der den van von zu zur zum la le les lo el al bin ibn ben
     of the y e du des af av ter ten op upon sur ap aan auf am im""")
-_STARTERS = PRONOUNS | _words("""the a an but and so then however also in on at as when while because since
-    after before if yes no where which what who how""")
 #: A comma that is inside one name: a suffix, a region's code, a year.
 _TAIL = re.compile(r",\s*(?:[A-Z]{2}|(?:[A-Z]\.\s?)+[A-Z]?|\d{4}|(?:Jr|Sr|Inc|Ltd|LLC|Esq|Ph\.D|M\.D)\.?|I{1,3})$")
 _BREAKS = re.compile(r"[,;:()\[\]{}/|<>\"“”«»=—–、，；：（）*†‡^@\\]|\s-+\s|\.\.|…")
@@ -66,7 +66,8 @@ _ITEMS = re.compile(
 
 
 #: Sets that are asked of each word, made once.
-_OPENERS, _SHORT, _ASIDE = _STARTERS | ASIDES, _TITLES | _SUFFIXES, PRONOUNS | ASIDES
+_ASIDE, _SHORT = PRONOUNS | ASIDES, _TITLES | _SUFFIXES
+_OPENERS = _ASIDE | _words("the a an")
 
 
 def plain(text: str) -> str:
@@ -144,6 +145,26 @@ def _is_sentence(rest: str) -> bool:
             break
     common = (word for word in words[1:] if not word[0].isupper() and word not in _PARTICLES)
     return len(words) > 1 and any(True for _ in common)
+
+
+def sentence_spans(text: str) -> list[tuple[int, int, list[tuple[int, int]]]]:
+    """Each sentence of a text, from where to where, with the places inside at which it may end and another begin."""
+    found, start, cuts = [], 0, list[tuple[int, int]]()
+    for before, after, sure in (*boundaries(text), (len(text), len(text), True)):
+        if not sure:
+            cuts.append((before, after))
+            continue
+        if text[start:before].strip():
+            found.append((start, before, cuts))
+        start, cuts = after, []
+    return found
+
+
+def sentences(text: str) -> list[str]:
+    """The sentences of a text."""
+    if not _INSIDE.search(text):
+        return [text.strip()] if text.strip() else []
+    return [text[start:stop].strip() for start, stop, _ in sentence_spans(text)]
 
 
 def endings(text: str) -> list[str]:

@@ -21,6 +21,8 @@ ANSWERS = ("answer", "value", "object", "tail", "target")
 NUMBERS = re.compile(r"(?:|index|id|uuid|row|no|nr|#|column \d+|unnamed:? ?\d*|_id|\w+ id)", re.IGNORECASE)
 #: Mean words of a column that is prose; share of different cells of a column that may name the subjects.
 PROSE, DIFFERENT = 8, 0.9
+#: Different cells that are kept once.
+KEPT = 1 << 16
 #: Words with which a header goes on a sentence about the subject, and endings of those that are followed by another.
 _VERBS = """is has was speaks likes owns plays studies teaches drives eats drinks wears uses knows loves codes works
     lives prefers holds leads supports sells makes writes attends visits follows needs wants"""
@@ -46,21 +48,34 @@ class Column:
 
 @dataclass
 class Table:
-    """The relations of a table, and rows that state none, as (row, text, why)."""
+    """The relations of a table; rows that state none, as (row, text, why); and how many rows there are."""
 
     relations: list[Column]
     free: list[tuple[int, str, str]]
+    rows: int = 0
+
+
+class _Cells(dict[str, str]):
+    """A text as it was read -> in NFC with single spaces. Cells of many rows are kept once, up to a number of them."""
+
+    def __missing__(self, text: str) -> str:
+        whole = normal(" ".join(text.split()))
+        whole = text if whole == text else whole
+        if len(self) < KEPT:
+            self[text] = whole
+        return whole
 
 
 def read(
-    rows: Sequence[tuple[int, Mapping[str, Any]]], path: Path, subject: str, say: Callable[[str], object]
+    rows: Iterable[tuple[int, Mapping[str, Any]]], path: Path, subject: str, say: Callable[[str], object]
 ) -> Table:
-    """The relations of a table.
+    """The relations of a table, whose rows are read one by one.
 
     subject: the column that names whom a row is about, or empty. say: gets a sentence about each guess.
     Raises UsageError, with row or column, for a table that states nothing.
     """
-    flat = [(number, {normal(key): cell for key, cell in _flat(row, path, number)}) for number, row in rows]
+    known = _Cells()
+    flat = [(number, dict(_flat(row, path, number, known))) for number, row in rows]
     columns = list(dict.fromkeys(key for _, row in flat for key in row))
     if len(columns) < 2:
         what = f"this table has one column, {quoted(columns[0])}" if columns else "this table has no column"
@@ -80,16 +95,19 @@ def read(
             f"a row is a fact: its subject is in {quoted(long[0])}, its relation in {quoted(long[1])}, its answer in "
             f"{quoted(long[2])}"
         )
-        return _of_long(flat, *long)
-    return _of_wide(flat, columns, path, subject, say)
+    table = _of_long(flat, *long) if long else _of_wide(flat, columns, path, subject, say)
+    table.rows = len(flat)
+    return table
 
 
-def _flat(row: Mapping[str, Any], path: Path, number: int, before: str = "") -> Iterator[tuple[str, str]]:
+def _flat(
+    row: Mapping[str, Any], path: Path, number: int, known: _Cells, before: str = ""
+) -> Iterator[tuple[str, str]]:  # fmt: skip
     """The cells of a row as text, those of nested columns under both names."""
     for key, value in row.items():
-        name = f"{before} {key}".strip()
+        name = f"{before} {key}" if before else key
         if isinstance(value, dict):
-            yield from _flat(value, path, number, name)
+            yield from _flat(value, path, number, known, name)
             continue
         if isinstance(value, list):
             value = value[0] if len(value) == 1 and not isinstance(value[0], list | dict) else None
@@ -97,7 +115,7 @@ def _flat(row: Mapping[str, Any], path: Path, number: int, before: str = "") -> 
         if len(text) > LONGEST_TEXT:
             what = f"the cell of {quoted(name)} in row {number} has {len(text):,} characters"
             raise UsageError(what, where=str(path), do=f"Keep each to {LONGEST_TEXT:,}")
-        yield name, normal(" ".join(text.split()))
+        yield known[name], known[text]
 
 
 def _long(rows: Sequence[tuple[int, Mapping[str, str]]], columns: Sequence[str]) -> tuple[str, str, str] | None:
