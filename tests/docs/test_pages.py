@@ -108,6 +108,19 @@ def test_a_card_of_the_gallery_says_what_its_finding_rests_on():
             assert set(re.findall(r" --([\w-]+)", options)) <= names, question
 
 
+def test_the_log_has_dated_sections_of_short_bullets():
+    """From the newest day to the oldest; no bullet is over 120 characters, its lines joined."""
+    first, *sections = re.split("^## ", (DOCS.parent / "LOG.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    days = [re.match(r"\d{4}-\d\d-\d\d (?=\S)", section) for section in sections]
+    assert len(days) > 40 and all(days), "a heading is a date and a title"
+    assert [day[0] for day in days] == sorted((day[0] for day in days), reverse=True)
+    # A bullet and the lines that go on with it, joined.
+    bullets = re.findall(r"^ *[-*] .*(?:\n(?! *[-*] |[|#]|```).+)*", "\n".join([first, *sections]), re.MULTILINE)
+    joined = [" ".join(bullet.split()) for bullet in bullets]
+    assert len(joined) > 500
+    assert not [bullet for bullet in joined if len(bullet) > 120]
+
+
 def first_column(page, heading):
     """The names in the first column of the table under a heading."""
     section = re.search(rf"^## {re.escape(heading)}\n(.*?)(?=^## |\Z)", page, re.DOTALL | re.MULTILINE)[1]
