@@ -148,6 +148,7 @@ def test_an_option_is_there_only_where_it_acts():
 def test_help_imports_neither_torch_nor_transformers():
     body = (
         "import sys\nfrom spillover.cli import main\n"
+        "assert main(['--help']) == 0 and 'tyro' not in sys.modules\n"
         f"for verb in {list(verbs())}:\n"
         "    assert main([verb, '--help']) == 0\n"
         "    assert not {'torch', 'transformers'} & set(sys.modules), verb"

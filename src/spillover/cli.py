@@ -14,7 +14,6 @@ from typing import Any
 
 import spillover
 from spillover import commands
-from spillover.commands.launched import one_voice, sharing
 from spillover.errors import Interrupted, SpilloverError, UsageError, nearest
 
 #: What people come with -> the command that answers it.
@@ -40,6 +39,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 setattr(sys, name, stream)
             # A name that the terminal's encoding lacks is shown escaped, in JSON too, and ends in no traceback.
             stream.reconfigure(errors="backslashreplace")
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(overview())
+        return 0
+    # What parses options is not there yet while help is printed.
+    from spillover.commands.launched import one_voice
+
     with one_voice():
         try:
             with _terminable():
@@ -85,12 +90,6 @@ def _terminable() -> Iterator[None]:
 
 
 def _run(words: list[str], as_json: bool) -> int:
-    if not words or words[0] in ("-h", "--help", "help"):
-        lines = [spillover.__doc__ or "", "", "usage: spillover VERB ...", "", "People come with three questions:"]
-        lines += [f"  {question}\n    {example}" for question, example in QUESTIONS.items()]
-        lines += ["", "Verbs:", *(f"  {verb:<10}{text}" for verb, text in commands.verbs().items())]
-        print("\n".join([*lines, "", "`spillover VERB --help` lists a verb's options."]))
-        return 0
     if words[0] == "completion":
         from spillover.commands.options import completion
 
@@ -105,6 +104,8 @@ def _run(words: list[str], as_json: bool) -> int:
     settings = parse(commands.settings_class(verb), verb, words[1:])
     if settings is None:
         return 0
+    from spillover.commands.launched import sharing
+
     with sharing(verb):
         outcome = dict(commands.job(verb)(settings))
     text, code = outcome.pop("text", ""), outcome.pop("exit_code", 0)
@@ -120,6 +121,14 @@ def _run(words: list[str], as_json: bool) -> int:
         if (not code or verb != "check") and (step := commands.next_step(verb, settings)):
             print(f"Next: {step}", file=sys.stderr)
     return int(code)
+
+
+def overview() -> str:
+    """What `spillover --help` prints."""
+    lines = [spillover.__doc__ or "", "", "usage: spillover VERB ...", "", "People come with three questions:"]
+    lines += [f"  {question}\n    {example}" for question, example in QUESTIONS.items()]
+    lines += ["", "Verbs:", *(f"  {verb:<10}{text}" for verb, text in commands.verbs().items())]
+    return "\n".join([*lines, "", "`spillover VERB --help` lists a verb's options."])
 
 
 def parse(settings_class: type, verb: str, words: list[str]) -> Any:

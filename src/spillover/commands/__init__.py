@@ -1,15 +1,12 @@
 """The verbs: each is a file of this folder with the same name, which holds its settings and the job that runs them."""
 
 import re
-import shlex
-import webbrowser
 from collections.abc import Callable, Mapping
 from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from spillover.config import launch
 from spillover.errors import UsageError, nearest
 
 #: In which order they are shown; a verb that is not named here comes last.
@@ -62,6 +59,8 @@ def job(verb: str) -> Callable[..., dict[str, Any]]:
 
 def next_step(verb: str, settings: Any) -> str:
     """What to do after a verb, or nothing. A page that was written is opened next, unless it was."""
+    import shlex
+
     values = {name: shlex.quote(str(value)) for name, value in vars(settings).items() if value}
     if values.get("out", "").endswith(".html"):
         return "" if "browse" in values else f"open {values['out']} in a browser"
@@ -78,6 +77,10 @@ def browse(outcome: Mapping[str, Any]) -> str:
 
     Of several processes, the first opens it.
     """
+    import webbrowser
+
+    from spillover.config import launch
+
     page = Path(outcome["page"])
     if launch().rank:
         return ""

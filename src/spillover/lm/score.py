@@ -168,11 +168,17 @@ class TreeBatch:
 
     def log_probabilities(self, logits: Float[Tensor, "scored vocabulary"]) -> Float[Tensor, "prediction"]:
         """Of every predicted token, from the logits at `scored`."""
-        return logits[self.place, self.token] - torch.logsumexp(logits, -1)[self.place]
+        return logits[self.place, self.token] - normaliser(logits)[self.place]
 
     def by_text(self, values: Float[Tensor, "prediction"]) -> Float[np.ndarray, "text"]:
         """The sum over each text's predictions."""
         return np.bincount(self.text.cpu().numpy(), weights=values.double().cpu().numpy())
+
+
+def normaliser(logits: Float[Tensor, "scored vocabulary"]) -> Float[Tensor, "scored"]:
+    """The log of the sum of each row's exponentials; on a CPU row by row, since its cache holds one and not all."""
+    rows = logits.split(1) if logits.device.type == "cpu" else [logits]
+    return torch.cat([torch.logsumexp(row, -1) for row in rows])
 
 
 def width_for(device: torch.device) -> int:
@@ -321,7 +327,7 @@ class Scorer:
             with self.processes.inference():
                 for trees, _ in self.processes.round_robin(self._batches(self._feed(requests))):
                     batch, logits = self.logits(trees)
-                    logits -= torch.logsumexp(logits, -1, keepdim=True)
+                    logits -= normaliser(logits)[:, None]
                     if logits.isnan().any():
                         raise ModelError(**NO_NUMBERS)
                     kept |= zip([n for tree in trees for n, _ in tree.owners], keep(logits[batch.place]), strict=True)
@@ -381,7 +387,8 @@ class Scorer:
             numbered = list(enumerate(asked))
             trees = [*_grown(numbered[:last], most), *_grown(numbered[last : last + 1], most)]
             fed = {"tree": [*trees, *chain(*apart[last + 1 :])], **fed}
-        expected = self._score_all(asked, [[tree] for tree in chain(*apart)])
+        # The last candidate has the others before it in a tree: what a mask leaves out would show in it.
+        expected = self._score_all(asked, [[trees[-1]] for trees in apart])
         # More than rounding does, which grows with the score.
         nats, share = (1e-4, 1e-5) if self.model.dtype == torch.float32 else (0.25, 0.01)
         for method, trees in fed.items():
@@ -392,7 +399,7 @@ class Scorer:
                 if out_of_memory(error):
                     raise
                 continue
-            if all(np.allclose(one, two, share, nats) for one, two in zip(found, expected, strict=True)):
+            if all(np.allclose(one[-1], two[-1], share, nats) for one, two in zip(found, expected, strict=True)):
                 return method
         return "single"
 
@@ -501,11 +508,12 @@ def _grown(requests: Iterable[tuple[int, Request]], most: int | float) -> list[P
 
 
 def _unlike(requests: Sequence[Request], fits: Callable[[Request], bool]) -> tuple[list[Request], ...]:
-    """A few requests with a few candidates each, as unlike as these allow: those that fit a window, one beyond it, and
-    two that are made of parts of the first."""
+    """A few requests with a few candidates each, as unlike as these allow: the longest and the shortest that fit a
+    window, one beyond it, and two that are made of parts of the first."""
     ordered = sorted(requests, key=lambda each: len(each.prompt))
     inside, beyond = [each for each in ordered if fits(each)], [each for each in ordered if not fits(each)][:1]
-    inside = [max(inside, key=lambda each: sum(map(len, each.candidates))), inside[0], inside[-1]] if inside else []
+    whole = [len(each.prompt) + max(map(len, each.candidates)) for each in inside]
+    inside = [inside[int(np.argmax(whole))], inside[0]] if inside else []
     inside, beyond = (
         [Request(each.prompt, tuple(sorted(each.candidates, key=len)[-3:])) for each in dict.fromkeys(chosen)]
         for chosen in (inside, beyond)
