@@ -226,8 +226,10 @@ def greedy(model: CausalModel, prompts: Sequence[tuple[int, ...]], tokens: int) 
     with SINGLE.inference():
         for length in sorted({len(each) for each in prompts}):
             group = [number for number, each in enumerate(prompts) if len(each) == length]
-            for start in range(0, len(group), TOGETHER):
-                part = group[start : start + TOGETHER]
+            # Their logits stay within what a scorer holds.
+            most = max(1, min(TOGETHER, MAXIMUM_LOGITS // (model.config.get_text_config().vocab_size * length)))
+            for start in range(0, len(group), most):
+                part = group[start : start + most]
                 text = torch.tensor([prompts[number] for number in part], device=model.device)
                 read, past = text, None
                 for _ in range(min(tokens, longest - length)):
