@@ -281,8 +281,9 @@ def draw_margin_by_ratio(cells: Sequence[LoadedCell], name: str = MARGINS) -> Dr
             own = [(p, metric) for p, metric in points if p.curve == curve]
             for p, metric in own:
                 ratio, (low, high) = p.x / p.unstated, limits(metric) or (math.nan, math.nan)
+                mean = np.array([metric.value], float)
                 axes.vlines([ratio], [low], [high], color=colour, linewidth=1.5)
-                (mark,) = axes.plot([ratio], [metric.value], color=colour, linestyle="none", marker=marker)
+                (mark,) = axes.plot([ratio], mean, color=colour, linestyle="none", marker=marker)
                 rows.append({"set": curve, "bridging_names": p.x, "other_names": p.unstated, "margin": metric.value,
                              "margin_low": metric.low, "margin_high": metric.high,
                              **{text: theory(ratio) for text, theory in THEORIES.items()}})  # fmt: skip
