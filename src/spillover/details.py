@@ -737,6 +737,7 @@ class LabDetails(Details):
     contrast: dict[str, Metric] = {}
     order: list[str] = []
     exact_margin: float = 0.0
+    deep_margin: float = 0.0
     mixed: list[dict[str, int | float]] = []
     abstaining: list[dict[str, Any]] = []
     contradicting: list[dict[str, Any]] = []

@@ -14,7 +14,7 @@ from spillover.runs import locked
 from tests.commands.killing import run_to
 
 SEED, MOMENTS = 11, 20
-PRESETS = ("rank-sweep", "two-models", "key-query", "architecture")
+PRESETS = ("rank-sweep", "two-models", "key-query", "architecture", "embedding-mlp")
 
 
 def settings(preset, folder):

@@ -49,6 +49,17 @@ def test_a_symbolic_task(capsys):
     assert len(found["questions"]) == 20
 
 
+def test_a_deeper_product_concludes_by_the_fourth_root(capsys, tmp_path):
+    code, found = told(
+        capsys, "solve", "--symbolic", "n=20,train=1,test=3", "--depth", "3", "--out", str(tmp_path / "r")
+    )
+    assert (code, found["status"], len(found["questions"])) == (0, "symmetric", 20)
+    assert round(found["questions"][0]["margin"], 4) == 0.7824
+    assert found["metrics"]["objective"]["unit"] == "sum of singular values to 2/3"
+    assert found["gap"] < 0.002
+    assert np.load(tmp_path / "r" / "matrix.npy").shape == (40, 82)
+
+
 def test_a_pack_and_its_ranges(capsys):
     code, found = told(capsys, "solve", "city-language:pairs=2,names=8,bridge=1", "--ranges")
     assert (code, found["status"]) == (0, "optimal")
@@ -77,6 +88,8 @@ def test_a_contradiction_is_proven_and_named(capsys, tmp_path):
     [
         (["solve"], "nothing to solve"),
         (["solve", "mixed", "--symbolic", "n=3,train=1,test=1"], "at once"),
+        (["solve", "mixed", "--depth", "3"], "for the symbolic task"),
+        (["solve", "--symbolic", "n=3,train=1,test=1", "--depth", "1"], "has no depth"),
         (["solve", "--symbolic", "n=1,train=1,test=1"], "at least 2 classes"),
         (["solve", "--symbolic", "n=3,train=1,test=-2"], "cannot be negative"),
         (["solve", "--symbolic", "three"], "not a symbolic task"),

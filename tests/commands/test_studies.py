@@ -9,6 +9,7 @@ from spillover.commands.inject import Inject
 from spillover.commands.studies import builtin_studies, expand, read_study, with_model
 from spillover.errors import UsageError
 from spillover.lm.built_in import training_of
+from spillover.packs.open import open_pack
 from spillover.report.study_sets import MODELS, RANKS
 
 HEAD = "name: trial\nverb: inject\noptions: {model: tiny, pack: city-language}\ngroups:\n"
@@ -68,8 +69,8 @@ def test_a_cell_is_called_after_what_sets_it_apart_even_if_that_is_the_default(t
 
 
 def test_the_built_in_study_is_the_issues():
-    names = ["adapters", "dial", "families", "paper", "paper-270m", "paper-rates", "theorem", "told-in-prompt"]
-    assert builtin_studies() == names
+    own = ["paper", "paper-270m", "paper-rates"]
+    assert builtin_studies() == ["adapters", "dial", "families", "margins", *own, "theorem", "told-in-prompt"]
     cells, groups = expand(read_study("paper-270m"))
     by_name = {cell.name: cell for cell in cells}
     assert len(groups["The five sets"]) == len(groups["The embeddings trained too"]) == 5
@@ -91,6 +92,17 @@ def test_three_families_at_their_own_rates_and_at_four():
         families, 4
     )
     assert all("lr=" in name for name in by_name) and all(each.until_learned for each in by_name.values())
+
+
+def test_margins_vary_both_numbers_of_names():
+    cells, _ = expand(read_study("margins"))
+    found = set()
+    for cell in cells:
+        pack = open_pack(cell.settings.pack)
+        stated = [fact for fact in pack.facts if fact.relation == pack.implications[0].then]
+        found.add((len(stated) // 5, (len(pack.subjects) - len(stated)) // 5, pack.name.partition(":")[0]))
+    sets = ("city-language", "country-code")
+    assert found == {(m, n, name) for m in (1, 2, 4, 8) for n in (4, 16, 36) for name in sets}
 
 
 def test_the_papers_table_is_five_models_on_five_sets():

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from spillover.errors import ModelError
-from spillover.interp.patching import COMPONENTS, Change, moved, parts_of, slopes
+from spillover.interp.patching import COMPONENTS, Change, moved, parts_of, preference, slopes
 from spillover.lm.merged import changes_of, merge_output_value
 from spillover.lm.output_value import products
 from spillover.lm.save import merged
@@ -293,3 +293,35 @@ def test_a_small_change_is_lazy_and_a_large_one_is_not():
             actual = np.concatenate(scorer.score(ASKS)) - before
         cosines.append(alignment(linear, actual, np.array(["a"] * len(actual)))["cosine"].value)
     assert cosines[0] > 0.999 and cosines[1] < 0.9
+
+
+def test_efficiency_and_stability_by_hand():
+    """Loss: half the squared distance to the tuned weights. The change takes half its squared norm away, an efficiency
+    of 1/2; noise of half the change's length adds an eighth of it. Along the change noise does nothing."""
+    base, tuned = pair("llama")
+    change, wanted = (
+        change_of(base, tuned),
+        {name: weight.detach().clone() for name, weight in tuned.named_parameters()},
+    )
+    first = {name: weight.detach().clone() for name, weight in base.named_parameters()}
+
+    def distance(model):
+        return (
+            sum(float((weight - wanted[name]).double().square().sum()) for name, weight in model.named_parameters()) / 2
+        )
+
+    found = preference(change, distance, size=0.5, draws=2)
+    squared = sum(float((wanted[name] - first[name]).double().square().sum()) for name in wanted)
+    assert found.squared_norm == pytest.approx(squared, rel=1e-6)
+    assert (found.before, found.after) == (pytest.approx(squared / 2, rel=1e-6), 0)
+    assert found.efficiency == pytest.approx(0.5, rel=1e-6)
+    assert found.disturbed == pytest.approx([squared / 8] * 2, rel=1e-5)
+
+    def along(model):
+        deltas = ((weight - first[name], wanted[name] - first[name]) for name, weight in model.named_parameters())
+        return sum(float((now.double() * then.double()).sum()) for now, then in deltas)
+
+    assert preference(change, along).disturbed == pytest.approx([0] * 4, abs=1e-4 * squared)
+    assert all(torch.equal(weight, first[name]) for name, weight in base.named_parameters())
+    with pytest.raises(ModelError, match="changed no weight"):
+        preference(change_of(base, copy.deepcopy(base)), distance)

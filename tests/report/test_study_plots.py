@@ -6,7 +6,13 @@ import pytest
 
 from spillover.record import RECORD, Record
 from spillover.report.study import build_study_page
-from spillover.report.study_curves import draw_rank_by_adapter, draw_rank_by_bridging, draw_rank_by_rate
+from spillover.report.study_curves import (
+    apart_from_theory,
+    draw_margin_by_ratio,
+    draw_rank_by_adapter,
+    draw_rank_by_bridging,
+    draw_rank_by_rate,
+)
 from spillover.report.study_data import load_study
 from spillover.report.study_dial import draw_dial, show_dial
 from spillover.report.study_sets import draw_newly_by_set, draw_paper_table, draw_study_sets
@@ -113,6 +119,18 @@ def test_ranks_and_margins_beside_the_theory(study):
     assert rows["city-language", 0]["margin"] is None
     assert "city-language (true)" in drawing.svg and "city-language-counterfactual (not true)" in drawing.svg
     assert "knows only which answers occur: 2.00" in drawing.svg
+
+
+def test_margins_stand_beside_both_roots_of_the_ratio(study):
+    cells = [cell for cell in study.done if cell.slug in ("bridge=0", "bridge=1", "city-language", "counterfactual")]
+    drawing = draw_margin_by_ratio(cells)
+    # Without bridging names there is no stated margin to measure by; 1 bridges 8 others, 2 bridge 8.
+    assert [(row["bridging_names"], row["other_names"]) for row in drawing.rows] == [(1, 8), (2, 8), (2, 8)]
+    assert [row["attention (square root)"] for row in drawing.rows] == pytest.approx([8**-0.5, 0.5, 0.5])
+    assert [row["embedding-MLP (fourth root)"] for row in drawing.rows] == pytest.approx([8**-0.25, 0.5**0.5, 0.5**0.5])
+    true, false = apart_from_theory(cells)
+    assert ", city-language: nearest to " in true and ", city-language-counterfactual: nearest to " in false
+    assert draw_margin_by_ratio([]) is None
 
 
 def test_one_row_a_rate_and_one_a_seed(study):

@@ -3,12 +3,13 @@
 import time
 from math import isclose, sqrt
 
+import cvxpy
 import numpy as np
 import pytest
 
 from spillover.errors import UsageError
 from spillover.theory.certificate import certificate, force_of
-from spillover.theory.closed_form import closed_form
+from spillover.theory.closed_form import closed_form, deep_form
 from spillover.theory.norms import NORMS
 from spillover.theory.splitting import minimise
 from spillover.theory.symbolic import EqualClasses
@@ -113,6 +114,75 @@ def test_the_values_a_conic_solver_found(n, train, test, nuclear, square):
     assert round(exact(n, train, test, "nuclear").objective, 4) == nuclear
     if square is not None:
         assert round(exact(n, train, test, "frobenius").objective, 4) == square
+
+
+DEEP = [(3, 1, 3), (20, 1, 19), (6, 2, 5), (4, 2, 2), (3, 0, 2), (2, 2, 0)]
+
+
+def test_a_product_of_three_by_hand():
+    """n = 2, one of each: the nuclear solution's values 2 and sqrt 2, both of rank one, to the power 2/3.
+
+    One against three, n = 10,000: the level is one value of many, and the pattern alone has its least rank-one form, in
+    which b_i leads by x = 3^(1/4) at train subjects and c_i by 1/x at test subjects: [[x, sqrt 3], [1, sqrt 3 / x]].
+    """
+    found = deep_form(EqualClasses(2, 1, 1), 3)
+    assert isclose(found.objective, 2 ** (2 / 3) + 2 ** (1 / 3), rel_tol=1e-12)
+    assert found.margin == 1
+    many = deep_form(EqualClasses(10_000, 1, 3), 3)
+    assert isclose(many.margin, (1 / 3) ** 0.25, abs_tol=1e-3)
+    assert isclose(many.objective / 9_999, (1 + sqrt(3)) ** (2 / 3), rel_tol=2e-3)
+
+
+@pytest.mark.parametrize("depth", [3, 4])
+@pytest.mark.parametrize(("n", "train", "test"), DEEP)
+def test_a_deeper_product_states_the_task_and_lies_within_its_bound(n, train, test, depth):
+    task = EqualClasses(n, train, test)
+    found, plain = deep_form(task, depth), closed_form(task, "nuclear")
+    proof = certificate(table_of(task.pack()).full_problem, NORMS["nuclear"], found.matrix.dense(), 0.0)
+    assert isclose(proof.margin, 1, rel_tol=1e-9)
+    assert found.lower_bound <= found.objective <= 1.012 * found.lower_bound
+    assert found.margin >= plain.margin
+    if 0 < train < test:
+        assert (train / test) ** 0.25 < found.margin < 1
+
+
+def test_depth_two_is_the_nuclear_norm():
+    found, plain = deep_form(EqualClasses(5, 1, 3), 2), closed_form(EqualClasses(5, 1, 3), "nuclear")
+    assert isclose(found.objective, plain.objective, rel_tol=1e-12)
+    assert isclose(found.lower_bound, plain.objective, rel_tol=1e-12)
+    assert found.margin == plain.margin
+
+
+def test_a_conic_solver_finds_no_smaller_product():
+    """Another way: the sum of powers as a weighted sum of squares on the full problem, weighted anew each time."""
+    task, power = EqualClasses(3, 1, 3), 2 / 3
+    problem = table_of(task.pack()).full_problem
+    matrix, weight = cvxpy.Variable((6, 14)), cvxpy.Parameter((6, 6))
+    leads = []
+    for subject, relation, right in zip(problem.cell_subject, problem.cell_relation, problem.cell_answer, strict=True):
+        score = matrix[:, subject] + matrix[:, 12 + relation]
+        leads += [score[right] - score[other] for other in range(6) if other != right]
+    program = cvxpy.Problem(cvxpy.Minimize(cvxpy.sum_squares(weight @ matrix)), [cvxpy.hstack(leads) >= 1])
+    at = closed_form(task, "nuclear").matrix.dense()
+    for smooth in np.geomspace(1e-1, 1e-8, 60):
+        squares, turn = np.linalg.eigh(at @ at.T)
+        weight.value = (turn * (np.maximum(squares, 0) + smooth) ** ((power - 2) / 4)) @ turn.T
+        program.solve(solver="CLARABEL")
+        at = np.asarray(matrix.value)
+    values = np.linalg.svd(at, compute_uv=False)
+    found = deep_form(task, 3)
+    assert found.objective <= (values[values > 1e-4] ** power).sum() <= 1.001 * found.objective
+    assert isclose(found.margin, 0.7876, abs_tol=1e-3)
+
+
+def test_the_pattern_of_least_nuclear_norm_is_not_unique():
+    """From the square root to the fourth root of train / test: only the relations' columns choose the square root."""
+    lead, margin = cvxpy.Variable(), cvxpy.Variable()
+    pattern = cvxpy.vstack([cvxpy.hstack([lead, sqrt(3)]), cvxpy.hstack([1.0, margin * sqrt(3)])])
+    allowed = [cvxpy.normNuc(pattern) <= 1 + sqrt(3) + 1e-9, lead >= 1]
+    goals = (cvxpy.Minimize(margin), cvxpy.Maximize(margin))
+    ends = [cvxpy.Problem(goal, allowed).solve(solver="CLARABEL") for goal in goals]
+    assert np.allclose(ends, [(1 / 3) ** 0.5, (1 / 3) ** 0.25], atol=2e-3)
 
 
 def test_ten_thousand_classes_of_a_hundred_take_under_a_second():

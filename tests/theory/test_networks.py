@@ -8,7 +8,7 @@ import torch
 
 from spillover.errors import UsageError
 from spillover.theory.models import Ensemble, Model
-from spillover.theory.networks import Architecture, Networks, train_networks
+from spillover.theory.networks import Architecture, EmbeddingMLP, Networks, train_networks
 from spillover.theory.symbolic import Task, exact_bags
 from spillover.theory.training import Recipe, stacked_bags
 
@@ -42,6 +42,33 @@ def test_one_layer_is_the_bag_model(parameters, attention):
     tokens = torch.tensor(np.stack([rows.subject, rows.relation, np.full(len(rows), TASK.end)], 1))
     expected = ensemble.logits(stacked_bags(ensemble, [exact_bags(TASK, rows)]))
     torch.testing.assert_close(networks.at_end(tokens).detach(), expected, rtol=0, atol=1e-10)
+
+
+def test_a_one_hot_mlp_is_the_attention_model_with_equal_attention():
+    """Same W_V and W_O, same logits at every stated row: without attention to learn, the two are one function."""
+    networks = Networks(EmbeddingMLP(depth=2, width=4), TASK, (0,), RECIPE)
+    first, last = (value[0].detach() for value in networks.weights().values())
+    ensemble = Ensemble([TASK], [Model(key_query="fixed", head_dimension=4)], dtype=torch.float64)
+    ensemble.weights["W_V"][0], ensemble.weights["W_O"][0] = first, last.T
+    batch = stacked_bags(ensemble, [exact_bags(TASK, TASK.stated)])
+    torch.testing.assert_close(networks.logits(batch).detach(), ensemble.logits(batch), rtol=0, atol=1e-10)
+
+
+def test_sizes_of_the_start_train_side_by_side_as_alone():
+    shape = EmbeddingMLP(depth=3, width=5, activation="relu")
+    together, _ = train_networks(shape, TASK, (3, 3), RECIPE, scales=(0.5, 2.0))
+    alone, _ = train_networks(dataclasses.replace(shape, scale=2.0), TASK, (3,), RECIPE)
+    torch.testing.assert_close(together.flat[1], alone.flat[0], rtol=1e-9, atol=1e-12)
+
+
+def test_an_mlp_rests_at_its_loss_and_concludes_from_a_small_start():
+    recipe = Recipe("normalised-gradient-descent", rate=0.05, batch=0, steps=600, stop_loss=0.01, precision="float64")
+    _, history = train_networks(EmbeddingMLP(depth=2, width=8, scale=0.1), TASK, (0, 1), recipe)
+    (end,) = history
+    assert max(end["train_loss"]) < 0.01
+    assert max(end["step"]) < 600
+    assert end["implication_accuracy_test"] == pytest.approx([1, 1])
+    assert 0.5 < min(end["margin_ratio_test"]) <= min(end["margin_middle_test"]) < 1
 
 
 @pytest.mark.parametrize("fields", VARIANTS, ids=str)
@@ -83,6 +110,15 @@ def test_order_of_subject_and_relation_does_not_matter_at_any_depth():
 def test_impossible_architectures_are_refused(fields, says):
     with pytest.raises(UsageError, match=says):
         Architecture(**fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [({"depth": 1}, "starts at 2"), ({"width": 0}, "at 1"), ({"activation": "gelu"}, "no activation")],
+)
+def test_impossible_mlps_are_refused(fields, says):
+    with pytest.raises(UsageError, match=says):
+        EmbeddingMLP(**fields)
 
 
 def test_noise_and_sampled_batches_are_refused():

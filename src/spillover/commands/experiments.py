@@ -18,10 +18,10 @@ from spillover.packs.edits import with_candidate
 from spillover.packs.pack import Fact
 from spillover.report.lab import KINDS, LOSSES, NORMS
 from spillover.runs import progress, say
-from spillover.theory.closed_form import closed_form, exact_margin
+from spillover.theory.closed_form import closed_form, deep_form, exact_margin
 from spillover.theory.comparison import Probe, cosine, effective_matrices, exact_matrix, margins, norms
 from spillover.theory.models import Model
-from spillover.theory.networks import Architecture, train_networks
+from spillover.theory.networks import Architecture, EmbeddingMLP, train_networks
 from spillover.theory.norms import Mixed
 from spillover.theory.solving import Solution, solve
 from spillover.theory.splitting import minimise
@@ -43,6 +43,7 @@ UNITS = {
     "nuclear_over_margin": "nuclear norm at a smallest stated margin of 1",
     "frobenius_over_margin": "Frobenius norm at a smallest stated margin of 1",
     "margin_ratio_test": "smallest unstated margin in units of the smallest stated margin",
+    "margin_middle_test": "middle unstated margin in units of the smallest stated margin",
 }
 COSINES = ("cosine_to_nuclear", "cosine_to_frobenius")
 #: Each model's own norm: the one that Theorem 1 says its training minimises.
@@ -304,6 +305,56 @@ def architecture(lab: Experiment) -> None:
     bar.close()
 
 
+#: Networks of `embedding-mlp` by name. With one-hot tokens and linear units it is the factorised attention model.
+NETWORKS: dict[str, dict[str, Any]] = {
+    "one-hot, linear": {"depth": 2},
+    "embeddings, linear": {"depth": 3},
+    "embeddings, ReLU": {"depth": 3, "activation": "relu"},
+}
+EMBEDDING_RECIPE = {**EXACT, "rate": 0.05, "weighting": "rows", "precision": "float64"}
+EMBEDDING_STARTS, EMBEDDING_WIDTHS, DECAYS = (
+    (0.03, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0),
+    (4, 8, 16, 32, 64),
+    (0.0, 0.02, 0.035, 0.05),
+)
+#: The size of the start and the width while another dial is turned, and the loss at which a network rests.
+USUAL_START, USUAL_WIDTH, LEARNED = 0.3, 32, 0.01
+
+
+def embedding_mlp(lab: Experiment) -> None:
+    """Turn three dials of networks without attention: the size of the start, the width, and weight decay.
+
+    Start and width: normalised gradient descent to the same loss. Weight decay: all steps, for it bounds the weights.
+    """
+    task = lab.task(quick="n=4,train=1,test=3", full="n=8,train=1,test=3", noise_tokens=0, noise_places=0)
+    quick, own = lab.settings.quick, lab.settings.head_dimension
+    recipe = lab.recipe(EMBEDDING_RECIPE, full=1500, quick=800)
+    resting = dataclasses.replace(recipe, stop_loss=LEARNED)
+    lab.describe(
+        task, {"all": EMBEDDING_RECIPE, "start and width": {"stop_loss": LEARNED}},
+        order=list(NETWORKS), exact_margin=closed_form(task, "nuclear").margin, deep_margin=deep_form(task, 3).margin,
+    )  # fmt: skip
+    starts, usual = EMBEDDING_STARTS[1::2] if quick else EMBEDDING_STARTS, own or USUAL_WIDTH
+    widths, decays = (own,) if own else EMBEDDING_WIDTHS[:: 2 if quick else 1], DECAYS[:: 2 if quick else 1]
+    # One list of trainings: the dial, its recipe, the width, and the sizes of the start side by side.
+    dials = [("start", resting, usual, starts)] + [("width", resting, width, (USUAL_START,)) for width in widths]
+    dials += [("decay", dataclasses.replace(recipe, weight_decay=decay), usual, (USUAL_START,)) for decay in decays]
+    bar = progress("networks", len(NETWORKS) * len(dials), "training")
+    for (model, fields), (dial, how, width, sizes) in itertools.product(NETWORKS.items(), dials):
+        label = {"dial": dial, "model": model, "width": width, "decay": how.weight_decay}
+        labels = [{**label, "sigma": size, "seed": seed} for size in sizes for seed in lab.seeds]
+        shape, seeds, scales = (
+            EmbeddingMLP(**fields, width=width),
+            list(lab.seeds) * len(sizes),
+            [each["sigma"] for each in labels],
+        )
+        _, history = train_networks(shape, task, seeds, how, scales=scales, checkpointer=lab.checkpointer)
+        group = "{model} / {dial}: sigma={sigma:g} width={width} decay={decay:g}"
+        lab.record(group, labels, history, (*LOSSES, "margin_ratio_test", "margin_middle_test"))
+        bar.update()
+    bar.close()
+
+
 SIZES = (0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 1.0, 1.5, 3.0, 5.0, 10.0)
 FEW_SIZES = (0.1, 0.3, 1.0, 3.0)
 #: Width of the model and its step size a stated row: the first with every size of start, the others with a few.
@@ -396,5 +447,6 @@ EXPERIMENTS: dict[str, tuple[Callable[[Experiment], None], int]] = {
     "rank-sweep": (rank_sweep, 5),
     "key-query": (key_query, 10),
     "architecture": (architecture, 5),
+    "embedding-mlp": (embedding_mlp, 5),
     "dial": (dial, 5),
 }

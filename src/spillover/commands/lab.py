@@ -34,7 +34,8 @@ class Lab(Browsing):
     """Train one-layer attention models on the symbolic task, compare them with the exact solutions, and make a page."""
 
     preset: Annotated[Positional[str], arg(metavar="PRESET")]
-    """The experiment: two-models, sample-efficiency, rank-sweep, key-query, architecture or dial."""
+    """The experiment: two-models, sample-efficiency, rank-sweep, key-query, architecture,
+    embedding-mlp or dial."""
     out: str
     """Folder of the run: record.json, trajectory.parquet, matrices.parquet and page.html."""
     seeds: str = ""
@@ -50,7 +51,8 @@ class Lab(Browsing):
     threads: int = 1
     """CPU threads; these models are so small that one is fastest. 0 takes every core. Another number is another run."""
     head_dimension: int | None = None
-    """Columns d_h of W_O and W_V of a factorised model; by default the size of the vocabulary."""
+    """Columns d_h of W_O and W_V of a factorised model, by default the size of the vocabulary; of embedding-mlp, its
+    width."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

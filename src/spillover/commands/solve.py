@@ -37,6 +37,8 @@ class Solve(Seeded):
     """The symbolic task instead of a pack, by its closed form: n=20,train=1,test=3."""
     norm: Literal["nuclear", "frobenius"] = "nuclear"
     """What is minimised: nuclear is what training the factorised model prefers, frobenius the merged one."""
+    depth: int = 2
+    """Matrices whose product is solved for: 2 is the attention model, 3 or more an embedding-MLP (with --symbolic)."""
     gap: float = 1e-4
     """How close to the least possible objective the solution must be proven to be, relatively."""
     ranges: Flag = False
@@ -61,11 +63,12 @@ def run(settings: Solve) -> dict[str, Any]:
         opened_run.recording(settings, ("spillover", "numpy", "scipy"), seed=settings.seed) as record,
     ):
         solution = solve(
-            task, settings.norm, gap=settings.gap, ranges=settings.ranges, max_iterations=settings.max_iterations
-        )
+            task, settings.norm, depth=settings.depth, gap=settings.gap, ranges=settings.ranges,
+            max_iterations=settings.max_iterations,
+        )  # fmt: skip
         # An exact number, whose interval is the certified one.
         bounds = {"value": solution.objective, "low": solution.lower_bound, "high": solution.objective}
-        record.metrics = {"objective": {**bounds, "n": 1, "clusters": 1, "unit": f"{solution.norm} norm"}}
+        record.metrics = {"objective": {**bounds, "n": 1, "clusters": 1, "unit": _size(settings)}}
         found = {key: value for key, value in solution.as_json(ranges=True).items() if key != "seconds"}
         record.details = SolveDetails.model_validate(found)
         if opened_run.folder is not None and solution.objective is not None:
@@ -74,7 +77,7 @@ def run(settings: Solve) -> dict[str, Any]:
     if opened_run.folder is not None:
         outcome = {"run": str(opened_run.folder), "metrics": dict(record.metrics), **outcome}
     name = settings.symbolic or settings.pack
-    return outcome | {"text": "\n".join(_lines(name, solution, settings.ranges))} | refusal(solution, name)
+    return outcome | {"text": "\n".join(_lines(name, solution, settings))} | refusal(solution, name)
 
 
 def opened(spec: str, seed: int) -> Pack:
@@ -107,11 +110,16 @@ def _write_matrix(folder: Path, task: Pack | EqualClasses, solution: Solution) -
         write_table(folder / "matrix.parquet", pa.table({ROW_NAMES: pa.array(table.answers), **named}))
 
 
-def _lines(name: str, solution: Solution, ranges: bool) -> list[str]:
+def _size(settings: Solve) -> str:
+    """What is minimised, in words."""
+    return f"{settings.norm} norm" if settings.depth == 2 else f"sum of singular values to 2/{settings.depth}"
+
+
+def _lines(name: str, solution: Solution, settings: Solve) -> list[str]:
     """What a person reads: the verdict, the bounds, and the first questions or the rows that cannot be stated."""
-    found = [f"{name}, {solution.norm} norm: {solution.verdict}"]
+    found = [f"{name}, {_size(settings)}: {solution.verdict}"]
     if solution.objective is not None and solution.gap is not None:
-        label = "norm" if solution.norm == "nuclear" else "squared norm"
+        label = "size" if settings.depth != 2 else "norm" if solution.norm == "nuclear" else "squared norm"
         found.append(f"  {label} {solution.objective:.6f}, at least {solution.lower_bound:.6f}; gap {solution.gap:.2g}")
         found.append(f"  {solution.signatures} kinds of subject, {solution.seconds:.2f} s")
-    return found + solution.lines(ranges, ": --json lists all")
+    return found + solution.lines(settings.ranges, ": --json lists all")

@@ -4,7 +4,7 @@ And its first-order expansion: what the model would answer in the lazy limit.
 """
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cache, cached_property
 from typing import Any, Literal, NamedTuple
@@ -131,6 +131,26 @@ class Change:
                 self._own[name].copy_(before + size * (self.after[name] - before))
             yield model
 
+    @property
+    def squared_norm(self) -> float:
+        """Of the whole change."""
+        return sum(_squares(before, self.after[name])[0] for name, before in self.before.items())
+
+    @contextmanager
+    def disturbed(self, size: float, generator: torch.Generator) -> Iterator[CausalModel]:
+        """Inside, the tuned model moved by this share of the change's length, at random but orthogonally to the change.
+
+        generator: of the CPU. One direction over all weights that changed, alike for every device and number format.
+        """
+        noise = {name: torch.randn(each.shape, generator=generator) for name, each in self.before.items()}
+        deltas = {name: (self.after[name].double() - each.double()).cpu() for name, each in self.before.items()}
+        along = sum(float((noise[name].double() * delta).sum()) for name, delta in deltas.items()) / self.squared_norm
+        across = {name: noise[name].double() - along * delta for name, delta in deltas.items()}
+        length = (self.squared_norm / sum(float(each.square().sum()) for each in across.values())) ** 0.5
+        moved = {name: self.after[name] + (size * length * each).to(self.after[name]) for name, each in across.items()}
+        with self._patched((moved, self.whole.region)) as model:
+            yield model
+
     @contextmanager
     def _patched(self, *patches: tuple[Mapping[str, Tensor], Region]) -> Iterator[CausalModel]:
         """Inside, the model with these values in these regions; afterwards the base model, byte for byte."""
@@ -145,6 +165,49 @@ class Change:
         for name, mask in region.items():
             own = self._own[name]
             own.copy_(values[name] if mask is None else torch.where(mask, values[name], own))
+
+
+class Preference(NamedTuple):
+    """Two reasons for which gradient descent may prefer a change: it buys much with little, and noise leaves it whole.
+
+    before, after: the loss of the base and of the tuned model. squared_norm: of the change. efficiency: the loss taken
+    away a unit of squared norm. disturbed: what noise adds to the loss, a number for each draw.
+    """
+
+    before: float
+    after: float
+    squared_norm: float
+    efficiency: float
+    disturbed: list[float]
+
+
+def preference(
+    change: Change, loss: Callable[[CausalModel], float], *, size: float = 1.0, draws: int = 4, seed: int = 0
+) -> Preference:
+    """How efficient a change is, and how stable under noise that is orthogonal to it.
+
+    Arguments:
+    - change: of one run, as saved; compare runs that reached the same loss, one that concludes and one that does not.
+    - loss: of a model, such as its mean loss on the stated rows; called with gradients off.
+    - size: of the noise, as a share of the change's length.
+    - draws: of noise, from a generator with this seed.
+
+    Returns: a Preference.
+
+    Raises: ModelError for a change of nothing.
+    """
+    if not change.after:
+        raise ModelError("training changed no weight", do="Name another run")
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        before = loss(change.model)
+        with change.only(change.whole) as model:
+            after = loss(model)
+        disturbed = []
+        for _ in range(draws):
+            with change.disturbed(size, generator) as model:
+                disturbed.append(loss(model) - after)
+    return Preference(before, after, change.squared_norm, (before - after) / change.squared_norm, disturbed)
 
 
 def moved(base: CausalModel, tuned: CausalModel) -> dict[str, float]:

@@ -21,7 +21,7 @@ from spillover.report.sections import (
     when_section,
 )
 from spillover.report.story import Story, stories, unique
-from spillover.report.study_curves import RATES, bridge_points, parting, show_rates
+from spillover.report.study_curves import MARGINS, RATES, apart_from_theory, bridge_points, parting, show_rates
 from spillover.report.study_data import LoadedCell, LoadedStudy, flat, study_table
 from spillover.report.study_dial import DIAL, show_dial
 from spillover.report.study_sets import NEWLY, PAPER, SETS, sets_of, show_paper, show_sets
@@ -222,6 +222,7 @@ PARTS: dict[str, Callable[[Sequence[LoadedCell]], tuple[page.DataTable | None, l
     SETS: show_sets,
     PAPER: show_paper,
     "rank-by-bridging": lambda cells: (None, parting(bridge_points(cells))),
+    MARGINS: lambda cells: (None, apart_from_theory(cells)),
     RATES: show_rates,
     DIAL: show_dial,
     "rank-by-adapter": lambda cells: (cells_table(cells), []),

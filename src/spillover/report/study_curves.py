@@ -1,7 +1,7 @@
 """A study's curves: the rank by bridging names, by learning rate or by adapter, and a second quantity below it."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
@@ -171,6 +171,14 @@ class BridgePoint(Point):
         """Margin of the unstated implication in the one-layer model of least nuclear norm, per stated margin."""
         return min(1.0, math.sqrt(self.x / self.unstated))
 
+    @property
+    def curve(self) -> str:
+        """Its model and set, whatever the numbers of names."""
+        name, _, rest = self.story.run.pack_name.partition(":")
+        options = [each for each in rest.split(",") if each and each.split("=")[0] not in ("names", "bridge")]
+        set_name = ":".join([name, *([",".join(options)] if options else [])])
+        return f"{self.story.run.record.settings.get('model')}, {set_name}"
+
 
 def bridge_points(cells: Sequence[LoadedCell]) -> list[BridgePoint]:
     """A point a cell that was run, set by set in order of first appearance, fewest bridging names first."""
@@ -232,6 +240,62 @@ def draw_rank_by_bridging(cells: Sequence[LoadedCell], name: str = "rank-by-brid
     said = f"Mean rank by bridging names a pair. {_listed(points)}. Margin in theory: {exact}."
     title, below = "How many bridging names a pair it takes", "margin, per stated margin"
     return _draw(points, name, title, said, rows, "bridging names a pair", below, "linear")
+
+
+MARGINS = "margin-by-ratio"
+#: What the one-layer models say of a margin at the ratio of bridging to other names. docs/theory.md, "The embedding-MLP
+#: model": of the product of three matrices the limit of many classes.
+THEORIES: dict[str, Callable[[float], float]] = {
+    "attention (square root)": lambda ratio: min(1.0, ratio**0.5),
+    "embedding-MLP (fourth root)": lambda ratio: min(1.0, ratio**0.25),
+}
+
+
+def apart_from_theory(cells: Sequence[LoadedCell]) -> list[str]:
+    """How far each curve lies from either theory and from no conclusion at all, in the mean over its cells."""
+    points, found = [point for point in bridge_points(cells) if point.below is not None], []
+    for curve in unique(point.curve for point in points):
+        own = [point for point in points if point.curve == curve]
+        measured = np.array([getattr(point.below, "value", None) for point in own], float)
+        apart = {
+            name: float(np.abs(measured - [theory(point.x / point.unstated) for point in own]).mean())
+            for name, theory in {**THEORIES, "no conclusion": lambda ratio: 0.0}.items()
+        }
+        listed = ", ".join(f"{name} {number(distance)}" for name, distance in apart.items())
+        found.append(f"{curve}: nearest to {min(apart, key=apart.__getitem__)}; mean distance to {listed}.")
+    return found
+
+
+@plot(MARGINS, of="cells")
+def draw_margin_by_ratio(cells: Sequence[LoadedCell], name: str = MARGINS) -> Drawing | None:
+    """Margins per stated margin against bridging over other names, a curve a model and set, with both theories."""
+    points = [(point, point.below) for point in bridge_points(cells) if point.below is not None]
+    if not points:
+        return None
+    curves, handles, rows = unique(point.curve for point, _ in points), dict[str, Any](), list[dict[str, Any]]()
+    looks = drawing.looks([next(p.story.wanted for p, _ in points if p.curve == curve) for curve in curves])
+    ends = [point.x / point.unstated for point, _ in points]
+    grid = np.geomspace(min(ends), max(max(ends), 1.01 * min(ends)), 40)
+    with drawing.canvas(3.4 + 0.25 * (len(curves) + 2)) as (figure, axes):
+        for curve, (colour, _, marker) in zip(curves, looks, strict=True):
+            own = [(p, metric) for p, metric in points if p.curve == curve]
+            for p, metric in own:
+                ratio, (low, high) = p.x / p.unstated, limits(metric) or (math.nan, math.nan)
+                mean = np.array([metric.value], float)
+                axes.vlines([ratio], [low], [high], color=colour, linewidth=1.5)
+                (mark,) = axes.plot([ratio], mean, color=colour, linestyle="none", marker=marker)
+                rows.append({"set": curve, "bridging_names": p.x, "other_names": p.unstated, "margin": metric.value,
+                             "margin_low": metric.low, "margin_high": metric.high,
+                             **{text: theory(ratio) for text, theory in THEORIES.items()}})  # fmt: skip
+            handles[f"{label(curve, 40)} ({TRUTHS[own[0][0].story.wanted]})"] = mark
+        for (text, theory), dash in zip(THEORIES.items(), ((0, (1, 2)), (0, (6, 3))), strict=True):
+            (handles[text],) = axes.plot(grid, [theory(at) for at in grid], color=INK, linestyle=dash)
+        axes.axhline(0, color=INK, linewidth=0.8, alpha=0.5)
+        axes.set(xlabel="bridging names to each other name", ylabel="margin, per stated margin", xscale="log")
+        axes.grid(axis="y", color=INK, alpha=0.12, linewidth=0.6)
+        said = [f"{p.curve}: {number(metric.value)} at {p.x:g} to {p.unstated:g}" for p, metric in points]
+        title = "The margin of what nobody stated against how many names bridge"
+        return drawing.finish(figure, name, title, "; ".join(said), rows, handles)
 
 
 @dataclass(frozen=True)

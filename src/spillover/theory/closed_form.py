@@ -1,18 +1,20 @@
 """The exact solutions of the symbolic task with equal classes, as a few numbers instead of a matrix.
 
-Source: docs/theory.md, "Closed forms" and "A mixed norm".
+Source: docs/theory.md, "Closed forms", "A mixed norm" and "The embedding-MLP model".
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
-from scipy.optimize import minimize_scalar
+from scipy.optimize import minimize_scalar, nnls
 
 from spillover.errors import UsageError
 from spillover.theory.norms import Mixed, Norm, norm_called
 from spillover.theory.symbolic import EqualClasses
 
+#: How near a minimum in one dimension is found.
+PRECISE = {"xatol": 1e-10}
 #: What the columns of r1 and r2 hold in the b rows and in the c rows of every bridged solution, twice over.
 RELATIONS = np.array([[0, 0, 1, -1], [0, 0, -1, 1]])
 
@@ -134,4 +136,67 @@ def exact_margin(task: EqualClasses, share: float) -> float:
     def size(margin: float) -> float:
         return norm.of_values(_bridged(task, margin).values())
 
-    return float(minimize_scalar(size, bounds=(0.0, 1.0), method="bounded", options={"xatol": 1e-10}).x)
+    return float(minimize_scalar(size, bounds=(0.0, 1.0), method="bounded", options=PRECISE).x)
+
+
+@dataclass(frozen=True, eq=False)
+class DeepForm:
+    """What a product of `depth` matrices prefers for equal classes: the least sum of singular values to 2 / depth.
+
+    Least among matrices that treat all classes alike, to within lower_bound; others may be smaller. Depth 2 is the
+    nuclear norm and the attention model. matrix, margin: as in ClosedForm.
+    """
+
+    depth: int
+    matrix: EquivariantMatrix
+    objective: float
+    lower_bound: float
+
+    @property
+    def margin(self) -> float:
+        """Of c_i against every other c_k at an unstated implication."""
+        return float(self.matrix.pattern[1, 1])
+
+
+def deep_form(task: EqualClasses, depth: int) -> DeepForm:
+    """The solution of a linear embedding-MLP of this depth; its margin lies near the fourth root of train / test.
+
+    All that is free is the lead of b_i among the b at a train subject, times as far as it is stated: in a pattern of
+    rank one the unstated margin is its inverse. The relations' columns pay for it.
+
+    Raises: UsageError for a depth below 2.
+    """
+    if depth < 2:
+        raise UsageError(f"a product of {depth} matrices has no depth", where="depth", do="Use 2 or more")
+    exact, copies, power = closed_form(task, "nuclear"), task.classes - 1, 2 / depth
+    # The nuclear solution has the least pattern and the least level, and a sum of powers is at least that of the sum.
+    pattern = np.linalg.svd(exact.matrix.pattern * np.sqrt([task.train, task.test]), compute_uv=False).sum()
+    least = copies * pattern**power + (exact.objective - copies * pattern) ** power
+
+    def size(matrix: EquivariantMatrix) -> float:
+        values = matrix.values()
+        # What is zero but for rounding would count at a small power.
+        return float((values[values > 1e-9 * values.max()] ** power).sum())
+
+    matrix = exact.matrix
+    if depth > 2 and 0 < task.train < task.test:
+        between = {"bounds": (1.0, (task.test / task.train) ** 0.25), "method": "bounded", "options": PRECISE}
+        matrix = _rank_one(task, float(minimize_scalar(lambda lead: size(_rank_one(task, lead)), **between).x))
+    return DeepForm(depth, matrix, size(matrix), min(least, size(matrix)))
+
+
+def _rank_one(task: EqualClasses, lead: float) -> EquivariantMatrix:
+    """The least matrix whose pattern is of rank one, with this lead of b_i over b_k at train subjects.
+
+    By how much b lies above c in the columns of train and test subjects, r1 and r2 is the nearest point to 0 of a
+    polyhedron, a problem of non-negative least squares (Lawson and Hanson 1974, chapter 23).
+    """
+    n, short = task.classes, 1 - 1 / task.classes
+    counts = np.sqrt([n * task.train, n * task.test, 1, 1])
+    # Facts and implications of train subjects, facts of test subjects: each against the class's other answer.
+    sides = np.array([[1, 0, 1, 0], [-1, 0, 0, -1], [0, 1, 1, 0]]) / counts
+    needed = 1 - short * np.array([lead - 1, 1 - lead, 1 - 1 / lead])
+    weights, _ = nnls(np.vstack([sides.T, needed]), np.array([0.0, 0, 0, 0, 1]))
+    *point, scale = np.vstack([sides.T, needed]) @ weights - [0, 0, 0, 0, 1]
+    apart = -np.array(point) / scale / counts
+    return EquivariantMatrix(task, np.array([[lead, 1], [1, 1 / lead]]), np.array([apart, -apart]) / 2)

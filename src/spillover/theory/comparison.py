@@ -48,6 +48,13 @@ def margins(task: Task, matrix: Weights, rows: Rows, *, same_relation: bool = Fa
     """Score of the right answer minus the best other; same_relation: the best other of the same relation only."""
     # The score of all 2n answers to each row, whose input is the sum of its subject's and its relation's column.
     scores = (matrix[:, rows.subject - task.context] + matrix[:, task.subjects + rows.relation]).T
+    return leads(task, scores, rows, same_relation=same_relation)
+
+
+def leads(
+    task: Task, scores: Float[np.ndarray, "row answer"], rows: Rows, *, same_relation: bool = False
+) -> Float[np.ndarray, "row"]:
+    """The same of scores: those of all 2n answers to each row."""
     right = rows.answer - task.answers.start
     among = (np.arange(2 * task.classes) >= task.classes) == (right >= task.classes)[:, None]
     return lead(scores, right, among if same_relation else None)

@@ -24,7 +24,7 @@ from spillover.theory.certificate import (
     checked_matrix,
     lower_bound,
 )
-from spillover.theory.closed_form import ClosedForm, closed_form
+from spillover.theory.closed_form import ClosedForm, DeepForm, closed_form, deep_form
 from spillover.theory.feasibility import infeasibility
 from spillover.theory.norms import Norm, norm_called
 from spillover.theory.ranges import RangeSolver
@@ -82,8 +82,9 @@ class _Verdict:
 class Solution(_Verdict):
     """The matrix of least norm that states a pack, how sure that is, and what it answers to every question.
 
-    status: optimal, infeasible or iterations; verdict says it as a sentence. objective: the nuclear norm, or the
-    squared Frobenius norm, of a feasible matrix; None if none was met. gap: (objective - lower_bound) / objective.
+    status: optimal, infeasible, iterations, or symmetric (least among matrices that treat all classes alike); verdict
+    says it as a sentence. objective: the nuclear norm, the squared Frobenius norm, or the sum of singular values to 2 /
+    depth, of a feasible matrix; None if none was met. gap: (objective - lower_bound) / objective.
     table, matrix, multipliers: names, scaled matrix and dual of the compressed problem; exact: for symbolic tasks.
     """
 
@@ -96,7 +97,7 @@ class Solution(_Verdict):
     table: FactTable | None = None
     matrix: Weights | None = None
     multipliers: Multipliers | None = None
-    exact: ClosedForm | None = None
+    exact: ClosedForm | DeepForm | None = None
 
     def weights(self) -> Weights:
         """W itself: a row an answer, a column a subject, then a column a relation. Raises UsageError without one."""
@@ -115,6 +116,7 @@ def solve(
     pack: Pack | EqualClasses | str | Path,
     norm: str = "nuclear",
     *,
+    depth: int = 2,
     gap: float = 1e-4,
     ranges: bool = False,
     max_iterations: int = 20_000,
@@ -124,22 +126,28 @@ def solve(
     Arguments:
     - pack: a pack, its name or path, or a symbolic task.
     - norm: nuclear (what the factorised model prefers) or frobenius (the merged one).
+    - depth: matrices whose product is solved for: 2 is the attention model, 3 or more a linear embedding-MLP, which has
+      a closed form for symbolic tasks.
     - gap: stop when (objective - lower bound) / objective is proven to be at most this.
     - ranges: also how far every question's margin may move among matrices no worse than the one reported.
     - max_iterations: of the splitting method.
 
     Returns: a Solution: status, objective, bounds, and an Answer for every question.
 
-    Raises: UsageError for a norm, gap or limit that makes no sense, or an empty pack; PackError for one with faults.
+    Raises: UsageError for a norm, depth, gap or limit that makes no sense, or an empty pack; PackError for one with
+    faults.
     """
     chosen = norm_called(norm)
+    if depth != 2 and (norm != "nuclear" or not isinstance(pack, EqualClasses)):
+        what = f"a depth of {depth} is solved for the symbolic task and the nuclear norm alone"
+        raise UsageError(what, where="depth", do="Give --symbolic n=20,train=1,test=3, or leave it out")
     if not 1e-10 <= gap < 1:
         raise UsageError(f"a gap of {gap:g} cannot be certified", where="gap", do="Give one from 1e-10 to below 1")
     if max_iterations < 1:
         raise UsageError(f"{max_iterations} iterations solve nothing", where="max-iterations", do="Give at least 1")
     began = time.perf_counter()
     if isinstance(pack, EqualClasses):
-        solution = _exactly(pack, norm)
+        solution = _exactly(pack, norm, depth)
     else:
         solution = _numerically(filled_table(pack), chosen, gap, ranges, max_iterations)
     return replace(solution, seconds=time.perf_counter() - began)
@@ -153,9 +161,10 @@ def filled_table(pack: Pack | str | Path) -> FactTable:
     return table_of(opened)
 
 
-def _exactly(task: EqualClasses, norm: str) -> Solution:
-    """A symbolic task by its closed form, one question a class; the optimum is unique, so a range is a point."""
-    exact = closed_form(task, norm)
+def _exactly(task: EqualClasses, norm: str, depth: int) -> Solution:
+    """A symbolic task by its closed form, one question a class; an optimum of depth 2 is unique: a range is a point."""
+    exact = closed_form(task, norm) if depth == 2 else deep_form(task, depth)
+    known = ("margin", "ocr_margin", "margin_low", "margin_high") if depth == 2 else ("margin", "ocr_margin")
     margin, gap = exact.margin, max(0.0, 1 - exact.lower_bound / exact.objective)
     questions = tuple(
         Answer(
@@ -164,14 +173,18 @@ def _exactly(task: EqualClasses, norm: str) -> Solution:
             predicted=f"c{i}" if margin > 0 else UNDETERMINED,
             expected=f"c{i}",
             count=task.test,
-            **dict.fromkeys(("margin", "ocr_margin", "margin_low", "margin_high"), margin),
+            **dict.fromkeys(known, margin),
         )
         for i in (task.names if task.test else [])
     )
+    verdict = f"Optimal: the closed form, whose multipliers prove it to within {gap:.2g} (rounding)."
+    if depth != 2:
+        alike = f"Of matrices that treat all classes alike, proven to be within {gap:.2g} of the least"
+        verdict = f"{alike} sum of singular values to the power {2 / depth:.2g}; others may be smaller."
     return Solution(
         norm=norm,
-        status="optimal",
-        verdict=f"Optimal: the closed form, whose multipliers prove it to within {gap:.2g} (rounding).",
+        status="optimal" if depth == 2 else "symmetric",
+        verdict=verdict,
         signatures=task.classes * ((task.train > 0) + (task.test > 0)),
         objective=exact.objective,
         lower_bound=min(exact.lower_bound, exact.objective),
