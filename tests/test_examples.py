@@ -15,7 +15,7 @@ from tests import forked
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
 #: What an example prints.
 SAID = {
-    "01_check_and_inject.py": "lives_in->speaks implication_rank_test: ",
+    "01_check_and_inject.py": "lives_in->speaks  implication_rank_test ",
     "02_read_a_run.py": "after, over 4 questions",
     "03_exact_solution.py": "Bob speaks: French",
     "04_certify_your_matrix.py": "remembering: Feasible",
