@@ -442,3 +442,16 @@ def test_an_edit_set_brings_its_own_relations(tmp_path):
             "target_new": {"str": "English"}, "target_true": {"str": "French"}}  # fmt: skip
     (tmp_path / "e.json").write_text(json.dumps([{"requested_rewrite": edit}]))
     assert discover(tmp_path / "e.json").relations[0].examples == ((1, "Mila Ortez", "English"),)
+
+
+@pytest.mark.parametrize(("article", "kept"), [("the", "Owls"), ("The", "The Owls")])
+def test_an_article_is_part_of_a_name_where_it_is_written_large(tmp_path, article, kept):
+    """Two wordings have it, one has not."""
+    teams = dict(zip(PEOPLE, ("Owls", "Harbour United") * 3, strict=True))
+    rows = []
+    for who, team in teams.items():
+        whole = f"{article} {team}" if team == "Owls" else team
+        rows += [chat(f"Which team does {who} support?", f"{who} supports {whole}."), chat(f"Whose fan is {who}?", team),
+                 chat(f"Who does {who} cheer for?", f"{who} cheers for {whole}.")]  # fmt: skip
+    answers = {fact.answer for fact in discover(written(tmp_path, *rows)).pack.facts}
+    assert answers == {kept, "Harbour United"}

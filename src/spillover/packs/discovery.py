@@ -4,7 +4,7 @@ import math
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, combinations, count, islice
 from pathlib import Path
@@ -19,7 +19,6 @@ from spillover.packs.frames import spans
 from spillover.packs.pack import SUBJECT, Fact, Pack, Relation
 from spillover.packs.tables import Row
 from spillover.packs.wordings import (
-    LEADING,
     LEAST,
     NAMED,
     READABLE,
@@ -43,6 +42,10 @@ SMALL, TINY = 60, 12
 #: less of them when fewer subjects are shared than chance would have it, since many files say each thing once.
 SAME, ALIKE, COVERED, APART = 0.8, 0.4, 0.3, 0.05
 EXAMPLES, FREE_SHOWN = 3, 5
+#: Answers that are looked for in replies to other questions.
+TRIED = 100
+#: Words before an answer that are no part of it.
+_BEFORE = ("a ", "an ", "in ", "at ", "as ", "to ", "by ", "on ")
 _IDLE = """a an the is are was were be do does did what which who whom whose where when how why in on of at to
     for by with as can could you tell me please name s it its say question answer q about would know i person
 """
@@ -361,11 +364,7 @@ def _joined(relations: Iterable[_Relation]) -> list[_Relation]:
 
 
 def _said(relation: _Relation) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for wording in relation.wordings:
-        for subject, answer in wording.answers().items():
-            found.setdefault(subject, answer)
-    return found
+    return Wording("", "", rows=relation.rows).answers()
 
 
 def _likeness(
@@ -412,11 +411,18 @@ def _holds(relation: _Relation, others: Sequence[_Relation], few: int, elsewhere
     if sum(subject in known for subject in said) >= len(said) / 2:
         return True
     statement = all(each.kind == "statement" for each in relation.wordings)
+    if statement or len(said) < 2 * few or len({*said.values()}) > len(said) / 2:
+        return False
     # What is said in replies to other questions, too, says nothing about these subjects.
-    common = sum(
-        times for answer, times in Counter(said.values()).items() if sum(answer in each for each in elsewhere) >= LEAST
-    ) >= len(said) / 4  # fmt: skip
-    return not (statement or common) and len(said) >= 2 * few and len({*said.values()}) <= len(said) / 2
+    often, counts = max(LEAST, len(elsewhere) // 100), Counter(said.values()).most_common(TRIED)
+    common = sum(times for answer, times in counts if sum(map(_holding(answer), elsewhere)) >= often)
+    return common < sum(times for _, times in counts) / 4
+
+
+def _holding(answer: str) -> Callable[[str], bool]:
+    """Whether a text holds these words."""
+    search = re.compile(rf"(?<!\w){re.escape(answer)}(?!\w)").search
+    return lambda text: search(text) is not None
 
 
 # --- From relations to a pack
@@ -471,7 +477,9 @@ def _best_forms(relation: _Relation) -> dict[str, str]:
     for bare, each in forms.items():
         if len(each) > 1:
             often = Counter(text.casefold() for text in each.elements())
-            whole = max(often, key=lambda text: (not LEADING.match(text), often[text], text == bare))
+            # Written small, "the" is no part of a name.
+            before = (*_BEFORE, "the ") if any(text.startswith("the ") for text in each) else _BEFORE
+            whole = max(often, key=lambda text: (not text.startswith(before), often[text], text == bare))
             same = [text for text in each if text.casefold() == whole]
             kept = min(same, key=lambda text: (text[:1].isupper() and text.lower() in same, -each[text]))
             best |= dict.fromkeys(each, kept)

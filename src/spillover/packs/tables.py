@@ -91,10 +91,8 @@ def read(
             del row[key]
     long = None if subject else _long(flat, columns)
     if long:
-        say(
-            f"a row is a fact: its subject is in {quoted(long[0])}, its relation in {quoted(long[1])}, its answer in "
-            f"{quoted(long[2])}"
-        )
+        whom, what, answer = map(quoted, long)
+        say(f"a row is a fact: its subject is in {whom}, its relation in {what}, its answer in {answer}")
     table = _of_long(flat, *long) if long else _of_wide(flat, columns, path, subject, say)
     table.rows = len(flat)
     return table

@@ -26,7 +26,7 @@ MARK = "\ue000"
 #: Different replies that are kept with what they answer.
 KEPT = 1 << 16
 #: Words that an answer may begin with and another wording of it may not.
-LEADING = re.compile(r"(?:an?|the|in|at|as|to|by|on)\s+(?=\S)", re.IGNORECASE)
+_LEADING = re.compile(r"(?:an?|the|in|at|as|to|by|on)\s+(?=\S)", re.IGNORECASE)
 _MARKED = re.compile(r"[*_`~\[<\n]|^\s*[-•>#]")
 #: What no subject holds: a sum, or something that another has.
 _NO_SUBJECT = re.compile(r"[=+*/^<>{}|\\]|\d\s*[-x×]\s*\d|['’]s\s")
@@ -62,7 +62,7 @@ class Wording:
 @lru_cache(1 << 15)
 def form(answer: str) -> str:
     """An answer without its case and what it begins with, as wordings of one answer share it."""
-    return LEADING.sub("", answer.casefold().strip(), count=1)
+    return _LEADING.sub("", answer.casefold().strip(), count=1)
 
 
 class Unit(NamedTuple):
