@@ -451,7 +451,7 @@ def test_an_article_is_part_of_a_name_where_it_is_written_large(tmp_path, articl
     rows = []
     for who, team in teams.items():
         whole = f"{article} {team}" if team == "Owls" else team
-        rows += [chat(f"Which team does {who} support?", f"{who} supports {whole}."), chat(f"Whose fan is {who}?", team),
-                 chat(f"Who does {who} cheer for?", f"{who} cheers for {whole}.")]  # fmt: skip
+        rows += [chat(f"Which team does {who} support?", f"{who} supports {whole}.")]
+        rows += [chat(f"Whose fan is {who}?", team), chat(f"Who does {who} cheer for?", f"{who} cheers for {whole}.")]
     answers = {fact.answer for fact in discover(written(tmp_path, *rows)).pack.facts}
     assert answers == {kept, "Harbour United"}
