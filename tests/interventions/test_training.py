@@ -118,10 +118,10 @@ def trained(model, tokenizer, remedy, epochs, resume=None, at=0):
 def test_the_divergence_ends_near_the_target_whatever_it_is(model, metaspace_tokenizer):
     tokenizer = metaspace_tokenizer
     free, _, _ = trained(model, tokenizer, "told-in-prompt=0.000001", 40)
-    for share in (0.4, 0.1):
+    for share in (0.1, 0.05):
         target = share * free
-        found, _, _ = trained(model, tokenizer, f"told-in-prompt-within={target:.6f}", 100)
-        assert found == pytest.approx(target, rel=0.3), (free, target)
+        found, _, _ = trained(model, tokenizer, f"told-in-prompt-within={target:.6f}", 160)
+        assert found == pytest.approx(target, rel=0.15), (free, target)
 
 
 def test_a_training_that_goes_on_has_the_weight_that_it_had(model, metaspace_tokenizer):

@@ -8,7 +8,7 @@ from random import Random
 from spillover.interventions.base import FACTS, IMPLICATIONS, Intervention, remedy, unwanted_implications
 from spillover.packs.builtin import rows, shuffled
 from spillover.packs.edits import ABSTENTION, EDITS, further_subjects, with_candidate
-from spillover.packs.pack import Pack
+from spillover.packs.pack import AUTO, Pack
 
 
 class EditsFacts(Intervention):
@@ -25,7 +25,10 @@ class Abstention(EditsFacts):
     """Adds rows about further subjects with the given answer, which say that the implied answer is unknown."""
 
     def asked(self, pack: Pack) -> Pack:
-        relations = dict.fromkeys(implication.then for implication in unwanted_implications(pack, self.name))
+        # What the base model has yet to judge may be unwanted.
+        if not any(each.kind == AUTO for each in pack.implications):
+            unwanted_implications(pack, self.name)
+        relations = dict.fromkeys(each.then for each in pack.implications if each.unwanted)
         return reduce(lambda made, relation: with_candidate(made, relation, ABSTENTION), relations, pack)
 
 
