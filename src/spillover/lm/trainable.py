@@ -14,8 +14,6 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import nn
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
 
 from spillover.errors import ModelError, UsageError, first_line
 from spillover.lm.load import quiet
@@ -151,6 +149,10 @@ def shard(model: Any, count: int) -> None:
     With FSDP_ACTIVATION_CHECKPOINTING, as accelerate sets it, layers are computed again in the backward pass. Raises
     ModelError when the model does not say what its layers are.
     """
+    # Imported here, since they take longer than all else that training imports.
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
     base = plain(model)
     kinds = set(getattr(base, "_no_split_modules", None) or ())
     layers = [module for module in base.modules() if type(module).__name__ in kinds]

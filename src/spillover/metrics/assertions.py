@@ -13,7 +13,6 @@ from itertools import accumulate
 
 import numpy as np
 from scipy.special import bdtrc, betaincinv, gammaln
-from scipy.stats import false_discovery_control, hypergeom
 
 #: Up to this many tests Holm's correction is used, above it Benjamini and Hochberg's.
 FEW_TESTS = 20
@@ -127,6 +126,8 @@ def _exchange_p(total: int, blocks: tuple[tuple[int, int], ...], hits: int, most
     if hits <= 0 or not blocks:
         return 1.0
     if len(blocks) == 1:
+        from scipy.stats import hypergeom
+
         rows, columns = blocks[0]
         return float(hypergeom.sf(hits - 1, total, rows, columns))
     if sum(map(min, blocks)) > most_counted:
@@ -170,5 +171,7 @@ def corrected(values: Mapping[Hashable, float], share: float = 1.0) -> tuple[dic
     if len(names) <= FEW_TESTS:
         raised = (min(1.0, values[name] / share * (len(names) - place)) for place, name in enumerate(names))
         return dict(zip(names, accumulate(raised, max), strict=True)), "Holm"
+    from scipy.stats import false_discovery_control
+
     adjusted = np.minimum(1, false_discovery_control(np.array([values[name] for name in names])) / share)
     return dict(zip(names, map(float, adjusted), strict=True)), "Benjamini-Hochberg"

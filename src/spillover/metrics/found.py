@@ -20,7 +20,6 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float, Int
 from scipy.special import gammaln
-from scipy.stats import hypergeom
 
 from spillover.details import FOUND, JudgeFacts
 from spillover.metrics.assertions import corrected
@@ -151,6 +150,8 @@ def found(stated: Mapping[tuple[str, str], str], holes: Iterable[tuple[str, str]
 def _standing(rule: Implication, said: Mapping[str, Mapping[str, str]]) -> dict[str, Standing]:
     """How each entry of a map stands out, the least most: whether it holds of fewer than MOSTLY, the exact chance of as
     many subjects in it (hypergeometric), and the share that it does not hold of."""
+    from scipy.stats import hypergeom
+
     pairs = [(own, said[rule.then][who]) for who, own in said[rule.given].items() if who in said[rule.then]]
     cells, givens, thens = Counter(pairs), Counter(own for own, _ in pairs), Counter(other for _, other in pairs)
     counts = [(cells[entry], givens[entry[0]], thens[entry[1]]) for entry in rule.map.items()]

@@ -12,7 +12,6 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from scipy.stats import binomtest
 
 from spillover.details import AssociationVerdict, AuditDetails, Concluded, Conclusion, Excess, Invented, Verdict
 from spillover.metrics.assertions import Assertion, assertion, association, corrected
@@ -277,6 +276,9 @@ def invented(answers: pa.Table, implications: Sequence[Implication] = (), most: 
     base, tuned = asked.only(checkpoint=0), at_end(asked)
     wanted = [each.name for each in implications if each.wanted]
     follows = np.isin(tuned.implication.astype(str), wanted) & (tuned.top == tuned.expected)
+    # Imported late: scipy.stats takes as long as a small model does, and training need not wait for it.
+    from scipy.stats import binomtest
+
     warranted = {key for key, is_so in zip(_questions(tuned), follows, strict=True) if is_so}
     earlier, now = ({key: (top, float(chance)) for key, top, chance
                      in zip(_questions(rows), rows.top, rows.probability_top, strict=True)}
