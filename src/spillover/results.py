@@ -107,7 +107,7 @@ class Result:
 
     @cached_property
     def answers(self) -> pa.Table:
-        """The scored answers, one row a question, prompt, candidate and checkpoint (docs/run.md); `.to_pandas()` where pandas is installed."""
+        """The scored answers, one row a question, prompt, candidate and checkpoint (docs/run.md); `.to_pandas()`."""
         return self._table(ANSWERS)
 
     @cached_property
