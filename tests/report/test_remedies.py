@@ -234,6 +234,8 @@ def test_nothing_to_remove_is_said():
         each.removed = None
     text = Reader(build_remedies_page(comparison_of(made)).html()).text
     assert "Nothing to remove: untreated, 32 of 40 unstated subjects (70 to 90%) get an unwanted answer" in text
+    # As much as a quarter above a guess is possible: that is not known to be nothing.
+    assert "; up to 90% is possible, so more subjects or seeds may show a conclusion." in text
 
 
 def test_of_a_kept_comparison_without_a_conclusion_the_page_says_that_there_is_nothing_to_remove():

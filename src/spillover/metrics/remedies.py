@@ -243,7 +243,10 @@ def nothing_said(untreated: FrontierEntry) -> str:
         return f"{NOTHING}: untreated, the model concludes no more of the unwanted than chance"
     ends = "" if rate.low is None or rate.high is None else f" ({100 * rate.low:.0f} to {100 * rate.high:.0f}%)"
     said = f"{NOTHING}: untreated, {round(rate.value * rate.n):,} of {rate.n:,} unstated subjects{ends} get an unwanted"
-    return f"{said} answer, and a guess gives {100 * free:.0f}%"
+    said += f" answer, and a guess gives {100 * free:.0f}%"
+    if rate.high is not None and rate.high - free >= REACH:
+        said += f"; up to {100 * rate.high:.0f}% is possible, so more subjects or seeds may show a conclusion"
+    return said
 
 
 #: A remedy is safe when it removes at least this share of the unwanted, and the wanted falls by no more than this.
