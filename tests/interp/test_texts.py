@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from spillover.errors import ModelError
-from spillover.interp.texts import BEFORE, FLOOR, LONGEST, TOP, compare, cut
+from spillover.interp.open_probes import BEFORE, LEAST_RISE, LONGEST, TOP, compare, cut
 from spillover.lm.tokens import Example
 from tests.tiny_models import tiny_llama
 
@@ -41,7 +41,7 @@ def test_a_rise_is_the_sum_over_places_but_for_what_stands_there(models):
         for row, token in enumerate(text.tokens[text.start :]):
             change[row, token] = 0
         total = change.sum(axis=0)
-        sure = np.flatnonzero(np.abs(total) > FLOOR + 1e-5)
+        sure = np.flatnonzero(np.abs(total) > LEAST_RISE + 1e-5)
         assert set(sure) <= set(own.tokens.tolist()) and len(sure)
         np.testing.assert_allclose(own.rises, total[own.tokens], atol=1e-5)
         np.testing.assert_array_equal(own.places, change[:, own.tokens].argmax(axis=0) + text.start)

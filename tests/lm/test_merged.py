@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from spillover.lm.merged import changes_of, cut, merge_output_value
-from spillover.lm.output_value import places, products
+from spillover.lm.output_value import changes_of, cut, merge_output_value, places, products
 from spillover.lm.trainable import Training, count_parameters, trainable_copy
 from tests.lm.test_architectures import ARCHITECTURES, built
 

@@ -6,12 +6,10 @@ import pytest
 import torch
 
 from spillover.errors import ModelError, UsageError
-from spillover.lm import plan as cost
+from spillover.lm import forecast as cost
 from spillover.lm.evaluate import passages
 from spillover.lm.fine_tune import FineTuned, TrainingSet, inject
-from spillover.lm.forecast import on_meta_device, rough_encoder
-from spillover.lm.load import MODELS, load_model
-from spillover.lm.plan import (
+from spillover.lm.forecast import (
     COMPUTING,
     CONTEXT,
     MOVING,
@@ -21,9 +19,12 @@ from spillover.lm.plan import (
     Workload,
     config_at_hand,
     device,
+    on_meta_device,
+    rough_encoder,
     seconds,
     shipped,
 )
+from spillover.lm.load import MODELS, load_model
 from spillover.lm.tokens import encoder, examples
 from spillover.lm.trainable import Training, trainable_copy
 from spillover.packs.open import open_pack

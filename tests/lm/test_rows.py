@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from spillover.errors import UsageError
-from spillover.lm.rows import as_in_rows
+from spillover.lm.chat import as_in_rows
 from spillover.packs.pack import Fact, Pack, Relation
 from tests.lm.test_chat import CHATML, INST, QWEN3, TEMPLATE
 from tests.tiny_models import byte_level, wrapped

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from spillover.packs.again import FREE, IRRELEVANT, KEYWORD, NEGATED, asked_again, keywords
+from spillover.packs.edits import FREE, IRRELEVANT, KEYWORD, NEGATED, asked_again, keywords
 from spillover.packs.open import open_pack
 from spillover.packs.pack import Relation
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.optimize import linprog
 
 from spillover.packs.pack import Fact
-from spillover.theory.feasibility import infeasibility
+from spillover.theory.certificate import infeasibility
 from spillover.theory.table import table_of
 from tests.theory.random_packs import pack_of
 

@@ -7,8 +7,7 @@ import pytest
 
 from spillover.theory.closed_form import closed_form
 from spillover.theory.norms import NORMS
-from spillover.theory.ranges import RangeSolver
-from spillover.theory.splitting import minimise
+from spillover.theory.splitting import RangeSolver, minimise
 from spillover.theory.symbolic import EqualClasses
 from spillover.theory.table import lead, table_of
 

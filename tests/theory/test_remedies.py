@@ -9,8 +9,8 @@ from spillover.interventions import base as interventions
 from spillover.packs.edits import EDITS
 from spillover.packs.open import open_pack
 from spillover.packs.pack import Fact
+from spillover.theory.associations import REMEDIES, ExactResult, exactly_remedied, leads
 from spillover.theory.closed_form import closed_form, exact_margin
-from spillover.theory.remedies import REMEDIES, ExactResult, exactly_remedied, leads
 from spillover.theory.solving import solve
 from spillover.theory.symbolic import EqualClasses
 

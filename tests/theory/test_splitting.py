@@ -6,9 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spillover.errors import UsageError
-from spillover.theory.certificate import lower_bound
+from spillover.theory.certificate import infeasibility, lower_bound
 from spillover.theory.closed_form import closed_form
-from spillover.theory.feasibility import infeasibility
 from spillover.theory.norms import NORMS
 from spillover.theory.splitting import into_cones, memory_for, minimise
 from spillover.theory.symbolic import EqualClasses

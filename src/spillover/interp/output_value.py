@@ -14,8 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from spillover.lm.merged import changes_of
-from spillover.lm.output_value import Factored, Place, factors_of, places, precise, triangle_of
+from spillover.lm.output_value import Factored, Place, changes_of, factors_of, places, precise, triangle_of
 from spillover.lm.score import CausalModel, logits_only_at, plain
 from spillover.lm.tokens import Encoder, evenly
 from spillover.packs.builtin import available, draw_names

@@ -58,10 +58,11 @@ class Loss(NamedTuple):
 @dataclass
 class AnswersBefore:
     """What a model answered before training, as a column of `Evaluation.answers`, and what it warrants (lm.judge); for
-    runs of one model and pack."""
+    runs of one model and pack. method, checked: how it is fed, as its Scorer found out."""
 
     scores: Float[np.ndarray, "row"] | None = None
     method: Method | None = None
+    checked: int = 0
     warranted: Mapping[tuple[str, str], Beliefs] = field(default_factory=dict)
     judge: JudgeFacts | None = None
 
@@ -132,7 +133,8 @@ def inject(
     if processes.sharded:
         shard(model, processes.count)
     before = before or AnswersBefore()
-    scorer, evaluation = Scorer(model, processes=processes), Evaluation(pack, encode, warranted=before.warranted)
+    scorer = Scorer(model, method=before.method, checked=before.checked, processes=processes)
+    evaluation = Evaluation(pack, encode, warranted=before.warranted)
     few = evenly(texts, WATCHED)
     at_start: list[float] = []
 
@@ -214,10 +216,11 @@ class _Schedule:
         """The answers before training, from `before` if they are known."""
         if before.scores is None:
             self._evaluate(0, full=True)
-            before.scores, before.method = self.into.answers[0]["log_probability"].to_numpy(), self.scorer.method
+            before.scores = self.into.answers[0]["log_probability"].to_numpy()
+            before.method, before.checked = self.scorer.method, self.scorer.checked
             return
         self.into.answers.append(self._table(0, True, before.scores))
-        self.into.method = self.scorer.method = before.method
+        self.into.method = self.scorer.method
 
     def after_epoch(self, epoch: int) -> bool:
         """Evaluate if it is time to; gives True when enough is learned."""
@@ -252,6 +255,8 @@ class _Schedule:
         self.into.answers = [self._table(at, full, np.array(scores)) for at, full, scores in facts["examined"]]
         self.into.forgetting = [(at, rise) for at, rise in facts.get("forgetting", [])]
         self.into.method = self.scorer.method = facts["method"]
+        # The model is another one by now, of which nothing new is found out.
+        self.scorer.checked = 0
         self.scorer.maximum_tokens, self.scorer.maximum_logits = facts["bounds"]
 
     def _evaluate(self, epoch: int, full: bool) -> None:

@@ -19,8 +19,7 @@ from spillover.details import FrontierEntry, Measured
 from spillover.metrics import implications
 from spillover.metrics.intervals import cluster_sums, clusters_of, mean_of, note_of, ratio_interval
 from spillover.metrics.ranks import RankTable, answers_at_end, questions, rank_table
-from spillover.packs.again import WAY, WAYS
-from spillover.packs.edits import ABSTENTION
+from spillover.packs.edits import ABSTENTION, WAY, WAYS
 from spillover.packs.pack import UNWANTED, WANTED, Pack
 from spillover.record import Metric
 
@@ -218,8 +217,9 @@ def _removed(first: RankTable, second: RankTable) -> Metric | None:
     return Metric(value, low, high, len(first), number, "share", note_of(number))
 
 
-#: What is said in place of a share that a remedy removed.
-NOTHING = "nothing to remove"
+#: What is said in place of a share that a remedy removed; and by how much a rate must be able to lie above a guess for
+#: more subjects to be worth their while.
+NOTHING, REACH = "nothing to remove", 0.25
 
 
 def nothing_to_remove(unwanted: Metric | None, free: float | None) -> bool:
@@ -361,32 +361,6 @@ def weighed(before: Measured, after: Measured, removed: Metric | None, nothing: 
     return Weighed(worth, costs, said, f"{word}: {gone}; {f'worse are {worse}' if costs else 'nothing got worse'}.")
 
 
-#: A remedy is out of reach of a comparison's frontier where another removes at least REACH more of the unwanted at a
-#: wanted rate at most KEPT lower, or no less at one at least KEPT higher, and forgets at most FORGETS nats more.
-REACH, FORGETS = 0.25, 0.1
-
-
-def within_reach(frontier: Sequence[FrontierEntry], controls: Collection[str] = ()) -> set[str]:
-    """The remedies by themselves that are within reach of a comparison's frontier at some strength, by name; none where
-    there was nothing to remove. controls: names of those that are another's control, against which none is held."""
-    if leaves_nothing(frontier[0]):
-        return set()
-    learned = [each for each in frontier[1:] if each.status == LEARNED and "+" not in each.remedy]
-
-    def figure(each: FrontierEntry, name: str) -> float:
-        metric = each.metric(name)
-        return 0.0 if metric is None or metric.value is None else metric.value
-
-    def beats(other: FrontierEntry, one: FrontierEntry) -> bool:
-        names = ("removed", "wanted_change", "forgetting_nats")
-        removes, keeps, forgets = (figure(other, name) - figure(one, name) for name in names)
-        more, better = removes >= REACH - 1e-9 and keeps >= -KEPT - 1e-9, removes >= -1e-9 and keeps >= KEPT - 1e-9
-        return (more or better) and forgets <= FORGETS + 1e-9
-
-    rivals = [each for each in learned if each.remedy not in controls]
-    return {each.remedy for each in learned if not any(beats(other, each) for other in rivals)}
-
-
 def out_of_reach() -> list[str]:
     """The remedies by themselves that were tried, and never within reach of a kept comparison's frontier, by name."""
     return sorted(names_in(label)[0] for label, each in measured().items() if not each.reached and "+" not in label)
@@ -440,7 +414,8 @@ class MeasuredRemedy:
     """A remedy at the strength that was tried most, and every pack it was tried on.
 
     label: as `--remedy` takes it. does: in a sentence. after: whether it needs a finished model only. control: whether
-    it is the control of a remedy, and none itself. reached: see `within_reach`; of one that is joined, always.
+    it is the control of a remedy, and none itself. reached: whether it was ever within reach of a comparison's best
+    (tools/make_results.py); of one that is joined, always.
     """
 
     label: str
