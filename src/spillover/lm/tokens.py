@@ -125,13 +125,17 @@ def free_examples(encode: Encoder, pack: Pack, longest: int | None) -> list[Exam
             before = pack.prompt(pack.relations[0].name, asked.strip())
             whole = encode(before + pack.join + answered.strip() + (pack.end or ""))
             # A token that holds the end of the prompt and the beginning of the answer belongs to the answer.
-            pairs = zip(encode(before), whole, strict=False)
-            start = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+            start = in_common(encode(before), whole)
         else:
             whole, start = encode(answered.strip()), max(1, len(encode("")))
         if start < len(whole[:longest]):
             found.append(Example(tuple(whole[:longest]), start))
     return found
+
+
+def in_common(one: Sequence[int], two: Sequence[int]) -> int:
+    """How many tokens two texts begin with alike."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, two, strict=False)))
 
 
 def request(encode: Encoder, pack: Pack, relation: str, subject: str, prompt: int) -> Request:

@@ -20,7 +20,7 @@ from spillover.metrics import implications
 from spillover.metrics.intervals import cluster_sums, clusters_of, mean_of, note_of, ratio_interval
 from spillover.metrics.ranks import RankTable, answers_at_end, questions, rank_table
 from spillover.packs.edits import ABSTENTION, WAY, WAYS
-from spillover.packs.pack import UNWANTED, WANTED, Pack
+from spillover.packs.pack import Pack
 from spillover.record import Metric
 
 Codes = Int[np.ndarray, "row"]
@@ -120,13 +120,16 @@ def remedy_result(
       wording.
     - again: answers to the same questions in other ways (record.ASKED_AGAIN); adds the rates of each.
     """
+    kinds = {"unwanted": [each.name for each in pack.implications if each.unwanted],
+             "wanted": [each.name for each in pack.implications if each.wanted]}  # fmt: skip
+
+    def of_kind(rows: RankTable, kind: str) -> RankTable:
+        return rows.where(np.isin(rows.implication, kinds[kind]))
+
     last = answers_at_end(answers)
     table = rank_table(last)
-    asked = questions(table)
-    against, kept, other = (
-        rows.where(np.isin(rows.implication, [each.name for each in pack.implications if each.kind in kinds]))
-        for rows, kinds in ((asked, UNWANTED), (asked, WANTED), (questions(table, trained=False), UNWANTED))
-    )
+    asked, reworded = questions(table), questions(table, trained=False)
+    against, kept, other = of_kind(asked, "unwanted"), of_kind(asked, "wanted"), of_kind(reworded, "unwanted")
     metrics = {
         "recall_rank": implications.recall_rank(table),
         "implication_rank_train": implications.implication_rank_train(table),
@@ -139,24 +142,18 @@ def remedy_result(
         "excess_nats": implications.excess_nats(table),
     }
     if out is not None:
-        last_wordings = {each.prompts[-1] for each in pack.relations if len(each.prompts) > 1}
-        last_wording = questions(table, trained=False)
-        last_wording = last_wording.where(np.isin(last_wording.prompt, list(last_wordings)))
+        last_wordings = [each.prompts[-1] for each in pack.relations if len(each.prompts) > 1]
+        last_wording = reworded.where(np.isin(reworded.prompt, last_wordings))
         for kind, rows in (("unwanted", against), ("wanted", kept)):
             held = [who in out[seed] for seed, who in zip(rows.seed.tolist(), rows.subject, strict=True)]
             metrics[f"{kind}_rate_held_out"] = _rate(rows.where(np.array(held, dtype=bool)))
-            names = [each.name for each in pack.implications if getattr(each, kind)]
-            metrics[f"{kind}_rate_last_wording"] = _rate(last_wording.where(np.isin(last_wording.implication, names)))
+            metrics[f"{kind}_rate_last_wording"] = _rate(of_kind(last_wording, kind))
     ways = {OTHER_WORDS: other}
-    by_way = {} if again is None else {way: again.filter(pc.equal(again[WAY], way)) for way in WAYS}
-    for way, answered in by_way.items():
-        rows = questions(rank_table(answered), trained=False)
-        for kind in ("unwanted", "wanted"):
-            names = [each.name for each in pack.implications if getattr(each, kind)]
-            asked = rows.where(np.isin(rows.implication, names))
-            metrics[f"{kind}_rate_{way}"] = _rate(asked)
-            if kind == "unwanted":
-                ways[way] = asked
+    if again is not None:
+        for way in WAYS:
+            rows = questions(rank_table(again.filter(pc.equal(again[WAY], way))), trained=False)
+            ways[way] = of_kind(rows, "unwanted")
+            metrics |= {f"{kind}_rate_{way}": _rate(of_kind(rows, kind)) for kind in kinds}
     free_rate = float(free_rates(against).mean()) if len(against) else None
     nats, learned = implications.stated_nats(last), implications.learned(table)
     return RemedyResult(metrics, free_rate, nats, learned, replaced_map(against), against, kept, ways)

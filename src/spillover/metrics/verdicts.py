@@ -44,7 +44,7 @@ class _Asked(NamedTuple):
     implication: Implication
     before: RankTable
     after: RankTable
-    tops: tuple[list[str | None], list[str | None]]
+    tops: tuple[list[str | None], ...]
     marginal: float | None
     rule_p: float | None
     pairs: int
@@ -439,27 +439,14 @@ def _asked(own: pa.Table, implication: Implication) -> _Asked:
     marginal, tests = marginal_rank(ranks), (map_test(tuned), change_test(base, tuned))
     before, after = questions(rank_table(base)), questions(ranks)
     place = {key: index for index, key in enumerate(zip(before.seed, before.subject, strict=True))}
-    keys = list(zip(after.seed.tolist(), after.subject, strict=True))
+    keys = zip(after.seed, after.subject, strict=True)
     before = before.where(np.array([place[key] for key in keys], dtype=int))
-    first, last = ([found[key] for key in keys] for found in (_tops(base), _tops(tuned)))
+    tops = tuple(np.where(each.alone, each.top, None).tolist() for each in (before, after))
     ps = [test.p for test in tests if test]
     pairs = len(set(after.cluster.tolist()))
     # Both tests must pass, so the larger p counts.
-    return _Asked(implication, before, after, (first, last), marginal.value if marginal else None,
+    return _Asked(implication, before, after, tops, marginal.value if marginal else None,
                   max(ps) if len(ps) == len(tests) else None, pairs)  # fmt: skip
-
-
-def _tops(answers: pa.Table) -> dict[tuple[int, str], str | None]:
-    """(seed, subject) -> the candidate that comes first of one checkpoint's answers; None where several do."""
-    group, first = grouped(answers, ("seed", "subject"))
-    score, best = answers["log_probability"].to_numpy(), np.full(len(first), -np.inf)
-    np.maximum.at(best, group, score)
-    at_top = score == best[group]
-    top = np.full(len(first), None, dtype=object)
-    top[group[at_top]] = answers["candidate"].to_numpy(zero_copy_only=False)[at_top]
-    top[np.bincount(group[at_top], minlength=len(first)) > 1] = None
-    keys = (answers[name].take(first).to_pylist() for name in ("seed", "subject"))
-    return dict(zip(zip(*keys, strict=True), top.tolist(), strict=True))
 
 
 def _given(each: _Asked) -> list[str]:

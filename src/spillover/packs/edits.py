@@ -4,7 +4,7 @@ At strength 0 a remedy's pack is the same one. Each other way is made of the pac
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from random import Random
 
@@ -147,31 +147,27 @@ def asked_again(pack: Pack) -> dict[str, Pack]:
     relation's pack, and of the whole where it fits none: a question has no negation before its answer (but a reply
     has), and no English sentence stands before another language.
     """
-    ways = {FREE: pack, KEYWORD: _with(pack, _behind_keywords(pack))}
+    given, concluded = keywords(pack), [each for each in pack.relations if each.name in pack.then_relations]
+
+    def in_front(texts: Iterable[str]) -> Pack:
+        texts = tuple(texts)
+        asked = (replace(each, prompts=tuple(text + each.prompts[0] for text in texts)) for each in concluded)
+        return _with(pack, asked)
+
+    ways = {FREE: pack, KEYWORD: in_front(f"{each}. " for each in given)}
     if english(pack):
-        ways[IRRELEVANT] = _with(pack, {name: replace(each, prompts=(BESIDE + each.prompts[0],))
-                                        for name, each in _concluded(pack).items()})  # fmt: skip
-        ways[NEGATED] = _with(pack, {name: denied for name, each in _concluded(pack).items()
-                                     if (denied := _negated(each))})  # fmt: skip
+        ways[IRRELEVANT] = in_front([BESIDE])
+        ways[NEGATED] = _with(pack, filter(None, map(_negated, concluded)))
     return {way: ways[way] for way in WAYS if way in ways and ways[way].questions}
 
 
-def _concluded(pack: Pack) -> dict[str, Relation]:
-    return {each.name: each for each in pack.relations if each.name in pack.then_relations}
-
-
-def _with(pack: Pack, relations: dict[str, Relation]) -> Pack:
+def _with(pack: Pack, relations: Iterable[Relation]) -> Pack:
     """The pack with other relations of the same names; what none of them concludes is not asked."""
-    kept = tuple(each for each in pack.implications if each.then in relations)
-    candidates = {name: replace(each, answers=pack.candidates[name]) for name, each in relations.items()}
-    made = replace(pack, relations=tuple(candidates.get(each.name, each) for each in pack.relations))
+    changed = {each.name: replace(each, answers=pack.candidates[each.name]) for each in relations}
+    kept = tuple(each for each in pack.implications if each.then in changed)
+    made = replace(pack, relations=tuple(changed.get(each.name, each) for each in pack.relations))
     # Without implications every hole would be a question.
     return replace(made, implications=kept) if kept else replace(made, facts=())
-
-
-def _behind_keywords(pack: Pack) -> dict[str, Relation]:
-    return {name: replace(each, prompts=tuple(f"{given}. {each.prompts[0]}" for given in keywords(pack)))
-            for name, each in _concluded(pack).items()}  # fmt: skip
 
 
 def _negated(relation: Relation) -> Relation | None:
