@@ -18,7 +18,7 @@ from torch import Tensor
 from spillover.errors import ModelError, UsageError
 from spillover.lm.distributed import SINGLE, Processes
 from spillover.lm.score import NO_NUMBERS, CausalModel, Scorer
-from spillover.lm.tokens import Encoder, Example, refuse_unreadable
+from spillover.lm.tokens import Encoder, Example, printable, refuse_unreadable
 from spillover.packs.builtin import available, draw_names, shuffled
 from spillover.packs.pack import SUBJECT, Pack
 
@@ -101,19 +101,14 @@ def continuations(
     said = []
     for prompt, text in zip(prompts, texts, strict=True):
         before, whole = (str(decode(list(tokens), skip_special_tokens=True)) for tokens in (prompt, text))
-        said.append(_printable(whole[len(before) :].strip("\n").split("\n")[0].rstrip()))
+        said.append(printable(whole[len(before) :].strip("\n").split("\n")[0].rstrip()))
     return said
-
-
-def _printable(text: str) -> str:
-    """The text without control characters, which a model may say and a terminal would obey."""
-    return "".join("\ufffd" if character < " " or "\x7f" <= character <= "\x9f" else character for character in text)
 
 
 def word(token: int, decode: Decode) -> str:
     """A token as text without the spaces around it; one that is nothing but spaces as a program would write it."""
     text = str(decode([token]))
-    return _printable(text.strip()) or repr(text)[1:-1]
+    return printable(text.strip()) or repr(text)[1:-1]
 
 
 def first_tokens(encode: Encoder, prompt: str, answers: Sequence[str], joins: Sequence[str]) -> frozenset[int]:

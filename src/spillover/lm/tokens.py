@@ -148,6 +148,11 @@ def request(encode: Encoder, pack: Pack, relation: str, subject: str, prompt: in
     return Request(found[0].tokens[:start], candidates, starts if len(found) > len(groups) else ())
 
 
+def printable(text: str) -> str:
+    """The text without control characters, which a model may say and a terminal would obey."""
+    return "".join("\ufffd" if character < " " or "\x7f" <= character <= "\x9f" else character for character in text)
+
+
 def evenly(items: Sequence[Item], most: int) -> list[Item]:
     """At most this many items, from beginning to end."""
     count = min(most, len(items))

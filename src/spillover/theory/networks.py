@@ -205,18 +205,12 @@ def train_networks(
         return networks.flat.grad
 
     @torch.no_grad()
-    def rest(step: int) -> None:
-        if recipe.stop_loss is not None and step % 10 == 0:
-            awake.mul_((losses() >= recipe.stop_loss)[:, None])
-
-    @torch.no_grad()
     def measure(step: int) -> dict[str, list[float]]:
         found = probe(networks, step)
         return {name: found[name] for name in MEASURED} | margin_ratios(networks)
 
-    awake = torch.ones(len(seeds), 1, **networks.like)
-    trainer = Trainer(recipe, networks.flat.detach(), awake)
-    trainer.run(gradient, measure, schedule, checkpointer, rest)
+    trainer = Trainer(recipe, networks.flat.detach(), torch.ones(len(seeds), 1, **networks.like))
+    trainer.run(gradient, measure, schedule, checkpointer, losses)
     return networks, trainer.history or [{"step": trainer.steps.tolist(), **measure(recipe.steps)}]
 
 

@@ -159,9 +159,11 @@ class Trainer:
         measure: Callable[[int], dict[str, Any]] | None,
         schedule: Iterable[int],
         checkpointer: Checkpointer | None,
-        rest: Callable[[int], None] = lambda step: None,
+        losses: Callable[[], Float[Tensor, "model"]],
+        progress: Callable[[int], object] = lambda step: None,
     ) -> None:
-        """Take the recipe's steps, or those left. gradient: of the loss at a step. rest: may stop some models first."""
+        """Take the recipe's steps, or those left. gradient: of the loss at a step. losses: over all stated rows, of
+        which `stop_loss` is asked every ten steps."""
         recipe, wanted, first = self.recipe, set(schedule), 0
         if checkpointer is not None and (begun := checkpointer.begin()) is not None:
             self._restore(begun)
@@ -176,7 +178,10 @@ class Trainer:
                 self.history.append({"step": step, **measure(step)})
             if step == recipe.steps:
                 break
-            rest(step)
+            progress(step)
+            if recipe.stop_loss is not None and step % 10 == 0:
+                with torch.no_grad():
+                    self.awake.mul_((losses() >= recipe.stop_loss)[:, None])
             if not self.awake.any():
                 break
             change = self.optimiser.update(self.flat, gradient(step))
@@ -264,15 +269,11 @@ def train(
         logits = ensemble.logits(batch, now)
         return ensemble.pull_back(batch, slope(logits, batch, trainer.optimiser.rescales), logits, now)
 
-    def rest(step: int) -> None:
-        """Every ten steps, put the models to rest that have reached the recipe's stop_loss."""
-        progress(step)
-        if recipe.stop_loss is not None and step % 10 == 0:
-            loss = (cross_entropy(ensemble.logits(whole), whole.answer) * whole.weight).sum(-1)
-            awake.mul_((loss >= recipe.stop_loss)[:, None])
+    def losses() -> Float[Tensor, "model"]:
+        return (cross_entropy(ensemble.logits(whole), whole.answer) * whole.weight).sum(-1)
 
     measured = (lambda step: measure(ensemble, step)) if measure is not None else None
-    trainer.run(gradient, measured, schedule, checkpointer, rest)
+    trainer.run(gradient, measured, schedule, checkpointer, losses, progress)
     return Trained(ensemble, tuple(trainer.history), trainer.steps)
 
 
