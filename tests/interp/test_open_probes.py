@@ -1,4 +1,5 @@
-"""Open probes: next tokens and continuations one text at a time, templates and their mistakes, who is asked about."""
+"""Open probes: next tokens and continuations one text at a time, templates and their mistakes, who is asked about;
+and two models at every place of a text, against one place and one token at a time."""
 
 from random import Random
 

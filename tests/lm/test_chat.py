@@ -1,4 +1,5 @@
-"""Questions are asked as whole turns of a chat template write them, or refused in a sentence that names the model."""
+"""Questions are asked as whole turns of a chat template write them, or as a Trainer's rows word the stated facts; or it
+is said, in a sentence, what was not found."""
 
 import copy
 import random

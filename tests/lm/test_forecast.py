@@ -1,4 +1,7 @@
-"""The forecast from a configuration alone, against counts by hand and what real tensors take."""
+"""The forecast from a configuration alone, against counts by hand and what real tensors take.
+
+And of time: devices, shipped configurations, and costs, for which what a real run feeds to the model is counted.
+"""
 
 import os
 import subprocess

@@ -1,4 +1,5 @@
-"""Output-value products of real tiny models of every architecture, against what their attention computes."""
+"""Output-value products of real tiny models of every architecture, against what their attention computes; and
+merged: nothing at first, what the factors would write if they are equal, and of a rank."""
 
 import copy
 

@@ -1,4 +1,4 @@
-"""Packs with rows added or left out."""
+"""Packs with rows added or left out, and with questions asked again in sentences made of their own first wording."""
 
 from dataclasses import replace
 

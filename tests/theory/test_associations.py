@@ -1,4 +1,7 @@
-"""Associations: counts equal a plain count over the rows; margins, their ranges, and the rows that undo them."""
+"""Associations: counts equal a plain count over the rows; margins, their ranges, and the rows that undo them.
+
+And remedies in the exact model: against the closed forms, known figures, and the ranges of the general solver.
+"""
 
 import dataclasses
 from collections import Counter, defaultdict

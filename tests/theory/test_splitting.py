@@ -1,4 +1,7 @@
-"""The splitting method: its projections, and its optima against a pencil, a conic solver and the closed forms."""
+"""The splitting method: its projections, and its optima against a pencil, a conic solver and the closed forms.
+
+And how far a margin may move: known values, both norms, and outer bounds that no matrix escapes.
+"""
 
 from dataclasses import replace
 
