@@ -272,7 +272,7 @@ def invented(answers: pa.Table, implications: Sequence[Implication] = (), most: 
 
     Returns: the counts, with the 95% interval of their share (Clopper and Pearson).
     """
-    asked = rank_table(answers.filter(pc.and_(answers["trained"], pc.invert(answers["stated"]))))
+    asked = _open_questions(answers)
     base, tuned = asked.only(checkpoint=0), at_end(asked)
     wanted = [each.name for each in implications if each.wanted]
     follows = np.isin(tuned.implication.astype(str), wanted) & (tuned.top == tuned.expected)
@@ -305,7 +305,7 @@ def excess(answers: pa.Table, most: int = 10) -> Excess | None:
     """
     if not _measured_twice(answers):
         return None
-    asked = rank_table(answers.filter(pc.and_(answers["trained"], pc.invert(answers["stated"]))))
+    asked = _open_questions(answers)
     earlier = asked.only(checkpoint=0)
     before = dict(zip(_questions(earlier), earlier.top, strict=True))
     rows = judged(at_end(asked))
@@ -322,6 +322,11 @@ def excess(answers: pa.Table, most: int = 10) -> Excess | None:
         nats=float(over.excess.mean()) if len(over) else None,
         examples=list(zip(*(column[order].tolist() for column in columns), strict=True)),
     )  # fmt: skip
+
+
+def _open_questions(answers: pa.Table) -> RankTable:
+    """What nobody stated, on the trained prompt."""
+    return rank_table(answers.filter(pc.and_(answers["trained"], pc.invert(answers["stated"]))))
 
 
 def _questions(rows: RankTable) -> list[tuple[int, str, str]]:
