@@ -15,10 +15,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from spillover.errors import UsageError
-from spillover.theory.comparison import Probe, leads
 from spillover.theory.models import ATTENTIONS, BagBatch, check_choices, views
 from spillover.theory.symbolic import Task, exact_bags
-from spillover.theory.training import Checkpointer, Recipe, Trainer, cross_entropy, stacked_bags
+from spillover.theory.training import Checkpointer, Probe, Recipe, Trainer, cross_entropy, leads, stacked_bags
 
 #: What a Probe measures of a network, in the order of the trajectory's columns; `margin_ratios` come after it.
 MEASURED = ("train_loss", "implication_loss_test", "implication_loss_among", "implication_accuracy_test")
@@ -217,7 +216,7 @@ def train_networks(
 def margin_ratios(networks: Networks) -> dict[str, list[float]]:
     """The smallest and the middle margin of unstated implications in units of the smallest stated one, a seed each.
 
-    As margin_ratio_test of `comparison.compare`; NaN while some stated row is answered wrongly.
+    As margin_ratio_test of `training.compare`; NaN while some stated row is answered wrongly.
     """
     task, found = networks.tasks[0], []
     both = (task.stated, False), (task.questions, True)
