@@ -44,7 +44,7 @@ class _Asked(NamedTuple):
     implication: Implication
     before: RankTable
     after: RankTable
-    tops: tuple[list[str | None], ...]
+    tops: tuple[list[str | None], list[str | None]]
     marginal: float | None
     rule_p: float | None
     pairs: int
@@ -446,11 +446,11 @@ def _asked(own: pa.Table, implication: Implication) -> _Asked:
     place = {key: index for index, key in enumerate(zip(before.seed, before.subject, strict=True))}
     keys = zip(after.seed, after.subject, strict=True)
     before = before.where(np.array([place[key] for key in keys], dtype=int))
-    tops = tuple(np.where(each.alone, each.top, None).tolist() for each in (before, after))
+    first, last = (np.where(each.alone, each.top, None).tolist() for each in (before, after))
     ps = [test.p for test in tests if test]
     pairs = len(set(after.cluster.tolist()))
     # Both tests must pass, so the larger p counts.
-    return _Asked(implication, before, after, tops, marginal.value if marginal else None,
+    return _Asked(implication, before, after, (first, last), marginal.value if marginal else None,
                   max(ps) if len(ps) == len(tests) else None, pairs)  # fmt: skip
 
 
