@@ -446,7 +446,9 @@ def _asked(own: pa.Table, implication: Implication) -> _Asked:
     place = {key: index for index, key in enumerate(zip(before.seed, before.subject, strict=True))}
     keys = zip(after.seed, after.subject, strict=True)
     before = before.where(np.array([place[key] for key in keys], dtype=int))
-    first, last = (np.where(each.alone, each.top, None).tolist() for each in (before, after))
+    first, last = (
+        [top if alone else None for top, alone in zip(each.top, each.alone, strict=True)] for each in (before, after)
+    )
     ps = [test.p for test in tests if test]
     pairs = len(set(after.cluster.tolist()))
     # Both tests must pass, so the larger p counts.
