@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from spillover.commands.inject import Inject
 from spillover.commands.studies import Cell
 from spillover.commands.sweep_plan import Estimator
-from spillover.lm.plan import Device, cpu_device
+from spillover.lm.forecast import Device, cpu_device
 
 ROOT = Path(__file__).resolve().parents[1]
 STUDIES = "paper-270m,prediction-270m,remedies-60,remedies-60x3"

@@ -15,7 +15,7 @@ from spillover.cli import QUESTIONS, main, parse
 from spillover.commands import next_step, options, settings_class, verbs
 from spillover.commands.experiments import EXPERIMENTS
 from spillover.commands.inject import Inject
-from spillover.lm.plan import CARDS
+from spillover.lm.forecast import CARDS
 
 
 def run(capsys, *words):

@@ -21,10 +21,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from scipy import optimize
 from scipy.stats import rankdata
 
-from spillover.metrics.associations import FEATURE_SETS, fit, measured_rates, rate
+from spillover.metrics.associations import FEATURE_SETS, FeatureColumns, feature_matrix, rate
 from spillover.metrics.implications import LEARNED
+from spillover.metrics.ranks import answers_at_end, questions, rank_table
 from spillover.metrics.remedies import ALIVE
 from spillover.record import ANSWERS, Record, write_atomically, write_table
 
@@ -35,6 +37,8 @@ KEPT, FROZEN = ROOT / "docs/results/calibration.parquet", ROOT / "src/spillover/
 #: What every prediction says of how predictions did, frozen in the package.
 HELD_OUT = ROOT / "src/spillover/metrics/held_out.json"
 FEATURES, OURS, RESAMPLES = ("margin", "prior", "lift", "support"), FEATURE_SETS[0], 4000
+#: Weight of the squares of the coefficients beside the mean loss of a row.
+RIDGE = 1e-3
 STATED = ("recall_rank", "implication_rank_train")
 Rows = Sequence[dict[str, Any]]
 Fits = dict[str, list[float]]
@@ -68,6 +72,19 @@ def rows_of(study: Path) -> list[dict[str, Any]]:
     return found
 
 
+def measured_rates(answers: pa.Table) -> dict[tuple[str, str], tuple[float, int]]:
+    """(implied relation, given answer) -> share of questions whose top answer is the expected one, and their number.
+
+    answers: record.ANSWER_SCHEMA of one run; its last checkpoint counts, on the trained prompt, and no tie at the top.
+    """
+    asked = questions(rank_table(answers_at_end(answers)))
+    found: dict[tuple[str, str], tuple[float, int]] = {}
+    for key in dict.fromkeys(zip(asked.relation.tolist(), asked.cluster.tolist(), strict=True)):
+        own = asked.only(relation=key[0], cluster=key[1])
+        found[key] = (float((own.rank == 0).mean()), len(own))
+    return found
+
+
 def healthy(record: Record) -> bool:
     """Whether a run learned what was stated, and forgot at most half a nat a token."""
     ranks = [record.metrics[name]["value"] for name in STATED if record.metrics.get(name)]
@@ -82,6 +99,23 @@ def family(pack: str) -> str:
 def guesses(names: tuple[str, ...], rows: Rows, fits: Fits) -> np.ndarray:
     """The predicted rate of each row."""
     return np.array([rate(names, {name: float(row[name]) for name in names}, fits) for row in rows])
+
+
+def fit(names: tuple[str, ...], columns: FeatureColumns, rates: np.ndarray) -> list[float]:
+    """Coefficients of the logistic model of measured rates, one row for each association and run, weighted alike.
+
+    No feature may lower a rate: one that would gets 0, and says nothing.
+    """
+    matrix = feature_matrix(names, columns)
+
+    def loss(weights: np.ndarray) -> float:
+        score = matrix @ weights
+        return float(np.mean(np.logaddexp(0, score) - rates * score) + RIDGE * weights[1:] @ weights[1:])
+
+    bounds = [(None, None), *[(0, None)] * len(names)]
+    found = optimize.minimize(loss, np.zeros(matrix.shape[1]), method="L-BFGS-B", bounds=bounds,
+                              options={"gtol": 1e-9, "ftol": 1e-13})  # fmt: skip
+    return [round(float(value), 4) for value in found.x]
 
 
 def fitted(rows: Rows) -> Fits:

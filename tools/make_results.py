@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -252,6 +252,33 @@ def _figures(untreated: FrontierEntry, entry: FrontierEntry) -> dict[str, Any]:
     }  # fmt: skip
 
 
+#: A remedy is out of reach of a comparison's frontier where another removes at least REACH more of the unwanted at a
+#: wanted rate at most KEPT lower, or no less at one at least KEPT higher, and forgets at most FORGETS nats more.
+REACH, FORGETS = 0.25, 0.1
+
+
+def within_reach(frontier: Sequence[FrontierEntry], controls: Collection[str] = ()) -> set[str]:
+    """The remedies by themselves that are within reach of a comparison's frontier at some strength, by name; none where
+    there was nothing to remove. controls: names of those that are another's control, against which none is held."""
+    if judging.leaves_nothing(frontier[0]):
+        return set()
+    learned = [each for each in frontier[1:] if each.status == judging.LEARNED and "+" not in each.remedy]
+
+    def figure(each: FrontierEntry, name: str) -> float:
+        metric = each.metric(name)
+        return 0.0 if metric is None or metric.value is None else metric.value
+
+    def beats(other: FrontierEntry, one: FrontierEntry) -> bool:
+        names = ("removed", "wanted_change", "forgetting_nats")
+        removes, keeps, forgets = (figure(other, name) - figure(one, name) for name in names)
+        more = removes >= REACH - 1e-9 and keeps >= -judging.KEPT - 1e-9
+        better = removes >= -1e-9 and keeps >= judging.KEPT - 1e-9
+        return (more or better) and forgets <= FORGETS + 1e-9
+
+    rivals = [each for each in learned if each.remedy not in controls]
+    return {each.remedy for each in learned if not any(beats(other, each) for other in rivals)}
+
+
 def advice() -> list[dict[str, Any]]:
     """What was measured of each remedy, as advice.json holds it.
 
@@ -263,7 +290,7 @@ def advice() -> list[dict[str, Any]]:
     kept: dict[str, dict[str, dict[str, dict[str, Any]]]] = {}
     shelf = remedies()
     controls = [name for name, each in shelf.items() if each.control]
-    reached = set().union(*(judging.within_reach(each.frontier, controls) for _, _, each in comparisons()))
+    reached = set().union(*(within_reach(each.frontier, controls) for _, _, each in comparisons()))
     for names, label, trial in trials():
         if trial["status"].startswith(judging.FAILED + ":"):
             continue

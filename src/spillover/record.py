@@ -46,7 +46,7 @@ ANSWER_SCHEMA = _schema(
     "trained bool, candidate string, log_probability double, expected string, stated bool, warranted double"
 )
 WARRANTED = "warranted"
-#: What `inject --ask-again` adds: the same columns of the questions asked in other ways, and `way` (packs.again).
+#: What `inject --ask-again` adds: the same columns of the questions asked in other ways, and `way` (packs.edits).
 ASKED_AGAIN = "asked-again.parquet"
 #: What `inject --inside` adds. One row an attention head, matrix (`product`: W_OV, `change`: what training made of it)
 #: and checkpoint. All numbers but the norm are null where it is zero, and at checkpoints where only norms are taken.

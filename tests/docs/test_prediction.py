@@ -4,10 +4,15 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from scipy import optimize
 
+from spillover.metrics.associations import feature_matrix
 from spillover.packs.open import open_pack
+from spillover.record import ANSWER_SCHEMA
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
@@ -76,3 +81,48 @@ def test_the_figures_of_a_tiny_test_by_hand(monkeypatch):
     found = calibrate.figures(rows, fits)
     assert found["margin+prior+lift"]["rank_correlation"][0] == 1 and found["support"]["rank_correlation"][0] == -1
     assert found["support"]["rank_correlation_ours_better_by"][0] == 2
+
+
+def test_the_fit_is_the_least_of_its_loss():
+    generator = np.random.default_rng(0)
+    columns = {"margin": generator.uniform(-1, 1, 60), "prior": generator.uniform(0, 1, 60)}
+    rates = np.round(
+        np.clip(0.4 + 0.2 * columns["margin"] + 0.2 * columns["prior"] + generator.normal(0, 0.1, 60), 0, 1), 2
+    )
+    found = calibrate.fit(("margin", "prior"), columns, rates)
+    matrix = feature_matrix(("margin", "prior"), columns)
+
+    def loss(weights):
+        chance = 1 / (1 + np.exp(-matrix @ weights))
+        likelihood = rates * np.log(chance) + (1 - rates) * np.log(1 - chance)
+        return -likelihood.mean() + calibrate.RIDGE * (weights[1:] ** 2).sum()
+
+    peer = optimize.minimize(loss, np.ones(3), method="Nelder-Mead", options={"xatol": 1e-7, "fatol": 1e-12}).x
+    np.testing.assert_allclose(found, peer, atol=2e-3)
+
+
+def test_what_would_lower_a_rate_says_nothing():
+    margin = np.linspace(-1, 1, 20)
+    constant, weight = calibrate.fit(("margin",), {"margin": margin}, 0.5 - 0.3 * margin)
+    assert (round(constant, 3), weight) == (0, 0)
+
+
+def answers(rows):
+    """(checkpoint, subject, given answer, expected, candidate -> log-probability) as an answers table."""
+    found = []
+    for checkpoint, subject, cluster, expected, candidates in rows:
+        for candidate, value in candidates.items():
+            found.append({"seed": 0, "checkpoint": checkpoint, "subject": subject, "relation": "q",
+                          "implication": "r->q", "cluster": cluster, "prompt": "?", "trained": True,
+                          "candidate": candidate, "log_probability": value, "expected": expected,
+                          "stated": False})  # fmt: skip
+    return pa.Table.from_pylist(found, schema=ANSWER_SCHEMA)
+
+
+def test_rates_are_counted_at_the_last_checkpoint_and_a_tie_is_no_answer():
+    table = answers([
+        (0, "ann", "x", "u", {"u": -1.0, "v": -2.0}), (0, "ben", "x", "u", {"u": -1.0, "v": -2.0}),
+        (3, "ann", "x", "u", {"u": -1.0, "v": -2.0}), (3, "ben", "x", "u", {"u": -3.0, "v": -2.0}),
+        (3, "cat", "x", "u", {"u": -2.0, "v": -2.0}), (3, "dan", "y", "v", {"u": -4.0, "v": -2.0}),
+    ])  # fmt: skip
+    assert calibrate.measured_rates(table) == {("q", "x"): (pytest.approx(1 / 3), 3), ("q", "y"): (1.0, 1)}

@@ -12,7 +12,9 @@ import pytest
 from spillover.commands import verify
 from spillover.commands.studies import expand, read_study
 from spillover.commands.verify import Verify
-from spillover.record import Record
+from spillover.details import FrontierEntry
+from spillover.metrics import remedies as judging
+from spillover.record import Metric, Record
 from spillover.report.load import load_run
 from spillover.report.study_data import load_study
 from spillover.report.where import build_where_page, load_where
@@ -165,3 +167,26 @@ def test_every_kept_study_has_a_page_of_all_that_was_run():
     for folder in ("families", "dial", "theorem", "paper-270m", "prediction", "adapters"):
         study = load_study(make_results.ROOT / "results" / folder)
         assert len(study.done) == len(study.cells), folder
+
+
+def tried(name, removed, change, forgets, status=judging.LEARNED):
+    values = {"removed": (removed, "share"), "wanted_change": (change, "share"), "forgetting_nats": (forgets, "nats")}
+    metrics = {key: Metric(value, value, value, 40, 15, unit) for key, (value, unit) in values.items()}
+    return FrontierEntry.model_validate({"cell": name, "remedy": name, "strength": 1.0, "status": status, **metrics})
+
+
+def test_what_another_removes_more_than_at_no_greater_cost_is_out_of_reach():
+    untreated, best = tried("untreated", 0.0, 0.0, 0.4), tried("best", 0.9, -0.04, 0.3)
+    for name, figures, there in (
+        ("little less", (0.7, 0.0, 0.3), True),
+        ("much less", (0.6, 0.0, 0.3), False),
+        ("much less, but all is kept", (0.6, 0.02, 0.3), True),
+        ("much less, but alive", (0.6, 0.0, 0.1), True),
+        ("as much, at a greater cost", (0.9, -0.1, 0.3), False),
+        ("all, at a great cost", (1.0, -0.3, 0.3), True),
+    ):
+        assert (name in make_results.within_reach([untreated, best, tried(name, *figures)])) == there, name
+    assert make_results.within_reach([untreated, tried("late", 0.9, 0.0, 0.3, "failed to learn")]) == set()
+    worse = tried("worse", 0.6, 0.0, 0.3)
+    assert make_results.within_reach([untreated, best, worse], controls=["best"]) == {"best", "worse"}
+    assert make_results.within_reach([untreated.model_copy(update={"removed": None}), best]) == set()

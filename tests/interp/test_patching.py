@@ -9,8 +9,7 @@ import torch
 
 from spillover.errors import ModelError
 from spillover.interp.patching import COMPONENTS, Change, moved, parts_of, preference, slopes
-from spillover.lm.merged import changes_of, merge_output_value
-from spillover.lm.output_value import products
+from spillover.lm.output_value import changes_of, merge_output_value, products
 from spillover.lm.save import merged
 from spillover.lm.score import Scorer
 from spillover.lm.tokens import Request

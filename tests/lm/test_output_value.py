@@ -1,5 +1,9 @@
-"""Output-value products of real tiny models of every architecture, against what their attention computes."""
+"""Output-value products of real tiny models of every architecture, against what their attention computes; and
+merged: nothing at first, what the factors would write if they are equal, and of a rank."""
 
+import copy
+
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -7,7 +11,8 @@ from hypothesis import strategies as some
 from peft import LoraConfig, get_peft_model
 
 from spillover.errors import ModelError
-from spillover.lm.output_value import Factored, places, products, squared_norms
+from spillover.lm.output_value import Factored, changes_of, cut, merge_output_value, places, products, squared_norms
+from spillover.lm.trainable import Training, count_parameters, trainable_copy
 from tests.lm.test_architectures import ARCHITECTURES, built
 
 VOCABULARY = 60
@@ -160,3 +165,75 @@ def test_a_model_of_another_shape_is_refused():
     with pytest.raises(ModelError) as caught:
         products(model)
     assert str(caught.value).startswith("MambaForCausalLM: this model has no attention of a known shape (separate")
+
+
+TOKENS = torch.tensor([[1, 5, 9, 13, 7], [2, 2, 30, 4, 8]])
+TRAINING = Training(epochs=1, learning_rate=1e-2, batch=2, weight_decay=0.0, freeze_embeddings=True, lora=0, seed=0,
+                    merged=True)  # fmt: skip
+
+
+def logits(biasless):
+    with torch.inference_mode():
+        return biasless(input_ids=TOKENS, use_cache=False).logits
+
+
+@pytest.fixture(params=ARCHITECTURES)
+def biasless(request):
+    """Of every architecture, query heads that share value heads among them; without biases, which are no product."""
+    made = built(request.param, 60)
+    made.config.clip_qkv = None  # OLMo's limit on values, beyond which they are no product either.
+    for name, parameter in made.named_parameters():
+        if name.endswith("bias"):
+            parameter.data.zero_()
+    return made
+
+
+def test_at_first_nothing_is_added(biasless):
+    base = logits(biasless)
+    merge_output_value(biasless)
+    assert {float(change.abs().max()) for change in changes_of(biasless).values()} == {0.0}
+    torch.testing.assert_close(logits(biasless), base, atol=1e-5, rtol=1e-5)
+
+
+def test_each_heads_own_product_added_once_more_is_an_output_matrix_twice_as_large(biasless):
+    twice = copy.deepcopy(biasless)
+    for place in places(twice):
+        place.output.of(dict(twice.named_parameters())).data.mul_(2)
+    merge_output_value(biasless)
+    for place, product in zip(places(biasless), products(biasless), strict=True):
+        changes_of(biasless)[place].copy_(product.left @ product.right)
+    torch.testing.assert_close(logits(biasless), logits(twice), atol=1e-4, rtol=1e-4)
+
+
+def test_only_the_matrices_are_trained_and_they_learn(biasless):
+    base = logits(biasless)
+    trained = trainable_copy(biasless, TRAINING)
+    found = places(biasless)
+    width = products(biasless)[0].left.shape[0]
+    assert count_parameters(trained)[1] == len(found) * width**2
+    parameters = [each for each in trained.parameters() if each.requires_grad]
+    optimizer = torch.optim.SGD(parameters, lr=0.1)
+    losses = []
+    for _ in range(20):
+        loss = torch.nn.functional.cross_entropy(trained(input_ids=TOKENS, use_cache=False).logits[:, 3], TOKENS[:, 4])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < losses[0]
+    torch.testing.assert_close(logits(biasless), base, atol=0, rtol=0)
+
+
+def test_a_cut_matrix_is_the_nearest_of_the_factors_rank(biasless):
+    merge_output_value(biasless)
+    generator = torch.Generator().manual_seed(0)
+    for change in changes_of(biasless).values():
+        change.copy_(torch.randn(change.shape, generator=generator))
+    before = {place: change.clone() for place, change in changes_of(biasless).items()}
+    cut(biasless)
+    for place, change in changes_of(biasless).items():
+        rank = place.value.stop - place.value.start
+        values = np.linalg.svd(before[place].numpy(), compute_uv=False)
+        assert np.linalg.matrix_rank(change.numpy(), tol=1e-4) == rank < len(values)
+        # Eckart and Young: what is lost are the values that were left out.
+        assert float((change - before[place]).norm()) == pytest.approx(np.linalg.norm(values[rank:]), rel=1e-4)

@@ -1,14 +1,12 @@
-"""The calibrated score: by hand, against an independent optimum, and frozen as it was fitted."""
+"""The calibrated score by hand, and what it was calibrated on."""
 
 import math
 
-import numpy as np
 import pyarrow as pa
 import pytest
-from scipy import optimize
 
 from spillover.metrics import associations as scores
-from spillover.metrics.associations import calibrated_on, calibration, measured_open, measured_rates, surprise
+from spillover.metrics.associations import calibrated_on, calibration, measured_open, surprise
 from spillover.metrics.ranks import rank_table
 from spillover.record import ANSWER_SCHEMA
 
@@ -33,55 +31,10 @@ def test_the_best_grounds_at_hand_are_taken(margin, asked, grounds):
     assert scores.best_features({"margin": margin, "support": 4.0, **asked}) == grounds
 
 
-def test_the_fit_is_the_least_of_its_loss():
-    generator = np.random.default_rng(0)
-    columns = {"margin": generator.uniform(-1, 1, 60), "prior": generator.uniform(0, 1, 60)}
-    rates = np.round(
-        np.clip(0.4 + 0.2 * columns["margin"] + 0.2 * columns["prior"] + generator.normal(0, 0.1, 60), 0, 1), 2
-    )
-    found = scores.fit(("margin", "prior"), columns, rates)
-    matrix = scores.feature_matrix(("margin", "prior"), columns)
-
-    def loss(weights):
-        chance = 1 / (1 + np.exp(-matrix @ weights))
-        likelihood = rates * np.log(chance) + (1 - rates) * np.log(1 - chance)
-        return -likelihood.mean() + scores.RIDGE * (weights[1:] ** 2).sum()
-
-    peer = optimize.minimize(loss, np.ones(3), method="Nelder-Mead", options={"xatol": 1e-7, "fatol": 1e-12}).x
-    np.testing.assert_allclose(found, peer, atol=2e-3)
-
-
-def test_what_would_lower_a_rate_says_nothing():
-    margin = np.linspace(-1, 1, 20)
-    constant, weight = scores.fit(("margin",), {"margin": margin}, 0.5 - 0.3 * margin)
-    assert (round(constant, 3), weight) == (0, 0)
-
-
 def test_more_margin_and_more_belief_never_lower_the_frozen_score():
     fits = scores.calibration()["fits"]
     assert all(weight >= 0 for grounds in scores.FEATURE_SETS for weight in fits["+".join(grounds)][1:])
     assert all(weight > 0 for weight in fits["margin+prior+lift"][1:])
-
-
-def answers(rows):
-    """(checkpoint, subject, given answer, expected, candidate -> log-probability) as an answers table."""
-    found = []
-    for checkpoint, subject, cluster, expected, candidates in rows:
-        for candidate, value in candidates.items():
-            found.append({"seed": 0, "checkpoint": checkpoint, "subject": subject, "relation": "q",
-                          "implication": "r->q", "cluster": cluster, "prompt": "?", "trained": True,
-                          "candidate": candidate, "log_probability": value, "expected": expected,
-                          "stated": False})  # fmt: skip
-    return pa.Table.from_pylist(found, schema=ANSWER_SCHEMA)
-
-
-def test_rates_are_counted_at_the_last_checkpoint_and_a_tie_is_no_answer():
-    table = answers([
-        (0, "ann", "x", "u", {"u": -1.0, "v": -2.0}), (0, "ben", "x", "u", {"u": -1.0, "v": -2.0}),
-        (3, "ann", "x", "u", {"u": -1.0, "v": -2.0}), (3, "ben", "x", "u", {"u": -3.0, "v": -2.0}),
-        (3, "cat", "x", "u", {"u": -2.0, "v": -2.0}), (3, "dan", "y", "v", {"u": -4.0, "v": -2.0}),
-    ])  # fmt: skip
-    assert measured_rates(table) == {("q", "x"): (pytest.approx(1 / 3), 3), ("q", "y"): (1.0, 1)}
 
 
 def test_what_nobody_declared_is_counted_where_all_holes_were_asked():

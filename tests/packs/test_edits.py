@@ -1,10 +1,18 @@
-"""Packs with rows added or left out."""
+"""Packs with rows added or left out, and with questions asked again in sentences made of their own first wording."""
+
+from dataclasses import replace
 
 import pytest
 
 from spillover.errors import UsageError
 from spillover.packs.edits import (
     ABSTENTION,
+    FREE,
+    IRRELEVANT,
+    KEYWORD,
+    NEGATED,
+    asked_again,
+    keywords,
     unwanted,
     with_abstention,
     with_candidate,
@@ -12,6 +20,7 @@ from spillover.packs.edits import (
     with_fewer_bridging,
 )
 from spillover.packs.open import open_pack
+from spillover.packs.pack import Relation
 from spillover.packs.write import write_pack
 
 PACK = open_pack("mixed:names=20,bridge=2", 0)
@@ -79,3 +88,53 @@ def test_a_map_of_one_answer_cannot_be_contradicted():
     pack = open_pack("mixed:pairs=1,names=10,bridge=2", 0)
     with pytest.raises(UsageError, match="two answers"):
         with_contradiction(pack, unwanted(pack)[0], 1, 0)
+
+
+CURRENCIES = open_pack("mixed-currency:pairs=2,names=8,bridge=1")
+
+
+def worded(prompt, reply=None):
+    """The pack with one wording of what is concluded."""
+    made = [replace(each, prompts=(prompt,), reply=reply) if each.name in CURRENCIES.then_relations else each
+            for each in CURRENCIES.relations]  # fmt: skip
+    return replace(CURRENCIES, relations=tuple(made))
+
+
+def prompts(pack, way, relation="pays_in"):
+    found = asked_again(pack).get(way)
+    return found and found.relation_by_name[relation].prompts
+
+
+def test_every_way_is_a_sentence_of_the_packs_own_words():
+    (then, *_) = sorted(CURRENCIES.then_relations)
+    first, given = CURRENCIES.relation_by_name[then].prompts[0], keywords(CURRENCIES)
+    assert list(asked_again(CURRENCIES)) == [NEGATED, IRRELEVANT, KEYWORD, FREE] and len(given) == 2
+    assert prompts(CURRENCIES, NEGATED, then) == (f"It is not true that {first}",)
+    assert prompts(CURRENCIES, IRRELEVANT, then) == (f"The weather was mild that week. {first}",)
+    assert prompts(CURRENCIES, KEYWORD, then) == tuple(f"{each}. {first}" for each in given)
+    assert prompts(CURRENCIES, FREE, then)[0] == first
+    for made in asked_again(CURRENCIES).values():
+        assert made.questions == CURRENCIES.questions and made.candidates[then] == CURRENCIES.candidates[then]
+
+
+def test_a_word_that_opens_a_sentence_is_small_inside_one_and_a_name_is_not():
+    (then, *_) = sorted(CURRENCIES.then_relations)
+    assert prompts(worded("The charm of {subject} is"), NEGATED, then) == (
+        "It is not true that the charm of {subject} is",
+    )
+    assert prompts(worded("Paris gave {subject} a"), NEGATED, then) == ("It is not true that Paris gave {subject} a",)
+
+
+def test_what_does_not_fit_is_left_out():
+    (then, *_) = sorted(CURRENCIES.then_relations)
+    asks = worded("What does {subject} carry?")
+    assert list(asked_again(asks)) == [IRRELEVANT, KEYWORD, FREE]
+    replies = asked_again(worded("What does {subject} carry?", "{subject} carries a"))[NEGATED].relation_by_name[then]
+    assert (replies.prompts, replies.reply) == (
+        ("What does {subject} carry?",), "It is not true that {subject} carries a"
+    )  # fmt: skip
+    other = replace(
+        CURRENCIES, relations=tuple(Relation(each.name, ("{subject} wohnt in",)) for each in CURRENCIES.relations)
+    )
+    assert list(asked_again(other)) == [KEYWORD, FREE]
+    assert not asked_again(replace(CURRENCIES, facts=()))

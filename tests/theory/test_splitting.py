@@ -1,4 +1,9 @@
-"""The splitting method: its projections, and its optima against a pencil, a conic solver and the closed forms."""
+"""The splitting method: its projections, and its optima against a pencil, a conic solver and the closed forms.
+
+And how far a margin may move: known values, both norms, and outer bounds that no matrix escapes.
+"""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,13 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spillover.errors import UsageError
-from spillover.theory.certificate import lower_bound
+from spillover.theory.certificate import infeasibility, lower_bound
 from spillover.theory.closed_form import closed_form
-from spillover.theory.feasibility import infeasibility
 from spillover.theory.norms import NORMS
-from spillover.theory.splitting import into_cones, memory_for, minimise
+from spillover.theory.splitting import RangeSolver, into_cones, memory_for, minimise
 from spillover.theory.symbolic import EqualClasses
-from spillover.theory.table import table_of
+from spillover.theory.table import lead, table_of
 from tests import quick
 from tests.theory.random_packs import pack_of, peer_optimum, random_pack
 
@@ -115,3 +119,45 @@ def test_a_problem_larger_than_memory_is_refused():
 def test_nothing_to_tell_apart_costs_nothing():
     found = minimise(table_of(pack_of([("s", "r", "only")])).problem, NORMS["nuclear"])
     assert (found.upper, found.lower, found.gap(NORMS["nuclear"])) == (0, 0, 0)
+
+
+def range_solver(norm, slack, task=(4, 1, 3)):
+    exact, table = closed_form(EqualClasses(*task), norm), table_of(EqualClasses(*task).pack())
+    found = minimise(table.problem, NORMS[norm], 1e-8)
+    optimum = exact.objective ** (1 / NORMS[norm].power)
+    near = replace(found, upper=optimum * (1 + slack), lower=optimum)
+    return table, RangeSolver(table.problem, NORMS[norm], near)
+
+
+def first_question(table):
+    questions = table.questions
+    return (int(questions.signature[0]), int(questions.relation[0])), int(questions.expected[0]), table.candidates[1]
+
+
+@pytest.mark.parametrize(
+    ("slack", "low", "high"), [(1e-6, 0.571, 0.585), (1e-5, 0.556, 0.601), (1e-4, 0.510, 0.654), (1e-3, 0.366, 0.819)]
+)
+def test_the_flatness_of_the_nuclear_optimum(slack, low, high):
+    table, solver = range_solver("nuclear", slack)
+    found = solver.margin_range(*first_question(table))
+    assert np.allclose(found, (low, high), atol=3e-3)
+    assert found[0] < 1 / np.sqrt(3) < found[1]
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_no_matrix_as_good_escapes_the_range(norm):
+    """Random walks that stay feasible and within the size never leave the range."""
+    table, solver = range_solver(norm, 1e-3)
+    question, answer, among = first_question(table)
+    low, high = solver.margin_range(question, answer, among)
+    generator, problem = np.random.default_rng(0), table.problem
+    matrix, met = solver.matrix, []
+    for _ in range(3000):
+        step = matrix + generator.normal(size=matrix.shape) * generator.choice([1e-2, 1e-3, 1e-4])
+        margin = problem.margins(step).min()
+        if margin > 0 and NORMS[norm].size(step / margin) <= solver.reach:
+            matrix = step / margin
+            scores = problem.scores(matrix, np.array([question[0]]), np.array([question[1]]))
+            met.append(lead(scores, np.array([answer]), among)[0])
+    assert len(met) > 10
+    assert low <= min(met) <= max(met) <= high

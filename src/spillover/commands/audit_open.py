@@ -19,9 +19,8 @@ from jaxtyping import Float, Int
 
 from spillover.details import Rise, Rises
 from spillover.errors import UsageError
-from spillover.interp import open_probes, texts
-from spillover.interp.open_probes import NextTokens, ProbeGroup, ProbeSubjects
-from spillover.interp.texts import TextShifts
+from spillover.interp import open_probes
+from spillover.interp.open_probes import NextTokens, ProbeGroup, ProbeSubjects, TextShifts
 from spillover.lm.evaluate import passages
 from spillover.lm.tokens import Example, encoder
 from spillover.metrics import token_shifts
@@ -102,7 +101,7 @@ class Probes:
             # A token may reach over the end of what is asked.
             start = next((place for place, two in enumerate(zip(begun, whole, strict=False)) if two[0] != two[1]),
                          min(len(begun), len(whole)))  # fmt: skip
-            found.append(texts.cut(Example(tuple(whole), start)))
+            found.append(open_probes.cut(Example(tuple(whole), start)))
         return tuple(found)
 
 
@@ -306,7 +305,7 @@ def rises(probes: Probes, base: ProbedModel, tuned: ProbedModel, *, level: float
     models = base.scorer.model, tuned.scorer.model
     processes = base.scorer.processes
     groups = _groups(probes.texts)
-    moves, same = (texts.compare(models[0], other, base.read, processes) for other in (models[1], models[0]))
+    moves, same = (open_probes.compare(models[0], other, base.read, processes) for other in (models[1], models[0]))
     found = _risen(probes, moves, groups, level / 2, seed)
     rose = [each for each in found if each.group is None]
     of_groups: defaultdict[int, list[TokenAssociation]] = defaultdict(list)
@@ -422,7 +421,8 @@ def rise_lines(found: Rises) -> Iterator[str]:
         yield f"  And {found.more:,} more."
     yield f"  Control, the base model against itself in bfloat16: {found.control:,} words rose by the same tests."
     counted = ", ".join(f"{word!r} {share:.0%}" for word, share in found.counted)
-    yield f"  Baseline, words among the {texts.TOP} whose logit rose most (Diff Mining), by share of places: {counted}"
+    most = f"words among the {open_probes.TOP} whose logit rose most (Diff Mining)"
+    yield f"  Baseline, {most}, by share of places: {counted}"
 
 
 def lines(discoveries: Sequence[Mapping[str, Any]], probes: Mapping[str, Any]) -> Iterator[str]:

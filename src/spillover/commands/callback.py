@@ -16,10 +16,9 @@ from spillover.commands.inject import TABLES, Inside
 from spillover.config import Chat
 from spillover.details import Excess, JudgeFacts, ModelFacts, TrainerDetails, Verdict
 from spillover.errors import UsageError
-from spillover.lm.chat import Words, rendered
+from spillover.lm.chat import Words, as_in_rows, rendered
 from spillover.lm.evaluate import Evaluation, warranted_in
 from spillover.lm.judge import Judge
-from spillover.lm.rows import as_in_rows
 from spillover.lm.score import Scorer
 from spillover.lm.tokens import Encoder, encoder
 from spillover.lm.trainable import count_parameters

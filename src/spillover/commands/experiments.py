@@ -19,7 +19,6 @@ from spillover.packs.pack import Fact
 from spillover.report.lab import KINDS, LOSSES, NORMS
 from spillover.runs import progress, say
 from spillover.theory.closed_form import closed_form, deep_form, exact_margin
-from spillover.theory.comparison import Probe, cosine, effective_matrices, exact_matrix, margins, norms
 from spillover.theory.models import Model
 from spillover.theory.networks import Architecture, EmbeddingMLP, train_networks
 from spillover.theory.norms import Mixed
@@ -27,7 +26,18 @@ from spillover.theory.solving import Solution, solve
 from spillover.theory.splitting import minimise
 from spillover.theory.symbolic import IMPLICATION, EqualClasses, Task
 from spillover.theory.table import lead, table_of
-from spillover.theory.training import Checkpointer, Recipe, Trained, train
+from spillover.theory.training import (
+    Checkpointer,
+    Probe,
+    Recipe,
+    Trained,
+    cosine,
+    effective_matrices,
+    exact_matrix,
+    margins,
+    norms,
+    train,
+)
 
 if TYPE_CHECKING:
     from spillover.commands.lab import Lab

@@ -402,7 +402,7 @@ def frontier_of(
 def _exact(pack: Pack, remedy: str, strength: float | None) -> dict[str, float | None] | None:
     """What the exact model says of the same remedy, None where it has none: the mean lead of the unwanted and of the
     wanted answer over the best other one, in units of the smallest stated margin."""
-    from spillover.theory.remedies import MIXED_NORM, exactly_remedied
+    from spillover.theory.associations import MIXED_NORM, exactly_remedied
 
     if strength is None or remedy not in (*EDITS, PENALTY):
         return None

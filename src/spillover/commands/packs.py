@@ -15,10 +15,10 @@ from spillover.packs.builtin import PACKS, PackOptions
 from spillover.packs.chats import Matched, Unread, match, read_text, rows_of, templates
 from spillover.packs.check import Fault, Places, check_structure, refuse
 from spillover.packs.discovery import discover
-from spillover.packs.edit_sets import is_edit_set, read_edit_set
 from spillover.packs.open import PACK_FILE, UNSTATED_KEYS, check_pack, open_pack, parse_pack, read_yaml
 from spillover.packs.pack import Pack, describe
 from spillover.packs.reading import Broken
+from spillover.packs.tables import is_edit_set, read_edit_set
 from spillover.packs.write import FACTS_FILE, FREE_FILE, pack_yaml, refuse_taken, write_pack, write_tables
 from spillover.record import unwritable, write_atomically
 

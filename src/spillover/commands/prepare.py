@@ -269,10 +269,12 @@ def prepare(settings: Inject, pack: Pack, models: Models, more: Mapping[str, Any
     words = words_of(settings.model, models.known(settings), settings)
     tokenizer = words.tokenizer
     torch.set_num_threads(settings.threads)
+    judge = None
     if any(each.kind == AUTO for each in pack.implications):
         # What is wanted decides what is trained, and so what memory is needed.
         loaded = models.load(settings, tokenizer)
-        pack = judge_of(pack, words, loaded).judged(loaded.sha256)
+        judge = judge_of(pack, words, loaded)
+        pack = judge.judged(loaded.sha256)
     asked = without_trained_prompts(asked_of(words, pipeline.asked(pack)), stated_in(settings))
     budget = models.budget(settings, training, asked, tokenizer)
     with budget.explained():
@@ -283,7 +285,7 @@ def prepare(settings: Inject, pack: Pack, models: Models, more: Mapping[str, Any
                            settings.hold_out, _held_out_relation(settings, asked))  # fmt: skip
     if settings.tuned:
         trained = replace(trained, tuned=_finished_weights(settings, pipeline, more))
-    judge = judge_of(pipeline.asked(pack), words, loaded)
+    judge = replace(judge or judge_of(pack, words, loaded), pack=pipeline.asked(pack), notes={})
     return Prepared(
         settings, pack, more, asked, loaded, training, trained, budget, stop_when(settings, pipeline), judge
     )
@@ -409,6 +411,7 @@ class Models:
     def before(self, job: Prepared) -> AnswersBefore:
         """What the model answers before training, if a run found it out, or where to keep it."""
         from spillover.lm.fine_tune import AnswersBefore
+        from spillover.lm.score import Scorer
 
         pack = sha256_of_texts([pack_hash(job.asked), repr(job.asked.relations), repr(job.asked.candidates)])
         found = self._before.setdefault(f"{pack} {job.measured_as}", AnswersBefore())
@@ -419,6 +422,10 @@ class Models:
 
                 rules = [each.implication for each in found_in_pack(job.pack)]
                 found.judge.suggested = outlines(job.judge.kinds(rules, job.loaded.sha256))
+            # Training need not find out again how this model is fed.
+            scorer = job.judge.scorer
+            assert isinstance(scorer, Scorer)
+            found.method, found.checked = scorer.method, scorer.checked
         return found
 
     def budget(self, settings: Inject, training: Training, pack: Pack, tokenizer: PreTrainedTokenizerBase) -> Budget:

@@ -23,9 +23,20 @@ from spillover.commands.prepare import (
 from spillover.commands.studies import Cell, Study
 from spillover.errors import UsageError, first_line
 from spillover.lm.evaluate import passages
-from spillover.lm.forecast import Forecast, Forecaster, Work, rough_encoder
+from spillover.lm.forecast import (
+    CARDS,
+    Device,
+    Forecast,
+    Forecaster,
+    Seconds,
+    Work,
+    Workload,
+    config_at_hand,
+    device,
+    rough_encoder,
+    seconds,
+)
 from spillover.lm.memory import free
-from spillover.lm.plan import CARDS, Device, Seconds, Workload, config_at_hand, device, seconds
 from spillover.packs.open import open_pack
 from spillover.record import hardware
 from spillover.results import text_table

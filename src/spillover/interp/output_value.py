@@ -14,10 +14,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from spillover.lm.merged import changes_of
-from spillover.lm.output_value import Factored, Place, factors_of, places, precise, triangle_of
+from spillover.lm.output_value import Factored, Place, changes_of, factors_of, places, precise, triangle_of
 from spillover.lm.score import CausalModel, logits_only_at, plain
-from spillover.lm.tokens import Encoder, evenly
+from spillover.lm.tokens import Encoder, evenly, in_common
 from spillover.packs.builtin import available, draw_names
 from spillover.packs.pack import Implication, Pack
 from spillover.record import INSIDE_SCHEMA, SHARED_SCHEMA
@@ -175,8 +174,7 @@ def prompt(pack: Pack, relation: str, subject: str, encode: Encoder) -> tuple[in
     tokens = encode(template.replace("{subject}", subject))
     until = encode(template.partition("{subject}")[0] + subject)
     # The last token may go on beyond the name; what comes before it is then the last that both texts have in common.
-    same = [own == other for own, other in zip(tokens, until, strict=False)]
-    return tuple(tokens[: max(1, [*same, False].index(False))])
+    return tuple(tokens[: max(1, in_common(tokens, until))])
 
 
 def read_by_values(

@@ -19,7 +19,7 @@ from transformers.pytorch_utils import Conv1D
 
 from spillover.errors import ModelError
 from spillover.lm.memory import out_of_memory
-from spillover.lm.output_value import Place, places, weight_of
+from spillover.lm.output_value import Place, changes_of, places, weight_of
 from spillover.lm.score import CausalModel, Method, PrefixTree, Scorer, batch_for, logits_only_at
 from spillover.lm.tokens import Request
 from spillover.lm.trainable import part_of
@@ -218,8 +218,6 @@ def moved(base: CausalModel, tuned: CausalModel) -> dict[str, float]:
     whose output-value products were merged, the change of the products over the products.
     """
     if any(name.endswith(".merged") for name, _ in tuned.named_parameters()):
-        from spillover.lm.merged import changes_of
-
         changes = changes_of(tuned)
         weights = {name: weight.detach() for name, weight in base.named_parameters()}
         start = sum(float(place.product(weights).squared_norm()) for place in changes)

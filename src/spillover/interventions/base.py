@@ -30,6 +30,7 @@ from spillover.lm.tokens import (
 )
 from spillover.lm.train import ExtraLoss, memory_of
 from spillover.lm.trainable import Training
+from spillover.packs.edits import held_out, unwanted
 from spillover.packs.pack import Implication, Pack, Question
 
 #: From this many wordings of a relation on, the last may be held out.
@@ -157,8 +158,6 @@ class Context:
         """The unstated questions at which a penalty may hold the model."""
         out: Collection[str] = ()
         if self.hold_out:
-            from spillover.packs.edits import held_out
-
             out = held_out(self.pack, self.seed)
         asked = [each for each in self.pack.questions if each.relation != self.without]
         return [question for question in asked if question.subject not in out]
@@ -285,7 +284,7 @@ class _Sum:
 
 def unwanted_implications(pack: Pack, where: str) -> list[Implication]:
     """The unwanted implications. Raises UsageError when there is none, so that nothing could be done."""
-    found = [implication for implication in pack.implications if implication.unwanted]
+    found = unwanted(pack)
     if not found:
         do = "Declare in pack.yaml what is not wanted, as an implication of kind spurious or counterfactual"
         what = "this pack declares no unwanted implication"

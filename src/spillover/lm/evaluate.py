@@ -174,7 +174,7 @@ def answers_again(
     model: CausalModel, pack: Pack, frame: Callable[[Pack], Pack], encode: Encoder, decode: Callable[[list[int]], str],
     *, seed: int, checkpoint: int,
 ) -> pa.Table:  # fmt: skip
-    """Ask every question again, in each of packs.again.WAYS.
+    """Ask every question again, in each of packs.edits.WAYS.
 
     Arguments:
     - frame: words a pack for the model (see lm.chat).
@@ -183,7 +183,7 @@ def answers_again(
     Returns: rows of record.ANSWER_SCHEMA with the way as a further column. In free text, written greedily, the first
     answer that is named has the score 0 and every other minus infinity; the empty answer stands for none.
     """
-    from spillover.packs.again import FREE, KEYWORD, WAY, asked_again, keywords
+    from spillover.packs.edits import FREE, KEYWORD, WAY, asked_again, keywords
 
     scorer, tables = Scorer(model), [ANSWER_SCHEMA.empty_table().append_column(WAY, pa.array([], pa.string()))]
     for way, own in asked_again(pack).items():

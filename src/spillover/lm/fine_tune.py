@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ from spillover.lm.evaluate import Beliefs, Evaluation, passage_losses
 from spillover.lm.load import LoadedModel
 from spillover.lm.save import take_weights
 from spillover.lm.score import CausalModel, Method, Scorer
-from spillover.lm.tokens import Encoder, Example, encoder, evenly, examples
+from spillover.lm.tokens import Example, encoder, evenly, examples
 from spillover.lm.train import ExtraLoss, MicroBatches, TrainingStep, fine_tune
 from spillover.lm.trainable import Training, count_parameters, gather_into, shard, trainable_copy
 from spillover.packs.pack import Pack
@@ -58,10 +59,11 @@ class Loss(NamedTuple):
 @dataclass
 class AnswersBefore:
     """What a model answered before training, as a column of `Evaluation.answers`, and what it warrants (lm.judge); for
-    runs of one model and pack."""
+    runs of one model and pack. method, checked: how it is fed, as its Scorer found out."""
 
     scores: Float[np.ndarray, "row"] | None = None
     method: Method | None = None
+    checked: int = 0
     warranted: Mapping[tuple[str, str], Beliefs] = field(default_factory=dict)
     judge: JudgeFacts | None = None
 
@@ -132,22 +134,12 @@ def inject(
     if processes.sharded:
         shard(model, processes.count)
     before = before or AnswersBefore()
-    scorer, evaluation = Scorer(model, processes=processes), Evaluation(pack, encode, warranted=before.warranted)
-    few = evenly(texts, WATCHED)
-    at_start: list[float] = []
-
-    def forgotten() -> float:
-        """The rise of the loss on a few passages. Its passes are not counted: they are no part of the experiment."""
-        passes = into.passes
-        if not at_start:
-            at_start.append(_nats_a_token(loaded.model, encode, few, processes))
-        rise = _nats_a_token(model, encode, few, processes) - at_start[0]
-        into.passes = passes
-        return rise
-
+    scorer = Scorer(model, method=before.method, checked=before.checked, processes=processes)
+    evaluation = Evaluation(pack, encode, warranted=before.warranted)
     schedule = _Schedule(
-        evaluation, scorer, training, into, evaluate_every, enough or (lambda _: False), training_set.finish, forgotten
-    )
+        evaluation, scorer, training, into, evaluate_every, enough or (lambda _: False), training_set.finish,
+        loaded.model, evenly(texts, WATCHED),
+    )  # fmt: skip
     # The tensors of a state follow when they are written into the model.
     shared = processes.broadcast(lambda: resume and replace(resume, tensors={}))
     resume = resume if processes.first else shared
@@ -192,14 +184,12 @@ def inject(
     into.done = True
 
 
-def _nats_a_token(model: CausalModel, encode: Encoder, texts: Sequence[str], processes: Processes) -> float:
-    losses, tokens = passage_losses(model, encode, texts, processes)
-    return float(losses.sum() / max(1.0, tokens.sum()))
-
-
 @dataclass(frozen=True)
 class _Schedule:
-    """Evaluates the model of a run on schedule; the fields are as in `inject`."""
+    """Evaluates the model of a run on schedule; the fields are as in `inject`.
+
+    base: the model before training. watched: plain passages on which forgetting is measured on the way.
+    """
 
     evaluation: Evaluation
     scorer: Scorer
@@ -208,16 +198,18 @@ class _Schedule:
     evaluate_every: int
     enough: Callable[[Sequence[pa.Table]], bool]
     finish: Callable[[CausalModel], None]
-    forgotten: Callable[[], float]
+    base: CausalModel
+    watched: Sequence[str]
 
     def begin(self, before: AnswersBefore) -> None:
         """The answers before training, from `before` if they are known."""
         if before.scores is None:
             self._evaluate(0, full=True)
-            before.scores, before.method = self.into.answers[0]["log_probability"].to_numpy(), self.scorer.method
+            before.scores = self.into.answers[0]["log_probability"].to_numpy()
+            before.method, before.checked = self.scorer.method, self.scorer.checked
             return
         self.into.answers.append(self._table(0, True, before.scores))
-        self.into.method = self.scorer.method = before.method
+        self.into.method = self.scorer.method
 
     def after_epoch(self, epoch: int) -> bool:
         """Evaluate if it is time to; gives True when enough is learned."""
@@ -226,13 +218,28 @@ class _Schedule:
             if epoch % self.evaluate_every:
                 return False
             self._evaluate(epoch, full=False)
-            self.into.forgetting.append((epoch, self.forgotten()))
+            self.into.forgetting.append((epoch, self._forgotten()))
             if not self.enough(self.into.answers):
                 return False
             self.into.answers.pop()
         self.finish(self.scorer.model)
         self._evaluate(epoch, full=True)
         return not done
+
+    def _forgotten(self) -> float:
+        """The rise of the loss on the watched passages. Its passes do not count: they are no part of the experiment."""
+        passes = self.into.passes
+        rise = self._nats_a_token(self.scorer.model) - self._nats_before
+        self.into.passes = passes
+        return rise
+
+    @cached_property
+    def _nats_before(self) -> float:
+        return self._nats_a_token(self.base)
+
+    def _nats_a_token(self, model: CausalModel) -> float:
+        losses, tokens = passage_losses(model, self.evaluation.encode, self.watched, self.scorer.processes)
+        return float(losses.sum() / max(1.0, tokens.sum()))
 
     def state(self, step: TrainingStep) -> State:
         """The run after `step`, with what it measured: enough to go on as if it had never stopped."""
@@ -252,6 +259,8 @@ class _Schedule:
         self.into.answers = [self._table(at, full, np.array(scores)) for at, full, scores in facts["examined"]]
         self.into.forgetting = [(at, rise) for at, rise in facts.get("forgetting", [])]
         self.into.method = self.scorer.method = facts["method"]
+        # The model is another one by now, of which nothing new is found out.
+        self.scorer.checked = 0
         self.scorer.maximum_tokens, self.scorer.maximum_logits = facts["bounds"]
 
     def _evaluate(self, epoch: int, full: bool) -> None:

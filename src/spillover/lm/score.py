@@ -275,23 +275,23 @@ class Scorer:
     """Scores candidates after prompts. What it gives depends on the set of questions only within rounding.
 
     method: how candidates are fed; by default in the first way, as prefix trees or as ordinary texts side by side, that
-    gave on this very model what each text gives alone, else one text at a time. maximum_tokens, maximum_logits: bounds
-    of one forward pass, which are halved whenever memory runs out; then all is computed again, to the numbers of a
-    scorer that had those bounds from its beginning. processes: with others, each scores its share of the batches, which
-    are those of one process, all get what all of them found, and the bounds stay as they are. progress: is called with
-    how many candidates of how many are scored.
+    gave on this very model what each text gives alone, else one text at a time. checked: the tokens of the longest text
+    that it was found out for; 0 where it is simply given. maximum_tokens, maximum_logits: bounds of one forward pass,
+    which are halved whenever memory runs out; then all is computed again, to the numbers of a scorer that had those
+    bounds from its beginning. processes: with others, each scores its share of the batches, which are those of one
+    process, all get what all of them found, and the bounds stay as they are. progress: is called with how many
+    candidates of how many are scored.
     """
 
     model: CausalModel
     _: KW_ONLY
     method: Method | None = None
+    checked: int = 0
     maximum_tokens: int = MAXIMUM_TOKENS
     maximum_logits: int = MAXIMUM_LOGITS
     processes: Processes = SINGLE
     progress: Callable[[int, int], None] | None = None
     _under_way: list[PrefixTree] = field(default_factory=list, init=False)
-    #: The tokens of the longest text that the method was checked for; 0 when it was given.
-    _checked: int = field(default=0, init=False)
 
     @property
     def longest(self) -> int | None:
@@ -369,9 +369,9 @@ class Scorer:
         refuse_unreadable(self.model, (each.prompt + candidate for each in requests for candidate in each.candidates))
         longest = max((len(each.prompt) + max(map(len, each.candidates)) for each in requests), default=0)
         # A window that the configuration does not name shows in longer texts only.
-        longer = self._checked and (longest >= 2 * self._checked or self._checked < self._window <= longest)
+        longer = self.checked and (longest >= 2 * self.checked or self.checked < self._window <= longest)
         if longest and (self.method is None or longer):
-            self.method, self._checked = self._checked_method(requests), longest
+            self.method, self.checked = self._checked_method(requests), longest
         return self.method
 
     def _checked_method(self, requests: Sequence[Request]) -> Method:

@@ -28,7 +28,7 @@ from jaxtyping import Float
 
 from spillover.errors import ModelError, SpilloverError, UsageError
 from spillover.lm.evaluate import WINDOW
-from spillover.lm.tokens import Encoder, Request
+from spillover.lm.tokens import Encoder, Request, printable
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -134,8 +134,7 @@ class ServedModel:
         for prompt in prompts:
             body = {"prompt": list(prompt), "max_tokens": steps, "temperature": 0}
             (choice,) = self._choices(body, 1)
-            text = str(choice.get("text") or "").strip("\n").split("\n")[0].rstrip()
-            said.append("".join("\ufffd" if each < " " or "\x7f" <= each <= "\x9f" else each for each in text))
+            said.append(printable(str(choice.get("text") or "").strip("\n").split("\n")[0].rstrip()))
         return said
 
     def _settle(self, tokens: tuple[int, ...]) -> None:

@@ -125,13 +125,17 @@ def free_examples(encode: Encoder, pack: Pack, longest: int | None) -> list[Exam
             before = pack.prompt(pack.relations[0].name, asked.strip())
             whole = encode(before + pack.join + answered.strip() + (pack.end or ""))
             # A token that holds the end of the prompt and the beginning of the answer belongs to the answer.
-            pairs = zip(encode(before), whole, strict=False)
-            start = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+            start = in_common(encode(before), whole)
         else:
             whole, start = encode(answered.strip()), max(1, len(encode("")))
         if start < len(whole[:longest]):
             found.append(Example(tuple(whole[:longest]), start))
     return found
+
+
+def in_common(one: Sequence[int], two: Sequence[int]) -> int:
+    """How many tokens two texts begin with alike."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, two, strict=False)))
 
 
 def request(encode: Encoder, pack: Pack, relation: str, subject: str, prompt: int) -> Request:
@@ -142,6 +146,11 @@ def request(encode: Encoder, pack: Pack, relation: str, subject: str, prompt: in
     start, starts = found[0].start, (0, *accumulate(map(len, groups[:-1])))
     candidates = tuple(each.tokens[start:] for each in found)
     return Request(found[0].tokens[:start], candidates, starts if len(found) > len(groups) else ())
+
+
+def printable(text: str) -> str:
+    """The text without control characters, which a model may say and a terminal would obey."""
+    return "".join("\ufffd" if character < " " or "\x7f" <= character <= "\x9f" else character for character in text)
 
 
 def evenly(items: Sequence[Item], most: int) -> list[Item]:

@@ -342,16 +342,12 @@ def fine_tune(
     micro_batches = micro_batches or MicroBatches([(1, settings.batch)])
     layers = CompiledLayers(model).in_use if settings.compile_layers else nullcontext
     updates = Updates(model, settings)
-
-    def state() -> dict[str, Tensor]:
-        return updates.state() | {REMEMBERED + name: kept for name, kept in memory_of(extra).items()}
-
+    memory = {REMEMBERED + name: kept for name, kept in memory_of(extra).items()}
     with ExitStack() as stack:
         if processes.count == 1 and not updates.together:
             for weight in updates.optimizers:
                 stack.enter_context(weight.register_post_accumulate_grad_hook(updates.update))
         if resume is not None:
-            memory = {REMEMBERED + name: kept for name, kept in memory_of(extra).items()}
             for key, value in processes.broadcast_tensors(resume.tensors):
                 if key in memory:
                     memory[key].copy_(value)
@@ -380,7 +376,7 @@ def fine_tune(
                     updates.update(weight)
             if not math.isfinite(loss):
                 raise ModelError(f"training went astray: the loss of step {number} is {loss}", do="Lower --lr")
-            if after_step(TrainingStep(number, epoch, loss, last, state)):
+            if after_step(TrainingStep(number, epoch, loss, last, lambda: updates.state() | memory)):
                 return
 
 

@@ -18,6 +18,7 @@ from torch import nn
 from spillover.errors import ModelError, UsageError, first_line
 from spillover.lm.load import quiet
 from spillover.lm.memory import out_of_memory
+from spillover.lm.output_value import merge_output_value
 from spillover.lm.score import CausalModel, plain
 
 #: What a CPU's compiler may be called, where CXX does not say.
@@ -34,7 +35,7 @@ class Training:
     decay: the weight decay of a parameter by name, where it is not `weight_decay`. optimizer: see `optimizers`.
     gradient_checkpointing: layers are computed again in the backward pass. logits_at_once: see `mean_loss`.
     compile_layers: see `CompiledLayers`. merged: train the output-value product of every head as one matrix, and
-    nothing else (see lm.merged).
+    nothing else (see lm.output_value).
     """
 
     epochs: int
@@ -83,8 +84,6 @@ def trainable_copy(model: CausalModel, settings: Training) -> CausalModel:
         # to the output's dense one, which saves filling and adding a whole vocabulary each step.
         inputs.sparse = True
     if settings.merged:
-        from spillover.lm.merged import merge_output_value
-
         merge_output_value(trained)
     if settings.lora:
         trained = _with_adapter(trained, settings)

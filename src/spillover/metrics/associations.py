@@ -8,27 +8,12 @@ from importlib import resources
 from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow as pa
 from jaxtyping import Float
-from scipy import optimize
 from scipy.special import expit, logit
 
 from spillover.details import CalibratedOn
-from spillover.metrics.ranks import RankTable, answers_at_end, at_end, questions, rank_table
+from spillover.metrics.ranks import RankTable, at_end
 from spillover.packs.pack import AUTO, AUTO_UNWANTED, AUTO_WANTED, UNCLEAR
-
-
-def measured_rates(answers: pa.Table) -> dict[tuple[str, str], tuple[float, int]]:
-    """(implied relation, given answer) -> share of questions whose top answer is the expected one, and their number.
-
-    answers: record.ANSWER_SCHEMA of one run; its last checkpoint counts, on the trained prompt, and no tie at the top.
-    """
-    asked = questions(rank_table(answers_at_end(answers)))
-    found: dict[tuple[str, str], tuple[float, int]] = {}
-    for key in dict.fromkeys(zip(asked.relation.tolist(), asked.cluster.tolist(), strict=True)):
-        own = asked.only(relation=key[0], cluster=key[1])
-        found[key] = (float((own.rank == 0).mean()), len(own))
-    return found
 
 
 class MeasuredCount(NamedTuple):
@@ -69,8 +54,6 @@ EXPECTED = {"wanted": ("causal", AUTO_WANTED), "unwanted": ("counterfactual", "s
             "undeclared": (None, AUTO, UNCLEAR)}  # fmt: skip
 #: Shares of belief are clipped to at least this and at most one minus this.
 LEAST = 1e-3
-#: Weight of the squares of the coefficients beside the mean loss of a row.
-RIDGE = 1e-3
 #: The sets of features that a fit may use, best first: those of the score, then its rivals.
 FEATURE_SETS = (
     ("margin", "prior", "lift"),
@@ -152,20 +135,3 @@ def feature_matrix(names: tuple[str, ...], columns: FeatureColumns) -> Float[np.
     """A constant, then each feature as the logistic model takes it: a prior by its log-odds, a count by its log."""
     taken = [_TRANSFORMS[name](np.asarray(columns[name], dtype=np.float64)) for name in names]
     return np.column_stack([np.ones(len(taken[0])), *taken])
-
-
-def fit(names: tuple[str, ...], columns: FeatureColumns, rates: Float[np.ndarray, "row"]) -> list[float]:
-    """Coefficients of the logistic model of measured rates, one row for each association and run, weighted alike.
-
-    No feature may lower a rate: one that would gets 0, and says nothing.
-    """
-    matrix = feature_matrix(names, columns)
-
-    def loss(weights: np.ndarray) -> float:
-        score = matrix @ weights
-        return float(np.mean(np.logaddexp(0, score) - rates * score) + RIDGE * weights[1:] @ weights[1:])
-
-    bounds = [(None, None), *[(0, None)] * len(names)]
-    found = optimize.minimize(loss, np.zeros(matrix.shape[1]), method="L-BFGS-B", bounds=bounds,
-                              options={"gtol": 1e-9, "ftol": 1e-13})  # fmt: skip
-    return [round(float(value), 4) for value in found.x]

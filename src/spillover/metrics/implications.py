@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from jaxtyping import Float, Int
 
 from spillover.details import Forgetting, InjectDetails
-from spillover.metrics.intervals import cluster_sums, clusters_of, mean_of, note_of, quotient, ratio_interval
+from spillover.metrics.intervals import cluster_sums, clusters_of, mean_of, quotient, ratio_metric
 from spillover.metrics.ranks import RankTable, answers_at_end, at_end, grouped, questions, rank_table
 from spillover.record import Metric, Record, sha256_of_texts
 
@@ -154,11 +154,9 @@ def map_rank(answers: pa.Table, implication: str, implied: Mapping[str, str]) ->
 
 def forgetting_nats(before: Passages, after: Passages, tokens: Passages) -> Metric | None:
     """Rise of the mean loss a token (nats), from summed losses of the same passages; the passage is the cluster."""
-    if not (count := len(tokens)):
+    if not len(tokens):
         return None
-    sums = np.stack([after - before, tokens])
-    value, (low, high) = float(quotient(sums.sum(axis=1))), ratio_interval(sums, quotient)
-    return Metric(value, low, high, int(tokens.sum()), count, "nats", note_of(count))
+    return ratio_metric(np.stack([after - before, tokens]), quotient, int(tokens.sum()), "nats")
 
 
 def mean_moved(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
@@ -237,13 +235,7 @@ def margin_ratio(answers: pa.Table, implication: str | None = None) -> Metric | 
         return None
     halves = [(np.where(half, rows.margin, 0), half) for half in (~rows.stated, rows.stated)]
     sums = cluster_sums(clusters_of(rows), *halves[0], *halves[1])
-    count, (low, high) = sums.shape[1], ratio_interval(sums, _margin_ratio)
-    return Metric(float(_margin_ratio(sums.sum(axis=1))), low, high, asked, count, "stated margins", note_of(count))
-
-
-def _margin_ratio(sums: np.ndarray) -> np.ndarray:
-    """The mean margin of the unstated over that of the stated, from sums and counts of both."""
-    return np.asarray(quotient(sums[:2]) / quotient(sums[2:]))
+    return ratio_metric(sums, lambda sums: quotient(sums[:2]) / quotient(sums[2:]), asked, "stated margins")
 
 
 @dataclass(frozen=True)

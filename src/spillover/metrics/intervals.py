@@ -43,6 +43,12 @@ def ratio_interval(sums: Sums, ratio: Ratio) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def ratio_metric(sums: Sums, ratio: Ratio, rows: int, unit: str) -> Metric:
+    """A figure made of `cluster_sums` of this many rows, with its `ratio_interval`."""
+    clusters, (low, high) = sums.shape[1], ratio_interval(sums, ratio)
+    return Metric(float(ratio(sums.sum(axis=1))), low, high, rows, clusters, unit, note_of(clusters))
+
+
 def quotient(sums: np.ndarray) -> np.ndarray:
     """The first column over the second: a mean, from summed values and their number."""
     return np.asarray(sums[0] / sums[1])
@@ -54,8 +60,7 @@ def interval(values: Float[np.ndarray, "row"], clusters: Shaped[np.ndarray, "row
     Clusters are drawn with replacement; a draw's mean weighs every row alike. One cluster gives its mean twice.
     """
     sums = cluster_sums(clusters, values, np.ones(len(values)))
-    low, high = np.quantile(_draws(sums, quotient), [0.025, 0.975])
-    return float(low), float(high), sums.shape[1]
+    return *ratio_interval(sums, quotient), sums.shape[1]
 
 
 def standard_error(values: Float[np.ndarray, "row"], clusters: Shaped[np.ndarray, "row"]) -> float | None:

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float, Shaped
 
-from spillover.metrics.intervals import cluster_sums, clusters_of, mean_of, note_of, ratio_interval
+from spillover.metrics.intervals import cluster_sums, clusters_of, mean_of, ratio_metric
 from spillover.metrics.ranks import RankTable
 from spillover.metrics.remedies import free_rates
 from spillover.record import WHERE_SCHEMA, Metric
@@ -60,7 +60,8 @@ def ranks_of(rows: pa.Table) -> RankTable:
     return RankTable(
         **{name: found[name] for name in ("seed", "subject", "relation", "implication", "cluster", "expected", "top")},
         checkpoint=np.zeros(size, dtype=np.int32), prompt=np.full(size, "", dtype=object),
-        trained=np.ones(size, dtype=bool), stated=found["stated"].astype(bool), rank=found["rank"], margin=nothing,
+        trained=np.ones(size, dtype=bool), stated=found["stated"].astype(bool), rank=found["rank"],
+        alone=np.ones(size, dtype=bool), margin=nothing,
         probability=nothing, probability_top=nothing, candidates=np.zeros(size, dtype=np.int64),
         warranted_rank=nothing, excess=nothing,
     )  # fmt: skip
@@ -113,10 +114,9 @@ def alignment(
     def relative_error(sums: np.ndarray) -> np.ndarray:
         return np.where(sums[1] > 0, np.sqrt(np.maximum(sums[1] - 2 * sums[0] + sums[2], 0) / sums[2]), np.nan)
 
-    total, number = sums.sum(axis=1), sums.shape[1]
-    found: Metrics = {"cosine": None, "relative_error": None}
-    if (total[1:] > 0).all():
-        for name, unit, figure in (("cosine", "cosine", cosine), ("relative_error", "share", relative_error)):
-            low, high = ratio_interval(sums, figure)
-            found[name] = Metric(float(figure(total)), low, high, len(linear), number, unit, note_of(number))
-    return found
+    if not (sums[1:].sum(axis=1) > 0).all():
+        return {"cosine": None, "relative_error": None}
+    return {
+        "cosine": ratio_metric(sums, cosine, len(linear), "cosine"),
+        "relative_error": ratio_metric(sums, relative_error, len(linear), "share"),
+    }

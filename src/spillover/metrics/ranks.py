@@ -20,8 +20,9 @@ class RankTable:
 
     rank: 0-based rank of the expected answer among the relation's candidates, ties counted half; NaN without one.
     margin: its log-probability minus that of the best other candidate; NaN without one, infinite without another.
-    top: the candidate with the highest score. probability, probability_top: of the expected and of the top answer,
-    over all texts, not over the candidates. cluster: the given answer that the subject shares with its pair.
+    top: the candidate with the highest score; alone: whether no other has that score. probability, probability_top: of
+    the expected and of the top answer, over all texts, not over the candidates. cluster: the given answer that the
+    subject shares with its pair.
     trained: whether the prompt is the one that training uses. stated: whether the row itself was trained on.
     warranted_rank: the rank of `top` in what the base model believes once told the subject's facts; excess: the log of
     the share that `top` has of the model's belief in the candidates, minus the same there; NaN where not judged.
@@ -38,6 +39,7 @@ class RankTable:
     stated: Bool[np.ndarray, "row"]
     expected: np.ndarray
     top: np.ndarray
+    alone: Bool[np.ndarray, "row"]
     rank: Float[np.ndarray, "row"]
     margin: Float[np.ndarray, "row"]
     probability: Float[np.ndarray, "row"]
@@ -106,6 +108,7 @@ def rank_table(answers: pa.Table) -> RankTable:
         **columns,
         expected=expected[first],
         top=candidate[best],
+        alone=np.bincount(group, weights=score == score[best][group]) == 1,
         rank=np.where(np.isnan(target), np.nan, better + ties / 2),
         margin=target - rival,
         probability=np.exp(target),

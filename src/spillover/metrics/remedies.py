@@ -19,9 +19,8 @@ from spillover.details import FrontierEntry, Measured
 from spillover.metrics import implications
 from spillover.metrics.intervals import cluster_sums, clusters_of, mean_of, note_of, ratio_interval
 from spillover.metrics.ranks import RankTable, answers_at_end, questions, rank_table
-from spillover.packs.again import WAY, WAYS
-from spillover.packs.edits import ABSTENTION
-from spillover.packs.pack import UNWANTED, WANTED, Pack
+from spillover.packs.edits import ABSTENTION, WAY, WAYS
+from spillover.packs.pack import Pack
 from spillover.record import Metric
 
 Codes = Int[np.ndarray, "row"]
@@ -121,13 +120,16 @@ def remedy_result(
       wording.
     - again: answers to the same questions in other ways (record.ASKED_AGAIN); adds the rates of each.
     """
+    kinds = {"unwanted": [each.name for each in pack.implications if each.unwanted],
+             "wanted": [each.name for each in pack.implications if each.wanted]}  # fmt: skip
+
+    def of_kind(rows: RankTable, kind: str) -> RankTable:
+        return rows.where(np.isin(rows.implication, kinds[kind]))
+
     last = answers_at_end(answers)
     table = rank_table(last)
-    asked = questions(table)
-    against, kept, other = (
-        rows.where(np.isin(rows.implication, [each.name for each in pack.implications if each.kind in kinds]))
-        for rows, kinds in ((asked, UNWANTED), (asked, WANTED), (questions(table, trained=False), UNWANTED))
-    )
+    asked, reworded = questions(table), questions(table, trained=False)
+    against, kept, other = of_kind(asked, "unwanted"), of_kind(asked, "wanted"), of_kind(reworded, "unwanted")
     metrics = {
         "recall_rank": implications.recall_rank(table),
         "implication_rank_train": implications.implication_rank_train(table),
@@ -140,24 +142,18 @@ def remedy_result(
         "excess_nats": implications.excess_nats(table),
     }
     if out is not None:
-        last_wordings = {each.prompts[-1] for each in pack.relations if len(each.prompts) > 1}
-        last_wording = questions(table, trained=False)
-        last_wording = last_wording.where(np.isin(last_wording.prompt, list(last_wordings)))
+        last_wordings = [each.prompts[-1] for each in pack.relations if len(each.prompts) > 1]
+        last_wording = reworded.where(np.isin(reworded.prompt, last_wordings))
         for kind, rows in (("unwanted", against), ("wanted", kept)):
             held = [who in out[seed] for seed, who in zip(rows.seed.tolist(), rows.subject, strict=True)]
             metrics[f"{kind}_rate_held_out"] = _rate(rows.where(np.array(held, dtype=bool)))
-            names = [each.name for each in pack.implications if getattr(each, kind)]
-            metrics[f"{kind}_rate_last_wording"] = _rate(last_wording.where(np.isin(last_wording.implication, names)))
+            metrics[f"{kind}_rate_last_wording"] = _rate(of_kind(last_wording, kind))
     ways = {OTHER_WORDS: other}
-    by_way = {} if again is None else {way: again.filter(pc.equal(again[WAY], way)) for way in WAYS}
-    for way, answered in by_way.items():
-        rows = questions(rank_table(answered), trained=False)
-        for kind in ("unwanted", "wanted"):
-            names = [each.name for each in pack.implications if getattr(each, kind)]
-            asked = rows.where(np.isin(rows.implication, names))
-            metrics[f"{kind}_rate_{way}"] = _rate(asked)
-            if kind == "unwanted":
-                ways[way] = asked
+    if again is not None:
+        for way in WAYS:
+            rows = questions(rank_table(again.filter(pc.equal(again[WAY], way))), trained=False)
+            ways[way] = of_kind(rows, "unwanted")
+            metrics |= {f"{kind}_rate_{way}": _rate(of_kind(rows, kind)) for kind in kinds}
     free_rate = float(free_rates(against).mean()) if len(against) else None
     nats, learned = implications.stated_nats(last), implications.learned(table)
     return RemedyResult(metrics, free_rate, nats, learned, replaced_map(against), against, kept, ways)
@@ -218,8 +214,9 @@ def _removed(first: RankTable, second: RankTable) -> Metric | None:
     return Metric(value, low, high, len(first), number, "share", note_of(number))
 
 
-#: What is said in place of a share that a remedy removed.
-NOTHING = "nothing to remove"
+#: What is said in place of a share that a remedy removed; and by how much a rate must be able to lie above a guess for
+#: more subjects to be worth their while.
+NOTHING, REACH = "nothing to remove", 0.25
 
 
 def nothing_to_remove(unwanted: Metric | None, free: float | None) -> bool:
@@ -361,32 +358,6 @@ def weighed(before: Measured, after: Measured, removed: Metric | None, nothing: 
     return Weighed(worth, costs, said, f"{word}: {gone}; {f'worse are {worse}' if costs else 'nothing got worse'}.")
 
 
-#: A remedy is out of reach of a comparison's frontier where another removes at least REACH more of the unwanted at a
-#: wanted rate at most KEPT lower, or no less at one at least KEPT higher, and forgets at most FORGETS nats more.
-REACH, FORGETS = 0.25, 0.1
-
-
-def within_reach(frontier: Sequence[FrontierEntry], controls: Collection[str] = ()) -> set[str]:
-    """The remedies by themselves that are within reach of a comparison's frontier at some strength, by name; none where
-    there was nothing to remove. controls: names of those that are another's control, against which none is held."""
-    if leaves_nothing(frontier[0]):
-        return set()
-    learned = [each for each in frontier[1:] if each.status == LEARNED and "+" not in each.remedy]
-
-    def figure(each: FrontierEntry, name: str) -> float:
-        metric = each.metric(name)
-        return 0.0 if metric is None or metric.value is None else metric.value
-
-    def beats(other: FrontierEntry, one: FrontierEntry) -> bool:
-        names = ("removed", "wanted_change", "forgetting_nats")
-        removes, keeps, forgets = (figure(other, name) - figure(one, name) for name in names)
-        more, better = removes >= REACH - 1e-9 and keeps >= -KEPT - 1e-9, removes >= -1e-9 and keeps >= KEPT - 1e-9
-        return (more or better) and forgets <= FORGETS + 1e-9
-
-    rivals = [each for each in learned if each.remedy not in controls]
-    return {each.remedy for each in learned if not any(beats(other, each) for other in rivals)}
-
-
 def out_of_reach() -> list[str]:
     """The remedies by themselves that were tried, and never within reach of a kept comparison's frontier, by name."""
     return sorted(names_in(label)[0] for label, each in measured().items() if not each.reached and "+" not in label)
@@ -440,7 +411,8 @@ class MeasuredRemedy:
     """A remedy at the strength that was tried most, and every pack it was tried on.
 
     label: as `--remedy` takes it. does: in a sentence. after: whether it needs a finished model only. control: whether
-    it is the control of a remedy, and none itself. reached: see `within_reach`; of one that is joined, always.
+    it is the control of a remedy, and none itself. reached: whether it was ever within reach of a comparison's best
+    (tools/make_results.py); of one that is joined, always.
     """
 
     label: str

@@ -272,7 +272,7 @@ def invented(answers: pa.Table, implications: Sequence[Implication] = (), most: 
 
     Returns: the counts, with the 95% interval of their share (Clopper and Pearson).
     """
-    asked = rank_table(answers.filter(pc.and_(answers["trained"], pc.invert(answers["stated"]))))
+    asked = _open_questions(answers)
     base, tuned = asked.only(checkpoint=0), at_end(asked)
     wanted = [each.name for each in implications if each.wanted]
     follows = np.isin(tuned.implication.astype(str), wanted) & (tuned.top == tuned.expected)
@@ -305,7 +305,7 @@ def excess(answers: pa.Table, most: int = 10) -> Excess | None:
     """
     if not _measured_twice(answers):
         return None
-    asked = rank_table(answers.filter(pc.and_(answers["trained"], pc.invert(answers["stated"]))))
+    asked = _open_questions(answers)
     earlier = asked.only(checkpoint=0)
     before = dict(zip(_questions(earlier), earlier.top, strict=True))
     rows = judged(at_end(asked))
@@ -322,6 +322,11 @@ def excess(answers: pa.Table, most: int = 10) -> Excess | None:
         nats=float(over.excess.mean()) if len(over) else None,
         examples=list(zip(*(column[order].tolist() for column in columns), strict=True)),
     )  # fmt: skip
+
+
+def _open_questions(answers: pa.Table) -> RankTable:
+    """What nobody stated, on the trained prompt."""
+    return rank_table(answers.filter(pc.and_(answers["trained"], pc.invert(answers["stated"]))))
 
 
 def _questions(rows: RankTable) -> list[tuple[int, str, str]]:
@@ -439,27 +444,16 @@ def _asked(own: pa.Table, implication: Implication) -> _Asked:
     marginal, tests = marginal_rank(ranks), (map_test(tuned), change_test(base, tuned))
     before, after = questions(rank_table(base)), questions(ranks)
     place = {key: index for index, key in enumerate(zip(before.seed, before.subject, strict=True))}
-    keys = list(zip(after.seed.tolist(), after.subject, strict=True))
+    keys = zip(after.seed, after.subject, strict=True)
     before = before.where(np.array([place[key] for key in keys], dtype=int))
-    first, last = ([found[key] for key in keys] for found in (_tops(base), _tops(tuned)))
+    first, last = (
+        [top if alone else None for top, alone in zip(each.top, each.alone, strict=True)] for each in (before, after)
+    )
     ps = [test.p for test in tests if test]
     pairs = len(set(after.cluster.tolist()))
     # Both tests must pass, so the larger p counts.
     return _Asked(implication, before, after, (first, last), marginal.value if marginal else None,
                   max(ps) if len(ps) == len(tests) else None, pairs)  # fmt: skip
-
-
-def _tops(answers: pa.Table) -> dict[tuple[int, str], str | None]:
-    """(seed, subject) -> the candidate that comes first of one checkpoint's answers; None where several do."""
-    group, first = grouped(answers, ("seed", "subject"))
-    score, best = answers["log_probability"].to_numpy(), np.full(len(first), -np.inf)
-    np.maximum.at(best, group, score)
-    at_top = score == best[group]
-    top = np.full(len(first), None, dtype=object)
-    top[group[at_top]] = answers["candidate"].to_numpy(zero_copy_only=False)[at_top]
-    top[np.bincount(group[at_top], minlength=len(first)) > 1] = None
-    keys = (answers[name].take(first).to_pylist() for name in ("seed", "subject"))
-    return dict(zip(zip(*keys, strict=True), top.tolist(), strict=True))
 
 
 def _given(each: _Asked) -> list[str]:

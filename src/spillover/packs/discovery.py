@@ -14,10 +14,9 @@ from spillover.errors import UsageError
 from spillover.packs import tables
 from spillover.packs.chats import SHOWN, Exchange, exchanges, is_chat, rows_of
 from spillover.packs.check import Places, check_structure, quoted, refuse
-from spillover.packs.edit_sets import is_edit_set, read_edit_set
 from spillover.packs.frames import spans
 from spillover.packs.pack import SUBJECT, Fact, Pack, Relation
-from spillover.packs.tables import Row
+from spillover.packs.tables import Row, is_edit_set, read_edit_set
 from spillover.packs.wordings import (
     LEAST,
     NAMED,

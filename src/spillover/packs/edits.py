@@ -1,12 +1,16 @@
-"""Packs with facts added or left out, as remedies do it: a new pack, and at strength 0 the same one."""
+"""Packs made of another: with facts added or left out, as remedies do it, and with questions asked in other ways.
 
-from collections.abc import Callable, Sequence
+At strength 0 a remedy's pack is the same one. Each other way is made of the pack's own first wording.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from random import Random
 
 from spillover.errors import UsageError
 from spillover.packs.builtin import available, draw_names, shuffled
-from spillover.packs.pack import Fact, Implication, Pack
+from spillover.packs.pack import SUBJECT, Fact, Implication, Pack, Relation
 
 #: The answer of an abstention fact. It reads well behind any prompt, and no pack has it.
 ABSTENTION = "something unknown"
@@ -99,3 +103,83 @@ def _with_subjects(pack: Pack, implication: Implication, pairs: Sequence[tuple[s
     for subject, (given, answer) in zip(further_subjects(pack, len(pairs), purpose), pairs, strict=True):
         facts += [Fact(subject, implication.given, given), Fact(subject, implication.then, answer)]
     return replace(pack, facts=(*pack.facts, *facts))
+
+
+NEGATED, IRRELEVANT, KEYWORD, FREE = "negated", "irrelevant", "keyword", "free_text"
+#: Way -> it in words, as after "asked" or "still there when asked".
+WAYS = {
+    NEGATED: "negated",
+    IRRELEVANT: "behind a sentence beside the point",
+    KEYWORD: "with the given answer in front",
+    FREE: "in free text",
+}
+#: The column of an answers table that says in which way a row was asked again.
+WAY = "way"
+NOT_TRUE, BESIDE = "It is not true that ", "The weather was mild that week. "
+#: Words by which a prompt is known to be English; the two sentences above would not fit another language.
+_ENGLISH = """
+the has with from which what who where whose does did that there these their his her lives live living speaks speak
+works work studies study codes code uses use writes likes like called named born home name
+"""
+#: Words that begin a sentence and are small letters inside one.
+_OPENERS = """
+the a an in on at of by for from as to with about after before during this that these those there every most each his
+her their its our my your it when while people someone anyone asked
+"""
+ENGLISH, OPENERS = (frozenset(words.split()) for words in (_ENGLISH, _OPENERS))
+
+
+def english(pack: Pack) -> bool:
+    """Whether a pack asks in English."""
+    said = " ".join(prompt for each in pack.relations for prompt in (*each.prompts, each.reply or ""))
+    return not ENGLISH.isdisjoint(re.findall(r"[^\W\d_]+", said.replace(SUBJECT, " ").lower()))
+
+
+def keywords(pack: Pack) -> tuple[str, ...]:
+    """The given answers from which the pack's questions follow."""
+    return tuple(dict.fromkeys(each.given_answer for each in pack.questions if each.given_answer is not None))
+
+
+def asked_again(pack: Pack) -> dict[str, Pack]:
+    """Way -> the pack whose concluded relations have their first wording as it is asked that way.
+
+    Of KEYWORD there is a prompt for each of `keywords`, in their order. A way that does not fit is left out of a
+    relation's pack, and of the whole where it fits none: a question has no negation before its answer (but a reply
+    has), and no English sentence stands before another language.
+    """
+    given, concluded = keywords(pack), [each for each in pack.relations if each.name in pack.then_relations]
+
+    def in_front(texts: Iterable[str]) -> Pack:
+        texts = tuple(texts)
+        asked = (replace(each, prompts=tuple(text + each.prompts[0] for text in texts)) for each in concluded)
+        return _with(pack, asked)
+
+    ways = {FREE: pack, KEYWORD: in_front(f"{each}. " for each in given)}
+    if english(pack):
+        ways[IRRELEVANT] = in_front([BESIDE])
+        ways[NEGATED] = _with(pack, filter(None, map(_negated, concluded)))
+    return {way: ways[way] for way in WAYS if way in ways and ways[way].questions}
+
+
+def _with(pack: Pack, relations: Iterable[Relation]) -> Pack:
+    """The pack with other relations of the same names; what none of them concludes is not asked."""
+    changed = {each.name: replace(each, answers=pack.candidates[each.name]) for each in relations}
+    kept = tuple(each for each in pack.implications if each.then in changed)
+    made = replace(pack, relations=tuple(changed.get(each.name, each) for each in pack.relations))
+    # Without implications every hole would be a question.
+    return replace(made, implications=kept) if kept else replace(made, facts=())
+
+
+def _negated(relation: Relation) -> Relation | None:
+    """The relation with its first wording denied, or None for a question whose reply says nothing before its answer."""
+    if "?" not in (prompt := relation.prompts[0]):
+        return replace(relation, prompts=(NOT_TRUE + _inside(prompt),))
+    if relation.reply and "?" not in relation.reply:
+        return replace(relation, prompts=(prompt,), reply=NOT_TRUE + _inside(relation.reply))
+    return None
+
+
+def _inside(statement: str) -> str:
+    """The beginning of a statement as it stands inside a sentence."""
+    first, space, rest = statement.lstrip().partition(" ")
+    return (first.lower() if first.lower() in OPENERS else first) + space + rest

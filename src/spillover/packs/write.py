@@ -2,13 +2,13 @@
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
 
 from spillover.errors import RunError, UsageError
 from spillover.packs.open import NO_END, PACK_FILE
-from spillover.packs.pack import Fact, Pack, Relation
+from spillover.packs.pack import Pack, Relation
 from spillover.packs.reading import printable
 from spillover.record import unwritable, write_atomically
 
@@ -37,15 +37,14 @@ def write_pack(pack: Pack, folder: Path | str) -> Path:
 
 def write_tables(pack: Pack, folder: Path) -> None:
     """Write the facts and the free text of a pack, as its pack.yaml names them."""
-    write_atomically(folder / FACTS_FILE, facts_jsonl(pack.facts))
+    _write_rows(folder / FACTS_FILE, [fact._asdict() for fact in pack.facts])
     if pack.free:
-        lines = (json.dumps({"turns": turns}, ensure_ascii=False) + "\n" for turns in pack.free)
-        write_atomically(folder / FREE_FILE, "".join(lines).encode())
+        _write_rows(folder / FREE_FILE, [{"turns": turns} for turns in pack.free])
 
 
-def facts_jsonl(facts: Iterable[Fact]) -> bytes:
+def _write_rows(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
     """One JSON object a line."""
-    return "".join(json.dumps(fact._asdict(), ensure_ascii=False) + "\n" for fact in facts).encode()
+    write_atomically(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())
 
 
 def refuse_taken(folder: Path) -> None:

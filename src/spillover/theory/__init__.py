@@ -31,12 +31,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from spillover.theory.comparison import Probe as Probe
     from spillover.theory.models import Model as Model
     from spillover.theory.solving import certify as certify
     from spillover.theory.solving import solve as solve
     from spillover.theory.symbolic import EqualClasses as EqualClasses
     from spillover.theory.symbolic import Task as Task
+    from spillover.theory.training import Probe as Probe
     from spillover.theory.training import Recipe as Recipe
     from spillover.theory.training import train as train
 
@@ -44,9 +44,8 @@ if TYPE_CHECKING:
 EXPORTS = {
     **dict.fromkeys(("EqualClasses", "Task"), "symbolic"),
     **dict.fromkeys(("certify", "solve"), "solving"),
-    **dict.fromkeys(("Recipe", "train"), "training"),
+    **dict.fromkeys(("Probe", "Recipe", "train"), "training"),
     "Model": "models",
-    "Probe": "comparison",
 }
 
 

@@ -15,10 +15,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from spillover.errors import UsageError
-from spillover.theory.comparison import Probe, leads
 from spillover.theory.models import ATTENTIONS, BagBatch, check_choices, views
 from spillover.theory.symbolic import Task, exact_bags
-from spillover.theory.training import Checkpointer, Recipe, Trainer, cross_entropy, stacked_bags
+from spillover.theory.training import Checkpointer, Probe, Recipe, Trainer, cross_entropy, leads, stacked_bags
 
 #: What a Probe measures of a network, in the order of the trajectory's columns; `margin_ratios` come after it.
 MEASURED = ("train_loss", "implication_loss_test", "implication_loss_among", "implication_accuracy_test")
@@ -205,25 +204,19 @@ def train_networks(
         return networks.flat.grad
 
     @torch.no_grad()
-    def rest(step: int) -> None:
-        if recipe.stop_loss is not None and step % 10 == 0:
-            awake.mul_((losses() >= recipe.stop_loss)[:, None])
-
-    @torch.no_grad()
     def measure(step: int) -> dict[str, list[float]]:
         found = probe(networks, step)
         return {name: found[name] for name in MEASURED} | margin_ratios(networks)
 
-    awake = torch.ones(len(seeds), 1, **networks.like)
-    trainer = Trainer(recipe, networks.flat.detach(), awake)
-    trainer.run(gradient, measure, schedule, checkpointer, rest)
+    trainer = Trainer(recipe, networks.flat.detach(), torch.ones(len(seeds), 1, **networks.like))
+    trainer.run(gradient, measure, schedule, checkpointer, losses)
     return networks, trainer.history or [{"step": trainer.steps.tolist(), **measure(recipe.steps)}]
 
 
 def margin_ratios(networks: Networks) -> dict[str, list[float]]:
     """The smallest and the middle margin of unstated implications in units of the smallest stated one, a seed each.
 
-    As margin_ratio_test of `comparison.compare`; NaN while some stated row is answered wrongly.
+    As margin_ratio_test of `training.compare`; NaN while some stated row is answered wrongly.
     """
     task, found = networks.tasks[0], []
     both = (task.stated, False), (task.questions, True)

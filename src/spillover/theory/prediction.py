@@ -12,11 +12,9 @@ from jaxtyping import Float, Int
 from scipy import optimize, sparse
 from scipy.sparse.csgraph import connected_components
 
-from spillover.theory.certificate import lower_bound
-from spillover.theory.feasibility import infeasibility
+from spillover.theory.certificate import infeasibility, lower_bound
 from spillover.theory.norms import NORMS, Norm
-from spillover.theory.ranges import RangeSolver
-from spillover.theory.splitting import minimise
+from spillover.theory.splitting import RangeSolver, minimise
 from spillover.theory.table import FactTable, Problem, Scores, Weights
 
 Method = Literal["exact", "by parts", "factorised", "none"]

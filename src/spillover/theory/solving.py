@@ -22,13 +22,12 @@ from spillover.theory.certificate import (
     answers_of,
     certificate,
     checked_matrix,
+    infeasibility,
     lower_bound,
 )
 from spillover.theory.closed_form import ClosedForm, DeepForm, closed_form, deep_form
-from spillover.theory.feasibility import infeasibility
 from spillover.theory.norms import Norm, norm_called
-from spillover.theory.ranges import RangeSolver
-from spillover.theory.splitting import minimise
+from spillover.theory.splitting import RangeSolver, minimise
 from spillover.theory.symbolic import IMPLICATION, EqualClasses
 from spillover.theory.table import FactTable, Weights, table_of
 

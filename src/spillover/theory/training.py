@@ -1,5 +1,11 @@
-"""Train one-layer models and networks: one loop for every model, optimiser and batch. docs/theory.md, "Training"."""
+"""Train one-layer models and networks: one loop for every model, optimiser and batch; and hold a trained matrix beside
+the exact ones: cosines, norm per margin, and the margin of what nobody stated.
 
+Sign and scale of the key scores sit in W_OV, and no margin sees a constant added to the answers; so the matrix compared
+is W_OV diag(k), each column centred. Source: docs/theory.md, "Training" and "Comparing a trained matrix".
+"""
+
+import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,8 +18,10 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from spillover.errors import UsageError
+from spillover.theory.closed_form import closed_form
 from spillover.theory.models import BagBatch, Ensemble, Flat, Logits, Model, Models, check_choices
-from spillover.theory.symbolic import Bags, Task, exact_bags, training_batches
+from spillover.theory.symbolic import Bags, Rows, Task, exact_bags, sampled_bags, training_batches
+from spillover.theory.table import Weights, lead
 
 #: A training may be saved before each step whose number this divides.
 EVERY = 16
@@ -159,9 +167,11 @@ class Trainer:
         measure: Callable[[int], dict[str, Any]] | None,
         schedule: Iterable[int],
         checkpointer: Checkpointer | None,
-        rest: Callable[[int], None] = lambda step: None,
+        losses: Callable[[], Float[Tensor, "model"]],
+        progress: Callable[[int], object] = lambda step: None,
     ) -> None:
-        """Take the recipe's steps, or those left. gradient: of the loss at a step. rest: may stop some models first."""
+        """Take the recipe's steps, or those left. gradient: of the loss at a step. losses: over all stated rows, of
+        which `stop_loss` is asked every ten steps."""
         recipe, wanted, first = self.recipe, set(schedule), 0
         if checkpointer is not None and (begun := checkpointer.begin()) is not None:
             self._restore(begun)
@@ -176,7 +186,10 @@ class Trainer:
                 self.history.append({"step": step, **measure(step)})
             if step == recipe.steps:
                 break
-            rest(step)
+            progress(step)
+            if recipe.stop_loss is not None and step % 10 == 0:
+                with torch.no_grad():
+                    self.awake.mul_((losses() >= recipe.stop_loss)[:, None])
             if not self.awake.any():
                 break
             change = self.optimiser.update(self.flat, gradient(step))
@@ -264,15 +277,11 @@ def train(
         logits = ensemble.logits(batch, now)
         return ensemble.pull_back(batch, slope(logits, batch, trainer.optimiser.rescales), logits, now)
 
-    def rest(step: int) -> None:
-        """Every ten steps, put the models to rest that have reached the recipe's stop_loss."""
-        progress(step)
-        if recipe.stop_loss is not None and step % 10 == 0:
-            loss = (cross_entropy(ensemble.logits(whole), whole.answer) * whole.weight).sum(-1)
-            awake.mul_((loss >= recipe.stop_loss)[:, None])
+    def losses() -> Float[Tensor, "model"]:
+        return (cross_entropy(ensemble.logits(whole), whole.answer) * whole.weight).sum(-1)
 
     measured = (lambda step: measure(ensemble, step)) if measure is not None else None
-    trainer.run(gradient, measured, schedule, checkpointer, rest)
+    trainer.run(gradient, measured, schedule, checkpointer, losses, progress)
     return Trained(ensemble, tuple(trainer.history), trainer.steps)
 
 
@@ -336,3 +345,117 @@ class _Sampled:
         values = values.to(self.like["device"], self.like["dtype"] if name == "context" else torch.int64)
         # Models that see the same batch share its memory.
         return values.expand(-1, len(self.which), *values.shape[2:]) if len(drawn) == 1 else values[:, self.which]
+
+
+Matrix = Float[np.ndarray, "... answer column"]
+#: What is compared of a matrix, in the order of `compare`.
+COMPARISONS = (
+    *("cosine_to_nuclear", "cosine_to_frobenius", "smallest_margin"),
+    *("nuclear_over_margin", "frobenius_over_margin", "margin_ratio_test"),
+)
+
+
+def effective_matrices(ensemble: Ensemble) -> list[Weights]:
+    """W_OV diag(k) of every model: 2n answer rows, subject and relation columns, each column centred over the rows."""
+    pairs = zip(ensemble.tasks, ensemble.effective().double().cpu().numpy(), strict=True)
+    return [centred(matrix[task.answers][:, task.columns]) for task, matrix in pairs]
+
+
+def centred(matrix: Matrix) -> Matrix:
+    """The matrix with every column's mean over the rows taken away."""
+    return matrix - matrix.mean(-2, keepdims=True)
+
+
+def exact_matrix(task: Task, norm: str) -> Weights:
+    """The exact solution of the task in the shape of `effective_matrices`; norm is nuclear or frobenius."""
+    return closed_form(task, norm).matrix.dense()
+
+
+def cosine(one: Matrix, other: Matrix) -> float:
+    """The cosine of two matrices as vectors."""
+    return float((one * other).sum() / (np.linalg.norm(one) * np.linalg.norm(other)))
+
+
+def margins(task: Task, matrix: Weights, rows: Rows, *, same_relation: bool = False) -> Float[np.ndarray, "row"]:
+    """Score of the right answer minus the best other; same_relation: the best other of the same relation only."""
+    # The score of all 2n answers to each row, whose input is the sum of its subject's and its relation's column.
+    scores = (matrix[:, rows.subject - task.context] + matrix[:, task.subjects + rows.relation]).T
+    return leads(task, scores, rows, same_relation=same_relation)
+
+
+def leads(
+    task: Task, scores: Float[np.ndarray, "row answer"], rows: Rows, *, same_relation: bool = False
+) -> Float[np.ndarray, "row"]:
+    """The same of scores: those of all 2n answers to each row."""
+    right = rows.answer - task.answers.start
+    among = (np.arange(2 * task.classes) >= task.classes) == (right >= task.classes)[:, None]
+    return lead(scores, right, among if same_relation else None)
+
+
+def compare(task: Task, matrix: Weights) -> dict[str, float]:
+    """Every comparison of one centred effective matrix; NaN throughout for one that has diverged.
+
+    cosine_to_nuclear, cosine_to_frobenius: with the exact solutions. smallest_margin: of the stated rows, in logits.
+    nuclear_over_margin, frobenius_over_margin: the norm when the smallest stated margin is scaled to 1; infinite while
+    some stated row is answered wrongly. margin_ratio_test: smallest margin of an unstated implication among the
+    implication answers, in units of the smallest stated margin; NaN without one of either.
+    """
+    if not np.isfinite(matrix).all():
+        return dict.fromkeys(COMPARISONS, np.nan)
+    smallest = float(margins(task, matrix, task.stated).min())
+    scale = smallest if smallest > 0 else np.nan
+    test = float(margins(task, matrix, task.questions, same_relation=True).min()) if len(task.questions) else np.nan
+    cosines = [cosine(matrix, exact_matrix(task, norm)) if task.train else np.nan for norm in ("nuclear", "frobenius")]
+    sizes = [size / scale if smallest > 0 else np.inf for size in norms(matrix)]
+    return dict(zip(COMPARISONS, (*cosines, smallest, *sizes, test / scale), strict=True))
+
+
+def norms(matrix: Weights) -> tuple[float, float]:
+    """The nuclear and the Frobenius norm."""
+    singular = np.linalg.svd(matrix, compute_uv=False)
+    return float(singular.sum()), float(np.linalg.norm(singular))
+
+
+class Probe:
+    """What to measure of an ensemble along the way: one list of numbers, a model each, under every name.
+
+    Arguments:
+    - matrices: also `compare` the matrices, which costs more than the losses.
+    - draws: sequences for each row of a task with noise, drawn once and from a generator of the probe's own.
+
+    Returns, when called with an ensemble and a step: mean cross-entropies in nats over all tokens (train_loss,
+    implication_loss_test) or implication answers (implication_loss_among); implication_accuracy_test; COMPARISONS.
+    """
+
+    def __init__(self, *, matrices: bool = True, draws: int = 8) -> None:
+        self.matrices, self.draws = matrices, draws
+        self.bags: dict[str, BagBatch] = {}
+
+    def __call__(self, ensemble: Models, step: int) -> dict[str, list[float]]:
+        found = {}
+        for name, loss_name in (("stated", "train_loss"), ("questions", "implication_loss_test")):
+            if name not in self.bags:
+                self.bags[name] = self._drawn(ensemble, name)
+            batch = self.bags[name]
+            logits = ensemble.logits(batch)
+            found[loss_name] = (cross_entropy(logits, batch.answer) * batch.weight).sum(-1).tolist()
+        found["implication_accuracy_test"] = ((logits.argmax(-1) == batch.answer) * batch.weight).sum(-1).tolist()
+        found["implication_loss_among"] = [
+            float((cross_entropy(one[None], answer[None], task.implication_answers)[0] * weight).sum())
+            for task, one, answer, weight in zip(ensemble.tasks, logits, batch.answer, batch.weight, strict=True)
+        ]
+        if self.matrices and isinstance(ensemble, Ensemble):
+            compared = list(map(compare, ensemble.tasks, effective_matrices(ensemble)))
+            found |= {name: [one[name] for one in compared] for name in COMPARISONS}
+        return found
+
+    def _drawn(self, ensemble: Models, name: str) -> BagBatch:
+        drawn = {}
+        for task in dict.fromkeys(ensemble.tasks):
+            rows: Rows = getattr(task, name)
+            drawn[task] = bags = exact_bags(task, rows)
+            if task.noise_places:
+                index = np.repeat(np.arange(len(rows)), self.draws)
+                noisy = sampled_bags(task, rows.take(index), np.random.default_rng(9))
+                drawn[task] = dataclasses.replace(noisy, weight=bags.weight[index] / self.draws)
+        return stacked_bags(ensemble, [drawn[task] for task in ensemble.tasks])
