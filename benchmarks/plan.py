@@ -23,7 +23,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from spillover.commands.inject import Inject
-from spillover.commands.studies import Cell
+from spillover.commands.sweep import Cell
 from spillover.commands.sweep_plan import Estimator
 from spillover.lm.forecast import Device, cpu_device
 

@@ -6,9 +6,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from spillover.commands.ask import ask as ask
     from spillover.commands.audit import audit as audit
     from spillover.commands.callback import SpilloverCallback as SpilloverCallback
+    from spillover.commands.held import ask as ask
     from spillover.commands.inject import inject as inject
     from spillover.commands.mitigate import mitigate as mitigate
     from spillover.commands.predict import predict as predict
@@ -26,9 +26,10 @@ __version__ = "0.2.0"
 
 #: The library: name -> the module it is in, imported when the name is first asked for, so that `--help` stays quick.
 LIBRARY = {
-    **{name: f"spillover.commands.{name}" for name in ("ask", "predict", "inject", "audit", "mitigate", "where")},
+    **{name: f"spillover.commands.{name}" for name in ("predict", "inject", "audit", "mitigate", "where")},
     **dict.fromkeys(("Fact", "Implication", "Pack", "Relation"), "spillover.packs.pack"),
     **dict.fromkeys(("certify", "solve"), "spillover.theory.solving"),
+    "ask": "spillover.commands.held",
     "open_pack": "spillover.packs.open",
     "load_run": "spillover.results",
     "SpilloverCallback": "spillover.commands.callback",

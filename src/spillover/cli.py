@@ -42,10 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not words or words[0] in ("-h", "--help", "help"):
         print(overview())
         return 0
-    # What parses options is not there yet while help is printed.
-    from spillover.commands.launched import one_voice
-
-    with one_voice():
+    with commands.one_voice():
         try:
             with _terminable():
                 return _run(words, "--json" in words)
@@ -104,9 +101,7 @@ def _run(words: list[str], as_json: bool) -> int:
     settings = parse(commands.settings_class(verb), verb, words[1:])
     if settings is None:
         return 0
-    from spillover.commands.launched import sharing
-
-    with sharing(verb):
+    with commands.sharing(verb):
         outcome = dict(commands.job(verb)(settings))
     text, code = outcome.pop("text", ""), outcome.pop("exit_code", 0)
     if getattr(settings, "browse", False) and (said := commands.browse(outcome)):

@@ -44,9 +44,10 @@ class Fields(BaseModel):
 
     model_config = ConfigDict(extra="allow", defer_build=True)
 
-    def as_json(self) -> dict[str, Any]:
-        """As JSON holds it: without the fields that were never set, but with those that were set to None."""
-        return self.model_dump(exclude_unset=True)
+    def as_json(self, *names: str) -> dict[str, Any]:
+        """These of its fields, or all, as JSON holds them: without those that were never set, but with those that were
+        set to None."""
+        return self.model_dump(include=set(names) or None, exclude_unset=True)
 
 
 class Measured(Fields):
@@ -152,7 +153,8 @@ def judge_words(judge: JudgeFacts | None) -> str:
 
 class Details(Fields):
     """What the record of any command may say. files: SHA-256 of the tables, by name. rendered: of each model asked.
-    judge: of what is warranted, where that was judged."""
+    judge: of what is warranted, where that was judged. saved: of the model that was written, if one was. forgetting: of
+    several seeds, of the one that forgot most."""
 
     command: ClassVar[str] = ""
     judge: JudgeFacts | None = None
@@ -163,6 +165,8 @@ class Details(Fields):
     files: dict[str, str] = {}
     checkpoints: CheckpointsWritten | None = None
     inside: LookInside | None = None
+    saved: Saved | None = None
+    forgetting: Forgetting | None = None
 
     @staticmethod
     def read(command: str, found: Mapping[str, Any]) -> Details:
@@ -253,17 +257,15 @@ class RateTrial(Fields):
 
 
 class InjectDetails(Details):
-    """scoring: how answers were scored. moved: part -> the norm of its change over that of its start. forgetting: of
-    several seeds, of the one that forgot most. rates_tried: by `--lr auto`, the last of which was taken."""
+    """scoring: how answers were scored. moved: part -> the norm of its change over that of its start. rates_tried: by
+    `--lr auto`, the last of which was taken."""
 
     command = "inject"
-    saved: Saved | None = None
     scoring: str | None = None
     plain_text: PlainText = PlainText.model_construct()
     forward_passes: int = 0
     memory: Memory = Memory.model_construct()
     moved: dict[str, float] = {}
-    forgetting: Forgetting | None = None
     rates_tried: list[RateTrial] = []
 
 
@@ -526,10 +528,9 @@ class Recommendation(Fields):
 
 
 class MitigateDetails(Details):
-    """frontier: the untreated run first. saved: of the recommended model, if it was written."""
+    """frontier: the untreated run first. saved: of the recommended model."""
 
     command = "mitigate"
-    saved: Saved | None = None
     remedies: dict[str, RemedyText] = {}
     frontier: list[FrontierEntry] = []
     recommendation: Recommendation | None = None
@@ -543,7 +544,6 @@ class RepairSide(Measured):
 
 class RepairDetails(Details):
     command = "repair"
-    saved: Saved | None = None
     before: RepairSide
     after: RepairSide
 
@@ -586,6 +586,11 @@ class PredictedAssociation(Fields):
     rests_on: list[str] = []
     undone_by: list[Undone] | None = None
     p: float | None = None
+
+    @property
+    def link(self) -> tuple[str, str, str, str]:
+        """Its four parts, which no other association of a prediction shares."""
+        return self.given, self.given_answer, self.then, self.then_answer
 
     @property
     def shown(self) -> bool:
@@ -670,11 +675,10 @@ class Laziness(Fields):
 
 
 class WhereDetails(Details):
-    """trained: the settings of the run that was taken apart. forgetting: of the seed that forgot most."""
+    """trained: the settings of the run that was taken apart."""
 
     command = "where"
     trained: dict[str, Any] = {}
-    forgetting: Forgetting | None = None
     parts: list[PatchedPart] = []
     laziness: Laziness | None = None
 

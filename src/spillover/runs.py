@@ -63,12 +63,20 @@ class OpenRun:
 
     record: Record
 
-    def __init__(self, folder: Path | None, command: str, identity: str) -> None:
-        self.folder, self.command, self.identity = folder, command, identity
+    def __init__(
+        self, folder: Path | None, command: str, identity: str,
+        made_from: Callable[[], Mapping[str, str | None]] = dict,
+    ) -> None:  # fmt: skip
+        self.folder, self.command, self.identity, self.made_from = folder, command, identity, made_from
         self.begun: Record | None = None
         self.finished: Record | None = None
         self.checkpoints: Checkpoints | None = None
         self.resumed, self.seconds_before, self._began = 0, 0.0, time.monotonic()
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """Of what the run is made from, as it is now; without what is unknown."""
+        return {name: sha256 for name, sha256 in self.made_from().items() if sha256}
 
     @property
     def seconds(self) -> float:
@@ -136,7 +144,7 @@ def open_run(
     by their names in the record, None where unknown. Raises RunError for a finished run of others, and as
     `claim_folder` and `locked` do.
     """
-    run = OpenRun(Path(folder).expanduser() if folder else None, command, identity)
+    run = OpenRun(Path(folder).expanduser() if folder else None, command, identity, made_from)
     if run.folder is None:
         yield run
         return
@@ -146,7 +154,7 @@ def open_run(
         run.begun = begun = claim_folder(own, command, identity)
         run.resumed = begun.resumed + (begun.status != "done") if begun else 0
         if begun is not None and begun.status == "done" and whole(begun):
-            refuse_changed(own, begun, made_from())
+            refuse_changed(own, begun, run.hashes)
             run.finished = run.record = begun
         return run.finished is not None
 
@@ -166,17 +174,14 @@ def open_run(
     yield run
 
 
-def refuse_changed(folder: Path, record: Record, now: Mapping[str, str | None]) -> None:
+def refuse_changed(folder: Path, record: Record, now: Mapping[str, str]) -> None:
     """Raises RunError when the facts or the weights that a run was made from are no longer what they were."""
     for name, sha256 in now.items():
-        if sha256 and record.hashes.get(name, sha256) != sha256:
+        if record.hashes.get(name, sha256) != sha256:
             model = "model" if name == "model" else f"{name} model"
             changed = "the facts" if name.startswith("pack") else f"the weights of the {model}"
-            what, do = (
-                f"this folder holds a run from before {changed} changed",
-                "Choose another --out, or remove the folder",
-            )
-            raise RunError(what, where=str(folder), do=do)
+            what = f"this folder holds a run from before {changed} changed"
+            raise RunError(what, where=str(folder), do="Choose another --out, or remove the folder")
 
 
 def claim_folder(folder: Path, command: str, identity: str) -> Record | None:

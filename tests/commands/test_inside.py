@@ -8,7 +8,7 @@ import pytest
 from spillover.cli import main
 from spillover.commands import inject, report, verify
 from spillover.commands.inject import Inject
-from spillover.commands.launched import resolved
+from spillover.commands.prepare import resolved
 from spillover.commands.report import Report
 from spillover.commands.verify import Verify
 from spillover.config import Launch

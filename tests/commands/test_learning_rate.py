@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from spillover.commands import inject, learning_rate
+from spillover.commands import inject, prepare
 from spillover.commands.inject import Inject
 from spillover.commands.mitigate import Mitigate
 from spillover.details import InjectDetails
@@ -61,7 +61,7 @@ def test_rows_are_stated_in_all_prompts_and_asked_in_those_that_are_left(setting
 @pytest.fixture
 def rates(monkeypatch):
     """Rates that suit the tiny model, which was never trained: the first makes it worse, the second is too slow."""
-    monkeypatch.setattr(learning_rate, "RATES", (1e-2, 1e-6))
+    monkeypatch.setattr(prepare, "RATES", (1e-2, 1e-6))
 
 
 def test_the_rate_that_is_found_is_the_one_of_the_run(settings, tmp_path, capsys, rates):

@@ -15,8 +15,7 @@ import pytest
 from spillover.cli import main
 from spillover.commands import sweep
 from spillover.commands.inject import Inject
-from spillover.commands.pool import Task
-from spillover.commands.ray import from_home, ray_pool, sources, stage
+from spillover.commands.pool import Task, from_home, ray_pool, sources, stage
 from spillover.commands.solve import Solve
 from spillover.commands.sweep import Sweep
 from spillover.errors import RunError, UsageError

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from spillover.commands import studies
+from spillover.commands import sweep
 from spillover.commands.inject import Inject
-from spillover.commands.studies import builtin_studies, expand, read_study, with_model
+from spillover.commands.sweep import builtin_studies, expand, read_study, with_model
 from spillover.errors import UsageError
 from spillover.lm.built_in import training_of
 from spillover.packs.open import open_pack
@@ -154,7 +154,7 @@ def test_studies_at_the_root_are_those_of_the_package():
     folder = Path(__file__).parents[2] / "studies"
     assert sorted(path.stem for path in folder.iterdir()) == builtin_studies()
     for path in folder.iterdir():
-        assert path.resolve() == Path(studies.__file__).parent / "built_in_studies" / path.name
+        assert path.resolve() == Path(sweep.__file__).parent / "built_in_studies" / path.name
         assert read_study(str(path)) == read_study(path.stem)
 
 

@@ -8,8 +8,7 @@ import pytest
 from spillover.cli import main
 from spillover.commands import sweep
 from spillover.commands.inject import Inject
-from spillover.commands.studies import Cell
-from spillover.commands.sweep import Sweep
+from spillover.commands.sweep import Cell, Sweep
 from spillover.commands.sweep_plan import Estimate, totals_of
 from spillover.errors import ModelError, UsageError
 

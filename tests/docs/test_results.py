@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from spillover.commands import verify
-from spillover.commands.studies import expand, read_study
+from spillover.commands.sweep import expand, read_study
 from spillover.commands.verify import Verify
 from spillover.details import FrontierEntry
 from spillover.metrics import remedies as judging

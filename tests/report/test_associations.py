@@ -8,8 +8,8 @@ import json
 import pytest
 
 from spillover.details import PredictedAssociation
-from spillover.report import associations as module
-from spillover.report.associations import Association, Column, Listing, share, text
+from spillover.report import page as module
+from spillover.report.page import Association, Column, Listing, part_share, value_text
 from spillover.report.prediction import listing as predicted
 from tests.report.synthetic_audit import HOSTILE
 
@@ -32,11 +32,11 @@ def one(value, answer="A", notes=(), evidence=()):
     ],
 )  # fmt: skip
 def test_a_cell_in_a_readers_words(kind, value, shown):
-    assert text(Column("k", "K", kind), value) == shown
+    assert value_text(Column("k", "K", kind), value) == shown
 
 
 def test_a_part_is_shaded_by_its_share():
-    assert share((3, 4)) == 0.75 and share((0, 0)) is None and share(3) is None
+    assert part_share((3, 4)) == 0.75 and part_share((0, 0)) is None and part_share(3) is None
 
 
 def test_data_ends_no_script_and_gives_back_what_was_put_in():

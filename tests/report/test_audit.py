@@ -11,9 +11,8 @@ import pytest
 from spillover.details import Invented
 from spillover.report import audit as page_module
 from spillover.report.audit import COLUMNS, RUN, build_audit_page, listing
-from spillover.report.load import load_run
+from spillover.report.load import load_run, stories
 from spillover.report.sections import next_step
-from spillover.report.story import stories
 from tests.report.synthetic_audit import HOSTILE, many, write_audit
 from tests.report.test_page import Reader
 

@@ -3,9 +3,15 @@
 import dataclasses
 
 from spillover.details import InjectDetails, LookInside
-from spillover.report.inside import draw_inside_change, draw_inside_shared, heads_of, inside_rows, shared_of
-from spillover.report.pages import build_runs_page
-from spillover.report.story import stories
+from spillover.report.load import stories
+from spillover.report.pages import (
+    build_runs_page,
+    draw_inside_change,
+    draw_inside_shared,
+    heads_of,
+    inside_rows,
+    shared_of,
+)
 from tests.report.inside_tables import looked
 
 

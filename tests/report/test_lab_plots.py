@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from spillover.record import Metric
-from spillover.report.lab_plots import (
+from spillover.report.lab import (
     Chart,
     Maps,
     Pairs,

@@ -5,8 +5,8 @@ import pytest
 from spillover.commands.report import Report, run
 from spillover.errors import RunError, UsageError
 from spillover.record import Record
+from spillover.report.load import stories
 from spillover.report.pages import summary
-from spillover.report.story import stories
 from tests.report.synthetic_remedies import record
 
 

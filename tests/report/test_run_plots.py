@@ -10,6 +10,7 @@ from spillover.errors import UsageError
 from spillover.metrics.implications import TRAJECTORY_SCHEMA
 from spillover.report import run_plots as module
 from spillover.report.drawing import PLOTS, find_plot
+from spillover.report.load import stories
 from spillover.report.run_plots import (
     after,
     before,
@@ -19,7 +20,6 @@ from spillover.report.run_plots import (
     draw_rank_change,
     highest,
 )
-from spillover.report.story import stories
 
 
 def test_one_row_a_link_with_its_baselines(make):

@@ -3,9 +3,9 @@
 import dataclasses
 
 from spillover.details import AuditDetails
+from spillover.report.load import stories
 from spillover.report.pages import build_runs_page
 from spillover.report.sections import discoveries_section, discoveries_title, examples
-from spillover.report.story import stories
 
 
 def flat(stories):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from spillover.report.story import Count, right, stories
+from spillover.report.load import Count, right, stories
 
 
 def only_story(run):

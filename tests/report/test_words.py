@@ -6,7 +6,7 @@ import pytest
 
 from spillover.record import Metric
 from spillover.report import words
-from spillover.report.story import stories
+from spillover.report.load import stories
 from tests.report.conftest import CITIES
 
 

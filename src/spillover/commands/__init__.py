@@ -1,7 +1,14 @@
-"""The verbs: each is a file of this folder with the same name, which holds its settings and the job that runs them."""
+"""The verbs: each is a file of this folder with the same name, which holds its settings and the job that runs them.
 
+Started in several processes at once, they share the work of one verb, and the first of them speaks for all.
+"""
+
+import contextlib
+import os
 import re
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import timedelta
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -13,20 +20,16 @@ from spillover.errors import UsageError, nearest
 ORDER = ("models", "packs", "check", "predict", "inject", "mitigate", "repair", "audit", "where", "report", "verify",
          "rerun", "solve", "certify", "lab", "sweep")  # fmt: skip
 #: Verb -> what to do after it: with the values of its settings, the first line of which none is empty.
-NEXT = {
+NEXT: dict[str, Sequence[str]] = {
     "models": ["spillover inject mixed:names=60 --model {model} --out FOLDER"],
     "packs": ["spillover check {out}", "spillover check {folder}"],
     "check": ["spillover predict {pack}"],
     "predict": ["spillover check {draft}", "spillover report {out} --browse", "spillover inject {pack} --out FOLDER"],
-    "inject": ["spillover report {out} --browse"],
+    **dict.fromkeys(("inject", "repair", "where", "lab", "rerun"), ("spillover report {out} --browse",)),
     "mitigate": ["spillover inject {pack} --model {model} --remedy NAME=STRENGTH --save weights --out FOLDER"],
-    "repair": ["spillover report {out} --browse"],
     "audit": ["spillover report {out} --browse", "the same with --out FOLDER, and then spillover report FOLDER"],
-    "where": ["spillover report {out} --browse"],
-    "lab": ["spillover report {out} --browse"],
     "report": ["open {out} in a browser"],
     "verify": ["spillover rerun {run} --out FOLDER"],
-    "rerun": ["spillover report {out} --browse"],
     "solve": ["spillover predict {pack}"],
     "certify": ["spillover solve {pack}"],
     "sweep": ["spillover report {out}/cells/CELL/seed-0 --browse", "spillover sweep {study} --out FOLDER"],
@@ -92,3 +95,62 @@ def _module(verb: str) -> Any:
     if verb not in verbs():
         raise UsageError(f"there is no command {verb!r}", where="spillover", do=nearest(verb, verbs()))
     return import_module(f"spillover.commands.{verb}")
+
+
+#: Verbs whose work can be shared.
+SHARED = ("inject", "audit", "rerun")
+#: How long the others wait until the first has said why all of them end.
+PATIENCE = timedelta(minutes=5)
+SPOKEN = "spoken"
+
+
+@contextlib.contextmanager
+def one_voice() -> Iterator[None]:
+    """Of several processes, only the first prints inside; the others end after it, since a launcher that sees one end
+    with an error ends the rest."""
+    from spillover.config import launch
+
+    own = launch()
+    if own.count == 1:
+        yield
+        return
+    from spillover.lm.distributed import shared_store
+
+    store = shared_store(own, new=False)
+    if own.rank == 0:
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError, ValueError):
+                sys.stdout.flush()
+                sys.stderr.flush()
+            with contextlib.suppress(RuntimeError):
+                store.set(SPOKEN, "")
+        return
+    # A traceback comes after this, and is seen.
+    with open(os.devnull, "w") as nothing, contextlib.redirect_stdout(nothing), contextlib.redirect_stderr(nothing):
+        yield
+    # Until then, or until the first process is gone.
+    with contextlib.suppress(RuntimeError):
+        store.wait([SPOKEN], PATIENCE)
+
+
+@contextlib.contextmanager
+def sharing(verb: str) -> Iterator[None]:
+    """Inside, the processes that were started together work together. Raises UsageError for a verb that cannot."""
+    from spillover.config import launch
+
+    own = launch()
+    if own.single_process:
+        do = "Use `accelerate launch --multi_gpu`, which does so without a GPU too"
+        print(f"accelerate launch --cpu starts one process, whatever --num_processes says. {do}.", file=sys.stderr)
+    if own.count == 1:
+        yield
+        return
+    if verb not in SHARED:
+        what = f"this was started in {own.count} processes, but only {', '.join(SHARED)} can share their work"
+        raise UsageError(what, where=f"spillover {verb}", do="Start it without a launcher")
+    from spillover.lm.distributed import joined
+
+    with joined():
+        yield

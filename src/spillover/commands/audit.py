@@ -21,11 +21,11 @@ from tyro.conf import Positional, arg
 
 from spillover import results
 from spillover.commands.held import Model, held_folder, held_model, identifying, is_address, name_of, settings_from
-from spillover.commands.launched import resolved
 from spillover.commands.prepare import (
     asked_of,
     measured_remedies,
     pack_sha256,
+    resolved,
     weights_now,
     weights_of,
     worded,
@@ -34,25 +34,10 @@ from spillover.commands.prepare import (
 from spillover.config import Browsing, Chat, Flag, Running
 from spillover.details import AuditDetails, Conclusion, JudgeFacts, ModelFacts, PackOutline, judge_words
 from spillover.errors import ModelError, UsageError
+from spillover.metrics import verdicts as judging
 from spillover.metrics.found import found_in, found_in_pack, suggested_in, under
 from spillover.metrics.implications import forgetting_nats, summarise
 from spillover.metrics.ranks import answers_at_end
-from spillover.metrics.verdicts import (
-    CHECKS,
-    LEAST_RECALL,
-    MOST_INVENTED,
-    SAME,
-    concluded,
-    conclusions,
-    described,
-    excess,
-    failed_checks,
-    invented,
-    inventions,
-    reworded,
-    stated_recall,
-    verdicts,
-)
 from spillover.packs.open import open_pack
 from spillover.packs.pack import Pack, describe, outlines, pack_hash, with_kinds
 from spillover.packs.redaction import Redaction
@@ -105,10 +90,10 @@ class Audit(Running, Chat, Browsing):
     """Significance level of all tests of implications and associations together, corrected for their number."""
     max_unwanted_rate: float = 0.05
     """The share of unstated subjects that may newly get an implied answer before the model counts as asserting it."""
-    max_invented_rate: float = MOST_INVENTED
+    max_invented_rate: float = judging.MOST_INVENTED
     """Fail when surely more than this share of the open questions newly has a confident answer that nobody stated and
     no wanted implication gives, whatever the link; unless --fail-on is never. 1 allows all."""
-    min_recall: float = LEAST_RECALL
+    min_recall: float = judging.LEAST_RECALL
     """Fail when the tuned model puts fewer than this share of the stated answers first, as one does that never learned
     the pack; unless --fail-on is never."""
     allow_different: Flag = False
@@ -126,6 +111,26 @@ class Audit(Running, Chat, Browsing):
     the pack's size), and keeps both models in memory for the examples. The pack need not declare an implication."""
     probes: str = ""
     """With --open: a text file of further sentence beginnings, one a line, each with {subject} in it."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.level < 1:
+            raise UsageError(f"--level is {self.level}", do="Give --level a number between 0 and 1")
+        for name in ("max_unwanted_rate", "max_invented_rate", "min_recall"):
+            share, option = getattr(self, name), f"--{name.replace('_', '-')}"
+            if not 0 <= share <= 1:
+                raise UsageError(f"{option} is {share}", do=f"Give {option} a number from 0 to 1")
+        if self.junit and Path(self.junit).expanduser().is_dir():
+            raise UsageError("this is a folder, not a file", where=self.junit, do="Name a file, such as audit.xml")
+        if self.probes and not self.open:
+            raise UsageError("--probes adds to what --open asks", do="Give --open too, or leave --probes out")
+        if self.browse and not self.page:
+            raise UsageError("--browse opens a page, and none is written", do="Name one, such as --out audit.html")
+
+    @property
+    def page(self) -> str:
+        """The page to write, if one is."""
+        return self.out if self.out.endswith(".html") else ""
 
 
 PACKAGES = ("spillover", "torch", "transformers", "tokenizers", "safetensors", "peft", "numpy", "pyarrow")
@@ -194,20 +199,7 @@ def run(settings: Audit, pack: Pack | str | Path = "", models: Sequence[Model | 
     from spillover.commands import audit_open, report
     from spillover.lm.distributed import joined
 
-    if not 0 < settings.level < 1:
-        raise UsageError(f"--level is {settings.level}", do="Give --level a number between 0 and 1")
-    for name in ("max_unwanted_rate", "max_invented_rate", "min_recall"):
-        share, option = getattr(settings, name), f"--{name.replace('_', '-')}"
-        if not 0 <= share <= 1:
-            raise UsageError(f"{option} is {share}", do=f"Give {option} a number from 0 to 1")
-    if settings.junit and Path(settings.junit).expanduser().is_dir():
-        raise UsageError("this is a folder, not a file", where=settings.junit, do="Name a file, such as audit.xml")
-    if settings.probes and not settings.open:
-        raise UsageError("--probes adds to what --open asks", do="Give --open too, or leave --probes out")
-    page = settings.out if settings.out.endswith(".html") else ""
-    if settings.browse and not page:
-        raise UsageError("--browse opens a page, and none is written", do="Name one, such as --out audit.html")
-    settings = dataclasses.replace(settings, out=_folder_of(settings.out))
+    page, settings = settings.page, dataclasses.replace(settings, browse=False, out=_folder_of(settings.out))
     models = models or (settings.base, settings.tuned)
     held = _served(settings, [_held(model, checkpoint) for checkpoint, model in enumerate(models)])
     more = identifying(pack, *(each.sha256 for each in held if each is not None))
@@ -438,19 +430,19 @@ def _judge(
     found = [] if pack.implications else suggested_in(answers, base.judge)
     rules, asked = pack.implications or found, under(answers, found)
     other = base.reworded and under(hide.table(base.reworded), found, answers)
-    judged = verdicts(asked, rules, settings.level, settings.max_unwanted_rate)
+    judged = judging.verdicts(asked, rules, settings.level, settings.max_unwanted_rate)
     details = AuditDetails(
         pack=describe(redacted := hide.pack(pack)),
         model=ModelFacts(name=f"{settings.tuned} (tuned from {settings.base})"),
         seeds=[settings.seed],
         scoring=tuned.method,
-        recall=stated_recall(tuned.answers),
-        concluded=concluded(asked, judged, rules),
+        recall=judging.stated_recall(tuned.answers),
+        concluded=judging.concluded(asked, judged, rules),
         found=None if pack.implications else len(found),
         judge=base.judge,
-        excess=excess(answers),
-        invented=invented(asked, rules),
-        reworded=reworded(asked, other, rules, settings.level, settings.max_unwanted_rate),
+        excess=judging.excess(answers),
+        invented=judging.invented(asked, rules),
+        reworded=judging.reworded(asked, other, rules, settings.level, settings.max_unwanted_rate),
         verdicts=judged,
         **words,
     )
@@ -507,7 +499,7 @@ def junit(suite: str, details: AuditDetails, failures: Mapping[str, str]) -> byt
     words = {"unwanted": "failure", "undeclared": "skipped", "undecided": "skipped"}
     cases = [(each.implication, words.get(each.verdict, ""),
               f"{each.verdict}: {each.because}") for each in details.verdicts]  # fmt: skip
-    cases += [(name, "failure" if name in failures else "", failures.get(name, "")) for name in CHECKS]
+    cases += [(name, "failure" if name in failures else "", failures.get(name, "")) for name in judging.CHECKS]
     failed, skipped = (str(sum(tag == kind for _, tag, _ in cases)) for kind in ("failure", "skipped"))
     root = ElementTree.Element("testsuite", name=_fit(suite), tests=str(len(cases)), failures=failed, skipped=skipped,
                                errors="0")  # fmt: skip
@@ -519,13 +511,7 @@ def junit(suite: str, details: AuditDetails, failures: Mapping[str, str]) -> byt
 
 
 def _failures(settings: Audit, record: Record) -> dict[str, str]:
-    return failed_checks(record, settings.min_recall, settings.max_invented_rate)
-
-
-def _recall(details: AuditDetails) -> str:
-    """How much of what is stated the tuned model says, in words; nothing where nothing is stated."""
-    known, stated = details.recall or (0, 0)
-    return f"{known:,} of {stated:,} stated answers come first in the tuned model" if stated else ""
+    return judging.failed_checks(record, settings.min_recall, settings.max_invented_rate)
 
 
 def _fit(text: str) -> str:
@@ -538,7 +524,7 @@ def _outcome(settings: Audit, record: Record) -> dict[str, Any]:
     from spillover.commands import audit_open
 
     details, failures = record.details_of(AuditDetails), _failures(settings, record)
-    text = [described(each) for each in details.verdicts]
+    text = [judging.described(each) for each in details.verdicts]
     if details.probes:
         text += audit_open.lines(details.discoveries, details.probes)
     if details.rises:
@@ -546,38 +532,26 @@ def _outcome(settings: Audit, record: Record) -> dict[str, Any]:
     counts = Counter(each.verdict for each in details.verdicts)
     words = ("unwanted", *(["undeclared"] if details.found else []), "undecided", "wanted", "none")
     summary = [", ".join(f"{counts[word]:,} {word}" for word in words)]
-    summary += [_recall(details)] if _recall(details) else []
+    known, stated = details.recall or (0, 0)
+    summary += [f"{known:,} of {stated:,} stated answers come first in the tuned model"] if stated else []
     if details.found:
         were = "was" if details.found == 1 else "were"
         text.insert(0, f"No implication is declared: {details.found:,} that the stated rows suggest {were} looked at.")
     text.append(f"  {'; '.join(summary)}")
     text += [f"  {beyond.words} ({judge_words(details.judge)})"] if (beyond := details.excess) else []
-    text += [f"  {line}" for line in conclusions(details.concluded)]
-    text += [f"  {new}"] if (new := inventions(details.invented)) else []
+    text += [f"  {line}" for line in judging.conclusions(details.concluded)]
+    text += [f"  {new}"] if (new := judging.inventions(details.invented)) else []
     if details.reworded:
         text.append("  in other words, the base model against itself: {} of {} found".format(*details.reworded))
     code = 0
     if settings.fail_on != "never":
         text += [f"FAILED  {why}" for why in failures.values()]
         code = int(bool(failures) or any(each.verdict in FAILING[settings.fail_on] for each in details.verdicts))
-        code = 2 if SAME in failures else code
+        code = 2 if judging.SAME in failures else code
     text += measured_remedies(finished=True) if counts["unwanted"] else []
     text += [f"  run: {settings.out}"] if settings.out else []
     metrics = {key: value.as_json() if isinstance(value, Metric) else value for key, value in record.metrics.items()}
-    found = details.model_dump(
-        include={
-            "concluded",
-            "found",
-            "recall",
-            "excess",
-            "invented",
-            "reworded",
-            "verdicts",
-            "discoveries",
-            "probes",
-            "rises",
-        },
-        exclude_unset=True,
-    )
+    found = details.as_json("concluded", "found", "recall", "excess", "invented", "reworded", "verdicts", "discoveries",
+                            "probes", "rises")  # fmt: skip
     return {"run": settings.out or None, "metrics": metrics, **found, "failures": failures, "exit_code": code,
             "text": "\n".join(text)}  # fmt: skip

@@ -14,20 +14,14 @@ from spillover.record import Metric, write_atomically
 
 ROWS = {
     "unwanted_rate": "unwanted conclusions, share of unstated subjects",
-    "paraphrase": "the same in other words",
+    "paraphrase_unwanted_rate": "the same in other words",
     **WEIGHED,
     "wanted_rate": "wanted conclusions, share of unstated subjects",
 }
 
 
 def write_card(
-    saved: Path,
-    done: str,
-    base: str,
-    pack: Pack,
-    before: Mapping[str, object],
-    after: Mapping[str, object],
-    of: str,
+    saved: Path, done: str, base: str, pack: Pack, before: Mapping[str, object], after: Mapping[str, object], of: str
 ) -> None:
     """Write the card of saved weights into their folder, or beside their file.
 

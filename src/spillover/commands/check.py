@@ -1,6 +1,7 @@
 """`spillover check`: is a pack sound? Counts, or every fault and warning with its place."""
 
 import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -65,24 +66,7 @@ def run(settings: Check) -> dict[str, Any]:
     rules = [each for each in (pack.implications if pack is not None else ()) if each.kind.startswith(AUTO)]
     kinds = {each.name: {"kind": each.kind, "because": each.because} for each in rules}
     decided = decidable(pack) if pack is not None and not faults else {}
-    lines = [f"{settings.pack}: {_number(len(faults), 'fault')}, {_number(len(warnings), 'warning')}"]
-    if counts:
-        lines.append("  " + ", ".join(_number(count, what[:-1]) for what, count in counts.items()))
-        lines += [f"  {name}: {why}" for name, why in list(decided.items())[:MOST_SHOWN]]
-        lines += [f"  {name} is {each['kind']}: {each['because'] or UNJUDGED}" for name, each in kinds.items()]
-        if rendered:
-            asked = rendered["before"].replace(SUBJECT, rendered["subject"])
-            lines.append(
-                f"  one question: {asked!r}, then the answer" + f", then {rendered['after']!r}" * settings.chat
-            )
-        if settings.model is not None:
-            verdict = "see the faults" if faults else "they tell the answers apart"
-            lines.append(f"  tokens of {settings.model}: {verdict}")
-    for title, shown in (("fault", faults), ("warning", warnings)):
-        lines += [f"{title}: {each}" for each in shown[:MOST_SHOWN]]
-        if len(shown) > MOST_SHOWN:
-            lines.append(f"and {_number(len(shown) - MOST_SHOWN, title)} more: --json lists all")
-    return {
+    outcome: dict[str, Any] = {
         "pack": pack.name if pack is not None else settings.pack,
         "counts": counts,
         "decidable": decided,
@@ -91,8 +75,30 @@ def run(settings: Check) -> dict[str, Any]:
         "warnings": [warning.as_json() for warning in warnings],
         **({"rendered": rendered} if rendered else {}),
         "exit_code": 1 if faults else 0,
-        "text": "\n".join(lines),
     }
+    return outcome | {"text": "\n".join(_lines(settings, outcome, faults, warnings))}
+
+
+def _lines(
+    settings: Check, found: Mapping[str, Any], faults: Sequence[Fault], warnings: Sequence[Fault]
+) -> Iterator[str]:
+    """What a person reads."""
+    yield f"{settings.pack}: {_number(len(faults), 'fault')}, {_number(len(warnings), 'warning')}"
+    if counts := found["counts"]:
+        yield "  " + ", ".join(_number(count, what[:-1]) for what, count in counts.items())
+        for name, why in list(found["decidable"].items())[:MOST_SHOWN]:
+            yield f"  {name}: {why}"
+        for name, each in found.get("kinds", {}).items():
+            yield f"  {name} is {each['kind']}: {each['because'] or UNJUDGED}"
+        if rendered := found.get("rendered"):
+            asked = rendered["before"].replace(SUBJECT, rendered["subject"])
+            yield f"  one question: {asked!r}, then the answer" + f", then {rendered['after']!r}" * settings.chat
+        if settings.model is not None:
+            yield f"  tokens of {settings.model}: {'see the faults' if faults else 'they tell the answers apart'}"
+    for title, shown in (("fault", faults), ("warning", warnings)):
+        yield from (f"{title}: {each}" for each in shown[:MOST_SHOWN])
+        if len(shown) > MOST_SHOWN:
+            yield f"and {_number(len(shown) - MOST_SHOWN, title)} more: --json lists all"
 
 
 def _opened(opening: str, before: str) -> str:

@@ -14,7 +14,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from tyro.conf import Positional, arg
 
-from spillover.commands.launched import resolved
 from spillover.commands.prepare import (
     Models,
     Prepared,
@@ -22,8 +21,10 @@ from spillover.commands.prepare import (
     pipeline_of,
     prepare,
     refuse_bad_numbers,
+    resolved,
     seeds_of,
     weights_now,
+    with_rate,
     worded,
 )
 from spillover.config import Chat, Flag, Running
@@ -259,8 +260,6 @@ def _run(
             if processes.count > 1:
                 do = "Find the rate in one process, and name it with --lr"
                 raise UsageError("the rate is found by one process alone", where="--lr auto", do=do)
-            from spillover.commands.learning_rate import with_rate
-
             settings, trials = with_rate(settings, packs[seeds[0]], models, words, {**(held or {}), **words})
 
         def made_from(own: Inject) -> dict[str, str | None]:
@@ -310,7 +309,7 @@ def _train(
     from spillover.lm.tokens import encoder
     from spillover.lm.train import MicroBatches
 
-    settings, loaded, seen, sha256 = job.settings, job.loaded, FineTuned(job.settings.seed), sha256_of_texts(texts)
+    settings, loaded, seen, sha256 = (job.settings, job.loaded, FineTuned(job.settings.seed), sha256_of_texts(texts))
     plain = f"{sha256} {job.measured_as}"
     if plain in models.plain:
         seen.plain["before"], seen.plain["tokens"] = models.plain[plain]
@@ -438,8 +437,6 @@ def _write_card(record: Record, answers: pa.Table, folder: Path, pack: Pack) -> 
 
     untrained = answers.filter(pc.equal(answers["checkpoint"], 0))
     before, after = (remedy_result(each, pack).metrics for each in (untrained, answers))
-    for each in (before, after):
-        each["paraphrase"] = each["paraphrase_unwanted_rate"]
     after["forgetting_nats"] = record.metrics.get("forgetting_nats")
     before["forgetting_nats"], remedy = Metric(0.0, None, None, 0, 0, "nats"), record.settings["remedy"]
     how = f"with the remedy `{remedy}`" if remedy else "without a remedy"

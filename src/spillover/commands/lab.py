@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from spillover.commands.prepare import seeds_of
 from spillover.config import Browsing, Flag
 from spillover.details import LabDetails
 from spillover.errors import UsageError, nearest
-from spillover.record import TRAJECTORY, Record, State, checksums, write_atomically, write_table
+from spillover.record import TRAJECTORY, Record, State, checksums, plain, write_atomically, write_table
 from spillover.report.lab import MATRICES, build_lab_page, load_lab
 from spillover.runs import PATIENCE, OpenRun, identity_of, open_run
 from spillover.theory.symbolic import Task
@@ -150,14 +151,8 @@ def _write(folder: Path, record: Record, found: Experiment) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """Metrics as dictionaries, and no number that JSON cannot write."""
-    if hasattr(value, "as_json"):
-        return value.as_json()
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and not np.isfinite(value) else value
+    """Metrics as dictionaries, and None in place of numbers that JSON cannot write."""
+    return json.loads(json.dumps(value, default=plain), parse_constant=lambda name: None)
 
 
 def _text(metrics: Mapping[str, Any], folder: Path) -> str:

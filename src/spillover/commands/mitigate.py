@@ -171,8 +171,8 @@ def run(settings: Mitigate, pack: Pack | str | Path = "", model: Model | None = 
                 pack=describe(packs[0]), model=ModelFacts(name=settings.model), seeds=list(seeds), **words
             )
             details.remedies = {name: known[name] for name in named}
-            hashes = {name: sha256 for name, sha256 in made_from().items() if sha256}
-            with opened.recording(settings, PACKAGES, seed=settings.seed, hashes=hashes, details=details) as record:
+            about = {"seed": settings.seed, "hashes": opened.hashes, "details": details}
+            with opened.recording(settings, PACKAGES, **about) as record:
                 suggested = packs[0] if packs[0] is not facts[0] else pack
                 own_pack, own_model = write_held(suggested, held, folder)
                 own = replace(settings, pack=own_pack or settings.pack, model=own_model or settings.model)
@@ -192,7 +192,7 @@ def run(settings: Mitigate, pack: Pack | str | Path = "", model: Model | None = 
         if opened.finished is None or not (folder / PAGE).exists():
             records.write_atomically(folder / PAGE, html_of([folder], load_comparison=compared)[0].encode())
     record = records.Record.read(folder)
-    found = record.details.model_dump(include={"frontier", "recommendation"}, exclude_unset=True)
+    found = record.details.as_json("frontier", "recommendation")
     text = "\n".join(_lines(folder, record.details_of(MitigateDetails)))
     return {"run": str(folder), "metrics": record.metrics, **found, "page": str(folder / PAGE), "text": text}
 
@@ -347,10 +347,7 @@ def _write_recommended(settings: Mitigate, pack: Pack, seed: int, details: Mitig
     assert path is not None
     asked = words_of(settings.model, base, settings)(pack)
     found = saved_as_measured(path, model, base, asked, "Try --dtype float32")
-    before, after = (
-        {name: each.metric(name) for name in ROWS} | {"paraphrase": each.metric("paraphrase_unwanted_rate")}
-        for each in (untreated, best)
-    )
+    before, after = ({name: each.metric(name) for name in ROWS} for each in (untreated, best))
     done = f"The base model was fine-tuned on stated facts with the remedy `{Tried(best).label}`."
     write_card(path, done, settings.model, pack, before, after, "the same training without a remedy")
     return found

@@ -162,12 +162,9 @@ def help_text(verb: str, everything: bool) -> str:
     lines += textwrap.wrap(" ".join((commands.settings_class(verb).__doc__ or "").split()), WIDTH)
     title = ""
     for each in found:
-        if not each.positional and each.group != title:
-            title = each.group
-            lines += ["", f"{title}:"]
-        elif each.positional and not title:
-            title = "What it works on"
-            lines += ["", f"{title}:"]
+        group = "What it works on" if each.positional else each.group
+        lines += ["", f"{group}:"] if group != title else []
+        title = group
         lines += _entry(each)
     lines += ["", "For example:", f"  {EXAMPLES[verb]}" if verb in EXAMPLES else ""]
     more = f"{hidden} more options: spillover {verb} --help-all. " if hidden else ""

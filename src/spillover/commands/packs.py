@@ -56,7 +56,6 @@ class Packs(Seeded):
 
 #: What a relations file may leave out.
 HEADS = {"name": "from-chat"}
-#: Where rows that fit no relation are kept, in a found pack.
 #: Facts that `show` prints; rows of a fine-tuning file that are shown when they state nothing, or are not understood.
 FACTS_SHOWN, ROWS_SHOWN = 6, 20
 #: Faults of relations that facts may mend, or that are said in other words.

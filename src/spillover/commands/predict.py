@@ -68,6 +68,15 @@ class Predict(Running, Chat):
     """Write `subject 1`, `subject 2` and so on, in the order of the pack, in place of subjects' names. Answers stay as
     they are, even one that is a subject's name; so do paths."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, number, least in (("most", self.most, 1), ("evidence", self.evidence, 0)):
+            if number < least:
+                raise UsageError(f"--{name} is {number}", do=f"Give --{name} a whole number from {least}")
+        if self.model is None:
+            refuse_idle(self, ("chat", "device", "dtype", "revision"), "needs the model that is asked",
+                        "Name it with --model, or leave the option out")  # fmt: skip
+
 
 PACKAGES = ("spillover", "torch", "transformers", "tokenizers", "safetensors", "numpy", "scipy")
 #: Facts that are named for one association, the rest counted; associations that the text lists, --json lists all.
@@ -106,12 +115,6 @@ def predict(
 
 def run(settings: Predict, pack: Pack | str | Path = "", model: Model | None = None) -> dict[str, Any]:
     """Predict, and write a record if asked to. pack, model: those that a Python caller holds, in place of names."""
-    for name, number, least in (("most", settings.most, 1), ("evidence", settings.evidence, 0)):
-        if number < least:
-            raise UsageError(f"--{name} is {number}", do=f"Give --{name} a whole number from {least}")
-    if settings.model is None:
-        refuse_idle(settings, ("chat", "device", "dtype", "revision"), "needs the model that is asked",
-                    "Name it with --model, or leave the option out")  # fmt: skip
     if settings.draft:
         refuse_taken(Path(settings.draft).expanduser())
     loaded = held_model(model) if model else None
@@ -144,8 +147,8 @@ def run(settings: Predict, pack: Pack | str | Path = "", model: Model | None = N
                 found, solution, left_out = _predicted(settings, pack, loaded, words)
                 ps = {(each.implication.given, given, each.implication.then, each.implication.map[given]): p
                       for each in suggested for given, p in each.entries.items()}  # fmt: skip
-                for link in found if suggested else ():
-                    link.p = ps.get((link.given, link.given_answer, link.then, link.then_answer))
+                for each in found if suggested else ():
+                    each.p = ps.get(each.link)
                 redacted = replace(redacted, implications=pack.implications)
                 record.metrics = _metrics(found)
                 record.details = PredictDetails(
@@ -163,8 +166,8 @@ def run(settings: Predict, pack: Pack | str | Path = "", model: Model | None = N
                     **more,
                 )
         metrics, text = opened.record.metrics, "\n".join(_lines(settings, opened.record))
-        keys = {"associations", "found", "left_out", "solution", "calibration", "calibrated_on", "decidable"}
-        shown = opened.record.details.model_dump(include=keys, exclude_unset=True)
+        keys = ("associations", "found", "left_out", "solution", "calibration", "calibrated_on", "decidable")
+        shown = opened.record.details.as_json(*keys)
         return {"run": settings.out or None, "metrics": metrics, **shown, "text": text}
 
 
@@ -200,15 +203,10 @@ def _predicted(
         ways = undoing(pack, counts, association) if explained and can_be_undone(margins.solved, margin) else None
         found.append(
             PredictedAssociation(
-                **dataclasses.asdict(association),
-                margin=margin.value,
-                prior=prior.belief if prior else None,
-                lift=prior.lift if prior else None,
-                score=own_rate * association.exposed,
+                **dataclasses.asdict(association), margin=margin.value, margin_low=margin.low, margin_high=margin.high,
+                prior=prior.belief if prior else None, lift=prior.lift if prior else None,
+                rate=own_rate, score=own_rate * association.exposed,
                 because=_because(association, margin, prior, settings.model, ways, evidence.get(association.text, "")),
-                rate=own_rate,
-                margin_low=margin.low,
-                margin_high=margin.high,
                 rests_on=[hide.name(subject) for subject in supporting],
                 undone_by=None if ways is None else [
                     Undone(way=way.way, count=len(way.rows), margin=way.margin, rows=[

@@ -1,4 +1,4 @@
-"""Prepare a run of `inject`: its pack, model, training set, interventions, settings and memory, once a seed."""
+"""Prepare a run of `inject`: its settings, rate, pack, model, training set, interventions and memory, once a seed."""
 
 from __future__ import annotations
 
@@ -13,26 +13,28 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import pyarrow as pa
 
 from spillover.config import MOST_SEED, Chat, Running, with_fields_of
-from spillover.details import Memory
+from spillover.details import InjectDetails, Memory, RateTrial
 from spillover.errors import ModelError, RunError, UsageError
-from spillover.metrics.implications import excess_nats, learned, stated_nats
+from spillover.metrics.implications import excess_nats, forgetting_nats, learned, stated_nats
 from spillover.metrics.ranks import rank_table
 from spillover.packs.check import refuse, token_faults
 from spillover.packs.pack import AUTO, Pack, outlines, pack_hash
 from spillover.packs.redaction import Redaction
 from spillover.record import Record, hardware, identity, sha256_of_texts
 from spillover.results import text_table
-from spillover.runs import identity_of, say
+from spillover.runs import identity_of, progress, say
 
 if TYPE_CHECKING:
     import numpy as np
     from transformers import PreTrainedTokenizerBase
 
+    from spillover.commands.audit import Audit
     from spillover.commands.inject import Inject
     from spillover.commands.lab import Lab
     from spillover.commands.mitigate import Mitigate
     from spillover.interventions.base import Pipeline
     from spillover.lm.chat import Words
+    from spillover.lm.distributed import Processes
     from spillover.lm.fine_tune import AnswersBefore, TrainingSet
     from spillover.lm.forecast import Forecast
     from spillover.lm.judge import Judge
@@ -42,6 +44,9 @@ if TYPE_CHECKING:
 
     #: A model that a caller holds or an endpoint serves, if it is one.
     Held = LoadedModel | ServedModel | None
+    import pyarrow as pa
+
+    from spillover.packs.pack import Pack
 
 
 class Hashed(Protocol):
@@ -52,6 +57,7 @@ class Hashed(Protocol):
 
 
 Asking = TypeVar("Asking", bound=Chat)
+Shared = TypeVar("Shared", "Inject", "Audit")
 #: What transformers raises for a configuration that it makes no model of.
 UNKNOWN = (RuntimeError, ValueError, TypeError, KeyError, AttributeError, ImportError, OSError, NotImplementedError)
 
@@ -103,6 +109,40 @@ def refuse_bad_numbers(settings: Inject | Mitigate) -> None:
         raise UsageError(f"--lr is {settings.lr}", do="Give a learning rate between 0 and 1, such as 5e-5")
     if not 0 <= (decay := getattr(settings, "weight_decay", 0.0)) < float("inf"):
         raise UsageError(f"--weight-decay is {decay}", do="Give 0 or more")
+
+
+def resolved(settings: Shared, processes: Processes) -> Shared:
+    """The settings with `auto` and 0 replaced by what they stand for, the same in every process.
+
+    Raises UsageError when as many processes as the settings name were not started.
+    """
+    from spillover.commands.inject import Inject
+    from spillover.lm.distributed import pick_device
+
+    count = processes.count
+    if settings.processes not in (1, count):
+        what, given = f"--processes is {settings.processes}, but this was started in {count}", settings.processes
+        do = f"Start it with `accelerate launch --multi_gpu --num_processes {given} -m spillover`, without a GPU too"
+        raise UsageError(what, do=do if given > 1 else "Leave --processes out")
+    threads = settings.threads or max(1, int(hardware()["cores"]) // processes.launch.local_count)
+    device = str(pick_device(processes.device(settings.device)))
+    found = replace(settings, device=device, threads=threads, processes=count)
+    if isinstance(found, Inject):
+        if processes.sharded:
+            refused = {
+                "a remedy cannot treat a model that is split": found.remedy,
+                "--inside cannot look into a model that is split": found.inside,
+                "--optimiser does not act on a model that is split": found.optimiser != "adamw",
+                "--logits-at-once does not act on a model that is split": found.logits_at_once,
+            }
+            for sentence, asked in refused.items():
+                if asked:
+                    raise UsageError(sentence, do="Start it without --use_fsdp")
+        elif found.sharded:
+            what = "--sharded splits a model over processes, which were not started"
+            raise UsageError(what, do="Start it with `accelerate launch --use_fsdp`")
+        found = replace(found, sharded=processes.sharded)  # type: ignore[call-arg]
+    return processes.broadcast(lambda: found)
 
 
 def pipeline_of(settings: Inject) -> Pipeline:
@@ -494,3 +534,72 @@ def measured_remedies(finished: bool) -> list[str]:
     head = "  Remedies as they were measured elsewhere; `spillover mitigate` compares them on your facts"
     head += ", `spillover repair` tries the last one on this model:" if finished else ":"
     return [head, *(f"    {line}" for line in text_table(rows, left=(0, 4))), f"    {judging.caveat()}"]
+
+
+#: What is tried, in this order.
+RATES = (4e-4, 2e-4, 1e-4, 5e-5, 2e-5, 1e-5)
+#: The share of --max-forgetting that a trial may take: it ends when the rows are learned, and the run goes on.
+SHARE = 0.8
+
+
+def with_rate(
+    settings: Inject, pack: Pack, models: Models, more: Mapping[str, Any], held: Mapping[str, object]
+) -> tuple[Inject, list[RateTrial]]:
+    """The settings with the rate that was found in place of `auto`, and what was tried. From there on the run is the
+    one that naming this rate makes.
+
+    A run that is in its folder already, begun with a rate that was found, is not tested again. pack: of the first seed,
+    whose rate all take. more: see `prepare`. held: what enters the identity beside the settings.
+
+    Raises UsageError when no rate learns the stated rows within the limit.
+    """
+    with suppress(RunError):
+        record = Record.read(Path(settings.out).expanduser())
+        known, rate = record.details_of(InjectDetails).rates_tried, record.settings.get("lr")
+        if known and isinstance(rate, float):
+            found = replace(settings, lr=rate)
+            if identity_of(found, "track", **held) == record.identity:
+                return found, list(known)
+    return found_rate(settings, pack, models, more)
+
+
+def found_rate(settings: Inject, pack: Pack, models: Models, more: Mapping[str, Any]) -> tuple[Inject, list[RateTrial]]:
+    """Train a copy with one rate after the other, from high to low, each until the stated rows are learned, the limit
+    is passed, or its passes are over; the first that learns them within the limit is taken. See `with_rate`."""
+    own = replace(settings, seed=seeds_of(settings)[0], seeds="", save="none", inside=False, out="")
+    limit, trials = SHARE * settings.max_forgetting or float("inf"), list[RateTrial]()
+    for rate in RATES:
+        trials.append(trial := _tried(prepare(replace(own, lr=rate), pack, models, more), models, rate, limit))
+        end = "learned" if trial.learned else "not learned"
+        say(f"--lr {rate:g}: {end} after {trial.passes} passes; plain text {trial.rise:+.2f} nats a token.")
+        if trial.learned and trial.rise <= limit:
+            return replace(settings, lr=rate), trials
+    what = f"no rate from {RATES[-1]:g} to {RATES[0]:g} learns the stated rows in {settings.epochs} passes"
+    within = f" within {settings.max_forgetting:g} nats a token of forgetting" if settings.max_forgetting else ""
+    raise UsageError(what + within, where="--lr auto", do="Give more --epochs, another --max-forgetting, or a rate")
+
+
+def _tried(job: Prepared, models: Models, rate: float, limit: float) -> RateTrial:
+    """What one rate of `--lr auto` does to a copy of the model."""
+    from spillover.lm.evaluate import passages
+    from spillover.lm.fine_tune import WATCHED, FineTuned, inject
+    from spillover.lm.tokens import evenly
+    from spillover.lm.train import MicroBatches
+
+    seen = FineTuned(job.settings.seed)
+
+    def enough(tables: Sequence[pa.Table]) -> bool:
+        return not seen.forgetting[-1][1] <= limit or learned(rank_table(tables[-1]))
+
+    with progress(f"--lr {rate:g}", job.training_set.steps(job.training), "step") as bar:
+        inject(
+            job.loaded, job.asked, job.training, texts=evenly(passages(job.settings.plain_text), WATCHED),
+            evaluate_every=1, progress=lambda step: bar.update(step - bar.n), into=seen, enough=enough,
+            training_set=job.training_set, before=models.before(job),
+            micro_batches=MicroBatches([(1, job.budget.micro_batch)]),
+        )  # fmt: skip
+    rise, last = forgetting_nats(**seen.plain), seen.answers[-1]
+    value = rise.value if rise is not None and rise.value is not None else 0.0
+    return RateTrial(
+        rate=rate, learned=learned(rank_table(last)), passes=last["checkpoint"][0].as_py(), rise=round(value, 4)
+    )

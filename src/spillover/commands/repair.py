@@ -69,8 +69,7 @@ def run(settings: Repair) -> dict[str, Any]:
 
     with open_run(folder, "repair", identity_of(settings, **words), made_from=made_from) as opened:
         if opened.finished is None:
-            hashes = {name: sha256 for name, sha256 in made_from().items() if sha256}
-            about = {"seed": settings.seed, "hashes": hashes, "details": details}
+            about = {"seed": settings.seed, "hashes": opened.hashes, "details": details}
             with opened.recording(settings, audit.PACKAGES, **about) as record:
                 before = _audited(settings, settings.model, folder / BEFORE)
                 saved = _write_repaired(settings, pack, pipeline, folder)
@@ -78,7 +77,7 @@ def run(settings: Repair) -> dict[str, Any]:
                 pack = with_kinds(pack, Record.read(folder / BEFORE).details.pack)
                 _conclude(record, pack, {BEFORE: before, AFTER: after}, folder, saved)
     record = Record.read(folder)
-    sides = record.details.model_dump(include={BEFORE, AFTER}, exclude_unset=True)
+    sides = record.details.as_json(BEFORE, AFTER)
     model, text = str(folder / WEIGHTS), "\n".join(_lines(folder, record))
     return {"run": str(folder), "model": model, "metrics": record.metrics, **sides, "text": text}
 
@@ -140,15 +139,15 @@ def _conclude(record: Record, pack: Pack, audits: dict[str, dict[str, Any]], fol
     from spillover.lm.save import files_saved
 
     found = {side: remedy_result(read_table(folder / side / ANSWERS), pack) for side in audits}
-    sides: dict[str, dict[str, Any]] = {}
+    measured, sides = dict[str, dict[str, Any]](), dict[str, dict[str, Any]]()
     for side, audited in audits.items():
-        figures: dict[str, Any] = {name: found[side].metrics[name] for name in RANKS_AND_RATES}
-        figures["paraphrase"] = found[side].metrics["paraphrase_unwanted_rate"]
-        figures["forgetting_nats"] = audited["metrics"].get("forgetting_nats")
+        measured[side] = {**found[side].metrics, "forgetting_nats": audited["metrics"].get("forgetting_nats")}
+        figures = {name: measured[side][name] for name in (*RANKS_AND_RATES, "forgetting_nats")}
+        figures["paraphrase"] = measured[side]["paraphrase_unwanted_rate"]
         sides[side] = {**figures, "verdicts": audited["verdicts"]}
     remedy, base = (record.settings[name] for name in ("remedy", "base"))
     done = f"It was fine-tuned, and the remedy `{remedy}` then changed its weights, without further training."
-    write_card(folder / WEIGHTS, done, base, pack, sides[BEFORE], sides[AFTER], "the fine-tuned model")
+    write_card(folder / WEIGHTS, done, base, pack, measured[BEFORE], measured[AFTER], "the fine-tuned model")
     about = {"saved": saved.as_json(), "files": checksums(folder, *files_saved(folder))}
     record.details = RepairDetails.model_validate(record.details.as_json() | sides | about)
     # Those of the repaired model, which come last.

@@ -54,7 +54,7 @@ def run(settings: Rerun) -> dict[str, Any]:
 
 def settings_of(settings_class: type[Settings], record: Record, out: Path) -> Settings:
     """The verb's settings as the record holds them but for `out`; options that it does not know take their default."""
-    changed = {**record.settings, "json": False, "track": "none", "out": str(out)}
+    changed = {**record.settings, "json": False, "track": "none", "browse": False, "out": str(out)}
     known = {item.name: item.default for item in dataclasses.fields(settings_class)}
     values = {name: tuple(each) if isinstance(each, list) else each for name, each in changed.items() if name in known}
     # A record that does not name its model is not repeated on the default one.

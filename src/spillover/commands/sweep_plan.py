@@ -20,7 +20,7 @@ from spillover.commands.prepare import (
     training_of,
     without_trained_prompts,
 )
-from spillover.commands.studies import Cell, Study
+from spillover.commands.sweep import Cell, Study
 from spillover.errors import UsageError, first_line
 from spillover.lm.evaluate import passages
 from spillover.lm.forecast import (

@@ -72,7 +72,7 @@ def _findings(folder: Path) -> Iterator[Finding]:
             yield file, WRONG, f"{file} is not the file that the run wrote"
         else:
             yield file, OK, f"{file} is as it was written"
-    saved, kept = getattr(record.details, "saved", None), record.settings.get("save", "none") != "none"
+    saved, kept = record.details.saved, record.settings.get("save", "none") != "none"
     if saved:
         yield "saved", OK, f"what was saved answered as what was measured did, within {saved.difference:.1g} nats"
     elif kept and record.command == "inject":

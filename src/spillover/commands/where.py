@@ -115,7 +115,7 @@ def run(settings: Where, pack: Pack | str | Path = "", model: Model | None = Non
         if opened.finished is None or not (folder / PAGE).exists():
             records.write_atomically(folder / PAGE, html_of([folder])[0].encode())
     found = load_where(folder)
-    measured = found.record.details.model_dump(include={"parts", "laziness"}, exclude_unset=True)
+    measured = found.record.details.as_json("parts", "laziness")
     text = "\n".join(_lines(folder, found))
     return {"run": str(folder), "metrics": found.record.metrics, **measured, "page": str(folder / PAGE), "text": text}
 

@@ -10,11 +10,8 @@ from markupsafe import Markup
 from spillover.details import AuditDetails, Conclusion
 from spillover.metrics.verdicts import ASSERTED, LEAST_RECALL, MOST_INVENTED, failed_checks
 from spillover.report import page, sections, words
-from spillover.report.associations import Association, Column, Listing, Value
-from spillover.report.load import LoadedRun
-from spillover.report.page import Card, Cards, Cell, DataTable, Page, Paragraph, Section, bdi, num
+from spillover.report.load import LoadedRun, Story, right, spoken, stories
 from spillover.report.provenance import of_metrics, of_ranks, provenance
-from spillover.report.story import Story, right, spoken, stories
 from spillover.report.words import number, p_value, statement
 
 #: The verdicts, those to look at first on top, in the words of somebody who was not there.
@@ -41,21 +38,21 @@ def place(story: Story) -> tuple[int, int]:
 COLUMNS, (RUN,), ASKED = (page.columns(name) for name in ("audit", "audit_runs", "audit_evidence"))
 
 
-def listing(stories: Sequence[Story]) -> Listing:
+def listing(stories: Sequence[Story]) -> page.Listing:
     """Every association of every story, those that won most subjects first."""
     columns = (*COLUMNS, RUN) if len({id(story.run) for story in stories}) > 1 else COLUMNS
     rows = [row for story in stories for row in _associations(story, columns)]
     place = {column.key: index for index, column in enumerate(columns)}
 
-    def first(row: Association) -> tuple[float, ...]:
+    def first(row: page.Association) -> tuple[float, ...]:
         new, now, before, after = (row.values[place[key]] for key in ("new", "now", "rank_before", "rank_now"))
         assert isinstance(now, tuple)
         return -float(new), -now[0], float(after) - float(before)  # type: ignore[arg-type]
 
-    return Listing(columns, sorted(rows, key=first), "new", ASKED, "Subjects asked", page.wording("audit_order"))
+    return page.Listing(columns, sorted(rows, key=first), "new", ASKED, "Subjects asked", page.wording("audit_order"))
 
 
-def _associations(story: Story, columns: Sequence[Column]) -> list[Association]:
+def _associations(story: Story, columns: Sequence[page.Column]) -> list[page.Association]:
     """One an entry of the map that was asked about, in the order of the map."""
     before, after = story.before, story.after
     earlier = {key: index for index, key in enumerate(zip(before.seed, before.subject, strict=True))}
@@ -72,7 +69,7 @@ def _associations(story: Story, columns: Sequence[Column]) -> list[Association]:
         answer, size = str(after.expected[last[0]]), len(last)
         hits, was = int((after.rank[last] == 0).sum()), int((before.rank[first] == 0).sum())
         others = len(after) - implied[answer]
-        values: tuple[Value, ...] = (
+        values: tuple[page.Value, ...] = (
             (was, size), (hits, size), hits - was,
             (tops[answer] - own[answer]) / others if others else None,
             float(before.rank[first].mean()), float(after.rank[last].mean()), stated[given, answer],
@@ -84,7 +81,7 @@ def _associations(story: Story, columns: Sequence[Column]) -> list[Association]:
         asked = (after.subject[last], before.top[first], after.top[last], before.rank[first], after.rank[last])
         evidence = list(zip(*(column.tolist() for column in asked), strict=True))
         link = (story.given, given, story.then, answer)
-        found.append(Association(*link, story.wanted, values[: len(columns)], (note,), evidence))
+        found.append(page.Association(*link, story.wanted, values[: len(columns)], (note,), evidence))
     return found
 
 
@@ -92,7 +89,7 @@ def _associations(story: Story, columns: Sequence[Column]) -> list[Association]:
 CARDS, MAPS, PLOTTED = 6, 3, 12
 
 
-def build_audit_page(runs: Sequence[LoadedRun]) -> Page:
+def build_audit_page(runs: Sequence[LoadedRun]) -> page.Page:
     """The page of audits: what fine-tuning taught and where it shows; the same audits give the same bytes."""
     labelled = sections.label_runs(runs)
     every = sorted((story for label, run in labelled for story in stories(run, label)), key=place)
@@ -108,7 +105,7 @@ def build_audit_page(runs: Sequence[LoadedRun]) -> Page:
     asked, compared = sum(len(story.after) for story in judged), "by the words that they go on with"
     if asked:
         compared = f"asked {asked:,} questions whose answers nobody stated"
-    return Page(
+    return page.Page(
         title=concluded_title(labelled) or (title(judged) if judged else sections.discoveries_title(labelled))
         or "This audit asked nothing.",
         name=f"Spillover audit: {', '.join(label for label, _ in labelled)}",
@@ -117,7 +114,7 @@ def build_audit_page(runs: Sequence[LoadedRun]) -> Page:
         notices=[text for label, run in labelled for text in _failed(run, label if len(labelled) > 1 else "")],
         sections=[
             worst,
-            Section("found", "Verdicts", _verdicts(judged, names), hidden=True, first=True),
+            page.Section("found", "Verdicts", _verdicts(judged, names), hidden=True, first=True),
             None if worst else sections.some_examples(judged[:CARDS]),
             sections.some_said(labelled),
             *(() if judged else openly),
@@ -129,7 +126,7 @@ def build_audit_page(runs: Sequence[LoadedRun]) -> Page:
             sections.examples_section(every[:PLOTTED]),
             sections.health_section(labelled, every[:PLOTTED]),
             sections.remedies_section(finished=True) if any(_word(story) == "unwanted" for story in judged) else None,
-            Section("terms", "Words used here", [page.terms("audit", "verdicts", "reasoning")], aside=True),
+            page.Section("terms", "Words used here", [page.terms("audit", "verdicts", "reasoning")], aside=True),
         ],
         made=[(label, provenance(run)) for label, run in labelled],
         downloads=[
@@ -160,27 +157,26 @@ def _failed(run: LoadedRun, label: str) -> list[str]:
     return [f"{begin}: {why}." for why in failed_checks(run.record, *limits).values()]
 
 
-def worst_section(labelled: Sequence[tuple[str, LoadedRun]]) -> Section:
+def worst_section(labelled: Sequence[tuple[str, LoadedRun]]) -> page.Section:
     """What to look at first: conclusions that nobody wants or declared, the rows they rest on, the model's words."""
-    head: list[Cell] = ["It concludes", num("Newly"), "From rows such as", "In its own words"]
-    blocks: list[DataTable] = []
-    for label, run in labelled:
+    head: list[page.Cell] = ["It concludes", page.num("Newly"), "From rows such as", "In its own words"]
+    blocks: list[page.DataTable] = []
+    for begin, run in sections.led(labelled):
         details = run.record.details
         found = details.concluded.worst if isinstance(details, AuditDetails) and details.concluded else []
-        caption = (f"{label}: " if len(labelled) > 1 else "") + page.wording("worst")
         if found:
-            rows = [_conclusion(run, each) for each in found]
-            blocks.append(DataTable(caption, [head], [("", rows)], "examples worst", "What to look at first"))
-    return Section("worst", "What to look at first", blocks, first=True)
+            rows, caption = [_conclusion(run, each) for each in found], begin + page.wording("worst")
+            blocks.append(page.DataTable(caption, [head], [("", rows)], "examples worst", "What to look at first"))
+    return page.Section("worst", "What to look at first", blocks, first=True)
 
 
-def _conclusion(run: LoadedRun, each: Conclusion) -> list[Cell]:
+def _conclusion(run: LoadedRun, each: Conclusion) -> list[page.Cell]:
     """A row: the link, of how many, the rows it rests on, and the tuned model's words of one of whom none says it."""
     link = Markup('{} <strong>{}</strong> → {} <strong>{}</strong> <span class="tag {}">{}</span>').format(
-        spoken(each.given), bdi(each.given_answer), spoken(each.then), bdi(each.answer), _tone(each.verdict),
+        spoken(each.given), page.bdi(each.given_answer), spoken(each.then), page.bdi(each.answer), _tone(each.verdict),
         each.verdict,
     )  # fmt: skip
-    said = Markup("{} <strong>{}</strong>").format(bdi(each.prompt or ""), bdi(each.said or "–"))
+    said = Markup("{} <strong>{}</strong>").format(page.bdi(each.prompt or ""), page.bdi(each.said or "–"))
     both = ((each.given, each.given_answer), (each.then, each.answer))
     rows = [" ".join(f"{statement(run, name, who, answer)}." for name, answer in both) for who in each.rests_on]
     rest = [f"and of {each.support - 1:,} more"] if each.support > 1 else []
@@ -188,16 +184,16 @@ def _conclusion(run: LoadedRun, each: Conclusion) -> list[Cell]:
     return [
         link,
         page.TableCell(f"{each.newly:,} of {each.n:,}", f"{each.others:,} of {each.others_n:,} others", "num key"),
-        page.TableCell(bdi(rows[0]) if rows else "no such row", rest),
-        page.TableCell(said if each.said else bdi(each.subject), only),
+        page.TableCell(page.bdi(rows[0]) if rows else "no such row", rest),
+        page.TableCell(said if each.said else page.bdi(each.subject), only),
     ]
 
 
-def _beside(labelled: Sequence[tuple[str, LoadedRun]]) -> Section | None:
+def _beside(labelled: Sequence[tuple[str, LoadedRun]]) -> page.Section | None:
     """What stands beside the verdicts: recall, what the same tests find where nothing changed, and invented answers."""
-    blocks: list[Paragraph | DataTable] = []
-    for label, run in labelled:
-        details, begin = run.record.details, f"{label}: " if len(labelled) > 1 else ""
+    blocks: list[page.Paragraph | page.DataTable] = []
+    for begin, run in sections.led(labelled):
+        details = run.record.details
         if not isinstance(details, AuditDetails) or not (details.recall or details.invented):
             continue
         known, stated = details.recall or (0, 0)
@@ -207,16 +203,16 @@ def _beside(labelled: Sequence[tuple[str, LoadedRun]]) -> Section | None:
                         "{} of {}.".format(*details.reworded))  # fmt: skip
         if (new := details.invented) and new.n:
             said.append(f"{new.count:,} of {new.n:,} open questions newly have a confident answer that nobody stated.")
-        blocks.append(Paragraph(begin + " ".join(said)))
+        blocks.append(page.Paragraph(begin + " ".join(said)))
         if new and new.examples:
-            rows: list[list[Cell]] = [
-                [bdi(who), spoken(relation), bdi(answer), num(words.percent(was)), num(words.percent(now))]
-                for who, relation, answer, was, now in new.examples
+            rows: list[list[page.Cell]] = [
+                [page.bdi(who), spoken(relation), page.bdi(answer), *(page.num(words.percent(each)) for each in both)]
+                for who, relation, answer, *both in new.examples
             ]
-            head: list[Cell] = ["Subject", "Relation", "Answer", num("Base model, at most"), num("Now")]
+            head: list[page.Cell] = ["Subject", "Relation", "Answer", page.num("Base model, at most"), page.num("Now")]
             caption = page.wording("invented")
-            blocks.append(DataTable(caption, [head], [("", rows)], "examples", "Invented answers"))
-    return Section("invented", "Recall, and invented answers whatever the link", blocks) if blocks else None
+            blocks.append(page.DataTable(caption, [head], [("", rows)], "examples", "Invented answers"))
+    return page.Section("invented", "Recall, and invented answers whatever the link", blocks) if blocks else None
 
 
 def title(judged: Sequence[Story]) -> str:
@@ -241,16 +237,16 @@ def _word(story: Story) -> str:
     return found.verdict if found else MISSING
 
 
-def _verdicts(judged: Sequence[Story], names: Sequence[str]) -> list[Cards | page.Details]:
+def _verdicts(judged: Sequence[Story], names: Sequence[str]) -> list[page.Cards | page.Details]:
     """A card for the first links and, of several, a row for each."""
     several = len(judged) > 1
-    cards = Cards([_card(story, name, several) for story, name in zip(judged[:CARDS], names, strict=False)])
+    cards = page.Cards([_card(story, name, several) for story, name in zip(judged[:CARDS], names, strict=False)])
     above = f"; the first {CARDS} have a card above" if len(judged) > CARDS else ""
     head = ["Before", "Now", "One fixed answer", "Rank before", "Rank now", "Baseline", "p", "Given answers",
             "More subjects"]  # fmt: skip
     caption = page.wording("audit_table").format(above=above)
-    heads: list[list[Cell]] = [["Link", "Kind", "Verdict", *map(num, head)]]
-    table = DataTable(caption, heads, [("", list(map(_row, judged, names)))], "examples", "Every link", "tall")
+    heads: list[list[page.Cell]] = [["Link", "Kind", "Verdict", *map(page.num, head)]]
+    table = page.DataTable(caption, heads, [("", list(map(_row, judged, names)))], "examples", "Every link", "tall")
     return [cards, page.Details("Every link in numbers", [table])] if several else [cards] if judged else []
 
 
@@ -258,7 +254,7 @@ def _tone(word: str) -> str:
     return word if word in ("unwanted", "wanted") else "open"
 
 
-def _card(story: Story, name: str, several: bool) -> Card:
+def _card(story: Story, name: str, several: bool) -> page.Card:
     word, after, before = _word(story), right(story.after), right(story.before)
     judged = story.judged
     because = words.sentence(judged.because) if judged else ""
@@ -267,19 +263,19 @@ def _card(story: Story, name: str, several: bool) -> Card:
     verdict = Markup("<strong>{}.</strong> This {} is {}: {}, {:,} before.").format(
         word.capitalize(), kind, WORDS.get(word, MISSING), after, before.hits
     )
-    rests = page.Details("On what this rests", [Paragraph(because.strip())], "small") if because.strip() else None
-    return Card(
-        bdi(name),
+    rests = page.Details("On what this rests", [page.Paragraph(because.strip())], "small") if because.strip() else None
+    return page.Card(
+        page.bdi(name),
         tone=_tone(word),
         tag=word,
         say=words.headline(story) if several else "",
         bars_lead="Subjects for whom the answer that this link suggests comes first, though nobody stated it",
         **sections.count_bars(story, "subject"),
-        texts=[Paragraph(verdict), rests, page.next_paragraph(sections.next_step(story))],
+        texts=[page.Paragraph(verdict), rests, page.next_paragraph(sections.next_step(story))],
     )
 
 
-def _row(story: Story, name: str) -> list[Cell]:
+def _row(story: Story, name: str) -> list[page.Cell]:
     found, word, rank = story.judged, _word(story), story.rank
     more = found.more_subjects if found else None
     numbers = [
@@ -288,5 +284,5 @@ def _row(story: Story, name: str) -> list[Cell]:
         f"{more:,}" if more else "",
     ]  # fmt: skip
     verdict = Markup('<span class="tag {}">{}</span>').format(_tone(word), word)
-    counts = num(right(story.before)), num(right(story.after), key=True)
-    return [bdi(name), story.kind_in_words, verdict, *counts, *map(num, numbers)]
+    counts = page.num(right(story.before)), page.num(right(story.after), key=True)
+    return [page.bdi(name), story.kind_in_words, verdict, *counts, *map(page.num, numbers)]

@@ -11,11 +11,10 @@ from spillover.errors import UsageError
 from spillover.metrics.associations import EXPECTED, MeasuredCount, measured_open, surprise
 from spillover.packs.pack import WANTED
 from spillover.report import audit, page, sections
-from spillover.report.associations import Association, Listing, Value
 from spillover.report.drawing import plain
-from spillover.report.load import LoadedRun, labels
+from spillover.report.load import KINDS, Count, LoadedRun, labels, spoken, stories
+from spillover.report.page import Association, Listing, Value
 from spillover.report.provenance import Download, of_metrics, of_ranks, provenance, table_link
-from spillover.report.story import KINDS, Count, spoken, stories
 from spillover.report.words import model_name, number, sentence
 
 COLUMNS, ASKED, OUTCOMES = map(page.columns, ("prediction", "prediction_evidence", "outcomes"))
@@ -36,11 +35,10 @@ def _association(each: PredictedAssociation) -> Association:
         each.margin, None if low is None or high is None else f"{number(low, 3)} to {number(high, 3)}", each.prior,
         each.lift,
     )  # fmt: skip
-    link = (each.given, each.given_answer, each.then, each.then_answer)
-    rows = [("rests on", subject, *link[2:]) for subject in each.rests_on]
+    rows = [("rests on", subject, each.then, each.then_answer) for subject in each.rests_on]
     rows += [(WAYS.get(way.way, way.way), row["subject"], row["relation"], row["answer"])
              for way in each.undone_by or () for row in way.rows]  # fmt: skip
-    return Association(*link, kind in WANTED, values, (each.because,), rows)
+    return Association(*each.link, kind in WANTED, values, (each.because,), rows)
 
 
 #: What is expected, worst first: name of the metric -> the words over its card, what it is, its tone, and in the title.
@@ -79,10 +77,7 @@ def build_prediction_page(run: LoadedRun) -> page.Page:
             page.Section("terms", "Words used here", [page.terms("prediction", "reasoning")], aside=True),
         ],
         made=[(label, provenance(run))],
-        downloads=[
-            found.download("spillover-prediction", "Every association"),
-            _undoing(details.associations),
-        ],
+        downloads=[found.download("spillover-prediction", "Every association"), _undoing(details.associations)],
     )
 
 
@@ -147,8 +142,7 @@ def _limits(details: PredictDetails) -> page.Section:
     known = plain(", ".join(details.calibrated_on.models)) if details.calibrated_on else ""
     models = Markup("of {} alone; of others read the order, not the numbers.").format(known)
     said = [page.wording("limit_predicted"), Markup("How many in any model: the numbers are those ") + models]
-    blocks = [page.Steps([(text, "") for text in said[: 2 if known else 1]], ordered=False)]
-    return page.Section("limits", "What this does not say", blocks, first=True)
+    return page.limits_section(said[: 2 if known else 1])
 
 
 def _calibrated(details: PredictDetails) -> str:
@@ -159,22 +153,16 @@ def _calibrated(details: PredictDetails) -> str:
 def _trust(details: PredictDetails) -> list[page.Block]:
     """On what the numbers were calibrated, and how they did on packs never seen."""
     heads = ("Rank correlation", "Mean squared error", "Score better by (correlation)")
-    # Records of before hold figures of packs alone.
-    judged = {"never_seen": details.held_out} if "figures" in details.held_out else details.held_out
     tables = []
     for name in ("never_seen", "third_model"):
-        if rows := unseen(own := judged.get(name) or {}):
-            caption = page.wording(f"trust_{name}").format(**own, on=_models(own))
+        if rows := unseen(own := details.held_out.get(name) or {}):
+            caption = page.wording(f"trust_{name}").format(**own, on=", ".join(own["models"]))
             lines: list[list[page.Cell]] = [
                 [name, *map(page.num, row)] for name, *row in [("Resting on", *heads), *rows]
             ]
             tables.append(page.DataTable(caption, lines[:1], [("", lines[1:])], "examples", "How predictions did"))
     proven = plain(details.solution.get("verdict") or "")
     return [*(page.Paragraph(text) for text in (_calibrated(details), proven) if text), page.wording("trust"), *tables]
-
-
-def _models(own: Mapping[str, Any]) -> str:
-    return ", ".join(own.get("models", ["gemma-3-270m"]))
 
 
 def unseen(held_out: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
@@ -197,7 +185,7 @@ def unseen(held_out: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
 def _undoing(associations: Sequence[PredictedAssociation]) -> Download:
     """Every row that would undo an association, as CSV."""
     link = ("given", "given_answer", "then", "then_answer")
-    rows = [[*(getattr(each, key) for key in link), way.way, *row.values()]
+    rows = [[*each.link, way.way, *row.values()]
             for each in associations for way in each.undone_by or () for row in way.rows]  # fmt: skip
     columns = [*link, "way", "subject", "relation", "answer"]
     return table_link("spillover-undoing", "Rows that would undo", columns, rows)
@@ -260,10 +248,7 @@ def outcomes(prediction: LoadedRun, run: LoadedRun) -> list[Outcome]:
 
     Those on one side only come last: first the measured ones, by what is new, then the foretold ones, by their score.
     """
-    told: dict[tuple[str, str, str, str], PredictedAssociation] = {
-        (each.given, each.given_answer, each.then, each.then_answer): each
-        for each in prediction.record.details_of(PredictDetails).associations
-    }
+    told = {each.link: each for each in prediction.record.details_of(PredictDetails).associations}
     judged = [story for story in stories(run, "") if story.judged]
     asked = {(row.given, row.given_answer, row.then, row.then_answer): row for row in audit.listing(judged).rows}
     found: dict[tuple[str, str, str, str], Outcome] = {}

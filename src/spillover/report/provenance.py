@@ -17,8 +17,7 @@ from spillover.metrics.ranks import RankTable
 from spillover.record import Record
 from spillover.record import plain as for_json
 from spillover.report.drawing import Drawing, plain
-from spillover.report.load import LoadedRun
-from spillover.report.story import spoken
+from spillover.report.load import LoadedRun, spoken
 
 Terms = list[tuple[str, str]]
 _STATUS = {"done": "finished", "running": "not finished", "interrupted": "interrupted before it finished",
@@ -64,6 +63,12 @@ def provenance(run: LoadedRun) -> list[tuple[str, Terms]]:
     shown = {name: [(term, text) for term, value in terms.items() if (text := plain(_text(value)))]
              for name, terms in groups.items()}  # fmt: skip
     return [(name, terms) for name, terms in shown.items() if terms]
+
+
+def command(verb: str, *places: str, **options: object) -> str:
+    """A command as a terminal takes it: what has no name, then the options by theirs."""
+    named = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    return shlex.join(["spillover", verb, *places, *named])
 
 
 def command_line(record: Record) -> str:

@@ -1,7 +1,6 @@
 """The page of a comparison of remedies: the frontier, one recommendation with its reason, and what each cost."""
 
 import dataclasses
-import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,10 +18,9 @@ from spillover.metrics.intervals import FEW
 from spillover.packs.pack import UNWANTED
 from spillover.record import RECORD, Metric, Record
 from spillover.report import page
-from spillover.report.load import LoadedRun
+from spillover.report.load import LoadedRun, spoken
 from spillover.report.page import Cell, TableCell
-from spillover.report.provenance import Download, command_line, of_metrics, provenance, table_link
-from spillover.report.story import spoken
+from spillover.report.provenance import Download, command, command_line, of_metrics, provenance, table_link
 from spillover.report.words import number, sentence
 
 #: Groups of the table and of the figures, best first: what an entry's status and figures put it into.
@@ -569,10 +567,9 @@ def steps(found: Comparison) -> list[tuple[str, str]]:
         text += " No remedy of that kind both learned and kept enough here, so expect little; the audit will tell."
     else:
         text += f" None of that kind was tried here. Elsewhere, {elsewhere.cited.replace('->', '→')}."
-    settings = found.record.settings
-    options = ["--base", settings["model"], "--pack", settings["pack"], "--remedy", (ready or [elsewhere.label])[0]]
-    made.append((text, shlex.join(["spillover", "repair", "TUNED_MODEL", *options, "--out", "repaired"])))
-    return made
+    base, pack = (found.record.settings[name] for name in ("model", "pack"))
+    remedy = (ready or [elsewhere.label])[0]
+    return [*made, (text, command("repair", "TUNED_MODEL", base=base, pack=pack, remedy=remedy, out="repaired"))]
 
 
 def _training_command(found: Comparison, each: Tried) -> str:

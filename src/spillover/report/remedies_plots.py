@@ -118,18 +118,9 @@ def _frontier_lines(axes: Axes, untreated: Tried) -> dict[str, Any]:
         found[text] = axes.axhline(wanted - KEPT, **_DOTTED)
     if free is not None and before is not None and before > free and not untreated.nothing:
         edge = before - REMOVED * (before - free)
-        low = wanted - KEPT if wanted is not None else -1.0
-        axes.add_patch(
-            Rectangle(
-                (-1.0, low),
-                edge + 1.0,
-                3.0 if wanted is not None else 1000.0,
-                color=drawing.GREEN,
-                alpha=0.13,
-                linewidth=0,
-                zorder=0,
-            )
-        )
+        low, height = (-1.0, 1000.0) if wanted is None else (wanted - KEPT, 3.0)
+        look: Any = {"color": drawing.GREEN, "alpha": 0.13, "linewidth": 0, "zorder": 0}
+        axes.add_patch(Rectangle((-1.0, low), edge + 1.0, height, **look))
         kept = "corner: {:.0f}% removed, wanted kept" if wanted is not None else "strip: {:.0f}% removed"
         corner = f"safe {kept.format(100 * REMOVED)}"
         found[corner] = Patch(color=drawing.GREEN, alpha=0.2, linewidth=0)

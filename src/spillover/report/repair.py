@@ -1,6 +1,5 @@
 """The page of a repair: the model before and after it, whether the gain was worth the cost, and what to do next."""
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from spillover.metrics import remedies as judging
 from spillover.record import RECORD, Metric, Record
 from spillover.report import page, sections
 from spillover.report.load import LoadedRun
-from spillover.report.provenance import of_metrics, provenance
+from spillover.report.provenance import command, of_metrics, provenance
 from spillover.report.words import number, sentence
 
 #: What is shown before and after, and what is better.
@@ -111,27 +110,16 @@ def verdicts(found: LoadedRepair) -> page.DataTable:
 def steps(found: LoadedRepair) -> list[tuple[str, str]]:
     """What to do and the command for it, in the order in which they are of use."""
     settings, folder = found.record.settings, found.folder
-    made = [(f"Use the repaired model: it is in {folder}/weights, and its audit has a page.",
-             shlex.join(["spillover", "report", f"{folder}/after", "--out", "after.html"]))]  # fmt: skip
+    text = f"Use the repaired model: it is in {folder}/weights, and its audit has a page."
+    made = [(text, command("report", f"{folder}/after", out="after.html"))]
     if not found.weighed.worth:
         made = [("Go on with the model that you gave, which is unchanged; the repaired copy can be deleted.", "")]
-    options = ["--base", settings["base"], "--pack", settings["pack"]]
+    model, base, pack = (settings[name] for name in ("model", "base", "pack"))
     for remedy, why in others(found).items():
-        command = [
-            "spillover",
-            "repair",
-            settings["model"],
-            *options,
-            "--remedy",
-            remedy,
-            "--out",
-            f"{folder}-{remedy}",
-        ]
-        made.append((why, shlex.join(command)))
-    (training, *_), compare = judging.advised(after=False), ["spillover", "mitigate", settings["pack"]]
+        made.append((why, command("repair", model, base=base, pack=pack, remedy=remedy, out=f"{folder}-{remedy}")))
+    training, *_ = judging.advised(after=False)
     text = f"If you can train again, compare remedies that act on training. Elsewhere, {training.cited}."
-    made.append((text.replace("->", "→"), shlex.join([*compare, "--model", settings["base"], "--out", "remedies"])))
-    return made
+    return [*made, (text.replace("->", "→"), command("mitigate", pack, model=base, out="remedies"))]
 
 
 def others(found: LoadedRepair) -> dict[str, str]:

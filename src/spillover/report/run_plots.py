@@ -16,9 +16,8 @@ from spillover.metrics.intervals import FEW, clusters_of, interval
 from spillover.metrics.ranks import RankTable
 from spillover.report import drawing
 from spillover.report.drawing import ASSOCIATION, INK, LINES, Drawing, Line, Look, canvas, finish, label, plot
-from spillover.report.load import LoadedRun, labels
-from spillover.report.story import LINKS, Story, spoken
-from spillover.report.story import stories as stories_of
+from spillover.report.load import LINKS, LoadedRun, Story, labels, spoken
+from spillover.report.load import stories as stories_of
 
 EPOCHS, RANK = "passes over the training sentences", "mean rank (0 is best)"
 

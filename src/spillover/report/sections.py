@@ -14,15 +14,19 @@ from spillover.metrics import remedies
 from spillover.metrics.verdicts import ASSERTED
 from spillover.report import page
 from spillover.report.drawing import plain
-from spillover.report.load import LoadedRun, labels
+from spillover.report.load import LoadedRun, Story, labels, right, spoken
 from spillover.report.run_plots import NUMBERED, highest
-from spillover.report.story import Story, right, spoken
 from spillover.report.words import number, p_value, percent, sentence, statement
 
 
 def label_runs(runs: Sequence[LoadedRun]) -> list[tuple[str, LoadedRun]]:
     """The runs of a page, each with its unique label."""
     return [(plain(label), run) for label, run in zip(labels(runs), runs, strict=True)]
+
+
+def led(labelled: Sequence[tuple[str, LoadedRun]]) -> list[tuple[str, LoadedRun]]:
+    """Each run with what a sentence about it begins with: its label, where there are several."""
+    return [(f"{label}: " if len(labelled) > 1 else "", run) for label, run in labelled]
 
 
 def draw_stories(plot: str, name: str, stories: Sequence[Story], of: Any = None, **options: Any) -> page.Figure | None:
@@ -176,15 +180,15 @@ def _in_turn(story: Story) -> Iterator[Example]:
 
 def some_examples(stories: Sequence[Story]) -> page.Section:
     """Three questions (or one for each link) in sentences, for the first screen."""
-    said: list[tuple[str, str]] = []
+    said: list[Markup] = []
     for story, items in zip(stories, examples(stories, 3), strict=True):
         for each in items:
             begin = Markup("Stated: “{}”. ").format(page.bdi(each.stated)) if each.stated else ""
             after, before = _top_after(story, each), page.bdi(each.top_before)
             then = Markup("Asked “{}”, it says <strong>{}</strong>").format(page.bdi(each.prompt), after)
-            said.append((begin + then + Markup("; before, {}.").format(before), ""))
+            said.append(begin + then + Markup("; before, {}.").format(before))
     note = page.Paragraph("The first names in the order of the facts, not picked by their answer.", "small")
-    return page.Section("some", "For example", [page.Steps(said, ordered=False), note] if said else [], first=True)
+    return page.Section("some", "For example", [page.points(said), note] if said else [], first=True)
 
 
 def limits_section(labelled: Sequence[tuple[str, LoadedRun]]) -> page.Section:
@@ -195,8 +199,7 @@ def limits_section(labelled: Sequence[tuple[str, LoadedRun]]) -> page.Section:
     limits = [page.wording("limit_models").format(whose=whose)]
     limits += [page.wording("limit_words")] if any(len(run.ranks.rank) for run in runs) else []
     limits += [] if any(details for _, details in probed(labelled)) else [page.wording("limit_asked")]
-    blocks = [page.Steps([(text, "") for text in limits], ordered=False)]
-    return page.Section("limits", "What this does not say", blocks, first=True)
+    return page.limits_section(limits)
 
 
 def examples_section(stories: Sequence[Story]) -> page.Section:
@@ -258,11 +261,9 @@ def some_said(labelled: Sequence[tuple[str, LoadedRun]]) -> page.Section:
         risen = _risen(details.rises)[:3] if details.rises else []
         said += [(f"… {each.beginning}", each.words[1], each.words[0]) for each in risen]
     text = Markup("“{} <strong>{}</strong>”; the base model: “{}”")
-    steps: list[tuple[str, str]] = [(text.format(*map(page.bdi, each)), "") for each in said[:3]]
-    lead = "How the tuned model goes on, and what nobody declared." if steps else ""
-    return page.Section(
-        "said", "In its own words", [page.Steps(steps, ordered=False)] if steps else [], lead, first=True
-    )
+    shown = page.points([text.format(*map(page.bdi, each)) for each in said[:3]]) if said else None
+    lead = "How the tuned model goes on, and what nobody declared." if said else ""
+    return page.Section("said", "In its own words", [shown], lead, first=True)
 
 
 def discoveries_title(labelled: Sequence[tuple[str, LoadedRun]]) -> str:

@@ -7,20 +7,10 @@ from typing import Any
 from markupsafe import Markup
 
 from spillover.metrics.remedies import ALIVE
-from spillover.report import page, words
+from spillover.report import page, sections, words
+from spillover.report.load import Story, stories, unique
 from spillover.report.page import Block, Paragraph, Section, bdi
 from spillover.report.provenance import duration, of_metrics, of_ranks, provenance, table_link
-from spillover.report.sections import (
-    examples_section,
-    health_section,
-    limits_section,
-    maps_section,
-    next_step,
-    remedies_section,
-    some_examples,
-    when_section,
-)
-from spillover.report.story import Story, stories, unique
 from spillover.report.study_curves import MARGINS, RATES, apart_from_theory, bridge_points, parting, show_rates
 from spillover.report.study_data import LoadedCell, LoadedStudy, flat, study_table
 from spillover.report.study_dial import DIAL, show_dial
@@ -47,14 +37,14 @@ def build_study_page(study: LoadedStudy) -> page.Page:
         notices=_notices(study),
         sections=[
             _found(study, judged),
-            limits_section(runs) if runs else None,
+            sections.limits_section(runs) if runs else None,
             terms if runs else None,
             *_sections(study),
-            when_section(chapters),
-            maps_section(chapters),
-            examples_section(chapters),
-            health_section(chosen, chapters),
-            remedies_section(finished=False) if any(map(_mended, judged)) else None,
+            sections.when_section(chapters),
+            sections.maps_section(chapters),
+            sections.examples_section(chapters),
+            sections.health_section(chosen, chapters),
+            sections.remedies_section(finished=False) if any(map(_mended, judged)) else None,
             Section("cells", "What was run", [_cells(study)]),
         ],
         made=[(label, provenance(run)) for label, run in runs],
@@ -162,10 +152,10 @@ def _found(study: LoadedStudy, judged: Sequence[Story]) -> Section:
     drawn = page.figure(plot, cells, "found", page.wording(plot)) if plot and own else None
     drawn = drawn or page.figure(NEWLY, cells, "found", page.wording(NEWLY))
     unwanted = sorted(judged, key=lambda story: (_mended(story), story.wish == "unwanted", story.newly.share))
-    todo = page.next_paragraph(next_step(unwanted[-1])) if unwanted else None
+    todo = page.next_paragraph(sections.next_step(unwanted[-1])) if unwanted else None
     # Made-up links of living models come first.
     picked = sorted(judged, key=lambda story: (_wrecked(story), story.wish != "unwanted"))[:3]
-    some = some_examples(picked)
+    some = sections.some_examples(picked)
     said = [todo, *([page.Heading(some.heading), *some.blocks] if some else [])]
     return Section("found", "What was found", [page.Beside(drawn, said) if drawn else todo], hidden=True, first=True)
 

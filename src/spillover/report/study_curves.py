@@ -14,8 +14,8 @@ from spillover.metrics.ranks import RankTable, answers_at_end
 from spillover.record import Metric
 from spillover.report import drawing
 from spillover.report.drawing import BASELINE, BASELINE_NAME, INK, Drawing, label, limits, plot
+from spillover.report.load import Story, spoken, stories, trimmed, unique, value_of
 from spillover.report.page import DataTable, Row, metric_cell, table_of
-from spillover.report.story import Story, spoken, stories, unique
 from spillover.report.study_data import TRUTHS, LoadedCell, numbers_of, side_of
 from spillover.report.words import interval, number, value
 
@@ -145,7 +145,7 @@ def _curve(
     """Metrics of the points, with their intervals: a band along a line, or a bar where no line leads."""
     colour, dash, marker = look
     x = np.array([min(point.x, apart) for point in points])
-    values = np.array([getattr(metric, "value", None) for metric in metrics], float)
+    values = np.array([value_of(metric) for metric in metrics], float)
     low, high = np.array([limits(metric) or (math.nan, math.nan) for metric in metrics]).T
     joined = np.isfinite([point.x for point in points]) & ~np.isnan(values)
     joined &= joined.sum() > 1
@@ -167,17 +167,20 @@ class BridgePoint(Point):
     unstated: float
 
     @property
+    def ratio(self) -> float:
+        """Bridging names to each other name."""
+        return self.x / self.unstated
+
+    @property
     def theory(self) -> float:
         """Margin of the unstated implication in the one-layer model of least nuclear norm, per stated margin."""
-        return min(1.0, math.sqrt(self.x / self.unstated))
+        return min(1.0, math.sqrt(self.ratio))
 
     @property
     def curve(self) -> str:
         """Its model and set, whatever the numbers of names."""
-        name, _, rest = self.story.run.pack_name.partition(":")
-        options = [each for each in rest.split(",") if each and each.split("=")[0] not in ("names", "bridge")]
-        set_name = ":".join([name, *([",".join(options)] if options else [])])
-        return f"{self.story.run.record.settings.get('model')}, {set_name}"
+        run = self.story.run
+        return f"{run.record.settings.get('model')}, {trimmed(run.pack_name, 'names', 'bridge')}"
 
 
 def bridge_points(cells: Sequence[LoadedCell]) -> list[BridgePoint]:
@@ -188,12 +191,10 @@ def bridge_points(cells: Sequence[LoadedCell]) -> list[BridgePoint]:
             continue
         pairs = max(1, len(set(story.after.cluster.tolist())))
         asked = len({*zip(story.after.seed.tolist(), story.after.subject.tolist(), strict=True)})
-        name, _, options = story.run.pack_name.partition(":")
-        others = ",".join(option for option in options.split(",") if option and not option.startswith("bridge="))
         stated, unstated = story.examples_stated / pairs, asked / max(1, len(story.run.seeds)) / pairs
-        ratio = implications.margin_ratio(answers_at_end(story.run.answers), story.key)
-        text = f"{name}:{others}" if others else name
-        points.append(BridgePoint(text, story, stated, story.rank, ratio, unstated))
+        margin = implications.margin_ratio(answers_at_end(story.run.answers), story.key)
+        text = trimmed(story.run.pack_name, "bridge")
+        points.append(BridgePoint(text, story, stated, story.rank, margin, unstated))
     return _ordered(points)
 
 
@@ -256,9 +257,9 @@ def apart_from_theory(cells: Sequence[LoadedCell]) -> list[str]:
     points, found = [point for point in bridge_points(cells) if point.below is not None], []
     for curve in unique(point.curve for point in points):
         own = [point for point in points if point.curve == curve]
-        measured = np.array([getattr(point.below, "value", None) for point in own], float)
+        measured = np.array([value_of(point.below) for point in own], float)
         apart = {
-            name: float(np.abs(measured - [theory(point.x / point.unstated) for point in own]).mean())
+            name: float(np.abs(measured - [theory(point.ratio) for point in own]).mean())
             for name, theory in {**THEORIES, "no conclusion": lambda ratio: 0.0}.items()
         }
         listed = ", ".join(f"{name} {number(distance)}" for name, distance in apart.items())
@@ -274,19 +275,19 @@ def draw_margin_by_ratio(cells: Sequence[LoadedCell], name: str = MARGINS) -> Dr
         return None
     curves, handles, rows = unique(point.curve for point, _ in points), dict[str, Any](), list[dict[str, Any]]()
     looks = drawing.looks([next(p.story.wanted for p, _ in points if p.curve == curve) for curve in curves])
-    ends = [point.x / point.unstated for point, _ in points]
+    ends = [point.ratio for point, _ in points]
     grid = np.geomspace(min(ends), max(max(ends), 1.01 * min(ends)), 40)
     with drawing.canvas(3.4 + 0.25 * (len(curves) + 2)) as (figure, axes):
         for curve, (colour, _, marker) in zip(curves, looks, strict=True):
             own = [(p, metric) for p, metric in points if p.curve == curve]
             for p, metric in own:
-                ratio, (low, high) = p.x / p.unstated, limits(metric) or (math.nan, math.nan)
+                low, high = limits(metric) or (math.nan, math.nan)
                 mean = np.array([metric.value], float)
-                axes.vlines([ratio], [low], [high], color=colour, linewidth=1.5)
-                (mark,) = axes.plot([ratio], mean, color=colour, linestyle="none", marker=marker)
+                axes.vlines([p.ratio], [low], [high], color=colour, linewidth=1.5)
+                (mark,) = axes.plot([p.ratio], mean, color=colour, linestyle="none", marker=marker)
                 rows.append({"set": curve, "bridging_names": p.x, "other_names": p.unstated, "margin": metric.value,
                              "margin_low": metric.low, "margin_high": metric.high,
-                             **{text: theory(ratio) for text, theory in THEORIES.items()}})  # fmt: skip
+                             **{text: theory(p.ratio) for text, theory in THEORIES.items()}})  # fmt: skip
             handles[f"{label(curve, 40)} ({TRUTHS[own[0][0].story.wanted]})"] = mark
         for (text, theory), dash in zip(THEORIES.items(), ((0, (1, 2)), (0, (6, 3))), strict=True):
             (handles[text],) = axes.plot(grid, [theory(at) for at in grid], color=INK, linestyle=dash)

@@ -12,8 +12,7 @@ import pyarrow as pa
 from spillover.details import CellState, InjectDetails, SweepDetails
 from spillover.record import RECORD, Metric, Record
 from spillover.report.drawing import limits
-from spillover.report.load import LoadedRun, load_run, seed_folders
-from spillover.report.story import Story, stories
+from spillover.report.load import LoadedRun, Story, load_run, seed_folders, stories
 
 CELLS = "cells"
 TRUTHS = {True: "true", False: "not true"}

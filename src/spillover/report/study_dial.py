@@ -15,8 +15,8 @@ from spillover.metrics.remedies import ALIVE
 from spillover.record import Metric
 from spillover.report import drawing
 from spillover.report.drawing import BASELINE, INK, LINES, Drawing, label, plot
+from spillover.report.load import Story, spoken, stories, unique
 from spillover.report.page import Cell, DataTable, Row, TableCell, metric_cell, table_of
-from spillover.report.story import Story, spoken, stories, unique
 from spillover.report.study_curves import scientific
 from spillover.report.study_data import TRUTHS, LoadedCell
 from spillover.report.words import interval, number, value

@@ -25,8 +25,8 @@ from spillover.report.drawing import (
     label,
     plot,
 )
+from spillover.report.load import Story, spoken, unique
 from spillover.report.page import Cell, DataTable, Row, TableCell, metric_cell, table_of, wording
-from spillover.report.story import Story, spoken, unique
 from spillover.report.study_curves import scientific
 from spillover.report.study_data import TRUTHS, LoadedCell, numbers_of, side_of
 from spillover.report.words import interval, number, p_value, value

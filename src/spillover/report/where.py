@@ -145,7 +145,7 @@ def build_where_page(found: PatchedModels) -> page.Page:
     clusters = max((row["clusters"] for row in rows), default=0)
     lazy = Markup("{} Computed by {}.").format(page.wording("where_lazy"), plain(found.laziness.how))
     size = found.moved(TUNED) and f" The matrices that changed moved by {found.moved(TUNED)} of their norm."
-    limits = [(page.wording(name), "") for name in ("where_limit_other", "where_limit_rule")]
+    limits = [page.wording(name) for name in ("where_limit_other", "where_limit_rule")]
     few = "Fewer than ten pairs and seeds: the intervals are too rough for a verdict. Repeat it with more seeds."
     return page.Page(
         title=title(found),
@@ -156,7 +156,7 @@ def build_where_page(found: PatchedModels) -> page.Page:
         sections=[
             page.Section("found", "What was found", [page.Cards(cards(found), facts=True)], hidden=True, first=True),
             page.Section("parts", "Where it lives", [components, page.FigureGrid([layers])], first=True),
-            page.Section("limits", "What this does not say", [page.Steps(limits, ordered=False)], first=True),
+            page.limits_section(limits),
             page.Section("terms", "How to read it", [page.terms("where")], aside=True),
             page.Section("lazy", "How lazy it was", [_lazy_table(found)], lazy),
             page.Section("table", "Every figure", [_table(found)]),

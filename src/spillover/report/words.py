@@ -9,8 +9,7 @@ from spillover.details import Excess, judge_words
 from spillover.metrics.verdicts import unlearned
 from spillover.record import Metric
 from spillover.report.drawing import limits, plain
-from spillover.report.load import LoadedRun
-from spillover.report.story import FEW_CLUSTERS, P_VALUE, Count, Story, right, spoken
+from spillover.report.load import FEW_CLUSTERS, P_VALUE, Count, LoadedRun, Story, right, spoken, value_of
 
 
 class Verdict(NamedTuple):
@@ -54,7 +53,7 @@ def interval(metric: Metric | None) -> str:
 
 def value(metric: Metric | None) -> str:
     """The number of a metric; a dash when there is none."""
-    return number(getattr(metric, "value", None))
+    return number(value_of(metric))
 
 
 def model_name(name: str) -> str:
@@ -193,15 +192,14 @@ def title(stories: Sequence[Story]) -> str:
     if len(stories) == 1:
         return headline(stories[0]) + (inventions(stories) if not drawn(stories[0]) else "")
     shown = [story for story in stories if drawn(story)]
-    if not shown and any(verdict(story).shown for story in stories):
-        said = "Fine-tuned on new facts, the model leans towards conclusions beyond them, but hardly draws them."
-        return said + inventions(stories)
-    if not shown and any(story.judged and story.judged.verdict == "undecided" for story in stories):
-        why = next(_open(story) for story in stories if story.judged and story.judged.verdict == "undecided")
-        said = f"Fine-tuned on new facts: whether the model infers anything beyond them is undecided, since {why}."
-        return said + inventions(stories)
     if not shown:
         said = "Fine-tuned on new facts, the model newly draws none of the conclusions that the pack names."
+        undecided = [_open(story) for story in stories if story.judged and story.judged.verdict == "undecided"]
+        if any(verdict(story).shown for story in stories):
+            said = "Fine-tuned on new facts, the model leans towards conclusions beyond them, but hardly draws them."
+        elif undecided:
+            said = "Fine-tuned on new facts: whether the model infers anything beyond them is undecided, since "
+            said += f"{undecided[0]}."
         return said + inventions(stories)
     parts = []
     for wish, what in TRUTHS.items():
