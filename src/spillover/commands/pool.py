@@ -1,5 +1,6 @@
 """Pools of workers that run the cells of a study: what every pool shares, and worker processes on this machine."""
 
+import gc
 import io
 import multiprocessing
 import os
@@ -122,6 +123,8 @@ class WorkerProcess:
 
 def _work(pipe: Connection, environment: dict[str, str]) -> None:
     """The loop of a worker process, in the environment of the process that started it, not in that of the server."""
+    # What the server loaded stays: it is shared with it, and never looked through for garbage again.
+    gc.freeze()
     os.environ.clear()
     os.environ.update(environment | WORKER_ENVIRONMENT)
     # Out of the terminal's reach: an interrupt comes once, from the parent, not twice; and is heard, which it would not
