@@ -1,6 +1,7 @@
 """Programs in processes of their own that start at once: forked from one server that has loaded the libraries."""
 
 import contextlib
+import gc
 import multiprocessing
 import os
 import runpy
@@ -18,6 +19,7 @@ CONTEXT.set_forkserver_preload([*PRELOADED, "transformers.models.llama.modeling_
 
 
 def _work(program, words, cwd, environment, outputs):
+    gc.freeze()
     os.setsid()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for name, stream in zip(outputs, (sys.stdout, sys.stderr), strict=True):

@@ -4,6 +4,7 @@ A moment is before or after a training step, an examination, the flush of a file
 in the middle of writing one, of which half is then on the disk.
 """
 
+import gc
 import io
 import os
 import shutil
@@ -91,6 +92,7 @@ class _Stream:
 
 
 def _work(settings, patience, deadly, pipe) -> None:
+    gc.freeze()
     moments = Moments(deadly)
     if isinstance(settings, (Sweep, Mitigate)):
         (sweep.run if isinstance(settings, Sweep) else mitigate.run)(settings)

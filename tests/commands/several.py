@@ -1,6 +1,7 @@
 """Commands in several real processes, joined as a launcher joins them; without its cost, since they are forked."""
 
 import contextlib
+import gc
 import os
 import socket
 import sys
@@ -10,6 +11,7 @@ from tests.forked import CONTEXT
 
 
 def _work(words, rank, count, port, folder, before, environment):
+    gc.freeze()
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(count), "LOCAL_RANK": str(rank), "TQDM_DISABLE": "1",
                    "LOCAL_WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
                    **environment}  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import functools
 import itertools
 import sys
 import textwrap
@@ -131,6 +132,7 @@ def _text(settings_class: type, name: str) -> str:
     raise KeyError(f"{settings_class.__name__}.{name} has no text under it")
 
 
+@functools.cache
 def _texts(owner: type) -> dict[str, str]:
     tree = ast.parse(Path(sys.modules[owner.__module__].__file__ or "").read_text(encoding="utf-8"))
     node = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == owner.__name__)

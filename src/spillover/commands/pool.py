@@ -6,6 +6,7 @@ A cell whose node dies goes on, on another.
 from __future__ import annotations
 
 import dataclasses
+import gc
 import io
 import multiprocessing
 import os
@@ -138,6 +139,8 @@ class WorkerProcess:
 
 def _work(pipe: Connection, environment: dict[str, str]) -> None:
     """The loop of a worker process, in the environment of the process that started it, not in that of the server."""
+    # What the server loaded stays: it is shared with it, and never looked through for garbage again.
+    gc.freeze()
     os.environ.clear()
     os.environ.update(environment | WORKER_ENVIRONMENT)
     # Out of the terminal's reach: an interrupt comes once, from the parent, not twice; and is heard, which it would not

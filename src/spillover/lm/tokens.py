@@ -31,8 +31,8 @@ def encoder(tokenizer: PreTrainedTokenizerBase) -> Encoder:
         # A chat template writes them itself, or has none.
         return tokens if tokens and tokens[0] in special else prefix + tokens
 
-    # A prompt is asked for again with each of its answers.
-    return lru_cache(maxsize=2)(encode)
+    # A prompt is asked for again with each of its answers, and all of a small pack at every checkpoint.
+    return lru_cache(maxsize=1 << 11)(encode)
 
 
 def longest_text(model: Any) -> int | None:
