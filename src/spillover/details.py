@@ -670,10 +670,14 @@ class Laziness(Fields):
 
 
 class WhereDetails(Details):
-    """trained: the settings of the run that was taken apart. forgetting: of the seed that forgot most."""
+    """trained: the settings of the run that was taken apart. forgetting: of the seed that forgot most.
+
+    no_positions: why nothing was measured by position, if so.
+    """
 
     command = "where"
     trained: dict[str, Any] = {}
+    no_positions: str = ""
     forgetting: Forgetting | None = None
     parts: list[PatchedPart] = []
     laziness: Laziness | None = None
