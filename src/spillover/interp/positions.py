@@ -86,12 +86,12 @@ class GraftedScorer(Scorer):
         self.axes = _token_axes(change, self.tuned)
 
     def _feed(self, requests: Sequence[Request]) -> Iterator[list[PrefixTree]]:
+        found = []
         for number, request in enumerate(requests):
-            texts = [(text, (number, candidate)) for candidate, text in enumerate(request.texts)]
-            if self.method == "tree":
-                yield [PrefixTree([text for text, _ in texts], [owner for _, owner in texts])]
-            else:
-                yield from ([PrefixTree([text], [owner])] for text, owner in texts)
+            owned = [(text, (number, candidate)) for candidate, text in enumerate(request.texts)]
+            for group in [owned] if self.method == "tree" else [[each] for each in owned]:
+                found.append(PrefixTree([text for text, _ in group], [owner for _, owner in group]))
+        yield from ([tree] for tree in found) if self.method == "single" else [found]
 
     def logits(self, trees: Sequence[PrefixTree]) -> tuple[TreeBatch, Float[Tensor, "scored vocabulary"]]:
         batch = batch_for(self.model, trees)
@@ -121,8 +121,7 @@ class GraftedScorer(Scorer):
         """Inside, the modules of the region compute these tokens with the tuned weights."""
 
         def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-            axis = self.axes[module]
-            given, output = inputs[0], output.clone()
+            axis, given = self.axes[module], inputs[0]
             if axis == 1:
                 # The output embedding reads only the tokens that are scored.
                 own = at if output.shape[:2] == at.shape else at.reshape(1, -1)[:, batch.scored]
@@ -130,11 +129,10 @@ class GraftedScorer(Scorer):
                 output = output.expand(*own.shape, *output.shape[2:]).clone()
                 # Called by its method, since what others hooked to the module has been done.
                 output[own] = self.tuned[module].forward(given[own])
-            else:
-                # A norm within each head, where the heads come before the tokens.
-                view = at[(slice(None), *[None] * (axis - 1), slice(None), *[None] * (output.ndim - axis - 1))]
-                output = torch.where(view, self.tuned[module].forward(given), output)
-            return output
+                return output
+            # A norm within each head, where the heads come before the tokens.
+            view = at[(slice(None), *[None] * (axis - 1), slice(None), *[None] * (output.ndim - axis - 1))]
+            return torch.where(view, self.tuned[module].forward(given), output)
 
         handles = [module.register_forward_hook(hook) for module in self.tuned]
         try:
