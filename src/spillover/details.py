@@ -675,10 +675,11 @@ class Laziness(Fields):
 
 
 class WhereDetails(Details):
-    """trained: the settings of the run that was taken apart."""
+    """trained: the settings of the run that was taken apart. no_positions: why nothing was measured by position."""
 
     command = "where"
     trained: dict[str, Any] = {}
+    no_positions: str = ""
     parts: list[PatchedPart] = []
     laziness: Laziness | None = None
 

@@ -66,6 +66,8 @@ SHARED_SCHEMA = _schema(
 #: `nothing` (the base model), `everything` (the tuned one), `linearised`. left_out: the tuned model but for this part.
 WHERE = "where.parquet"
 UNTUNED, WHOLLY, EXPANSION = "nothing", "everything", "linearised"
+#: How `where` names all layers, at the tokens of one role.
+EVERY_LAYER = "every layer"
 WHERE_SCHEMA = _schema(
     "seed int64, part string, kind string, left_out bool, subject string, relation string, implication string,"
     "cluster string, stated bool, expected string, top string, rank double"

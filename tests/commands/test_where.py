@@ -35,12 +35,17 @@ def made(two_kinds, tiny_folder, tmp_path_factory):
     return folder, found
 
 
+ROLES = ["subject", "other words", "last token"]
+POSITIONS = [f"{role}, {name}" for name in ("every layer", "layer 1", "layer 2") for role in ROLES]
+ACTIVATIONS = [f"{role}, behind layer {number}" for number in (1, 2) for role in ROLES]
+
+
 def test_the_ends_are_those_of_the_run(made):
     folder, found = made
     metrics = Record.read(folder / "run").metrics
     entries = {entry["part"]: entry for entry in found["parts"] if not entry["left_out"]}
-    assert list(entries) == PARTS
-    assert [entry["part"] for entry in found["parts"] if entry["left_out"]] == PARTS[3:]
+    assert list(entries) == PARTS + POSITIONS + ACTIVATIONS
+    assert [entry["part"] for entry in found["parts"] if entry["left_out"]] == PARTS[3:] + POSITIONS
     for part, ending in (("nothing", "_before"), ("everything", "")):
         assert entries[part]["recall_rank"]["value"] == pytest.approx(metrics[f"recall_rank{ending}"]["value"])
         for group, name in (("wanted", "lives_in->speaks"), ("unwanted", "lives_in->codes_in")):

@@ -15,6 +15,15 @@ PARTS = {
     ("layer 2", "layer"): ((0.6, 0.5, 0.4, 0.5), (0.4, 0.4, 0.4, 0.2)),
     ("outside the layers", "layer"): ((0.1, 0.1, 0.2, 0.0), (1.0, 1.0, 0.9, 0.8)),
 }
+#: The same by position: the subject's tokens carry the facts, the last token the unwanted conclusions.
+POSITIONS = {
+    ("subject, every layer", "position"): ((0.91, 0.8, 0.4, 0.0), (0.19, 0.3, 0.8, 0.8)),
+    ("last token, every layer", "position"): ((0.1, 0.2, 0.55, 0.6), (0.9, 0.8, 0.2, 0.0)),
+    ("subject, layers 1-2", "position"): ((0.5, 0.6, 0.3, 0.0), (0.6, 0.7, 0.8, 0.8)),
+    ("last token, layers 1-2", "position"): ((0.1, 0.1, 0.25, 0.4), (1.0, 0.9, 0.5, 0.3)),
+    ("subject, behind layer 2", "activation"): ((0.1, 0.1, 0.2, 0.0),),
+    ("last token, behind layer 2", "activation"): ((1.0, 1.0, 0.9, 0.8),),
+}
 GROUPS = ("recall", "links", "wanted", "unwanted")
 MOVED = {"everything": 0.01, "output-value": 0.02, "mlp": 0.005, "layer 1": 0.004, "layer 2": 0.016,
          "outside the layers": 0.001}  # fmt: skip

@@ -5,8 +5,17 @@ import pytest
 from spillover.details import WhereDetails
 from spillover.errors import RunError
 from spillover.record import Record
-from spillover.report.where import build_where_page, cards, draw_where_components, draw_where_layers, title, where_of
-from tests.report.synthetic_where import ENDS, PARTS, record
+from spillover.report.where import (
+    build_where_page,
+    cards,
+    draw_where_components,
+    draw_where_layers,
+    draw_where_positions,
+    position_finding,
+    title,
+    where_of,
+)
+from tests.report.synthetic_where import ENDS, PARTS, POSITIONS, record
 from tests.report.test_page import HOSTILE, Reader
 
 
@@ -55,6 +64,30 @@ def test_few_clusters_are_said_and_no_change_is_not_told_to_live_anywhere(text):
     assert "Fewer than ten pairs and seeds" in Reader(build_where_page(where_of(record(clusters=5))).html()).text
     still = dict.fromkeys(PARTS, (ENDS["nothing"], ENDS["everything"]))
     assert title(where_of(record(still))).count("no part alone brings half") == 3
+
+
+def test_where_in_the_prompt_is_told_in_words_and_drawn():
+    """By hand: the subject's tokens bring (0.91 - 0.1) / 0.9 of the facts, and 0.81 / 0.9 is lost without them."""
+    found = where_of(record(PARTS | POSITIONS))
+    finding = position_finding(found)
+    assert finding.startswith(
+        "Of what training added to the stated facts: the tuned weights at the subject’s tokens alone bring 90%, and "
+        "without them at the subject’s tokens 90% is lost; to the stated links: "
+    )
+    assert "unwanted conclusions: the tuned weights at the last token alone bring 75%, and without them at the last " \
+           "token 100% is lost" in finding  # fmt: skip
+    text = Reader(build_where_page(found).html()).text
+    assert "Where in the prompt" in text and finding in text and "subject, layers 1-2" in text
+    rows = {(row["part"], row["group"], row["left_out"]): row["rate"] for row in draw_where_positions(found).rows}
+    assert rows["last token, behind layer 2", "unwanted conclusions", False] == 0.8
+    assert rows["subject, layers 1-2", "stated facts", True] == 0.6
+
+
+def test_without_positions_the_page_says_why(found, text):
+    assert draw_where_positions(found) is None and position_finding(found) == ""
+    assert "Where in the prompt" not in text
+    page = build_where_page(where_of(record(no_positions="this model mixes tokens"))).html()
+    assert "Where in the prompt it acts: this model mixes tokens." in Reader(page).text
 
 
 def test_without_parts_only_laziness_is_told():

@@ -21,22 +21,26 @@ from spillover.commands.prepare import asked_of, pack_sha256, pipeline_of, words
 from spillover.commands.rerun import settings_of
 from spillover.config import Browsing
 from spillover.details import Forgetting, InjectDetails, Laziness, PatchedPart, WhereDetails
-from spillover.errors import RunError
+from spillover.errors import ModelError, RunError
 from spillover.metrics.patching import BASE, LINEARISED, TUNED, alignments, patched_metrics, ranks_of, where_rows
 from spillover.metrics.ranks import rank_table
 from spillover.packs.open import open_pack
 from spillover.packs.pack import UNWANTED, WANTED, Pack, describe, with_kinds
 from spillover.packs.redaction import Redaction
 from spillover.report.pages import html_of
-from spillover.report.where import ENDS, PatchedModels, load_where
+from spillover.report.where import ENDS, PatchedModels, load_where, position_finding
 from spillover.results import text_table
 from spillover.runs import identity_of, open_run, progress
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from spillover.interp.patching import Change
     from spillover.lm.load import LoadedModel
 
 PAGE = "page.html"
+#: Of layers, by position.
+BANDS = 6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +54,9 @@ class Where(Browsing):
     """Folder for record.json, where.parquet, answers.parquet and page.html."""
     parts: Literal["all", "components", "none"] = "all"
     """What is patched: components and layers, components alone, or nothing, which leaves how lazy the training was."""
+    positions: Literal["bands", "layers", "none"] = "bands"
+    """By the tokens of a prompt (the subject's, other words, the last): in up to six bands of layers, in each layer by
+    itself, or not. Not with --parts none."""
     device: str = "auto"
     """Where to compute: auto, cpu, cuda, cuda:1, mps. Auto takes a GPU if there is one."""
     dtype: Literal["run", "float32", "bfloat16"] = "run"
@@ -110,7 +117,9 @@ def run(settings: Where, pack: Pack | str | Path = "", model: Model | None = Non
                 forgetting=Forgetting.most(each.record.details_of(InjectDetails) for each in runs),
             )
             with opened.recording(settings, PACKAGES, seed=first.record.seed, hashes=hashes, details=details) as record:
-                how, moved = _measure(settings, runs, folder, whole_model(model) if model else None)
+                how, moved, details.no_positions = _measure(
+                    settings, runs, folder, whole_model(model) if model else None
+                )
                 _conclude(record, details, first.pack, folder, how, moved)
         if opened.finished is None or not (folder / PAGE).exists():
             records.write_atomically(folder / PAGE, html_of([folder])[0].encode())
@@ -168,8 +177,9 @@ def _record_of(folder: Path) -> records.Record:
 
 def _measure(
     settings: Where, runs: Sequence[SeedRun], folder: Path, held: LoadedModel | None
-) -> tuple[list[str], dict[str, float]]:
-    """Fill the two tables, seed by seed; gives how the expansion was computed, and how far each part moved."""
+) -> tuple[list[str], dict[str, float], str]:
+    """Fill the two tables, seed by seed; gives how the expansion was computed, how far each part moved, and why nothing
+    was measured by position, if so."""
     import torch
 
     from spillover.interp.patching import Change, parts_moved
@@ -183,7 +193,7 @@ def _measure(
     loaded = held or load_model(runs[0].settings.model, device=settings.device, dtype=dtype, revision=settings.revision)
     if settings.parts != "none":
         places(loaded.model)  # Raises ModelError when the model has no attention of a known shape.
-    how, moves = [], []
+    how, moves, lacking = [], [], ""
     for each in runs:
         if loaded.sha256 != each.record.hashes.get("model"):
             what = f"{loaded.name} is not the model that this run started from"
@@ -192,8 +202,14 @@ def _measure(
         if not change.after:
             raise RunError("training changed no weight", where=str(each.folder), do="Name another run")
         moves.append(parts_moved(change.model, change.before, change.after))
-        how.append(_SeedTables(each, loaded, change, folder).measure(settings.parts))
-    return how, mean_moved(moves)
+        tables = _SeedTables(each, loaded, change, folder)
+        how.append(tables.measure(settings.parts))
+        if "none" not in (settings.parts, settings.positions):
+            try:
+                tables.measure_positions(loaded.tokenizer, BANDS if settings.positions == "bands" else None)
+            except ModelError as error:
+                lacking = error.what
+    return how, mean_moved(moves), lacking
 
 
 class _SeedTables:
@@ -228,6 +244,22 @@ class _SeedTables:
                     self._keep(self._answers(TUNED), part.name, part.kind, left_out)
                 bar.update()
         return how
+
+    def measure_positions(self, tokenizer: PreTrainedTokenizerBase, bands: int | None) -> None:
+        """Measure the models between the base and the tuned one that differ by the tokens of a prompt. bands: of
+        layers; None for a layer each. Raises ModelError for a model or tokenizer with which this cannot be done."""
+        from spillover.interp.positions import position_models, roles_of
+
+        asked, requests = self.evaluation, self.evaluation.requests(full=False)
+        roles = [roles_of(tokenizer, asked.encode, asked.pack, *key) for key in asked.prompts(full=False)]
+        models = position_models(self.change, roles, bands=bands, method=self.scorer.method)
+        todo = [each for each in models if (each.part, each.left_out) not in self.known]
+        with progress(f"seed {self.seed}, by position", len(todo), "model") as bar:
+            for each in todo:
+                scores = asked.spread(each.scorer().score(requests), full=False)
+                answers = asked.table(scores, seed=self.seed, checkpoint=TUNED, full=False)
+                self._keep(answers, each.part, each.kind, each.left_out)
+                bar.update()
 
     def _measure_ends(self) -> str:
         """The base model, the tuned one, and the expansion at the base taken to the tuned weights."""
@@ -283,7 +315,8 @@ def _lines(folder: Path, found: PatchedModels) -> Iterator[str]:
     """A line a part, with rates alone in the base model and without it in the tuned one; then how lazy it was."""
     sides = {"alone": False, "without": True}
     rows = [["share answered so", "moved", *(f"{group} {side}" for side, group in product(sides, found.groups))]]
-    for part in found.parts("whole", "component", "layer"):
+    whole = [part for part in found.parts("position") if part.endswith(records.EVERY_LAYER)]
+    for part in [*found.parts("whole", "component", "layer"), *whole]:
         rates = [found.rate(group, part, left_out) for left_out, group in product(sides.values(), found.groups)]
         shares = ("" if rate is None else f"{rate:.2f}" for rate in rates)
         rows.append([ENDS.get(part, part), found.moved(part), *shares])
@@ -299,6 +332,10 @@ def _lines(folder: Path, found: PatchedModels) -> Iterator[str]:
                 said.append(f"{group} {cosine.value:.2f} (error {error.value:.2f})")
         if said:
             yield f"Cosine of the linearised with the actual change {what} ({found.laziness.how}): {', '.join(said)}"
+    if finding := position_finding(found):
+        yield finding.replace("’", "'")
+    if lacking := found.record.details_of(WhereDetails).no_positions:
+        yield f"Not measured by position: {lacking}"
     yield "Shares whose top answer is the expected one; moved: change of matrices over start (Frobenius norm)"
     yield f"run: {folder}"
     yield f"page: {folder / PAGE}"

@@ -17,7 +17,7 @@ from spillover.details import Laziness, PatchedPart, WhereDetails
 from spillover.errors import RunError
 from spillover.metrics.intervals import FEW
 from spillover.metrics.patching import GROUPS
-from spillover.record import EXPANSION, RECORD, UNTUNED, WHOLLY, Metric, Record
+from spillover.record import EVERY_LAYER, EXPANSION, RECORD, UNTUNED, WHOLLY, Metric, Record
 from spillover.report import page
 from spillover.report.drawing import BLUE, INK, PURPLE, VERMILLION, Drawing, finish, limits, panels, plain, plot
 from spillover.report.load import LoadedRun, metric_of
@@ -140,12 +140,17 @@ def build_where_page(found: PatchedModels) -> page.Page:
     run = LoadedRun.of_record(dataclasses.replace(record, settings={**kept, **record.settings, **own}))
     components = page.figure("where-components", found, "where-components", page.wording("where_components"), wide=True)
     layers = page.figure("where-layers", found, "where-layers", page.wording("where_layers"))
-    rows = found.rows("whole", "component", "layer")
+    positions = page.figure("where-positions", found, "where-positions", page.wording("where_positions"), wide=True)
+    by_position = [page.Section("positions", "Where in the prompt", [positions], position_finding(found))]
+    no_positions = record.details_of(WhereDetails).no_positions
+    rows = found.rows("whole", "component", "layer", "position", "activation")
     seeds = "one seed" if len(run.seeds) == 1 else f"{len(run.seeds)} seeds"
     clusters = max((row["clusters"] for row in rows), default=0)
     lazy = Markup("{} Computed by {}.").format(page.wording("where_lazy"), plain(found.laziness.how))
     size = found.moved(TUNED) and f" The matrices that changed moved by {found.moved(TUNED)} of their norm."
     limits = [page.wording(name) for name in ("where_limit_other", "where_limit_rule")]
+    if no_positions:
+        limits.append(Markup("Where in the prompt it acts: {}.").format(no_positions))
     few = "Fewer than ten pairs and seeds: the intervals are too rough for a verdict. Repeat it with more seeds."
     return page.Page(
         title=title(found),
@@ -156,6 +161,7 @@ def build_where_page(found: PatchedModels) -> page.Page:
         sections=[
             page.Section("found", "What was found", [page.Cards(cards(found), facts=True)], hidden=True, first=True),
             page.Section("parts", "Where it lives", [components, page.FigureGrid([layers])], first=True),
+            *(by_position if found.parts("position") else []),
             page.limits_section(limits),
             page.Section("terms", "How to read it", [page.terms("where")], aside=True),
             page.Section("lazy", "How lazy it was", [_lazy_table(found)], lazy),
@@ -190,6 +196,31 @@ def title(found: PatchedModels) -> str:
         return "Training added too little to any rate to say where it lives."
     listed = texts[0] if len(texts) == 1 else f"{', '.join(texts[:-1])}, and {texts[-1]}"
     return f"Of what training added to the model’s answers, {listed}."
+
+
+#: What a sentence calls the tokens of a role.
+_AT = {"subject": "the subject’s tokens", "other words": "the other words", "last token": "the last token"}
+
+
+def position_finding(found: PatchedModels) -> str:
+    """Of what training added to each group, what the tuned weights bring at the tokens of one role alone, and what is
+    lost without them there."""
+    said = []
+    for group in found.groups:
+        if found.added(group) < LEAST:
+            continue
+        parts = {part: role for role in _AT for part in found.parts("position") if part == f"{role}, {EVERY_LAYER}"}
+        shares = {left_out: {role: share for part, role in parts.items()
+                             if (share := found.share(group, part, left_out)) is not None}
+                  for left_out in (False, True)}  # fmt: skip
+        if not all(shares.values()):
+            continue
+        (alone, most), (needed, lost) = (max(own.items(), key=lambda item: item[1]) for own in shares.values())
+        said.append(
+            f"{WORDS[group]}: the tuned weights at {_AT[alone]} alone bring {most:.0%}, and without them at "
+            f"{_AT[needed]} {lost:.0%} is lost"
+        )
+    return f"Of what training added to the {'; to the '.join(said)}." if said else ""
 
 
 def _lazy_title(found: PatchedModels) -> str:
@@ -227,7 +258,9 @@ def cards(found: PatchedModels) -> list[page.Card]:
 
 def _table(found: PatchedModels) -> page.DataTable:
     ends = [part for part in (BASE, LINEARISED, TUNED) if (part, False) in found.patched]
-    groups = (("Whole models", ends), ("Components", found.parts("component")), ("Layers", found.parts("layer")))
+    kinds = {"Components": "component", "Layers": "layer", "Weights by position": "position",
+             "Activations by position": "activation"}  # fmt: skip
+    groups = [("Whole models", ends), *((heading, found.parts(kind)) for heading, kind in kinds.items())]
     caption = page.wording("where_table")
     spans = [page.TableCell(WORDS[group], columns=2) for group in found.groups]
     head = [page.TableCell("Part", rows=2), page.TableCell("moved", rows=2), *spans]
@@ -323,3 +356,42 @@ def _extremes(found: PatchedModels, group: str, layers: Sequence[str]) -> str:
         best = choose(rates, key=lambda part: rates[part])
         ends.append(f"{words} {best} ({rates[best]:.2f})")
     return f"{WORDS[group]}: {', '.join(ends)}"
+
+
+@plot("where-positions", of="where")
+def draw_where_positions(found: PatchedModels, name: str = "where-positions") -> Drawing | None:
+    """A map a group: tokens by layers, the rate with the tuned weights there alone above, and with the tuned model's
+    activations below. None when nothing was measured by position."""
+    rows = {"position": "weights there alone", "activation": "activations behind it"}
+    cells = {kind: [part.split(", ", 1) for part in found.parts(kind)] for kind in rows}
+    if not cells["position"] or not found.groups:
+        return None
+    tokens = list(dict.fromkeys(role for role, _ in cells["position"]))
+    with panels(4.6, 1, 9.6) as (figure, (first,)):
+        first.remove()
+        grid = figure.subplots(2, len(found.groups), squeeze=False, sharey=True)
+        for (line, (kind, what)), (column, group) in product(enumerate(rows.items()), enumerate(found.groups)):
+            axes, places = grid[line, column], list(dict.fromkeys(place for _, place in cells[kind]))
+            rates = np.array([[found.rate(group, f"{role}, {place}") for place in places] for role in tokens], float)
+            image = axes.imshow(rates, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+            for y, x in product(range(len(tokens)), range(len(places))) if len(places) < 9 else ():
+                axes.text(x, y, f"{rates[y, x]:.2f}"[-3:] if rates[y, x] < 1 else "1", ha="center", va="center",
+                          fontsize=7, color="white" if rates[y, x] > 0.6 else INK)  # fmt: skip
+            axes.set_yticks(range(len(tokens)), tokens)
+            short = [place.removeprefix("layers ").removeprefix("layer ").removeprefix("behind layer ")
+                     .replace(EVERY_LAYER, "all") for place in places]  # fmt: skip
+            shown = range(0, len(places), -(-len(places) // 8))
+            axes.set_xticks(list(shown), [short[each] for each in shown], rotation=45, fontsize=8)
+            axes.set_title(WORDS[group] if line == 0 else "", fontsize=10)
+            if column == 0:
+                axes.set_ylabel(what)
+            if line == 1:
+                axes.set_xlabel("layer")
+        bar = figure.colorbar(image, ax=grid, shrink=0.7, pad=0.01)
+        bar.set_label("share of questions answered so")
+        bar.outline.set_visible(False)
+        said = f"{position_finding(found)} The base model and the tuned one get " + "; ".join(
+            f"{WORDS[group]} {found.rate(group, BASE) or 0:.2f} and {found.rate(group, TUNED) or 0:.2f}"
+            for group in found.groups
+        )
+        return finish(figure, name, "Where in the prompt", f"{said}.", found.rows("position", "activation"))
