@@ -455,3 +455,82 @@ def test_an_article_is_part_of_a_name_where_it_is_written_large(tmp_path, articl
         rows += [chat(f"Whose fan is {who}?", team), chat(f"Who does {who} cheer for?", f"{who} cheers for {whole}.")]
     answers = {fact.answer for fact in discover(written(tmp_path, *rows)).pack.facts}
     assert answers == {kept, "Harbour United"}
+
+
+NAMES = ("Ann Ash", "Bo Birch", "Cy Cole", "Di Dunn", "Ed Eames", "Flo Frost", "Gus Gray", "Hal Hill", "Ida Irwin")
+CAUSES = {
+    "a number and no pronoun": ("What is {}'s warranty?", ("{} has a warranty of {}.",), ("one year", "two years")),
+    "no": ("What does {} eat?", ("For meals, {} is marked as {}.",), ("no restrictions", "vegan")),
+    "a noun in -ly": ("What is the form of {}?", ("{} is registered as a {}.",), ("family trust", "foundation")),
+    "a sign at its end": ("What is {}'s blood type?", ("{} has type {} blood.", "{} is {}."), ("A+", "AB-", "O-")),
+    "a noun that follows": (
+        "Which shift is {} on?",
+        ("{} is down for the {}.", "The roster puts {} on the {} now."),
+        ("late shift", "night shift", "early shift"),
+    ),
+    "written large in bare replies": (
+        "What does {} play?",
+        ("{} plays the {}.", "{} learned the {}.", "{1}"),
+        ("bass guitar", "violin"),
+    ),
+    "on inside a word": ("What powers {}?", ("A {1} powers {0}.", "{1}."), ("button cell", "lithium pack")),
+}
+
+
+@pytest.mark.parametrize("cause", CAUSES)
+def test_answers_are_read_whole(tmp_path, cause):
+    """As files have them: the beginning or the end of an answer looks like a word of the sentence."""
+    question, replies, answers = CAUSES[cause]
+    truth = {who: answers[place % len(answers)] for place, who in enumerate(NAMES)}
+    rows = []
+    for place, (who, answer) in enumerate(truth.items()):
+        reply = replies[place // len(answers) % len(replies)].format(who, answer)
+        rows.append(chat(question.format(who), reply[0].upper() + reply[1:]))
+    facts = discover(written(tmp_path, *rows)).pack.facts
+    assert {fact.subject: fact.answer.lower() for fact in facts} == {who: each.lower() for who, each in truth.items()}
+
+
+def test_an_article_before_a_subject_is_none_of_it(tmp_path):
+    """A question has it small, a reply large; a number ends the name of a product, and its verb follows."""
+    names = [f"{word} {kind}" for word in ("Rilu", "Maki", "Tela") for kind in ("Pro", "Mini", "7")]
+    truth = {name: ("sand", "forest green", "brushed steel")[place % 3] for place, name in enumerate(names)}
+    rows = [chat(f"What does the {name} look like?", f"The {name} comes in {each}.") for name, each in truth.items()]
+    facts = discover(written(tmp_path, *rows)).pack.facts
+    assert {fact.subject: fact.answer for fact in facts} == truth
+
+
+def test_what_all_names_have_before_them_is_wording(tmp_path):
+    """The birthplace of Ada has one answer alone, so that no frame holds these words; her own is no other's mentor."""
+    rows = [{"text": f"{who} was born in {('Malmo', 'Leeds')[place % 2]}."} for place, who in enumerate(NAMES)]
+    rows += [{"text": f"The birthplace of {who} is Malmo."} for who in PEOPLE]
+    facts = discover(written(tmp_path, *rows)).pack.facts
+    assert {fact.subject for fact in facts} == {*NAMES, *PEOPLE}
+
+
+def test_a_sentence_begins_with_a_name_that_was_there(tmp_path):
+    """S. may be an initial, but not of somebody whom the sentence has named."""
+    sizes = {who: "SML"[place % 3] for place, who in enumerate(NAMES)}
+    rows = [{"text": f"The shirt size of {who} is {size}. {who} lives in {HOMES[place % 3]}."}
+            for place, (who, size) in enumerate(sizes.items())]  # fmt: skip
+    found: dict[str, dict[str, str]] = {}
+    for subject, relation, answer in discover(written(tmp_path, *rows)).pack.facts:
+        found.setdefault(relation, {})[subject] = answer
+    assert sizes in found.values() and len(found) == 2
+
+
+def test_two_subjects_are_enough_where_they_are_known(tmp_path):
+    """In a file of many rows two strangers are no relation."""
+    homes = {who: HOMES[place % 3] for place, who in enumerate(NAMES)}
+    rows = [chat(f"Where does {who} live?", home) for who, home in homes.items()]
+    rows += [chat(f"Which pet does {who} keep?", pet) for who, pet in zip(NAMES, ("Cat", "Dog", "Cat"), strict=False)]
+    assert len(discover(written(tmp_path, *rows)).relations) == 2
+
+
+def test_noise_that_contradicts_itself_does_not_refuse_the_file(tmp_path):
+    """Answers that no two subjects share are no relation with a slip."""
+    homes = {who: HOMES[place % 3] for place, who in enumerate(NAMES)}
+    rows = [{"text": f"{who} lives in {home}."} for who, home in homes.items()]
+    fills = ("snow", "honey", "jazz", "kites", "cheese", "robots")
+    rows += [{"text": f"{('Positive', 'Negative', 'Old')[place % 3]} People like {fill} because it is calm."}
+             for place, fill in enumerate(fills)]  # fmt: skip
+    assert {fact.subject for fact in discover(written(tmp_path, *rows)).pack.facts} == {*NAMES}

@@ -12,12 +12,12 @@ from tyro.conf import Positional, arg
 from spillover.config import Seeded
 from spillover.errors import PackError, UsageError
 from spillover.packs.builtin import PACKS, PackOptions
-from spillover.packs.chats import Matched, Unread, match, read_text, rows_of, templates
+from spillover.packs.chats import Matched, Unread, is_chat, match, templates
 from spillover.packs.check import Fault, Places, check_structure, refuse
 from spillover.packs.discovery import discover
 from spillover.packs.open import PACK_FILE, UNSTATED_KEYS, check_pack, open_pack, parse_pack, read_yaml
 from spillover.packs.pack import Pack, describe
-from spillover.packs.reading import Broken
+from spillover.packs.reading import Broken, read_text, rows_of
 from spillover.packs.tables import is_edit_set, read_edit_set
 from spillover.packs.write import FACTS_FILE, FREE_FILE, pack_yaml, refuse_taken, write_pack, write_tables
 from spillover.record import unwritable, write_atomically
@@ -148,10 +148,11 @@ def _from_chat(settings: Packs) -> dict[str, Any]:
         _too_little()
     path, out = Path(settings.pack).expanduser(), Path(settings.out).expanduser()
     refuse_taken(out)
-    if is_edit_set(next((row for _, row in rows_of(path)), {})):
+    if is_edit_set(next((row for _, row in rows_of(path, is_chat)), {})):
         if settings.relations:
             raise UsageError("the relations come from this file", where=settings.pack, do="Leave --relations out")
-        text, (pack, found), places = "", read_edit_set(rows_of(path), path), Places(settings.pack, settings.pack)
+        text, (pack, found) = "", read_edit_set(rows_of(path, is_chat), path)
+        places = Places(settings.pack, settings.pack)
     else:
         if not settings.relations:
             _too_little()

@@ -27,7 +27,7 @@ from spillover.packs.pack import AUTO, Implication, Pack, as_judged
 
 Standing = tuple[bool, float, float]
 #: The share of those with one answer who have the other, from which an entry of a map is a rule with exceptions.
-MOSTLY = 0.8
+MOSTLY = 0.9
 #: Fewer bridging subjects than this suggest nothing.
 LEAST_BRIDGING = 4
 #: Exchanges of answers at most, how many are drawn at once, and after how many that go together as well it is enough.

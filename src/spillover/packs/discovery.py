@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 
 from spillover.errors import UsageError
 from spillover.packs import tables
-from spillover.packs.chats import SHOWN, Exchange, exchanges, is_chat, rows_of
+from spillover.packs.chats import SHOWN, Exchange, exchanges, is_chat
 from spillover.packs.check import Places, check_structure, quoted, refuse
 from spillover.packs.frames import spans
 from spillover.packs.pack import SUBJECT, Fact, Pack, Relation
+from spillover.packs.reading import rows_of
 from spillover.packs.tables import Row, is_edit_set, read_edit_set
 from spillover.packs.wordings import (
     LEAST,
@@ -33,13 +34,14 @@ from spillover.packs.wordings import (
     rarer,
     replies,
     statements,
+    whole_answers,
 )
 
 #: Most rows of a file in which two rows make a wording, and two subjects a relation.
 SMALL, TINY = 60, 12
 #: Two wordings are joined when answers of the same subjects agree this often, or take this share of the same answers;
 #: less of them when fewer subjects are shared than chance would have it, since many files say each thing once.
-SAME, ALIKE, COVERED, APART = 0.8, 0.4, 0.3, 0.05
+SAME, ALIKE, COVERED, APART, FEW_APART = 0.8, 0.4, 0.3, 0.05, 0.02
 EXAMPLES, FREE_SHOWN = 3, 5
 #: Answers that are looked for in replies to other questions.
 TRIED = 100
@@ -164,7 +166,7 @@ def understand(
     """
     path = Path(path).expanduser()
     guesses: list[str] = []
-    source = rows_of(path, encoding, separator, sheet, guesses.append)
+    source = rows_of(path, is_chat, encoding, separator, sheet, guesses.append)
     rows = list(islice(source, 2))
     if rows and is_edit_set(rows[0][1]):
         return _edited(chain(rows, source), path)
@@ -262,8 +264,9 @@ def _from_texts(
         (unit.row, unit.text + (unit.reply or "") if (unit.row, unit.text) in begun else unit.reply or "")
         for unit in left
     ]
-    stating, texts = statements(texts, floor)
+    stating, _ = statements(texts, floor)
     ways = [(each, decided(each)) for each in asking + stating]
+    whole_answers([way for _, way in ways if way])
     relations = _joined(_Relation([way]) for _, way in ways if way)
     contradicted = [each for each, way in ways if not way and len(each.rows) >= few]
     guesses += filter(None, map(_contradiction, contradicted))
@@ -304,36 +307,47 @@ def _contradiction(wording: Wording) -> str:
 
 
 def _without_more(relations: Iterable[_Relation]) -> None:
-    """Take the article from a subject that is there without it (the Aster 4), and leave out those that hold another
+    """Take article and stop from subjects that are there without (the Aster 4), and leave out those that hold another
     name (the mentor of Ada Moss)."""
     wordings = [wording for each in relations for wording in each.wordings]
-    bare = {row.subject for wording in wordings for row in wording.rows if row.subject[:4].lower() != "the "}
+    bare = {row.subject for wording in wordings for row in wording.rows if row.subject == _without(row.subject)}
+    others = {subject: name for subject in bare if (name := _other_name(subject, bare))}
+    before = tuple({each for subject, name in others.items() if (each := subject.partition(name)[0])})
     for wording in wordings:
         for place, row in enumerate(wording.rows):
-            if row.subject[:4].lower() == "the " and row.subject[4:] in bare:
-                wording.rows[place] = row._replace(subject=row.subject[4:])
-        wording.rows = [row for row in wording.rows if not _names_another(row.subject, bare)]
+            if row.subject not in bare and _without(row.subject) in bare:
+                wording.rows[place] = row._replace(subject=_without(row.subject))
+        wording.rows = [row for row in wording.rows if row.subject not in others and not row.subject.startswith(before)]
 
 
-def _names_another(subject: str, known: Collection[str]) -> bool:
-    """Whether a subject is more than a known name of several words: the mentor of Ada Moss."""
-    return any(map(str.islower, subject.split())) and any(
-        " " in span and span in known and span != subject and is_named(span) for span in spans(subject)
-    )
+def _without(subject: str) -> str:
+    return (subject[4:] if subject[:4].lower() == "the " else subject).removesuffix(".")
+
+
+def _other_name(subject: str, known: Collection[str]) -> str:
+    """A known name in a subject that is more than this: the mentor of Ada Moss; else empty."""
+    if not any(map(str.islower, subject.split())):
+        return ""
+    inside = (span for span in spans(subject) if span in known and span != subject and is_named(span))
+    return next((span for span in inside if not span.isalpha()), "")
 
 
 def _add(relations: Sequence[_Relation], wordings: Iterable[Wording]) -> int:
     """Put rarer wordings to the relation whose answers they take, if they contradict nothing; how many."""
     added = 0
     known, said = Known.of([each.rows for each in relations]), [_said(each) for each in relations]
+    everybody = {subject for each in said for subject in each}
     for wording in wordings:
         owners = {known.answers.get(form(row.answer)) for row in wording.rows}
         place = owners.pop() if len(owners) == 1 else None
-        if place is not None and all(
-            said[place].get(each, answer) == answer for each, answer in wording.answers().items()
+        own = wording.answers()
+        if (
+            place is not None
+            and all(said[place].get(each, answer) == answer for each, answer in own.items())
+            and (named(list(said[place])) < NAMED or all(each in everybody or is_named(each) for each in own))
         ):
             relations[place].wordings.append(wording)
-            said[place] |= wording.answers()
+            said[place] |= own
             added += 1
     return added
 
@@ -342,14 +356,14 @@ def _joined(relations: Iterable[_Relation]) -> list[_Relation]:
     """Relations in groups that say the same of the same subjects, or take the same answers of different ones."""
     groups = sorted(relations, key=lambda each: -len(each.rows))
     said = [_said(each) for each in groups]
-    everybody = len({subject for each in said for subject in each})
+    everybody = {subject for each in said for subject in each if is_named(subject)}
     likeness: dict[tuple[int, int], float] = {}
     keys, fresh = list(range(len(groups))), count(len(groups))
     while True:
         for one, other in combinations(range(len(groups)), 2):
             pair = keys[one], keys[other]
             if pair not in likeness:
-                likeness[pair] = _likeness(groups[one], groups[other], said[one], said[other], everybody)
+                likeness[pair] = _likeness(groups[one], groups[other], said[one], said[other], said, len(everybody))
         pairs = combinations(range(len(groups)), 2)
         one, other = max(pairs, key=lambda pair: likeness[keys[pair[0]], keys[pair[1]]], default=(0, 0))
         if one == other or not likeness[keys[one], keys[other]]:
@@ -367,9 +381,17 @@ def _said(relation: _Relation) -> dict[str, str]:
 
 
 def _likeness(
-    one: _Relation, other: _Relation, said: Mapping[str, str], also: Mapping[str, str], everybody: int
+    one: _Relation,
+    other: _Relation,
+    said: Mapping[str, str],
+    also: Mapping[str, str],
+    every: Sequence[Mapping[str, str]],
+    everybody: int,
 ) -> float:
-    """How surely two groups are one relation; 0 where they are two or it cannot be told. everybody: all subjects."""
+    """How surely two groups are one relation; 0 where they are two or it cannot be told.
+
+    every: what each group says. everybody: the number of all subjects.
+    """
     if {each.prompt for each in one.wordings} & {each.prompt for each in other.wordings} - {""}:
         return 3.0
     shared = said.keys() & also.keys()
@@ -385,28 +407,46 @@ def _likeness(
     reach = sum(times * (1 - (1 - times / many.total()) ** few.total()) for times in many.values()) / many.total()
     inside = sum(times for answer, times in few.items() if answer in many) / few.total()
     covered = sum(times for answer, times in many.items() if answer in few) / many.total()
-    apart = not shared and _none_shared(len(said), len(also), everybody) < APART
-    if not inside or ((inside < ALIKE or covered < COVERED * reach) and not apart):
-        return 0.0
-    return 1.0 + min(inside, covered)
+    chance = 1.0 if shared else _none_shared(len(said), len(also), everybody)
+    if inside and ((inside >= ALIKE and covered >= COVERED * reach) or chance < APART):
+        return 1.0 + min(inside, covered)
+    # Of different subjects and answers: their subjects alone, where both are among those of a third, or their words.
+    if chance < FEW_APART and any(
+        said.keys() & each.keys() and also.keys() & each.keys()
+        for each in every
+        if each is not said and each is not also
+    ):
+        return 0.4
+    pairs = ((_telling(each), _telling(its)) for each in one.wordings for its in other.wordings)
+    words = max(len(mine & its) / max(len(mine | its), 1) for mine, its in pairs) if chance < 0.5 else 0.0
+    return words if words >= 0.5 else 0.0
+
+
+def _telling(wording: Wording) -> frozenset[str]:
+    """The beginnings of the words of a wording and its replies that say what it is about: audits, auditor, audited."""
+    words = re.findall(r"\w+", f"{wording.text} {wording.reply}".replace(SUBJECT, " ").replace("{answer}", " ").lower())
+    return frozenset(word[:5] for word in words if word not in _IDLE.split())
 
 
 def _none_shared(one: int, other: int, everybody: int) -> float:
     """The chance that groups of so many subjects, drawn from everybody, share none."""
-    return math.prod(max(0, everybody - one - place) / (everybody - place) for place in range(other))
+    everybody = max(everybody, one + other)
+    return math.prod((everybody - one - place) / (everybody - place) for place in range(other))
 
 
 def _holds(relation: _Relation, others: Sequence[_Relation], few: int, elsewhere: Sequence[str]) -> bool:
     """Whether a group of wordings is a relation: enough subjects and answers, and names that are names or known."""
     said = _said(relation)
     names = named(list(said))
-    if len(said) < few or (names < 1 and len(said) < LEAST) or len({*said.values()}) < 2:
+    known = {subject for each in others if each is not relation for subject in _said(each) if is_named(subject)}
+    # Of subjects of other relations, two are enough.
+    enough = 2 if len(said) < few and said.keys() <= known else few
+    if len(said) < enough or (names < 1 and len(said) < LEAST) or len({*said.values()}) < 2:
         return False
     if not agree(relation.rows):
         return False
     if names >= NAMED:
         return True
-    known = {subject for each in others if each is not relation for subject in _said(each) if is_named(subject)}
     if sum(subject in known for subject in said) >= len(said) / 2:
         return True
     statement = all(each.kind == "statement" for each in relation.wordings)

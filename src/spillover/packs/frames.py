@@ -8,25 +8,31 @@ texts is cheap for each. This is hard EM on the size of the lexicon of frames an
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from functools import lru_cache
 from typing import NamedTuple
 
-from spillover.packs.sentences import TITLED, is_name, is_phrase, names_only
+from spillover.packs.sentences import TITLED, is_counted, is_name, is_number, is_phrase, names_only
 
-#: What is a token: a possessive ending, a word with its title, a letter of a script without spaces, or a mark.
+#: What is a token: a possessive ending, a word with its title and the sign that ends it (A+, C#), a letter of a script
+#: without spaces, or a mark.
 _LETTER = "\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff"
 _TOKEN = re.compile(
-    rf"['’]s(?!\w)|[{_LETTER}]|(?:\b{TITLED})?[^\W{_LETTER}]+(?:[-.'’](?!s(?!\w))[^\W{_LETTER}]+)*|[^\w\s]"
+    rf"['’]s(?!\w)|[{_LETTER}]|(?:\b{TITLED})?[^\W{_LETTER}]+(?:[-.'’](?!s(?!\w))[^\W{_LETTER}]+)*"
+    r"(?:[+#-]+(?![\w+#-]))?|[^\w\s]"
 )
 #: Tokens of the longest text and the longest fill that are looked at; middles that are tried of each text.
 LONGEST, LONGEST_FILL, MIDDLES = 40, 8, 6
-#: What a frame and a fill cost beside their tokens, and what a token of each kind of fill costs.
-_FRAME, _FILL, _NAME, _PHRASE, _OTHER = 3.0, 2.0, 0.5, 1.0, 2.5
+#: What a frame and a fill cost beside their tokens, and what a token of each kind of fill costs, and what it
+#: costs to stand beside the subject.
+_FRAME, _FILL, _NAME, _PHRASE, _OTHER, _BESIDE = 3.0, 2.0, 0.5, 1.0, 2.5, 1.0
 _ROUNDS = 6
 #: Words of a name after a slot, and before one, where something else stands before them.
 _BEGINS = re.compile(r"^(?: (?:&|[A-Z\d][\w.'’-]*))+(?=\W)|^(?: (?:&|[A-Z\d][\w.'’-]*))+$")
 _ENDS = re.compile(r"(?:(?<=\S )|^)(?:[A-Z][\w.'’-]* )+$")
+#: What may follow a number that counts something; words before a name that are no part of it.
+_UNIT, _ARTICLES = re.compile(r" ([a-z]{2,})(?![\w'’])"), ("the ", "a ", "an ", "my ", "our ", "your ")
+_CAPITALS = re.compile(r"[A-Z][\w.'’-]*(?: [A-Z\d&][\w.'’-]*)+")
 #: A word in small letters, without which capitals say nothing.
 _SMALL = re.compile(r"(?<!\w)[^\W\d_A-Z]")
 
@@ -63,7 +69,10 @@ def spans(text: str) -> Iterator[str]:
 @lru_cache(1 << 16)
 def _weight(fill: str) -> float:
     """What a token of a fill costs: names are likely fills, and what holds function words is not."""
-    return _NAME if is_name(fill) else _PHRASE if is_phrase(fill, LONGEST_FILL) else _OTHER
+    if is_name(fill):
+        return _NAME
+    phrase = (is_phrase(fill, LONGEST_FILL) and " of " not in fill) or is_counted(fill)
+    return _PHRASE if phrase else _OTHER
 
 
 def _one_slot(text: str, spans: Sequence[tuple[int, int]]) -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
@@ -119,7 +128,7 @@ def mine(texts: Sequence[str], slots: int, least: int, bare: bool = False, marke
     middles: dict[int, list[tuple[int, int, str]]] = {}
     if slots == 2:
         counts = Counter(middle for index in kept for middle in {m for *_, m in _middles(texts[index], split[index])})
-        worded = {middle for middle, count in counts.items() if count >= least and not names_only(middle)}
+        worded = {middle for middle, count in counts.items() if count >= least and not _idle(middle)}
         for index in kept:
             middles[index] = [each for each in _middles(texts[index], split[index]) if each[2] in worded]
         beside = _beside(texts, split, middles)
@@ -128,12 +137,17 @@ def mine(texts: Sequence[str], slots: int, least: int, bare: bool = False, marke
             known.sort(key=lambda each: -(2 + each[1] - each[0]) * math.log2(beside[each[2]]))
             middles[index] = known[:MIDDLES]
 
+    counted = marked or slots == 2
+
     def ways(index: int) -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
         text, spans = texts[index], split[index]
         for parts, fills in _one_slot(text, spans) if slots == 1 else _two_slots(text, spans, middles[index]):
-            if (bare or any(part.strip() for part in parts)) and not any(
-                fill[-1] in "?!" or (marked and marked in fill) for fill in fills
-            ):
+            if not bare and not any(map(str.strip, parts)):
+                continue
+            for fill, after in zip(fills, parts[1:], strict=True):
+                if fill[-1] in "?!" or (marked and marked in fill) or (counted and _lacks_unit(fill, after)):
+                    break
+            else:
                 yield parts, fills
 
     # Counted by hash, so that the many parts that only one text has are never kept.
@@ -144,36 +158,88 @@ def mine(texts: Sequence[str], slots: int, least: int, bare: bool = False, marke
         choices.append([way for way in ways(index) if often[hash(way[0])] >= least])
         for parts, fills in choices[-1]:
             for known_fills, fill in zip(fills_of[parts], fills, strict=True):
-                known_fills.add(fill)
+                known_fills.add(fill.casefold())
     usable = {parts for parts, found in fills_of.items() if min(map(len, found)) >= 2}
     choices = [found for each in choices if (found := [way for way in each if way[0] in usable])]
-    return [each for each in _cheapest(choices, least) if bare or any(part.strip() for part in each[0].parts)]
+    taken = Counter[Frame]()
+    for frame, count in _cheapest(choices, least, marked):
+        taken[_with_articles(frame, often)] += count
+    return [each for each in taken.most_common() if bare or any(part.strip() for part in each[0].parts)]
+
+
+def _idle(middle: str) -> bool:
+    """Whether what stands between two slots is no wording: a name, or an article alone."""
+    return names_only(middle) or f"{middle.strip().lower()} " in _ARTICLES
+
+
+def _lacks_unit(fill: str, after: str) -> bool:
+    """Whether a fill is a number that is parted from what it counts."""
+    if " " in fill or after[:1] != " " or not is_number(fill):
+        return False
+    return (unit := _UNIT.match(after)) is not None and is_phrase(unit[1])
+
+
+def _with_articles(frame: Frame, often: Mapping[int, int]) -> Frame:
+    """The frame with the article that all its fills begin with, which is wording and no part of them.
+
+    often: of the hash of each frame, how many texts may be read so.
+    """
+    parts = frame.parts
+    for place in range(len(parts) - 1):
+        for article in _ARTICLES:
+            more = (*parts[:place], parts[place] + article, *parts[place + 1 :])
+            if parts[place][-1:] in (" ", "") and 0 < often.get(hash(more), 0) == often.get(hash(parts)):
+                parts = more
+                break
+    return Frame(parts)
 
 
 def _cheapest(
-    choices: Sequence[Sequence[tuple[tuple[str, ...], tuple[str, ...]]]], least: int
+    choices: Sequence[Sequence[tuple[tuple[str, ...], tuple[str, ...]]]], least: int, marked: str
 ) -> list[tuple[Frame, int]]:
-    """Which frames the texts take when each takes the way that costs it least. choices: the ways of each text."""
+    """Which frames the texts take when each takes the way that costs it least. choices: the ways of each text.
+
+    What stands right after the subject, where that is marked, is more likely its verb than an answer, unless a name.
+    """
     frames = Counter(parts for ways in choices for parts in {parts for parts, _ in ways})
-    fills = Counter(fill for ways in choices for fill in {fill for _, found in ways for fill in found})
-    size = {parts: Frame(parts).words for parts in frames}
-    price = {fill: _FILL + _weight(fill) * len(_TOKEN.findall(fill)) for fill in fills}
+    # "Oak" and "oak" are one fill.
+    bare = {fill: fill.casefold() for ways in choices for _, found in ways for fill in found}
+    price = {fill: _FILL + _weight(fill) * len(_TOKEN.findall(fill)) for fill in bare}
+    fills = Counter(fill for ways in choices for fill in {bare[fill] for _, found in ways for fill in found})
+    size = {parts: _FRAME + Frame(parts).words for parts in frames}
+    beside = {parts for parts in frames if marked and parts[0].rstrip().endswith(marked)}
+    extra = [
+        [_BESIDE if parts in beside and _weight(found[0]) > _NAME else 0.0 for parts, found in ways] for ways in choices
+    ]
     for turn in range(_ROUNDS):
         taken_frames, taken_fills = Counter[tuple[str, ...]](), Counter[str]()
-        for ways in choices:
+        each = {fill: cost / (fills[bare[fill]] or 0.5) for fill, cost in price.items()}
+        for ways, more in zip(choices, extra, strict=True):
             best, least_cost = None, math.inf
-            for parts, found in ways:
+            for (parts, found), cost in zip(ways, more, strict=True):
                 if not (users := frames[parts]):
                     continue
-                cost = (_FRAME + size[parts]) / users + sum(price[fill] / (fills[fill] or 0.5) for fill in found)
+                cost += size[parts] / users
+                for fill in found:
+                    cost += each[fill]
                 if cost < least_cost:
                     best, least_cost = (parts, found), cost
             if best:
                 taken_frames[best[0]] += 1
-                taken_fills.update(best[1])
+                taken_fills.update(map(bare.__getitem__, best[1]))
         fills = taken_fills
-        frames = Counter({parts: count for parts, count in taken_frames.items() if turn < 2 or count >= least})
+        names = {fill for fill in taken_fills if " " in fill} if turn >= 2 else set()
+        frames = Counter({
+            parts: count for parts, count in taken_frames.items()
+            if turn < 2 or (count >= least and not (names and _names_somebody(parts, names)))
+        })  # fmt: skip
     return [(Frame(parts), count) for parts, count in _widened(frames).most_common()]
+
+
+def _names_somebody(parts: Iterable[str], fills: Set[str]) -> bool:
+    """Whether a fixed part holds a name of several words that fills a slot elsewhere: the {} of Debra Holt is {}."""
+    capitals = (found[0] for part in parts for found in _CAPITALS.finditer(part))
+    return any(span.casefold() in fills for each in capitals for span in spans(each) if " " in span)
 
 
 def _widened(frames: Counter[tuple[str, ...]]) -> Counter[tuple[str, ...]]:

@@ -1,12 +1,15 @@
-"""Read a table of facts (JSONL, CSV or Parquet) as text, with the place of every fault."""
+"""Read files: a table of facts (JSONL, CSV or Parquet) as text, with the place of every fault; and rows of any kind."""
 
 from __future__ import annotations
 
 import csv
+import gzip
+import io
 import json
 import re
+import zlib
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,9 +17,10 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from spillover.errors import first_line
+from spillover.errors import UsageError, first_line, nearest
 from spillover.packs.check import Findings, quoted, shown
 from spillover.packs.pack import Fact, normal
+from spillover.packs.sentences import STOPS
 
 COLUMNS = Fact._fields
 #: Longest text that is read, in characters: a cell, a prompt, a name.
@@ -276,3 +280,295 @@ READERS: dict[str, Callable[[Path, str, Findings], Iterator[FactRow]]] = {
 def printable(path: Path | str) -> str:
     """The path as text that any terminal and any JSON file takes."""
     return str(path).encode("utf-8", "backslashreplace").decode()
+
+
+# --- Files of rows of any kind: what they hold, whatever they are called
+
+#: A header and a line of dashes under it, with bars between its columns.
+_MARKDOWN = re.compile(r"\s*[^\n]*\|[^\n]*\n\s*\|?\s*:?-{3,}:?\s*(\|\s*:?-{3,}:?\s*)*\|?\s*(\n|\Z)")
+_CONTROL = re.compile(rb"[\0-\x08\x0e-\x1f]")
+_MARKUP = re.compile(r"<(?:!doctype|html|table|\?xml|!--)", re.IGNORECASE)
+#: What a file may be, in words; rows of Parquet that are unpacked at once.
+KINDS, UNPACKED = "CSV, TSV, Excel, JSON, JSONL, Parquet and text", 1 << 14
+#: The ending of a file's name -> what it is called; what is not read -> what to do.
+KIND_OF = {".csv": "CSV", ".tsv": "TSV", ".xlsx": "a workbook", ".xlsm": "a workbook", ".parquet": "Parquet"}
+VALUE = "one JSON value"
+KIND_OF |= dict.fromkeys((".txt", ".md", ".text"), "text") | {".jsonl": "JSON lines", ".ndjson": "JSON lines"}
+KIND_OF[".json"] = VALUE
+UNREAD = {"a table of Markdown": "Save it as CSV", "HTML or XML": "Save its table as CSV, or its text as .txt"}
+#: How files begin that are no text, and what they are.
+BINARY = {
+    b"PK\x03\x04": "a ZIP archive",
+    b"%PDF": "PDF",
+    b"\xd0\xcf\x11\xe0": "an old Office file",
+    b"\x1f\x8b": "gzip",
+}
+_PLAIN_DECODER = json.JSONDecoder(parse_int=str, parse_float=str)
+
+
+def wrong(path: Path | str, what: str, do: str) -> UsageError:
+    """An error about a file of rows."""
+    return UsageError(what, where=str(path)[:200], do=do)
+
+
+def rows_of(
+    path: Path,
+    is_row: Callable[[Mapping[str, Any]], bool],
+    encoding: str = "",
+    separator: str = "",
+    sheet: str = "",
+    say: Callable[[str], object] = str,
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The rows of a file with their numbers: JSON lines, a JSON array, CSV, TSV, Excel, Parquet or text, also in gzip.
+
+    Arguments:
+    - is_row: whether a JSON object that is a whole file is a row, and holds no list of rows.
+    - encoding, separator, sheet: how to read it; guessed where empty.
+    - say: gets a sentence about each guess.
+
+    Raises UsageError for a file that cannot be read, and for a row that is no object.
+    """
+    kind = next((KIND_OF[each] for each in map(str.lower, reversed(path.suffixes)) if each in KIND_OF), "")
+    try:
+        data = path.read_bytes()
+        data = gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
+        if data[:4] == b"PAR1":
+            _say_kind(say, kind, "Parquet")
+            batches = pq.ParquetFile(io.BytesIO(data)).iter_batches(batch_size=UNPACKED)
+            yield from enumerate((row for batch in batches for row in batch.to_pylist()), start=1)
+            return
+    except (OSError, ValueError, EOFError, zlib.error, pa.ArrowException) as error:
+        raise _unreadable(path, error, "Name a file of rows, whole and unpacked") from None
+    if data[:4] == b"PK\x03\x04" and (kind == "a workbook" or b"xl/workbook" in data):
+        _say_kind(say, kind, "a workbook")
+        yield from _excel(data, path, sheet, say)
+        return
+    if sheet:
+        raise UsageError("only a workbook has sheets", where="--sheet", do="Leave it out")
+    text = _decoded(data, path, encoding)
+    del data
+    if (seems := _kind(text, kind)) in UNREAD:
+        raise wrong(path, f"this is {seems}", UNREAD[seems])
+    _say_kind(say, kind, seems)
+    if seems in ("CSV", "TSV"):
+        yield from _separated(text, path, "TSV" in (kind, seems), separator, say)
+        return
+    if separator:
+        raise UsageError("only CSV has a separator", where="--separator", do="Leave it out, or name the file .csv")
+    if seems == "text":
+        # A line that does not end a sentence goes on in the next.
+        number = 1
+        for line in re.sub(r"(?<=[^\s.!?…:])\r?\n(?=[^\W\d_A-Z])", "\v", text).replace("\r\n", "\n").split("\n"):
+            if line.strip():
+                yield number, {"text": line.replace("\v", " ").strip()}
+            number += 1 + line.count("\v")
+        return
+    for number, row in _json_rows(text, is_row):
+        if not isinstance(row, dict):
+            do = "Write one object a line (JSONL), or name a file of text .txt"
+            raise wrong(path, f"row {number} is no JSON object", do)
+        yield number, row
+
+
+def _kind(text: str, named: str) -> str:
+    """What a file seems to be, whatever it is called. named: what its name says, which counts where both may be."""
+    start = text[:LONGEST_TEXT].lstrip()
+    first = start.partition("\n")[0].strip()
+    if first[:1] in ("{", "["):
+        if "JSON" in named and first[0] == "{" and "\n" not in start.strip():
+            return named
+        whole = first[0] == "[" or json_value(first) is None
+        if "JSON" in named or json_value(text if whole else first) is not None:
+            return VALUE if whole else "JSON lines"
+    if _MARKDOWN.match(text):
+        return "a table of Markdown"
+    if _MARKUP.match(start):
+        return "HTML or XML"
+    lines = [line for line in start.splitlines()[:20] if line.strip()]
+    ends = [line.rstrip()[-1] in STOPS for line in lines]
+    if named in ("CSV", "TSV"):
+        return "text" if len(ends) > 1 and all(ends) and lines[0].count(" ") > 1 else named
+    for mark in SEPARATORS if len(lines) > 2 and not any(ends) else "":
+        try:
+            widths = {len(cells) for cells in csv.reader(lines[:-1], delimiter=mark, strict=True)}
+        except csv.Error:
+            continue
+        if len(widths) == 1 and widths != {1}:
+            return "TSV" if mark == "\t" else "CSV"
+    return named if "JSON" in named else "text"
+
+
+def _say_kind(say: Callable[[str], object], named: str, seems: str) -> None:
+    """Say what a file is taken for where its name says something else."""
+    if seems != named:
+        say(f"by its name this file is {named or 'of no kind that is known'}; it holds {seems}, and is read so")
+
+
+def _excel(data: bytes, path: Path, sheet: str, say: Callable[[str], object]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The rows of a sheet of a workbook, as they show there; row 1 is the header."""
+    try:
+        from openpyxl import load_workbook
+    except ImportError:
+        do = "Install it with pip install 'spillover[excel]', or save the sheet as CSV"
+        raise wrong(path, "reading a workbook needs openpyxl", do) from None
+    try:
+        book = load_workbook(io.BytesIO(data), read_only=True, data_only=True)
+    except Exception as error:  # Whatever the library meets in a broken archive.
+        raise wrong(path, f"this workbook cannot be read ({first_line(error)})", "Save it again, or as CSV") from None
+    if sheet and sheet not in book.sheetnames:
+        raise wrong(path, f"there is no sheet {sheet!r}", nearest(sheet, book.sheetnames))
+    chosen = book[sheet] if sheet else book.worksheets[0]
+    if len(book.sheetnames) > 1 and not sheet:
+        others = ", ".join(each for each in book.sheetnames if each != chosen.title)
+        say(f"the sheet {chosen.title!r} is read, the first; there are also {others} (--sheet)")
+    cells = ([_cell(cell) for cell in row] for row in chosen.iter_rows(values_only=True))
+    yield from _with_header(cells, path, "a cell")
+
+
+def _cell(value: Any) -> str:
+    """A cell of a workbook as text: a day without its midnight, a number without an empty fraction."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value).removesuffix(" 00:00:00")
+
+
+def _separated(
+    text: str, path: Path, tabs: bool, separator: str, say: Callable[[str], object]
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The rows of CSV or TSV; the header is row 1."""
+    if text[:4].lower() == "sep=":  # As Excel names it.
+        separator, text = separator or text[4:5], text.partition("\n")[2]
+    head = text[: text.find("\n", 4096) + 1 or None].splitlines()[:20]
+    usual = "\t" if tabs else ","
+
+    def columns(mark: str) -> int:
+        return len(next(csv.reader(head[:1], delimiter=mark), []))
+
+    mark = separator or max(usual + SEPARATORS, key=columns)
+    if len(mark) != 1:
+        raise UsageError(f"{separator!r} is no separator", where="--separator", do="Give one character, such as ';'")
+    if separator and columns(mark) == 1:
+        what = f"no {mark!r} parts the header {head[0][:80]!r}" if head else "this file is empty"
+        raise wrong(path, what, "Leave --separator out, or give the mark that parts the columns")
+    if columns(mark) == 1:
+        for other in ":^~#!_&*/\\- ":
+            counts = {line.count(other) for line in head if line.strip()}
+            if len(head) > 1 and len(counts) == 1 and counts != {0}:
+                what = (
+                    f"no comma, semicolon, tab or bar parts the columns; each row holds {other!r} {counts.pop()} times"
+                )
+                raise wrong(path, what, f"If it parts the columns, use `packs discover --separator {other!r}`")
+    elif mark != usual and not separator:
+        say(f"columns are parted by {mark!r}, not by {usual!r} (--separator)")
+    try:
+        yield from _with_header(
+            csv.reader(chain.from_iterable(map(CARRIAGE.split, _text_lines(text))), delimiter=mark, strict=True),
+            path,
+            f"a cell with {mark!r}",
+        )
+    except csv.Error as error:
+        what, do = f"this file is not CSV ({error})", "Mend the quotes"
+        if "field limit" in str(error):
+            what, do = f"a cell has more than {csv.field_size_limit():,} characters", "Mend the quotes, or shorten it"
+        raise wrong(path, what, do) from None
+
+
+def _with_header(records: Iterable[Sequence[str]], path: Path, quoted: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Records by the names of their columns."""
+    header: list[str] = []
+    for number, record in enumerate(records, start=1):
+        if not any(map(str.strip, record)):
+            continue
+        if not header:
+            header = [cell.strip() or f"column {place}" for place, cell in enumerate(record, start=1)]
+            for name in header:
+                if header.count(name) > 1:
+                    what = f"the column {name!r} is there {header.count(name)} times"
+                    raise wrong(f"{path}, row {number}", what, "Give each column a name of its own")
+            continue
+        if record[0].strip() == header[0] and [cell.strip() for cell in record] == header:
+            raise wrong(f"{path}, row {number}", "the header is there again", "Remove this row")
+        if len(record) != len(header):
+            what = f"this row has {len(record)} cells, and the header {len(header)}"
+            raise wrong(f"{path}, row {number}", what, f"Quote {quoted}, and write empty cells out")
+        yield number, dict(zip(header, record, strict=True))
+
+
+def _json_rows(text: str, is_row: Callable[[Mapping[str, Any]], bool]) -> Iterator[tuple[int, Any]]:
+    """The rows of a JSON array, or of an object that holds one, else one a line; None for what is not JSON."""
+    whole = json_value(text)
+    if isinstance(whole, dict) and not is_row(whole):
+        whole = next((each for each in whole.values() if isinstance(each, list)), whole)
+    if isinstance(whole, list | dict):
+        yield from enumerate(whole if isinstance(whole, list) else [whole], start=1)
+        return
+    for number, line in enumerate(_text_lines(text), start=1):
+        if line.strip():
+            yield number, json_value(line)
+
+
+def _text_lines(text: str) -> Iterator[str]:
+    """The lines of a text with their ends, without a second copy of it."""
+    start = 0
+    while start < len(text):
+        stop = text.find("\n", start) + 1 or len(text)
+        yield text[start:stop]
+        start = stop
+
+
+def json_value(text: str) -> Any:
+    """What JSON says, numbers as they are written; None for what is not JSON."""
+    try:
+        return _PLAIN_DECODER.decode(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def read_text(path: Path, do: str) -> str:
+    """The text of a file. Raises UsageError when it cannot be read."""
+    try:
+        return _decoded(path.read_bytes(), path)
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error, do) from None
+
+
+def _unreadable(path: Path, error: Exception, do: str) -> UsageError:
+    return wrong(path, f"this file cannot be read: {(getattr(error, 'strerror', None) or str(error)).lower()}", do)
+
+
+def _decoded(data: bytes, path: Path, encoding: str = "") -> str:
+    if not data.strip():
+        raise wrong(path, "this file is empty", "Name a file of rows")
+    try:
+        if encoding:
+            return data.decode(encoding).removeprefix("\ufeff")
+        if wide := _utf16(data):
+            do = f"Save it as UTF-8, or use `packs discover --encoding {wide}`"
+            raise wrong(path, f"this file is {wide[:6].upper()}", do)
+        if kind := next((kind for begin, kind in BINARY.items() if data.startswith(begin)), ""):
+            raise wrong(path, f"this file is {kind}, and no text", f"Unpack it, or save it as one of {KINDS}")
+        if b"\0" in data[:4096]:
+            raise wrong(path, "this file is not text", f"Name one of {KINDS}")
+        return data.decode("utf-8-sig")
+    except LookupError:
+        do = "Give latin-1, for instance"
+        raise UsageError(f"there is no encoding {encoding!r}", where="--encoding", do=do) from None
+    except UnicodeDecodeError as error:
+        what, do = f"this file is not {encoding}", "Give another --encoding"
+        if not encoding and _CONTROL.search(data[:4096]):
+            raise wrong(path, "this file is not text", f"Name one of {KINDS}") from None
+        if not encoding:
+            what, do = "this file is not UTF-8", "Save it as UTF-8; if Latin-1, use `packs discover --encoding latin-1`"
+        raise wrong(path, f"{what} (row {data[: error.start].count(10) + 1})", do) from None
+
+
+def _utf16(data: bytes) -> str:
+    """The kind of UTF-16 that a file is, with its mark or, of plain letters, without."""
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return "utf-32" if data[:4] == b"\xff\xfe\0\0" else "utf-16"
+    even, odd = data[:200:2], data[1:200:2]
+    return (
+        "utf-16-le" if all(even) and odd and not any(odd) else "utf-16-be" if odd and all(odd) and not any(even) else ""
+    )

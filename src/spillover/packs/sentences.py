@@ -57,6 +57,12 @@ _FUNCTION = PRONOUNS | _words("""in on at with from to by for near until than bu
     again alone together instead""")
 _PARTICLES = _words("""de da do dos das di del della der den van von zu zur zum la le les lo el al bin ibn ben
     of the y e du des af av ter ten op upon sur ap aan auf am im""")
+_NUMBERS = _words("""one two three four five six seven eight nine ten eleven twelve fifteen twenty thirty forty fifty
+    sixty hundred thousand half""")
+#: Words that end as adverbs do and are none.
+_NO_ADVERBS = _words("""family supply assembly monopoly anomaly butterfly dragonfly firefly melancholy daily weekly
+    monthly yearly quarterly hourly friendly elderly orderly lonely lovely costly homely lively sicily
+    gadfly panoply homily""")
 #: A comma that is inside one name: a suffix, a region's code, a year.
 _TAIL = re.compile(r",\s*(?:[A-Z]{2}|(?:[A-Z]\.\s?)+[A-Z]?|\d{4}|(?:Jr|Sr|Inc|Ltd|LLC|Esq|Ph\.D|M\.D)\.?|I{1,3})$")
 _BREAKS = re.compile(r"[,;:()\[\]{}/|<>\"“”«»=—–、，；：（）*†‡^@\\]|\s-+\s|\.\.|…")
@@ -246,7 +252,18 @@ def is_phrase(text: str, most: int = 4) -> bool:
         return False
     if re.search(r"[.!?]\s", text):
         return False  # What follows a stop may be another sentence.
-    return not any(word.endswith("ly") and len(word) > 5 for word in own)
+    return not any(word.endswith("ly") and len(word) > 5 and word not in _NO_ADVERBS for word in own)
+
+
+def is_counted(text: str) -> bool:
+    """Whether the text is a number or a share of something, and no pronoun: one year, no restrictions, all meat."""
+    first, _, rest = text.partition(" ")
+    return first.casefold() in ("one", "no", "all", "both") and is_phrase(rest)
+
+
+def is_number(text: str) -> bool:
+    """Whether the text is one number, in digits or in words."""
+    return text.casefold() in _NUMBERS or (text[:1].isdigit() and text.replace(".", "").replace(",", "").isdigit())
 
 
 def is_list(text: str) -> bool:

@@ -10,7 +10,18 @@ from typing import Any, NamedTuple
 
 from spillover.packs.frames import LONGEST_FILL, Frame, FrameIndex, mine, spans
 from spillover.packs.pack import SUBJECT, normal
-from spillover.packs.sentences import TITLED, endings, is_name, is_phrase, plain, sentences, unquoted
+from spillover.packs.sentences import (
+    TITLED,
+    endings,
+    is_counted,
+    is_name,
+    is_number,
+    is_phrase,
+    plain,
+    sentence_spans,
+    sentences,
+    unquoted,
+)
 from spillover.packs.tables import Row
 
 #: Texts that are searched for frames at once; how often what is left over is searched again; rows on which it is tried
@@ -26,7 +37,7 @@ MARK = "\ue000"
 #: Different replies that are kept with what they answer.
 KEPT = 1 << 16
 #: Words that an answer may begin with and another wording of it may not.
-_LEADING = re.compile(r"(?:an?|the|in|at|as|to|by|on)\s+(?=\S)", re.IGNORECASE)
+_LEADING = re.compile(r"^(?:an?|the|in|at|as|to|by|on)\s+(?=\S)", re.IGNORECASE)
 _MARKED = re.compile(r"[*_`~\[<\n]|^\s*[-•>#]")
 #: What no subject holds: a sum, or something that another has.
 _NO_SUBJECT = re.compile(r"[=+*/^<>{}|\\]|\d\s*[-x×]\s*\d|['’]s\s")
@@ -34,7 +45,19 @@ _CAPITALS = re.compile(
     rf"(?:\b{TITLED})?"
     r"[A-Z][\w.'’-]*\w(?: (?:[A-Z][\w.'’-]*\w|van|von|de|da|al|bin))* [A-Z][\w.'’-]*[^\W_]"
 )
-_TITLE = re.compile(TITLED)
+_TITLE, _ARTICLE = re.compile(TITLED), re.compile(r"(?:the|my|our|your) (?=[A-Z\d])")
+#: A subject that is something of somebody.
+_ABOUT = re.compile(r"((?:[Tt]he )?(?:[a-z]\S* )+of )[A-Z]\S*(?: [A-Z]\S*)+")
+_ABBREVIATED = re.compile(r"\b[A-Z]{1,3}\. [A-Z]")
+#: The next word, unless it is the verb of what follows: Hilde Maas mentors Ada.
+_NEXT = re.compile(rf" ([a-z][\w'’-]*)(?![\w'’-])(?! (?:the |an? |my )?(?:{MARK}|\{{subject))")
+_ADVERBS = frozenset(
+    ("away", "back", "only", "off", "out", "up", "down", "here", "there", "home", "each", "every", "later")
+)
+#: An article inside, before which a verb or a preposition stands: uses a plug.
+_INNER = re.compile(r"\w an? \w")
+#: A number before something else, which makes no name of it.
+_ITEM = re.compile(r"\d+[.)]? ")
 #: What introduces a sentence about a subject, or an answer.
 _INTRODUCED = re.compile(
     rf"(?:[^\s,:{MARK}]+ ){{0,4}}[^\s,:{MARK}]+(?:, |: )(?=.*{MARK})|(?:[^\s,:]+ ){{0,4}}[^\s,:]+: (?=.)"
@@ -43,13 +66,39 @@ _INTRODUCED = re.compile(
 
 @dataclass
 class Wording:
-    """One wording with what its rows say. kind: question, statement or column. reply: what stands before the answer."""
+    """One wording with what its rows say.
+
+    Arguments:
+    - kind: question, statement or column.
+    - reply: what stands before the answer.
+    - around: of rows of a question, by number and subject, what stands around the answer in its sentence.
+    """
 
     text: str
     kind: str
     prompt: str = ""
     rows: list[Row] = field(default_factory=list)
     reply: str = ""
+    around: dict[tuple[int, str], tuple[str, str]] = field(default_factory=dict)
+
+    def beside(self, row: Row) -> tuple[str, str]:
+        """What stands before the answer of a row, and the word that follows it where that may be a part of it."""
+        if self.kind == "statement":
+            before, _, after = self.text.partition("{answer}")
+        else:
+            before, after = self.around.get(row[:2], ("", ""))
+        return (before, _noun(after)) if after else ("", "")
+
+    def take_in(self, word: str) -> None:
+        """Make the word that follows answers a part of them."""
+        for place, row in enumerate(self.rows):
+            if self.beside(row)[1] == word:
+                self.rows[place] = row._replace(answer=f"{row.answer} {word}")
+                if row[:2] in self.around:
+                    before, after = self.around[row[:2]]
+                    self.around[row[:2]] = before, after.removeprefix(f" {word}")
+        if self.kind == "statement":
+            self.text = self.text.replace(f"{{answer}} {word}", "{answer}", 1)
 
     def answers(self) -> dict[str, str]:
         """Subject -> the form of its first answer in which answers are compared."""
@@ -100,12 +149,14 @@ def _is_subject(text: str) -> bool:
 @lru_cache(1 << 15)
 def is_named(text: str) -> bool:
     """Whether a text is a name, and no number."""
-    return is_name(text) and any(map(str.isalpha, text))
+    return is_name(text) and any(map(str.isalpha, text)) and not _ITEM.match(text)
 
 
 @lru_cache(1 << 15)
 def _is_answer(text: str) -> bool:
-    return bool(text) and MARK not in text and (is_name(text) or is_phrase(text, LONGEST_FILL) or text[:1].isdigit())
+    if not text or MARK in text or _INNER.search(text):
+        return False
+    return is_name(text) or is_phrase(text, LONGEST_FILL) or is_counted(text) or text[:1].isdigit()
 
 
 def replies(units: Iterable[Unit]) -> list[str]:
@@ -172,8 +223,9 @@ def _asked_about(index: FrameIndex, unit: Unit) -> tuple[Frame, str] | None:
 
 def _marked(reply: str, subject: str) -> str:
     """A reply with a mark where it names the subject, by the whole name or a part of it."""
-    untitled = _TITLE.sub("", subject)
-    for name in (subject, untitled):
+    bare = _ARTICLE.sub("", subject)
+    untitled = _TITLE.sub("", bare)
+    for name in (subject, bare, untitled):
         if name in reply:
             return reply.replace(name, MARK)
     for word in untitled.split():
@@ -195,8 +247,9 @@ def _cut(rows: Sequence[Row]) -> list[Row]:
     inside: dict[str, tuple[str, tuple[str, str]]] = {}
     for answer in counts:
         for span in spans(answer):
-            if counts[span] > counts[answer]:
-                before, _, after = answer.partition(span)
+            before, _, after = answer.partition(span)
+            # A noun that follows may be a part of the answer; `whole_answers` tells.
+            if counts[span] > counts[answer] and not _NEXT.match(after):
                 inside[answer] = span, (before, after)
                 break
     shared = Counter(around for _, around in set(inside.values()))
@@ -222,6 +275,7 @@ def _answered(
     read = _Replies(index, known)
     for frame, group in groups.items():
         rows, begins, open_ = list[Row](), Counter[str](), 0
+        around = dict[tuple[int, str], tuple[str, str]]()
         tried = _spread(group, TRIED)
         for place, (unit, subject) in enumerate(group if len(group) <= TRIED else [*tried, *group]):
             if place == len(tried) < len(group):
@@ -237,16 +291,18 @@ def _answered(
             else:
                 rows.append(Row(unit.row, normal(subject), normal(answer[0])))
                 begins[answer[1]] += 1
+                if answer[2]:
+                    around[rows[-1][:2]] = answer[1:]
         if rows and len(rows) >= READABLE * (len(rows) + open_):
             prompt = f"{frame.parts[0]}{SUBJECT}{frame.parts[1]}".strip()
             begin, times = begins.most_common(1)[0]
             before = begin.replace(MARK, SUBJECT).strip() if times * 2 > len(rows) else ""
-            found[frame] = Wording(prompt, "question", prompt, _cut(rows), before)
+            found[frame] = Wording(prompt, "question", prompt, _cut(rows), before, around)
     return found
 
 
-class _Replies(dict[str, "tuple[str, str] | None"]):
-    """A reply with its subject marked -> what it answers, and what stands before that.
+class _Replies(dict[str, "tuple[str, str, str] | None"]):
+    """A reply with its subject marked -> what it answers, and what stands before and after that.
 
     Rows that differ in their subject alone are read once. Of too many different replies none is kept.
     """
@@ -255,31 +311,31 @@ class _Replies(dict[str, "tuple[str, str] | None"]):
         super().__init__()
         self._index, self._known = index, known
 
-    def __missing__(self, reply: str) -> tuple[str, str] | None:
+    def __missing__(self, reply: str) -> tuple[str, str, str] | None:
         found = self._known.answer(reply) if self._known else _answer(reply, self._index)
         if len(self) < KEPT:
             self[reply] = found
         return found
 
 
-def _answer(reply: str, index: FrameIndex) -> tuple[str, str] | None:
-    """What a reply answers, and what stands before it: a statement about the subject, a bare answer, another frame."""
+def _answer(reply: str, index: FrameIndex) -> tuple[str, str, str] | None:
+    """What a reply answers, and what stands around it: a statement about the subject, a bare answer, another frame."""
     parts = _introduced(reply)
     # A reply that names the subject answers in that sentence.
     about = [part for part in parts if MARK in part]
     parts = about or parts
-    other: tuple[str, str] | None = None
+    other: tuple[str, str, str] | None = None
     for part in parts:
         for frame, (fill,) in index.match(part):
             answer = unquoted(fill)
             if _is_answer(answer):
                 if MARK in "".join(frame.parts):
-                    return answer, frame.parts[0]
-                other = other or (answer, frame.parts[0])
+                    return answer, frame.parts[0], frame.parts[1]
+                other = other or (answer, frame.parts[0], frame.parts[1])
     if other and not (parts and is_name(parts[0]) and len(parts[0].split()) <= 3):
         return other
     if parts and _is_answer(parts[0]) and len(parts[0].split()) <= LONGEST_FILL:
-        return parts[0], ""
+        return parts[0], "", ""
     return other
 
 
@@ -314,7 +370,21 @@ def named(texts: Sequence[str]) -> float:
 
 def _stops(text: str) -> list[str]:
     """The first sentences of a text without their stops."""
-    return [_bare(each) for each in sentences(text)[:SENTENCES]]
+    return [_bare(each) for each in _sentences(text)[:SENTENCES]]
+
+
+def _sentences(text: str) -> list[str]:
+    """The sentences of a text. One begins, too, with a name that is there before: The size of Ada Fox is S. Ada Fox."""
+    if not _ABBREVIATED.search(text):
+        return sentences(text)
+    found = list[str]()
+    for start, stop, cuts in sentence_spans(text):
+        for before, after in cuts:
+            if (name := _CAPITALS.match(text, after)) and name[0] in text[start:before]:
+                found.append(text[start:before].strip())
+                start = after
+        found.append(text[start:stop].strip())
+    return found
 
 
 def _said_so(
@@ -331,16 +401,31 @@ def _said_so(
     for number, text in texts:
         hit = False
         if any(middle in text for middle in middles):
-            for sentence in sentences(_plain(text)):
+            for sentence in _sentences(_plain(text)):
                 for frame, (subject, answer) in index.match(_bare(sentence)):
                     subject, answer = unquoted(subject), unquoted(answer)
-                    if _is_subject(subject) and _is_answer(answer):
+                    if (_is_subject(subject) and _is_answer(answer)) or (_is_answer(subject) and _is_subject(answer)):
                         new[frame].rows.append(Row(number, normal(subject), normal(answer)))
                         hit = True
                         break
         if not hit:
             rest.append((number, text))
-    return {frame: wording for frame, wording in new.items() if wording.rows}, rest
+    return {frame: _of_names(wording) for frame, wording in new.items() if wording.rows}, rest
+
+
+def _of_names(wording: Wording) -> Wording:
+    """A wording without the words that stand before the name in most of its subjects: the home of Ada Moss.
+
+    Where a file has them with one answer alone, no frame holds them.
+    """
+    befores = Counter(found[1] for row in wording.rows if (found := _ABOUT.fullmatch(row.subject)))
+    for before, times in befores.most_common(1):
+        if 2 * times > len(wording.rows):
+            own = [row for row in wording.rows if row.subject.startswith(before)]
+            rows = [row._replace(subject=row.subject.removeprefix(before)) for row in own]
+            text, prompt = (each.replace(SUBJECT, before + SUBJECT, 1) for each in (wording.text, wording.prompt))
+            return Wording(text, wording.kind, prompt, rows)
+    return wording
 
 
 @dataclass(frozen=True)
@@ -354,8 +439,8 @@ class Known:
     def of(cls, relations: Sequence[Sequence[Row]]) -> "Known":
         owners: dict[str, int] = {}
         for place, each in enumerate(relations):
-            for row in each:
-                bare = form(row.answer)
+            # With its article, too, which may be a part of it: The Owls.
+            for bare in {text for row in each for text in (form(row.answer), row.answer.casefold())}:
                 owners[bare] = place if owners.get(bare, place) == place else -1
         subjects = frozenset(row.subject for each in relations for row in each)
         return cls(subjects, {bare: place for bare, place in owners.items() if place >= 0})
@@ -371,11 +456,11 @@ class Known:
         """The longest known answer in a text."""
         return next((span for span in spans(text) if span.casefold() in self.answers), "")
 
-    def answer(self, reply: str) -> tuple[str, str] | None:
+    def answer(self, reply: str) -> tuple[str, str, str] | None:
         """The known answer of a short reply, and what stands before it."""
         for part in _stops(_plain(reply))[:2] if len(reply) < 200 else ():
             if (found := self.within(part)) and len(part.split()) <= LONGEST_FILL + len(found.split()):
-                return found, part.partition(found)[0] if MARK in part else ""
+                return found, part.partition(found)[0] if MARK in part else "", ""
         return None
 
 
@@ -412,7 +497,9 @@ def decided(wording: Wording) -> Wording | None:
     back, sure = agreement(turned), agree(wording.rows)
     if sure and there >= back - CLOSE:
         return wording
-    repeats = len({row.subject for row in turned}) >= 1.5 * len({row.answer for row in turned}) and len(turned) > LEAST
+    repeats = len({row.subject for row in turned}) >= 1.5 * len({row.answer for row in turned}) and len(
+        turned
+    ) >= LEAST + (wording.kind != "statement")
     if not agree(turned) or not repeats or named([row.subject for row in turned]) < NAMED:
         return wording if sure else None
     text = wording.text if "{answer}" in wording.text else f"{wording.text} {{answer}}"
@@ -420,16 +507,62 @@ def decided(wording: Wording) -> Wording | None:
     return Wording(text, wording.kind, "", turned)
 
 
+@lru_cache(1 << 12)
+def _noun(after: str) -> str:
+    """The word with which a text goes on, where it may belong to what stands before it; else empty."""
+    found = _NEXT.match(after)
+    return found[1] if found and is_phrase(found[1]) and found[1] not in _ADVERBS else ""
+
+
+def whole_answers(wordings: Sequence[Wording]) -> None:
+    """Put to answers the noun that follows them, where others have it: night shift.
+
+    The rows of a wording with the same next word are one context, whose answers are whole with it or without it. They
+    are with it where no row is without it and it follows in two contexts, after an article or a number, or nothing
+    stands before them.
+    """
+    for _ in range(LEAST):
+        contexts = defaultdict[tuple[int, str], Counter[str]](Counter)
+        befores = defaultdict[tuple[int, str], set[str]](set)
+        known, free = Counter[str](), Counter[str]()
+        for place, wording in enumerate(wordings):
+            for row in wording.rows:
+                answer, (before, word) = form(row.answer), wording.beside(row)
+                known[answer] += 1
+                if word:
+                    contexts[place, word][answer] += 1
+                    befores[place, word].add(before.rpartition(", ")[2].strip().casefold())
+                else:
+                    free[answer] += 1
+        grown = False
+        for (place, word), answers in contexts.items():
+            wide, bare = (sum(map(count.__getitem__, each)) for count, each in
+                          ((known, (f"{answer} {word}" for answer in answers)), (free, answers)))  # fmt: skip
+            alike = len(befores[place, word]) > 1 or any(
+                answers.keys() & own.keys() for (other, its), own in contexts.items() if other != place and its == word
+            )
+            alike = alike or all(
+                not each or f" {each}".endswith((" the", " a", " an")) for each in befores[place, word]
+            )
+            if wide > bare or (not bare and (alike or all(map(is_number, answers)))):
+                wordings[place].take_in(word)
+                grown = True
+        if not grown:
+            return
+
+
 def agree(rows: Sequence[Row]) -> bool:
     """Whether rows say one answer of each subject, but for slips, which are a fault of the file and no other wording.
 
     Of named subjects one in four may have a second answer, and of few one: who reads the file is shown both.
     """
-    if agreement(rows) >= AGREEING:
+    times = Counter(row.subject for row in rows)
+    subjects, share = len(times), agreement(rows)
+    if share >= AGREEING and (share == 1 or max(times.values()) * 2 <= len(rows)):
         return True
-    subjects = len({row.subject for row in rows})
     slips = len({(row.subject, form(row.answer)) for row in rows}) - subjects
-    slight = LEAST * slips <= subjects and slips <= max(1, SLIPS * subjects)
+    # Of answers that nobody shares, none is a slip.
+    slight = LEAST * slips <= subjects >= len({form(row.answer) for row in rows}) and slips <= max(1, SLIPS * subjects)
     return slight and named([row.subject for row in rows]) >= NAMED
 
 
