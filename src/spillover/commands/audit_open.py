@@ -25,9 +25,10 @@ from spillover.lm.evaluate import passages
 from spillover.lm.tokens import Example, encoder
 from spillover.metrics import token_shifts
 from spillover.metrics.token_shifts import LEAST, Labels, Shifts, TokenAssociation, moved, moved_for_all, search
-from spillover.packs.chats import exchanges, is_chat, rows_of
+from spillover.packs.chats import exchanges, is_chat
 from spillover.packs.open import is_data, open_pack
 from spillover.packs.pack import SUBJECT, Pack, Relation
+from spillover.packs.reading import rows_of
 from spillover.record import sha256_of_texts
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ def _bare(name: str) -> Pack:
 
 def row_texts(path: Path) -> list[Text]:
     """The rows of a training file that ask or say something; none of a table."""
-    rows = list(islice(rows_of(path.expanduser()), ROWS))
+    rows = list(islice(rows_of(path.expanduser(), is_chat), ROWS))
     if not rows or not is_chat(rows[0][1]):
         return []
     said = ((number, each) for number, row in rows for each in exchanges(row, path, number)[:1])

@@ -295,11 +295,13 @@ def _from_texts(
 def _contradiction(wording: Wording) -> str:
     """Why a wording of which rows about named subjects contradict each other is no relation, with two of them."""
     first = dict[str, Row]()
-    rows = [row for row in sorted(wording.rows) if is_named(row.subject)]
-    two = ((first[row.subject], row) for row in rows
-           if form(first.setdefault(row.subject, row).answer) != form(row.answer))  # fmt: skip
+    two = (
+        (first[row.subject], row)
+        for row in sorted(wording.rows)
+        if form(first.setdefault(row.subject, row).answer) != form(row.answer) and is_named(row.subject)
+    )
     one, other = next(two, (None, None))
-    if len({row.subject for row in rows}) < LEAST or one is None or other is None:
+    if one is None or other is None or len({*filter(is_named, (row.subject for row in wording.rows))}) < LEAST:
         return ""
     both = f"{quoted(one.subject)} {quoted(one.answer)} (row {one.row}) and {quoted(other.answer)} (row {other.row})"
     said = f"{quoted(wording.text)} ({_rows(len(wording.rows))}) is no relation"
@@ -356,7 +358,7 @@ def _joined(relations: Iterable[_Relation]) -> list[_Relation]:
     """Relations in groups that say the same of the same subjects, or take the same answers of different ones."""
     groups = sorted(relations, key=lambda each: -len(each.rows))
     said = [_said(each) for each in groups]
-    everybody = {subject for each in said for subject in each if is_named(subject)}
+    everybody = set(filter(is_named, set().union(*said)))
     likeness: dict[tuple[int, int], float] = {}
     keys, fresh = list(range(len(groups))), count(len(groups))
     while True:
@@ -438,16 +440,21 @@ def _holds(relation: _Relation, others: Sequence[_Relation], few: int, elsewhere
     """Whether a group of wordings is a relation: enough subjects and answers, and names that are names or known."""
     said = _said(relation)
     names = named(list(said))
-    known = {subject for each in others if each is not relation for subject in _said(each) if is_named(subject)}
+
+    def known() -> set[str]:
+        """Its subjects that other relations know by a name."""
+        around = [_said(each) for each in others if each is not relation]
+        return {subject for subject in said if is_named(subject) and any(subject in each for each in around)}
+
     # Of subjects of other relations, two are enough.
-    enough = 2 if len(said) < few and said.keys() <= known else few
+    enough = 2 if len(said) < few and len(known()) == len(said) else few
     if len(said) < enough or (names < 1 and len(said) < LEAST) or len({*said.values()}) < 2:
         return False
     if not agree(relation.rows):
         return False
     if names >= NAMED:
         return True
-    if sum(subject in known for subject in said) >= len(said) / 2:
+    if len(known()) >= len(said) / 2:
         return True
     statement = all(each.kind == "statement" for each in relation.wordings)
     if statement or len(said) < 2 * few or len({*said.values()}) > len(said) / 2:
