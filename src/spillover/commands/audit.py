@@ -200,9 +200,7 @@ def run(settings: Audit, pack: Pack | str | Path = "", models: Sequence[Model | 
     from spillover.lm.distributed import joined
 
     page, settings = settings.page, dataclasses.replace(settings, browse=False, out=_folder_of(settings.out))
-    models = models or (settings.base, settings.tuned)
-    held = _served(settings, [_held(model, checkpoint) for checkpoint, model in enumerate(models)])
-    more = identifying(pack, *(each.sha256 for each in held if each is not None))
+    given, models = pack, models or (settings.base, settings.tuned)
     if not (pack or settings.pack or settings.open):
         do = "Name a pack or a training file, or look at words in everyday text with --open"
         raise UsageError("missing PACK", where="spillover audit", do=do)
@@ -214,6 +212,9 @@ def run(settings: Audit, pack: Pack | str | Path = "", models: Sequence[Model | 
         what = "this pack declares no implication, and its facts suggest none: there is nothing to judge"
         do = "State two relations of some subjects and one of them of others, or look at everyday words with --open"
         raise UsageError(what, where=settings.pack, do=do)
+    # An endpoint's tokenizer comes from a model that may have to be prepared: after what is wrong with the pack.
+    held = _served(settings, [_held(model, checkpoint) for checkpoint, model in enumerate(models)])
+    more = identifying(given, *(each.sha256 for each in held if each is not None))
     probes = audit_open.plan(settings, pack) if settings.open else None
     if probes and settings.probes:
         more["templates"] = probes.sha256
