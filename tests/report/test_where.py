@@ -71,11 +71,13 @@ def test_where_in_the_prompt_is_told_in_words_and_drawn():
     found = where_of(record(PARTS | POSITIONS))
     finding = position_finding(found)
     assert finding.startswith(
-        "Of what training added to the stated facts: the tuned weights at the subject’s tokens alone bring 90%, and "
-        "without them at the subject’s tokens 90% is lost; to the stated links: "
+        "Stated facts: the tuned weights at the subject’s tokens alone bring 90% of what training added; without them "
+        "at the subject’s tokens, 90% of it is lost. Stated links: "
     )
-    assert "unwanted conclusions: the tuned weights at the last token alone bring 75%, and without them at the last " \
-           "token 100% is lost" in finding  # fmt: skip
+    assert finding.endswith(
+        "Unwanted conclusions: the tuned weights at the last token alone bring 75% of what training added; without "
+        "them at the last token, all of it is lost."
+    )
     text = Reader(build_where_page(found).html()).text
     assert "Where in the prompt" in text and finding in text and "subject, layers 1-2" in text
     rows = {(row["part"], row["group"], row["left_out"]): row["rate"] for row in draw_where_positions(found).rows}

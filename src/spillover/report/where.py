@@ -217,10 +217,14 @@ def position_finding(found: PatchedModels) -> str:
             continue
         (alone, most), (needed, lost) = (max(own.items(), key=lambda item: item[1]) for own in shares.values())
         said.append(
-            f"{WORDS[group]}: the tuned weights at {_AT[alone]} alone bring {most:.0%}, and without them at "
-            f"{_AT[needed]} {lost:.0%} is lost"
+            f"{WORDS[group].capitalize()}: the tuned weights at {_AT[alone]} alone bring {_share(most)} of what "
+            f"training added; without them at {_AT[needed]}, {_share(lost)} of it is lost."
         )
-    return f"Of what training added to the {'; to the '.join(said)}." if said else ""
+    return " ".join(said)
+
+
+def _share(share: float) -> str:
+    return "all" if share >= 0.995 else f"{max(share, 0):.0%}"
 
 
 def _lazy_title(found: PatchedModels) -> str:
