@@ -20,7 +20,6 @@ import pyarrow.parquet as pq
 from spillover.errors import UsageError, first_line, nearest
 from spillover.packs.check import Findings, quoted, shown
 from spillover.packs.pack import Fact, normal
-from spillover.packs.sentences import STOPS
 
 COLUMNS = Fact._fields
 #: Longest text that is read, in characters: a cell, a prompt, a name.
@@ -372,6 +371,8 @@ def rows_of(
 
 def _kind(text: str, named: str) -> str:
     """What a file seems to be, whatever it is called. named: what its name says, which counts where both may be."""
+    from spillover.packs.sentences import STOPS
+
     start = text[:LONGEST_TEXT].lstrip()
     first = start.partition("\n")[0].strip()
     if first[:1] in ("{", "["):
