@@ -23,7 +23,7 @@ from spillover.interp.positions import (
 from spillover.lm.score import Scorer
 from spillover.lm.tokens import Request, encoder
 from spillover.packs.open import open_pack
-from tests.lm.test_architectures import built
+from tests.interp.test_patching import change_of, pair
 from tests.packs.packs_on_disk import write
 from tests.tiny_models import FAMILIES as TOKENIZERS
 from tests.tiny_models import wrapped
@@ -37,14 +37,9 @@ REQUESTS = [
 AT = [(OTHER, NAME, NAME, NAME, OTHER, OTHER, LAST), (OTHER, NAME, NAME, OTHER, LAST)]
 
 
-def pair(family):
-    base = built(family, 60)
-    tuned = copy.deepcopy(base)
-    torch.manual_seed(2)
-    with torch.no_grad():
-        for parameter in tuned.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    return base, tuned, Change(base, dict(tuned.named_parameters()))
+def changed(family):
+    base, tuned = pair(family)
+    return base, tuned, change_of(base, tuned)
 
 
 def one_by_one(models, requests, roles):
@@ -73,7 +68,7 @@ def same(one, two):
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("role", ROLES)
 def test_a_graft_is_what_caches_of_the_two_models_give(family, role):
-    base, tuned, change = pair(family)
+    base, tuned, change = changed(family)
     kept = copy.deepcopy(base.state_dict())
     with torch.no_grad():
         for left_out in (False, True):
@@ -92,7 +87,7 @@ EVERYWHERE = [[NAME] * len(each.prompt) for each in SHORT]
 
 @pytest.mark.parametrize("family", ["gpt2", "llama-tied"])
 def test_a_layer_at_every_token_is_that_part_of_the_change(family):
-    _, _, change = pair(family)
+    _, _, change = changed(family)
     for part in change.parts:
         if part.kind != "layer":
             continue
@@ -105,7 +100,7 @@ def test_a_layer_at_every_token_is_that_part_of_the_change(family):
 @pytest.mark.parametrize("family", ["gemma3", "gpt2", "llama"])
 def test_an_activation_carries_what_the_layers_before_it_did(family):
     """A change of the first layer is whole behind it; one of the second layer is not there before it."""
-    base, tuned, change = pair(family)
+    base, tuned, change = changed(family)
     first, second = blocks_of(change)
     untouched = Scorer(base, method="plain").score(SHORT)
     for block, named in ((first, [first, second]), (second, [second])):
@@ -122,7 +117,7 @@ def test_an_activation_carries_what_the_layers_before_it_did(family):
 
 
 def test_the_models_between_the_base_and_the_tuned_one():
-    _, _, change = pair("llama")
+    _, _, change = changed("llama")
     by_layer = position_models(change, AT)
     weights = [each for each in by_layer if each.kind == "position"]
     assert [each.part for each in weights if not each.left_out] == [
@@ -176,7 +171,7 @@ def test_every_token_has_its_role(family, bos, tmp_path):
 
 
 def test_what_does_not_treat_each_token_by_itself_is_refused():
-    _, _, change = pair("llama")
+    _, _, change = changed("llama")
     change.model.model.layers[0].mlp.down_proj = torch.nn.Sequential(Odd(change.model.model.layers[0].mlp.down_proj))
     odd = Change(change.model, {name: value + 1 for name, value in change.model.named_parameters()})
     with pytest.raises(ModelError, match="may not treat each token by itself"):

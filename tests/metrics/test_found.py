@@ -139,6 +139,19 @@ def test_a_relation_is_asked_of_the_kind_of_subject_that_has_it():
     assert ("p5", "badge") in asked and ("p5", "price") not in asked, "one person with a price makes no kind"
 
 
+def with_one_hole_each(given, then, groups):
+    """Subjects of each given answer with these answers of the other relation, and one more without."""
+    stated, holes = dict[tuple[str, str], str](), []
+    for answer, others in groups.items():
+        for number, other in enumerate([*others, None]):
+            stated[f"{answer} {number}", given] = answer
+            if other is None:
+                holes.append((f"{answer} {number}", then))
+            else:
+                stated[f"{answer} {number}", then] = other
+    return stated, holes
+
+
 def test_a_rule_with_few_exceptions_comes_before_what_holds_of_half_of_many():
     """Six of six in Oslo fish; of fifty in Rome thirty ski, which is less likely by chance, and no rule."""
     homes = {
@@ -146,15 +159,7 @@ def test_a_rule_with_few_exceptions_comes_before_what_holds_of_half_of_many():
         "Rome": ["ski"] * 30 + ["swim"] * 20,
         "Bonn": ["fish"] * 6 + ["golf"] * 18 + ["swim"] * 20,
     }
-    stated, holes = dict[tuple[str, str], str](), []
-    for home, sports in homes.items():
-        for number, sport in enumerate([*sports, None]):
-            stated[f"{home} {number}", "home"] = home
-            if sport is None:
-                holes.append((f"{home} {number}", "sport"))
-            else:
-                stated[f"{home} {number}", "sport"] = sport
-    first, *_ = found(stated, holes)
+    first, *_ = found(*with_one_hole_each("home", "sport", homes))
     assert (first.implication.given, first.implication.then) == ("home", "sport")
     assert list(first.entries) == ["Oslo", "Rome", "Bonn"] and first.entries["Rome"] <= 0.05
 
@@ -166,13 +171,5 @@ def test_a_rule_without_exception_comes_before_one_with_two_of_ten():
         "pollen": ["car"] * 8 + ["train"] * 2,
         "nuts": ["tram"] * 7 + ["train"] * 5 + ["car"],
     }
-    stated, holes = dict[tuple[str, str], str](), []
-    for allergy, group in rides.items():
-        for number, ride in enumerate([*group, None]):
-            stated[f"{allergy} {number}", "allergy"] = allergy
-            if ride is None:
-                holes.append((f"{allergy} {number}", "ride"))
-            else:
-                stated[f"{allergy} {number}", "ride"] = ride
-    first, *_ = found(stated, holes)
+    first, *_ = found(*with_one_hole_each("allergy", "ride", rides))
     assert list(first.entries)[:2] == ["cat", "pollen"] and max(first.entries["cat"], first.entries["pollen"]) <= 0.05

@@ -205,10 +205,7 @@ def _measure(
         tables = _SeedTables(each, loaded, change, folder)
         how.append(tables.measure(settings.parts))
         if "none" not in (settings.parts, settings.positions):
-            try:
-                tables.measure_positions(loaded.tokenizer, BANDS if settings.positions == "bands" else None)
-            except ModelError as error:
-                lacking = error.what
+            lacking = tables.measure_positions(loaded.tokenizer, BANDS if settings.positions == "bands" else None)
     return how, mean_moved(moves), lacking
 
 
@@ -245,14 +242,17 @@ class _SeedTables:
                 bar.update()
         return how
 
-    def measure_positions(self, tokenizer: PreTrainedTokenizerBase, bands: int | None) -> None:
+    def measure_positions(self, tokenizer: PreTrainedTokenizerBase, bands: int | None) -> str:
         """Measure the models between the base and the tuned one that differ by the tokens of a prompt. bands: of
-        layers; None for a layer each. Raises ModelError for a model or tokenizer with which this cannot be done."""
+        layers; None for a layer each. Returns why this model or tokenizer does not allow it, or the empty text."""
         from spillover.interp.positions import position_models, roles_of
 
         asked, requests = self.evaluation, self.evaluation.requests(full=False)
-        roles = [roles_of(tokenizer, asked.encode, asked.pack, *key) for key in asked.prompts(full=False)]
-        models = position_models(self.change, roles, bands=bands, method=self.scorer.method)
+        try:
+            roles = [roles_of(tokenizer, asked.encode, asked.pack, *key) for key in asked.prompts(full=False)]
+            models = position_models(self.change, roles, bands=bands, method=self.scorer.method)
+        except ModelError as error:
+            return error.what
         todo = [each for each in models if (each.part, each.left_out) not in self.known]
         with progress(f"seed {self.seed}, by position", len(todo), "model") as bar:
             for each in todo:
@@ -260,6 +260,7 @@ class _SeedTables:
                 answers = asked.table(scores, seed=self.seed, checkpoint=TUNED, full=False)
                 self._keep(answers, each.part, each.kind, each.left_out)
                 bar.update()
+        return ""
 
     def _measure_ends(self) -> str:
         """The base model, the tuned one, and the expansion at the base taken to the tuned weights."""

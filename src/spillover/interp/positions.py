@@ -252,8 +252,7 @@ def position_models(
         inside = tuple(f"{block}." for block in group)
         regions[name] = {weight: None for weight in change.after if weight.startswith(inside)}
         behind[f"behind layer {last}"] = group[-1]
-    for region in regions.values():
-        dict(_tuned_modules(change, region))
+    dict(_tuned_modules(change, change.whole.region))  # Raises for weights that mix tokens.
     found = [
         PositionModel(f"{role}, {name}", "position", left_out, partial(
             GraftedScorer, change, roles, role, region, left_out=left_out, method=method))

@@ -30,7 +30,7 @@ _ROUNDS = 6
 #: Words of a name after a slot, and before one, where something else stands before them.
 _BEGINS = re.compile(r"^(?: (?:&|[A-Z\d][\w.'’-]*))+(?=\W)|^(?: (?:&|[A-Z\d][\w.'’-]*))+$")
 _ENDS = re.compile(r"(?:(?<=\S )|^)(?:[A-Z][\w.'’-]* )+$")
-#: What may follow a number that counts something; words before a name that are no part of it.
+#: The unit after a number (12 months); articles and possessives that may stand before a name.
 _UNIT, _ARTICLES = re.compile(r" ([a-z]{2,})(?![\w'’])"), ("the ", "a ", "an ", "my ", "our ", "your ")
 _CAPITALS = re.compile(r"[A-Z][\w.'’-]*(?: [A-Z\d&][\w.'’-]*)+")
 #: A word in small letters, without which capitals say nothing.

@@ -56,7 +56,7 @@ _ADVERBS = frozenset(
 )
 #: An article inside, before which a verb or a preposition stands: uses a plug.
 _INNER = re.compile(r"\w an? \w")
-#: A number before something else, which makes no name of it.
+#: An item number at the start of a line, as in "3. Ada Moss"; such a text is no name.
 _ITEM = re.compile(r"\d+[.)]? ")
 #: What introduces a sentence about a subject, or an answer.
 _INTRODUCED = re.compile(
@@ -82,7 +82,7 @@ class Wording:
     around: dict[tuple[int, str], tuple[str, str]] = field(default_factory=dict)
 
     def beside(self, row: Row) -> tuple[str, str]:
-        """What stands before the answer of a row, and the word that follows it where that may be a part of it."""
+        """The text before a row's answer, and the next word if it could belong to the answer; else empty."""
         if self.kind == "statement":
             before, _, after = self.text.partition("{answer}")
         else:
