@@ -53,7 +53,8 @@ MARGIN = 1.2
 PROCESS, PROCESS_A_TOKEN = 430_000_000, 1300
 #: What a run then loads and keeps beside its model, and what is not given back: measured 57 to 101 MB on Linux, and
 #: 20 MB more with what is warranted (lm.judge). The library of adapters, with those that it looks for, and that of
-#: 8-bit optimizers among them: measured 47 MB. Kernels of bfloat16, made as they are needed: measured 50 MB.
+#: 8-bit optimizers among them: measured 47 MB. Kernels of bfloat16, made as they are needed by a processor that has
+#: instructions for them: measured 50 MB, and 0 MB by one that has none.
 RUN, ADAPTERS, EIGHT_BITS, HALF = 95_000_000, 60_000_000, 50_000_000, 45_000_000
 #: The most examples and prompts of a pack that are looked at; more of them take no more memory.
 EXAMPLES, PROMPTS = 2048, 512
@@ -224,7 +225,8 @@ class Forecaster:
         self.vocabulary: int = config.get_text_config().vocab_size
         on_cpu = torch.device(device).type == "cpu"
         self.process = PROCESS + PROCESS_A_TOKEN * self.vocabulary + libraries(training) if on_cpu else 0
-        self.run = RUN + HALF * (self.dtype == torch.bfloat16) if on_cpu else 0
+        kernels = self.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        self.run = RUN + HALF * kernels if on_cpu else 0
         stored = getattr(torch, str(getattr(config, "dtype", None) or dtype).removeprefix("torch."), self.dtype)
         model = on_meta_device(config, self.dtype)
         self.weights = sum(parameter.nbytes for parameter in model.parameters())
