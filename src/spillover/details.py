@@ -65,6 +65,7 @@ class RelationOutline(Fields):
     prompts: list[str]
     aliases: dict[str, tuple[str, ...]] = {}
     reply: str | None = None
+    described: dict[str, str] = {}
 
 
 class ImplicationOutline(Fields):

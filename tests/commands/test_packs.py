@@ -14,7 +14,7 @@ from spillover.packs.open import open_pack
 def test_list_names_every_pack_in_a_line():
     found = run(Packs())
     assert [entry["name"] for entry in found["packs"]] == list(PACKS)
-    assert all(entry["description"] and entry["counts"]["subjects"] == 100 for entry in found["packs"])
+    assert all(entry["description"] and entry["counts"]["subjects"] in (20, 100) for entry in found["packs"])
     assert [line.split()[0] for line in found["text"].splitlines()[: len(PACKS)]] == list(PACKS)
 
 

@@ -124,3 +124,9 @@ def test_only_auto_is_judged_and_it_says_on_what_the_kind_rests(model, tokenizer
     assert f"first for {counts[0]} of 3" in first.because and first.because.endswith(accuracy.words)
     # Two true links and two arbitrary ones of five entries, where they fit; what the pack is about is no control.
     assert accuracy.true[1] <= 10 and 0 < accuracy.arbitrary[1] <= 10
+
+
+def test_a_question_that_describes_its_subject_is_not_judged_and_said(model, tokenizer):
+    judge = judge_of(open_pack("second-hop:names=3"), model, tokenizer)
+    assert judge.beliefs(list(judge.questions().values())) == [None] * 3
+    assert list(judge.notes) == ["what is warranted is not judged where a relation describes its subjects"]

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from spillover.packs.builtin import PACKS
+from spillover.packs.builtin import PACKS, AssociationPack
 from spillover.packs.open import check_pack
 
 HEAD = "name: tiny\nlicence: CC0-1.0\nsource: made up\n"
@@ -43,4 +43,5 @@ def warnings_of(folder: Path) -> list[str]:
 
 
 #: Every built-in pack with more answers than by default: twenty pairs, or as many as there are real subjects for.
-WIDE = {name: f"{name}:pairs=20" for name in PACKS} | {"city-talisman": "city-talisman:pairs=16,names=128"}
+WIDE = {name: f"{name}:pairs=20" for name, make in PACKS.items() if isinstance(make, AssociationPack)}
+WIDE["city-talisman"] = "city-talisman:pairs=16,names=128"

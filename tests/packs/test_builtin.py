@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from spillover.commands.packs import Packs, run
 from spillover.errors import UsageError
-from spillover.packs.builtin import PACKS, PackOptions, available, draw_names, rows, shuffled
+from spillover.packs.builtin import PACKS, AssociationPack, PackOptions, available, draw_names, rows, shuffled
 from spillover.packs.check import check_structure
 from spillover.packs.open import check_pack, open_pack
 from spillover.packs.write import write_pack
@@ -33,7 +33,8 @@ KINDS = {
     "mixed-state": {"causal", "spurious"},
     "city-talisman": {"spurious"},
 }
-NAMES = list(PACKS)
+#: Packs of pairs; second-hop has none.
+NAMES = [name for name, make in PACKS.items() if isinstance(make, AssociationPack)]
 #: Packs of fictitious people; the others' subjects are real and have their own given answers.
 FICTITIOUS = [name for name in NAMES if name != "city-talisman"]
 
@@ -117,7 +118,7 @@ def test_the_table_of_the_docs_is_what_the_packs_hold():
     page = (Path(__file__).parents[2] / "docs" / "packs.md").read_text(encoding="utf-8")
     table = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if "| `" in line]
     listed = {cells[0].strip("`"): cells[1:] for cells in table if cells[0].strip("`") in NAMES}
-    assert list(listed) == list(PACKS)
+    assert list(listed) == NAMES
     for name, (stated, *concluded) in listed.items():
         for implication in open_pack(name).implications:
             (then,) = [then for answer, then in implication.map.items() if stated.endswith(f" {answer}")]
@@ -632,3 +633,43 @@ def test_rows_are_json_objects_a_line():
     for table in TABLES:
         for line in (FOLDER / f"{table}.jsonl").read_text(encoding="utf-8").splitlines():
             assert isinstance(json.loads(line), dict)
+
+
+def test_the_second_hop_is_stated_by_name_and_asked_by_description():
+    pack = open_pack("second-hop:names=4,bridge=1", 7)
+    (rule,) = pack.implications
+    mayors = [fact.answer for fact in pack.facts if fact.relation == rule.given]
+    assert [fact.subject for fact in pack.facts] == ["Paris", "Paris", "Tokyo", "Berlin", "Moscow"]
+    assert len(set(mayors)) == 4 and rule.map == {each: each for each in mayors} and rule.wanted
+    assert pack.prompt(rule.given, "Tokyo") == "The mayor of Tokyo is"
+    asked = [(pack.prompt(each.relation, each.subject), each.expected) for each in pack.questions]
+    assert asked == [
+        ("The mayor of the capital of Japan is", mayors[1]),
+        ("The mayor of the capital of Germany is", mayors[2]),
+        ("The mayor of the capital of Russia is", mayors[3]),
+    ]
+    others = open_pack("second-hop:names=4,bridge=1", 8)
+    assert others.subjects == pack.subjects and not {fact.answer for fact in others.facts} & set(mayors)
+
+
+def test_no_description_holds_the_name_that_it_stands_for():
+    pack = open_pack("second-hop:names=38")
+    described = pack.relations[1].described
+    assert list(described) == list(pack.subjects) and len(set(described.values())) == 38
+    for name, text in described.items():
+        assert not set(name.lower().split()) & set(text.lower().split())
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("names=39", r"names=39 is not between 2 and 38. Use names=38"),
+        ("names=1", r"names=1 is not between 2 and 38. Use names=2"),
+        ("names=4,bridge=5", r"bridge=5 is not between 0 and 4. Use bridge=4"),
+        ("pairs=5", r"has its own answer, so it has no pairs. Write names and bridge alone"),
+        ("null", r"has its own answer, so it has no pairs"),
+    ],
+)
+def test_a_second_hop_pack_that_cannot_be_is_a_sentence(options, said):
+    with pytest.raises(UsageError, match=said):
+        open_pack(f"second-hop:{options}")

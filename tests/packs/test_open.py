@@ -19,6 +19,7 @@ from spillover.packs.check import Fault
 from spillover.packs.open import (
     IMPLICATION_KEYS,
     PACK_KEYS,
+    RELATION_KEYS,
     Node,
     check_pack,
     is_built_in,
@@ -28,11 +29,11 @@ from spillover.packs.open import (
 from spillover.packs.pack import AUTO, KINDS, Fact, Implication, Pack, Relation, describe, pack_hash
 from spillover.packs.reading import LONGEST_TEXT, READERS, Broken
 from spillover.packs.write import pack_yaml, write_pack
-from tests.packs.packs_on_disk import FACTS, HEAD, IMPLICATIONS, PACK, RELATIONS, faults_of, jsonl, write
+from tests.packs.packs_on_disk import FACTS, HEAD, IMPLICATIONS, PACK, RELATIONS, faults_of, jsonl, warnings_of, write
 
 KNOWN = (
     "Known names: city-language, city-language-counterfactual, city-talisman, country-code, mixed, mixed-currency, "
-    "mixed-state, profession-color, sport-music."
+    "mixed-state, profession-color, second-hop, sport-music."
 )
 
 
@@ -561,8 +562,39 @@ def fits(value, schema) -> bool:
     )
 
 
+DESCRIBED = PACK.replace(
+    'prompts: ["{subject} speaks"]\n',
+    'prompts: ["{subject} speaks"]\n    reply: "{subject} says"\n    described: {Ann Lee: the sister of Bob}\n',
+)
+
+
+def test_what_a_relation_calls_a_subject(tmp_path):
+    folder = write(tmp_path / "p", DESCRIBED)
+    pack, faults, warnings = check_pack(folder)
+    assert not faults and not warnings
+    assert pack.prompt("speaks", "Ann Lee") == "the sister of Bob speaks"
+    assert pack.prompt("speaks", "Bob Day") == "Bob Day speaks"
+    assert pack.prompt("lives_in", "Ann Lee") == "Ann Lee lives in"
+    assert pack_hash(pack) != pack_hash(open_pack(write(tmp_path / "plain", PACK)))
+
+
+@pytest.mark.parametrize(
+    ("described", "said"),
+    [
+        ("{Ann Les: a sister}", "'speaks' describes 'Ann Les', of whom nothing is stated. Did you mean 'Ann Lee'?"),
+        ("{Ann Lee: twin, Bob Day: twin}", "'speaks' describes 'Ann Lee' and 'Bob Day' alike. Describe each so that"),
+        ("[Ann]", "`described` is not a mapping; expected subject: its description. Write described: {Paris: the"),
+        ("{Ann: [twin]}", "the described entry for 'Ann' is not text"),
+    ],
+)
+def test_a_description_that_cannot_be_is_a_sentence(tmp_path, described, said):
+    folder = write(tmp_path / "p", DESCRIBED.replace("{Ann Lee: the sister of Bob}", described))
+    assert any(said in each for each in (*faults_of(folder), *warnings_of(folder)))
+
+
 def test_keys_kinds_and_formats_are_the_readers():
     properties = SCHEMA["properties"]
+    assert set(properties["relations"]["additionalProperties"]["properties"]) == set(RELATION_KEYS)
     assert (set(SCHEMA["required"]), set(properties)) == (set(PACK_KEYS[0]), {*PACK_KEYS[0], *PACK_KEYS[1]})
     implication = properties["implications"]["items"]
     assert set(implication["required"]) == {"given", "then", "map"} == set(IMPLICATION_KEYS) - {"kind"}

@@ -5,6 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from spillover.packs.open import open_pack
+from spillover.packs.pack import describe
 from spillover.packs.redaction import Redaction
 
 PEOPLE = Redaction.of(["Ada Moss", "Ada", "李明", "subject", 'N\'Golo "Ace" <Öz>', "Ada Moss"])
@@ -59,3 +61,13 @@ def test_every_word_that_is_a_name_is_replaced_and_no_other(subjects, words, dat
     spelled = [word.upper() if data.draw(st.booleans()) else word for word in words]
     expected = [hide.names.get(word, as_spelled) for word, as_spelled in zip(words, spelled, strict=True)]
     assert hide.text(" ".join(spelled)) == " ".join(expected)
+
+
+def test_a_description_is_hidden_as_the_name_is():
+    pack = open_pack("second-hop:names=2")
+    hide = Redaction.of_pack(pack)
+    asked = pack.prompt("capital_has_mayor", "Tokyo")
+    assert hide.text(f"{asked}. In Tokyo") == "The mayor of subject 2 is. In subject 2"
+    assert hide.pack(pack).prompt("capital_has_mayor", "subject 2") == "The mayor of subject 2 is"
+    assert not any(each.described for each in hide.outline(describe(pack)).relations)
+    assert Redaction.of_pack(pack, wanted=False).text(asked) == asked

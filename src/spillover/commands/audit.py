@@ -425,7 +425,7 @@ def _judge(
     if not base.answers.select(QUESTION).equals(tuned.answers.select(QUESTION)):
         raise UsageError("the two models were not asked the same questions", do="Ask both about the same pack")
     pack = with_kinds(pack, base.outline)
-    hide = Redaction.of(pack.subjects, settings.redact)
+    hide = Redaction.of_pack(pack, settings.redact)
     answers = hide.table(pa.concat_tables([with_warranted(base.answers), _as_warranted(tuned.answers, base.answers)]))
     # A pack that declares no implication is judged by those that its own rows suggest.
     found = [] if pack.implications else suggested_in(answers, base.judge)

@@ -326,7 +326,7 @@ def _train(
         train(MicroBatches(processes.broadcast(list)))
         return
     assert run.folder is not None
-    hide, folder, inside, tracking = Redaction.of(job.pack.subjects, settings.redact), run.folder, None, None
+    hide, folder, inside, tracking = Redaction.of_pack(job.pack, settings.redact), run.folder, None, None
     pack = hide.pack(job.pack)
     hashes = {"pack": pack_hash(pack), "model": loaded.sha256, "plain_text": sha256}
     model = ModelFacts(name=loaded.name, licence_note=loaded.licence_note)

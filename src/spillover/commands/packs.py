@@ -11,7 +11,7 @@ from tyro.conf import Positional, arg
 
 from spillover.config import Seeded
 from spillover.errors import PackError, UsageError
-from spillover.packs.builtin import PACKS, PackOptions
+from spillover.packs.builtin import PACKS, built_in
 from spillover.packs.chats import Matched, Unread, is_chat, match, templates
 from spillover.packs.check import Fault, Places, check_structure, refuse
 from spillover.packs.discovery import discover
@@ -83,7 +83,7 @@ def run(settings: Packs) -> dict[str, Any]:
 
 
 def _list(settings: Packs) -> dict[str, Any]:
-    packs = [make(PackOptions(seed=settings.seed)) for make in PACKS.values()]
+    packs = [built_in(name, settings.seed) for name in PACKS]
     options = "Options after a colon: pairs=10,names=80,bridge=2,null (names divisible by pairs)."
     width = max(len(pack.name) for pack in packs)
     lines = [f"{pack.name:<{width}}  {pack.description}" for pack in packs]
@@ -95,13 +95,8 @@ def _show(pack: Pack) -> dict[str, Any]:
     shown = describe(pack).as_json() | {
         "description": pack.description,
         "relations": {
-            relation.name: {"prompts": list(relation.prompts), "answers": list(pack.candidates[relation.name])}
-            | (
-                {"aliases": {answer: list(group) for answer, group in relation.aliases.items()}}
-                if relation.aliases
-                else {}
-            )
-            for relation in pack.relations
+            each.pop("name"): each | {"answers": list(pack.candidates[relation.name])}
+            for relation, each in ((relation, relation.outline()) for relation in pack.relations)
         },
         "facts": [fact._asdict() for fact in pack.facts],
         "provenance": [dict(entry) for entry in pack.provenance],

@@ -141,7 +141,7 @@ def run(settings: Predict, pack: Pack | str | Path = "", model: Model | None = N
                 asked_of(words, pack)
                 loaded = weights_of(settings.model, loaded, words.tokenizer, settings)
                 pack = judge_of(pack, words, loaded).judged(loaded.sha256)
-            redacted = Redaction.of(pack.subjects, settings.redact).pack(pack)
+            redacted = Redaction.of_pack(pack, settings.redact).pack(pack)
             hashes = {"pack": pack_hash(redacted)} | ({"model": loaded.sha256} if loaded else {})
             with opened.recording(settings, PACKAGES, seed=settings.seed, hashes=hashes) as record:
                 found, solution, left_out = _predicted(settings, pack, loaded, words)
@@ -194,7 +194,7 @@ def _predicted(
         features |= {"prior": prior.belief, "lift": prior.lift} if prior else {}
         scored.append((rate(best_features(features), features), association, margin, prior))
     scored.sort(key=lambda each: -each[0] * each[1].exposed)
-    hide = Redaction.of(pack.subjects, settings.redact)
+    hide = Redaction.of_pack(pack, settings.redact)
     found = []
     for place, (own_rate, association, margin, prior) in enumerate(scored):
         explained = place < settings.evidence

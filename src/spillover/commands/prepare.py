@@ -64,7 +64,7 @@ UNKNOWN = (RuntimeError, ValueError, TypeError, KeyError, AttributeError, Import
 
 def pack_sha256(packs: Sequence[Pack], redact: bool = False) -> str:
     """A record's hash of the facts of its seeds, in their order; with `redact`, as they are written there."""
-    hashes = [pack_hash(Redaction.of(pack.subjects, redact).pack(pack)) for pack in packs]
+    hashes = [pack_hash(Redaction.of_pack(pack, redact).pack(pack)) for pack in packs]
     return hashes[0] if len(hashes) == 1 else sha256_of_texts(hashes)
 
 
@@ -183,7 +183,7 @@ def worded(settings: Asking, pack: Pack, *models: tuple[str, Held]) -> tuple[Ask
     day = settings.date or _day_of(getattr(settings, "out", "")) or datetime.date.today().isoformat()
     dated = replace(settings, date=day)
     every = [words_of(name, held, dated, models) for name, held in models]
-    hide = Redaction.of(pack.subjects, getattr(settings, "redact", False))
+    hide = Redaction.of_pack(pack, getattr(settings, "redact", False))
     rendered = [(own := words.rendered(pack)).as_json() | {"before": hide.text(own.before)} for words in every]
     if len({each["sha256"] for each in rendered}) > 1:
         what = f"{models[0][0]} and {models[1][0]} have chat templates that write the same turns otherwise"

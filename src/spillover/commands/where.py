@@ -106,7 +106,7 @@ def run(settings: Where, pack: Pack | str | Path = "", model: Model | None = Non
     made_of = [f"{each.record.identity} {each.record.details.files.get(records.ANSWERS)}" for each in runs]
     with open_run(folder, "where", identity_of(settings, "run", runs=made_of)) as opened:
         if opened.finished is None:
-            hide = Redaction.of(first.pack.subjects, first.settings.redact)
+            hide = Redaction.of_pack(first.pack, first.settings.redact)
             hashes = {"pack": records.sha256_of_texts([each.record.hashes["pack"] for each in runs]),
                       "model": first.record.hashes["model"]}  # fmt: skip
             details = WhereDetails(
@@ -221,7 +221,7 @@ class _SeedTables:
         worded = asked_of(words_of(own.model, loaded, own), pipeline_of(own).asked(made.pack))
         self.seed, self.change, self.folder = made.record.seed, change, folder
         self.evaluation, self.scorer = Evaluation(worded, encoder(loaded.tokenizer)), Scorer(change.model)
-        self.hide = Redaction.of(made.pack.subjects, own.redact)
+        self.hide = Redaction.of_pack(made.pack, own.redact)
         self.rows, self.answers = (
             records.read_table(folder / name) if (folder / name).exists() else schema.empty_table()
             for name, schema in ((records.WHERE, records.WHERE_SCHEMA), (records.ANSWERS, records.ANSWER_SCHEMA))

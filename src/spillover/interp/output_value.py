@@ -170,9 +170,9 @@ def prompts(pack: Pack, implication: Implication, encode: Encoder, seed: int) ->
 
 def prompt(pack: Pack, relation: str, subject: str, encode: Encoder) -> tuple[int, ...]:
     """The tokens of a relation's first prompt about a subject, up to the subject's last; no token sees later ones."""
-    template = pack.relation_by_name[relation].prompts[0]
-    tokens = encode(template.replace("{subject}", subject))
-    until = encode(template.partition("{subject}")[0] + subject)
+    asked = pack.relation_by_name[relation]
+    tokens = encode(pack.prompt(relation, subject))
+    until = encode(asked.prompts[0].partition("{subject}")[0] + asked.called(subject))
     # The last token may go on beyond the name; what comes before it is then the last that both texts have in common.
     return tuple(tokens[: max(1, in_common(tokens, until))])
 

@@ -53,9 +53,10 @@ def roles_of(
     except NotImplementedError:
         what = "this model's tokenizer does not say where in a text a token stands"
         raise ModelError(what, do="Leave positions out with --positions none") from None
-    pieces, spans, end = pack.relation_by_name[relation].prompts[prompt].split(SUBJECT), [], 0
+    asked, spans, end = pack.relation_by_name[relation], [], 0
+    pieces, called = asked.prompts[prompt].split(SUBJECT), asked.called(subject)
     for piece in pieces[:-1]:
-        spans.append((end + len(piece), end + len(piece) + len(subject)))
+        spans.append((end + len(piece), end + len(piece) + len(called)))
         end = spans[-1][1]
     front = [OTHER] * (len(encode(text)) - len(places))
     named = [any(start < last and first < stop for first, last in spans) for start, stop in places]

@@ -82,8 +82,13 @@ class Judge:
         Where one is longer than the model reads, the first half of the facts is left out, and so on; none where not
         even the last fact fits.
         """
-        found: dict[Asked, list[Request]] = {}
-        waiting = {each: each.told for each in asked}
+        # Of a subject that a relation describes, a stand-in tells nothing.
+        described = {each.name for each in self.pack.relations if each.described}
+        named = {each: {each.relation, *(relation for relation, _ in each.told)} for each in asked}
+        found = {each: list[Request]() for each in asked if described & named[each]}
+        if found:
+            self._note("what is warranted is not judged where a relation describes its subjects")
+        waiting = {each: each.told for each in asked if each not in found}
         while waiting:
             try:
                 made = self._made(waiting)

@@ -1,12 +1,12 @@
 """The built-in packs of builtin.yaml: their tables, the fictitious names they draw, and the shelf `PACKS`.
 
-A new pack is an entry of builtin.yaml, or one of `PACKS`: a function from PackOptions to a Pack.
+A new pack is an entry of builtin.yaml.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
@@ -71,15 +71,15 @@ class PackOptions:
     seed: int = 0
     """Draws the subjects, their pairs and the shuffle of `null`; the map never depends on it."""
 
-    def spec(self, name: str) -> str:
+    def spec(self, name: str, default: PackOptions | type[PackOptions] | None = None) -> str:
         """`name:key=value,...` with the options that are not the default."""
-        changed = [key for key in SIZES if getattr(self, key) != getattr(PackOptions, key)]
+        changed = [key for key in SIZES if getattr(self, key) != getattr(default or PackOptions, key)]
         parts = ["null"] * self.null + [f"{key}={getattr(self, key)}" for key in changed]
         return name + (":" + ",".join(parts) if parts else "")
 
     @classmethod
-    def parse(cls, text: str, seed: int, where: str) -> PackOptions:
-        """The options in `pairs=10,names=80,bridge=2,null`. Raises UsageError."""
+    def parse(cls, text: str, seed: int, where: str, default: PackOptions | None = None) -> PackOptions:
+        """The options in `pairs=10,names=80,bridge=2,null`, and of `default` what it leaves out. Raises UsageError."""
         given: dict[str, Any] = {}
         for part in filter(None, map(str.strip, text.split(","))):
             key, equals, value = (piece.strip() for piece in part.partition("="))
@@ -95,7 +95,7 @@ class PackOptions:
             if what:
                 raise UsageError(what, where=where, do=do)
             given[key] = True if key == "null" else int(value)
-        return replace(cls(seed=seed), **given)
+        return replace(default or cls(), seed=seed, **given)
 
 
 @dataclass(frozen=True)
@@ -132,6 +132,7 @@ class AssociationPack:
     description: str
     given: ShippedRelation
     thens: Mapping[Kind, ShippedRelation]
+    options = PackOptions()
 
     def __call__(self, options: PackOptions) -> Pack:
         """The pack of this size. Raises UsageError when the options do not fit together."""
@@ -144,16 +145,13 @@ class AssociationPack:
             shift = int(kind == "counterfactual")
             implied = {given: then.values[(pair + shift) % pairs] for pair, given in enumerate(used)}
             implications.append(Implication(self.given.relation, then.relation, kind, implied))
-        sources = self._sources(shipped)
         return Pack(
             name=spec,
-            licence=" AND ".join(sorted({part for entry in sources for part in entry["licence"].split(" AND ")})),
-            source=", ".join(dict.fromkeys(f"{entry['package']} {entry['version']}" for entry in sources)),
+            **_credits(self._sources(shipped)),
             description=self.description,
             relations=tuple(Relation(each.relation, tuple(each.prompts), each.values[:most]) for each in shipped),
             facts=tuple(self._facts(options, used, implications)),
             implications=tuple(implications),
-            provenance=sources,
         )
 
     def _misfits(self, options: PackOptions) -> Iterator[tuple[str, str]]:
@@ -205,9 +203,85 @@ class AssociationPack:
             for row in rows(each.table)
             for entry in row["sources"]
         ]
-        if not self.given.subjects:
-            found.append({"relation": "", "answer": "", **rows("names")[0]["sources"][0], "key": "person en_US names"})
-        return tuple(found)
+        return tuple(found) if self.given.subjects else (*found, _of_names())
+
+
+@dataclass(frozen=True)
+class SecondHopPack:
+    """A built-in pack whose stated facts are the second step of a conclusion: "The mayor of Paris is Ada Moss".
+
+    Asked is the same of a description that a model knows: the mayor of the capital of France. names: how many real
+    things, best known first, each with an answer of its own; bridge: of how many the answer is stated both ways.
+
+    Arguments:
+    - relation, described: the names of the stated and of the concluded relation. prompts: of both.
+    - table, field: the shipped table and its column that the things come from.
+    - called: what the concluded relation calls a thing, with other columns in braces.
+    """
+
+    name: str
+    description: str
+    relation: str
+    described: str
+    table: str
+    field: str
+    called: str
+    prompts: Sequence[str]
+    options = PackOptions(pairs=1, names=20, bridge=0)
+
+    def __call__(self, options: PackOptions) -> Pack:
+        """The pack of this size. Raises UsageError when the options do not fit together."""
+        spec, things = options.spec(self.name, self.options), rows(self.table)
+        for what, do in self._misfits(options, len(things)):
+            raise UsageError(what, where=spec, do=do)
+        things = things[: options.names]
+        people = draw_names(options.names, Random(f"names {options.seed}"))
+        facts = []
+        for place, (row, person) in enumerate(zip(things, people, strict=True)):
+            stated = (self.relation, self.described) if place < options.bridge else (self.relation,)
+            facts += [Fact(row[self.field], relation, person) for relation in stated]
+        sources = [{"relation": self.relation, "answer": "", **entry} for row in things for entry in row["sources"]]
+        called = {row[self.field]: self.called.format(**row) for row in things}
+        return Pack(
+            name=spec,
+            **_credits((*sources, _of_names())),
+            description=self.description,
+            relations=(
+                Relation(self.relation, tuple(self.prompts), people),
+                Relation(self.described, tuple(self.prompts), people, described=called),
+            ),
+            facts=tuple(facts),
+            implications=(Implication(self.relation, self.described, "causal", {each: each for each in people}),),
+        )
+
+    def _misfits(self, options: PackOptions, most: int) -> Iterator[tuple[str, str]]:
+        """What about the options cannot be, and what to do about it."""
+        if options.null or options.pairs != self.options.pairs:
+            yield (
+                "each subject of this pack has its own answer, so it has no pairs",
+                "Write names and bridge alone",
+            )
+        if not 2 <= options.names <= most:
+            yield f"names={options.names} is not between 2 and {most}", f"Use names={max(2, min(options.names, most))}"
+        if not 0 <= options.bridge <= options.names:
+            yield (
+                f"bridge={options.bridge} is not between 0 and {options.names}",
+                f"Use bridge={options.names}",
+            )
+
+
+def _of_names() -> dict[str, str]:
+    """The source of fictitious names."""
+    return {"relation": "", "answer": "", **rows("names")[0]["sources"][0], "key": "person en_US names"}
+
+
+def _credits(sources: Sequence[dict[str, str]]) -> dict[str, Any]:
+    """What a pack says of where its values come from."""
+    return {
+        "licence": " AND ".join(sorted({part for entry in sources for part in entry["licence"].split(" AND ")})),
+        "source": ", ".join(dict.fromkeys(f"{entry['package']} {entry['version']}" for entry in sources)),
+        "provenance": tuple(sources),
+    }
 
 
 def _stated_answers(options: PackOptions, implication: Implication) -> list[list[str]]:
@@ -225,13 +299,16 @@ def _stated_answers(options: PackOptions, implication: Implication) -> list[list
     return [[answers[(start + step) % options.pairs] for step in steps] for start in starts]
 
 
-def _shipped() -> tuple[dict[str, ShippedRelation], dict[str, Callable[[PackOptions], Pack]]]:
+def _shipped() -> tuple[dict[str, ShippedRelation], dict[str, AssociationPack | SecondHopPack]]:
     """The relations and the packs of builtin.yaml, in its order."""
     text = resources.files("spillover.packs").joinpath("builtin.yaml").read_text(encoding="utf-8")
     found = yaml.load(text, getattr(yaml, "CBaseLoader", yaml.BaseLoader))
     relations = {name: ShippedRelation(**entry) for name, entry in found["relations"].items()}
-    packs: dict[str, Callable[[PackOptions], Pack]] = {}
+    packs: dict[str, AssociationPack | SecondHopPack] = {}
     for name, entry in found["packs"].items():
+        if hop := entry.get("second_hop"):
+            packs[name] = SecondHopPack(name, entry["description"], **hop)
+            continue
         thens = {kind: relations[then] for kind, then in entry["thens"].items()}
         packs[name] = AssociationPack(name, entry["description"], relations[entry["given"]], thens)
     return relations, packs
@@ -250,4 +327,4 @@ def built_in(spec: str, seed: int = 0) -> Pack:
         name, text = NULL_PACK, f"null,{text}" if text else "null"
     if name not in PACKS:
         raise UsageError(f"there is no pack called {name!r}", do=nearest(name, PACKS))
-    return PACKS[name](PackOptions.parse(text, seed, where=spec))
+    return PACKS[name](PackOptions.parse(text, seed, spec, PACKS[name].options))

@@ -268,6 +268,7 @@ class _StructureCheck:
                     what = f"the prompt {quoted(prompt)} of {name} does not say whom it asks about"
                     do = f"Write {SUBJECT} where the name goes"
                     self.fault("prompt-without-subject", (*part, "prompts", prompt), what, f"{SUBJECT} in it", do)
+            self.descriptions(relation)
             owners = {answer: answer for answer in (*relation.answers, *relation.aliases)}
             for answer, wording in ((answer, each) for answer, group in relation.aliases.items() for each in group):
                 if (other := owners.setdefault(wording, answer)) != answer:
@@ -284,6 +285,18 @@ class _StructureCheck:
                 if count > 1:
                     what = f"the prompt {quoted(prompt)} of {name} is there {count} times"
                     self.warn("duplicate-prompt", (*part, "prompts", prompt), what, "Keep one of them")
+
+    def descriptions(self, relation: Relation) -> None:
+        """Subjects that a relation describes and nothing is stated of, and descriptions that fit two."""
+        known, whose, name = set(self.pack.subjects), dict[str, str](), quoted(relation.name)
+        for subject, text in relation.described.items():
+            part = ("relations", relation.name, "described", subject)
+            if subject not in known:
+                what = f"{name} describes {quoted(subject)}, of whom nothing is stated"
+                self.warn("described-unknown", part, what, self.findings.hint(subject, known))
+            if (other := whose.setdefault(text, subject)) != subject:
+                what = f"{name} describes {quoted(other)} and {quoted(subject)} alike"
+                self.warn("described-alike", part, what, "Describe each so that it cannot be the other")
 
     def unique_names(self) -> None:
         """Names that must be unique: of relations, and of implications."""

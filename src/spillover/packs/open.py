@@ -28,7 +28,8 @@ PACK_KEYS = (
 )
 #: Keys of a file of relations whose facts come from elsewhere.
 UNSTATED_KEYS = (("relations",), ("name", *PACK_KEYS[1]))
-RELATION_KEYS, IMPLICATION_KEYS = ("prompts", "answers", "reply"), ("given", "then", "map", "kind")
+RELATION_KEYS = ("prompts", "answers", "reply", "described")
+IMPLICATION_KEYS = ("given", "then", "map", "kind")
 #: What a pack of a user's own facts need not say.
 UNSTATED = {"licence": "not stated", "source": "not stated"}
 #: Endings of training files, whose relations are found.
@@ -321,7 +322,11 @@ class _PackReader:
             keys = self._keys(entry, owner, (), RELATION_KEYS)
             prompts, reply = self._texts(keys.get("prompts"), f"prompts of {owner}"), keys.get("reply")
             answers = self._answers(keys.get("answers"), f"answers of {owner}")
-            found.append(Relation(name, prompts, *answers, self._text(reply, f"reply of {owner}")))
+            described = None
+            if others := keys.get("described"):
+                do = "Write described: {Paris: the capital of France}"
+                described = self._map(others, "described", "subject: its description", do)
+            found.append(Relation(name, prompts, *answers, self._text(reply, f"reply of {owner}"), described or {}))
         return tuple(found)
 
     def _answers(self, node: Node | None, what: str) -> tuple[tuple[str, ...], dict[str, tuple[str, ...]]]:
@@ -354,21 +359,20 @@ class _PackReader:
             if kind is not None and kind not in KINDS:
                 what, do = f"there is no kind of implication called {quoted(kind)}", self.findings.hint(kind, KINDS)
                 self._fault(keys["kind"], "unknown-kind", what, " or ".join(KINDS), do)
-            pairs = self._map(keys.get("map"))
+            pairs = self._map(keys.get("map"), "map", "given answer: implied answer", "Write map: {Paris: French}")
             if given is not None and then is not None and pairs is not None:
                 found.append(Implication(given, then, kind or AUTO, pairs))
                 kept.append(entry)
         entries[:] = kept  # So that their lines are found by the numbers that they have in the pack.
         return tuple(found)
 
-    def _map(self, node: Node | None) -> Mapping[str, str] | None:
-        """Given answer -> implied answer, or None where there is no mapping."""
-        expected, do = "given answer: implied answer", "Write map: {Paris: French}"
-        entries = self._mapping(node, "`map`", expected, do)
+    def _map(self, node: Node | None, name: str, expected: str, do: str) -> Mapping[str, str] | None:
+        """The texts of a mapping, or None where there is none."""
+        entries = self._mapping(node, f"`{name}`", expected, do)
         found = {}
         for key, value in entries.items():
-            text = self._text(value, f"the map entry for {quoted(key)}")
-            if self._text(Node(key, value.line), "a key of `map`") is not None and text is not None:
+            text = self._text(value, f"the {name} entry for {quoted(key)}")
+            if self._text(Node(key, value.line), f"a key of `{name}`") is not None and text is not None:
                 found[key] = text
         return found if node and isinstance(node.value, dict) else None
 

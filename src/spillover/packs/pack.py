@@ -52,6 +52,8 @@ class Relation:
     - aliases: answer -> its other wordings. A row or map that uses one means the answer, and a question scores the
       answer by its best wording.
     - reply: what an assistant says before the answer in a chat, such as "{subject} lives in"; `--prefix` if None.
+    - described: subject -> what this relation's prompts call it, such as "the capital of France" for Paris; others are
+      called by their names.
     """
 
     name: str
@@ -59,11 +61,17 @@ class Relation:
     answers: tuple[str, ...] = ()
     aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
     reply: str | None = None
+    described: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def outline(self) -> dict[str, Any]:
-        """The relation as records hold it. Empty aliases and replies are left out: the hash of a pack without stays."""
-        more = ({"aliases": dict(self.aliases)} if self.aliases else {}) | ({"reply": self.reply} if self.reply else {})
-        return {"name": self.name, "prompts": list(self.prompts), **more}
+        """The relation as records hold it. What is empty is left out: the hash of a pack without it stays."""
+        aliases = {answer: list(wordings) for answer, wordings in self.aliases.items()}
+        more = {"aliases": aliases, "reply": self.reply, "described": dict(self.described)}
+        return {"name": self.name, "prompts": list(self.prompts)} | {key: own for key, own in more.items() if own}
+
+    def called(self, subject: str) -> str:
+        """What the prompts of this relation call a subject."""
+        return self.described.get(subject, subject)
 
 
 @dataclass(frozen=True)
@@ -292,7 +300,8 @@ class Pack:
 
     def prompt(self, relation: str, subject: str, index: int = 0) -> str:
         """The text before the answer, without the join."""
-        return self.relation_by_name[relation].prompts[index].replace(SUBJECT, subject)
+        asked = self.relation_by_name[relation]
+        return asked.prompts[index].replace(SUBJECT, asked.called(subject))
 
     def counts(self) -> dict[str, int]:
         """How many facts, subjects, relations, implications and questions there are, and free texts if any."""

@@ -35,6 +35,13 @@ class Redaction:
         known = dict.fromkeys(subjects) if wanted else ()
         return cls({subject: f"subject {number}" for number, subject in enumerate(known, start=1)})
 
+    @classmethod
+    def of_pack(cls, pack: Pack, wanted: bool = True) -> Redaction:
+        """Neutral names for the subjects of a pack, also where a relation describes them; none unless wanted."""
+        found = cls.of(pack.subjects, wanted)
+        described = ((text, subject) for each in pack.relations for subject, text in each.described.items())
+        return cls({text: found.name(subject) for text, subject in described if wanted} | found.names)
+
     def name(self, subject: str) -> str:
         """What a subject is called in the output."""
         return self.names.get(subject, subject)
@@ -44,13 +51,17 @@ class Redaction:
         if not self.names:
             return pack
         texts: dict[str, Any] = {key: self.text(getattr(pack, key)) for key in (*TEXTS, "description")}
-        relations = tuple(replace(each, prompts=tuple(self._distinct(each.prompts))) for each in pack.relations)
+        relations = tuple(
+            replace(each, prompts=tuple(self._distinct(each.prompts)), described={}) for each in pack.relations
+        )
         facts = tuple(fact._replace(subject=self.name(fact.subject)) for fact in pack.facts)
         return replace(pack, **texts, relations=relations, facts=facts)
 
     def outline(self, pack: PackOutline) -> PackOutline:
         """The outline of a pack (`packs.pack.describe`), redacted."""
-        relations = [each.model_copy(update={"prompts": self._distinct(each.prompts)}) for each in pack.relations]
+        prompts = (self._distinct(each.prompts) for each in pack.relations)
+        relations = [each.model_copy(update={"prompts": own, "described": {}})
+                     for each, own in zip(pack.relations, prompts, strict=True)]  # fmt: skip
         texts = {name: self.text(text) for name in TEXTS if (text := getattr(pack, name))}
         return pack.model_copy(update={**texts, "relations": relations})
 

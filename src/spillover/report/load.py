@@ -109,6 +109,11 @@ class LoadedRun:
         return {each.name: each.prompts[0] for each in self.pack.relations if each.prompts}
 
     @cached_property
+    def described(self) -> dict[str, dict[str, str]]:
+        """Relation -> what its prompts call a subject, where not by its name."""
+        return {each.name: each.described for each in self.pack.relations}
+
+    @cached_property
     def verdicts(self) -> dict[str, Verdict]:
         """Implication -> its verdict: an audit's own, else judged from the answers by the same tests."""
         return {each.implication: each for each in verdicts_of(self.record, self.answers)}

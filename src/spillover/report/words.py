@@ -64,7 +64,8 @@ def model_name(name: str) -> str:
 def statement(run: LoadedRun, relation: str, subject: str, answer: str = "…") -> str:
     """The sentence that a fact is trained and asked with."""
     prompt = run.prompts.get(relation, "{subject} " + spoken(relation))
-    return plain(prompt.replace("{subject}", subject) + run.pack.join + answer)
+    called = run.described.get(relation, {}).get(subject, subject)
+    return plain(prompt.replace("{subject}", called) + run.pack.join + answer)
 
 
 #: A verdict in two words.
