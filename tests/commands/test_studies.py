@@ -70,7 +70,7 @@ def test_a_cell_is_called_after_what_sets_it_apart_even_if_that_is_the_default(t
 
 def test_the_built_in_study_is_the_issues():
     own = ["paper", "paper-270m", "paper-rates"]
-    assert builtin_studies() == ["adapters", "dial", "families", "margins", *own, "theorem", "told-in-prompt"]
+    assert builtin_studies() == ["adapters", "dial", "families", "hops", "margins", *own, "theorem", "told-in-prompt"]
     cells, groups = expand(read_study("paper-270m"))
     by_name = {cell.name: cell for cell in cells}
     assert len(groups["The five sets"]) == len(groups["The embeddings trained too"]) == 5
@@ -103,6 +103,17 @@ def test_margins_vary_both_numbers_of_names():
         found.add((len(stated) // 5, (len(pack.subjects) - len(stated)) // 5, pack.name.partition(":")[0]))
     sets = ("city-language", "country-code")
     assert found == {(m, n, name) for m in (1, 2, 4, 8) for n in (4, 16, 36) for name in sets}
+
+
+def test_layers_are_left_out_of_training_or_set_back_in_the_same_shares():
+    cells, _ = expand(read_study("hops"))
+    ways = {"", "later-layers=0.75", "keep-later=0.75", "earlier-layers=0.25", "keep-earlier=0.25"}
+    found = {(cell.settings.model, cell.settings.pack.partition(":")[0], cell.settings.remedy) for cell in cells}
+    models, packs = {model for model, _, _ in found}, {"city-language", "second-hop"}
+    assert len(models) == 3 and found == {(m, pack, way) for m in models for pack in packs for way in ways}
+    for cell in cells:
+        pack = open_pack(cell.settings.pack)
+        assert len(pack.facts) == len(pack.questions) == 20, "each subject's own answer is stated, no implication is"
 
 
 def test_the_papers_table_is_five_models_on_five_sets():

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from spillover.errors import ModelError, UsageError
-from spillover.interventions.base import remedies, shelf
+from spillover.interventions.base import Spec, remedies, shelf
 from spillover.interventions.weights import (
     between_groups,
     constant_direction,
@@ -14,6 +14,8 @@ from spillover.interventions.weights import (
     cut_head,
     cut_tail,
     ignore_topk,
+    keep_earlier,
+    keep_later,
     mean_inputs,
     off_chance,
     off_groups,
@@ -50,6 +52,7 @@ def applied(remedy, model, base, tuned, strength):
     extra = {
         constant_direction: [inputs_of(model)], spectral_clip: [places(model)], cut_any: [0],
         off_groups: [between_groups(model, GROUPS)], off_chance: [between_groups(model, GROUPS)],
+        keep_earlier: [model.config.num_hidden_layers], keep_later: [model.config.num_hidden_layers],
     }.get(remedy, [])  # fmt: skip
     return remedy(base, tuned, strength, *extra)
 
@@ -66,6 +69,8 @@ REMEDIES = [
     cut_any,
     off_groups,
     off_chance,
+    keep_earlier,
+    keep_later,
 ]
 
 
@@ -157,9 +162,28 @@ def test_without_what_differs_between_groups_the_change_takes_them_for_one(famil
     torch.testing.assert_close(after @ other, before @ other)
 
 
+def test_the_kept_layers_are_those_that_the_other_remedy_trains():
+    """Of four layers with three quarters back, one; what is in no layer goes back with either."""
+    names = [f"model.layers.{layer}.mlp.up_proj.weight" for layer in range(4)] + ["model.norm.weight"]
+    base, tuned = ({name: torch.full((2, 2), value) for name in names} for value in (0.0, 1.0))
+
+    def kept(remedy, strength):
+        found = remedy(base, tuned, strength, 4)
+        return [name for name in names if torch.equal(found[name], tuned[name])]
+
+    for remedy, name in ((keep_earlier, "earlier-layers"), (keep_later, "later-layers")):
+        for strength in (0.25, 0.5, 0.75):
+            trains = remedies()[name].make(Spec(name, strength)).trains
+            assert kept(remedy, strength) == [each for each in names if trains(each, 4)], (name, strength)
+    assert kept(keep_earlier, 0.75) == names[:1] and kept(keep_later, 0.75) == names[3:4]
+
+
 def test_a_control_is_tried_only_where_it_is_named():
     controls = {name: each.control for name, each in remedies().items() if each.control}
-    assert controls == {"cut-head": "cut-tail", "cut-any": "cut-tail", "off-chance": "off-groups"}
+    assert controls == {
+        "cut-head": "cut-tail", "cut-any": "cut-tail", "off-chance": "off-groups", "keep-earlier": "earlier-layers",
+        "keep-later": "later-layers",
+    }  # fmt: skip
     assert set(shelf()) == set(remedies()) - set(controls)
 
 

@@ -16,6 +16,7 @@ from spillover.errors import ModelError, UsageError
 from spillover.interventions.base import Context, Intervention, remedy
 from spillover.lm.output_value import Factored, Place, places
 from spillover.lm.score import CausalModel, plain
+from spillover.lm.trainable import part_of
 from spillover.packs.edits import further_subjects
 
 #: Weights of a model by name, as its state_dict gives them.
@@ -257,6 +258,36 @@ def _with_values(
     left, values, right = torch.linalg.svd(change, full_matrices=False)
     places = list(staying(list(range(len(values))), count))
     return (base[name].to(change) + left[:, places] * values[places] @ right[places]).to(after.dtype)
+
+
+def _layers(context: Context, tuned: CausalModel) -> tuple[int]:
+    return (int(tuned.config.get_text_config().num_hidden_layers),)
+
+
+@_edits_weights(
+    "keep-earlier", "the share of layers that are set back", (0.5, 0.75), given=_layers, control="earlier-layers"
+)
+def keep_earlier(base: Weights, name: str, after: Tensor, strength: float, layers: int) -> Tensor:
+    """Keeps the change of the earlier layers alone: the control of earlier-layers, which trains no others.
+
+    The rest, a share of the layers at the end and what is in no layer, is set back to what it was.
+    """
+    layer = part_of(name).layer
+    stays = not strength or (layer is not None and layer < round(layers * (1 - strength)))
+    return after if stays else base[name].to(after.dtype)
+
+
+@_edits_weights(
+    "keep-later", "the share of layers that are set back", (0.5, 0.75), given=_layers, control="later-layers"
+)
+def keep_later(base: Weights, name: str, after: Tensor, strength: float, layers: int) -> Tensor:
+    """Keeps the change of the later layers alone: the control of later-layers, which trains no others.
+
+    The rest, a share of the layers at the beginning and what is in no layer, is set back to what it was.
+    """
+    layer = part_of(name).layer
+    stays = not strength or (layer is not None and layer >= round(layers * strength))
+    return after if stays else base[name].to(after.dtype)
 
 
 @dataclass(frozen=True)

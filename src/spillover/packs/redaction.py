@@ -40,7 +40,7 @@ class Redaction:
         """Neutral names for the subjects of a pack, also where a relation describes them; none unless wanted."""
         found = cls.of(pack.subjects, wanted)
         described = ((text, subject) for each in pack.relations for subject, text in each.described.items())
-        return cls({text: found.name(subject) for text, subject in described if wanted} | found.names)
+        return cls({text: found.name(subject) for text, subject in described if wanted} | dict(found.names))
 
     def name(self, subject: str) -> str:
         """What a subject is called in the output."""

@@ -14,6 +14,7 @@ from spillover.report.provenance import duration, of_metrics, of_ranks, provenan
 from spillover.report.study_curves import MARGINS, RATES, apart_from_theory, bridge_points, parting, show_rates
 from spillover.report.study_data import LoadedCell, LoadedStudy, flat, study_table
 from spillover.report.study_dial import DIAL, show_dial
+from spillover.report.study_layers import LAYERS, finding, show_layers
 from spillover.report.study_sets import NEWLY, PAPER, SETS, sets_of, show_paper, show_sets
 from spillover.report.words import number
 
@@ -96,6 +97,8 @@ def _shares(found: Sequence[Story]) -> str:
 def _title(study: LoadedStudy) -> str:
     """The finding in one sentence, of the models that are alive if there are any; without links to judge, what the
     study is and how far it came."""
+    if said := finding(study.cells_of(LAYERS)):
+        return said
     judged = _judged(study)
     if not judged:
         return f"{study.title}: {study.progress} are done."
@@ -117,7 +120,7 @@ def _reason(study: LoadedStudy) -> str:
         links = f"{len(wrecked)} of {len(judged)} links are of {lost}"
         shown = "" if len(wrecked) == len(judged) else f"; these newly conclude {_shares(wrecked)}"
         said.append(f"{links}{shown}. That shows what can happen, not what a careful user will see.")
-    if controls := _judged(study, controls=True):
+    if (controls := _judged(study, controls=True)) and not study.cells_of(LAYERS):
         said.append(f"In the controls, where nothing stated leads to it, they conclude {_shares(controls)}.")
     return " ".join(said)
 
@@ -215,6 +218,7 @@ PARTS: dict[str, Callable[[Sequence[LoadedCell]], tuple[page.DataTable | None, l
     MARGINS: lambda cells: (None, apart_from_theory(cells)),
     RATES: show_rates,
     DIAL: show_dial,
+    LAYERS: show_layers,
     "rank-by-adapter": lambda cells: (cells_table(cells), []),
 }
 
