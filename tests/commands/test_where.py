@@ -139,6 +139,34 @@ def test_the_page_is_made_again_alike(made):
     assert found["page"] == str(folder / "where" / "page.html")
 
 
+def test_a_shorter_run_is_where_the_longer_one_was_and_both_make_one_page(made, two_kinds, tiny_folder, tmp_path):
+    folder, _ = made
+    own = {
+        "pack": two_kinds,
+        "model": str(tiny_folder),
+        "lr": 1e-2,
+        "threads": 1,
+        "seeds": "0,1",
+        "max_forgetting": 1e-6,
+    }
+    inject.run(Inject(out=str(tmp_path / "one"), epochs=1, save="delta", **own))
+    inject.run(Inject(out=str(tmp_path / "every"), epochs=3, evaluate_every=1, **own))
+    keys = ("seed", "subject", "relation", "prompt", "candidate")
+    at_one = [
+        {tuple(row[key] for key in keys): row["log_probability"] for row in read_table(tmp_path / name / ANSWERS).to_pylist()
+         if row["checkpoint"] == 1}
+        for name in ("one", "every")
+    ]  # fmt: skip
+    # At its end a run asks in other words too, so the same texts stand in other batches.
+    assert at_one[1] and {key: at_one[0][key] for key in at_one[1]} == pytest.approx(at_one[1], abs=1e-4)
+    where.run(Where(run=str(tmp_path / "one"), out=str(tmp_path / "where"), threads=1, parts="components"))
+    page = tmp_path / "page.html"
+    found = report_job.run(Report(runs=[str(folder / "where"), str(tmp_path / "where")], out=str(page)))
+    assert "where a change lives at 2 checkpoints" in found["text"]
+    text = Reader(page.read_text()).text
+    assert "While it trained" in text and "after 3 passes" in text
+
+
 def test_a_redacted_run_stays_redacted_and_an_adapter_is_taken(two_kinds, tiny_folder, tmp_path):
     inject.run(Inject(pack=two_kinds, model=str(tiny_folder), out=str(tmp_path / "run"), epochs=1, lr=1e-2, threads=1,
                       lora=2, save="delta", redact=True))  # fmt: skip

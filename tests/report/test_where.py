@@ -3,17 +3,22 @@
 import pytest
 
 from spillover.details import WhereDetails
-from spillover.errors import RunError
+from spillover.errors import RunError, UsageError
 from spillover.record import Record
+from spillover.report.pages import html_of
 from spillover.report.where import (
+    build_training_page,
     build_where_page,
     cards,
     draw_where_components,
     draw_where_layers,
     draw_where_positions,
+    draw_where_training,
     position_finding,
     title,
+    training_finding,
     where_of,
+    while_training,
 )
 from tests.report.synthetic_where import ENDS, PARTS, POSITIONS, record
 from tests.report.test_page import HOSTILE, Reader
@@ -146,3 +151,62 @@ def test_a_line_a_group():
 def test_nothing_to_show_without_layers():
     components = {key: sides for key, sides in PARTS.items() if key[1] == "component"}
     assert draw_where_layers(where_of(record(components))) is None
+
+
+def after(passes, moved=None, **trained):
+    """The record of a run that made so many passes; moved: parts that carry otherwise then."""
+    made = record(PARTS | POSITIONS | (moved or {}))
+    made.details.trained |= {"epochs": passes, **trained}
+    return made
+
+
+def without_positions(passes):
+    made = record()
+    made.details.trained |= {"epochs": passes}
+    return made
+
+
+#: At first the last token carries the facts.
+EARLY = {("subject, every layer", "position"): ((0.28, 0.3, 0.4, 0.0), (0.19, 0.3, 0.8, 0.8)),
+         ("last token, every layer", "position"): ((0.46, 0.2, 0.55, 0.6), (0.9, 0.8, 0.2, 0.0))}  # fmt: skip
+
+
+def test_how_it_moved_while_it_trained_by_hand(tmp_path):
+    """Of the facts (0.46 - 0.1) / 0.9 at the last token after one pass, (0.91 - 0.1) / 0.9 at the subject's later."""
+    folders = [tmp_path / name for name in ("four", "one")]
+    for folder, made in zip(folders, (after(4), after(1, EARLY)), strict=True):
+        made.write(folder)
+    every = while_training([where_of(Record.read(folder)) for folder in folders])
+    assert [found.passes for found in every] == [1, 4]
+    said = training_finding(every)
+    assert said["recall"] == (
+        "Stated facts: the tuned weights alone bring most at the last token (40% after 1 pass), then at the subject’s "
+        "tokens (90% after 4 passes)."
+    )
+    assert said["unwanted"] == (
+        "Unwanted conclusions: the tuned weights alone bring most at the last token (75% after 1 pass, 75% after 4 "
+        "passes)."
+    )
+    (alone,) = training_finding(every[:1])["wanted"].split(" bring ")[1:]
+    assert alone == "most at the last token (50% after 1 pass)."
+    drawing = draw_where_training(every)
+    rows = {(row["passes"], row["part"], row["group"]): row["rate"] for row in drawing.rows if not row["left_out"]}
+    assert rows[1, "last token, every layer", "stated facts"] == 0.46
+    assert rows[4, "last token, every layer", "stated facts"] == 0.1 and rows[4, "tuned model", "stated facts"] == 1.0
+    html, shown = html_of(folders)
+    assert shown == "where a change lives at 2 checkpoints" and html.count("where-training-title") >= 1
+    assert Reader(html).text.count(said["recall"]) and build_training_page(every).title == said["unwanted"]
+
+
+@pytest.mark.parametrize(
+    ("others", "said"),
+    [
+        ([after(4), after(4, EARLY)], "two of these runs were trained for equally many passes"),
+        ([after(4), after(2, lr=1e-4)], "these runs were trained differently, in lr"),
+        ([after(4), after(2, model="smollm2-135m")], "these runs were trained differently, in model"),
+        ([after(4), without_positions(2)], "one of these says nothing by position"),
+    ],
+)
+def test_checkpoints_of_no_one_training_are_a_sentence(others, said):
+    with pytest.raises(UsageError, match=said):
+        while_training([where_of(each) for each in others])

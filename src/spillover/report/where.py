@@ -14,7 +14,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from spillover.details import Laziness, PatchedPart, WhereDetails
-from spillover.errors import RunError
+from spillover.errors import RunError, UsageError
 from spillover.metrics.intervals import FEW
 from spillover.metrics.patching import GROUPS
 from spillover.record import EVERY_LAYER, EXPANSION, RECORD, UNTUNED, WHOLLY, Metric, Record
@@ -43,6 +43,16 @@ class PatchedModels:
     record: Record
     patched: Mapping[tuple[str, bool], PatchedPart]
     laziness: Laziness
+
+    @property
+    def trained(self) -> Mapping[str, Any]:
+        """The settings of the run that was taken apart."""
+        return self.record.details_of(WhereDetails).trained
+
+    @property
+    def passes(self) -> int:
+        """How many passes over its rows that run made."""
+        return int(self.trained.get("epochs") or 0)
 
     def metric(self, name: str, part: str, left_out: bool = False) -> Metric | None:
         """A metric of one model; None when it was not measured."""
@@ -129,10 +139,42 @@ _TICKS = {"output-value": "attention:\noutput-value", "key-query": "attention:\n
           "rest": "norms, biases"}  # fmt: skip
 
 
+def while_training(every: Sequence[PatchedModels]) -> list[PatchedModels]:
+    """The same run taken apart after different numbers of passes, from the fewest on.
+
+    Raises UsageError when they differ in anything else, or when none tells of positions.
+    """
+    apart = dict.fromkeys(
+        key for found in every for key, own in found.trained.items()
+        if key not in _FREE and own != every[0].trained.get(key)
+    )  # fmt: skip
+    do = "Name `where` folders of runs that differ in --epochs alone, or one of them"
+    if apart:
+        what = f"these runs were trained differently, in {', '.join(apart)}"
+        raise UsageError(what, where="report", do=do)
+    if len({found.passes for found in every}) < len(every):
+        raise UsageError("two of these runs were trained for equally many passes", where="report", do=do)
+    if not all(found.parts("position") for found in every):
+        do = "Give the `where` commands again, without --positions none"
+        raise UsageError("one of these says nothing by position", where="report", do=do)
+    return sorted(every, key=lambda found: found.passes)
+
+
+def build_training_page(every: Sequence[PatchedModels]) -> page.Page:
+    """The page of `where` at the last of several checkpoints, and how what carries what moved. See `while_training`."""
+    ordered = while_training(every)
+    last, said = build_where_page(ordered[-1]), training_finding(ordered)
+    drawn = page.figure("where-training", ordered, "where-training", page.wording("where_training"), wide=True)
+    moving = page.Section("training", "While it trained", [drawn], " ".join(said.values()))
+    # What nobody stated is what the page is about.
+    title = next((said[group] for group in ("unwanted", "wanted", "links", "recall") if group in said), last.title)
+    return dataclasses.replace(last, title=title, sections=[*last.sections[:2], moving, *last.sections[2:]])
+
+
 def build_where_page(found: PatchedModels) -> page.Page:
     """The page of `where`: what carries what, every figure, and how lazy training was."""
     record = found.record
-    trained = record.details_of(WhereDetails).trained
+    trained = found.trained
     # The shared parts of a page read the settings of the run that was taken apart.
     own = {key: trained.get(key) for key in ("pack", "model", "lora", "freeze_embeddings")}
     kept = {f"run: {key}": trained[key] for key in (*own, "epochs", "lr", "batch", "remedy", "weight_decay")
@@ -221,6 +263,33 @@ def position_finding(found: PatchedModels) -> str:
             f"training added; without them at {_AT[needed]}, {_share(lost)} of it is lost."
         )
     return " ".join(said)
+
+
+#: Settings in which checkpoints of one training may differ.
+_FREE = frozenset({"epochs", "out", "save", "json", "browse", "evaluate_every", "keep_going"})
+
+
+def training_finding(every: Sequence[PatchedModels]) -> dict[str, str]:
+    """For each group to which training added something: at the tokens of which role the tuned weights alone bring most
+    of that, at the first checkpoint and at the last, in a sentence."""
+    said = {}
+    for group in every[-1].groups:
+        steps = []
+        for found in every:
+            parts = {role: f"{role}, {EVERY_LAYER}" for role in _AT}
+            shares = {role: share for role, part in parts.items()
+                      if (share := found.share(group, part, False)) is not None}  # fmt: skip
+            if shares and found.added(group) >= LEAST:
+                role, share = max(shares.items(), key=lambda item: item[1])
+                passes = f"after {found.passes} pass{'' if found.passes == 1 else 'es'}"
+                steps.append((_AT[role], f"{_share(share)} {passes}"))
+        if steps:
+            (first, before), (last, after) = steps[0], steps[-1]
+            moved = f"{first} ({before})" + (f", then at {last} ({after})" if last != first else "")
+            if last == first and len(steps) > 1:
+                moved = f"{first} ({before}, {after})"
+            said[group] = f"{WORDS[group].capitalize()}: the tuned weights alone bring most at {moved}."
+    return said
 
 
 def _share(share: float) -> str:
@@ -382,8 +451,7 @@ def draw_where_positions(found: PatchedModels, name: str = "where-positions") ->
                 axes.text(x, y, f"{rates[y, x]:.2f}"[-3:] if rates[y, x] < 1 else "1", ha="center", va="center",
                           fontsize=7, color="white" if rates[y, x] > 0.6 else INK)  # fmt: skip
             axes.set_yticks(range(len(tokens)), tokens)
-            short = [place.removeprefix("layers ").removeprefix("layer ").removeprefix("behind layer ")
-                     .replace(EVERY_LAYER, "all") for place in places]  # fmt: skip
+            short = list(map(_short, places))
             shown = range(0, len(places), -(-len(places) // 8))
             axes.set_xticks(list(shown), [short[each] for each in shown], rotation=45, fontsize=8)
             axes.set_title(WORDS[group] if line == 0 else "", fontsize=10)
@@ -399,3 +467,39 @@ def draw_where_positions(found: PatchedModels, name: str = "where-positions") ->
             for group in found.groups
         )
         return finish(figure, name, "Where in the prompt", f"{said}.", found.rows("position", "activation"))
+
+
+def _short(place: str) -> str:
+    """Layers as an axis numbers them."""
+    return place.removeprefix("behind ").removeprefix("layers ").removeprefix("layer ").replace(EVERY_LAYER, "all")
+
+
+@plot("where-training", of="where runs")
+def draw_where_training(every: Sequence[PatchedModels], name: str = "where-training") -> Drawing | None:
+    """A map a role and group: layers by passes, the rate with the tuned weights there alone. None without positions."""
+    groups, parts = every[-1].groups, [part.split(", ", 1) for part in every[-1].parts("position")]
+    if not parts or not groups:
+        return None
+    tokens, places = (list(dict.fromkeys(each)) for each in zip(*parts, strict=True))
+    # From below: the first layers, the later ones, all of them.
+    places = [*(place for place in places if place != EVERY_LAYER), EVERY_LAYER]
+    with panels(1.4 + 1.5 * len(tokens), 1, 9.6) as (figure, (first,)):
+        first.remove()
+        grid = figure.subplots(len(tokens), len(groups), squeeze=False, sharex=True, sharey=True)
+        for (line, role), (column, group) in product(enumerate(tokens), enumerate(groups)):
+            axes = grid[line, column]
+            rates = np.array([[found.rate(group, f"{role}, {place}") for found in every] for place in places], float)
+            image = axes.imshow(rates, cmap="Blues", vmin=0, vmax=1, aspect="auto", origin="lower")
+            axes.set_yticks(range(len(places)), list(map(_short, places)), fontsize=8)
+            axes.set_xticks(range(len(every)), [str(found.passes) for found in every], fontsize=8)
+            axes.set_title(WORDS[group] if line == 0 else "", fontsize=10)
+            if column == 0:
+                axes.set_ylabel(f"{role}\nlayers")
+            if line == len(tokens) - 1:
+                axes.set_xlabel("passes")
+        bar = figure.colorbar(image, ax=grid, shrink=0.7, pad=0.01)
+        bar.set_label("share of questions answered so")
+        bar.outline.set_visible(False)
+        rows = [{"passes": found.passes, **row} for found in every for row in found.rows("whole", "position")]
+        said = " ".join(training_finding(every).values())
+        return finish(figure, name, "Where in the prompt, while it trained", said or "Nothing was added.", rows)
