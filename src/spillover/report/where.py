@@ -165,10 +165,10 @@ def build_training_page(every: Sequence[PatchedModels]) -> page.Page:
     ordered = while_training(every)
     last, said = build_where_page(ordered[-1]), training_finding(ordered)
     drawn = page.figure("where-training", ordered, "where-training", page.wording("where_training"), wide=True)
-    moving = page.Section("training", "While it trained", [drawn], " ".join(said.values()))
+    moving = page.Section("training", "While it trained", [drawn], " ".join(said.values()), first=True)
     # What nobody stated is what the page is about.
     title = next((said[group] for group in ("unwanted", "wanted", "links", "recall") if group in said), last.title)
-    return dataclasses.replace(last, title=title, sections=[*last.sections[:2], moving, *last.sections[2:]])
+    return dataclasses.replace(last, title=title, sections=[last.sections[0], moving, *last.sections[1:]])
 
 
 def build_where_page(found: PatchedModels) -> page.Page:
