@@ -153,9 +153,8 @@ def test_a_shorter_run_is_where_the_longer_one_was_and_both_make_one_page(made, 
     inject.run(Inject(out=str(tmp_path / "every"), epochs=3, evaluate_every=1, **own))
     keys = ("seed", "subject", "relation", "prompt", "candidate")
     at_one = [
-        {tuple(row[key] for key in keys): row["log_probability"] for row in read_table(tmp_path / name / ANSWERS).to_pylist()
-         if row["checkpoint"] == 1}
-        for name in ("one", "every")
+        {tuple(row[key] for key in keys): row["log_probability"] for row in rows if row["checkpoint"] == 1}
+        for rows in (read_table(tmp_path / name / ANSWERS).to_pylist() for name in ("one", "every"))
     ]  # fmt: skip
     # At its end a run asks in other words too, so the same texts stand in other batches.
     assert at_one[1] and {key: at_one[0][key] for key in at_one[1]} == pytest.approx(at_one[1], abs=1e-4)

@@ -18,8 +18,8 @@ class Report(Browsing):
     """Make one self-contained HTML page from finished runs."""
 
     runs: Annotated[Positional[tuple[str, ...]], arg(metavar="RUN [RUN ...]")]
-    """Folders of finished runs. A prediction and one run of its pack make one list, foretold beside measured. Folders of
-    `where`, of one training after different numbers of passes, show how it moved."""
+    """Folders of finished runs. A prediction and one run of its pack make one list, foretold beside measured. Folders
+    of `where`, of one training after different numbers of passes, show how it moved."""
     out: str = "spillover.html"
     """The page to write."""
     redact: Flag = False
