@@ -19,6 +19,7 @@ from spillover.packs.check import Places, check_structure, quoted, refuse
 from spillover.packs.frames import spans
 from spillover.packs.pack import SUBJECT, Fact, Pack, Relation
 from spillover.packs.reading import rows_of
+from spillover.packs.sentences import is_suffixed
 from spillover.packs.tables import Row, is_edit_set, read_edit_set
 from spillover.packs.wordings import (
     LEAST,
@@ -304,7 +305,20 @@ def _from_texts(
         if not _add(kept, filter(None, map(decided, more))):
             break
         kept = _joined(kept)
+    _without_stops(kept)
     return kept
+
+
+def _without_stops(relations: Iterable[_Relation]) -> None:
+    """Take the stop from answers such as "B Corp." where the file writes suffixes without: it ended the sentence."""
+    wordings = [wording for each in relations for wording in each.wordings]
+    suffixed = {row.subject for wording in wordings for row in wording.rows if is_suffixed(row.subject)}
+    if suffixed and not any(each.endswith(".") for each in suffixed):
+        for wording in wordings:
+            wording.rows = [
+                row._replace(answer=row.answer[:-1]) if row.answer[-1:] == "." and is_suffixed(row.answer) else row
+                for row in wording.rows
+            ]
 
 
 def _contradiction(wording: Wording) -> str:
@@ -540,7 +554,9 @@ def _best_forms(relation: _Relation) -> dict[str, str]:
             often = Counter(text.casefold() for text in each.elements())
             # Written small, "the" is no part of a name.
             before = (*_BEFORE, "the ") if any(text.startswith("the ") for text in each) else _BEFORE
-            whole = max(often, key=lambda text: (not text.startswith(before), often[text], text == bare))
+            whole = max(
+                often, key=lambda text: (not text.startswith(before), text[-1:] != ".", often[text], text == bare)
+            )
             same = [text for text in each if text.casefold() == whole]
             kept = min(same, key=lambda text: (text[:1].isupper() and text.lower() in same, -each[text]))
             best |= dict.fromkeys(each, kept)

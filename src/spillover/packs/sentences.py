@@ -131,7 +131,9 @@ def _ends(before: str, stops: str, rest: str) -> bool | None:
             return False if all(each[:1].isupper() for each in before.split()) else None  # Names alone make none.
         # `D.C. United.` and `D.C. Lovely.` look alike; after a single initial a name goes on.
         return False if continues or len(kind) == 1 or rest.rstrip()[-1] not in STOPS else None
-    return True if begins or (not continues and _is_sentence(rest)) else None
+    # A name is not called out by itself: Cheers!
+    called = re.fullmatch(r"[A-Z][a-z]+!+", rest.strip()) is not None
+    return True if begins or called or (not continues and _is_sentence(rest)) else None
 
 
 def _abbreviates(word: str) -> bool:
@@ -191,6 +193,11 @@ def endings(text: str) -> list[str]:
             break
         text = bare if bare != text else unquoted(text)
     return [text] if text else []
+
+
+def is_suffixed(text: str) -> bool:
+    """Whether the text ends as names of firms and families do, with a stop or without: Moss Ltd."""
+    return text.rpartition(" ")[2].casefold().removesuffix(".") in _SUFFIXES
 
 
 def unquoted(text: str) -> str:

@@ -60,7 +60,7 @@ _INNER = re.compile(r"\w an? \w")
 _ITEM = re.compile(r"\d+[.)]? ")
 #: What introduces a sentence about a subject, or an answer.
 _INTRODUCED = re.compile(
-    rf"(?:[^\s,:{MARK}]+ ){{0,4}}[^\s,:{MARK}]+(?:, |: )(?=.*{MARK})|(?:[^\s,:]+ ){{0,4}}[^\s,:]+: (?=.)"
+    rf"(?:[^\s,:{MARK}]+ ){{0,6}}[^\s,:{MARK}]+(?:, |: )(?=.*{MARK})|(?:[^\s,:]+ ){{0,4}}[^\s,:]+: (?=.)"
 )
 
 
@@ -89,6 +89,28 @@ class Wording:
             before, after = self.around.get(row[:2], ("", ""))
         return (before, _noun(after)) if after else ("", "")
 
+    def before(self, row: Row) -> str:
+        """The text before a row's answer."""
+        return self.text.partition("{answer}")[0] if self.kind == "statement" else self.around.get(row[:2], ("", ""))[0]
+
+    def ahead(self, row: Row) -> str:
+        """The word before a row's answer, if it could belong to the answer; else empty."""
+        before = self.before(row)
+        last = before.rpartition(" ")[0].rpartition(" ")[2] if before.endswith(" ") else ""
+        return last if last.isalpha() and last.islower() and is_phrase(last) and not _LEADING.match(f"{last} x") else ""
+
+    def put_before(self, word: str) -> None:
+        """Make the word before answers a part of them."""
+        for place, row in enumerate(self.rows):
+            if self.ahead(row) == word:
+                self.rows[place] = row._replace(answer=f"{word} {row.answer}")
+                if row[:2] in self.around:
+                    before, after = self.around[row[:2]]
+                    self.around[row[:2]] = before.removesuffix(f"{word} "), after
+        if self.kind == "statement":
+            self.text = self.text.replace(f"{word} {{answer}}", "{answer}", 1)
+            self.prompt = self.prompt.removesuffix(f" {word}")
+
     def take_in(self, word: str) -> None:
         """Make the word that follows answers a part of them."""
         for place, row in enumerate(self.rows):
@@ -110,8 +132,8 @@ class Wording:
 
 @lru_cache(1 << 15)
 def form(answer: str) -> str:
-    """An answer without its case and what it begins with, as wordings of one answer share it."""
-    return _LEADING.sub("", answer.casefold().strip(), count=1)
+    """An answer without its case, its stop and what it begins with, as wordings of one answer share it."""
+    return _LEADING.sub("", answer.casefold().strip().removesuffix("."), count=1)
 
 
 class Unit(NamedTuple):
@@ -154,7 +176,7 @@ def is_named(text: str) -> bool:
 
 @lru_cache(1 << 15)
 def _is_answer(text: str) -> bool:
-    if not text or MARK in text or _INNER.search(text):
+    if not text or MARK in text or _INNER.search(text) or text.endswith((" the", " a", " an")):
         return False
     return is_name(text) or is_phrase(text, LONGEST_FILL) or is_counted(text) or text[:1].isdigit()
 
@@ -238,7 +260,11 @@ def _marked(reply: str, subject: str) -> str:
 
 def _introduced(reply: str) -> list[str]:
     """The first sentences of a reply without their stops and introductions."""
-    return [_INTRODUCED.sub("", each, count=1) for each in _stops(reply)]
+    return list(map(_without_introduction, _stops(reply)))
+
+
+def _without_introduction(sentence: str) -> str:
+    return _INTRODUCED.sub("", sentence, count=1)
 
 
 def _cut(rows: Sequence[Row]) -> list[Row]:
@@ -254,6 +280,10 @@ def _cut(rows: Sequence[Row]) -> list[Row]:
                 break
     shared = Counter(around for _, around in set(inside.values()))
     cut = {answer: span for answer, (span, around) in inside.items() if shared[around] > 1}
+    # Different names before one word: Clara Voss stands, behind the chair.
+    ends = {answer: parts for answer in counts if answer not in cut and (parts := answer.rpartition(" "))[2].islower()}
+    verbs = Counter(word for name, _, word in ends.values() if " " in name and is_named(name))
+    cut |= {answer: name for answer, (name, _, word) in ends.items() if verbs[word] > 1 and is_named(name)}
     return [row._replace(answer=cut.get(row.answer, row.answer)) for row in rows]
 
 
@@ -291,7 +321,7 @@ def _answered(
             else:
                 rows.append(Row(unit.row, normal(subject), normal(answer[0])))
                 begins[answer[1]] += 1
-                if answer[2]:
+                if answer[1] or answer[2]:
                     around[rows[-1][:2]] = answer[1:]
         if rows and len(rows) >= READABLE * (len(rows) + open_):
             prompt = f"{frame.parts[0]}{SUBJECT}{frame.parts[1]}".strip()
@@ -320,10 +350,10 @@ class _Replies(dict[str, "tuple[str, str, str] | None"]):
 
 def _answer(reply: str, index: FrameIndex) -> tuple[str, str, str] | None:
     """What a reply answers, and what stands around it: a statement about the subject, a bare answer, another frame."""
-    parts = _introduced(reply)
-    # A reply that names the subject answers in that sentence.
+    parts = _stops(reply)
+    # A reply that names the subject answers in that sentence, be it in its introduction: on file for Ada: class B.
     about = [part for part in parts if MARK in part]
-    parts = about or parts
+    parts = list(map(_without_introduction, about or parts))
     other: tuple[str, str, str] | None = None
     for part in parts:
         for frame, (fill,) in index.match(part):
@@ -548,7 +578,28 @@ def whole_answers(wordings: Sequence[Wording]) -> None:
                 wordings[place].take_in(word)
                 grown = True
         if not grown:
-            return
+            break
+    _with_first_words(wordings)
+
+
+def _with_first_words(wordings: Sequence[Wording]) -> None:
+    """Put to answers the word before them, where most have it: test for class C1, if others are of class C1, or if some
+    stand behind "test for" and none is C1."""
+    behind, known = defaultdict[str, Counter[str]](Counter), Counter[str]()
+    stems, befores = defaultdict[str, set[str]](set), set[str]()
+    for wording in wordings:
+        for row in wording.rows:
+            known[form(row.answer)] += 1
+            befores.add(before := wording.before(row))
+            if word := wording.ahead(row):
+                behind[word][form(row.answer)] += 1
+                stems[word].add(before.removesuffix(f"{word} "))
+    for word, answers in behind.items():
+        wide = sum(known[f"{word} {answer}"] for answer in answers)
+        bare = sum(known[answer] - times for answer, times in answers.items())
+        if wide > bare or (not bare and stems[word] & befores):
+            for wording in wordings:
+                wording.put_before(word)
 
 
 def agree(rows: Sequence[Row]) -> bool:
