@@ -49,7 +49,8 @@ EXAMPLES, FREE_SHOWN = 3, 5
 #: Answers that are looked for in replies to other questions.
 TRIED = 100
 #: Words before an answer that are no part of it.
-_BEFORE = ("a ", "an ", "in ", "at ", "as ", "to ", "by ", "on ")
+_ARTICLES = ("the ", "a ", "an ")
+_BEFORE = ("a ", "an ", "in ", "at ", "as ", "to ", "by ", "on ", "another ")
 _IDLE = """a an the is are was were be do does did what which who whom whose where when how why in on of at to
     for by with as can could you tell me please name s it its say question answer q about would know i person
 """
@@ -549,8 +550,15 @@ def _best_forms(relation: _Relation) -> dict[str, str]:
     for row in relation.rows:
         forms[form(row.answer)][row.answer] += 1
     best = dict[str, str]()
+    # Where one answer stands with an article and without, those of the others belong to the wordings as well.
+    wording = any(
+        any(map(_has_article, each)) and not all(text.casefold().startswith(_ARTICLES) for text in each)
+        for each in forms.values()
+    )
     for bare, each in forms.items():
-        if len(each) > 1:
+        if wording and all(map(_has_article, each)):
+            best |= dict.fromkeys(each, min(each, key=len).partition(" ")[2])
+        elif len(each) > 1:
             often = Counter(text.casefold() for text in each.elements())
             # Written small, "the" is no part of a name.
             before = (*_BEFORE, "the ") if any(text.startswith("the ") for text in each) else _BEFORE
@@ -561,6 +569,12 @@ def _best_forms(relation: _Relation) -> dict[str, str]:
             kept = min(same, key=lambda text: (text[:1].isupper() and text.lower() in same, -each[text]))
             best |= dict.fromkeys(each, kept)
     return best
+
+
+def _has_article(text: str) -> bool:
+    """Whether a text begins with an article and is no name: the rubber gasket."""
+    article, _, rest = text.partition(" ")
+    return article.casefold() + " " in _ARTICLES and rest.islower()
 
 
 def _named(relation: _Relation, taken: set[str]) -> str:

@@ -55,6 +55,7 @@ _FUNCTION = PRONOUNS | _words("""in on at with from to by for near until than bu
     too very still just let please when while where which whose since because as not no never nor either neither
     without about into over under called named known says said lives works speaks well often sometimes always
     again alone together instead""")
+_PREPOSITIONS = _words("in on at with from to by for near until than and or about into over under without of per")
 _PARTICLES = _words("""de da do dos das di del della der den van von zu zur zum la le les lo el al bin ibn ben
     of the y e du des af av ter ten op upon sur ap aan auf am im""")
 _NUMBERS = _words("""one two three four five six seven eight nine ten eleven twelve fifteen twenty thirty forty fifty
@@ -260,6 +261,14 @@ def is_phrase(text: str, most: int = 4) -> bool:
     if re.search(r"[.!?]\s", text):
         return False  # What follows a stop may be another sentence.
     return not any(word.endswith("ly") and len(word) > 5 and word not in _NO_ADVERBS for word in own)
+
+
+def is_linked(text: str) -> bool:
+    """Whether the text is a thing of a few words with a preposition inside: cash on delivery, but not based in Rome."""
+    words = [_small(word) for word in text.split()]
+    inside = _PREPOSITIONS.intersection(words[1:-1])
+    rest = " ".join(word for word in words if word not in inside)
+    return bool(inside) and is_phrase(rest) and not words[0].endswith(("ed", "ing"))
 
 
 def is_counted(text: str) -> bool:

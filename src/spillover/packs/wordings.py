@@ -5,6 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import permutations
 from random import Random
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from spillover.packs.sentences import (
     TITLED,
     endings,
     is_counted,
+    is_linked,
     is_name,
     is_number,
     is_phrase,
@@ -37,7 +39,7 @@ MARK = "\ue000"
 #: Different replies that are kept with what they answer.
 KEPT = 1 << 16
 #: Words that an answer may begin with and another wording of it may not.
-_LEADING = re.compile(r"^(?:an?|the|in|at|as|to|by|on)\s+(?=\S)", re.IGNORECASE)
+_LEADING = re.compile(r"^(?:an?|the|in|at|as|to|by|on|another)\s+(?=\S)", re.IGNORECASE)
 _MARKED = re.compile(r"[*_`~\[<\n]|^\s*[-•>#]")
 #: What no subject holds: a sum, or something that another has.
 _NO_SUBJECT = re.compile(r"[=+*/^<>{}|\\]|\d\s*[-x×]\s*\d|['’]s\s")
@@ -54,8 +56,8 @@ _NEXT = re.compile(rf" ([a-z][\w'’-]*)(?![\w'’-])(?! (?:the |an? |my )?(?:{M
 _ADVERBS = frozenset(
     ("away", "back", "only", "off", "out", "up", "down", "here", "there", "home", "each", "every", "later")
 )
-#: An article inside, before which a verb or a preposition stands: uses a plug.
-_INNER = re.compile(r"\w an? \w")
+#: An article inside, before which a verb or a preposition stands: uses a plug. Half a year and twice a week are whole.
+_INNER = re.compile(r"(?<!half)(?<!once)(?<!twice)(?<!times)(?<=\w) an? \w", re.IGNORECASE)
 #: An item number at the start of a line, as in "3. Ada Moss"; such a text is no name.
 _ITEM = re.compile(r"\d+[.)]? ")
 #: What introduces a sentence about a subject, or an answer.
@@ -302,7 +304,7 @@ def _answered(
     ]
     index = FrameIndex(frame for frame in frames if any(part.strip(f" {MARK}") for part in frame.parts))
     found = {}
-    read = _Replies(index, known)
+    read = _Replies(index, known, _recurring(groups, index))
     for frame, group in groups.items():
         rows, begins, open_ = list[Row](), Counter[str](), 0
         around = dict[tuple[int, str], tuple[str, str]]()
@@ -331,25 +333,52 @@ def _answered(
     return found
 
 
+def _recurring(groups: Mapping[Frame, Sequence[tuple[Unit, str]]], index: FrameIndex) -> frozenset[str]:
+    """What several subjects of one wording have for an answer, of a few words with a preposition: cash on delivery.
+
+    It is a reply, or stands in one where others have what is surely an answer.
+    """
+    found, fills = set[str](), defaultdict[Frame, Counter[str]](Counter)
+    for group in groups.values():
+        some = _spread([each for each in group if each[0].reply and len(each[0].reply) < 400], TRIED)
+        whole = {(subject, _bare(unit.reply or "").casefold()) for unit, subject in some}
+        times = Counter(reply for _, reply in whole if len(reply.split()) <= LONGEST_FILL)
+        found |= {reply for reply, number in times.items() if number >= LEAST and is_linked(reply)}
+        for unit, subject in some:
+            for part in _introduced(_marked(_plain(unit.reply or ""), subject)):
+                for frame, (fill,) in index.match(part):
+                    if MARK in "".join(frame.parts) and MARK not in fill:
+                        fills[frame][fill.casefold()] += 1
+    for own in fills.values():
+        if sum(map(_is_answer, own)) > 1:
+            found |= {fill for fill, number in own.items() if number >= LEAST and is_linked(fill)}
+    return frozenset(found)
+
+
 class _Replies(dict[str, "tuple[str, str, str] | None"]):
     """A reply with its subject marked -> what it answers, and what stands before and after that.
 
     Rows that differ in their subject alone are read once. Of too many different replies none is kept.
     """
 
-    def __init__(self, index: FrameIndex, known: "Known | None") -> None:
+    def __init__(self, index: FrameIndex, known: "Known | None", recurring: frozenset[str]) -> None:
         super().__init__()
-        self._index, self._known = index, known
+        self._index, self._known, self._recurring = index, known, recurring
 
     def __missing__(self, reply: str) -> tuple[str, str, str] | None:
-        found = self._known.answer(reply) if self._known else _answer(reply, self._index)
+        found = self._known.answer(reply) if self._known else _answer(reply, self._index, self._recurring)
         if len(self) < KEPT:
             self[reply] = found
         return found
 
 
-def _answer(reply: str, index: FrameIndex) -> tuple[str, str, str] | None:
-    """What a reply answers, and what stands around it: a statement about the subject, a bare answer, another frame."""
+def _answer(reply: str, index: FrameIndex, recurring: frozenset[str]) -> tuple[str, str, str] | None:
+    """What a reply answers, and what stands around it: a statement about the subject, a bare answer, another frame.
+    recurring: what is an answer, too."""
+
+    def answers(text: str) -> bool:
+        return _is_answer(text) or text.casefold() in recurring
+
     parts = _stops(reply)
     # A reply that names the subject answers in that sentence, be it in its introduction: on file for Ada: class B.
     about = [part for part in parts if MARK in part]
@@ -358,13 +387,13 @@ def _answer(reply: str, index: FrameIndex) -> tuple[str, str, str] | None:
     for part in parts:
         for frame, (fill,) in index.match(part):
             answer = unquoted(fill)
-            if _is_answer(answer):
+            if answers(answer):
                 if MARK in "".join(frame.parts):
                     return answer, frame.parts[0], frame.parts[1]
                 other = other or (answer, frame.parts[0], frame.parts[1])
     if other and not (parts and is_name(parts[0]) and len(parts[0].split()) <= 3):
         return other
-    if parts and _is_answer(parts[0]) and len(parts[0].split()) <= LONGEST_FILL:
+    if parts and answers(parts[0]) and len(parts[0].split()) <= LONGEST_FILL:
         return parts[0], "", ""
     return other
 
@@ -551,9 +580,11 @@ def whole_answers(wordings: Sequence[Wording]) -> None:
     are with it where no row is without it and it follows in two contexts, after an article or a number, or nothing
     stands before them.
     """
+    _uncounted(wordings)
     for _ in range(LEAST):
         contexts = defaultdict[tuple[int, str], Counter[str]](Counter)
         befores = defaultdict[tuple[int, str], set[str]](set)
+        wholes = defaultdict[tuple[int, str], set[str]](set)
         known, free = Counter[str](), Counter[str]()
         for place, wording in enumerate(wordings):
             for row in wording.rows:
@@ -561,11 +592,20 @@ def whole_answers(wordings: Sequence[Wording]) -> None:
                 known[answer] += 1
                 if word:
                     contexts[place, word][answer] += 1
+                    wholes[place, word].add(row.answer)
                     befores[place, word].add(before.rpartition(", ")[2].strip().casefold())
                 else:
                     free[answer] += 1
         grown = False
+        counted = [key for key, answers in contexts.items() if all(map(is_number, answers))]
+        units = {
+            key for key, other in permutations(counted, 2)
+            if key[1] != other[1] and _alike(contexts[key], contexts[other], same=key[0] == other[0])
+        }  # fmt: skip
         for (place, word), answers in contexts.items():
+            # What is counted differs (46 names, 46 people), or a person does something (Bea Moretti fills in).
+            if (place, word) in units or all(" " in whole and is_named(whole) for whole in wholes[place, word]):
+                continue
             wide, bare = (sum(map(count.__getitem__, each)) for count, each in
                           ((known, (f"{answer} {word}" for answer in answers)), (free, answers)))  # fmt: skip
             alike = len(befores[place, word]) > 1 or any(
@@ -580,6 +620,33 @@ def whole_answers(wordings: Sequence[Wording]) -> None:
         if not grown:
             break
     _with_first_words(wordings)
+
+
+def _uncounted(wordings: Sequence[Wording]) -> None:
+    """Take from numbers what they count, where the same numbers stand alone or count something else, too: 46 names,
+    46 employees."""
+    inside, after = (defaultdict[tuple[int, str], Counter[str]](Counter) for _ in range(2))
+    for place, wording in enumerate(wordings):
+        for row in wording.rows:
+            number, _, word = row.answer.partition(" ")
+            if word.isalpha() and word.islower() and is_number(number):
+                inside[place, word][number] += 1
+            elif is_number(row.answer):
+                after[place, wording.beside(row)[1]][row.answer] += 1
+    for (place, word), numbers in inside.items():
+        others = ((key, own) for each in (inside, after) for key, own in each.items() if key[1] != word)
+        if any(_alike(numbers, own, same=key[0] == place) for key, own in others):
+            rows = wordings[place].rows
+            wordings[place].rows = [
+                row._replace(answer=number) if each == word and is_number(number) else row
+                for row in rows for number, _, each in [row.answer.partition(" ")]
+            ]  # fmt: skip
+
+
+def _alike(one: Mapping[str, int], other: Mapping[str, int], same: bool) -> bool:
+    """Whether two contexts take the same answers. same: they are of one wording."""
+    shared = one.keys() & other.keys()
+    return bool(shared) and (same or (len(shared) > 1 and 2 * len(shared) >= min(len(one), len(other))))
 
 
 def _with_first_words(wordings: Sequence[Wording]) -> None:
