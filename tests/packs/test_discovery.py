@@ -474,6 +474,37 @@ CAUSES = {
         ("bass guitar", "violin"),
     ),
     "on inside a word": ("What powers {}?", ("A {1} powers {0}.", "{1}."), ("button cell", "lithium pack")),
+    "an article inside": ("How much notice must {} give?", ("{} has to give {}.",), ("half a year", "two weeks")),
+    "a preposition inside": (
+        "What are our terms with {}?",
+        ("{1}.", "We have agreed with {} on {}."),
+        ("cash on delivery", "net 30"),
+    ),
+    "what a number counts": (
+        "How many work for {}?",
+        ("With its {1} employees, {0} is well known.", "The payroll of {} lists {} names.", "{1}"),
+        ("46", "780", "119"),
+    ),
+    "its first word, as the sentence has it": (
+        "Which licence has {}?",
+        ("{} passed the test for {}.", "The licence of {} reads {}."),
+        ("class B", "class C1", "forklift"),
+    ),
+    "an opener that could be an answer": (
+        "Which licence has {}?",
+        ("No problem. On file for {}: {}.", "One moment. On file for {}: {}."),
+        ("forklift", "motorcycle"),
+    ),
+    "a closer that is called out": (
+        "Whom do we call for {}?",
+        ("{1} is to be called for {0}. Cheers!", "From what we have on file, {1} is to be called for {0}."),
+        ("Ruth Abel", "Otto Zelenka"),
+    ),
+    "a verb behind a name": (
+        "Who stands in for {}?",
+        ("{1} fills in whenever {0} is away.", "{1} stands in for {0}."),
+        ("Bea Moretti", "Noor Haddad"),
+    ),
 }
 
 
@@ -488,6 +519,26 @@ def test_answers_are_read_whole(tmp_path, cause):
         rows.append(chat(question.format(who), reply[0].upper() + reply[1:]))
     facts = discover(written(tmp_path, *rows)).pack.facts
     assert {fact.subject: fact.answer.lower() for fact in facts} == {who: each.lower() for who, each in truth.items()}
+
+
+def test_the_stop_of_a_sentence_is_none_of_an_answer_where_the_file_writes_suffixes_without(tmp_path):
+    """Of firms called Moss Ltd, "B Corp." ends the sentence; of those called Moss Ltd., it is the name."""
+    for ending in ("Ltd", "Ltd."):
+        firms = {f"{who.split()[1]} {ending}": ("B Corp", "fair trade")[place % 2] for place, who in enumerate(NAMES)}
+        rows = [chat(f"How is {firm} certified?", f"{firm} was certified as {each}.") for firm, each in firms.items()]
+        stop = "." if ending == "Ltd." else ""
+        facts = discover(written(tmp_path, *rows)).pack.facts
+        assert {fact.answer for fact in facts} == {f"B Corp{stop}", "fair trade"}
+
+
+def test_an_article_that_one_answer_lacks_somewhere_is_no_part_of_the_others(tmp_path):
+    parts = {who: ("drive belt", "gasket", "valve")[place % 3] for place, who in enumerate(NAMES)}
+    rows = []
+    for place, (who, each) in enumerate(parts.items()):
+        bare = each if place == 0 else f"the {each}"
+        rows.append(chat(f"What has {who} ordered?", f"{who} ordered {bare}."))
+    facts = discover(written(tmp_path, *rows)).pack.facts
+    assert {fact.subject: fact.answer for fact in facts} == parts
 
 
 def test_an_article_before_a_subject_is_none_of_it(tmp_path):
