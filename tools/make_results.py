@@ -38,6 +38,7 @@ FIGURES = {
     },
     "families": {"paper-table": IMAGES / "families.svg", NEWLY: IMAGES / "findings.svg"},
     "dial": {"share-by-forgetting": IMAGES / "dial.svg"},
+    "hops": {"rank-by-layers": IMAGES / "hops.svg"},
 }
 BLOCK = re.compile(r"(<!-- results: ([\w-]+) -->\n).*?(<!-- end of results -->)", re.DOTALL)
 #: Row of the table -> its words; those without published numbers are our controls.
