@@ -12,7 +12,7 @@ and some of them state nothing there; everybody else's second answer is drawn.
 A relation is found when a found one states at least 0.8 of its facts and nine in ten of what that states are its
 facts. Precision is the share of found relations that are such a one, recall the share of planted ones that are found.
 The sets of wordings are for development, but for the seventh: as the sixth, it was written by somebody who had not seen
-the program. Nothing is to be chosen by it, so look at no single file of it. Files of all sets but the first two are
+the program. Do not choose anything by it, and look at no single file of it. Files of all sets but the first two are
 shaped as users' files are: subjects are people, firms or products; chats of several turns, rows of Dolly, an Alpaca
 `input`, sentences about one subject on a line, exports of CSV; questions in haste, replies that chat, answers before
 their subject.

@@ -34,6 +34,7 @@ from spillover.lm.forecast import (
     bytes_alive,
     config_at_hand,
     device,
+    has_bfloat16_kernels,
     on_meta_device,
     rough_encoder,
     seconds,
@@ -78,7 +79,7 @@ def test_the_parts_are_those_of_the_real_model(name, way, dtype):
     assert estimate.optimizer_state == 2 * estimate.trained
     assert estimate.gradients == 0
     assert estimate.stored == (0 if dtype == "float32" else 2 * estimate.weights)
-    kept = RUN + HALF * (dtype == "bfloat16" and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    kept = RUN + HALF * (dtype == "bfloat16" and has_bfloat16_kernels())
     assert estimate.needed == 10**6 + kept + estimate.weights + estimate.trained + max(
         estimate.optimizer_state + max(estimate.step, estimate.ranking), estimate.reading)  # fmt: skip
     assert estimate.peak == max(estimate.needed, 10**6 + kept + estimate.weights + estimate.stored)

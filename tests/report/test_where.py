@@ -154,7 +154,7 @@ def test_nothing_to_show_without_layers():
 
 
 def after(passes, moved=None, **trained):
-    """The record of a run that made so many passes; moved: parts that carry otherwise then."""
+    """The record of a run after this many passes. moved: parts with other shares than usual."""
     made = record(PARTS | POSITIONS | (moved or {}))
     made.details.trained |= {"epochs": passes, **trained}
     return made

@@ -95,8 +95,9 @@ def _show(pack: Pack) -> dict[str, Any]:
     shown = describe(pack).as_json() | {
         "description": pack.description,
         "relations": {
-            each.pop("name"): each | {"answers": list(pack.candidates[relation.name])}
-            for relation, each in ((relation, relation.outline()) for relation in pack.relations)
+            relation.name: {key: own for key, own in relation.outline().items() if key != "name"}
+            | {"answers": list(pack.candidates[relation.name])}
+            for relation in pack.relations
         },
         "facts": [fact._asdict() for fact in pack.facts],
         "provenance": [dict(entry) for entry in pack.provenance],

@@ -211,6 +211,11 @@ class Forecast:
         return {**dataclasses.asdict(self), "needed": self.needed, "peak": self.peak}
 
 
+def has_bfloat16_kernels() -> bool:
+    """Whether the processor has instructions for bfloat16, so that kernels are made for them."""
+    return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
 class Forecaster:
     """Estimates the memory of one run for any micro-batch; a GPU's context is not counted.
 
@@ -225,8 +230,7 @@ class Forecaster:
         self.vocabulary: int = config.get_text_config().vocab_size
         on_cpu = torch.device(device).type == "cpu"
         self.process = PROCESS + PROCESS_A_TOKEN * self.vocabulary + libraries(training) if on_cpu else 0
-        kernels = self.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-        self.run = RUN + HALF * kernels if on_cpu else 0
+        self.run = RUN + HALF * (self.dtype == torch.bfloat16 and has_bfloat16_kernels()) if on_cpu else 0
         stored = getattr(torch, str(getattr(config, "dtype", None) or dtype).removeprefix("torch."), self.dtype)
         model = on_meta_device(config, self.dtype)
         self.weights = sum(parameter.nbytes for parameter in model.parameters())

@@ -82,7 +82,7 @@ class Judge:
         Where one is longer than the model reads, the first half of the facts is left out, and so on; none where not
         even the last fact fits.
         """
-        # Of a subject that a relation describes, a stand-in tells nothing.
+        # The stand-in takes the place of the name, so a description such as "the capital of France" would be lost.
         described = {each.name for each in self.pack.relations if each.described}
         named = {each: {each.relation, *(relation for relation, _ in each.told)} for each in asked}
         found = {each: list[Request]() for each in asked if described & named[each]}

@@ -71,7 +71,7 @@ class PackOptions:
     seed: int = 0
     """Draws the subjects, their pairs and the shuffle of `null`; the map never depends on it."""
 
-    def spec(self, name: str, default: PackOptions | type[PackOptions] | None = None) -> str:
+    def spec(self, name: str, default: PackOptions | None = None) -> str:
         """`name:key=value,...` with the options that are not the default."""
         changed = [key for key in SIZES if getattr(self, key) != getattr(default or PackOptions, key)]
         parts = ["null"] * self.null + [f"{key}={getattr(self, key)}" for key in changed]

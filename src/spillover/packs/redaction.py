@@ -30,17 +30,17 @@ class Redaction:
     names: Mapping[str, str]
 
     @classmethod
-    def of(cls, subjects: Iterable[str], wanted: bool = True) -> Redaction:
-        """Neutral names for `subjects`; none unless wanted."""
+    def of(cls, subjects: Iterable[str], wanted: bool = True, described: Iterable[Mapping[str, str]] = ()) -> Redaction:
+        """Neutral names for `subjects`; none unless wanted. described: of each relation, what it calls a subject."""
         known = dict.fromkeys(subjects) if wanted else ()
-        return cls({subject: f"subject {number}" for number, subject in enumerate(known, start=1)})
+        names = {subject: f"subject {number}" for number, subject in enumerate(known, start=1)}
+        more = {text: names[who] for each in described for who, text in each.items() if who in names}
+        return cls(more | names)
 
     @classmethod
     def of_pack(cls, pack: Pack, wanted: bool = True) -> Redaction:
         """Neutral names for the subjects of a pack, also where a relation describes them; none unless wanted."""
-        found = cls.of(pack.subjects, wanted)
-        described = ((text, subject) for each in pack.relations for subject, text in each.described.items())
-        return cls({text: found.name(subject) for text, subject in described if wanted} | dict(found.names))
+        return cls.of(pack.subjects, wanted, (each.described for each in pack.relations))
 
     def name(self, subject: str) -> str:
         """What a subject is called in the output."""

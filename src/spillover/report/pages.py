@@ -107,7 +107,7 @@ def redacted(run: LoadedRun) -> LoadedRun:
     """The run with neutral subjects, and without the checksums that could confirm a guessed name."""
     if run.record.settings.get("redact"):
         return run
-    hide = Redaction.of(run.answers["subject"].unique().to_pylist())
+    hide = Redaction.of(run.answers["subject"].unique().to_pylist(), described=run.described.values())
     answers = hide.table(run.answers)
     hashes = {key: value for key, value in run.record.hashes.items() if key != "pack"}
     shown = run.record.details.as_json() | {"pack": hide.outline(run.pack)}

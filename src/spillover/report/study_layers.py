@@ -93,7 +93,7 @@ class Contrast:
 
     @property
     def carriers(self) -> str:
-        """Which layers the conclusion needs more, as far as the interval tells."""
+        """Which layers the conclusion needs more; empty where the interval of the difference includes zero."""
         low, high = limits(self.apart) or (0.0, 0.0)
         return "earlier" if low > 0 else "later" if high < 0 else ""
 

@@ -142,7 +142,7 @@ _TICKS = {"output-value": "attention:\noutput-value", "key-query": "attention:\n
 def while_training(every: Sequence[PatchedModels]) -> list[PatchedModels]:
     """The same run taken apart after different numbers of passes, from the fewest on.
 
-    Raises UsageError when they differ in anything else, or when none tells of positions.
+    Raises UsageError when other settings differ, or when one of them was not measured by position.
     """
     apart = dict.fromkeys(
         key for found in every for key, own in found.trained.items()
