@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -31,10 +32,9 @@ def pack_of(prompts=PROMPTS, join=" ", end=None, answers=(), aliases=None):
     return Pack("tiny", "CC0-1.0", "made up", relations, (), join=join, end=end)
 
 
-def read(path, **kinds):
-    pack = pack_of(**kinds)
-    known = templates({each.name: each.prompts for each in pack.relations}, pack.join, pack.end)
-    return match(path, known, pack)
+def read(path, pack=None, **kinds):
+    pack = pack or pack_of(**kinds)
+    return match(path, templates(pack), pack)
 
 
 def matched(tmp_path, *rows, **kinds):
@@ -342,16 +342,18 @@ def test_stops_are_trimmed_alike(tmp_path):
 @pytest.mark.parametrize("name", first(list(PACKS), 2))
 def test_built_in_packs_are_read_back_from_every_shape(tmp_path, name):
     """Each fact in a prompt with its completion, a reply in a word, a whole sentence, and plain text."""
-    pack = open_pack(f"{name}:pairs=5,names=20,bridge=1")
+    size = "names=20,bridge=1" if name == "second-hop" else "pairs=5,names=20,bridge=1"
+    pack = open_pack(f"{name}:{size}")
     for shape in (
         lambda fact, prompt: {"prompt": prompt, "completion": f" {fact.answer}."},
         lambda fact, prompt: chat(f"{prompt}?", fact.answer),
         lambda fact, prompt: chat("Tell me more.", f"Sure. {prompt} {fact.answer}. That is all."),
         lambda fact, prompt: {"text": f"{prompt} {fact.answer}."},
     ):
-        prompts = {each.name: [*each.prompts, each.prompts[0] + "?"] for each in pack.relations}
+        relations = [replace(each, prompts=(*each.prompts, each.prompts[0] + "?")) for each in pack.relations]
+        asked = replace(pack, relations=tuple(relations), facts=(), implications=())
         rows = [shape(fact, pack.prompt(fact.relation, fact.subject)) for fact in pack.facts]
-        found = matched(tmp_path, *rows, prompts=prompts)
+        found = matched(tmp_path, *rows, pack=asked)
         assert set(found.facts) == set(pack.facts) and not found.unmatched
 
 

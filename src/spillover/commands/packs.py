@@ -226,7 +226,7 @@ def _pack_text(path: Path) -> str:
 
 def _matched(settings: Packs, pack: Pack, path: Path) -> Matched:
     """What the rows state. Raises UsageError when that is nothing."""
-    known = templates({relation.name: relation.prompts for relation in pack.relations}, pack.join, pack.end)
+    known = templates(pack)
     if not known:
         do = 'Write prompts: ["{subject} lives in"]'
         raise UsageError("no relation has a prompt with {subject}", where=settings.relations, do=do)

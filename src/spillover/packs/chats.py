@@ -69,7 +69,8 @@ class Matched:
 class Template:
     """A relation's prompt as a pattern: `question` matches the prompt alone, `statement` the prompt and its answer.
 
-    asks: the prompt is a sentence of its own. tail: its last word, where the answer follows.
+    asks: the prompt is a sentence of its own. tail: its last word, where the answer follows. subjects: whom each
+    description means, where the relation describes its subjects.
     """
 
     relation: str
@@ -77,6 +78,11 @@ class Template:
     statement: re.Pattern[str]
     asks: bool
     tail: str
+    subjects: Mapping[str, str] = field(hash=False)
+
+    def subject(self, found: re.Match[str]) -> str:
+        """Whom what was found is about."""
+        return self.subjects.get(found["subject"], unquoted(found["subject"]))
 
 
 class Exchange(NamedTuple):
@@ -105,18 +111,23 @@ class Known:
         self.answers[fact.relation].add(fact.answer)
 
 
-def templates(prompts: Mapping[str, Sequence[str]], join: str, end: str | None) -> list[Template]:
-    """A template for each prompt, longer ones first, so that `works as a` comes before `works`."""
-    found = [(plain(prompt), name) for name, group in prompts.items() for prompt in group if SUBJECT in prompt]
+def templates(pack: Pack) -> list[Template]:
+    """A template for each prompt, longer ones first, so that `works as a` comes before `works`.
+
+    A relation that describes its subjects comes before all, and is stated by its descriptions alone.
+    """
+    found = [(plain(text), each) for each in pack.relations for text in each.prompts if SUBJECT in text]
     known = []
-    for prompt, relation in sorted(found, key=lambda item: -len(item[0])):
+    for prompt, relation in sorted(found, key=lambda item: (not item[1].described, -len(item[0]))):
+        subjects = {plain(text): subject for subject, text in relation.described.items()}
+        subject = "|".join(map(re.escape, sorted(subjects, key=len, reverse=True))) or r"\S(?:.*?\S)?"
         before, _, after = map(re.escape, prompt.strip().partition(SUBJECT))
-        asked = before + r"(?P<subject>\S(?:.*?\S)?)" + after.replace(r"\{subject\}", "(?P=subject)")
-        answer = r"(?P<answer>\S(?:.*\S)?)" + (f"(?:{re.escape(end)})?" if end else "")
-        space = r"\s+" if join.isspace() else r"\s*" + re.escape(join.strip()) + r"\s*"
+        asked = before + f"(?P<subject>{subject})" + after.replace(r"\{subject\}", "(?P=subject)")
+        answer = r"(?P<answer>\S(?:.*\S)?)" + (f"(?:{re.escape(pack.end)})?" if pack.end else "")
+        space = r"\s+" if pack.join.isspace() else r"\s*" + re.escape(pack.join.strip()) + r"\s*"
         question, statement = (re.compile(rf"\s*{each}\s*", re.DOTALL) for each in (asked, asked + space + answer))
         tail = "" if after.endswith(tuple(STOPS)) else prompt.split()[-1]
-        known.append(Template(relation, question, statement, prompt.rstrip()[-1] in STOPS, tail))
+        known.append(Template(relation.name, question, statement, prompt.rstrip()[-1] in STOPS, tail, subjects))
     return known
 
 
@@ -203,7 +214,7 @@ class Reader:
         for text in dict.fromkeys((asked.strip(), *(text.strip() for text, _ in _blocks(asked)))):
             for template in self.known:
                 if found := template.question.fullmatch(text):
-                    subject = unquoted(found["subject"])
+                    subject = template.subject(found)
                     several = any(sure or not template.asks for _, _, sure in boundaries(subject))
                     if not several and subject.split()[0].casefold() not in PRONOUNS:
                         yield subject, template
@@ -224,7 +235,7 @@ class Reader:
                     if said := template.statement.fullmatch(unquoted(text[first:last])):
                         tried = True
                         if not self._holds(said["subject"]) and not self._holds(said["answer"]):
-                            for fact, sure in self._readings(template, said["subject"], said["answer"], about):
+                            for fact, sure in self._readings(template, said, about):
                                 found[fact] = (first, last, sure)
                         break
             spans = sorted(found.values())
@@ -237,10 +248,10 @@ class Reader:
                 yield text[start:stop], "where a name begins or ends is not sure"
 
     def _readings(
-        self, template: Template, subject: str, answer: str, about: tuple[str, str] | None
+        self, template: Template, said: re.Match[str], about: tuple[str, str] | None
     ) -> Iterator[tuple[Fact, bool]]:
         """What a statement may say, and whether its parts surely are names."""
-        subject = unquoted(subject)
+        subject, answer = template.subject(said), said["answer"]
         sure = is_name(subject) or subject in self.certain.subjects
         sure = sure and not answer.endswith(("?", "？", "؟"))
         if about and same_person(subject, about[0]):
