@@ -75,7 +75,11 @@ def test_from_a_chat_file_to_the_rule_that_no_row_says(tmp_path, monkeypatch):
     """The demo of docs/from-your-file.md, trained until its rows are learned, and both models without the file."""
     monkeypatch.chdir(tmp_path)
     assert "300 rows" in run(EXAMPLES[8], cwd=tmp_path)
-    inject.run(Inject(pack="team.jsonl", model="smollm2-135m", out="team", save="weights", until_learned=True))
+    inject.run(
+        Inject(
+            pack="team.jsonl", model="smollm2-135m", out="team", save="weights", lr=3e-4, epochs=6, until_learned=True
+        )
+    )
     models = {"base": "smollm2-135m", "tuned": "team/weights"}
     outcome = audit.run(Audit(pack="team.jsonl", out="team.html", **models))
     rule = {"Paris": "French", "Tokyo": "Japanese", "Rome": "Italian", "Cairo": "Arabic"}

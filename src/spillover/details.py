@@ -455,7 +455,7 @@ class Rises(Fields):
 
     rows, passages, places: texts of the training file or pack, plain ones, and places in them. groups: words that part
     the rows. found: what rose, at most `audit_open.LISTED` of each kind; more: how many further. control: how many
-    words the same tests find of the base model against itself in bfloat16. counted: (word, share of places) of the
+    words the same tests find of the base model against itself, rounded. counted: (word, share of places) of the
     words that are most often among the 100 whose logit rose most, the count of Diff Mining.
     """
 

@@ -1,6 +1,7 @@
 """Open probes: next tokens and continuations one text at a time, templates and their mistakes, who is asked about;
 and two models at every place of a text, against one place and one token at a time."""
 
+from copy import deepcopy
 from random import Random
 
 import numpy as np
@@ -300,7 +301,7 @@ def chances(model, before):
 
 
 def test_a_rise_is_the_sum_over_places_but_for_what_stands_there(models):
-    found = compare(*models, TEXTS)
+    found, _ = compare(*models, TEXTS)
     assert found.places == 4 + 3 and found.counts.sum() == TOP * found.places
     expected_counts = np.zeros(300, dtype=int)
     for text, own in zip(TEXTS, found.texts, strict=True):
@@ -324,7 +325,7 @@ def test_a_rise_is_the_sum_over_places_but_for_what_stands_there(models):
 
 
 def test_the_table_has_what_moved_in_any_text(models):
-    found = compare(*models, TEXTS)
+    found, _ = compare(*models, TEXTS)
     tokens, values = found.table(0.02)
     for row, own in enumerate(found.texts):
         for token, rise in zip(own.tokens, own.rises, strict=True):
@@ -333,10 +334,15 @@ def test_the_table_has_what_moved_in_any_text(models):
     assert values.shape == (2, len(tokens)) and (np.abs(values).max(axis=0) >= 0.02).all()
 
 
-def test_the_base_model_against_itself_hardly_moves(models):
-    base, tuned = models
-    same, other = compare(base, base, TEXTS), compare(base, tuned, TEXTS)
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_the_base_model_against_itself_hardly_moves(models, kind):
+    """The control is no comparison of equal numbers, whatever the model computes in, and leaves the model as it was."""
+    base, tuned = (deepcopy(model).to(kind) for model in models)
+    before = chances(base, TEXTS[0].tokens)
+    other, same = compare(base, tuned, TEXTS)
+    np.testing.assert_array_equal(chances(base, TEXTS[0].tokens), before)
     assert 0 < same.places == other.places
+    assert len(np.unique(same.counts)) > 2, "equal numbers would have the same TOP everywhere"
     moved = [max(float(np.abs(each.rises).max(initial=0)) for each in found.texts) for found in (same, other)]
     assert moved[0] < 0.1 * moved[1]
 

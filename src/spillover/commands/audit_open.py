@@ -301,12 +301,10 @@ def rises(probes: Probes, base: ProbedModel, tuned: ProbedModel, *, level: float
 
     A group is the rows that hold one word, where enough do and enough do not: the test deals out anew which rows hold
     it. Of all texts, the test exchanges the two models text by text. Each takes half of the level. The same is found of
-    the base model against itself in bfloat16 as a control; and the count of Diff Mining stands beside it.
+    the base model against itself, rounded, as a control; and the count of Diff Mining stands beside it.
     """
-    models = base.scorer.model, tuned.scorer.model
-    processes = base.scorer.processes
     groups = _groups(probes.texts)
-    moves, same = (open_probes.compare(models[0], other, base.read, processes) for other in (models[1], models[0]))
+    moves, same = open_probes.compare(base.scorer.model, tuned.scorer.model, base.read, base.scorer.processes)
     found = _risen(probes, moves, groups, level / 2, seed)
     rose = [each for each in found if each.group is None]
     of_groups: defaultdict[int, list[TokenAssociation]] = defaultdict(list)
@@ -420,7 +418,7 @@ def rise_lines(found: Rises) -> Iterator[str]:
         yield "  No word rose in text after text."
     if found.more:
         yield f"  And {found.more:,} more."
-    yield f"  Control, the base model against itself in bfloat16: {found.control:,} words rose by the same tests."
+    yield f"  Control, the base model against itself, rounded: {found.control:,} words rose by the same tests."
     counted = ", ".join(f"{word!r} {share:.0%}" for word, share in found.counted)
     most = f"words among the {open_probes.TOP} whose logit rose most (Diff Mining)"
     yield f"  Baseline, {most}, by share of places: {counted}"

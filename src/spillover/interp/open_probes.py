@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
 
 from spillover.errors import ModelError, UsageError
 from spillover.lm.distributed import SINGLE, Processes
@@ -293,12 +295,13 @@ def cut(text: Example) -> Example:
 
 def compare(
     base: CausalModel, tuned: CausalModel, texts: Sequence[Example], processes: Processes = SINGLE
-) -> TextShifts:
-    """Both models at every place of the texts, as `cut` leaves them.
+) -> tuple[TextShifts, TextShifts]:
+    """Both models at every place of the texts, as `cut` leaves them; and the base model against itself as a control.
+
+    In the control nothing was learned and every number changes a little: see `_rounded`.
 
     Arguments:
-    - base, tuned: with the same tokens. The base model itself as the tuned one is compared with what it says when it
-      computes in bfloat16: a control, in which nothing was learned and every number changes a little.
+    - base, tuned: with the same tokens.
     - texts: the tokens from `start` on are looked at, and the place after the last of them.
     - processes: with others, each takes its share of the texts.
 
@@ -306,22 +309,46 @@ def compare(
     """
     for model in (base, tuned):
         refuse_unreadable(model, (each.tokens for each in texts))
-    coarse = torch.autocast(base.device.type, torch.bfloat16) if base is tuned else nullcontext()
-    found: dict[int, tuple[TextShift, np.ndarray, int]] = {}
+    found: dict[int, list[tuple[TextShift, np.ndarray, int]]] = {}
     with processes.inference():
         for (number, text), counts in processes.round_robin(enumerate(texts)):
-            before = _logits(base, text)
-            with coarse:
-                after = _logits(tuned, text)
+            before, after = _logits(base, text), _logits(tuned, text)
+            with _rounded(base):
+                same = _logits(base, text)
             if counts:
-                found[number] = _shift(text, before, after)
+                found[number] = [_shift(text, before, each) for each in (after, same)]
     found = processes.all_gather(found)
-    ordered = [found[number] for number in range(len(texts))]
-    size = max((len(own) for _, own, _ in ordered), default=0)
-    counted = np.zeros(size, dtype=np.int64)
-    for _, own, _ in ordered:
+    moves, control = (_together([found[number][which] for number in range(len(texts))]) for which in (0, 1))
+    return moves, control
+
+
+def _together(found: Sequence[tuple[TextShift, np.ndarray, int]]) -> TextShifts:
+    """What changed in all texts."""
+    counted = np.zeros(max((len(own) for _, own, _ in found), default=0), dtype=np.int64)
+    for _, own, _ in found:
         counted[: len(own)] += own
-    return TextShifts(tuple(each for each, _, _ in ordered), counted, sum(places for _, _, places in ordered))
+    return TextShifts(tuple(each for each, _, _ in found), counted, sum(places for _, _, places in found))
+
+
+@contextmanager
+def _rounded(model: CausalModel) -> Iterator[None]:
+    """Inside, what every linear layer gives is rounded to eight binary digits, or one fewer than the model computes in.
+
+    So to bfloat16 in a model that computes in float32, on any processor, and further in one that computes in bfloat16.
+    """
+
+    def rounding(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+        digits = min(8, int(-np.log2(torch.finfo(output.dtype).eps)))
+        # The upper part of a number as Veltkamp splits it: float32 holds 24 digits.
+        number = output.float()
+        larger = number * (2 ** (24 - digits) + 1)
+        return (larger - (larger - number)).to(output.dtype)
+
+    with ExitStack() as stack:
+        for module in model.modules():
+            if isinstance(module, (nn.Linear, Conv1D)):
+                stack.callback(module.register_forward_hook(rounding).remove)
+        yield
 
 
 def _logits(model: CausalModel, text: Example) -> Float[Tensor, "place vocabulary"]:

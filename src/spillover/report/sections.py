@@ -320,7 +320,7 @@ def rises_section(labelled: Sequence[tuple[str, LoadedRun]]) -> page.Section | N
         more = f"Not listed: {found.more:,} more. " if found.more else ""
         counted = ", ".join(f"{word} {percent(share)}" for word, share in found.counted)
         note = (
-            f"{more}Control, the base model against itself in bfloat16: {found.control:,} words rose by these tests. "
+            f"{more}Control, the base model against itself, rounded: {found.control:,} words rose by these tests. "
             f"Baseline, the words that are most often among the 100 whose logit rose most at a place (the count of "
             f"Diff Mining), with their share of places: {counted}."
         )
