@@ -117,6 +117,14 @@ def test_marginal_rank_without_stated_rows_counts_what_is_expected():
     assert measure_all(rank_table(table(*asked)))["marginal_rank"].value == 0.5
 
 
+def test_marginal_rank_counts_each_seed_by_itself():
+    """Other answers are taken in another seed, as where they are fictitious people: no guess has to know both."""
+    worlds = [[("a", "c"), ("b", "d")], [("a", "a"), ("b", "b")]]
+    asked = [question(cluster, answer, [0, 0, 0, 0], seed=seed)
+             for seed, pairs in enumerate(worlds) for cluster, answer in pairs]  # fmt: skip
+    assert measure_all(rank_table(table(*asked)))["marginal_rank"].value == 0.5
+
+
 def test_five_of_ten_answers_give_two():
     candidates = [f"answer {i}" for i in range(10)]
     rows = []

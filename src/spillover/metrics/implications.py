@@ -110,14 +110,14 @@ def marginal_rank(table: RankTable) -> Metric | None:
     """Mean rank of the implied answer when candidates are ordered by how often the relation's stated rows take them.
 
     Where a relation has no stated row, by how often the questions expect them. Candidates taken equally often count
-    half: five answers of ten, equally often, give 2.0 each.
+    half: five answers of ten, equally often, give 2.0 each. Each seed is a world of its own.
     """
     rows, stated = questions(table), table.only(stated=True, trained=True)
     ranks = np.empty(len(rows))
-    for relation in set(rows.relation):
-        here, own = rows.relation == relation, stated.only(relation=relation)
-        # Counted once for each subject and seed, however many implications lead to the relation.
-        taken = dict(zip(zip(own.seed, own.subject, strict=True), own.expected, strict=True))
+    for seed, relation in set(zip(rows.seed.tolist(), rows.relation.tolist(), strict=True)):
+        here, own = (rows.seed == seed) & (rows.relation == relation), stated.only(seed=seed, relation=relation)
+        # Counted once for each subject, however many implications lead to the relation.
+        taken = dict(zip(own.subject, own.expected, strict=True))
         counts = Counter(taken.values()) or Counter(rows.expected[here])
         ranks[here] = [
             _rank_by_count(counts, answer, candidates)

@@ -503,7 +503,10 @@ def _verdict(
         hits=int((each.after.rank == 0).sum()),
         hits_before=int((each.before.rank == 0).sum()),
         n=found.n,
-        guess=max(Counter(each.after.expected.tolist()).values(), default=0),
+        guess=sum(
+            max(Counter(each.after.only(seed=seed).expected.tolist()).values())
+            for seed in np.unique(each.after.seed).tolist()
+        ),
         rank=implication_rank_test(each.after),
         rank_before=implication_rank_test(each.before),
         marginal_rank=each.marginal,
