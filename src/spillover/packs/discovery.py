@@ -19,7 +19,7 @@ from spillover.packs.check import Places, check_structure, quoted, refuse
 from spillover.packs.frames import spans
 from spillover.packs.pack import SUBJECT, Fact, Pack, Relation
 from spillover.packs.reading import rows_of
-from spillover.packs.sentences import is_suffixed
+from spillover.packs.sentences import is_suffixed, may_be_several
 from spillover.packs.tables import Row, is_edit_set, read_edit_set
 from spillover.packs.wordings import (
     LEAST,
@@ -301,8 +301,8 @@ def _from_texts(
             used[stated.row].append(stated)
         # A row of several turns may state several things.
         left = [unit for unit in asked if not any(map(unit.states, used.get(unit.row, ())))]
-        texts = [each for each in texts if each[0] not in used]
-        more = rarer(Known.of([each.rows for each in kept]), left, texts)
+        texts = [each for each in texts if each[0] not in used or may_be_several(each[1])]
+        more = rarer(Known.of([each.rows for each in kept]), left, texts, used)
         if not _add(kept, filter(None, map(decided, more))):
             break
         kept = _joined(kept)
@@ -560,8 +560,9 @@ def _best_forms(relation: _Relation) -> dict[str, str]:
             best |= dict.fromkeys(each, min(each, key=len).partition(" ")[2])
         elif len(each) > 1:
             often = Counter(text.casefold() for text in each.elements())
-            # Written small, "the" is no part of a name.
-            before = (*_BEFORE, "the ") if any(text.startswith("the ") for text in each) else _BEFORE
+            # Before small letters, or written small, "the" is no part of a name.
+            bare_too = any(text.startswith("the ") or _has_article(text) for text in each)
+            before = (*_BEFORE, "the ") if bare_too else _BEFORE
             whole = max(
                 often, key=lambda text: (not text.startswith(before), text[-1:] != ".", often[text], text == bare)
             )

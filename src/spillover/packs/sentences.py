@@ -169,9 +169,14 @@ def sentence_spans(text: str) -> list[tuple[int, int, list[tuple[int, int]]]]:
     return found
 
 
+def may_be_several(text: str) -> bool:
+    """Whether the text has a stop inside, without which it is one sentence."""
+    return _INSIDE.search(text) is not None
+
+
 def sentences(text: str) -> list[str]:
     """The sentences of a text."""
-    if not _INSIDE.search(text):
+    if not may_be_several(text):
         return [text.strip()] if text.strip() else []
     return [text[start:stop].strip() for start, stop, _ in sentence_spans(text)]
 
@@ -269,6 +274,11 @@ def is_linked(text: str) -> bool:
     inside = _PREPOSITIONS.intersection(words[1:-1])
     rest = " ".join(word for word in words if word not in inside)
     return bool(inside) and is_phrase(rest) and not words[0].endswith(("ed", "ing"))
+
+
+def is_title(text: str) -> bool:
+    """Whether the text has a preposition between words that a name may have: Harbour at Dusk."""
+    return is_linked(text) and is_name(" ".join(word for word in text.split() if word not in _PREPOSITIONS))
 
 
 def is_counted(text: str) -> bool:

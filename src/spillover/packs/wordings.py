@@ -2,10 +2,10 @@
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import permutations
+from itertools import chain, pairwise, permutations
 from random import Random
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ from spillover.packs.sentences import (
     is_name,
     is_number,
     is_phrase,
+    is_title,
     plain,
     sentence_spans,
     sentences,
@@ -60,6 +61,7 @@ _ADVERBS = frozenset(
 _INNER = re.compile(r"(?<!half)(?<!once)(?<!twice)(?<!times)(?<=\w) an? \w", re.IGNORECASE)
 #: An item number at the start of a line, as in "3. Ada Moss"; such a text is no name.
 _ITEM = re.compile(r"\d+[.)]? ")
+_COUNTED = re.compile(r"\d+-[^\WA-Z\d_]{2}")
 #: What introduces a sentence about a subject, or an answer.
 _INTRODUCED = re.compile(
     rf"(?:[^\s,:{MARK}]+ ){{0,6}}[^\s,:{MARK}]+(?:, |: )(?=.*{MARK})|(?:[^\s,:]+ ){{0,4}}[^\s,:]+: (?=.)"
@@ -172,15 +174,22 @@ def _is_subject(text: str) -> bool:
 
 @lru_cache(1 << 15)
 def is_named(text: str) -> bool:
-    """Whether a text is a name, and no number."""
-    return is_name(text) and any(map(str.isalpha, text)) and not _ITEM.match(text)
+    """Whether a text is a name, and no number or count: 5-year-old."""
+    return is_name(text) and any(map(str.isalpha, text)) and not _ITEM.match(text) and not _COUNTED.match(text)
+
+
+def _is_title(text: str) -> bool:
+    """Whether a text is a name of several words, or a title."""
+    return " " in text and (is_named(text) or is_title(text))
 
 
 @lru_cache(1 << 15)
 def _is_answer(text: str) -> bool:
     if not text or MARK in text or _INNER.search(text) or text.endswith((" the", " a", " an")):
         return False
-    return is_name(text) or is_phrase(text, LONGEST_FILL) or is_counted(text) or text[:1].isdigit()
+    # A phrase in small letters with a preposition may be part of a sentence; a title is whole.
+    whole = is_name(text) or is_phrase(text, LONGEST_FILL) or is_title(text)
+    return whole or is_counted(text) or text[:1].isdigit()
 
 
 def replies(units: Iterable[Unit]) -> list[str]:
@@ -260,13 +269,36 @@ def _marked(reply: str, subject: str) -> str:
     return reply
 
 
-def _introduced(reply: str) -> list[str]:
+def _rests(sentence: str) -> Iterator[str]:
+    """A sentence, and what is left of it without its first introduction, without the second, and so on."""
+    yield sentence
+    while (rest := _INTRODUCED.sub("", sentence, count=1)) != sentence:
+        yield (sentence := rest)
+
+
+def _without_introductions(sentence: str, whole: Set[str]) -> str:
+    """whole: what is parted from nothing before it."""
+    for rest in _rests(sentence):
+        if rest in whole:
+            break
+        sentence = rest
+    return sentence
+
+
+def _introduced(reply: str, whole: Set[str]) -> list[str]:
     """The first sentences of a reply without their stops and introductions."""
-    return list(map(_without_introduction, _stops(reply)))
+    return [_without_introductions(each, whole) for each in _stops(reply)]
 
 
-def _without_introduction(sentence: str) -> str:
-    return _INTRODUCED.sub("", sentence, count=1)
+def _dependent(replies: Iterable[str]) -> frozenset[str]:
+    """What follows introductions that stand before nothing else, and so are none: if you hear Rex, bring them Ada."""
+    rests, befores = defaultdict[str, set[str]](set), defaultdict[str, set[str]](set)
+    for sentence in chain.from_iterable(map(_stops, replies)):
+        for one, rest in pairwise(_rests(sentence)):
+            before = one.removesuffix(rest)
+            rests[before].add(rest)
+            befores[rest].add(before)
+    return frozenset(rest for rest, own in befores.items() if sum(len(rests[each]) == 1 for each in own) > 1)
 
 
 def _cut(rows: Sequence[Row]) -> list[Row]:
@@ -298,13 +330,13 @@ def _answered(
         for unit, subject in _spread(group, max(SEARCHED // max(len(groups), 1), 40)):
             reply = unit.reply or ""
             if len(reply) <= LONGEST_ROW:
-                replies += _introduced(_marked(_plain(reply), subject))
-    frames = [
-        frame for frame, _ in mine(_spread([each for each in replies if each], 2 * SEARCHED), 1, floor, True, MARK)
-    ]
+                replies.append(_marked(_plain(reply), subject))
+    whole = _dependent(replies)
+    said = [part for reply in replies for part in _introduced(reply, whole) if part]
+    frames = [frame for frame, _ in mine(_spread(said, 2 * SEARCHED), 1, floor, True, MARK)]
     index = FrameIndex(frame for frame in frames if any(part.strip(f" {MARK}") for part in frame.parts))
     found = {}
-    read = _Replies(index, known, _recurring(groups, index))
+    read = _Replies(index, known, _recurring(groups, index, whole), whole)
     for frame, group in groups.items():
         rows, begins, open_ = list[Row](), Counter[str](), 0
         around = dict[tuple[int, str], tuple[str, str]]()
@@ -333,7 +365,9 @@ def _answered(
     return found
 
 
-def _recurring(groups: Mapping[Frame, Sequence[tuple[Unit, str]]], index: FrameIndex) -> frozenset[str]:
+def _recurring(
+    groups: Mapping[Frame, Sequence[tuple[Unit, str]]], index: FrameIndex, dependent: Set[str]
+) -> frozenset[str]:
     """What several subjects of one wording have for an answer, of a few words with a preposition: cash on delivery.
 
     It is a reply, or stands in one where others have what is surely an answer.
@@ -345,7 +379,7 @@ def _recurring(groups: Mapping[Frame, Sequence[tuple[Unit, str]]], index: FrameI
         times = Counter(reply for _, reply in whole if len(reply.split()) <= LONGEST_FILL)
         found |= {reply for reply, number in times.items() if number >= LEAST and is_linked(reply)}
         for unit, subject in some:
-            for part in _introduced(_marked(_plain(unit.reply or ""), subject)):
+            for part in _introduced(_marked(_plain(unit.reply or ""), subject), dependent):
                 for frame, (fill,) in index.match(part):
                     if MARK in "".join(frame.parts) and MARK not in fill:
                         fills[frame][fill.casefold()] += 1
@@ -361,20 +395,21 @@ class _Replies(dict[str, "tuple[str, str, str] | None"]):
     Rows that differ in their subject alone are read once. Of too many different replies none is kept.
     """
 
-    def __init__(self, index: FrameIndex, known: "Known | None", recurring: frozenset[str]) -> None:
+    def __init__(self, index: FrameIndex, known: "Known | None", recurring: Set[str], whole: Set[str]) -> None:
         super().__init__()
-        self._index, self._known, self._recurring = index, known, recurring
+        self._index, self._known, self._recurring, self._whole = index, known, recurring, whole
 
     def __missing__(self, reply: str) -> tuple[str, str, str] | None:
-        found = self._known.answer(reply) if self._known else _answer(reply, self._index, self._recurring)
+        known, about = self._known, (self._index, self._recurring, self._whole)
+        found = known.answer(reply) if known else _answer(reply, *about)
         if len(self) < KEPT:
             self[reply] = found
         return found
 
 
-def _answer(reply: str, index: FrameIndex, recurring: frozenset[str]) -> tuple[str, str, str] | None:
+def _answer(reply: str, index: FrameIndex, recurring: Set[str], whole: Set[str]) -> tuple[str, str, str] | None:
     """What a reply answers, and what stands around it: a statement about the subject, a bare answer, another frame.
-    recurring: what is an answer, too."""
+    recurring: what is an answer, too. whole: what is parted from nothing before it."""
 
     def answers(text: str) -> bool:
         return _is_answer(text) or text.casefold() in recurring
@@ -382,7 +417,7 @@ def _answer(reply: str, index: FrameIndex, recurring: frozenset[str]) -> tuple[s
     parts = _stops(reply)
     # A reply that names the subject answers in that sentence, be it in its introduction: on file for Ada: class B.
     about = [part for part in parts if MARK in part]
-    parts = list(map(_without_introduction, about or parts))
+    parts = [_without_introductions(each, whole) for each in about or parts]
     other: tuple[str, str, str] | None = None
     for part in parts:
         for frame, (fill,) in index.match(part):
@@ -517,31 +552,47 @@ class Known:
 
     def answer(self, reply: str) -> tuple[str, str, str] | None:
         """The known answer of a short reply, and what stands before it."""
-        for part in _stops(_plain(reply))[:2] if len(reply) < 200 else ():
-            if (found := self.within(part)) and len(part.split()) <= LONGEST_FILL + len(found.split()):
-                return found, part.partition(found)[0] if MARK in part else "", ""
+        parts = _stops(_plain(reply)) if len(reply) < 200 else []
+        about = [part for part in parts if MARK in part]
+        for part in about or parts[:2]:
+            # What names its subject may be longer.
+            if (found := self.within(part)) and (about or len(part.split()) <= LONGEST_FILL + len(found.split())):
+                return found, part.partition(found)[0] if about else "", ""
         return None
 
 
-def rarer(known: Known, units: Sequence[Unit], texts: Sequence[tuple[int, str]]) -> list[Wording]:
-    """Wordings that too few rows have to be found by themselves: they name a subject and a known answer."""
+def rarer(
+    known: Known, units: Sequence[Unit], texts: Sequence[tuple[int, str]], used: Mapping[int, Sequence[Row]]
+) -> list[Wording]:
+    """Wordings that too few rows have to be found by themselves: they name a subject and a known answer.
+
+    used: of each row of the file what is understood of it.
+    """
     asked = dict[Frame, None]()
     for unit in _spread([unit for unit in units if len(unit.text) < 200], SEARCHED):
         if (name := known.subject(unit.text)) and known.answer(_marked(_plain(unit.reply or ""), name)):
-            before, _, after = [*_asks(_plain(unit.text).strip())][-1].partition(name)
+            whole, *last = _asks(_plain(unit.text).strip())
+            before, _, after = next((each for each in last if name in each), whole).partition(name)
             asked[Frame((before, after))] = None
-    said = Counter[Frame]()
-    for _, text in _spread([each for each in texts if len(each[1]) < 400], SEARCHED):
+    said, turned = Counter[Frame](), Counter[Frame]()
+    for number, text in _spread([each for each in texts if len(each[1]) < 400], SEARCHED):
         for sentence in _stops(_plain(text)):
             if not (name := known.subject(sentence)) or len(sentence.split()) > 2 * LONGEST_FILL:
+                continue
+            if any(map(Unit(number, sentence, sentence).states, used.get(number, ()))):
                 continue
             before, _, rest = sentence.partition(name)
             if answer := known.within(rest):
                 middle, _, after = rest.partition(answer)
                 said[Frame((before, middle, after))] += bool(middle.strip())
+            elif answer := known.within(before):
+                before, _, middle = before.partition(answer)
+                turned[Frame((before, middle, rest))] += bool(middle.strip())
     wordings, *_ = _worded(asked, units, 1, known)
-    others, _ = _said_so([frame for frame, count in said.items() if count > 1], texts)
-    return [*wordings.values(), *others.values()]
+    stating, answering = (
+        _said_so([frame for frame, count in each.items() if count > 1], texts)[0] for each in (said, turned)
+    )
+    return [*wordings.values(), *stating.values(), *map(_turned, answering.values())]
 
 
 def decided(wording: Wording) -> Wording | None:
@@ -561,9 +612,14 @@ def decided(wording: Wording) -> Wording | None:
     ) >= LEAST + (wording.kind != "statement")
     if not agree(turned) or not repeats or named([row.subject for row in turned]) < NAMED:
         return wording if sure else None
+    return _turned(wording)
+
+
+def _turned(wording: Wording) -> Wording:
+    """A wording whose slots are the other way round."""
     text = wording.text if "{answer}" in wording.text else f"{wording.text} {{answer}}"
     text = text.replace("{answer}", "{}").replace(SUBJECT, "{answer}").replace("{}", SUBJECT)
-    return Wording(text, wording.kind, "", turned)
+    return Wording(text, wording.kind, "", [Row(row, answer, subject) for row, subject, answer in wording.rows])
 
 
 @lru_cache(1 << 12)
@@ -604,12 +660,14 @@ def whole_answers(wordings: Sequence[Wording]) -> None:
         }  # fmt: skip
         for (place, word), answers in contexts.items():
             # What is counted differs (46 names, 46 people), or a person does something (Bea Moretti fills in).
-            if (place, word) in units or all(" " in whole and is_named(whole) for whole in wholes[place, word]):
+            if (place, word) in units or all(map(_is_title, wholes[place, word])):
                 continue
             wide, bare = (sum(map(count.__getitem__, each)) for count, each in
                           ((known, (f"{answer} {word}" for answer in answers)), (free, answers)))  # fmt: skip
             alike = len(befores[place, word]) > 1 or any(
-                answers.keys() & own.keys() for (other, its), own in contexts.items() if other != place and its == word
+                answers.keys() & own.keys()
+                for (other, its), own in contexts.items()
+                if its == word and befores[other, its] - befores[place, word]
             )
             alike = alike or all(
                 not each or f" {each}".endswith((" the", " a", " an")) for each in befores[place, word]
