@@ -278,7 +278,9 @@ def is_linked(text: str) -> bool:
 
 def is_title(text: str) -> bool:
     """Whether the text has a preposition between words that a name may have: Harbour at Dusk."""
-    return is_linked(text) and is_name(" ".join(word for word in text.split() if word not in _PREPOSITIONS))
+    # Most texts end in small letters, and need not be cut into words.
+    capital = not text.rpartition(" ")[2][:1].islower()
+    return capital and is_linked(text) and is_name(" ".join(each for each in text.split() if each not in _PREPOSITIONS))
 
 
 def is_counted(text: str) -> bool:

@@ -188,8 +188,8 @@ def _is_answer(text: str) -> bool:
     if not text or MARK in text or _INNER.search(text) or text.endswith((" the", " a", " an")):
         return False
     # A phrase in small letters with a preposition may be part of a sentence; a title is whole.
-    whole = is_name(text) or is_phrase(text, LONGEST_FILL) or is_title(text)
-    return whole or is_counted(text) or text[:1].isdigit()
+    whole = is_name(text) or is_phrase(text, LONGEST_FILL) or is_counted(text) or text[:1].isdigit()
+    return whole or is_title(text)
 
 
 def replies(units: Iterable[Unit]) -> list[str]:
