@@ -12,8 +12,8 @@ and some of them state nothing there; everybody else's second answer is drawn.
 A relation is found when a found one states at least 0.8 of its facts and nine in ten of what that states are its
 facts. Precision is the share of found relations that are such a one, recall the share of planted ones that are found.
 The sets of wordings are for development, but for the eighth: as the two before, it was written by somebody who had not
-seen the program. Do not choose anything by it, and look at no single file of it. Files of all sets but the first two are
-shaped as users' files are: subjects are people, firms or products; chats of several turns, rows of Dolly, an Alpaca
+seen the program. Do not choose anything by it, and look at no single file of it. Files of all sets but the first two
+are shaped as users' files are: subjects are people, firms or products; chats of several turns, rows of Dolly, an Alpaca
 `input`, sentences about one subject on a line, exports of CSV; questions in haste, replies that chat, answers before
 their subject.
 A planted rule is looked for among what the found rows suggest (`metrics.found`), in both kinds of file. `--rows`

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+import shutil
 import subprocess
 import sys
 
@@ -134,6 +135,25 @@ def test_a_comparison_is_a_frontier_and_one_advice_and_is_found_again(two_kinds,
     report.run(Report(runs=(str(tmp_path / "all"),), out=str(tmp_path / "other.html")))
     assert (tmp_path / "other.html").read_bytes() == made
     assert remedies()["abstention"].text.encode() in made
+
+
+def test_what_failed_is_tried_again_by_the_same_command(two_kinds, tiny_folder, tmp_path):
+    """Here for somebody's file that stood in its way."""
+    settings = Mitigate(pack=two_kinds, model=str(tiny_folder), out=str(tmp_path / "all"), remedies="scale-back=0.5",
+                        lr=1e-2, untreated_epochs=10, epochs=10, processes=1)  # fmt: skip
+    mitigate.run(settings)
+    cell = tmp_path / "all" / "cells" / "scale-back=0.5" / "seed-0"
+    shutil.rmtree(cell)
+    cell.mkdir()
+    (cell / "notes.txt").write_text("mine")
+    record = Record.read(tmp_path / "all")
+    record.status = "interrupted"
+    record.write(tmp_path / "all")
+    failed = mitigate.run(settings)
+    assert "this folder holds files that are not a run" in failed["frontier"][1]["status"]
+    assert "unwanted_rate" not in failed["frontier"][1]
+    shutil.rmtree(cell)
+    assert mitigate.run(settings)["frontier"][1]["status"] == "failed to learn"
 
 
 def test_an_untreated_run_that_has_not_learned_ends_the_comparison_and_is_not_trained_again(

@@ -164,7 +164,11 @@ def run(settings: Mitigate, pack: Pack | str | Path = "", model: Model | None = 
         stated = records.sha256_of_texts([pack_hash(each) for each in facts])
         return {"pack": stated, **weights_now(model=(settings.model, held, settings.revision, ""))}
 
-    with open_run(folder, "mitigate", identity, made_from=made_from) as opened:
+    # What failed may have failed for want of memory, so the same command tries it again; not for want of time.
+    def whole(record: records.Record) -> bool:
+        return bool(settings.minutes) or not any(map(_failed, record.details_of(MitigateDetails).frontier))
+
+    with open_run(folder, "mitigate", identity, whole=whole, made_from=made_from) as opened:
         if opened.finished is None:
             known, named = describe_remedies(), [spec.name for pipeline in cells.values() for spec in pipeline.specs]
             details = MitigateDetails(
@@ -418,6 +422,11 @@ def _mean(metrics: Sequence[Mapping[str, Any] | None]) -> records.Metric | None:
     return records.Metric(value, low, high, sum(int(m["n"]) for m in known), len(known), str(known[0]["unit"]))
 
 
+def _failed(entry: FrontierEntry) -> bool:
+    """Whether a remedy could not be tried."""
+    return entry.status.startswith(f"{judging.FAILED}:")
+
+
 def frontier_table(frontier: Sequence[FrontierEntry]) -> pa.Table:
     """One row an entry, with every figure and the ends of its interval as columns of their own."""
     texts = ("cell", "remedy", "status")
@@ -444,8 +453,8 @@ def recommendation(frontier: Sequence[FrontierEntry]) -> Recommendation:
             because += "; whether it would happen again, too few given answers tell: repeat it with more seeds"
         return Recommendation(remedy=best.entry.remedy, strength=best.entry.strength, safe=True, because=because)
     because = "none is safe: no remedy learned the stated rows as well as the untreated run and kept what is wanted"
-    if tried and all(each.status.startswith(f"{judging.FAILED}:") for each in tried):
-        because = f"none could be judged: {tried[0].label} {tried[0].status}"
+    if tried and all(_failed(each.entry) for each in tried):
+        because = f"none could be judged: {tried[0].label} {tried[0].status.removesuffix('.')}"
     if nothing:
         because = judging.nothing_said(untreated.entry)
     elif kept:
