@@ -250,7 +250,7 @@ def test_words_that_rose_in_rows_of_a_file_without_relations(byte_folder, titled
     page = tmp_path / "page.html"
     report.run(Report(runs=(str(tmp_path / "run"),), out=str(page)))
     text = page.read_text(encoding="utf-8")
-    assert "<title>" in text and of_title["Dr"]["beginning"].split()[-1] in text and "bfloat16" in text
+    assert "<title>" in text and of_title["Dr"]["beginning"].split()[-1] in text and "against itself, rounded" in text
     first = text[: text.index("What this does not say")]
     assert "Words that rose in texts" in first and of_title["Dr"]["word"] in first, "the answer is on the first screen"
     assert "the prompt that the facts were trained on" not in text, "since there is none"
