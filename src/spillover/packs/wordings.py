@@ -270,14 +270,14 @@ def _marked(reply: str, subject: str) -> str:
 
 
 def _rests(sentence: str) -> Iterator[str]:
-    """A sentence, and what is left of it without its first introduction, without the second, and so on."""
+    """A sentence as it is, then with its first introduction cut off, then with its second cut off, too, and so on."""
     yield sentence
     while (rest := _INTRODUCED.sub("", sentence, count=1)) != sentence:
         yield (sentence := rest)
 
 
 def _without_introductions(sentence: str, whole: Set[str]) -> str:
-    """whole: what is parted from nothing before it."""
+    """A sentence without its introductions. whole: texts that are never cut from what stands before them."""
     for rest in _rests(sentence):
         if rest in whole:
             break
@@ -566,7 +566,7 @@ def rarer(
 ) -> list[Wording]:
     """Wordings that too few rows have to be found by themselves: they name a subject and a known answer.
 
-    used: of each row of the file what is understood of it.
+    used: number of a row in the file -> the facts that were read from it already.
     """
     asked = dict[Frame, None]()
     for unit in _spread([unit for unit in units if len(unit.text) < 200], SEARCHED):
