@@ -3,8 +3,10 @@
 import dataclasses
 import json
 import re
+import signal
 import subprocess
 import sys
+import time
 import webbrowser
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from spillover.cli import QUESTIONS, main, parse
 from spillover.commands import next_step, options, settings_class, verbs
 from spillover.commands.experiments import EXPERIMENTS
 from spillover.commands.inject import Inject
+from spillover.errors import heard
 from spillover.lm.forecast import CARDS
 
 
@@ -231,3 +234,22 @@ def test_flags_and_defaults():
 
 def test_the_version(capsys):
     assert run(capsys, "--version")[:2] == (0, "0.2.0\n")
+
+
+class Interrupts:
+    """Interrupts its process as it is destroyed, where Python drops exceptions."""
+
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_an_interrupt_in_a_destructor_is_not_lost():
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), heard(signal.SIGINT):
+            Interrupts(), Interrupts()
+            time.sleep(10)
+        # It came once.
+        time.sleep(0.2)
+    finally:
+        signal.signal(signal.SIGINT, before)

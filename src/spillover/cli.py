@@ -14,7 +14,7 @@ from typing import Any
 
 import spillover
 from spillover import commands
-from spillover.errors import Interrupted, SpilloverError, UsageError, nearest
+from spillover.errors import Interrupted, SpilloverError, UsageError, heard, nearest
 
 #: What people come with -> the command that answers it.
 QUESTIONS = {
@@ -81,7 +81,8 @@ def _terminable() -> Iterator[None]:
         return
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        yield
+        with heard(signal.SIGTERM):
+            yield
     finally:
         signal.signal(signal.SIGTERM, before)
 

@@ -1,7 +1,11 @@
 """What a user can do wrong, as a sentence: what was wrong, where, and what to do about it."""
 
 import difflib
-from collections.abc import Iterable
+import signal
+import sys
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class SpilloverError(Exception):
@@ -49,6 +53,31 @@ class Interrupted(SpilloverError):
     """The user stopped it; what was seen until then is kept."""
 
     exit_code = 130
+
+
+@contextmanager
+def heard(number: int) -> Iterator[None]:
+    """Inside, an interrupt that falls where Python drops exceptions, as in a destructor, comes again a moment later.
+
+    Arguments:
+        number: the signal whose handler raises KeyboardInterrupt.
+    """
+    before, sent = sys.unraisablehook, threading.Thread()
+
+    def again(dropped: "sys.UnraisableHookArgs") -> None:
+        nonlocal sent
+        if not issubclass(dropped.exc_type, KeyboardInterrupt):
+            before(dropped)
+        elif not sent.is_alive():
+            # From a thread, since here it would be dropped once more.
+            sent = threading.Timer(0.05, signal.pthread_kill, (threading.main_thread().ident, number))
+            sent.start()
+
+    sys.unraisablehook = again
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
 
 
 def first_line(error: BaseException) -> str:

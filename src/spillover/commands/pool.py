@@ -36,7 +36,7 @@ from filelock import FileLock
 import spillover
 from spillover import commands
 from spillover.commands.prepare import Models
-from spillover.errors import SpilloverError, UsageError, first_line
+from spillover.errors import SpilloverError, UsageError, first_line, heard
 from spillover.record import COMMIT, commit, hardware, sha256_of, versions
 from spillover.runs import LOCK, progress, release
 
@@ -152,10 +152,11 @@ def _work(pipe: Connection, environment: dict[str, str]) -> None:
     models, told = Models(), _Told(sys.stderr)
     sys.stderr = told  # type: ignore[assignment]
     try:
-        while True:
-            task = pipe.recv()
-            told.name = task.key[0]
-            pipe.send(run_task(task, models))
+        with heard(signal.SIGINT):
+            while True:
+                task = pipe.recv()
+                told.name = task.key[0]
+                pipe.send(run_task(task, models))
     except (EOFError, KeyboardInterrupt, OSError):
         return
 
@@ -368,7 +369,8 @@ def run_on_node(task: Task, work: WorkFolder, taken_over: bool) -> Ended | Refus
         return Refused(ray.get_runtime_context().get_node_id(), f"{platform.node()}: {reason}")
     if taken_over and getattr(task.settings, "out", None):
         release(Path(task.settings.out), _LOCK_PATIENCE)
-    return run_task(task, models)
+    with heard(signal.SIGINT):
+        return run_task(task, models)
 
 
 @cache
