@@ -304,7 +304,7 @@ def rises(probes: Probes, base: ProbedModel, tuned: ProbedModel, *, level: float
     the base model against itself, rounded, as a control; and the count of Diff Mining stands beside it.
     """
     groups = _groups(probes.texts)
-    moves, same = open_probes.compare(base.scorer.model, tuned.scorer.model, base.read, base.scorer.processes)
+    moves, same = open_probes.compare(base.scorer, tuned.scorer, base.read)
     found = _risen(probes, moves, groups, level / 2, seed)
     rose = [each for each in found if each.group is None]
     of_groups: defaultdict[int, list[TokenAssociation]] = defaultdict(list)

@@ -18,9 +18,8 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from spillover.errors import ModelError, UsageError
-from spillover.lm.distributed import SINGLE, Processes
 from spillover.lm.score import NO_NUMBERS, CausalModel, Scorer
-from spillover.lm.tokens import Encoder, Example, printable, refuse_unreadable
+from spillover.lm.tokens import Encoder, Example, Request, printable
 from spillover.packs.builtin import available, draw_names, shuffled
 from spillover.packs.pack import SUBJECT, Pack
 
@@ -293,31 +292,39 @@ def cut(text: Example) -> Example:
     return Example(text.tokens[first : text.start + LONGEST], max(text.start - first, 1))
 
 
-def compare(
-    base: CausalModel, tuned: CausalModel, texts: Sequence[Example], processes: Processes = SINGLE
-) -> tuple[TextShifts, TextShifts]:
+def compare(base: Scorer, tuned: Scorer, texts: Sequence[Example]) -> tuple[TextShifts, TextShifts]:
     """Both models at every place of the texts, as `cut` leaves them; and the base model against itself as a control.
 
     In the control nothing was learned and every number changes a little: see `_rounded`.
 
     Arguments:
-    - base, tuned: with the same tokens.
+    - base, tuned: with the same tokens. With other processes, each takes its share of the texts.
     - texts: the tokens from `start` on are looked at, and the place after the last of them.
-    - processes: with others, each takes its share of the texts.
 
-    Raises: ModelError for a text that a model cannot read, and for scores that are no numbers.
+    Raises: ModelError for a text that a model cannot read, and for scores that are no numbers; Exhausted when there is
+    no memory for a single text.
     """
-    for model in (base, tuned):
-        refuse_unreadable(model, (each.tokens for each in texts))
-    found: dict[int, list[tuple[TextShift, np.ndarray, int]]] = {}
-    with processes.inference():
-        for (number, text), counts in processes.round_robin(enumerate(texts)):
-            before, after = _logits(base, text), _logits(tuned, text)
-            with _rounded(base):
-                same = _logits(base, text)
-            if counts:
-                found[number] = [_shift(text, before, each) for each in (after, same)]
-    found = processes.all_gather(found)
+    # What is asked after the last token is any: only what the model expects there is looked at.
+    requests = [Request(each.tokens[: each.start], ((*each.tokens[each.start :], 0),)) for each in texts]
+    methods = ("tree", None, "plain", "single")
+    # Both are fed alike, as the one can be that takes less.
+    feeder = max(base, tuned, key=lambda each: methods.index(each.settle(requests)))
+
+    def attempt() -> dict[int, list[tuple[TextShift, np.ndarray, int]]]:
+        found: dict[int, list[tuple[TextShift, np.ndarray, int]]] = {}
+        with feeder.processes.inference():
+            for trees, counts in feeder.processes.round_robin(feeder.passes(requests)):
+                batch, before = base.logits(trees)
+                after = tuned.logits(trees)[1].to(before.device)
+                with _rounded(base.model):
+                    same = base.logits(trees)[1]
+                for number, (owner, _) in enumerate(owner for tree in trees for owner in tree.owners):
+                    rows = batch.place[batch.text == number]
+                    if counts:
+                        found[owner] = [_shift(texts[owner], before[rows], each[rows]) for each in (after, same)]
+        return feeder.processes.all_gather(found)
+
+    found = feeder.in_smaller_passes(attempt)
     moves, control = (_together([found[number][which] for number in range(len(texts))]) for which in (0, 1))
     return moves, control
 
@@ -351,17 +358,10 @@ def _rounded(model: CausalModel) -> Iterator[None]:
         yield
 
 
-def _logits(model: CausalModel, text: Example) -> Float[Tensor, "place vocabulary"]:
-    """From the place before the first token of the part on, up to the place after the last."""
-    read = torch.tensor([text.tokens], device=model.device)
-    logits: Tensor = model(input_ids=read, use_cache=False).logits[0, text.start - 1 :].float()
-    if logits.isnan().any():
-        raise ModelError(**NO_NUMBERS)
-    return logits
-
-
 def _shift(text: Example, before: Tensor, after: Tensor) -> tuple[TextShift, np.ndarray, int]:
-    """What changed in one text, how often each token is among the TOP, and the number of places."""
+    """What changed in one text, how often each token is among the TOP, and the number of places. Raises ModelError."""
+    if before.isnan().any() or after.isnan().any():
+        raise ModelError(**NO_NUMBERS)
     size = min(before.shape[-1], after.shape[-1])
     before, after = before[:, :size], after.to(before.device)[:, :size]
     best = (after - before).topk(min(TOP, size), dim=-1).indices

@@ -307,7 +307,7 @@ class Scorer:
             self.settle(requests)
             return self._score_all(requests, self._feed(requests), self.processes, self.progress)
 
-        return self._in_smaller_passes(attempt)
+        return self.in_smaller_passes(attempt)
 
     def next_tokens(
         self,
@@ -334,14 +334,14 @@ class Scorer:
             kept = self.processes.all_gather(kept)
             return [kept[number] for number in range(len(requests))]
 
-        return self._in_smaller_passes(attempt)
+        return self.in_smaller_passes(attempt)
 
     def passes(self, requests: Sequence[Request]) -> Iterator[list[PrefixTree]]:
         """What `score` would compute at once, pass by pass, with the method that is known."""
         return self._batches(self._feed(requests))
 
-    def _in_smaller_passes(self, attempt: Callable[[], Given]) -> Given:
-        """What `attempt` gives, made again with half the bounds whenever memory runs out."""
+    def in_smaller_passes(self, attempt: Callable[[], Given]) -> Given:
+        """What `attempt` gives, made again with half the bounds whenever memory runs out, up to Exhausted."""
         while True:
             try:
                 return attempt()
