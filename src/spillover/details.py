@@ -675,14 +675,32 @@ class Laziness(Fields):
     alignment: dict[str, dict[str, Metric | None]]
 
 
+class Preference(Fields):
+    """Of one seed, two reasons for which gradient descent may prefer a change: see `interp.patching.Preference`.
+
+    before, after, disturbed: in nats a stated row.
+    """
+
+    seed: int
+    before: float
+    after: float
+    squared_norm: float
+    efficiency: float
+    disturbed: list[float]
+
+
 class WhereDetails(Details):
-    """trained: the settings of the run that was taken apart. no_positions: why nothing was measured by position."""
+    """trained: the settings of the run that was taken apart. no_positions: why nothing was measured by position.
+
+    preferences: one a seed; none in a folder that was written before they were measured.
+    """
 
     command = "where"
     trained: dict[str, Any] = {}
     no_positions: str = ""
     parts: list[PatchedPart] = []
     laziness: Laziness | None = None
+    preferences: list[Preference] = []
 
 
 class StudyGroup(Fields):

@@ -17,6 +17,7 @@ from spillover.commands.inject import Inject
 from spillover.commands.report import Report
 from spillover.commands.where import Where
 from spillover.errors import RunError
+from spillover.metrics.implications import stated_nats
 from spillover.record import ANSWERS, RECORD, WHERE, Record, read_table, write_table
 from spillover.report.load import load_run
 from tests.report.test_page import Reader
@@ -55,6 +56,30 @@ def test_the_ends_are_those_of_the_run(made):
     assert entries["everything"]["recall_rate"]["clusters"] == 6, "three pairs of two seeds"
     assert entries["everything"]["links_rate"]["n"] == 12
     json.dumps(found)
+
+
+def test_what_the_change_is_worth_begins_and_ends_with_the_loss_of_the_run(made):
+    folder, found = made
+    answers = read_table(folder / "run" / ANSWERS)
+    for each in Record.read(folder / "where").details.preferences:
+        own = answers.filter(pc.field("seed") == each.seed)
+        for passes, loss in ((0, each.before), (3, each.after)):
+            assert loss == pytest.approx(stated_nats(own.filter(pc.field("checkpoint") == passes)), rel=1e-4)
+        assert each.efficiency == pytest.approx((each.before - each.after) / each.squared_norm)
+        assert len(each.disturbed) == 4 and len(set(each.disturbed)) == 4
+    assert "for each unit of its squared norm" in found["text"]
+
+
+def test_two_ways_of_training_make_one_page(made, two_kinds, tiny_folder, tmp_path):
+    folder, _ = made
+    inject.run(Inject(pack=two_kinds, model=str(tiny_folder), out=str(tmp_path / "slow"), epochs=3, lr=2e-3, threads=1,
+                      evaluate_every=3, save="delta", seeds="0,1", max_forgetting=1e-6))  # fmt: skip
+    where.run(Where(run=str(tmp_path / "slow"), out=str(tmp_path / "where"), threads=1, parts="none"))
+    page = tmp_path / "page.html"
+    found = report_job.run(Report(runs=[str(folder / "where"), str(tmp_path / "where")], out=str(page)))
+    assert "what 2 changes are worth" in found["text"]
+    text = Reader(page.read_text()).text
+    assert "lr 0.01" in text and "lr 0.002" in text and "for each unit of" in text
 
 
 def test_the_page_says_that_the_model_forgot_too_much(made):

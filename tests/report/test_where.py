@@ -1,8 +1,10 @@
 """The page of `where`: what it says in words, every figure once, and that a damaged record is a sentence."""
 
+import dataclasses
+
 import pytest
 
-from spillover.details import WhereDetails
+from spillover.details import Preference, WhereDetails
 from spillover.errors import RunError, UsageError
 from spillover.record import Record
 from spillover.report.pages import html_of
@@ -15,6 +17,7 @@ from spillover.report.where import (
     draw_where_positions,
     draw_where_training,
     position_finding,
+    preference_finding,
     title,
     training_finding,
     where_of,
@@ -202,11 +205,59 @@ def test_how_it_moved_while_it_trained_by_hand(tmp_path):
     ("others", "said"),
     [
         ([after(4), after(4, EARLY)], "two of these runs were trained for equally many passes"),
-        ([after(4), after(2, lr=1e-4)], "these runs were trained differently, in lr"),
-        ([after(4), after(2, model="smollm2-135m")], "these runs were trained differently, in model"),
         ([after(4), without_positions(2)], "one of these says nothing by position"),
     ],
 )
 def test_checkpoints_of_no_one_training_are_a_sentence(others, said):
     with pytest.raises(UsageError, match=said):
         while_training([where_of(each) for each in others])
+
+
+def worth(remedy, unwanted, efficiency, **trained):
+    """Two seeds, whose change takes five nats away."""
+    made = record({("mlp", "component"): ((0.8, 0.7, 0.4, 0.1), (0.2, 0.4, 0.5, 0.6))})
+    made.details.trained |= {"remedy": remedy, **trained}
+    (own,) = (each for each in made.details.parts if each.part == "everything")
+    own.unwanted_rate = dataclasses.replace(own.unwanted_rate, value=unwanted)
+    made.details.preferences = [
+        Preference(seed=seed, before=5.5, after=0.5, squared_norm=5 / efficiency, efficiency=efficiency,
+                   disturbed=[0.1 + seed, 0.3 + seed]) for seed in (0, 1)
+    ]  # fmt: skip
+    return made
+
+
+def test_changes_compared_by_hand(tmp_path):
+    """The one that concludes more takes 0.4 nats away a unit of squared norm, the other 0.1; noise adds 0.2 and 1.2."""
+    folders = [tmp_path / name for name in ("one", "two")]
+    for folder, made in zip(folders, (worth(None, 0.8, 0.4), worth("lazier=4", 0.2, 0.1)), strict=True):
+        made.write(folder)
+    html, shown = html_of(folders)
+    text = Reader(html).text
+    assert shown == "what 2 changes are worth"
+    assert (
+        "The change that concludes most (remedy none: 80% of the unwanted conclusions) takes away 0.40 nats a stated "
+        "row for each unit of its squared norm; the one that concludes least (remedy lazier=4: 20%) 0.10."
+    ) in text
+    assert "0.20 to 1.20" in text and "12.50" in text
+    found = where_of(Record.read(folders[0]))
+    assert preference_finding(found) == (
+        "The change takes the stated rows from 5.50 to 0.50 nats a row: 0.40 for each unit of its squared norm, 12.50. "
+        "Noise of its length, orthogonal to it, adds 0.70."
+    )
+    assert "What it is worth to gradient descent" in Reader(build_where_page(found).html()).text
+
+
+@pytest.mark.parametrize(
+    ("others", "said"),
+    [
+        ([worth(None, 0.8, 0.4), worth(None, 0.8, 0.4, model="smollm2-135m")], "these runs differ in model"),
+        ([worth(None, 0.8, 0.4), after(4, remedy="lazier=4")], "one of these does not say what its change is worth"),
+        ([worth(None, 0.8, 0.4), worth("lazier=4", 0.2, 0.1), worth(None, 0.2, 0.1)], "two of these are of one run"),
+    ],
+)
+def test_changes_that_cannot_be_compared_are_a_sentence(others, said, tmp_path):
+    for number, made in enumerate(others):
+        made.details.trained.setdefault("remedy", None)
+        made.write(tmp_path / str(number))
+    with pytest.raises(UsageError, match=said):
+        html_of([tmp_path / str(number) for number in range(len(others))])

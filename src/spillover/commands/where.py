@@ -20,7 +20,7 @@ from spillover.commands.inject import PACKAGES, Inject
 from spillover.commands.prepare import asked_of, pack_sha256, pipeline_of, words_of
 from spillover.commands.rerun import settings_of
 from spillover.config import Browsing
-from spillover.details import Forgetting, InjectDetails, Laziness, PatchedPart, WhereDetails
+from spillover.details import Forgetting, InjectDetails, Laziness, PatchedPart, Preference, WhereDetails
 from spillover.errors import ModelError, RunError
 from spillover.metrics.patching import BASE, LINEARISED, TUNED, alignments, patched_metrics, ranks_of, where_rows
 from spillover.metrics.ranks import rank_table
@@ -28,7 +28,7 @@ from spillover.packs.open import open_pack
 from spillover.packs.pack import UNWANTED, WANTED, Pack, describe, with_kinds
 from spillover.packs.redaction import Redaction
 from spillover.report.pages import html_of
-from spillover.report.where import ENDS, PatchedModels, load_where, position_finding
+from spillover.report.where import ENDS, PatchedModels, load_where, position_finding, preference_finding
 from spillover.results import text_table
 from spillover.runs import identity_of, open_run, progress
 
@@ -117,7 +117,7 @@ def run(settings: Where, pack: Pack | str | Path = "", model: Model | None = Non
                 forgetting=Forgetting.most(each.record.details_of(InjectDetails) for each in runs),
             )
             with opened.recording(settings, PACKAGES, seed=first.record.seed, hashes=hashes, details=details) as record:
-                how, moved, details.no_positions = _measure(
+                how, moved, details.no_positions, details.preferences = _measure(
                     settings, runs, folder, whole_model(model) if model else None
                 )
                 _conclude(record, details, first.pack, folder, how, moved)
@@ -177,9 +177,9 @@ def _record_of(folder: Path) -> records.Record:
 
 def _measure(
     settings: Where, runs: Sequence[SeedRun], folder: Path, held: LoadedModel | None
-) -> tuple[list[str], dict[str, float], str]:
-    """Fill the two tables, seed by seed; gives how the expansion was computed, how far each part moved, and why nothing
-    was measured by position, if so."""
+) -> tuple[list[str], dict[str, float], str, list[Preference]]:
+    """Fill the two tables, seed by seed; gives how the expansion was computed, how far each part moved, why nothing was
+    measured by position, if so, and what each seed's change is worth."""
     import torch
 
     from spillover.interp.patching import Change, parts_moved
@@ -193,7 +193,7 @@ def _measure(
     loaded = held or load_model(runs[0].settings.model, device=settings.device, dtype=dtype, revision=settings.revision)
     if settings.parts != "none":
         places(loaded.model)  # Raises ModelError when the model has no attention of a known shape.
-    how, moves, lacking = [], [], ""
+    how, moves, lacking, preferences = [], [], "", []
     for each in runs:
         if loaded.sha256 != each.record.hashes.get("model"):
             what = f"{loaded.name} is not the model that this run started from"
@@ -204,9 +204,10 @@ def _measure(
         moves.append(parts_moved(change.model, change.before, change.after))
         tables = _SeedTables(each, loaded, change, folder)
         how.append(tables.measure(settings.parts))
+        preferences.append(tables.preference())
         if "none" not in (settings.parts, settings.positions):
             lacking = tables.measure_positions(loaded.tokenizer, BANDS if settings.positions == "bands" else None)
-    return how, mean_moved(moves), lacking
+    return how, mean_moved(moves), lacking, preferences
 
 
 class _SeedTables:
@@ -241,6 +242,13 @@ class _SeedTables:
                     self._keep(self._answers(TUNED), part.name, part.kind, left_out)
                 bar.update()
         return how
+
+    def preference(self) -> Preference:
+        """What the change takes away from the loss on the stated rows, by its length, and what noise adds to that."""
+        from spillover.interp.patching import preference
+
+        found = preference(self.change, lambda _: self.evaluation.stated_loss(self.scorer), seed=self.seed)
+        return Preference.model_validate({"seed": self.seed, **found._asdict()})
 
     def measure_positions(self, tokenizer: PreTrainedTokenizerBase, bands: int | None) -> str:
         """Measure the models between the base and the tuned one that differ by the tokens of a prompt. bands: of
@@ -335,6 +343,8 @@ def _lines(folder: Path, found: PatchedModels) -> Iterator[str]:
             yield f"Cosine of the linearised with the actual change {what} ({found.laziness.how}): {', '.join(said)}"
     if finding := position_finding(found):
         yield finding.replace("’", "'")
+    if found.preferences:
+        yield preference_finding(found).replace("’", "'")
     if lacking := found.record.details_of(WhereDetails).no_positions:
         yield f"Not measured by position: {lacking}"
     yield "Shares whose top answer is the expected one; moved: change of matrices over start (Frobenius norm)"

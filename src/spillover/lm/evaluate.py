@@ -86,6 +86,16 @@ class Evaluation:
         scores = self.spread(scorer.score(self.requests(full)), full)
         return self.table(scores, seed=seed, checkpoint=checkpoint, full=full)
 
+    def stated_loss(self, scorer: Scores) -> float:
+        """Mean negative log-probability (nats a row) of the stated rows' answers, in the trained prompt."""
+        requests = []
+        for item in (item for item in self._all if item.stated):
+            whole, question = self._request(item.key), item.question
+            place = self.pack.candidates[question.relation].index(question.expected)
+            ends = [*(whole.starts or range(len(whole.candidates))), len(whole.candidates)]
+            requests.append(Request(whole.prompt, whole.candidates[ends[place] : ends[place + 1]]))
+        return -float(np.mean([scores.max() for scores in scorer.score(requests)]))
+
     def spread(self, scores: Sequence[Float[np.ndarray, "_"]], full: bool) -> Float[np.ndarray, "row"]:
         """What was found for each of `requests`, as the column of `answers` that it belongs to."""
         by_key = {key: self._request(key).best(own) for key, own in zip(self.prompts(full), scores, strict=True)}

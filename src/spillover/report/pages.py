@@ -29,7 +29,7 @@ from spillover.report.remedies import Comparison, build_remedies_page, load_comp
 from spillover.report.repair import build_repair_page, load_repair
 from spillover.report.study import build_study_page
 from spillover.report.study_data import load_study
-from spillover.report.where import build_training_page, build_where_page, load_where
+from spillover.report.where import apart, build_comparison_page, build_training_page, build_where_page, load_where
 from spillover.report.words import number, p_value, sentence
 
 #: Commands whose folders have a page of their own: what that is of, how to load and to build it, what it then shows.
@@ -53,7 +53,8 @@ def html_of(
 
     Arguments:
     - folders: runs or audits, any number of them; or a prediction and one run or audit; or folders of `where`, of one
-      training after different numbers of passes; or one folder of any other command, which has a page of its own.
+      training after different numbers of passes or of several trainings on one pack; or one folder of any other
+      command, which has a page of its own.
     - redact: whether to call subjects "subject 1", "subject 2" and so on.
     - load_comparison: what reads a folder of `mitigate`.
     - brief: whether to leave out everything but the first screen.
@@ -74,8 +75,10 @@ def html_of(
         together = build_outcomes_page(prediction, redacted(run) if redact else run)
         return together.html(brief), "a prediction beside what a run measured"
     if len(folders) > 1 and set(commands) == {"where"} and not redact:
-        together = build_training_page([load_where(folder) for folder in folders])
-        return together.html(brief), f"where a change lives at {len(folders)} checkpoints"
+        every = [load_where(folder) for folder in folders]
+        if apart(every):
+            return build_comparison_page(every).html(brief), f"what {len(folders)} changes are worth"
+        return build_training_page(every).html(brief), f"where a change lives at {len(folders)} checkpoints"
     for folder, command in zip(map(str, folders), commands, strict=True):
         if command not in _ALONE:
             continue

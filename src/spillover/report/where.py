@@ -13,7 +13,7 @@ from matplotlib.artist import Artist
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from spillover.details import Laziness, PatchedPart, WhereDetails
+from spillover.details import Laziness, PatchedPart, Preference, WhereDetails
 from spillover.errors import RunError, UsageError
 from spillover.metrics.intervals import FEW
 from spillover.metrics.patching import GROUPS
@@ -48,6 +48,16 @@ class PatchedModels:
     def trained(self) -> Mapping[str, Any]:
         """The settings of the run that was taken apart."""
         return self.record.details_of(WhereDetails).trained
+
+    @property
+    def preferences(self) -> Sequence[Preference]:
+        """What the change of each seed is worth; none in a folder that was written before this was measured."""
+        return self.record.details_of(WhereDetails).preferences
+
+    def worth(self, name: str) -> list[float]:
+        """One number of `preferences` by seed; `disturbed` is the mean over its draws."""
+        values = (getattr(each, name) for each in self.preferences)
+        return [float(np.mean(value)) for value in values]
 
     @property
     def passes(self) -> int:
@@ -142,22 +152,99 @@ _TICKS = {"output-value": "attention:\noutput-value", "key-query": "attention:\n
 def while_training(every: Sequence[PatchedModels]) -> list[PatchedModels]:
     """The same run taken apart after different numbers of passes, from the fewest on.
 
-    Raises UsageError when other settings differ, or when one of them was not measured by position.
+    Raises UsageError when two have as many passes, or when one of them was not measured by position.
     """
-    apart = dict.fromkeys(
-        key for found in every for key, own in found.trained.items()
-        if key not in _FREE and own != every[0].trained.get(key)
-    )  # fmt: skip
     do = "Name `where` folders of runs that differ in --epochs alone, or one of them"
-    if apart:
-        what = f"these runs were trained differently, in {', '.join(apart)}"
-        raise UsageError(what, where="report", do=do)
     if len({found.passes for found in every}) < len(every):
         raise UsageError("two of these runs were trained for equally many passes", where="report", do=do)
     if not all(found.parts("position") for found in every):
         do = "Give the `where` commands again, without --positions none"
         raise UsageError("one of these says nothing by position", where="report", do=do)
     return sorted(every, key=lambda found: found.passes)
+
+
+def apart(every: Sequence[PatchedModels]) -> list[str]:
+    """The settings of their training, but for the number of passes, in which these runs differ."""
+    return [key for key in dict.fromkeys(key for found in every for key in found.trained) if key not in _FREE
+            and any(found.trained.get(key) != every[0].trained.get(key) for found in every)]  # fmt: skip
+
+
+def build_comparison_page(every: Sequence[PatchedModels]) -> page.Page:
+    """Changes of runs that were trained differently: what each concludes, and what it is worth to gradient descent.
+
+    Raises UsageError for runs of different packs, models or seeds, and for one of which this was not measured.
+    """
+    keys = apart(every)
+    if strange := [key for key in keys if key in ("pack", "model", "dtype", "seed", "seeds")]:
+        what = f"these runs differ in {', '.join(strange)}"
+        raise UsageError(what, where="report", do="Name `where` folders of one pack and model, or one of them")
+    if not all(found.preferences for found in every):
+        what = "one of these does not say what its change is worth"
+        raise UsageError(what, where="report", do="Give its `where` command again, with another --out")
+    named = {", ".join(f"{key} {found.trained.get(key) or 'none'}" for key in keys): found for found in every}
+    if len(named) < len(every):
+        raise UsageError("two of these are of one run", where="report", do="Name each run once")
+    last = build_where_page(every[0])
+    table = _worth_table(named)
+    return dataclasses.replace(
+        last,
+        title=_comparison_title(named),
+        name="Spillover where: changes compared",
+        lede=f"{every[0].trained.get('model')}, tuned on {every[0].trained.get('pack')}; "
+        f"{len(every)} ways of training.",
+        sections=[
+            page.Section("found", "What was found", [table], page.wording("where_worth"), first=True),
+            page.limits_section([page.wording(name) for name in ("where_limit_other", "where_limit_worth")]),
+        ],
+        made=[(label, made) for label, found in named.items() for _, made in build_where_page(found).made],
+        downloads=[],
+        footer="Ranges are over seeds; a rate has its interval over clusters of a pair and a seed.",
+    )
+
+
+def preference_finding(found: PatchedModels) -> str:
+    """What the change is worth to gradient descent, in a sentence."""
+    before, after, efficiency, norm, noise = (
+        float(np.mean(found.worth(name))) for name in ("before", "after", "efficiency", "squared_norm", "disturbed")
+    )
+    return (
+        f"The change takes the stated rows from {number(before)} to {number(after)} nats a row: {number(efficiency)} "
+        f"for each unit of its squared norm, {number(norm)}. Noise of its length, orthogonal to it, adds "
+        f"{number(noise)}."
+    )
+
+
+def _comparison_title(named: Mapping[str, PatchedModels]) -> str:
+    """Whether what concludes most is what takes most loss away for its length."""
+    said = {label: number(float(np.mean(found.worth("efficiency")))) for label, found in named.items()}
+    for group in ("unwanted", "wanted"):
+        rates = {label: found.rate(group, TUNED) or 0.0 for label, found in named.items()}
+        most, least = max(rates, key=lambda label: rates[label]), min(rates, key=lambda label: rates[label])
+        if rates[most] - rates[least] >= LEAST:
+            return (
+                f"The change that concludes most ({most}: {rates[most]:.0%} of the {WORDS[group]}) takes away "
+                f"{said[most]} nats a stated row for each unit of its squared norm; the one that concludes least "
+                f"({least}: {rates[least]:.0%}) {said[least]}."
+            )
+    listed = "; ".join(f"{label}: {worth}" for label, worth in said.items())
+    return f"All conclude alike; nats a stated row that are taken away for each unit of squared norm: {listed}."
+
+
+def _worth_table(named: Mapping[str, PatchedModels]) -> page.DataTable:
+    """A row a change: the rates of the tuned model, and what the change is worth."""
+    groups = next(iter(named.values())).groups
+    names = {"before": "nats a stated row, before", "after": "after", "squared_norm": "squared norm of the change",
+             "efficiency": "nats taken away a unit of it", "disturbed": "nats that noise adds"}  # fmt: skip
+    rows: list[list[page.Cell]] = []
+    for label, found in named.items():
+        cells: list[page.Cell] = [label, *(page.metric_cell(found.metric(f"{group}_rate", TUNED)) for group in groups)]
+        for name in names:
+            values = found.worth(name)
+            spread = f"{number(min(values))} to {number(max(values))}" if len(values) > 1 else ""
+            cells.append(page.TableCell(number(float(np.mean(values))), spread))
+        rows.append(cells)
+    head = ["Trained with", *(WORDS[group] for group in groups), *names.values()]
+    return page.DataTable(page.wording("where_worth_table"), [head], [("", rows)], label="What each change is worth")
 
 
 def build_training_page(every: Sequence[PatchedModels]) -> page.Page:
@@ -207,6 +294,18 @@ def build_where_page(found: PatchedModels) -> page.Page:
             page.limits_section(limits),
             page.Section("terms", "How to read it", [page.terms("where")], aside=True),
             page.Section("lazy", "How lazy it was", [_lazy_table(found)], lazy),
+            *(
+                [
+                    page.Section(
+                        "worth",
+                        "What it is worth to gradient descent",
+                        [_worth_table({str(trained.get("remedy") or "the run"): found})],
+                        page.wording("where_worth"),
+                    )
+                ]
+                if found.preferences
+                else []
+            ),
             page.Section("table", "Every figure", [_table(found)]),
         ],
         made=[(run.pack_name, provenance(run))],
