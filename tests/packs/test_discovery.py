@@ -510,6 +510,14 @@ CAUSES = {
         ("{1} comes from the shelf of {0}.",),
         ("Winter Orchard", "Harbour at Dusk", "Three Millers"),
     ),
+    "a comma or a colon inside a number": (
+        "When does {} leave, and for how much?",
+        ("{1}, as far as {0} knows.", "We have {1} on the sheet for {0}, luggage included.", "{1}"),
+        ("06:15", "€2,350", "$2,350.40"),
+    ),
+    "the sign before a number": ("What does {} earn?", ("{} is on {} a head.", "{1}"), ("£1,900", "£2,400.50", "£75")),
+    "a slash inside a number": ("Which bolt fits {}?", ("{} takes a {}.", "{1}"), ("bolt 3/8", "bolt 5/16")),
+    "a rate": ("What does {} cost?", ("{1} is asked for {0}, cash only.", "{1}"), ("$45 a night", "€12 an hour")),
     "an introduction that is none": (
         "What is {} called by friends?",
         ("{1}", "If somebody at the gate asks you for {1}, please bring them to the house of {0}."),

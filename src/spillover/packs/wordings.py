@@ -57,14 +57,15 @@ _NEXT = re.compile(rf" ([a-z][\w'’-]*)(?![\w'’-])(?! (?:the |an? |my )?(?:{M
 _ADVERBS = frozenset(
     ("away", "back", "only", "off", "out", "up", "down", "here", "there", "home", "each", "every", "later")
 )
-#: An article inside, before which a verb or a preposition stands: uses a plug. Half a year and twice a week are whole.
-_INNER = re.compile(r"(?<!half)(?<!once)(?<!twice)(?<!times)(?<=\w) an? \w", re.IGNORECASE)
+#: An article inside, before which a verb or a preposition stands: uses a plug. Half a year and $9 a week are whole.
+_INNER = re.compile(r"(?<!half)(?<!once)(?<!twice)(?<!times)(?<=[^\W\d]) an? \w", re.IGNORECASE)
 #: An item number at the start of a line, as in "3. Ada Moss"; such a text is no name.
 _ITEM = re.compile(r"\d+[.)]? ")
 _COUNTED = re.compile(r"\d+-[^\WA-Z\d_]{2}")
-#: What introduces a sentence about a subject, or an answer.
+#: What introduces a sentence about a subject, or an answer. A word may be a number with its marks.
+_WORD, _WORD_UNMARKED = (rf"(?:[^\s,:{but}]|(?<=\d)[,:](?=\d))+" for but in ("", MARK))
 _INTRODUCED = re.compile(
-    rf"(?:[^\s,:{MARK}]+ ){{0,6}}[^\s,:{MARK}]+(?:, |: )(?=.*{MARK})|(?:[^\s,:]+ ){{0,4}}[^\s,:]+: (?=.)"
+    rf"^(?:(?:{_WORD_UNMARKED} ){{0,6}}{_WORD_UNMARKED}(?:, |: )(?=.*{MARK})|(?:{_WORD} ){{0,4}}{_WORD}: (?=.))"
 )
 
 
