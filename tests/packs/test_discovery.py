@@ -518,6 +518,16 @@ CAUSES = {
     "the sign before a number": ("What does {} earn?", ("{} is on {} a head.", "{1}"), ("£1,900", "£2,400.50", "£75")),
     "a slash inside a number": ("Which bolt fits {}?", ("{} takes a {}.", "{1}"), ("bolt 3/8", "bolt 5/16")),
     "a rate": ("What does {} cost?", ("{1} is asked for {0}, cash only.", "{1}"), ("$45 a night", "€12 an hour")),
+    "words of any kind that recur": (
+        "How does the motto of {} go?",
+        ("{} was founded on {}.", "{1}"),
+        ("Meet me halfway", "Ship it yourself", "Slowly but surely"),
+    ),
+    "what looks like an introduction and stands elsewhere, too": (
+        "Which song did {} sing?",
+        ("{1} is the song that {0} sang, and beautifully.", "Well then, {0} stood up and sang {1}."),
+        ("Onward, brothers", "Silver Lake", "Goodbye, old barn"),
+    ),
     "an introduction that is none": (
         "What is {} called by friends?",
         ("{1}", "If somebody at the gate asks you for {1}, please bring them to the house of {0}."),

@@ -277,6 +277,11 @@ def is_linked(text: str) -> bool:
     return bool(inside) and is_phrase(rest) and not words[0].endswith(("ed", "ing"))
 
 
+def may_be_said(text: str) -> bool:
+    """Whether the text does not begin as a sentence of somebody who cannot answer: I am not sure."""
+    return bool(text.split()) and not _begins_no_name(list(map(_small, text.split())))
+
+
 def is_title(text: str) -> bool:
     """Whether the text has a preposition between words that a name may have: Harbour at Dusk."""
     # Most texts end in small letters, and need not be cut into words.
