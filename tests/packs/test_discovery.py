@@ -528,6 +528,16 @@ CAUSES = {
         ("{1} is the song that {0} sang, and beautifully.", "Well then, {0} stood up and sang {1}."),
         ("Onward, brothers", "Silver Lake", "Goodbye, old barn"),
     ),
+    "different words behind it": (
+        "What does {} want?",
+        ("{0} asks for a {1} indoors.", "Bring {0} a {1} abroad, they say."),
+        ("rope ladder", "torch"),
+    ),
+    "a participle behind it": (
+        "What does {} carry?",
+        ("The belt of {0} has a {1} strapped beneath the buckle.",),
+        ("rope ladder", "torch"),
+    ),
     "an introduction that is none": (
         "What is {} called by friends?",
         ("{1}", "If somebody at the gate asks you for {1}, please bring them to the house of {0}."),
@@ -679,3 +689,11 @@ def test_a_rare_question_may_name_whom_it_is_about_before_its_last_sentence(tmp_
     rows = [chat(f"Where does {who} live?", home) for who, home in homes.items()]
     rows[0] = chat(f"We want to visit {NAMES[0]}. What is the town?", homes[NAMES[0]])
     assert {fact.subject: fact.answer for fact in discover(written(tmp_path, *rows)).pack.facts} == homes
+
+
+def test_a_bare_reply_is_whole_though_noise_begins_like_it(tmp_path):
+    faults = {who: ("No brakes", "Bald tyres")[place % 2] for place, who in enumerate(NAMES)}
+    rows = [chat(f"Which fault has the bike of {who}?", fault) for who, fault in faults.items()]
+    rows += [chat(f"Write {number} kind words.", "No bother, any time.") for number in range(20, 26)]
+    facts = discover(written(tmp_path, *rows)).pack.facts
+    assert {fact.subject: fact.answer.capitalize() for fact in facts} == faults

@@ -56,8 +56,9 @@ _ABOUT = re.compile(r"((?:[Tt]he )?(?:[a-z]\S* )+of )[A-Z]\S*(?: [A-Z]\S*)+")
 _ABBREVIATED = re.compile(r"\b[A-Z]{1,3}\. [A-Z]")
 #: The next word, unless it is the verb of what follows: Hilde Maas mentors Ada.
 _NEXT = re.compile(rf" ([a-z][\w'’-]*)(?![\w'’-])(?! (?:the |an? |my )?(?:{MARK}|\{{subject))")
-_ADVERBS = frozenset(
-    ("away", "back", "only", "off", "out", "up", "down", "here", "there", "home", "each", "every", "later")
+#: What follows a noun and is none: taped inside.
+_NO_NOUN = re.compile(
+    r"away|back|only|off|out|up|down|here|there|home|each|every|later|along|around|together|\w{3,}(?<![eb])ed"
 )
 #: An article inside, before which a verb or a preposition stands: uses a plug. Half a year and $9 a week are whole.
 _INNER = re.compile(r"(?<!half)(?<!once)(?<!twice)(?<!times)(?<=[^\W\d]) an? \w", re.IGNORECASE)
@@ -432,7 +433,7 @@ def _answer(
     about = [part for part in parts if MARK in part]
     ways = [way for part in about or parts for way in _ways(part, index, whole)]
     if not about and parts and len((bare := _rests_of(parts[0], whole)[0]).split()) <= LONGEST_FILL:
-        ways.insert(0 if is_name(bare) and len(bare.split()) <= 3 else len(ways), (bare, "", ""))
+        ways.insert(0, (bare, "", ""))
     sure = {way[0]: _is_answer(way[0]) for way in ways}
     ways = [way for way in ways if sure[way[0]] or way[0].casefold() in recurring]
     return max(ways, key=lambda way: (recurring.get(way[0].casefold(), 0), sure[way[0]]), default=None)
@@ -631,7 +632,7 @@ def _turned(wording: Wording) -> Wording:
 def _noun(after: str) -> str:
     """The word with which a text goes on, where it may belong to what stands before it; else empty."""
     found = _NEXT.match(after)
-    return found[1] if found and is_phrase(found[1]) and found[1] not in _ADVERBS else ""
+    return found[1] if found and is_phrase(found[1]) and not _NO_NOUN.fullmatch(found[1]) else ""
 
 
 def whole_answers(wordings: Sequence[Wording]) -> None:
@@ -657,6 +658,10 @@ def whole_answers(wordings: Sequence[Wording]) -> None:
                     befores[place, word].add(before.rpartition(", ")[2].strip().casefold())
                 else:
                     free[answer] += 1
+        followed, behind = Counter[str](), defaultdict[str, Counter[str]](Counter)
+        for (_, word), answers in contexts.items():
+            followed += answers
+            behind[word] += answers
         grown = False
         counted = [key for key, answers in contexts.items() if all(map(is_number, answers))]
         units = {
@@ -669,6 +674,9 @@ def whole_answers(wordings: Sequence[Wording]) -> None:
                 continue
             wide, bare = (sum(map(count.__getitem__, each)) for count, each in
                           ((known, (f"{answer} {word}" for answer in answers)), (free, answers)))  # fmt: skip
+            if not all(map(is_number, answers)):
+                # What has different words behind it is whole without: bring a wrench along, a wrench inside.
+                bare += sum(followed[answer] - behind[word][answer] for answer in answers)
             alike = len(befores[place, word]) > 1 or any(
                 answers.keys() & own.keys()
                 for (other, its), own in contexts.items()
