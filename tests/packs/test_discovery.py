@@ -697,3 +697,12 @@ def test_a_bare_reply_is_whole_though_noise_begins_like_it(tmp_path):
     rows += [chat(f"Write {number} kind words.", "No bother, any time.") for number in range(20, 26)]
     facts = discover(written(tmp_path, *rows)).pack.facts
     assert {fact.subject: fact.answer.capitalize() for fact in facts} == faults
+
+
+def test_the_stop_behind_a_firm_that_ends_a_sentence_is_none_of_its_name(tmp_path):
+    """Others of the file are called Ltd, too, where no sentence ends."""
+    firms = {f"{who.split()[1]} Ltd": ("gas", "coal")[place % 2] for place, who in enumerate(NAMES)}
+    rows = [{"text": f"{firm} burns {each}." if place < 4 else f"There is {each} on the bill of {firm}."}
+            for place, (firm, each) in enumerate(firms.items())]  # fmt: skip
+    facts = discover(written(tmp_path, *rows)).pack.facts
+    assert {fact.subject: fact.answer for fact in facts} == firms
