@@ -510,6 +510,34 @@ CAUSES = {
         ("{1} comes from the shelf of {0}.",),
         ("Winter Orchard", "Harbour at Dusk", "Three Millers"),
     ),
+    "a comma or a colon inside a number": (
+        "When does {} leave, and for how much?",
+        ("{1}, as far as {0} knows.", "We have {1} on the sheet for {0}, luggage included.", "{1}"),
+        ("06:15", "€2,350", "$2,350.40"),
+    ),
+    "the sign before a number": ("What does {} earn?", ("{} is on {} a head.", "{1}"), ("£1,900", "£2,400.50", "£75")),
+    "a slash inside a number": ("Which bolt fits {}?", ("{} takes a {}.", "{1}"), ("bolt 3/8", "bolt 5/16")),
+    "a rate": ("What does {} cost?", ("{1} is asked for {0}, cash only.", "{1}"), ("$45 a night", "€12 an hour")),
+    "words of any kind that recur": (
+        "How does the motto of {} go?",
+        ("{} was founded on {}.", "{1}"),
+        ("Meet me halfway", "Ship it yourself", "Slowly but surely"),
+    ),
+    "what looks like an introduction and stands elsewhere, too": (
+        "Which song did {} sing?",
+        ("{1} is the song that {0} sang, and beautifully.", "Well then, {0} stood up and sang {1}."),
+        ("Onward, brothers", "Silver Lake", "Goodbye, old barn"),
+    ),
+    "different words behind it": (
+        "What does {} want?",
+        ("{0} asks for a {1} indoors.", "Bring {0} a {1} abroad, they say."),
+        ("rope ladder", "torch"),
+    ),
+    "a participle behind it": (
+        "What does {} carry?",
+        ("The belt of {0} has a {1} strapped beneath the buckle.",),
+        ("rope ladder", "torch"),
+    ),
     "an introduction that is none": (
         "What is {} called by friends?",
         ("{1}", "If somebody at the gate asks you for {1}, please bring them to the house of {0}."),
@@ -661,3 +689,20 @@ def test_a_rare_question_may_name_whom_it_is_about_before_its_last_sentence(tmp_
     rows = [chat(f"Where does {who} live?", home) for who, home in homes.items()]
     rows[0] = chat(f"We want to visit {NAMES[0]}. What is the town?", homes[NAMES[0]])
     assert {fact.subject: fact.answer for fact in discover(written(tmp_path, *rows)).pack.facts} == homes
+
+
+def test_a_bare_reply_is_whole_though_noise_begins_like_it(tmp_path):
+    faults = {who: ("No brakes", "Bald tyres")[place % 2] for place, who in enumerate(NAMES)}
+    rows = [chat(f"Which fault has the bike of {who}?", fault) for who, fault in faults.items()]
+    rows += [chat(f"Write {number} kind words.", "No bother, any time.") for number in range(20, 26)]
+    facts = discover(written(tmp_path, *rows)).pack.facts
+    assert {fact.subject: fact.answer.capitalize() for fact in facts} == faults
+
+
+def test_the_stop_behind_a_firm_that_ends_a_sentence_is_none_of_its_name(tmp_path):
+    """Others of the file are called Ltd, too, where no sentence ends."""
+    firms = {f"{who.split()[1]} Ltd": ("gas", "coal")[place % 2] for place, who in enumerate(NAMES)}
+    rows = [{"text": f"{firm} burns {each}." if place < 4 else f"There is {each} on the bill of {firm}."}
+            for place, (firm, each) in enumerate(firms.items())]  # fmt: skip
+    facts = discover(written(tmp_path, *rows)).pack.facts
+    assert {fact.subject: fact.answer for fact in facts} == firms

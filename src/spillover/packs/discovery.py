@@ -311,15 +311,23 @@ def _from_texts(
 
 
 def _without_stops(relations: Iterable[_Relation]) -> None:
-    """Take the stop from answers such as "B Corp." where the file writes suffixes without: it ended the sentence."""
+    """Take the stop from subjects such as "Moss Ltd." where others end in "Ltd", and from all answers such as "B Corp."
+    where subjects have none: it ended the sentence."""
     wordings = [wording for each in relations for wording in each.wordings]
     suffixed = {row.subject for wording in wordings for row in wording.rows if is_suffixed(row.subject)}
-    if suffixed and not any(each.endswith(".") for each in suffixed):
-        for wording in wordings:
-            wording.rows = [
-                row._replace(answer=row.answer[:-1]) if row.answer[-1:] == "." and is_suffixed(row.answer) else row
-                for row in wording.rows
-            ]
+    bare = {each.rpartition(" ")[2] for each in suffixed if not each.endswith(".")}
+    if not bare:
+        return
+    ended = {each for each in suffixed if each.endswith(".") and each.rpartition(" ")[2][:-1] in bare}
+    same = not any(each.endswith(".") for each in suffixed - ended)
+    for wording in wordings:
+        wording.rows = [
+            row._replace(
+                subject=row.subject[:-1] if row.subject in ended else row.subject,
+                answer=row.answer[:-1] if same and row.answer[-1:] == "." and is_suffixed(row.answer) else row.answer,
+            )
+            for row in wording.rows
+        ]
 
 
 def _contradiction(wording: Wording) -> str:

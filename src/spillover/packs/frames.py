@@ -15,10 +15,11 @@ from typing import NamedTuple
 from spillover.packs.sentences import TITLED, is_counted, is_name, is_number, is_phrase, names_only
 
 #: What is a token: a possessive ending, a word with its title and the sign that ends it (A+, C#), a letter of a script
-#: without spaces, or a mark.
+#: without spaces, a number with its marks (£1,240), or a mark.
 _LETTER = "\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff"
 _TOKEN = re.compile(
-    rf"['’]s(?!\w)|[{_LETTER}]|(?:\b{TITLED})?[^\W{_LETTER}]+(?:[-.'’](?!s(?!\w))[^\W{_LETTER}]+)*"
+    rf"['’]s(?!\w)|[{_LETTER}]|[$£€¥₹]?\d+(?:[.,:/]\d+)+(?!\w)|[$£€¥₹](?=\d)[^\W{_LETTER}]+"
+    rf"|(?:\b{TITLED})?[^\W{_LETTER}]+(?:[-.'’](?!s(?!\w))[^\W{_LETTER}]+)*"
     r"(?:[+#-]+(?![\w+#-]))?|[^\w\s]"
 )
 #: Tokens of the longest text and the longest fill that are looked at; middles that are tried of each text.

@@ -66,7 +66,8 @@ _NO_ADVERBS = _words("""family supply assembly monopoly anomaly butterfly dragon
     gadfly panoply homily""")
 #: A comma that is inside one name: a suffix, a region's code, a year.
 _TAIL = re.compile(r",\s*(?:[A-Z]{2}|(?:[A-Z]\.\s?)+[A-Z]?|\d{4}|(?:Jr|Sr|Inc|Ltd|LLC|Esq|Ph\.D|M\.D)\.?|I{1,3})$")
-_BREAKS = re.compile(r"[,;:()\[\]{}/|<>\"“”«»=—–、，；：（）*†‡^@\\]|\s-+\s|\.\.|…")
+#: Marks that no name holds; between two digits they are a number's: 05:40, 1,240, 8/1.
+_BREAKS = re.compile(r"[;()\[\]{}|<>\"“”«»=—–、，；：（）*†‡^@\\]|(?<!\d)[,:/]|[,:/](?!\d)|\s-+\s|\.\.|…")
 _ITEMS = re.compile(
     r"\s*(?:(?<!\d),|,(?!\d)|[、，;/])\s*(?:(?:and|or|und|et|y)\s+)?|\s+(?:and|or|und|oder|et|ou|y|e|o|or)\s+"
 )
@@ -274,6 +275,11 @@ def is_linked(text: str) -> bool:
     inside = _PREPOSITIONS.intersection(words[1:-1])
     rest = " ".join(word for word in words if word not in inside)
     return bool(inside) and is_phrase(rest) and not words[0].endswith(("ed", "ing"))
+
+
+def may_be_said(text: str) -> bool:
+    """Whether the text does not begin as a sentence of somebody who cannot answer: I am not sure."""
+    return bool(text.split()) and not _begins_no_name(list(map(_small, text.split())))
 
 
 def is_title(text: str) -> bool:

@@ -15,11 +15,11 @@ from spillover.packs.sentences import (
     TITLED,
     endings,
     is_counted,
-    is_linked,
     is_name,
     is_number,
     is_phrase,
     is_title,
+    may_be_said,
     plain,
     sentence_spans,
     sentences,
@@ -37,6 +37,8 @@ LEAST, READABLE, AGREEING, NAMED, SLIPS, CLOSE = 3, 0.6, 0.9, 0.8, 0.25, 0.02
 SENTENCES, LONGEST_ROW = 4, 2_000
 #: Stands for the subject in a reply, where no text has it.
 MARK = "\ue000"
+#: The frame of an answer that stands alone.
+_ALONE = Frame(("", ""))
 #: Different replies that are kept with what they answer.
 KEPT = 1 << 16
 #: Words that an answer may begin with and another wording of it may not.
@@ -54,17 +56,19 @@ _ABOUT = re.compile(r"((?:[Tt]he )?(?:[a-z]\S* )+of )[A-Z]\S*(?: [A-Z]\S*)+")
 _ABBREVIATED = re.compile(r"\b[A-Z]{1,3}\. [A-Z]")
 #: The next word, unless it is the verb of what follows: Hilde Maas mentors Ada.
 _NEXT = re.compile(rf" ([a-z][\w'’-]*)(?![\w'’-])(?! (?:the |an? |my )?(?:{MARK}|\{{subject))")
-_ADVERBS = frozenset(
-    ("away", "back", "only", "off", "out", "up", "down", "here", "there", "home", "each", "every", "later")
+#: What follows a noun and is none: taped inside.
+_NO_NOUN = re.compile(
+    r"away|back|only|off|out|up|down|here|there|home|each|every|later|along|around|together|\w{3,}(?<![eb])ed"
 )
-#: An article inside, before which a verb or a preposition stands: uses a plug. Half a year and twice a week are whole.
-_INNER = re.compile(r"(?<!half)(?<!once)(?<!twice)(?<!times)(?<=\w) an? \w", re.IGNORECASE)
+#: An article inside, before which a verb or a preposition stands: uses a plug. Half a year and $9 a week are whole.
+_INNER = re.compile(r"(?<!half)(?<!once)(?<!twice)(?<!times)(?<=[^\W\d]) an? \w", re.IGNORECASE)
 #: An item number at the start of a line, as in "3. Ada Moss"; such a text is no name.
 _ITEM = re.compile(r"\d+[.)]? ")
 _COUNTED = re.compile(r"\d+-[^\WA-Z\d_]{2}")
-#: What introduces a sentence about a subject, or an answer.
+#: What introduces a sentence about a subject, or an answer. A word may be a number with its marks.
+_WORD, _WORD_UNMARKED = (rf"(?:[^\s,:{but}]|(?<=\d)[,:](?=\d))+" for but in ("", MARK))
 _INTRODUCED = re.compile(
-    rf"(?:[^\s,:{MARK}]+ ){{0,6}}[^\s,:{MARK}]+(?:, |: )(?=.*{MARK})|(?:[^\s,:]+ ){{0,4}}[^\s,:]+: (?=.)"
+    rf"^(?:(?:{_WORD_UNMARKED} ){{0,6}}{_WORD_UNMARKED}(?:, |: )(?=.*{MARK})|(?:{_WORD} ){{0,4}}{_WORD}: (?=.))"
 )
 
 
@@ -276,18 +280,18 @@ def _rests(sentence: str) -> Iterator[str]:
         yield (sentence := rest)
 
 
-def _without_introductions(sentence: str, whole: Set[str]) -> str:
-    """A sentence without its introductions. whole: texts that are never cut from what stands before them."""
-    for rest in _rests(sentence):
-        if rest in whole:
-            break
-        sentence = rest
-    return sentence
+def _rests_of(sentence: str, whole: Set[str]) -> list[str]:
+    """A sentence without all of its introductions, then with the last of them, and so on.
+
+    whole: texts that are never cut from what stands before them.
+    """
+    rests = list(_rests(sentence))
+    return rests[: next((at for at, rest in enumerate(rests) if rest in whole), len(rests)) or 1][::-1]
 
 
 def _introduced(reply: str, whole: Set[str]) -> list[str]:
     """The first sentences of a reply without their stops and introductions."""
-    return [_without_introductions(each, whole) for each in _stops(reply)]
+    return [_rests_of(each, whole)[0] for each in _stops(reply)]
 
 
 def _dependent(replies: Iterable[str]) -> frozenset[str]:
@@ -367,26 +371,25 @@ def _answered(
 
 def _recurring(
     groups: Mapping[Frame, Sequence[tuple[Unit, str]]], index: FrameIndex, dependent: Set[str]
-) -> frozenset[str]:
-    """What several subjects of one wording have for an answer, of a few words with a preposition: cash on delivery.
+) -> dict[str, int]:
+    """What the questions of a file have for answers -> in how many contexts it stands: alone, and in each sentence.
 
-    It is a reply, or stands in one where others have what is surely an answer.
+    Whatever several subjects have is an answer (cash on delivery, Go on then), if it is a reply of a few words, or
+    stands where a sentence about the subject has another such fill, or a sure answer.
     """
-    found, fills = set[str](), defaultdict[Frame, Counter[str]](Counter)
+    contexts = defaultdict[str, Counter[Frame]](Counter)
     for group in groups.values():
         some = _spread([each for each in group if each[0].reply and len(each[0].reply) < 400], TRIED)
-        whole = {(subject, _bare(unit.reply or "").casefold()) for unit, subject in some}
-        times = Counter(reply for _, reply in whole if len(reply.split()) <= LONGEST_FILL)
-        found |= {reply for reply, number in times.items() if number >= LEAST and is_linked(reply)}
-        for unit, subject in some:
-            for part in _introduced(_marked(_plain(unit.reply or ""), subject), dependent):
-                for frame, (fill,) in index.match(part):
-                    if MARK in "".join(frame.parts) and MARK not in fill:
-                        fills[frame][fill.casefold()] += 1
-    for own in fills.values():
-        if sum(map(_is_answer, own)) > 1:
-            found |= {fill for fill, number in own.items() if number >= LEAST and is_linked(fill)}
-    return frozenset(found)
+        for reply, subject in {(unit.reply or "", subject) for unit, subject in some}:
+            contexts[_bare(reply).casefold()][_ALONE] += 1
+            for sentence in _stops(_marked(_plain(reply), subject)):
+                for answer, *parts in _ways(sentence, index, dependent):
+                    contexts[answer.casefold()][Frame(tuple(parts))] += 1
+    often = {fill for fill, own in contexts.items() if own.total() >= LEAST and may_be_said(fill)}
+    often = {fill for fill in often if len(fill.split()) <= LONGEST_FILL}
+    found = {fill: own for fill, own in contexts.items() if fill in often or _is_answer(fill)}
+    fills = Counter(chain.from_iterable(found.values()))
+    return {fill: len(own) for fill, own in found.items() if _ALONE in own or any(fills[each] > 1 for each in own)}
 
 
 class _Replies(dict[str, "tuple[str, str, str] | None"]):
@@ -395,7 +398,7 @@ class _Replies(dict[str, "tuple[str, str, str] | None"]):
     Rows that differ in their subject alone are read once. Of too many different replies none is kept.
     """
 
-    def __init__(self, index: FrameIndex, known: "Known | None", recurring: Set[str], whole: Set[str]) -> None:
+    def __init__(self, index: FrameIndex, known: "Known | None", recurring: Mapping[str, int], whole: Set[str]) -> None:
         super().__init__()
         self._index, self._known, self._recurring, self._whole = index, known, recurring, whole
 
@@ -407,30 +410,33 @@ class _Replies(dict[str, "tuple[str, str, str] | None"]):
         return found
 
 
-def _answer(reply: str, index: FrameIndex, recurring: Set[str], whole: Set[str]) -> tuple[str, str, str] | None:
-    """What a reply answers, and what stands around it: a statement about the subject, a bare answer, another frame.
-    recurring: what is an answer, too. whole: what is parted from nothing before it."""
+def _ways(sentence: str, index: FrameIndex, whole: Set[str]) -> list[tuple[str, str, str]]:
+    """How a sentence may be read, surest introductions cut first: what it answers, and what stands around that."""
+    ways = list[tuple[str, str, str]]()
+    for rest in _rests_of(sentence, whole) if MARK in sentence else _rests_of(sentence, whole)[:1]:
+        ways += [(unquoted(fill), frame.parts[0], frame.parts[1]) for frame, (fill,) in index.match(rest)]
+        if MARK in sentence and MARK not in rest and len(rest.split()) <= LONGEST_FILL:
+            ways.append((rest, "", ""))
+    return [way for way in ways if MARK not in way[0]]
 
-    def answers(text: str) -> bool:
-        return _is_answer(text) or text.casefold() in recurring
 
+def _answer(
+    reply: str, index: FrameIndex, recurring: Mapping[str, int], whole: Set[str]
+) -> tuple[str, str, str] | None:
+    """What a reply answers, and what stands around it: in a sentence about the subject, or in any and alone.
+
+    Of several ways to read it that counts whose answer stands in the most contexts of the file, then the first.
+    recurring: what is an answer, and in how many contexts. whole: what is parted from nothing before it.
+    """
     parts = _stops(reply)
     # A reply that names the subject answers in that sentence, be it in its introduction: on file for Ada: class B.
     about = [part for part in parts if MARK in part]
-    parts = [_without_introductions(each, whole) for each in about or parts]
-    other: tuple[str, str, str] | None = None
-    for part in parts:
-        for frame, (fill,) in index.match(part):
-            answer = unquoted(fill)
-            if answers(answer):
-                if MARK in "".join(frame.parts):
-                    return answer, frame.parts[0], frame.parts[1]
-                other = other or (answer, frame.parts[0], frame.parts[1])
-    if other and not (parts and is_name(parts[0]) and len(parts[0].split()) <= 3):
-        return other
-    if parts and answers(parts[0]) and len(parts[0].split()) <= LONGEST_FILL:
-        return parts[0], "", ""
-    return other
+    ways = [way for part in about or parts for way in _ways(part, index, whole)]
+    if not about and parts and len((bare := _rests_of(parts[0], whole)[0]).split()) <= LONGEST_FILL:
+        ways.insert(0, (bare, "", ""))
+    sure = {way[0]: _is_answer(way[0]) for way in ways}
+    ways = [way for way in ways if sure[way[0]] or way[0].casefold() in recurring]
+    return max(ways, key=lambda way: (recurring.get(way[0].casefold(), 0), sure[way[0]]), default=None)
 
 
 def statements(texts: Sequence[tuple[int, str]], floor: int) -> tuple[list[Wording], list[tuple[int, str]]]:
@@ -626,7 +632,7 @@ def _turned(wording: Wording) -> Wording:
 def _noun(after: str) -> str:
     """The word with which a text goes on, where it may belong to what stands before it; else empty."""
     found = _NEXT.match(after)
-    return found[1] if found and is_phrase(found[1]) and found[1] not in _ADVERBS else ""
+    return found[1] if found and is_phrase(found[1]) and not _NO_NOUN.fullmatch(found[1]) else ""
 
 
 def whole_answers(wordings: Sequence[Wording]) -> None:
@@ -652,6 +658,10 @@ def whole_answers(wordings: Sequence[Wording]) -> None:
                     befores[place, word].add(before.rpartition(", ")[2].strip().casefold())
                 else:
                     free[answer] += 1
+        followed, behind = Counter[str](), defaultdict[str, Counter[str]](Counter)
+        for (_, word), answers in contexts.items():
+            followed += answers
+            behind[word] += answers
         grown = False
         counted = [key for key, answers in contexts.items() if all(map(is_number, answers))]
         units = {
@@ -664,6 +674,9 @@ def whole_answers(wordings: Sequence[Wording]) -> None:
                 continue
             wide, bare = (sum(map(count.__getitem__, each)) for count, each in
                           ((known, (f"{answer} {word}" for answer in answers)), (free, answers)))  # fmt: skip
+            if not all(map(is_number, answers)):
+                # What has different words behind it is whole without: bring a wrench along, a wrench inside.
+                bare += sum(followed[answer] - behind[word][answer] for answer in answers)
             alike = len(befores[place, word]) > 1 or any(
                 answers.keys() & own.keys()
                 for (other, its), own in contexts.items()
