@@ -700,9 +700,11 @@ def test_a_bare_reply_is_whole_though_noise_begins_like_it(tmp_path):
 
 
 def test_the_stop_behind_a_firm_that_ends_a_sentence_is_none_of_its_name(tmp_path):
-    """Others of the file are called Ltd, too, where no sentence ends."""
-    firms = {f"{who.split()[1]} Ltd": ("gas", "coal")[place % 2] for place, who in enumerate(NAMES)}
-    rows = [{"text": f"{firm} burns {each}." if place < 4 else f"There is {each} on the bill of {firm}."}
+    """Others of the file are called Ltd, too, where no sentence ends; and not all are."""
+    kinds = ("Ltd", "Foods", "Ltd", "Labs")
+    firms = {f"{who.split()[1]} {kinds[place % 4]}": ("gas", "coal")[place % 2] for place, who in enumerate(NAMES)}
+    half = len(NAMES) // 2
+    rows = [{"text": f"{firm} burns {each}, they say." if place < half else f"There is {each} on the bill of {firm}."}
             for place, (firm, each) in enumerate(firms.items())]  # fmt: skip
     facts = discover(written(tmp_path, *rows)).pack.facts
     assert {fact.subject: fact.answer for fact in facts} == firms
