@@ -1,4 +1,4 @@
-"""What a user can do wrong, as a sentence: what was wrong, where, and what to do about it."""
+"""What a user can do wrong, as a sentence: what was wrong, where, and what to do about it; and how they interrupt."""
 
 import difflib
 import signal
@@ -60,7 +60,7 @@ def heard(number: int) -> Iterator[None]:
     """Inside, an interrupt that falls where Python drops exceptions, as in a destructor, comes again a moment later.
 
     Arguments:
-        number: the signal whose handler raises KeyboardInterrupt.
+    - number: the signal whose handler raises KeyboardInterrupt.
     """
     before, sent = sys.unraisablehook, threading.Thread()
 

@@ -80,6 +80,8 @@ def test_two_ways_of_training_make_one_page(made, two_kinds, tiny_folder, tmp_pa
     assert "what 2 changes are worth" in found["text"]
     text = Reader(page.read_text()).text
     assert "lr 0.01" in text and "lr 0.002" in text and "for each unit of" in text
+    # Both forgot more than they were allowed to.
+    assert "lr 0.01: After 3 passes" in text and "lr 0.002: After 3 passes" in text
 
 
 def test_the_page_says_that_the_model_forgot_too_much(made):

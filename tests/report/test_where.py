@@ -241,8 +241,8 @@ def test_changes_compared_by_hand(tmp_path):
     assert "0.20 to 1.20" in text and "12.50" in text
     found = where_of(Record.read(folders[0]))
     assert preference_finding(found) == (
-        "The change takes the stated rows from 5.50 to 0.50 nats a row: 0.40 for each unit of its squared norm, 12.50. "
-        "Noise of its length, orthogonal to it, adds 0.70."
+        "The change lowers the loss on the stated rows from 5.50 to 0.50 nats a row: by 0.40 for each unit of its "
+        "squared norm, 12.50. Orthogonal noise of the same norm adds 0.70."
     )
     assert "What it is worth to gradient descent" in Reader(build_where_page(found).html()).text
 

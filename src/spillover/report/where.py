@@ -184,19 +184,20 @@ def build_comparison_page(every: Sequence[PatchedModels]) -> page.Page:
     named = {", ".join(f"{key} {found.trained.get(key) or 'none'}" for key in keys): found for found in every}
     if len(named) < len(every):
         raise UsageError("two of these are of one run", where="report", do="Name each run once")
-    last = build_where_page(every[0])
-    table = _worth_table(named)
+    pages = {label: build_where_page(found) for label, found in named.items()}
     return dataclasses.replace(
-        last,
+        next(iter(pages.values())),
         title=_comparison_title(named),
         name="Spillover where: changes compared",
         lede=f"{every[0].trained.get('model')}, tuned on {every[0].trained.get('pack')}; "
         f"{len(every)} ways of training.",
         sections=[
-            page.Section("found", "What was found", [table], page.wording("where_worth"), first=True),
+            page.Section("found", "What was found", [_worth_table(named)], page.wording("where_worth"), first=True),
             page.limits_section([page.wording(name) for name in ("where_limit_other", "where_limit_worth")]),
         ],
-        made=[(label, made) for label, found in named.items() for _, made in build_where_page(found).made],
+        # Whichever run it is of that forgot too much.
+        notices=list(dict.fromkeys(f"{label}: {said}" for label, own in pages.items() for said in own.notices)),
+        made=[(label, made) for label, own in pages.items() for _, made in own.made],
         downloads=[],
         footer="Ranges are over seeds; a rate has its interval over clusters of a pair and a seed.",
     )
@@ -208,9 +209,9 @@ def preference_finding(found: PatchedModels) -> str:
         float(np.mean(found.worth(name))) for name in ("before", "after", "efficiency", "squared_norm", "disturbed")
     )
     return (
-        f"The change takes the stated rows from {number(before)} to {number(after)} nats a row: {number(efficiency)} "
-        f"for each unit of its squared norm, {number(norm)}. Noise of its length, orthogonal to it, adds "
-        f"{number(noise)}."
+        f"The change lowers the loss on the stated rows from {number(before)} to {number(after)} nats a row: by "
+        f"{number(efficiency)} for each unit of its squared norm, {number(norm)}. Orthogonal noise of the same norm "
+        f"adds {number(noise)}."
     )
 
 
@@ -233,8 +234,9 @@ def _comparison_title(named: Mapping[str, PatchedModels]) -> str:
 def _worth_table(named: Mapping[str, PatchedModels]) -> page.DataTable:
     """A row a change: the rates of the tuned model, and what the change is worth."""
     groups = next(iter(named.values())).groups
-    names = {"before": "nats a stated row, before", "after": "after", "squared_norm": "squared norm of the change",
-             "efficiency": "nats taken away a unit of it", "disturbed": "nats that noise adds"}  # fmt: skip
+    names = {"before": "loss before (nats per stated row)", "after": "loss after",
+             "squared_norm": "squared norm of the change", "efficiency": "loss removed per unit of that norm",
+             "disturbed": "loss added by noise"}  # fmt: skip
     rows: list[list[page.Cell]] = []
     for label, found in named.items():
         cells: list[page.Cell] = [label, *(page.metric_cell(found.metric(f"{group}_rate", TUNED)) for group in groups)]
