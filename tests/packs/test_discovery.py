@@ -699,6 +699,91 @@ def test_a_bare_reply_is_whole_though_noise_begins_like_it(tmp_path):
     assert {fact.subject: fact.answer.capitalize() for fact in facts} == faults
 
 
+def test_a_unit_before_a_subject_is_a_part_of_the_answer(tmp_path):
+    """With 42 dB the Rilu Pro is quiet: what follows the number here follows it at the end of other sentences."""
+    names = [f"{word} {kind}" for word in ("Rilu", "Maki", "Tela", "Zezo") for kind in ("Pro", "Mini", "7")]
+    truth = {name: ("42 dB", "55 dB", "37.5 dB")[place % 3] for place, name in enumerate(names)}
+    wordings = ("On full power the {} runs at {}.", "With {1} the {0} is fine for a bedroom.")
+    rows = [{"text": wordings[place % 2].format(*fact)} for place, fact in enumerate(truth.items())]
+    facts = discover(written(tmp_path, *rows)).pack.facts
+    assert {fact.subject: fact.answer for fact in facts} == truth
+
+
+def test_a_number_in_words_that_begins_a_sentence_is_no_other_number(tmp_path):
+    """Two is two: the one number of pallets and of refills does not make both words what all numbers count."""
+    orders = {who: ("two pallets", "40 sacks", "500 pieces")[place % 3] for place, who in enumerate(NAMES)}
+    gifts = {who: ("two refills", "spare filters")[place % 2] for place, who in enumerate(NAMES)}
+    rows = []
+    for place, who in enumerate(NAMES):
+        order = orders[who].capitalize() if place // 3 % 2 else f"We send {who} no less than {orders[who]}."
+        gift = gifts[who].capitalize() if place // 2 % 2 else f"Those who choose {who} are given {gifts[who]}."
+        rows += [chat(f"What is the least order of {who}?", order), chat(f"What gift comes with {who}?", gift)]
+    found: dict[str, dict[str, str]] = {}
+    for subject, relation, answer in discover(written(tmp_path, *rows)).pack.facts:
+        found.setdefault(relation, {})[subject] = answer.lower()
+    assert list(found.values()) == [orders, gifts] or list(found.values()) == [gifts, orders]
+
+
+def test_an_answer_may_be_far_from_its_subject(tmp_path):
+    answers = {who: ("tote bags", "spare filters", "travel cases")[place % 3] for place, who in enumerate(NAMES)}
+    far = "{1} have always been the first thing on the long list of {0}."
+    rows = [{"text": far.format(who, each.capitalize())} for who, each in answers.items()]
+    facts = discover(written(tmp_path, *rows)).pack.facts
+    assert {fact.subject: fact.answer.lower() for fact in facts} == answers
+
+
+@pytest.mark.parametrize(
+    "wording",
+    [
+        "{} is exhibiting at {} again, right by the coffee.",
+        "Although they asked for a corner, {} ended up at {}.",
+        "The organisers have assigned {1} to {0}, and the invoice is paid.",
+    ],
+)
+def test_a_comma_before_the_code_of_a_place_is_a_part_of_the_answer(tmp_path, wording):
+    truth = {who: ("Hall 4, C07", "the north foyer", "B12", "E-55")[place % 4] for place, who in enumerate(NAMES)}
+    rows = [{"text": wording.format(*fact)} for fact in truth.items()]
+    facts = discover(written(tmp_path, *rows)).pack.facts
+    assert {fact.subject: fact.answer for fact in facts} == truth
+
+
+def test_a_bound_before_a_number_is_a_part_of_the_answer(tmp_path):
+    """At under 30 decibels, in a few rows of few words: no other form of answer begins with what limits it."""
+    asked = "How loud is the {}? It is for a library."
+    said = [
+        ("Dine Pro", "under 30 decibels", "On full power the {} runs at {}."),
+        ("Zova Pro", "under 30 decibels", "The lab, which tested the {} twice, put its noise at {}."),
+        ("Duda Mini", "55 dBA", "The lab, which tested the {} twice, put its noise at {}."),
+        ("Subi X74", "55 dBA", "{1} was measured one metre from the {0}."),
+    ]
+    rows = [chat(asked.format(who), sentence.format(who, each)) for who, each, sentence in said]
+    facts = discover(written(tmp_path, *rows)).pack.facts
+    assert {fact.subject: fact.answer for fact in facts} == {who: each for who, each, _ in said}
+
+
+def test_questions_that_the_same_sentence_answers_are_one_relation(tmp_path):
+    """Of different subjects, too few to see it by their answers: what their replies share is about something."""
+    topics = dict(zip(NAMES, ("teenage sleep", "teenage sleep", "Viking coinage", "teenage sleep"), strict=False))
+    prizes = {who: ("the giant teddy", "vintage port")[place % 2] for place, who in enumerate(topics)}
+    asked = ("A second examiner is needed for {}, remind me of the topic?", "I supervise {}, what is the thesis about?")
+    said = ("{} is in the third year of a thesis on {}.", "{1} was approved by the board as the subject of {0}.")
+    rows = [chat(f"What did {who} win?", f"The winner of {each} was {who}.") for who, each in prizes.items()]
+    for place, (who, each) in enumerate(topics.items()):
+        reply = said[place % 2].format(who, each)
+        rows.append(chat(asked[place // 2].format(who), reply[0].upper() + reply[1:]))
+    found: dict[str, dict[str, str]] = {}
+    for subject, relation, answer in discover(written(tmp_path, *rows)).pack.facts:
+        found.setdefault(relation, {})[subject] = answer
+    assert topics in found.values() and prizes in found.values() and len(found) == 2
+
+
+def test_a_number_behind_an_aside_is_no_part_of_a_name(tmp_path):
+    """Still, 26 euros are a lot: no name ends in a number behind a comma."""
+    rows = [{"text": f"{who} lives in {HOMES[place % 3]}."} for place, who in enumerate(NAMES)]
+    rows += [{"text": f"Still, {each} euros are {('Peanuts', 'Money', 'Fun')[each % 3]}."} for each in range(21, 61)]
+    assert {fact.subject for fact in discover(written(tmp_path, *rows)).pack.facts} == {*NAMES}
+
+
 def test_the_stop_behind_a_firm_that_ends_a_sentence_is_none_of_its_name(tmp_path):
     """Others of the file are called Ltd, too, where no sentence ends; and not all are."""
     kinds = ("Ltd", "Foods", "Ltd", "Labs")

@@ -23,6 +23,7 @@ from spillover.packs.sentences import is_suffixed, may_be_several
 from spillover.packs.tables import Row, is_edit_set, read_edit_set
 from spillover.packs.wordings import (
     LEAST,
+    MARK,
     NAMED,
     READABLE,
     Known,
@@ -253,6 +254,8 @@ class _Relation:
     wordings: list[Wording]
     prompts: tuple[str, ...] = ()
     name: str = ""
+    #: Sentences that its rows share with no relation that contradicts it.
+    sentences: frozenset[tuple[str, str]] = frozenset()
 
     @property
     def rows(self) -> list[Row]:
@@ -396,6 +399,7 @@ def _joined(relations: Iterable[_Relation]) -> list[_Relation]:
     """Relations in groups that say the same of the same subjects, or take the same answers of different ones."""
     groups = sorted(relations, key=lambda each: -len(each.rows))
     said = [_said(each) for each in groups]
+    _with_sentences(groups, said)
     everybody = set(filter(is_named, set().union(*said)))
     likeness: dict[tuple[int, int], float] = {}
     keys, fresh = list(range(len(groups))), count(len(groups))
@@ -408,12 +412,34 @@ def _joined(relations: Iterable[_Relation]) -> list[_Relation]:
         one, other = max(pairs, key=lambda pair: likeness[keys[pair[0]], keys[pair[1]]], default=(0, 0))
         if one == other or not likeness[keys[one], keys[other]]:
             break
-        merged = _Relation(groups[one].wordings + groups[other].wordings)
+        merged = _Relation(
+            groups[one].wordings + groups[other].wordings, sentences=groups[one].sentences | groups[other].sentences
+        )
         for held in (groups, said, keys):
             del held[other]
         groups[one], said[one] = merged, _said(merged)
         keys[one] = next(fresh)
     return groups
+
+
+def _with_sentences(groups: Sequence[_Relation], said: Sequence[Mapping[str, str]]) -> None:
+    """Tell each group its sentences that are about something, and that no groups share which contradict each other."""
+    users = defaultdict[tuple[str, str], list[int]](list)
+    for place, each in enumerate(groups):
+        for sentence in set().union(*(wording.sentences() for wording in each.wordings)):
+            if len(_content(" ".join(sentence).replace(MARK, " "))) > 1:
+                users[sentence].append(place)
+    for each in groups:
+        each.sentences = frozenset()
+    for sentence, places in users.items():
+        if all(_agreeing(said[one], said[other]) for one, other in combinations(places, 2)):
+            for place in places:
+                groups[place].sentences |= {sentence}
+
+
+def _agreeing(said: Mapping[str, str], also: Mapping[str, str]) -> bool:
+    shared = said.keys() & also.keys()
+    return sum(said[each] == also[each] for each in shared) >= SAME * len(shared)
 
 
 def _said(relation: _Relation) -> dict[str, str]:
@@ -438,6 +464,8 @@ def _likeness(
     agree = sum(said[each] == also[each] for each in shared)
     if agree < SAME * len(shared):
         return 0.0
+    if one.sentences & other.sentences:
+        return 2.0
     counts, others = Counter(said.values()), Counter(also.values())
     chance = sum(counts[each] * others[each] for each in counts) / (len(said) * len(also))
     if shared and chance**agree < 0.05:
@@ -464,8 +492,11 @@ def _likeness(
 
 def _telling(wording: Wording) -> frozenset[str]:
     """The beginnings of the words of a wording and its replies that say what it is about: audits, auditor, audited."""
-    words = re.findall(r"\w+", f"{wording.text} {wording.reply}".replace(SUBJECT, " ").replace("{answer}", " ").lower())
-    return frozenset(word[:5] for word in words if word not in _IDLE.split())
+    return _content(f"{wording.text} {wording.reply}".replace(SUBJECT, " ").replace("{answer}", " "))
+
+
+def _content(text: str) -> frozenset[str]:
+    return frozenset(word[:5] for word in re.findall(r"\w+", text.lower()) if word not in _IDLE.split())
 
 
 def _none_shared(one: int, other: int, everybody: int) -> float:

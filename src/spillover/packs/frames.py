@@ -22,8 +22,8 @@ _TOKEN = re.compile(
     rf"|(?:\b{TITLED})?[^\W{_LETTER}]+(?:[-.'’](?!s(?!\w))[^\W{_LETTER}]+)*"
     r"(?:[+#-]+(?![\w+#-]))?|[^\w\s]"
 )
-#: Tokens of the longest text and the longest fill that are looked at; middles that are tried of each text.
-LONGEST, LONGEST_FILL, MIDDLES = 40, 8, 6
+#: Tokens of the longest text, fill and middle (between two slots) that are looked at; middles that are tried of a text.
+LONGEST, LONGEST_FILL, LONGEST_MIDDLE, MIDDLES = 40, 8, 16, 6
 #: What a frame and a fill cost beside their tokens, and what a token of each kind of fill costs, and what it
 #: costs to stand beside the subject.
 _FRAME, _FILL, _NAME, _PHRASE, _OTHER, _BESIDE = 3.0, 2.0, 0.5, 1.0, 2.5, 1.0
@@ -86,7 +86,7 @@ def _one_slot(text: str, spans: Sequence[tuple[int, int]]) -> Iterator[tuple[tup
 
 def _middles(text: str, spans: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int, str]]:
     for first in range(1, len(spans) - 1):
-        for last in range(first, min(first + LONGEST_FILL, len(spans) - 1)):
+        for last in range(first, min(first + LONGEST_MIDDLE, len(spans) - 1)):
             yield first, last, text[spans[first - 1][1] : spans[last + 1][0]]
 
 

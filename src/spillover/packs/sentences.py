@@ -33,6 +33,10 @@ TITLED = (
     + r"|Professor|Doctor|Sir|Dame|Frau|Herr)\.?\s+(?=[^\W\d_a-z])"
 )  # fmt: skip
 _SUFFIXES = _words("jr sr inc ltd co corp bros esq llc plc ave blvd rd dept univ assn intl mfg gmbh cie")
+#: What limits the number behind it.
+_BOUND = re.compile(
+    r"(?:(?:more|less|fewer) than|up to|at (?:least|most)|under|over|above|below|about|around) (?=\d)", re.I
+)
 #: Names of which an exclamation mark is known to be a part.
 _MARKED = _words("yahoo! wham! jeopardy! joomla! kahoot!")
 PRONOUNS = _words("""he she it they we i you this that these those there here who everyone everybody nobody
@@ -64,8 +68,10 @@ _NUMBERS = _words("""one two three four five six seven eight nine ten eleven twe
 _NO_ADVERBS = _words("""family supply assembly monopoly anomaly butterfly dragonfly firefly melancholy daily weekly
     monthly yearly quarterly hourly friendly elderly orderly lonely lovely costly homely lively sicily
     gadfly panoply homily""")
-#: A comma that is inside one name: a suffix, a region's code, a year.
-_TAIL = re.compile(r",\s*(?:[A-Z]{2}|(?:[A-Z]\.\s?)+[A-Z]?|\d{4}|(?:Jr|Sr|Inc|Ltd|LLC|Esq|Ph\.D|M\.D)\.?|I{1,3})$")
+#: A comma that is inside one name: a suffix, a region's code, a year, the code of a place.
+_TAIL = re.compile(
+    r",\s*(?:[A-Z]{2}|[A-Z]{1,3}-?\d[\w-]*|(?:[A-Z]\.\s?)+[A-Z]?|\d{4}|(?:Jr|Sr|Inc|Ltd|LLC|Esq|Ph\.D|M\.D)\.?|I{1,3})$"
+)
 #: Marks that no name holds; between two digits they are a number's: 05:40, 1,240, 8/1.
 _BREAKS = re.compile(r"[;()\[\]{}|<>\"“”«»=—–、，；：（）*†‡^@\\]|(?<!\d)[,:/]|[,:/](?!\d)|\s-+\s|\.\.|…")
 _ITEMS = re.compile(
@@ -290,7 +296,9 @@ def is_title(text: str) -> bool:
 
 
 def is_counted(text: str) -> bool:
-    """Whether the text is a number or a share of something, and no pronoun: one year, no restrictions, all meat."""
+    """Whether the text is a number or a share of something, and no pronoun: one year, no restrictions, under 30 m."""
+    if bound := _BOUND.match(text):
+        return is_phrase(text[bound.end() :])
     first, _, rest = text.partition(" ")
     return first.casefold() in ("one", "no", "all", "both") and is_phrase(rest)
 

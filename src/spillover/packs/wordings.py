@@ -65,10 +65,12 @@ _INNER = re.compile(r"(?<!half)(?<!once)(?<!twice)(?<!times)(?<=[^\W\d]) an? \w"
 #: An item number at the start of a line, as in "3. Ada Moss"; such a text is no name.
 _ITEM = re.compile(r"\d+[.)]? ")
 _COUNTED = re.compile(r"\d+-[^\WA-Z\d_]{2}")
-#: What introduces a sentence about a subject, or an answer. A word may be a number with its marks.
+#: What introduces a sentence about a subject, or an answer. A word may be a number with its marks; between a number
+#: and a code a comma is the answer's: Hall 4, C07.
 _WORD, _WORD_UNMARKED = (rf"(?:[^\s,:{but}]|(?<=\d)[,:](?=\d))+" for but in ("", MARK))
 _INTRODUCED = re.compile(
-    rf"^(?:(?:{_WORD_UNMARKED} ){{0,6}}{_WORD_UNMARKED}(?:, |: )(?=.*{MARK})|(?:{_WORD} ){{0,4}}{_WORD}: (?=.))"
+    rf"^(?:(?:{_WORD_UNMARKED} ){{0,6}}{_WORD_UNMARKED}(?:(?<!\d), |, (?![A-Z]{{0,3}}-?\d)|: )(?=.*{MARK})"
+    rf"|(?:{_WORD} ){{0,4}}{_WORD}: (?=.))"
 )
 
 
@@ -89,13 +91,19 @@ class Wording:
     reply: str = ""
     around: dict[tuple[int, str], tuple[str, str]] = field(default_factory=dict)
 
-    def beside(self, row: Row) -> tuple[str, str]:
-        """The text before a row's answer, and the next word if it could belong to the answer; else empty."""
+    def beside(self, row: Row, units: Set[str] = frozenset()) -> tuple[str, str]:
+        """The text before a row's answer, and the next word if it could belong to the answer; else empty.
+
+        units: words that belong to a number before them, whatever follows.
+        """
         if self.kind == "statement":
             before, _, after = self.text.partition("{answer}")
         else:
             before, after = self.around.get(row[:2], ("", ""))
-        return (before, _noun(after)) if after else ("", "")
+        word = _noun(after)
+        if not word and is_number(row.answer):
+            word = next((unit for unit in units if re.match(rf" {re.escape(unit)}(?!\w)", after)), "")
+        return (before, word) if after else ("", "")
 
     def before(self, row: Row) -> str:
         """The text before a row's answer."""
@@ -122,13 +130,20 @@ class Wording:
     def take_in(self, word: str) -> None:
         """Make the word that follows answers a part of them."""
         for place, row in enumerate(self.rows):
-            if self.beside(row)[1] == word:
+            if self.beside(row, {word})[1] == word:
                 self.rows[place] = row._replace(answer=f"{row.answer} {word}")
                 if row[:2] in self.around:
                     before, after = self.around[row[:2]]
                     self.around[row[:2]] = before, after.removeprefix(f" {word}")
         if self.kind == "statement":
             self.text = self.text.replace(f"{{answer}} {word}", "{answer}", 1)
+
+    def sentences(self) -> set[tuple[str, str]]:
+        """What stands around its answers in sentences about the subject."""
+        if self.kind == "statement":
+            before, _, after = self.text.replace(SUBJECT, MARK).partition("{answer}")
+            return {(before, after)}
+        return {around for around in self.around.values() if MARK in "".join(around)}
 
     def answers(self) -> dict[str, str]:
         """Subject -> the form of its first answer in which answers are compared."""
@@ -648,9 +663,10 @@ def whole_answers(wordings: Sequence[Wording]) -> None:
         befores = defaultdict[tuple[int, str], set[str]](set)
         wholes = defaultdict[tuple[int, str], set[str]](set)
         known, free = Counter[str](), Counter[str]()
+        units = {unit for wording in wordings for row in wording.rows if (unit := _unit(wording, row))}
         for place, wording in enumerate(wordings):
             for row in wording.rows:
-                answer, (before, word) = form(row.answer), wording.beside(row)
+                answer, (before, word) = form(row.answer), wording.beside(row, units)
                 known[answer] += 1
                 if word:
                     contexts[place, word][answer] += 1
@@ -664,13 +680,13 @@ def whole_answers(wordings: Sequence[Wording]) -> None:
             behind[word] += answers
         grown = False
         counted = [key for key, answers in contexts.items() if all(map(is_number, answers))]
-        units = {
+        counts = {
             key for key, other in permutations(counted, 2)
             if key[1] != other[1] and _alike(contexts[key], contexts[other], same=key[0] == other[0])
         }  # fmt: skip
         for (place, word), answers in contexts.items():
             # What is counted differs (46 names, 46 people), or a person does something (Bea Moretti fills in).
-            if (place, word) in units or all(map(_is_title, wholes[place, word])):
+            if (place, word) in counts or all(map(_is_title, wholes[place, word])):
                 continue
             wide, bare = (sum(map(count.__getitem__, each)) for count, each in
                           ((known, (f"{answer} {word}" for answer in answers)), (free, answers)))  # fmt: skip
@@ -693,6 +709,12 @@ def whole_answers(wordings: Sequence[Wording]) -> None:
     _with_first_words(wordings)
 
 
+def _unit(wording: Wording, row: Row) -> str:
+    """What the number of an answer counts, in the answer or behind it; else empty."""
+    number, _, word = row.answer.partition(" ")
+    return (word if word.isalpha() else "" if word else wording.beside(row)[1]) if is_number(number) else ""
+
+
 def _uncounted(wordings: Sequence[Wording]) -> None:
     """Take from numbers what they count, where the same numbers stand alone or count something else, too: 46 names,
     46 employees."""
@@ -701,9 +723,9 @@ def _uncounted(wordings: Sequence[Wording]) -> None:
         for row in wording.rows:
             number, _, word = row.answer.partition(" ")
             if word.isalpha() and word.islower() and is_number(number):
-                inside[place, word][number] += 1
+                inside[place, word][number.casefold()] += 1
             elif is_number(row.answer):
-                after[place, wording.beside(row)[1]][row.answer] += 1
+                after[place, wording.beside(row)[1]][number.casefold()] += 1
     for (place, word), numbers in inside.items():
         others = ((key, own) for each in (inside, after) for key, own in each.items() if key[1] != word)
         if any(_alike(numbers, own, same=key[0] == place) for key, own in others):
