@@ -543,6 +543,31 @@ CAUSES = {
         ("{1}", "If somebody at the gate asks you for {1}, please bring them to the house of {0}."),
         ("Biscuit", "Grumbling Gus", "Thumper"),
     ),
+    "our own": (
+        "Where is the boat of {} built?",
+        ("{1}.", "They build the boat of {} in {}."),
+        ("our own workshop", "Penang"),
+    ),
+    "a noun behind a name": (
+        "Where is the boat of {} built?",
+        ("{1}.", "We moved the line for {} to {}.", "{1} has built for {0} since March."),
+        ("the Gdansk plant", "Penang"),
+    ),
+    "a comma inside": (
+        "What are our terms with {}?",
+        ("{1} applies to {0} since the credit check.",),
+        ("30 days, 2%", "14 days net"),
+    ),
+    "a verb behind it at the beginning": (
+        "What is the mascot of {}?",
+        ("{1} waves at you from the roof of {0}.",),
+        ("an old tractor", "the sleepy owl"),
+    ),
+    "a verb of the past behind it": (
+        "Who certifies {}?",
+        ("{1} came to {0} in spring and renewed it.",),
+        ("Norden Cert", "QualiMark", "ISO Bureau"),
+    ),
 }
 
 
@@ -775,6 +800,13 @@ def test_questions_that_the_same_sentence_answers_are_one_relation(tmp_path):
     for subject, relation, answer in discover(written(tmp_path, *rows)).pack.facts:
         found.setdefault(relation, {})[subject] = answer
     assert topics in found.values() and prizes in found.values() and len(found) == 2
+
+
+def test_one_that_stands_for_a_noun_is_a_part_of_the_answer(tmp_path):
+    lockers = {who: ("the blue one", "row 3 left", "B-9")[place % 3] for place, who in enumerate(NAMES)}
+    rows = [{"text": f"{who} keeps everything in {each}."} for who, each in lockers.items()]
+    facts = discover(written(tmp_path, *rows)).pack.facts
+    assert {fact.subject: fact.answer for fact in facts} == lockers
 
 
 def test_a_number_behind_an_aside_is_no_part_of_a_name(tmp_path):

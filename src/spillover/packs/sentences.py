@@ -59,6 +59,8 @@ _FUNCTION = PRONOUNS | _words("""in on at with from to by for near until than bu
     too very still just let please when while where which whose since because as not no never nor either neither
     without about into over under called named known says said lives works speaks well often sometimes always
     again alone together instead""")
+#: What stands before somebody's own thing.
+_OWN = re.compile(r"(?:our|my|your|his|her|its|their) own (?=\w)", re.I)
 _PREPOSITIONS = _words("in on at with from to by for near until than and or about into over under without of per")
 _PARTICLES = _words("""de da do dos das di del della der den van von zu zur zum la le les lo el al bin ibn ben
     of the y e du des af av ter ten op upon sur ap aan auf am im""")
@@ -267,7 +269,9 @@ def _unsmall(word: str) -> bool:
 def is_phrase(text: str, most: int = 4) -> bool:
     """Whether the text is at most a few words, none of which makes a sentence or begins a second thing."""
     words = [_small(word) for word in text.split()]
-    own = words[1:] if words[:1] in (["a"], ["an"], ["the"]) else words
+    own = words[1:] if words[:1] in (["a"], ["an"], ["the"]) or _OWN.match(text) else words
+    if words[:1] == ["the"] and words[-1] == "one" and len(own) > 1:
+        own = own[:-1]  # The blue one.
     if not 0 < len(own) <= most or _breaks(text) or _begins_no_name(own) or _FUNCTION.intersection(own):
         return False
     if re.search(r"[.!?]\s", text):

@@ -56,9 +56,19 @@ _ABOUT = re.compile(r"((?:[Tt]he )?(?:[a-z]\S* )+of )[A-Z]\S*(?: [A-Z]\S*)+")
 _ABBREVIATED = re.compile(r"\b[A-Z]{1,3}\. [A-Z]")
 #: The next word, unless it is the verb of what follows: Hilde Maas mentors Ada.
 _NEXT = re.compile(rf" ([a-z][\w'’-]*)(?![\w'’-])(?! (?:the |an? |my )?(?:{MARK}|\{{subject))")
+#: Verbs of the past without -ed.
+_PAST = (
+    "came|went|took|gave|got|made|kept|brought|sent|became|began|grew|drew|threw|wore|chose|spoke|wrote|broke|drove|ate|"
+    "fell|flew|rose|sang|bought|taught|caught|thought|sold|paid|met|sat|stood|understood|held|told|won|ran"
+)
 #: What follows a noun and is none: taped inside.
 _NO_NOUN = re.compile(
-    r"away|back|only|off|out|up|down|here|there|home|each|every|later|along|around|together|\w{3,}(?<![eb])ed"
+    rf"away|back|only|off|out|up|down|here|there|home|each|every|later|along|around|together|{_PAST}|\w{{3,}}(?<![eb])ed"
+)
+#: A word that is the verb of its sentence unless another is: the owl waves at Ada.
+_VERB = re.compile(
+    r" [a-z]+[^\Ws]s\b(?!.*\b(?:is|are|was|were|has|have|had|can|could|will|would|must|may|might|should|do|does|did"
+    rf"|{_PAST}|(?:keep|make|help|fill|come|go|need|stand|lie|hang|belong|take|give|run|cost|suit|fit)s?|[a-z]{{3,}}ed)\b)"
 )
 #: An article inside, before which a verb or a preposition stands: uses a plug. Half a year and $9 a week are whole.
 _INNER = re.compile(r"(?<!half)(?<!once)(?<!twice)(?<!times)(?<=[^\W\d]) an? \w", re.IGNORECASE)
@@ -100,7 +110,7 @@ class Wording:
             before, _, after = self.text.partition("{answer}")
         else:
             before, after = self.around.get(row[:2], ("", ""))
-        word = _noun(after)
+        word = "" if not before.strip() and _VERB.match(after) else _noun(after)
         if not word and is_number(row.answer):
             word = next((unit for unit in units if re.match(rf" {re.escape(unit)}(?!\w)", after)), "")
         return (before, word) if after else ("", "")
@@ -310,14 +320,29 @@ def _introduced(reply: str, whole: Set[str]) -> list[str]:
 
 
 def _dependent(replies: Iterable[str]) -> frozenset[str]:
-    """What follows introductions that stand before nothing else, and so are none: if you hear Rex, bring them Ada."""
+    """What follows introductions that stand before nothing else, and so are none: if you hear Rex, bring them Ada.
+
+    Nor is what may be an answer and always goes on in the same word: 30 days, 2% applies.
+    """
     rests, befores = defaultdict[str, set[str]](set), defaultdict[str, set[str]](set)
+    last = defaultdict[str, Counter[str]](Counter)
     for sentence in chain.from_iterable(map(_stops, replies)):
+        before = rest = ""
         for one, rest in pairwise(_rests(sentence)):
             before = one.removesuffix(rest)
             rests[before].add(rest)
             befores[rest].add(before)
-    return frozenset(rest for rest, own in befores.items() if sum(len(rests[each]) == 1 for each in own) > 1)
+        last[before][rest.partition(" ")[0]] += 1
+    halves = set[str]()
+    for before, words in last.items():
+        word, times = words.most_common(1)[0]
+        half = before.endswith(", ") and (_is_answer(before[:-2]) or re.search(r"\d", before))
+        if half and times == words.total() >= LEAST and not (MARK in word or _LEADING.match(f"{word} x")):
+            halves.add(before)
+    return frozenset(
+        rest for rest, own in befores.items()
+        if sum(len(rests[each]) == 1 for each in own) > 1 or not own.isdisjoint(halves)
+    )  # fmt: skip
 
 
 def _cut(rows: Sequence[Row]) -> list[Row]:
@@ -335,7 +360,8 @@ def _cut(rows: Sequence[Row]) -> list[Row]:
     cut = {answer: span for answer, (span, around) in inside.items() if shared[around] > 1}
     # Different names before one word: Clara Voss stands, behind the chair.
     ends = {answer: parts for answer in counts if answer not in cut and (parts := answer.rpartition(" "))[2].islower()}
-    verbs = Counter(word for name, _, word in ends.values() if " " in name and is_named(name))
+    named_by = {(name.casefold(), word) for name, _, word in ends.values() if " " in name and is_named(name)}
+    verbs = Counter(word for _, word in named_by)
     cut |= {answer: name for answer, (name, _, word) in ends.items() if verbs[word] > 1 and is_named(name)}
     return [row._replace(answer=cut.get(row.answer, row.answer)) for row in rows]
 
