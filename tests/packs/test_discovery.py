@@ -809,6 +809,14 @@ def test_one_that_stands_for_a_noun_is_a_part_of_the_answer(tmp_path):
     assert {fact.subject: fact.answer for fact in facts} == lockers
 
 
+def test_what_several_people_have_is_an_answer_though_a_preposition_is_inside(tmp_path):
+    terms = {who: ("cash in advance", "end of month", "14 days net")[place % 3] for place, who in enumerate(NAMES)}
+    wordings = ("{} always pays {}.", "With {} we have worked on {} for years.")
+    rows = [{"text": wordings[place // 3 % 2].format(*fact)} for place, fact in enumerate(terms.items())]
+    facts = discover(written(tmp_path, *rows)).pack.facts
+    assert {fact.subject: fact.answer for fact in facts} == terms
+
+
 def test_a_number_behind_an_aside_is_no_part_of_a_name(tmp_path):
     """Still, 26 euros are a lot: no name ends in a number behind a comma."""
     rows = [{"text": f"{who} lives in {HOMES[place % 3]}."} for place, who in enumerate(NAMES)]

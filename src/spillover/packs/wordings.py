@@ -15,6 +15,7 @@ from spillover.packs.sentences import (
     TITLED,
     endings,
     is_counted,
+    is_linked,
     is_name,
     is_number,
     is_phrase,
@@ -538,6 +539,7 @@ def _said_so(
         text = f"{before}{SUBJECT}{middle}{{answer}}{after}".strip()
         new[frame] = Wording(text, "statement", f"{before}{SUBJECT}{middle}".strip())
     index, rest = FrameIndex(frames), list[tuple[int, str]]()
+    linked = defaultdict[str, list[tuple[Frame, Row]]](list)
     middles = [frame.parts[1] for frame in frames]
     for number, text in texts:
         hit = False
@@ -549,8 +551,19 @@ def _said_so(
                         new[frame].rows.append(Row(number, normal(subject), normal(answer)))
                         hit = True
                         break
+                    if is_named(subject) and is_linked(answer):
+                        linked[answer.casefold()].append((frame, Row(number, normal(subject), normal(answer))))
         if not hit:
             rest.append((number, text))
+    # A phrase with a preposition may be part of a sentence; what several people have is an answer: cash on delivery.
+    sure = {frame: len({row.answer.casefold() for row in wording.rows}) > 1 for frame, wording in new.items()}
+    for each in linked.values():
+        own = [(frame, row) for frame, row in each if sure[frame]]
+        if len({row.subject for _, row in own}) >= LEAST:
+            for frame, row in own:
+                new[frame].rows.append(row)
+    numbers = {row.row for wording in new.values() for row in wording.rows}
+    rest = [(number, text) for number, text in rest if number not in numbers]
     return {frame: _of_names(wording) for frame, wording in new.items() if wording.rows}, rest
 
 
