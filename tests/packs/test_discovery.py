@@ -543,6 +543,11 @@ CAUSES = {
         ("{1}", "If somebody at the gate asks you for {1}, please bring them to the house of {0}."),
         ("Biscuit", "Grumbling Gus", "Thumper"),
     ),
+    "none at all": (
+        "How long is the warranty on the boat of {}?",
+        ("{1}.", "The boat of {} comes with {}.", "{1} was given to {0}."),
+        ("none at all", "five years", "90 days"),
+    ),
     "our own": (
         "Where is the boat of {} built?",
         ("{1}.", "They build the boat of {} in {}."),
@@ -809,8 +814,9 @@ def test_one_that_stands_for_a_noun_is_a_part_of_the_answer(tmp_path):
     assert {fact.subject: fact.answer for fact in facts} == lockers
 
 
-def test_what_several_people_have_is_an_answer_though_a_preposition_is_inside(tmp_path):
-    terms = {who: ("cash in advance", "end of month", "14 days net")[place % 3] for place, who in enumerate(NAMES)}
+@pytest.mark.parametrize("inside", ["cash in advance", "rice, second sack", "just under 9 days"])
+def test_what_several_people_have_is_an_answer_though_a_preposition_or_a_comma_is_inside(tmp_path, inside):
+    terms = {who: (inside, "end of month", "14 days net")[place % 3] for place, who in enumerate(NAMES)}
     wordings = ("{} always pays {}.", "With {} we have worked on {} for years.")
     rows = [{"text": wordings[place // 3 % 2].format(*fact)} for place, fact in enumerate(terms.items())]
     facts = discover(written(tmp_path, *rows)).pack.facts

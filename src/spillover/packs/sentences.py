@@ -35,7 +35,8 @@ TITLED = (
 _SUFFIXES = _words("jr sr inc ltd co corp bros esq llc plc ave blvd rd dept univ assn intl mfg gmbh cie")
 #: What limits the number behind it.
 _BOUND = re.compile(
-    r"(?:(?:more|less|fewer) than|up to|at (?:least|most)|under|over|above|below|about|around) (?=\d)", re.I
+    r"(?:just |well )?(?:(?:more|less|fewer) than|up to|at (?:least|most)|under|over|above|below|about|around) (?=\d)",
+    re.I,
 )
 #: Names of which an exclamation mark is known to be a part.
 _MARKED = _words("yahoo! wham! jeopardy! joomla! kahoot!")
@@ -304,6 +305,8 @@ def is_counted(text: str) -> bool:
     if bound := _BOUND.match(text):
         return is_phrase(text[bound.end() :])
     first, _, rest = text.partition(" ")
+    if text.casefold() == "none at all":
+        return True
     return first.casefold() in ("one", "no", "all", "both") and is_phrase(rest)
 
 

@@ -16,6 +16,7 @@ from spillover.packs.sentences import (
     endings,
     is_counted,
     is_linked,
+    is_list,
     is_name,
     is_number,
     is_phrase,
@@ -551,7 +552,7 @@ def _said_so(
                         new[frame].rows.append(Row(number, normal(subject), normal(answer)))
                         hit = True
                         break
-                    if is_named(subject) and is_linked(answer):
+                    if is_named(subject) and (is_linked(answer) or is_list(answer)):
                         linked[answer.casefold()].append((frame, Row(number, normal(subject), normal(answer))))
         if not hit:
             rest.append((number, text))
