@@ -548,6 +548,11 @@ CAUSES = {
         ("{1}.", "The boat of {} comes with {}.", "{1} was given to {0}."),
         ("none at all", "five years", "90 days"),
     ),
+    "a letter at its end, before another sentence": (
+        "Which jab did {} have?",
+        ("The stamp of {} says {}. Shout if not.", "The stamp of {} says {}. Cheers!", "The stamp of {} says {}."),
+        ("hepatitis B", "yellow fever"),
+    ),
     "our own": (
         "Where is the boat of {} built?",
         ("{1}.", "They build the boat of {} in {}."),

@@ -460,6 +460,11 @@ def _ways(sentence: str, index: FrameIndex, whole: Set[str]) -> list[tuple[str, 
         ways += [(unquoted(fill), frame.parts[0], frame.parts[1]) for frame, (fill,) in index.match(rest)]
         if MARK in sentence and MARK not in rest and len(rest.split()) <= LONGEST_FILL:
             ways.append((rest, "", ""))
+    # A sentence may end in a letter: hepatitis B. Cheers!
+    ways += [
+        (fill[: found.end() - 3], before, fill[found.end() - 3 :] + after)
+        for fill, before, after in ways for found in _ABBREVIATED.finditer(fill)
+    ]  # fmt: skip
     return [way for way in ways if MARK not in way[0]]
 
 
