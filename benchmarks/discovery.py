@@ -1,7 +1,7 @@
 """How well are relations found in files that nobody described? Makes 60 files with their truth beside them, and scores.
 
-    python benchmarks/discovery.py [--wordings development|second|third|held-out|fresh|sixth|seventh|eighth|ninth]
-        [--seed 0] [--files 60] [--rows N]
+    python benchmarks/discovery.py [--wordings development|second|third|held-out|fresh|sixth|seventh|eighth|ninth|own|
+        own-second] [--seed 0] [--files 60] [--rows N]
 
 Six shapes (messages, prompts and completions, Alpaca, ShareGPT, plain text, a wide table), ten files each: every other
 one with half its rows noise, every other two with a planted rule. A file states two to four relations of fictitious
@@ -12,8 +12,9 @@ and some of them state nothing there; everybody else's second answer is drawn.
 A relation is found when a found one states at least 0.8 of its facts and nine in ten of what that states are its
 facts; an article before an answer counts for nothing. Precision is the share of found relations that are such a one,
 recall the share of planted ones that are found.
-The sets of wordings are for development, but for the ninth: as the three before, it was written by somebody who had not
-seen the program. Do not choose anything by it, and look at no single file of it. Files of all sets but the first two
+All sets of wordings are for development by now. Those from the sixth to the ninth were written by somebody who had not
+seen the program, and each judged it once before anybody looked at its files; `own` and `own-second` are ours. A new
+judgement needs a new set. Files of all sets but the first two
 are shaped as users' files are: subjects are people, firms or products; chats of several turns, rows of Dolly, an Alpaca
 `input`, sentences about one subject on a line, exports of CSV; questions in haste, replies that chat, answers before
 their subject.
