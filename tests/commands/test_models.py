@@ -188,12 +188,13 @@ def test_a_model_of_the_hub_is_fetched_checked_and_prepared(hub, file, tmp_path)
 
 def test_a_file_at_hand_is_taken_if_it_is_that_model(shelf, file, capsys, tmp_path):
     (own := tmp_path / "own.gguf").write_bytes(file[:-1])
-    assert said(capsys, "models", "get", TAG, "--file", str(own)).startswith(
-        f"{own}: the file of tiny-test is damaged, or another model's."
-    )
+    damaged = f"{own}: the file of tiny-test is damaged, or another model's."
+    assert said(capsys, "models", "get", TAG, "--file", str(own)).startswith(damaged)
     own.write_bytes(file)
     assert main(["models", "get", TAG, "--file", str(own)]) == 0
     assert built_in.is_prepared(TAG) and own.read_bytes() == file
+    own.write_bytes(file[:-1])
+    assert said(capsys, "models", "get", TAG, "--file", str(own)).startswith(damaged), "though it is prepared"
     assert said(capsys, "models", "get", TAG, "--file", "nowhere.gguf") == (
         "nowhere.gguf: there is no such file. Name the GGUF file of tiny-test."
     )

