@@ -553,6 +553,16 @@ CAUSES = {
         ("The stamp of {} says {}. Shout if not.", "The stamp of {} says {}. Cheers!", "The stamp of {} says {}."),
         ("hepatitis B", "yellow fever"),
     ),
+    "a preposition at its beginning": (
+        "Where does {} sit?",
+        ("{1}.", "By the plan, {} has the desk {}.", "{1}"),
+        ("by the window", "next to Tom", "4.17"),
+    ),
+    "a short word at its end, before another sentence": (
+        "Whom does {} support?",
+        ("{} supports {}. Bye for now.", "{} supports {}. Let me know!"),
+        ("Books for All", "Doctors at Sea"),
+    ),
     "our own": (
         "Where is the boat of {} built?",
         ("{1}.", "They build the boat of {} in {}."),
@@ -819,8 +829,8 @@ def test_one_that_stands_for_a_noun_is_a_part_of_the_answer(tmp_path):
     assert {fact.subject: fact.answer for fact in facts} == lockers
 
 
-@pytest.mark.parametrize("inside", ["cash in advance", "rice, second sack", "just under 9 days"])
-def test_what_several_people_have_is_an_answer_though_a_preposition_or_a_comma_is_inside(tmp_path, inside):
+@pytest.mark.parametrize("inside", ["cash in advance", "rice, second sack", "just under 9 days", "by appointment"])
+def test_what_several_people_have_is_an_answer_whatever_its_form(tmp_path, inside):
     terms = {who: (inside, "end of month", "14 days net")[place % 3] for place, who in enumerate(NAMES)}
     wordings = ("{} always pays {}.", "With {} we have worked on {} for years.")
     rows = [{"text": wordings[place // 3 % 2].format(*fact)} for place, fact in enumerate(terms.items())]

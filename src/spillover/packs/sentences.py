@@ -152,7 +152,7 @@ def _abbreviates(word: str) -> bool:
     kind = word.casefold().strip(".,")
     if kind in _SHORT or re.fullmatch(r"[A-ZÀ-Þ]|(?:[^\W\d_]{1,2}\.)+[^\W\d_]{1,2}", word.strip(",")):
         return True
-    return re.fullmatch(r"[A-Z][b-df-hj-np-tv-xz]{1,4}", word) is not None
+    return re.fullmatch(r"[B-DF-HJ-NP-TV-Z][b-df-hj-np-tv-xz]{1,4}", word) is not None
 
 
 def _is_sentence(rest: str) -> bool:
@@ -290,7 +290,8 @@ def is_linked(text: str) -> bool:
 
 def may_be_said(text: str) -> bool:
     """Whether the text does not begin as a sentence of somebody who cannot answer: I am not sure."""
-    return bool(text.split()) and not _begins_no_name(list(map(_small, text.split())))
+    words = list(map(_small, text.split()))
+    return bool(words) and (not _begins_no_name(words) or (words[0] in _PREPOSITIONS and words[0] not in ("and", "or")))
 
 
 def is_title(text: str) -> bool:

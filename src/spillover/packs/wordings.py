@@ -15,8 +15,6 @@ from spillover.packs.sentences import (
     TITLED,
     endings,
     is_counted,
-    is_linked,
-    is_list,
     is_name,
     is_number,
     is_phrase,
@@ -557,11 +555,11 @@ def _said_so(
                         new[frame].rows.append(Row(number, normal(subject), normal(answer)))
                         hit = True
                         break
-                    if is_named(subject) and (is_linked(answer) or is_list(answer)):
+                    if is_named(subject) and len(answer.split()) <= LONGEST_FILL and may_be_said(answer):
                         linked[answer.casefold()].append((frame, Row(number, normal(subject), normal(answer))))
         if not hit:
             rest.append((number, text))
-    # A phrase with a preposition may be part of a sentence; what several people have is an answer: cash on delivery.
+    # It may be part of a sentence; what several people have is an answer: cash on delivery, by appointment.
     sure = {frame: len({row.answer.casefold() for row in wording.rows}) > 1 for frame, wording in new.items()}
     for each in linked.values():
         own = [(frame, row) for frame, row in each if sure[frame]]
